@@ -1,0 +1,71 @@
+# Each chore has one definition, here. `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# The second environment runs the same code on tflite-runtime, which needs Python 3.11 or older and numpy before 2.
+OLD_PYTHON ?= $(shell for p in python3.11 $(PYTHON); do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 12))' 2>/dev/null && echo $$p && break; done)
+OLD_VENV := .venv-tflite
+OLD_BIN := $(OLD_VENV)/bin
+RUN_DATA := .cache/run
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PATH := $(PATH):/usr/sbin:/sbin
+
+.PHONY: help run test check format models env env-tflite mosquitto bench wheel clean
+
+help:  ## list the chores
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "edgeannot needs Python 3.11 or later, found " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+	$(BIN)/python -m pip install -q -e '.[tools]' --group test --group check
+	touch $@
+
+$(OLD_VENV)/.ready: pyproject.toml
+	$(OLD_PYTHON) -m venv $(OLD_VENV)
+	$(OLD_BIN)/python -m pip install -q --upgrade pip
+	$(OLD_BIN)/python -m pip install -q -e '.[tools,tflite-runtime]' --group test
+	touch $@
+
+env: $(VENV)/.ready  ## make the environment with LiteRT and everything for development
+env-tflite: $(OLD_VENV)/.ready  ## make the second environment, with tflite-runtime
+
+run: env  ## annotate the bundled sample photos; messages go to a broker on localhost where there is one
+	@$(BIN)/edgeannot run --profile low --watch edgeannot/samples --out out --data-dir $(RUN_DATA) --mqtt mqtt://localhost --once --again \
+		|| { code=$$?; test $$code -eq 69 && echo 'Annotated; the messages are kept until a broker answers (run `make run` again then).' || exit $$code; }
+
+check: env  ## lint, types, import layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: env  ## put the code in its one form
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+mosquitto:
+	@command -v mosquitto >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mosquitto; } \
+		|| echo 'mosquitto is missing and cannot be installed here: broker tests will be skipped' >&2
+
+test: check mosquitto  ## all tests, then the runtime's again on tflite-runtime
+	$(BIN)/python -m pytest
+ifeq ($(OLD_PYTHON),)
+	@echo 'tests on tflite-runtime skipped: it needs Python 3.11, which is not here'
+else
+	$(MAKE) --no-print-directory test-tflite
+endif
+
+test-tflite: env-tflite mosquitto
+	EDGEANNOT_RUNTIME=tflite-runtime $(OLD_BIN)/python -m pytest -m runtime
+
+models: env  ## rebuild every bundled model from its published weights, byte for byte
+	$(BIN)/python -m edgeannot_tools.bundle
+
+wheel: env  ## build the wheel into dist/
+	$(BIN)/python -m pip wheel -q --no-deps -w dist .
+
+clean:  ## remove environments, caches and outputs
+	rm -rf $(VENV) $(OLD_VENV) .cache out dist build

@@ -1,0 +1,75 @@
+"""The errors that this package raises, by what the program does with them.
+
+    EdgeannotError
+    |-- ConfigError      the settings cannot be used: stop, exit code 78
+    |-- ModelError       a model or its card cannot be used: stop, exit code 78
+    |   `-- CardError    the card disagrees with itself or with its model
+    |-- FrameError       this picture cannot be read: skip, count, quarantine, go on
+    |-- LinkError        something outside is away (broker, camera): retry with backoff
+    |-- InputError       data given to a tool is wrong: exit code 65
+    `-- MissingError     a file or folder that was named is not there: exit code 66
+
+A message says what was wanted, what was found, where, and what to do, in one sentence that needs no traceback. Errors of
+libraries are translated once, at the door that imports the library, with the cause kept (`raise ... from exc`).
+"""
+
+__all__ = [
+    "CardError",
+    "ConfigError",
+    "EdgeannotError",
+    "FrameError",
+    "InputError",
+    "LinkError",
+    "MissingError",
+    "ModelError",
+]
+
+
+class EdgeannotError(Exception):
+    """The root of every error that this package raises on purpose; its text is written for the user."""
+
+    exit_code = 70
+
+
+class ConfigError(EdgeannotError):
+    """A setting is unknown, malformed or cannot be used together with another."""
+
+    exit_code = 78
+
+
+class ModelError(EdgeannotError):
+    """A model file cannot be read, is not runnable here, or does not do what is asked of it."""
+
+    exit_code = 78
+
+
+class CardError(ModelError):
+    """A model card is malformed or says something else than the model's own tensors."""
+
+
+class FrameError(EdgeannotError):
+    """One picture cannot be used; the next one may be fine. `reason` is a short stable word for counting, e.g. "truncated"."""
+
+    exit_code = 65
+
+    def __init__(self, message: str, reason: str = "unreadable") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class LinkError(EdgeannotError):
+    """A camera, a broker or another service is away; trying again later may help."""
+
+    exit_code = 69
+
+
+class InputError(EdgeannotError):
+    """Data given to a tool (weights, labels, pictures) is wrong."""
+
+    exit_code = 65
+
+
+class MissingError(EdgeannotError):
+    """A named file or folder does not exist."""
+
+    exit_code = 66
