@@ -1,0 +1,272 @@
+"""The values that travel between the stages: frozen, complete from birth, numpy at most.
+
+Conventions: pixels count from the top left corner, x to the right and y down; a box is `x1, y1, x2, y2` with the far edges
+exclusive, in float32; sizes in tuples are width before height, array shapes height before width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "Annotation",
+    "Cpu",
+    "Detections",
+    "Failure",
+    "Fit",
+    "FloatArray",
+    "Frame",
+    "IntArray",
+    "ModelFacts",
+    "Outputs",
+    "Profile",
+    "RawTensor",
+    "TensorRef",
+    "TensorSpec",
+    "UInt8Array",
+]
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+UInt8Array = NDArray[np.uint8]
+
+TensorRef = str | int
+"""How a card names a model's tensor: by its name in the file, or by its position (0-based) among the graph's inputs or outputs."""
+
+Profile = Literal["low", "mid", "high"]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture as a source hands it over. `image` is (H, W, 3) uint8 BGR, upright (EXIF orientation applied)."""
+
+    image: UInt8Array
+    source: str
+    """The name of the source in the settings, e.g. "porch"."""
+    seq: int
+    """Counts up by one for each frame of this source since the daemon started, from 0."""
+    captured_at: datetime
+    """UTC; a file's modification time, or when a camera's frame was read."""
+    identity: str
+    """What makes this picture the same picture after a restart: for a file its path in the source and its content hash."""
+    path: Path | None = None
+    """The file it came from, absolute; None for a camera."""
+    decode_ms: float = 0.0
+    name: str = ""
+    """Where the picture lies in its source, as a POSIX path with extension ("2026/cat_dog.jpg"); a camera's frames have names
+    made of date, time and seq ("2026-07-01/103105-000012.jpg"). Names of output files follow it. Empty: the sinks make one."""
+    signature: tuple[int, int, int] | None = None
+    """Size in bytes, modification time in ns and inode of the file when it was read, for the ledger; None for a camera."""
+    content_hash: bytes = b""
+    """BLAKE2b, 16 bytes, of the file's bytes; empty for a camera."""
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        height, width = self.image.shape[:2]
+        return int(width), int(height)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A picture that a source could not read, and what the source did with the file. No frame follows for it."""
+
+    source: str
+    name: str
+    """Where the file lay in its source, like `Frame.name`."""
+    reason: str
+    """A short stable word for counting, as in `FrameError.reason`."""
+    message: str
+    """One sentence for the user."""
+    path: Path
+    """The file, absolute; no longer there when it was moved."""
+    quarantined: Path | None = None
+    """Where the file is now; None: it was left in place."""
+    signature: tuple[int, int, int] | None = None
+    """As in `Frame.signature`; None where the file could not be looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How a picture was placed on the model's input: scaled per axis, then moved by a whole number of pixels.
+
+    The inverse is exact up to float rounding: `fit.to_frame(fit.to_model(boxes)) == boxes`. The scale is the one that was
+    really pasted (scaled width in whole pixels over frame width), not the ideal ratio.
+
+    >>> fit = Fit(frame_wh=(200, 100), model_wh=(100, 100), scale_xy=(0.5, 0.5), pad_xy=(0, 25))
+    >>> fit.to_model(np.array([[20, 20, 40, 60]], np.float32)).tolist()
+    [[10.0, 35.0, 20.0, 55.0]]
+    """
+
+    frame_wh: tuple[int, int]
+    model_wh: tuple[int, int]
+    scale_xy: tuple[float, float]
+    pad_xy: tuple[int, int]
+
+    def to_model(self, boxes_xyxy: FloatArray) -> FloatArray:
+        """Boxes (N, 4) in frame pixels as boxes in model pixels."""
+        scale, pad = self._factors()
+        return (boxes_xyxy * scale + pad).astype(np.float32)
+
+    def to_frame(self, boxes_xyxy: FloatArray) -> FloatArray:
+        """Boxes (N, 4) in model pixels as boxes in frame pixels, not clipped."""
+        scale, pad = self._factors()
+        return ((boxes_xyxy - pad) / scale).astype(np.float32)
+
+    def _factors(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return np.array(self.scale_xy * 2, np.float64), np.array(self.pad_xy * 2, np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """What was found in one picture, one row an object, best score first; N = 0 is ordinary.
+
+    boxes: (N, 4) float32 xyxy in pixels of one named space (model or frame); for a classifier the whole picture.
+    scores: (N,) float32 in 0..1. classes: (N,) int64 class ids as the model counts them. tracks: (N,) int64 or None.
+    """
+
+    boxes: FloatArray
+    scores: FloatArray
+    classes: IntArray
+    tracks: IntArray | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.scores)
+        wanted = {"boxes": (n, 4), "scores": (n,), "classes": (n,)}
+        for name, shape in wanted.items():
+            found = getattr(self, name).shape
+            if found != shape:
+                raise ValueError(f"Detections.{name}: wanted shape {shape}, found {found}")
+        if self.tracks is not None and self.tracks.shape != (n,):
+            raise ValueError(f"Detections.tracks: wanted shape {(n,)}, found {self.tracks.shape}")
+
+    @classmethod
+    def empty(cls) -> Detections:
+        """No object."""
+        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, rows: NDArray[Any] | slice) -> Detections:
+        """The rows picked by a boolean mask, an index array or a slice."""
+        tracks = None if self.tracks is None else self.tracks[rows]
+        return Detections(self.boxes[rows], self.scores[rows], self.classes[rows], tracks)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """What the runtime says of an input or output tensor. `scale` 0 means: not quantized, `real == stored`."""
+
+    name: str
+    index: int
+    """Position among the graph's inputs or outputs, 0-based."""
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    scale: float
+    zero_point: int
+
+    @property
+    def quantized(self) -> bool:
+        """Whether stored numbers are steps of `scale` rather than the values themselves."""
+        return self.scale != 0.0 and self.dtype.kind in "iu"
+
+
+@dataclass(frozen=True, slots=True)
+class RawTensor:
+    """An output as the runtime stored it, with the means to read real values: all of them, or a few after thresholding.
+
+    `real = (stored - zero_point) * scale`, https://ai.google.dev/edge/litert/models/quantization_spec
+    """
+
+    values: NDArray[Any]
+    spec: TensorSpec
+
+    def real(self, rows: Any = None) -> FloatArray:
+        """The real values as float32; `rows` is any numpy index into `values` (None: everything)."""
+        stored = self.values if rows is None else self.values[rows]
+        if not self.spec.quantized:
+            return np.asarray(stored, np.float32)
+        return (stored.astype(np.float32) - np.float32(self.spec.zero_point)) * np.float32(self.spec.scale)
+
+    def stored_at_least(self, real: float) -> float:
+        """The smallest stored number whose real value is >= `real`: compare `values >= tensor.stored_at_least(0.3)`.
+
+        For a quantized tensor a whole number, at most one past the type's range, so that the comparison stays in the stored type
+        (a float would make numpy convert the whole tensor first). `real` may be infinite.
+        """
+        if not self.spec.quantized:
+            return real
+        limits = np.iinfo(self.spec.dtype)
+        stored = np.float64(real) / self.spec.scale + self.spec.zero_point - 1e-6
+        return int(np.ceil(np.clip(stored, limits.min, limits.max + 1)))
+
+    def reshape(self, *shape: int) -> RawTensor:
+        """The same numbers in another shape."""
+        return RawTensor(self.values.reshape(*shape), self.spec)
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """A model's outputs in graph order, reached by position or by tensor name as the card does.
+
+    Valid until the next run of the engine that gave them.
+    """
+
+    tensors: Sequence[RawTensor]
+
+    def __getitem__(self, ref: TensorRef) -> RawTensor:
+        if isinstance(ref, int):
+            return self.tensors[ref]
+        for tensor in self.tensors:
+            if tensor.spec.name == ref:
+                return tensor
+        raise KeyError(ref)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    def __iter__(self) -> Iterator[RawTensor]:
+        return iter(self.tensors)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """The few facts of the model in use that travel with each result."""
+
+    name: str
+    sha256: str
+    family: str
+    profile: Profile
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """The result for one picture: the frame's facts, what was found in frame pixels, and how long each stage took."""
+
+    frame: Frame
+    detections: Detections
+    """Boxes in frame pixels, clipped to the frame."""
+    labels: tuple[str, ...]
+    """One label a detection, in the same order."""
+    model: ModelFacts
+    timing_ms: Mapping[str, float] = field(default_factory=dict)
+    """decode, preprocess, inference, postprocess, total."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """Plain facts of the processor and memory, from `probe.read_cpu`."""
+
+    architecture: str
+    model: str
+    cores: int
+    features: frozenset[str]
+    memory_bytes: int

@@ -1,0 +1,40 @@
+"""What tests share: where the optional test data lies, and small real models and pictures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from edgeannot import engine
+
+if os.environ.get("EDGEANNOT_RUNTIME") == "tflite-runtime":
+    # The second test environment has LiteRT only for its schema; `auto` is to mean there what it means on a 32-bit board.
+    engine.RUNTIMES.pop("litert", None)
+
+pytest_plugins = ["tests.brokers"]
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def find_data() -> Path | None:
+    """The folder of real models and labelled pictures, or None where it is absent."""
+    named = os.environ.get("EDGEANNOT_TEST_DATA")
+    folder = Path(named) if named else ROOT.parent / "shared" / "data"
+    return folder if (folder / "MANIFEST.tsv").is_file() else None
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The optional test data; tests that need it are skipped where it is absent."""
+    folder = find_data()
+    if folder is None:
+        pytest.skip("the test data is not here; set EDGEANNOT_TEST_DATA to its folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def models_dir() -> Path:
+    """The models that ship with the package."""
+    return ROOT / "models"
