@@ -1,0 +1,235 @@
+"""Model cards: `NAME.toml` beside a `NAME.tflite` states every fact that the graph itself does not, and is checked at load.
+
+A card is found by name in a list of folders (the user's own first, then the ones that ship with the package). A name may
+carry an input size, `yolov3-tiny@320`, where the card lists that size: the weights ship once and serve them all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+
+from edgeannot.errors import CardError, MissingError
+from edgeannot.heads import AnyHead
+
+__all__ = [
+    "CARD_SCHEMA",
+    "Input",
+    "Labels",
+    "Measured",
+    "ModelCard",
+    "Provenance",
+    "bundled_folder",
+    "find_card",
+    "read_card",
+    "read_cards",
+]
+
+CARD_SCHEMA = 1
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Input(_Table):
+    """How a picture becomes the input tensor: `real = (byte - mean) / std` per channel, then the tensor's own quantization."""
+
+    width: int = Field(gt=0)
+    height: int = Field(gt=0)
+    channels: Literal[1, 3] = 3
+    sizes: tuple[int, ...] = ()
+    """Square sizes in pixels that a fully convolutional graph can be derived for; empty: only width x height."""
+    layout: Literal["NHWC", "NCHW"] = "NHWC"
+    resize: Literal["stretch", "letterbox", "letterbox-top-left"] = "stretch"
+    pad: int = Field(default=114, ge=0, le=255)
+    """The byte that fills what a letterbox leaves free."""
+    color: Literal["RGB", "BGR", "GRAY"] = "RGB"
+    mean: tuple[float, ...] = (0.0,)
+    """In bytes, one number or one a channel, in the order of `color`."""
+    std: tuple[float, ...] = (255.0,)
+
+    @model_validator(mode="after")
+    def _one_number_a_channel(self) -> Input:
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) not in (1, self.channels):
+                raise ValueError(f"input.{name}: wanted 1 or {self.channels} numbers, found {len(getattr(self, name))}")
+        if 0.0 in self.std:
+            raise ValueError("input.std: wanted numbers other than 0")
+        if (self.color == "GRAY") != (self.channels == 1):
+            raise ValueError(f"input.color is {self.color}, which does not fit {self.channels} channel(s)")
+        return self
+
+
+class Labels(_Table):
+    """Where the names of the classes are: line `class_id + offset` (0-based) of `file`, or of `names`."""
+
+    file: str | None = None
+    names: tuple[str, ...] = ()
+    offset: int = 0
+    ignore: tuple[str, ...] = ("???", "background", "-")
+    """Names that stand for no object: a detection of such a class is dropped."""
+
+
+class Defaults(_Table):
+    """What is used where the settings say nothing."""
+
+    min_score: float = Field(default=0.3, ge=0, le=1)
+    iou: float = Field(default=0.45, gt=0, le=1)
+    """Boxes of one class that overlap more than this are one object (NMS)."""
+    max_detections: int = Field(default=100, gt=0)
+
+
+class Provenance(_Table):
+    """Where the weights come from and how the file was made of them."""
+
+    source: str = ""
+    """A package with its version and the file inside it, or an address."""
+    source_sha256: str = ""
+    license: str = ""
+    made_by: str = ""
+    """The commands that made the file."""
+    calibration: str = ""
+
+
+class Measured(_Table):
+    """Accuracy as measured on a labelled set, for one input size and number type."""
+
+    dataset: str
+    size: int
+    numbers: Literal["float32", "int8"]
+    pictures: int
+    map50: float | None = None
+    map50_95: float | None = None
+    mean_iou: float | None = None
+    top1: float | None = None
+
+
+class ModelCard(_Table):
+    """The facts of one model. `folder` is where the card was read from; file names in it are relative to that."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    schema_: Literal[1] = Field(alias="schema")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*(@[0-9]+)?$")
+    description: str = ""
+    file: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    task: Literal["detect", "classify", "embed"]
+    family: Literal["yolo", "ssd", "mobilenet", "other"]
+    macs: int = Field(default=0, ge=0)
+    """Multiply-accumulates of one run at width x height; 0: not known."""
+    input: Input
+    head: Annotated[AnyHead, Field(discriminator="kind")]
+    labels: Labels = Labels()
+    defaults: Defaults = Defaults()
+    provenance: Provenance = Provenance()
+    measured: tuple[Measured, ...] = ()
+
+    _folder: Path = PrivateAttr(default=Path())
+
+    @property
+    def folder(self) -> Path:
+        """The folder that holds the card and its files."""
+        return self._folder
+
+    @property
+    def model_path(self) -> Path:
+        """The .tflite file."""
+        return self._folder / self.file
+
+    @property
+    def input_wh(self) -> tuple[int, int]:
+        """Width and height of the input in pixels."""
+        return self.input.width, self.input.height
+
+    def label_names(self) -> tuple[str, ...]:
+        """The names, line by line; empty where the card has none. Raises CardError when the file cannot be read."""
+        if self.labels.file is None:
+            return self.labels.names
+        path = self._folder / self.labels.file
+        try:
+            return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+        except (OSError, UnicodeDecodeError) as exc:
+            raise CardError(f"card {self.name}: the label file {path} cannot be read ({exc}); put it there or change labels.file") from exc
+
+    def at_size(self, size: int) -> ModelCard:
+        """This card for another square input size, named `NAME@SIZE`. Raises CardError for a size that it does not list."""
+        if (size, size) == self.input_wh and size not in self.input.sizes:
+            return self
+        if size not in self.input.sizes:
+            offered = ", ".join(map(str, self.input.sizes)) or f"only {self.input.width}x{self.input.height}"
+            raise CardError(f"card {self.name}: input size {size} is not offered; choose from: {offered}")
+        card = self.model_copy(
+            update={"name": f"{self.name}@{size}", "input": self.input.model_copy(update={"width": size, "height": size})}
+        )
+        card._folder = self._folder
+        return card
+
+    def verify_file(self) -> None:
+        """Raises CardError when the model file is missing or is not the one that the card was written for."""
+        try:
+            with self.model_path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as exc:
+            raise CardError(
+                f"card {self.name}: the model file {self.model_path} cannot be read ({exc.strerror}); put it there or remove the card"
+            ) from exc
+        if found != self.sha256:
+            raise CardError(
+                f"card {self.name}: {self.model_path} has sha256 {found}, the card says {self.sha256}; "
+                "restore the file, or make a new card with `edgeannot models add`"
+            )
+
+
+def bundled_folder() -> Path:
+    """The folder of the models that ship with the package: inside it when installed, beside it in a checkout."""
+    inside = Path(__file__).parent / "models"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "models"
+
+
+def read_card(path: Path) -> ModelCard:
+    """The card in a TOML file. Raises CardError that names the file, the field, what was wanted and what was found."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        card = ModelCard.model_validate(table)
+    except OSError as exc:
+        raise CardError(f"card {path} cannot be read: {exc.strerror}") from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise CardError(f"card {path} is not valid TOML: {exc}") from exc
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise CardError(f"card {path}: {where}: {first['msg']}, found {first.get('input')!r:.80}") from exc
+    card._folder = path.parent
+    return card
+
+
+def read_cards(folders: Iterable[Path]) -> Iterator[ModelCard]:
+    """Every card in the folders, by name; of two with one name the first folder's counts."""
+    seen: set[str] = set()
+    for folder in folders:
+        for path in sorted(folder.glob("*.toml")):
+            card = read_card(path)
+            if card.name not in seen:
+                seen.add(card.name)
+                yield card
+
+
+def find_card(name: str, folders: Iterable[Path]) -> ModelCard:
+    """The card called `name`, or `name@size`, or the card file at that path. Raises MissingError with the names there are."""
+    folders = list(folders)
+    if name.endswith(".toml") and Path(name).is_file():
+        return read_card(Path(name))
+    base, _, size = name.partition("@")
+    known = []
+    for card in read_cards(folders):
+        if card.name == base:
+            return card.at_size(int(size)) if size.isdigit() else card
+        known.append(card.name)
+    raise MissingError(f"no model called {name!r}; known are: {', '.join(known) or 'none'} (folders: {', '.join(map(str, folders))})")

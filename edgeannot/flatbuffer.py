@@ -1,0 +1,125 @@
+"""A bounds-checked view of FlatBuffers tables: enough to read a file of a known schema, without a library.
+
+The binary form: https://flatbuffers.dev/internals/. A table is found through a signed offset to its vtable, which gives each
+field's place in the order of the schema; a field that is not stored has the schema's default. All numbers are little-endian.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+__all__ = ["Broken", "Table", "root"]
+
+MAX_ITEMS = 1 << 24
+"""No vector of tables or strings that this package reads is near this long; a longer one means that the bytes are something else."""
+
+
+class Broken(ValueError):  # noqa: N818 - it is translated at the door of the file's kind, and never reaches a user
+    """The bytes are not what a table's offsets claim; the text says where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table in `raw`, at byte `at`. Fields are named by their position in the schema, from 0."""
+
+    raw: bytes
+    at: int
+
+    def place(self, field: int, size: int = 0) -> int:
+        """The byte position of a field's own `size` bytes, or 0 where it is not stored."""
+        vtable = self.at - self._unpack("<i", self.at)
+        length = self._unpack("<H", vtable)
+        slot = 4 + 2 * field
+        if slot + 2 > length:
+            return 0
+        offset = self._unpack("<H", vtable + slot)
+        if offset == 0:
+            return 0
+        self._within(self.at + offset, size)
+        return self.at + offset
+
+    def number(self, field: int, code: str, default: float = 0) -> int:
+        """An integer field; `code` is its `struct` letter."""
+        at = self.place(field)
+        return int(self._unpack("<" + code, at)) if at else int(default)
+
+    def real(self, field: int, default: float = 0.0) -> float:
+        """A float field."""
+        at = self.place(field)
+        return float(self._unpack("<f", at)) if at else default
+
+    def table(self, field: int) -> Table | None:
+        """A table that the field points to, or None."""
+        at = self.place(field)
+        return Table(self.raw, self._follow(at)) if at else None
+
+    def vector(self, field: int, item_size: int) -> tuple[int, int]:
+        """The byte position of a vector's first item and how many items it has; (0, 0) where it is not stored."""
+        at = self.place(field)
+        if not at:
+            return 0, 0
+        start = self._follow(at)
+        count = self._unpack("<I", start)
+        self._within(start + 4, count * item_size)
+        return start + 4, count
+
+    def numbers(self, field: int, code: str) -> tuple[int, ...]:
+        """A vector of integers; `code` is the `struct` letter of one."""
+        start, count = self.vector(field, struct.calcsize("<" + code))
+        return struct.unpack_from(f"<{count}{code}", self.raw, start) if count else ()
+
+    def reals(self, field: int) -> tuple[float, ...]:
+        """A vector of 32-bit floats."""
+        start, count = self.vector(field, 4)
+        return struct.unpack_from(f"<{count}f", self.raw, start) if count else ()
+
+    def tables(self, field: int) -> tuple[Table, ...]:
+        """A vector of tables."""
+        start, count = self.vector(field, 4)
+        if count > MAX_ITEMS:
+            raise Broken(f"a list at byte {start} claims {count} entries")
+        return tuple(Table(self.raw, self._follow(start + 4 * i)) for i in range(count))
+
+    def blob(self, field: int) -> bytes:
+        """A vector of bytes."""
+        start, count = self.vector(field, 1)
+        return bytes(self.raw[start : start + count])
+
+    def text(self, field: int) -> str:
+        """A string; bytes that are no UTF-8 are replaced, since names are for people."""
+        return self.blob(field).decode("utf-8", "replace")
+
+    def texts(self, field: int) -> tuple[str, ...]:
+        """A vector of strings."""
+        start, count = self.vector(field, 4)
+        return tuple(self._string(self._follow(start + 4 * i)) for i in range(count))
+
+    def _string(self, at: int) -> str:
+        length = self._unpack("<I", at)
+        self._within(at + 4, length)
+        return bytes(self.raw[at + 4 : at + 4 + length]).decode("utf-8", "replace")
+
+    def _follow(self, at: int) -> int:
+        target = at + int(self._unpack("<I", at))
+        self._within(target, 4)
+        return target
+
+    def _unpack(self, form: str, at: int) -> int:
+        self._within(at, struct.calcsize(form))
+        value: int = struct.unpack_from(form, self.raw, at)[0]
+        return value
+
+    def _within(self, at: int, size: int) -> None:
+        if at < 0 or size < 0 or at + size > len(self.raw):
+            raise Broken(f"{size} bytes are wanted at byte {at}, and the file ends at {len(self.raw)}")
+
+
+def root(raw: bytes) -> Table:
+    """The table that the file starts with. Raises Broken where the bytes are too few."""
+    if len(raw) < 8:
+        raise Broken(f"the file has {len(raw)} bytes")
+    at = int(struct.unpack_from("<I", raw, 0)[0])
+    if at + 4 > len(raw):
+        raise Broken(f"its first table is said to be at byte {at}, and the file ends at {len(raw)}")
+    return Table(raw, at)
