@@ -1,0 +1,236 @@
+"""A camera (V4L2 device, RTSP or HTTP stream): its newest frame whenever the caller is free; or a video file, frame by frame."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from edgeannot.data import Failure, Frame
+from edgeannot.errors import ConfigError, LinkError, MissingError
+from edgeannot.sources.capture import Format, OpenCapture, Target, as_bgr, open_capture, parse_target, redacted, with_credentials
+from edgeannot.sources.contract import Context, Item, Stop, Tick
+from edgeannot.sources.grabber import Grabber, Shot
+from edgeannot.store import LedgerEntry
+
+__all__ = ["CameraOptions", "CameraSource"]
+
+IDLE_S = 0.5
+"""Longest time in one wait, so that a stop is noticed and the caller gets its Tick."""
+
+CAP_PROP_POS_MSEC = 0
+"""OpenCV's number for the time of the current frame; named here, so that these options do not load OpenCV."""
+
+
+class CameraOptions(BaseModel):
+    """Settings of a camera or a video file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    kind: Literal["camera"] = "camera"
+    url: str
+    """/dev/video0 (better: its name in /dev/v4l/by-id), a URL (rtsp://, http://, ...), or a video file."""
+    credentials_file: Path | None = None
+    """A file with user:password for the URL, so that the settings hold no secret."""
+    open_timeout_s: float = Field(default=10.0, gt=0)
+    """Longest time to wait for a stream to open, in seconds."""
+    read_timeout_s: float = Field(default=5.0, gt=0)
+    """Longest time to wait for data of a stream, in seconds; a frozen RTSP stream is noticed after three times this."""
+    max_fps: float | None = Field(default=None, gt=0)
+    """Frames taken a second: a camera's by the clock (unset: the general max_fps), a video file's by its own time (unset: all)."""
+    every_n: int = Field(default=1, ge=1)
+    """Take only each n-th frame of a video file."""
+    loop: bool = False
+    """Begin a video file again at its end."""
+    width: int | None = Field(default=None, gt=0)
+    """Width that a V4L2 device is asked for, in pixels."""
+    height: int | None = Field(default=None, gt=0)
+    """Height that a V4L2 device is asked for, in pixels."""
+    fps: float | None = Field(default=None, gt=0)
+    """Frames a second that a V4L2 device is asked for."""
+    fourcc: str | None = Field(default=None, pattern=r"^[A-Za-z0-9 ]{4}$")
+    """Pixel format that a V4L2 device is asked for, such as MJPG."""
+
+    @field_validator("url")
+    @classmethod
+    def _known(cls, url: str) -> str:
+        parse_target(url)
+        return url
+
+    @model_validator(mode="after")
+    def _fitting(self) -> CameraOptions:
+        kind, _ = parse_target(self.url)
+        only = {"stream": ("credentials_file",), "file": ("every_n", "loop"), "device": ("width", "height", "fps", "fourcc")}
+        for other, names in only.items():
+            stray = [name for name in names if name in self.model_fields_set and other != kind]
+            if stray:
+                raise ValueError(f"{stray[0]} is for a {other}, and {redacted(self.url)} is a {kind}")
+        return self
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
+        """Without the secrets of the URL: settings are shown and logged."""
+        for key, value in super().__repr_args__():
+            yield key, redacted(value) if key == "url" and isinstance(value, str) else value
+
+
+class CameraSource:
+    """See the module. A live camera is reopened for ever; the caller's Ticks tell what is wrong."""
+
+    def __init__(self, name: str, options: CameraOptions, context: Context, open_capture: OpenCapture = open_capture) -> None:
+        self.name = name
+        self._options = options
+        self._context = context
+        self._open_capture = open_capture
+        self._kind, self._address = parse_target(options.url)
+        self._grabber: Grabber | None = None
+        self._skipped = 0
+        self._seq = 0
+
+    @property
+    def live(self) -> bool:
+        """A camera is live, a video file is not."""
+        return self._kind != "file"
+
+    @property
+    def skipped(self) -> int:
+        """Frames of a camera that nobody had time for."""
+        return self._skipped + (self._grabber.skipped if self._grabber else 0)
+
+    def items(self, stop: Stop) -> Iterator[Item]:
+        """See `Source.items`. Raises MissingError where a video file is not there, LinkError with `once` where a camera does not open."""
+        return self._live_items(stop) if self.live else self._file_items(stop)
+
+    def ledger_entry(self, item: Frame | Failure) -> LedgerEntry | None:
+        """A frame is no file: nothing is remembered."""
+        del item
+        return None
+
+    def finish(self, frame: Frame) -> None:
+        """Nothing is to be done with a frame."""
+
+    def _target(self) -> Target:
+        options = self._options
+        address = self._address
+        if options.credentials_file is not None:
+            try:
+                address = with_credentials(address, options.credentials_file.read_text(encoding="utf-8"))
+            except (OSError, UnicodeDecodeError) as exc:
+                raise ConfigError(f"sources.{self.name}.credentials_file: {options.credentials_file} cannot be read ({exc})") from exc
+        wanted = Format(options.fourcc, options.width, options.height, options.fps)
+        return Target(self._kind, address, options.open_timeout_s, options.read_timeout_s, wanted)
+
+    # A live camera
+
+    def _live_items(self, stop: Stop) -> Iterator[Item]:
+        grabber = Grabber(self.name, self._target(), self._open_capture)
+        self._grabber = grabber
+        interval_s = 1.0 / (self._options.max_fps or self._context.max_fps)
+        due = 0.0
+        heard = time.monotonic()
+        grabber.start()
+        try:
+            while not stop.is_set():
+                wait_s = due - time.monotonic()
+                if wait_s > 0:
+                    stop.wait(min(wait_s, IDLE_S))
+                    if wait_s > IDLE_S:
+                        yield Tick()
+                    continue
+                shot = grabber.newest(IDLE_S)
+                if shot is None:
+                    if self._context.once and grabber.failures:
+                        raise LinkError(f"{grabber.trouble} (sources.{self.name}); check its address, its power and its network")
+                    yield Tick(trouble=grabber.trouble or self._silence(time.monotonic() - heard))
+                    continue
+                heard = time.monotonic()
+                # Keeps the rate on average, without a burst after a pause.
+                due = max(due + interval_s, time.monotonic())
+                yield self._live_frame(shot)
+                if self._context.once:
+                    return
+        finally:
+            grabber.close()
+            self._skipped += grabber.skipped
+            self._grabber = None
+
+    def _silence(self, silent_s: float) -> str:
+        """What to say of a read that does not come back; none is said within the time that a slow frame may take."""
+        if silent_s < self._options.read_timeout_s:
+            return ""
+        return f"the camera {redacted(self._options.url)} gives no frame within {self._options.read_timeout_s:g} s"
+
+    def _live_frame(self, shot: Shot) -> Frame:
+        seq, self._seq = self._seq, self._seq + 1
+        moment = shot.captured_at
+        return Frame(
+            image=shot.image,
+            source=self.name,
+            seq=seq,
+            captured_at=moment,
+            identity=f"{self.name}@{moment.isoformat()}#{seq}",
+            decode_ms=shot.decode_ms,
+            name=f"{moment:%Y-%m-%d/%H%M%S}-{seq:06d}.jpg",
+        )
+
+    # A video file
+
+    def _file_items(self, stop: Stop) -> Iterator[Item]:
+        path = Path(self._address)
+        try:
+            facts = path.stat()
+        except OSError as exc:
+            raise MissingError(f"the video file {path} (sources.{self.name}.url) cannot be read: {exc.strerror}") from exc
+        for turn in itertools.count():
+            count = 0
+            for frame in self._play(path, facts, turn, stop):
+                count += 1
+                yield frame
+            if stop.is_set():
+                return
+            if count == 0:
+                message = f"{path.name}: the video cannot be read: it is no video, is cut off, or is of an unknown kind; left where it is"
+                yield Failure(self.name, path.name, "unreadable", message, path)
+                return
+            if not self._options.loop or self._context.once:
+                return
+
+    def _play(self, path: Path, facts: os.stat_result, turn: int, stop: Stop) -> Iterator[Frame]:
+        capture = self._open_capture(self._target())
+        due_ms = 0.0
+        try:
+            if not capture.isOpened():
+                return
+            for index in itertools.count():
+                began = time.perf_counter()
+                if stop.is_set() or not capture.grab():
+                    return
+                if index % self._options.every_n:
+                    continue
+                if self._options.max_fps is not None:
+                    position_ms = capture.get(CAP_PROP_POS_MSEC)
+                    if position_ms + 1.0 < due_ms:  # a millisecond of grace: positions are rounded
+                        continue
+                    due_ms = max(due_ms, position_ms - 1000.0 / self._options.max_fps) + 1000.0 / self._options.max_fps
+                fine, image = capture.retrieve()
+                if not fine or image is None or image.size == 0:
+                    continue  # one damaged frame is not the end
+                decode_ms = (time.perf_counter() - began) * 1e3
+                seq, self._seq = self._seq, self._seq + 1
+                yield Frame(
+                    image=as_bgr(image),
+                    source=self.name,
+                    seq=seq,
+                    captured_at=datetime.fromtimestamp(facts.st_mtime, UTC),
+                    identity=f"{path.name}@{facts.st_size}-{facts.st_mtime_ns}#{index}" + (f".{turn}" if turn else ""),
+                    path=path,
+                    decode_ms=decode_ms,
+                    name=f"{path.stem}/{index:06d}.jpg",
+                )
+        finally:
+            capture.release()

@@ -1,0 +1,145 @@
+"""The one door to OpenCV's VideoCapture: what a camera's address means, how it is opened with time limits, how it is shown in logs."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+import numpy as np
+
+from edgeannot.data import UInt8Array
+
+__all__ = ["Capture", "Format", "OpenCapture", "Target", "as_bgr", "open_capture", "parse_target", "redacted", "with_credentials"]
+
+STREAM_SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "srt", "udp", "tcp", "rtp")
+_SECRET_KEY = re.compile(r"user|usr|login|pass|pwd|secret|token|auth|key", re.IGNORECASE)
+
+
+class Capture(Protocol):
+    """The part of cv2.VideoCapture that is used."""
+
+    def isOpened(self) -> bool: ...  # noqa: N802, D102 - OpenCV's name
+    def grab(self) -> bool: ...  # noqa: D102 - OpenCV's
+    def retrieve(self) -> tuple[bool, UInt8Array | None]: ...  # noqa: D102 - OpenCV's
+    def get(self, prop: int) -> float: ...  # noqa: D102 - OpenCV's
+    def release(self) -> None: ...  # noqa: D102 - OpenCV's
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """What a V4L2 device is asked for; None leaves the device's own. A device may answer with something near."""
+
+    fourcc: str | None = None
+    """Pixel format such as MJPG, which fits larger pictures through USB than uncompressed YUYV."""
+    width: int | None = None
+    height: int | None = None
+    fps: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is to be opened."""
+
+    kind: Literal["device", "stream", "file"]
+    address: str
+    """A device's path, a URL with credentials in it, or a file's path."""
+    open_timeout_s: float = 10.0
+    read_timeout_s: float = 5.0
+    format: Format = Format()
+
+    @property
+    def shown(self) -> str:
+        """The address for logs and messages, without its secrets."""
+        return redacted(self.address) if self.kind == "stream" else self.address
+
+
+OpenCapture = Callable[[Target], Capture]
+
+
+def parse_target(address: str) -> tuple[Literal["device", "stream", "file"], str]:
+    """What an address in the settings means. Raises ValueError.
+
+    >>> parse_target("0")
+    ('device', '/dev/video0')
+    """
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", address)
+    if scheme:
+        if scheme[1].lower() not in STREAM_SCHEMES:
+            raise ValueError(f"an address with {scheme[1]}:// is not known; wanted one of {', '.join(STREAM_SCHEMES)}")
+        return "stream", address
+    if address.isdigit():
+        return "device", f"/dev/video{address}"
+    if address.startswith("/dev/"):
+        return "device", address
+    if not address:
+        raise ValueError("wanted a device (/dev/video0), a URL (rtsp://...) or a video file, found nothing")
+    return "file", str(Path(address).expanduser().absolute())
+
+
+def with_credentials(url: str, credentials: str) -> str:
+    """The URL with `user:password` put in, quoted as a URL needs it."""
+    user, _, password = credentials.strip().partition(":")
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{quote(user, safe='')}:{quote(password, safe='')}@{host}"))
+
+
+def redacted(url: str) -> str:
+    """A URL that may be shown: its user, password and whatever looks like a secret in its query replaced.
+
+    >>> redacted("rtsp://admin:hunter2@cam.local/stream?channel=1&pwd=hunter2")
+    'rtsp://***@cam.local/stream?channel=1&pwd=***'
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that cannot be shown"
+    userinfo, at, host = parts.netloc.rpartition("@")
+    query = [(key, "***" if _SECRET_KEY.search(key) else value) for key, value in parse_qsl(parts.query, keep_blank_values=True)]
+    return urlunsplit(parts._replace(netloc=f"***@{host}" if at and userinfo else host, query=urlencode(query, safe="*/:,")))
+
+
+def open_capture(target: Target) -> Capture:
+    """A cv2.VideoCapture for the target; it may have failed to open, and one that opened may still give no frame.
+
+    Without explicit limits OpenCV waits 30 s for a server that does not answer, and three times that in a stream that froze.
+    """
+    # FFmpeg reports each damaged packet on stderr, past any logging; OpenCV reads this when it first opens a stream.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    # Loaded here: settings import the options, and `edgeannot config` must not wait for OpenCV.
+    import cv2  # noqa: PLC0415
+
+    if target.kind == "device":
+        return _open_device(target, cv2)
+    limits = [
+        cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, round(target.open_timeout_s * 1000),
+        cv2.CAP_PROP_READ_TIMEOUT_MSEC, round(target.read_timeout_s * 1000),
+    ]  # fmt: skip
+    return cast("Capture", cv2.VideoCapture(target.address, cv2.CAP_FFMPEG, limits))
+
+
+def _open_device(target: Target, cv2: Any) -> Capture:
+    capture = cv2.VideoCapture(target.address, cv2.CAP_V4L2)
+    wanted = target.format
+    # The pixel format first: it decides which sizes and rates the device offers.
+    if wanted.fourcc is not None:
+        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*wanted.fourcc))
+    for prop, value in (
+        (cv2.CAP_PROP_FRAME_WIDTH, wanted.width), (cv2.CAP_PROP_FRAME_HEIGHT, wanted.height), (cv2.CAP_PROP_FPS, wanted.fps),
+    ):  # fmt: skip
+        if value is not None:
+            capture.set(prop, value)
+    return cast("Capture", capture)
+
+
+def as_bgr(image: UInt8Array) -> UInt8Array:
+    """A frame as (H, W, 3): some devices give gray pictures, (H, W) or (H, W, 1)."""
+    if image.ndim == 3 and image.shape[2] == 3:
+        return image
+    gray = image.reshape(*image.shape[:2], -1)[:, :, :1]
+    return np.repeat(gray, 3, axis=2)

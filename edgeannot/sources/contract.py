@@ -1,0 +1,91 @@
+"""What a source and its caller agree on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from edgeannot.data import Failure, Frame
+from edgeannot.store import LedgerEntry, Signature
+
+__all__ = ["Context", "Item", "Source", "Stop", "Tick", "never_done"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Nothing new at the moment; given at least about once a second, so that the caller can show a sign of life."""
+
+    waiting: int = 0
+    """Files known to wait for their turn or for their end to be written."""
+    trouble: str = ""
+    """What is wrong at the moment (a folder or camera that is away), one sentence; empty when all is well. The source does not
+    log it: the caller logs changes."""
+
+
+Item = Frame | Failure | Tick
+
+
+class Stop(Protocol):
+    """How the caller says that it wants no more; `threading.Event` fits."""
+
+    def is_set(self) -> bool:
+        """Whether to stop."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Sleep until then, at most this many seconds."""
+
+
+class Source(Protocol):
+    """What every kind of source provides. `items` is for one thread; `finish` and `ledger_entry` may be called from others."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the settings."""
+
+    @property
+    def live(self) -> bool:
+        """Whether a new frame makes older ones worthless: the caller may replace frames that wait. False: none may be lost."""
+
+    @property
+    def skipped(self) -> int:
+        """Frames that a live source saw and did not hand over because the caller was busy or the rate was capped."""
+
+    def items(self, stop: Stop) -> Iterator[Item]:
+        """Frames, failures and ticks until `stop` is set or the source ends (a folder with `once`, a video file).
+
+        Closing the generator releases what it holds. Raises MissingError or LinkError where the source cannot begin and
+        `once` forbids to wait for it.
+        """
+
+    def ledger_entry(self, item: Frame | Failure) -> LedgerEntry | None:
+        """What the ledger is to remember when the item's results are stored; None where there is nothing to remember."""
+
+    def finish(self, frame: Frame) -> None:
+        """The frame's results are durable: do with its file what the options say. Logs what fails, never raises."""
+
+
+IsDone = Callable[[str, str, Signature], bool]
+
+
+def never_done(source: str, path: str, signature: Signature) -> bool:
+    """The ledger of who keeps none."""
+    del source, path, signature
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the program around a source gives it."""
+
+    quarantine: Path | None = None
+    """The folder for files that cannot be read; None: they are left where they are."""
+    own_folders: tuple[Path, ...] = ()
+    """Folders that the program writes to: never watched, even where they lie inside a watched folder."""
+    is_done: IsDone = never_done
+    """`Store.is_done`: whether a file, unchanged since, needs no more work."""
+    once: bool = False
+    """Take what is there (a camera: one frame), then end."""
+    max_fps: float = 5.0
+    """Rate of a live camera whose own options say nothing."""

@@ -1,0 +1,315 @@
+"""A folder of pictures: those that are there, oldest first, then those that arrive; each once, and only when it is complete.
+
+The caller pulls, so nothing is read ahead and nothing is skipped. Events come from inotify; a scan at start, after lost events and
+every now and then covers what inotify does not see (network file systems, a folder that went away and came back).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import stat
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from edgeannot.data import Failure, Frame
+from edgeannot.errors import ConfigError, FrameError
+from edgeannot.sources.backlog import OLD_S, Backlog
+from edgeannot.sources.complete import held_for_writing
+from edgeannot.sources.contract import Context, Item, Stop, Tick
+from edgeannot.sources.folder import IDLE_S, Folder
+from edgeannot.sources.shelve import move_aside, quarantine
+from edgeannot.store import LedgerEntry, Signature
+
+if TYPE_CHECKING:
+    from edgeannot.picture import Picture, PictureLimits
+
+__all__ = ["DirectoryOptions", "DirectorySource"]
+
+FINAL_REASONS = frozenset({"too-large", "unsupported"})
+"""Failures that more bytes cannot cure; after any other the file may still be growing."""
+SIDE_SUFFIXES = frozenset(
+    {
+        ".csv",
+        ".db",
+        ".dop",
+        ".html",
+        ".ini",
+        ".json",
+        ".log",
+        ".md",
+        ".names",
+        ".pdf",
+        ".pp3",
+        ".toml",
+        ".txt",
+        ".xml",
+        ".xmp",
+        ".yaml",
+        ".yml",
+    }
+)
+"""Files that people and programs keep beside pictures. One that is indeed no picture is reported once and left where it is."""
+
+log = logging.getLogger(__name__)
+
+
+class DirectoryOptions(BaseModel):
+    """Settings of a folder that is watched."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    kind: Literal["directory"] = "directory"
+    path: Path
+    """The folder."""
+    recursive: bool = True
+    """Whether folders inside it are watched, too; linked folders never are."""
+    after: Literal["keep", "move", "delete"] = "keep"
+    """What happens to a picture when its results are stored."""
+    after_folder: Path | None = None
+    """Where to with after = "move"; may lie inside the watched folder."""
+    quarantine: Literal["move", "leave"] = "move"
+    """Whether a file that cannot be read is moved to the quarantine folder or only reported; text beside pictures always stays."""
+    ignore: tuple[str, ...] = ()
+    """Names of files and folders to pass over ("*.xmp", "raw"), beside hidden and temporary ones."""
+    settle_s: float = Field(default=2.0, gt=0)
+    """How long a file of which nobody says that it is complete has to stay the same, in seconds."""
+    retry_s: float = Field(default=5.0, ge=0)
+    """How long a picture that looks cut off has to stay the same before it is given up, in seconds."""
+    rescan_s: float = Field(default=60.0, ge=0)
+    """Time between scans, in seconds, for files that came without an event (network file systems); 0: only when events were lost."""
+    max_megapixels: float = Field(default=100.0, gt=0)
+    """Larger pictures are refused before they are decoded."""
+    max_decode_mb: int = Field(default=256, gt=0)
+    """Memory that decoding one picture may take: about 6 MB a megapixel, more for progressive JPEG, transparency and TIFF."""
+    max_file_mb: int = Field(default=128, gt=0)
+    """Larger files are refused before they are read."""
+
+    @model_validator(mode="after")
+    def _folder_to_move_to(self) -> DirectoryOptions:
+        if (self.after == "move") != (self.after_folder is not None):
+            raise ValueError('after = "move" and after_folder go together: set both or neither')
+        return self
+
+
+class DirectorySource:
+    """See the module. `items` may be asked for again after it ended; what was handed over is not handed over twice."""
+
+    live = False
+    skipped = 0
+
+    def __init__(self, name: str, options: DirectoryOptions, context: Context) -> None:
+        self.name = name
+        self._options = options
+        self._context = context
+        self._root = os.path.abspath(options.path.expanduser())  # noqa: PTH100 - the base of string paths
+        self._backlog = Backlog(
+            self._root, recursive=options.recursive, ignore=options.ignore, own=self._own_folders(), settle_s=options.settle_s
+        )
+        self._folder = Folder(f"sources.{name}", self._backlog, recursive=options.recursive, rescan_s=options.rescan_s, once=context.once)
+        self._failing: dict[str, tuple[Signature, float]] = {}
+        self._seq = 0
+
+    def items(self, stop: Stop) -> Iterator[Item]:
+        """See `Source.items`. Raises MissingError with `once` when the folder is not there."""
+        try:
+            spoke = time.monotonic()
+            while not stop.is_set():
+                if self._folder.scan_due:
+                    for _ in self._folder.scan(stop):
+                        yield self._tick()
+                self._folder.listen(stop)
+                self._backlog.settle()
+                name = self._backlog.next()
+                if name is None and self._context.once and not self._backlog:
+                    return
+                item = self._take(name) if name is not None else self._tick()
+                if item is None and time.monotonic() - spoke > IDLE_S:  # a long row of files that are done already
+                    item = self._tick()
+                if item is not None:
+                    yield item
+                    spoke = time.monotonic()
+        finally:
+            self._folder.close()
+
+    def _tick(self) -> Tick:
+        return Tick(len(self._backlog), self._folder.trouble)
+
+    def ledger_entry(self, item: Frame | Failure) -> LedgerEntry | None:
+        """The file's entry; None for a file that is no longer there, as nobody will find it again."""
+        if item.path is None or item.signature is None or not os.path.lexists(item.path):
+            return None
+        relative = os.path.relpath(item.path, self._root)
+        signature = Signature(*item.signature)
+        if isinstance(item, Failure):
+            return LedgerEntry(self.name, relative, signature, b"", item.reason)
+        return LedgerEntry(self.name, relative, signature, item.content_hash)
+
+    def finish(self, frame: Frame) -> None:
+        """Keep, move or delete the picture's file, unless another picture took its name in the meantime."""
+        if frame.path is not None and frame.signature is not None:
+            self._clear_away(frame.path, Signature(*frame.signature))
+
+    def _own_folders(self) -> frozenset[str]:
+        """The program's own folders that lie inside the watched one, relative to it."""
+        root = os.path.realpath(self._root)
+        folders = [f for f in (*self._context.own_folders, self._context.quarantine, self._options.after_folder) if f is not None]
+        inside = []
+        for folder in folders:
+            relative = os.path.relpath(os.path.realpath(folder.expanduser()), root)
+            if relative == ".":
+                raise ConfigError(
+                    f"sources.{self.name}: the folder {self._root} is watched and written to; "
+                    "choose another one for results, quarantine or finished pictures"
+                )
+            if not relative.startswith(".."):
+                inside.append(relative)
+        return frozenset(inside)
+
+    # One file
+
+    def _take(self, name: str) -> Frame | Failure | None:
+        """The picture in a file; None when there is nothing to do (done, gone) or not yet."""
+        path = Path(self._root, name)
+        began = time.perf_counter()
+        signature = self._undone(path, name)
+        if signature is None:
+            return None
+        try:
+            data = self._read(path, signature)
+            picture = self._decode(data) if data is not None else None
+        except FrameError as exc:
+            return self._fail(path, name, signature, exc)
+        if data is None or picture is None:
+            self._backlog.look_again(name, signature)
+            return None
+        self._backlog.mark_seen(name, signature)
+        self._failing.pop(name, None)
+        digest = hashlib.blake2b(data, digest_size=16).digest()
+        shown = _printable(name)
+        self._seq += 1
+        return Frame(
+            image=picture.image,
+            source=self.name,
+            seq=self._seq - 1,
+            captured_at=_moment(signature.mtime_ns),
+            identity=f"{shown}#{digest.hex()}",
+            path=path,
+            decode_ms=(time.perf_counter() - began) * 1e3,
+            name=shown,
+            signature=(signature.size, signature.mtime_ns, signature.inode),
+            content_hash=digest,
+        )
+
+    def _undone(self, path: Path, name: str) -> Signature | None:
+        """The signature of a file that is to be read now; None where it is gone, is no file, or is done."""
+        try:
+            facts = path.stat()
+        except OSError:
+            log.debug("%s went away before its turn", path)
+            self._failing.pop(name, None)
+            return None
+        signature = Signature.of(facts)
+        if not stat.S_ISREG(facts.st_mode) or self._backlog.is_seen(name, signature):
+            return None
+        if self._context.is_done(self.name, name, signature):
+            self._backlog.mark_seen(name, signature)
+            self._clear_away(path, signature)  # the program ended between storing the results and this
+            return None
+        return signature
+
+    def _limits(self) -> PictureLimits:
+        # Loaded when the first picture is read: settings import this module, and `edgeannot config` must not wait for OpenCV.
+        from edgeannot.picture import PictureLimits  # noqa: PLC0415
+
+        options = self._options
+        return PictureLimits(int(options.max_megapixels * 1e6), options.max_decode_mb << 20, options.max_file_mb << 20)
+
+    def _read(self, path: Path, signature: Signature) -> bytes | None:
+        """The file's bytes; None when it changed meanwhile or is gone. Raises FrameError."""
+        from edgeannot.picture import check_file_size  # noqa: PLC0415 - as above
+
+        check_file_size(signature.size, self._limits())
+        try:
+            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+                data = file.read(signature.size + 1)
+                return data if Signature.of(os.fstat(file.fileno())) == signature and len(data) == signature.size else None
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise FrameError(f"the file cannot be read ({exc.strerror})", "unreadable") from exc
+
+    def _decode(self, data: bytes) -> Picture:
+        from edgeannot.picture import decode  # noqa: PLC0415 - as above
+
+        return decode(data, self._limits())
+
+    def _fail(self, path: Path, name: str, signature: Signature, exc: FrameError) -> Failure | None:
+        """A file that cannot be read: None while it may still be growing, else its Failure, the file put into quarantine."""
+        if exc.reason not in FINAL_REASONS and not self._given_up(path, name, signature):
+            self._backlog.look_again(name, signature, min(self._options.retry_s, self._options.settle_s))
+            return None
+        self._failing.pop(name, None)
+        self._backlog.mark_seen(name, signature)
+        moved = self._quarantine(path, name, exc)
+        where = f"moved to {moved}" if moved else "left where it is"
+        message = f"{_printable(name)}: {exc}; {where}"
+        return Failure(self.name, _printable(name), exc.reason, message, path, moved, (signature.size, signature.mtime_ns, signature.inode))
+
+    def _given_up(self, path: Path, name: str, signature: Signature) -> bool:
+        """Whether a file that cannot be read will not become better: it has not changed for a while and nobody writes to it."""
+        now = time.monotonic()
+        known, since = self._failing.get(name, (None, now))
+        if known != signature:
+            since = now
+        self._failing[name] = (signature, since)
+        if time.time() - signature.mtime_ns / 1e9 > OLD_S:
+            return True
+        patience_s = OLD_S if held_for_writing(str(path)) else self._options.retry_s
+        return now - since >= patience_s
+
+    def _quarantine(self, path: Path, name: str, exc: FrameError) -> Path | None:
+        folder = self._context.quarantine
+        beside = exc.reason == "not-a-picture" and Path(name).suffix.lower() in SIDE_SUFFIXES
+        if self._options.quarantine == "leave" or folder is None or beside:
+            return None
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        try:
+            return quarantine(path, Path(name), folder, reason=exc.reason, message=f"{name}: {exc}", when=when)
+        except OSError as error:
+            log.warning("%s cannot be moved to the quarantine folder %s (%s); it is left in place", path, folder, error.strerror)
+            return None
+
+    def _clear_away(self, path: Path, signature: Signature) -> None:
+        if self._options.after == "keep":
+            return
+        try:
+            if Signature.of(path.stat()) != signature:
+                return
+            if self._options.after_folder is not None:
+                move_aside(path, path.relative_to(self._root), self._options.after_folder.expanduser())
+            else:
+                path.unlink()
+        except FileNotFoundError:
+            return
+        except OSError as exc:
+            log.warning("%s: after = %r failed (%s); the file stays", path, self._options.after, exc.strerror)
+
+
+def _printable(name: str) -> str:
+    """A file's name as valid text: bytes that are no UTF-8 become the replacement character."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def _moment(mtime_ns: int) -> datetime:
+    """A file's time as UTC; now, where a file system gives a time outside the calendar."""
+    try:
+        return datetime.fromtimestamp(mtime_ns / 1e9, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.now(UTC)

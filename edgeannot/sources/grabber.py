@@ -1,0 +1,124 @@
+"""A thread that keeps a live camera open and hands over its newest frame on demand.
+
+Reads from a camera block and cannot be cancelled, so they have a thread of their own. It takes every frame off the device (else
+old ones pile up: 72 frames after a pause of 3 s were seen), but unpacks only those that somebody waits for.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from edgeannot.data import UInt8Array
+from edgeannot.sources.capture import Capture, OpenCapture, Target, as_bgr
+
+__all__ = ["Grabber", "Shot", "backoff_s"]
+
+FIRST_WAIT_S = 1.0
+LONGEST_WAIT_S = 30.0
+STEADY_S = 10.0
+"""A camera that gave frames for this long is taken for well: the next attempt to reopen it comes soon."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A frame as the camera gave it. `image` is (H, W, 3) uint8 BGR."""
+
+    image: UInt8Array
+    captured_at: datetime
+    decode_ms: float
+
+
+def backoff_s(failures: int, jitter: Callable[[], float] = random.random) -> float:
+    """How long to wait after so many failures in a row: 1, 2, 4 ... 30 s, less up to a half, so that boards do not knock in step."""
+    return min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(failures - 1, 10)) * (1.0 - jitter() / 2)
+
+
+class Grabber:
+    """Use `start`, `newest` and `close`; one consumer."""
+
+    def __init__(self, name: str, target: Target, open_capture: OpenCapture, wait_s: Callable[[int], float] = backoff_s) -> None:
+        """wait_s: seconds to wait before opening again, by the number of failures in a row."""
+        self._target = target
+        self._open_capture = open_capture
+        self._wait_s = wait_s
+        self._changed = threading.Condition()
+        self._wanted = True
+        self._shot: Shot | None = None
+        self._crash: BaseException | None = None
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"camera-{name}", daemon=True)
+        self.trouble = ""
+        """What is wrong at the moment; empty while frames come."""
+        self.failures = 0
+        """Attempts in a row that gave no steady stream."""
+        self.skipped = 0
+        """Frames that nobody waited for."""
+
+    def start(self) -> None:
+        """Begin to open the camera."""
+        self._thread.start()
+
+    def newest(self, timeout_s: float) -> Shot | None:
+        """The next frame that the camera takes from now on; None when none came in time. Raises what broke the thread."""
+        with self._changed:
+            self._wanted = True
+            self._changed.wait_for(lambda: self._shot is not None or self._crash is not None, timeout_s)
+            if self._crash is not None:
+                raise RuntimeError(f"the reader of the camera {self._target.shown} broke") from self._crash
+            shot, self._shot = self._shot, None
+            return shot
+
+    def close(self, timeout_s: float = 1.0) -> None:
+        """Ask the thread to end and wait a moment; one that is stuck in a read lets go of the camera when the read returns."""
+        self._closing.set()
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        try:
+            while not self._closing.is_set():
+                self.failures = 1 if self._session() else self.failures + 1
+                self._closing.wait(self._wait_s(self.failures))
+        except Exception as exc:  # noqa: BLE001 - handed to the consumer, who raises it
+            with self._changed:
+                self._crash = exc
+                self._changed.notify_all()
+
+    def _session(self) -> bool:
+        """Open the camera and read until it fails; whether it gave frames for a while."""
+        capture = self._open_capture(self._target)
+        try:
+            # A device that was unplugged opens, too, and gives no frame: only the first frame says that it is open.
+            if not capture.isOpened() or not capture.grab():
+                self.trouble = f"the camera {self._target.shown} cannot be opened"
+                return False
+            began = time.monotonic()
+            self.trouble = ""
+            while not self._closing.is_set() and self._use_frame(capture) and capture.grab():
+                pass
+            if not self._closing.is_set():
+                self.trouble = f"the camera {self._target.shown} gives no more frames"
+            return time.monotonic() - began > STEADY_S
+        finally:
+            capture.release()
+
+    def _use_frame(self, capture: Capture) -> bool:
+        """Unpack the frame that was just taken if somebody waits for it; False when it cannot be."""
+        if not self._wanted:
+            self.skipped += 1
+            return True
+        captured_at = datetime.now(UTC)
+        began = time.perf_counter()
+        fine, image = capture.retrieve()
+        if not fine or image is None or image.size == 0:
+            return False
+        shot = Shot(as_bgr(image), captured_at, (time.perf_counter() - began) * 1e3)
+        with self._changed:
+            self._wanted = False
+            self._shot = shot
+            self._changed.notify_all()
+        return True

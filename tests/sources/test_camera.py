@@ -1,0 +1,519 @@
+"""Cameras: a scripted capture for what a device does, a real video file, and a real HTTP stream with faults."""
+
+from __future__ import annotations
+
+import http.server
+import itertools
+import signal
+import subprocess
+import threading
+import time
+import urllib.parse
+from datetime import UTC, datetime
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from edgeannot.data import Failure, Frame
+from edgeannot.errors import ConfigError, LinkError, MissingError
+from edgeannot.sources import CameraOptions, Context, DirectoryOptions, Tick, open_source
+from edgeannot.sources.camera import CameraSource
+from edgeannot.sources.capture import Target, open_capture, parse_target, redacted, with_credentials
+from edgeannot.sources.grabber import Grabber, backoff_s
+
+# What a scripted capture does: a number is a frame of that gray, FAIL a read that fails, HANG a read that blocks until the end.
+FAIL, HANG = "fail", "hang"
+
+
+class ScriptedCamera:
+    """Captures that play a script each, one after the other; the last one for ever. Keeps count of what was done."""
+
+    def __init__(self, *scripts):
+        self.scripts = list(scripts)
+        self.opened = 0
+        self.released = 0
+        self.end = threading.Event()
+
+    def open(self, target):
+        self.opened += 1
+        return ScriptedCapture(self, self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0])
+
+
+class ScriptedCapture:
+    def __init__(self, camera, script):
+        self.camera = camera
+        self.script = iter(script)
+        self.value = None
+
+    def isOpened(self):  # noqa: N802 - OpenCV's name
+        return True
+
+    def grab(self):
+        self.value = next(self.script, FAIL)
+        if self.value == HANG:
+            self.camera.end.wait(30)
+            return False
+        return self.value != FAIL
+
+    def retrieve(self):
+        return True, np.full((4, 6, 3), self.value, np.uint8)
+
+    def get(self, prop):
+        return 0.0
+
+    def release(self):
+        self.camera.released += 1
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Reopening without the long waits."""
+    monkeypatch.setattr(Grabber.__init__, "__defaults__", (lambda failures: 0.01,))
+
+
+@pytest.fixture
+def live(pull, quick):
+    """A function that gives a Pull of a camera that plays scripts, and the camera."""
+    cameras = []
+
+    def begin(*scripts, once=False, **options):
+        camera = ScriptedCamera(*scripts)
+        cameras.append(camera)
+        source = CameraSource("porch", CameraOptions(url="/dev/video0", **options), Context(once=once, max_fps=1000), camera.open)
+        return pull(source), camera, source
+
+    yield begin
+    for camera in cameras:
+        camera.end.set()
+
+
+def grays(frames):
+    return [int(frame.image[0, 0, 0]) for frame in frames]
+
+
+def endless():
+    return (number % 250 for number in itertools.count())
+
+
+def test_a_camera_that_is_not_there_gives_ticks_that_say_so(live):
+    items, _camera, _ = live([FAIL])
+
+    tick = items.until(lambda tick: "cannot be opened" in tick.trouble)
+
+    assert "/dev/video0" in tick.trouble
+
+
+def test_a_camera_that_is_not_there_is_an_error_with_once(live):
+    items, _, _ = live([FAIL], once=True)
+
+    with pytest.raises(LinkError, match="/dev/video0 cannot be opened"):
+        items.rest()
+
+
+def test_once_takes_one_frame(live):
+    items, camera, _ = live(endless(), once=True)
+
+    (frame,) = items.rest()
+
+    assert isinstance(frame, Frame)
+    assert camera.released == 1
+
+
+def test_a_frame_says_when_and_where_it_was_taken(live):
+    before = datetime.now(UTC)
+    items, _, _ = live(endless())
+    first, second = items.take(2)
+
+    assert before <= first.captured_at <= second.captured_at <= datetime.now(UTC)
+    assert (first.source, first.seq, second.seq, first.path) == ("porch", 0, 1, None)
+    assert first.name == f"{first.captured_at:%Y-%m-%d/%H%M%S}-000000.jpg"
+    assert first.identity != second.identity
+    assert first.size_wh == (6, 4)
+
+
+def test_the_newest_frame_wins_and_the_others_are_counted(live):
+    """The camera goes on while the caller is busy; what it took meanwhile is neither kept nor unpacked."""
+    items, _camera, source = live(endless())
+    items.take(1)
+    counted = source.skipped
+    end = time.monotonic() + 10
+    while source.skipped < counted + 1000:
+        assert time.monotonic() < end
+
+    items.take(1)
+
+    assert source.live
+    assert source.skipped >= counted + 1000
+
+
+def test_a_camera_that_fails_is_opened_again(live):
+    items, camera, _ = live([1, 2, 3, FAIL], [FAIL], [FAIL], endless())
+
+    frames = items.take(3)
+    items.take(20)
+
+    assert camera.opened == 4
+    assert camera.released == 3
+    assert len(frames) == 3
+
+
+def test_a_first_frame_and_not_an_open_device_means_that_it_is_well(live):
+    """A device that was unplugged can be opened, and gives nothing."""
+    items, camera, _ = live([FAIL])
+
+    items.until(lambda tick: camera.opened >= 5)
+
+    assert camera.released >= 4
+
+
+def test_a_read_that_never_returns_does_not_hold_up_the_caller(live, stop):
+    items, _camera, _ = live([1, HANG], read_timeout_s=0.6)
+    items.take(1)
+    items.until(lambda tick: "gives no frame within 0.6 s" in tick.trouble)
+
+    began = time.monotonic()
+    stop.set()
+    assert items.rest() == []
+
+    assert time.monotonic() - began < 5
+
+
+def test_a_fault_in_the_reader_reaches_the_caller(pull, quick):
+    def broken(target):
+        raise ZeroDivisionError
+
+    source = CameraSource("porch", CameraOptions(url="0"), Context(), broken)
+
+    with pytest.raises(RuntimeError, match="/dev/video0 broke"):
+        pull(source).rest()
+
+
+def test_the_rate_is_capped(live):
+    items, _, source = live(endless(), max_fps=20)
+    items.take(1)
+
+    began = time.monotonic()
+    items.take(5)
+
+    assert 0.2 <= time.monotonic() - began < 5
+    assert source.skipped > 0
+
+
+def test_gray_frames_become_bgr(pull, quick):
+    class Gray(ScriptedCapture):
+        def retrieve(self):
+            return True, np.full((4, 6), 9, np.uint8)
+
+    camera = ScriptedCamera(endless())
+    source = CameraSource("porch", CameraOptions(url="0"), Context(), lambda target: Gray(camera, endless()))
+
+    assert pull(source).take(1)[0].image.shape == (4, 6, 3)
+
+
+def test_the_waits_between_attempts_grow_to_thirty_seconds_and_vary():
+    assert [backoff_s(n, lambda: 0.0) for n in (1, 2, 3, 4, 5, 6, 7, 5000)] == [1, 2, 4, 8, 16, 30, 30, 30]
+    assert backoff_s(3, lambda: 1.0) == 2
+    assert len({backoff_s(6) for _ in range(20)}) > 1
+
+
+def test_format_and_limits_reach_the_device(stop):
+    targets = []
+
+    def open_it(target):
+        targets.append(target)
+        return ScriptedCapture(ScriptedCamera([]), endless())
+
+    options = CameraOptions(url="2", width=1280, height=720, fps=10, fourcc="MJPG", read_timeout_s=3)
+    next(CameraSource("porch", options, Context(), open_it).items(stop))
+
+    assert targets[0].address == "/dev/video2"
+    assert (targets[0].format.fourcc, targets[0].format.width, targets[0].format.height, targets[0].format.fps) == ("MJPG", 1280, 720, 10)
+    assert targets[0].read_timeout_s == 3
+
+
+@pytest.mark.parametrize(
+    ("address", "kind"),
+    [
+        ("0", "device"), ("/dev/v4l/by-id/usb-cam", "device"), ("rtsp://h/s", "stream"), ("RTSPS://h", "stream"),
+        ("http://h:8/x", "stream"), ("clip.mp4", "file"), ("./0", "file"),
+    ],
+)  # fmt: skip
+def test_an_address_says_what_it_is(address, kind):
+    assert parse_target(address)[0] == kind
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"url": ""}, "found nothing"),
+        ({"url": "gopher://x"}, "gopher:// is not known"),
+        ({"url": "0", "every_n": 2}, "every_n is for a file"),
+        ({"url": "clip.mp4", "width": 3}, "width is for a device"),
+        ({"url": "clip.mp4", "credentials_file": "x"}, "credentials_file is for a stream"),
+        ({"url": "0", "fourcc": "MJPEG"}, "fourcc"),
+        ({"url": "0", "colour": 1}, "colour"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(options, words):
+    with pytest.raises(ValidationError, match=words):
+        CameraOptions(**options)
+
+
+def test_secrets_are_not_shown():
+    url = "rtsp://admin:hunter2@10.0.0.7:554/live?channel=1&Password=hunter2&token=hunter2#x"
+
+    assert redacted(url) == "rtsp://***@10.0.0.7:554/live?channel=1&Password=***&token=***#x"
+    assert redacted("rtsp://10.0.0.7/live") == "rtsp://10.0.0.7/live"
+    assert "hunter2" not in repr(CameraOptions(url=url))
+    assert "hunter2" not in Target("stream", url).shown
+
+
+def test_credentials_come_from_a_file(tmp_path, stop):
+    (tmp_path / "cred").write_text("ad min:p@ss:w/rd\n")
+    targets = []
+
+    def open_it(target):
+        targets.append(target)
+        return ScriptedCapture(ScriptedCamera([]), endless())
+
+    options = CameraOptions(url="rtsp://cam/live", credentials_file=tmp_path / "cred")
+    next(CameraSource("porch", options, Context(), open_it).items(stop))
+
+    assert targets[0].address == "rtsp://ad%20min:p%40ss%3Aw%2Frd@cam/live"
+    assert targets[0].shown == "rtsp://***@cam/live"
+    assert with_credentials("rtsp://old:one@cam:554/x", "a:b") == "rtsp://a:b@cam:554/x"
+
+
+def test_a_missing_credentials_file_is_a_settings_error(tmp_path, stop):
+    source = CameraSource("porch", CameraOptions(url="rtsp://cam/live", credentials_file=tmp_path / "none"), Context())
+
+    with pytest.raises(ConfigError, match=r"sources\.porch\.credentials_file"):
+        next(source.items(stop))
+
+
+# Video files
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    """24 frames at 12 a second; the gray of a frame is ten times its number."""
+    path = tmp_path_factory.mktemp("video") / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 12, (64, 48))
+    assert writer.isOpened()
+    for number in range(24):
+        writer.write(np.full((48, 64, 3), number * 10, np.uint8))
+    writer.release()
+    return path
+
+
+def play(pull, path, once=False, **options):
+    return pull(open_source("film", CameraOptions(url=str(path), **options), Context(once=once)))
+
+
+def numbers(frames):
+    return [round(int(frame.image[20, 20, 0]) / 10) for frame in frames]
+
+
+def test_every_frame_of_a_video_file_is_taken_in_order(pull, video):
+    source = open_source("film", CameraOptions(url=str(video)))
+    frames = pull(source).rest()
+
+    assert not source.live
+    assert numbers(frames) == list(range(24))
+    assert [f.name for f in frames[:2]] == ["clip/000000.jpg", "clip/000001.jpg"]
+    assert len({f.identity for f in frames}) == 24
+    assert frames[0].path == video
+
+
+def test_each_nth_frame_or_a_number_a_second_is_taken_on_request(pull, video):
+    assert numbers(play(pull, video, every_n=5).rest()) == [0, 5, 10, 15, 20]
+    assert numbers(play(pull, video, max_fps=4).rest()) == [0, 3, 6, 9, 12, 15, 18, 21]
+    assert numbers(play(pull, video, max_fps=5).rest()) == [0, 3, 5, 8, 10, 12, 15, 17, 20, 22]
+    assert len(play(pull, video, max_fps=100).rest()) == 24
+
+
+def test_a_video_file_is_played_again_on_request(pull, video):
+    frames = play(pull, video, loop=True).take(50)
+
+    assert numbers(frames) == [*range(24), *range(24), 0, 1]
+    assert len({f.identity for f in frames}) == 50
+
+
+def test_a_video_file_plays_again_with_the_same_identities(pull, video):
+    first, second = play(pull, video).rest(), play(pull, video, once=True).rest()
+
+    assert [f.identity for f in first] == [f.identity for f in second]
+
+
+def test_a_missing_video_file_is_an_error(pull, tmp_path):
+    with pytest.raises(MissingError, match=r"none\.mp4 \(sources\.film\.url\) cannot be read"):
+        play(pull, tmp_path / "none.mp4").rest()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a video", b"\0\0\0\x18ftypmp42" + bytes(3000)])
+def test_a_file_that_is_no_video_is_one_failure(pull, tmp_path, content):
+    (tmp_path / "x.mp4").write_bytes(content)
+
+    (failure,) = play(pull, tmp_path / "x.mp4").rest()
+
+    assert isinstance(failure, Failure)
+    assert failure.reason == "unreadable"
+    assert "x.mp4: the video cannot be read" in failure.message
+
+
+def test_a_real_recording_plays_to_its_end(pull, data_dir):
+    path = data_dir / "videos" / "car-detection.mp4"
+    frames = play(pull, path, every_n=50).rest()
+
+    assert len(frames) > 3
+    assert all(f.image.std() > 10 for f in frames)
+
+
+# An HTTP stream
+
+
+@pytest.fixture
+def mjpeg_server():
+    """A camera's HTTP stream on this machine; /?close_after=N ends, /?stall_after=N freezes it after N frames."""
+    over = threading.Event()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+        def do_GET(self):
+            query = dict(urllib.parse.parse_qsl(urllib.parse.urlparse(self.path).query))
+            self.server.requests += 1
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            for number in itertools.count():
+                if number == int(query.get("stall_after", -1)):
+                    over.wait(30)
+                if number == int(query.get("close_after", -1)) or over.wait(0.02):
+                    return
+                image = np.full((120, 160, 3), number * 7 % 250, np.uint8)
+                jpeg = cv2.imencode(".jpg", image)[1].tobytes()
+                head = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg)
+                try:
+                    self.wfile.write(head + jpeg + b"\r\n")
+                except OSError:
+                    return
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    server.requests = 0
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield server
+    over.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def address(server, query=""):
+    return f"http://127.0.0.1:{server.server_address[1]}/stream.mjpg{query}"
+
+
+def stream(pull, url, **options):
+    options = CameraOptions(url=url, open_timeout_s=5, read_timeout_s=1, **options)
+    return pull(open_source("net", options, Context(max_fps=100)))
+
+
+def test_frames_come_from_an_http_stream(pull, mjpeg_server):
+    frames = stream(pull, address(mjpeg_server)).take(5)
+
+    assert [f.size_wh for f in frames] == [(160, 120)] * 5
+    assert len(set(grays(frames))) > 1
+
+
+def test_a_stream_that_closes_is_opened_again(pull, mjpeg_server, quick):
+    stream(pull, address(mjpeg_server, "?close_after=30")).take(60)
+
+    assert mjpeg_server.requests >= 2
+
+
+def test_a_stream_that_freezes_is_noticed_and_opened_again(pull, mjpeg_server, quick):
+    items = stream(pull, address(mjpeg_server, "?stall_after=40"))
+    items.take(1)
+
+    end = time.monotonic() + 30
+    while mjpeg_server.requests < 2:
+        assert time.monotonic() < end
+        next(items.items)
+
+    assert items.take(1, deadline_s=30)
+
+
+def test_a_server_that_is_not_there_fails_at_once():
+    with_limits = Target("stream", "http://127.0.0.1:9/none", open_timeout_s=5, read_timeout_s=1)
+
+    began = time.monotonic()
+    capture = open_capture(with_limits)
+
+    assert not capture.isOpened()
+    assert time.monotonic() - began < 5
+    capture.release()
+
+
+def test_open_source_gives_the_kind_that_was_asked_for(tmp_path):
+    assert open_source("a", DirectoryOptions(path=tmp_path)).live is False
+    assert open_source("b", CameraOptions(url="0")).live is True
+    assert open_source("c", CameraOptions(url="clip.mp4")).live is False
+
+
+# RTSP, from GStreamer's server where the system has it
+
+
+RTSP_SERVER = """
+import sys
+import gi
+gi.require_version("Gst", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtspServer
+Gst.init(None)
+server = GstRtspServer.RTSPServer(address="127.0.0.1", service="0")
+factory = GstRtspServer.RTSPMediaFactory(shared=True)
+factory.set_launch(
+    "( videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=15/1"
+    " ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=15 ! rtph264pay name=pay0 pt=96 )"
+)
+server.get_mount_points().add_factory("/test", factory)
+server.attach(None)
+print(server.get_bound_port(), flush=True)
+GLib.MainLoop().run()
+"""
+
+
+@pytest.fixture
+def rtsp_server():
+    """The port of an RTSP server in a process of its own, and the process."""
+    python = "/usr/bin/python3"  # the system's, which has GStreamer's bindings; they are on no package index
+    check = "import gi; gi.require_version('GstRtspServer', '1.0')"
+    if not Path(python).exists() or subprocess.run([python, "-c", check], capture_output=True, check=False).returncode:
+        pytest.skip("python3-gi and gir1.2-gst-rtsp-server-1.0 are not installed")
+    process = subprocess.Popen([python, "-c", RTSP_SERVER], stdout=subprocess.PIPE, text=True)
+    yield int(process.stdout.readline()), process
+    process.send_signal(signal.SIGCONT)
+    process.kill()
+    process.communicate()
+
+
+def test_frames_come_from_an_rtsp_stream_and_a_frozen_one_is_noticed(pull, rtsp_server, quick):
+    port, process = rtsp_server
+    items = stream(pull, f"rtsp://127.0.0.1:{port}/test")
+    assert [f.size_wh for f in items.take(5, deadline_s=30)] == [(320, 240)] * 5
+
+    process.send_signal(signal.SIGSTOP)
+    end = time.monotonic() + 60
+    while "cannot be opened" not in "".join(tick.trouble for tick in items.ticks):  # frames that were on their way still come
+        assert time.monotonic() < end
+        item = next(items.items)
+        items.ticks.extend([item] if isinstance(item, Tick) else [])
+    process.send_signal(signal.SIGCONT)
+
+    assert items.take(3, deadline_s=60)

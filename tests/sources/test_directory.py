@@ -1,0 +1,556 @@
+"""A watched folder on a real file system with real events."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from edgeannot.data import Failure, Frame
+from edgeannot.errors import ConfigError, MissingError
+from edgeannot.sources import Context, DirectoryOptions, open_source
+from edgeannot.store import Signature
+
+LONG_AGO = 1_600_000_000
+
+
+@pytest.fixture
+def inbox(tmp_path):
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def open_inbox(inbox, tmp_path):
+    """A function that gives the source of the inbox; the doubtful waits are short."""
+
+    def make(context=None, **options):
+        options = {"path": inbox, "settle_s": 0.2, "retry_s": 0.3} | options
+        return open_source("inbox", DirectoryOptions(**options), context or Context(quarantine=tmp_path / "quarantine"))
+
+    return make
+
+
+def put(path, data, age_s=None):
+    """Write a file under a temporary name and rename it into place, as a careful program does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.part")
+    unfinished.write_bytes(data)
+    if age_s is not None:
+        os.utime(unfinished, (LONG_AGO - age_s, LONG_AGO - age_s))
+    unfinished.rename(path)
+    return path
+
+
+def test_an_empty_folder_gives_ticks_until_stopped(open_inbox, pull, stop):
+    items = pull(open_inbox())
+
+    items.idle(3)
+    stop.set()
+
+    assert items.rest() == []
+    assert items.ticks[-1].waiting == 0
+    assert items.ticks[-1].trouble == ""
+
+
+def test_an_empty_folder_ends_at_once_with_once(open_inbox, pull):
+    assert pull(open_inbox(Context(once=True))).rest() == []
+
+
+def test_pictures_that_are_there_come_oldest_first_then_by_name(open_inbox, inbox, pull, jpeg):
+    put(inbox / "new.jpg", jpeg(), age_s=0)
+    put(inbox / "b.jpg", jpeg(), age_s=50)
+    put(inbox / "deep" / "a.jpg", jpeg(), age_s=50)
+    put(inbox / "oldest.jpg", jpeg(), age_s=99)
+
+    frames = pull(open_inbox(Context(once=True))).rest()
+
+    assert [f.name for f in frames] == ["oldest.jpg", "b.jpg", "deep/a.jpg", "new.jpg"]
+    assert [f.seq for f in frames] == [0, 1, 2, 3]
+
+
+def test_a_frame_carries_what_is_known_of_its_file(open_inbox, inbox, pull, jpeg):
+    path = put(inbox / "day 1" / "cat.jpeg", jpeg(200, size=16), age_s=0)
+
+    (frame,) = pull(open_inbox(Context(once=True))).rest()
+
+    assert isinstance(frame, Frame)
+    assert (frame.source, frame.name, frame.path) == ("inbox", "day 1/cat.jpeg", path)
+    assert frame.size_wh == (16, 16)
+    assert frame.captured_at == datetime.fromtimestamp(LONG_AGO, UTC)
+    assert frame.signature == (path.stat().st_size, path.stat().st_mtime_ns, path.stat().st_ino)
+    assert frame.identity == f"day 1/cat.jpeg#{frame.content_hash.hex()}"
+    assert len(frame.content_hash) == 16
+    assert frame.decode_ms > 0
+
+
+def test_the_identity_follows_place_and_content(open_inbox, inbox, pull, jpeg):
+    for name, value in (("a.jpg", 1), ("b.jpg", 1), ("c.jpg", 99)):
+        put(inbox / name, jpeg(value), age_s=5)
+
+    a, b, c = pull(open_inbox(Context(once=True))).rest()
+
+    assert a.content_hash == b.content_hash != c.content_hash
+    assert len({a.identity, b.identity, c.identity}) == 3
+
+
+def test_a_name_that_is_no_text_still_gives_a_frame(open_inbox, inbox, pull, jpeg):
+    path = Path(os.fsdecode(os.fsencode(inbox) + b"/caf\xe9.jpg"))
+    put(path, jpeg())
+
+    source = open_inbox(Context(once=True))
+    (frame,) = pull(source).rest()
+
+    assert frame.name == "caf\ufffd.jpg"
+    assert frame.path == path
+    assert source.ledger_entry(frame).path == os.fsdecode(b"caf\xe9.jpg")
+
+
+def test_arrivals_by_rename_by_writing_and_by_links_are_taken_once_each(open_inbox, inbox, tmp_path, pull, jpeg):
+    items = pull(open_inbox(rescan_s=0))
+    items.idle(1)
+    original = tmp_path / "elsewhere.jpg"
+    original.write_bytes(jpeg())
+
+    put(inbox / "renamed.jpg", jpeg())
+    (inbox / "written.jpg").write_bytes(jpeg())
+    (inbox / "linked.jpg").symlink_to(original)
+    (inbox / "hard.jpg").hardlink_to(original)
+
+    assert sorted(items.names(4)) == ["hard.jpg", "linked.jpg", "renamed.jpg", "written.jpg"]
+    items.idle(2)
+
+
+def test_a_slow_writer_is_waited_for(open_inbox, inbox, pull, jpeg):
+    items = pull(open_inbox(rescan_s=0.1))
+    items.idle(1)
+    data = jpeg(size=64)
+
+    with (inbox / "slow.jpg").open("wb", buffering=0) as file:
+        for part in (data[:100], data[100:200], data[200:]):
+            file.write(part)
+            items.idle(2)
+
+    assert items.names(1) == ["slow.jpg"]
+    items.idle(2)
+
+
+def test_a_slow_writer_that_began_before_the_start_is_waited_for(open_inbox, inbox, pull, jpeg):
+    data = jpeg()
+    with (inbox / "slow.jpg").open("wb", buffering=0) as file:
+        file.write(data[:100])
+        items = pull(open_inbox())
+        items.idle(3)
+        file.write(data[100:])
+
+    assert items.names(1) == ["slow.jpg"]
+
+
+def test_a_file_that_is_written_in_several_openings_is_tried_again(open_inbox, inbox, pull, jpeg):
+    """Some programs create an empty file first, or append: each closing looks like the end."""
+    items = pull(open_inbox(retry_s=30))
+    items.idle(1)
+    data = jpeg()
+
+    (inbox / "stages.jpg").touch()
+    items.idle(1)
+    (inbox / "stages.jpg").write_bytes(data[:100])
+    items.idle(1)
+    with (inbox / "stages.jpg").open("ab") as file:
+        file.write(data[100:])
+
+    assert isinstance(items.take(1)[0], Frame)
+
+
+def test_a_file_that_stays_cut_off_is_quarantined_with_the_reason(open_inbox, inbox, tmp_path, pull, jpeg):
+    items = pull(open_inbox())
+    items.idle(1)
+
+    (inbox / "day" / "half.jpg").parent.mkdir()
+    (inbox / "day" / "half.jpg").write_bytes(jpeg()[:200])
+    (failure,) = items.take(1)
+
+    assert isinstance(failure, Failure)
+    assert (failure.source, failure.name, failure.reason) == ("inbox", "day/half.jpg", "truncated")
+    assert failure.quarantined == tmp_path / "quarantine" / "day" / "half.jpg"
+    assert failure.quarantined.read_bytes() == jpeg()[:200]
+    assert not (inbox / "day" / "half.jpg").exists()
+    note = (tmp_path / "quarantine" / "day" / "half.jpg.reason.txt").read_text().splitlines()
+    assert note[0] == "day/half.jpg: the JPEG is cut off: it has no end marker after its picture data"
+    assert note[1] == "reason: truncated"
+
+
+def test_a_file_that_a_program_still_writes_is_not_quarantined(open_inbox, inbox, pull, jpeg):
+    items = pull(open_inbox(retry_s=0.1))
+    items.idle(1)
+
+    (inbox / "a.jpg").write_bytes(jpeg()[:100])
+    with (inbox / "a.jpg").open("ab", buffering=0) as file:
+        items.idle(3)
+        file.write(jpeg()[100:])
+
+    assert isinstance(items.take(1)[0], Frame)
+
+
+def test_text_beside_pictures_is_reported_and_left_where_it_is(open_inbox, inbox, tmp_path, pull):
+    put(inbox / "labels.txt", b"0 0.5 0.5 1 1", age_s=9)
+    source = open_inbox(Context(quarantine=tmp_path / "quarantine", once=True))
+
+    (failure,) = pull(source).rest()
+
+    assert failure.quarantined is None
+    assert (inbox / "labels.txt").exists()
+    assert source.ledger_entry(failure).outcome == "not-a-picture"
+
+
+def test_a_file_that_cannot_be_read_is_reported_and_left_when_so_asked(open_inbox, inbox, tmp_path, pull):
+    put(inbox / "words.jpg", b"words", age_s=9)
+    source = open_inbox(Context(quarantine=tmp_path / "quarantine", once=True), quarantine="leave")
+
+    (failure,) = pull(source).rest()
+
+    assert failure.quarantined is None
+    assert (inbox / "words.jpg").exists()
+    assert not (tmp_path / "quarantine").exists()
+    assert source.ledger_entry(failure).outcome == "not-a-picture"
+    assert "left where it is" in failure.message
+
+
+def test_a_quarantined_file_overwrites_nothing(open_inbox, inbox, tmp_path, pull):
+    for content in (b"one", b"two", b"three"):
+        put(inbox / "x.jpg", content, age_s=9)
+        pull(open_inbox(Context(quarantine=tmp_path / "quarantine", once=True))).rest()
+
+    found = {p.name: p.read_bytes() for p in (tmp_path / "quarantine").iterdir() if p.suffix == ".jpg"}
+    assert found == {"x.jpg": b"one", "x-1.jpg": b"two", "x-2.jpg": b"three"}
+    assert (tmp_path / "quarantine" / "x-2.jpg.reason.txt").exists()
+
+
+def test_a_bomb_or_a_foreign_kind_is_not_retried(open_inbox, inbox, pull):
+    items = pull(open_inbox(retry_s=1000))
+    items.idle(1)
+
+    put(inbox / "clip.gif", b"GIF89a" + bytes(100))
+
+    assert items.take(1)[0].reason == "unsupported"
+
+
+def test_temporary_hidden_and_ignored_names_are_passed_over(open_inbox, inbox, pull, jpeg):
+    for name in (".hidden.jpg", "a.jpg.part", "b.jpg~", "c.tmp", "d.jpg.crdownload", "e.filepart", ".git/x.jpg", "raw/y.jpg", "z.XMP"):
+        put(inbox / name, jpeg(), age_s=9)
+    put(inbox / "yes.jpg", jpeg(), age_s=9)
+
+    frames = pull(open_inbox(Context(once=True), ignore=("raw", "*.xmp"))).rest()
+
+    assert [f.name for f in frames] == ["yes.jpg"]
+
+
+def test_a_part_file_that_is_renamed_is_taken_under_its_new_name(open_inbox, inbox, pull, jpeg):
+    items = pull(open_inbox(rescan_s=0.1))
+    items.idle(1)
+
+    (inbox / "a.jpg.part").write_bytes(jpeg())
+    items.idle(1)
+    (inbox / "a.jpg.part").rename(inbox / "a.jpg")
+
+    assert items.names(1) == ["a.jpg"]
+
+
+def test_own_folders_inside_the_watched_one_are_not_watched(open_inbox, inbox, pull, jpeg):
+    context = Context(quarantine=inbox / "quarantine", own_folders=(inbox / "out",))
+    items = pull(open_inbox(context, rescan_s=0.1, after="move", after_folder=inbox / "finished"))
+    items.idle(1)
+
+    for folder in ("out", "quarantine", "finished", "other"):
+        put(inbox / folder / "a.jpg", jpeg())
+
+    assert items.names(1) == ["other/a.jpg"]
+    items.idle(2)
+
+
+def test_to_watch_the_folder_that_results_go_to_is_refused(open_inbox, inbox):
+    with pytest.raises(ConfigError, match="watched and written to"):
+        open_inbox(Context(own_folders=(inbox,)))
+
+
+def test_new_folders_are_watched_with_what_is_in_them_already(open_inbox, inbox, tmp_path, pull, jpeg):
+    items = pull(open_inbox(rescan_s=0))
+    items.idle(1)
+
+    tree = tmp_path / "tree"
+    for number in range(30):
+        put(tree / f"d{number % 3}" / f"e{number % 5}" / f"{number}.jpg", jpeg())
+    tree.rename(inbox / "tree")
+    for number in range(30):
+        put(inbox / f"quick{number % 4}" / "deep" / f"{number}.jpg", jpeg())
+    names = items.names(60)
+    put(inbox / "tree" / "d0" / "e0" / "later.jpg", jpeg())
+
+    assert len(set(names)) == 60
+    assert items.names(1) == ["tree/d0/e0/later.jpg"]
+
+
+def test_a_folder_that_is_renamed_inside_is_followed(open_inbox, inbox, pull, jpeg):
+    put(inbox / "before" / "deep" / "a.jpg", jpeg())
+    items = pull(open_inbox(rescan_s=0))
+    assert items.names(1) == ["before/deep/a.jpg"]
+
+    (inbox / "before").rename(inbox / "behind")
+    # The same file under another path is another picture to whoever names results after it.
+    assert items.names(1) == ["behind/deep/a.jpg"]
+    put(inbox / "behind" / "deep" / "b.jpg", jpeg())
+
+    assert items.names(1) == ["behind/deep/b.jpg"]
+
+
+def test_without_recursive_only_the_folder_itself_counts(open_inbox, inbox, pull, jpeg):
+    put(inbox / "deep" / "old.jpg", jpeg(), age_s=9)
+    items = pull(open_inbox(recursive=False, rescan_s=0.1))
+    items.idle(1)
+
+    put(inbox / "deep" / "new.jpg", jpeg())
+    put(inbox / "newer" / "new.jpg", jpeg())
+    put(inbox / "top.jpg", jpeg())
+
+    assert items.names(1) == ["top.jpg"]
+    items.idle(2)
+
+
+def test_a_burst_of_two_thousand_is_taken_completely_and_once(open_inbox, inbox, pull, jpeg):
+    items = pull(open_inbox(rescan_s=0.2))
+    items.idle(1)
+    data = jpeg()
+
+    def write():
+        for number in range(2000):
+            (inbox / f"{number:04d}.jpg").write_bytes(data)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    names = items.names(2000)
+    writer.join()
+    items.idle(2)
+
+    assert len(set(names)) == 2000
+
+
+def test_events_that_the_kernel_drops_are_made_up_for_by_a_scan(open_inbox, inbox, pull, jpeg, caplog):
+    limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    if limit > 50_000:
+        pytest.skip(f"the kernel queues {limit} events here; to overflow that takes too long")
+    items = pull(open_inbox(rescan_s=0))
+    items.idle(1)
+    data = jpeg()
+    count = limit // 2 + 100  # each gives two events
+
+    for number in range(count):
+        (inbox / str(number)).write_bytes(data)
+    names = items.names(count)
+
+    assert len(set(names)) == count
+    assert "events" in caplog.text
+    assert "were lost" in caplog.text
+
+
+def test_a_linked_folder_is_not_entered(open_inbox, inbox, tmp_path, pull, jpeg):
+    """It may lead in a circle, or out of what the user named."""
+    put(tmp_path / "elsewhere" / "a.jpg", jpeg(), age_s=9)
+    (inbox / "linked").symlink_to(tmp_path / "elsewhere")
+    (inbox / "circle").symlink_to(inbox)
+    items = pull(open_inbox(rescan_s=0.1))
+
+    items.idle(2)
+
+
+def test_a_file_that_is_overwritten_is_a_new_picture(open_inbox, inbox, pull, jpeg):
+    put(inbox / "latest.jpg", jpeg(1))
+    items = pull(open_inbox())
+    (first,) = items.take(1)
+
+    (inbox / "latest.jpg").write_bytes(jpeg(250))
+    (second,) = items.take(1)
+
+    assert first.name == second.name
+    assert first.content_hash != second.content_hash
+
+
+def test_scans_do_not_bring_back_what_was_taken(open_inbox, inbox, pull, jpeg):
+    put(inbox / "a.jpg", jpeg())
+    put(inbox / "b.jpg", b"no picture", age_s=9)
+    items = pull(open_inbox(rescan_s=0.01, quarantine="leave"))
+
+    assert len(items.take(2)) == 2
+    items.idle(3)
+
+
+def test_a_file_that_is_gone_before_its_turn_is_passed_over(open_inbox, inbox, pull, jpeg):
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        put(inbox / name, jpeg(), age_s=9)
+    items = pull(open_inbox(Context(once=True)))
+    items.take(1)
+
+    (inbox / "b.jpg").unlink()
+
+    assert [f.name for f in items.rest()] == ["c.jpg"]
+
+
+def test_what_the_ledger_knows_is_not_read_again(open_inbox, inbox, pull, jpeg):
+    for name in ("a.jpg", "b.jpg"):
+        put(inbox / name, jpeg(), age_s=9)
+    asked = []
+
+    def is_done(source, path, signature):
+        asked.append((source, path, signature))
+        return path == "a.jpg"
+
+    frames = pull(open_inbox(Context(once=True, is_done=is_done))).rest()
+
+    assert [f.name for f in frames] == ["b.jpg"]
+    assert ("inbox", "a.jpg", Signature.of((inbox / "a.jpg").stat())) in asked
+
+
+def test_the_ledger_entry_is_what_the_ledger_is_asked_for(open_inbox, inbox, pull, jpeg):
+    put(inbox / "d" / "a.jpg", jpeg(), age_s=9)
+    done = set()
+    context = Context(once=True, is_done=lambda source, path, signature: (source, path, signature) in done)
+    source = open_inbox(context)
+    (frame,) = pull(source).rest()
+
+    entry = source.ledger_entry(frame)
+    done.add((entry.source, entry.path, entry.signature))
+
+    assert pull(open_inbox(context)).rest() == []
+    assert entry.content_hash == frame.content_hash
+
+
+def test_finished_pictures_stay_by_default(open_inbox, inbox, pull, jpeg):
+    put(inbox / "a.jpg", jpeg(), age_s=9)
+    source = open_inbox(Context(once=True))
+    (frame,) = pull(source).rest()
+
+    source.finish(frame)
+
+    assert (inbox / "a.jpg").exists()
+
+
+def test_finished_pictures_are_moved_or_deleted_on_request(open_inbox, inbox, tmp_path, pull, jpeg):
+    for content in (1, 99):
+        put(inbox / "d" / "a.jpg", jpeg(content), age_s=9)
+        source = open_inbox(Context(once=True), after="move", after_folder=tmp_path / "finished")
+        source.finish(*pull(source).rest())
+    put(inbox / "b.jpg", jpeg(), age_s=9)
+    source = open_inbox(Context(once=True), after="delete")
+    source.finish(*pull(source).rest())
+
+    assert [p for p in inbox.rglob("*") if p.is_file()] == []
+    assert (tmp_path / "finished" / "d" / "a.jpg").read_bytes() == jpeg(1)
+    assert (tmp_path / "finished" / "d" / "a-1.jpg").read_bytes() == jpeg(99)
+
+
+def test_a_picture_that_took_the_name_meanwhile_is_not_deleted(open_inbox, inbox, pull, jpeg):
+    put(inbox / "a.jpg", jpeg(1), age_s=9)
+    source = open_inbox(Context(once=True), after="delete")
+    (frame,) = pull(source).rest()
+
+    put(inbox / "a.jpg", jpeg(99))
+    source.finish(frame)
+
+    assert (inbox / "a.jpg").read_bytes() == jpeg(99)
+
+
+def test_what_was_done_but_not_moved_before_a_crash_is_moved_at_the_next_start(open_inbox, inbox, tmp_path, pull, jpeg):
+    put(inbox / "a.jpg", jpeg(), age_s=9)
+    context = Context(once=True, is_done=lambda *_: True)
+
+    assert pull(open_inbox(context, after="move", after_folder=tmp_path / "finished")).rest() == []
+
+    assert (tmp_path / "finished" / "a.jpg").exists()
+
+
+def test_a_missing_folder_is_an_error_with_once(open_inbox, inbox, pull):
+    inbox.rmdir()
+
+    with pytest.raises(MissingError, match=r"inbox .*cannot be watched: No such file"):
+        pull(open_inbox(Context(once=True))).rest()
+
+
+def test_a_folder_that_vanishes_and_comes_back_is_watched_again(open_inbox, inbox, pull, jpeg):
+    put(inbox / "a.jpg", jpeg())
+    items = pull(open_inbox(rescan_s=0))
+    assert items.names(1) == ["a.jpg"]
+
+    inbox.rename(inbox.with_name("away"))
+    items.until(lambda tick: "cannot be watched: No such file or directory; waiting for it" in tick.trouble)
+    inbox.mkdir()
+    put(inbox / "b.jpg", jpeg())
+    assert items.names(1) == ["b.jpg"]
+    items.until(lambda tick: tick.trouble == "")
+    put(inbox / "c.jpg", jpeg())
+
+    assert items.names(1) == ["c.jpg"]
+
+
+def test_a_folder_that_is_not_there_yet_is_waited_for(open_inbox, inbox, pull, jpeg):
+    inbox.rmdir()
+    items = pull(open_inbox())
+    items.until(lambda tick: "No such file" in tick.trouble)
+
+    put(inbox / "a.jpg", jpeg())
+
+    assert items.names(1) == ["a.jpg"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_quarantined_unread(open_inbox, inbox, pull, jpeg):
+    put(inbox / "secret.jpg", jpeg(), age_s=9).chmod(0)
+
+    (failure,) = pull(open_inbox()).take(1)
+
+    assert failure.reason == "unreadable"
+    assert failure.quarantined is not None
+
+
+def test_a_pipe_and_a_link_to_nothing_are_passed_over(open_inbox, inbox, pull, jpeg):
+    os.mkfifo(inbox / "pipe.jpg")
+    (inbox / "broken.jpg").symlink_to(inbox / "nothing")
+    (inbox / "loop.jpg").symlink_to(inbox / "loop.jpg")
+    put(inbox / "yes.jpg", jpeg(), age_s=9)
+
+    assert [f.name for f in pull(open_inbox(Context(once=True))).rest()] == ["yes.jpg"]
+
+
+def test_nothing_is_read_ahead_of_the_caller(open_inbox, inbox, pull, jpeg):
+    for number in range(3):
+        put(inbox / f"{number}.jpg", jpeg(), age_s=9)
+    items = pull(open_inbox(Context(once=True)))
+    items.take(1)
+
+    (inbox / "2.jpg").write_bytes(jpeg(77))
+    os.utime(inbox / "2.jpg", (LONG_AGO, LONG_AGO))
+    second, third = items.rest()
+
+    assert second.name == "1.jpg"
+    assert third.image[0, 0, 0] == 77
+
+
+def test_stop_is_noticed_while_waiting(open_inbox, stop):
+    source = open_inbox()
+    waiting = threading.Thread(target=lambda: list(source.items(stop)))
+    waiting.start()
+
+    began = time.monotonic()
+    stop.set()
+    waiting.join(10)
+
+    assert not waiting.is_alive()
+    assert time.monotonic() - began < 5
+
+
+def test_move_needs_a_folder_to_move_to():
+    with pytest.raises(ValueError, match="after_folder"):
+        DirectoryOptions(path=Path(), after="move")

@@ -1,0 +1,129 @@
+"""Scans and events of a folder where the kernel helps little or not at all."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+
+import pytest
+
+from edgeannot.sources.backlog import Backlog
+from edgeannot.sources.folder import Folder
+
+
+class SilentWatch:
+    """A watch on a network folder: it can be set, and says nothing."""
+
+    def __init__(self, root):
+        self.folders = [root]
+        self.closed = False
+
+    def add(self, folder):
+        self.folders.append(folder)
+        return True
+
+    def read(self, timeout_s):
+        return []
+
+    def close(self):
+        self.closed = True
+
+
+def names(backlog):
+    found = []
+    while (name := backlog.next()) is not None:
+        found.append(name)
+    return found
+
+
+def old_file(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+    os.utime(path, (1_600_000_000, 1_600_000_000))
+
+
+def test_an_empty_folder_gives_nothing(tmp_path, stop):
+    backlog = Backlog(str(tmp_path))
+
+    list(Folder("sources.x", backlog, open_watch=SilentWatch).scan(stop))
+
+    assert len(backlog) == 0
+    assert not backlog.ready
+
+
+def test_what_came_without_an_event_is_found_by_the_next_scan(tmp_path, stop):
+    backlog = Backlog(str(tmp_path))
+    folder = Folder("sources.x", backlog, rescan_s=1e-9, open_watch=SilentWatch)
+    list(folder.scan(stop))
+
+    old_file(tmp_path / "deep" / "a.jpg")
+    folder.listen(stop)
+    assert names(backlog) == []
+    while not folder.scan_due:
+        folder.listen(stop)
+    list(folder.scan(stop))
+
+    assert names(backlog) == ["deep/a.jpg"]
+
+
+def test_each_folder_gets_a_watch_before_it_is_read(tmp_path, stop):
+    """What comes between the two would be lost otherwise."""
+    watches = []
+
+    class Late(SilentWatch):
+        def __init__(self, root):
+            super().__init__(root)
+            watches.append(self)
+
+        def add(self, folder):
+            old_file(tmp_path / "a" / "late.jpg")
+            return super().add(folder)
+
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    backlog = Backlog(str(tmp_path))
+    folder = Folder("sources.x", backlog, open_watch=Late)
+    list(folder.scan(stop))
+    folder.close()
+
+    assert set(watches[0].folders) == {str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a" / "b")}
+    assert names(backlog) == ["a/late.jpg"]
+    assert watches[0].closed
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOSPC])
+def test_without_watches_the_folder_is_scanned_instead_and_the_log_says_so_once(tmp_path, stop, caplog, code):
+    def refuse(root):
+        raise OSError(code, os.strerror(code))
+
+    backlog = Backlog(str(tmp_path))
+    folder = Folder("sources.x", backlog, rescan_s=0, open_watch=refuse)
+    with caplog.at_level(logging.WARNING):
+        list(folder.scan(stop))
+        old_file(tmp_path / "a.jpg")
+        list(folder.scan(stop))
+
+    assert names(backlog) == ["a.jpg"]
+    assert caplog.text.count("max_user_watches") == 1
+
+
+def test_a_folder_that_another_is_put_in_place_of_gets_a_new_watch(tmp_path, stop):
+    roots = []
+
+    class Watch(SilentWatch):
+        def __init__(self, root):
+            super().__init__(root)
+            roots.append(root)
+
+    watched = tmp_path / "watched"
+    watched.mkdir()
+    folder = Folder("sources.x", Backlog(str(watched)), open_watch=Watch)
+    list(folder.scan(stop))
+    list(folder.scan(stop))
+    assert len(roots) == 1
+
+    watched.rename(tmp_path / "former")
+    watched.mkdir()
+    list(folder.scan(stop))
+
+    assert len(roots) == 2

@@ -1,0 +1,76 @@
+"""What the kernel's events mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from inotify_simple import Event
+
+from edgeannot.sources.inotify import MASK, OVERFLOW, Change, TreeWatch
+
+
+def changes(watch):
+    return [(c.what, Path(c.path).name) for c in watch.read(0.2)]
+
+
+def test_nothing_happens_in_an_empty_folder(tmp_path):
+    with TreeWatch(str(tmp_path)) as watch:
+        assert watch.read(0) == []
+
+
+def test_a_written_file_is_created_then_complete(tmp_path):
+    with TreeWatch(str(tmp_path)) as watch:
+        (tmp_path / "a").write_bytes(b"x")
+
+        assert changes(watch) == [("created", "a"), ("complete", "a")]
+
+
+def test_a_file_that_is_moved_in_is_complete_and_a_link_is_only_created(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "a").write_bytes(b"x")
+    with TreeWatch(str(tmp_path / "in")) as watch:
+        (tmp_path / "in" / "link").hardlink_to(tmp_path / "a")
+        (tmp_path / "a").rename(tmp_path / "in" / "b")
+
+        assert changes(watch) == [("created", "link"), ("complete", "b")]
+
+
+def test_a_new_folder_is_told_and_a_watch_on_one_that_is_gone_is_none(tmp_path):
+    with TreeWatch(str(tmp_path)) as watch:
+        (tmp_path / "d").mkdir()
+
+        assert changes(watch) == [("folder", "d")]
+        assert watch.add(str(tmp_path / "d"))
+        assert not watch.add(str(tmp_path / "none"))
+        assert len(watch) == 2
+
+
+def test_a_folder_that_is_moved_away_takes_its_watches_with_it(tmp_path):
+    (tmp_path / "in" / "d" / "e").mkdir(parents=True)
+    with TreeWatch(str(tmp_path / "in")) as watch:
+        watch.add(str(tmp_path / "in" / "d"))
+        watch.add(str(tmp_path / "in" / "d" / "e"))
+        (tmp_path / "in" / "d").rename(tmp_path / "out")
+        watch.read(0.2)
+        (tmp_path / "out" / "e" / "file").write_bytes(b"x")
+
+        assert changes(watch) == []
+        assert len(watch) == 1
+
+
+def test_the_end_of_the_root_is_told(tmp_path):
+    (tmp_path / "in").mkdir()
+    with TreeWatch(str(tmp_path / "in")) as watch:
+        (tmp_path / "in").rmdir()
+
+        assert ("gone", "in") in changes(watch)
+
+
+def test_an_overflow_is_told_although_it_belongs_to_no_watch(tmp_path):
+    with TreeWatch(str(tmp_path)) as watch:
+        assert watch.interpret([Event(-1, OVERFLOW, 0, "")]) == [Change("overflow", str(tmp_path))]
+
+
+def test_an_event_of_a_watch_that_is_no_longer_known_is_passed_over(tmp_path):
+    with TreeWatch(str(tmp_path)) as watch:
+        assert watch.interpret([Event(4711, MASK, 0, "x")]) == []

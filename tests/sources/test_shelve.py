@@ -1,0 +1,97 @@
+"""Files leave a folder without anything being overwritten or half there."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from edgeannot.sources import shelve
+from edgeannot.sources.shelve import move_aside, quarantine
+
+FACTS = {"reason": "damaged", "message": "a.jpg: no good", "when": "2026-07-01T10:00:00+00:00"}
+
+
+@pytest.fixture
+def away(tmp_path):
+    return tmp_path / "away"
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "in" / "a.jpg"
+    path.parent.mkdir()
+    path.write_bytes(b"content")
+    return path
+
+
+def test_the_reason_lies_beside_the_file(picture, away):
+    place = quarantine(picture, Path("d/a.jpg"), away, **FACTS)
+
+    assert place == away / "d" / "a.jpg"
+    assert place.read_bytes() == b"content"
+    note = (away / "d" / "a.jpg.reason.txt").read_text()
+    assert note == f"a.jpg: no good\nreason: damaged\nfrom: {picture}\nat: 2026-07-01T10:00:00+00:00\n"
+    assert not picture.exists()
+
+
+def test_neither_a_file_nor_a_note_is_overwritten(picture, away):
+    away.mkdir()
+    (away / "a.jpg").write_bytes(b"first")
+    (away / "a-1.jpg.reason.txt").write_text("of a file that somebody took away")
+
+    assert quarantine(picture, Path("a.jpg"), away, **FACTS) == away / "a-2.jpg"
+    assert (away / "a.jpg").read_bytes() == b"first"
+    assert not (away / "a.jpg.reason.txt").exists()
+
+
+def test_a_file_that_cannot_be_moved_leaves_no_note(away, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        quarantine(tmp_path / "none.jpg", Path("none.jpg"), away, **FACTS)
+
+    assert list(away.iterdir()) == []
+
+
+def test_a_link_is_moved_and_still_points_to_its_file(tmp_path, away):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "original").write_bytes(b"content")
+    link = tmp_path / "in" / "a.jpg"
+    link.symlink_to("../original")
+
+    place = quarantine(link, Path("a.jpg"), away, **FACTS)
+
+    assert place.is_symlink()
+    assert place.read_bytes() == b"content"
+    assert not link.is_symlink()
+    assert (tmp_path / "original").exists()
+
+
+def test_to_another_file_system_a_file_is_copied_and_then_removed(picture, away, monkeypatch):
+    """Renaming across devices fails with EXDEV; it is made to fail here, as a test has one file system."""
+    rename = Path.rename
+
+    def refuse(path, target):
+        if path == picture:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        return rename(path, target)
+
+    monkeypatch.setattr(shelve.Path, "rename", refuse)
+
+    place = move_aside(picture, Path("a.jpg"), away)
+
+    assert place.read_bytes() == b"content"
+    assert not picture.exists()
+    assert [p.name for p in away.iterdir()] == ["a.jpg"]
+
+
+def test_a_name_of_full_length_finds_room_for_its_note(tmp_path, away):
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / ("n" * 251 + ".jpg")
+    path.write_bytes(b"content")
+
+    place = quarantine(path, Path(path.name), away, **FACTS)
+
+    assert place.read_bytes() == b"content"
+    assert place.suffix == ".jpg"
