@@ -1,0 +1,110 @@
+"""Between two threads: a short queue that blocks its givers, or lets the newest item replace the oldest.
+
+A directory must wait when the next stage is busy (nothing is skipped); a live camera must not (an old frame is worth nothing).
+Both kinds share one queue, so that one slow camera cannot starve a folder.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Generic, TypeVar
+
+__all__ = ["Budget", "Closed", "Handoff"]
+
+Item = TypeVar("Item")
+
+
+class Closed(Exception):  # noqa: N818 - it reports the end, not a fault
+    """No item will ever come (take), or none is wanted any more (put)."""
+
+
+class Budget:
+    """Bounds how many bytes of pictures are under way at a time, so that large pictures cannot fill a small board's memory."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._used = 0
+        self._changed = threading.Condition()
+
+    def take(self, size: int, timeout_s: float = 1.0) -> bool:
+        """Wait for room; False when there was none within `timeout_s` (try again). One picture alone always has room."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: not self._used or self._used + size <= self._limit, timeout_s):
+                return False
+            self._used += size
+            return True
+
+    def give(self, size: int) -> None:
+        """The picture that `take` was asked for is done with."""
+        with self._changed:
+            self._used -= size
+            self._changed.notify_all()
+
+
+class Handoff(Generic[Item]):
+    """A queue of at most `depth` items a giver. Every wait is bounded, so that a caller can show a sign of life.
+
+    `end()` lets what is inside be taken, then raises Closed; `cancel()` drops what is inside and raises Closed at once.
+    """
+
+    def __init__(self, depth: int = 2) -> None:
+        self._depth = depth
+        self._items: deque[tuple[str, Item]] = deque()
+        self._changed = threading.Condition()
+        self._ended = False
+        self._cancelled = False
+        self.replaced = 0
+        """Items that a newer one replaced before they were taken."""
+
+    def put(self, item: Item, giver: str = "", *, replace: bool = False, timeout_s: float = 1.0) -> bool:
+        """Give an item; False when the queue stayed full for `timeout_s` (try again). `replace` never waits."""
+        with self._changed:
+            if replace:
+                self._make_room(giver)
+            elif not self._changed.wait_for(lambda: self._ended or self._count(giver) < self._depth, timeout_s):
+                return False
+            if self._ended:
+                raise Closed
+            self._items.append((giver, item))
+            self._changed.notify_all()
+            return True
+
+    def take(self, timeout_s: float = 1.0) -> Item | None:
+        """The oldest item; None when none came within `timeout_s`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._items or self._ended, timeout_s)
+            if self._cancelled or (self._ended and not self._items):
+                raise Closed
+            if not self._items:
+                return None
+            _, item = self._items.popleft()
+            self._changed.notify_all()
+            return item
+
+    def end(self) -> None:
+        """No more items will be given."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def cancel(self) -> None:
+        """Nobody will take what is inside."""
+        with self._changed:
+            self._ended = self._cancelled = True
+            self._items.clear()
+            self._changed.notify_all()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def _count(self, giver: str) -> int:
+        return sum(1 for name, _ in self._items if name == giver)
+
+    def _make_room(self, giver: str) -> None:
+        for entry in list(self._items):
+            if self._count(giver) < self._depth:
+                return
+            if entry[0] == giver:
+                self._items.remove(entry)
+                self.replaced += 1

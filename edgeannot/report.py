@@ -1,0 +1,68 @@
+"""What a person at a terminal sees: a line a picture, a progress line below, a summary at the end."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TextIO
+
+from edgeannot.data import Annotation, Failure
+
+__all__ = ["Reporter", "summary_of"]
+
+
+class Reporter:
+    """Writes to `stream`. The progress line is drawn only on a terminal, and drawn over by the next line."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._live = stream.isatty()
+        self._start = time.monotonic()
+        self._drawn = 0
+        self.annotated = 0
+        self.failed = 0
+
+    def picture(self, annotation: Annotation) -> None:
+        """One picture was annotated and its results are stored."""
+        self.annotated += 1
+        frame = annotation.frame
+        name = frame.name or (frame.path.name if frame.path else f"{frame.source} {frame.seq}")
+        self._line(f"{name}  {summary_of(annotation)}  ({annotation.timing_ms.get('total', 0.0):.0f} ms)")
+
+    def failure(self, failure: Failure) -> None:
+        """One file could not be used."""
+        self.failed += 1
+        self._line(f"{failure.name}  {failure.reason}: {failure.message.removeprefix(f'{failure.name}: ')}")
+
+    def progress(self, waiting: int) -> None:
+        """Draw how far the work is."""
+        if not self._live:
+            return
+        seconds = max(time.monotonic() - self._start, 1e-3)
+        text = f"{self.annotated} annotated, {self.failed} set aside, {waiting} waiting, {self.annotated / seconds:.1f} a second"
+        self._stream.write("\r" + text.ljust(self._drawn))
+        self._stream.flush()
+        self._drawn = len(text)
+
+    def end(self) -> None:
+        """The last line: what was done, and how fast."""
+        seconds = time.monotonic() - self._start
+        self._line(f"{self.annotated} pictures annotated, {self.failed} set aside, in {seconds:.1f} s")
+
+    def _line(self, text: str) -> None:
+        clear = "\r" + " " * self._drawn + "\r" if self._drawn else ""
+        self._drawn = 0
+        self._stream.write(f"{clear}{text}\n")
+        self._stream.flush()
+
+
+def summary_of(annotation: Annotation) -> str:
+    """The labels with their best scores, most certain first: "person 0.93 x3, dog 0.71"; "nothing" where nothing was found."""
+    counts = Counter(annotation.labels)
+    best: dict[str, float] = {}
+    for label, score in zip(annotation.labels, annotation.detections.scores, strict=True):
+        best[label] = max(best.get(label, 0.0), float(score))
+    words = [
+        f"{label} {best[label]:.2f}" + (f" x{counts[label]}" if counts[label] > 1 else "") for label in sorted(best, key=lambda k: -best[k])
+    ]
+    return ", ".join(words) or "nothing"

@@ -1,0 +1,242 @@
+"""The settings tree and where each value came from; the only reader of the environment and of the configuration file.
+
+Command line > environment (`EDGEANNOT_`, nested by `__`) > TOML file > the profile's defaults > the field's default. An unknown
+key is an error that names its place.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from edgeannot.data import Profile
+from edgeannot.errors import ConfigError, MissingError
+from edgeannot.sinks import SinkOptions
+from edgeannot.sources import SourceOptions
+from edgeannot.sources.capture import redacted
+
+__all__ = ["PROFILE_DEFAULTS", "Loaded", "Settings", "default_config_file", "default_data_dir", "load_settings"]
+
+PREFIX = "EDGEANNOT_"
+_NOT_SETTINGS = {"EDGEANNOT_TEST_DATA"}  # where the tests find their optional data
+
+PROFILE_DEFAULTS: Mapping[Profile, Mapping[str, Any]] = {
+    "low": {"max_threads": 2, "max_fps": 2.0},
+    "mid": {"max_threads": 3, "max_fps": 5.0},
+    "high": {"max_threads": 4, "max_fps": 15.0},
+}
+"""What a profile allows, beside the model that it prefers."""
+
+
+def default_data_dir() -> Path:
+    """Where state lives: systemd's StateDirectory, else the user's state folder (XDG base directories)."""
+    if state := os.environ.get("STATE_DIRECTORY"):
+        return Path(state.split(":")[0])
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "edgeannot"
+
+
+def default_config_file() -> Path | None:
+    """The first configuration file that exists: systemd's ConfigurationDirectory, /etc/edgeannot, the user's own."""
+    user = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "edgeannot"
+    folders = [Path(os.environ.get("CONFIGURATION_DIRECTORY", "/etc/edgeannot")), user]
+    return next((folder / "edgeannot.toml" for folder in folders if (folder / "edgeannot.toml").is_file()), None)
+
+
+def _default_device() -> str:
+    # A host name is what tells one board from another without asking; only characters that need no escaping in a topic.
+    return re.sub(r"[^A-Za-z0-9_-]", "-", platform.node().split(".")[0]) or "edgeannot"
+
+
+class Settings(BaseSettings):
+    """Every setting with its default. A section of its own for each source and each sink."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True
+    )
+
+    device: str = Field(default_factory=_default_device, min_length=1)
+    """Name of this device in topics and messages; by default the host name."""
+    data_dir: Path = Field(default_factory=default_data_dir)
+    """Folder for the ledger, messages to be sent, quarantined files and added models."""
+    out_dir: Path | None = None
+    """Folder that relative folders and files of the sinks lie in; unset: out/ in data_dir."""
+    profile: Literal["auto", "low", "mid", "high"] = "auto"
+    """What the board can do; auto looks at the processor and the memory."""
+    task: Literal["detect", "classify"] = "detect"
+    """Boxes round objects, or one class for the picture."""
+    model: str | None = None
+    """Name of a model, also NAME@SIZE; unset: chosen by the profile. `edgeannot models list` shows what there is."""
+    runtime: Literal["auto", "litert", "tflite-runtime"] = "auto"
+    """The TFLite runtime; auto takes LiteRT where it is installed."""
+    threads: int | None = Field(default=None, ge=1)
+    """Threads for one inference; unset: the number of cores, at most max_threads."""
+    max_threads: int = Field(default=4, ge=1)
+    """Upper bound of threads when threads is unset; set by the profile."""
+    max_fps: float = Field(default=5.0, gt=0)
+    """Pictures a second taken from a live camera whose own section says nothing; set by the profile. Files are never skipped."""
+    min_score: float | None = Field(default=None, ge=0, le=1)
+    """Smallest score that is reported; unset: the model card's."""
+    iou: float | None = Field(default=None, gt=0, le=1)
+    """Boxes of one label that overlap more than this are one object; unset: the model card's."""
+    labels: tuple[str, ...] = ()
+    """Report only these labels; empty: all that the model knows."""
+    sources: dict[str, SourceOptions] = {}
+    """Where pictures come from, by name: [sources.NAME] with kind = "directory" or "camera"."""
+    sinks: SinkOptions = SinkOptions()
+    """Where results go: [sinks.mqtt], [sinks.images], [sinks.labels], [sinks.jsonl]."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """How much is logged."""
+
+    @property
+    def out_folder(self) -> Path:
+        """The folder for results."""
+        return self.out_dir or self.data_dir / "out"
+
+    @field_validator("sources")
+    @classmethod
+    def _named(cls, sources: dict[str, Any]) -> dict[str, Any]:
+        for name in sources:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
+                raise ValueError(f"the source name {name!r}: wanted 1 to 64 letters, digits, - or _; it is a level of the MQTT topic")
+        return sources
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load_settings` passes: it reads the layers one by one, so as to know where each value came from."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+
+class Loaded(BaseModel):
+    """The settings, the layer that each given value came from, and what the profile follows from."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, frozen=True)
+
+    settings: Settings
+    profile: Profile
+    """The profile in force: the one set, or what auto found."""
+    profile_reason: str
+    origins: dict[str, str]
+    """Dotted key -> layer, for every value that is not a field's default."""
+
+    def rows(self) -> Iterator[tuple[str, str, str]]:
+        """Key, value and layer of every setting, in the order of the tree."""
+        for key, value in _flatten(self.settings.model_dump(mode="json")):
+            shown = redacted(value) if isinstance(value, str) and "://" in value else value
+            yield key, repr(shown) if isinstance(shown, str) else str(shown), self.origins.get(key, "default")
+
+
+def load_settings(
+    overrides: Mapping[str, Any],
+    config_file: Path | None = None,
+    *,
+    grade: Callable[[], tuple[Profile, str]],
+) -> Loaded:
+    """The settings from all layers. `overrides`: nested values of the command line. `grade` is asked only where profile is auto.
+
+    Raises MissingError when a named file is not there, ConfigError that names the key, the layer and what was wanted.
+    """
+    layers: dict[str, Mapping[str, Any]] = {
+        "command line": overrides,
+        "environment": _environment_values(),
+        str(config_file): _file_values(config_file) if config_file else {},
+    }
+    profile, reason = _profile(layers, grade)
+    layers[f"profile {profile}"] = PROFILE_DEFAULTS[profile]
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for layer, values in reversed(layers.items()):
+        merged = _merge(merged, values)
+        origins.update((key, layer) for key, _ in _flatten(values))
+    try:
+        settings = Settings(**merged)
+    except ValidationError as exc:
+        raise ConfigError(_explain(exc, origins)) from exc
+    return Loaded(settings=settings, profile=profile, profile_reason=reason, origins=origins)
+
+
+def _profile(layers: Mapping[str, Mapping[str, Any]], grade: Callable[[], tuple[Profile, str]]) -> tuple[Profile, str]:
+    for layer, values in layers.items():
+        wanted = values.get("profile")
+        for name in PROFILE_DEFAULTS:
+            if name == wanted:
+                return name, f"set by the {layer}"
+        if wanted is not None:
+            break
+    return grade()
+
+
+def _file_values(path: Path) -> dict[str, Any]:
+    if not path.is_file():  # the library takes a missing file for an empty one
+        raise MissingError(f"no configuration file at {path}")
+    try:
+        return TomlConfigSettingsSource(Settings, path)()
+    except OSError as exc:
+        raise ConfigError(f"the configuration file {path} cannot be read: {exc.strerror}") from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"the configuration file {path} is not valid TOML: {exc}") from exc
+
+
+def _environment_values() -> dict[str, Any]:
+    names = {name.upper(): name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in _NOT_SETTINGS}
+    for name in sorted(names):
+        field = name.removeprefix(PREFIX).split("__")[0].lower()
+        if field not in Settings.model_fields:  # the library would pass over a misspelt variable in silence
+            raise ConfigError(f"{field}: unknown setting (environment variable {names[name]})")
+    try:
+        return EnvSettingsSource(Settings)()
+    except SettingsError as exc:
+        raise ConfigError(f"environment: {exc}; lists and tables are written in JSON") from exc
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _explain(exc: ValidationError, origins: Mapping[str, str]) -> str:
+    """One sentence for the first thing that is wrong, with its place and layer."""
+    error = exc.errors()[0]
+    path = [str(part) for part in error["loc"]]
+    # pydantic puts the chosen kind of a union into the path: sources.door.camera.url is sources.door.url to the user.
+    key = next((k for k in (".".join(path), ".".join([*path[:2], *path[3:]])) if k in origins), ".".join(path))
+    message = "unknown setting" if error["type"] == "extra_forbidden" else error["msg"].removeprefix("Value error, ")
+    # Messages of our own validators say what was found themselves, and leave out what is secret.
+    own = error["type"] in {"extra_forbidden", "missing", "value_error", "broker_url"}
+    found = "" if own else f", found {error['input']!r:.80}"
+    layer = origins.get(key) or next((origins[k] for k in origins if k.startswith(key + ".")), None)
+    return f"{key}: {message[:1].lower()}{message[1:]}{found}" + (f" ({layer})" if layer else "")

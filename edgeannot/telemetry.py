@@ -1,0 +1,85 @@
+"""How the daemon is doing, in numbers: rates and times by stage over the last pictures, memory, temperature."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeannot.data import Annotation
+
+__all__ = ["Telemetry", "read_rss_bytes", "read_temperature_c"]
+
+_WINDOW = 256
+"""Pictures that percentiles and rate are taken over: minutes on a slow board, seconds on a fast one."""
+
+
+class Telemetry:
+    """Counts what happens; `snapshot` may be asked from any thread."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._done: deque[float] = deque(maxlen=_WINDOW)
+        self._timing: deque[dict[str, float]] = deque(maxlen=_WINDOW)
+        self._rejected: Counter[str] = Counter()
+        self._pictures = 0
+        self._detections = 0
+
+    def annotated(self, annotation: Annotation) -> None:
+        """Count one picture that was annotated."""
+        with self._lock:
+            self._pictures += 1
+            self._detections += len(annotation.detections)
+            self._done.append(self._clock())
+            self._timing.append(dict(annotation.timing_ms))
+
+    def rejected(self, reason: str) -> None:
+        """Count one picture that could not be used."""
+        with self._lock:
+            self._rejected[reason] += 1
+
+    @property
+    def pictures(self) -> int:
+        """Pictures annotated since the start."""
+        return self._pictures
+
+    def snapshot(self) -> dict[str, Any]:
+        """JSON-ready figures: pictures, rejected by reason, fps, p50 and p95 in ms by stage, RSS in bytes, temperature in °C or None."""
+        with self._lock:
+            stages = list(self._timing[-1]) if self._timing else []
+            times = {stage: np.array([row.get(stage, 0.0) for row in self._timing]) for stage in stages}
+            recent = [t for t in self._done if t > self._clock() - 60]
+            figures: dict[str, Any] = {
+                "pictures": self._pictures,
+                "detections": self._detections,
+                "rejected": dict(self._rejected),
+                "fps": round((len(recent) - 1) / (recent[-1] - recent[0]), 2) if len(recent) > 1 and recent[-1] > recent[0] else 0.0,
+                "timing_ms": {
+                    stage: {"p50": round(float(np.median(ms)), 2), "p95": round(float(np.percentile(ms, 95)), 2)}
+                    for stage, ms in times.items()
+                },
+            }
+        return {**figures, "rss_bytes": read_rss_bytes(), "cpu_temperature_c": read_temperature_c()}
+
+
+def read_rss_bytes() -> int:
+    """Resident memory of this process (second field of /proc/self/statm, in pages; proc(5))."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def read_temperature_c(root: Path = Path("/")) -> float | None:
+    """The hottest thermal zone, in °C; None where the board has none (kernel: Documentation/driver-api/thermal/sysfs-api.rst)."""
+    found = []
+    for zone in (root / "sys/class/thermal").glob("thermal_zone*/temp"):
+        try:
+            found.append(int(zone.read_text()) / 1000)
+        except (OSError, ValueError):  # some zones can be listed but not read
+            continue
+    return max(found, default=None)

@@ -1,0 +1,175 @@
+"""The daemon's three threads: read -> infer -> write, joined by two short queues.
+
+Decoding of the next picture, inference of this one and storing of the last one overlap: OpenCV, the runtime and SQLite all
+release the GIL. Each loop ends when its input ends, and ends its output, so that stopping runs down the line by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from edgeannot.data import Annotation, Failure, Frame
+from edgeannot.errors import LinkError
+from edgeannot.handoff import Budget, Closed, Handoff
+from edgeannot.report import Reporter
+from edgeannot.sinks import Sink
+from edgeannot.sources import Source, Stop, Tick
+from edgeannot.store import Message, Store
+from edgeannot.telemetry import Telemetry
+
+__all__ = ["Inbox", "Pulse", "Results", "Worker", "infer", "read", "write"]
+
+log = logging.getLogger(__name__)
+
+Inbox = Handoff[Frame | Failure]
+Results = Handoff[Annotation | Failure]
+
+
+class Pulse:
+    """When each worker last showed that it lives; the watchdog is fed only while all of them do."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._last: dict[str, float] = {}
+
+    def beat(self, name: str) -> None:
+        """`name` did a piece of work or looked for one."""
+        self._last[name] = self._clock()
+
+    def gone(self, name: str) -> None:
+        """`name` has ended and owes no more signs of life."""
+        self._last.pop(name, None)
+
+    def silence_s(self) -> tuple[float, str]:
+        """The longest time in seconds that a worker has been silent, and its name."""
+        now = self._clock()
+        return max(((now - last, name) for name, last in list(self._last.items())), default=(0.0, ""))
+
+
+class Worker(threading.Thread):
+    """A named thread that keeps the error which ended it."""
+
+    def __init__(self, name: str, work: Callable[[], None], pulse: Pulse, failed: Callable[[], None]) -> None:
+        super().__init__(name=name, daemon=True)
+        self._work = work
+        self._pulse = pulse
+        self._failed = failed
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Do the work; on an error keep it and tell."""
+        self._pulse.beat(self.name)
+        try:
+            self._work()
+        except BaseException as exc:  # noqa: BLE001 - the main thread raises it again
+            self.error = exc
+            self._failed()
+        finally:
+            self._pulse.gone(self.name)
+
+
+def read(source: Source, inbox: Inbox, budget: Budget, stop: Stop, beat: Callable[[], None], waiting: Callable[[int], None]) -> None:
+    """Give each of the source's pictures to the inbox. A live source replaces what waits; a folder waits its turn and for memory."""
+    trouble = ""
+    for item in source.items(stop):
+        beat()
+        if isinstance(item, Tick):
+            waiting(item.waiting)
+            if item.trouble != trouble:
+                trouble = item.trouble
+                log.log(logging.WARNING if trouble else logging.INFO, "%s: %s", source.name, trouble or "well again")
+            continue
+        replace = source.live and isinstance(item, Frame)
+        try:
+            while not budget.take(_weight(source, item)):
+                beat()
+                if stop.is_set():
+                    return
+            while not inbox.put(item, source.name, replace=replace):
+                beat()
+        except Closed:
+            return
+
+
+def infer(inbox: Inbox, results: Results, annotate: Callable[[Frame], Annotation], beat: Callable[[], None]) -> None:
+    """Annotate each frame; failures pass by, so that the writer sees everything in order."""
+    try:
+        while True:
+            beat()
+            item = inbox.take()
+            if item is None:
+                continue
+            result = annotate(item) if isinstance(item, Frame) else item
+            while not results.put(result):
+                beat()
+    except Closed:
+        return
+    finally:
+        results.end()
+
+
+def write(
+    results: Results,
+    sinks: Sequence[Sink],
+    store: Store,
+    sources: Mapping[str, Source],
+    budget: Budget,
+    telemetry: Telemetry,
+    reporter: Reporter | None,
+    stop: Stop,
+    beat: Callable[[], None],
+) -> None:
+    """Store each result: files first, then ledger and outbox in one transaction, then what the options want of the input file."""
+    try:
+        while True:
+            beat()
+            item = results.take()
+            if item is None:
+                store.sync_if_due()
+                continue
+            source = sources[item.source if isinstance(item, Failure) else item.frame.source]
+            if isinstance(item, Failure):
+                if _commit(store, source, item, (), stop, beat):
+                    telemetry.rejected(item.reason)
+                    log.log(logging.INFO if reporter is None else logging.DEBUG, "%s: %s: %s", item.source, item.name, item.message)
+                    if reporter is not None:
+                        reporter.failure(item)
+                continue
+            messages = [message for sink in sinks for message in sink.write(item)]
+            budget.give(_weight(source, item.frame))
+            if _commit(store, source, item.frame, messages, stop, beat):
+                source.finish(item.frame)
+                telemetry.annotated(item)
+                if reporter is not None:
+                    reporter.picture(item)
+    except Closed:
+        return
+
+
+def _weight(source: Source, item: Frame | Failure) -> int:
+    """What an item counts in the budget. A live source's frames are few already, and those that are replaced give nothing back."""
+    return item.image.nbytes if isinstance(item, Frame) and not source.live else 0
+
+
+def _commit(store: Store, source: Source, item: Frame | Failure, messages: Sequence[Message], stop: Stop, beat: Callable[[], None]) -> bool:
+    """One transaction; tried again while the disk refuses it, until told to stop: then False, and the picture is done again later."""
+    entry = source.ledger_entry(item)
+    delay_s, told = 0.5, False
+    while True:
+        try:
+            store.commit(entry, messages)
+        except LinkError as exc:
+            if not told:
+                log.error("%s; trying again until it works", exc)  # noqa: TRY400 - a full disk is no fault of the program
+                told = True
+            beat()
+            if stop.wait(delay_s):
+                return False
+            delay_s = min(delay_s * 2, 10.0)
+        else:
+            if told:
+                log.info("the store takes results again")
+            return True

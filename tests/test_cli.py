@@ -1,0 +1,77 @@
+"""The command: help is light, mistakes end in one sentence and their exit code."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+def edgeannot(*args, env=None):
+    command = [sys.executable, "-c", "from edgeannot.cli import main; main()", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **(env or {})}, check=False)
+
+
+@pytest.mark.parametrize("args", [["--help"], ["run", "--help"], ["--version"]])
+def test_help_loads_neither_opencv_nor_numpy_nor_the_runtime(args):
+    code = (
+        "import sys, json\nfrom edgeannot.cli import main\nsys.argv = ['edgeannot', *sys.argv[1:]]\n"
+        "try: main()\nexcept SystemExit as exc: code = exc.code\n"
+        "print(json.dumps([code, [m for m in ('cv2', 'numpy', 'ai_edge_litert', 'tflite_runtime', 'paho') if m in sys.modules]]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=60, check=True)
+
+    assert json.loads(done.stdout.splitlines()[-1]) == [0, []]
+
+
+def test_the_settings_are_read_without_opencv_numpy_or_the_runtime():
+    code = (
+        "import sys, json\nfrom edgeannot.settings import load_settings\nload_settings({}, grade=lambda: ('low', ''))\n"
+        "print(json.dumps([m for m in ('cv2', 'ai_edge_litert', 'tflite_runtime', 'paho') if m in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+
+    assert json.loads(done.stdout) == []
+
+
+def test_every_command_has_help():
+    listed = edgeannot("--help").stdout.split("Commands:")[1]
+
+    for line in listed.strip().splitlines():
+        assert len(line.split()) > 1, line
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["nonsense"], 64, "No such command"),
+        (["run", "--nonsense"], 64, "No such option"),
+        (["run", "--profile", "medium"], 78, "profile: input should be 'auto', 'low', 'mid' or 'high', found 'medium'"),
+        (["run", "--config", "/nonexistent.toml"], 66, "no configuration file at /nonexistent.toml"),
+        (["run", "--model", "nonsense"], 66, "no model called 'nonsense'; known are:"),
+        (["run", "--labels", "unicorn"], 78, "unicorn"),
+        (["run", "--once", "--watch", "/nonexistent-folder"], 66, "/nonexistent-folder"),
+        (["run", "--mqtt", "http://localhost"], 78, "wanted mqtt://, mqtts://, ws:// or wss://"),
+        (["run", "--mqtt", "mqtt://user:secret@localhost"], 78, "password"),
+    ],
+)
+def test_a_mistake_ends_in_one_sentence_and_its_exit_code(tmp_path, args, code, said):
+    done = edgeannot(*args, env={"XDG_STATE_HOME": str(tmp_path)})
+
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "secret" not in done.stderr
+
+
+def test_config_shows_every_value_and_its_origin(tmp_path):
+    done = edgeannot("config", "--profile", "low", env={"EDGEANNOT_MIN_SCORE": "0.4", "XDG_STATE_HOME": str(tmp_path)})
+
+    table, _, summary = done.stdout.partition("\n\n")
+    rows = {line.split()[0]: line for line in table.splitlines()}
+    assert summary == "profile in force: low (set by the command line)\n"
+    assert rows["min_score"].split()[1:] == ["0.4", "environment"]
+    assert rows["profile"].split()[1:] == ["'low'", "command", "line"]
+    assert rows["max_fps"].split()[1:] == ["2.0", "profile", "low"]
+    assert rows["sinks.mqtt.url"].split()[1:] == ["'mqtt://localhost:1883'", "default"]

@@ -1,0 +1,201 @@
+"""The three loops between the queues: everything passes in order, and stopping runs down the line."""
+
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeannot.data import Annotation, Detections, Failure, Frame, ModelFacts
+from edgeannot.errors import LinkError
+from edgeannot.handoff import Budget, Closed, Handoff
+from edgeannot.sources import Tick
+from edgeannot.store import LedgerEntry, Signature
+from edgeannot.telemetry import Telemetry
+from edgeannot.workers import Pulse, Worker, infer, read, write
+
+
+def frame(name, source="door"):
+    return Frame(np.zeros((4, 4, 3), np.uint8), source, 0, datetime.now(UTC), name, name=name)
+
+
+def annotate(item):
+    return Annotation(item, Detections.empty(), (), ModelFacts("m", "0" * 64, "yolo", "low"))
+
+
+def failure(name):
+    return Failure("door", name, "truncated", "it ends too early", Path("/x") / name)
+
+
+class ListSource:
+    """A source of given items, with the whole contract."""
+
+    name = "door"
+    skipped = 0
+
+    def __init__(self, items, live=False):
+        self._items = items
+        self.live = live
+        self.finished = []
+
+    def items(self, stop):
+        yield from self._items
+
+    def ledger_entry(self, item):
+        return LedgerEntry(self.name, item.name, Signature(1, 2, 3), b"")
+
+    def finish(self, frame):
+        self.finished.append(frame.name)
+
+
+class ListStore:
+    """Keeps commits; fails the first `fail` of them as a full disk does."""
+
+    def __init__(self, fail=0):
+        self.fail = fail
+        self.entries = []
+
+    def commit(self, done, messages):
+        if self.fail:
+            self.fail -= 1
+            raise LinkError("the disk is full")
+        self.entries.append((done.path, list(messages)))
+
+    def sync_if_due(self):
+        pass
+
+
+class OneMessage:
+    def write(self, annotation):
+        return [f"message of {annotation.frame.name}"]
+
+
+def nothing(*_):
+    pass
+
+
+def drain(queue):
+    items = []
+    try:
+        while True:
+            items.append(queue.take(timeout_s=0))
+    except Closed:
+        return items
+
+
+def run_write(items, source, store, stop=None):
+    results = Handoff(depth=10)
+    for item in items:
+        results.put(item)
+    results.end()
+    telemetry = Telemetry()
+    write(results, [OneMessage()], store, {"door": source}, Budget(100), telemetry, None, stop or threading.Event(), nothing)
+    return telemetry
+
+
+def test_a_source_without_pictures_gives_none():
+    inbox = Handoff()
+    read(ListSource([]), inbox, Budget(10**6), threading.Event(), nothing, nothing)
+
+    assert len(inbox) == 0
+
+
+def test_frames_and_failures_are_handed_over_and_ticks_are_signs_of_life():
+    inbox, waiting = Handoff(depth=5), []
+    items = [frame("a"), failure("b"), Tick(waiting=7), frame("c")]
+    read(ListSource(items), inbox, Budget(10**6), threading.Event(), nothing, waiting.append)
+    inbox.end()
+
+    assert [item.name for item in drain(inbox)] == ["a", "b", "c"]
+    assert waiting == [7]
+
+
+def test_a_live_source_never_waits_for_the_inference():
+    inbox = Handoff(depth=1)
+    read(ListSource([frame("old"), frame("new")], live=True), inbox, Budget(10**6), threading.Event(), nothing, nothing)
+    inbox.end()
+
+    assert [item.name for item in drain(inbox)] == ["new"]
+
+
+def test_pictures_over_the_budget_wait_until_others_are_done():
+    inbox, budget, stop = Handoff(depth=5), Budget(frame("a").image.nbytes), threading.Event()
+    reader = threading.Thread(target=read, args=(ListSource([frame("a"), frame("b")]), inbox, budget, stop, nothing, nothing))
+    reader.start()
+    assert inbox.take(10).name == "a"
+    assert inbox.take(0) is None
+    budget.give(frame("a").image.nbytes)
+
+    assert inbox.take(10).name == "b"
+    reader.join(10)
+
+
+def test_inference_keeps_the_order_and_ends_its_output():
+    inbox, results = Handoff(depth=3), Handoff(depth=3)
+    for item in (frame("a"), failure("b"), frame("c")):
+        inbox.put(item)
+    inbox.end()
+    infer(inbox, results, annotate, nothing)
+
+    assert [type(item) for item in drain(results)] == [Annotation, Failure, Annotation]
+
+
+def test_when_the_inference_breaks_the_writer_is_still_told_that_the_end_has_come():
+    inbox, results = Handoff(), Handoff()
+    inbox.put(frame("a"))
+
+    with pytest.raises(ZeroDivisionError):
+        infer(inbox, results, lambda _: 1 / 0, nothing)
+    assert drain(results) == []
+
+
+def test_results_and_ledger_go_into_one_commit_and_only_then_is_the_input_finished():
+    source, store = ListSource([]), ListStore()
+    telemetry = run_write([annotate(frame("a")), failure("b")], source, store)
+
+    assert store.entries == [("a", ["message of a"]), ("b", [])]
+    assert source.finished == ["a"]
+    assert telemetry.snapshot()["rejected"] == {"truncated": 1}
+
+
+def test_a_full_disk_is_tried_again_and_nothing_is_lost():
+    class NoWait(threading.Event):
+        def wait(self, timeout=None):
+            return self.is_set()
+
+    source, store = ListSource([]), ListStore(fail=3)
+    run_write([annotate(frame("a"))], source, store, NoWait())
+
+    assert store.entries == [("a", ["message of a"])]
+
+
+def test_told_to_stop_before_a_full_disk_the_picture_is_left_for_later():
+    source, store, stop = ListSource([]), ListStore(fail=1000), threading.Event()
+    stop.set()
+    run_write([annotate(frame("a"))], source, store, stop)
+
+    assert store.entries == []
+    assert source.finished == []
+
+
+def test_a_worker_keeps_the_error_that_ended_it_and_owes_no_more_signs_of_life():
+    pulse, failed = Pulse(), threading.Event()
+    worker = Worker("w", lambda: 1 / 0, pulse, failed.set)
+    worker.start()
+    worker.join(10)
+
+    assert isinstance(worker.error, ZeroDivisionError)
+    assert failed.is_set()
+    assert pulse.silence_s() == (0.0, "")
+
+
+def test_the_longest_silence_is_named():
+    now = [0.0]
+    pulse = Pulse(clock=lambda: now[0])
+    pulse.beat("read")
+    now[0] = 2.0
+    pulse.beat("infer")
+    now[0] = 3.0
+
+    assert pulse.silence_s() == (3.0, "read")
