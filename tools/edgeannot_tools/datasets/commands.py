@@ -1,0 +1,194 @@
+"""`edgeannot datasets`: convert, check, split, stats."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from edgeannot_tools.datasets import PictureMode, Problem, ReadOptions, WriteOptions, find_format, load_dataset, read_labels, save_dataset
+from edgeannot_tools.datasets.checks import check as check_reading
+from edgeannot_tools.datasets.split import split_dataset
+from edgeannot_tools.datasets.stats import DatasetStats, count
+
+__all__ = ["datasets_app"]
+
+datasets_app = typer.Typer(
+    name="datasets",
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Prepare labelled sets: convert formats, find what breaks training, split, count.",
+    no_args_is_help=True,
+)
+
+
+class Kind(StrEnum):
+    """The formats by the names that `FORMATS` gives them."""
+
+    YOLO = "yolo"
+    DARKNET = "darknet"
+    VOC = "voc"
+    COCO = "coco"
+    OPENIMAGES = "openimages"
+
+
+SetPath = Annotated[Path, typer.Argument(help="A folder or label file: YOLO, Darknet, Pascal VOC, COCO or OpenImages.")]
+OutPath = Annotated[Path, typer.Argument(help="The folder to make; it must not hold anything yet.")]
+KindOption = Annotated[Kind | None, typer.Option("--format", help="The format to read, where the folder holds several.")]
+ImagesOption = Annotated[Path | None, typer.Option(help="The folder of the pictures, where they are not beside the labels.")]
+ClassesOption = Annotated[Path | None, typer.Option(help="A file with one class name a line, where none is beside the labels.")]
+OriginOption = Annotated[
+    int, typer.Option(min=0, max=1, help="Pascal VOC: 1 counts pixels from 1 with inclusive ends (the standard), 0 reads edges from 0.")
+]
+PicturesOption = Annotated[PictureMode, typer.Option(help="What to do with the picture files.")]
+WholeOption = Annotated[
+    bool, typer.Option("--whole-pixels", help="Pascal VOC: round boxes to whole pixels, for trainers that read nothing else.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+_SHOWN = 5
+"""Examples of each kind of problem in the table."""
+
+
+@datasets_app.command()
+def convert(
+    source: SetPath,
+    out: OutPath,
+    *,
+    to: Annotated[Kind, typer.Option(help="The format to write.")],
+    kind: KindOption = None,
+    images: ImagesOption = None,
+    classes: ClassesOption = None,
+    voc_origin: OriginOption = 1,
+    pictures: PicturesOption = PictureMode.COPY,
+    whole_pixels: WholeOption = False,
+) -> None:
+    """Write a labelled set in another format; what that has no place for is said."""
+    dataset = load_dataset(source, kind, _options(images, classes, voc_origin))
+    lost = save_dataset(dataset, out, to, WriteOptions(pictures, whole_pixels))
+    console = _console()
+    for sentence in lost:
+        console.print(f"[yellow]note:[/] {sentence}", highlight=False)
+    counts = f"{len(dataset.pictures)} pictures with {dataset.object_count()} objects of {len(dataset.class_names)} classes"
+    console.print(f"{counts} written to {out} ({to})", highlight=False)
+
+
+@datasets_app.command()
+def check(
+    source: SetPath,
+    *,
+    kind: KindOption = None,
+    images: ImagesOption = None,
+    classes: ClassesOption = None,
+    voc_origin: OriginOption = 1,
+    quick: Annotated[bool, typer.Option("--quick", help="Look at the headers of the pictures only, not at all of them.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Find what breaks training. Exit code 65 when there are errors, 0 when there are at most warnings."""
+    reading = read_labels(source, kind, _options(images, classes, voc_origin))
+    problems = check_reading(reading, decode=not quick)
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(problem) for problem in problems], indent=1, ensure_ascii=False))
+    else:
+        _print_problems(problems, len(reading.dataset.pictures), reading.dataset.object_count())
+    if any(problem.severity == "error" for problem in problems):
+        raise typer.Exit(65)
+
+
+@datasets_app.command()
+def split(
+    source: SetPath,
+    out: OutPath,
+    *,
+    train: Annotated[float, typer.Option(min=0, max=1, help="Share of the pictures for training.")] = 0.8,
+    val: Annotated[float, typer.Option(min=0, max=1, help="Share for validation.")] = 0.2,
+    test: Annotated[float, typer.Option(min=0, max=1, help="Share for the test at the end.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Another seed gives another split; the same seed the same.")] = 0,
+    to: Annotated[Kind | None, typer.Option(help="The format to write; by default that of the source.")] = None,
+    kind: KindOption = None,
+    images: ImagesOption = None,
+    classes: ClassesOption = None,
+    voc_origin: OriginOption = 1,
+    pictures: PicturesOption = PictureMode.COPY,
+) -> None:
+    """Split a set: every class in its share, copies of a picture never in two parts, the same result for the same seed."""
+    read_as = kind or find_format(source)
+    dataset = split_dataset(
+        load_dataset(source, read_as, _options(images, classes, voc_origin)), {"train": train, "val": val, "test": test}, seed
+    )
+    for sentence in save_dataset(dataset, out, to or read_as, WriteOptions(pictures)):
+        _console().print(f"[yellow]note:[/] {sentence}", highlight=False)
+    _print_stats(count(dataset))
+
+
+@datasets_app.command()
+def stats(
+    source: SetPath,
+    *,
+    kind: KindOption = None,
+    images: ImagesOption = None,
+    classes: ClassesOption = None,
+    voc_origin: OriginOption = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Count pictures and objects by class, split and size."""
+    counted = count(load_dataset(source, kind, _options(images, classes, voc_origin)))
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(counted), indent=1, ensure_ascii=False))
+    else:
+        _print_stats(counted)
+
+
+def _console() -> Console:
+    """Standard output; in a pipe or a file wide enough for whole paths."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
+
+
+def _options(images: Path | None, classes: Path | None, voc_origin: int) -> ReadOptions:
+    return ReadOptions(images, classes, 0 if voc_origin == 0 else 1)
+
+
+def _print_problems(problems: list[Problem], pictures: int, objects: int) -> None:
+    console = _console()
+    if problems:
+        table = Table(title=None, show_lines=False)
+        for column in ("kind", "", "count", "where, and what to do"):
+            table.add_column(column, overflow="fold", justify="right" if column == "count" else "left")
+        for (kind, severity), n in Counter((problem.kind, problem.severity) for problem in problems).items():
+            some = [problem for problem in problems if (problem.kind, problem.severity) == (kind, severity)][:_SHOWN]
+            more = [f"... {n - len(some)} more"] if n > len(some) else []
+            table.add_row(kind, severity, str(n), "\n".join([*(f"{problem.where}: {problem.message}" for problem in some), *more]))
+        console.print(table)
+    errors = sum(problem.severity == "error" for problem in problems)
+    console.print(f"{pictures} pictures, {objects} objects: {errors} errors, {len(problems) - errors} warnings", highlight=False)
+
+
+def _print_stats(counted: DatasetStats) -> None:
+    console = _console()
+    splits = list(counted.by_split)
+    table = Table()
+    table.add_column("class")
+    for column in ("objects", "pictures", *(f"in {split}" for split in splits if split), "median w", "median h"):
+        table.add_column(column, justify="right")
+    for row in counted.classes:
+        cells = [str(row.by_split.get(split, 0)) for split in splits if split]
+        table.add_row(row.name, str(row.objects), str(row.pictures), *cells, f"{row.median_width:.1%}", f"{row.median_height:.1%}")
+    console.print(table)
+    parts = ", ".join(f"{n} {split or 'in no split'}" for split, n in counted.by_split.items()) if splits != [""] else ""
+    console.print(
+        f"{counted.pictures} pictures{f' ({parts})' if parts else ''}, {counted.without_objects} of them without objects", highlight=False
+    )
+    console.print(
+        f"{counted.objects} objects: {counted.small} small (< 32x32 px), {counted.medium} medium, {counted.large} large (>= 96x96 px); "
+        f"{counted.difficult} difficult, {counted.crowd} crowds",
+        highlight=False,
+    )
+    console.print("picture sizes: " + ", ".join(f"{size} ({n})" for size, n in counted.picture_sizes.items()), highlight=False)

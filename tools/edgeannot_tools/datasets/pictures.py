@@ -1,0 +1,151 @@
+"""Picture files: where they are, how large they are, and how they get into a written set."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import imagesize
+
+from edgeannot.errors import InputError
+from edgeannot_tools.datasets.form import Picture, PictureMode, Problem
+from edgeannot_tools.progress import track
+
+__all__ = [
+    "PICTURE_SUFFIXES",
+    "PictureIndex",
+    "list_files",
+    "picture_folders",
+    "place_pictures",
+    "read_size",
+    "require_unique",
+    "wrong_size",
+]
+
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+_BESIDE = ("images", "JPEGImages", "Images", "imgs", "img", "pictures", "data", "obj_train_data")
+"""Names under which the pictures of a set usually lie."""
+
+
+def list_files(folder: Path, suffixes: Iterable[str]) -> list[Path]:
+    """Files below the folder with one of the suffixes (lower case, any case on disk), sorted; hidden ones are left out."""
+    wanted = frozenset(suffixes)
+    found = []
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(root, name) for name in names if not name.startswith(".") and Path(name).suffix.lower() in wanted]
+    return sorted(found)
+
+
+def picture_folders(labels: Path) -> Iterator[Path]:
+    """Folders in which the pictures of a label folder may lie, likeliest first."""
+    for base in (labels, *labels.parents[:2]):
+        yield from (base / name for name in _BESIDE if (base / name).is_dir())
+    yield labels
+
+
+@dataclass(frozen=True, slots=True)
+class PictureIndex:
+    """The pictures of one folder, found by the name that a label file uses for them."""
+
+    folder: Path
+    by_name: Mapping[str, Path]
+    """Path below the folder, with "/"."""
+    by_stem: Mapping[str, tuple[Path, ...]]
+    """The same without extension, and the bare stem."""
+
+    @classmethod
+    def of(cls, folder: Path) -> PictureIndex:
+        """The index of a folder and everything below it."""
+        by_name: dict[str, Path] = {}
+        by_stem: dict[str, list[Path]] = {}
+        for path in list_files(folder, PICTURE_SUFFIXES):
+            relative = path.relative_to(folder)
+            by_name[relative.as_posix()] = path
+            for key in {relative.with_suffix("").as_posix(), relative.stem}:
+                by_stem.setdefault(key, []).append(path)
+        return cls(folder, by_name, {key: tuple(paths) for key, paths in by_stem.items()})
+
+    @classmethod
+    def beside(cls, labels: Path, given: Path | None, stems: Iterable[str]) -> PictureIndex:
+        """The index of the given folder, or of the one beside the labels that holds most of the stems."""
+        if given is not None:
+            if not given.is_dir():
+                raise InputError(f"the picture folder {given} is not there; give --images an existing folder")
+            return cls.of(given)
+        wanted = set(stems)
+        best, best_hits = cls(labels, {}, {}), 0
+        for folder in dict.fromkeys(picture_folders(labels)):
+            index = cls.of(folder)
+            hits = sum(bool(index.find(stem)) for stem in wanted) if wanted else len(index.by_name)
+            if hits > best_hits:
+                best, best_hits = index, hits
+            if wanted and hits == len(wanted):
+                break
+        return best
+
+    def find(self, stem: str) -> tuple[Path, ...]:
+        """The pictures for a label file's path without extension; more than one means that they cannot be told apart.
+
+        Leading folders of the label's path (`labels/`) need not be there on the picture's side.
+        """
+        while stem not in self.by_stem and "/" in stem:
+            stem = stem.partition("/")[2]
+        return self.by_stem.get(stem, ())
+
+    def name_of(self, path: Path) -> str:
+        """The picture's path below the folder, with "/"."""
+        return path.relative_to(self.folder).as_posix()
+
+
+def read_size(path: Path) -> tuple[int, int] | Problem:
+    """Width and height of the upright picture from its header alone, or why they cannot be told."""
+    try:
+        width, height = imagesize.get(path, exif_rotation=True)
+    except Exception as exc:  # noqa: BLE001 - the header parsers raise whatever a broken file provokes
+        return Problem("unreadable-picture", "error", str(path), f"the picture's header cannot be read ({exc}); replace or remove the file")
+    if width <= 0 or height <= 0:
+        return Problem("unreadable-picture", "error", str(path), "the file does not begin like a picture; replace or remove it")
+    return int(width), int(height)
+
+
+def wrong_size(where: str, stated_wh: tuple[object, object], real_wh: tuple[int, int]) -> Problem:
+    """The problem of labels for a picture of another size; sides that are swapped have a usual cause."""
+    turned = stated_wh == real_wh[::-1]
+    hint = "; it was labelled without the turn that its EXIF note asks for" if turned else "; it was resized after it was labelled"
+    message = f"the labels are for {stated_wh[0]}x{stated_wh[1]} pixels, the picture has {real_wh[0]}x{real_wh[1]}{hint}"
+    return Problem("wrong-size", "error", where, message)
+
+
+def require_unique(names: Iterable[str], what: str) -> None:
+    """Raises InputError when two pictures would be written to one file."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise InputError(f"two pictures would both be written as {what} {name!r}; rename one of them")
+        seen.add(name)
+
+
+def place_pictures(pictures: Iterable[tuple[Picture, Path]], mode: PictureMode) -> None:
+    """Put each picture's file at its path. Raises InputError for a picture without a file, or when links are not possible."""
+    if mode == PictureMode.NONE:
+        return
+    items = list(pictures)
+    for picture, target in track(items, "pictures", len(items)):
+        if picture.path is None:
+            raise InputError(f"picture {picture.name} has no file; give --images, or write the labels alone with --pictures none")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if mode == PictureMode.COPY:
+                shutil.copy2(picture.path, target)
+            elif mode == PictureMode.HARDLINK:
+                os.link(picture.path.resolve(), target)
+            else:
+                target.symlink_to(picture.path.resolve())
+        except OSError as exc:
+            raise InputError(
+                f"picture {picture.path} cannot be put at {target} by {mode.value} ({exc.strerror}); try --pictures copy"
+            ) from exc

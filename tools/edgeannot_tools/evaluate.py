@@ -1,0 +1,183 @@
+"""`edgeannot evaluate`: models on a labelled set, side by side."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from edgeannot.cards import Measured, ModelCard, bundled_folder, find_card, read_card
+from edgeannot.engine import Runtime
+from edgeannot.errors import ConfigError, InputError, MissingError
+from edgeannot.pipeline import Limits, load_pipeline
+from edgeannot.settings import default_data_dir
+from edgeannot_tools.card_record import record_measured
+from edgeannot_tools.class_matching import ClassMatch, common_classes, match_classes, read_mapping
+from edgeannot_tools.datasets import Dataset, ReadOptions, load_dataset
+from edgeannot_tools.datasets.commands import Kind
+from edgeannot_tools.evaluate_report import print_results, results_json, save_plot
+from edgeannot_tools.measure import MAX_DETECTIONS, MIN_SCORE, Result, measure
+from edgeannot_tools.miss_sheet import save_sheet
+from edgeannot_tools.output import write_whole
+
+__all__ = ["evaluate_app", "evaluate_model", "find_model", "match_model"]
+
+evaluate_app = typer.Typer(name="evaluate", add_completion=False, rich_markup_mode=None, help="Measure models on a labelled set.")
+
+
+@evaluate_app.command()
+def evaluate(
+    models: Annotated[list[str], typer.Argument(help="Names of models (NAME or NAME@SIZE), or their card files.", metavar="MODEL")],
+    *,
+    data: Annotated[Path, typer.Option(help="The labelled set: YOLO, Darknet, Pascal VOC, COCO or OpenImages.")],
+    kind: Annotated[Kind | None, typer.Option("--format", help="The format of the set, where the folder holds several.")] = None,
+    images: Annotated[Path | None, typer.Option(help="The folder of the pictures, where they are not beside the labels.")] = None,
+    classes: Annotated[Path | None, typer.Option(help="A file with one class name a line, where none is beside the labels.")] = None,
+    voc_origin: Annotated[
+        int, typer.Option(min=0, max=1, help="Pascal VOC: 1 counts pixels from 1 (the standard), 0 reads edges from 0.")
+    ] = 1,
+    split: Annotated[str | None, typer.Option(help="Only this part of the set, e.g. val.")] = None,
+    class_map: Annotated[Path | None, typer.Option(help='A TOML file with a table [classes] of `"model\'s name" = "set\'s name"`.')] = None,
+    common: Annotated[
+        bool, typer.Option("--common", help="Count only classes that all of the models know, so that they can be compared.")
+    ] = False,
+    threads: Annotated[int, typer.Option(min=1, help="Threads for one inference.")] = 1,
+    runtime: Annotated[str, typer.Option(help="auto, litert or tflite-runtime.")] = "auto",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write accuracy against time to this PNG.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Write the worst misses to this PNG; with several models one file each, NAME added.")
+    ] = None,
+    coco: Annotated[bool | None, typer.Option(help="COCO's own metrics too; by default where faster-coco-eval is installed.")] = None,
+    write_card: Annotated[bool, typer.Option("--write-card", help="Record the figures in each model's card.")] = False,
+    set_name: Annotated[str | None, typer.Option(help="What the card calls the set; by default the name of its folder.")] = None,
+) -> None:
+    """Run the daemon's own pipeline over a labelled set: mAP50, mAP50-95, AP by class, mean IoU, best score, ms a picture."""
+    console = Console() if Console().is_terminal else Console(width=160)
+    coco = _tools_for(coco=coco, plot=plot, console=console)
+    cards = [find_model(name) for name in models]
+    dataset = _part(load_dataset(data, kind, ReadOptions(images, classes, 0 if voc_origin == 0 else 1)), split, data)
+    mapping = read_mapping(class_map) if class_map is not None else {}
+    matches = [match_model(card, dataset, mapping) for card in cards]
+    if common:
+        matches = common_classes(matches, dataset.class_names)
+    pairs = zip(cards, matches, strict=True)
+    results = [evaluate_model(card, dataset, match, threads=threads, runtime=_runtime(runtime), coco=coco) for card, match in pairs]
+    print_results(results, dataset.class_names, console)
+    if json_file is not None:
+        write_whole(json_file, results_json(results, str(data), dataset.class_names) + "\n")
+    if plot is not None:
+        save_plot(results, plot)
+    if sheet is not None:
+        for result in results:
+            save_sheet(result, dataset.class_names, _sheet_path(sheet, result.model, several=len(results) > 1))
+    if write_card:
+        for card, result in zip(cards, results, strict=True):
+            path = card_path(card)
+            record_measured(path, _measured(result, set_name or _set_name(data, split)))
+            console.print(f"recorded in {path}", highlight=False)
+
+
+def _tools_for(*, coco: bool | None, plot: Path | None, console: Console) -> bool:
+    """Whether to ask for COCO's metrics. Raises ConfigError before any work when a package is missing that the command needs."""
+    if plot is not None and importlib.util.find_spec("matplotlib") is None:
+        raise ConfigError("--plot needs the Python package matplotlib: install `edgeannot[plots]`, or leave --plot away")
+    there = importlib.util.find_spec("faster_coco_eval") is not None
+    if coco and not there:
+        raise ConfigError("--coco needs the Python package faster-coco-eval: install `edgeannot[tools]`, or leave --coco away")
+    if coco is None and not there:
+        console.print("note: COCO's own metrics are left out, they need the Python package faster-coco-eval", highlight=False)
+    return there if coco is None else coco
+
+
+def match_model(card: ModelCard, dataset: Dataset, mapping: Mapping[str, str] | None = None) -> ClassMatch:
+    """Which of the model's classes are which of the set's. Raises InputError for a model without boxes or names, or no match."""
+    if card.task != "detect":
+        raise InputError(f"model {card.name} is there to {card.task}, only detectors are measured with boxes")
+    return match_classes(_labels(card), dataset.class_names, mapping, card.labels.ignore)
+
+
+def evaluate_model(
+    card: ModelCard, dataset: Dataset, match: ClassMatch, *, threads: int = 1, runtime: Runtime = "auto", coco: bool = True
+) -> Result:
+    """Measure a detector on a set, with as many detections as average precision looks at."""
+    limits = Limits(min_score=MIN_SCORE, max_detections=MAX_DETECTIONS)
+    return measure(load_pipeline(card, threads=threads, runtime=runtime, limits=limits), dataset, match, coco=coco)
+
+
+def find_model(name: str) -> ModelCard:
+    """The card called NAME or NAME@SIZE among the user's models and the bundled ones, or the card at a path (PATH or PATH@SIZE).
+
+    Raises MissingError or CardError.
+    """
+    path, _, size = name.partition("@") if name.partition("@")[2].isdigit() else (name, "", "")
+    if Path(path).suffix == ".tflite":
+        path = str(Path(path).with_suffix(".toml"))
+        if not Path(path).is_file():
+            raise MissingError(f"{name} has no card {Path(path).name} beside it: make one with `edgeannot models add {name}`")
+    if Path(path).suffix == ".toml":
+        if not Path(path).is_file():
+            raise MissingError(f"no model card at {path}")
+        card = read_card(Path(path))
+        return card.at_size(int(size)) if size else card
+    return find_card(name, [default_data_dir() / "models", bundled_folder()])
+
+
+def card_path(card: ModelCard) -> Path:
+    """The file that a card was read from: of its name, or else the one in its folder that bears that name inside."""
+    base = card.name.partition("@")[0]
+    named = card.folder / f"{base}.toml"
+    if named.is_file():
+        return named
+    return next((path for path in sorted(card.folder.glob("*.toml")) if read_card(path).name == base), named)
+
+
+def _labels(card: ModelCard) -> tuple[str, ...]:
+    """The labels of the model's classes, in the order of their ids."""
+    names = card.label_names()[max(0, card.labels.offset) :]
+    if not names:
+        raise InputError(f"model {card.name} has no class names, so they cannot be matched with the set's; add labels to its card")
+    return names
+
+
+def _part(dataset: Dataset, split: str | None, data: Path) -> Dataset:
+    if split is None:
+        return dataset
+    pictures = tuple(picture for picture in dataset.pictures if picture.split == split)
+    if not pictures:
+        raise InputError(f"{data} has no part {split!r}; it has: {', '.join(part or 'pictures in no part' for part in dataset.splits())}")
+    return Dataset(dataset.class_names, pictures, dataset.extra)
+
+
+def _runtime(name: str) -> Runtime:
+    runtimes: tuple[Runtime, ...] = ("auto", "litert", "tflite-runtime")
+    for runtime in runtimes:
+        if runtime == name:
+            return runtime
+    raise InputError(f"no runtime {name!r}; there are: {', '.join(runtimes)}")
+
+
+def _sheet_path(path: Path, model: str, *, several: bool) -> Path:
+    return path.with_stem(f"{path.stem}-{model.replace('@', '-')}") if several else path
+
+
+def _set_name(data: Path, split: str | None) -> str:
+    folder = data.resolve() if data.is_dir() else data.resolve().parent
+    return f"{folder.name} {split}" if split else folder.name
+
+
+def _measured(result: Result, dataset: str) -> Measured:
+    accuracy = result.accuracy
+    return Measured(
+        dataset=dataset,
+        size=result.input_wh[0],
+        numbers=result.numbers,
+        pictures=result.pictures,
+        map50=round(accuracy.map50, 4),
+        map50_95=round(accuracy.map50_95, 4),
+        mean_iou=round(accuracy.mean_iou, 4),
+    )

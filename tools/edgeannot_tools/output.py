@@ -1,0 +1,72 @@
+"""Files and folders that are either not there or whole: everything is written under another name first, then renamed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgeannot.errors import InputError
+
+__all__ = ["staged_folder", "write_whole"]
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write the file so that a reader, or a power cut, meets the old content or the new, never a part. Text becomes UTF-8.
+
+    Raises InputError when it cannot be written.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        _write_whole(path, data)
+    except OSError as exc:
+        raise InputError(f"{path} cannot be written ({exc.strerror}); give another place or make room") from exc
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    partial = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def staged_folder(target: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `target` when the block ends well and disappears when it does not.
+
+    Raises InputError when `target` holds something already: nothing of the user's is overwritten or mixed with new files; and when it
+    cannot be written.
+    """
+    if target.is_file() or (target.is_dir() and any(target.iterdir())):
+        raise InputError(f"{target} is there already and is not an empty folder; remove it, or name another output folder")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        stage = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+        try:
+            yield stage
+            stage.chmod(0o777 & ~_umask())
+            stage.replace(target)
+        except BaseException:
+            shutil.rmtree(stage, ignore_errors=True)
+            raise
+    except OSError as exc:
+        raise InputError(f"{target} cannot be written ({exc.strerror}); give another place or make room") from exc
+
+
+def _umask() -> int:
+    """The permissions that this process withholds from new files; the system tells it only by setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,22 @@
+"""Progress of long work: a bar on a person's terminal, nothing in a pipe or a log."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+__all__ = ["track"]
+
+T = TypeVar("T")
+
+
+def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+    """The same items one by one, with a bar on standard error while they last when that is a terminal."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console  # noqa: PLC0415 - only a terminal needs it
+    from rich.progress import track as rich_track  # noqa: PLC0415 - as above
+
+    yield from rich_track(items, description=what, total=total, console=Console(stderr=True), transient=True)
