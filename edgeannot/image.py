@@ -28,6 +28,8 @@ def byte_table(mean: tuple[float, ...], std: tuple[float, ...], spec: TensorSpec
     real: NDArray[Any] = (np.arange(256, dtype=np.float64)[:, None] - np.array(mean)) / np.array(std)
     if spec.dtype.kind == "f":
         return real.astype(spec.dtype)
+    if spec.dtype == np.uint8 and not spec.quantized:
+        return np.clip(np.rint(real), 0, 255).astype(np.uint8)  # the graph begins with a CAST: it wants the bytes themselves
     if not spec.quantized:
         raise CardError(
             f"input {spec.name!r} is {spec.dtype} without a scale: the file says nothing of what its numbers mean; quantize it again"
@@ -66,7 +68,8 @@ class ToTensor:
         """The input tensor for a picture, and how the picture was placed on it."""
         height, width = image_bgr.shape[:2]
         fit, inner_wh = place((width, height), self.size_wh, self.resize)
-        pixels = _shrink(image_bgr, inner_wh)
+        # Bilinear, however far the picture shrinks: what the exporters of all these families evaluate their models with.
+        pixels: NDArray[Any] = image_bgr if inner_wh == (width, height) else cv2.resize(image_bgr, inner_wh, interpolation=cv2.INTER_LINEAR)
         if self.color in _CONVERSION:
             pixels = cv2.cvtColor(pixels, _CONVERSION[self.color])
         if inner_wh != self.size_wh:
@@ -77,24 +80,6 @@ class ToTensor:
         if self.layout == "NCHW":
             numbers = numbers.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
         return np.ascontiguousarray(numbers).reshape(self.spec.shape), fit
-
-
-def _shrink(image: NDArray[Any], size_wh: tuple[int, int]) -> NDArray[Any]:
-    """Resize by bilinear interpolation, as the models were trained with; by area first where a camera's picture is far larger.
-
-    Bilinear reads four pixels however far the picture shrinks, so beyond a factor of two it skips pixels (aliasing). Halving by
-    area is cheap (OpenCV has a fast path for 2 x 2). It leaves a factor of two to four to bilinear: below four, the plain resize
-    that models were exported and evaluated with gives their published scores, and a filter of ours would shift them.
-    """
-    height, width = image.shape[:2]
-    halvings = 0
-    while width >> (halvings + 1) >= 2 * size_wh[0] and height >> (halvings + 1) >= 2 * size_wh[1]:
-        halvings += 1
-    if halvings:
-        image = cv2.resize(image, (width >> halvings, height >> halvings), interpolation=cv2.INTER_AREA)
-    if (image.shape[1], image.shape[0]) == size_wh:
-        return image
-    return cv2.resize(image, size_wh, interpolation=cv2.INTER_LINEAR)
 
 
 def _look_up(pixels: NDArray[Any], table: NDArray[Any]) -> NDArray[Any]:

@@ -23,7 +23,7 @@ MAX_BYTES = 2 << 30
 
 FOREIGN = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself; fetch it with `git lfs pull`"),
-    (b"PK\x03\x04", "a zip archive; unpack it and give the .tflite inside"),
+    (b"PK\x03\x04", "a zip archive (a PyTorch or Keras file, perhaps, or a packed model); convert it, or unpack it and give the .tflite"),
     (b"\x89HDF", "an HDF5 file (Keras); convert it with `edgeannot convert`"),
     (b"<!DOCTYPE", "a web page; download the file itself"),
     (b"<html", "a web page; download the file itself"),

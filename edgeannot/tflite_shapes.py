@@ -45,7 +45,8 @@ def shapes_at(model: TFLiteModel, size: int) -> tuple[list[Shape], dict[int, Sha
     if len(model.inputs) != 1:
         raise Unsizable(f"wanted a graph with one input, found {len(model.inputs)}")
     old = [tensor.shape for tensor in model.graph.tensors]
-    new, constants = list(old), {}
+    new: list[Shape] = list(old)
+    constants: dict[int, Shape] = {}
     image = model.inputs[0]
     if min(image.shape, default=0) <= 0:
         raise Unsizable(f"the input has shape {image.shape}, which states no size to start from")

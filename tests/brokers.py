@@ -61,7 +61,7 @@ class Broker:
             f"allow_anonymous {'true' if anonymous else 'false'}",
             f"log_dest file {self.folder}/mosquitto.log",
             "log_type all",
-            "max_queued_messages 0",
+            "max_queued_messages 100000",
             *settings,
         ]
         if os.geteuid() == 0:

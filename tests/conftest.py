@@ -25,6 +25,12 @@ def find_data() -> Path | None:
     return folder if (folder / "MANIFEST.tsv").is_file() else None
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--runtime-name` says which runtime `auto` means, for tests whose tolerance depends on it."""
+    name = "tflite-runtime" if "litert" not in engine.RUNTIMES else engine.installed_runtimes()[0]
+    parser.addoption("--runtime-name", default=name, dest="runtime_name", help="set from EDGEANNOT_RUNTIME")
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The optional test data; tests that need it are skipped where it is absent."""

@@ -159,7 +159,7 @@ def test_a_link_that_is_cut_again_and_again_loses_nothing_and_keeps_the_order(st
 def test_the_status_is_retained_and_follows_what_happens(store, start, broker, make_subscriber, make_wire):
     wire = make_wire(broker.port)
     link = start(wire.url)
-    assert link.wait_online(DEADLINE_S)
+    wait_until(lambda: f"Received PUBLISH from edgeannot-pi (d0, q1, r1, m1, '{STATUS}'" in broker.log(), "the status to be published")
     subscriber = make_subscriber(broker, STATUS)
     subscriber.wait_for(lambda s: states(s) == ["online"], "the retained status")
     assert subscriber.messages[0].retain

@@ -69,21 +69,25 @@ def test_no_cut_or_damaged_file_does_more_than_raise_a_model_error() -> None:
     """Whatever the bytes are, the reader stays within them; damage that it cannot see is left to the runtime."""
     raw = random_net(32)
     whole = parse_tflite(raw)
-    for cut in [*range(8, 200, 7), *range(200, len(raw), len(raw) // 60)]:
-        try:
-            parse_tflite(raw[:cut])
-        except ModelError as exc:
-            assert "cut off or damaged" in str(exc)
+    refused = [_refusal(raw[:cut]) for cut in [*range(8, 200, 7), *range(200, len(raw), len(raw) // 60)]]
     picker = random.Random(5)
     for _ in range(300):
         hurt = bytearray(raw)
         for _ in range(4):
             hurt[picker.randrange(8, len(hurt))] = picker.randrange(256)
-        try:
-            parse_tflite(bytes(hurt))
-        except ModelError as exc:
-            assert "cut off or damaged" in str(exc)
+        refused.append(_refusal(bytes(hurt)))
+
+    assert {"cut off or damaged" in text for text in refused if text} == {True}
+    assert all(refused[:20])
     assert parse_tflite(raw).graph == whole.graph
+
+
+def _refusal(raw: bytes) -> str:
+    try:
+        parse_tflite(raw)
+    except ModelError as exc:
+        return str(exc)
+    return ""
 
 
 def test_the_operators_names_are_those_of_the_public_schema() -> None:

@@ -182,6 +182,11 @@ class Maker:
         self._graph.tensors[tensor].name = name
         return tensor
 
+    def retype(self, tensor: int, dtype: str) -> int:
+        """The same tensor with numbers of another type."""
+        self._graph.tensors[tensor].type = TYPE_NAMES.index(dtype)
+        return tensor
+
     def outputs(self, *tensors: int) -> bytes:
         """The file."""
         self._graph.outputs = list(tensors)

@@ -1,0 +1,231 @@
+"""Annotation <-> messages: the JSON that subscribers hold on to (schema 1), topics, and message ids. Pure.
+
+Rounding, so that a message is short and a repeat is byte for byte the same: scores to 4 decimals; boxes to 0.1 pixel, which is
+finer than any int8 detector's grid; normalized boxes to 5 decimals, the same step on a 10,000 pixel wide picture; times to
+0.01 ms.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from edgeannot.data import Annotation, Detections, Frame, ModelFacts
+from edgeannot.errors import ConfigError
+
+__all__ = [
+    "SCHEMA",
+    "Origin",
+    "Topics",
+    "count_payload",
+    "decode",
+    "detections_payload",
+    "encode",
+    "escape_level",
+    "info_payload",
+    "message_id",
+    "rfc3339",
+    "status_payload",
+    "telemetry_payload",
+    "unescape_level",
+]
+
+SCHEMA: Final = 1
+"""Version of every payload made here; `edgeannot/schema/detections-1.json` is its JSON Schema."""
+
+_ID_NAMESPACE: Final = uuid.UUID("5c2f1cf8-2a0e-5a55-9a1d-0f6c1d3d7e11")
+_MAX_LEVEL_BYTES: Final = 1024
+
+# MQTT 5.0, 1.5.4 and 4.7: the separator, the wildcards and NUL never pass; control and non-characters should not; "%" is the
+# mark itself; "$" opens the broker's own topics; lone surrogates stand for bytes of a file name that is not UTF-8.
+_UNSAFE: Final = re.compile("[/+#%$\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who sends: the same in every message of one run."""
+
+    device: str
+    boot_id: str
+    """New for each start of the daemon; (boot_id, source, seq) orders messages without a clock."""
+    clock_synced: Callable[[], bool] = lambda: False
+    """Whether the wall clock is known to be right at this moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The topic tree of one device, words of the user escaped."""
+
+    device: str
+    prefix: str = "edgeannot"
+    """One or more levels, used as it is."""
+
+    @property
+    def base(self) -> str:
+        """`edgeannot/<device>`."""
+        return f"{self.prefix}/{escape_level(self.device)}"
+
+    def of_device(self, leaf: str) -> str:
+        """The topic of something the device has one of: status, info, telemetry."""
+        return f"{self.base}/{leaf}"
+
+    def of_source(self, source: str, leaf: str) -> str:
+        """The topic of something each source has: detections, image, count."""
+        return f"{self.base}/{escape_level(source)}/{leaf}"
+
+
+def escape_level(word: str) -> str:
+    """One topic level for any word: unsafe characters become %XX of their UTF-8 bytes, the empty word a lone "%".
+
+    Raises ConfigError for a word whose escaped form is over 1024 bytes: cutting it short could give two words one topic.
+
+    >>> escape_level("front/door #1")
+    'front%2Fdoor %231'
+    """
+    escaped = _UNSAFE.sub(lambda match: "".join(f"%{byte:02X}" for byte in os_bytes(match[0])), word) or "%"
+    if len(escaped.encode()) > _MAX_LEVEL_BYTES:
+        raise ConfigError(
+            f"the name {word[:40]!r}... is too long for a topic level: at most {_MAX_LEVEL_BYTES} bytes, found {len(escaped.encode())}"
+        )
+    return escaped
+
+
+def unescape_level(level: str) -> str:
+    """The word that `escape_level` was given.
+
+    >>> unescape_level("front%2Fdoor %231")
+    'front/door #1'
+    """
+    if level == "%":
+        return ""
+    raw = re.sub(b"%([0-9A-Fa-f]{2})", lambda match: bytes([int(match[1], 16)]), level.encode())
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def os_bytes(text: str) -> bytes:
+    """The bytes of a text as a file name has them: a lone surrogate is the byte that was not UTF-8."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a surrogate that no file name gives
+        return text.encode("utf-8", "surrogatepass")
+
+
+def message_id(device: str, frame: Frame, model_sha256: str) -> str:
+    """A UUID (version 5) that names this picture's result by this model: the same after a restart, so repeats can be dropped."""
+    name = json.dumps([device, frame.source, frame.identity, model_sha256])  # JSON keeps the borders between the parts
+    return str(uuid.uuid5(_ID_NAMESPACE, name))
+
+
+def rfc3339(moment: datetime) -> str:
+    """A moment in UTC with milliseconds, "2026-07-01T10:31:05.120Z"; a naive one is refused with ValueError."""
+    if moment.tzinfo is None:
+        raise ValueError(f"wanted a moment with a time zone, found {moment!r}")
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def detections_payload(annotation: Annotation, origin: Origin) -> dict[str, Any]:
+    """The result for one picture, ready for JSON, schema 1."""
+    frame, model = annotation.frame, annotation.model
+    width, height = frame.size_wh
+    return {
+        "schema": SCHEMA,
+        "id": message_id(origin.device, frame, model.sha256),
+        "device": _text(origin.device),
+        "source": _text(frame.source),
+        "boot_id": origin.boot_id,
+        "seq": frame.seq,
+        "captured_at": rfc3339(frame.captured_at),
+        "clock_synced": bool(origin.clock_synced()),
+        "image": {"width": width, "height": height, "path": _picture_path(frame)},
+        "model": {"name": model.name, "sha256": model.sha256, "family": model.family, "profile": model.profile},
+        "detections": _rows(annotation.detections, annotation.labels, (width, height)),
+        "timing_ms": {stage: round(float(ms), 2) for stage, ms in annotation.timing_ms.items()},
+    }
+
+
+def count_payload(annotation: Annotation, origin: Origin) -> dict[str, Any]:
+    """How many of each label the newest picture shows. No time in it: unchanged counts are the same bytes, sent once."""
+    labels = Counter(_text(label) for label in annotation.labels)
+    return {
+        "schema": SCHEMA,
+        "device": _text(origin.device),
+        "source": _text(annotation.frame.source),
+        "total": labels.total(),
+        "labels": dict(sorted(labels.items())),
+    }
+
+
+def status_payload(origin: Origin, state: str) -> dict[str, Any]:
+    """Whether the device is there: state is online, stopping or offline (the Last Will)."""
+    return {"schema": SCHEMA, "state": state, "device": _text(origin.device), "boot_id": origin.boot_id}
+
+
+def info_payload(origin: Origin, version: str, model: ModelFacts, reasons: Sequence[str], sources: Mapping[str, str]) -> dict[str, Any]:
+    """What runs there and why. `sources`: name -> kind."""
+    return {
+        "schema": SCHEMA,
+        "device": _text(origin.device),
+        "boot_id": origin.boot_id,
+        "version": version,
+        "model": {"name": model.name, "sha256": model.sha256, "family": model.family, "profile": model.profile},
+        "reasons": [_text(reason) for reason in reasons],
+        "sources": [{"name": _text(name), "kind": kind} for name, kind in sources.items()],
+        "payload_schema": SCHEMA,
+    }
+
+
+def telemetry_payload(origin: Origin, figures: Mapping[str, Any]) -> dict[str, Any]:
+    """How the device is doing; `figures` is JSON-ready."""
+    return {"schema": SCHEMA, "device": _text(origin.device), "boot_id": origin.boot_id, **figures}
+
+
+def encode(payload: Mapping[str, Any]) -> bytes:
+    """A payload as compact UTF-8 JSON; a number that is not finite is a ValueError."""
+    return json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def decode(payload: bytes) -> Any:
+    """The value that the JSON bytes hold. Raises ValueError when they hold none."""
+    return json.loads(payload.decode())
+
+
+def _rows(found: Detections, labels: Sequence[str], size_wh: tuple[int, int]) -> list[dict[str, Any]]:
+    width, height = size_wh
+    tracks = [None] * len(found) if found.tracks is None else found.tracks.tolist()
+    rows = zip(found.boxes.tolist(), found.scores.tolist(), found.classes.tolist(), tracks, labels, strict=True)
+    return [
+        {
+            "label": _text(label),
+            "class_id": class_id,
+            "score": round(min(max(score, 0.0), 1.0), 4),
+            "box": _box(box, (1, 1), 1),
+            "box_norm": _box(box, (max(width, 1), max(height, 1)), 5),
+            "track_id": track,
+        }
+        for box, score, class_id, track, label in rows
+    ]
+
+
+def _box(box_xyxy: Sequence[float], unit_wh: tuple[int, int], decimals: int) -> dict[str, float]:
+    return {
+        key: round(value / unit_wh[axis % 2], decimals)
+        for axis, (key, value) in enumerate(zip(("x1", "y1", "x2", "y2"), box_xyxy, strict=True))
+    }
+
+
+def _picture_path(frame: Frame) -> str | None:
+    """The file as its source names it; a camera's frame has none."""
+    if frame.path is None:
+        return None
+    return _text(frame.name or frame.path.name)
+
+
+def _text(text: str) -> str:
+    """Text that JSON can carry: bytes of a file name that are no UTF-8 are shown as \\xNN."""
+    return os_bytes(text).decode("utf-8", "backslashreplace")

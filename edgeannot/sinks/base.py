@@ -1,0 +1,49 @@
+"""What every kind of sink has in common: the contract, and what it is built from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from edgeannot.data import Annotation
+from edgeannot.payload import Origin
+from edgeannot.store import Message
+
+__all__ = ["Options", "Sink", "SinkContext"]
+
+
+class Options(BaseModel):
+    """Settings of one kind of sink."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)
+
+
+@dataclass(frozen=True, slots=True)
+class SinkContext:
+    """What a sink is built from beside its own options."""
+
+    origin: Origin
+    out_dir: Path
+    """The folder that relative folders of the options lie in."""
+    class_names: Mapping[int, str] = field(default_factory=dict)
+    """Class id -> name for every class the model may report; empty: the model has no names."""
+
+
+class Sink(Protocol):
+    """Where results go. For one thread at a time; may be called again with the same annotation after a restart."""
+
+    def write(self, annotation: Annotation) -> Sequence[Message]:
+        """Take one result; what it returns goes into the outbox in the picture's one transaction.
+
+        A disk that is full is reported by the sink (a log line when it changes) and costs the file, never the message.
+        """
+
+    def flush(self) -> None:
+        """Bring to the disk what may be lost otherwise."""
+
+    def close(self) -> None:
+        """Flush and let go of everything."""

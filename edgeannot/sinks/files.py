@@ -1,0 +1,114 @@
+"""How sinks write files: names that follow the picture's, a temporary name and a rename, and a floor of free disk space."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from datetime import UTC
+from pathlib import Path, PurePosixPath
+
+from edgeannot.data import Frame
+from edgeannot.errors import ConfigError
+
+__all__ = ["OutputFolder", "companion_name", "picture_name"]
+
+log = logging.getLogger(__name__)
+
+_MAX_NAME_BYTES = 240
+"""A name may have 255 bytes on every file system in use; the rest is for the suffix that we add."""
+
+_PICTURE_SUFFIXES = tuple(s for low in (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff") for s in (low, low.upper()))
+
+
+def picture_name(frame: Frame) -> PurePosixPath:
+    """Where output for this frame belongs: `<source>/<folders in the source>/<name with extension>`, never outside of it.
+
+    A camera's frame without a name gets `<source>/<date>/<time>-<seq>.jpg`, in UTC.
+    """
+    name = frame.name or (frame.path.name if frame.path else f"{frame.captured_at.astimezone(UTC):%Y-%m-%d/%H%M%S}-{frame.seq:06d}.jpg")
+    parts = [part.replace("\0", "_") for part in PurePosixPath(name).parts if part not in {"/", "//", ".", ".."}]
+    return PurePosixPath(_level(frame.source), *map(_short, parts or [f"{frame.seq:06d}"]))
+
+
+def companion_name(frame: Frame, suffix: str) -> PurePosixPath:
+    """The name of a file beside the picture's: `cat.jpg` -> `cat.txt`, as training tools look for it.
+
+    Where the source holds `cat.png` as well, both would be called `cat.txt`: then the extension stays (`cat.png.txt`).
+    """
+    name = picture_name(frame)
+    path = frame.path
+    if path is not None and any(path.with_suffix(other).exists() for other in _PICTURE_SUFFIXES if other != path.suffix):
+        return name.with_name(name.name + suffix)
+    return name.with_name(name.stem + suffix)
+
+
+class OutputFolder:
+    """A folder that files are put into whole or not at all; says once when it cannot take more, and once when it can again."""
+
+    def __init__(self, folder: Path, *, min_free_bytes: int = 0) -> None:
+        """Raises ConfigError when the folder cannot be made or written to."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise ConfigError(f"the output folder {folder} cannot be made ({exc.strerror}); choose another, or make it writable") from exc
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise ConfigError(f"the output folder {folder} cannot be written to; choose another, or make it writable")
+        self.folder = folder
+        self.skipped = 0
+        """Files that were not written since the start."""
+        self._min_free_bytes = min_free_bytes
+        self._trouble = ""
+
+    def write(self, name: PurePosixPath, data: bytes) -> Path | None:
+        """Put a file there, replacing one of that name; its path, or None when the disk would not have it."""
+        try:
+            if not self.has_room(len(data)):
+                self._failed(f"less than {self._min_free_bytes // 2**20} MB are free")
+                return None
+            path = write_whole(self.folder / name, data)
+        except OSError as exc:
+            self._failed(exc.strerror or str(exc))
+            return None
+        if self._trouble:
+            log.warning("files are written to %s again; %d were not since the start", self.folder, self.skipped)
+            self._trouble = ""
+        return path
+
+    def has_room(self, size: int) -> bool:
+        """Whether the disk keeps its free floor after a file of `size` bytes."""
+        stat = os.statvfs(self.folder)
+        return stat.f_bavail * stat.f_frsize - size >= self._min_free_bytes
+
+    def _failed(self, why: str) -> None:
+        self.skipped += 1
+        if why != self._trouble:
+            log.warning("files are not written to %s for now: %s; messages still flow", self.folder, why)
+            self._trouble = why
+
+
+def write_whole(path: Path, data: bytes) -> Path:
+    """Write a file so that its name never stands for half of it: a temporary name in its folder, then a rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The same picture takes the same temporary name, so that a crash leaves at most one behind, until it is done again.
+    temporary = path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _level(word: str) -> str:
+    cleaned = word.replace("/", "_").replace("\0", "_")
+    return _short(cleaned) if cleaned.strip(".") else f"_{cleaned}"
+
+
+def _short(name: str) -> str:
+    raw = os.fsencode(name)
+    if len(raw) <= _MAX_NAME_BYTES:
+        return name
+    tail = hashlib.sha256(raw).hexdigest()[:12] + PurePosixPath(name).suffix[:16]
+    return raw[: _MAX_NAME_BYTES - 1 - len(os.fsencode(tail))].decode("utf-8", "ignore") + "~" + tail

@@ -1,0 +1,57 @@
+"""Annotated copies of the pictures, as JPEG files in the same folders as in their source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from pydantic import Field
+
+from edgeannot.data import Annotation
+from edgeannot.sinks.base import Options, SinkContext
+from edgeannot.sinks.files import OutputFolder, picture_name
+from edgeannot.store import Message
+
+__all__ = ["ImagesOptions", "ImagesSink"]
+
+
+class ImagesOptions(Options):
+    """Annotated copies of the pictures."""
+
+    enabled: bool = False
+    """Whether annotated copies are written."""
+    folder: Path = Path("annotated")
+    """Folder for them; a relative one lies in the output folder. A folder for each source is made in it."""
+    quality: int = Field(default=90, ge=1, le=100)
+    """JPEG quality."""
+    empty: bool = True
+    """Also write a copy of a picture in which nothing was found."""
+    min_free_mb: int = Field(default=200, ge=0)
+    """Free disk space, in megabytes, below which no copies are written."""
+
+
+class ImagesSink:
+    """Writes `<folder>/<source>/<name>.jpg`; a picture that was no JPEG keeps its extension before that (`cat.png.jpg`)."""
+
+    def __init__(self, options: ImagesOptions, context: SinkContext) -> None:
+        self._options = options
+        self._out = OutputFolder(context.out_dir / options.folder, min_free_bytes=options.min_free_mb * 2**20)
+
+    def write(self, annotation: Annotation) -> Sequence[Message]:
+        """Draw, encode and store one picture; no messages."""
+        from edgeannot.draw import annotated_jpeg  # noqa: PLC0415 - loads OpenCV, which reading the settings must not
+
+        if len(annotation.detections) or self._options.empty:
+            self._out.write(copy_name(picture_name(annotation.frame)), annotated_jpeg(annotation, self._options.quality))
+        return ()
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def copy_name(name: PurePosixPath) -> PurePosixPath:
+    """The name of the JPEG copy of a picture."""
+    return name if name.suffix.lower() in {".jpg", ".jpeg"} else name.with_name(name.name + ".jpg")

@@ -1,0 +1,127 @@
+"""JSON lines: every result as one line of the payload that MQTT subscribers get, appended to a file."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from edgeannot.data import Annotation
+from edgeannot.errors import ConfigError
+from edgeannot.payload import detections_payload, encode
+from edgeannot.sinks.base import Options, SinkContext
+from edgeannot.sinks.files import OutputFolder
+from edgeannot.store import Message
+
+__all__ = ["JsonlOptions", "JsonlSink"]
+
+log = logging.getLogger(__name__)
+
+
+class JsonlOptions(Options):
+    """Results as JSON lines."""
+
+    enabled: bool = False
+    """Whether the file is written."""
+    file: Path = Path("annotations.jsonl")
+    """The file; a relative one lies in the output folder."""
+    max_mb: int = Field(default=100, ge=1)
+    """Size, in megabytes, at which the file is renamed to FILE.1 and begun anew."""
+    keep: int = Field(default=3, ge=0)
+    """How many renamed files are kept: FILE.1 is the newest."""
+    fsync_s: float = Field(default=30.0, ge=0)
+    """Longest time in seconds until lines are on the disk; 0 for each line at once, which wears SD cards."""
+    min_free_mb: int = Field(default=50, ge=0)
+    """Free disk space, in megabytes, below which nothing is appended."""
+
+
+class JsonlSink:
+    """Appends whole lines: half a line that a power cut left is removed at the start. A picture done again is a line again."""
+
+    def __init__(self, options: JsonlOptions, context: SinkContext) -> None:
+        self._options = options
+        self._origin = context.origin
+        self._path = context.out_dir / options.file
+        self._room = OutputFolder(self._path.parent, min_free_bytes=options.min_free_mb * 2**20)
+        self._trouble = ""
+        self._synced_at = time.monotonic()
+        try:
+            self._fd = _open_append(self._path)
+        except OSError as exc:
+            raise ConfigError(f"the file {self._path} cannot be appended to ({exc.strerror}); choose another for sinks.jsonl.file") from exc
+
+    def write(self, annotation: Annotation) -> Sequence[Message]:
+        """Append one line; no messages."""
+        line = encode(detections_payload(annotation, self._origin)) + b"\n"
+        try:
+            self._append(line)
+            self._said("")
+        except OSError as exc:
+            self._said(exc.strerror or str(exc))
+        return ()
+
+    def flush(self) -> None:
+        """Bring the lines to the disk."""
+        self._synced_at = time.monotonic()
+        try:
+            os.fdatasync(self._fd)
+        except OSError as exc:
+            self._said(exc.strerror or str(exc))
+
+    def close(self) -> None:
+        """Flush and close the file."""
+        self.flush()
+        os.close(self._fd)
+
+    def _append(self, line: bytes) -> None:
+        if not self._room.has_room(len(line)):
+            raise OSError(0, f"less than {self._options.min_free_mb} MB are free")
+        size = os.fstat(self._fd).st_size
+        if size and size + len(line) > self._options.max_mb * 2**20:
+            self._rotate()
+            size = 0
+        if os.write(self._fd, line) != len(line):  # the disk is full: what did fit is half a line
+            os.ftruncate(self._fd, size)
+            raise OSError(0, "the disk is full")
+        if time.monotonic() - self._synced_at >= self._options.fsync_s:
+            self.flush()
+
+    def _rotate(self) -> None:
+        self.flush()
+        os.close(self._fd)
+        for number in range(self._options.keep, 0, -1):
+            older = self._path if number == 1 else self._numbered(number - 1)
+            if older.exists():
+                older.replace(self._numbered(number))
+        self._path.unlink(missing_ok=True)
+        self._fd = _open_append(self._path)
+
+    def _numbered(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{number}")
+
+    def _said(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            log.warning("%s: %s", self._path, f"not written to for now: {trouble}; messages flow" if trouble else "written to again")
+        self._trouble = trouble
+
+
+def _open_append(path: Path) -> int:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    os.ftruncate(fd, _whole_lines(fd))
+    return fd
+
+
+def _whole_lines(fd: int, block: int = 65536) -> int:
+    """The size of the file up to the end of its last whole line."""
+    end = os.fstat(fd).st_size
+    while end:
+        start = max(0, end - block)
+        newline = os.pread(fd, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0

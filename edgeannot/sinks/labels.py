@@ -1,0 +1,170 @@
+"""Label files beside the results: YOLO txt, Pascal VOC XML, COCO JSON, one file a picture and format.
+
+COCO's usual form is one file for a whole set, which would have to be written anew for each picture. Here each picture has a COCO
+file of its own that is a complete data set of one picture; image and annotation ids are made from the picture's name, so files
+can be joined by concatenating their lists.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from pydantic import Field
+
+from edgeannot.data import Annotation
+from edgeannot.payload import encode, rfc3339
+from edgeannot.sinks.base import Options, SinkContext
+from edgeannot.sinks.files import OutputFolder, companion_name, picture_name
+from edgeannot.store import Message
+
+__all__ = ["LabelFormat", "LabelsOptions", "LabelsSink", "coco_json", "voc_xml", "yolo_txt"]
+
+LabelFormat = Literal["yolo", "voc", "coco"]
+
+
+class LabelsOptions(Options):
+    """Label files for training tools."""
+
+    enabled: bool = False
+    """Whether label files are written."""
+    folder: Path = Path("labels")
+    """Folder for them; a relative one lies in the output folder. With several formats each has a folder of its own in it."""
+    formats: tuple[LabelFormat, ...] = Field(default=("yolo",), min_length=1)
+    """Which: yolo (txt), voc (xml), coco (json)."""
+    scores: bool = False
+    """Add the score as a sixth column of YOLO files; VOC and COCO files always carry it."""
+    min_free_mb: int = Field(default=50, ge=0)
+    """Free disk space, in megabytes, below which no label files are written."""
+
+
+class LabelsSink:
+    """Writes `<folder>/<source>/<name>.txt|.xml|.json`; a picture without objects has a file too, which says so."""
+
+    def __init__(self, options: LabelsOptions, context: SinkContext) -> None:
+        root = context.out_dir / options.folder
+        formats = dict.fromkeys(options.formats)
+        self._outs = {f: OutputFolder(root / f if len(formats) > 1 else root, min_free_bytes=options.min_free_mb * 2**20) for f in formats}
+        self._writers: Mapping[LabelFormat, tuple[str, Callable[[Annotation], bytes]]] = {
+            "yolo": (".txt", lambda annotation: yolo_txt(annotation, scores=options.scores)),
+            "voc": (".xml", voc_xml),
+            "coco": (".json", coco_json),
+        }
+        if "yolo" in self._outs and context.class_names:
+            self._outs["yolo"].write(PurePosixPath("classes.txt"), classes_txt(context.class_names))
+
+    def write(self, annotation: Annotation) -> Sequence[Message]:
+        """Store the label files of one picture; no messages."""
+        for label_format, out in self._outs.items():
+            suffix, write = self._writers[label_format]
+            out.write(companion_name(annotation.frame, suffix), write(annotation))
+        return ()
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def yolo_txt(annotation: Annotation, *, scores: bool = False) -> bytes:
+    """`class_id cx cy w h` a line, parts of width and height; the form that Darknet and its successors read."""
+    width, height = annotation.frame.size_wh
+    found = annotation.detections
+    lines = []
+    for class_id, score, (x1, y1, x2, y2) in zip(found.classes.tolist(), found.scores.tolist(), found.boxes.tolist(), strict=True):
+        numbers = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
+        tail = f" {score:.4f}" if scores else ""
+        lines.append(f"{class_id} " + " ".join(f"{number:.6f}" for number in numbers) + tail + "\n")
+    return "".join(lines).encode()
+
+
+def classes_txt(class_names: Mapping[int, str]) -> bytes:
+    """One name a line, where line N (from 0) is class id N; ids that the model never reports have the line `-`."""
+    lines = [" ".join(class_names.get(class_id, "-").split()) or "-" for class_id in range(max(class_names) + 1)]
+    return ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
+
+
+def voc_xml(annotation: Annotation) -> bytes:
+    """A Pascal VOC annotation (VOC2012 devkit): pixels count from 1, far edges inclusive, rounded to the nearest pixel edge."""
+    frame = annotation.frame
+    width, height = frame.size_wh
+    name = picture_name(frame)
+    root = ET.Element("annotation")
+    _add(root, "folder", str(name.parent))
+    _add(root, "filename", name.name)
+    _add(ET.SubElement(root, "source"), "database", "edgeannot")
+    size = ET.SubElement(root, "size")
+    for tag, value in (("width", width), ("height", height), ("depth", 3)):
+        _add(size, tag, value)
+    _add(root, "segmented", 0)
+    found = annotation.detections
+    for label, score, box in zip(annotation.labels, found.scores.tolist(), found.boxes.tolist(), strict=True):
+        item = ET.SubElement(root, "object")
+        for tag, text in (("name", label), ("pose", "Unspecified"), ("truncated", 0), ("difficult", 0), ("confidence", f"{score:.4f}")):
+            _add(item, tag, text)
+        bounds = ET.SubElement(item, "bndbox")
+        for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), voc_pixels(box, (width, height)), strict=True):
+            _add(bounds, tag, value)
+    ET.indent(root)
+    document: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return document + b"\n"
+
+
+def coco_json(annotation: Annotation) -> bytes:
+    """A COCO data set of this one picture (https://cocodataset.org/#format-data): `bbox` is x, y, width, height in pixels."""
+    frame = annotation.frame
+    width, height = frame.size_wh
+    name = picture_name(frame)
+    found = annotation.detections
+    image_id = _number(name)
+    rows = []
+    for row, (score, class_id, (x1, y1, x2, y2)) in enumerate(
+        zip(found.scores.tolist(), found.classes.tolist(), found.boxes.tolist(), strict=True)
+    ):
+        rows.append(
+            {
+                "id": _number(name / str(row)),
+                "image_id": image_id,
+                "category_id": class_id,
+                "bbox": [round(x1, 2), round(y1, 2), round(x2 - x1, 2), round(y2 - y1, 2)],
+                "area": round((x2 - x1) * (y2 - y1), 2),
+                "iscrowd": 0,
+                "score": round(score, 4),
+            }
+        )
+    names = dict(sorted(zip(found.classes.tolist(), annotation.labels, strict=True)))
+    document = {
+        "info": {"description": f"made by edgeannot with {annotation.model.name}", "date_created": rfc3339(frame.captured_at)},
+        "images": [{"id": image_id, "file_name": _printable(str(name)), "width": width, "height": height}],
+        "annotations": rows,
+        "categories": [{"id": class_id, "name": _printable(label)} for class_id, label in names.items()],
+    }
+    return encode(document) + b"\n"
+
+
+def voc_pixels(box_xyxy: Sequence[float], size_wh: tuple[int, int]) -> list[int]:
+    """[x1, x2) in 0-based edges covers the 1-based pixels x1 + 1 .. x2; at least one pixel, inside the picture."""
+    near = [min(max(round(box_xyxy[axis]) + 1, 1), size_wh[axis]) for axis in (0, 1)]
+    far = [min(max(round(box_xyxy[axis + 2]), near[axis]), size_wh[axis]) for axis in (0, 1)]
+    return near + far
+
+
+def _add(parent: ET.Element, tag: str, text: object) -> None:
+    ET.SubElement(parent, tag).text = _printable(str(text))
+
+
+def _printable(text: str) -> str:
+    """Text that XML 1.0 and JSON can hold: bytes of a name that are no UTF-8 show as \\xNN, control characters as U+FFFD."""
+    shown = os.fsencode(text).decode("utf-8", "backslashreplace")
+    return re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]", "\ufffd", shown)
+
+
+def _number(name: PurePosixPath) -> int:
+    """An id made from a name, below 2**53, which JSON readers keep exactly."""
+    return int.from_bytes(hashlib.sha256(os.fsencode(str(name))).digest()[:6], "big") + 1

@@ -1,0 +1,108 @@
+"""What goes to MQTT for each picture, as messages for the outbox; `edgeannot.link` sends them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from edgeannot.broker import BrokerOptions
+from edgeannot.data import Annotation
+from edgeannot.payload import Topics, count_payload, detections_payload, encode
+from edgeannot.sinks.base import SinkContext
+from edgeannot.store import Caps, Message
+
+__all__ = ["MqttOptions", "MqttSink"]
+
+
+class MqttOptions(BrokerOptions):
+    """Results over MQTT."""
+
+    enabled: bool = True
+    """Whether results are kept for a broker and sent to it."""
+    prefix: str = "edgeannot"
+    """What every topic begins with; one or more levels. The device's name follows."""
+    qos: Literal[0, 1, 2] = 1
+    """Quality of service of results: 1 arrives at least once, a repeat with the same id."""
+    expiry_s: int | None = Field(default=None, ge=1)
+    """How long in seconds the broker keeps a result for a subscriber that is away (MQTT 5); unset: for ever."""
+    counts: bool = True
+    """Also publish, retained, how many of each label the newest picture shows."""
+    images: bool = False
+    """Also publish the annotated picture as JPEG."""
+    image_quality: int = Field(default=80, ge=1, le=100)
+    """JPEG quality of those pictures."""
+    image_max_side: int = Field(default=1280, ge=16)
+    """Longest side in pixels of those pictures; larger ones are made smaller."""
+    image_expiry_s: int | None = Field(default=3600, ge=1)
+    """How long in seconds the broker keeps such a picture for a subscriber that is away (MQTT 5); unset: for ever."""
+    window: int = Field(default=64, ge=1, le=1000)
+    """Messages that may be on their way without an acknowledgement."""
+    keep_messages: int = Field(default=1_000_000, ge=1)
+    """Unsent messages kept for a broker that is away; over that the oldest go, pictures first, and are counted."""
+    keep_mb: int = Field(default=256, ge=1)
+    """The same in megabytes."""
+    keep_image_mb: int = Field(default=64, ge=0)
+    """Megabytes of that which pictures may take."""
+
+    @field_validator("prefix")
+    @classmethod
+    def _is_topic(cls, prefix: str) -> str:
+        if (
+            not prefix
+            or prefix.startswith(("/", "$"))
+            or prefix.endswith("/")
+            or any(c in prefix for c in "+#\0")
+            or len(prefix.encode()) > 1024
+        ):
+            raise ValueError("wanted topic levels such as site/edgeannot: no + # or NUL, no / at the ends, no $ at the beginning")
+        return prefix
+
+    @property
+    def caps(self) -> Caps:
+        """What the outbox may hold."""
+        return Caps(self.keep_messages, self.keep_mb * 2**20, self.keep_image_mb * 2**20)
+
+
+class MqttSink:
+    """Makes the messages of one picture: detections, and where asked for its counts and the annotated picture."""
+
+    def __init__(self, options: MqttOptions, context: SinkContext) -> None:
+        self._options = options
+        self._origin = context.origin
+        self._topics = Topics(context.origin.device, options.prefix)
+
+    def write(self, annotation: Annotation) -> Sequence[Message]:
+        """The messages, to go into the outbox."""
+        options, source = self._options, annotation.frame.source
+        payload = detections_payload(annotation, self._origin)
+        topic = self._topics.of_source(source, "detections")
+        messages = [Message(topic, encode(payload), "detections", options.qos, expiry_s=options.expiry_s)]
+        if options.counts:
+            counts = encode(count_payload(annotation, self._origin))
+            messages.append(Message(self._topics.of_source(source, "count"), counts, "count", options.qos, retain=True))
+        if options.images:
+            messages.append(self._image(annotation, payload["id"], payload["captured_at"]))
+        return messages
+
+    def flush(self) -> None:
+        """Nothing is held back: the outbox is elsewhere."""
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _image(self, annotation: Annotation, message_id: str, captured_at: str) -> Message:
+        from edgeannot.draw import annotated_jpeg  # noqa: PLC0415 - loads OpenCV, which reading the settings must not
+
+        options = self._options
+        return Message(
+            self._topics.of_source(annotation.frame.source, "image"),
+            annotated_jpeg(annotation, options.image_quality, options.image_max_side),
+            "image",
+            options.qos,
+            content_type="image/jpeg",
+            expiry_s=options.image_expiry_s,
+            # The picture cannot say which result it belongs to; on MQTT 5 its properties can.
+            properties=(("id", message_id), ("captured_at", captured_at)),
+        )

@@ -1,0 +1,259 @@
+"""The whole product: pictures in, annotated copies, label files and MQTT messages out."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+
+import cv2
+import jsonschema
+import pytest
+
+from tests.brokers import Subscriber, free_port, wait_until
+from tests.e2e.daemons import DEADLINE_S, ROOT, SAMPLES, Daemon, copy_samples, edgeannot
+
+pytestmark = pytest.mark.runtime
+
+SCHEMA = json.loads((ROOT / "edgeannot/schema/detections-1.json").read_text())
+
+
+@pytest.fixture
+def daemons(tmp_path):
+    """Starts daemons and ends those that a failed test left."""
+    started = []
+
+    def start(*args, **environment):
+        started.append(Daemon(tmp_path / "daemon", *args, **environment))
+        return started[-1]
+
+    yield start
+    for daemon in started:
+        daemon.kill()
+
+
+def detections(subscriber):
+    return [json.loads(m.payload) for m in list(subscriber.messages) if m.topic.endswith("/detections")]
+
+
+def paths(subscriber):
+    return [message["image"]["path"] for message in detections(subscriber)]
+
+
+def nobody():
+    return f"mqtt://127.0.0.1:{free_port()}"
+
+
+def test_an_empty_folder_is_nothing_to_do(tmp_path):
+    (tmp_path / "in").mkdir()
+    done = edgeannot("run", "--once", "--watch", tmp_path / "in", "--data-dir", tmp_path / "data")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("0 pictures annotated, 0 set aside")
+
+
+@pytest.mark.parametrize("profile", ["low", "mid", "high", "auto"])
+def test_each_profile_finds_the_people_in_the_sample_photos(tmp_path, profile):
+    copy_samples(tmp_path / "in")
+    done = edgeannot("run", "--once", "--profile", profile, "--watch", tmp_path / "in", "--data-dir", tmp_path / "data")
+
+    assert done.returncode == 0, done.stderr
+    found = {line.split("  ")[0]: line for line in done.stdout.splitlines()}
+    assert "person" in found["000-astronaut.jpg"].lower()
+    assert "person" in found["000-cameraman.jpg"].lower()
+
+
+def test_results_lie_beside_each_other_as_pictures_labels_and_lines(tmp_path):
+    names = copy_samples(tmp_path / "in")
+    done = edgeannot(
+        "run", "--once", "--watch", tmp_path / "in", "--out", tmp_path / "out", "--data-dir", tmp_path / "data", "--profile", "low"
+    )
+
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "out/annotations.jsonl").read_text().splitlines()]
+    assert sorted(line["image"]["path"] for line in lines) == names
+    for line in lines:
+        jsonschema.validate(line, SCHEMA)
+        name = line["image"]["path"]
+        before, after = cv2.imread(str(tmp_path / "in" / name)), cv2.imread(str(tmp_path / "out/annotated/inbox" / name))
+        assert before.shape == after.shape
+        assert (before != after).any() == bool(line["detections"])
+        labels = (tmp_path / "out/labels/inbox" / name).with_suffix(".txt").read_text().splitlines()
+        assert len(labels) == len(line["detections"])
+
+
+def test_without_a_broker_the_messages_are_kept_and_a_later_run_delivers_them(tmp_path, broker):
+    names = copy_samples(tmp_path / "in")
+    run = ("run", "--once", "--profile", "low", "--watch", tmp_path / "in", "--data-dir", tmp_path / "data", "--mqtt")
+    away = edgeannot(*run, nobody())
+
+    assert away.returncode == 69
+    assert "are kept in" in away.stderr
+    subscriber = Subscriber(broker)
+    there = edgeannot(*run, broker.url)
+    assert there.returncode == 0, there.stderr
+    assert there.stdout.startswith("0 pictures annotated")
+    subscriber.wait_for(lambda s: len(paths(s)) >= len(names), "all messages")
+    assert sorted(paths(subscriber)) == names
+    subscriber.close()
+
+
+def test_one_valid_message_a_picture_over_a_late_and_restarted_broker(tmp_path, broker, daemons):
+    """The broker comes after the daemon and is killed in the middle: each picture's message arrives, and each is valid."""
+    broker.stop()
+    names = copy_samples(tmp_path / "in", copies=6)
+    daemon = daemons("--profile", "low", "--watch", tmp_path / "in", "--mqtt", broker.url)
+    daemon.wait_log("messages wait, trying again")
+    broker.start()
+    subscriber = Subscriber(broker)
+    subscriber.wait_for(lambda s: len(set(paths(s))) >= len(names), "the messages that had waited")
+    broker.kill()
+    more = copy_samples(tmp_path / "in" / "later")
+    broker.start()
+    again = Subscriber(broker)
+    again.wait_for(lambda s: len(set(paths(s))) >= len(more), "the messages of the time without a broker")
+
+    assert daemon.stop() == 0
+    received = detections(subscriber) + detections(again)
+    for message in received:
+        jsonschema.validate(message, SCHEMA)
+    assert {m["image"]["path"] for m in received} == {*names, *(f"later/{name}" for name in more)}
+    ids = {}
+    for message in received:
+        assert ids.setdefault(message["id"], message["image"]["path"]) == message["image"]["path"]
+    assert len(ids) == len(names) + len(more)
+    again.close()
+    subscriber.close()
+
+
+def test_status_and_info_are_retained_and_the_last_will_speaks_for_a_killed_daemon(tmp_path, broker, daemons):
+    (tmp_path / "in").mkdir()
+    args = ("--profile", "low", "--watch", tmp_path / "in", "--mqtt", broker.url, "--device", "porch")
+    daemon = daemons(*args)
+    daemon.wait_log("connected to")
+    subscriber = Subscriber(broker, "edgeannot/porch/#")
+
+    def states(s):
+        return [json.loads(p)["state"] for p in s.payloads("edgeannot/porch/status")]
+
+    subscriber.wait_for(lambda s: "online" in states(s) and s.payloads("edgeannot/porch/info"), "status and info")
+    info = json.loads(subscriber.payloads("edgeannot/porch/info")[0])
+    assert info["model"]["name"] == "yolov3-tiny@224"
+    assert any("yolo before ssd" in reason for reason in info["reasons"])
+    daemon.kill()
+    subscriber.wait_for(lambda s: states(s)[-1] == "offline", "the last will")
+    second = daemons(*args)
+    subscriber.wait_for(lambda s: states(s)[-1] == "online", "the second start")
+    assert second.stop() == 0
+    subscriber.wait_for(lambda s: states(s)[-1] == "stopping", "the farewell")
+    subscriber.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_stop_in_the_middle_it_ends_in_order_and_goes_on_where_it_was(tmp_path, daemons, number):
+    names = copy_samples(tmp_path / "in", copies=20)
+    daemon = daemons("--profile", "low", "--watch", tmp_path / "in", "--out", tmp_path / "out", "--mqtt", nobody())
+    lines = tmp_path / "out/annotations.jsonl"
+    wait_until(lambda: lines.exists() and lines.read_text().count("\n") >= 3, "three pictures", DEADLINE_S)
+    daemon.process.send_signal(number)
+
+    assert daemon.process.wait(DEADLINE_S) == 0
+    assert "Traceback" not in daemon.log
+    done = lines.read_text().count("\n")
+    assert 3 <= done < len(names)
+    with sqlite3.connect(daemon.data_dir / "state.sqlite") as database:
+        assert database.execute("SELECT count(*) FROM ledger").fetchone() == (done,)
+        assert database.execute("SELECT count(*) FROM outbox WHERE kind = 'detections'").fetchone() == (done,)
+    database.close()
+    rest = edgeannot("run", "--once", "--profile", "low", "--watch", tmp_path / "in", "--data-dir", daemon.data_dir)
+    assert f"{len(names) - done} pictures annotated" in rest.stdout
+
+
+def test_killed_in_the_middle_nothing_is_lost_and_a_repeat_has_the_same_id(tmp_path, broker, daemons):
+    names = copy_samples(tmp_path / "in", copies=10)
+    subscriber = Subscriber(broker)
+    args = ("--profile", "low", "--watch", tmp_path / "in", "--mqtt", broker.url)
+    for seen in (5, 20):
+        daemon = daemons(*args)
+        subscriber.wait_for(lambda s, seen=seen: len(paths(s)) >= seen, f"{seen} messages")
+        daemon.kill()
+    daemons(*args)
+
+    subscriber.wait_for(lambda s: len(set(paths(s))) == len(names), "every picture's message")
+    assert len({message["id"] for message in detections(subscriber)}) == len(names)
+    subscriber.close()
+
+
+def test_without_a_source_it_makes_an_inbox_and_says_where(tmp_path, daemons):
+    daemon = daemons("--profile", "low", "--out", tmp_path / "out", "--mqtt", nobody())
+    daemon.wait_log(f"watching {daemon.data_dir}/inbox: put pictures there")
+    copy_samples(daemon.data_dir / "inbox")
+    wait_until(lambda: len(list((tmp_path / "out").glob("annotated/inbox/*.jpg"))) == len(list(SAMPLES.glob("*.jpg"))), "annotated copies")
+
+    assert daemon.stop() == 0
+
+
+def test_systemd_hears_ready_signs_of_life_and_stopping(tmp_path, daemons):
+    (tmp_path / "in").mkdir()
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(address)
+        systemd.settimeout(DEADLINE_S)
+        daemon = daemons("--profile", "low", "--watch", tmp_path / "in", "--mqtt", nobody(), NOTIFY_SOCKET=address, WATCHDOG_USEC="2000000")
+
+        def hear(field):
+            while field not in (said := systemd.recv(4096).decode()).splitlines():
+                pass
+            return said
+
+        hear("READY=1")
+        assert "STATUS=" in hear("WATCHDOG=1")
+        daemon.process.send_signal(signal.SIGTERM)
+        hear("STOPPING=1")
+        assert daemon.process.wait(DEADLINE_S) == 0
+
+
+def test_a_second_daemon_on_the_same_state_is_refused(tmp_path, daemons):
+    (tmp_path / "in").mkdir()
+    daemon = daemons("--profile", "low", "--watch", tmp_path / "in", "--mqtt", nobody())
+    daemon.wait_log("yolov3-tiny@224")
+    wait_until((daemon.data_dir / "state.sqlite.lock").exists, "the first daemon's lock")
+    second = edgeannot("run", "--once", "--watch", tmp_path / "in", "--data-dir", daemon.data_dir)
+
+    assert second.returncode == 78
+    assert "Traceback" not in second.stderr
+
+
+def test_a_video_file_is_annotated_frame_by_frame(tmp_path, data_dir):
+    video = data_dir / "videos" / "bottle-detection.mp4"
+    done = edgeannot(
+        "run", "--once", "--profile", "low", "--camera", video, "--out", tmp_path / "out", "--data-dir", tmp_path / "data", timeout_s=110
+    )
+
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "out/annotations.jsonl").read_text().splitlines()]
+    assert [line["seq"] for line in lines] == list(range(len(lines)))
+    assert any(d["label"] == "bottle" for line in lines for d in line["detections"])
+
+
+def test_ugly_pictures_are_annotated_or_set_aside_with_a_reason(tmp_path, data_dir):
+    """Every file ends one way or the other, the exit code is 0 and memory stays under 400 MB."""
+    inbox = tmp_path / "in"
+    inbox.mkdir()
+    names = sorted(path.name for path in (data_dir / "ugly").iterdir())
+    for name in names:
+        (inbox / name).write_bytes((data_dir / "ugly" / name).read_bytes())
+    daemon = Daemon(tmp_path / "daemon", "--once", "--profile", "low", "--watch", inbox, "--out", tmp_path / "out", "--mqtt", nobody())
+    _, status, usage = os.wait4(daemon.process.pid, 0)
+    daemon.process.returncode = os.waitstatus_to_exitcode(status)
+
+    assert daemon.process.returncode == 69, daemon.log  # the broker is away, everything else is done
+    assert usage.ru_maxrss * 1024 < 400e6
+    annotated = {json.loads(line)["image"]["path"] for line in (tmp_path / "out/annotations.jsonl").read_text().splitlines()}
+    reasons = {path.name.removesuffix(".reason.txt"): path.read_text() for path in (daemon.data_dir / "quarantine").rglob("*.reason.txt")}
+    assert annotated | set(reasons) == set(names)
+    assert not annotated & set(reasons)
+    assert all(len(reason.strip()) > 10 for reason in reasons.values())
+    assert len(annotated) > 25

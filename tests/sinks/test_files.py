@@ -1,0 +1,86 @@
+"""Names and whole files: what every file sink relies on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path, PurePosixPath
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeannot.data import Frame
+from edgeannot.sinks.files import OutputFolder, companion_name, picture_name, write_whole
+
+
+def test_a_camera_frame_without_a_name_is_called_by_its_time(annotate):
+    assert picture_name(annotate(name="", seq=12).frame) == PurePosixPath("porch/2026-07-01/103105-000012.jpg")
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a/../../b", "..", ".", "a\0b", "./x"])
+def test_no_name_leads_out_of_the_folder(annotate, name):
+    found = picture_name(annotate(name=name).frame)
+
+    assert found.parts[0] == "porch"
+    assert len(found.parts) > 1
+    assert ".." not in found.parts
+    assert "\0" not in str(found)
+
+
+@pytest.mark.parametrize("source", ["..", ".", "", "a/b"])
+def test_a_source_is_one_folder_level(annotate, source):
+    found = picture_name(annotate(name="a.jpg", source=source).frame)
+
+    assert len(found.parts) == 2
+    assert found.parts[0] not in {"", ".", ".."}
+
+
+@settings(deadline=None)
+@given(st.binary(min_size=1, max_size=255).filter(lambda raw: b"/" not in raw and b"\0" not in raw))
+def test_any_name_that_a_file_can_have_can_be_written(tmp_path_factory, raw):
+    annotation_name = os.fsdecode(raw)
+    frame = Frame(None, "s", 0, None, "", None, 0.0, annotation_name if annotation_name.strip(".") else "x")  # type: ignore[arg-type] # only the name is read
+    folder = tmp_path_factory.mktemp("names")
+
+    path = write_whole(folder / companion_name(frame, ".json"), b"{}")
+
+    assert path.read_bytes() == b"{}"
+    assert path.parent.parent == folder
+
+
+def test_long_names_stay_different(annotate):
+    names = {companion_name(annotate(name="x" * 250 + str(number)).frame, ".txt") for number in range(10)}
+
+    assert len(names) == 10
+
+
+def test_a_companion_takes_the_stem_unless_a_sibling_would_take_it_too(annotate, tmp_path: Path):
+    for name in ("alone.jpg", "twin.jpg", "twin.png"):
+        (tmp_path / name).touch()
+
+    def companion(name: str) -> str:
+        return companion_name(annotate(name=name, path=tmp_path / name).frame, ".txt").name
+
+    assert companion("alone.jpg") == "alone.txt"
+    assert companion("twin.jpg") == "twin.jpg.txt"
+    assert companion("twin.png") == "twin.png.txt"
+
+
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path):
+    (tmp_path / "name").mkdir()
+
+    with pytest.raises(OSError, match="directory"):
+        write_whole(tmp_path / "name", b"data")
+    assert [path.name for path in tmp_path.iterdir()] == ["name"]
+
+
+def test_a_folder_that_heals_is_written_to_again_and_says_so(tmp_path: Path, caplog):
+    out = OutputFolder(tmp_path / "out")
+    (tmp_path / "out/level").write_text("a file where a folder must be")
+
+    assert out.write(PurePosixPath("level/a.txt"), b"1") is None
+    (tmp_path / "out/level").unlink()
+    assert out.write(PurePosixPath("level/a.txt"), b"1") == tmp_path / "out/level/a.txt"
+
+    assert out.skipped == 1
+    assert [record.message.split()[2] for record in caplog.records] == ["not", "written"]

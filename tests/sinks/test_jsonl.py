@@ -1,0 +1,67 @@
+"""JSON lines: whole lines, bounded files."""
+
+from __future__ import annotations
+
+import json
+
+from edgeannot.sinks.jsonl import JsonlOptions, JsonlSink
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_nothing_written_is_an_empty_file(context):
+    JsonlSink(JsonlOptions(), context).close()
+
+    assert (context.out_dir / "annotations.jsonl").read_bytes() == b""
+
+
+def test_each_result_is_a_line_and_a_restart_goes_on(annotate, context):
+    for name in ("a.jpg", "b.jpg"):
+        sink = JsonlSink(JsonlOptions(fsync_s=0), context)
+        sink.write(annotate(("cat", 15, 0.9, (0, 0, 10, 10)), name=name))
+        sink.close()
+
+    lines = read(context.out_dir / "annotations.jsonl")
+    assert [line["image"]["width"] for line in lines] == [200, 200]
+    assert len({line["id"] for line in lines}) == 2
+
+
+def test_half_a_line_that_a_power_cut_left_is_removed(annotate, context):
+    path = context.out_dir / "annotations.jsonl"
+    path.parent.mkdir()
+    path.write_bytes(b'{"whole": 1}\n{"half": "' + b"x" * 100_000)
+
+    sink = JsonlSink(JsonlOptions(), context)
+    sink.write(annotate())
+    sink.close()
+
+    assert [line.get("whole") for line in read(path)] == [1, None]
+
+
+def test_a_file_that_is_full_is_renamed_and_only_some_are_kept(annotate, context):
+    path = context.out_dir / "annotations.jsonl"
+    path.parent.mkdir()
+    sink = JsonlSink(JsonlOptions(max_mb=1, keep=2), context)
+    rows = [("cat", 15, 0.9, (0, 0, 10, 10))] * 2000
+    for number in range(8):
+        sink.write(annotate(*rows, seq=number))
+    sink.close()
+
+    newest = [read(path.with_name(name))[-1]["seq"] for name in ("annotations.jsonl", "annotations.jsonl.1", "annotations.jsonl.2")]
+    assert newest == sorted(newest, reverse=True)
+    assert newest[0] == 7
+    assert not path.with_name("annotations.jsonl.3").exists()
+    assert all(path.with_name(name).stat().st_size <= 2**20 for name in ("annotations.jsonl", "annotations.jsonl.1"))
+
+
+def test_a_full_disk_costs_the_line_and_is_said_once(annotate, context, caplog):
+    sink = JsonlSink(JsonlOptions(min_free_mb=10**9), context)
+
+    sink.write(annotate())
+    sink.write(annotate())
+    sink.close()
+
+    assert (context.out_dir / "annotations.jsonl").read_bytes() == b""
+    assert len(caplog.records) == 1
