@@ -141,12 +141,23 @@ def write(
             messages = [message for sink in sinks for message in sink.write(item)]
             budget.give(_weight(source, item.frame))
             if _commit(store, source, item.frame, messages, stop, beat):
-                source.finish(item.frame)
+                _finish(store, source, item.frame)
                 telemetry.annotated(item)
                 if reporter is not None:
                     reporter.picture(item)
     except Closed:
         return
+
+
+def _finish(store: Store, source: Source, frame: Frame) -> None:
+    """Let the source do with the input what its options say; it stays where the disk does not confirm the results."""
+    if source.removes_input:
+        try:
+            store.sync()
+        except LinkError as exc:
+            log.warning("%s; %s stays where it is", exc, frame.name)
+            return
+    source.finish(frame)
 
 
 def _weight(source: Source, item: Frame | Failure) -> int:

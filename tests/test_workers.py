@@ -34,7 +34,8 @@ class ListSource:
     name = "door"
     skipped = 0
 
-    def __init__(self, items, live=False):
+    def __init__(self, items, live=False, removes_input=False):
+        self.removes_input = removes_input
         self._items = items
         self.live = live
         self.finished = []
@@ -55,6 +56,13 @@ class ListStore:
     def __init__(self, fail=0):
         self.fail = fail
         self.entries = []
+        self.broken_disk = False
+        self.synced = 0
+
+    def sync(self):
+        if self.broken_disk:
+            raise LinkError("the disk fails")
+        self.synced += 1
 
     def commit(self, done, messages):
         if self.fail:
@@ -157,6 +165,16 @@ def test_results_and_ledger_go_into_one_commit_and_only_then_is_the_input_finish
     assert store.entries == [("a", ["message of a"]), ("b", [])]
     assert source.finished == ["a"]
     assert telemetry.snapshot()["rejected"] == {"truncated": 1}
+
+
+def test_an_input_that_will_be_removed_waits_for_the_disk():
+    source, store = ListSource([], removes_input=True), ListStore()
+    run_write([annotate(frame("a"))], source, store)
+    assert (store.synced, source.finished) == (1, ["a"])
+
+    store.broken_disk = True
+    run_write([annotate(frame("b"))], source, store)
+    assert source.finished == ["a"]
 
 
 def test_a_full_disk_is_tried_again_and_nothing_is_lost():

@@ -82,6 +82,8 @@ class CameraOptions(BaseModel):
 class CameraSource:
     """See the module. A live camera is reopened for ever; the caller's Ticks tell what is wrong."""
 
+    removes_input = False
+
     def __init__(self, name: str, options: CameraOptions, context: Context, open_capture: OpenCapture = open_capture) -> None:
         self.name = name
         self._options = options

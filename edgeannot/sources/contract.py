@@ -49,6 +49,10 @@ class Source(Protocol):
         """Whether a new frame makes older ones worthless: the caller may replace frames that wait. False: none may be lost."""
 
     @property
+    def removes_input(self) -> bool:
+        """Whether `finish` moves or deletes what a frame came from: the results must be on the disk before, not only committed."""
+
+    @property
     def skipped(self) -> int:
         """Frames that a live source saw and did not hand over because the caller was busy or the rate was capped."""
 

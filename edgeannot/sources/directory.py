@@ -107,6 +107,7 @@ class DirectorySource:
     def __init__(self, name: str, options: DirectoryOptions, context: Context) -> None:
         self.name = name
         self._options = options
+        self.removes_input = options.after != "keep"
         self._context = context
         self._root = os.path.abspath(options.path.expanduser())  # noqa: PTH100 - the base of string paths
         self._backlog = Backlog(

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 __all__ = ["APPS"]
 
 APPS = {
+    "convert_app": "edgeannot_tools.convert",
     "datasets_app": "edgeannot_tools.datasets.commands",
     "evaluate_app": "edgeannot_tools.evaluate",
+    "inspect_app": "edgeannot_tools.inspect_file",
 }
 """Name of the app -> the module that defines it."""
 
