@@ -1,0 +1,251 @@
+"""Quantizing: what int8 would spoil is noticed, kept in float or refused by name; the bytes do not depend on the runtime."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgeannot.errors import InputError
+from edgeannot_tools.calibrate import calibrate, merged, open_interpreter
+from edgeannot_tools.graph import Graph, Op, retarget_outputs, schema
+from edgeannot_tools.int8_scales import scale_for
+from edgeannot_tools.quantize import Quantized, Recipe, dynamic_range, prepare, quantize, quantize_model
+from edgeannot_tools.writer import Net
+
+RNG = np.random.default_rng(11)
+IMAGES = [RNG.random((1, 16, 16, 3)).astype(np.float32) for _ in range(6)]
+
+
+def conv_weights(out: int, channels: int, kernel: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    return RNG.normal(0, 0.3, (out, channels, kernel, kernel)).astype(np.float32), RNG.normal(0, 0.2, out).astype(np.float32)
+
+
+def backbone(net: Net) -> int:
+    x = net.input("images", (1, 16, 16, 3))
+    x = net.conv("a", x, *conv_weights(8, 3), activation="leaky")
+    y = net.conv("b", net.max_pool("pool", x, 2, 2), *conv_weights(8, 8), activation="swish")
+    return net.concat("joined", [net.resize_nearest("large", y, 2), x])
+
+
+def grid_network() -> Graph:
+    net = Net()
+    return net.outputs([net.conv("head", backbone(net), *conv_weights(14, 16, 1))])
+
+
+def decoded_network() -> Graph:
+    """Boxes in pixels and scores in one output, as exporters of YOLO write them."""
+    net = Net()
+    features = backbone(net)
+    boxes = net.reshape("boxes", net.conv("box", features, *conv_weights(4, 16, 1)), (1, 256, 4))
+    pixels = net.mul("pixels", boxes, net.constant("stride", np.array(100.0), np.float32))
+    scores = net.reshape("scores", net.conv("class", features, *conv_weights(3, 16, 1)), (1, 256, 3))
+    return net.outputs([net.concat("rows", [pixels, net.activation("scores", scores, "logistic")], axis=2)])
+
+
+def made(graph: Graph, recipe: Recipe, runtime=None) -> Quantized:
+    prepared = prepare(graph)
+    return quantize(prepared, calibrate(prepared, ([image] for image in IMAGES), runtime), recipe)
+
+
+def run(graph: Graph, image: np.ndarray, runtime=None) -> list[np.ndarray]:
+    """Real values in and out."""
+    interpreter = open_interpreter(graph.to_bytes(), runtime)
+    detail = interpreter.get_input_details()[0]
+    if detail["dtype"] != np.float32:
+        scale, zero_point = detail["quantization"]
+        image = np.round(image / scale + zero_point).astype(detail["dtype"])
+    interpreter.set_tensor(detail["index"], image)
+    interpreter.invoke()
+    values = []
+    for detail in interpreter.get_output_details():
+        found = interpreter.get_tensor(detail["index"])
+        scale, zero_point = detail["quantization"]
+        values.append(found if found.dtype == np.float32 else (found.astype(np.float32) - zero_point) * np.float32(scale))
+    return values
+
+
+def noise(graph: Graph, reference: Graph) -> float:
+    """The largest error as a share of the range."""
+    found, wanted = run(graph, IMAGES[0])[0], run(reference, IMAGES[0])[0]
+    return float(np.abs(found - wanted).max() / np.ptp(wanted))
+
+
+def test_nothing_to_calibrate_with_is_an_error():
+    with pytest.raises(InputError, match="no sample was given"):
+        quantize_model(grid_network().to_bytes(), [], Recipe())
+    with pytest.raises(InputError, match="no sample was given"):
+        merged([])
+
+
+@pytest.mark.runtime
+@pytest.mark.parametrize("input_type", ["uint8", "int8", "float32"])
+@pytest.mark.parametrize("output_type", ["auto", "int8", "float32"])
+def test_a_grid_network_means_the_same_with_every_kind_of_input_and_output(input_type, output_type):
+    graph = grid_network()
+    result = made(graph, Recipe(input_type=input_type, output_type=output_type, input_range=(0, 1)))
+    assert result.float_operators == ()
+    assert noise(result.graph, graph) < 0.05
+    assert result.graph.dtype(result.graph.inputs[0]) == input_type
+    assert result.graph.dtype(result.graph.outputs[0]) == ("float32" if output_type == "float32" else "int8")
+    assert result.graph.name(result.graph.inputs[0]) == "images"
+    assert result.graph.name(result.graph.outputs[0]) == "head"
+
+
+def test_camera_bytes_go_in_as_they_are():
+    result = made(grid_network(), Recipe(input_range=(0, 1)))
+    scheme = result.graph.quantization(result.graph.inputs[0])
+    assert scheme is not None
+    assert scheme.scale[0] == np.float32(1 / 255)
+    assert scheme.zero_point[0] == 0
+
+
+def test_the_given_graph_is_not_changed():
+    prepared = prepare(grid_network())
+    before = prepared.to_bytes()
+    quantize(prepared, calibrate(prepared, ([image] for image in IMAGES)), Recipe())
+    assert prepared.to_bytes() == before
+
+
+@pytest.mark.runtime
+def test_both_runtimes_calibrate_to_the_same_bytes():
+    pytest.importorskip("tflite_runtime")
+    pytest.importorskip("ai_edge_litert.interpreter")
+    graph = decoded_network()
+    first, second = (made(graph, Recipe(), runtime).graph.to_bytes() for runtime in ("litert", "tflite-runtime"))
+    assert first == second
+
+
+@pytest.mark.runtime
+def test_boxes_and_scores_in_one_output_stay_apart():
+    """One int8 scale for both would make every score 0."""
+    graph = decoded_network()
+    result = made(graph, Recipe())
+    assert any("unlike ranges" in note for note in result.notes)
+    assert all("rows" not in place or "CONCATENATION" in place for place in result.float_operators)
+    wanted, found = run(graph, IMAGES[0])[0], run(result.graph, IMAGES[0])[0]
+    assert np.abs(found[..., 4:] - wanted[..., 4:]).max() < 0.05
+    assert found.dtype == np.float32
+
+
+def test_boxes_and_scores_in_one_int8_output_are_refused_with_the_place():
+    with pytest.raises(InputError, match=r"CONCATENATION, operator .* which gives 'rows' joins values of unlike ranges"):
+        made(decoded_network(), Recipe(output_type="int8"))
+
+
+def with_division() -> Graph:
+    """x / (|x| + 1) amid the network."""
+    net = Net()
+    x = net.conv("a", net.input("images", (1, 16, 16, 3)), *conv_weights(8, 3))
+    size = net.graph.add_tensor("size", net.shape(x))
+    net.graph.add_operator(Op.ABS, [x], [size], schema.AbsOptionsT())
+    below = net.add("below", size, net.constant("one", np.array(1.0), np.float32))
+    soft = net.graph.add_tensor("soft", net.shape(x))
+    net.graph.add_operator(Op.DIV, [x, below], [soft], schema.DivOptionsT())
+    return net.outputs([net.conv("head", soft, *conv_weights(4, 8))])
+
+
+def test_an_operator_without_int8_kernel_is_named_with_its_place():
+    with pytest.raises(InputError, match="no int8 kernel for DIV, operator 3 of 5, which gives 'soft'"):
+        made(with_division(), Recipe())
+
+
+@pytest.mark.runtime
+def test_an_operator_without_int8_kernel_may_stay_in_float():
+    graph = with_division()
+    result = made(graph, Recipe(allow_float=True))
+    assert [place.split(",")[0] for place in result.float_operators] == ["DIV"]
+    assert noise(result.graph, graph) < 0.05
+
+
+@pytest.mark.runtime
+def test_a_division_by_a_constant_becomes_a_product():
+    net = Net()
+    x = net.input("images", (1, 16, 16, 3))
+    y = net.graph.add_tensor("scaled", net.shape(x))
+    net.graph.add_operator(Op.DIV, [x, net.constant("by", np.array([2.0, 4.0, 8.0]), np.float32)], [y], schema.DivOptionsT())
+    graph = net.outputs([net.conv("head", y, *conv_weights(4, 3))])
+    result = made(graph, Recipe())
+    assert result.float_operators == ()
+    assert noise(result.graph, graph) < 0.03
+
+
+@pytest.mark.runtime
+def test_a_channel_without_weights_keeps_its_bias():
+    """Trained MobileNets have many; a scale made from the weights alone would let the bias overflow."""
+    weights, bias = conv_weights(8, 3)
+    weights[:4] = [[[[0]]], [[[1e-9]]], [[[1e-20]]], [[[1e-5]]]]
+    bias[:4] = [0.75, -0.5, 1.5, 0.25]
+    net = Net()
+    graph = net.outputs([net.conv("head", net.input("images", (1, 16, 16, 3)), weights, bias)])
+    result = made(graph, Recipe(input_range=(0, 1)))
+    wanted, found = run(graph, IMAGES[0])[0], run(result.graph, IMAGES[0])[0]
+    scheme = result.graph.quantization(result.graph.outputs[0])
+    assert scheme is not None
+    assert np.abs(found[..., :4] - wanted[..., :4]).max() <= scheme.scale[0]
+
+
+def test_outputs_are_clipped_to_the_head_range():
+    result = made(grid_network(), Recipe(output_type="int8", head_ranges={"head": (-0.25, 0.25)}))
+    scheme = result.graph.quantization(result.graph.outputs[0])
+    assert scheme is not None
+    assert scheme.scale[0] == pytest.approx(0.5 / 255, rel=0.02)
+
+
+@pytest.mark.runtime
+def test_score_tensors_have_the_scale_that_kernels_insist_on():
+    net = Net()
+    graph = net.outputs([net.activation("score", net.conv("head", backbone(net), *conv_weights(4, 16, 1)), "logistic")])
+    result = made(graph, Recipe(output_type="int8"))
+    scheme = result.graph.quantization(result.graph.outputs[0])
+    assert scheme is not None
+    assert (scheme.scale[0], scheme.zero_point[0]) == (1 / 256, -128)
+    assert noise(result.graph, graph) < 0.05
+
+
+def test_a_quantized_model_is_refused():
+    quantized = made(grid_network(), Recipe()).graph
+    with pytest.raises(InputError, match="quantized already"):
+        prepare(quantized)
+
+
+def test_a_sample_of_another_shape_is_refused():
+    with pytest.raises(InputError, match=r"sample 0 has shape \(1, 8, 8, 3\), the input wants \(1, 16, 16, 3\)"):
+        quantize_model(grid_network().to_bytes(), [[np.zeros((1, 8, 8, 3), np.float32)]], Recipe())
+
+
+def test_values_that_are_not_finite_are_refused():
+    with pytest.raises(InputError, match="not finite"):
+        quantize_model(grid_network().to_bytes(), [[np.full((1, 16, 16, 3), np.nan, np.float32)]], Recipe())
+
+
+@pytest.mark.runtime
+def test_dynamic_range_is_small_and_close():
+    net = Net()
+    x = net.conv("a", net.input("images", (1, 16, 16, 3)), *conv_weights(64, 3), activation="relu")
+    graph = net.outputs([net.conv("head", x, *conv_weights(64, 64))])
+    small = dynamic_range(graph)
+    assert len(small.to_bytes()) < 0.4 * len(graph.to_bytes())
+    assert noise(small, graph) < 0.01
+    assert small.dtype(small.inputs[0]) == np.float32
+
+
+def test_a_part_of_a_quantized_graph_still_runs():
+    result = made(grid_network(), Recipe())
+    retarget_outputs(result.graph, ["joined"])
+    assert run(result.graph, IMAGES[0])[0].shape == (1, 16, 16, 16)
+
+
+@pytest.mark.parametrize(("lowest", "highest"), [(0, 0), (0, 1), (-3, 5), (2, 7), (-9, -4)])
+def test_zero_has_an_integer_of_its_own(lowest, highest):
+    """Padding and rectifiers write exactly 0."""
+    scale, zero_point = scale_for(lowest, highest)
+    assert -128 <= zero_point <= 127
+    assert (-128 - zero_point) * scale <= min(lowest, 0) + scale
+    assert (127 - zero_point) * scale >= max(highest, 0) - scale
+
+
+def test_scales_hide_what_float_kernels_differ_by():
+    """Another processor sums in another order; the file should not depend on that."""
+    for highest in np.random.default_rng(5).uniform(0.01, 100, 200):
+        scales = {scale_for(-1.0, highest * (1 + noise)) for noise in (-2e-7, 0, 2e-7)}
+        assert len(scales) == 1

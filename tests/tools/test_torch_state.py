@@ -1,0 +1,142 @@
+"""PyTorch state files are read without PyTorch, and without running what a hostile one asks for."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import struct
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeannot.errors import InputError, MissingError
+from edgeannot_tools.torch_state import STREAM_MAGIC, STREAM_PROTOCOL, read_state
+
+MATRIX = np.arange(6, dtype=np.float32).reshape(2, 3)
+VECTOR = np.array([7, -8], np.int64)
+
+
+class Global:
+    """Pickles as a name in a module that is not there, as PyTorch's classes are."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self.module, self.name = module, name
+
+
+class Call:
+    """Pickles as a call."""
+
+    def __init__(self, function: Global, *arguments: object) -> None:
+        self.function, self.arguments = function, arguments
+
+
+class Storage(tuple):
+    """Pickles as a persistent id."""
+
+
+class Pickler(pickle._Pickler):  # type: ignore[misc,name-defined] # the C one cannot write names that do not exist
+    """Writes what torch.save writes."""
+
+    def persistent_id(self, obj):
+        return tuple(obj) if isinstance(obj, Storage) else None
+
+    def save(self, obj, save_persistent_id=True):
+        if isinstance(obj, Global):
+            self.write(b"c" + f"{obj.module}\n{obj.name}\n".encode())
+        elif isinstance(obj, Call):
+            self.save(obj.function)
+            self.save(obj.arguments)
+            self.write(b"R")
+        else:
+            super().save(obj, save_persistent_id)
+
+
+def pickled(obj: object) -> bytes:
+    file = io.BytesIO()
+    Pickler(file, 2).dump(obj)
+    return file.getvalue()
+
+
+def tensor(key: str, kind: str, size: int, shape: tuple[int, ...], strides: tuple[int, ...], offset: int = 0) -> Call:
+    storage = Storage(("storage", Global("torch", kind), key, "cpu", size))
+    return Call(Global("torch._utils", "_rebuild_tensor_v2"), storage, offset, shape, strides, False, OrderedDict())
+
+
+STATE = {"matrix": tensor("0", "FloatStorage", 6, (2, 3), (3, 1)), "vector": tensor("1", "LongStorage", 2, (2,), (1,)), "epoch": 3}
+NUMBERS = {"0": MATRIX.tobytes(), "1": VECTOR.tobytes()}
+
+
+def zip_file(path: Path, state: object, numbers: dict[str, bytes] = NUMBERS) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("model/data.pkl", pickled(state))
+        archive.writestr("model/byteorder", "little")
+        for key, data in numbers.items():
+            archive.writestr(f"model/data/{key}", data)
+    return path
+
+
+def stream_file(path: Path, state: object) -> Path:
+    head = [pickled(part) for part in (STREAM_MAGIC, STREAM_PROTOCOL, {"little_endian": True}, state, ["0", "1"])]
+    tail = [struct.pack("<q", 6) + NUMBERS["0"], struct.pack("<q", 2) + NUMBERS["1"]]
+    path.write_bytes(b"".join(head + tail))
+    return path
+
+
+def test_a_state_without_tensors_is_empty(tmp_path):
+    assert read_state(zip_file(tmp_path / "s.pth", {}, {})) == {}
+
+
+@pytest.mark.parametrize("write", [zip_file, stream_file])
+def test_tensors_are_read_and_other_entries_left_out(write, tmp_path):
+    found = read_state(write(tmp_path / "s.pth", STATE))
+    assert list(found) == ["matrix", "vector"]
+    assert np.array_equal(found["matrix"], MATRIX)
+    assert np.array_equal(found["vector"], VECTOR)
+    assert found["vector"].dtype == np.int64
+
+
+def test_a_checkpoint_has_its_state_inside(tmp_path):
+    assert list(read_state(zip_file(tmp_path / "s.pth", {"state_dict": STATE, "epoch": 3}))) == ["matrix", "vector"]
+
+
+def test_a_transposed_view_is_read_as_it_looks(tmp_path):
+    found = read_state(zip_file(tmp_path / "s.pth", {"t": tensor("0", "FloatStorage", 6, (3, 2), (1, 3))}))
+    assert np.array_equal(found["t"], MATRIX.T)
+
+
+@pytest.mark.parametrize("function", ["os.system", "builtins.eval", "torch.load", "collections.Counter"])
+def test_a_call_that_no_state_needs_is_refused_and_not_made(function, tmp_path):
+    module, name = function.rsplit(".", 1)
+    path = zip_file(tmp_path / "s.pth", {"x": Call(Global(module, name), f"touch {tmp_path}/made")})
+    with pytest.raises(InputError, match=f"wants to use {module}.{name}"):
+        read_state(path)
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("shape", "strides", "offset"), [((2, 4), (3, 1), 0), ((2, 3), (3, 1), 1), ((2,), (-1,), 1), ((1000000, 1000000), (0, 1), 0)]
+)
+def test_a_view_beyond_its_numbers_is_refused(shape, strides, offset, tmp_path):
+    path = zip_file(tmp_path / "s.pth", {"t": tensor("0", "FloatStorage", 6, shape, strides, offset)})
+    with pytest.raises(InputError, match="reaches beyond"):
+        read_state(path)
+
+
+def test_truncated_numbers_are_refused(tmp_path):
+    with pytest.raises(InputError, match="truncated"):
+        read_state(zip_file(tmp_path / "s.pth", STATE, {"0": MATRIX.tobytes()[:-4], "1": VECTOR.tobytes()}))
+
+
+@pytest.mark.parametrize("data", [b"", b"\x80\x02N.", b"not a pickle"])
+def test_another_file_is_refused(data, tmp_path):
+    (tmp_path / "s.pth").write_bytes(data)
+    with pytest.raises(InputError, match=r"s\.pth"):
+        read_state(tmp_path / "s.pth")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(MissingError, match=r"s\.pth cannot be read"):
+        read_state(tmp_path / "s.pth")

@@ -1,0 +1,142 @@
+"""The free photos that bundled models are calibrated with, and that ship as samples; all come inside registry packages."""
+
+from __future__ import annotations
+
+import bz2
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edgeannot.data import UInt8Array
+from edgeannot.errors import InputError
+from edgeannot_tools.graph import write_file
+from edgeannot_tools.sources import Package, Part, read_part
+
+__all__ = ["PHOTOS", "Photo", "calibration_views", "read_photo", "write_samples"]
+
+# One named wheel each, so that every machine fetches the same file; only the pictures in it are used.
+WHEEL = ("--only-binary", ":all:", "--platform", "manylinux_2_17_x86_64", "--platform", "manylinux_2_28_x86_64", "--python-version", "311")
+SCIKIT_IMAGE_WHEEL = "scikit_image-0.26.0-cp311-cp311-manylinux_2_24_x86_64.manylinux_2_28_x86_64.whl"
+SCIKIT_IMAGE = Package("pip", "scikit-image", "0.26.0", SCIKIT_IMAGE_WHEEL, WHEEL)
+SCIPY_WHEEL = "scipy-1.9.3-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl"
+SCIPY = Package("pip", "scipy", "1.9.3", SCIPY_WHEEL, WHEEL)
+SAMPLE_QUALITY = 90
+"""Of the JPEG files, in percent."""
+SCENE_BRIGHTNESS = (0, 40, -40, 0)
+"""What the four parts of a scene get added."""
+RACCOON_HW = (768, 1024)
+"""scipy stores this picture as bare RGB bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A photo, where it is from and on what terms."""
+
+    name: str
+    part: Part
+    subject: str
+    credit: str
+    license: str
+    sample: bool = True
+    """Whether it ships as a sample; all serve for calibration."""
+
+
+PHOTOS = (
+    Photo(
+        "astronaut",
+        Part(SCIKIT_IMAGE, "skimage/data/astronaut.png", "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5"),
+        "the astronaut Eileen Collins",
+        "NASA",
+        "public domain",
+    ),
+    Photo(
+        "cat",
+        Part(SCIKIT_IMAGE, "skimage/data/chelsea.png", "596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb"),
+        "Chelsea the cat",
+        "Stefan van der Walt",
+        "CC0 1.0",
+    ),
+    Photo(
+        "coffee",
+        Part(SCIKIT_IMAGE, "skimage/data/coffee.png", "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7"),
+        "a cup of coffee with a spoon on a table",
+        "Rachel Michetti, courtesy of Pikolo Espresso Bar",
+        "CC0 1.0",
+    ),
+    Photo(
+        "cameraman",
+        Part(SCIKIT_IMAGE, "skimage/data/camera.png", "b0793d2adda0fa6ae899c03989482bff9a42d3d5690fc7e3648f2795d730c23a"),
+        "a man with a camera on a tripod, in grey",
+        "Lav Varshney",
+        "CC0 1.0",
+    ),
+    Photo(
+        "raccoon",
+        Part(SCIPY, "scipy/misc/face.dat", "9d8b0b4d081313e2b485748c770472e5a95ed1738146883d84c7030493e82886"),
+        "a raccoon among leaves",
+        "public-domain-image.com",
+        "public domain",
+    ),
+    Photo(
+        "rocket",
+        Part(SCIKIT_IMAGE, "skimage/data/rocket.jpg", "c2dd0de7c538df8d111e479619b129464d0269d0ae5fd18ca91d33a7fdfea95c"),
+        "the launch of a Falcon 9 rocket",
+        "SpaceX",
+        "public domain",
+        sample=False,
+    ),
+)
+
+
+def read_photo(photo: Photo, cache: Path) -> UInt8Array:
+    """The photo as (H, W, 3) BGR."""
+    data = read_part(photo.part, cache)
+    if photo.part.member.endswith(".dat"):
+        rgb = np.frombuffer(bz2.decompress(data), np.uint8).reshape(*RACCOON_HW, 3)
+        return np.ascontiguousarray(rgb[:, :, ::-1])
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise InputError(f"{photo.part} cannot be decoded as a picture")
+    return np.asarray(image, np.uint8)
+
+
+def calibration_views(photos: Sequence[UInt8Array], size_wh: tuple[int, int]) -> Iterator[UInt8Array]:
+    """Views (H, W, 3) BGR of the model's input size: each photo whole, in two mirrored parts, and in scenes of four.
+
+    The scenes put several objects, small and of other brightness, side by side, which few free photos do.
+    """
+    width, height = size_wh
+    for image in photos:
+        rows, columns = image.shape[0], image.shape[1]
+        mirrored = image[:, ::-1]
+        yield _resized(image, size_wh)
+        yield _resized(mirrored[: rows * 3 // 4, : columns * 3 // 4], size_wh)
+        yield _resized(mirrored[rows // 4 :, columns // 4 :], size_wh)
+    for first in range(len(photos)):
+        scene = np.zeros((height, width, 3), np.uint8)
+        for quarter in range(4):
+            part = _resized(photos[(first + quarter) % len(photos)], (width // 2, height // 2))
+            brighter = np.clip(part.astype(np.int16) + SCENE_BRIGHTNESS[quarter], 0, 255).astype(np.uint8)
+            top, left = quarter // 2 * (height // 2), quarter % 2 * (width // 2)
+            scene[top : top + height // 2, left : left + width // 2] = brighter
+        yield scene
+
+
+def _resized(image: UInt8Array, size_wh: tuple[int, int]) -> UInt8Array:
+    return np.asarray(cv2.resize(image, size_wh), np.uint8)
+
+
+def write_samples(images: Sequence[UInt8Array], folder: Path) -> None:
+    """Writes the photos that ship as samples, and `LICENSES.md` with where each is from."""
+    rows = []
+    for photo, image in zip(PHOTOS, images, strict=True):
+        if photo.sample:
+            _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, SAMPLE_QUALITY])
+            write_file(folder / f"{photo.name}.jpg", data.tobytes())
+            rows.append(f"| {photo.name}.jpg | {photo.subject} | {photo.credit} | {photo.license} | {photo.part} |\n")
+    head = "# Sample photos\n\nAll are free to use, change and pass on; they were stored as JPEG, otherwise unchanged.\n\n"
+    table = "| file | shows | by | terms | taken from |\n| --- | --- | --- | --- | --- |\n"
+    write_file(folder / "LICENSES.md", (head + table + "".join(rows)).encode())
