@@ -113,6 +113,11 @@ def read_header(data: bytes) -> Header:
     return header
 
 
+def begins_as_picture(head: bytes) -> bool:
+    """Whether the first bytes of a file (16 are enough) are those of a kind that is read here."""
+    return head[:4] == b"RIFF" or any(head.startswith(magic) for magic, _ in _MAGIC)
+
+
 def _kind(data: bytes) -> Kind:
     if not data:
         raise FrameError("the file is empty", "empty")

@@ -55,7 +55,7 @@ SIDE_SUFFIXES = frozenset(
         ".yml",
     }
 )
-"""Files that people and programs keep beside pictures. One that is indeed no picture is reported once and left where it is."""
+"""Files that people and programs keep beside pictures. One that is indeed no picture is passed over without a word."""
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class DirectoryOptions(BaseModel):
     after_folder: Path | None = None
     """Where to with after = "move"; may lie inside the watched folder."""
     quarantine: Literal["move", "leave"] = "move"
-    """Whether a file that cannot be read is moved to the quarantine folder or only reported; text beside pictures always stays."""
+    """Whether a file that cannot be read is moved to the quarantine folder or only reported; text beside pictures is passed over."""
     ignore: tuple[str, ...] = ()
     """Names of files and folders to pass over ("*.xmp", "raw"), beside hidden and temporary ones."""
     settle_s: float = Field(default=2.0, gt=0)
@@ -182,6 +182,9 @@ class DirectorySource:
         signature = self._undone(path, name)
         if signature is None:
             return None
+        if _is_beside(path):
+            self._backlog.mark_seen(name, signature)
+            return None
         try:
             data = self._read(path, signature)
             picture = self._decode(data) if data is not None else None
@@ -277,8 +280,7 @@ class DirectorySource:
 
     def _quarantine(self, path: Path, name: str, exc: FrameError) -> Path | None:
         folder = self._context.quarantine
-        beside = exc.reason == "not-a-picture" and Path(name).suffix.lower() in SIDE_SUFFIXES
-        if self._options.quarantine == "leave" or folder is None or beside:
+        if self._options.quarantine == "leave" or folder is None:
             return None
         when = datetime.now(UTC).isoformat(timespec="seconds")
         try:
@@ -301,6 +303,19 @@ class DirectorySource:
             return
         except OSError as exc:
             log.warning("%s: after = %r failed (%s); the file stays", path, self._options.after, exc.strerror)
+
+
+def _is_beside(path: Path) -> bool:
+    """Whether this is a label file, a note or the like, by its name and its first bytes."""
+    if path.suffix.lower() not in SIDE_SUFFIXES:
+        return False
+    from edgeannot.picture_header import begins_as_picture  # noqa: PLC0415 - see DirectorySource._limits
+
+    try:
+        with path.open("rb") as file:
+            return not begins_as_picture(file.read(16))
+    except OSError:
+        return False  # reading it will say what is wrong
 
 
 def _printable(name: str) -> str:
