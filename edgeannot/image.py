@@ -29,7 +29,8 @@ def byte_table(mean: tuple[float, ...], std: tuple[float, ...], spec: TensorSpec
     if spec.dtype.kind == "f":
         return real.astype(spec.dtype)
     if spec.dtype == np.uint8 and not spec.quantized:
-        return np.clip(np.rint(real), 0, 255).astype(np.uint8)  # the graph begins with a CAST: it wants the bytes themselves
+        plain: NDArray[Any] = np.clip(np.rint(real), 0, 255).astype(np.uint8)
+        return plain  # the graph begins with a CAST: it wants the bytes themselves
     if not spec.quantized:
         raise CardError(
             f"input {spec.name!r} is {spec.dtype} without a scale: the file says nothing of what its numbers mean; quantize it again"
