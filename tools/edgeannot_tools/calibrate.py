@@ -18,7 +18,9 @@ __all__ = ["NO_NUMBER", "Calibration", "Runtime", "calibrate", "merged", "open_i
 Runtime = Literal["litert", "tflite-runtime"]
 NO_NUMBER = 1e30
 """Values beyond this stand for infinity: ONNX exports pad with the lowest float before a maximum."""
-VALUES_A_SAMPLE = 1024
+VALUES_A_SAMPLE = 8192
+VALUES_A_TENSOR = 1 << 18
+"""What is kept of one tensor's numbers: enough for a histogram, and 1 MB. Fewer than some 100,000 cost accuracy."""
 FloatArray = NDArray[np.float64]
 
 
@@ -28,7 +30,7 @@ class Calibration:
 
     lowest: dict[int, FloatArray]
     highest: dict[int, FloatArray]
-    values: dict[int, FloatArray]
+    values: dict[int, NDArray[np.float32]]
     """Some of the numbers of tensors that only an activation reads, evenly drawn."""
     samples: int
 
@@ -100,7 +102,7 @@ def calibrate(graph: Graph, samples: Iterable[Sequence[NDArray[Any]]], runtime: 
     lowest: dict[int, list[float]] = {t: [] for t in watched}
     highest: dict[int, list[float]] = {t: [] for t in watched}
     consumers = graph.consumers()
-    values: dict[int, list[NDArray[np.float32]]] = {t: [] for t in watched if activation_behind(graph, t, consumers.get(t, []))}
+    values: dict[int, list[NDArray[np.float32]]] = {t: [] for t in watched if activation_behind(graph, t, consumers)}
     count = 0
     for sample in samples:
         for slot, (index, array) in enumerate(zip(inputs, sample, strict=True)):
@@ -117,13 +119,13 @@ def calibrate(graph: Graph, samples: Iterable[Sequence[NDArray[Any]]], runtime: 
             lowest[t].append(low)
             highest[t].append(high)
             if t in values:
-                values[t].append(_some(interpreter.get_tensor(t)))
+                values[t] = _thinned([*values[t], _some(interpreter.get_tensor(t))])
     if not count:
         raise InputError("there is nothing to calibrate with: no sample was given")
     return Calibration(
         {t: np.array(v) for t, v in lowest.items()},
         {t: np.array(v) for t, v in highest.items()},
-        {t: np.concatenate(v).astype(np.float64) for t, v in values.items()},
+        {t: np.concatenate(v) for t, v in values.items()},
         count,
     )
 
@@ -144,6 +146,13 @@ def _some(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """About VALUES_A_SAMPLE of the numbers. The stride is odd, so that it meets all channels, whose number is even as a rule."""
     flat = values.reshape(-1)
     return flat[:: (flat.size // VALUES_A_SAMPLE) | 1].copy()
+
+
+def _thinned(parts: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    """The same numbers while they are few enough, else every second of them."""
+    if sum(part.size for part in parts) <= VALUES_A_TENSOR:
+        return parts
+    return [np.concatenate(parts)[::2].copy()]
 
 
 def _extremes(interpreter: Any, tensor: int) -> tuple[float, float]:

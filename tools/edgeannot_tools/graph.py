@@ -20,6 +20,7 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edgeannot.errors import InputError, MissingError
+from edgeannot_tools.macs import operator_macs
 
 __all__ = [
     "Graph",
@@ -474,22 +475,13 @@ def fold_dequantize(graph: Graph) -> int:
 
 
 def multiply_accumulates(graph: Graph) -> int:
-    """The multiply-accumulates of one run, counted over the operators with weights and over matrix products."""
+    """The multiply-accumulates of one run, counted over the operators with weights and over matrix products (see `macs`)."""
     total = 0
     for operator in graph.operators:
-        code = graph.code(operator)
-        if code in (Op.CONV_2D, Op.DEPTHWISE_CONV_2D, Op.FULLY_CONNECTED):
-            weights, output = graph.shape(operator.inputs[1]), graph.shape(operator.outputs[0])
-            # Per output number as many as one filter has weights; a depthwise filter's last axis is the output's own.
-            each = weights[1] * weights[2] if code == Op.DEPTHWISE_CONV_2D else int(np.prod(weights[1:]))
-            total += int(np.prod(output)) * each
-        elif code == Op.TRANSPOSE_CONV:
-            weights, source = graph.shape(operator.inputs[1]), graph.shape(operator.inputs[2])
-            total += int(np.prod(source)) * weights[0] * weights[1] * weights[2]
-        elif code == Op.BATCH_MATMUL:
-            left = graph.shape(operator.inputs[0])
-            depth = left[-2] if operator.builtinOptions is not None and operator.builtinOptions.adjX else left[-1]
-            total += int(np.prod(graph.shape(operator.outputs[0]))) * depth
+        shapes = [graph.shape(t) if t >= 0 else () for t in operator.inputs]
+        options = operator.builtinOptions
+        transposed = graph.code(operator) == Op.BATCH_MATMUL and options is not None and bool(options.adjX)
+        total += operator_macs(graph.code_name(operator), shapes, graph.shape(operator.outputs[0]), transposed_left=transposed)
     return total
 
 

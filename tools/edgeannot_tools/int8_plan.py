@@ -60,6 +60,7 @@ def make_plan(graph: Graph, calibration: Calibration, recipe: Recipe) -> Plan:
     elif recipe.float_outputs:
         plan.float_positions |= _only_for(graph, tail, recipe.float_outputs)
     plan.float_positions -= _leading_moves(graph, plan.float_positions)
+    plan.float_positions |= _giving(graph, recipe.float_tensors)
     left = unsupported - plan.float_positions
     if left and not recipe.allow_float:
         places = "; ".join(graph.place(graph.operators[i]) for i in sorted(left)[:5])
@@ -111,6 +112,12 @@ def _only_for(graph: Graph, tail: set[int], names: Collection[str]) -> set[int]:
         else:
             wanted.add(position)
     return wanted
+
+
+def _giving(graph: Graph, names: Collection[str]) -> set[int]:
+    """The positions of the operators that give the tensors of these names. Raises InputError for a name that there is not."""
+    wanted = {graph.find(name) for name in names}
+    return {i for i, operator in enumerate(graph.operators) if wanted & set(operator.outputs)}
 
 
 def _leading_moves(graph: Graph, positions: set[int]) -> set[int]:
