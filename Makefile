@@ -10,7 +10,7 @@ RUN_DATA := .cache/run
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help run test check format models env env-tflite mosquitto bench wheel clean
+.PHONY: help run test test-tflite docs check format models env env-tflite mosquitto bench wheel clean
 
 help:  ## list the chores
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -63,6 +63,9 @@ test-tflite: env-tflite mosquitto
 
 models: env  ## rebuild every bundled model from its published weights, byte for byte
 	$(BIN)/python -m edgeannot_tools.bundle
+
+docs: env  ## write the generated pages of docs/
+	$(BIN)/python -m tests.docs_pages
 
 wheel: env  ## build the wheel into dist/
 	$(BIN)/python -m pip wheel -q --no-deps -w dist .

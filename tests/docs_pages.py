@@ -1,0 +1,66 @@
+"""The generated pages of docs/: `python -m tests.docs_pages` writes them, a test holds them to the code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from edgeannot.settings import PROFILE_DEFAULTS, Settings
+from edgeannot.sinks import ImagesOptions, JsonlOptions, LabelsOptions, MqttOptions
+from edgeannot.sources import CameraOptions, DirectoryOptions
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
+    ("", "Top level", Settings),
+    ("sources.NAME", 'A folder: `kind = "directory"`', DirectoryOptions),
+    ("sources.NAME", 'A camera: `kind = "camera"`', CameraOptions),
+    ("sinks.mqtt", "MQTT", MqttOptions),
+    ("sinks.images", "Annotated pictures", ImagesOptions),
+    ("sinks.labels", "Label files", LabelsOptions),
+    ("sinks.jsonl", "JSON lines", JsonlOptions),
+)
+
+INTRODUCTION = """# Settings
+
+Made from the code by `make docs`. Command line > environment (`EDGEANNOT_` and the name in capitals, nested by `__`:
+`EDGEANNOT_SINKS__MQTT__URL`) > TOML file (`--config`, else `/etc/edgeannot/edgeannot.toml`, else the same in `~/.config`) > the
+profile's defaults > the default. Lists and tables in the environment are JSON. An unknown name is an error. `edgeannot config` prints what
+is in force and where it came from.
+"""
+
+
+def settings_page() -> str:
+    """docs/settings.md."""
+    parts = [INTRODUCTION]
+    for table, title, model in SECTIONS:
+        heading = f"## {title}" + (f" — `[{table}]`" if table else "")
+        parts.append("\n".join([heading, "", "| name | default | what |", "|---|---|---|", *_rows(model), ""]))
+    profiles = ["## What a profile sets", "", "| profile | " + " | ".join(PROFILE_DEFAULTS["low"]) + " |", "|---|---|---|"]
+    profiles += [f"| {name} | " + " | ".join(str(v) for v in values.values()) + " |" for name, values in PROFILE_DEFAULTS.items()]
+    return "\n".join([*parts, *profiles]) + "\n"
+
+
+def _rows(model: type[BaseModel]) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        if name in {"sources", "sinks"}:
+            continue
+        made = {"device": "the host name", "data_dir": "`~/.local/state/edgeannot`, or systemd's"}.get(name, "made")
+        default = "wanted" if field.is_required() else made if field.default_factory else _shown(field.default)
+        yield f"| `{name}` | {default} | {field.description} |"
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "unset"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, (str, Path)):
+        return f'`"{value}"`'
+    return f"`{list(value)}`" if isinstance(value, tuple) else f"`{value}`"
+
+
+if __name__ == "__main__":
+    (DOCS / "settings.md").write_text(settings_page(), encoding="utf-8")

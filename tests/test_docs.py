@@ -1,0 +1,51 @@
+"""What the documents say is what the code does."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import pytest
+
+from edgeannot.cards import CARD_SCHEMA, ModelCard
+from edgeannot.heads import AnyHead
+from edgeannot.settings import Settings
+from tests.docs_pages import DOCS, settings_page
+
+README = DOCS.parent / "README.md"
+
+
+def blocks(path, language):
+    return re.findall(rf"```{language}\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_settings_page_is_made_from_the_code():
+    assert (DOCS / "settings.md").read_text(encoding="utf-8") == settings_page(), "run `make docs`"
+
+
+@pytest.mark.parametrize("page", [README, *sorted(DOCS.glob("*.md"))], ids=lambda p: p.name)
+def test_every_link_leads_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_settings_of_the_readme_are_valid():
+    (text,) = blocks(README, "toml")
+
+    settings = Settings(**tomllib.loads(text))
+    assert settings.sources["porch"].kind == "camera"
+
+
+def test_the_card_of_the_models_page_is_valid():
+    (text,) = blocks(DOCS / "models.md", "toml")
+
+    card = ModelCard.model_validate(tomllib.loads(text.replace('"…"', f'"{"0" * 64}"')))
+    assert card.schema_ == CARD_SCHEMA
+
+
+def test_every_kind_of_head_is_on_the_models_page():
+    page = (DOCS / "models.md").read_text(encoding="utf-8")
+
+    for head in AnyHead.__args__:
+        kind = head.__dataclass_fields__["kind"].default
+        assert f"`{kind}`" in page, kind
