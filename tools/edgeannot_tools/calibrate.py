@@ -102,7 +102,7 @@ def calibrate(graph: Graph, samples: Iterable[Sequence[NDArray[Any]]], runtime: 
     lowest: dict[int, list[float]] = {t: [] for t in watched}
     highest: dict[int, list[float]] = {t: [] for t in watched}
     consumers = graph.consumers()
-    values: dict[int, list[NDArray[np.float32]]] = {t: [] for t in watched if activation_behind(graph, t, consumers)}
+    drawn = {t: _Drawn() for t in watched if activation_behind(graph, t, consumers)}
     count = 0
     for sample in samples:
         for slot, (index, array) in enumerate(zip(inputs, sample, strict=True)):
@@ -118,14 +118,14 @@ def calibrate(graph: Graph, samples: Iterable[Sequence[NDArray[Any]]], runtime: 
                 raise InputError(f"{graph.where}: tensor {graph.name(t)!r} gets values that are not finite; is the input range right?")
             lowest[t].append(low)
             highest[t].append(high)
-            if t in values:
-                values[t] = _thinned([*values[t], _some(interpreter.get_tensor(t))])
+            if t in drawn:
+                drawn[t].add(interpreter.get_tensor(t))
     if not count:
         raise InputError("there is nothing to calibrate with: no sample was given")
     return Calibration(
         {t: np.array(v) for t, v in lowest.items()},
         {t: np.array(v) for t, v in highest.items()},
-        {t: np.concatenate(v) for t, v in values.items()},
+        {t: some.all() for t, some in drawn.items()},
         count,
     )
 
@@ -142,17 +142,25 @@ def _with_outputs(graph: Graph, tensors: Sequence[int]) -> bytes:
     return copy.to_bytes()
 
 
-def _some(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """About VALUES_A_SAMPLE of the numbers. The stride is odd, so that it meets all channels, whose number is even as a rule."""
-    flat = values.reshape(-1)
-    return flat[:: (flat.size // VALUES_A_SAMPLE) | 1].copy()
+class _Drawn:
+    """Numbers evenly drawn from a tensor's values over all samples, within a fixed amount of memory."""
 
+    def __init__(self) -> None:
+        self.parts: list[NDArray[np.float32]] = []
+        self.step = 1
 
-def _thinned(parts: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-    """The same numbers while they are few enough, else every second of them."""
-    if sum(part.size for part in parts) <= VALUES_A_TENSOR:
-        return parts
-    return [np.concatenate(parts)[::2].copy()]
+    def add(self, values: NDArray[np.float32]) -> None:
+        """Takes some of a sample's numbers; when there are too many in all, every second of old and future ones goes."""
+        flat = values.reshape(-1)
+        # An odd stride meets all channels, whose number is even as a rule.
+        self.parts.append(flat[:: (flat.size // VALUES_A_SAMPLE) | 1][:: self.step].copy())
+        if sum(part.size for part in self.parts) > VALUES_A_TENSOR:
+            self.parts = [np.concatenate(self.parts)[::2].copy()]
+            self.step *= 2
+
+    def all(self) -> NDArray[np.float32]:
+        """What was drawn."""
+        return np.concatenate(self.parts)
 
 
 def _extremes(interpreter: Any, tensor: int) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgeannot.errors import InputError, MissingError
 
-__all__ = ["ClassMatch", "common_classes", "match_classes", "read_mapping"]
+__all__ = ["ClassMatch", "common_classes", "match_classes", "read_mapping", "with_synonyms"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,18 @@ def match_classes(
         tuple(name for number, name in enumerate(set_names) if number not in met.values()),
         len(set(met.values())) < len(met),
     )
+
+
+def with_synonyms(labels: Sequence[str], set_names: Sequence[str], mapping: Mapping[str, str]) -> dict[str, str]:
+    """The mapping (model's label -> set's name), and for labels that are lists of synonyms, as ImageNet's, the one that the set has.
+
+    >>> with_synonyms(["killer whale, killer, orca", "tiger, Panthera tigris"], ["orca", "lion"], {})
+    {'killer whale, killer, orca': 'orca'}
+    """
+    by_name = {_plain(name): name for name in set_names}
+    lists = {label: [_plain(part) for part in label.split(",")] for label in labels if "," in label}
+    found = {label: next((by_name[part] for part in parts if part in by_name), None) for label, parts in lists.items()}
+    return {label: name for label, name in found.items() if name is not None} | dict(mapping)
 
 
 def common_classes(matches: Sequence[ClassMatch], set_names: Sequence[str]) -> list[ClassMatch]:

@@ -17,6 +17,7 @@ APPS = {
     "convert_app": "edgeannot_tools.convert",
     "datasets_app": "edgeannot_tools.datasets.commands",
     "evaluate_app": "edgeannot_tools.evaluate",
+    "quantize_app": "edgeannot_tools.quantize_command",
     "inspect_app": "edgeannot_tools.inspect_file",
 }
 """Name of the app -> the module that defines it."""

@@ -11,61 +11,35 @@ https://github.com/pjreddie/darknet/blob/master/src/parser.c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeannot.errors import InputError, MissingError
+from edgeannot.errors import InputError
+from edgeannot_tools.darknet_files import (
+    HEAD_KINDS,
+    TINY_WARNING,
+    Section,
+    WeightsFile,
+    WeightSource,
+    known_mistakes,
+    parse_cfg,
+    read_bytes,
+    with_masks,
+)
 from edgeannot_tools.graph import Graph, write_file
 from edgeannot_tools.writer import ACTIVATIONS, Activation, Net
 
-__all__ = ["Conversion", "Head", "Network", "Section", "WeightSource", "WeightsFile", "convert", "parse_cfg"]
+__all__ = ["HEAD_KINDS", "TINY_WARNING", "Conversion", "Head", "Network", "Section", "WeightSource", "WeightsFile", "convert", "parse_cfg"]
 
 BATCH_NORM_EPSILON = 1e-6
 """Added to the variance, as OpenCV's Darknet reader does. Darknet's own forks differ (inside the root or outside, 1e-5 to 1e-6);
 of the networks at hand none moves by more than 0.04 in a logit for it."""
-HEAD_KINDS = ("yolo", "region")
 NO_EFFECT = ("dropout", "cost")
 """Sections that do something in training only."""
-TINY_ANCHORS = (10, 14, 23, 27, 37, 58, 81, 82, 135, 169, 344, 319)
-"""The anchors of yolov3-tiny.cfg, by which `_warnings` knows it."""
-TINY_WARNING = (
-    "this is yolov3-tiny.cfg, whose second [yolo] says mask = 0,1,2, while the published COCO weights were trained with 1,2,3: "
-    "small objects get boxes of half their size. For those weights give the masks 3,4,5 and 1,2,3; keep the cfg's for weights "
-    "that you trained with it yourself."
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """One [kind] of a cfg with its options; `line` is where it begins, from 1."""
-
-    kind: str
-    line: int
-    options: dict[str, str] = field(default_factory=dict)
-
-    def integer(self, name: str, default: int) -> int:
-        """An option as a whole number. Raises InputError where it is none."""
-        return int(self.number(name, default))
-
-    def number(self, name: str, default: float) -> float:
-        """An option as a number. Raises InputError where it is none."""
-        found = self.options.get(name)
-        try:
-            return default if found is None else float(found)
-        except ValueError as exc:
-            raise InputError(f"cfg line {self.line}, [{self.kind}]: {name} = {found!r} is not a number") from exc
-
-    def numbers(self, name: str) -> tuple[float, ...]:
-        """An option as a list of numbers, () where it is absent."""
-        parts = [part.strip() for part in self.options.get(name, "").split(",")]
-        try:
-            return tuple(float(part) for part in parts if part)
-        except ValueError as exc:
-            raise InputError(f"cfg line {self.line}, [{self.kind}]: {name} = {self.options[name]!r} is not a list of numbers") from exc
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,82 +89,13 @@ def convert(
     size_wh: another input size than the cfg's. masks: the anchors' numbers of each [yolo] section, in their order, in place of
     the cfg's. Raises MissingError for files that are not there and InputError for what cannot be read or is not supported.
     """
-    sections = parse_cfg(_read(cfg).decode("utf-8", "replace"), str(cfg))
+    sections = parse_cfg(read_bytes(cfg).decode("utf-8", "replace"), str(cfg))
     if masks is not None:
-        sections = _with_masks(sections, masks, str(cfg))
-    reader = WeightsFile(_read(weights), str(weights))
+        sections = with_masks(sections, masks, str(cfg))
+    reader = WeightsFile(read_bytes(weights), str(weights))
     network = Network(sections, reader, str(cfg), size_wh)
     reader.expect_end(str(cfg))
-    return network.conversion(_warnings(sections, masks))
-
-
-def parse_cfg(text: str, where: str = "the cfg") -> list[Section]:
-    """The sections of a cfg, [net] first.
-
-    >>> parse_cfg("[net]\\nwidth=32 # pixels\\n[maxpool]\\nsize = 2")[1].options
-    {'size': '2'}
-    """
-    sections: list[Section] = []
-    for number, raw in enumerate(text.splitlines(), 1):
-        line = raw.split("#")[0].split(";")[0].strip()
-        if line.startswith("["):
-            sections.append(Section(line.strip("[]").strip().lower(), number))
-        elif line:
-            name, equals, value = line.partition("=")
-            if not equals or not sections:
-                raise InputError(
-                    f"{where} line {number}: wanted [section] or name = value, found {raw.strip()!r:.60}; is it a Darknet cfg?"
-                )
-            sections[-1].options[name.strip()] = value.strip()
-    if not sections or sections[0].kind not in ("net", "network"):
-        found = f"[{sections[0].kind}]" if sections else "nothing"
-        raise InputError(f"{where}: wanted [net] as the first section, found {found}; is it a Darknet cfg?")
-    return sections
-
-
-class WeightSource(Protocol):
-    """Where a network gets its numbers from: a file, or a generator in a test."""
-
-    def take(self, count: int, layer: str, what: str) -> NDArray[np.float32]:
-        """The next `count` floats; `what` is bias, scale, mean, variance or weights."""
-
-
-class WeightsFile:
-    """The floats of a .weights file, taken from front to back."""
-
-    def __init__(self, data: bytes, where: str) -> None:
-        self.where = where
-        if len(data) < 16:
-            raise InputError(f"{where} is too short for Darknet weights: {len(data)} bytes")
-        major, minor, _ = np.frombuffer(data, "<i4", 3)
-        # Since version 0.2 the number of pictures seen in training has 8 bytes.
-        header = 12 + (8 if major * 10 + minor >= 2 else 4)
-        if not (0 <= major < 1000 and 0 <= minor < 1000):
-            raise InputError(f"{where} does not look like Darknet weights: its version reads {major}.{minor}")
-        if (len(data) - header) % 4:
-            raise InputError(f"{where} is truncated: {len(data)} bytes are not a whole number of floats; fetch it again")
-        self.floats = np.frombuffer(data, "<f4", offset=header)
-        self.position = 0
-
-    def take(self, count: int, layer: str, what: str) -> NDArray[np.float32]:
-        """The next `count` floats. Raises InputError where there are not so many."""
-        left = self.floats.size - self.position
-        if count > left:
-            raise InputError(
-                f"{self.where} ends too early: {layer} needs {count} floats ({what}), {left} of {self.floats.size} are left; "
-                "the file is truncated or belongs to another cfg"
-            )
-        self.position += count
-        return self.floats[self.position - count : self.position]
-
-    def expect_end(self, cfg: str) -> None:
-        """Raises InputError where floats are left over."""
-        left = self.floats.size - self.position
-        if left:
-            raise InputError(
-                f"{self.where} has {self.floats.size} floats, {cfg} needs {self.position}: {left} are left over, "
-                "so the weights belong to another cfg (often another number of classes)"
-            )
+    return network.conversion(known_mistakes(sections, masks))
 
 
 class Network:
@@ -435,32 +340,3 @@ class Network:
         if len(per_axis) > 1:
             raise self._wrong(section, f"{option}_x and {option}_y differ, which is not supported")
         return per_axis.pop()
-
-
-def _with_masks(sections: Sequence[Section], masks: Sequence[Sequence[int]], where: str) -> list[Section]:
-    heads = [section for section in sections if section.kind in HEAD_KINDS]
-    if len(heads) != len(masks):
-        raise InputError(f"{where} has {len(heads)} [yolo] sections, but masks for {len(masks)} were given")
-    replaced = dict(zip(map(id, heads), masks, strict=True))
-
-    def with_mask(section: Section) -> Section:
-        if id(section) not in replaced:
-            return section
-        return Section(section.kind, section.line, section.options | {"mask": ",".join(map(str, replaced[id(section)]))})
-
-    return [with_mask(section) for section in sections]
-
-
-def _warnings(sections: Sequence[Section], masks: Sequence[Sequence[int]] | None) -> list[str]:
-    """What is known to be wrong with published files."""
-    heads = [section for section in sections if section.kind == "yolo"]
-    if masks is None and len(heads) == 2 and heads[1].numbers("anchors") == TINY_ANCHORS and heads[1].numbers("mask") == (0, 1, 2):
-        return [TINY_WARNING]
-    return []
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as exc:
-        raise MissingError(f"{path} cannot be read: {exc.strerror}") from exc

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,10 @@ from edgeannot.errors import ConfigError, InputError, MissingError
 from edgeannot.pipeline import Limits, load_pipeline
 from edgeannot.settings import default_data_dir
 from edgeannot_tools.card_record import record_measured
-from edgeannot_tools.class_matching import ClassMatch, common_classes, match_classes, read_mapping
+from edgeannot_tools.class_folders import ClassFolders, read_class_folders
+from edgeannot_tools.class_matching import ClassMatch, common_classes, match_classes, read_mapping, with_synonyms
+from edgeannot_tools.classifier_accuracy import Ranking, classifier_pipeline, measure_classifier
+from edgeannot_tools.classifier_report import print_rankings, rankings_json, save_ranking_plot, save_wrong_answers
 from edgeannot_tools.datasets import Dataset, ReadOptions, load_dataset
 from edgeannot_tools.datasets.commands import Kind
 from edgeannot_tools.evaluate_report import print_results, results_json, save_plot
@@ -24,7 +28,7 @@ from edgeannot_tools.measure import MAX_DETECTIONS, MIN_SCORE, Result, measure
 from edgeannot_tools.miss_sheet import save_sheet
 from edgeannot_tools.output import write_whole
 
-__all__ = ["evaluate_app", "evaluate_model", "find_model", "match_model"]
+__all__ = ["evaluate_app", "evaluate_model", "find_model", "match_model", "rank_classifiers"]
 
 evaluate_app = typer.Typer(name="evaluate", add_completion=False, rich_markup_mode=None, help="Measure models on a labelled set.")
 
@@ -33,7 +37,9 @@ evaluate_app = typer.Typer(name="evaluate", add_completion=False, rich_markup_mo
 def evaluate(
     models: Annotated[list[str], typer.Argument(help="Names of models (NAME or NAME@SIZE), or their card files.", metavar="MODEL")],
     *,
-    data: Annotated[Path, typer.Option(help="The labelled set: YOLO, Darknet, Pascal VOC, COCO or OpenImages.")],
+    data: Annotated[
+        Path, typer.Option(help="The labelled set: YOLO, Darknet, Pascal VOC, COCO or OpenImages; for classifiers a folder a class.")
+    ],
     kind: Annotated[Kind | None, typer.Option("--format", help="The format of the set, where the folder holds several.")] = None,
     images: Annotated[Path | None, typer.Option(help="The folder of the pictures, where they are not beside the labels.")] = None,
     classes: Annotated[Path | None, typer.Option(help="A file with one class name a line, where none is beside the labels.")] = None,
@@ -56,30 +62,118 @@ def evaluate(
     write_card: Annotated[bool, typer.Option("--write-card", help="Record the figures in each model's card.")] = False,
     set_name: Annotated[str | None, typer.Option(help="What the card calls the set; by default the name of its folder.")] = None,
 ) -> None:
-    """Run the daemon's own pipeline over a labelled set: mAP50, mAP50-95, AP by class, mean IoU, best score, ms a picture."""
+    """Run the daemon's own pipeline over a labelled set: mAP50, mAP50-95, AP by class, mean IoU, best score, ms a picture.
+
+    Classifiers are measured on a folder with one subfolder a class: top-1 and top-5.
+    """
     console = Console() if Console().is_terminal else Console(width=160)
-    coco = _tools_for(coco=coco, plot=plot, console=console)
     cards = [find_model(name) for name in models]
-    dataset = _part(load_dataset(data, kind, ReadOptions(images, classes, 0 if voc_origin == 0 else 1)), split, data)
-    mapping = read_mapping(class_map) if class_map is not None else {}
+    wanted = _Wanted(
+        data, split, class_map, common, threads, _runtime(runtime), json_file, plot, sheet, set_name or _set_name(data, split), console
+    )
+    if _are_classifiers(cards):
+        for option, value in (("--format", kind), ("--images", images), ("--classes", classes), ("--coco", coco)):
+            if value:
+                raise InputError(f"{option} is for labels with boxes; a classifier is measured on a folder with one subfolder a class")
+        _tools_for(coco=False, plot=plot, console=console)
+        rows = _evaluate_classifiers(cards, wanted)
+    else:
+        with_coco = _tools_for(coco=coco, plot=plot, console=console)
+        rows = _evaluate_detectors(cards, wanted, kind, ReadOptions(images, classes, 0 if voc_origin == 0 else 1), coco=with_coco)
+    if write_card:
+        for card, row in zip(cards, rows, strict=True):
+            path = card_path(card)
+            record_measured(path, row)
+            console.print(f"recorded in {path}", highlight=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What the command was asked for, whatever the models are there to do."""
+
+    data: Path
+    split: str | None
+    class_map: Path | None
+    common: bool
+    threads: int
+    runtime: Runtime
+    json_file: Path | None
+    plot: Path | None
+    sheet: Path | None
+    set_name: str
+    console: Console
+
+
+def _evaluate_detectors(
+    cards: Sequence[ModelCard], wanted: _Wanted, kind: Kind | None, options: ReadOptions, *, coco: bool
+) -> list[Measured]:
+    """Measure, print and write what was asked for; the rows for the cards."""
+    dataset = _part(load_dataset(wanted.data, kind, options), wanted.split, wanted.data)
+    mapping = read_mapping(wanted.class_map) if wanted.class_map is not None else {}
     matches = [match_model(card, dataset, mapping) for card in cards]
-    if common:
+    if wanted.common:
         matches = common_classes(matches, dataset.class_names)
     pairs = zip(cards, matches, strict=True)
-    results = [evaluate_model(card, dataset, match, threads=threads, runtime=_runtime(runtime), coco=coco) for card, match in pairs]
-    print_results(results, dataset.class_names, console)
-    if json_file is not None:
-        write_whole(json_file, results_json(results, str(data), dataset.class_names) + "\n")
-    if plot is not None:
-        save_plot(results, plot)
-    if sheet is not None:
+    results = [evaluate_model(card, dataset, match, threads=wanted.threads, runtime=wanted.runtime, coco=coco) for card, match in pairs]
+    print_results(results, dataset.class_names, wanted.console)
+    if wanted.json_file is not None:
+        write_whole(wanted.json_file, results_json(results, str(wanted.data), dataset.class_names) + "\n")
+    if wanted.plot is not None:
+        save_plot(results, wanted.plot)
+    if wanted.sheet is not None:
         for result in results:
-            save_sheet(result, dataset.class_names, _sheet_path(sheet, result.model, several=len(results) > 1))
-    if write_card:
-        for card, result in zip(cards, results, strict=True):
-            path = card_path(card)
-            record_measured(path, _measured(result, set_name or _set_name(data, split)))
-            console.print(f"recorded in {path}", highlight=False)
+            save_sheet(result, dataset.class_names, _sheet_path(wanted.sheet, result.model, several=len(results) > 1))
+    return [_measured(result, wanted.set_name) for result in results]
+
+
+def _evaluate_classifiers(cards: Sequence[ModelCard], wanted: _Wanted) -> list[Measured]:
+    """As `_evaluate_detectors`, for classifiers."""
+    folders = read_class_folders(wanted.data, wanted.split)
+    mapping = read_mapping(wanted.class_map) if wanted.class_map is not None else {}
+    rankings = rank_classifiers(cards, folders, mapping, common=wanted.common, threads=wanted.threads, runtime=wanted.runtime)
+    print_rankings(rankings, folders.class_names, wanted.console)
+    if wanted.json_file is not None:
+        write_whole(wanted.json_file, rankings_json(rankings, str(wanted.data), folders.class_names) + "\n")
+    if wanted.plot is not None:
+        save_ranking_plot(rankings, wanted.plot)
+    if wanted.sheet is not None:
+        for ranking in rankings:
+            save_wrong_answers(ranking, folders.class_names, _sheet_path(wanted.sheet, ranking.model, several=len(rankings) > 1))
+    return [
+        Measured(dataset=wanted.set_name, size=r.input_wh[0], numbers=r.numbers, pictures=len(r.answers), top1=round(r.top1, 4))
+        for r in rankings
+    ]
+
+
+def _are_classifiers(cards: Sequence[ModelCard]) -> bool:
+    """Whether all are. Raises InputError where only some are."""
+    found = [card.name for card in cards if card.task == "classify"]
+    if found and len(found) < len(cards):
+        raise InputError(f"{', '.join(found)} cannot be compared with the others: classifiers and detectors are measured on different sets")
+    return bool(found)
+
+
+def rank_classifiers(
+    cards: Sequence[ModelCard],
+    folders: ClassFolders,
+    mapping: Mapping[str, str] | None = None,
+    *,
+    common: bool = False,
+    threads: int = 1,
+    runtime: Runtime = "auto",
+) -> list[Ranking]:
+    """Measure classifiers on one set. Raises InputError where no class of a model is called like one of the set."""
+    matches = []
+    for card in cards:
+        labels = _labels(card)
+        named = with_synonyms(labels, folders.class_names, mapping or {})
+        matches.append(match_classes(labels, folders.class_names, named, card.labels.ignore))
+    if common:
+        matches = common_classes(matches, folders.class_names)
+    return [
+        measure_classifier(classifier_pipeline(card, threads=threads, runtime=runtime), folders, match)
+        for card, match in zip(cards, matches, strict=True)
+    ]
 
 
 def _tools_for(*, coco: bool | None, plot: Path | None, console: Console) -> bool:
@@ -97,7 +191,7 @@ def _tools_for(*, coco: bool | None, plot: Path | None, console: Console) -> boo
 def match_model(card: ModelCard, dataset: Dataset, mapping: Mapping[str, str] | None = None) -> ClassMatch:
     """Which of the model's classes are which of the set's. Raises InputError for a model without boxes or names, or no match."""
     if card.task != "detect":
-        raise InputError(f"model {card.name} is there to {card.task}, only detectors are measured with boxes")
+        raise InputError(f"model {card.name} is there to {card.task}; what is measured are detectors and classifiers")
     return match_classes(_labels(card), dataset.class_names, mapping, card.labels.ignore)
 
 

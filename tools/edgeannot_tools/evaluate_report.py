@@ -17,7 +17,7 @@ from edgeannot.errors import ConfigError
 from edgeannot_tools.measure import Result
 from edgeannot_tools.output import write_whole
 
-__all__ = ["print_results", "results_json", "save_plot"]
+__all__ = ["REPORT_SCHEMA", "Point", "print_results", "results_json", "save_plot", "save_points"]
 
 REPORT_SCHEMA = 1
 
@@ -155,7 +155,30 @@ def _some(names: Sequence[str]) -> str:
 
 
 def save_plot(results: Sequence[Result], path: Path) -> None:
-    """Write accuracy against time a picture, one point a model, as a PNG. Raises ConfigError when matplotlib is not installed."""
+    """Write mAP50 against time a picture, one point a model, as a PNG. Raises ConfigError when matplotlib is not installed."""
+    points = [Point(result.model, result.timing.total, result.accuracy.map50, result.numbers) for result in results]
+    save_points(points, "mAP50", path, threads=results[0].threads, pictures=results[0].pictures)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Point:
+    """One model in a plot."""
+
+    name: str
+    time_ms: float
+    accuracy: float
+    """0..1, or no number where there is none, which is drawn at 0."""
+    numbers: str
+    """What the network calculates with: int8 or float32."""
+
+    @property
+    def height(self) -> float:
+        """Where it is drawn."""
+        return 0.0 if math.isnan(self.accuracy) else self.accuracy
+
+
+def save_points(points: Sequence[Point], measure: str, path: Path, *, threads: int, pictures: int) -> None:
+    """Write accuracy against time a picture as a PNG. Raises ConfigError when matplotlib is not installed."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - 80 MB with what it needs, and only plots need it
         from matplotlib.figure import Figure  # noqa: PLC0415 - as above
@@ -164,26 +187,22 @@ def save_plot(results: Sequence[Result], path: Path) -> None:
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for result in results:
-        axes.plot([result.timing.total], [_height(result)], "s" if result.numbers == "int8" else "o", markersize=8)
+    for point in points:
+        axes.plot([point.time_ms], [point.height], "s" if point.numbers == "int8" else "o", markersize=8)
     axes.set_xscale("log")
-    axes.set_xlim(*_room([result.timing.total for result in results]))
-    axes.set_ylim(0, max(0.1, *map(_height, results)) * 1.2)
-    threads = f"{results[0].threads} thread{'s' if results[0].threads > 1 else ''}"
-    axes.set_xlabel(f"ms a picture (median of preprocessing, inference and postprocessing; {threads})")
-    axes.set_ylabel("mAP50")
-    axes.set_title(f"accuracy against time on {results[0].pictures} pictures (squares: int8, circles: float32)", fontsize=10)
+    axes.set_xlim(*_room([point.time_ms for point in points]))
+    axes.set_ylim(0, max(0.1, *(point.height for point in points)) * 1.2)
+    with_threads = f"{threads} thread{'s' if threads > 1 else ''}"
+    axes.set_xlabel(f"ms a picture (median of preprocessing, inference and postprocessing; {with_threads})")
+    axes.set_ylabel(measure)
+    axes.set_title(f"accuracy against time on {pictures} pictures (squares: int8, circles: float32)", fontsize=10)
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
-    _label_points(axes, [(result.model, result.timing.total, _height(result)) for result in results])
+    _label_points(axes, [(point.name, point.time_ms, point.height) for point in points])
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     write_whole(path, buffer.getvalue())
-
-
-def _height(result: Result) -> float:
-    return 0.0 if math.isnan(result.accuracy.map50) else result.accuracy.map50
 
 
 def _room(times_ms: Sequence[float]) -> tuple[float, float]:

@@ -1,0 +1,36 @@
+"""`edgeannot inspect FILE.tflite`: what is inside a TFLite file, what it costs, and what the runtimes here make of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from edgeannot_tools.inspect_json import as_json
+from edgeannot_tools.inspect_tables import print_inspection
+from edgeannot_tools.inspection import inspect_file
+
+__all__ = ["inspect_app"]
+
+inspect_app = typer.Typer(name="inspect", add_completion=False, rich_markup_mode=None, help="Show what is inside a TFLite file.")
+
+
+@inspect_app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="FILE.tflite", help="The model.")],
+    *,
+    layers: Annotated[bool, typer.Option("--layers", help="Every operator with its cost, not only the heaviest.")] = False,
+    tensors: Annotated[bool, typer.Option("--tensors", help="Every tensor, not only inputs and outputs.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON with all of it instead of tables.")] = False,
+    no_run: Annotated[bool, typer.Option("--no-run", help="Only read the file; load it into no runtime.")] = False,
+) -> None:
+    """Show a TFLite file: operators, tensors, quantization, cost, memory, what each runtime's XNNPACK takes, and what may go wrong."""
+    found = inspect_file(file, run=not no_run)
+    if json_output:
+        typer.echo(as_json(found))
+        return
+    # In a pipe rich would take 80 columns, which cuts tensor names to pieces.
+    console = Console() if Console().is_terminal else Console(width=160)
+    print_inspection(found, console, layers=layers, tensors=tensors)
