@@ -81,6 +81,8 @@ class Address:
             )
         if not parts.hostname:
             raise ValueError("wanted a host, as in mqtt://localhost:1883")
+        if parts.port == 0:
+            raise ValueError("wanted a port from 1 to 65535, found 0")
         tls, websocket, port = _SCHEMES[parts.scheme]
         if not websocket and parts.path not in {"", "/"}:
             raise ValueError(f"a path is for ws:// and wss:// only, found {parts.path}")

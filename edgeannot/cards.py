@@ -7,8 +7,9 @@ carry an input size, `yolov3-tiny@320`, where the card lists that size: the weig
 from __future__ import annotations
 
 import hashlib
+import re
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -154,22 +155,34 @@ class ModelCard(_Table):
             return self.labels.names
         path = self._folder / self.labels.file
         try:
-            return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+            names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
         except (OSError, UnicodeDecodeError) as exc:
             raise CardError(f"card {self.name}: the label file {path} cannot be read ({exc}); put it there or change labels.file") from exc
+        if not any(names):
+            raise CardError(f"card {self.name}: the label file {path} is empty; put names into it or take labels.file out of the card")
+        return names
 
     def at_size(self, size: int) -> ModelCard:
         """This card for another square input size, named `NAME@SIZE`. Raises CardError for a size that it does not list."""
         if (size, size) == self.input_wh and size not in self.input.sizes:
             return self
         if size not in self.input.sizes:
-            offered = ", ".join(map(str, self.input.sizes)) or f"only {self.input.width}x{self.input.height}"
-            raise CardError(f"card {self.name}: input size {size} is not offered; choose from: {offered}")
+            raise self._not_offered(str(size))
         card = self.model_copy(
             update={"name": f"{self.name}@{size}", "input": self.input.model_copy(update={"width": size, "height": size})}
         )
         card._folder = self._folder
         return card
+
+    def at_size_named(self, size: str) -> ModelCard:
+        """`at_size` for the word after the @ of a name. Raises CardError also for a word that is no size."""
+        if not re.fullmatch("[0-9]{1,5}", size):
+            raise self._not_offered(repr(size))
+        return self.at_size(int(size))
+
+    def _not_offered(self, size: str) -> CardError:
+        offered = ", ".join(map(str, self.input.sizes)) or f"only {self.input.width}x{self.input.height}"
+        return CardError(f"card {self.name}: input size {size} is not offered; choose from: {offered}")
 
     def verify_file(self) -> None:
         """Raises CardError when the model file is missing or is not the one that the card was written for."""
@@ -210,26 +223,42 @@ def read_card(path: Path) -> ModelCard:
     return card
 
 
-def read_cards(folders: Iterable[Path]) -> Iterator[ModelCard]:
-    """Every card in the folders, by name; of two with one name the first folder's counts."""
+def read_cards(folders: Iterable[Path], wrong: Callable[[CardError], None] | None = None) -> Iterator[ModelCard]:
+    """Every card in the folders, by name; of two with one name the first folder's counts.
+
+    wrong: told of each card that cannot be read, which is then passed over. Without it such a card raises its CardError.
+    """
     seen: set[str] = set()
-    for folder in folders:
-        for path in sorted(folder.glob("*.toml")):
+    for path in (path for folder in folders for path in sorted(folder.glob("*.toml"))):
+        try:
             card = read_card(path)
-            if card.name not in seen:
-                seen.add(card.name)
-                yield card
+        except CardError as exc:
+            if wrong is None:
+                raise
+            wrong(exc)
+            continue
+        if card.name not in seen:
+            seen.add(card.name)
+            yield card
 
 
 def find_card(name: str, folders: Iterable[Path]) -> ModelCard:
-    """The card called `name`, or `name@size`, or the card file at that path. Raises MissingError with the names there are."""
+    """The card called `name`, or `name@size`, or the card file at that path.
+
+    Raises MissingError with the names there are, CardError where the card cannot be read; other cards do not matter.
+    """
     folders = list(folders)
     if name.endswith(".toml") and Path(name).is_file():
         return read_card(Path(name))
-    base, _, size = name.partition("@")
-    known = []
-    for card in read_cards(folders):
+    base, at, size = name.partition("@")
+    for path in (folder / f"{base}.toml" for folder in folders if "/" not in base):
+        if path.exists():  # its own file first: a card that cannot be read must not make room for another of its name
+            known = read_card(path)
+            if known.name == base:
+                return known.at_size_named(size) if at else known
+    names = []
+    for card in read_cards(folders, wrong=lambda _: None):
         if card.name == base:
-            return card.at_size(int(size)) if size.isdigit() else card
-        known.append(card.name)
-    raise MissingError(f"no model called {name!r}; known are: {', '.join(known) or 'none'} (folders: {', '.join(map(str, folders))})")
+            return card.at_size_named(size) if at else card
+        names.append(card.name)
+    raise MissingError(f"no model called {name!r}; known are: {', '.join(names) or 'none'} (folders: {', '.join(map(str, folders))})")

@@ -35,7 +35,7 @@ def choose(profile: Profile, cards: Iterable[ModelCard], task: str = "detect", l
     fitting = [card for card in cards if card.task == task]
     if not fitting:
         raise ConfigError(f"no model for the task {task!r} is installed; add one with `edgeannot models add FILE.tflite`")
-    knowing = [card for card in fitting if set(labels) <= set(card.label_names())]
+    knowing = [card for card in fitting if not labels or set(labels) <= set(card.label_names())]
     if not knowing:
         raise ConfigError(
             f"no model for the task {task!r} knows all of the labels {', '.join(labels)}; `edgeannot models list` shows what each knows"

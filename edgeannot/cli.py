@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["app", "main"]
 
 _TYPER_USAGE = 2
+_EX_SOFTWARE = 70
 _EX_USAGE = 64  # sysexits.h; systemd and scripts tell it from a program's own failure
 
 _ELSEWHERE = {
@@ -125,7 +127,7 @@ def run(
     overrides = {
         "profile": profile, "model": model, "task": task, "min_score": min_score, "threads": threads, "device": device,
         "log_level": log_level, "data_dir": data_dir and str(data_dir), "out_dir": out and str(out),
-        "labels": labels and tuple(part.strip() for part in labels.split(",")),
+        "labels": _labels(labels),
         "sources": sources, "sinks": sinks,
     }  # fmt: skip
     loaded = _load(overrides, config)
@@ -181,8 +183,30 @@ def _load(overrides: dict[str, Any], config: Path | None) -> Loaded:
     return load_settings(given, config or default_config_file(), grade=lambda: grade(read_cpu()))
 
 
+def _labels(text: str | None) -> tuple[str, ...] | None:
+    """The names in `A,B,...`. Raises ConfigError where one is empty: an empty list would mean all."""
+    if text is None:
+        return None
+    names = tuple(part.strip() for part in text.split(","))
+    if not all(names):
+        raise ConfigError(f"--labels: wanted names with commas between them, such as person,dog; found {text!r}")
+    return names
+
+
+def _open_closed_streams() -> None:
+    """Give a program that was started without standard streams the null device: a file opened later must not take their place."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            stream = open(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115 - for the whole run
+            setattr(sys, name, stream)
+
+
 def main() -> None:
     """Run the command; print an error that was foreseen as one sentence and exit with its code."""
+    _open_closed_streams()
     try:
         app()
     except EdgeannotError as exc:
@@ -190,3 +214,8 @@ def main() -> None:
         sys.exit(exc.exit_code)
     except SystemExit as exc:
         sys.exit(_EX_USAGE if exc.code == _TYPER_USAGE else exc.code)
+    except Exception as exc:  # noqa: BLE001 - the last door
+        traceback.print_exc()
+        where = "".join(f" {note}" for note in getattr(exc, "__notes__", ()))
+        print(f"edgeannot: a fault of the program itself{where}: {type(exc).__name__}: {exc}", file=sys.stderr)  # noqa: T201 - as above
+        sys.exit(_EX_SOFTWARE)

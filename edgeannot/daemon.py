@@ -18,7 +18,7 @@ from edgeannot import __version__
 from edgeannot.cards import bundled_folder, find_card, read_cards
 from edgeannot.choose import Choice, choose
 from edgeannot.clock import clock_synced
-from edgeannot.data import Profile
+from edgeannot.data import Frame, Profile
 from edgeannot.errors import ConfigError
 from edgeannot.handoff import Budget, Handoff
 from edgeannot.link import Link
@@ -28,12 +28,12 @@ from edgeannot.pipeline import Limits, Pipeline, load_pipeline
 from edgeannot.report import Reporter
 from edgeannot.sdnotify import Notifier
 from edgeannot.settings import Loaded, Settings
-from edgeannot.sinks import Sink, SinkContext, open_sinks
+from edgeannot.sinks import Sink, SinkContext, open_sinks, written_paths
 from edgeannot.sources import Context, DirectoryOptions, Source, open_source
 from edgeannot.sources.contract import never_done
 from edgeannot.store import Message, Store
 from edgeannot.telemetry import Telemetry
-from edgeannot.workers import Inbox, Pulse, Results, Worker, infer, read, write
+from edgeannot.workers import Inbox, Pulse, Results, Worker, infer, read, weight, write
 
 __all__ = ["model_folders", "run_daemon"]
 
@@ -55,10 +55,16 @@ def run_daemon(loaded: Loaded, *, once: bool = False, again: bool = False) -> in
     again: annotate pictures that the ledger says are done, too. Raises ConfigError, ModelError or MissingError where the
     settings cannot be carried out.
     """
+    stop = threading.Event()
+    with _on_signals(stop.set):
+        return _run(loaded, stop, once=once, again=again)
+
+
+def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool) -> int:
     settings = loaded.settings
     configure_opencv()
     _make_folder(settings.data_dir)
-    choice = _choose_model(settings, loaded.profile)
+    choice = _choose_model(loaded)
     reasons = (f"profile {loaded.profile}: {loaded.profile_reason}", *choice.reasons)
     pipeline = _build_pipeline(settings, choice, loaded.profile)
     origin = Origin(settings.device, uuid.uuid4().hex[:12], clock_synced)
@@ -78,12 +84,12 @@ def run_daemon(loaded: Loaded, *, once: bool = False, again: bool = False) -> in
             link.start()
             stack.callback(link.stop)
         log.info("%s with %d thread(s) on %s: %s", pipeline.card.name, pipeline.engine.threads, pipeline.engine.runtime, "; ".join(reasons))
-        crew = _Crew(pipeline, store, {source.name: source for source in sources}, sinks, reporter, link, origin)
+        crew = _Crew(pipeline, store, {source.name: source for source in sources}, sinks, reporter, link, origin, stop)
         crew.run()
         if reporter is not None:
             reporter.end()
         wanted = any(key.startswith("sinks.mqtt") for key in loaded.origins)
-        return _drain(store, link) if once and link is not None and wanted else 0
+        return _drain(store, link, stop) if once and link is not None and wanted else 0
 
 
 @dataclass(slots=True)
@@ -106,6 +112,7 @@ class _Crew:
         reporter: Reporter | None,
         link: Link | None,
         origin: Origin,
+        stop: threading.Event,
     ) -> None:
         self._pipeline = pipeline
         self._store = store
@@ -114,7 +121,7 @@ class _Crew:
         self._link = link
         self._origin = origin
         self._notifier = Notifier(os.environ)
-        self._stop = threading.Event()
+        self._stop = stop
         self._finished = threading.Event()
         self._pulse = Pulse()
         self._telemetry = Telemetry()
@@ -125,18 +132,17 @@ class _Crew:
         self._reading_now = len(sources)
         self._reading_lock = threading.Lock()
         readers = [self._worker(f"read {name}", self._reading(source)) for name, source in sources.items()]
-        inference = self._worker("infer", lambda: infer(self._inbox, self._results, pipeline, self._beat("infer")))
+        inference = self._worker("infer", lambda: infer(self._inbox, self._results, pipeline, self._beat("infer"), self._give_up))
         writer = self._worker("write", self._writing(sinks))
         self._workers = [*readers, inference, writer]
 
     def run(self) -> None:
         """Start the threads, watch them until the last has ended, raise the error of one that broke."""
-        with _on_signals(self._stop.set):
-            for worker in self._workers:
-                worker.start()
-            self._notifier.send(READY="1")
-            self._watch()
-            self._notifier.send(STOPPING="1")
+        for worker in self._workers:
+            worker.start()
+        self._notifier.send(READY="1")
+        self._watch()
+        self._notifier.send(STOPPING="1")
         for worker in self._workers:
             worker.join()
         for worker in self._workers:
@@ -148,6 +154,9 @@ class _Crew:
 
     def _beat(self, name: str) -> Callable[[], None]:
         return lambda: self._pulse.beat(name)
+
+    def _give_up(self, frame: Frame) -> None:
+        self._budget.give(weight(self._sources[frame.source], frame))
 
     def _reading(self, source: Source) -> Callable[[], None]:
         def work() -> None:
@@ -226,13 +235,19 @@ def model_folders(data_dir: Path) -> list[Path]:
     return [data_dir / "models", bundled_folder()]
 
 
-def _choose_model(settings: Settings, profile: Profile) -> Choice:
+def _choose_model(loaded: Loaded) -> Choice:
+    settings, profile = loaded.settings, loaded.profile
     folders = model_folders(settings.data_dir)
     if settings.model is None:
-        return choose(profile, read_cards(folders), settings.task, settings.labels)
+        cards = read_cards(folders, wrong=lambda exc: log.warning("%s; it is passed over", exc))
+        return choose(profile, cards, settings.task, settings.labels)
     card = find_card(settings.model, folders)
     if card.task == "embed":
         raise ConfigError(f"model {card.name} gives an embedding, neither boxes nor classes; choose another with `edgeannot models list`")
+    if card.task != settings.task and "task" in loaded.origins:
+        raise ConfigError(
+            f"model {card.name} is for the task {card.task!r}, the {loaded.origins['task']} says {settings.task!r}; set one of them only"
+        )
     return Choice(card, ("the model is set",))
 
 
@@ -253,6 +268,7 @@ def _open_sources(settings: Settings, store: Store, *, once: bool, again: bool) 
     context = Context(
         quarantine=settings.data_dir / "quarantine",
         own_folders=(settings.data_dir, settings.out_folder),
+        results=written_paths(settings.sinks, settings.out_folder),
         is_done=never_done if again else store.is_done,
         once=once,
         max_fps=settings.max_fps,
@@ -260,12 +276,18 @@ def _open_sources(settings: Settings, store: Store, *, once: bool, again: bool) 
     return [open_source(name, option, context) for name, option in options.items()]
 
 
-def _drain(store: Store, link: Link) -> int:
-    """Wait for the broker to take what there is; EX_UNAVAILABLE when it does not."""
-    if link.wait_online(_CONNECT_S) and link.wait_drained(_DRAIN_S):
-        return 0
-    log.warning("%d messages are kept in %s until a broker takes them", store.pending().rows, store.path)
-    return _EX_UNAVAILABLE
+def _drain(store: Store, link: Link, stop: threading.Event) -> int:
+    """Wait for the broker to take what there is; EX_UNAVAILABLE when it does not, 0 when told to stop waiting."""
+    began = time.monotonic()
+    answers = False
+    while store.pending().rows and not stop.is_set():
+        waited_s = time.monotonic() - began
+        answers = answers or link.wait_online(0)
+        if waited_s > (_DRAIN_S if answers else _CONNECT_S):
+            log.warning("%d messages are kept in %s until a broker takes them", store.pending().rows, store.path)
+            return _EX_UNAVAILABLE
+        link.wait_drained(0.1)
+    return 0
 
 
 def _make_folder(folder: Path) -> None:
@@ -277,8 +299,10 @@ def _make_folder(folder: Path) -> None:
 
 @contextmanager
 def _on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """SIGTERM and SIGINT ask for an orderly stop; a second one of them ends the program the usual way."""
-    numbers = (signal.SIGTERM, signal.SIGINT)
+    """SIGTERM, SIGINT and SIGHUP (a terminal that closed) ask for an orderly stop; a second one ends the program the usual way."""
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
+        numbers.append(signal.SIGHUP)
 
     def handle(number: int, frame: object) -> None:
         del frame

@@ -23,6 +23,8 @@ Rectangle = tuple[int, int, int, int]
 _FONT: Final = cv2.FONT_HERSHEY_SIMPLEX
 _FONT_HEIGHT: Final = 22
 """Pixels of a capital letter of that font at scale 1."""
+_JPEG_MAX_SIDE: Final = 65_500
+"""Pixels; libjpeg's own limit, a little below that of the format."""
 _GOLDEN: Final = 0.6180339887498949
 """Steps of this part of the colour circle never come back near an earlier one soon."""
 
@@ -50,10 +52,11 @@ def draw(image: UInt8Array, detections: Detections, labels: Sequence[str]) -> UI
 
 
 def annotated_jpeg(annotation: Annotation, quality: int = 90, max_side: int | None = None) -> bytes:
-    """The frame with its detections drawn, as JPEG; made smaller first where a side is longer than `max_side` pixels."""
+    """The frame with its detections drawn, as JPEG; made smaller first where a side exceeds `max_side` pixels, or what a JPEG can have."""
     image, found = annotation.frame.image, annotation.detections
     longest = max(image.shape[:2])
-    if max_side is not None and longest > max_side:
+    max_side = min(max_side or _JPEG_MAX_SIDE, _JPEG_MAX_SIDE)
+    if longest > max_side:
         height, width = image.shape[:2]
         size_wh = max(1, width * max_side // longest), max(1, height * max_side // longest)
         image = _bytes(cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA))

@@ -11,7 +11,15 @@ __all__ = ["set_up_logging"]
 _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
 
-class _JournalFormatter(logging.Formatter):
+class _OneLine(logging.Formatter):
+    """Words in messages come from anywhere (names of files): nothing in them may make lines of its own or steer the terminal."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
+        """The line, without the traceback that may follow it."""
+        return "".join(c if c.isprintable() else "\ufffd" for c in super().formatMessage(record))
+
+
+class _JournalFormatter(_OneLine):
     """`<4>name: message`: the prefix is the syslog priority that journald reads (sd-daemon(3)); it adds the time itself."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -22,7 +30,7 @@ def set_up_logging(level: str, *, journal: bool, stream: TextIO | None = None) -
     """Log everything of this package at `level` to `stream` (stderr); libraries at WARNING."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(
-        _JournalFormatter("%(name)s: %(message)s") if journal else logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+        _JournalFormatter("%(name)s: %(message)s") if journal else _OneLine("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]

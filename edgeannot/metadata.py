@@ -13,6 +13,7 @@ import io
 import json
 import re
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -126,7 +127,7 @@ def _appended_files(raw: bytes) -> tuple[dict[str, bytes], tuple[str, ...]]:
             for info in archive.infolist()[:MAX_FILES]:
                 if not info.is_dir() and info.file_size <= MAX_FILE_BYTES:
                     files[info.filename] = archive.read(info)
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError, ValueError) as exc:
+    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError, EOFError, ValueError) as exc:
         return files, (f"the files appended to it cannot be read ({exc})",)
     return files, ()
 

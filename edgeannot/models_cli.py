@@ -12,7 +12,7 @@ import typer
 from edgeannot import modelstore
 from edgeannot.cards import ModelCard, bundled_folder, find_card, read_cards
 from edgeannot.data import Annotation, Frame, UInt8Array
-from edgeannot.errors import EdgeannotError, InputError, ModelError
+from edgeannot.errors import CardError, EdgeannotError, InputError, ModelError
 from edgeannot.inspect import RANGES, Proposal, Wishes, parse_anchors, parse_range, propose, read_cfg
 from edgeannot.settings import default_data_dir
 
@@ -39,7 +39,8 @@ def list_models(data_dir: DataDir = None) -> None:
     """List the models there are: name, task, family, input, classes, and where they are from."""
     own = _user_folder(data_dir)
     rows = [("NAME", "TASK", "FAMILY", "INPUT", "LABELS", "FROM")]
-    for card in read_cards(_folders(data_dir)):
+    wrong: list[CardError] = []
+    for card in read_cards(_folders(data_dir), wrong.append):
         sizes = f" ({', '.join(map(str, card.input.sizes))})" if card.input.sizes else ""
         origin = "added" if card.folder == own else "bundled"
         rows.append(
@@ -48,13 +49,23 @@ def list_models(data_dir: DataDir = None) -> None:
                 card.task,
                 card.family,
                 f"{card.input.width}x{card.input.height}{sizes}",
-                str(len(card.label_names()) or "-"),
+                _label_count(card, wrong),
                 origin,
             )
         )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for error in wrong:
+        typer.echo(f"WRONG: {error}")
+
+
+def _label_count(card: ModelCard, wrong: list[CardError]) -> str:
+    try:
+        return str(len(card.label_names()) or "-")
+    except CardError as exc:
+        wrong.append(exc)
+        return "?"
 
 
 @models_app.command("show")
@@ -69,8 +80,11 @@ def show(name: Annotated[str, typer.Argument(metavar="NAME[@SIZE]|CARD.toml")], 
 def verify(names: Names = None, data_dir: DataDir = None) -> None:
     """Check models against their cards: checksum, tensors, labels, and one run on a grey picture."""
     folders = _folders(data_dir)
-    cards = [find_card(name, folders) for name in names] if names else list(read_cards(folders))
     failed: list[EdgeannotError] = []
+    cards = [find_card(name, folders) for name in names] if names else list(read_cards(folders, failed.append))
+    count = len(cards) + len(failed)
+    for error in failed:
+        typer.echo(f"WRONG: {error}")
     for card in cards:
         try:
             typer.echo(f"{card.name}: {_verified(card)}")
@@ -78,7 +92,7 @@ def verify(names: Names = None, data_dir: DataDir = None) -> None:
             failed.append(exc)
             typer.echo(f"{card.name}: WRONG: {exc}")
     if failed:
-        raise ModelError(f"{len(failed)} of {len(cards)} models cannot be used as their cards say")
+        raise ModelError(f"{len(failed)} of {count} models cannot be used as their cards say")
 
 
 def _verified(card: ModelCard) -> str:

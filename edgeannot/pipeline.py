@@ -11,7 +11,7 @@ import numpy as np
 from edgeannot.cards import ModelCard
 from edgeannot.data import Annotation, Detections, Frame, ModelFacts, Profile
 from edgeannot.engine import Engine, Runtime
-from edgeannot.errors import CardError, ConfigError
+from edgeannot.errors import CardError, ConfigError, ModelError
 from edgeannot.geometry import clip, nms
 from edgeannot.image import ToTensor
 from edgeannot.tflite_file import at_size
@@ -116,7 +116,11 @@ def load_engine(card: ModelCard, threads: int = 1, runtime: Runtime = "auto") ->
     """An engine for the card's model at the card's input size, its file verified against the card."""
     card.verify_file()
     if "@" in card.name:
-        return Engine(at_size(card.model_path.read_bytes(), card.input.width), threads, runtime)
+        try:
+            model = at_size(card.model_path.read_bytes(), card.input.width)
+        except ModelError as exc:
+            raise ModelError(f"{card.model_path}: {exc}") from exc
+        return Engine(model, threads, runtime)
     return Engine(card.model_path, threads, runtime)
 
 

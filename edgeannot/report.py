@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
 import time
 from collections import Counter
+from pathlib import Path
 from typing import TextIO
 
 from edgeannot.data import Annotation, Failure
 
 __all__ = ["Reporter", "summary_of"]
 
+log = logging.getLogger(__name__)
+
 
 class Reporter:
-    """Writes to `stream`. The progress line is drawn only on a terminal, and drawn over by the next line."""
+    """Writes to `stream`. The progress line is drawn only on a terminal, and drawn over by the next line.
+
+    A stream that takes no more (a pipe whose reader has gone, a full disk) is left alone: the work goes on.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._live = stream.isatty()
         self._start = time.monotonic()
         self._drawn = 0
+        self._gone = False
         self.annotated = 0
         self.failed = 0
 
@@ -40,8 +50,7 @@ class Reporter:
             return
         seconds = max(time.monotonic() - self._start, 1e-3)
         text = f"{self.annotated} annotated, {self.failed} set aside, {waiting} waiting, {self.annotated / seconds:.1f} a second"
-        self._stream.write("\r" + text.ljust(self._drawn))
-        self._stream.flush()
+        self._write("\r" + text.ljust(self._drawn))
         self._drawn = len(text)
 
     def end(self) -> None:
@@ -52,8 +61,24 @@ class Reporter:
     def _line(self, text: str) -> None:
         clear = "\r" + " " * self._drawn + "\r" if self._drawn else ""
         self._drawn = 0
-        self._stream.write(f"{clear}{text}\n")
-        self._stream.flush()
+        # Names of files come from anywhere: nothing in them may make lines of its own or steer the terminal.
+        shown = "".join(c if c.isprintable() else "\ufffd" for c in text)
+        encoding = self._stream.encoding or "utf-8"
+        self._write(clear + shown.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+
+    def _write(self, text: str) -> None:
+        if self._gone:
+            return
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError) as exc:
+            self._gone = True
+            if not isinstance(exc, BrokenPipeError):  # who closed the pipe knows
+                log.warning("standard output takes no more lines (%s); the work goes on", getattr(exc, "strerror", None) or exc)
+            # What is still buffered would be tried again when the program ends.
+            with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("wb") as nowhere:
+                os.dup2(nowhere.fileno(), self._stream.fileno())
 
 
 def summary_of(annotation: Annotation) -> str:

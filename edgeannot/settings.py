@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import platform
 import re
+import stat
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -29,6 +31,7 @@ from edgeannot.errors import ConfigError, MissingError
 from edgeannot.sinks import SinkOptions
 from edgeannot.sources import SourceOptions
 from edgeannot.sources.capture import redacted
+from edgeannot.sources.directory import named_folder
 
 __all__ = ["PROFILE_DEFAULTS", "Loaded", "Settings", "default_config_file", "default_data_dir", "load_settings"]
 
@@ -47,15 +50,36 @@ def default_data_dir() -> Path:
     """Where state lives: systemd's StateDirectory, else the user's state folder (XDG base directories)."""
     if state := os.environ.get("STATE_DIRECTORY"):
         return Path(state.split(":")[0])
-    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(base) / "edgeannot"
+    if base := os.environ.get("XDG_STATE_HOME"):
+        return Path(base) / "edgeannot"
+    home = _home()
+    if home is None:
+        raise ConfigError("there is no folder for state, as this user has no home folder; set --data-dir or data_dir")
+    return home / ".local" / "state" / "edgeannot"
 
 
 def default_config_file() -> Path | None:
     """The first configuration file that exists: systemd's ConfigurationDirectory, /etc/edgeannot, the user's own."""
-    user = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "edgeannot"
-    folders = [Path(os.environ.get("CONFIGURATION_DIRECTORY", "/etc/edgeannot")), user]
-    return next((folder / "edgeannot.toml" for folder in folders if (folder / "edgeannot.toml").is_file()), None)
+    folders = [Path(folder) for folder in os.environ.get("CONFIGURATION_DIRECTORY", "/etc/edgeannot").split(":") if folder]
+    user = os.environ.get("XDG_CONFIG_HOME") or ((home := _home()) and home / ".config")
+    own = [Path(user) / "edgeannot"] if user else []
+    for path in (folder / "edgeannot.toml" for folder in folders + own):
+        try:
+            if stat.S_ISREG(path.stat().st_mode):
+                return path
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as exc:
+            if path.parent not in own:  # a user's own folder may be somebody else's: `sudo -u` keeps HOME
+                raise ConfigError(f"the configuration file {path} cannot be looked at ({exc.strerror}); make it readable") from exc
+    return None
+
+
+def _home() -> Path | None:
+    try:
+        return Path.home()
+    except RuntimeError:  # no HOME, and the user is not in the password file
+        return None
 
 
 def _default_device() -> str:
@@ -84,9 +108,9 @@ class Settings(BaseSettings):
     """Name of a model, also NAME@SIZE; unset: chosen by the profile. `edgeannot models list` shows what there is."""
     runtime: Literal["auto", "litert", "tflite-runtime"] = "auto"
     """The TFLite runtime; auto takes LiteRT where it is installed."""
-    threads: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(default=None, ge=1, le=256)
     """Threads for one inference; unset: the number of cores, at most max_threads."""
-    max_threads: int = Field(default=4, ge=1)
+    max_threads: int = Field(default=4, ge=1, le=256)
     """Upper bound of threads when threads is unset; set by the profile."""
     max_fps: float = Field(default=5.0, gt=0)
     """Pictures a second taken from a live camera whose own section says nothing; set by the profile. Files are never skipped."""
@@ -107,6 +131,11 @@ class Settings(BaseSettings):
     def out_folder(self) -> Path:
         """The folder for results."""
         return self.out_dir or self.data_dir / "out"
+
+    @field_validator("data_dir", "out_dir", mode="before")
+    @classmethod
+    def _somewhere(cls, folder: Any) -> Any:
+        return named_folder(folder)
 
     @field_validator("sources")
     @classmethod
@@ -171,6 +200,8 @@ def load_settings(
     for layer, values in reversed(layers.items()):
         merged = _merge(merged, values)
         origins.update((key, layer) for key, _ in _flatten(values))
+    left = {key for key, _ in _flatten(merged)}
+    origins = {key: layer for key, layer in origins.items() if key in left}
     try:
         settings = Settings(**merged)
     except ValidationError as exc:
@@ -206,17 +237,40 @@ def _environment_values() -> dict[str, Any]:
         field = name.removeprefix(PREFIX).split("__")[0].lower()
         if field not in Settings.model_fields:  # the library would pass over a misspelt variable in silence
             raise ConfigError(f"{field}: unknown setting (environment variable {names[name]})")
+    source = _Environment(Settings)
     try:
-        return EnvSettingsSource(Settings)()
+        return source()
     except SettingsError as exc:
-        raise ConfigError(f"environment: {exc}; lists and tables are written in JSON") from exc
+        name = next((name for name in names.values() if os.environ[name] == source.refused), PREFIX)
+        key = name[len(PREFIX) :].lower().replace("__", ".")
+        wanted = 'JSON, such as ["a", "b"] or {"a": 1}' if key != "labels" else "words with commas between them, such as person,dog"
+        raise ConfigError(f"{key}: wanted {wanted}, found {source.refused!r:.80} (environment variable {name})") from exc
+
+
+class _Environment(EnvSettingsSource):
+    """The library's reader of variables; labels may also be written as on the command line, with commas."""
+
+    refused = ""
+    """The last text that was not JSON."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError as exc:
+            words = tuple(word.strip() for word in value.split(","))
+            if field is Settings.model_fields["labels"] and all(words) and not value.lstrip().startswith("["):
+                return words
+            self.refused = value
+            # Deep in the tree the library lets the bare error through, and takes any ValueError for "not JSON after all" where it may.
+            raise SettingsError(str(exc)) from exc
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
+    kinds = {values["kind"] for values in (base, over) if isinstance(values.get("kind"), str)}
+    merged = dict(base) if len(kinds) < 2 else {}  # a source of another kind shares nothing but the name
     for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merge(merged[key], value) if both else value
+        under = merged.get(key)
+        merged[key] = _merge(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
     return merged
 
 

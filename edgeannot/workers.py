@@ -10,6 +10,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 
 from edgeannot.data import Annotation, Failure, Frame
 from edgeannot.errors import LinkError
@@ -20,7 +24,7 @@ from edgeannot.sources import Source, Stop, Tick
 from edgeannot.store import Message, Store
 from edgeannot.telemetry import Telemetry
 
-__all__ = ["Inbox", "Pulse", "Results", "Worker", "infer", "read", "write"]
+__all__ = ["Inbox", "Pulse", "Results", "Worker", "infer", "read", "weight", "write"]
 
 log = logging.getLogger(__name__)
 
@@ -82,33 +86,56 @@ def read(source: Source, inbox: Inbox, budget: Budget, stop: Stop, beat: Callabl
                 trouble = item.trouble
                 log.log(logging.WARNING if trouble else logging.INFO, "%s: %s", source.name, trouble or "well again")
             continue
-        replace = source.live and isinstance(item, Frame)
+        newest = source.live and isinstance(item, Frame)
         try:
-            while not budget.take(_weight(source, item)):
+            while not budget.take(weight(source, item)):
                 beat()
                 if stop.is_set():
                     return
-            while not inbox.put(item, source.name, replace=replace):
+            while not inbox.put(item, source.name, replace=newest):
                 beat()
         except Closed:
             return
 
 
-def infer(inbox: Inbox, results: Results, annotate: Callable[[Frame], Annotation], beat: Callable[[], None]) -> None:
-    """Annotate each frame; failures pass by, so that the writer sees everything in order."""
+def infer(
+    inbox: Inbox,
+    results: Results,
+    annotate: Callable[[Frame], Annotation],
+    beat: Callable[[], None],
+    gave_up: Callable[[Frame], None] = lambda _: None,
+) -> None:
+    """Annotate each frame; failures pass by, so that the writer sees everything in order. `gave_up`: of a frame becomes a failure."""
     try:
         while True:
             beat()
             item = inbox.take()
             if item is None:
                 continue
-            result = annotate(item) if isinstance(item, Frame) else item
+            result = _annotated(item, annotate, gave_up) if isinstance(item, Frame) else item
             while not results.put(result):
                 beat()
     except Closed:
         return
-    finally:
+    finally:  # also where this broke: nobody may wait for it
+        inbox.cancel()
         results.end()
+
+
+def _annotated(frame: Frame, annotate: Callable[[Frame], Annotation], gave_up: Callable[[Frame], None]) -> Annotation | Failure:
+    """The result, or a failure where only this picture breaks the program: it must not break every later start as well."""
+    try:
+        return annotate(frame)
+    except Exception as exc:
+        exc.add_note(f"while annotating {frame.source}: {frame.name}")
+        try:
+            annotate(replace(frame, image=np.full((64, 64, 3), 114, np.uint8)))
+        except Exception:  # noqa: BLE001 - the first error says more
+            raise exc from None  # no picture is annotated
+        log.exception("%s: the picture broke the program, which is a fault of the program; it goes on with the next", frame.name)
+        gave_up(frame)
+        message = f"{frame.name}: annotating it failed ({type(exc).__name__}: {exc}), which is a fault of the program; left where it is"
+        return Failure(frame.source, frame.name, "error", message, frame.path or Path(frame.name), signature=frame.signature)
 
 
 def write(
@@ -123,6 +150,7 @@ def write(
     beat: Callable[[], None],
 ) -> None:
     """Store each result: files first, then ledger and outbox in one transaction, then what the options want of the input file."""
+    broken: set[tuple[type, type]] = set()
     try:
         while True:
             beat()
@@ -138,8 +166,8 @@ def write(
                     if reporter is not None:
                         reporter.failure(item)
                 continue
-            messages = [message for sink in sinks for message in sink.write(item)]
-            budget.give(_weight(source, item.frame))
+            messages = _messages(sinks, item, broken)
+            budget.give(weight(source, item.frame))
             if _commit(store, source, item.frame, messages, stop, beat):
                 _finish(store, source, item.frame)
                 telemetry.annotated(item)
@@ -147,6 +175,28 @@ def write(
                     reporter.picture(item)
     except Closed:
         return
+    finally:  # also where this broke: nobody may wait for it
+        results.cancel()
+
+
+def _messages(sinks: Sequence[Sink], annotation: Annotation, broken: set[tuple[type, type]]) -> list[Message]:
+    """What the sinks give for the outbox. A fault in a sink of files costs its file, as a full disk does, never the message."""
+    messages: list[Message] = []
+    frame = annotation.frame
+    for sink in sinks:
+        try:
+            messages += sink.write(annotation)
+        except Exception as exc:
+            exc.add_note(f"while storing the results of {frame.source}: {frame.name}")
+            if not sink.only_files:
+                raise
+            kind = type(sink), type(exc)
+            log.exception(
+                "%s failed for %s (%s), which is a fault of the program; its file is missing, messages flow",
+                type(sink).__name__, frame.name, type(exc).__name__, exc_info=kind not in broken,
+            )  # fmt: skip
+            broken.add(kind)
+    return messages
 
 
 def _finish(store: Store, source: Source, frame: Frame) -> None:
@@ -160,7 +210,7 @@ def _finish(store: Store, source: Source, frame: Frame) -> None:
     source.finish(frame)
 
 
-def _weight(source: Source, item: Frame | Failure) -> int:
+def weight(source: Source, item: Frame | Failure) -> int:
     """What an item counts in the budget. A live source's frames are few already, and those that are replaced give nothing back."""
     return item.image.nbytes if isinstance(item, Frame) and not source.live else 0
 

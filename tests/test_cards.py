@@ -64,6 +64,40 @@ def test_an_unknown_name_lists_the_known_ones(folder):
         find_card("big", [folder])
 
 
+@pytest.mark.parametrize("size", ["", "0", "-1", "big", "\u00b2", "224x224", "9" * 5000])
+def test_a_word_that_is_no_size_is_refused_too(folder, size):
+    with pytest.raises(CardError, match="is not offered; choose from: 224, 416"):
+        find_card(f"tiny@{size}", [folder])
+
+
+def test_a_card_that_cannot_be_read_is_no_obstacle_to_the_others_and_is_told(folder):
+    (folder / "broken.toml").write_text("garbage =")
+    (folder / "folder.toml").mkdir()
+    told = []
+
+    assert find_card("tiny", [folder]).name == "tiny"
+    assert [card.name for card in read_cards([folder], told.append)] == ["tiny"]
+    assert [("broken.toml" in str(exc), "folder.toml" in str(exc)) for exc in told] == [(True, False), (False, True)]
+    with pytest.raises(CardError, match=r"broken\.toml is not valid TOML"):
+        find_card("broken", [folder])
+    with pytest.raises(CardError, match=r"broken\.toml is not valid TOML"):
+        list(read_cards([folder]))
+
+
+def test_a_card_that_cannot_be_read_does_not_make_room_for_another_of_its_name(folder, tmp_path_factory):
+    own = tmp_path_factory.mktemp("own")
+    (own / "tiny.toml").write_text("garbage =")
+
+    with pytest.raises(CardError, match="not valid TOML"):
+        find_card("tiny@224", [own, folder])
+
+
+def test_a_card_is_found_by_its_name_where_its_file_has_another(folder):
+    (folder / "tiny.toml").rename(folder / "other.toml")
+
+    assert find_card("tiny", [folder]).name == "tiny"
+
+
 def test_the_first_folder_wins(folder, tmp_path_factory):
     own = tmp_path_factory.mktemp("own")
     write(own, "tiny", CARD.replace('"person"', '"cat"'))
@@ -112,4 +146,12 @@ def test_a_missing_label_file_is_said(folder):
     card = read_card(write(folder, "l", CARD.replace('names = ["person", "bicycle"]', 'file = "none.txt"')))
 
     with pytest.raises(CardError, match="label file"):
+        card.label_names()
+
+
+def test_an_empty_label_file_is_said(folder):
+    card = read_card(write(folder, "l", CARD.replace('names = ["person", "bicycle"]', 'file = "none.txt"')))
+    (folder / "none.txt").write_text("\n\n")
+
+    with pytest.raises(CardError, match=r"label file .* is empty"):
         card.label_names()

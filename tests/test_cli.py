@@ -51,6 +51,14 @@ def test_every_command_has_help():
         (["run", "--config", "/nonexistent.toml"], 66, "no configuration file at /nonexistent.toml"),
         (["run", "--model", "nonsense"], 66, "no model called 'nonsense'; known are:"),
         (["run", "--labels", "unicorn"], 78, "unicorn"),
+        (["run", "--labels", ""], 78, "--labels: wanted names with commas between them"),
+        (["run", "--labels", "cat,,dog"], 78, "--labels: wanted names with commas between them"),
+        (["run", "--model", "yolov3-tiny@"], 78, "input size '' is not offered; choose from: 192"),
+        (["run", "--model", "yolov3-tiny@\u00b2"], 78, "input size '\u00b2' is not offered; choose from: 192"),
+        (["run", "--model", "yolov3-tiny", "--task", "classify"], 78, "is for the task 'detect', the command line says 'classify'"),
+        (["run", "--threads", "100000"], 78, "threads: input should be less than or equal to 256"),
+        (["run", "--mqtt", "mqtt://localhost:0"], 78, "wanted a port from 1 to 65535, found 0"),
+        (["config", "--config", "/"], 66, "no configuration file at /"),
         (["run", "--once", "--watch", "/nonexistent-folder"], 66, "/nonexistent-folder"),
         (["run", "--mqtt", "http://localhost"], 78, "wanted mqtt://, mqtts://, ws:// or wss://"),
         (["run", "--mqtt", "mqtt://user:secret@localhost"], 78, "password"),
@@ -63,6 +71,31 @@ def test_a_mistake_ends_in_one_sentence_and_its_exit_code(tmp_path, args, code, 
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize("stream", [0, 1, 2])
+def test_a_closed_standard_stream_is_no_obstacle(tmp_path, stream):
+    code = "import os, sys\nfrom edgeannot.cli import main\nsys.argv = ['edgeannot', 'config']\nmain()"
+    command = ["sh", "-c", f'exec "$@" {stream}>&-', "sh", sys.executable, "-c", code]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env={**os.environ, "XDG_STATE_HOME": str(tmp_path)}, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert (stream == 1) != ("min_score" in done.stdout)
+    assert done.stderr == ""
+
+
+def test_a_fault_of_the_program_ends_with_a_sentence_and_its_own_exit_code():
+    code = (
+        "from edgeannot import cli, settings\n"
+        "def broken(*_, **__):\n    raise ZeroDivisionError('by design')\n"
+        "settings.load_settings = broken\ncli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "config"], capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 70
+    assert done.stderr.splitlines()[-1] == "edgeannot: a fault of the program itself: ZeroDivisionError: by design"
 
 
 def test_config_shows_every_value_and_its_origin(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import cv2
 import numpy as np
 import pytest
@@ -124,3 +126,12 @@ def test_the_jpeg_is_made_smaller_when_asked_and_boxes_follow():
     assert small.shape == (100, 200, 3)
     inked = np.argwhere(np.abs(small.astype(int) - 128).max(axis=2) > 60)
     assert inked.min(axis=0)[1] >= 97, "nothing left of the box at 100"
+
+
+def test_a_picture_longer_than_a_jpeg_can_be_is_made_smaller():
+    annotation = Annotation(
+        Frame(grey(70_000, 2), "s", 0, datetime.now(UTC), "x"), found((0, 0, 70_000, 2)), ("cat",), ModelFacts("m", "0" * 64, "yolo", "low")
+    )
+
+    image = cv2.imdecode(np.frombuffer(annotated_jpeg(annotation), np.uint8), cv2.IMREAD_COLOR)
+    assert image.shape == (1, 65_500, 3)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from pathlib import Path
 
 import flatbuffers
@@ -139,6 +141,21 @@ def test_a_damaged_archive_is_said_and_the_model_still_reads() -> None:
     raw = bytearray(with_files(tiny(), {"labels.txt": "cat\n" * 50}))
     at = raw.index(b"PK\x01\x02")  # the central directory's entry
     raw[at + 42 : at + 46] = b"\xff\xff\xff\x7f"  # its pointer to the file
+
+    found = of(bytes(raw))
+
+    assert found.files == {}
+    assert found.notes
+
+
+def test_an_archive_whose_packed_bytes_are_damaged_is_said_too() -> None:
+    """The bytes of a packed file are read by zlib, which has errors of its own."""
+    packed = io.BytesIO(tiny())
+    with zipfile.ZipFile(packed, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("labels.txt", "".join(f"class {number}\n" for number in range(200)))
+    raw = bytearray(packed.getvalue())
+    at = raw.index(b"PK\x03\x04") + 30 + len("labels.txt")
+    raw[at : at + 40] = b"\xff" * 40
 
     found = of(bytes(raw))
 

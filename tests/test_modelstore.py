@@ -263,3 +263,19 @@ def test_a_grid_model_added_with_its_anchors_runs(data_dir: Path, tmp_path: Path
     modelstore.add(propose(source, wishes), tmp_path / "models")
 
     assert ": ok" in run("verify", "yolofastest_voc320_2heads_f32io", "--data-dir", tmp_path)
+
+
+def test_a_broken_card_is_said_and_hides_no_other_model(sorter: Path, tmp_path: Path) -> None:
+    modelstore.add(propose(sorter, Wishes(name="good")), tmp_path / "models")
+    modelstore.add(propose(sorter, Wishes(name="lost", labels=sorter.with_name("names.txt"))), tmp_path / "models")
+    (tmp_path / "models" / "lost.labels.txt").unlink()
+    (tmp_path / "models" / "broken.toml").write_text("garbage =")
+
+    rows = run("list", "--data-dir", tmp_path).splitlines()
+    assert {"good", "lost"} <= {row.split()[0] for row in rows}
+    assert [row.split(":")[0] for row in rows[-2:]] == ["WRONG", "WRONG"]
+    assert "broken.toml is not valid TOML" in rows[-2] + rows[-1]
+    assert "lost.labels.txt cannot be read" in rows[-2] + rows[-1]
+    result = typer.testing.CliRunner().invoke(models_app, ["verify", "--data-dir", str(tmp_path)])
+    assert "broken.toml is not valid TOML" in result.output
+    assert isinstance(result.exception, ModelError)

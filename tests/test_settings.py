@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from edgeannot.errors import ConfigError, MissingError
-from edgeannot.settings import PROFILE_DEFAULTS, Settings, load_settings
+from edgeannot.settings import PROFILE_DEFAULTS, Settings, default_config_file, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -123,3 +123,63 @@ def test_a_password_in_a_cameras_address_is_not_shown(tmp_path):
 def test_every_setting_has_a_description():
     for name, field in Settings.model_fields.items():
         assert field.description, name
+
+
+@pytest.mark.parametrize("text", ['["person", "dog"]', "person,dog", " person , dog "])
+def test_labels_of_the_environment_are_json_or_words_with_commas_as_on_the_command_line(monkeypatch, text):
+    monkeypatch.setenv("EDGEANNOT_LABELS", text)
+
+    assert load().settings.labels == ("person", "dog")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("EDGEANNOT_SOURCES", "porch", r"^sources: wanted JSON, .*, found 'porch' \(environment variable EDGEANNOT_SOURCES\)$"),
+        ("EDGEANNOT_SINKS__LABELS__FORMATS", "voc", r"^sinks\.labels\.formats: .*found 'voc' \(environment"),
+        ("EDGEANNOT_LABELS", "a,,b", r"^labels: .*found 'a,,b' \(environment"),
+        ("EDGEANNOT_LABELS", "", r"^labels: .*found '' \(environment"),
+        ("EDGEANNOT_DATA_DIR", "", r"^data_dir: wanted a folder, found nothing \(environment\)$"),
+        ("EDGEANNOT_OUT_DIR", "", r"^out_dir: wanted a folder, found nothing \(environment\)$"),
+        ("EDGEANNOT_", "x", r"unknown setting \(environment variable EDGEANNOT_\)$"),
+    ],
+)
+def test_a_variable_that_cannot_be_used_is_named(monkeypatch, name, text, said):
+    monkeypatch.setenv(name, text)
+
+    with pytest.raises(ConfigError, match=said):
+        load()
+
+
+def test_an_empty_path_of_a_source_is_not_the_current_folder(tmp_path):
+    with pytest.raises(ConfigError, match=r"^sources\.porch\.path: wanted a folder, found nothing"):
+        load(file=toml(tmp_path, '[sources.porch]\nkind = "directory"\npath = ""'))
+
+
+def test_a_source_of_another_kind_replaces_the_one_of_its_name_whole(tmp_path):
+    file = toml(tmp_path, '[sources.inbox]\nkind = "camera"\nurl = "rtsp://cam"\nopen_timeout_s = 3')
+    loaded = load({"sources": {"inbox": {"kind": "directory", "path": "/pics"}}}, file)
+
+    assert loaded.settings.sources["inbox"].path == Path("/pics")
+    assert not [key for key in loaded.origins if "url" in key or "timeout" in key]
+
+
+def test_a_source_of_the_same_kind_keeps_what_the_upper_layer_does_not_say(tmp_path):
+    file = toml(tmp_path, '[sources.inbox]\nkind = "directory"\npath = "/old"\nrecursive = false')
+    loaded = load({"sources": {"inbox": {"kind": "directory", "path": "/new"}}}, file)
+
+    assert (loaded.settings.sources["inbox"].path, loaded.settings.sources["inbox"].recursive) == (Path("/new"), False)
+
+
+def test_without_a_home_the_state_folder_has_to_be_named(monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME", "STATE_DIRECTORY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+
+    assert default_config_file() is None or default_config_file().parent == Path("/etc/edgeannot")
+    with pytest.raises(ConfigError, match="no home folder; set --data-dir"):
+        load()
+    assert load({"data_dir": "/data"}).settings.data_dir == Path("/data")

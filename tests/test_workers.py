@@ -1,6 +1,7 @@
 """The three loops between the queues: everything passes in order, and stopping runs down the line."""
 
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -72,6 +73,14 @@ class ListStore:
 
     def sync_if_due(self):
         pass
+
+
+class Broken:
+    def __init__(self, only_files):
+        self.only_files = only_files
+
+    def write(self, annotation):
+        return 1 / 0
 
 
 class OneMessage:
@@ -156,6 +165,57 @@ def test_when_the_inference_breaks_the_writer_is_still_told_that_the_end_has_com
     with pytest.raises(ZeroDivisionError):
         infer(inbox, results, lambda _: 1 / 0, nothing)
     assert drain(results) == []
+
+
+def test_when_the_inference_breaks_nobody_waits_to_give_it_more():
+    inbox = Handoff(depth=1)
+    inbox.put(frame("a"))
+
+    with pytest.raises(ZeroDivisionError):
+        infer(inbox, Handoff(), lambda _: 1 / 0, nothing)
+    with pytest.raises(Closed):
+        inbox.put(frame("b"), timeout_s=0)
+
+
+def test_when_a_sink_breaks_the_picture_is_named_and_nobody_waits_to_give_the_writer_more():
+    results = Handoff(depth=1)
+    results.put(annotate(frame("a")))
+
+    with pytest.raises(ZeroDivisionError) as raised:
+        write(results, [Broken(False)], ListStore(), {"door": ListSource([])}, Budget(100), Telemetry(), None, threading.Event(), nothing)
+    assert raised.value.__notes__ == ["while storing the results of door: a"]
+    with pytest.raises(Closed):
+        results.put(annotate(frame("b")), timeout_s=0)
+
+
+def test_a_sink_of_files_that_breaks_costs_files_but_no_message(caplog):
+    results, store = Handoff(depth=2), ListStore()
+    for name in ("a", "b"):
+        results.put(annotate(frame(name)))
+    results.end()
+    write(
+        results, [Broken(True), OneMessage()], store, {"door": ListSource([])}, Budget(100), Telemetry(), None, threading.Event(), nothing
+    )
+
+    assert store.entries == [("a", ["message of a"]), ("b", ["message of b"])]
+    assert [(record.args[1], bool(record.exc_info)) for record in caplog.records] == [("a", True), ("b", False)]
+
+
+def test_a_picture_that_breaks_the_inference_is_set_aside_when_another_does_not():
+    inbox, results = Handoff(depth=3), Handoff(depth=3)
+    poison = replace(frame("poison"), image=np.full((1, 9, 3), 7, np.uint8), signature=(1, 2, 3))
+    for item in (frame("a"), poison, frame("c")):
+        inbox.put(item)
+    inbox.end()
+    gave_up = []
+    infer(inbox, results, lambda item: 1 / 0 if item.size_wh == (9, 1) else annotate(item), nothing, gave_up.append)
+
+    first, second, third = drain(results)
+    assert (first.frame.name, third.frame.name) == ("a", "c")
+    assert gave_up == [poison]
+    assert second.signature == (1, 2, 3)
+    assert (second.name, second.reason) == ("poison", "error")
+    assert "ZeroDivisionError" in second.message
 
 
 def test_results_and_ledger_go_into_one_commit_and_only_then_is_the_input_finished():

@@ -5,13 +5,25 @@ A new kind is one file and two lines here: its options in `SinkOptions`, its cla
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from edgeannot.sinks.base import Options, Sink, SinkContext
 from edgeannot.sinks.images import ImagesOptions, ImagesSink
 from edgeannot.sinks.jsonl import JsonlOptions, JsonlSink
 from edgeannot.sinks.labels import LabelsOptions, LabelsSink
 from edgeannot.sinks.mqtt import MqttOptions, MqttSink
 
-__all__ = ["ImagesOptions", "JsonlOptions", "LabelsOptions", "MqttOptions", "Sink", "SinkContext", "SinkOptions", "open_sinks"]
+__all__ = [
+    "ImagesOptions",
+    "JsonlOptions",
+    "LabelsOptions",
+    "MqttOptions",
+    "Sink",
+    "SinkContext",
+    "SinkOptions",
+    "open_sinks",
+    "written_paths",
+]
 
 
 class SinkOptions(Options):
@@ -25,6 +37,14 @@ class SinkOptions(Options):
     """[sinks.labels]: label files for training tools."""
     jsonl: JsonlOptions = JsonlOptions()
     """[sinks.jsonl]: the results as lines of a file."""
+
+
+def written_paths(options: SinkOptions, out_dir: Path) -> tuple[Path, ...]:
+    """The folders and files that the enabled sinks write to; a watched folder must not lie in one of them."""
+    paths = [out_dir / sink.folder for sink in (options.images, options.labels) if sink.enabled]
+    if options.jsonl.enabled:
+        paths += [out_dir / options.jsonl.file.with_name(name) for name in options.jsonl.names()]
+    return tuple(paths)
 
 
 def open_sinks(options: SinkOptions, context: SinkContext) -> list[Sink]:

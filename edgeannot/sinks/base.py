@@ -36,6 +36,10 @@ class SinkContext:
 class Sink(Protocol):
     """Where results go. For one thread at a time; may be called again with the same annotation after a restart."""
 
+    @property
+    def only_files(self) -> bool:
+        """Whether a result that it could not store is missing in a folder only, and in no message."""
+
     def write(self, annotation: Annotation) -> Sequence[Message]:
         """Take one result; what it returns goes into the outbox in the picture's one transaction.
 

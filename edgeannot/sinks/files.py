@@ -38,7 +38,8 @@ def companion_name(frame: Frame, suffix: str) -> PurePosixPath:
     """
     name = picture_name(frame)
     path = frame.path
-    if path is not None and any(path.with_suffix(other).exists() for other in _PICTURE_SUFFIXES if other != path.suffix):
+    # os.path: a name with one letter more may be too long, which Path.exists() raises.
+    if path is not None and any(os.path.lexists(path.with_suffix(other)) for other in _PICTURE_SUFFIXES if other != path.suffix):
         return name.with_name(name.name + suffix)
     return name.with_name(name.stem + suffix)
 
@@ -55,6 +56,7 @@ class OutputFolder:
         if not os.access(folder, os.W_OK | os.X_OK):
             raise ConfigError(f"the output folder {folder} cannot be written to; choose another, or make it writable")
         self.folder = folder
+        self._device = folder.stat().st_dev
         self.skipped = 0
         """Files that were not written since the start."""
         self._min_free_bytes = min_free_bytes
@@ -76,9 +78,19 @@ class OutputFolder:
         return path
 
     def has_room(self, size: int) -> bool:
-        """Whether the disk keeps its free floor after a file of `size` bytes."""
-        stat = os.statvfs(self.folder)
+        """Whether the disk keeps its free floor after a file of `size` bytes. Raises OSError where the folder is away."""
+        try:
+            stat = os.statvfs(self.folder)
+        except FileNotFoundError:
+            self._make_again()
+            stat = os.statvfs(self.folder)
         return stat.f_bavail * stat.f_frsize - size >= self._min_free_bytes
+
+    def _make_again(self) -> None:
+        """Who tidied up meant the files in it. A medium that was taken away is waited for: what lies below it is another device."""
+        above = next(parent for parent in self.folder.absolute().parents if parent.is_dir())
+        if above.stat().st_dev == self._device:
+            self.folder.mkdir(parents=True, exist_ok=True)
 
     def _failed(self, why: str) -> None:
         self.skipped += 1

@@ -33,6 +33,8 @@ class ImagesOptions(Options):
 class ImagesSink:
     """Writes `<folder>/<source>/<name>.jpg`; a picture that was no JPEG keeps its extension before that (`cat.png.jpg`)."""
 
+    only_files = True
+
     def __init__(self, options: ImagesOptions, context: SinkContext) -> None:
         self._options = options
         self._out = OutputFolder(context.out_dir / options.folder, min_free_bytes=options.min_free_mb * 2**20)

@@ -31,16 +31,22 @@ class JsonlOptions(Options):
     """The file; a relative one lies in the output folder."""
     max_mb: int = Field(default=100, ge=1)
     """Size, in megabytes, at which the file is renamed to FILE.1 and begun anew."""
-    keep: int = Field(default=3, ge=0)
+    keep: int = Field(default=3, ge=0, le=1000)
     """How many renamed files are kept: FILE.1 is the newest."""
     fsync_s: float = Field(default=30.0, ge=0)
     """Longest time in seconds until lines are on the disk; 0 for each line at once, which wears SD cards."""
     min_free_mb: int = Field(default=50, ge=0)
     """Free disk space, in megabytes, below which nothing is appended."""
 
+    def names(self) -> list[str]:
+        """What the file and its renamed predecessors are called."""
+        return [self.file.name, *(f"{self.file.name}.{number}" for number in range(1, self.keep + 1))]
+
 
 class JsonlSink:
     """Appends whole lines: half a line that a power cut left is removed at the start. A picture done again is a line again."""
+
+    only_files = True
 
     def __init__(self, options: JsonlOptions, context: SinkContext) -> None:
         self._options = options
@@ -80,6 +86,8 @@ class JsonlSink:
     def _append(self, line: bytes) -> None:
         if not self._room.has_room(len(line)):
             raise OSError(0, f"less than {self._options.min_free_mb} MB are free")
+        if not self._is_ours():
+            self._reopen()
         size = os.fstat(self._fd).st_size
         if size and size + len(line) > self._options.max_mb * 2**20:
             self._rotate()
@@ -92,13 +100,24 @@ class JsonlSink:
 
     def _rotate(self) -> None:
         self.flush()
-        os.close(self._fd)
         for number in range(self._options.keep, 0, -1):
             older = self._path if number == 1 else self._numbered(number - 1)
             if older.exists():
                 older.replace(self._numbered(number))
         self._path.unlink(missing_ok=True)
-        self._fd = _open_append(self._path)
+        self._reopen()
+
+    def _is_ours(self) -> bool:
+        """Whether the name still stands for the file that is open: it may have been removed, or renamed to be collected."""
+        try:
+            return os.path.samestat(self._path.stat(), os.fstat(self._fd))
+        except FileNotFoundError:
+            return False
+
+    def _reopen(self) -> None:
+        fd = _open_append(self._path)  # where this fails, the old one stays open, and is tried again with the next line
+        os.close(self._fd)
+        self._fd = fd
 
     def _numbered(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{number}")

@@ -46,6 +46,8 @@ class LabelsOptions(Options):
 class LabelsSink:
     """Writes `<folder>/<source>/<name>.txt|.xml|.json`; a picture without objects has a file too, which says so."""
 
+    only_files = True
+
     def __init__(self, options: LabelsOptions, context: SinkContext) -> None:
         root = context.out_dir / options.folder
         formats = dict.fromkeys(options.formats)

@@ -68,6 +68,8 @@ class MqttOptions(BrokerOptions):
 class MqttSink:
     """Makes the messages of one picture: detections, and where asked for its counts and the annotated picture."""
 
+    only_files = False
+
     def __init__(self, options: MqttOptions, context: SinkContext) -> None:
         self._options = options
         self._origin = context.origin

@@ -87,6 +87,8 @@ class Context:
     """The folder for files that cannot be read; None: they are left where they are."""
     own_folders: tuple[Path, ...] = ()
     """Folders that the program writes to: never watched, even where they lie inside a watched folder."""
+    results: tuple[Path, ...] = ()
+    """Folders and files that results are written to: like own_folders, and no folder inside one is watched either."""
     is_done: IsDone = never_done
     """`Store.is_done`: whether a file, unchanged since, needs no more work."""
     once: bool = False

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from edgeannot.data import Failure, Frame
 from edgeannot.errors import ConfigError, FrameError
@@ -30,10 +30,12 @@ from edgeannot.store import LedgerEntry, Signature
 if TYPE_CHECKING:
     from edgeannot.picture import Picture, PictureLimits
 
-__all__ = ["DirectoryOptions", "DirectorySource"]
+__all__ = ["DirectoryOptions", "DirectorySource", "named_folder"]
 
 FINAL_REASONS = frozenset({"too-large", "unsupported"})
 """Failures that more bytes cannot cure; after any other the file may still be growing."""
+UNREADABLE = "unreadable"
+"""The reason for a file that the system did not let us read, whatever is in it."""
 SIDE_SUFFIXES = frozenset(
     {
         ".csv",
@@ -42,11 +44,15 @@ SIDE_SUFFIXES = frozenset(
         ".html",
         ".ini",
         ".json",
+        ".jsonl",
         ".log",
         ".md",
         ".names",
         ".pdf",
         ".pp3",
+        ".sqlite",
+        ".sqlite-shm",
+        ".sqlite-wal",
         ".toml",
         ".txt",
         ".xml",
@@ -90,6 +96,11 @@ class DirectoryOptions(BaseModel):
     """Memory that decoding one picture may take: about 6 MB a megapixel, more for progressive JPEG, transparency and TIFF."""
     max_file_mb: int = Field(default=128, gt=0)
     """Larger files are refused before they are read."""
+
+    @field_validator("path", "after_folder", mode="before")
+    @classmethod
+    def _somewhere(cls, folder: object) -> object:
+        return named_folder(folder)
 
     @model_validator(mode="after")
     def _folder_to_move_to(self) -> DirectoryOptions:
@@ -143,13 +154,14 @@ class DirectorySource:
         return Tick(len(self._backlog), self._folder.trouble)
 
     def ledger_entry(self, item: Frame | Failure) -> LedgerEntry | None:
-        """The file's entry; None for a file that is no longer there, as nobody will find it again."""
+        """The file's entry; None for a file that is no longer there, as nobody will find it again, or that could not be opened."""
         if item.path is None or item.signature is None or not os.path.lexists(item.path):
             return None
         relative = os.path.relpath(item.path, self._root)
         signature = Signature(*item.signature)
         if isinstance(item, Failure):
-            return LedgerEntry(self.name, relative, signature, b"", item.reason)
+            # Permissions and disks are put right without a trace in the signature: the next start tries again.
+            return LedgerEntry(self.name, relative, signature, b"", item.reason) if item.reason != UNREADABLE else None
         return LedgerEntry(self.name, relative, signature, item.content_hash)
 
     def finish(self, frame: Frame) -> None:
@@ -160,8 +172,14 @@ class DirectorySource:
     def _own_folders(self) -> frozenset[str]:
         """The program's own folders that lie inside the watched one, relative to it."""
         root = os.path.realpath(self._root)
-        folders = [f for f in (*self._context.own_folders, self._context.quarantine, self._options.after_folder) if f is not None]
+        context = self._context
+        folders = [f for f in (*context.own_folders, *context.results, context.quarantine, self._options.after_folder) if f is not None]
         inside = []
+        for folder in context.results:
+            if Path(root).is_relative_to(os.path.realpath(folder)):  # each result would be a picture to annotate, for ever
+                raise ConfigError(
+                    f"sources.{self.name}: the watched folder {self._root} lies in {folder}, where results are written; choose another one"
+                )
         for folder in folders:
             relative = os.path.relpath(os.path.realpath(folder.expanduser()), root)
             if relative == ".":
@@ -169,7 +187,7 @@ class DirectorySource:
                     f"sources.{self.name}: the folder {self._root} is watched and written to; "
                     "choose another one for results, quarantine or finished pictures"
                 )
-            if not relative.startswith(".."):
+            if relative.split("/")[0] != "..":
                 inside.append(relative)
         return frozenset(inside)
 
@@ -247,7 +265,7 @@ class DirectorySource:
         except FileNotFoundError:
             return None
         except OSError as exc:
-            raise FrameError(f"the file cannot be read ({exc.strerror})", "unreadable") from exc
+            raise FrameError(f"the file cannot be read ({exc.strerror})", UNREADABLE) from exc
 
     def _decode(self, data: bytes) -> Picture:
         from edgeannot.picture import decode  # noqa: PLC0415 - as above
@@ -318,9 +336,16 @@ def _is_beside(path: Path) -> bool:
         return False  # reading it will say what is wrong
 
 
+def named_folder(folder: object) -> object:
+    """The setting of a folder as it is. Raises ValueError for the empty text, which a path would take for the current folder."""
+    if folder == "":
+        raise ValueError("wanted a folder, found nothing")
+    return folder
+
+
 def _printable(name: str) -> str:
-    """A file's name as valid text: bytes that are no UTF-8 become the replacement character."""
-    return os.fsencode(name).decode("utf-8", "replace")
+    """A file's name as valid text: bytes that are no UTF-8 become \\xNN, as in every other text made of a name."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _moment(mtime_ns: int) -> datetime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -66,6 +67,13 @@ def test_a_companion_takes_the_stem_unless_a_sibling_would_take_it_too(annotate,
     assert companion("twin.png") == "twin.png.txt"
 
 
+def test_a_name_as_long_as_it_may_be_has_companions_too(annotate, tmp_path: Path):
+    path = tmp_path / ("x" * 251 + ".jpg")
+    path.touch()
+
+    assert write_whole(tmp_path / "out" / companion_name(annotate(name=path.name, path=path).frame, ".txt"), b"").exists()
+
+
 def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path):
     (tmp_path / "name").mkdir()
 
@@ -84,3 +92,19 @@ def test_a_folder_that_heals_is_written_to_again_and_says_so(tmp_path: Path, cap
 
     assert out.skipped == 1
     assert [record.message.split()[2] for record in caplog.records] == ["not", "written"]
+
+
+def test_a_folder_that_somebody_removed_is_made_again(tmp_path: Path):
+    out = OutputFolder(tmp_path / "results" / "labels" / "yolo", min_free_bytes=1)
+    shutil.rmtree(tmp_path / "results")
+
+    assert out.write(PurePosixPath("porch/a.txt"), b"1") == tmp_path / "results/labels/yolo/porch/a.txt"
+
+
+def test_a_folder_on_a_medium_that_was_taken_away_is_not_made_again_elsewhere(tmp_path: Path, monkeypatch):
+    out = OutputFolder(tmp_path / "medium" / "labels")
+    shutil.rmtree(tmp_path / "medium")
+    monkeypatch.setattr(out, "_device", -1)  # as if the medium had been another device than what lies below it
+
+    assert out.write(PurePosixPath("porch/a.txt"), b"1") is None
+    assert not (tmp_path / "medium").exists()

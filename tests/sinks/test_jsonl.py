@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+
+import pytest
 
 from edgeannot.sinks.jsonl import JsonlOptions, JsonlSink
 
@@ -65,3 +68,35 @@ def test_a_full_disk_costs_the_line_and_is_said_once(annotate, context, caplog):
 
     assert (context.out_dir / "annotations.jsonl").read_bytes() == b""
     assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("how", ["removed", "renamed", "its folder removed"])
+def test_a_file_that_somebody_took_away_is_begun_anew(annotate, context, how):
+    path = context.out_dir / "annotations.jsonl"
+    sink = JsonlSink(JsonlOptions(), context)
+    sink.write(annotate(seq=1))
+    if how == "removed":
+        path.unlink()
+    elif how == "renamed":
+        path.rename(path.with_name("taken.jsonl"))
+    else:
+        shutil.rmtree(context.out_dir)
+    sink.write(annotate(seq=2))
+    sink.close()
+
+    assert [line["seq"] for line in read(path)] == [2]
+
+
+def test_a_file_that_cannot_be_begun_anew_now_is_begun_later(annotate, context, caplog):
+    path = context.out_dir / "annotations.jsonl"
+    sink = JsonlSink(JsonlOptions(), context)
+    path.unlink()
+    path.mkdir()
+    sink.write(annotate(seq=1))
+    sink.write(annotate(seq=2))
+    path.rmdir()
+    sink.write(annotate(seq=3))
+    sink.close()
+
+    assert [line["seq"] for line in read(path)] == [3]
+    assert len(caplog.records) == 2

@@ -106,7 +106,7 @@ def test_a_name_that_is_no_text_still_gives_a_frame(open_inbox, inbox, pull, jpe
     source = open_inbox(Context(once=True))
     (frame,) = pull(source).rest()
 
-    assert frame.name == "caf\ufffd.jpg"
+    assert frame.name == "caf\\xe9.jpg"
     assert frame.path == path
     assert source.ledger_entry(frame).path == os.fsdecode(b"caf\xe9.jpg")
 
@@ -257,6 +257,26 @@ def test_a_part_file_that_is_renamed_is_taken_under_its_new_name(open_inbox, inb
     (inbox / "a.jpg.part").rename(inbox / "a.jpg")
 
     assert items.names(1) == ["a.jpg"]
+
+
+@pytest.mark.parametrize("watched", ["results", "results/inbox", "linked"])
+def test_what_is_written_is_never_read_back(tmp_path, watched):
+    """Each copy would be annotated and copied again, for ever."""
+    results = tmp_path / "results"
+    (results / "inbox").mkdir(parents=True)
+    (tmp_path / "linked").symlink_to(results / "inbox")
+
+    with pytest.raises(ConfigError, match=r"lies in .*results, where results are written"):
+        open_source("inbox", DirectoryOptions(path=tmp_path / watched), Context(results=(results,)))
+
+
+def test_results_inside_the_watched_folder_are_not_watched_be_they_folders_or_files(open_inbox, inbox, pull, jpeg):
+    put(inbox / "copies" / "inbox" / "a.jpg", jpeg(1))
+    put(inbox / "lines.jsonl", b"{}")
+    put(inbox / "b.jpg", jpeg(2))
+
+    assert pull(open_inbox(Context(results=(inbox / "copies", inbox / "lines.jsonl"), once=True))).names(1) == ["b.jpg"]
+    assert (inbox / "lines.jsonl").exists()
 
 
 def test_own_folders_inside_the_watched_one_are_not_watched(open_inbox, inbox, pull, jpeg):
@@ -511,6 +531,15 @@ def test_a_file_without_permission_is_quarantined_unread(open_inbox, inbox, pull
 
     assert failure.reason == "unreadable"
     assert failure.quarantined is not None
+
+
+@pytest.mark.parametrize(("reason", "remembered"), [("damaged", True), ("unreadable", False)])
+def test_a_file_that_the_system_did_not_let_us_read_is_tried_again_at_the_next_start(open_inbox, inbox, jpeg, reason, remembered):
+    """Its permissions or its disk may be put right, of which neither size nor time of the file tell."""
+    path = put(inbox / "secret.jpg", jpeg(), age_s=9)
+    failure = Failure("inbox", "secret.jpg", reason, "why", path, signature=(1, 2, 3))
+
+    assert (open_inbox().ledger_entry(failure) is not None) == remembered
 
 
 def test_a_pipe_and_a_link_to_nothing_are_passed_over(open_inbox, inbox, pull, jpeg):
