@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgeannot.broker import BrokerOptions
+from edgeannot.errors import EdgeannotError, LinkError
 from edgeannot.link import Link
 from edgeannot.payload import Origin
 from edgeannot.store import LedgerEntry, Message, Signature, Store
@@ -255,6 +256,64 @@ def test_a_message_larger_than_the_broker_takes_is_dropped_alone(store, start, m
     subscriber.wait_for(lambda s: numbers(s) == [0, 2], "the two that fit")
     assert store.pending().refused == 1
     assert "takes packets of up to 20000 bytes" in caplog.text
+
+
+def test_a_message_that_the_broker_answers_as_too_large_is_dropped_alone(store, start, make_broker, make_subscriber, caplog):
+    broker = make_broker("message_size_limit 20000").start()
+    subscriber = make_subscriber(broker)
+    put(store, 0, 1)
+    put(store, 1, 1, size=50_000)
+    put(store, 2, 1)
+    link = start(broker.url)
+
+    assert link.wait_drained(DEADLINE_S)
+    subscriber.wait_for(lambda s: numbers(s) == [0, 2], "the two that fit")
+    assert store.pending().refused == 1
+
+
+def test_messages_dropped_one_after_another_are_said_once(store, start, make_broker, caplog):
+    broker = make_broker("max_packet_size 20000").start()
+    put(store, 0, 5, size=50_000)
+    link = start(broker.url)
+
+    assert link.wait_drained(DEADLINE_S)
+    assert store.pending().refused == 5
+    assert sum(record.levelno >= logging.WARNING for record in caplog.records) == 1
+
+
+def test_standing_messages_that_are_too_large_do_not_keep_the_others_back(store, start, make_broker, make_subscriber, caplog):
+    broker = make_broker("max_packet_size 2000").start()
+    subscriber = make_subscriber(broker)
+    link = start(broker.url)
+    link.tell(Message("edgeannot/pi/info", b"x" * 5000, "info", retain=True))
+    put(store, 0, 3)
+
+    assert link.wait_drained(DEADLINE_S)
+    subscriber.wait_for(lambda s: numbers(s) == [0, 1, 2], "what fits")
+    assert link.connections == 1
+
+
+@pytest.mark.parametrize("error", [LinkError("the disk is full"), EdgeannotError("the database is damaged"), RuntimeError("surprise")])
+def test_a_store_that_fails_for_a_while_ends_no_link(store, start, make_broker, make_subscriber, monkeypatch, caplog, error):
+    broker = make_broker()
+    failures = threading.Semaphore(0)
+    pending = Store.pending
+
+    def failing(self):
+        if broker.log() == "":
+            failures.release()
+            raise error
+        return pending(self)
+
+    monkeypatch.setattr(Store, "pending", failing)
+    put(store, 0, 2)
+    link = start(broker.url)
+    for _ in range(3):
+        assert failures.acquire(timeout=DEADLINE_S)
+    broker.start()
+
+    assert link.wait_drained(DEADLINE_S)
+    assert sum(record.exc_info is not None for record in caplog.records) <= 1, "no traceback again and again"
 
 
 def test_a_message_that_an_old_broker_hangs_up_on_is_found_and_dropped(store, start, make_broker, make_subscriber, caplog):

@@ -19,7 +19,8 @@ __all__ = ["print_inspection"]
 
 HEAVIEST = 10
 """Layers in the table where not all are asked for."""
-BAR_WIDTH = 24
+NARROW = 120
+"""Columns of a terminal below which bars are short and the names of layers left out."""
 COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 
@@ -32,7 +33,7 @@ def print_inspection(found: Inspection, console: Console, *, layers: bool = Fals
     if found.runtimes:
         console.print(_runtime_table(found))
     if layers or found.macs:
-        console.print(_layer_table(found, every=layers))
+        console.print(_layer_table(found, console.width, every=layers))
     for finding in found.findings:
         color = COLORS[finding.severity]
         console.print(f"[{color}]{finding.severity}:[/] {escape(finding.text)} [dim]({finding.code})[/]", highlight=False, soft_wrap=True)
@@ -144,7 +145,7 @@ def _by_kind(costs: Sequence[Cost]) -> list[tuple[tuple[str, int], list[Cost]]]:
 
 def _runtime_table(found: Inspection) -> Table:
     table = Table(title="runtimes on this machine", title_justify="left")
-    for column in ("runtime", "XNNPACK takes", "parts", "MACs in it", "left to the runtime", "planned memory", "without XNNPACK"):
+    for column in ("runtime", "XNNPACK takes", "left to the runtime", "planned memory", "without XNNPACK"):
         table.add_column(column, overflow="fold")
     for view in found.runtimes:
         name = f"{view.runtime} {view.version}"
@@ -154,39 +155,46 @@ def _runtime_table(found: Inspection) -> Table:
         memory = [_bytes(view.planned_bytes), _bytes(view.planned_bytes_without_delegate)]
         if view.sized_in_a_run:
             memory = [f"{text} (less {view.sized_in_a_run} tensors that are sized in a run)" for text in memory]
-        table.add_row(name, *(_delegated(found, view) if view.partitions is not None else (view.note, "", "", "")), *memory)
+        table.add_row(name, *(_delegated(found, view) if view.partitions is not None else (view.note, "")), *memory)
     return table
 
 
-def _delegated(found: Inspection, view: RuntimeView) -> tuple[str, str, str, str]:
+def _delegated(found: Inspection, view: RuntimeView) -> tuple[str, str]:
+    """What the delegate took, and what it left."""
     left = Counter(_name(cost.operator) for cost in found.costs if cost.operator.index not in view.taken)
     share = sum(cost.macs for cost in found.costs if cost.operator.index in view.taken) / max(found.macs, 1)
     names = [f"{count} {escape(name)}" for name, count in left.most_common(6)] + (["..."] if len(left) > 6 else [])
-    return f"{len(view.taken)} of {len(found.costs)}", str(len(view.partitions or ())), f"{share:.0%}", ", ".join(names)
+    parts = len(view.partitions or ())
+    taken = f"{len(view.taken)} of {len(found.costs)} operators, {share:.0%} of the MACs, in {parts} part{'' if parts == 1 else 's'}"
+    return taken if parts else "nothing", ", ".join(names)
 
 
-def _layer_table(found: Inspection, *, every: bool) -> Table:
+def _layer_table(found: Inspection, width: int, *, every: bool) -> Table:
     ranked = list(found.costs) if every else sorted((c for c in found.costs if c.macs), key=lambda cost: -cost.macs)[:HEAVIEST]
+    narrow = width < NARROW
+    bar = 8 if narrow else 24
     table = Table(title="operators in their order" if every else "heaviest layers", title_justify="left")
-    table.add_column("#", justify="right")
-    for column in ("operator", "gives", "shape"):
-        table.add_column(column, overflow="fold")
+    table.add_column("#", justify="right", no_wrap=True)
+    for column in ("operator", "shape"):
+        table.add_column(column, overflow="ellipsis", no_wrap=True)
     for column in ("MACs", "share"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("", width=BAR_WIDTH)
-    table.add_column("parameters", justify="right", no_wrap=True)
+    table.add_column("", width=bar)
+    table.add_column("params" if narrow else "parameters", justify="right", no_wrap=True)
+    if not narrow:
+        table.add_column("gives", overflow="ellipsis", no_wrap=True)
     largest = max((cost.macs for cost in ranked), default=0)
     for cost in ranked:
         gives = found.model.graph.tensors[cost.operator.outputs[0]] if cost.operator.outputs else None
         table.add_row(
             str(cost.operator.index),
             escape(_name(cost.operator)),
-            escape(gives.name[-60:]) if gives else "",
             "x".join(map(str, gives.shape)) if gives else "",
             _count(cost.macs) if cost.macs else "",
             f"{cost.macs / found.macs:.1%}" if cost.macs else "",
-            Bar(largest, 0, cost.macs, width=BAR_WIDTH) if cost.macs else "",
+            Bar(largest, 0, cost.macs, width=bar) if cost.macs else "",
             _count(cost.parameters) if cost.parameters else "",
+            *([] if narrow else [escape(gives.name[-60:]) if gives else ""]),
         )
     return table
 
