@@ -66,3 +66,16 @@ def test_map50_is_the_published_one(name, data_dir, tmp_path):
     assert result.coco.ap50 == pytest.approx(result.accuracy.map50, abs=0.01)
     assert result.coco.ap == pytest.approx(result.accuracy.map50_95, abs=0.01)
     assert (result.pictures, result.accuracy.objects, result.left_out_objects) == (50, 361, 0)
+
+
+@pytest.mark.parametrize("size", [224, 416])
+def test_the_bundled_int8_yolo_is_as_good_as_its_float_model(size, data_dir, models_dir):
+    """The card holds the float model's figure on the same pictures; this measures the int8 file that ships."""
+    card = read_card(models_dir / "yolov3-tiny.toml")
+    figures = {row.numbers: row.map50 for row in card.measured if row.size == size}
+    data = load_dataset(data_dir / "detection" / "coco_val50" / "labels_yolo")
+    sized = card.at_size(size)
+    found = evaluate_model(sized, data, match_model(sized, data), threads=2).accuracy.map50
+
+    assert found >= figures["float32"] - 0.02
+    assert abs(found - figures["int8"]) <= 0.02
