@@ -169,7 +169,7 @@ def listen(
     try:
         options = BrokerOptions(url=url, username=username, password_file=password_file, ca_file=ca_file)
     except ValidationError as exc:
-        raise ConfigError(f"the broker's address: {exc.errors()[0]['msg']}") from exc
+        raise ConfigError(f"the broker's address: {exc.errors()[0]['msg'].removeprefix('Value error, ')}") from exc
     with contextlib.suppress(KeyboardInterrupt):
         for line in listen_to(options, device=device, json_lines=json_lines, count=count):
             typer.echo(line)

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from edgeannot import broker
-from edgeannot.errors import ConfigError, LinkError
+from edgeannot.errors import EdgeannotError, LinkError
 from edgeannot.payload import Origin, Topics, encode, status_payload
 from edgeannot.store import Message, Store
 
@@ -50,8 +50,8 @@ _SHORT_MANY: Final = 4
 _TOLD_AT_MOST: Final = 256
 """Messages past the outbox that may queue up between two turns; the oldest go."""
 
-_NEVER: Final = frozenset({0x90, 0x99})
-"""PUBACK reasons that no repetition heals: topic name invalid, payload format invalid."""
+_NEVER: Final = frozenset({0x90, 0x95, 0x99})
+"""PUBACK reasons that no repetition heals: topic name invalid, packet too large, payload format invalid."""
 
 _SUSPECT_LOSSES: Final = 8
 """How often in a row a message must be alone on a connection when that breaks until it is taken for the cause."""
@@ -78,6 +78,10 @@ class _Session:
     """Acknowledgements that `_settle` has not seen."""
     held: dict[str, float] = field(default_factory=dict)
     """Topics that the broker refuses for now, and when to try them again (monotonic seconds)."""
+
+    def too_large(self, message: Message) -> bool:
+        """Whether the broker said that it takes no packet of this size; it would end the connection."""
+        return self.max_packet is not None and _packet_size(message) > self.max_packet
 
 
 class Link:
@@ -111,8 +115,10 @@ class Link:
         self._properties: dict[object, Properties] = {}
         self._suspect: tuple[int, int] = (0, 0)  # outbox id, losses
         self._reported: set[str] = set()  # troubles since a connection last held
+        self._dropped: set[tuple[str, str]] = set()  # topics that lost messages, and why
         self._news = True  # whether the next connection is worth a line
         self._stop_by = 0.0
+        self._attempt = self._short = 0  # connections since one lasted, and those of them that the broker ended soon
         self.state: LinkState = "new"
         self.connections = 0
         """How often the broker let us in."""
@@ -165,31 +171,43 @@ class Link:
     # The thread
 
     def _run(self) -> None:
-        attempt = short = 0
         while not self._stopping.is_set():
-            session, trouble = None, ""
             try:
-                session = self._connect()
-                self._serve(session)
-            except (LinkError, ConfigError) as exc:  # a password file that went away may come back
-                trouble = str(exc)
-            except Exception:
-                log.exception("the MQTT link failed in a way that nobody foresaw; it connects again")
+                self._one_connection()
+            except Exception as exc:  # noqa: BLE001 - without this thread no message would leave, and nobody would notice
+                self._surprised(exc)
+            self._stopping.wait(_pause_s(self._options, self._attempt))
+            self._attempt += 1
+
+    def _one_connection(self) -> None:
+        """Connect, serve until that is over, and say what was in the way."""
+        session, trouble = None, ""
+        try:
+            session = self._connect()
+            self._serve(session)
+        except EdgeannotError as exc:  # also a password file that went away, or a full disk: both may come back
+            trouble = str(exc)
+        except Exception as exc:  # noqa: BLE001 - the connection is to be closed in order
+            self._surprised(exc)
+        finally:
             self._online.clear()
             self.state = "away"
-            held = session is not None and self._end(session)
-            short = 0 if held or session is None or not session.accepted else short + 1
-            if held:
-                attempt = 0
-                self._reported.clear()
-            if short >= _SHORT_MANY:  # brokers that say why with "session taken over" are few
-                trouble = (
-                    f"{self._options.address}: the broker lets us in and hangs up soon, again and again; "
-                    f"is another client there as {self._client_id!r}?"
-                )
-            self._report(trouble)
-            self._stopping.wait(_pause_s(self._options, attempt))
-            attempt += 1
+        held = session is not None and self._end(session)
+        self._short = 0 if held or session is None or not session.accepted else self._short + 1
+        if held:
+            self._attempt = 0
+            self._reported.clear()
+        if self._short >= _SHORT_MANY:  # brokers that say why with "session taken over" are few
+            trouble = (
+                f"{self._options.address}: the broker lets us in and hangs up soon, again and again; "
+                f"is another client there as {self._client_id!r}?"
+            )
+        self._report(trouble)
+
+    def _surprised(self, exc: Exception) -> None:
+        if (what := repr(exc)) not in self._reported:
+            self._reported.add(what)
+            log.error("the MQTT link failed in a way that nobody foresaw; it connects again", exc_info=exc)
 
     def _connect(self) -> _Session:
         client = self._new_client()
@@ -270,7 +288,7 @@ class Link:
 
     def _publish(self, session: _Session, message: Message) -> bool:
         """Send one message from the outbox; False when the connection is lost."""
-        if session.max_packet is not None and _packet_size(message) > session.max_packet:
+        if session.too_large(message):
             self._refuse([message], f"the broker takes packets of up to {session.max_packet} bytes")
             return True
         session.in_flight[self._hand_over(session, message)] = message
@@ -298,7 +316,14 @@ class Link:
 
     def _send_told(self, session: _Session) -> None:
         while self._told and session.client.socket() is not None:
-            self._hand_over(session, self._told.popleft())
+            self._say(session, self._told.popleft())
+
+    def _say(self, session: _Session, message: Message) -> None:
+        """Send a message that is not in the outbox."""
+        if session.too_large(message):
+            self._say_dropped(message, f"the broker takes packets of up to {session.max_packet} bytes")
+        else:
+            self._hand_over(session, message)
 
     def _settle(self, session: _Session) -> None:
         """Delete what was acknowledged, in one transaction."""
@@ -324,8 +349,13 @@ class Link:
 
     def _refuse(self, messages: list[Message], why: str) -> None:
         for message in messages:
-            log.warning("%s: a message of %d bytes is dropped: %s", message.topic, len(message.payload), why)
+            self._say_dropped(message, why)
         self._store.delete([message.id for message in messages], refused=True)
+
+    def _say_dropped(self, message: Message, why: str) -> None:
+        level = logging.DEBUG if (message.topic, why) in self._dropped else logging.WARNING
+        self._dropped.add((message.topic, why))
+        log.log(level, "%s: a message of %d bytes is dropped: %s (further ones are only counted)", message.topic, len(message.payload), why)
 
     def _note_loss(self, session: _Session) -> None:
         """A broker of MQTT 3.1.1 answers a message that it cannot take by hanging up: find out which one it is."""
@@ -378,7 +408,7 @@ class Link:
         """Say how things stand, retained: a broker may have lost what it was told before."""
         self._told.clear()
         for message in [self._status("online"), *self._standing.values(), *self._store.retained()]:
-            self._hand_over(session, message)
+            self._say(session, message)
 
     def _status(self, state: str) -> Message:
         return Message(self._topics.of_device("status"), encode(status_payload(self._origin, state)), "status", retain=True)
@@ -410,8 +440,11 @@ class Link:
             return
         self._reported.add(trouble)
         self._news = True
-        waiting = self._store.pending().rows
-        log.warning("%s; %d messages wait, trying again at growing intervals", trouble, waiting)
+        try:
+            waiting = f"{self._store.pending().rows} messages wait, "
+        except EdgeannotError:  # then this is the trouble
+            waiting = ""
+        log.warning("%s; %strying again at growing intervals", trouble, waiting)
 
 
 @contextlib.contextmanager

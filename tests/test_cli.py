@@ -58,6 +58,7 @@ def test_every_command_has_help():
         (["run", "--model", "yolov3-tiny", "--task", "classify"], 78, "is for the task 'detect', the command line says 'classify'"),
         (["run", "--threads", "100000"], 78, "threads: input should be less than or equal to 256"),
         (["run", "--mqtt", "mqtt://localhost:0"], 78, "wanted a port from 1 to 65535, found 0"),
+        (["listen", "mqtt://localhost", "--password-file", "/x"], 78, "the broker's address: password_file needs a username"),
         (["config", "--config", "/"], 66, "no configuration file at /"),
         (["run", "--once", "--watch", "/nonexistent-folder"], 66, "/nonexistent-folder"),
         (["run", "--mqtt", "http://localhost"], 78, "wanted mqtt://, mqtts://, ws:// or wss://"),

@@ -258,7 +258,7 @@ def test_a_message_larger_than_the_broker_takes_is_dropped_alone(store, start, m
     assert "takes packets of up to 20000 bytes" in caplog.text
 
 
-def test_a_message_that_the_broker_answers_as_too_large_is_dropped_alone(store, start, make_broker, make_subscriber, caplog):
+def test_a_message_over_a_limit_that_the_broker_did_not_tell_is_dropped_alone(store, start, make_broker, make_subscriber, caplog):
     broker = make_broker("message_size_limit 20000").start()
     subscriber = make_subscriber(broker)
     put(store, 0, 1)
@@ -267,7 +267,7 @@ def test_a_message_that_the_broker_answers_as_too_large_is_dropped_alone(store, 
     link = start(broker.url)
 
     assert link.wait_drained(DEADLINE_S)
-    subscriber.wait_for(lambda s: numbers(s) == [0, 2], "the two that fit")
+    subscriber.wait_for(lambda s: set(numbers(s)) == {0, 2}, "the two that fit")
     assert store.pending().refused == 1
 
 
@@ -308,8 +308,7 @@ def test_a_store_that_fails_for_a_while_ends_no_link(store, start, make_broker, 
     monkeypatch.setattr(Store, "pending", failing)
     put(store, 0, 2)
     link = start(broker.url)
-    for _ in range(3):
-        assert failures.acquire(timeout=DEADLINE_S)
+    assert failures.acquire(timeout=DEADLINE_S)
     broker.start()
 
     assert link.wait_drained(DEADLINE_S)
