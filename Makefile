@@ -7,6 +7,7 @@ OLD_PYTHON ?= $(shell for p in python3.11 $(PYTHON); do $$p -c 'import sys; sys.
 OLD_VENV := .venv-tflite
 OLD_BIN := $(OLD_VENV)/bin
 RUN_DATA := .cache/run
+MQTT ?= mqtt://localhost
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(PATH):/usr/sbin:/sbin
 
@@ -31,8 +32,8 @@ $(OLD_VENV)/.ready: pyproject.toml
 env: $(VENV)/.ready  ## make the environment with LiteRT and everything for development
 env-tflite: $(OLD_VENV)/.ready  ## make the second environment, with tflite-runtime
 
-run: env  ## annotate the bundled sample photos; messages go to a broker on localhost where there is one
-	@$(BIN)/edgeannot run --profile low --watch edgeannot/samples --out out --data-dir $(RUN_DATA) --mqtt mqtt://localhost --once --again \
+run: env  ## annotate the bundled sample photos; messages go to MQTT=mqtt://localhost where a broker answers
+	@$(BIN)/edgeannot run --profile low --watch edgeannot/samples --out out --data-dir $(RUN_DATA) --mqtt $(MQTT) --once --again \
 		|| { code=$$?; test $$code -eq 69 && echo 'Annotated; the messages are kept until a broker answers (run `make run` again then).' || exit $$code; }
 
 check: env  ## lint, types, import layers

@@ -1,6 +1,6 @@
 """Writes docs/workshop-table.md: what converting and quantizing real networks costs, here and with two other quantizers, in one run.
 
-    EDGEANNOT_TEST_DATA=DATA .venv/bin/python benchmarks/workshop.py \
+    EDGEANNOT_TEST_DATA=DATA .venv/bin/python -m benchmarks.workshop \
         --second-python .venv-tflite/bin/python --litert-quantizer .venv-lq/bin/python
 
 The second Python has tflite-runtime, the third litert-quantizer; without them their columns and rows are left out. Every quantizer gets
@@ -24,8 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from other_quantizers import QuantizerError, litert_own, litert_quantizer
-
+from benchmarks.other_quantizers import QuantizerError, litert_own, litert_quantizer
 from edgeannot.cards import ModelCard, bundled_folder, read_card
 from edgeannot.engine import Engine
 from edgeannot.inspect import Wishes, parse_anchors
@@ -221,17 +220,14 @@ def in_float(quantized: Graph) -> Graph:
 
 
 COCO, VOC = "labels_coco80.txt", "labels_voc20.txt"
+FASTEST_VOC = parse_anchors("yolo-fastest-voc")
 ON_VOC = {"labelled": "voc50_formats/voc_xml", "calibration": "detection/coco_val50/images"}
 
 NETWORKS = (
     Network("YOLOv3-tiny 416 (Darknet)", yolov3_tiny),
     Network("YOLO-Fastest 1.1 320 (Darknet)", darknet("yolo-fastest-1.1", COCO)),
     Network("MobileNetV2-YOLO-Fastest 320 (Darknet, VOC)", darknet("MobileNetV2-YOLO-Fastest-voc-v2", VOC), **ON_VOC),
-    Network(
-        "YOLO-Fastest 320 (VOC)",
-        tflite("yolofastest_voc320_2heads_f32io.tflite", labels=VOC, anchors=parse_anchors("yolo-fastest-voc")),
-        **ON_VOC,
-    ),
+    Network("YOLO-Fastest 320 (VOC)", tflite("yolofastest_voc320_2heads_f32io.tflite", labels=VOC, anchors=FASTEST_VOC), **ON_VOC),
     Network("YOLOv5n 640", tflite("yolov5n_640_fp16.tflite", labels=COCO)),
     Network("YOLOv8n 640", tflite("yolov8n_640_int8w_f32io.tflite", labels=COCO)),
     Network("YOLO26n 320", tflite("yolo26n_320_e2e_f32io.tflite", labels=COCO)),
@@ -413,20 +409,27 @@ def _line(network: str, row: Row) -> str:
 
 def page(groups: Sequence[tuple[Network, list[Row]]], places: Places, seconds: float) -> str:
     """The Markdown page."""
-    lines = [
-        "# Converting and quantizing real networks",
-        "",
-        "Made by one command, `python benchmarks/workshop.py` (its first lines say how); do not edit.",
-        "",
+    made_on = (
         f"On {_machine()}, one thread, medians of {ROUNDS} interleaved runs; load average {os.getloadavg()[0]:.1f} at the end of a run of "
         f"{seconds / 60:.0f} minutes. LiteRT is ai-edge-litert {_version(sys.executable, 'ai-edge-litert')}, "
         f"the second runtime tflite-runtime {_version(places.second_python, 'tflite-runtime')}, "
-        f"the other quantizer litert-quantizer {_version(places.litert_quantizer, 'litert-quantizer')}.",
+        f"the other quantizer litert-quantizer {_version(places.litert_quantizer, 'litert-quantizer')}."
+    )
+    how = (
+        f"Every quantizer got the same float graph, with boxes and scores apart, and the same {CALIBRATION_PICTURES} calibration pictures. "
+        "mAP50 is measured on 50 labelled pictures that were not among them (0.02 is noise); where there is no such set, agreement with "
+        "the float model at its score threshold on 50 pictures. The loss is that of mAP50, or the share of sure results that changed. "
+        "Seconds: in the float row what `edgeannot convert` took as a command, in the others quantizing with calibration. How much faster "
+        "int8 is depends on the processor: with int8 dot products (VNNI on x86, dotprod on Arm) several times, without them hardly."
+    )
+    lines = [
+        "# Converting and quantizing real networks",
         "",
-        f"Every quantizer got the same float graph, with boxes and scores apart, and the same {CALIBRATION_PICTURES} calibration pictures "
-        "(and parts of none). mAP50 is measured on 50 labelled pictures that were not among them (+-0.02 is noise); where there is no such "
-        "set, agreement with the float model at its score threshold on 50 pictures. The loss is that of mAP50, or the share of sure results "
-        "that changed. Seconds: for the float row what `edgeannot convert` took as a command, for the others quantizing with calibration.",
+        "Made by one command, `python -m benchmarks.workshop` (its first lines say how); do not edit.",
+        "",
+        made_on,
+        "",
+        how,
         "",
         "| network | made by | MB | accuracy | loss | ms LiteRT | ms tflite-runtime | s |",
         "|---|---|---|---|---|---|---|---|",
@@ -441,10 +444,12 @@ def page(groups: Sequence[tuple[Network, list[Row]]], places: Places, seconds: f
 
 
 def _machine() -> str:
-    model = next(
-        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), ""
-    )
-    return f"{model or platform.machine()} ({os.cpu_count()} cores, {platform.machine()})"
+    facts = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if ":" in line)
+    named = {key.strip(): value.strip() for key, value in facts.items()}
+    features = set(named.get("flags", named.get("Features", "")).split())
+    dot = "with" if features & {"avx512_vnni", "avx_vnni", "asimddp"} else "without"
+    name = named.get("model name", platform.machine())
+    return f"{name} ({os.cpu_count()} cores, {platform.machine()}, {dot} int8 dot products)"
 
 
 def _version(python: str | None, distribution: str) -> str:

@@ -213,7 +213,7 @@ def read_card(path: Path) -> ModelCard:
         card = ModelCard.model_validate(table)
     except OSError as exc:
         raise CardError(f"card {path} cannot be read: {exc.strerror}") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise CardError(f"card {path} is not valid TOML: {exc}") from exc
     except ValidationError as exc:
         first = exc.errors()[0]

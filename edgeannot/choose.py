@@ -38,12 +38,13 @@ def choose(profile: Profile, cards: Iterable[ModelCard], task: str = "detect", l
     knowing = [card for card in fitting if not labels or set(labels) <= set(card.label_names())]
     if not knowing:
         raise ConfigError(
-            f"no model for the task {task!r} knows all of the labels {', '.join(labels)}; `edgeannot models list` shows what each knows"
+            f"no model for the task {task!r} knows all of the labels {', '.join(labels)}; "
+            "`edgeannot models show NAME` prints what a model knows"
         )
     prior = _PRIOR.get(task, {}).get(profile, ())
     rank = {family: i for i, family in enumerate(prior)}
     card = min(knowing, key=lambda c: (rank.get(c.family, len(rank)), c.name))
-    reasons = [f"profile {profile}: {' before '.join(prior)}" if len(prior) > 1 else f"profile {profile}"]
+    reasons = [" before ".join(prior)] if len(prior) > 1 else []
     sizes = [size for size in card.input.sizes if size <= _INPUT_SIZE[profile]]
     if sizes:
         card = card.at_size(max(sizes))

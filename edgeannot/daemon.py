@@ -19,7 +19,7 @@ from edgeannot.cards import bundled_folder, find_card, read_cards
 from edgeannot.choose import Choice, choose
 from edgeannot.clock import clock_synced
 from edgeannot.data import Frame, Profile
-from edgeannot.errors import ConfigError
+from edgeannot.errors import ConfigError, LinkError
 from edgeannot.handoff import Budget, Handoff
 from edgeannot.link import Link
 from edgeannot.payload import Origin, encode, info_payload, telemetry_payload
@@ -87,7 +87,7 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool) -> i
         crew = _Crew(pipeline, store, {source.name: source for source in sources}, sinks, reporter, link, origin, stop)
         crew.run()
         if reporter is not None:
-            reporter.end()
+            reporter.end(sum(source.done_before for source in sources))
         wanted = any(key.startswith("sinks.mqtt") for key in loaded.origins)
         return _drain(store, link, stop) if once and link is not None and wanted else 0
 
@@ -220,7 +220,10 @@ class _Crew:
     def _publish_telemetry(self) -> None:
         if self._link is None:
             return
-        pending = self._store.pending()
+        try:
+            pending = self._store.pending()
+        except LinkError:  # the disk is away, and the writer says so
+            return
         figures = {
             **self._telemetry.snapshot(),
             "queues": {"frames": len(self._inbox), "results": len(self._results), "files": sum(self._waiting.values())},

@@ -7,6 +7,7 @@ opening, up to the last commit that is whole.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -28,28 +29,24 @@ _PAGE_BYTES: Final = 1024
 _CHECKPOINT_PAGES: Final = 4000
 """The log is written back to the database, with two fsyncs, each time it has grown by about 4 MB."""
 
-_AWAY: Final = {
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_PERM,
-    sqlite3.SQLITE_NOMEM,
-}
+_NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
+_MAY_PASS: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM}
+_AWAY: Final = _MAY_PASS | {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
 """The disk or the folder is at fault, not the file: trying again may help."""
 
 
 def lock_file(path: Path) -> int:
     """Lock `path` for this process and return the descriptor that holds it; the kernel lets go when the process dies.
 
-    Raises ConfigError when another process holds it, with its number, or when the folder cannot be written to.
+    Raises ConfigError when another process holds it, with its number, or when the folder cannot be written to; LinkError when its
+    disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as exc:
+        if exc.errno in _NO_ROOM:
+            raise LinkError(f"the state folder {path.parent} takes no more files ({exc.strerror}); see that its disk has room") from exc
         raise ConfigError(
             f"the state folder {path.parent} cannot be written to ({exc.strerror}); set data_dir to a folder that can"
         ) from exc
@@ -61,8 +58,9 @@ def lock_file(path: Path) -> int:
         raise ConfigError(
             f"the state folder {path.parent} is in use by another edgeannot (process {holder}); stop that one, or set another data_dir"
         ) from exc
-    os.ftruncate(fd, 0)
-    os.write(fd, str(os.getpid()).encode())
+    with contextlib.suppress(OSError):  # on a full disk the lock holds all the same, and the number is only for messages
+        os.ftruncate(fd, 0)
+        os.write(fd, str(os.getpid()).encode())
     return fd
 
 
@@ -70,13 +68,15 @@ def open_database(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
     """Open or make the database at `path`, at version `len(migrations)`; script N brings version N to N + 1.
 
     A damaged file is moved aside, with an error in the log, and a new one begun. The connection is in autocommit mode and may be
-    used by any thread, one at a time. Raises ConfigError when the file cannot be opened, or comes from a newer version.
+    used by any thread, one at a time. Raises ConfigError when the file cannot be opened, or comes from a newer version; LinkError
+    when the disk is full or fails, which may pass.
     """
     try:
         return _open_checked(path, migrations)
     except sqlite3.DatabaseError as exc:
         if _code(exc) in _AWAY:
-            raise ConfigError(f"the database {path} cannot be opened ({exc}); see that its folder can be written to and has room") from exc
+            kind = LinkError if _code(exc) in _MAY_PASS else ConfigError
+            raise kind(f"the database {path} cannot be opened ({exc}); see that its folder can be written to and has room") from exc
         aside = _set_aside(path)
         log.error(  # noqa: TRY400 - the operator needs the sentence, not a traceback
             "the database %s is damaged (%s): set aside as %s, a new one begun; files still there are done again, unsent messages are lost",
@@ -88,14 +88,19 @@ def open_database(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
 
 
 def sync_log(path: Path) -> None:
-    """Bring every commit of the database at `path` to the disk. Raises LinkError when the disk fails.
+    """Bring the commits of the database at `path`, of which there are some, to the disk.
 
-    In WAL mode the commits are in the log; SQLite takes no locks on that file, so opening and closing it here is safe.
+    Raises LinkError when the disk fails, EdgeannotError when the files are gone. In WAL mode the commits are in the log; SQLite
+    takes no locks on that file, so opening and closing it here is safe.
     """
     try:
         fd = os.open(f"{path}-wal", os.O_RDONLY)
-    except FileNotFoundError:  # nothing was logged yet
-        return
+    except FileNotFoundError as exc:  # the open files would be lost with the process, and all that is committed until then
+        raise EdgeannotError(
+            f"the database {path} was removed while it was in use; what was done since is redone at the next start"
+        ) from exc
+    except OSError as exc:
+        raise LinkError(f"the database {path} cannot be looked at now ({exc.strerror}); see that the disk is well") from exc
     try:
         os.fdatasync(fd)
     except OSError as exc:

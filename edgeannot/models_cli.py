@@ -72,8 +72,10 @@ def _label_count(card: ModelCard, wrong: list[CardError]) -> str:
 def show(name: Annotated[str, typer.Argument(metavar="NAME[@SIZE]|CARD.toml")], data_dir: DataDir = None) -> None:
     """Print a model's card."""
     card = find_card(name, _folders(data_dir))
-    typer.echo(f"# {card.folder}\n")
+    typer.echo(f"# {card.model_path}\n")
     typer.echo(modelstore.card_toml(card), nl=False)
+    if names := card.label_names():
+        typer.echo(f"\n# labels: {', '.join(names)}")
 
 
 @models_app.command("verify")
@@ -129,7 +131,7 @@ def add(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any field of the card, e.g. head.center=0.")
     ] = None,
     try_photo: Annotated[
-        Path | None, typer.Option("--try", metavar="PHOTO", help="Run it on a photo and draw the result beside it.")
+        Path | None, typer.Option("--try", metavar="PHOTO", help="Run it on a photo and draw the result into the current folder.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what was found and the card; add nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before adding.")] = False,
@@ -224,13 +226,13 @@ def _print(proposal: Proposal) -> None:
 
 
 def _try(card: ModelCard, photo: Path) -> None:
-    """Annotate a photo, say what was found, and write the drawing beside it."""
+    """Annotate a photo, say what was found, and write the drawing into the current folder: the photo's may be a watched one."""
     from edgeannot.picture import read_picture
     from edgeannot.pipeline import load_pipeline
 
     frame = Frame(read_picture(photo).image, "try", 0, datetime.now(UTC), photo.name, photo)
     result = load_pipeline(card)(frame)
-    drawn = photo.with_name(f"{photo.stem}.{card.name}.jpg")
+    drawn = Path(f"{photo.stem}.{card.name}.jpg")
     _write_drawing(drawn, result)
     found = ", ".join(f"{label} {score:.2f}" for label, score in zip(result.labels[:12], result.detections.scores, strict=False))
     typer.echo(f"on {photo.name} it sees: {found or 'nothing'}; drawn in {drawn}")

@@ -53,10 +53,11 @@ class Reporter:
         self._write("\r" + text.ljust(self._drawn))
         self._drawn = len(text)
 
-    def end(self) -> None:
-        """The last line: what was done, and how fast."""
+    def end(self, done_before: int = 0) -> None:
+        """The last line: what was done, and how fast. `done_before`: pictures passed over because an earlier run did them."""
         seconds = time.monotonic() - self._start
-        self._line(f"{self.annotated} pictures annotated, {self.failed} set aside, in {seconds:.1f} s")
+        before = f"; {done_before} were done by an earlier run (--again does them again)" if done_before else ""
+        self._line(f"{self.annotated} pictures annotated, {self.failed} set aside, in {seconds:.1f} s{before}")
 
     def _line(self, text: str) -> None:
         clear = "\r" + " " * self._drawn + "\r" if self._drawn else ""

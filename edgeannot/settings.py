@@ -227,7 +227,7 @@ def _file_values(path: Path) -> dict[str, Any]:
         return TomlConfigSettingsSource(Settings, path)()
     except OSError as exc:
         raise ConfigError(f"the configuration file {path} cannot be read: {exc.strerror}") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise ConfigError(f"the configuration file {path} is not valid TOML: {exc}") from exc
 
 
@@ -287,10 +287,12 @@ def _explain(exc: ValidationError, origins: Mapping[str, str]) -> str:
     error = exc.errors()[0]
     path = [str(part) for part in error["loc"]]
     # pydantic puts the chosen kind of a union into the path: sources.door.camera.url is sources.door.url to the user.
-    key = next((k for k in (".".join(path), ".".join([*path[:2], *path[3:]])) if k in origins), ".".join(path))
+    if path[0] == "sources" and len(path) > 3:
+        del path[2]
+    key = ".".join(path)
     message = "unknown setting" if error["type"] == "extra_forbidden" else error["msg"].removeprefix("Value error, ")
     # Messages of our own validators say what was found themselves, and leave out what is secret.
     own = error["type"] in {"extra_forbidden", "missing", "value_error", "broker_url"}
     found = "" if own else f", found {error['input']!r:.80}"
-    layer = origins.get(key) or next((origins[k] for k in origins if k.startswith(key + ".")), None)
+    layer = next((origins[k] for start in (key, key.rpartition(".")[0]) for k in origins if k == start or k.startswith(f"{start}.")), None)
     return f"{key}: {message[:1].lower()}{message[1:]}{found}" + (f" ({layer})" if layer else "")

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from edgeannot.database import lock_file, open_database, sync_log, translated
-from edgeannot.errors import LinkError
+from edgeannot.errors import EdgeannotError, LinkError
 
 __all__ = ["Caps", "LedgerEntry", "Message", "Pending", "Signature", "Store"]
 
@@ -136,6 +136,7 @@ class Store:
         self._retained: dict[str, Message] = {}
         self._synced_at = time.monotonic()
         self._unsynced = False
+        self._failing = False
         self._next_id, self._rows, self._bytes = 1, Counter[bool](), Counter[bool]()
         for is_image, rows, size, last in connection.execute(
             "SELECT kind = 'image', count(*), sum(length(payload)), max(id) FROM outbox GROUP BY 1"
@@ -161,7 +162,10 @@ class Store:
     def close(self) -> None:
         """Bring everything to the disk and let go of the database."""
         with self._changed:
-            self.sync()
+            try:
+                self.sync()
+            except EdgeannotError as exc:
+                log.warning("%s", exc)
             self._db.close()
             os.close(self._lock_fd)
 
@@ -194,6 +198,13 @@ class Store:
         with self._changed, translated(self.path):
             rows = self._db.execute(query, (source or "",)).fetchall()
         return [LedgerEntry(row[0], os.fsdecode(row[1]), Signature(*row[2:5]), *row[5:]) for row in rows]
+
+    def ledger_paths(self, source: str, after: str = "", limit: int = 1000) -> list[str]:
+        """The paths of one source's entries that come after one, in order: the ledger in handy pieces, however long it is."""
+        query = "SELECT path FROM ledger WHERE source = ? AND path > ? ORDER BY path LIMIT ?"
+        with self._changed, translated(self.path):
+            rows = self._db.execute(query, (source, os.fsencode(after), limit)).fetchall()
+        return [os.fsdecode(path) for (path,) in rows]
 
     def forget(self, source: str, gone: Iterable[str]) -> None:
         """Drop the entries of files that are no longer there, so that the ledger is no larger than the folder."""
@@ -289,14 +300,21 @@ class Store:
     def sync_if_due(self) -> None:
         """`sync()` when the last one is `sync_s` ago; call it now and then where no commit follows the last.
 
-        A disk that fails is only logged: what was committed is committed, and is kept as long as the machine runs.
+        A disk that fails is only logged, when that changes: what was committed is committed, and is kept as long as the machine runs.
+        Raises EdgeannotError when the database is gone.
         """
         if time.monotonic() - self._synced_at < self._sync_s:
             return
         try:
             self.sync()
         except LinkError as exc:
-            log.warning("%s", exc)
+            if not self._failing:
+                log.warning("%s", exc)
+            self._failing = True
+        else:
+            if self._failing:
+                log.info("the database %s is brought to the disk again", self.path)
+            self._failing = False
 
     # What a transaction is made of; the counts in memory follow only when it was committed.
 

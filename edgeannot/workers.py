@@ -24,9 +24,12 @@ from edgeannot.sources import Source, Stop, Tick
 from edgeannot.store import Message, Store
 from edgeannot.telemetry import Telemetry
 
-__all__ = ["Inbox", "Pulse", "Results", "Worker", "infer", "read", "weight", "write"]
+__all__ = ["Inbox", "Pulse", "Results", "Worker", "infer", "prune", "read", "weight", "write"]
 
 log = logging.getLogger(__name__)
+
+_PRUNE_S = 6 * 3600.0
+"""Time between looks for ledger entries of files that are gone, in seconds."""
 
 Inbox = Handoff[Frame | Failure]
 Results = Handoff[Annotation | Failure]
@@ -151,9 +154,14 @@ def write(
 ) -> None:
     """Store each result: files first, then ledger and outbox in one transaction, then what the options want of the input file."""
     broken: set[tuple[type, type]] = set()
+    prune_at = time.monotonic() + _PRUNE_S
     try:
         while True:
             beat()
+            if time.monotonic() >= prune_at:
+                prune_at = time.monotonic() + _PRUNE_S
+                for each in sources.values():
+                    prune(store, each, beat)
             item = results.take()
             if item is None:
                 store.sync_if_due()
@@ -169,7 +177,7 @@ def write(
             messages = _messages(sinks, item, broken)
             budget.give(weight(source, item.frame))
             if _commit(store, source, item.frame, messages, stop, beat):
-                _finish(store, source, item.frame)
+                _finish(store, sinks, source, item.frame)
                 telemetry.annotated(item)
                 if reporter is not None:
                     reporter.picture(item)
@@ -199,10 +207,36 @@ def _messages(sinks: Sequence[Sink], annotation: Annotation, broken: set[tuple[t
     return messages
 
 
-def _finish(store: Store, source: Source, frame: Frame) -> None:
+def prune(store: Store, source: Source, beat: Callable[[], None]) -> int:
+    """Forget the ledger's entries of files that are gone, so that it does not grow for ever; how many there were.
+
+    Where not one file of the source is there, its medium may be away: then nothing is forgotten, unless the source removes its
+    files itself. A store that fails is left for the next time.
+    """
+    gone: list[str] = []
+    forgotten, trusted, last = 0, source.removes_input, ""
+    try:
+        while paths := store.ledger_paths(source.name, after=last):
+            last = paths[-1]
+            missing = [path for path in paths if source.is_gone(path)]
+            gone += missing
+            trusted = trusted or len(missing) < len(paths)
+            if trusted and gone:
+                store.forget(source.name, gone)
+                forgotten += len(gone)
+                gone.clear()
+            beat()
+    except LinkError as exc:
+        log.debug("%s", exc)
+    return forgotten
+
+
+def _finish(store: Store, sinks: Sequence[Sink], source: Source, frame: Frame) -> None:
     """Let the source do with the input what its options say; it stays where the disk does not confirm the results."""
     if source.removes_input:
         try:
+            for sink in sinks:
+                sink.flush()
             store.sync()
         except LinkError as exc:
             log.warning("%s; %s stays where it is", exc, frame.name)

@@ -49,7 +49,7 @@ def _rows(model: type[BaseModel]) -> Iterator[str]:
             continue
         made = {"device": "the host name", "data_dir": "`~/.local/state/edgeannot`, or systemd's"}.get(name, "made")
         default = "wanted" if field.is_required() else made if field.default_factory else _shown(field.default)
-        yield f"| `{name}` | {default} | {field.description} |"
+        yield f"| `{name}` | {default} | {field.description or 'Which kind of source this is.'} |"
 
 
 def _shown(value: object) -> str:

@@ -51,7 +51,7 @@ def test_the_task_is_respected():
 
 
 def test_the_reasons_are_words():
-    assert choose("low", [SSD, YOLO]).reasons[0] == "profile low: yolo before ssd"
+    assert choose("low", [SSD, YOLO]).reasons[0] == "yolo before ssd"
 
 
 def test_a_card_without_its_label_file_is_no_obstacle_where_no_label_is_asked_for():

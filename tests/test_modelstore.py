@@ -199,10 +199,14 @@ def test_a_dry_run_prints_the_card_and_writes_nothing(sorter: Path, tmp_path: Pa
     assert not (tmp_path / "data").exists()
 
 
-def test_a_try_on_a_photo_says_what_it_sees_and_draws_it(sorter: Path, tmp_path: Path) -> None:
+def test_a_try_on_a_photo_draws_into_the_current_folder_and_not_into_the_photos(
+    sorter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import cv2
 
-    photo = tmp_path / "photo.png"
+    photo = tmp_path / "watched" / "photo.png"
+    photo.parent.mkdir()
+    monkeypatch.chdir(tmp_path)
     cv2.imwrite(str(photo), np.full((40, 60, 3), 200, np.uint8))
     said = run("add", sorter, "--labels", sorter.with_name("names.txt"), "--try", photo, "--dry-run", "--data-dir", tmp_path)
 

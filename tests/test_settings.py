@@ -183,3 +183,18 @@ def test_without_a_home_the_state_folder_has_to_be_named(monkeypatch):
     with pytest.raises(ConfigError, match="no home folder; set --data-dir"):
         load()
     assert load({"data_dir": "/data"}).settings.data_dir == Path("/data")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[sources.a]\nkind = "directory"', r"^sources\.a\.path: field required \(.*edgeannot\.toml\)$"),
+        ('[sources.a]\nkind = "directory"\npath = "a\\u0000b"', r"^sources\.a\.path: wanted a folder, found a name with a NUL in it"),
+        ('[sources.a]\nkind = "camera"\nurl = "rtsp://[x"', r"^sources\.a\.url: wanted an address such as rtsp://"),
+        ('[sources.a]\nkind = "camera"\nurl = "0"\nfps = "x"', r"^sources\.a\.fps: input should be a valid number"),
+        ("x = " + "[" * 5000, "is not valid TOML"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_named_as_it_stands_there(tmp_path, text, said):
+    with pytest.raises(ConfigError, match=said):
+        load(file=toml(tmp_path, text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -105,6 +106,18 @@ def test_files_that_went_away_are_forgotten(path):
         store.forget("porch", ["a", "c", "never there"])
 
         assert [e.path for e in store.ledger()] == ["b"]
+
+
+def test_the_ledger_can_be_read_in_pieces(path):
+    names = [os.fsdecode(name) for name in (b"a", b"b/c", b"\xff")]
+    with Store.open(path) as store:
+        assert store.ledger_paths("porch") == []
+        for name in names:
+            store.commit(entry(name), [])
+        store.commit(entry("other", source="door"), [])
+
+        assert store.ledger_paths("porch", limit=2) == names[:2]
+        assert store.ledger_paths("porch", after=names[1], limit=2) == names[2:]
 
 
 def test_messages_come_in_order_and_go_when_deleted(path):
@@ -462,3 +475,68 @@ class StoreModel(RuleBasedStateMachine):
 
 StoreModel.TestCase.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
 TestStoreModel = StoreModel.TestCase
+
+
+@pytest.fixture
+def failing_disk(monkeypatch):
+    """A switch: while it is set, nothing can be brought to the disk."""
+    fails = threading.Event()
+    real = os.fdatasync
+
+    def fdatasync(fd):
+        if fails.is_set():
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(fd)
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    return fails
+
+
+def test_a_disk_that_fails_is_said_once_and_once_when_it_is_well_again(path, failing_disk, caplog):
+    caplog.set_level("INFO")
+    with Store.open(path, sync_s=0) as store:
+        failing_disk.set()
+        for number in range(3):
+            store.commit(entry(str(number)), [])
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        failing_disk.clear()
+        for number in range(3):
+            store.commit(entry(str(number)), [])
+
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+def test_a_store_on_a_disk_that_fails_is_closed_nevertheless(path, failing_disk, caplog):
+    store = Store.open(path, sync_s=60)
+    store.commit(entry(), [])
+    failing_disk.set()
+    store.close()
+
+    assert "cannot be brought to the disk" in caplog.text
+    Store.open(path).close()
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_full_disk_at_the_start_is_worth_another_try(path, there):
+    """systemd does not try again after an error of the configuration, and the disk may be tidied up meanwhile."""
+    if there:
+        Store.open(path).close()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(LinkError, match="has room"):
+            Store.open(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    Store.open(path).close()
+
+
+def test_a_database_removed_while_in_use_is_an_error_and_no_silence(path):
+    """What is committed from then on would be gone with the process."""
+    with Store.open(path, sync_s=60) as store:
+        store.commit(entry(), [])
+        shutil.rmtree(path.parent)
+        store.commit(entry("b"), [])
+
+        with pytest.raises(EdgeannotError, match="was removed while it was in use"):
+            store.sync()

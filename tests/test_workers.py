@@ -11,10 +11,10 @@ import pytest
 from edgeannot.data import Annotation, Detections, Failure, Frame, ModelFacts
 from edgeannot.errors import LinkError
 from edgeannot.handoff import Budget, Closed, Handoff
-from edgeannot.sources import Tick
-from edgeannot.store import LedgerEntry, Signature
+from edgeannot.sources import DirectoryOptions, Tick, open_source
+from edgeannot.store import LedgerEntry, Signature, Store
 from edgeannot.telemetry import Telemetry
-from edgeannot.workers import Pulse, Worker, infer, read, write
+from edgeannot.workers import Pulse, Worker, infer, prune, read, write
 
 
 def frame(name, source="door"):
@@ -34,6 +34,7 @@ class ListSource:
 
     name = "door"
     skipped = 0
+    done_before = 0
 
     def __init__(self, items, live=False, removes_input=False):
         self.removes_input = removes_input
@@ -84,6 +85,12 @@ class Broken:
 
 
 class OneMessage:
+    def __init__(self):
+        self.flushed = 0
+
+    def flush(self):
+        self.flushed += 1
+
     def write(self, annotation):
         return [f"message of {annotation.frame.name}"]
 
@@ -101,13 +108,13 @@ def drain(queue):
         return items
 
 
-def run_write(items, source, store, stop=None):
+def run_write(items, source, store, stop=None, sink=None):
     results = Handoff(depth=10)
     for item in items:
         results.put(item)
     results.end()
     telemetry = Telemetry()
-    write(results, [OneMessage()], store, {"door": source}, Budget(100), telemetry, None, stop or threading.Event(), nothing)
+    write(results, [sink or OneMessage()], store, {"door": source}, Budget(100), telemetry, None, stop or threading.Event(), nothing)
     return telemetry
 
 
@@ -228,13 +235,24 @@ def test_results_and_ledger_go_into_one_commit_and_only_then_is_the_input_finish
 
 
 def test_an_input_that_will_be_removed_waits_for_the_disk():
-    source, store = ListSource([], removes_input=True), ListStore()
-    run_write([annotate(frame("a"))], source, store)
-    assert (store.synced, source.finished) == (1, ["a"])
+    source, store, sink = ListSource([], removes_input=True), ListStore(), OneMessage()
+    run_write([annotate(frame("a"))], source, store, sink=sink)
+    assert (sink.flushed, store.synced, source.finished) == (1, 1, ["a"])
 
     store.broken_disk = True
     run_write([annotate(frame("b"))], source, store)
     assert source.finished == ["a"]
+
+
+def test_an_input_that_will_be_removed_stays_where_a_sink_cannot_bring_its_results_to_the_disk():
+    class Failing(OneMessage):
+        def flush(self):
+            raise LinkError("the disk fails")
+
+    source = ListSource([], removes_input=True)
+    run_write([annotate(frame("a"))], source, ListStore(), sink=Failing())
+
+    assert source.finished == []
 
 
 def test_a_full_disk_is_tried_again_and_nothing_is_lost():
@@ -277,3 +295,39 @@ def test_the_longest_silence_is_named():
     now[0] = 3.0
 
     assert pulse.silence_s() == (3.0, "read")
+
+
+@pytest.fixture
+def folder_and_store(tmp_path):
+    """A watched folder and a store that says that 2500 files of it are done."""
+    (tmp_path / "in").mkdir()
+    source = open_source("door", DirectoryOptions(path=tmp_path / "in"))
+    with Store.open(tmp_path / "state.sqlite") as store:
+        for number in range(2500):
+            store.commit(LedgerEntry("door", f"{number:04}.jpg", Signature(1, 2, 3), b""), [])
+        yield source, store
+
+
+def test_files_that_are_gone_are_forgotten_so_that_the_ledger_does_not_grow_for_ever(tmp_path, folder_and_store):
+    source, store = folder_and_store
+    for number in (7, 2400):
+        (tmp_path / "in" / f"{number:04}.jpg").touch()
+
+    assert prune(store, source, nothing) == 2498
+    assert store.ledger_paths("door") == ["0007.jpg", "2400.jpg"]
+    assert prune(store, source, nothing) == 0
+
+
+def test_where_not_one_file_is_there_the_medium_is_taken_to_be_away(folder_and_store):
+    source, store = folder_and_store
+
+    assert prune(store, source, nothing) == 0
+    assert len(store.ledger_paths("door", limit=9999)) == 2500
+
+
+def test_a_source_that_removes_its_files_itself_is_always_forgotten(tmp_path, folder_and_store):
+    _, store = folder_and_store
+    source = open_source("door", DirectoryOptions(path=tmp_path / "in", after="delete"))
+
+    assert prune(store, source, nothing) == 2500
+    assert store.ledger_paths("door") == []

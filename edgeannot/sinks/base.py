@@ -47,7 +47,7 @@ class Sink(Protocol):
         """
 
     def flush(self) -> None:
-        """Bring to the disk what may be lost otherwise."""
+        """Bring to the disk what may be lost otherwise; asked for before an input file is removed. Raises LinkError when it fails."""
 
     def close(self) -> None:
         """Flush and let go of everything."""

@@ -9,7 +9,7 @@ from datetime import UTC
 from pathlib import Path, PurePosixPath
 
 from edgeannot.data import Frame
-from edgeannot.errors import ConfigError
+from edgeannot.errors import ConfigError, LinkError
 
 __all__ = ["OutputFolder", "companion_name", "picture_name"]
 
@@ -61,6 +61,7 @@ class OutputFolder:
         """Files that were not written since the start."""
         self._min_free_bytes = min_free_bytes
         self._trouble = ""
+        self._last: Path | None = None
 
     def write(self, name: PurePosixPath, data: bytes) -> Path | None:
         """Put a file there, replacing one of that name; its path, or None when the disk would not have it."""
@@ -68,7 +69,7 @@ class OutputFolder:
             if not self.has_room(len(data)):
                 self._failed(f"less than {self._min_free_bytes // 2**20} MB are free")
                 return None
-            path = write_whole(self.folder / name, data)
+            path = self._last = write_whole(self.folder / name, data)
         except OSError as exc:
             self._failed(exc.strerror or str(exc))
             return None
@@ -76,6 +77,23 @@ class OutputFolder:
             log.warning("files are written to %s again; %d were not since the start", self.folder, self.skipped)
             self._trouble = ""
         return path
+
+    def flush(self) -> None:
+        """Bring the file written last to the disk, and its name. Raises LinkError when the disk fails."""
+        if self._last is None:
+            return
+        try:
+            for path in (self._last, self._last.parent):
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+        except FileNotFoundError:  # somebody took it already
+            pass
+        except OSError as exc:
+            raise LinkError(f"the file {self._last} cannot be brought to the disk now ({exc.strerror}); see that the disk is well") from exc
+        self._last = None
 
     def has_room(self, size: int) -> bool:
         """Whether the disk keeps its free floor after a file of `size` bytes. Raises OSError where the folder is away."""

@@ -48,7 +48,8 @@ class ImagesSink:
         return ()
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Bring the last picture's copy to the disk. Raises LinkError."""
+        self._out.flush()
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -68,7 +68,9 @@ class LabelsSink:
         return ()
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Bring the last picture's files to the disk. Raises LinkError."""
+        for out in self._outs.values():
+            out.flush()
 
     def close(self) -> None:
         """Nothing is held open."""

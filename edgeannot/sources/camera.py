@@ -83,6 +83,7 @@ class CameraSource:
     """See the module. A live camera is reopened for ever; the caller's Ticks tell what is wrong."""
 
     removes_input = False
+    done_before = 0
 
     def __init__(self, name: str, options: CameraOptions, context: Context, open_capture: OpenCapture = open_capture) -> None:
         self.name = name
@@ -112,6 +113,11 @@ class CameraSource:
         """A frame is no file: nothing is remembered."""
         del item
         return None
+
+    def is_gone(self, path: str) -> bool:
+        """Whatever it was: a camera has no files."""
+        del path
+        return True
 
     def finish(self, frame: Frame) -> None:
         """Nothing is to be done with a frame."""

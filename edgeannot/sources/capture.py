@@ -71,6 +71,10 @@ def parse_target(address: str) -> tuple[Literal["device", "stream", "file"], str
     if scheme:
         if scheme[1].lower() not in STREAM_SCHEMES:
             raise ValueError(f"an address with {scheme[1]}:// is not known; wanted one of {', '.join(STREAM_SCHEMES)}")
+        try:
+            urlsplit(address)
+        except ValueError as exc:
+            raise ValueError(f"wanted an address such as rtsp://host:554/path, found one that cannot be read ({exc})") from exc
         return "stream", address
     if address.isdigit():
         return "device", f"/dev/video{address}"

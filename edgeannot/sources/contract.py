@@ -53,6 +53,10 @@ class Source(Protocol):
         """Whether `finish` moves or deletes what a frame came from: the results must be on the disk before, not only committed."""
 
     @property
+    def done_before(self) -> int:
+        """Pictures passed over because the ledger says that they are done."""
+
+    @property
     def skipped(self) -> int:
         """Frames that a live source saw and did not hand over because the caller was busy or the rate was capped."""
 
@@ -65,6 +69,9 @@ class Source(Protocol):
 
     def ledger_entry(self, item: Frame | Failure) -> LedgerEntry | None:
         """What the ledger is to remember when the item's results are stored; None where there is nothing to remember."""
+
+    def is_gone(self, path: str) -> bool:
+        """Whether the file of a ledger entry with this path is no longer there."""
 
     def finish(self, frame: Frame) -> None:
         """The frame's results are durable: do with its file what the options say. Logs what fails, never raises."""

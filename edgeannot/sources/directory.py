@@ -119,6 +119,7 @@ class DirectorySource:
         self.name = name
         self._options = options
         self.removes_input = options.after != "keep"
+        self.done_before = 0
         self._context = context
         self._root = os.path.abspath(options.path.expanduser())  # noqa: PTH100 - the base of string paths
         self._backlog = Backlog(
@@ -163,6 +164,16 @@ class DirectorySource:
             # Permissions and disks are put right without a trace in the signature: the next start tries again.
             return LedgerEntry(self.name, relative, signature, b"", item.reason) if item.reason != UNREADABLE else None
         return LedgerEntry(self.name, relative, signature, item.content_hash)
+
+    def is_gone(self, path: str) -> bool:
+        """See `Source.is_gone`; a file that cannot be looked at counts as there."""
+        try:
+            os.lstat(f"{self._root}/{path}")
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            return False
+        return False
 
     def finish(self, frame: Frame) -> None:
         """Keep, move or delete the picture's file, unless another picture took its name in the meantime."""
@@ -241,6 +252,7 @@ class DirectorySource:
         if not stat.S_ISREG(facts.st_mode) or self._backlog.is_seen(name, signature):
             return None
         if self._context.is_done(self.name, name, signature):
+            self.done_before += 1
             self._backlog.mark_seen(name, signature)
             self._clear_away(path, signature)  # the program ended between storing the results and this
             return None
@@ -340,6 +352,8 @@ def named_folder(folder: object) -> object:
     """The setting of a folder as it is. Raises ValueError for the empty text, which a path would take for the current folder."""
     if folder == "":
         raise ValueError("wanted a folder, found nothing")
+    if "\0" in str(folder):
+        raise ValueError("wanted a folder, found a name with a NUL in it")
     return folder
 
 

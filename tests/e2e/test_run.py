@@ -95,6 +95,7 @@ def test_without_a_broker_the_messages_are_kept_and_a_later_run_delivers_them(tm
     there = edgeannot(*run, broker.url)
     assert there.returncode == 0, there.stderr
     assert there.stdout.startswith("0 pictures annotated")
+    assert f"{len(names)} were done by an earlier run (--again does them again)" in there.stdout
     subscriber.wait_for(lambda s: len(paths(s)) >= len(names), "all messages")
     assert sorted(paths(subscriber)) == names
     subscriber.close()

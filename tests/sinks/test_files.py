@@ -108,3 +108,16 @@ def test_a_folder_on_a_medium_that_was_taken_away_is_not_made_again_elsewhere(tm
 
     assert out.write(PurePosixPath("porch/a.txt"), b"1") is None
     assert not (tmp_path / "medium").exists()
+
+
+def test_what_was_written_last_is_brought_to_the_disk_with_its_name(tmp_path: Path, monkeypatch):
+    synced = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(Path(f"/proc/self/fd/{fd}").readlink()), real(fd)))
+    out = OutputFolder(tmp_path)
+    out.flush()
+    out.write(PurePosixPath("a.txt"), b"1")
+    out.flush()
+    out.flush()
+
+    assert synced == [tmp_path / "a.txt", tmp_path]

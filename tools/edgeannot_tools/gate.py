@@ -25,7 +25,7 @@ SAME_IOU = 0.5
 SURE = 0.15
 """A box this far above the score threshold is sure; a class this far above the second is. Measured on YOLOv5n, YOLO26n, NanoDet and
 SSD-MobileNet: with this margin, models that lost up to 0.02 of mAP50 change up to 2 % of their sure boxes; with 0.1, up to 4 %."""
-LARGEST_SHIFT = 0.1
+LARGEST_SHIFT = 0.15
 """When scores move by more than this on average, the model needs thresholds of its own, whatever it finds."""
 TOO_FEW = 10
 """With fewer sure boxes than this in all pictures, a verdict says little."""

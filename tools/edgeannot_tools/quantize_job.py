@@ -6,7 +6,7 @@ import hashlib
 import tempfile
 import zipfile
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,6 +48,8 @@ __all__ = [
     "prepare_source",
 ]
 
+LEAN = 0.25
+"""How far: of 0, 0.25, 0.5, 0.75 and 1, tried on eight detectors with two calibration sets each, this lost least mAP50 at its worst."""
 FLOOR_DB = 12.0
 """A layer whose noise is more than a sixteenth of its signal ruins what follows it (measured on YOLOX-nano's first depthwise layers)."""
 LARGEST_BEGINNING = 0.25
@@ -143,7 +145,7 @@ def prepare_source(source: Source, pictures: CalibrationSet, runtime: Runtime | 
     separate_slices(graph)
     split = split_maps(graph, card.head, card.input_wh)
     card = split_card(graph, card) if split is None else card.model_copy(update={"head": split})
-    return Prepared(card, graph, _calibrate(graph, card, pictures, runtime))
+    return Prepared(card, graph, _leaning(_calibrate(graph, card, pictures, runtime)))
 
 
 def make_int8(prepared: Prepared, options: Options, float_tensors: Collection[str] = ()) -> Made:
@@ -202,6 +204,16 @@ def _calibrate(prepared: Graph, card: ModelCard, pictures: CalibrationSet, runti
         samples = list(input_tensors(sized_card, sized, pictures))
         parts.append(calibrate(sized, track(samples, "calibrating", len(samples)), runtime))
     return merged(parts)
+
+
+def _leaning(calibration: Calibration) -> Calibration:
+    """The calibration with every sample's extremes moved towards the widest of all, whose mean is then the range inside the network.
+
+    The pictures of a user are few; the strongest things that the model will see are stronger than their mean.
+    """
+    lowest = {t: low + LEAN * (low.min() - low) for t, low in calibration.lowest.items()}
+    highest = {t: high + LEAN * (high.max() - high) for t, high in calibration.highest.items()}
+    return replace(calibration, lowest=lowest, highest=highest)
 
 
 def _sizes(card: ModelCard) -> list[int | None]:

@@ -1,0 +1,50 @@
+"""The unit file as systemd reads it, and what its sandbox leaves open."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+
+import pytest
+
+from tests.docs_pages import DOCS
+
+UNIT = DOCS.parent / "systemd" / "edgeannot.service"
+
+pytestmark = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here")
+
+
+@pytest.fixture
+def unit(tmp_path):
+    """The unit with a command that exists on this machine."""
+    path = tmp_path / "edgeannot.service"
+    path.write_text(UNIT.read_text().replace("ExecStart=/opt/edgeannot/bin/edgeannot", "ExecStart=/bin/true"))
+    return path
+
+
+def analyze(*args):
+    return subprocess.run(["systemd-analyze", *args], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_systemd_has_nothing_to_say_against_the_unit(unit):
+    """`verify` exits with 0 for unknown keys and bad values; only what it prints shows them."""
+    done = analyze("verify", str(unit))
+
+    assert (done.returncode, done.stderr.strip()) == (0, "")
+
+
+def test_verify_would_notice_a_misspelt_key(unit):
+    unit.write_text(unit.read_text().replace("WatchdogSec=", "WatchdogSecs="))
+
+    assert "WatchdogSecs" in analyze("verify", str(unit)).stderr
+
+
+def test_the_sandbox_leaves_little_open(unit):
+    done = analyze("security", "--offline=true", "--threshold=30", "--json=short", str(unit))
+
+    assert done.returncode == 0, [row["name"] for row in json.loads(done.stdout) if row.get("exposure")]
+
+
+def test_proc_stays_whole_because_the_runtime_reads_cpuinfo(unit):
+    assert "\nProcSubset=pid" not in unit.read_text()
