@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 from tests.brokers import wait_until
@@ -62,6 +65,23 @@ class Daemon:
             return text in self.log
 
         wait_until(there, f"{text!r} in the log: {self.log}", DEADLINE_S)
+
+    def watch_to_the_end(self) -> int:
+        """Wait until it ends by itself; the most memory it held, in kB, by the kernel's own high-water mark.
+
+        The rusage of a child would count what this process held when it forked.
+        """
+        peak, pause = 0, threading.Event()
+        deadline = time.monotonic() + 2 * DEADLINE_S
+        while self.process.poll() is None:
+            assert time.monotonic() < deadline, f"the daemon does not end: {self.log}"
+            try:
+                found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text())
+            except OSError:  # it ended just now
+                continue
+            peak = max(peak, int(found[1]) if found else 0)
+            pause.wait(0.01)
+        return peak
 
     def stop(self) -> int:
         """Ask it to stop; its exit code."""
