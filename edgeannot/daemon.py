@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 _TICK_S = 1.0
 _TELEMETRY_S = 30.0
 _CONNECT_S = 2.0
-"""How long `once` waits for a broker to answer at all; and then, for all messages to be taken, _DRAIN_S."""
+"""How long `once` waits for a broker that did not answer at first; for one that did to take all messages, _DRAIN_S."""
 _DRAIN_S = 60.0
 _PICTURE_BYTES = 64 * 2**20
 """Decoded pictures under way at a time: one of 12 megapixels, or several small ones."""
@@ -89,7 +89,7 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool) -> i
         if reporter is not None:
             reporter.end(sum(source.done_before for source in sources))
         wanted = any(key.startswith("sinks.mqtt") for key in loaded.origins)
-        return _drain(store, link, stop) if once and link is not None and wanted else 0
+        return _drain(store, link, stop, mqtt.connect_timeout_s) if once and link is not None and wanted else 0
 
 
 @dataclass(slots=True)
@@ -279,14 +279,17 @@ def _open_sources(settings: Settings, store: Store, *, once: bool, again: bool) 
     return [open_source(name, option, context) for name, option in options.items()]
 
 
-def _drain(store: Store, link: Link, stop: threading.Event) -> int:
-    """Wait for the broker to take what there is; EX_UNAVAILABLE when it does not, 0 when told to stop waiting."""
+def _drain(store: Store, link: Link, stop: threading.Event, first_answer_s: float) -> int:
+    """Wait for the broker to take what there is; EX_UNAVAILABLE when it does not, 0 when told to stop waiting.
+
+    first_answer_s: how long the first attempt to connect may take; one that failed is waited for only _CONNECT_S.
+    """
     began = time.monotonic()
     answers = False
     while store.pending().rows and not stop.is_set():
         waited_s = time.monotonic() - began
         answers = answers or link.wait_online(0)
-        if waited_s > (_DRAIN_S if answers else _CONNECT_S):
+        if waited_s > (_DRAIN_S if answers else first_answer_s if link.state == "new" else _CONNECT_S):
             log.warning("%d messages are kept in %s until a broker takes them", store.pending().rows, store.path)
             return _EX_UNAVAILABLE
         link.wait_drained(0.1)

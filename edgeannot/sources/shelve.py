@@ -28,12 +28,12 @@ def quarantine(path: Path, relative: Path, folder: Path, *, reason: str, message
         note = target.with_name(target.name + ".reason.txt")
         with contextlib.suppress(FileExistsError):
             # Creating the note claims the name: it fails where a note is there, and a claimed name without a file is free.
-            with note.open("x", encoding="utf-8", errors="surrogateescape") as file:
-                if not os.path.lexists(target):
-                    file.write(text)
-                    break
+            note.touch(exist_ok=False)
+            if not os.path.lexists(target):
+                break
             note.unlink()
     try:
+        note.write_text(text, encoding="utf-8", errors="surrogateescape")
         _move(path, target)
     except OSError:
         note.unlink()

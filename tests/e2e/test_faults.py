@@ -7,6 +7,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 
 import cv2
 import numpy as np
@@ -88,6 +89,23 @@ def test_told_to_stop_while_it_waits_for_the_broker_it_ends_in_order(tmp_path, n
     with sqlite3.connect(daemon.data_dir / "state.sqlite") as database:
         assert database.execute("SELECT count(*) FROM outbox WHERE kind = 'detections'").fetchone() == (len(names),)
     database.close()
+
+
+def test_a_broker_that_takes_its_time_to_answer_is_waited_for(tmp_path, broker):
+    """Longer than one that refuses: it is there, at the far end of a slow network."""
+    copy_samples(tmp_path / "in")
+    broker.pause()
+    daemon = Daemon(tmp_path / "daemon", "--once", "--profile", "low", "--watch", tmp_path / "in", "--mqtt", broker.url)
+    answer = threading.Timer(3.5, broker.resume)
+    try:
+        said = tmp_path / "daemon" / "daemon.out"
+        wait_until(lambda: "pictures annotated" in said.read_text(), "the last line", DEADLINE_S)
+        answer.start()
+
+        assert daemon.process.wait(DEADLINE_S) == 0, daemon.log
+    finally:
+        answer.cancel()
+        daemon.kill()
 
 
 @pytest.mark.parametrize(("redirection", "said"), [("| head -n 1 >/dev/null", ""), (">/dev/full", "standard output takes no more lines")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,18 @@ def test_a_name_of_full_length_finds_room_for_its_note(tmp_path, away):
 
     assert place.read_bytes() == b"content"
     assert place.suffix == ".jpg"
+
+
+def test_a_full_disk_leaves_no_empty_reason_behind(tmp_path):
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"bad")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            quarantine(bad, Path("bad.jpg"), tmp_path / "quarantine", reason="damaged", message="it is", when="now")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert bad.exists()
+    assert list((tmp_path / "quarantine").iterdir()) == []
