@@ -173,6 +173,22 @@ def test_a_division_by_a_constant_becomes_a_product():
 
 
 @pytest.mark.runtime
+@pytest.mark.parametrize(("slopes", "kind"), [([0.25], "LEAKY_RELU"), ([0.25] * 8, "LEAKY_RELU"), ([0.25] * 7 + [0.5], "PRELU")])
+def test_a_prelu_with_one_slope_becomes_a_leaky_relu(slopes, kind):
+    net = Net()
+    x = net.conv("a", net.input("images", (1, 16, 16, 3)), *conv_weights(8, 3))
+    y = net.graph.add_tensor("y", net.shape(x))
+    net.graph.add_operator(Op.PRELU, [x, net.constant("slopes", np.array(slopes).reshape(1, 1, -1), np.float32)], [y])
+    graph = net.outputs([y])
+
+    prepared = prepare(graph)
+
+    assert [prepared.code_name(operator) for operator in prepared.operators] == ["CONV_2D", kind]
+    if len(slopes) == 8:  # fewer slopes than channels are more than one runtime's float kernel can do
+        assert noise(prepared, graph) < 1e-6
+    assert noise(made(graph, Recipe(output_type="float32")).graph, prepared) < 0.03
+
+
 def test_a_channel_without_weights_keeps_its_bias():
     """Trained MobileNets have many; a scale made from the weights alone would let the bias overflow."""
     weights, bias = conv_weights(8, 3)

@@ -58,7 +58,8 @@ def quantize_model(data: bytes, samples: Iterable[Sequence[NDArray[Any]]], recip
 def prepare(graph: Graph) -> Graph:
     """A copy that is ready to be calibrated: all numbers float32, and operators replaced by equal ones that int8 knows.
 
-    float16 constants and int8 weights are expanded, divisions by a constant become products, squares and negations too.
+    float16 constants and int8 weights are expanded, divisions by a constant become products, squares and negations too, and a PRELU
+    with one slope for all channels becomes LEAKY_RELU.
     Raises InputError for a model whose activations are integers already.
     """
     copy = Graph.from_bytes(graph.to_bytes(), graph.where)
@@ -71,8 +72,27 @@ def prepare(graph: Graph) -> Graph:
         raise InputError(f"{graph.where} is quantized already (tensor {copy.name(quantized[0])!r}); give the float model")
     for operator in copy.operators:
         _use_product(copy, operator)
+        _use_one_slope(copy, operator)
     collect_garbage(copy)
     return copy
+
+
+def _use_one_slope(graph: Graph, operator: Operator) -> None:
+    """Replaces a PRELU whose slopes are all the same by LEAKY_RELU.
+
+    XNNPACK takes LEAKY_RELU in int8 and PRELU not (NanoDet runs three times as fast); that of tflite-runtime 2.14 reads past the end of
+    a PRELU's slopes when there are fewer than channels, and gives numbers that are not finite.
+    """
+    if graph.code(operator) != Op.PRELU or not graph.is_constant(operator.inputs[1]):
+        return
+    slopes = graph.constant(operator.inputs[1]).ravel()
+    if not slopes.size or (slopes != slopes[0]).any():
+        return
+    options = schema.LeakyReluOptionsT()
+    options.alpha = float(slopes[0])
+    operator.inputs = [operator.inputs[0]]
+    operator.opcodeIndex = graph.opcode(Op.LEAKY_RELU)
+    operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.LeakyReluOptions, options
 
 
 def _use_product(graph: Graph, operator: Operator) -> None:
