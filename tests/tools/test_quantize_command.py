@@ -14,7 +14,7 @@ from edgeannot.cards import read_card
 from edgeannot.engine import Engine
 from edgeannot.errors import InputError, MissingError
 from edgeannot.heads.split import Split
-from edgeannot.pipeline import load_pipeline
+from edgeannot.pipeline import Limits, load_pipeline
 from edgeannot_tools.calibration_set import read_set
 from edgeannot_tools.cli import quantize_app
 from edgeannot_tools.graph import Graph, Op, schema
@@ -50,11 +50,19 @@ def rows() -> Graph:
     return net.outputs([net.concat("rows", [sizes, net.activation("all", net.reshape("flat", score, (1, 64, 4)), "logistic")], axis=2)])
 
 
+def grid() -> Graph:
+    """A detector whose output is a map, so that it runs at other input sizes too."""
+    rng, net = np.random.default_rng(6), Net()
+    return net.outputs([net.conv("head", backbone(net, rng), *weights(rng, 5 + len(CLASSES), 32, 1))])
+
+
 def pixels(net: Net) -> int:
     return net.constant("stride", np.array(float(SIZE)), np.float32)
 
 
 HEADS = {
+    "grid": 'task = "detect"\nfamily = "yolo"\n[head]\nkind = "yolo-grid"\ngrids = [{ output = "head", anchors = [[9, 9]] }]\n'
+    f"[labels]\nnames = {list(CLASSES)}\n",
     "classify": 'task = "classify"\nfamily = "mobilenet"\n[head]\nkind = "classify"\noutput = "scores"\n'
     f"[labels]\nnames = {list(CLASSES)}\n",
     "detect": 'task = "detect"\nfamily = "yolo"\n[head]\nkind = "yolo-rows"\noutput = "rows"\nlayout = "rows"\nobjectness = true\n'
@@ -62,14 +70,14 @@ HEADS = {
 }
 
 
-def write_source(folder: Path, graph: Graph, task: str) -> Path:
+def write_source(folder: Path, graph: Graph, task: str, sizes: str = "") -> Path:
     """The float model and its card."""
     folder.mkdir(parents=True, exist_ok=True)
     data = graph.to_bytes()
     (folder / "net.tflite").write_bytes(data)
     (folder / "net.toml").write_text(
         f'schema = 1\nname = "net"\nfile = "net.tflite"\nsha256 = "{hashlib.sha256(data).hexdigest()}"\n'
-        f"{HEADS[task].replace('[head]', f'[input]{chr(10)}width = {SIZE}{chr(10)}height = {SIZE}{chr(10)}[head]')}"
+        f"{HEADS[task].replace('[head]', f'[input]{chr(10)}width = {SIZE}{chr(10)}height = {SIZE}{chr(10)}{sizes}[head]')}"
     )
     return folder / "net.tflite"
 
@@ -157,6 +165,17 @@ def test_the_same_pictures_give_the_same_bytes(classify, photos, tmp_path):
     assert (tmp_path / "a.tflite").read_bytes() == (tmp_path / "b.tflite").read_bytes()
 
 
+def test_a_card_of_several_sizes_is_calibrated_with_them_and_keeps_them(photos, tmp_path):
+    source = write_source(tmp_path / "float", grid(), "grid", "sizes = [32, 64]\n")
+
+    run(source, "-o", tmp_path / "out.tflite", "--images", photos, "--no-check")
+
+    card = read_card(tmp_path / "out.toml")
+    outputs = [load_pipeline(card.at_size(size)).engine.outputs[0] for size in (32, 64)]
+    assert [spec.shape for spec in outputs] == [(1, 8, 8, 8), (1, 16, 16, 8)]
+    assert outputs[0].scale == outputs[1].scale
+
+
 @pytest.mark.parametrize(
     ("flags", "input_type", "output_type"),
     [((), "uint8", "int8"), (("--input", "int8"), "int8", "int8"), (("--input", "float", "--output", "float"), "float32", "float32")],
@@ -231,6 +250,26 @@ def test_labelled_pictures_judge_by_map50_and_the_card_records_it(detect, photos
     assert measured["int8"].map50 > 0.6
     assert measured["int8"].dataset == "set"
     assert "mAP50" in said
+
+
+def test_a_classifier_is_judged_by_pictures_in_a_folder_a_class(classify, photos, tmp_path):
+    """Each picture lies in the folder of what the float model takes it for, so that float is always right."""
+    pipeline = load_pipeline(read_card(classify.with_suffix(".toml")), limits=Limits(min_score=0.0))
+    for frame in read_set(str(photos), 12).frames:
+        folder = tmp_path / "set" / pipeline(frame).labels[0]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / frame.name).write_bytes(frame.path.read_bytes())
+
+    run(classify, "-o", tmp_path / "out.tflite", "--images", photos, "--data", tmp_path / "set", "--max-drop", "0.3")
+
+    measured = {row.numbers: row.top1 for row in read_card(tmp_path / "out.toml").measured}
+    assert measured["float32"] == 1
+    assert 0.7 <= measured["int8"] <= 1
+
+
+def test_a_labelled_set_that_is_not_there_is_missing(classify, photos, tmp_path):
+    with pytest.raises(MissingError, match="no labelled set at"):
+        run(classify, "-o", tmp_path / "out.tflite", "--images", photos, "--data", tmp_path / "none")
 
 
 def test_dynamic_range_needs_no_pictures_and_says_nothing_of_them(classify, tmp_path):

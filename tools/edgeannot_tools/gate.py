@@ -15,10 +15,22 @@ from edgeannot.data import Detections, Frame
 from edgeannot.geometry import iou_matrix
 from edgeannot.heads.embed import Embed
 from edgeannot.pipeline import Pipeline, to_tensor
+from edgeannot_tools.classifier_accuracy import Ranking
 from edgeannot_tools.measure import Result
 from edgeannot_tools.progress import track
 
-__all__ = ["Agreement", "Alike", "SameClass", "Verdict", "compare_boxes", "compare_classes", "compare_models", "judge", "judge_accuracy"]
+__all__ = [
+    "Agreement",
+    "Alike",
+    "SameClass",
+    "Verdict",
+    "compare_boxes",
+    "compare_classes",
+    "compare_models",
+    "judge",
+    "judge_accuracy",
+    "judge_top1",
+]
 
 SAME_IOU = 0.5
 """Two boxes of one class that overlap by this much are the same object."""
@@ -207,3 +219,9 @@ def judge_accuracy(reference: Result, int8: Result, max_drop: float) -> Verdict:
     before, after = reference.accuracy.map50, int8.accuracy.map50
     drop = before - after
     return Verdict(drop <= max_drop, drop, f"mAP50 {before:.3f} in float, {after:.3f} in int8")
+
+
+def judge_top1(reference: Ranking, int8: Ranking, max_drop: float) -> Verdict:
+    """The verdict on pictures in a folder a class: how often less the right class comes first."""
+    drop = reference.top1 - int8.top1
+    return Verdict(drop <= max_drop, drop, f"top-1 {reference.top1:.3f} in float, {int8.top1:.3f} in int8")

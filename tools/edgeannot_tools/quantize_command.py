@@ -13,7 +13,6 @@ from edgeannot.engine import Runtime, load_runtime
 from edgeannot.errors import InputError, MissingError
 from edgeannot.inspect import RANGES, Wishes, parse_anchors, parse_range, read_cfg
 from edgeannot_tools.calibration_set import CalibrationSet, read_set
-from edgeannot_tools.datasets import ReadOptions, load_dataset
 from edgeannot_tools.quantize_job import Options, Source, find_source
 from edgeannot_tools.quantize_task import Gate, Task, make_accepted, make_accepted_dynamic, say, write_made
 
@@ -45,7 +44,12 @@ def quantize(
     max_drop: Annotated[
         float, typer.Option(min=0, max=1, help="Loss that is accepted: of mAP50 with --data, otherwise of sure results.")
     ] = 0.02,
-    data: Annotated[Path | None, typer.Option(metavar="SET", help="Labelled pictures to judge by: YOLO, VOC, COCO, OpenImages.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SET", help="Labelled pictures to judge by: YOLO, VOC, COCO, OpenImages, or for a classifier a folder a class."
+        ),
+    ] = None,
     check: Annotated[bool, typer.Option("--check/--no-check", help="Compare with the float model, and refuse what lost too much.")] = True,
     runtime: Annotated[str, typer.Option(metavar="auto|litert|tflite-runtime", help="Which runtime calibrates and compares.")] = "auto",
     name: Annotated[str | None, typer.Option(metavar="NAME", help="What the card calls it; by default the name of OUT.")] = None,
@@ -81,12 +85,14 @@ def quantize(
         box_units=None if box_units is None else _word("--box-units", box_units, _same("normalized", "pixels")),
     )
     _check_paths(model, out)
-    gate = Gate(max_drop, load_dataset(data, None, ReadOptions()) if data is not None else None, data.name if data else "", used)
+    if data is not None and not data.exists():
+        raise MissingError(f"--data: there is no labelled set at {data}")
+    gate = Gate(max_drop, data, used)
     pictures = read_set(images, limit)
     source = find_source(model, wishes, [frame.image for frame in pictures.frames[:2]], used)
     _say_source(source, console)
-    if gate.data is not None and source.card.task != "detect":
-        raise InputError(f"--data: labelled sets judge detectors, {source.card.name} is there to {source.card.task}; leave it away")
+    if data is not None and source.card.task == "embed":
+        raise InputError(f"--data: {source.card.name} gives vectors, for which there are no labels; leave it away")
     if not dynamic:
         _say_pictures(pictures, console)
     task = Task(gate, source, pictures, options, name or _card_name(out), out.name, console)

@@ -17,16 +17,16 @@ from edgeannot.cards import Input, ModelCard, Provenance, read_card
 from edgeannot.data import TensorSpec, UInt8Array
 from edgeannot.engine import Engine
 from edgeannot.engine import Runtime as EngineRuntime
-from edgeannot.errors import InputError
+from edgeannot.errors import InputError, ModelError
 from edgeannot.heads.split import Split
 from edgeannot.heads.ssd_anchors import SsdAnchors
 from edgeannot.heads.yolo_grid import YoloGrid
 from edgeannot.image import ToTensor
-from edgeannot.inspect import Wishes, propose
+from edgeannot.inspect import Proposal, Wishes, propose
 from edgeannot.pipeline import Limits, Pipeline
 from edgeannot_tools.calibrate import Calibration, Runtime, calibrate, merged
 from edgeannot_tools.calibration_set import CalibrationSet, tensors
-from edgeannot_tools.graph import Graph, Op, at_size, fold_dequantize
+from edgeannot_tools.graph import Graph, Op, at_size
 from edgeannot_tools.int8_rules import RULES, Scales
 from edgeannot_tools.layer_noise import LayerNoise
 from edgeannot_tools.progress import track
@@ -62,11 +62,11 @@ class Source:
 
     card: ModelCard
     graph: Graph
-    """With float32 weights, whatever the file stores."""
+    """With float32 weights, whatever the file stores, and operators that int8 knows; it computes the same."""
     doubts: tuple[str, ...] = ()
 
     def pipeline(self, runtime: EngineRuntime, limits: Limits, threads: int = 2) -> Pipeline:
-        """The float model at work; weights that are stored as int8 are expanded first, which not every kernel does rightly."""
+        """The float model at work."""
         return Pipeline(self.card, Engine(self.graph.to_bytes(), threads, runtime), limits=limits)
 
 
@@ -112,20 +112,24 @@ def find_source(model: Path, wishes: Wishes, photos: Sequence[UInt8Array], runti
         card = read_card(path)
         if model.suffix == ".toml" or card.model_path == model:
             card.verify_file()
-            graph = Graph.read(card.model_path)
-            fold_dequantize(graph)
-            return Source(card, graph)
-    graph = Graph.read(model)
-    if not fold_dequantize(graph):
-        proposal = propose(model, wishes, runtime=runtime, photos=photos)
-        return Source(proposal.card, graph, proposal.doubts)
-    with tempfile.TemporaryDirectory(prefix="edgeannot-quantize-") as folder:
-        expanded = Path(folder) / model.name
-        expanded.write_bytes(graph.to_bytes() + _appended(model))
-        proposal = propose(expanded, wishes, runtime=runtime, photos=photos)
+            return Source(card, prepare(Graph.read(card.model_path)))
+    graph = prepare(Graph.read(model))
+    proposal = _proposal(model, graph, wishes, photos, runtime)
     card = proposal.card.model_copy(update={"sha256": hashlib.sha256(model.read_bytes()).hexdigest()})
     card._folder = model.parent
     return Source(card, graph, proposal.doubts)
+
+
+def _proposal(model: Path, graph: Graph, wishes: Wishes, photos: Sequence[UInt8Array], runtime: EngineRuntime) -> Proposal:
+    """What `edgeannot models add` reads off the file, but run in plain float: not every kernel does stored int8 weights right."""
+    with tempfile.TemporaryDirectory(prefix="edgeannot-quantize-") as folder:
+        plain = Path(folder) / model.name
+        plain.write_bytes(graph.to_bytes() + _appended(model))
+        try:
+            return propose(plain, wishes, runtime=runtime, photos=photos)
+        except ModelError as exc:
+            exc.args = (str(exc).replace(str(plain), str(model)),)  # the user's file, not the copy
+            raise
 
 
 def _appended(model: Path) -> bytes:

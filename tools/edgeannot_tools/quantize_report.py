@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from edgeannot_tools.classifier_accuracy import Ranking
 from edgeannot_tools.gate import Agreement, Alike, SameClass
 from edgeannot_tools.layer_noise import LayerNoise, worst
 from edgeannot_tools.measure import Result
 
-__all__ = ["print_accuracy", "print_agreement", "print_noise"]
+__all__ = ["print_accuracy", "print_agreement", "print_noise", "print_top1"]
 
 WORST = 5
 """Layers that are named."""
@@ -32,6 +33,15 @@ def print_accuracy(reference: Result, int8: Result, bytes_before: int, bytes_aft
     for name, before, after in rows:
         table.add_row(name, _number(before), _number(after), f"{after - before:+.3f}")
     table.add_row(f"ms a picture ({int8.runtime})", f"{reference.timing.inference:.1f}", f"{int8.timing.inference:.1f}", "")
+    _add_size(table, bytes_before, bytes_after)
+    console.print(table)
+
+
+def print_top1(reference: Ranking, int8: Ranking, bytes_before: int, bytes_after: int, console: Console) -> None:
+    """Both classifiers on pictures in a folder a class."""
+    table = _table(f"on {len(reference.answers)} labelled pictures", "float", "int8", "change")
+    for name, before, after in (("top-1", reference.top1, int8.top1), ("top-5", reference.top5, int8.top5)):
+        table.add_row(name, _number(before), _number(after), f"{after - before:+.3f}")
     _add_size(table, bytes_before, bytes_after)
     console.print(table)
 

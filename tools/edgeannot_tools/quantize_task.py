@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import math
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -18,12 +20,14 @@ from edgeannot.errors import InputError
 from edgeannot.modelstore import card_toml
 from edgeannot.pipeline import Limits, load_pipeline
 from edgeannot_tools.calibration_set import CalibrationSet
-from edgeannot_tools.datasets import Dataset
-from edgeannot_tools.evaluate import match_model
-from edgeannot_tools.gate import Verdict, compare_models, judge, judge_accuracy
+from edgeannot_tools.class_folders import read_class_folders
+from edgeannot_tools.classifier_accuracy import Ranking
+from edgeannot_tools.conversion import write_together
+from edgeannot_tools.datasets import ReadOptions, load_dataset
+from edgeannot_tools.evaluate import evaluate_model, match_model, rank_classifiers
+from edgeannot_tools.gate import Verdict, compare_models, judge, judge_accuracy, judge_top1
 from edgeannot_tools.layer_noise import LayerNoise, measure_noise
-from edgeannot_tools.measure import MAX_DETECTIONS, MIN_SCORE, Result, measure
-from edgeannot_tools.output import write_whole
+from edgeannot_tools.measure import Result
 from edgeannot_tools.quantize_job import (
     Made,
     Options,
@@ -35,10 +39,11 @@ from edgeannot_tools.quantize_job import (
     make_int8,
     prepare_source,
 )
-from edgeannot_tools.quantize_report import print_accuracy, print_agreement, print_noise
+from edgeannot_tools.quantize_report import print_accuracy, print_agreement, print_noise, print_top1
 
 __all__ = ["Gate", "Task", "make_accepted", "make_accepted_dynamic", "say", "write_made"]
 
+Numbers = Literal["float32", "int8"]
 THREADS = 2
 """For comparing; figures are printed, not compared in time."""
 NOISE_SAMPLES = 3
@@ -51,20 +56,14 @@ class Gate:
     """How the result is judged."""
 
     max_drop: float
-    data: Dataset | None
-    data_name: str
+    data: Path | None
+    """Labelled pictures: of a detector with boxes, of a classifier in a folder a class."""
     runtime: Runtime
 
     @property
     def calibrating(self) -> Literal["litert", "tflite-runtime"] | None:
         """The runtime as the calibration takes it."""
         return None if self.runtime == "auto" else self.runtime
-
-    def limits(self, card: ModelCard) -> Limits:
-        """What is asked of both models: for average precision and classes also what is hardly there."""
-        if self.data is not None:
-            return Limits(min_score=MIN_SCORE, max_detections=MAX_DETECTIONS)
-        return Limits() if card.task == "detect" else Limits(min_score=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,24 +133,12 @@ def make_accepted_dynamic(task: Task, *, check: bool) -> tuple[Made, ModelCard]:
 
 def _judged(task: Task, made: Made, card: ModelCard) -> Judged:
     """Compare with the float model, print both sides, and give the verdict."""
-    gate, source, console = task.gate, task.source, task.console
-    sizes = source.card.model_path.stat().st_size, len(made.data)
-    measured: tuple[Measured, ...] = ()
+    gate, console = task.gate, task.console
     with tempfile.TemporaryDirectory(prefix="edgeannot-quantize-") as folder:
-        (Path(folder) / card.file).write_bytes(made.data)
-        limits = gate.limits(card)
-        int8 = load_pipeline(_staged(card, source, Path(folder)), threads=THREADS, runtime=gate.runtime, limits=limits)
-        reference = source.pipeline(gate.runtime, limits, THREADS)
-        if gate.data is None:
-            found = compare_models(reference, int8, task.pictures.frames)
-            print_agreement(found, *sizes, console)
-            verdict = judge(found, gate.max_drop)
-        else:
-            match = match_model(source.card, gate.data)
-            before, after = (measure(pipeline, gate.data, match, coco=False) for pipeline in (reference, int8))
-            print_accuracy(before, after, *sizes, console)
-            verdict = judge_accuracy(before, after, gate.max_drop)
-            measured = _row(before, gate.data_name, "float32"), _row(after, gate.data_name, "int8")
+        reference = _staged(task.source.card, task.source.graph.to_bytes(), "float.tflite", Path(folder), task.source)
+        candidate = _staged(card, made.data, "int8.tflite", Path(folder), task.source)
+        sizes = task.source.card.model_path.stat().st_size, len(made.data)
+        verdict, measured = _compared(task, reference, candidate, sizes)
     samples = itertools.islice(input_tensors(made.card, made.prepared, task.pictures), NOISE_SAMPLES)
     layers = measure_noise(made.prepared, made.graph, samples, gate.calibrating)
     print_noise(layers, console)
@@ -160,6 +147,28 @@ def _judged(task: Task, made: Made, card: ModelCard) -> Judged:
     if verdict.passed:
         say(console, f"accepted: {verdict.reason} (loss {verdict.drop:.3f}, allowed {gate.max_drop:g})")
     return Judged(verdict, layers, measured)
+
+
+def _compared(task: Task, reference: ModelCard, candidate: ModelCard, sizes: tuple[int, int]) -> tuple[Verdict, tuple[Measured, ...]]:
+    """The verdict on labelled pictures, with the rows for the card, or on the calibration pictures. sizes: of both files in bytes."""
+    gate, console, cards = task.gate, task.console, (reference, candidate)
+    if gate.data is None:
+        limits = Limits() if reference.task == "detect" else Limits(min_score=0.0)
+        float_pipeline, int8_pipeline = (load_pipeline(card, threads=THREADS, runtime=gate.runtime, limits=limits) for card in cards)
+        agreement = compare_models(float_pipeline, int8_pipeline, task.pictures.frames)
+        print_agreement(agreement, *sizes, console)
+        return judge(agreement, gate.max_drop), ()
+    if reference.task == "classify":
+        folders = read_class_folders(gate.data)
+        first, second = rank_classifiers(cards, folders, threads=THREADS, runtime=gate.runtime)
+        print_top1(first, second, *sizes, console)
+        rows = _row(gate, first, "float32", top1=first.top1), _row(gate, second, "int8", top1=second.top1)
+        return judge_top1(first, second, gate.max_drop), rows
+    dataset = load_dataset(gate.data, None, ReadOptions())
+    match = match_model(reference, dataset)
+    before, after = (evaluate_model(card, dataset, match, threads=THREADS, runtime=gate.runtime, coco=False) for card in cards)
+    print_accuracy(before, after, *sizes, console)
+    return judge_accuracy(before, after, gate.max_drop), (_box_row(gate, before, "float32"), _box_row(gate, after, "int8"))
 
 
 def _refusal(task: Task, verdict: Verdict) -> str:
@@ -171,37 +180,39 @@ def _refusal(task: Task, verdict: Verdict) -> str:
     )
 
 
-def _row(result: Result, dataset: str, numbers: Literal["float32", "int8"]) -> Measured:
+def _box_row(gate: Gate, result: Result, numbers: Numbers) -> Measured:
     accuracy = result.accuracy
-    return Measured(
-        dataset=dataset,
-        size=result.input_wh[0],
-        numbers=numbers,
-        pictures=result.pictures,
-        map50=round(accuracy.map50, 4),
-        map50_95=round(accuracy.map50_95, 4),
-        mean_iou=round(accuracy.mean_iou, 4),
-    )
+    return _row(gate, result, numbers, map50=accuracy.map50, map50_95=accuracy.map50_95, mean_iou=accuracy.mean_iou)
 
 
-def _staged(card: ModelCard, source: Source, folder: Path) -> ModelCard:
-    """The card as it is while its model lies in `folder`, with the names of the classes in itself."""
+def _row(gate: Gate, result: Result | Ranking, numbers: Numbers, **figures: float) -> Measured:
+    """A row for the card; a figure that does not exist is left out."""
+    pictures = result.pictures if isinstance(result, Result) else len(result.answers)
+    rounded: dict[str, Any] = {key: round(value, 4) for key, value in figures.items() if not math.isnan(value)}
+    name = gate.data.resolve().name if gate.data is not None else ""
+    return Measured(dataset=name, size=result.input_wh[0], numbers=numbers, pictures=pictures, **rounded)
+
+
+def _staged(card: ModelCard, data: bytes, file: str, folder: Path, source: Source) -> ModelCard:
+    """The card of a model that lies in `folder` for a while, with the names of the classes in itself."""
+    (folder / file).write_bytes(data)
     labels = card.labels.model_copy(update={"file": None, "names": source.card.label_names()})
-    staged = card.model_copy(update={"labels": labels})
+    staged = card.model_copy(update={"labels": labels, "file": file, "sha256": hashlib.sha256(data).hexdigest()})
     staged._folder = folder
     return staged
 
 
 def write_made(made: Made, card: ModelCard, source: Source, out: Path) -> None:
-    """Writes model, class names and card, the card last, so that at no instant it stands there without its model."""
+    """Writes model, class names and card together, the card last, so that at no instant it stands there without its model."""
     names = source.card.label_names()
     file = f"{out.stem}{LABELS_END}" if names else None
     labels = card.labels.model_copy(update={"file": file, "names": ()})
-    write_whole(out, made.data)
-    if file is not None:
-        write_whole(out.with_name(file), "".join(f"{line}\n" for line in names))
     comments = [f"by convention: {doubt}" for doubt in source.doubts]
-    write_whole(out.with_suffix(".toml"), card_toml(card.model_copy(update={"labels": labels}), comments))
+    files = {out: made.data}
+    if file is not None:
+        files[out.with_name(file)] = "".join(f"{line}\n" for line in names).encode()
+    files[out.with_suffix(".toml")] = card_toml(card.model_copy(update={"labels": labels}), comments).encode()
+    write_together(files)
 
 
 def say(console: Console, line: str) -> None:
