@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 OLD_PYTHON ?= $(shell for p in python3.11 $(PYTHON); do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 12))' 2>/dev/null && echo $$p && break; done)
 OLD_VENV := .venv-tflite
 OLD_BIN := $(OLD_VENV)/bin
+# The models are rebuilt in an environment of what the tools need and no more (under 400 MB), which shows that they need no framework.
+MODELS_VENV := .venv-models
 RUN_DATA := .cache/run
 MQTT ?= mqtt://localhost
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -27,6 +29,11 @@ $(OLD_VENV)/.ready: pyproject.toml
 	$(OLD_PYTHON) -m venv $(OLD_VENV)
 	$(OLD_BIN)/python -m pip install -q --upgrade pip
 	$(OLD_BIN)/python -m pip install -q -e '.[tools,tflite-runtime]' --group test
+	touch $@
+
+$(MODELS_VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(MODELS_VENV)
+	$(MODELS_VENV)/bin/python -m pip install -q -e '.[tools]'
 	touch $@
 
 env: $(VENV)/.ready  ## make the environment with LiteRT and everything for development
@@ -62,8 +69,8 @@ endif
 test-tflite: env-tflite mosquitto
 	EDGEANNOT_RUNTIME=tflite-runtime $(OLD_BIN)/python -m pytest -m runtime
 
-models: env  ## rebuild every bundled model from its published weights, byte for byte
-	$(BIN)/python -m edgeannot_tools.bundle
+models: $(MODELS_VENV)/.ready  ## rebuild every bundled model from its published weights, byte for byte
+	$(MODELS_VENV)/bin/python -m edgeannot_tools.bundle
 
 docs: env  ## write the generated pages of docs/
 	$(BIN)/python -m tests.docs_pages
@@ -72,4 +79,4 @@ wheel: env  ## build the wheel into dist/
 	$(BIN)/python -m pip wheel -q --no-deps -w dist .
 
 clean:  ## remove environments, caches and outputs
-	rm -rf $(VENV) $(OLD_VENV) .cache out dist build
+	rm -rf $(VENV) $(OLD_VENV) $(MODELS_VENV) .cache out dist build
