@@ -13,7 +13,7 @@ MQTT ?= mqtt://localhost
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help run test test-tflite docs check format models env env-tflite mosquitto bench wheel clean
+.PHONY: help rule run test test-tflite docs check format models micro env env-tflite mosquitto faults bench wheel clean
 
 help:  ## list the chores
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -69,11 +69,20 @@ endif
 test-tflite: env-tflite mosquitto
 	EDGEANNOT_RUNTIME=tflite-runtime $(OLD_BIN)/python -m pytest -m runtime
 
+faults: env mosquitto  ## break everything round the daemon and print what was lost; TABLE=FILE also writes that there
+	FAULTS_TABLE=$(TABLE) $(BIN)/python -m pytest tests/faults -m "long or not long"
+
 models: $(MODELS_VENV)/.ready  ## rebuild every bundled model from its published weights, byte for byte
 	$(MODELS_VENV)/bin/python -m edgeannot_tools.bundle
 
+micro: env  ## rebuild the two little networks of the micro-benchmark, byte for byte
+	$(BIN)/python -m edgeannot_tools.micro
+
 docs: env  ## write the generated pages of docs/
 	$(BIN)/python -m tests.docs_pages
+
+rule: env  ## measure and write docs/rule.md and its plot (needs the test data; root for shares of a core)
+	$(BIN)/python -m benchmarks.rule
 
 wheel: env  ## build the wheel into dist/
 	$(BIN)/python -m pip wheel -q --no-deps -w dist .

@@ -5,15 +5,18 @@ paho is imported when a client is made, not before: reading the settings must st
 
 from __future__ import annotations
 
+import os
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
-from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from edgeannot.address import Address
 from edgeannot.errors import ConfigError, LinkError
 
 if TYPE_CHECKING:
@@ -23,15 +26,7 @@ if TYPE_CHECKING:
     from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
 
-__all__ = ["Address", "BrokerOptions", "Will", "connect", "meaning", "new_client", "properties", "redact"]
-
-_SCHEMES: Final[Mapping[str, tuple[bool, bool, int]]] = {
-    # scheme: (TLS, WebSocket, port)
-    "mqtt": (False, False, 1883),
-    "mqtts": (True, False, 8883),
-    "ws": (False, True, 80),
-    "wss": (True, True, 443),
-}
+__all__ = ["Address", "BrokerOptions", "Will", "connect", "has_input", "is_topic", "loss", "meaning", "new_client", "pause_s", "properties"]
 
 _MEANINGS: Final[Mapping[str, str]] = {
     # MQTT 5.0, 2.4 reason codes, by the names that paho gives them; those of 3.1.1 are translated to these by paho.
@@ -55,47 +50,6 @@ _MEANINGS: Final[Mapping[str, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a broker is."""
-
-    host: str
-    port: int
-    tls: bool
-    websocket: bool
-    path: str
-    username: str | None = None
-
-    @classmethod
-    def parse(cls, url: str) -> Self:
-        """The address in a URL `mqtt|mqtts|ws|wss://[user@]host[:port][/path]`.
-
-        Raises ValueError with what was wanted; a password in the URL is refused, because URLs are logged and shown.
-        """
-        parts = urlsplit(url if "://" in url else f"mqtt://{url}")
-        if parts.scheme not in _SCHEMES:
-            raise ValueError(f"wanted mqtt://, mqtts://, ws:// or wss://, found {parts.scheme}://")
-        if parts.password is not None:
-            raise ValueError(
-                "a password does not belong into the URL, which is logged and shown: put it into a file and name that in password_file"
-            )
-        if not parts.hostname:
-            raise ValueError("wanted a host, as in mqtt://localhost:1883")
-        if parts.port == 0:
-            raise ValueError("wanted a port from 1 to 65535, found 0")
-        tls, websocket, port = _SCHEMES[parts.scheme]
-        if not websocket and parts.path not in {"", "/"}:
-            raise ValueError(f"a path is for ws:// and wss:// only, found {parts.path}")
-        path = parts.path if parts.path not in {"", "/"} else "/mqtt"
-        user = unquote(parts.username) if parts.username else None
-        return cls(parts.hostname, parts.port or port, tls, websocket, path, user)
-
-    def __str__(self) -> str:
-        scheme = next(name for name, (tls, websocket, _) in _SCHEMES.items() if (tls, websocket) == (self.tls, self.websocket))
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{scheme}://{host}:{self.port}" + (self.path if self.websocket else "")
-
-
 class BrokerOptions(BaseModel):
     """How to reach an MQTT broker."""
 
@@ -108,7 +62,8 @@ class BrokerOptions(BaseModel):
     username: str | None = None
     """User name at the broker."""
     password_file: Path | None = None
-    """File that holds the password, such as a systemd credential; read anew at each connection."""
+    """File that holds the password; read anew at each connection. A bare name, here and in the files below, is that of a systemd
+    credential (LoadCredential=) where the service has one of it."""
     ca_file: Path | None = None
     """Certificates (PEM) of the authorities that may vouch for the broker; unset: those of the system."""
     cert_file: Path | None = None
@@ -134,6 +89,15 @@ class BrokerOptions(BaseModel):
         except ValueError as exc:
             raise PydanticCustomError("broker_url", "{reason}", {"reason": str(exc)}) from None
         return url
+
+    @field_validator("password_file", "ca_file", "cert_file", "key_file")
+    @classmethod
+    def _credential(cls, path: Path | None) -> Path | None:
+        # systemd.exec(5), LoadCredential=: the folder is there for this service alone.
+        folder = os.environ.get("CREDENTIALS_DIRECTORY")
+        if path is None or not folder or len(path.parts) != 1 or not (found := Path(folder) / path).is_file():
+            return path
+        return found
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -161,18 +125,34 @@ class Will:
     payload: bytes
 
 
-def new_client(options: BrokerOptions, client_id: str, will: Will | None = None, *, reconnects: bool = False) -> Client:
+def new_client(
+    options: BrokerOptions,
+    client_id: str,
+    will: Will | None = None,
+    *,
+    reconnects: bool = False,
+    clean_session: bool | None = None,
+    own_loop: bool = False,
+) -> Client:
     """A client that is not connected yet; `connect` connects it. `reconnects`: whether paho's own loop brings it back after a loss.
 
+    clean_session: for MQTT 3.1.1 only, whether the broker forgets the session with the connection (None: it does).
+    own_loop: the caller runs the loop itself and asks `has_input` beside the socket; such a client is quicker.
     Raises ConfigError when a named file is missing or is not what it should be.
     """
     from paho.mqtt.client import Client, MQTTv5, MQTTv311  # noqa: PLC0415
     from paho.mqtt.enums import CallbackAPIVersion  # noqa: PLC0415
 
     address = options.address
-    client = Client(
+    kind: type[Client] = Client
+    if own_loop:
+        from edgeannot.quickpaho import client_class  # noqa: PLC0415
+
+        kind = client_class(websocket=address.websocket)
+    client = kind(
         CallbackAPIVersion.VERSION2,
         client_id=options.client_id or client_id,
+        clean_session=clean_session,
         protocol=MQTTv5 if options.protocol == "5" else MQTTv311,
         transport="websockets" if address.websocket else "tcp",
         reconnect_on_failure=reconnects,
@@ -191,33 +171,64 @@ def new_client(options: BrokerOptions, client_id: str, will: Will | None = None,
     return client
 
 
-def connect(client: Client, options: BrokerOptions) -> None:
-    """Open the connection and send CONNECT; the broker's answer comes by `on_connect`. Raises LinkError with what was in the way."""
+def connect(client: Client, options: BrokerOptions, **session: Any) -> None:
+    """Open the connection and send CONNECT; the broker's answer comes by `on_connect`. Raises LinkError with what was in the way.
+
+    session: `clean_start` and `properties` of an MQTT 5 session, as paho takes them.
+    """
     import ssl  # noqa: PLC0415 - a tenth of the time that `edgeannot --help` may take
 
     address = options.address
     try:
-        client.connect(address.host, address.port, options.keepalive_s)
+        client.connect(address.host, address.port, options.keepalive_s, **session)
     except ssl.SSLCertVerificationError as exc:
         raise LinkError(
             f"the certificate of {address} is not trusted ({exc.verify_message}); set ca_file to the authority that signed it"
         ) from exc
     except ssl.SSLError as exc:
-        raise LinkError(f"no TLS connection to {address} ({exc.reason or exc})") from exc
+        raise LinkError(f"no TLS connection to {address} ({_alert(exc)})") from exc
     except (OSError, ValueError) as exc:  # a host name that cannot be one is a ValueError
         raise LinkError(f"no connection to {address} ({getattr(exc, 'strerror', None) or exc})") from exc
 
 
-def meaning(reason: ReasonCode, *, writing: bool = False) -> str:
-    """What a reason code of the broker, or of paho, means to the operator; `writing`: it answers a message, not a connection."""
+def pause_s(options: BrokerOptions, attempt: int) -> float:
+    """Seconds until the next attempt: doubling up to the longest, shortened at random by up to half."""
+    return min(options.retry_max_s, options.retry_min_s * 2.0 ** min(attempt, 30)) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+
+
+def meaning(reason: ReasonCode, *, doing: Literal["connecting", "writing", "reading"] = "connecting") -> str:
+    """What a reason code of the broker, or of paho, means to the operator; `doing`: what it is the answer to."""
     name = reason.getName()
-    if writing and name == "Not authorized":
+    if doing == "writing" and name == "Not authorized":
         return "the broker does not let us write there (not authorised): check its access list"
+    if doing == "reading" and name in {"Not authorized", "Unspecified error"}:  # MQTT 3.1.1 has only the latter
+        return "the broker does not let us read there (not authorised): check its access list"
     return _MEANINGS.get(name, f"the broker says: {name}")
 
 
+def loss(client: Client, reason: ReasonCode) -> str:
+    """Why a connection is over: what TLS said where it did, else what the reason means."""
+    import ssl  # noqa: PLC0415
+
+    failure = getattr(client, "failure", None)
+    return _alert(failure) if isinstance(failure, ssl.SSLError) else meaning(reason)
+
+
+def _alert(failure: ssl.SSLError) -> str:
+    """What an alert of TLS means: since TLS 1.3 a client learns only after its handshake that its certificate is not liked."""
+    name = failure.reason or str(failure)
+    if "CERTIFICATE_REQUIRED" in name or "HANDSHAKE_FAILURE" in name:
+        return f"the broker wants a client certificate: set cert_file and key_file ({name})"
+    if "ALERT" in name and ("CERTIFICATE" in name or "UNKNOWN_CA" in name):
+        return f"the broker refuses the client certificate: check cert_file and key_file ({name})"
+    return name
+
+
 def properties(kind: str, **values: Any) -> Properties:
-    """MQTT 5 properties of a packet; `kind` as in paho's PacketTypes ("PUBLISH"); values that are None are left out."""
+    """MQTT 5 properties of a packet; `kind` as in paho's PacketTypes ("PUBLISH"); values that are None are left out.
+
+    They are packed here, once: paho would do it at each use, which costs more than the rest of a small message.
+    """
     from paho.mqtt.packettypes import PacketTypes  # noqa: PLC0415
     from paho.mqtt.properties import Properties  # noqa: PLC0415
 
@@ -225,15 +236,24 @@ def properties(kind: str, **values: Any) -> Properties:
     for name, value in values.items():
         if value is not None:
             setattr(made, name, value)
+    packed = made.pack()  # type: ignore[no-untyped-call] # paho has not typed it
+    object.__setattr__(made, "pack", lambda: packed)  # its own __setattr__ takes names of properties only
     return made
 
 
-def redact(url: str) -> str:
-    """A URL without its password, for logs and `config`."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return parts._replace(netloc=f"{parts.username}:***@{parts.netloc.rpartition('@')[2]}").geturl()
+def has_input(client: Client) -> bool:
+    """Whether something can be read although its socket may have nothing: by TLS, or read ahead."""
+    pending = getattr(client.socket(), "pending", None)
+    return bool(getattr(client, "has_input", False)) or (pending is not None and pending() > 0)
+
+
+@lru_cache(maxsize=256)
+def is_topic(topic: str) -> bool:
+    """Whether this can be published to: MQTT 5.0, 4.7."""
+    try:
+        return 0 < len(topic.encode()) <= 65535 and not any(c in topic for c in "+#\0")
+    except UnicodeEncodeError:
+        return False
 
 
 def _tls_context(options: BrokerOptions) -> ssl.SSLContext:

@@ -123,6 +123,8 @@ class ModelCard(_Table):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     task: Literal["detect", "classify", "embed"]
     family: Literal["yolo", "ssd", "mobilenet", "other"]
+    variant_of: str = ""
+    """Name of the card whose network this is in another file, e.g. with float weights: one stands for the other, the faster is taken."""
     macs: int = Field(default=0, ge=0)
     """Multiply-accumulates of one run at width x height; 0: not known."""
     input: Input

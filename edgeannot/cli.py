@@ -8,8 +8,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import sys
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,20 +15,19 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from edgeannot import __version__
-from edgeannot.errors import ConfigError, EdgeannotError
+from edgeannot.errors import ConfigError
+from edgeannot.exits import guarded
 
 if TYPE_CHECKING:
     from edgeannot.settings import Loaded
 
 __all__ = ["app", "main"]
 
-_TYPER_USAGE = 2
-_EX_SOFTWARE = 70
-_EX_USAGE = 64  # sysexits.h; systemd and scripts tell it from a program's own failure
-
 _ELSEWHERE = {
     # name -> (module:typer app or function, help). The tools are a package of its own and may not be installed.
-    "models": ("edgeannot.models_cli:models_app", "List, show, verify, add and remove models."),
+    "models": ("edgeannot.models_cli:models_app", "List, show, verify, pull, add and remove models."),
+    "bench": ("edgeannot.bench_cli:bench_app", "Time models on this board, stage by stage."),
+    "send": ("edgeannot.send:send_app", "Send pictures over MQTT to workers that annotate them."),
     "convert": ("edgeannot_tools.cli:convert_app", "Convert a Darknet, ONNX or Keras model to TFLite (tools)."),
     "quantize": ("edgeannot_tools.cli:quantize_app", "Quantize a float model to int8, check the loss (tools)."),
     "evaluate": ("edgeannot_tools.cli:evaluate_app", "Measure models on a labelled set (tools)."),
@@ -99,6 +96,7 @@ def run(
     profile: ProfileOption = None,
     watch: Annotated[Path | None, typer.Option(metavar="DIR", help="Annotate the pictures in DIR and those that arrive there.")] = None,
     camera: Annotated[str | None, typer.Option(metavar="DEVICE|URL|FILE", help="Annotate a camera, a stream or a video file.")] = None,
+    every_n: Annotated[int | None, typer.Option(metavar="N", min=1, help="Take only each N-th frame of a video file.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write annotated pictures, label files and JSON lines there.")] = None,
     mqtt: Annotated[str | None, typer.Option(metavar="URL", help="Broker, e.g. mqtt://localhost or mqtts://user@host:8883.")] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME[@SIZE]", help="Model, instead of the profile's choice.")] = None,
@@ -106,6 +104,12 @@ def run(
     labels: Annotated[str | None, typer.Option(metavar="A,B,...", help="Report only these labels.")] = None,
     min_score: Annotated[float | None, typer.Option(metavar="0..1", help="Smallest score that is reported.")] = None,
     threads: Annotated[int | None, typer.Option(metavar="N", help="Threads for one inference.")] = None,
+    max_ms: Annotated[
+        float | None, typer.Option(metavar="MS", help="Choose a model that takes at most MS a picture, by measuring.")
+    ] = None,
+    min_fps: Annotated[float | None, typer.Option(metavar="N", help="Choose a model that does N pictures a second, by measuring.")] = None,
+    remeasure: Annotated[bool, typer.Option("--remeasure", help="Measure the models anew before choosing.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Print which model would run and why, and stop.")] = False,
     device: Annotated[str | None, typer.Option(metavar="NAME", help="Name of this device in topics and messages.")] = None,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
@@ -119,6 +123,10 @@ def run(
         sources["inbox"] = {"kind": "directory", "path": str(watch)}
     if camera is not None:
         sources["camera"] = {"kind": "camera", "url": camera}
+    if every_n is not None:
+        if camera is None:
+            raise ConfigError("--every-n is for a video file: name it with --camera FILE")
+        sources["camera"]["every_n"] = every_n
     sinks: dict[str, Any] = {}
     if out is not None:
         sinks = {kind: {"enabled": True} for kind in ("images", "labels", "jsonl")}
@@ -126,17 +134,31 @@ def run(
         sinks["mqtt"] = {"url": mqtt}
     overrides = {
         "profile": profile, "model": model, "task": task, "min_score": min_score, "threads": threads, "device": device,
+        "max_ms": max_ms, "min_fps": min_fps,
         "log_level": log_level, "data_dir": data_dir and str(data_dir), "out_dir": out and str(out),
         "labels": _labels(labels),
         "sources": sources, "sinks": sinks,
     }  # fmt: skip
     loaded = _load(overrides, config)
+    if explain:
+        from edgeannot.selection import explain_for
+
+        typer.echo(explain_for(loaded, remeasure=remeasure))
+        raise typer.Exit
 
     from edgeannot.daemon import run_daemon  # the whole of OpenCV and the runtime comes with it
     from edgeannot.log import set_up_logging
 
     set_up_logging(loaded.settings.log_level, journal="JOURNAL_STREAM" in os.environ)
-    raise typer.Exit(run_daemon(loaded, once=once, again=again))
+    raise typer.Exit(run_daemon(loaded, once=once, again=again, remeasure=remeasure))
+
+
+@app.command("probe", add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def probe(ctx: typer.Context) -> None:
+    """Show what this board is and what it can do."""
+    from edgeannot.probe_cli import probe as probe_board  # it reads its arguments itself: see `start`
+
+    probe_board(ctx.args)
 
 
 @app.command("config")
@@ -176,11 +198,12 @@ def listen(
 
 
 def _load(overrides: dict[str, Any], config: Path | None) -> Loaded:
-    from edgeannot.probe import grade, read_cpu
-    from edgeannot.settings import default_config_file, load_settings
+    from edgeannot.judge import load_judged
+    from edgeannot.probe import read_board
+    from edgeannot.settings import default_config_file
 
     given = {key: value for key, value in overrides.items() if value not in (None, {}, ())}
-    return load_settings(given, config or default_config_file(), grade=lambda: grade(read_cpu()))
+    return load_judged(given, config or default_config_file(), read_board())
 
 
 def _labels(text: str | None) -> tuple[str, ...] | None:
@@ -193,29 +216,6 @@ def _labels(text: str | None) -> tuple[str, ...] | None:
     return names
 
 
-def _open_closed_streams() -> None:
-    """Give a program that was started without standard streams the null device: a file opened later must not take their place."""
-    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
-            stream = open(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115 - for the whole run
-            setattr(sys, name, stream)
-
-
 def main() -> None:
-    """Run the command; print an error that was foreseen as one sentence and exit with its code."""
-    _open_closed_streams()
-    try:
-        app()
-    except EdgeannotError as exc:
-        print(f"edgeannot: {exc}", file=sys.stderr)  # noqa: T201 - the one place where an error meets the user
-        sys.exit(exc.exit_code)
-    except SystemExit as exc:
-        sys.exit(_EX_USAGE if exc.code == _TYPER_USAGE else exc.code)
-    except Exception as exc:  # noqa: BLE001 - the last door
-        traceback.print_exc()
-        where = "".join(f" {note}" for note in getattr(exc, "__notes__", ()))
-        print(f"edgeannot: a fault of the program itself{where}: {type(exc).__name__}: {exc}", file=sys.stderr)  # noqa: T201 - as above
-        sys.exit(_EX_SOFTWARE)
+    """Run the command."""
+    guarded(app)

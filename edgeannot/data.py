@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 __all__ = [
     "Annotation",
-    "Cpu",
     "Detections",
     "Failure",
     "Fit",
@@ -28,6 +27,7 @@ __all__ = [
     "Outputs",
     "Profile",
     "RawTensor",
+    "Sender",
     "TensorRef",
     "TensorSpec",
     "UInt8Array",
@@ -41,6 +41,18 @@ TensorRef = str | int
 """How a card names a model's tensor: by its name in the file, or by its position (0-based) among the graph's inputs or outputs."""
 
 Profile = Literal["low", "mid", "high"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sent a picture that came as a message: the camera, where the device that annotates is only one of its workers."""
+
+    device: str
+    topic: str
+    id: str | None = None
+    """What the sender calls the picture."""
+    dated: bool = True
+    """Whether the sender said when the picture was taken; else that is when it arrived."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +78,8 @@ class Frame:
     """Size in bytes, modification time in ns and inode of the file when it was read, for the ledger; None for a camera."""
     content_hash: bytes = b""
     """BLAKE2b, 16 bytes, of the file's bytes; empty for a camera."""
+    sender: Sender | None = None
+    """Who sent it, where it came as a message; its identity is then the same for every worker. None: taken or found here."""
 
     @property
     def size_wh(self) -> tuple[int, int]:
@@ -259,14 +273,3 @@ class Annotation:
     model: ModelFacts
     timing_ms: Mapping[str, float] = field(default_factory=dict)
     """decode, preprocess, inference, postprocess, total."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cpu:
-    """Plain facts of the processor and memory, from `probe.read_cpu`."""
-
-    architecture: str
-    model: str
-    cores: int
-    features: frozenset[str]
-    memory_bytes: int

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
 import logging
 import os
 import sqlite3
@@ -19,7 +20,7 @@ from typing import Final
 
 from edgeannot.errors import ConfigError, EdgeannotError, LinkError
 
-__all__ = ["lock_file", "open_database", "sync_log", "translated"]
+__all__ = ["damaged_files", "lock_file", "open_database", "sync_log", "translated"]
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,14 @@ _PAGE_BYTES: Final = 1024
 _CHECKPOINT_PAGES: Final = 4000
 """The log is written back to the database, with two fsyncs, each time it has grown by about 4 MB."""
 
+_SPARE_BYTES: Final = 16 * 2**20
+"""Free pages in the file are used again; more than this, and more than half of the file, is given back to the disk at the start."""
+
+_DAMAGED_KEPT: Final = 3
+"""Damaged databases that are kept for whoever wants to look: a dying card must not be filled up by them."""
+
 _NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
+_TAILS: Final = ("", "-wal", "-shm")
 _MAY_PASS: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM}
 _AWAY: Final = _MAY_PASS | {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
 """The disk or the folder is at fault, not the file: trying again may help."""
@@ -87,6 +95,11 @@ def open_database(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
     return _open_checked(path, migrations)
 
 
+def damaged_files(path: Path) -> list[Path]:
+    """The damaged databases that were set aside beside the one at `path`, oldest first."""
+    return sorted(file for file in path.parent.glob(f"{glob.escape(path.name)}.damaged-*") if not file.name.endswith(_TAILS[1:]))
+
+
 def sync_log(path: Path) -> None:
     """Bring the commits of the database at `path`, of which there are some, to the disk.
 
@@ -136,8 +149,11 @@ def _open_checked(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        db.execute(f"PRAGMA journal_size_limit = {_CHECKPOINT_PAGES * _PAGE_BYTES}")
         _check(db)
         _migrate(db, path, migrations)
+        _check_tables(db, migrations)
+        _give_back(db, path)
     except BaseException:
         db.close()
         raise
@@ -161,10 +177,37 @@ def _migrate(db: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> N
         db.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT;")
 
 
+def _check_tables(db: sqlite3.Connection, migrations: Sequence[str]) -> None:
+    """A scratch in the schema can leave a sound database with other tables than ours."""
+    query = "SELECT type, name, sql FROM sqlite_schema ORDER BY type, name"
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as fresh:
+        for script in migrations:
+            fresh.executescript(script)
+        wanted = fresh.execute(query).fetchall()
+    if db.execute(query).fetchall() != wanted:
+        raise sqlite3.DatabaseError(f"its tables are not those of version {len(migrations)}")
+
+
+def _give_back(db: sqlite3.Connection, path: Path) -> None:
+    """Shrink a file that a long outage has left large and empty; it takes a copy of what is in use, and can wait."""
+    (free,), (pages,) = (db.execute(f"PRAGMA {name}").fetchone() for name in ("freelist_count", "page_count"))
+    if free * _PAGE_BYTES <= _SPARE_BYTES or 2 * free <= pages:
+        return
+    try:
+        db.execute("VACUUM")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error as exc:
+        log.info("the database %s stays as large as it is (%s)", path, exc)
+
+
 def _set_aside(path: Path) -> Path:
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
     aside = Path(f"{path}.damaged-{stamp}")
-    for tail in ("", "-wal", "-shm"):
+    for tail in _TAILS:
         with contextlib.suppress(FileNotFoundError):
             Path(f"{path}{tail}").rename(f"{aside}{tail}")
+    for old in damaged_files(path)[:-_DAMAGED_KEPT]:
+        log.warning("%s is removed: the last %d damaged databases are kept", old, _DAMAGED_KEPT)
+        for tail in _TAILS:
+            Path(f"{old}{tail}").unlink(missing_ok=True)
     return aside

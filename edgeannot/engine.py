@@ -9,36 +9,22 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import importlib.util
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot.data import Outputs, RawTensor, TensorSpec
 from edgeannot.errors import ConfigError, ModelError
+from edgeannot.runtimes import RUNTIMES, Runtime, RuntimeName, installed_runtimes
 
 __all__ = ["RUNTIMES", "Engine", "Runtime", "RuntimeName", "installed_runtimes", "load_runtime"]
-
-RuntimeName = Literal["litert", "tflite-runtime"]
-Runtime = Literal["auto", "litert", "tflite-runtime"]
-
-RUNTIMES: dict[RuntimeName, tuple[str, str]] = {
-    "litert": ("ai_edge_litert", "ai-edge-litert"),
-    "tflite-runtime": ("tflite_runtime", "tflite-runtime"),
-}
-"""Runtime name -> (Python package, name on the package index); `auto` takes the first that is installed."""
-
-
-def installed_runtimes() -> list[RuntimeName]:
-    """The runtimes that are installed, best first; nothing is imported."""
-    return [name for name, (package, _) in RUNTIMES.items() if importlib.util.find_spec(package) is not None]
 
 
 def load_runtime(runtime: Runtime = "auto") -> tuple[RuntimeName, ModuleType]:

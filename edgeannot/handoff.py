@@ -54,6 +54,7 @@ class Handoff(Generic[Item]):
         self._changed = threading.Condition()
         self._ended = False
         self._cancelled = False
+        self._nudged = False
         self.replaced = 0
         """Items that a newer one replaced before they were taken."""
 
@@ -71,9 +72,10 @@ class Handoff(Generic[Item]):
             return True
 
     def take(self, timeout_s: float = 1.0) -> Item | None:
-        """The oldest item; None when none came within `timeout_s`."""
+        """The oldest item; None when none came within `timeout_s`, or before a `nudge`."""
         with self._changed:
-            self._changed.wait_for(lambda: self._items or self._ended, timeout_s)
+            self._changed.wait_for(lambda: self._items or self._ended or self._nudged, timeout_s)
+            self._nudged = False
             if self._cancelled or (self._ended and not self._items):
                 raise Closed
             if not self._items:
@@ -81,6 +83,12 @@ class Handoff(Generic[Item]):
             _, item = self._items.popleft()
             self._changed.notify_all()
             return item
+
+    def nudge(self) -> None:
+        """Let the taker look round now, where it waits for an item."""
+        with self._changed:
+            self._nudged = True
+            self._changed.notify_all()
 
     def end(self) -> None:
         """No more items will be given."""

@@ -80,9 +80,8 @@ class Reader:
         notes = [f"{payload['timing_ms']['total']:.0f} ms"] if "total" in payload["timing_ms"] else []
         notes += ["a repeat"] if again else []
         notes += [f"schema {payload['schema']}, this listener knows {SCHEMA}"] if payload["schema"] != SCHEMA else []
-        yield self._line(
-            self._where(payload["device"], payload["source"]), f"{name}  {found}" + (f"  ({', '.join(notes)})" if notes else "")
-        )
+        device = payload.get("sender", payload)["device"]
+        yield self._line(self._where(device, payload["source"]), f"{name}  {found}" + (f"  ({', '.join(notes)})" if notes else ""))
 
     def _where(self, device: str, source: str) -> str:
         return f"{device}/{source}" if self.name_device else source

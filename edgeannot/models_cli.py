@@ -11,6 +11,7 @@ import typer
 
 from edgeannot import modelstore
 from edgeannot.cards import ModelCard, bundled_folder, find_card, read_cards
+from edgeannot.catalogue_cli import catalogue_command, pull_command
 from edgeannot.data import Annotation, Frame, UInt8Array
 from edgeannot.errors import CardError, EdgeannotError, InputError, ModelError
 from edgeannot.inspect import RANGES, Proposal, Wishes, parse_anchors, parse_range, propose, read_cfg
@@ -19,8 +20,10 @@ from edgeannot.settings import default_data_dir
 __all__ = ["models_app"]
 
 models_app = typer.Typer(
-    no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="List, show, verify, add and remove models."
+    no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="List, show, verify, pull, add and remove models."
 )
+models_app.command("pull")(pull_command)
+models_app.command("catalogue")(catalogue_command)
 
 DataDir = Annotated[Path | None, typer.Option("--data-dir", metavar="DIR", help="Folder for state; added models are in its models/.")]
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Models by name; all where none is given.")]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from edgeannot.data import Annotation, Detections, Frame, ModelFacts
+from edgeannot.data import Annotation, Detections, Frame, ModelFacts, Sender
 from edgeannot.errors import ConfigError
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "info_payload",
     "message_id",
     "rfc3339",
+    "state_payload",
     "status_payload",
     "telemetry_payload",
     "unescape_level",
@@ -117,8 +118,12 @@ def os_bytes(text: str) -> bytes:
 
 
 def message_id(device: str, frame: Frame, model_sha256: str) -> str:
-    """A UUID (version 5) that names this picture's result by this model: the same after a restart, so repeats can be dropped."""
-    name = json.dumps([device, frame.source, frame.identity, model_sha256])  # JSON keeps the borders between the parts
+    """A UUID (version 5) that names this picture's result by this model: the same after a restart, so repeats can be dropped.
+
+    Of a picture that came as a message it is the same on every device: another worker may get the message again.
+    """
+    whose = [device, frame.source] if frame.sender is None else []
+    name = json.dumps([*whose, frame.identity, model_sha256])  # JSON keeps the borders between the parts
     return str(uuid.uuid5(_ID_NAMESPACE, name))
 
 
@@ -138,6 +143,7 @@ def detections_payload(annotation: Annotation, origin: Origin) -> dict[str, Any]
         "id": message_id(origin.device, frame, model.sha256),
         "device": _text(origin.device),
         "source": _text(frame.source),
+        **_sender(frame.sender),
         "boot_id": origin.boot_id,
         "seq": frame.seq,
         "captured_at": rfc3339(frame.captured_at),
@@ -150,12 +156,17 @@ def detections_payload(annotation: Annotation, origin: Origin) -> dict[str, Any]
 
 
 def count_payload(annotation: Annotation, origin: Origin) -> dict[str, Any]:
-    """How many of each label the newest picture shows. No time in it: unchanged counts are the same bytes, sent once."""
+    """How many of each label the newest picture shows. No time in it: unchanged counts are the same bytes, sent once.
+
+    A camera that several workers serve has a time: another's counts may stand there meanwhile, so each must be sent.
+    """
+    frame = annotation.frame
     labels = Counter(_text(label) for label in annotation.labels)
     return {
         "schema": SCHEMA,
         "device": _text(origin.device),
-        "source": _text(annotation.frame.source),
+        "source": _text(frame.source),
+        **({} if frame.sender is None else {**_sender(frame.sender), "captured_at": rfc3339(frame.captured_at)}),
         "total": labels.total(),
         "labels": dict(sorted(labels.items())),
     }
@@ -166,8 +177,23 @@ def status_payload(origin: Origin, state: str) -> dict[str, Any]:
     return {"schema": SCHEMA, "state": state, "device": _text(origin.device), "boot_id": origin.boot_id}
 
 
-def info_payload(origin: Origin, version: str, model: ModelFacts, reasons: Sequence[str], sources: Mapping[str, str]) -> dict[str, Any]:
-    """What runs there and why. `sources`: name -> kind."""
+def state_payload(origin: Origin, state: Mapping[str, Any]) -> dict[str, Any]:
+    """What commands may change, as it is now; `state` is JSON-ready."""
+    return {"schema": SCHEMA, "device": _text(origin.device), "boot_id": origin.boot_id, **state}
+
+
+def info_payload(
+    origin: Origin,
+    version: str,
+    model: ModelFacts,
+    reasons: Sequence[str],
+    sources: Mapping[str, str],
+    choice: Mapping[str, Any] | None = None,
+    damaged: Sequence[str] = (),
+) -> dict[str, Any]:
+    """What runs there and why. `sources`: name -> kind. `choice`: the models it was chosen from (`explain.as_dict`); None: it was set.
+    `damaged`: names of databases in its data directory that were set aside, and whose messages are lost.
+    """
     return {
         "schema": SCHEMA,
         "device": _text(origin.device),
@@ -177,6 +203,8 @@ def info_payload(origin: Origin, version: str, model: ModelFacts, reasons: Seque
         "reasons": [_text(reason) for reason in reasons],
         "sources": [{"name": _text(name), "kind": kind} for name, kind in sources.items()],
         "payload_schema": SCHEMA,
+        **({} if choice is None else {"choice": choice}),
+        **({"damaged": list(damaged)} if damaged else {}),
     }
 
 
@@ -217,6 +245,14 @@ def _box(box_xyxy: Sequence[float], unit_wh: tuple[int, int], decimals: int) -> 
         key: round(value / unit_wh[axis % 2], decimals)
         for axis, (key, value) in enumerate(zip(("x1", "y1", "x2", "y2"), box_xyxy, strict=True))
     }
+
+
+def _sender(sender: Sender | None) -> dict[str, Any]:
+    """The field `sender` of a picture that came as a message; no field for any other."""
+    if sender is None:
+        return {}
+    facts = {"device": _text(sender.device), "topic": _text(sender.topic), "id": sender.id and _text(sender.id)}
+    return {"sender": {**facts, "time": "sender" if sender.dated else "arrival"}}
 
 
 def _picture_path(frame: Frame) -> str | None:

@@ -69,6 +69,10 @@ class Pipeline:
         }
         return Annotation(frame, found, labels, self.facts, timing)
 
+    def limited(self, limits: Limits) -> Pipeline:
+        """The same model with other limits; both share the engine. Raises ConfigError for labels that the model does not know."""
+        return Pipeline(self.card, self.engine, self.facts.profile, limits)
+
     def class_names(self) -> dict[int, str]:
         """Class id -> label for every class that may be reported; empty where the card has no names."""
         ids = range(len(self._names) - self.card.labels.offset) if self._wanted is None else self._wanted.tolist()

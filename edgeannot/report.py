@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 
 
 class Reporter:
-    """Writes to `stream`. The progress line is drawn only on a terminal, and drawn over by the next line.
+    """Writes to `stream`. The progress line is drawn only on a terminal, and drawn over by the next line; there a video's frame has a
+    line of its own only where other things are seen than in the frame before.
 
     A stream that takes no more (a pipe whose reader has gone, a full disk) is left alone: the work goes on.
     """
@@ -29,6 +30,7 @@ class Reporter:
         self._start = time.monotonic()
         self._drawn = 0
         self._gone = False
+        self._last_shown: tuple[Path | None, tuple[str, ...]] = (None, ())
         self.annotated = 0
         self.failed = 0
 
@@ -36,8 +38,18 @@ class Reporter:
         """One picture was annotated and its results are stored."""
         self.annotated += 1
         frame = annotation.frame
+        if self._live and self._seen_before(annotation):
+            return
         name = frame.name or (frame.path.name if frame.path else f"{frame.source} {frame.seq}")
         self._line(f"{name}  {summary_of(annotation)}  ({annotation.timing_ms.get('total', 0.0):.0f} ms)")
+
+    def _seen_before(self, annotation: Annotation) -> bool:
+        """Whether this is a frame of a video that shows the same as the one before: at a terminal only changes are worth a line."""
+        frame = annotation.frame
+        is_video = frame.path is not None and frame.signature is None
+        shown = (frame.path, tuple(sorted(annotation.labels)))
+        before, self._last_shown = self._last_shown, shown
+        return is_video and shown == before
 
     def failure(self, failure: Failure) -> None:
         """One file could not be used."""

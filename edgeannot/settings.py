@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import stat
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -28,6 +27,8 @@ from pydantic_settings import (
 
 from edgeannot.data import Profile
 from edgeannot.errors import ConfigError, MissingError
+from edgeannot.places import default_config_file, default_data_dir
+from edgeannot.profiles import PROFILE_DEFAULTS
 from edgeannot.sinks import SinkOptions
 from edgeannot.sources import SourceOptions
 from edgeannot.sources.capture import redacted
@@ -37,49 +38,6 @@ __all__ = ["PROFILE_DEFAULTS", "Loaded", "Settings", "default_config_file", "def
 
 PREFIX = "EDGEANNOT_"
 _NOT_SETTINGS = {"EDGEANNOT_TEST_DATA"}  # where the tests find their optional data
-
-PROFILE_DEFAULTS: Mapping[Profile, Mapping[str, Any]] = {
-    "low": {"max_threads": 2, "max_fps": 2.0},
-    "mid": {"max_threads": 3, "max_fps": 5.0},
-    "high": {"max_threads": 4, "max_fps": 15.0},
-}
-"""What a profile allows, beside the model that it prefers."""
-
-
-def default_data_dir() -> Path:
-    """Where state lives: systemd's StateDirectory, else the user's state folder (XDG base directories)."""
-    if state := os.environ.get("STATE_DIRECTORY"):
-        return Path(state.split(":")[0])
-    if base := os.environ.get("XDG_STATE_HOME"):
-        return Path(base) / "edgeannot"
-    home = _home()
-    if home is None:
-        raise ConfigError("there is no folder for state, as this user has no home folder; set --data-dir or data_dir")
-    return home / ".local" / "state" / "edgeannot"
-
-
-def default_config_file() -> Path | None:
-    """The first configuration file that exists: systemd's ConfigurationDirectory, /etc/edgeannot, the user's own."""
-    folders = [Path(folder) for folder in os.environ.get("CONFIGURATION_DIRECTORY", "/etc/edgeannot").split(":") if folder]
-    user = os.environ.get("XDG_CONFIG_HOME") or ((home := _home()) and home / ".config")
-    own = [Path(user) / "edgeannot"] if user else []
-    for path in (folder / "edgeannot.toml" for folder in folders + own):
-        try:
-            if stat.S_ISREG(path.stat().st_mode):
-                return path
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as exc:
-            if path.parent not in own:  # a user's own folder may be somebody else's: `sudo -u` keeps HOME
-                raise ConfigError(f"the configuration file {path} cannot be looked at ({exc.strerror}); make it readable") from exc
-    return None
-
-
-def _home() -> Path | None:
-    try:
-        return Path.home()
-    except RuntimeError:  # no HOME, and the user is not in the password file
-        return None
 
 
 def _default_device() -> str:
@@ -101,11 +59,15 @@ class Settings(BaseSettings):
     out_dir: Path | None = None
     """Folder that relative folders and files of the sinks lie in; unset: out/ in data_dir."""
     profile: Literal["auto", "low", "mid", "high"] = "auto"
-    """What the board can do; auto looks at the processor and the memory."""
+    """What the board can do; auto looks at the board, its limits and what `edgeannot probe` has measured."""
     task: Literal["detect", "classify"] = "detect"
     """Boxes round objects, or one class for the picture."""
     model: str | None = None
     """Name of a model, also NAME@SIZE; unset: chosen by the profile. `edgeannot models list` shows what there is."""
+    max_ms: float | None = Field(default=None, gt=0)
+    """Longest time in ms for one picture, by which the model is chosen; unset: the profile's, 500, 200 or 67."""
+    min_fps: float | None = Field(default=None, gt=0)
+    """Pictures a second that the chosen model must reach, another way to say max_ms; of both the stricter counts."""
     runtime: Literal["auto", "litert", "tflite-runtime"] = "auto"
     """The TFLite runtime; auto takes LiteRT where it is installed."""
     threads: int | None = Field(default=None, ge=1, le=256)
@@ -121,7 +83,7 @@ class Settings(BaseSettings):
     labels: tuple[str, ...] = ()
     """Report only these labels; empty: all that the model knows."""
     sources: dict[str, SourceOptions] = {}
-    """Where pictures come from, by name: [sources.NAME] with kind = "directory" or "camera"."""
+    """Where pictures come from, by name: [sources.NAME] with kind = "directory", "camera" or "mqtt"."""
     sinks: SinkOptions = SinkOptions()
     """Where results go: [sinks.mqtt], [sinks.images], [sinks.labels], [sinks.jsonl]."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -143,6 +105,8 @@ class Settings(BaseSettings):
         for name in sources:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
                 raise ValueError(f"the source name {name!r}: wanted 1 to 64 letters, digits, - or _; it is a level of the MQTT topic")
+            if name in {"command", "reply"}:
+                raise ValueError(f"the source name {name!r} is that of the MQTT topics of commands: choose another")
         return sources
 
     @classmethod

@@ -7,7 +7,7 @@ release the GIL. Each loop ends when its input ends, and ends its output, so tha
 from __future__ import annotations
 
 import logging
-import threading
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,8 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeannot.control import Control
 from edgeannot.data import Annotation, Failure, Frame
 from edgeannot.errors import LinkError
+from edgeannot.gate import Gate
 from edgeannot.handoff import Budget, Closed, Handoff
 from edgeannot.report import Reporter
 from edgeannot.sinks import Sink
@@ -24,7 +26,7 @@ from edgeannot.sources import Source, Stop, Tick
 from edgeannot.store import Message, Store
 from edgeannot.telemetry import Telemetry
 
-__all__ = ["Inbox", "Pulse", "Results", "Worker", "infer", "prune", "read", "weight", "write"]
+__all__ = ["Inbox", "Results", "infer", "prune", "read", "weight", "write"]
 
 log = logging.getLogger(__name__)
 
@@ -35,54 +37,26 @@ Inbox = Handoff[Frame | Failure]
 Results = Handoff[Annotation | Failure]
 
 
-class Pulse:
-    """When each worker last showed that it lives; the watchdog is fed only while all of them do."""
+def read(
+    source: Source,
+    inbox: Inbox,
+    budget: Budget,
+    stop: Stop,
+    beat: Callable[[], None],
+    waiting: Callable[[int], None],
+    gate: Gate | None = None,
+) -> None:
+    """Give each of the source's pictures to the inbox. A live source replaces what waits; a folder waits its turn and for memory.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._last: dict[str, float] = {}
-
-    def beat(self, name: str) -> None:
-        """`name` did a piece of work or looked for one."""
-        self._last[name] = self._clock()
-
-    def gone(self, name: str) -> None:
-        """`name` has ended and owes no more signs of life."""
-        self._last.pop(name, None)
-
-    def silence_s(self) -> tuple[float, str]:
-        """The longest time in seconds that a worker has been silent, and its name."""
-        now = self._clock()
-        return max(((now - last, name) for name, last in list(self._last.items())), default=(0.0, ""))
-
-
-class Worker(threading.Thread):
-    """A named thread that keeps the error which ended it."""
-
-    def __init__(self, name: str, work: Callable[[], None], pulse: Pulse, failed: Callable[[], None]) -> None:
-        super().__init__(name=name, daemon=True)
-        self._work = work
-        self._pulse = pulse
-        self._failed = failed
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        """Do the work; on an error keep it and tell."""
-        self._pulse.beat(self.name)
-        try:
-            self._work()
-        except BaseException as exc:  # noqa: BLE001 - the main thread raises it again
-            self.error = exc
-            self._failed()
-        finally:
-            self._pulse.gone(self.name)
-
-
-def read(source: Source, inbox: Inbox, budget: Budget, stop: Stop, beat: Callable[[], None], waiting: Callable[[int], None]) -> None:
-    """Give each of the source's pictures to the inbox. A live source replaces what waits; a folder waits its turn and for memory."""
+    At a closed gate a folder's picture waits, a live source's is dropped.
+    """
+    gate = gate or Gate(source, Control())
     trouble = ""
+    gate.wait_open(stop, beat)
     for item in source.items(stop):
         beat()
+        if gate.wait_open(stop, beat) and source.live and isinstance(item, Frame):
+            continue
         if isinstance(item, Tick):
             waiting(item.waiting)
             if item.trouble != trouble:
@@ -99,6 +73,8 @@ def read(source: Source, inbox: Inbox, budget: Budget, stop: Stop, beat: Callabl
                 beat()
         except Closed:
             return
+        if isinstance(item, Frame):
+            gate.rest(stop, beat)
 
 
 def infer(
@@ -107,11 +83,16 @@ def infer(
     annotate: Callable[[Frame], Annotation],
     beat: Callable[[], None],
     gave_up: Callable[[Frame], None] = lambda _: None,
+    between: Callable[[], None] = lambda: None,
 ) -> None:
-    """Annotate each frame; failures pass by, so that the writer sees everything in order. `gave_up`: of a frame becomes a failure."""
+    """Annotate each frame; failures pass by, so that the writer sees everything in order.
+
+    gave_up: told of a frame that becomes a failure. between: called before each picture, and about once a second when none comes.
+    """
     try:
         while True:
             beat()
+            between()
             item = inbox.take()
             if item is None:
                 continue
@@ -151,8 +132,12 @@ def write(
     reporter: Reporter | None,
     stop: Stop,
     beat: Callable[[], None],
+    patience_s: float = math.inf,
 ) -> None:
-    """Store each result: files first, then ledger and outbox in one transaction, then what the options want of the input file."""
+    """Store each result: files first, then ledger and outbox in one transaction, then what the options want of the input file.
+
+    patience_s: how long a disk that refuses a result is waited for; then its LinkError is raised.
+    """
     broken: set[tuple[type, type]] = set()
     prune_at = time.monotonic() + _PRUNE_S
     try:
@@ -168,7 +153,8 @@ def write(
                 continue
             source = sources[item.source if isinstance(item, Failure) else item.frame.source]
             if isinstance(item, Failure):
-                if _commit(store, source, item, (), stop, beat):
+                if _commit(store, source, item, (), stop, beat, patience_s):
+                    source.finish(item)
                     telemetry.rejected(item.reason)
                     log.log(logging.INFO if reporter is None else logging.DEBUG, "%s: %s: %s", item.source, item.name, item.message)
                     if reporter is not None:
@@ -176,7 +162,7 @@ def write(
                 continue
             messages = _messages(sinks, item, broken)
             budget.give(weight(source, item.frame))
-            if _commit(store, source, item.frame, messages, stop, beat):
+            if _commit(store, source, item.frame, messages, stop, beat, patience_s):
                 _finish(store, sinks, source, item.frame)
                 telemetry.annotated(item)
                 if reporter is not None:
@@ -249,18 +235,32 @@ def weight(source: Source, item: Frame | Failure) -> int:
     return item.image.nbytes if isinstance(item, Frame) and not source.live else 0
 
 
-def _commit(store: Store, source: Source, item: Frame | Failure, messages: Sequence[Message], stop: Stop, beat: Callable[[], None]) -> bool:
-    """One transaction; tried again while the disk refuses it, until told to stop: then False, and the picture is done again later."""
+def _commit(
+    store: Store,
+    source: Source,
+    item: Frame | Failure,
+    messages: Sequence[Message],
+    stop: Stop,
+    beat: Callable[[], None],
+    patience_s: float,
+) -> bool:
+    """One transaction; tried again while the disk refuses it, until told to stop: then False, and the picture is done again later.
+
+    Raises LinkError when the disk refused for `patience_s` seconds.
+    """
     entry = source.ledger_entry(item)
+    give_up_at = time.monotonic() + patience_s
     delay_s, told = 0.5, False
     while True:
         try:
             store.commit(entry, messages)
         except LinkError as exc:
             if not told:
-                log.error("%s; trying again until it works", exc)  # noqa: TRY400 - a full disk is no fault of the program
+                log.error("%s; trying again%s", exc, "" if patience_s < math.inf else " until it works")  # noqa: TRY400 - a full disk is no fault of the program
                 told = True
             beat()
+            if time.monotonic() >= give_up_at:
+                raise LinkError(f"{exc}; given up after {patience_s:g} s, what is not done yet is done by the next run") from exc
             if stop.wait(delay_s):
                 return False
             delay_s = min(delay_s * 2, 10.0)

@@ -31,13 +31,13 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def wait_until(condition: Callable[[], object], what: str, timeout_s: float = DEADLINE_S) -> None:
+def wait_until(condition: Callable[[], object], what: str, timeout_s: float = DEADLINE_S, pace_s: float = 0.01) -> None:
     """Poll until the condition holds; for what has no event to wait for. Fails with `what` was waited for."""
     deadline = time.monotonic() + timeout_s
     pause = threading.Event()
     while not condition():
         assert time.monotonic() < deadline, f"waited {timeout_s} s for: {what}"
-        pause.wait(0.01)
+        pause.wait(pace_s)
 
 
 class Broker:
@@ -283,7 +283,8 @@ def make_wire() -> Iterator[Callable[[int], Wire]]:
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ca.crt, and server.* (localhost, 127.0.0.1) and client.* signed by it; other.crt is another authority."""
+    """A folder with ca.crt, and server.* (localhost, 127.0.0.1), elsewhere.* (another host), expired.* and client.* signed by it;
+    other.crt is another authority, and stranger.* is signed by it."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("openssl is not installed")
@@ -295,7 +296,15 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     for authority in ("ca", "other"):
         run("req", "-x509", *key, "-days", "2", "-keyout", f"{authority}.key", "-out", f"{authority}.crt", "-subj", f"/CN=test {authority}")
-    for name, extension in (("server", "subjectAltName=DNS:localhost,IP:127.0.0.1"), ("client", "extendedKeyUsage=clientAuth")):
+    here = "subjectAltName=DNS:localhost,IP:127.0.0.1"
+    for name, extension, days in (
+        ("server", here, "2"),
+        ("elsewhere", "subjectAltName=DNS:broker.invalid", "2"),
+        ("expired", here, "-1"),
+        ("client", "extendedKeyUsage=clientAuth", "2"),
+        ("stranger", "extendedKeyUsage=clientAuth", "2"),
+    ):
+        authority = "other" if name == "stranger" else "ca"
         (folder / "extension").write_text(extension)
         run("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
         run(
@@ -304,12 +313,12 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "-in",
             f"{name}.csr",
             "-CA",
-            "ca.crt",
+            f"{authority}.crt",
             "-CAkey",
-            "ca.key",
+            f"{authority}.key",
             "-CAcreateserial",
             "-days",
-            "2",
+            days,
             "-extfile",
             "extension",
             "-out",

@@ -9,7 +9,9 @@ from pydantic import BaseModel
 
 from edgeannot.settings import PROFILE_DEFAULTS, Settings
 from edgeannot.sinks import ImagesOptions, JsonlOptions, LabelsOptions, MqttOptions
-from edgeannot.sources import CameraOptions, DirectoryOptions
+from edgeannot.sinks.mqtt import CommandOptions, HomeAssistantOptions
+from edgeannot.sources import CameraOptions, DirectoryOptions, MqttSourceOptions
+from tests.probe.page import boards_page
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -17,7 +19,10 @@ SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("", "Top level", Settings),
     ("sources.NAME", 'A folder: `kind = "directory"`', DirectoryOptions),
     ("sources.NAME", 'A camera: `kind = "camera"`', CameraOptions),
+    ("sources.NAME", 'Messages: `kind = "mqtt"`', MqttSourceOptions),
     ("sinks.mqtt", "MQTT", MqttOptions),
+    ("sinks.mqtt.commands", "Commands", CommandOptions),
+    ("sinks.mqtt.home_assistant", "Home Assistant", HomeAssistantOptions),
     ("sinks.images", "Annotated pictures", ImagesOptions),
     ("sinks.labels", "Label files", LabelsOptions),
     ("sinks.jsonl", "JSON lines", JsonlOptions),
@@ -45,7 +50,7 @@ def settings_page() -> str:
 
 def _rows(model: type[BaseModel]) -> Iterator[str]:
     for name, field in model.model_fields.items():
-        if name in {"sources", "sinks"}:
+        if name in {"sources", "sinks", "commands", "home_assistant"}:
             continue
         made = {"device": "the host name", "data_dir": "`~/.local/state/edgeannot`, or systemd's"}.get(name, "made")
         default = "wanted" if field.is_required() else made if field.default_factory else _shown(field.default)
@@ -64,3 +69,4 @@ def _shown(value: object) -> str:
 
 if __name__ == "__main__":
     (DOCS / "settings.md").write_text(settings_page(), encoding="utf-8")
+    (DOCS / "boards.md").write_text(boards_page(), encoding="utf-8")

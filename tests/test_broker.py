@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from edgeannot.broker import Address, BrokerOptions, new_client, redact
+from edgeannot.address import Address
+from edgeannot.broker import BrokerOptions, is_topic, new_client, pause_s
 from edgeannot.errors import ConfigError
 
 
@@ -54,11 +56,6 @@ def test_settings_that_cannot_work_are_refused(settings, reason):
     assert "secret" not in str(caught.value)
 
 
-def test_a_password_is_not_shown():
-    assert redact("mqtt://user:secret@broker:1883") == "mqtt://user:***@broker:1883"
-    assert redact("mqtt://broker") == "mqtt://broker"
-
-
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
@@ -72,6 +69,42 @@ def test_a_missing_file_is_a_configuration_error_that_names_it(settings, named, 
 
     with pytest.raises(ConfigError, match=named):
         new_client(BrokerOptions(**settings), "id")
+
+
+def test_a_bare_name_is_a_systemd_credential_where_there_is_one(tmp_path, monkeypatch):
+    """LoadCredential=mqtt:/etc/edgeannot/mqtt puts it into a folder of the service alone."""
+    (tmp_path / "mqtt").write_text("secret\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    options = BrokerOptions(username="u", password_file="mqtt")
+
+    assert options.password_file == tmp_path / "mqtt"
+    assert new_client(options, "id").password == "secret"
+    assert BrokerOptions(username="u", password_file="other").password_file == Path("other")
+    assert BrokerOptions(username="u", password_file="./a/mqtt").password_file == Path("a/mqtt")
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
+    assert BrokerOptions(username="u", password_file="mqtt").password_file == Path("mqtt")
+
+
+@pytest.mark.parametrize("name", ["a", "a/b", "ä/€"])
+def test_topics_that_can_be_published_to(name):
+    assert is_topic(name)
+
+
+@pytest.mark.parametrize("name", ["", "a/+", "#", "a\0b", "x" * 65536, "\udce9"])
+def test_topics_that_cannot(name):
+    assert not is_topic(name)
+
+
+def test_waits_between_attempts_double_up_to_the_longest_and_are_never_alike():
+    """A fleet that lost its broker together must not come back together."""
+    options = BrokerOptions(retry_min_s=1, retry_max_s=60)
+    waits = [[pause_s(options, attempt) for _ in range(200)] for attempt in range(12)]
+
+    for attempt, drawn in enumerate(waits):
+        longest = min(60.0, 2.0**attempt)
+        assert 0.5 * longest <= min(drawn) < 0.6 * longest
+        assert 0.9 * longest < max(drawn) <= longest
+    assert pause_s(options, 10**9) <= 60
 
 
 def test_a_file_that_holds_no_certificate_is_a_configuration_error(tmp_path):

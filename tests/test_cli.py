@@ -63,6 +63,12 @@ def test_every_command_has_help():
         (["run", "--once", "--watch", "/nonexistent-folder"], 66, "/nonexistent-folder"),
         (["run", "--mqtt", "http://localhost"], 78, "wanted mqtt://, mqtts://, ws:// or wss://"),
         (["run", "--mqtt", "mqtt://user:secret@localhost"], 78, "password"),
+        (["run", "--every-n", "5"], 78, "--every-n is for a video file"),
+        (["run", "--camera", "/dev/video0", "--every-n", "5"], 78, "every_n is for a file, and /dev/video0 is a device"),
+        (["send", "/nonexistent.jpg"], 66, "no file or folder at /nonexistent.jpg"),
+        (["send", "/dev/null", "--topic", "cameras/+"], 78, "--topic: wanted a topic, found 'cameras/+'"),
+        (["send", "/dev/null", "--mqtt", "http://localhost"], 78, "wanted mqtt://, mqtts://, ws:// or wss://"),
+        (["send"], 64, "FILE"),
     ],
 )
 def test_a_mistake_ends_in_one_sentence_and_its_exit_code(tmp_path, args, code, said):

@@ -36,8 +36,15 @@ def test_the_settings_of_the_readme_are_valid():
     assert settings.sources["porch"].kind == "camera"
 
 
+def test_the_settings_of_the_fleet_page_are_valid():
+    (text,) = blocks(DOCS / "fleet.md", "toml")
+
+    settings = Settings(**tomllib.loads(text))
+    assert (settings.sources["pictures"].kind, settings.sources["pictures"].group) == ("mqtt", "fleet")
+
+
 def test_the_card_of_the_models_page_is_valid():
-    (text,) = blocks(DOCS / "models.md", "toml")
+    (text,) = [block for block in blocks(DOCS / "models.md", "toml") if "[head]" in block]
 
     card = ModelCard.model_validate(tomllib.loads(text.replace('"…"', f'"{"0" * 64}"')))
     assert card.schema_ == CARD_SCHEMA

@@ -55,6 +55,10 @@ def test_devices_are_named_when_there_may_be_several():
     assert shown(payload(), name_device=True)[0].startswith("10:31:05 pi/porch  cat_dog.jpg")
 
 
+def test_a_picture_that_a_camera_sent_is_shown_as_the_cameras():
+    assert shown(payload(sender={"device": "door"}), name_device=True)[0].startswith("10:31:05 door/porch  cat_dog.jpg")
+
+
 def test_a_repeat_is_marked_and_not_counted():
     made = reader()
     lines = [line for _ in range(2) for line in made.lines("edgeannot/pi/porch/detections", json.dumps(payload()).encode())]

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgeannot.data import Annotation, Detections, Frame, ModelFacts
+from edgeannot.data import Annotation, Detections, Frame, ModelFacts, Sender
 from edgeannot.errors import ConfigError
 from edgeannot.payload import (
     Origin,
@@ -182,6 +182,24 @@ def test_a_camera_has_no_path():
     assert detections_payload(annotation(path=None, name="2026-07-01/1.jpg"), ORIGIN)["image"]["path"] is None
 
 
+def test_a_picture_that_came_as_a_message_says_who_sent_it_and_has_one_id_on_every_worker():
+    sent = {"sender": Sender("door/1", "edgeannot/pictures/door%2F1", "p-7", dated=False)}
+
+    one, other = (detections_payload(annotation(CAT, **sent), Origin(device, "boot-1")) for device in ("one", "other"))
+
+    SCHEMA.validate(one)
+    assert one["sender"] == {"device": "door/1", "topic": "edgeannot/pictures/door%2F1", "id": "p-7", "time": "arrival"}
+    assert (one["device"], other["device"]) == ("one", "other")
+    assert one["id"] == other["id"] != detections_payload(annotation(CAT), ORIGIN)["id"]
+
+
+def test_counts_of_a_camera_with_several_workers_carry_their_time():
+    """Unchanged counts are sent once; here another worker's may stand on the topic meanwhile."""
+    counts = count_payload(annotation(CAT, sender=Sender("door", "t")), ORIGIN)
+
+    assert (counts["captured_at"], counts["sender"]["device"]) == ("2026-07-01T10:31:05.120Z", "door")
+
+
 def test_counts_name_each_label_and_do_not_change_with_time():
     assert count_payload(annotation(), ORIGIN)["labels"] == {}
     first = count_payload(annotation(CAT, DOG, CAT), ORIGIN)
@@ -239,3 +257,13 @@ def test_the_topic_tree_is_as_documented():
 
     assert topics.of_device("status") == "site/edgeannot/pi%2F1/status"
     assert topics.of_source("front #", "detections") == "site/edgeannot/pi%2F1/front %23/detections"
+
+
+@given(st.text(min_size=1, max_size=60), st.text(min_size=1, max_size=60), st.sampled_from(["detections", "image", "count"]))
+def test_any_topic_has_its_levels_and_no_wildcard(device, source, leaf):
+    topic = Topics(device).of_source(source, leaf)
+
+    assert topic.count("/") == 3
+    assert not set(topic) & set("+#\0")
+    assert [unescape_level(level) for level in topic.split("/")] == ["edgeannot", device, source, leaf]
+    assert len(topic.encode()) < 65536

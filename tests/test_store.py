@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from edgeannot.errors import ConfigError, EdgeannotError, LinkError
+from edgeannot.records import MIGRATIONS
 from edgeannot.store import Caps, LedgerEntry, Message, Signature, Store
 
 
@@ -53,7 +54,7 @@ def test_a_new_store_is_empty(path):
 
 
 def test_a_picture_is_done_and_its_messages_wait_also_after_a_restart(path):
-    whole = message("1", qos=2, content_type="image/jpeg", expiry_s=60, properties=(("id", "x\ty\nz"), ("é", "")))
+    whole = message("1", qos=2, content_type="image/jpeg", expiry_s=60, properties=(("id", "x\ty\nz"), ("é", "")), correlation=b"\0\xff")
     with Store.open(path) as store:
         store.commit(entry(), [whole, message("2")])
     with Store.open(path) as store:
@@ -80,15 +81,6 @@ def test_a_file_done_again_has_one_entry(path):
 
         assert store.ledger("porch") == [entry(signature=Signature(1, 1, 1), outcome="truncated")]
         assert store.ledger("door") == []
-
-
-def test_content_is_known_under_any_name_of_its_source(path):
-    with Store.open(path) as store:
-        store.commit(entry(content_hash=b"same"), [])
-
-        assert store.has_content("porch", b"same")
-        assert not store.has_content("door", b"same")
-        assert not store.has_content("porch", b"other")
 
 
 def test_names_that_are_no_utf8_are_names(path):
@@ -268,6 +260,132 @@ def test_a_database_of_a_newer_version_is_left_alone(path):
         Store.open(path)  # and the lock was let go of
 
 
+def old_database(path: Path, version: int) -> None:
+    """One that an earlier program left behind: a file done, a message waiting, a count."""
+    path.parent.mkdir(parents=True)
+    with sqlite3.connect(path) as db:
+        for script in MIGRATIONS[:version]:
+            db.executescript(script)
+        db.execute("INSERT INTO ledger VALUES ('porch', x'612e6a7067', 10, 20, 30, x'00', 'annotated', 1)")
+        columns = "id, kind, topic, payload, qos, retain, content_type, expiry_s, properties"
+        db.execute(f"INSERT INTO outbox ({columns}) VALUES (7, 'image', 't', x'ffd8', 1, 0, 'image/jpeg', 60, '[[\"id\", \"a\"]]')")
+        db.execute("INSERT INTO counters VALUES ('dropped', 3)")
+        db.execute(f"PRAGMA user_version = {version}")
+    db.close()
+
+
+@pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
+def test_a_database_of_an_older_version_is_brought_up_with_all_that_is_in_it(path, version, caplog):
+    old_database(path, version)
+    with Store.open(path) as store:
+        assert store.is_done("porch", "a.jpg", Signature(10, 20, 30))
+        [waiting] = store.next_messages(0, 10)
+        assert waiting == Message("t", b"\xff\xd8", "image", content_type="image/jpeg", expiry_s=60, properties=(("id", "a"),), id=7)
+        assert store.pending().dropped == 3
+        store.commit(entry("b"), [message("new", correlation=b"c")])
+    with Store.open(path) as store:
+        assert [m.id for m in store.next_messages(0, 10)] == [7, 8]
+        assert len(store.ledger()) == 2
+    assert store.damaged() == []
+    assert caplog.records == []
+
+
+def test_an_upgrade_that_is_cut_short_is_done_at_the_next_start(path):
+    old_database(path, 1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, hard))
+    try:
+        with pytest.raises(LinkError, match="has room"):
+            Store.open(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    with Store.open(path) as store:
+        assert (len(store.ledger()), store.pending().rows) == (1, 1)
+
+
+def test_damaged_databases_are_named_and_only_the_last_few_are_kept(path, caplog):
+    with Store.open(path) as store:
+        assert store.damaged() == []
+    for _ in range(5):
+        path.write_bytes(b"something else entirely" * 1000)
+        with Store.open(path) as store:
+            newest = store.damaged()[-1]
+    with Store.open(path) as store:
+        assert len(store.damaged()) == 3
+        assert store.damaged()[-1] == newest
+    assert caplog.text.count("is removed: the last 3 damaged databases are kept") == 2
+
+
+def test_a_schema_that_was_scratched_is_damage_too(path, caplog):
+    """SQLite finds nothing wrong with a table of another name."""
+    Store.open(path).close()
+    db = sqlite3.connect(path)
+    db.execute("ALTER TABLE counters RENAME TO cpunters")
+    db.close()
+
+    with Store.open(path) as store:
+        store.commit(entry(), [message()])
+        assert len(store.damaged()) == 1
+
+
+def test_dropping_is_said_when_it_begins_and_when_it_is_over(path, caplog):
+    with Store.open(path, caps=Caps(rows=3)) as store:
+        for number in range(6):
+            store.commit(entry(str(number)), [message(str(number))])
+        assert [record.message[:40] for record in caplog.records] == ["the outbox is full (3 messages, 0.0 MB):"]
+        store.delete([m.id for m in store.next_messages(0, 10)])
+        store.commit(entry("7"), [message("7")])
+
+    assert len(caplog.records) == 2
+    assert "has room again; 3 messages were dropped" in caplog.records[1].message
+
+
+def test_what_was_not_committed_is_not_counted_as_dropped(path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Store.open(path, caps=Caps(rows=1)) as store:
+        store.commit(entry("before"), [message("before")])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 1024, hard))
+        try:
+            with pytest.raises(LinkError):
+                store.commit(entry("big"), [message("x" * 200_000)])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert store.pending().dropped == 0
+        assert texts(store) == ["before"]
+
+
+def size_on_disk(path: Path) -> int:
+    return sum(file.stat().st_size for tail in ("", "-wal") if (file := Path(f"{path}{tail}")).exists())
+
+
+def test_a_store_that_is_emptied_again_and_again_does_not_grow(path):
+    sizes = []
+    with Store.open(path) as store:
+        for _ in range(6):
+            for _ in range(20):
+                store.commit(None, [message("x" * 100_000) for _ in range(5)])
+            while batch := store.next_messages(0, 100):
+                store.delete([m.id for m in batch])
+            sizes.append(size_on_disk(path))
+
+    assert max(sizes) <= sizes[0] + 5 * 2**20, "free pages are used again, and the log is cut back to 4 MB"
+
+
+def test_a_file_that_an_outage_left_large_and_empty_is_given_back_at_the_next_start(path):
+    with Store.open(path) as store:
+        store.commit(entry(), [])
+        for _ in range(30):
+            store.commit(None, [message("x" * 1_000_000)])
+        for waiting in store.next_messages(0, 100, max_bytes=10**9):
+            store.delete([waiting.id])
+    assert size_on_disk(path) > 25_000_000
+
+    with Store.open(path) as store:
+        assert store.ledger() == [entry()]
+        assert size_on_disk(path) < 100_000
+
+
 @pytest.mark.parametrize("damage", ["not a database", "zeros in the middle", "cut in half", "tables of another program"])
 def test_a_damaged_database_is_set_aside_with_a_line_in_the_log(path, damage, caplog):
     with Store.open(path) as store:
@@ -414,18 +532,20 @@ def test_damage_while_running_is_an_error_of_ours(path):
 
 
 class StoreModel(RuleBasedStateMachine):
-    """The store against plain lists: any order of commits, deletions and restarts gives the same."""
+    """The store against plain lists: any order of commits, failed commits, deletions, refusals, restarts and crashes gives the same."""
 
     CAPS = Caps(rows=6, bytes=60, image_bytes=20)
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.path = Path(self.folder.name) / "state.sqlite"
+        self.path = Path(self.folder.name) / "0" / "state.sqlite"
         self.store = Store.open(self.path, caps=self.CAPS)
         self.done: dict[str, LedgerEntry] = {}
         self.outbox: list[Message] = []
-        self.dropped = 0
+        self.told: dict[str, bytes] = {}
+        """What was last said on each retained topic since the start."""
+        self.dropped = self.refused = 0
 
     def teardown(self) -> None:
         self.store.close()
@@ -435,33 +555,82 @@ class StoreModel(RuleBasedStateMachine):
         name=st.sampled_from("abc"),
         mtime=st.integers(0, 3),
         sizes=st.lists(st.tuples(st.sampled_from(["detections", "image"]), st.integers(0, 30)), max_size=3),
+        counts=st.lists(
+            st.tuples(st.sampled_from(["t/count", "u/count"]), st.sampled_from(["1", "2"])), max_size=2, unique_by=lambda c: c[0]
+        ),
     )
-    def commit(self, name, mtime, sizes):
+    def commit(self, name, mtime, sizes, counts):
         done = entry(name, signature=Signature(1, mtime, 1))
         messages = [message("x" * size, kind=kind) for kind, size in sizes]
-        self.store.commit(done, messages)
+        retained = [message(text, topic, kind="count", retain=True) for topic, text in counts]
+        self.store.commit(done, [*messages, *retained])
         self.done[name] = done
         self.outbox += messages
+        for new in retained:
+            if self.told.get(new.topic) != new.payload:
+                self.outbox = [m for m in self.outbox if m.topic != new.topic] + [new]
+                self.told[new.topic] = new.payload
+        self._drop_over_caps()
 
-        def drop(kind: str | None) -> None:
-            self.outbox.remove(next(m for m in self.outbox if kind in {None, m.kind}))
-            self.dropped += 1
+    def _drop_over_caps(self):
+        def drop(chosen) -> bool:
+            gone = next((i for i, m in enumerate(self.outbox) if chosen(m)), None)
+            if gone is not None:
+                del self.outbox[gone]
+                self.dropped += 1
+            return gone is not None
 
-        while sum(len(m.payload) for m in self.outbox if m.kind == "image") > self.CAPS.image_bytes:
-            drop("image")
+        def is_image(m):
+            return m.kind == "image"
+
+        while sum(len(m.payload) for m in self.outbox if is_image(m)) > self.CAPS.image_bytes:
+            drop(is_image)
         while len(self.outbox) > self.CAPS.rows or sum(len(m.payload) for m in self.outbox) > self.CAPS.bytes:
-            drop("image" if any(m.kind == "image" for m in self.outbox) else None)
+            if not drop(is_image) and not drop(lambda m: not m.retain):
+                break
 
-    @rule(count=st.integers(0, 3))
-    def send(self, count):
-        self.store.delete([m.id for m in self.store.next_messages(0, count)] if count else [])
+    @rule(name=st.sampled_from("abc"))
+    def commit_on_a_full_disk(self, name):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+        try:
+            with pytest.raises(LinkError):
+                self.store.commit(entry(name), [message("never"), message("never", "t/count", retain=True)])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    @rule(count=st.integers(0, 3), refused=st.booleans())
+    def send(self, count, refused):
+        ids = [m.id for m in self.store.next_messages(0, count)] if count else []
+        self.store.delete([*ids, 10**9], refused=refused)
+        self.refused += len(ids) if refused else 0
         del self.outbox[:count]
+
+    @rule(names=st.sets(st.sampled_from("abcd")))
+    def forget(self, names):
+        self.store.forget("porch", sorted(names))
+        self.done = {name: done for name, done in self.done.items() if name not in names}
 
     @precondition(lambda self: self.done)
     @rule()
     def restart(self):
         self.store.close()
         self.store = Store.open(self.path, caps=self.CAPS)
+        self.told.clear()
+
+    @precondition(lambda self: self.done)
+    @rule()
+    def crash(self):
+        """What a killed process leaves: its files as they are, the log not written back."""
+        after = Path(self.folder.name) / str(int(self.path.parent.name) + 1) / "state.sqlite"
+        after.parent.mkdir()
+        for tail in ("", "-wal", "-shm", ".lock", ".reserve"):
+            if (file := Path(f"{self.path}{tail}")).exists():
+                shutil.copy(file, f"{after}{tail}")
+        self.store.close()
+        self.path = after
+        self.store = Store.open(self.path, caps=self.CAPS)
+        self.told.clear()
 
     @invariant()
     def agrees(self):
@@ -469,7 +638,7 @@ class StoreModel(RuleBasedStateMachine):
         assert [(m.kind, m.payload) for m in self.store.next_messages(0, 100)] == [(m.kind, m.payload) for m in self.outbox]
         pending = self.store.pending()
         assert (pending.rows, pending.bytes) == (len(self.outbox), sum(len(m.payload) for m in self.outbox))
-        assert pending.dropped == self.dropped
+        assert (pending.dropped, pending.refused) == (self.dropped, self.refused)
         assert json.dumps(pending.image_bytes) == str(sum(len(m.payload) for m in self.outbox if m.kind == "image"))
 
 
@@ -540,3 +709,38 @@ def test_a_database_removed_while_in_use_is_an_error_and_no_silence(path):
 
         with pytest.raises(EdgeannotError, match="was removed while it was in use"):
             store.sync()
+
+
+def test_room_is_held_back_while_the_store_is_open(path):
+    reserve = path.with_name("state.sqlite.reserve")
+    with Store.open(path):
+        assert reserve.stat().st_blocks * 512 >= 8 * 2**20
+    assert not reserve.exists()
+
+
+def test_a_full_disk_can_be_emptied_with_the_room_held_back(path, monkeypatch):
+    """The first deletion finds no room, as on a disk that others filled; with the reserve given up there is some."""
+    with Store.open(path) as store:
+        store.commit(None, [message("x" * 100_000) for _ in range(20)])
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        give = store._reserve.give
+
+        def give_room():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            return give()
+
+        monkeypatch.setattr(store._reserve, "give", give_room)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 1024, hard))
+        try:
+            store.delete([1])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert store.pending().rows == 19
+        assert not store._reserve.held
+
+        monkeypatch.setattr(store._reserve, "has_room", lambda *_: False)
+        with pytest.raises(LinkError, match="results wait until"):
+            store.commit(entry(), [message("more")])
+        store.delete(range(1, 21))
+        store.commit(entry(), [message("more")])
+        assert texts(store) == ["more"]

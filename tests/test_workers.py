@@ -11,10 +11,11 @@ import pytest
 from edgeannot.data import Annotation, Detections, Failure, Frame, ModelFacts
 from edgeannot.errors import LinkError
 from edgeannot.handoff import Budget, Closed, Handoff
+from edgeannot.pulse import Pulse, Worker
 from edgeannot.sources import DirectoryOptions, Tick, open_source
 from edgeannot.store import LedgerEntry, Signature, Store
 from edgeannot.telemetry import Telemetry
-from edgeannot.workers import Pulse, Worker, infer, prune, read, write
+from edgeannot.workers import infer, prune, read, write
 
 
 def frame(name, source="door"):
@@ -230,7 +231,7 @@ def test_results_and_ledger_go_into_one_commit_and_only_then_is_the_input_finish
     telemetry = run_write([annotate(frame("a")), failure("b")], source, store)
 
     assert store.entries == [("a", ["message of a"]), ("b", [])]
-    assert source.finished == ["a"]
+    assert source.finished == ["a", "b"]
     assert telemetry.snapshot()["rejected"] == {"truncated": 1}
 
 
@@ -271,6 +272,18 @@ def test_told_to_stop_before_a_full_disk_the_picture_is_left_for_later():
     stop.set()
     run_write([annotate(frame("a"))], source, store, stop)
 
+    assert store.entries == []
+    assert source.finished == []
+
+
+def test_a_run_that_is_to_end_gives_a_full_disk_only_so_long():
+    source, store = ListSource([]), ListStore(fail=1000)
+    results = Handoff(depth=10)
+    results.put(annotate(frame("a")))
+    results.end()
+
+    with pytest.raises(LinkError, match=r"given up after 0\.1 s, what is not done yet is done by the next run"):
+        write(results, [OneMessage()], store, {"door": source}, Budget(100), Telemetry(), None, threading.Event(), nothing, patience_s=0.1)
     assert store.entries == []
     assert source.finished == []
 

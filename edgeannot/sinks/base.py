@@ -13,7 +13,7 @@ from edgeannot.data import Annotation
 from edgeannot.payload import Origin
 from edgeannot.store import Message
 
-__all__ = ["Options", "Sink", "SinkContext"]
+__all__ = ["FolderState", "Options", "Sink", "SinkContext"]
 
 
 class Options(BaseModel):
@@ -33,12 +33,26 @@ class SinkContext:
     """Class id -> name for every class the model may report; empty: the model has no names."""
 
 
+@dataclass(frozen=True, slots=True)
+class FolderState:
+    """How a place for files is doing."""
+
+    path: Path
+    unwritten: int
+    """Files, or lines, that it could not take since the start."""
+    trouble: str
+    """Why it takes none now; empty while it does."""
+
+
 class Sink(Protocol):
     """Where results go. For one thread at a time; may be called again with the same annotation after a restart."""
 
     @property
     def only_files(self) -> bool:
         """Whether a result that it could not store is missing in a folder only, and in no message."""
+
+    def folders(self) -> Sequence[FolderState]:
+        """How the places that it writes files to are doing; none where it only makes messages. May be asked from any thread."""
 
     def write(self, annotation: Annotation) -> Sequence[Message]:
         """Take one result; what it returns goes into the outbox in the picture's one transaction.

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from edgeannot.data import Frame
 from edgeannot.errors import ConfigError, LinkError
+from edgeannot.sinks.base import FolderState
 
 __all__ = ["OutputFolder", "companion_name", "picture_name"]
 
@@ -62,6 +63,11 @@ class OutputFolder:
         self._min_free_bytes = min_free_bytes
         self._trouble = ""
         self._last: Path | None = None
+
+    @property
+    def state(self) -> FolderState:
+        """How it is doing."""
+        return FolderState(self.folder, self.skipped, self._trouble)
 
     def write(self, name: PurePosixPath, data: bytes) -> Path | None:
         """Put a file there, replacing one of that name; its path, or None when the disk would not have it."""

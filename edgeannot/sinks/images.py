@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from pydantic import Field
 
 from edgeannot.data import Annotation
-from edgeannot.sinks.base import Options, SinkContext
+from edgeannot.sinks.base import FolderState, Options, SinkContext
 from edgeannot.sinks.files import OutputFolder, picture_name
 from edgeannot.store import Message
 
@@ -46,6 +46,10 @@ class ImagesSink:
         if len(annotation.detections) or self._options.empty:
             self._out.write(copy_name(picture_name(annotation.frame)), annotated_jpeg(annotation, self._options.quality))
         return ()
+
+    def folders(self) -> Sequence[FolderState]:
+        """The one folder."""
+        return (self._out.state,)
 
     def flush(self) -> None:
         """Bring the last picture's copy to the disk. Raises LinkError."""

@@ -13,7 +13,7 @@ from pydantic import Field
 from edgeannot.data import Annotation
 from edgeannot.errors import ConfigError
 from edgeannot.payload import detections_payload, encode
-from edgeannot.sinks.base import Options, SinkContext
+from edgeannot.sinks.base import FolderState, Options, SinkContext
 from edgeannot.sinks.files import OutputFolder
 from edgeannot.store import Message
 
@@ -54,6 +54,7 @@ class JsonlSink:
         self._path = context.out_dir / options.file
         self._room = OutputFolder(self._path.parent, min_free_bytes=options.min_free_mb * 2**20)
         self._trouble = ""
+        self._unwritten = 0
         self._synced_at = time.monotonic()
         try:
             self._fd = _open_append(self._path)
@@ -67,8 +68,13 @@ class JsonlSink:
             self._append(line)
             self._said("")
         except OSError as exc:
+            self._unwritten += 1
             self._said(exc.strerror or str(exc))
         return ()
+
+    def folders(self) -> Sequence[FolderState]:
+        """The file."""
+        return (FolderState(self._path, self._unwritten, self._trouble),)
 
     def flush(self) -> None:
         """Bring the lines to the disk."""

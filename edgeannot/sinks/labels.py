@@ -19,13 +19,16 @@ from pydantic import Field
 
 from edgeannot.data import Annotation
 from edgeannot.payload import encode, rfc3339
-from edgeannot.sinks.base import Options, SinkContext
+from edgeannot.sinks.base import FolderState, Options, SinkContext
+from edgeannot.sinks.classes import ClassList
 from edgeannot.sinks.files import OutputFolder, companion_name, picture_name
 from edgeannot.store import Message
 
 __all__ = ["LabelFormat", "LabelsOptions", "LabelsSink", "coco_json", "voc_xml", "yolo_txt"]
 
 LabelFormat = Literal["yolo", "voc", "coco"]
+
+_CLASSES = PurePosixPath("classes.txt")
 
 
 class LabelsOptions(Options):
@@ -53,19 +56,25 @@ class LabelsSink:
         formats = dict.fromkeys(options.formats)
         self._outs = {f: OutputFolder(root / f if len(formats) > 1 else root, min_free_bytes=options.min_free_mb * 2**20) for f in formats}
         self._writers: Mapping[LabelFormat, tuple[str, Callable[[Annotation], bytes]]] = {
-            "yolo": (".txt", lambda annotation: yolo_txt(annotation, scores=options.scores)),
+            "yolo": (".txt", lambda annotation: yolo_txt(annotation, self._classes.number, scores=options.scores)),
             "voc": (".xml", voc_xml),
             "coco": (".json", coco_json),
         }
-        if "yolo" in self._outs and context.class_names:
-            self._outs["yolo"].write(PurePosixPath("classes.txt"), classes_txt(context.class_names))
+        self._classes = ClassList(_text(self._outs["yolo"].folder / _CLASSES) if "yolo" in self._outs else "")
+        self._classes.adopt(context.class_names)
+        self._write_classes()
 
     def write(self, annotation: Annotation) -> Sequence[Message]:
         """Store the label files of one picture; no messages."""
         for label_format, out in self._outs.items():
             suffix, write = self._writers[label_format]
             out.write(companion_name(annotation.frame, suffix), write(annotation))
+        self._write_classes()
         return ()
+
+    def folders(self) -> Sequence[FolderState]:
+        """One for each format."""
+        return tuple(out.state for out in self._outs.values())
 
     def flush(self) -> None:
         """Bring the last picture's files to the disk. Raises LinkError."""
@@ -75,23 +84,25 @@ class LabelsSink:
     def close(self) -> None:
         """Nothing is held open."""
 
+    def _write_classes(self) -> None:
+        if "yolo" in self._outs and self._classes.changed:
+            self._classes.changed = self._outs["yolo"].write(_CLASSES, self._classes.text()) is None
 
-def yolo_txt(annotation: Annotation, *, scores: bool = False) -> bytes:
-    """`class_id cx cy w h` a line, parts of width and height; the form that Darknet and its successors read."""
+
+def yolo_txt(annotation: Annotation, number: Callable[[int, str], int] = lambda class_id, _: class_id, *, scores: bool = False) -> bytes:
+    """`class cx cy w h` a line, parts of width and height; the form that Darknet and its successors read.
+
+    number: of a class by its id and label.
+    """
     width, height = annotation.frame.size_wh
     found = annotation.detections
     lines = []
-    for class_id, score, (x1, y1, x2, y2) in zip(found.classes.tolist(), found.scores.tolist(), found.boxes.tolist(), strict=True):
-        numbers = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
+    rows = zip(found.classes.tolist(), annotation.labels, found.scores.tolist(), found.boxes.tolist(), strict=True)
+    for class_id, label, score, (x1, y1, x2, y2) in rows:
+        parts = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
         tail = f" {score:.4f}" if scores else ""
-        lines.append(f"{class_id} " + " ".join(f"{number:.6f}" for number in numbers) + tail + "\n")
+        lines.append(f"{number(class_id, label)} " + " ".join(f"{part:.6f}" for part in parts) + tail + "\n")
     return "".join(lines).encode()
-
-
-def classes_txt(class_names: Mapping[int, str]) -> bytes:
-    """One name a line, where line N (from 0) is class id N; ids that the model never reports have the line `-`."""
-    lines = [" ".join(class_names.get(class_id, "-").split()) or "-" for class_id in range(max(class_names) + 1)]
-    return ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
 
 
 def voc_xml(annotation: Annotation) -> bytes:
@@ -150,6 +161,13 @@ def coco_json(annotation: Annotation) -> bytes:
         "categories": [{"id": class_id, "name": _printable(label)} for class_id, label in names.items()],
     }
     return encode(document) + b"\n"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def voc_pixels(box_xyxy: Sequence[float], size_wh: tuple[int, int]) -> list[int]:

@@ -3,17 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
 
 from edgeannot.broker import BrokerOptions
-from edgeannot.data import Annotation
+from edgeannot.data import Annotation, Sender
 from edgeannot.payload import Topics, count_payload, detections_payload, encode
-from edgeannot.sinks.base import SinkContext
+from edgeannot.sinks.base import FolderState, Options, SinkContext
 from edgeannot.store import Caps, Message
 
-__all__ = ["MqttOptions", "MqttSink"]
+__all__ = ["CommandOptions", "HomeAssistantOptions", "MqttOptions", "MqttSink"]
+
+
+def _topic_levels(text: str) -> str:
+    """What topics may begin with, as it is. Raises ValueError for what is none."""
+    if not text or text.startswith(("/", "$")) or text.endswith("/") or any(c in text for c in "+#\0") or len(text.encode()) > 1024:
+        raise ValueError("wanted topic levels such as site/edgeannot: no + # or NUL, no / at the ends, no $ at the beginning")
+    return text
+
+
+class CommandOptions(Options):
+    """Commands over MQTT; whoever may publish on the broker's command topics may give them."""
+
+    enabled: bool = False
+    """Whether commands are taken."""
+    root: Path | None = None
+    """Folder whose pictures `detect` may name; unset: none, a picture has to come in the message itself."""
+    max_picture_mb: int = Field(default=8, ge=1, le=256)
+    """Largest picture of `detect` in megabytes; anything else may have 4 KB."""
+    max_megapixels: float = Field(default=12.5, gt=0)
+    """Larger pictures are refused before they are decoded."""
+    queue: int = Field(default=8, ge=1, le=16)
+    """Commands that may wait or be under way; further ones are answered `busy`."""
+    timeout_s: float = Field(default=60.0, gt=0)
+    """How long a command may take, in seconds."""
+
+    @field_validator("root", mode="before")
+    @classmethod
+    def _somewhere(cls, folder: object) -> object:
+        if folder == "" or "\0" in str(folder):
+            raise ValueError("wanted a folder")
+        return folder
+
+
+class HomeAssistantOptions(Options):
+    """Home Assistant's MQTT discovery: the device shows up there by itself."""
+
+    enabled: bool = False
+    """Whether the device is announced."""
+    prefix: str = "homeassistant"
+    """Home Assistant's discovery prefix."""
+    max_labels: int = Field(default=20, ge=0, le=200)
+    """Labels that get a sensor of their own, in the order they are seen; those in `labels` all do."""
+
+    _is_topic = field_validator("prefix")(_topic_levels)
 
 
 class MqttOptions(BrokerOptions):
@@ -45,19 +90,12 @@ class MqttOptions(BrokerOptions):
     """The same in megabytes."""
     keep_image_mb: int = Field(default=64, ge=0)
     """Megabytes of that which pictures may take."""
+    commands: CommandOptions = CommandOptions()
+    """[sinks.mqtt.commands]: commands and replies."""
+    home_assistant: HomeAssistantOptions = HomeAssistantOptions()
+    """[sinks.mqtt.home_assistant]: discovery by Home Assistant."""
 
-    @field_validator("prefix")
-    @classmethod
-    def _is_topic(cls, prefix: str) -> str:
-        if (
-            not prefix
-            or prefix.startswith(("/", "$"))
-            or prefix.endswith("/")
-            or any(c in prefix for c in "+#\0")
-            or len(prefix.encode()) > 1024
-        ):
-            raise ValueError("wanted topic levels such as site/edgeannot: no + # or NUL, no / at the ends, no $ at the beginning")
-        return prefix
+    _is_topic = field_validator("prefix")(_topic_levels)
 
     @property
     def caps(self) -> Caps:
@@ -78,18 +116,27 @@ class MqttSink:
     def write(self, annotation: Annotation) -> Sequence[Message]:
         """The messages, to go into the outbox."""
         options, source = self._options, annotation.frame.source
+        topics = self._topics_of(annotation.frame.sender)
         payload = detections_payload(annotation, self._origin)
-        topic = self._topics.of_source(source, "detections")
+        topic = topics.of_source(source, "detections")
         messages = [Message(topic, encode(payload), "detections", options.qos, expiry_s=options.expiry_s)]
         if options.counts:
             counts = encode(count_payload(annotation, self._origin))
-            messages.append(Message(self._topics.of_source(source, "count"), counts, "count", options.qos, retain=True))
+            messages.append(Message(topics.of_source(source, "count"), counts, "count", options.qos, retain=True))
         if options.images:
             messages.append(self._image(annotation, payload["id"], payload["captured_at"]))
         return messages
 
+    def folders(self) -> Sequence[FolderState]:
+        """None."""
+        return ()
+
     def flush(self) -> None:
         """Nothing is held back: the outbox is elsewhere."""
+
+    def _topics_of(self, sender: Sender | None) -> Topics:
+        """The topics of who took the picture: those of a camera are the same whichever worker annotates for it."""
+        return self._topics if sender is None else Topics(sender.device, self._options.prefix)
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -99,7 +146,7 @@ class MqttSink:
 
         options = self._options
         return Message(
-            self._topics.of_source(annotation.frame.source, "image"),
+            self._topics_of(annotation.frame.sender).of_source(annotation.frame.source, "image"),
             annotated_jpeg(annotation, options.image_quality, options.image_max_side),
             "image",
             options.qos,

@@ -13,15 +13,29 @@ from pydantic import Field
 from edgeannot.sources.camera import CameraOptions, CameraSource
 from edgeannot.sources.contract import Context, Item, Source, Stop, Tick
 from edgeannot.sources.directory import DirectoryOptions, DirectorySource
+from edgeannot.sources.mqtt import MqttSource, MqttSourceOptions
 
-__all__ = ["CameraOptions", "Context", "DirectoryOptions", "Item", "Source", "SourceOptions", "Stop", "Tick", "open_source"]
+__all__ = [
+    "CameraOptions",
+    "Context",
+    "DirectoryOptions",
+    "Item",
+    "MqttSourceOptions",
+    "Source",
+    "SourceOptions",
+    "Stop",
+    "Tick",
+    "open_source",
+]
 
-SourceOptions = Annotated[DirectoryOptions | CameraOptions, Field(discriminator="kind")]
+SourceOptions = Annotated[DirectoryOptions | CameraOptions | MqttSourceOptions, Field(discriminator="kind")]
 
 
-def open_source(name: str, options: DirectoryOptions | CameraOptions, context: Context | None = None) -> Source:
+def open_source(name: str, options: DirectoryOptions | CameraOptions | MqttSourceOptions, context: Context | None = None) -> Source:
     """The source of that kind; nothing is opened before its items are asked for. Raises ConfigError for settings that clash."""
     context = context or Context()
     if isinstance(options, DirectoryOptions):
         return DirectorySource(name, options, context)
+    if isinstance(options, MqttSourceOptions):
+        return MqttSource(name, options, context)
     return CameraSource(name, options, context)

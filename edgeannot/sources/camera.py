@@ -119,7 +119,7 @@ class CameraSource:
         del path
         return True
 
-    def finish(self, frame: Frame) -> None:
+    def finish(self, item: Frame | Failure) -> None:
         """Nothing is to be done with a frame."""
 
     def _target(self) -> Target:
@@ -138,13 +138,14 @@ class CameraSource:
     def _live_items(self, stop: Stop) -> Iterator[Item]:
         grabber = Grabber(self.name, self._target(), self._open_capture)
         self._grabber = grabber
-        interval_s = 1.0 / (self._options.max_fps or self._context.max_fps)
-        due = 0.0
+        configured_s = 1.0 / (self._options.max_fps or self._context.max_fps)
+        turn = float("-inf")  # when it was the last frame's turn
         heard = time.monotonic()
         grabber.start()
         try:
             while not stop.is_set():
-                wait_s = due - time.monotonic()
+                interval_s = self._context.interval_s(configured_s)  # may change during a wait
+                wait_s = turn + interval_s - time.monotonic()
                 if wait_s > 0:
                     stop.wait(min(wait_s, IDLE_S))
                     if wait_s > IDLE_S:
@@ -158,7 +159,7 @@ class CameraSource:
                     continue
                 heard = time.monotonic()
                 # Keeps the rate on average, without a burst after a pause.
-                due = max(due + interval_s, time.monotonic())
+                turn = max(turn + interval_s, time.monotonic() - interval_s)
                 yield self._live_frame(shot)
                 if self._context.once:
                     return

@@ -14,7 +14,18 @@ import numpy as np
 
 from edgeannot.data import UInt8Array
 
-__all__ = ["Capture", "Format", "OpenCapture", "Target", "as_bgr", "open_capture", "parse_target", "redacted", "with_credentials"]
+__all__ = [
+    "Capture",
+    "Format",
+    "OpenCapture",
+    "Target",
+    "as_bgr",
+    "device_trouble",
+    "open_capture",
+    "parse_target",
+    "redacted",
+    "with_credentials",
+]
 
 STREAM_SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "srt", "udp", "tcp", "rtp")
 _SECRET_KEY = re.compile(r"user|usr|login|pass|pwd|secret|token|auth|key", re.IGNORECASE)
@@ -139,6 +150,23 @@ def _open_device(target: Target, cv2: Any) -> Capture:
         if value is not None:
             capture.set(prop, value)
     return cast("Capture", capture)
+
+
+def device_trouble(target: Target, folder: Path = Path("/dev")) -> str:
+    """Why a V4L2 device that did not open did not, as far as its path tells; empty where it does not. folder: where devices are."""
+    if target.kind != "device":
+        return ""
+    path = Path(target.address)
+    try:
+        path.stat()
+    except FileNotFoundError:
+        there = [str(device) for device in sorted(folder.glob("video*"), key=lambda p: (len(p.name), p.name))]
+        return f"it is not there; video devices here: {', '.join(there) or 'none'}"
+    except OSError as exc:
+        return f"{exc.strerror}"
+    if not os.access(path, os.R_OK | os.W_OK):
+        return "this user may not use it; is it in the group video?"
+    return ""
 
 
 def as_bgr(image: UInt8Array) -> UInt8Array:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from edgeannot.broker import BrokerOptions
 from edgeannot.data import Failure, Frame
 from edgeannot.store import LedgerEntry, Signature
 
@@ -73,11 +74,19 @@ class Source(Protocol):
     def is_gone(self, path: str) -> bool:
         """Whether the file of a ledger entry with this path is no longer there."""
 
-    def finish(self, frame: Frame) -> None:
-        """The frame's results are durable: do with its file what the options say. Logs what fails, never raises."""
+    def finish(self, item: Frame | Failure) -> None:
+        """The item's results are stored (a failure: it is in the ledger): do with what it came from what the options say.
+
+        Logs what fails, never raises.
+        """
 
 
 IsDone = Callable[[str, str, Signature], bool]
+
+
+def as_configured(interval_s: float) -> float:
+    """The pace of who changes none."""
+    return interval_s
 
 
 def never_done(source: str, path: str, signature: Signature) -> bool:
@@ -102,3 +111,11 @@ class Context:
     """Take what is there (a camera: one frame), then end."""
     max_fps: float = 5.0
     """Rate of a live camera whose own options say nothing."""
+    device: str = "edgeannot"
+    """The name of this device."""
+    broker: BrokerOptions = field(default_factory=BrokerOptions)
+    """The broker that results go to: pictures come from there, too, unless a source names another."""
+    prefix: str = "edgeannot"
+    """What the topics of results begin with."""
+    interval_s: Callable[[float], float] = as_configured
+    """Least seconds between two pictures of a live source, now, given those of its settings; asked for each picture."""

@@ -175,10 +175,10 @@ class DirectorySource:
             return False
         return False
 
-    def finish(self, frame: Frame) -> None:
-        """Keep, move or delete the picture's file, unless another picture took its name in the meantime."""
-        if frame.path is not None and frame.signature is not None:
-            self._clear_away(frame.path, Signature(*frame.signature))
+    def finish(self, item: Frame | Failure) -> None:
+        """Keep, move or delete the picture's file, unless another picture took its name in the meantime; a failure's has its place."""
+        if isinstance(item, Frame) and item.path is not None and item.signature is not None:
+            self._clear_away(item.path, Signature(*item.signature))
 
     def _own_folders(self) -> frozenset[str]:
         """The program's own folders that lie inside the watched one, relative to it."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from edgeannot.data import UInt8Array
-from edgeannot.sources.capture import Capture, OpenCapture, Target, as_bgr
+from edgeannot.sources.capture import Capture, OpenCapture, Target, as_bgr, device_trouble
 
 __all__ = ["Grabber", "Shot", "backoff_s"]
 
@@ -94,7 +94,8 @@ class Grabber:
         try:
             # A device that was unplugged opens, too, and gives no frame: only the first frame says that it is open.
             if not capture.isOpened() or not capture.grab():
-                self.trouble = f"the camera {self._target.shown} cannot be opened"
+                why = device_trouble(self._target)
+                self.trouble = f"the camera {self._target.shown} cannot be opened" + (f": {why}" if why else "")
                 return False
             began = time.monotonic()
             self.trouble = ""

@@ -9,12 +9,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
+import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
-__all__ = ["move_aside", "quarantine"]
+__all__ = ["DataQuarantine", "folder_bytes", "move_aside", "quarantine"]
+
+log = logging.getLogger(__name__)
 
 
 def quarantine(path: Path, relative: Path, folder: Path, *, reason: str, message: str, when: str) -> Path:
@@ -23,8 +27,59 @@ def quarantine(path: Path, relative: Path, folder: Path, *, reason: str, message
     The file stays, too, where it cannot be removed (a read-only medium). Raises OSError when it can be neither moved nor copied;
     then no reason is left behind either.
     """
-    text = f"{message}\nreason: {reason}\nfrom: {path}\nat: {when}\n"
-    for target in _names(folder / relative):
+    return _put(folder / relative, f"{message}\nreason: {reason}\nfrom: {path}\nat: {when}\n", lambda target: _move(path, target))
+
+
+class DataQuarantine:
+    """Keeps refused bytes that came without a file, up to a cap: who sends them could fill the disk otherwise."""
+
+    def __init__(self, folder: Path | None, cap_bytes: int) -> None:
+        """folder: its own, also of earlier runs; None: nothing is kept."""
+        self._folder = folder
+        self._cap_bytes = cap_bytes
+        self._used: int | None = None
+
+    def keep(self, data: bytes, relative: Path, *, reason: str, message: str, origin: str) -> Path | None:
+        """Write the bytes to `folder`/`relative` and why beside them; the place, or None where they are not kept."""
+        if self._folder is None or not data:
+            return None
+        if self._used is None:
+            self._used = folder_bytes(self._folder)
+        if self._used + len(data) > self._cap_bytes:
+            return None
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        text = f"{message}\nreason: {reason}\nfrom: {origin}\nat: {when}\n"
+        try:
+            kept = _put(self._folder / relative, text, lambda target: _write(data, target))
+        except OSError as exc:
+            log.warning("what came from %s cannot be kept in %s (%s)", origin, self._folder, exc.strerror)
+            return None
+        self._used += len(data)
+        return kept
+
+
+def folder_bytes(folder: Path) -> int:
+    """What the files below a folder take, in bytes; 0 where there is none."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += Path(place, name).lstat().st_size
+    return total
+
+
+def _write(data: bytes, target: Path) -> None:
+    partial = target.with_name(f".{target.name}.part")
+    try:
+        partial.write_bytes(data)
+        partial.rename(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _put(wanted: Path, text: str, place: Callable[[Path], None]) -> Path:
+    """Have `place` make the file under the wanted name or the next that is free, with the text beside it."""
+    for target in _names(wanted):
         note = target.with_name(target.name + ".reason.txt")
         with contextlib.suppress(FileExistsError):
             # Creating the note claims the name: it fails where a note is there, and a claimed name without a file is free.
@@ -34,7 +89,7 @@ def quarantine(path: Path, relative: Path, folder: Path, *, reason: str, message
             note.unlink()
     try:
         note.write_text(text, encoding="utf-8", errors="surrogateescape")
-        _move(path, target)
+        place(target)
     except OSError:
         note.unlink()
         raise

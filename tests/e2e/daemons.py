@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from tests.brokers import wait_until
@@ -42,13 +43,16 @@ def copy_samples(folder: Path, copies: int = 1) -> list[str]:
 class Daemon:
     """A daemon that runs until it is told to stop, or killed. `log` is what it wrote to stderr."""
 
-    def __init__(self, folder: Path, *args: object, **environment: str) -> None:
+    def __init__(
+        self, folder: Path, *args: object, prefix: Iterable[str] = (), command: Iterable[str] = COMMAND, **environment: str
+    ) -> None:
+        """prefix: a command that runs the rest, such as `ip netns exec NAME`, and is replaced by it."""
         folder.mkdir(parents=True, exist_ok=True)
         self.data_dir = folder / "data"
         self._log_path = folder / "daemon.log"
         with self._log_path.open("ab") as log, (folder / "daemon.out").open("ab") as out:
             self.process = subprocess.Popen(
-                [*COMMAND, "run", "--data-dir", str(self.data_dir), *map(str, args)],
+                [*prefix, *command, "run", "--data-dir", str(self.data_dir), *map(str, args)],
                 stdout=out,
                 stderr=log,
                 stdin=subprocess.DEVNULL,

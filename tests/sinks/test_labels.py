@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -97,6 +98,48 @@ def test_line_n_of_the_class_list_is_class_n(context):
 
     lines = (context.out_dir / "labels/classes.txt").read_text().splitlines()
     assert {number: name for number, name in enumerate(lines) if name != "-"} == {0: "person", 15: "cat", 16: "dog"}
+
+
+def class_lines(context):
+    return (context.out_dir / "labels/classes.txt").read_text().splitlines()
+
+
+def test_a_model_that_numbers_its_classes_in_another_way_takes_the_numbers_of_the_folder(annotate, context):
+    """Label files hold numbers only: with two meanings in one folder they would be wrong without anybody noticing."""
+    sink = LabelsSink(LabelsOptions(), context)
+    sink.write(annotate(("cat", 15, 0.9, (0, 0, 200, 100)), name="a.jpg"))
+    sink.write(annotate(("cat", 3, 0.9, (0, 0, 200, 100)), ("bird", 0, 0.9, (0, 0, 200, 100)), name="b.jpg"))
+
+    numbers = [line.split()[0] for line in (context.out_dir / "labels/porch/b.txt").read_text().splitlines()]
+    assert numbers == ["15", "17"]
+    assert class_lines(context)[15:] == ["cat", "dog", "bird"]
+
+
+def test_the_numbers_of_a_folder_outlive_a_restart_with_another_model(annotate, context):
+    LabelsSink(LabelsOptions(), context)
+    other = replace(context, class_names={0: "dog", 1: "person", 2: "bird"})
+    sink = LabelsSink(LabelsOptions(), other)
+    sink.write(annotate(("dog", 0, 0.9, (0, 0, 200, 100)), ("bird", 2, 0.9, (0, 0, 200, 100))))
+
+    numbers = [line.split()[0] for line in (context.out_dir / "labels/porch/cat_dog.txt").read_text().splitlines()]
+    assert numbers == ["16", "2"]
+    assert [class_lines(context)[i] for i in (0, 2, 16)] == ["person", "bird", "dog"]
+
+
+def test_a_model_without_names_keeps_its_numbers(annotate, context):
+    sink = LabelsSink(LabelsOptions(), replace(context, class_names={}))
+    sink.write(annotate(("7", 7, 0.9, (0, 0, 200, 100))))
+
+    assert (context.out_dir / "labels/porch/cat_dog.txt").read_text().startswith("7 ")
+    assert not (context.out_dir / "labels/classes.txt").exists()
+
+
+def test_a_name_that_a_model_has_twice_keeps_both_numbers(context):
+    twice = replace(context, class_names={0: "crane", 1: "ship", 2: "crane"})
+    for _ in range(2):
+        LabelsSink(LabelsOptions(), twice)
+
+    assert class_lines(context) == ["crane", "ship", "crane"]
 
 
 def test_a_yolo_line_read_back_is_the_box(annotate):

@@ -21,7 +21,7 @@ from edgeannot.data import Failure, Frame
 from edgeannot.errors import ConfigError, LinkError, MissingError
 from edgeannot.sources import CameraOptions, Context, DirectoryOptions, Tick, open_source
 from edgeannot.sources.camera import CameraSource
-from edgeannot.sources.capture import Target, open_capture, parse_target, redacted, with_credentials
+from edgeannot.sources.capture import Target, device_trouble, open_capture, parse_target, redacted, with_credentials
 from edgeannot.sources.grabber import Grabber, backoff_s
 
 # What a scripted capture does: a number is a frame of that gray, FAIL a read that fails, HANG a read that blocks until the end.
@@ -200,6 +200,21 @@ def test_the_rate_is_capped(live):
 
     assert 0.2 <= time.monotonic() - began < 5
     assert source.skipped > 0
+
+
+def test_the_time_between_frames_may_change_at_any_moment(pull, quick):
+    """An hour was wanted, and then no longer: nobody waits for the end of that hour."""
+    wanted_s = {"now": 3600.0}
+    camera = ScriptedCamera(endless())
+    context = Context(max_fps=1000, interval_s=lambda _: wanted_s["now"])
+    items = pull(CameraSource("porch", CameraOptions(url="/dev/video0"), context, camera.open))
+    items.take(2)  # the first two follow each other: there was no turn before
+    wanted_s["now"] = 0.001
+    began = time.monotonic()
+    items.take(5)
+
+    assert time.monotonic() - began < 60
+    camera.end.set()
 
 
 def test_gray_frames_become_bgr(pull, quick):
@@ -517,3 +532,14 @@ def test_frames_come_from_an_rtsp_stream_and_a_frozen_one_is_noticed(pull, rtsp_
     process.send_signal(signal.SIGCONT)
 
     assert items.take(3, deadline_s=60)
+
+
+def test_a_device_that_is_not_there_is_told_with_those_that_are(tmp_path):
+    for name in ("video10", "video2", "v4l-subdev0"):
+        (tmp_path / name).touch()
+    absent = Target("device", str(tmp_path / "video7"))
+
+    assert device_trouble(absent, tmp_path) == f"it is not there; video devices here: {tmp_path}/video2, {tmp_path}/video10"
+    assert device_trouble(absent, tmp_path / "elsewhere") == "it is not there; video devices here: none"
+    assert device_trouble(Target("device", str(tmp_path / "video2")), tmp_path) == ""
+    assert device_trouble(Target("stream", "rtsp://camera.local/"), tmp_path) == ""

@@ -1,0 +1,161 @@
+"""Whether the choice of a model is right: against measuring every model, size and thread count at length; and what probing costs.
+
+    .venv/bin/python benchmarks/choice.py [--seconds 2] [--rounds 2] [--task detect]
+
+Each budget is decided twice: by a cold survey, as the daemon makes it, and by the same rule on the exhaustive figures. The survey's
+choice must hold the budget by those figures, or be the fastest where none does, and be as accurate and as fast as the best, all within
+5 %. The exhaustive measurement is made before and after the surveys, so that a machine whose speed drifts is seen. Run it on an idle
+machine; with `--task` for one task only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edgeannot.bench import Reference, bench, points_of
+from edgeannot.choose import BUDGET_MS, Budget, Candidate, Decision, Wish, choose
+from edgeannot.grade import grade
+from edgeannot.measurements import Record, Sample
+from edgeannot.probe import Board, read_board
+from edgeannot.selection import conditions_of, micro_of, model_folders, survey, thread_counts
+from edgeannot.shelf import CardFacts, read_shelf
+
+COMMAND = [sys.executable, "-c", "from edgeannot.start import main; main()"]
+WITHIN = 1.05
+COLD_S, WARM_S = 15.0, 0.2
+
+
+def exhaustive(shelf: list[CardFacts], board: Board, counts: tuple[int, ...], seconds: float, folder: Path) -> dict[str, Record]:
+    """Every model, size and thread count, each in a process of its own."""
+    conditions = conditions_of(board)
+    found = bench(
+        points_of(shelf, [], counts), model_folders(folder), conditions, Reference(folder / "none", {}), runtime="auto", seconds=seconds
+    )
+    records: dict[str, Record] = {}
+    for row in found.rows:
+        if row.sample is None:
+            print(f"{row.name} x{row.threads}: {row.failure}", file=sys.stderr)
+        else:
+            records[row.facts.sha256] = records.get(row.facts.sha256, Record()).with_sample(row.sample)
+    return records
+
+
+def mean_of(rounds: list[dict[str, Record]]) -> dict[str, Record]:
+    """The rounds as one: the mean of each point's times."""
+
+    def samples(sha256: str) -> Iterable[Sample]:
+        for first in rounds[0][sha256].samples:
+            same = [s for found in rounds for s in found[sha256].samples if (s.size, s.threads) == (first.size, first.threads)]
+            yield replace(first, ms=statistics.fmean(s.ms for s in same))
+
+    return {sha256: Record(tuple(samples(sha256))) for sha256 in rounds[0]}
+
+
+def point(record: Record, like: Sample) -> float:
+    """The ms of a record at another sample's size and threads."""
+    return round(next(s.ms for s in record.samples if (s.size, s.threads) == (like.size, like.threads)), 1)
+
+
+def verdict(chosen: Candidate, wish: Wish, shelf: list[CardFacts], records: dict[str, Record]) -> dict[str, Any]:
+    """The choice against the best by the exhaustive figures, for the budget as it is and 5 % to both sides of it."""
+    bests = [choose(shelf, replace(wish, budget=replace(wish.budget, ms=wish.budget.ms * f)), records) for f in (1, 1 / WITHIN, WITHIN)]
+    samples = records[chosen.facts.sha256].samples
+    ms = next(s.ms for s in samples if (s.size, s.threads) == (chosen.size, chosen.threads))
+    return {
+        "budget_ms": round(wish.budget.ms, 1),
+        "chosen": f"{chosen.name} x{chosen.threads}",
+        "chosen_ms": round(ms, 2),
+        "best": f"{bests[0].winner.name} x{bests[0].winner.threads}",
+        "best_ms": round(bests[0].winner.ms or 0.0, 2),
+        "ok": any(as_good(chosen, ms, best) for best in bests),
+    }
+
+
+def as_good(chosen: Candidate, ms: float, best: Decision) -> bool:
+    """Whether a choice that takes `ms` is as good as the best one, within 5 %."""
+    winner, best_ms, budget_ms = best.winner, best.winner.ms or 0.0, best.budget.ms
+    held = ms <= budget_ms * WITHIN or (best_ms > budget_ms and ms <= best_ms * WITHIN)
+    mine, its = (c.accuracy.value if c.accuracy else 0.0 for c in (chosen, winner))
+    if chosen.name != winner.name:
+        return held and chosen.facts.family == winner.facts.family and mine * WITHIN >= its
+    return held and ms <= best_ms * WITHIN
+
+
+def budgets(records: dict[str, Record], shelf: list[CardFacts], task: str) -> list[float]:
+    """The profiles' own, and some between the fastest and the slowest model of this machine, and under the fastest."""
+    times = [s.ms for card in shelf if card.task == task for s in records[card.sha256].samples]
+    low, high = min(times), max(times)
+    return sorted({*BUDGET_MS.values(), *(round(low * (high / low) ** x, 1) for x in (-0.2, 0.15, 0.4, 0.65, 0.9, 1.1))})
+
+
+def timed(*args: str) -> float:
+    """Seconds that a command takes."""
+    before = time.perf_counter()
+    subprocess.run([*COMMAND, *args], check=True, capture_output=True)
+    return time.perf_counter() - before
+
+
+def probing() -> dict[str, Any]:
+    """Seconds of a cold probe of all bundled models, micro-benchmark included, and of warm ones."""
+    with tempfile.TemporaryDirectory() as folder:
+        cold = timed("probe", "--explain", "--data-dir", folder)
+        classify = timed("run", "--explain", "--task", "classify", "--data-dir", folder)
+        warm = [timed("probe", "--explain", "--data-dir", folder) for _ in range(11)]
+    return {
+        "cold_s": round(cold, 2),
+        "cold_with_classifiers_s": round(cold + classify, 2),
+        "warm_s": round(statistics.median(warm), 3),
+        "ok": cold + classify <= COLD_S and statistics.median(warm) <= WARM_S,
+    }
+
+
+def main() -> None:
+    """Measure, compare, print; exit code 1 where a bound is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--rounds", type=int, default=2, help="exhaustive measurements: half before the surveys, half after")
+    parser.add_argument("--task", choices=("detect", "classify"), action="append")
+    args = parser.parse_args()
+    load = os.getloadavg()[0]
+    figures: dict[str, Any] = {"load_before": load, "probing": probing(), "choices": []}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        board = read_board()
+        counts = thread_counts(board, None, 4)
+        profile = grade(board, micro_of(board, folder)).profile
+        shelf = [
+            card for card in read_shelf(model_folders(folder), folder / "models.json") if card.task in (args.task or ["detect", "classify"])
+        ]
+        rounds = [exhaustive(shelf, board, counts, args.seconds, folder) for _ in range((args.rounds + 1) // 2)]
+        surveys = []
+        for task in sorted({card.task for card in shelf}):
+            for number, ms in enumerate(budgets(rounds[0], shelf, task)):
+                wish = Wish(profile, Budget(ms, f"{ms:g} ms a picture"), task, thread_counts=counts, memory_bytes=board.memory_bytes)
+                surveys.append((wish, survey(wish, folder / f"{task}{number}", board, measuring="again").decision.winner))
+        rounds += [exhaustive(shelf, board, counts, args.seconds, folder) for _ in range(args.rounds // 2)]
+        records = mean_of(rounds)
+        figures["choices"] = [verdict(chosen, wish, shelf, records) for wish, chosen in surveys]
+        figures["exhaustive_ms"] = {
+            f"{card.name_at(s.size)} x{s.threads}": [point(found[card.sha256], s) for found in rounds]
+            for card in shelf
+            for s in records[card.sha256].samples
+        }
+    figures["profile"] = profile
+    figures["ok"] = figures["probing"]["ok"] and all(choice["ok"] for choice in figures["choices"])
+    print(json.dumps(figures, indent=2))
+    sys.exit(not figures["ok"])
+
+
+if __name__ == "__main__":
+    main()

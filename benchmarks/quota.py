@@ -1,0 +1,53 @@
+"""A control group of our own with a share of one core, for cgroup v1 and v2; it needs root, or a group that was delegated."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+__all__ = ["CpuGroup", "NoQuotaError"]
+
+PERIOD_US = 100_000
+ROOT = Path("/sys/fs/cgroup")
+
+
+class NoQuotaError(Exception):
+    """This machine gives no quota; the text says why."""
+
+
+class CpuGroup:
+    """Made on entering, removed on leaving; what runs in it must have ended by then."""
+
+    def __init__(self) -> None:
+        self._old = (ROOT / "cpu" / "cpu.cfs_quota_us").is_file()
+        parent = ROOT / "cpu" if self._old else ROOT
+        self._path = parent / f"edgeannot-bench-{os.getpid()}"
+
+    def __enter__(self) -> CpuGroup:
+        try:
+            if not self._old:
+                if "cpu" not in (ROOT / "cgroup.controllers").read_text().split():
+                    raise NoQuotaError("the kernel offers no cpu controller here")
+                (ROOT / "cgroup.subtree_control").write_text("+cpu")
+            self._path.mkdir()
+            self.limit(None)
+        except OSError as exc:
+            raise NoQuotaError(f"no control group can be made here ({exc.strerror}: {exc.filename})") from exc
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._path.rmdir()
+
+    def limit(self, share: float | None) -> None:
+        """Of one core; None: as much as there is."""
+        if self._old:
+            (self._path / "cpu.cfs_period_us").write_text(str(PERIOD_US))
+            (self._path / "cpu.cfs_quota_us").write_text("-1" if share is None else str(int(share * PERIOD_US)))
+        else:
+            (self._path / "cpu.max").write_text(f"{'max' if share is None else int(share * PERIOD_US)} {PERIOD_US}")
+
+    def inside(self, command: Sequence[str]) -> list[str]:
+        """A command that runs the given one in the group from its first instant."""
+        return ["/bin/sh", "-c", 'echo $$ > "$0" && exec "$@"', str(self._path / "cgroup.procs"), *command]

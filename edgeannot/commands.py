@@ -1,0 +1,281 @@
+"""Commands over MQTT: what a message asks for, checked before anything is done, and the one reply that it gets. Pure.
+
+A command comes on `<prefix>/<device>/command/<name>`. Its reply goes to the MQTT 5 response topic with the correlation data, where
+the message has one, else to `<prefix>/<device>/reply/<name>`; the `id` of a JSON payload comes back in every case.
+`schema/command-1.json` and `schema/reply-1.json` say the same for other languages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails, from_json
+
+from edgeannot.errors import ConfigError, EdgeannotError, FrameError, LinkError, MissingError, ModelError
+from edgeannot.payload import SCHEMA, Origin, Topics
+from edgeannot.picture_header import begins_as_picture
+
+__all__ = [
+    "Body",
+    "Code",
+    "DetectFile",
+    "Limits",
+    "Model",
+    "Pause",
+    "Ping",
+    "Refusal",
+    "Reply",
+    "Request",
+    "Resume",
+    "Set",
+    "Snapshot",
+    "code_of",
+    "read_command",
+    "refusal_payload",
+    "reply_payload",
+    "reply_to",
+]
+
+Code = Literal[
+    "invalid", "unknown-command", "too-large", "retained", "response-topic", "busy", "not-allowed", "no-such-file", "picture", "model",
+    "unavailable", "timeout", "failed",
+]  # fmt: skip
+"""Why a command was refused, for programs; the message beside it is for people."""
+
+_Label = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Body(BaseModel):
+    """What every JSON payload may carry."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True, hide_input_in_errors=True
+    )
+
+    id: Annotated[str, Field(max_length=128)] | Annotated[int, Field(ge=-(2**53), le=2**53)] | None = None
+    """Comes back in the reply."""
+
+
+class Ping(Body):
+    """Asks for a sign of life."""
+
+
+class Pause(Body):
+    """No more pictures are annotated until `resume` or a restart."""
+
+
+class Resume(Body):
+    """The work goes on."""
+
+
+class Set(Body):
+    """Changes what is given, until a restart; null takes a value back to what the settings say."""
+
+    paused: bool = False
+    """The same as `pause` and `resume`."""
+    min_score: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Smallest score that is reported."""
+    classes: Annotated[tuple[_Label, ...], Field(max_length=1000)] | None = None
+    """Report only these labels; an empty list: all that the model knows."""
+    interval: Annotated[float, Field(ge=0, le=86400)] | None = None
+    """Least seconds between two pictures of a live source."""
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Set:
+        if not self.model_fields_set - {"id"}:
+            raise ValueError("wanted at least one of paused, min_score, classes, interval")
+        return self
+
+    def changes(self) -> dict[str, object]:
+        """What was given, by the names of `control.Wanted`."""
+        names = {"paused": "paused", "min_score": "min_score", "classes": "labels", "interval": "interval_s"}
+        return {wanted: getattr(self, given) for given, wanted in names.items() if given in self.model_fields_set}
+
+
+class Model(Body):
+    """Switches to another model."""
+
+    # A card's name, never a card's file: with `/` or `.toml` in it the name would be one to who looks for the card.
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*(@[0-9]{1,5})?$", max_length=100)]
+    """NAME or NAME@SIZE, as `edgeannot models list` shows it."""
+
+    @model_validator(mode="after")
+    def _is_no_file(self) -> Model:
+        if self.name.endswith(".toml"):
+            raise ValueError("name: wanted the name of a model, found that of a file")
+        return self
+
+
+class DetectFile(Body):
+    """Annotates a file under the folder that the settings allow."""
+
+    path: Annotated[str, Field(min_length=1, max_length=1024)]
+    """Relative to that folder."""
+
+
+class Snapshot(Body):
+    """Asks for the next picture that is annotated, or the last."""
+
+    format: Literal["jpeg", "json"] = "jpeg"
+    """The annotated picture, or its result."""
+
+
+_BODIES: Final[Mapping[str, type[Body]]] = {
+    "ping": Ping,
+    "pause": Pause,
+    "resume": Resume,
+    "set": Set,
+    "model": Model,
+    "detect": DetectFile,
+    "snapshot": Snapshot,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Where the reply to a message goes."""
+
+    topic: str
+    command: str
+    """The last level of the message's topic, whatever was written there."""
+    correlation: bytes | None = None
+    """MQTT 5 correlation data."""
+    id: str | int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """A command that may be carried out. `body` is bytes for a picture that is to be annotated."""
+
+    body: Body | bytes
+    to: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a command is not carried out."""
+
+    code: Code
+    message: str
+    to: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is refused before anybody looks into it."""
+
+    json_bytes: int = 4096
+    picture_bytes: int = 8 * 2**20
+    other_trees: Sequence[str] = field(default=("homeassistant",))
+    """First levels of topics that a reply must not be sent to, beside our own prefix: others act on what they read there."""
+
+
+def read_command(topic: str, payload: bytes, *, retained: bool, to: Reply | Refusal, limits: Limits) -> Request | Refusal:
+    """What a message on a command topic asks for. `to`: what `reply_to` gave for it."""
+    if isinstance(to, Refusal):
+        return to
+    if retained:
+        return Refusal("retained", "a retained command is ignored, as each connection would repeat it; publish without retain", to)
+    is_picture = topic.endswith("/detect") and begins_as_picture(payload[:16])
+    limit = limits.picture_bytes if is_picture else limits.json_bytes
+    if len(payload) > limit:
+        return Refusal("too-large", f"the payload has {len(payload)} bytes, allowed are {limit}", to)
+    return Request(payload, to) if is_picture else _read_json(payload, Reply(to.topic, to.command, to.correlation, _id_in(payload)))
+
+
+def _read_json(payload: bytes, to: Reply) -> Request | Refusal:
+    """The command with a JSON payload; nothing at all stands for an empty object."""
+    kind = _BODIES.get(to.command)
+    if kind is None:
+        return Refusal("unknown-command", f"wanted one of {', '.join(_BODIES)}, found {to.command!r:.80}", to)
+    try:
+        return Request(kind.model_validate_json(payload or b"{}"), to)
+    except ValidationError as exc:
+        error = exc.errors(include_url=False, include_input=False)[0]
+        return Refusal("invalid", f"{to.command}: {_explain(error, to.command)}", to)
+
+
+def reply_to(topic: str, response_topic: str | None, correlation: bytes | None, topics: Topics, limits: Limits) -> Reply | Refusal:
+    """Where the reply goes. A response topic that is not one to publish to, or where others take it for something else, is refused."""
+    command = topic.rpartition("/")[2]
+    plain = Reply(topics.of_device(f"reply/{command}"), command, correlation)
+    if response_topic is None:
+        return plain
+    trouble = _trouble(response_topic, topics, limits)
+    if trouble:
+        return Refusal("response-topic", f"the response topic {trouble}; this reply goes to the plain topic", plain)
+    return Reply(response_topic, command, correlation)
+
+
+def _trouble(topic: str, topics: Topics, limits: Limits) -> str:
+    """What is wrong with a response topic (MQTT 5.0, 4.7: no wildcards, not empty); empty when nothing is."""
+    if not topic or any(c in topic for c in "+#\0"):
+        return "is not one to publish to: it is empty or has a wildcard in it"
+    if topic.startswith("$"):
+        return "begins with $, which belongs to the broker"
+    if len(topic.encode("utf-8", "surrogatepass")) > 1024:
+        return "is longer than 1024 bytes"
+    if topic.startswith(f"{topics.base}/reply/"):
+        return ""
+    if any(topic == tree or topic.startswith(f"{tree}/") for tree in (topics.prefix, *limits.other_trees)):
+        own = f"{topics.base}/reply/..."
+        return f"lies among the topics of devices, where a reply would be taken for something else; wanted {own} or another tree"
+    return ""
+
+
+def _id_in(payload: bytes) -> str | int | None:
+    """The `id` of a payload that may be wrong in everything else."""
+    try:
+        return Body.model_validate({"id": from_json(payload).get("id")}).id if payload else None
+    except (ValueError, AttributeError):  # no JSON, no object, or an id that cannot be one
+        return None
+
+
+def _explain(error: ErrorDetails, command: str) -> str:
+    """One sentence for what is wrong, with nothing of the payload but the name of an unknown key."""
+    key = ".".join(str(part) for part in error["loc"][:1])[:40]
+    if error["type"] == "extra_forbidden":
+        known = ", ".join(_BODIES[command].model_fields)
+        return f"{key!r} is unknown; wanted {known}"
+    if error["type"] == "json_invalid":
+        wanted = "a picture or a JSON object with `path`" if command == "detect" else "a JSON object"
+        return f"wanted {wanted}, found something else"
+    if error["type"] == "missing" and command == "detect":
+        return "wanted a picture or a JSON object with `path`, found neither"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{key}: {message[:1].lower()}{message[1:]}" if key else message
+
+
+def reply_payload(to: Reply, origin: Origin, result: Mapping[str, Any]) -> dict[str, Any]:
+    """The reply to a command that was carried out, ready for JSON."""
+    return {**_head(to, origin), "ok": True, "result": dict(result)}
+
+
+def refusal_payload(refusal: Refusal, origin: Origin) -> dict[str, Any]:
+    """The reply to a command that was refused, ready for JSON."""
+    return {**_head(refusal.to, origin), "ok": False, "error": {"code": refusal.code, "message": _clean(refusal.message)}}
+
+
+def _head(to: Reply, origin: Origin) -> dict[str, Any]:
+    head = {"schema": SCHEMA, "device": _clean(origin.device), "boot_id": origin.boot_id, "command": _clean(to.command)[:64]}
+    return head | ({} if to.id is None else {"id": to.id})
+
+
+def _clean(text: str) -> str:
+    """Text that JSON can carry: what is no valid Unicode is shown as \\uNNNN."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def code_of(exc: Exception) -> Code:
+    """What an error of the program means to who sent the command."""
+    kinds: tuple[tuple[type[EdgeannotError], Code], ...] = (
+        (ConfigError, "invalid"),
+        (ModelError, "model"),
+        (MissingError, "model"),
+        (FrameError, "picture"),
+        (LinkError, "unavailable"),
+    )
+    return next((code for kind, code in kinds if isinstance(exc, kind)), "failed")

@@ -1,0 +1,231 @@
+"""What Home Assistant is told of this device: one retained message with everything that can be seen and set there. Pure.
+
+The format is that of its device based discovery, https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload, as
+its `mqtt` component reads it (`schemas.py`: DEVICE_DISCOVERY_SCHEMA; `discovery.py`: a component with nothing but a platform is
+removed; a topic level of the device is letters, digits, - and _ only). `schema/home-assistant-1.json` holds the parts used here.
+
+Keys of components are made of words of the user and can be read back (`count_porch_traffic-20light`): so the message that the
+broker kept says which sensors an earlier run made, and no file has to remember it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from edgeannot.payload import Origin, Topics
+
+__all__ = ["About", "Pair", "components", "counted_pairs", "device_id", "discovery_payload", "live_components"]
+
+Pair = tuple[str, str]
+"""A source and a label that was seen there, or is looked for."""
+
+_ONLINE: Final = "{{ 'online' if value_json.state == 'online' else 'offline' }}"
+"""`stopping` is the last word of an orderly stop: not there, either."""
+
+_PROBLEM: Final = (
+    "{{ 'ON' if value_json.throttled or value_json.supply or value_json.governor.exhausted or value_json.damaged "
+    "or value_json.folders | selectattr('trouble') | list else 'OFF' }}"
+)
+"""The board is slowed down, or the governor can do no more, or results are not stored where they should be."""
+
+_KEY: Final = re.compile("[A-Za-z0-9_-]{1,500}")
+_PLATFORMS: Final = frozenset({"sensor", "binary_sensor", "image", "switch", "number"})
+_MOST_COMPONENTS: Final = 1000
+_MOST_BYTES: Final = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What the device has to offer."""
+
+    version: str
+    sources: tuple[str, ...]
+    counts: bool = True
+    images: bool = False
+    commands: bool = False
+    temperature: bool = False
+    """Whether the board tells one."""
+
+
+def device_id(device: str) -> str:
+    """The device's name as Home Assistant takes it in a topic and in ids; another name gives another id.
+
+    >>> device_id("porch-pi")
+    'porch-pi'
+    """
+    if re.fullmatch("[A-Za-z0-9_-]{1,64}", device):
+        return device
+    plain = re.sub("[^A-Za-z0-9]+", "-", device).strip("-")[:40] or "device"
+    return f"{plain}-{hashlib.blake2b(device.encode('utf-8', 'surrogatepass'), digest_size=4).hexdigest()}"
+
+
+def discovery_payload(
+    origin: Origin, topics: Topics, about: About, found: Mapping[str, Mapping[str, Any]], gone: Mapping[str, str]
+) -> dict[str, Any]:
+    """The message, ready for JSON. found: as `components` gives it. gone: key -> platform of those that are to be removed."""
+    return {
+        "device": {
+            "identifiers": [f"edgeannot:{device_id(origin.device)}"],
+            "name": _text(origin.device),
+            "manufacturer": "edgeannot",
+            "model": "picture annotator",
+            "sw_version": about.version,
+        },
+        "origin": {"name": "edgeannot", "sw_version": about.version},
+        "availability": [{"topic": topics.of_device("status"), "value_template": _ONLINE}],
+        "qos": 1,
+        "components": {**found, **{key: {"platform": platform} for key, platform in gone.items() if key not in found}},
+    }
+
+
+def components(device: str, topics: Topics, about: About, pairs: Iterable[Pair]) -> dict[str, dict[str, Any]]:
+    """What Home Assistant shows, by key."""
+    made: dict[str, dict[str, Any]] = {}
+    for source in about.sources:
+        topic = topics.of_source(source, "count")
+        if about.counts:
+            made[f"objects_{_word(source)}"] = _sensor(f"{source} objects", topic, "{{ value_json.total }}", state_class="measurement")
+        if about.images:
+            image = topics.of_source(source, "image")
+            made[f"image_{_word(source)}"] = {
+                "platform": "image", "name": f"{source} picture", "image_topic": image, "content_type": "image/jpeg",
+            }  # fmt: skip
+    for source, label in pairs if about.counts else ():
+        template = f"{{{{ value_json.labels.get({_literal(label)}, 0) }}}}"
+        name = _text(f"{source} {label}")
+        made[f"count_{_word(source)}_{_word(label)}"] = _sensor(
+            name, topics.of_source(source, "count"), template, state_class="measurement"
+        )
+    made |= _of_device(topics, about) | (_controls(topics) if about.commands else {})
+    for key, component in made.items():
+        component["unique_id"] = f"edgeannot:{device_id(device)}:{key}"
+    return made
+
+
+def _of_device(topics: Topics, about: About) -> dict[str, dict[str, Any]]:
+    """How the device itself is doing."""
+    telemetry, info = topics.of_device("telemetry"), topics.of_device("info")
+    made = {
+        "fps": _sensor("pictures a second", telemetry, "{{ value_json.fps }}", state_class="measurement", entity_category="diagnostic"),
+        "model": _sensor("model", info, "{{ value_json.model.name }}", entity_category="diagnostic"),
+        "waiting": _sensor(
+            "messages waiting", telemetry, "{{ value_json.outbox.rows }}", state_class="measurement", entity_category="diagnostic"
+        ),
+        "dropped": _sensor(
+            "messages dropped",
+            telemetry,
+            "{{ value_json.outbox.dropped + value_json.outbox.refused }}",
+            state_class="total_increasing",
+            entity_category="diagnostic",
+        ),
+    }
+    made["problem"] = {
+        "platform": "binary_sensor",
+        "name": "problem",
+        "device_class": "problem",
+        "state_topic": telemetry,
+        "value_template": _PROBLEM,
+        "entity_category": "diagnostic",
+    }
+    if about.temperature:
+        made["temperature"] = _sensor(
+            "temperature",
+            telemetry,
+            "{{ value_json.cpu_temperature_c }}",
+            device_class="temperature",
+            unit_of_measurement="°C",
+            state_class="measurement",
+            entity_category="diagnostic",
+        )
+    return made
+
+
+def _controls(topics: Topics) -> dict[str, dict[str, Any]]:
+    """What can be set; both are the command `set`, and the topic `state` says what became of it."""
+    command, state = topics.of_device("command/set"), topics.of_device("state")
+    return {
+        "pause": {
+            "platform": "switch",
+            "name": "pause",
+            "command_topic": command,
+            "payload_on": '{"paused": true}',
+            "payload_off": '{"paused": false}',
+            "state_topic": state,
+            "value_template": "{{ 'on' if value_json.paused else 'off' }}",
+            "state_on": "on",
+            "state_off": "off",
+        },
+        "min_score": {
+            "platform": "number",
+            "name": "minimum score",
+            "command_topic": command,
+            "command_template": '{"min_score": {{ value }}}',
+            "state_topic": state,
+            "value_template": "{{ value_json.min_score }}",
+            "min": 0,
+            "max": 1,
+            "step": 0.01,
+            "mode": "slider",
+            "entity_category": "config",
+        },
+    }
+
+
+def _sensor(name: str, topic: str, template: str, **more: str) -> dict[str, Any]:
+    return {"platform": "sensor", "name": name, "state_topic": topic, "value_template": template, **more}
+
+
+def _literal(text: str) -> str:
+    """A text as a string of Jinja, which reads escapes as Python does (lexer of Jinja 3: `unicode-escape`)."""
+    escaped = "".join(f"\\x{ord(c):02x}" if ord(c) < 0x20 or c in '"\\' else c for c in _text(text))
+    return f'"{escaped}"'
+
+
+def _word(text: str) -> str:
+    """A word in letters, digits and -XX of its other bytes, so that _ can stand between words."""
+    return re.sub(b"[^A-Za-z0-9]", lambda match: b"-%02X" % match[0][0], text.encode("utf-8", "surrogatepass")).decode()
+
+
+def _unword(word: str) -> str | None:
+    """The word that `_word` was given; None for what it never gave."""
+    raw = re.sub("-([0-9A-F]{2})", lambda match: chr(int(match[1], 16)), word).encode("latin-1")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return None
+    return text if _word(text) == word else None
+
+
+def live_components(payload: bytes) -> dict[str, str]:
+    """Key -> platform of what a kept message describes; empty for what is no such message. Its other content is not looked at."""
+    try:
+        listed = json.loads(payload[:_MOST_BYTES]).get("components")
+        entries = list(listed.items())[:_MOST_COMPONENTS]
+    except (ValueError, AttributeError, RecursionError):
+        return {}
+    return {
+        key: entry["platform"]
+        for key, entry in entries
+        if _KEY.fullmatch(key) and isinstance(entry, dict) and len(entry) > 1 and str(entry.get("platform")) in _PLATFORMS
+    }
+
+
+def counted_pairs(keys: Iterable[str]) -> list[Pair]:
+    """The sources and labels that count sensors among the keys stand for."""
+    pairs = []
+    for key in keys:
+        kind, _, rest = key.partition("_")
+        source, border, label = rest.partition("_")
+        words = _unword(source), _unword(label)
+        if kind == "count" and border and words[0] and words[1]:
+            pairs.append((words[0], words[1]))
+    return pairs
+
+
+def _text(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,299 @@
+"""When the board no longer keeps up, take less work; when it does again, take more: a state machine without clock, threads or files.
+
+What it watches: the time that a picture takes against its budget, heat against the board's trip point, and how much of the time
+tasks wait for memory. What it can do, in this order: fewer pictures a second, a smaller input, a smaller model.
+
+* Heat takes the rate first, then the model: half the work is half the heat, and each result stays as good as before.
+* Latency a little over its budget takes half the rate once (beside a busy neighbour, or in a quota that refills, a rest is enough),
+  and gives it back when that does not help; far over it, the first smaller input or model that is expected to fit. A rate below
+  what the user asked for is no answer.
+* Memory takes a smaller model at once; fewer pictures would free none.
+
+Down after seconds, up after a longer time in which all was well. A step up that soon had to be taken back doubles that time. A step
+up by latency is taken when it is expected to fit, from what the models cost relative to each other; that expectation may be wrong,
+so after a longer wait one step is tried in spite of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+__all__ = ["RATES", "Bounds", "Governor", "Position", "Reading", "Rung", "Step"]
+
+Cause = Literal["latency", "heat", "memory"]
+
+RATES: Final = (1.0, 0.5, 0.25)
+"""Parts of the usual pictures a second."""
+
+_PATIENCE_S: Final[dict[Cause, float]] = {"latency": 2.0, "heat": 5.0, "memory": 5.0}
+"""How long a bound must be exceeded without a break. Latency is a median already."""
+_HOLD_DOWN_S: Final[dict[Cause, float]] = {"latency": 3.0, "heat": 20.0, "memory": 10.0}
+"""Time from any step to the next one down: until the effect shows. Heat sinks and averages are slow."""
+_HOLD_UP_S: Final = 15.0
+"""How long all must have been well for a step up, at first."""
+_LONGEST_HOLD_UP_S: Final = 240.0
+_TRIAL_S: Final = 30.0
+"""After this time, at first, a step up is tried although it is not expected to fit."""
+_LONGEST_TRIAL_S: Final = 960.0
+_RATE_USELESS_S: Final = 600.0
+"""A lower rate that did not bring the latency back is not tried again for this long."""
+_SOON_S: Final = 60.0
+"""A step down within this time after one up says that the one up was wrong."""
+
+_OVER: Final = 1.1
+"""Part of the budget over which the latency is too long: models are chosen to just fit, and medians wobble."""
+_SLIGHTLY_OVER: Final = 1.3
+_COOL_BY_C: Final = 5.0
+"""Degrees under the trip point at which the board counts as cool again."""
+_MEMORY_SOME: Final = 10.0
+_MEMORY_FULL: Final = 5.0
+"""Percent of the last 10 s in which some, or all, tasks waited for memory."""
+_MEMORY_WELL: Final = 0.2
+"""Part of those bounds under which memory is well again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """A model at an input size."""
+
+    name: str
+    cost: float
+    """What one picture costs, in any unit that all rungs of one ladder share: ms measured alike, or multiply-accumulates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What is to be held."""
+
+    budget_ms: float | None = None
+    """Longest time for a picture; None: latency does not count."""
+    rate_helps: bool = True
+    """Whether fewer pictures a second may answer a latency over its budget: not where the user asked for a rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the sensors say now; None: no such sensor, or nothing to say."""
+
+    latency_ms: float | None = None
+    """Median of the last pictures, all of them since the last step."""
+    temperature_c: float | None = None
+    trip_c: float = 80.0
+    """Temperature from which the board slows down by itself."""
+    throttled: bool | None = None
+    """Whether the firmware or the kernel slows the processor down, for heat or for a weak supply."""
+    memory_some: float | None = None
+    memory_full: float | None = None
+    """Percent of the last 10 s; see `_MEMORY_SOME`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where on the ladder: indexes into RATES and the rungs; (0, 0) is the top."""
+
+    rate: int = 0
+    model: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A decision, in force from now on."""
+
+    position: Position
+    model: str
+    rate: float
+    down: bool
+    reason: str
+    """One sentence's worth of words, without a full stop."""
+
+
+class Governor:
+    """See the module. `look` with every reading, about once a second; do what it returns."""
+
+    def __init__(self, rungs: Sequence[Rung], bounds: Bounds) -> None:
+        """rungs: the model chosen first, then cheaper ones, each cheaper than the one before it. At least one."""
+        self.bounds = bounds
+        self.rungs = tuple(rungs)
+        self.position = Position()
+        self.exhausted = False
+        """Whether something is out of bounds and no step is left."""
+        self._since: dict[Cause, float] = {}
+        self._stepped_at = float("-inf")
+        self._up_at = float("-inf")
+        self._well_at: float | None = None
+        self._offered_at: float | None = None
+        self._hold_up_s = _HOLD_UP_S
+        self._trial_s = _TRIAL_S
+        self._on_trial = False
+        self._rate_on_trial = False
+        self._rate_useless_until = float("-inf")
+        self._last_down: Cause = "latency"
+
+    @property
+    def model(self) -> str:
+        """The model that should be in force."""
+        return self.rungs[self.position.model].name
+
+    def look(self, now_s: float, reading: Reading) -> Step | None:
+        """The step to take now, or None. now_s: of a clock that never goes back."""
+        troubles = self._troubles(reading)
+        self._keep_time(now_s, troubles, reading)
+        for cause, words in troubles.items():
+            lasted_s = now_s - self._since[cause]
+            if lasted_s >= _PATIENCE_S[cause] and now_s - self._stepped_at >= _HOLD_DOWN_S[cause]:
+                return self._down(now_s, cause, f"{words} for {lasted_s:.0f} s", reading)
+        return self._up(now_s, reading)
+
+    def refuse(self, now_s: float, name: str, in_force: str) -> None:
+        """The model of the last step cannot be loaded; `in_force` still is. A cheaper one is no rung any more; one further up may
+        only lack memory at the moment, and is tried again later.
+        """
+        names = [rung.name for rung in self.rungs]
+        if names.index(name) > names.index(in_force):
+            self.rungs = tuple(rung for rung in self.rungs if rung.name != name)
+        else:
+            self._wait_longer(now_s)
+        self.position = replace(self.position, model=[rung.name for rung in self.rungs].index(in_force))
+
+    def _keep_time(self, now_s: float, troubles: Mapping[Cause, str], reading: Reading) -> None:
+        """Note since when each trouble lasts, since when there is none, and since when a step up is on offer."""
+        self._since = {cause: self._since.get(cause, now_s) for cause in troubles}
+        if self._well_at is None or troubles or not _is_well(reading):
+            self._well_at = now_s
+        offered = self._offer(reading) is not None and now_s > self._well_at
+        self._offered_at = (now_s if self._offered_at is None else self._offered_at) if offered else None
+        self.exhausted = self.exhausted and bool(troubles)
+        if now_s - self._up_at > _SOON_S and self._up_at == self._stepped_at:  # the last step went up, and holds
+            self._hold_up_s, self._trial_s = _HOLD_UP_S, _TRIAL_S
+
+    def _troubles(self, reading: Reading) -> dict[Cause, str]:
+        """What is out of bounds now, in words, the most pressing first."""
+        found: dict[Cause, str] = {}
+        if reading.throttled:
+            found["heat"] = "the board slows its processor down"
+        if reading.temperature_c is not None and reading.temperature_c >= reading.trip_c:
+            found["heat"] = f"{reading.temperature_c:.0f} °C, the bound is {reading.trip_c:.0f} °C"
+        some, full = reading.memory_some or 0.0, reading.memory_full or 0.0
+        if some >= _MEMORY_SOME or full >= _MEMORY_FULL:
+            found["memory"] = f"tasks wait for memory {max(some, full):.0f} % of the time"
+        latency, budget = reading.latency_ms, self.bounds.budget_ms
+        if latency is not None and budget is not None and latency > _OVER * budget:
+            found["latency"] = f"{latency:.0f} ms a picture, over the budget of {budget:.0f} ms"
+        return found
+
+    def _down(self, now_s: float, cause: Cause, words: str, reading: Reading) -> Step | None:
+        position = self._lower(now_s, cause, reading)
+        if position is None:
+            self.exhausted = True
+            return None
+        if now_s - self._up_at < _SOON_S:
+            self._wait_longer(now_s)
+        self._last_down = cause
+        on_trial = cause == "latency" and position == replace(self.position, rate=1)
+        step = self._step(now_s, position, words)
+        self._rate_on_trial = on_trial
+        return step
+
+    def _lower(self, now_s: float, cause: Cause, reading: Reading) -> Position | None:
+        """The next position down that can help against the cause; None where there is none."""
+        here = self.position
+        slower = replace(here, rate=here.rate + 1) if here.rate + 1 < len(RATES) else None
+        smaller = replace(here, model=here.model + 1) if here.model + 1 < len(self.rungs) else None
+        if cause == "heat":
+            return slower or smaller
+        if cause == "memory":
+            return smaller or slower
+        return self._lower_for_latency(now_s, reading.latency_ms or 0.0, self.bounds.budget_ms or 1.0)
+
+    def _lower_for_latency(self, now_s: float, latency: float, budget: float) -> Position | None:
+        here, smaller_is_there = self.position, self.position.model + 1 < len(self.rungs)
+        if self._rate_on_trial:  # the lower rate did not bring the latency back: it was for nothing
+            self._rate_useless_until = now_s + _RATE_USELESS_S
+            here = replace(here, rate=0)
+        elif (latency <= _SLIGHTLY_OVER * budget or not smaller_is_there) and self._rate_may_help(now_s):
+            return replace(here, rate=1)
+        if smaller_is_there:
+            return replace(here, model=self._first_fitting(here.model + 1, latency, budget))
+        return here if here != self.position else None
+
+    def _rate_may_help(self, now_s: float) -> bool:
+        return self.bounds.rate_helps and self.position.rate == 0 and now_s >= self._rate_useless_until
+
+    def _first_fitting(self, first: int, latency: float, budget: float) -> int:
+        """Index of the first rung from `first` on that is expected to fit; the last where none is."""
+        rungs = range(first, len(self.rungs))
+        return next((i for i in rungs if self._expected_ms(i, latency) <= budget), len(self.rungs) - 1)
+
+    def _expected_ms(self, index: int, latency_ms: float) -> float:
+        """The time of a picture with another rung: what disturbs is taken to slow both down alike."""
+        return latency_ms * self.rungs[index].cost / self.rungs[self.position.model].cost
+
+    def _offer(self, reading: Reading) -> Position | None:
+        """The position up that is expected to hold; None where there is none."""
+        here, budget, latency = self.position, self.bounds.budget_ms, reading.latency_ms
+        faster = replace(here, rate=here.rate - 1) if here.rate else None
+        if budget is None or latency is None:
+            by_latency = budget is not None and self._last_down == "latency"
+            if here.model == 0 or by_latency:  # without pictures a better model gains nothing and may not fit
+                return faster
+            return replace(here, model=here.model - 1)
+        if not self._fits(reading):
+            return None
+        if here.model == 0:
+            return faster
+        best = self._first_fitting(0, latency, budget)
+        if best < here.model:
+            return replace(here, model=best if self._last_down == "latency" else here.model - 1)
+        return faster
+
+    def _fits(self, reading: Reading) -> bool:
+        latency, budget = reading.latency_ms, self.bounds.budget_ms
+        return latency is not None and budget is not None and latency <= budget
+
+    def _up(self, now_s: float, reading: Reading) -> Step | None:
+        """The step up that has been on offer for long enough, or a trial after a longer time."""
+        here, offer = self.position, self._offer(reading)
+        offered_s = now_s - (now_s if self._offered_at is None else self._offered_at)
+        well_s = now_s - max(now_s if self._well_at is None else self._well_at, self._stepped_at)
+        trial = offer is None and here.model > 0 and self._fits(reading) and well_s >= self._trial_s
+        if trial:
+            position, words = replace(here, model=here.model - 1), f"a trial after {well_s:.0f} s without trouble"
+        elif offer is not None and offered_s >= self._hold_up_s:
+            position, words = offer, f"all has been well for {offered_s:.0f} s"
+        else:
+            return None
+        self._on_trial = trial
+        self._up_at = now_s
+        return self._step(now_s, position, words)
+
+    def _wait_longer(self, now_s: float) -> None:
+        """The last step up was wrong: the next of its kind waits twice as long."""
+        if self._on_trial:
+            self._trial_s = min(2 * self._trial_s, _LONGEST_TRIAL_S)
+        else:
+            self._hold_up_s = min(2 * self._hold_up_s, _LONGEST_HOLD_UP_S)
+        self._up_at = float("-inf")  # once for each step up
+        self._well_at = now_s
+
+    def _step(self, now_s: float, position: Position, words: str) -> Step:
+        before, self.position = self.position, position
+        self._stepped_at = now_s
+        self._since.clear()
+        self._offered_at = None
+        self._rate_on_trial = False
+        changes = []
+        if position.model != before.model:
+            changes.append(f"model {self.rungs[position.model].name} instead of {self.rungs[before.model].name}")
+        if position.rate != before.rate:
+            changes.append(f"{RATES[position.rate]:.0%} of the usual rate instead of {RATES[before.rate]:.0%}")
+        down = position.model > before.model or position.rate > before.rate
+        return Step(position, self.model, RATES[position.rate], down, f"{words}: {', '.join(changes)}")
+
+
+def _is_well(reading: Reading) -> bool:
+    """Whether heat and memory are clearly within their bounds."""
+    cool = reading.temperature_c is None or reading.temperature_c < reading.trip_c - _COOL_BY_C
+    free = (reading.memory_some or 0.0) < _MEMORY_WELL * _MEMORY_SOME and (reading.memory_full or 0.0) < _MEMORY_WELL * _MEMORY_FULL
+    return cool and free and not reading.throttled

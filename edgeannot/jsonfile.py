@@ -1,0 +1,58 @@
+"""Small files of the program's own in the data directory: JSON, written whole or not at all, set aside when damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+__all__ = ["read_json", "write_json"]
+
+log = logging.getLogger(__name__)
+
+
+def read_json(path: Path, schema: int) -> dict[str, Any]:
+    """The object in the file if its "schema" is the one wanted; {} where there is no file, or none that can be read.
+
+    A damaged file is renamed to NAME.damaged and logged once, so that the next write does not hide what happened.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except OSError as exc:
+        log.warning("%s cannot be read (%s); it is made anew", path, exc.strerror)
+        return {}
+    except (ValueError, RecursionError) as exc:
+        _set_aside(path, f"is damaged ({exc})")
+        return {}
+    if not isinstance(value, dict):
+        _set_aside(path, "holds no JSON object")
+        return {}
+    return value if value.get("schema") == schema else {}  # of another version of this program: written over
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Put the object at `path`, making its folder. What cannot be written costs only time at the next start, so it is a log line."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(value, file, ensure_ascii=False, separators=(",", ":"))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as exc:
+        log.warning("%s cannot be written (%s); it is made anew each time", path, exc.strerror)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _set_aside(path: Path, why: str) -> None:
+    aside = path.with_name(f"{path.name}.damaged")
+    log.warning("%s %s; it is kept as %s and made anew", path, why, aside.name)
+    with contextlib.suppress(OSError):
+        path.replace(aside)

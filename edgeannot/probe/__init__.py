@@ -1,0 +1,73 @@
+"""What this board is and what of it the process may use: `read_board`.
+
+Reading is thin and parsing is pure: each module turns a kernel's text into facts and never raises for one that is odd. Nothing
+here imports numpy, OpenCV or a runtime, so that a daemon knows its board in milliseconds.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from edgeannot.probe.board import Board, Cluster, Cooling, Frequency, Limits, Processor, Python, RuntimeFacts, Zone
+from edgeannot.probe.clocks import read_cooling, read_frequencies, read_zones
+from edgeannot.probe.cpuinfo import parse_cpuinfo
+from edgeannot.probe.limits import read_limits
+from edgeannot.probe.naming import read_compatible, read_name
+from edgeannot.probe.software import python_facts, runtime_facts
+from edgeannot.probe.texts import read
+from edgeannot.probe.throttle import read_throttled
+
+__all__ = [
+    "Board",
+    "Cluster",
+    "Cooling",
+    "Frequency",
+    "Limits",
+    "Processor",
+    "Python",
+    "RuntimeFacts",
+    "Zone",
+    "parse_cpuinfo",
+    "parse_meminfo",
+    "read_board",
+]
+
+
+def parse_meminfo(text: str) -> int:
+    """Total memory in bytes in the text of /proc/meminfo; 0 where it does not say."""
+    found = re.search(r"^MemTotal:\s+(\d{1,15}) kB", text, re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
+
+
+def read_board(root: Path = Path("/")) -> Board:
+    """The facts of this board. `root` stands for /: everything that comes from files is looked for under it."""
+    processor = parse_cpuinfo(read(root / "proc/cpuinfo"))
+    return Board(
+        machine=_machine(root, processor),
+        name=read_name(root, processor.board),
+        compatible=read_compatible(root),
+        processor=processor,
+        limits=read_limits(root),
+        memory_total_bytes=parse_meminfo(read(root / "proc/meminfo")),
+        frequencies=read_frequencies(root),
+        zones=read_zones(root),
+        cooling=read_cooling(root),
+        firmware_throttle=read_throttled(root),
+        runtime=runtime_facts(processor),
+        python=python_facts(),
+    )
+
+
+def _machine(root: Path, processor: Processor) -> str:
+    """The kernel's name of the machine: from the kernel itself, else the one that the processor's flags belong to."""
+    if arch := read(root / "proc/sys/kernel/arch").strip():  # Linux 6.1 and later
+        return arch
+    if root == Path("/"):
+        return os.uname().machine
+    names = {("arm", 64): "aarch64", ("arm", 32): "armv7l", ("x86", 64): "x86_64", ("x86", 32): "i686"}
+    names |= {("riscv", 64): "riscv64", ("riscv", 32): "riscv32"}
+    if any(cluster.core == "ARM1176" for cluster in processor.clusters):
+        return "armv6l"
+    return names.get((processor.family, processor.bits), "")

@@ -1,0 +1,128 @@
+"""What the process may use: affinity from /proc/self/status, quota and memory from its control groups, version 1 and 2.
+
+A group's files lie under the mount point that /proc/self/mountinfo names, at the group's path from /proc/self/cgroup less the
+part of the hierarchy that the mount leaves out (in a container: often all of it). Limits of parents hold for their children,
+so each is looked for up to the mount point. See cgroups(7), proc(5) and the kernel's admin-guide/cgroup-v2.rst.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from edgeannot.probe.board import Limits
+from edgeannot.probe.texts import number, read
+
+__all__ = ["Mount", "group_folders", "parse_cgroup", "parse_cpu_list", "parse_cpu_max", "parse_mounts", "read_limits"]
+
+_NO_LIMIT = 1 << 60
+"""Version 1 writes "no limit" as the largest multiple of a page; nothing real is near it."""
+_MAX_CPU = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One mounted hierarchy of control groups."""
+
+    root: str
+    """The group that is seen at the mount point."""
+    point: str
+    version: int
+    controllers: frozenset[str]
+    """Of a version 1 hierarchy."""
+
+
+def parse_mounts(mountinfo: str) -> tuple[Mount, ...]:
+    """The control group mounts in the text of /proc/self/mountinfo."""
+    mounts = []
+    for line in mountinfo.splitlines():
+        before, dash, after = line.partition(" - ")
+        fields, kind = before.split(" "), after.split(" ")
+        if dash and len(fields) >= 5 and len(kind) >= 3 and kind[0] in {"cgroup", "cgroup2"}:
+            mounts.append(Mount(_plain(fields[3]), _plain(fields[4]), 2 if kind[0] == "cgroup2" else 1, frozenset(kind[2].split(","))))
+    return tuple(mounts)
+
+
+def _plain(path: str) -> str:
+    # mountinfo writes blanks and backslashes in octal.
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), path)
+
+
+def parse_cgroup(text: str) -> dict[str, str]:
+    """Controller -> the process's group, from the text of /proc/self/cgroup; the key "" is the unified hierarchy (version 2)."""
+    groups = {}
+    for line in text.splitlines():
+        parts = line.split(":", 2)
+        if len(parts) == 3:
+            groups.update(dict.fromkeys(parts[1].split(","), parts[2]))
+    return groups
+
+
+def parse_cpu_list(text: str) -> tuple[int, ...]:
+    """The numbers in a kernel's list: "0-2,5" is 0, 1, 2, 5. What is not a list gives none."""
+    numbers: set[int] = set()
+    for part in text.strip().split(","):
+        found = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part.strip())
+        if found:
+            numbers.update(range(int(found[1]), min(int(found[2] or found[1]), _MAX_CPU) + 1))
+    return tuple(sorted(numbers))
+
+
+def parse_cpu_max(text: str) -> float | None:
+    """Cores in version 2's cpu.max: "50000 100000" is 0.5; "max 100000" is None."""
+    found = re.fullmatch(r"(\d{1,15}) (\d{1,15})", text.strip())
+    return int(found[1]) / int(found[2]) if found and int(found[2]) else None
+
+
+def read_limits(root: Path = Path("/")) -> Limits:
+    """The limits of this process; `root` stands for /."""
+    mounts = parse_mounts(read(root / "proc/self/mountinfo"))
+    groups = parse_cgroup(read(root / "proc/self/cgroup"))
+    quotas, sizes, cpusets, versions = [], [], [], set()
+    for version, folder in group_folders(root, mounts, groups, "cpu"):
+        versions.add(version)
+        quotas.append(parse_cpu_max(read(folder / "cpu.max")) if version == 2 else _quota_v1(folder))
+    for version, folder in group_folders(root, mounts, groups, "memory"):
+        versions.add(version)
+        names = ("memory.max", "memory.high") if version == 2 else ("memory.limit_in_bytes",)
+        sizes += [number(read(folder / name)) for name in names]
+    for version, folder in group_folders(root, mounts, groups, "cpuset"):
+        cpusets.append(parse_cpu_list(read(folder / ("cpuset.cpus.effective" if version == 2 else "cpuset.cpus"))))
+    return Limits(
+        cpus=_affinity(read(root / "proc/self/status")) or next((cpus for cpus in cpusets if cpus), ()),
+        quota_cores=min((quota for quota in quotas if quota), default=None),
+        memory_bytes=min((size for size in sizes if size and 0 < size < _NO_LIMIT), default=None),
+        cgroup="+".join(f"v{version}" for version in sorted(versions)),
+    )
+
+
+def _affinity(status: str) -> tuple[int, ...]:
+    found = re.search(r"^Cpus_allowed_list:\s*(\S+)$", status, re.MULTILINE)
+    return parse_cpu_list(found[1]) if found else ()
+
+
+def _quota_v1(folder: Path) -> float | None:
+    quota, period = number(read(folder / "cpu.cfs_quota_us")), number(read(folder / "cpu.cfs_period_us"))
+    return quota / period if quota and period and quota > 0 and period > 0 else None
+
+
+def group_folders(root: Path, mounts: tuple[Mount, ...], groups: dict[str, str], controller: str) -> Iterator[tuple[int, Path]]:
+    """Version and folder of the process's group for a controller, then those of its parents up to the mount point.
+
+    Where a controller is mounted in version 1, version 2 does not have it: that is how hybrid systems share them out.
+    """
+    old = [mount for mount in mounts if mount.version == 1 and controller in mount.controllers and controller in groups]
+    new = [mount for mount in mounts if mount.version == 2 and "" in groups]
+    for mount in (old or new)[:1]:
+        path = PurePosixPath(groups[controller if old else ""])
+        try:
+            below = path.relative_to(mount.root)
+        except ValueError:  # the mount shows another part of the hierarchy: all we can see is what is at its point
+            below = PurePosixPath()
+        if ".." in below.parts:
+            below = PurePosixPath()
+        point = root / mount.point.lstrip("/")
+        for folder in (below, *below.parents) if below.parts else (below,):
+            yield mount.version, point / folder

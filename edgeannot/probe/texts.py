@@ -1,0 +1,26 @@
+"""Small files of the kernel, read so that a missing or odd one is a fact and not an error."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+__all__ = ["number", "read"]
+
+_LONGEST = 1 << 22
+"""Far above /proc/cpuinfo of a machine of hundreds of cores; a special file that never ends must not be read for ever."""
+
+
+def read(path: Path) -> str:
+    """The text of a file; empty where it cannot be read. Device tree texts end in NULs, which are kept."""
+    try:
+        with path.open("rb") as file:
+            return file.read(_LONGEST).decode("utf-8", errors="replace")
+    except (OSError, ValueError):  # ValueError: a path with a NUL in it
+        return ""
+
+
+def number(text: str) -> int | None:
+    """The integer that the text is; None where it is not one."""
+    stripped = text.strip()
+    return int(stripped) if re.fullmatch(r"-?[0-9]{1,19}", stripped) else None

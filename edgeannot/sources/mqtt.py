@@ -1,0 +1,347 @@
+"""Pictures that arrive as MQTT messages: one camera too small for a model sends, one worker or a shared group of them annotates.
+
+A message is acknowledged to the broker when its picture's results are committed to the outbox, or its failure is in quarantine. So
+a picture is with the broker or with its results, and a worker that dies in between loses neither. At most `window` messages are
+taken at a time; the broker holds the rest, and nothing is skipped. What comes twice has the same message id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import queue
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from edgeannot.broker import BrokerOptions, Will
+from edgeannot.data import Failure, Frame
+from edgeannot.errors import ConfigError, FrameError, LinkError
+from edgeannot.payload import escape_level
+from edgeannot.sources.arrival import Arrival, matches, named_level, read_arrival
+from edgeannot.sources.contract import Context, Item, Stop, Tick
+from edgeannot.sources.inherit import Inheritance
+from edgeannot.sources.mailbox import Delivery, Mailbox, Terms
+from edgeannot.sources.peers import Peers
+from edgeannot.sources.shelve import DataQuarantine
+from edgeannot.store import LedgerEntry
+
+if TYPE_CHECKING:
+    from edgeannot.picture import Picture, PictureLimits
+
+__all__ = ["MqttSource", "MqttSourceOptions"]
+
+log = logging.getLogger(__name__)
+
+_IDLE_S: Final = 0.5
+"""Longest time in one wait."""
+_QUIET_S: Final = 2.0
+"""How long nothing has to come until all that was there is taken."""
+_PARTING_S: Final = 1.0
+"""How long a stop waits for the results of what is under way."""
+_REMEMBERED: Final = 1024
+"""Pictures whose repetition is acknowledged without doing them again."""
+
+
+class MqttSourceOptions(BaseModel):
+    """Settings of a broker that pictures come from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
+
+    kind: Literal["mqtt"] = "mqtt"
+    broker: BrokerOptions | None = None
+    """[sources.NAME.broker] with url and login, as in sinks.mqtt; unset: the broker of sinks.mqtt."""
+    topic: str = "edgeannot/pictures/+"
+    """Topic filter of the pictures."""
+    group: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    """Name of a group of workers that share the pictures ($share/GROUP/FILTER); unset: this worker gets all."""
+    hand_over: Literal["peers", "broker"] = "peers"
+    """Who gives a gone worker's pictures to the others of the group: they themselves, with any broker, or a broker that does it when a
+    session ends (EMQX, HiveMQ; neither mosquitto nor VerneMQ)."""
+    grace_s: float = Field(default=10.0, ge=0)
+    """How long a worker that vanished may take to come back before its peers take over, in seconds."""
+    keep_s: int = Field(default=86_400, ge=60, le=2**32 - 2)
+    """How long the broker keeps pictures for this worker while it is away, in seconds (MQTT 5; with 3.1.1 the broker's own rule)."""
+    window: int = Field(default=4, ge=1, le=64)
+    """Pictures taken from the broker at a time (MQTT 5; with 3.1.1 the broker's own figure, 20 for mosquitto)."""
+    device_level: int | None = Field(default=None, ge=0)
+    """Which level of the topic names the sender, from 0; unset: that of the first +, else the user property `device`."""
+    max_mb: int = Field(default=16, ge=1, le=64)
+    """Larger pictures are refused when they have come; a bound in the broker spares the memory (mosquitto: message_size_limit)."""
+    max_megapixels: float = Field(default=100.0, gt=0)
+    """Larger pictures are refused before they are decoded."""
+    max_decode_mb: int = Field(default=256, gt=0)
+    """Memory that decoding one picture may take: about 6 MB a megapixel, more for progressive JPEG, transparency and TIFF."""
+    quarantine_mb: int = Field(default=64, ge=0)
+    """What refused pictures of this source may take in the quarantine folder; over that they are only counted."""
+
+    @field_validator("topic")
+    @classmethod
+    def _is_filter(cls, topic: str) -> str:
+        levels = topic.split("/")
+        wild = [level for level in levels if ("#" in level or "+" in level) and level not in {"#", "+"}]
+        if topic.startswith("$share/"):
+            raise ValueError("wanted the filter alone: the name of the group goes into group")
+        if not topic or "\0" in topic or wild or "#" in levels[:-1] or topic.startswith("$") or len(topic.encode()) > 1024:
+            raise ValueError("wanted a topic filter such as edgeannot/pictures/+: + stands for a whole level, # for all that follow")
+        return topic
+
+    @model_validator(mode="after")
+    def _level_is_there(self) -> MqttSourceOptions:
+        if self.device_level is not None and self.device_level >= len(self.topic.split("/")) and not self.topic.endswith("#"):
+            raise ValueError(f"device_level {self.device_level} is not in the topic {self.topic!r}: levels count from 0")
+        return self
+
+
+@dataclass(eq=False, slots=True)
+class _UnderWay:
+    """A picture between its arrival and the commit of its results."""
+
+    identity: str
+    deliveries: list[Delivery] = field(default_factory=list)
+    """The message, and those that brought the same picture again meanwhile."""
+
+
+class MqttSource:
+    """See the module. `items` is for one thread and one time."""
+
+    live = False
+    removes_input = True  # the broker forgets what is acknowledged
+    done_before = 0
+
+    def __init__(self, name: str, options: MqttSourceOptions, context: Context) -> None:
+        self.name = name
+        self.skipped = 0
+        """Messages of QoS 0 that came while too many waited: their sender asked for no guarantee."""
+        self._options = options
+        self._context = context
+        self._level = options.device_level if options.device_level is not None else named_level(options.topic)
+        self._check_topics()
+        self._broker = options.broker or context.broker.model_copy(update={"client_id": None})
+        self._arrived: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
+        self._changed = threading.Condition()
+        self._under_way: dict[str, _UnderWay] = {}  # by the picture's name
+        self._answered: OrderedDict[str, None] = OrderedDict()  # identities
+        self._complaints: set[str] = set()
+        self._seq = 0
+        folder = context.quarantine
+        self._quarantine = DataQuarantine(folder and folder / name, options.quarantine_mb << 20)
+        self._peers = self._make_peers()
+        self._mailbox = self._make_mailbox()
+        self._inheritance = Inheritance(self._peers, options.grace_s, self._open_inherited) if self._peers else None
+
+    def items(self, stop: Stop) -> Iterator[Item]:
+        """See `Source.items`. Raises LinkError with `once` when the broker is away."""
+        self._mailbox.start()
+        try:
+            spoke = time.monotonic()
+            while not stop.is_set():
+                if self._inheritance is not None:
+                    self._inheritance.look_after(self._mailbox)
+                item: Item | None
+                try:
+                    item = self._open(self._arrived.get(timeout=_IDLE_S))
+                except queue.Empty:
+                    if self._context.once and self._nothing_left():
+                        return
+                    item = self._tick()
+                if item is None and time.monotonic() - spoke > _IDLE_S:  # a row of repeats
+                    item = self._tick()
+                if item is not None:
+                    yield item
+                    spoke = time.monotonic()
+        finally:
+            self._close()
+
+    def ledger_entry(self, item: Frame | Failure) -> LedgerEntry | None:
+        """Nothing is remembered: the broker forgets the message when it is acknowledged."""
+        del item
+        return None
+
+    def is_gone(self, path: str) -> bool:
+        """Whatever it was: messages are no files."""
+        del path
+        return True
+
+    def finish(self, item: Frame | Failure) -> None:
+        """Acknowledge the message that the item came in."""
+        with self._changed:
+            done = self._under_way.pop(item.name, None)
+            if done is None:
+                return
+            self._answered[done.identity] = None
+            while len(self._answered) > _REMEMBERED:
+                self._answered.popitem(last=False)
+            self._changed.notify_all()
+        for delivery in done.deliveries:
+            delivery.finish()
+
+    # What is built from the settings
+
+    def _check_topics(self) -> None:
+        prefix, topic = self._context.prefix, self._options.topic
+        status = f"{prefix}/{escape_level(self._context.device)}/status"
+        for leaf in (f"{prefix}/x/{self.name}/image", f"{prefix}/x/{self.name}/detections", f"{prefix}/groups/x/x", status):
+            if matches(topic, leaf):
+                raise ConfigError(
+                    f"sources.{self.name}.topic: {topic} also matches what this program publishes ({leaf}), so that results would come "
+                    "in as pictures; choose another filter or another sinks.mqtt.prefix"
+                )
+
+    def _make_peers(self) -> Peers | None:
+        options = self._options
+        if options.group is None or options.hand_over == "broker":
+            return None
+        if self._broker.client_id is not None:
+            raise ConfigError(
+                f"sources.{self.name}.broker.client_id: in a group the id is made of the group's and the device's name, so that its "
+                'peers know it; leave client_id out, or set hand_over = "broker"'
+            )
+        me = f"{Peers.member_prefix(options.group)}{self._context.device}-{self.name}"
+        return Peers(self._context.prefix, options.group, me, options.topic)
+
+    def _make_mailbox(self) -> Mailbox:
+        options, peers = self._options, self._peers
+        filters = ((self._filter, 1),) + (((peers.topics, 0),) if peers else ())
+        terms = Terms(
+            filters=filters,
+            window=options.window,
+            keep_s=0 if options.group is not None and peers is None else options.keep_s,
+            will=Will(peers.topic(peers.me), peers.payload("away")) if peers else None,
+            greeting=(peers.topic(peers.me), peers.payload("here")) if peers else None,
+        )
+        own_id = self._broker.client_id or f"edgeannot-{self._context.device}-{self.name}"
+        return Mailbox(self._broker, peers.me if peers else own_id, terms, self._take)
+
+    def _open_inherited(self, member: str) -> Mailbox:
+        """The session of a member that has gone: its subscriptions end, what it holds comes here."""
+        options = self._options
+        dropped = (self._filter, *((self._peers.topics,) if self._peers else ()))
+        terms = Terms(dropped_filters=dropped, window=options.window, keep_s=options.keep_s, lasting=False)
+        return Mailbox(self._broker, member, terms, self._take)
+
+    @property
+    def _filter(self) -> str:
+        group = self._options.group
+        return self._options.topic if group is None else f"$share/{group}/{self._options.topic}"
+
+    # Arrivals
+
+    def _take(self, delivery: Delivery) -> None:
+        """Called in paho's thread: put a picture into the queue, tell the peers what is theirs."""
+        if self._peers is not None and self._peers.heard(delivery.topic, delivery.payload):
+            delivery.finish()
+        elif delivery.qos == 0 and self._arrived.qsize() >= 2 * self._options.window:
+            self.skipped += 1
+        else:
+            self._arrived.put(delivery)
+
+    def _open(self, delivery: Delivery) -> Frame | Failure | None:
+        """The picture in a message; None where it is done or under way already."""
+        began = time.perf_counter()
+        try:
+            arrival = read_arrival(delivery.topic, delivery.payload, delivery.properties, self._level, delivery.arrived_at)
+        except FrameError as exc:
+            return self._fail(delivery, f"unnamed/{_short_hash(delivery.topic)}", exc)
+        if self._is_known(arrival, delivery):
+            return None
+        self._complain(arrival)
+        name = f"{escape_level(arrival.sender.device)}/{arrival.captured_at:%Y-%m-%d/%H%M%S}-{_short_hash(arrival.identity)}"
+        try:
+            picture = self._decode(delivery.payload)
+        except FrameError as exc:
+            return self._fail(delivery, name, exc, arrival.identity)
+        name += ".jpg" if picture.kind == "jpeg" else f".{picture.kind}"
+        with self._changed:
+            self._under_way[name] = _UnderWay(arrival.identity, [delivery])
+        seq, self._seq = self._seq, self._seq + 1
+        return Frame(
+            image=picture.image,
+            source=self.name,
+            seq=seq,
+            captured_at=arrival.captured_at,
+            identity=arrival.identity,
+            decode_ms=(time.perf_counter() - began) * 1e3,
+            name=name,
+            content_hash=arrival.content_hash,
+            sender=arrival.sender,
+        )
+
+    def _is_known(self, arrival: Arrival, delivery: Delivery) -> bool:
+        """Whether the picture needs no work: under way since an earlier delivery, or a repeat of one that is answered."""
+        with self._changed:
+            for under_way in self._under_way.values():
+                if under_way.identity == arrival.identity:
+                    under_way.deliveries.append(delivery)
+                    return True
+            if not (delivery.repeated and arrival.identity in self._answered):
+                return False
+        delivery.finish()
+        return True
+
+    def _complain(self, arrival: Arrival) -> None:
+        """Say once for each sender that the time it gives is none."""
+        who = arrival.sender.device
+        if arrival.complaint and who not in self._complaints and len(self._complaints) < _REMEMBERED:
+            self._complaints.add(who)
+            log.warning("%s: %s: %s; the time of arrival is taken", self.name, escape_level(who), arrival.complaint)
+
+    def _decode(self, data: bytes) -> Picture:
+        # Loaded when the first picture comes: settings import this module, and `edgeannot config` must not wait for OpenCV.
+        from edgeannot.picture import check_file_size, decode  # noqa: PLC0415
+
+        check_file_size(len(data), self._limits())
+        return decode(data, self._limits())
+
+    def _limits(self) -> PictureLimits:
+        from edgeannot.picture import PictureLimits  # noqa: PLC0415 - as above
+
+        options = self._options
+        return PictureLimits(int(options.max_megapixels * 1e6), options.max_decode_mb << 20, options.max_mb << 20)
+
+    def _fail(self, delivery: Delivery, name: str, exc: FrameError, identity: str = "") -> Failure:
+        with self._changed:  # those that cannot even be named share a name
+            self._under_way.setdefault(name, _UnderWay(identity)).deliveries.append(delivery)
+        kept = self._quarantine.keep(delivery.payload, Path(name), reason=exc.reason, message=f"{name}: {exc}", origin=delivery.topic)
+        message = f"{name}: {exc}; {f'kept as {kept}' if kept else 'not kept'}"
+        return Failure(self.name, name, exc.reason, message, kept or Path(name), kept)
+
+    # How things stand
+
+    def _tick(self) -> Tick:
+        trouble = self._mailbox.trouble
+        return Tick(self._arrived.qsize(), f"no pictures come: {trouble}" if trouble else "")
+
+    def _nothing_left(self) -> bool:
+        """With `once`: whether all that the broker had was taken and is stored. Raises LinkError when the broker is away."""
+        mailbox = self._mailbox
+        if mailbox.attempts:
+            raise LinkError(f"{mailbox.trouble} (sources.{self.name})")
+        inheriting = self._inheritance is not None and self._inheritance.busy
+        quiet = mailbox.online and time.monotonic() - mailbox.busy_at >= _QUIET_S
+        return quiet and not self._under_way and self._arrived.empty() and not inheriting
+
+    def _close(self) -> None:
+        """Acknowledge what is done in time, then leave; what is not comes again, here or to a peer."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._under_way, _PARTING_S)
+        if self._inheritance is not None:
+            self._inheritance.close()
+        peers = self._peers
+        if peers is None:
+            self._mailbox.close()
+            return
+        # Who is the last one stays subscribed, so that the broker keeps what comes meanwhile.
+        release = (self._filter,) if peers.others_here() else ()
+        self._mailbox.close(release=release, say=(peers.topic(peers.me), peers.payload("leaving")))
+
+
+def _short_hash(text: str) -> str:
+    """Enough to tell the pictures of one second from each other."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()

@@ -1,0 +1,146 @@
+"""Who else works in a shared group, and who takes over what the broker keeps for a worker that has gone.
+
+A broker hands each message of a shared subscription to one member. What that member had not acknowledged, and what waits in its
+session, is meant to go to the others when the session ends (MQTT 5.0, 4.8.2: "should"); mosquitto 2.0.11 throws it away. So a
+worker's session outlives its connection, and when the worker does not come back, one of its peers connects under the gone
+worker's client id and works off what the session holds. Should the worker come back meanwhile, the broker gives it its session
+again and closes the peer's connection: at any moment one client has it.
+
+Members say that they are there by a retained message each; the broker's will says that one is gone. Which peer inherits follows
+from the names alone (the highest hash of both names), so all come to the same answer without talking.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from edgeannot.payload import escape_level, unescape_level
+
+__all__ = ["Peers", "State", "heir"]
+
+State = Literal["here", "leaving", "away"]
+"""there; stopped in order, so that its share is free at once; gone without a word, and may be back in a moment."""
+
+_PARTING_S: Final = 0.5
+"""Time for one that is leaving to hang up by itself."""
+_STATES: Final[frozenset[str]] = frozenset({"here", "leaving", "away"})
+
+
+@dataclass(slots=True)
+class _Member:
+    state: State
+    since: float
+    topic_filter: str
+    not_before: float = 0.0
+    """Earliest time of the next try to inherit from it (monotonic)."""
+
+
+class Peers:
+    """The members of one group as the broker tells of them; may be called from any thread."""
+
+    def __init__(self, prefix: str, group: str, me: str, topic_filter: str, clock: Callable[[], float] = time.monotonic) -> None:
+        """me: this worker's client id; those of all members begin with `member_prefix(group)`."""
+        self.group = group
+        self.me = me
+        self._base = f"{prefix}/groups/{group}"
+        self._ids = self.member_prefix(group)
+        self._filter = topic_filter
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._members: dict[str, _Member] = {}
+
+    @staticmethod
+    def member_prefix(group: str) -> str:
+        """What the client ids of a group's members begin with: nobody is led to connect under any other name."""
+        return f"edgeannot-group-{group}-"
+
+    @property
+    def topics(self) -> str:
+        """The filter of all members' messages."""
+        return f"{self._base}/+"
+
+    def topic(self, member: str) -> str:
+        """Where a member's state is told."""
+        return f"{self._base}/{escape_level(member)}"
+
+    def payload(self, state: State) -> bytes:
+        """What this worker tells of itself."""
+        return json.dumps({"schema": 1, "state": state, "filter": self._filter}).encode()
+
+    def heard(self, topic: str, payload: bytes) -> bool:
+        """Take in a message if it is of this group; False where it is not. What cannot be a member is passed over."""
+        if not topic.startswith(f"{self._base}/"):
+            return False
+        member = unescape_level(topic.removeprefix(f"{self._base}/"))
+        told = _state_in(payload)
+        with self._lock:
+            known = self._members.get(member)
+            if told is None or not member.startswith(self._ids):
+                self._members.pop(member, None)
+            elif known is None or known.state != told[0]:
+                self._members[member] = _Member(told[0], self._clock(), told[1])
+        return True
+
+    @property
+    def knows_me(self) -> bool:
+        """Whether the broker says that this worker is there; a peer may have cleared it away just as it came back."""
+        with self._lock:
+            mine = self._members.get(self.me)
+            return mine is not None and mine.state == "here"
+
+    def others_here(self) -> bool:
+        """Whether another worker takes the same pictures."""
+        with self._lock:
+            return any(name != self.me for name in self._here())
+
+    def to_inherit(self, grace_s: float) -> list[str]:
+        """The gone members whose pictures are for this worker now; grace_s: how long one that vanished may take to come back."""
+        now = self._clock()
+        with self._lock:
+            here = self._here()
+            gone = [
+                name
+                for name, member in self._members.items()
+                if name != self.me
+                and member.topic_filter == self._filter
+                and now - member.since >= {"here": math.inf, "leaving": min(grace_s, _PARTING_S), "away": grace_s}[member.state]
+                and now >= member.not_before
+            ]
+        return [name for name in gone if here and heir(name, here) == self.me]
+
+    def put_off(self, member: str, seconds: float) -> None:
+        """Do not try to inherit from this one for a while: somebody else is at it, or the broker is away."""
+        with self._lock:
+            if member in self._members:
+                self._members[member].not_before = self._clock() + seconds
+
+    def forget(self, member: str) -> None:
+        """Its session has ended."""
+        with self._lock:
+            self._members.pop(member, None)
+
+    def _here(self) -> list[str]:
+        return [name for name, member in self._members.items() if member.state == "here" and member.topic_filter == self._filter]
+
+
+def heir(gone: str, here: Iterable[str]) -> str:
+    """Which of those who are there takes over: the same answer for each who asks, and shares spread over all."""
+    return max(here, key=lambda name: hashlib.sha256(f"{gone}\n{name}".encode("utf-8", "surrogatepass")).digest())
+
+
+def _state_in(payload: bytes) -> tuple[State, str] | None:
+    try:
+        told = json.loads(payload)
+        state, topic_filter = told["state"], told["filter"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    if state in _STATES and isinstance(topic_filter, str):
+        return state, topic_filter
+    return None

@@ -1,0 +1,145 @@
+"""The real daemon under command: what was asked for happens to pictures, and Home Assistant is told of the device."""
+
+from __future__ import annotations
+
+import json
+
+import jsonschema
+import pytest
+
+from tests.e2e.daemons import DEADLINE_S, ROOT, SAMPLES, Daemon, copy_samples
+from tests.test_desk import Asker
+
+pytestmark = pytest.mark.runtime
+
+BASE = "edgeannot/pi"
+HOME_ASSISTANT = json.loads((ROOT / "edgeannot/schema/home-assistant-1.json").read_text())
+PERSON = SAMPLES / "cameraman.jpg"
+
+
+@pytest.fixture
+def asker(broker):
+    asker = Asker(broker.port)
+    yield asker
+    asker.close()
+
+
+@pytest.fixture
+def start(tmp_path, broker, make_subscriber):
+    """Start a daemon that takes commands, with an empty folder and one model; gives it, its folder and a subscriber."""
+    started = []
+
+    def make(**environment):
+        inbox = tmp_path / "in"
+        inbox.mkdir(exist_ok=True)
+        args = ("--watch", inbox, "--mqtt", broker.url, "--device", "pi", "--profile", "low", "--model", "yolov3-tiny@224")
+        switches = {"EDGEANNOT_SINKS__MQTT__COMMANDS__ENABLED": "true", "EDGEANNOT_SINKS__MQTT__HOME_ASSISTANT__ENABLED": "true"}
+        subscriber = make_subscriber(broker)
+        started.append(Daemon(tmp_path / "daemon", *args, **switches | environment))
+        started[-1].wait_log("connected to")
+        subscriber.wait_for(lambda s: s.payloads(f"{BASE}/info"), "info")
+        return started[-1], inbox, subscriber
+
+    yield make
+    for daemon in started:
+        daemon.kill()
+
+
+def results(subscriber):
+    return [json.loads(payload) for payload in subscriber.payloads(f"{BASE}/inbox/detections")]
+
+
+def last(subscriber, leaf):
+    return json.loads(subscriber.payloads(f"{BASE}/{leaf}")[-1])
+
+
+def discovered(subscriber):
+    payloads = subscriber.payloads("homeassistant/device/pi/config")
+    return json.loads(payloads[-1]) if payloads else {"components": {}}
+
+
+def test_both_are_off_unless_they_are_switched_on(start, asker):
+    _, inbox, subscriber = start(EDGEANNOT_SINKS__MQTT__COMMANDS__ENABLED="false", EDGEANNOT_SINKS__MQTT__HOME_ASSISTANT__ENABLED="false")
+    asker.send("pause")
+    names = copy_samples(inbox)
+    subscriber.wait_for(lambda s: len(results(s)) >= len(names), "the pictures", DEADLINE_S)
+
+    assert asker.got == []
+    assert not {m.topic for m in subscriber.messages} & {f"{BASE}/state", "homeassistant/device/pi/config"}
+
+
+def test_a_paused_daemon_annotates_nothing_until_it_resumes_and_a_restart_resumes_too(start, asker, tmp_path):
+    daemon, inbox, subscriber = start()
+    assert asker.ask("pause")["ok"]
+    names = copy_samples(inbox)
+    assert asker.ask("ping")["result"]["paused"] is True
+    assert asker.ask("detect", PERSON.read_bytes())["ok"], "a picture that is sent is annotated all the same"
+    assert results(subscriber) == []
+    assert asker.ask("resume")["ok"]
+    subscriber.wait_for(lambda s: len(results(s)) >= len(names), "the pictures", DEADLINE_S)
+    assert asker.ask("pause")["ok"]
+    assert daemon.stop() == 0
+    start()
+
+    more = copy_samples(inbox / "later")
+    subscriber.wait_for(lambda s: len(results(s)) >= len(names) + len(more), "pictures after a restart", DEADLINE_S)
+
+
+def test_what_is_reported_and_by_which_model_follows_the_commands(start, asker):
+    _, inbox, subscriber = start()
+    assert asker.ask("set", {"min_score": 1.0})["result"]["min_score"] == 1.0
+    assert asker.ask("detect", PERSON.read_bytes())["result"]["detections"] == []
+    asker.ask("set", {"min_score": None, "classes": ["person"]})
+    assert {row["label"] for row in asker.ask("detect", PERSON.read_bytes())["result"]["detections"]} == {"person"}
+    assert asker.ask("set", {"classes": ["unicorn"]})["error"]["code"] == "invalid"
+    assert asker.ask("model", {"name": "yolov3-tiny@320"})["result"] == {"model": "yolov3-tiny@320"}
+    assert asker.ask("detect", PERSON.read_bytes())["result"]["model"]["name"] == "yolov3-tiny@320"
+    assert asker.ask("model", {"name": "nothing"})["error"]["code"] == "model"
+
+    subscriber.wait_for(lambda s: last(s, "info")["model"]["name"] == "yolov3-tiny@320", "info")
+    subscriber.wait_for(lambda s: last(s, "state")["model"] == "yolov3-tiny@320", "the state")
+    asker.send("snapshot")
+    copy_samples(inbox)
+    assert asker.wait()[0].payload[:2] == b"\xff\xd8"
+
+
+def test_home_assistant_is_told_of_the_device_and_of_labels_as_they_are_seen(start, asker):
+    _, inbox, subscriber = start()
+    assert "count_inbox_person" not in discovered(subscriber)["components"]
+    copy_samples(inbox)
+    subscriber.wait_for(lambda s: "count_inbox_person" in discovered(s)["components"], "the label", DEADLINE_S)
+    asker.ask("set", {"classes": ["dog"]})
+    subscriber.wait_for(lambda s: discovered(s)["components"]["count_inbox_person"] == {"platform": "sensor"}, "its removal")
+    jsonschema.validate(discovered(subscriber), HOME_ASSISTANT)
+    assert {"pause", "min_score", "fps", "model", "objects_inbox"} <= discovered(subscriber)["components"].keys()
+
+
+def test_after_a_restart_with_other_settings_stale_entities_are_removed_and_labels_stay(start):
+    daemon, inbox, subscriber = start()
+    copy_samples(inbox)
+    subscriber.wait_for(lambda s: "count_inbox_person" in discovered(s)["components"], "the label", DEADLINE_S)
+    assert daemon.stop() == 0
+    start(EDGEANNOT_SINKS__MQTT__IMAGES="true", EDGEANNOT_SINKS__MQTT__COMMANDS__ENABLED="false")
+
+    def made_anew(s):
+        made = discovered(s)["components"]
+        return made.get("pause") == {"platform": "switch"} and "image_inbox" in made and len(made["count_inbox_person"]) > 1
+
+    subscriber.wait_for(made_anew, "the message of the second run", DEADLINE_S)
+    jsonschema.validate(discovered(subscriber), HOME_ASSISTANT)
+
+
+def test_a_broker_that_forgot_everything_and_a_home_assistant_that_starts_are_told_again(start, broker, make_subscriber):
+    daemon, _, _ = start()
+    broker.kill()
+    daemon.wait_log("trying again")
+    broker.start()
+    subscriber = make_subscriber(broker)
+    subscriber.wait_for(lambda s: discovered(s)["components"] and s.payloads(f"{BASE}/state"), "what the new broker is told", DEADLINE_S)
+    told = len(subscriber.payloads("homeassistant/device/pi/config"))
+    asker = Asker(broker.port)
+    assert asker.ask("ping")["ok"]
+    asker.publish("homeassistant/status", b"online")
+
+    subscriber.wait_for(lambda s: len(s.payloads("homeassistant/device/pi/config")) > told, "the answer to the birth message")
+    asker.close()
