@@ -1,0 +1,233 @@
+"""The folder as cameras, copies, network shares and people treat it: every picture that stays is answered, once complete, once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.faults.stage import seeded
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("pictures", [300, pytest.param(10_000, marks=pytest.mark.long)])
+def test_a_burst(make_stage, pictures):
+    stage = make_stage(f"folder: {pictures} pictures in one burst")
+    stage.post.start()
+    stage.start().wait_log("connected to")
+    stage.offer(pictures)
+    stage.wait_all(300)
+    stage.stop()
+    stage.verdict()
+
+
+@pytest.mark.long
+def test_slow_writers(make_stage):
+    """Half a picture lies there for a while, under its own name; ten at a time."""
+    stage = make_stage("folder: slow writers")
+    stage.post.start()
+    stage.start().wait_log("connected to")
+    pause = threading.Event()
+
+    def write():
+        name, data = stage.picture()
+        with (stage.inbox / name).open("wb", buffering=0) as file:
+            for start in range(0, len(data), len(data) // 5):
+                file.write(data[start : start + len(data) // 5])
+                pause.wait(0.4)
+        stage.offered[name] = data
+
+    writers = [threading.Thread(target=write) for _ in range(10)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    stage.wait_all()
+    stage.stop()
+    assert stage.verdict("each answered once, when whole").repeated == 0
+
+
+@pytest.mark.long
+def test_one_who_opens_and_closes_for_each_piece(make_stage):
+    """As `cat >>` in a script does: the kernel says "closed" five times, and four times it is half a picture."""
+    stage = make_stage("folder: written in pieces, closed between")
+    stage.post.start()
+    stage.start().wait_log("connected to")
+    pause = threading.Event()
+    names = [stage.picture() for _ in range(5)]
+    for part in range(4):
+        for name, data in names:
+            quarter = -(-len(data) // 4)
+            with (stage.inbox / name).open("ab") as file:
+                file.write(data[part * quarter : (part + 1) * quarter])
+        pause.wait(0.5)
+    stage.offered.update(names)
+    stage.wait_all()
+    stage.stop()
+    stage.verdict("no half picture was set aside")
+    assert not stage.quarantined()
+
+
+def test_temporary_names_and_links(make_stage, tmp_path):
+    stage = make_stage("folder: .part and rename, symbolic and hard links")
+    stage.post.start()
+    stage.start().wait_log("connected to")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for _ in range(20):
+        name, data = stage.picture()
+        (stage.inbox / f"{name}.part").write_bytes(data)
+        (stage.inbox / f"{name}.part").rename(stage.inbox / name)
+        stage.offered[name] = data
+    for kind in (os.symlink, os.link):
+        for _ in range(20):
+            name, data = stage.picture()
+            (elsewhere / name).write_bytes(data)
+            kind(elsewhere / name, stage.inbox / name)
+            stage.offered[name] = data
+    (stage.inbox / "to nothing.jpg").symlink_to(tmp_path / "nothing")
+    (stage.inbox / "to itself.jpg").symlink_to(stage.inbox / "to itself.jpg")
+    stage.wait_all()
+    stage.stop()
+    stage.verdict("links to nothing and to themselves are passed over")
+
+
+@pytest.mark.long
+def test_a_tree_moved_in_at_once(make_stage, tmp_path):
+    stage = make_stage("folder: a tree of 200 pictures moved in")
+    stage.post.start()
+    stage.start().wait_log("connected to")
+    tree = tmp_path / "tree"
+    for folder in ("a", "a/b", "a/b/c", "d/e"):
+        (tree / folder).mkdir(parents=True, exist_ok=True)
+        for _ in range(50):
+            name, data = stage.picture()
+            (tree / folder / name).write_bytes(data)
+            stage.offered[f"tree/{folder}/{name}"] = data
+    tree.rename(stage.inbox / "tree")
+    stage.wait_all()
+    stage.offer(5, "tree/a/b/c")  # and it is watched
+    stage.wait_all()
+    stage.stop()
+    stage.verdict()
+
+
+@pytest.mark.long
+def test_deleted_before_they_are_read(make_stage, request):
+    """Someone tidies up while the queue is long: what is gone is no error, what is left is answered."""
+    chance = seeded(request.node.name)
+    stage = make_stage("folder: a third deleted before it is read")
+    stage.post.start()
+    names = stage.offer(300)
+    daemon = stage.start()
+    stage.wait_arrived(5)
+    gone = set(chance.sample(names, 100))
+    for name in gone:
+        (stage.inbox / name).unlink()
+    done = stage.arrived()  # those had been read already
+    for name in gone - done:
+        del stage.offered[name]
+    stage.wait_arrived(len(stage.offered))
+    stage.stop()
+    late = stage.ledger().keys() & gone
+    stage.verdict(f"{len(gone) - len(gone & stage.arrived())} were gone in time", ledger=(stage.offered.keys() - gone) | late)
+    assert "ERROR" not in daemon.log
+    assert not stage.quarantined()
+
+
+@pytest.mark.long
+def test_it_vanishes_and_comes_back(make_stage, tmp_path):
+    stage = make_stage("folder: renamed away and back, 3 times")
+    stage.post.start()
+    daemon = stage.start()
+    for turn in range(3):
+        stage.offer(5)
+        stage.wait_all()
+        stage.inbox.rename(tmp_path / "away")
+        stage.wait(lambda turn=turn: daemon.log.count("waiting for it") > turn, "its absence to be noticed")
+        (tmp_path / "away").rename(stage.inbox)
+        stage.offer(5)
+        stage.wait_all()
+    stage.stop()
+    assert stage.verdict("nothing is done twice").repeated == 0
+
+
+@pytest.mark.long
+def test_a_medium_is_taken_away_and_put_back(make_stage, tmp_path):
+    """A file system mounted over the folder, unmounted and mounted again; what lies under it is another place's pictures."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a file system")
+    stage = make_stage("folder: a medium mounted, taken away, put back")
+    stage.post.start()
+    medium = tmp_path / "medium"
+    medium.mkdir()
+
+    def mount(*words: object) -> None:
+        done = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=False)
+        if done.returncode:
+            stage.row.note = f"skipped: {done.stderr.strip()}"
+            pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+
+    mount("mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", medium)
+    try:
+        mount("mount", "--bind", medium, stage.inbox)
+        # Scans are made every second: a mount over a watched folder gives no event.
+        stage.start(EDGEANNOT_SOURCES__INBOX__RESCAN_S="1", EDGEANNOT_SOURCES__INBOX__KIND="directory")
+        stage.offer(10)
+        stage.wait_all()
+        mount("umount", "-l", stage.inbox)
+        name, data = stage.picture()
+        (medium / name).write_bytes(data)  # the camera goes on filling the card
+        stage.offered[name] = data
+        mount("mount", "--bind", medium, stage.inbox)
+        stage.offer(10)
+        stage.wait_all()
+        stage.stop()
+        assert stage.verdict("nothing is done twice").repeated == 0
+    finally:
+        for where in (stage.inbox, medium):
+            subprocess.run(["umount", "-l", str(where)], check=False, capture_output=True)
+
+
+@pytest.mark.long
+def test_ugly_files_among_them(make_stage):
+    """Files that are no pictures are set aside with a reason, whatever is around them."""
+    stage = make_stage("folder: no pictures among them")
+    stage.post.start()
+    stage.start().wait_log("connected to")
+    stage.offer(10)
+    bad = {"empty.jpg": b"", "text.jpg": b"no picture", "half.jpg": stage.jpeg[: len(stage.jpeg) // 2]}
+    for name, data in bad.items():
+        hidden = stage.inbox / f".{name}"
+        hidden.write_bytes(data)
+        os.utime(hidden, (1e9, 1e9))  # old: it is not being written any more
+        hidden.rename(stage.inbox / name)
+    stage.offer(10)
+    stage.wait_all()
+    stage.wait(lambda: len(stage.quarantined()) == len(bad), "the others to be set aside")
+    stage.stop()
+    stage.verdict("set aside with their reasons")
+    assert {path.name.removesuffix(".reason.txt") for path in stage.quarantined()} == set(bad)
+
+
+@pytest.mark.long
+def test_a_copy_of_a_whole_folder_while_it_runs(make_stage, tmp_path):
+    """`cp -r` and `rsync`-like copies: names first, contents later, times set at the end."""
+    stage = make_stage("folder: cp -r of 200 pictures, with times kept")
+    stage.post.start()
+    stage.start().wait_log("connected to")
+    here = tmp_path / "card"
+    here.mkdir()
+    for number in range(200):
+        name, data = stage.picture()
+        (here / name).write_bytes(data)
+        os.utime(here / name, (1e9 + number, 1e9 + number))
+        stage.offered[f"card/{name}"] = data
+    shutil.copytree(here, Path(stage.inbox, "card"))
+    stage.wait_all()
+    stage.stop()
+    stage.verdict()
