@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgeannot.engine import installed_runtimes
-from edgeannot.tflite_file import parse_tflite, read_tflite
+from edgeannot.tflite.file import parse_tflite, read_tflite
 from edgeannot_tools.arena import peak_memory, tensor_bytes
 from edgeannot_tools.delegate import ask_runtime
 from edgeannot_tools.graph import Graph, Op, schema

@@ -240,3 +240,12 @@ def test_a_miss_is_an_object_or_a_detection():
 
     assert missed == [1]
     assert sorted(wrong) == [1, 2]
+
+
+def test_where_nothing_is_marked_coco_has_no_figure():
+    pytest.importorskip("faster_coco_eval", reason="faster-coco-eval is not installed")
+    wrong = Detections(np.array([[0, 0, 9, 9]], np.float32), np.ones(1, np.float32), np.zeros(1, np.int64))
+
+    assert coco_metrics([]).ap == -1
+    assert coco_metrics([(Truth.of([], []), wrong)]).ap == -1
+    assert coco_metrics([(Truth.of([(0, 0, 9, 9)], [0]), Detections.empty())]).ap == 0

@@ -256,6 +256,15 @@ BAD = {
     "no number": ("[convolutional]\nfilters=many\n", "filters = 'many' is not a number"),
     "no option": ("[convolutional]\nfilters\n", "wanted [section] or name = value"),
     "groups": (conv(8, groups=3), "cannot be in 3 groups"),
+    "no filters": (conv(0), "wanted at least 1 for filters, found 0"),
+    "fewer than no filters": (conv(-8), "wanted at least 1 for filters, found -8"),
+    "no stride": (conv(8, stride=0), "wanted at least 1 for stride, found 0"),
+    "half a stride": (POOL2.replace("stride=2", "stride=.5"), "stride = '.5' is not a whole number"),
+    "a size that is no number": (POOL2.replace("size=2", "size=nan"), "size = 'nan' is not a whole number"),
+    "pools of no size": (POOL2.replace("2", "0"), "wanted at least 1 for stride"),
+    "upsampling to nothing": ("[upsample]\nstride=0\n", "wanted at least 1 for stride"),
+    "reordering by nothing": ("[reorg]\nstride=0\n", "wanted at least 1 for stride"),
+    "a group that is not there": (conv(8) + ROUTE_HALF.replace("id=1", "id=2"), "group_id is 2, and there are 2 groups"),
     "sizes that cannot be added": (conv(8) + conv(8, stride=2) + SHORTCUT.format(-2, "linear"), "cannot add maps"),
 }
 
@@ -267,3 +276,21 @@ def test_a_wrong_cfg_is_refused_with_the_line(name):
         darknet.Network(darknet.parse_cfg(net() + text), RandomWeights(), "net.cfg", None)
     assert message in str(caught.value)
     assert "line" in str(caught.value)
+
+
+@pytest.mark.parametrize("change", [lambda s: "\ufeff" + s, lambda s: s.replace("\n", "\r\n"), lambda s: f"# of mine\n\n{s}".rstrip()])
+def test_a_cfg_may_come_from_any_editor(change, tmp_path):
+    cfg, weights = write_pair(tmp_path, net() + conv(8) + yolo())
+    wanted = darknet.convert(cfg, weights).graph.to_bytes()
+    cfg.write_bytes(change(cfg.read_text()).encode())
+
+    assert darknet.convert(cfg, weights).graph.to_bytes() == wanted
+
+
+@pytest.mark.parametrize("header", [np.array([0, 1, 0, 9], "<i4"), np.array([0, 2, 5, -1, 7], "<i4"), np.array([1, 0, 0, 9, 0], "<i4")])
+def test_the_weights_of_old_and_new_trainers_have_other_headers(header, tmp_path):
+    cfg, weights = write_pair(tmp_path, net() + conv(8) + yolo())
+    wanted = darknet.convert(cfg, weights).graph.to_bytes()
+    weights.write_bytes(header.tobytes() + weights.read_bytes()[20:])
+
+    assert darknet.convert(cfg, weights).graph.to_bytes() == wanted

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgeannot.engine import installed_runtimes, load_runtime
-from edgeannot.tflite_file import parse_tflite, read_tflite
+from edgeannot.tflite.file import parse_tflite, read_tflite
 from edgeannot_tools.delegate import ask_runtime, replaced_operators
 from edgeannot_tools.graph import Graph
 from edgeannot_tools.writer import Net

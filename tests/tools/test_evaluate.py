@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from edgeannot.picture import read_picture
 from edgeannot.pipeline import load_pipeline
 from edgeannot_tools.datasets import Dataset, LabelledObject, Picture, save_dataset
 from edgeannot_tools.evaluate import evaluate_app, evaluate_model, find_model, match_model
+from edgeannot_tools.evaluate_report import _ticks
 from edgeannot_tools.measure import numbers_of
 from edgeannot_tools.miss_sheet import save_sheet, worst_misses
 
@@ -182,7 +184,7 @@ def test_what_cannot_be_measured_is_said(run, on_disk, models_dir, tmp_path):
 def test_a_picture_that_broke_after_it_was_labelled_stops_the_measurement(card, labelled, tmp_path):
     path = tmp_path / "cut.jpg"
     path.write_bytes(labelled.pictures[0].path.read_bytes()[:2000])
-    data = Dataset(labelled.class_names, (Picture("cut.jpg", labelled.pictures[0].size_wh, (), path),))
+    data = Dataset(labelled.class_names, (replace(labelled.pictures[0], name="cut.jpg", path=path),))
 
     with pytest.raises(InputError, match=r"cut\.jpg.*`edgeannot datasets check` finds all such pictures"):
         evaluate_model(card, data, match_model(card, data))
@@ -203,3 +205,33 @@ def test_merged_labels_give_one_box_an_object(card, labelled, tmp_path):
     for item in result.compared:
         assert np.all(item.found.classes == 0)
     assert result.accuracy.map50 > 0.8
+
+
+def test_a_set_in_which_nothing_is_marked_that_the_model_knows_is_refused_before_any_work(run, labelled, own_models, tmp_path):
+    empty = Dataset(labelled.class_names, tuple(replace(picture, objects=()) for picture in labelled.pictures))
+    save_dataset(empty, tmp_path / "set", "coco")
+
+    result = run(own_models / f"{MODEL}.toml", "--data", tmp_path / "set", "--json", tmp_path / "r.json")
+
+    assert isinstance(result.exception, InputError)
+    assert "nothing to measure" in str(result.exception)
+    assert not (tmp_path / "r.json").exists()
+
+
+@pytest.mark.parametrize("option", ["--json", "--plot", "--sheet"])
+def test_a_place_that_cannot_be_written_is_told_before_any_work(option, run, tmp_path):
+    (tmp_path / "file").touch()
+
+    result = run("no-such-model", "--data", tmp_path, option, tmp_path / "file" / "out.png")
+
+    assert isinstance(result.exception, InputError)
+    assert "is a file; give another place" in str(result.exception)
+
+
+@pytest.mark.parametrize("low", [0.01, 0.4, 1.1, 3.0, 7.2, 99.0])
+@pytest.mark.parametrize("ratio", [1.69, 2.0, 30.0, 5000.0])
+def test_an_axis_of_times_has_numbers_whatever_it_spans(low, ratio):
+    ticks = _ticks(low, low * ratio)
+
+    assert 2 <= len(ticks) <= 20
+    assert all(low <= tick <= low * ratio for tick in ticks)

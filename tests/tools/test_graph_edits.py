@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgeannot.errors import InputError
-from edgeannot.tflite_file import parse_tflite
+from edgeannot.tflite.file import parse_tflite
 from edgeannot_tools.calibrate import open_interpreter
 from edgeannot_tools.graph import Graph, Op, collect_garbage, cut, fold_dequantize, retarget_outputs, schema, set_signature
 from edgeannot_tools.writer import Net

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from edgeannot.engine import installed_runtimes
 from edgeannot.errors import EdgeannotError, MissingError, ModelError
-from edgeannot.tflite_file import read_tflite
+from edgeannot.tflite.file import read_tflite
 from edgeannot_tools.cli import APPS
 from edgeannot_tools.inspect_file import inspect_app
 from edgeannot_tools.inspection import inspect_file

@@ -8,7 +8,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from edgeannot.tflite_file import parse_tflite, read_tflite
+from edgeannot.tflite.file import parse_tflite, read_tflite
 from edgeannot_tools.delegate import RuntimeView
 from edgeannot_tools.graph import Graph, Op, schema
 from edgeannot_tools.lints import Code, Finding, find

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edgeannot.tflite_file import parse_tflite, read_tflite
+from edgeannot.tflite.file import parse_tflite, read_tflite
 from edgeannot_tools.graph import Op, multiply_accumulates, schema
 from edgeannot_tools.macs import operator_costs, operator_macs, total_parameters
 from edgeannot_tools.writer import Net

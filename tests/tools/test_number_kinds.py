@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeannot.tflite_file import parse_tflite, read_tflite
+from edgeannot.tflite.file import parse_tflite, read_tflite
 from edgeannot_tools.graph import Graph, Op, schema
 from edgeannot_tools.number_kinds import read_numbers
 from edgeannot_tools.quantize import Recipe, quantize_model

@@ -342,3 +342,9 @@ def test_wrong_flags_are_refused_before_any_work(classify, monkeypatch, flags, m
     assert result.exit_code == 2, "the usage error that the program ends with 64 for"
     assert message in " ".join(result.output.replace("│", " ").split())
     assert {path.name for path in classify.parent.iterdir()} == {"net.tflite", "net.toml"}
+
+
+def test_a_place_that_cannot_be_written_is_told_before_any_work(classify, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="is a file; give another place"):
+        run(classify, "-o", tmp_path / "file" / "out.tflite")

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from edgeannot.tflite_schema import TYPE_BITS, Operator, Tensor, TFLiteModel
+from edgeannot.tflite.schema import TYPE_BITS, Operator, Tensor, TFLiteModel
 
 __all__ = ["Peak", "peak_memory", "tensor_bytes"]
 

@@ -16,6 +16,7 @@ from rich.table import Table
 from edgeannot.data import UInt8Array
 from edgeannot.picture import read_picture
 from edgeannot_tools.classifier_accuracy import Answer, Ranking, class_rows
+from edgeannot_tools.commands import print_note
 from edgeannot_tools.evaluate_report import REPORT_SCHEMA, Point, save_points
 from edgeannot_tools.output import write_whole
 
@@ -95,7 +96,7 @@ def print_rankings(rankings: Sequence[Ranking], class_names: Sequence[str], cons
     console.print(_per_class(rankings, class_names))
     for ranking in rankings:
         for sentence in _left_out(ranking):
-            console.print(f"[yellow]note:[/] {ranking.model}: {sentence}", highlight=False)
+            print_note(console, f"{ranking.model}: {sentence}")
 
 
 def _per_class(rankings: Sequence[Ranking], class_names: Sequence[str]) -> Table:

@@ -43,7 +43,8 @@ def coco_metrics(pairs: Sequence[tuple[Truth, Detections]]) -> CocoMetrics:
     class_ids = sorted({int(c) for truth, _ in pairs for c in truth.classes})
     detections = [row for number, (_, found) in enumerate(pairs, 1) for row in _results(number, found[np.isin(found.classes, class_ids)])]
     if not detections:
-        return CocoMetrics(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        nothing = 0.0 if any((~(truth.difficult | truth.crowd)).any() for truth, _ in pairs) else -1.0
+        return CocoMetrics(*[nothing] * 7)
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(
             {

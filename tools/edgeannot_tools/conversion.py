@@ -21,7 +21,7 @@ from edgeannot.data import Frame
 from edgeannot.engine import Engine
 from edgeannot.errors import CardError, InputError, MissingError, ModelError
 from edgeannot.inspect import Wishes, read_labels
-from edgeannot.modelstore import card_toml
+from edgeannot.library.modelstore import card_toml
 from edgeannot.pipeline import Pipeline
 from edgeannot_tools.graph import Graph, Op, multiply_accumulates
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import time
@@ -17,7 +16,9 @@ import typer
 from edgeannot.cards import ModelCard
 from edgeannot.errors import CardError, InputError, MissingError
 from edgeannot.inspect import RANGES, Wishes, parse_anchors, parse_range, read_cfg
+from edgeannot_tools.commands import Command
 from edgeannot_tools.conversion import Converted, Request, finish, write_together
+from edgeannot_tools.output import require_writable
 
 __all__ = ["convert_app", "convert_sources", "kind_of"]
 
@@ -34,7 +35,7 @@ PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 KNOWN = "a Darknet .cfg and .weights, an .onnx, a .keras or .h5, a SavedModel folder, a float .tflite, or the .pth of an EfficientNet-Lite0"
 
 
-@convert_app.command()
+@convert_app.command(cls=Command)
 def convert(
     sources: Annotated[list[Path], typer.Argument(metavar="SOURCE", help="The model; of a Darknet pair one file or both.")],
     out: Annotated[
@@ -197,16 +198,8 @@ def _target(out: Path | None, sources: Sequence[Path]) -> Path:
         raise typer.BadParameter(f"wanted a name that ends in .tflite; found {str(out)!r}", param_hint="--out")
     if any(source.resolve() == out.resolve() for source in sources):
         raise InputError(f"--out {out} is the source itself; give another name")
-    _writable(out)
+    require_writable(out)
     return out
-
-
-def _writable(out: Path) -> None:
-    """Raises InputError where the folder of a file cannot be written: said before the work, not after it."""
-    folder = next(parent for parent in out.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        problem = "may not be written" if folder.is_dir() else "is a file"
-        raise InputError(f"{out} cannot be written: {folder} {problem}; give another place with --out")
 
 
 def _command(sources: Sequence[Path], options: Mapping[str, str | list[str] | None]) -> str:

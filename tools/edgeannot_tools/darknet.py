@@ -89,7 +89,7 @@ def convert(
     size_wh: another input size than the cfg's. masks: the anchors' numbers of each [yolo] section, in their order, in place of
     the cfg's. Raises MissingError for files that are not there and InputError for what cannot be read or is not supported.
     """
-    sections = parse_cfg(read_bytes(cfg).decode("utf-8", "replace"), str(cfg))
+    sections = parse_cfg(read_bytes(cfg).decode("utf-8-sig", "replace"), str(cfg))
     if masks is not None:
         sections = with_masks(sections, masks, str(cfg))
     reader = WeightsFile(read_bytes(weights), str(weights))
@@ -108,7 +108,7 @@ class Network:
         width, height = self.input_wh
         if width <= 0 or height <= 0:
             raise InputError(f"{where}: wanted width and height in [net], found {width} and {height}; give the size")
-        self.image = self.net.input("images", (1, height, width, first.integer("channels", 3)))
+        self.image = self.net.input("images", (1, height, width, first.count("channels", 3)))
         self.tensors: list[int] = []
         self.heads: list[Head] = []
         self.macs = 0
@@ -151,14 +151,14 @@ class Network:
 
     def _convolutional(self, number: int, section: Section, x: int) -> int:
         name, (_, height, width, channels) = self._name(number, section), self.net.shape(x)
-        out, kernel, groups = section.integer("filters", 1), section.integer("size", 1), section.integer("groups", 1)
+        out, kernel, groups = section.count("filters", 1), section.count("size", 1), section.count("groups", 1)
         stride = self._same(section, "stride", 1)
-        if groups < 1 or channels % groups or out % groups:
+        if channels % groups or out % groups:
             raise self._wrong(section, f"{channels} channels in and {out} out cannot be in {groups} groups")
         for option in ("xnor", "binary", "deform", "share_index", "antialiasing"):
             if section.integer(option, 0):
                 raise self._wrong(section, f"{option} is not supported")
-        dilation = section.integer("dilation", 1)
+        dilation = section.count("dilation", 1)
         pad = kernel // 2 * dilation if section.integer("pad", 0) else section.integer("padding", 0)
         weights, bias = self._folded(section, name, (out, channels // groups, kernel, kernel))
         reach = (kernel - 1) * dilation + 1
@@ -201,7 +201,7 @@ class Network:
             raise self._wrong(section, "maxpool_depth is not supported")
         _, height, width, _ = self.net.shape(x)
         stride = self._same(section, "stride", 1)
-        kernel = section.integer("size", stride)
+        kernel = section.count("size", stride)
         total = section.integer("padding", kernel - 1)
         before = total // 2
         ends = []
@@ -216,13 +216,15 @@ class Network:
     def _upsample(self, number: int, section: Section, x: int) -> int:
         if section.number("scale", 1.0) != 1.0:
             raise self._wrong(section, "scale is not supported")
-        return self.net.resize_nearest(self._name(number, section), x, section.integer("stride", 2))
+        return self.net.resize_nearest(self._name(number, section), x, section.count("stride", 2))
 
     def _route(self, number: int, section: Section, _: int) -> int:
         sources = [self._source(number, section, int(n)) for n in section.numbers("layers")]
         if not sources:
             raise self._wrong(section, "it names no layers")
-        groups, chosen = section.integer("groups", 1), section.integer("group_id", 0)
+        groups, chosen = section.count("groups", 1), section.integer("group_id", 0)
+        if not 0 <= chosen < groups:
+            raise self._wrong(section, f"group_id is {chosen}, and there are {groups} groups")
         name = self._name(number, section)
         if groups > 1:
             parts = []
@@ -262,7 +264,7 @@ class Network:
 
     def _reorg(self, number: int, section: Section, x: int) -> int:
         """Darknet's reorg of v2 is no plain space-to-depth: it reads the (C, H, W) map as (C / s^2, H * s, W * s) first."""
-        s = section.integer("stride", 1)
+        s = section.count("stride", 1)
         if section.integer("reverse", 0) or section.integer("flatten", 0) or section.integer("extra", 0):
             raise self._wrong(section, "reverse, flatten and extra are not supported")
         name, (_, h, w, c) = self._name(number, section), self.net.shape(x)
@@ -291,7 +293,7 @@ class Network:
         chosen = [int(n) for n in section.numbers("mask")] or list(range(len(anchors)))
         if len(pairs) % 2 or not anchors or any(not 0 <= n < len(anchors) for n in chosen):
             raise self._wrong(section, f"mask {chosen} does not fit the {len(pairs)} numbers of anchors")
-        classes = section.integer("classes", 20)
+        classes = section.count("classes", 20)
         _, height, width, channels = self.net.shape(x)
         if channels != len(chosen) * (5 + classes):
             wanted = f"{len(chosen)} anchors x (5 + {classes} classes) = {len(chosen) * (5 + classes)}"
@@ -335,8 +337,8 @@ class Network:
 
     def _same(self, section: Section, option: str, default: int) -> int:
         """An option that may be given per axis, as long as both are equal."""
-        both = section.integer(option, default)
-        per_axis = {section.integer(f"{option}_x", both), section.integer(f"{option}_y", both)}
+        both = section.count(option, default)
+        per_axis = {section.count(f"{option}_x", both), section.count(f"{option}_y", both)}
         if len(per_axis) > 1:
             raise self._wrong(section, f"{option}_x and {option}_y differ, which is not supported")
         return per_axis.pop()

@@ -44,13 +44,23 @@ class Section:
 
     def integer(self, name: str, default: int) -> int:
         """An option as a whole number. Raises InputError where it is none."""
-        return int(self.number(name, default))
+        found = self.number(name, default)
+        if not found.is_integer():
+            raise InputError(f"cfg line {self.line}, [{self.kind}]: {name} = {self.options[name]!r} is not a whole number")
+        return int(found)
+
+    def count(self, name: str, default: int) -> int:
+        """An option as a whole number of at least 1. Raises InputError where it is none."""
+        found = self.integer(name, default)
+        if found < 1:
+            raise InputError(f"cfg line {self.line}, [{self.kind}]: wanted at least 1 for {name}, found {found}")
+        return found
 
     def number(self, name: str, default: float) -> float:
         """An option as a number. Raises InputError where it is none."""
         found = self.options.get(name)
         try:
-            return default if found is None else float(found)
+            return float(default if found is None else found)
         except ValueError as exc:
             raise InputError(f"cfg line {self.line}, [{self.kind}]: {name} = {found!r} is not a number") from exc
 
@@ -124,7 +134,7 @@ class WeightsFile:
         self.where = where
         if len(data) < 16:
             raise InputError(f"{where} is too short for Darknet weights: {len(data)} bytes")
-        major, minor, _ = np.frombuffer(data, "<i4", 3)
+        major, minor, _ = np.frombuffer(data, "<i4", 3).tolist()
         # Since version 0.2 the number of pictures seen in training has 8 bytes.
         header = 12 + (8 if major * 10 + minor >= 2 else 4)
         if not (0 <= major < 1000 and 0 <= minor < 1000):

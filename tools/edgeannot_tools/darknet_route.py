@@ -86,7 +86,7 @@ def convert_darknet(sources: Sequence[Path], request: Request) -> Converted:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return path.read_text(encoding="utf-8-sig", errors="replace")
     except OSError as exc:
         raise MissingError(f"{path} cannot be read: {exc.strerror}") from exc
 

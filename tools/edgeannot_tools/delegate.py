@@ -22,8 +22,8 @@ from typing import Any
 
 from edgeannot.engine import RUNTIMES, RuntimeName, load_runtime
 from edgeannot.errors import EdgeannotError
-from edgeannot.tflite_file import read_tflite
-from edgeannot.tflite_schema import SubGraph, TFLiteModel
+from edgeannot.tflite.file import read_tflite
+from edgeannot.tflite.schema import SubGraph, TFLiteModel
 
 __all__ = ["RuntimeView", "ask_runtime", "replaced_operators"]
 

@@ -11,29 +11,31 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from edgeannot.cards import Measured, ModelCard, bundled_folder, find_card, read_card
+from edgeannot.cards import Measured, ModelCard, find_card, read_card
 from edgeannot.engine import Runtime
 from edgeannot.errors import ConfigError, InputError, MissingError
 from edgeannot.pipeline import Limits, load_pipeline
+from edgeannot.places import bundled_folder
 from edgeannot.settings import default_data_dir
 from edgeannot_tools.card_record import record_measured
 from edgeannot_tools.class_folders import ClassFolders, read_class_folders
 from edgeannot_tools.class_matching import ClassMatch, common_classes, match_classes, read_mapping, with_synonyms
 from edgeannot_tools.classifier_accuracy import Ranking, classifier_pipeline, measure_classifier
 from edgeannot_tools.classifier_report import print_rankings, rankings_json, save_ranking_plot, save_wrong_answers
+from edgeannot_tools.commands import Command, open_console
 from edgeannot_tools.datasets import Dataset, ReadOptions, load_dataset
 from edgeannot_tools.datasets.commands import Kind
 from edgeannot_tools.evaluate_report import print_results, results_json, save_plot
 from edgeannot_tools.measure import MAX_DETECTIONS, MIN_SCORE, Result, measure
 from edgeannot_tools.miss_sheet import save_sheet
-from edgeannot_tools.output import write_whole
+from edgeannot_tools.output import require_writable, write_whole
 
 __all__ = ["evaluate_app", "evaluate_model", "find_model", "match_model", "rank_classifiers"]
 
 evaluate_app = typer.Typer(name="evaluate", add_completion=False, rich_markup_mode=None, help="Measure models on a labelled set.")
 
 
-@evaluate_app.command()
+@evaluate_app.command(cls=Command)
 def evaluate(
     models: Annotated[list[str], typer.Argument(help="Names of models (NAME or NAME@SIZE), or their card files.", metavar="MODEL")],
     *,
@@ -66,7 +68,9 @@ def evaluate(
 
     Classifiers are measured on a folder with one subfolder a class: top-1 and top-5.
     """
-    console = Console() if Console().is_terminal else Console(width=160)
+    console = open_console()
+    for path in filter(None, (json_file, plot, sheet)):
+        require_writable(path)
     cards = [find_model(name) for name in models]
     wanted = _Wanted(
         data, split, class_map, common, threads, _runtime(runtime), json_file, plot, sheet, set_name or _set_name(data, split), console
@@ -84,7 +88,7 @@ def evaluate(
         for card, row in zip(cards, rows, strict=True):
             path = card_path(card)
             record_measured(path, row)
-            console.print(f"recorded in {path}", highlight=False)
+            console.print(f"recorded in {path}", soft_wrap=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,15 +188,23 @@ def _tools_for(*, coco: bool | None, plot: Path | None, console: Console) -> boo
     if coco and not there:
         raise ConfigError("--coco needs the Python package faster-coco-eval: install `edgeannot[tools]`, or leave --coco away")
     if coco is None and not there:
-        console.print("note: COCO's own metrics are left out, they need the Python package faster-coco-eval", highlight=False)
+        console.print("note: COCO's own metrics are left out, they need the Python package faster-coco-eval", soft_wrap=True)
     return there if coco is None else coco
 
 
 def match_model(card: ModelCard, dataset: Dataset, mapping: Mapping[str, str] | None = None) -> ClassMatch:
-    """Which of the model's classes are which of the set's. Raises InputError for a model without boxes or names, or no match."""
+    """Which of the model's classes are which of the set's. Raises InputError where nothing can be measured."""
     if card.task != "detect":
         raise InputError(f"model {card.name} is there to {card.task}; what is measured are detectors and classifiers")
-    return match_classes(_labels(card), dataset.class_names, mapping, card.labels.ignore)
+    match = match_classes(_labels(card), dataset.class_names, mapping, card.labels.ignore)
+    known = frozenset(match.set_class_of.values())
+    things = (thing for picture in dataset.pictures for thing in picture.objects)
+    if not any(thing.class_id in known and not (thing.difficult or thing.crowd) for thing in things):
+        raise InputError(
+            f"no object of a class that model {card.name} knows is marked in the set, so there is nothing to measure; "
+            "give another set, or say with --class-map which classes belong together"
+        )
+    return match
 
 
 def evaluate_model(

@@ -14,12 +14,15 @@ from rich.console import Console
 from rich.table import Table
 
 from edgeannot.errors import ConfigError
+from edgeannot_tools.commands import print_note
 from edgeannot_tools.measure import Result
 from edgeannot_tools.output import write_whole
 
 __all__ = ["REPORT_SCHEMA", "Point", "print_results", "results_json", "save_plot", "save_points"]
 
 REPORT_SCHEMA = 1
+ENOUGH_TICKS = 3
+"""On the axis of times, to read values between them."""
 
 
 def results_json(results: Sequence[Result], data: str, class_names: Sequence[str]) -> str:
@@ -76,7 +79,7 @@ def print_results(results: Sequence[Result], class_names: Sequence[str], console
     console.print(_per_class(results, class_names))
     for result in results:
         for sentence in left_out(result, class_names):
-            console.print(f"[yellow]note:[/] {result.model}: {sentence}", highlight=False)
+            print_note(console, f"{result.model}: {sentence}")
 
 
 def _summary(results: Sequence[Result]) -> Table:
@@ -118,7 +121,7 @@ def _summary(results: Sequence[Result]) -> Table:
 
 
 def _cell(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"
+    return "-" if math.isnan(value) or value < 0 else f"{value:.3f}"  # COCO says -1
 
 
 def _per_class(results: Sequence[Result], class_names: Sequence[str]) -> Table:
@@ -142,7 +145,8 @@ def left_out(result: Result, class_names: Sequence[str]) -> list[str]:
         marked = {thing.class_id for item in result.compared for thing in item.picture.objects}
         names = [name for number, name in enumerate(class_names) if name in result.match.only_set and number in marked]
         why = "are not known to all of the models" if result.match.not_common else "are not the model's"
-        sentences.append(f"{result.left_out_objects} objects left out, their classes {why}: {_some(names)}")
+        hint = "" if result.match.not_common else "; where it has other names for them, give --class-map"
+        sentences.append(f"{result.left_out_objects} objects left out, their classes {why}: {_some(names)}{hint}")
     if result.match.only_model:
         sentences.append(
             f"{len(result.match.only_model)} classes of the model are not in the set and were left out: {_some(result.match.only_model)}"
@@ -197,8 +201,9 @@ def save_points(points: Sequence[Point], measure: str, path: Path, *, threads: i
     axes.set_ylabel(measure)
     axes.set_title(f"accuracy against time on {pictures} pictures (squares: int8, circles: float32)", fontsize=10)
     axes.grid(visible=True, which="both", alpha=0.3)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
+    ticks = _ticks(*axes.get_xlim())
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xticks([], minor=True)
     _label_points(axes, [(point.name, point.time_ms, point.height) for point in points])
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
@@ -210,6 +215,21 @@ def _room(times_ms: Sequence[float]) -> tuple[float, float]:
     low, high = min(times_ms), max(times_ms)
     margin = (high / low) ** 0.15 * 1.3
     return low / margin, high * margin
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers for a logarithmic axis: 1, 2, 5, 10, ..., or so many more that a short axis has some too.
+
+    >>> _ticks(1.1, 1.9), _ticks(3, 30)
+    ([1.2, 1.5], [5.0, 10.0, 20.0])
+    """
+    for steps in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8), (1, 1.2, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9)):
+        decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        ticks = [float(f"{step}e{decade}") for decade in decades for step in steps]
+        found = [tick for tick in ticks if low <= tick <= high]
+        if len(found) >= ENOUGH_TICKS:
+            break
+    return found
 
 
 def _label_points(axes: Any, points: Sequence[tuple[str, float, float]]) -> None:

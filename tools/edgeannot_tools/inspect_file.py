@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from edgeannot_tools.commands import Command, open_console
 from edgeannot_tools.inspect_json import as_json
 from edgeannot_tools.inspect_tables import print_inspection
 from edgeannot_tools.inspection import inspect_file
@@ -17,7 +17,7 @@ __all__ = ["inspect_app"]
 inspect_app = typer.Typer(name="inspect", add_completion=False, rich_markup_mode=None, help="Show what is inside a TFLite file.")
 
 
-@inspect_app.command()
+@inspect_app.command(cls=Command)
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE.tflite", help="The model.")],
     *,
@@ -31,6 +31,4 @@ def inspect(
     if json_output:
         typer.echo(as_json(found))
         return
-    # In a pipe rich would take 80 columns, which cuts tensor names to pieces.
-    console = Console() if Console().is_terminal else Console(width=160)
-    print_inspection(found, console, layers=layers, tensors=tensors)
+    print_inspection(found, open_console(), layers=layers, tensors=tensors)

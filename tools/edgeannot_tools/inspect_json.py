@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from edgeannot.tflite_schema import Tensor
+from edgeannot.tflite.schema import Tensor
 from edgeannot_tools.arena import tensor_bytes
 from edgeannot_tools.delegate import RuntimeView
 from edgeannot_tools.inspection import Inspection, Suggestion

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 
 from rich.bar import Bar
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from edgeannot.tflite_schema import Operator, Tensor
+from edgeannot.tflite.schema import Operator, Tensor
 from edgeannot_tools.delegate import RuntimeView
 from edgeannot_tools.inspection import Inspection, Suggestion
 from edgeannot_tools.macs import Cost
@@ -27,7 +27,7 @@ COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
 def print_inspection(found: Inspection, console: Console, *, layers: bool = False, tensors: bool = False) -> None:
     """Print the tables. layers: every operator instead of the heaviest; tensors: every tensor instead of inputs and outputs."""
     for title, text in _facts(found):
-        console.print(f"[bold]{title:<10}[/] {escape(text)}", highlight=False, soft_wrap=True)
+        console.print(Text.assemble((f"{title:<10}", "bold"), " ", text), soft_wrap=True)
     console.print(_tensor_table(found, every=tensors))
     console.print(_operator_table(found))
     if found.runtimes:
@@ -35,10 +35,10 @@ def print_inspection(found: Inspection, console: Console, *, layers: bool = Fals
     if layers or found.macs:
         console.print(_layer_table(found, console.width, every=layers))
     for finding in found.findings:
-        color = COLORS[finding.severity]
-        console.print(f"[{color}]{finding.severity}:[/] {escape(finding.text)} [dim]({finding.code})[/]", highlight=False, soft_wrap=True)
+        line = Text.assemble((f"{finding.severity}:", COLORS[finding.severity]), " ", finding.text, " ", (f"({finding.code})", "dim"))
+        console.print(line, soft_wrap=True)
     if not found.findings:
-        console.print("nothing to complain about", highlight=False)
+        console.print("nothing to complain about")
 
 
 def _facts(found: Inspection) -> Iterable[tuple[str, str]]:
@@ -106,7 +106,7 @@ def _tensor_table(found: Inspection, *, every: bool) -> Table:
 
 def _tensor_cells(tensor: Tensor) -> tuple[str, str, str, str]:
     shape = tensor.shape_signature if any(n < 0 for n in tensor.shape_signature) else tensor.shape
-    return escape(tensor.name), "x".join(map(str, shape)) or "scalar, or shown by a run", tensor.dtype, _quantization(tensor)
+    return tensor.name, "x".join(map(str, shape)) or "scalar, or shown by a run", tensor.dtype, _quantization(tensor)
 
 
 def _quantization(tensor: Tensor) -> str:
@@ -131,7 +131,7 @@ def _operator_table(found: Inspection) -> Table:
         taken = [sum(cost.operator.index in view.taken for cost in costs) for view in views]
         marks = ["all" if n == count else f"{n} of {count}" if n else "none" for n in taken]
         version = str(kind[1]) + (" custom" if costs[0].operator.name == "CUSTOM" else "")
-        table.add_row(escape(kind[0]), version, str(count), _count(sum(cost.macs for cost in costs)), *marks)
+        table.add_row(kind[0], version, str(count), _count(sum(cost.macs for cost in costs)), *marks)
     return table
 
 
@@ -150,7 +150,7 @@ def _runtime_table(found: Inspection) -> Table:
     for view in found.runtimes:
         name = f"{view.runtime} {view.version}"
         if view.refused:
-            table.add_row(name, f"does not load it: {escape(view.refused)}")
+            table.add_row(name, f"does not load it: {view.refused}")
             continue
         memory = [_bytes(view.planned_bytes), _bytes(view.planned_bytes_without_delegate)]
         if view.sized_in_a_run:
@@ -163,7 +163,7 @@ def _delegated(found: Inspection, view: RuntimeView) -> tuple[str, str]:
     """What the delegate took, and what it left."""
     left = Counter(_name(cost.operator) for cost in found.costs if cost.operator.index not in view.taken)
     share = sum(cost.macs for cost in found.costs if cost.operator.index in view.taken) / max(found.macs, 1)
-    names = [f"{count} {escape(name)}" for name, count in left.most_common(6)] + (["..."] if len(left) > 6 else [])
+    names = [f"{count} {name}" for name, count in left.most_common(6)] + (["..."] if len(left) > 6 else [])
     parts = len(view.partitions or ())
     taken = f"{len(view.taken)} of {len(found.costs)} operators, {share:.0%} of the MACs, in {parts} part{'' if parts == 1 else 's'}"
     return taken if parts else "nothing", ", ".join(names)
@@ -188,13 +188,13 @@ def _layer_table(found: Inspection, width: int, *, every: bool) -> Table:
         gives = found.model.graph.tensors[cost.operator.outputs[0]] if cost.operator.outputs else None
         table.add_row(
             str(cost.operator.index),
-            escape(_name(cost.operator)),
+            _name(cost.operator),
             "x".join(map(str, gives.shape)) if gives else "",
             _count(cost.macs) if cost.macs else "",
             f"{cost.macs / found.macs:.1%}" if cost.macs else "",
             Bar(largest, 0, cost.macs, width=bar) if cost.macs else "",
             _count(cost.parameters) if cost.parameters else "",
-            *([] if narrow else [escape(gives.name[-60:]) if gives else ""]),
+            *([] if narrow else [gives.name[-60:] if gives else ""]),
         )
     return table
 

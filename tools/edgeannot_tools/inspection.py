@@ -10,12 +10,12 @@ import edgeannot
 from edgeannot.cards import ModelCard, read_card
 from edgeannot.engine import installed_runtimes
 from edgeannot.errors import EdgeannotError, ModelError
-from edgeannot.flatbuffer import Broken
 from edgeannot.inspect import propose
 from edgeannot.metadata import ModelMetadata, read_metadata
 from edgeannot.picture import read_picture
-from edgeannot.tflite_file import read_tflite
-from edgeannot.tflite_schema import TFLiteModel
+from edgeannot.tflite.file import read_tflite
+from edgeannot.tflite.flatbuffer import Broken
+from edgeannot.tflite.schema import TFLiteModel
 from edgeannot_tools.arena import Peak, peak_memory
 from edgeannot_tools.delegate import RuntimeView, ask_runtime
 from edgeannot_tools.lints import Finding, find

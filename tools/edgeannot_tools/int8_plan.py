@@ -55,7 +55,7 @@ def make_plan(graph: Graph, calibration: Calibration, recipe: Recipe) -> Plan:
         place = graph.place(graph.operators[min(mixed)])
         raise InputError(
             f"{graph.where}: {place} joins values of unlike ranges, such as boxes and scores, which would share one int8 step; "
-            "ask for float32 outputs, or cut the graph before it"
+            "ask for float32 outputs (--output float), or cut the graph before it"
         )
     elif recipe.float_outputs:
         plan.float_positions |= _only_for(graph, tail, recipe.float_outputs)

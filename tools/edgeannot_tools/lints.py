@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from edgeannot.inspect.trace import makers
-from edgeannot.tflite_schema import Operator, SubGraph, Tensor, TFLiteModel
+from edgeannot.tflite.schema import Operator, SubGraph, Tensor, TFLiteModel
 from edgeannot_tools.delegate import RuntimeView
 from edgeannot_tools.macs import Cost
 from edgeannot_tools.number_kinds import INTEGERS, Numbers, is_float_work

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from edgeannot.tflite_schema import Operator, SubGraph, Tensor, TFLiteModel
+from edgeannot.tflite.schema import Operator, SubGraph, Tensor, TFLiteModel
 
 __all__ = ["WEIGHT_SLOTS", "Cost", "operator_costs", "operator_macs", "stored_weights", "total_parameters"]
 

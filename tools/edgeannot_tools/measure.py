@@ -15,7 +15,7 @@ from edgeannot.errors import FrameError, InputError
 from edgeannot.geometry import nms
 from edgeannot.picture import read_picture
 from edgeannot.pipeline import Pipeline
-from edgeannot.tflite_file import read_tflite
+from edgeannot.tflite.file import read_tflite
 from edgeannot_tools.average_precision import Accuracy, Truth, evaluate_detections
 from edgeannot_tools.class_matching import ClassMatch
 from edgeannot_tools.coco_metrics import CocoMetrics, coco_metrics

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeannot.micro import CHANNELS, MODELS, PAIRS, SIDE
+from edgeannot.probe.micro import CHANNELS, MODELS, PAIRS, SIDE
 from edgeannot_tools.graph import Graph, write_file
 from edgeannot_tools.int8_scales import Recipe
 from edgeannot_tools.quantize import quantize_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from edgeannot.tflite_schema import Operator, SubGraph, TFLiteModel
+from edgeannot.tflite.schema import Operator, SubGraph, TFLiteModel
 from edgeannot_tools.macs import EXPANDS, WEIGHT_SLOTS, stored_weights
 
 __all__ = ["INTEGERS", "Numbers", "is_float_work", "read_numbers"]

@@ -11,7 +11,17 @@ from pathlib import Path
 
 from edgeannot.errors import InputError
 
-__all__ = ["staged_folder", "write_whole"]
+__all__ = ["require_writable", "staged_folder", "write_whole"]
+
+
+def require_writable(path: Path) -> None:
+    """Raises InputError where a file cannot be written there: said before the work, not after it."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir():
+        raise InputError(f"{path} cannot be written: it is a folder; give the name of a file")
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        problem = "may not be written" if folder.is_dir() else "is a file"
+        raise InputError(f"{path} cannot be written: {folder} {problem}; give another place")
 
 
 def write_whole(path: Path, content: bytes | str) -> None:

@@ -13,6 +13,8 @@ from edgeannot.engine import Runtime, load_runtime
 from edgeannot.errors import InputError, MissingError
 from edgeannot.inspect import RANGES, Wishes, parse_anchors, parse_range, read_cfg
 from edgeannot_tools.calibration_set import CalibrationSet, read_set
+from edgeannot_tools.commands import Command, open_console
+from edgeannot_tools.output import require_writable
 from edgeannot_tools.quantize_job import Options, Source, find_source
 from edgeannot_tools.quantize_task import Gate, Task, make_accepted, make_accepted_dynamic, say, write_made
 
@@ -21,7 +23,7 @@ __all__ = ["quantize_app"]
 quantize_app = typer.Typer(name="quantize", add_completion=False, rich_markup_mode=None, help="Quantize a float model to int8.")
 
 
-@quantize_app.command()
+@quantize_app.command(cls=Command)
 def quantize(
     model: Annotated[Path, typer.Argument(metavar="MODEL.tflite|CARD.toml", help="The float model; a card beside it is read.")],
     *,
@@ -64,7 +66,7 @@ def quantize(
     box_units: Annotated[str | None, typer.Option(metavar="normalized|pixels", help="Without a card: what box numbers count.")] = None,
 ) -> None:
     """Turn a float model into int8, show what that cost, and write it with a card unless it lost too much."""
-    console = Console() if Console().is_terminal else Console(width=160)
+    console = open_console()
     used = _runtime(runtime)
     load_runtime(used)
     options = Options(
@@ -107,6 +109,7 @@ def _check_paths(model: Path, out: Path) -> None:
         raise typer.BadParameter(f"--out: wanted a name that ends in .tflite, found {out}")
     if out.with_suffix("").resolve() == model.with_suffix("").resolve():
         raise typer.BadParameter(f"--out: {out} is the float model itself, or would replace its card; give another name")
+    require_writable(out)
 
 
 def _card_name(out: Path) -> str:

@@ -17,7 +17,7 @@ from edgeannot import __version__
 from edgeannot.cards import Measured, ModelCard
 from edgeannot.engine import Runtime
 from edgeannot.errors import InputError
-from edgeannot.modelstore import card_toml
+from edgeannot.library.modelstore import card_toml
 from edgeannot.pipeline import Limits, load_pipeline
 from edgeannot_tools.calibration_set import CalibrationSet
 from edgeannot_tools.class_folders import read_class_folders
@@ -217,7 +217,7 @@ def write_made(made: Made, card: ModelCard, source: Source, out: Path) -> None:
 
 def say(console: Console, line: str) -> None:
     """Print a line as it is, however long."""
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print(line, soft_wrap=True)
 
 
 def _say_made(made: Made, seconds: float, console: Console) -> None:

@@ -10,7 +10,7 @@ Written: `annotations/instances[_SPLIT].json` and `images/[SPLIT/]`.
 from __future__ import annotations
 
 import json
-import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 
 from edgeannot.errors import InputError
 from edgeannot_tools.datasets.class_files import read_class_file
+from edgeannot_tools.datasets.coco_numbers import box_around, box_of, is_whole
 from edgeannot_tools.datasets.form import (
     UNASSIGNED,
     Box,
@@ -36,6 +37,7 @@ from edgeannot_tools.datasets.pictures import picture_folders, place_pictures, r
 __all__ = ["losses", "read", "recognise", "write"]
 
 _HEAD_BYTES = 1 << 16
+_IDS = ("id", "image_id", "category_id")
 _TABLES = (b'"images"', b'"annotations"', b'"categories"')
 
 
@@ -112,6 +114,9 @@ def _load(file: Path) -> dict[str, Any]:
     for key in ("images", "annotations", "categories"):
         if not isinstance(table, dict) or not isinstance(table.get(key), list):
             raise InputError(f"{file}: wanted a COCO label file with a list `{key}`, found none")
+        for number, entry in enumerate(table[key]):
+            if not isinstance(entry, dict) or any(isinstance(entry.get(name), list | dict) for name in _IDS):
+                raise InputError(f"{file}: wanted in `{key}` objects with ids, found as number {number}: {entry!r:.80}")
     return table
 
 
@@ -120,7 +125,7 @@ def _categories(tables: Mapping[Path, Mapping[str, Any]], problems: list[Problem
     found: dict[int, Mapping[str, Any]] = {}
     for file, table in tables.items():
         for category in table["categories"]:
-            if not isinstance(category.get("id"), int) or not category.get("name"):
+            if not is_whole(category.get("id")) or not category.get("name"):
                 raise InputError(f"{file}: a category needs a whole number `id` and a `name`, found {category!r:.80}")
             known = found.setdefault(category["id"], category)
             if known["name"] != category["name"]:
@@ -153,6 +158,11 @@ class _Reader:
     def pictures(self) -> list[Picture]:
         """The pictures of the file that can be used."""
         objects = self._objects()
+        counts = Counter(entry.get("id") for entry in self.table["images"])
+        for number in [number for number, count in counts.items() if count > 1]:
+            self._problem(
+                "repeated-id", f"image {number!r}", f"{counts[number]} pictures have this id, so its objects cannot be told apart"
+            )
         return [
             picture for entry in self.table["images"] if (picture := self._picture(entry, objects.get(entry.get("id"), []))) is not None
         ]
@@ -170,18 +180,24 @@ class _Reader:
                 self._problem("missing-picture", where, f"belongs to picture {image!r}, which `images` does not have")
             elif entry.get("category_id") not in self.class_ids:
                 self._problem("unknown-class", where, f"category {entry.get('category_id')!r} is not one of the classes")
-            elif (box := _box(entry.get("bbox"))) is None:
+            elif (box := box_of(entry.get("bbox")) or box_around(entry.get("segmentation"))) is None:
                 self._problem("bad-line", where, f"wanted `bbox` as four finite numbers, found {entry.get('bbox')!r:.60}")
             else:
                 objects.setdefault(image, []).append(_object(entry, box, self.class_ids[entry["category_id"]]))
         return objects
+
+    def _tails(self, name: str) -> list[str]:
+        """The name, and what is left of it without the folders of the machine that wrote it, where that can mean one picture only."""
+        parts = name.replace("\\", "/").split("/")
+        others = [str(entry.get("file_name", "")).replace("\\", "/").rpartition("/")[2] for entry in self.table["images"]]
+        return [name] if others.count(parts[-1]) > 1 else [name, *("/".join(parts[start:]) for start in range(len(parts)))]
 
     def _picture(self, entry: Mapping[str, Any], objects: Iterable[LabelledObject]) -> Picture | None:
         name, where = str(entry.get("file_name", "")), f"image {entry.get('id')!r}"
         if not name:
             self._problem("bad-line", where, "has no `file_name`")
             return None
-        path = next((folder / name for folder in self.folders if (folder / name).is_file()), None)
+        path = next((folder / tail for tail in self._tails(name) for folder in self.folders if (folder / tail).is_file()), None)
         stated = (entry.get("width"), entry.get("height"))
         if path is None:
             folders = ", ".join(map(str, self.folders))
@@ -197,14 +213,6 @@ class _Reader:
         if not all(isinstance(side, int) and side > 0 for side in real):
             return None
         return Picture(name.removeprefix("./"), (real[0], real[1]), tuple(objects), path, self.split, {"coco": entry})
-
-
-def _box(bbox: Any) -> Box | None:
-    """x, y, width, height as corners; None where they are not four finite numbers."""
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(isinstance(value, int | float) and math.isfinite(value) for value in bbox):
-        return None
-    x, y, w, h = bbox
-    return float(x), float(y), float(x + w), float(y + h)
 
 
 def _object(entry: Mapping[str, Any], box: Box, class_id: int) -> LabelledObject:
@@ -277,7 +285,7 @@ def _ids(given: list[Any]) -> list[Any]:
 def _annotation(thing: LabelledObject, number: Any, image_id: Any, category_id: int) -> dict[str, Any]:
     came_with: Mapping[str, Any] = thing.extra.get("coco", {})
     x1, y1, x2, y2 = thing.box
-    same_box = _box(came_with.get("bbox")) == thing.box
+    same_box = box_of(came_with.get("bbox")) == thing.box
     entry: dict[str, Any] = {
         "id": number,
         "image_id": image_id,

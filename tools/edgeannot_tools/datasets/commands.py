@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from edgeannot_tools.commands import Command, open_console, print_note
 from edgeannot_tools.datasets import PictureMode, Problem, ReadOptions, WriteOptions, find_format, load_dataset, read_labels, save_dataset
 from edgeannot_tools.datasets.checks import check as check_reading
 from edgeannot_tools.datasets.split import split_dataset
@@ -57,7 +57,7 @@ _SHOWN = 5
 """Examples of each kind of problem in the table."""
 
 
-@datasets_app.command()
+@datasets_app.command(cls=Command)
 def convert(
     source: SetPath,
     out: OutPath,
@@ -73,14 +73,14 @@ def convert(
     """Write a labelled set in another format; what that has no place for is said."""
     dataset = load_dataset(source, kind, _options(images, classes, voc_origin))
     lost = save_dataset(dataset, out, to, WriteOptions(pictures, whole_pixels))
-    console = _console()
+    console = open_console()
     for sentence in lost:
-        console.print(f"[yellow]note:[/] {sentence}", highlight=False)
+        print_note(console, sentence)
     counts = f"{len(dataset.pictures)} pictures with {dataset.object_count()} objects of {len(dataset.class_names)} classes"
-    console.print(f"{counts} written to {out} ({to})", highlight=False)
+    console.print(f"{counts} written to {out} ({to})", soft_wrap=True)
 
 
-@datasets_app.command()
+@datasets_app.command(cls=Command)
 def check(
     source: SetPath,
     *,
@@ -102,7 +102,7 @@ def check(
         raise typer.Exit(65)
 
 
-@datasets_app.command()
+@datasets_app.command(cls=Command)
 def split(
     source: SetPath,
     out: OutPath,
@@ -124,11 +124,11 @@ def split(
         load_dataset(source, read_as, _options(images, classes, voc_origin)), {"train": train, "val": val, "test": test}, seed
     )
     for sentence in save_dataset(dataset, out, to or read_as, WriteOptions(pictures)):
-        _console().print(f"[yellow]note:[/] {sentence}", highlight=False)
+        print_note(open_console(), sentence)
     _print_stats(count(dataset))
 
 
-@datasets_app.command()
+@datasets_app.command(cls=Command)
 def stats(
     source: SetPath,
     *,
@@ -146,18 +146,12 @@ def stats(
         _print_stats(counted)
 
 
-def _console() -> Console:
-    """Standard output; in a pipe or a file wide enough for whole paths."""
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
-
-
 def _options(images: Path | None, classes: Path | None, voc_origin: int) -> ReadOptions:
     return ReadOptions(images, classes, 0 if voc_origin == 0 else 1)
 
 
 def _print_problems(problems: list[Problem], pictures: int, objects: int) -> None:
-    console = _console()
+    console = open_console()
     if problems:
         table = Table(title=None, show_lines=False)
         for column in ("kind", "", "count", "where, and what to do"):
@@ -168,11 +162,11 @@ def _print_problems(problems: list[Problem], pictures: int, objects: int) -> Non
             table.add_row(kind, severity, str(n), "\n".join([*(f"{problem.where}: {problem.message}" for problem in some), *more]))
         console.print(table)
     errors = sum(problem.severity == "error" for problem in problems)
-    console.print(f"{pictures} pictures, {objects} objects: {errors} errors, {len(problems) - errors} warnings", highlight=False)
+    console.print(f"{pictures} pictures, {objects} objects: {errors} errors, {len(problems) - errors} warnings")
 
 
 def _print_stats(counted: DatasetStats) -> None:
-    console = _console()
+    console = open_console()
     splits = list(counted.by_split)
     table = Table()
     table.add_column("class")
@@ -183,12 +177,10 @@ def _print_stats(counted: DatasetStats) -> None:
         table.add_row(row.name, str(row.objects), str(row.pictures), *cells, f"{row.median_width:.1%}", f"{row.median_height:.1%}")
     console.print(table)
     parts = ", ".join(f"{n} {split or 'in no split'}" for split, n in counted.by_split.items()) if splits != [""] else ""
-    console.print(
-        f"{counted.pictures} pictures{f' ({parts})' if parts else ''}, {counted.without_objects} of them without objects", highlight=False
-    )
+    console.print(f"{counted.pictures} pictures{f' ({parts})' if parts else ''}, {counted.without_objects} of them without objects")
     console.print(
         f"{counted.objects} objects: {counted.small} small (< 32x32 px), {counted.medium} medium, {counted.large} large (>= 96x96 px); "
         f"{counted.difficult} difficult, {counted.crowd} crowds",
         highlight=False,
     )
-    console.print("picture sizes: " + ", ".join(f"{size} ({n})" for size, n in counted.picture_sizes.items()), highlight=False)
+    console.print("picture sizes: " + ", ".join(f"{size} ({n})" for size, n in counted.picture_sizes.items()))

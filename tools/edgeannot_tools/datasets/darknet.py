@@ -11,7 +11,7 @@ from pathlib import Path
 from edgeannot.errors import InputError
 from edgeannot_tools.datasets.class_files import read_class_file
 from edgeannot_tools.datasets.form import Dataset, Picture, Problem, Reading, ReadOptions, WriteOptions, sorted_pictures
-from edgeannot_tools.datasets.pictures import place_pictures, require_unique
+from edgeannot_tools.datasets.pictures import listed_paths, place_pictures, require_unique
 from edgeannot_tools.datasets.yolo import flag_losses
 from edgeannot_tools.datasets.yolo_text import format_labels, read_picture
 
@@ -102,7 +102,7 @@ def _data_file(path: Path) -> Path | None:
 def _table(data: Path) -> dict[str, str]:
     """`key = value` lines."""
     try:
-        lines = data.read_text(encoding="utf-8").splitlines()
+        lines = data.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as exc:
         raise InputError(f"{data} cannot be read as text ({exc})") from exc
     pairs = (line.partition("=") for line in lines if "=" in line and not line.lstrip().startswith("#"))
@@ -119,10 +119,10 @@ def _beside(data: Path, entry: str) -> Path:
 def _listed(list_file: Path, data: Path, images: Path | None) -> Iterator[Path]:
     """The pictures of a list, found like the list itself, or by their names in the given folder."""
     try:
-        lines = list_file.read_text(encoding="utf-8").splitlines()
+        lines = listed_paths(list_file.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as exc:
         raise InputError(f"{data}: the list of pictures {list_file} cannot be read ({exc})") from exc
-    for line in filter(None, map(str.strip, lines)):
+    for line in lines:
         yield images / Path(line).name if images is not None else _beside(data, line)
 
 

@@ -79,6 +79,11 @@ class Picture:
     """"train", "val", "test", ...; empty where the set is not split."""
     extra: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
+    def __post_init__(self) -> None:
+        # Labels may call their picture `/data/a.jpg` or `../a.jpg`: a written set stays in its folder all the same.
+        parts = [part for part in self.name.split("/") if part not in ("", ".", "..")]
+        object.__setattr__(self, "name", "/".join(parts))
+
     @property
     def stem(self) -> str:
         """The name without its extension, which is what label files share with it."""

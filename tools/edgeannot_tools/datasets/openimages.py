@@ -43,6 +43,7 @@ _COLUMNS = (
 _SIDES = ("XMin", "YMin", "XMax", "YMax")
 _NEEDED = frozenset({"ImageID", "LabelName", *_SIDES})
 _FLAGS = {"IsOccluded": "occluded", "IsTruncated": "truncated", "IsGroupOf": "crowd"}
+_YES = frozenset({"1", "true"})
 _DESCRIPTIONS = "class-descriptions-boxable.csv"
 _SUFFIX = "annotations-bbox"
 
@@ -60,7 +61,7 @@ def read(path: Path, options: ReadOptions) -> Reading:
     folder = files[0].parent
     descriptions = _descriptions(folder)
     rows = {file: _rows(file) for file in files}
-    used = sorted({descriptions.get(row["LabelName"], row["LabelName"]) for table in rows.values() for row in table})
+    used = sorted({descriptions.get(row["LabelName"], row["LabelName"]) for table in rows.values() for row in table if row["LabelName"]})
     class_file = options.classes or (None if descriptions else find_class_file([folder]))
     names = read_class_file(class_file) if class_file else tuple(dict.fromkeys(descriptions.values())) or tuple(used)
     if not names:
@@ -111,7 +112,7 @@ def _rows(file: Path) -> list[dict[str, str]]:
     except (OSError, UnicodeDecodeError) as exc:
         raise InputError(f"{file} cannot be read as text ({exc})") from exc
     reader = csv.DictReader(io.StringIO(text), delimiter=_delimiter(text.partition("\n")[0]))
-    return [{(key or "").strip(): (value or "").strip() for key, value in row.items() if isinstance(value, str)} for row in reader]
+    return [{key.strip(): (value or "").strip() for key, value in row.items() if key is not None} for row in reader]
 
 
 def _descriptions(folder: Path) -> dict[str, str]:
@@ -192,7 +193,7 @@ def _object(row: Mapping[str, str], size_wh: tuple[int, int], table: _Table, whe
         return None
     width, height = size_wh
     box: Box = (sides[0] * width, sides[1] * height, sides[2] * width, sides[3] * height)
-    flags = {flag: row.get(column) == "1" for column, flag in _FLAGS.items()}
+    flags = {flag: row.get(column, "").lower() in _YES for column, flag in _FLAGS.items()}
     extra = {"openimages": {column: row[column] for column in _COLUMNS if column not in _NEEDED and row.get(column)}}
     return LabelledObject(class_id, box, extra=extra, **flags)
 
@@ -229,7 +230,7 @@ def _row(picture: Picture, thing: LabelledObject, names: tuple[str, ...], mids: 
     values |= {side: relative(value / size) for side, value, size in zip(_SIDES, thing.box, (width, height, width, height), strict=True)}
     for column, flag in _FLAGS.items():
         said = came_with.get(column, "")  # "-1" means: not known
-        values[column] = "1" if getattr(thing, flag) else said if said != "1" else "0"
+        values[column] = "1" if getattr(thing, flag) else said if said.lower() not in _YES else "0"
     return [values.get(column, came_with.get(column, "")) for column in _COLUMNS]
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "PICTURE_SUFFIXES",
     "PictureIndex",
     "list_files",
+    "listed_paths",
     "picture_folders",
     "place_pictures",
     "read_size",
@@ -99,6 +100,12 @@ class PictureIndex:
     def name_of(self, path: Path) -> str:
         """The picture's path below the folder, with "/"."""
         return path.relative_to(self.folder).as_posix()
+
+
+def listed_paths(text: str) -> list[str]:
+    """The paths in a list of pictures, one a line; those of a list that was made on Windows with "/"."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return [line if "/" in line else line.replace("\\", "/") for line in lines]
 
 
 def read_size(path: Path) -> tuple[int, int] | Problem:

@@ -37,17 +37,25 @@ __all__ = ["losses", "read", "recognise", "write"]
 
 _ENDS = ("xmin", "ymin", "xmax", "ymax")
 _FLAGS = ("truncated", "difficult", "occluded")
+_LOOKED_AT = 20
+"""Files that decide what a folder holds: another program's XML may be among them."""
 _OWN_TAGS = frozenset({"name", "bndbox", "iscrowd", *_FLAGS})
 _OWN_PICTURE_TAGS = frozenset({"folder", "filename", "size", "object"})
 
 
 def recognise(path: Path) -> bool:
-    """Whether the folder holds XML files that are annotations (the first one is looked at)."""
+    """Whether the folder holds XML files that are annotations (the first ones are looked at)."""
     files = list_files(path, {".xml"}) if path.is_dir() else [path] if path.suffix.lower() == ".xml" else []
+    return any(_is_annotation(file) for file in files[:_LOOKED_AT])
+
+
+def _is_annotation(file: Path) -> bool:
     try:
-        return bool(files) and b"<annotation" in files[0].read_bytes()[:2048]
+        with file.open("rb") as stream:
+            head = stream.read(4096)
     except OSError:
         return False
+    return b"<annotation" in head.replace(b"\0", b"")  # tools on Windows write UTF-16 too
 
 
 def read(path: Path, options: ReadOptions) -> Reading:
@@ -62,6 +70,8 @@ def read(path: Path, options: ReadOptions) -> Reading:
     if not names:
         raise InputError(f"{path}: no annotation names a class, and there is no class file; give one with --classes")
     index = PictureIndex.beside(folder, options.images, {note.stem for note in notes})
+    if not index.by_name:  # the annotations are called otherwise than the pictures that they state
+        index = PictureIndex.beside(folder, options.images, {note.file_name.rpartition(".")[0] for note in notes})
     splits = _read_splits([folder, folder.parent], problems)
     pictures = [picture for note in notes if (picture := _picture(note, index, names, splits, problems)) is not None]
     labelled = {picture.path for picture in pictures} | {note.found(index) for note in notes}
@@ -112,7 +122,7 @@ def _read_file(path: Path, stem: str, options: ReadOptions, problems: list[Probl
         else:
             objects.append(parsed)
     rest = tuple(_xml(element) for element in root if element.tag not in _OWN_PICTURE_TAGS)
-    return _Note(path, stem, _text(root, "filename"), _stated_size(root), tuple(objects), rest)
+    return _Note(path, stem, _text(root, "filename").replace("\\", "/").rpartition("/")[2], _stated_size(root), tuple(objects), rest)
 
 
 def _object(element: ET.Element, origin: int) -> tuple[str, LabelledObject] | str:

@@ -16,12 +16,14 @@ import yaml
 from edgeannot.errors import InputError, MissingError
 from edgeannot_tools.datasets.class_files import CLASS_FILES, find_class_file, read_class_file
 from edgeannot_tools.datasets.form import Dataset, Picture, Problem, Reading, ReadOptions, WriteOptions, sorted_pictures, split_named
-from edgeannot_tools.datasets.pictures import PICTURE_SUFFIXES, PictureIndex, list_files, place_pictures, require_unique
+from edgeannot_tools.datasets.pictures import PICTURE_SUFFIXES, PictureIndex, list_files, listed_paths, place_pictures, require_unique
 from edgeannot_tools.datasets.yolo_text import format_labels, looks_like_labels, read_picture
 
 __all__ = ["losses", "read", "recognise", "write"]
 
 _NOT_SPLITS = frozenset({"path", "names", "nc", "download", "kpt_shape", "flip_idx", "roboflow", "channels"})
+_LOOKED_AT = 20
+"""Files that decide what a folder holds."""
 _SPLIT_CALLED = {"valid": "val"}
 _NOT_LABELS = frozenset(
     {*CLASS_FILES, "train.txt", "val.txt", "valid.txt", "test.txt", "trainval.txt", "readme.txt", "license.txt", "requirements.txt"}
@@ -36,7 +38,11 @@ def recognise(path: Path) -> bool:
         return True
     if any(path.glob("*.data")):
         return False  # Darknet's own layout has its own reader
-    return any(looks_like_labels(file) for file in _label_files(path)[:20])
+    labels = _label_files(path)
+    filled = [file for file in labels if file.stat().st_size][:_LOOKED_AT]
+    if labels and not filled:  # nothing is marked anywhere: that these are labels only the class file beside them tells
+        return find_class_file([path]) is not None
+    return any(looks_like_labels(file) for file in filled)
 
 
 def read(path: Path, options: ReadOptions) -> Reading:
@@ -158,8 +164,7 @@ def _pictures_at(place: Path) -> Iterable[tuple[Path, Path]]:
     """(folder that names are relative to, picture) for a folder of pictures or a text file that lists them."""
     if place.is_dir():
         return [(place, file) for file in list_files(place, PICTURE_SUFFIXES)]
-    lines = [line.strip() for line in place.read_text(encoding="utf-8").splitlines() if line.strip()]
-    files = [place.parent / line for line in lines]
+    files = [place.parent / line for line in listed_paths(place.read_text(encoding="utf-8-sig"))]
     common = place.parent / "images"
     return [(common if file.is_relative_to(common) else place.parent, file) for file in files]
 
@@ -200,7 +205,7 @@ def _read_folder(folder: Path, options: ReadOptions) -> Reading:
     for stem, label in labels.items():
         files = index.find(stem)
         if len(files) > 1:
-            raise InputError(f"{label} could belong to {files[0]} or {files[1]}; name one picture folder with --images")
+            raise InputError(f"{label} could belong to {files[0]} or {files[1]}; remove one, or name the picture folder with --images")
         if not files:
             problems.append(Problem("missing-picture", "error", str(label), f"no picture of this name in {index.folder}"))
         elif files[0] in label_of:

@@ -122,7 +122,7 @@ def relative(value: float) -> str:
 def looks_like_labels(path: Path) -> bool:
     """Whether the first line of the file could be a label (a whole number, then at least four numbers)."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             fields = next((line.split() for line in file if line.strip()), [])
         numbers = [float(field) for field in fields]
     except (OSError, ValueError):

@@ -1,0 +1,59 @@
+"""What the workshop's commands share: where they print to, and how a signal ends them."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from rich.console import Console
+from rich.text import Text
+from typer.core import TyperCommand
+
+__all__ = ["Command", "open_console", "print_note"]
+
+PIPE_COLUMNS = 160
+"""Wide enough for whole paths and tensor names; rich would take 80, which cuts them to pieces."""
+
+
+class Command(TyperCommand):
+    """A command that SIGTERM and SIGHUP end as Ctrl-C does: what is half written is removed first, the exit code is 128 + signal."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        with _ended_by_signals():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """While the block lasts these signals raise SystemExit, so that it is left through every `finally`; ignored ones stay ignored."""
+
+    def end(number: int, _: object) -> NoReturn:
+        signal.signal(number, signal.SIG_IGN)  # a second one would interrupt the removing
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():  # Python sets handlers nowhere else
+        yield
+        return
+    replaced = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in replaced:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in replaced:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def open_console() -> Console:
+    """Standard output. Names and paths are printed as they are: `[v2]` is no markup there, `:dog:` no emoji."""
+    console = Console(markup=False, emoji=False, highlight=False)
+    return console if console.is_terminal else Console(width=PIPE_COLUMNS, markup=False, emoji=False, highlight=False)
+
+
+def print_note(console: Console, sentence: str) -> None:
+    """Print a sentence that the user should not overlook."""
+    console.print(Text.assemble(("note:", "yellow"), " ", sentence), soft_wrap=True)
