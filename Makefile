@@ -58,19 +58,19 @@ mosquitto:
 		&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mosquitto; } \
 		|| echo 'mosquitto is missing and cannot be installed here: broker tests will be skipped' >&2
 
-test: check mosquitto  ## all tests, then the runtime's again on tflite-runtime
-	$(BIN)/python -m pytest
+test: check mosquitto  ## all tests, and side by side those of the runtime on tflite-runtime
 ifeq ($(OLD_PYTHON),)
 	@echo 'tests on tflite-runtime skipped: it needs Python 3.11, which is not here'
+	$(MAKE) --no-print-directory test-litert
 else
-	$(MAKE) --no-print-directory test-tflite
+	$(MAKE) --no-print-directory -j2 --output-sync=target test-litert test-tflite
 endif
 
-test-tflite: env-tflite mosquitto
-	EDGEANNOT_RUNTIME=tflite-runtime $(OLD_BIN)/python -m pytest -m runtime
+test-litert: env mosquitto
+	$(BIN)/python -m pytest
 
-faults: env mosquitto  ## break everything round the daemon and print what was lost; TABLE=FILE also writes that there
-	FAULTS_TABLE=$(TABLE) $(BIN)/python -m pytest tests/faults -m "long or not long"
+test-tflite: env-tflite mosquitto
+	EDGEANNOT_RUNTIME=tflite-runtime $(OLD_BIN)/python -m pytest -m "runtime and not long"
 
 models: $(MODELS_VENV)/.ready  ## rebuild every bundled model from its published weights, byte for byte
 	$(MODELS_VENV)/bin/python -m edgeannot_tools.bundle

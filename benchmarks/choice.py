@@ -23,13 +23,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgeannot.bench import Reference, bench, points_of
-from edgeannot.choose import BUDGET_MS, Budget, Candidate, Decision, Wish, choose
-from edgeannot.grade import grade
-from edgeannot.measurements import Record, Sample
+from edgeannot.choice.bench import Reference, bench, points_of
+from edgeannot.choice.choose import BUDGET_MS, Budget, Candidate, Decision, Wish, choose
+from edgeannot.choice.selection import conditions_of, micro_of, survey, thread_counts
+from edgeannot.choice.shelf import CardFacts, read_shelf
+from edgeannot.places import model_folders
 from edgeannot.probe import Board, read_board
-from edgeannot.selection import conditions_of, micro_of, model_folders, survey, thread_counts
-from edgeannot.shelf import CardFacts, read_shelf
+from edgeannot.probe.grade import grade
+from edgeannot.probe.measurements import Record, Sample
 
 COMMAND = [sys.executable, "-c", "from edgeannot.start import main; main()"]
 WITHIN = 1.05

@@ -25,8 +25,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edgeannot.cards import bundled_folder, find_card
+from edgeannot.cards import find_card
 from edgeannot.pipeline import load_engine
+from edgeannot.places import bundled_folder
 
 COMMAND = [sys.executable, "-c", "from edgeannot.cli import main; main()"]
 SAMPLES = Path(__file__).resolve().parent.parent / "edgeannot" / "samples"

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeannot.cards import bundled_folder, read_card
+from edgeannot.cards import read_card
 from edgeannot.inspect import Wishes, parse_anchors
+from edgeannot.places import bundled_folder
 from edgeannot_tools.bundle import LITE0_STATE, OID_MODEL, TINY_CFG, TINY_WEIGHTS
 from edgeannot_tools.graph import Graph, Type
 from edgeannot_tools.quantize_job import Source, find_source

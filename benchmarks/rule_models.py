@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 from benchmarks.networks import COMMAND, Places, cached, ssd_oid
-from edgeannot.cards import ModelCard, bundled_folder, find_card, read_card
-from edgeannot.catalogue import Entry, read_catalogue
-from edgeannot.fetch import sha256_of
-from edgeannot.obtain import Asked
-from edgeannot.pull import pull
+from edgeannot.cards import ModelCard, find_card, read_card
+from edgeannot.library.catalogue import Entry, read_catalogue
+from edgeannot.library.fetch import sha256_of
+from edgeannot.library.obtain import Asked
+from edgeannot.library.pull import pull
+from edgeannot.places import bundled_folder
 from edgeannot_tools.bundle import TINY_CFG, TINY_WEIGHTS
 
 __all__ = ["Line", "lines_of", "not_at_hand"]

@@ -25,7 +25,6 @@ __all__ = [
     "Measured",
     "ModelCard",
     "Provenance",
-    "bundled_folder",
     "find_card",
     "read_card",
     "read_cards",
@@ -200,12 +199,6 @@ class ModelCard(_Table):
                 f"card {self.name}: {self.model_path} has sha256 {found}, the card says {self.sha256}; "
                 "restore the file, or make a new card with `edgeannot models add`"
             )
-
-
-def bundled_folder() -> Path:
-    """The folder of the models that ship with the package: inside it when installed, beside it in a checkout."""
-    inside = Path(__file__).parent / "models"
-    return inside if inside.is_dir() else Path(__file__).parent.parent / "models"
 
 
 def read_card(path: Path) -> ModelCard:

@@ -19,15 +19,16 @@ from edgeannot.errors import ConfigError
 from edgeannot.exits import guarded
 
 if TYPE_CHECKING:
+    from edgeannot.choice.selection import Measuring
     from edgeannot.settings import Loaded
 
 __all__ = ["app", "main"]
 
 _ELSEWHERE = {
     # name -> (module:typer app or function, help). The tools are a package of its own and may not be installed.
-    "models": ("edgeannot.models_cli:models_app", "List, show, verify, pull, add and remove models."),
-    "bench": ("edgeannot.bench_cli:bench_app", "Time models on this board, stage by stage."),
-    "send": ("edgeannot.send:send_app", "Send pictures over MQTT to workers that annotate them."),
+    "models": ("edgeannot.subcommands.models:models_app", "List, show, verify, pull, add and remove models."),
+    "bench": ("edgeannot.subcommands.bench:bench_app", "Time models on this board, stage by stage."),
+    "send": ("edgeannot.subcommands.send:send_app", "Send pictures over MQTT to workers that annotate them."),
     "convert": ("edgeannot_tools.cli:convert_app", "Convert a Darknet, ONNX or Keras model to TFLite (tools)."),
     "quantize": ("edgeannot_tools.cli:quantize_app", "Quantize a float model to int8, check the loss (tools)."),
     "evaluate": ("edgeannot_tools.cli:evaluate_app", "Measure models on a labelled set (tools)."),
@@ -139,14 +140,16 @@ def run(
         "labels": _labels(labels),
         "sources": sources, "sinks": sinks,
     }  # fmt: skip
-    loaded = _load(overrides, config)
+    loaded = _load(overrides, config, "again" if remeasure else "missing" if explain else "no")
+    if not remeasure and not explain and (loaded.settings.max_ms or loaded.settings.min_fps):
+        loaded = _load(overrides, config, "missing")  # the start measures anyway: the profile is to be what `probe` would say
     if explain:
-        from edgeannot.selection import explain_for
+        from edgeannot.choice.selection import explain_for
 
         typer.echo(explain_for(loaded, remeasure=remeasure))
         raise typer.Exit
 
-    from edgeannot.daemon import run_daemon  # the whole of OpenCV and the runtime comes with it
+    from edgeannot.daemon.run import run_daemon  # the whole of OpenCV and the runtime comes with it
     from edgeannot.log import set_up_logging
 
     set_up_logging(loaded.settings.log_level, journal="JOURNAL_STREAM" in os.environ)
@@ -156,7 +159,7 @@ def run(
 @app.command("probe", add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 def probe(ctx: typer.Context) -> None:
     """Show what this board is and what it can do."""
-    from edgeannot.probe_cli import probe as probe_board  # it reads its arguments itself: see `start`
+    from edgeannot.subcommands.probe import probe as probe_board  # it reads its arguments itself: see `start`
 
     probe_board(ctx.args)
 
@@ -185,8 +188,8 @@ def listen(
     """Print what a subscriber to the broker sees, one line a picture."""
     from pydantic import ValidationError
 
-    from edgeannot.broker import BrokerOptions
-    from edgeannot.listen import listen as listen_to
+    from edgeannot.delivery.broker import BrokerOptions
+    from edgeannot.subcommands.listen import listen as listen_to
 
     try:
         options = BrokerOptions(url=url, username=username, password_file=password_file, ca_file=ca_file)
@@ -197,13 +200,13 @@ def listen(
             typer.echo(line)
 
 
-def _load(overrides: dict[str, Any], config: Path | None) -> Loaded:
+def _load(overrides: dict[str, Any], config: Path | None, measuring: Measuring = "no") -> Loaded:
     from edgeannot.judge import load_judged
     from edgeannot.probe import read_board
     from edgeannot.settings import default_config_file
 
     given = {key: value for key, value in overrides.items() if value not in (None, {}, ())}
-    return load_judged(given, config or default_config_file(), read_board())
+    return load_judged(given, config or default_config_file(), read_board(), measuring)
 
 
 def _labels(text: str | None) -> tuple[str, ...] | None:

@@ -17,8 +17,8 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from edgeannot.flatbuffer import Broken, Table, root
-from edgeannot.tflite_schema import TFLiteModel
+from edgeannot.tflite.flatbuffer import Broken, Table, root
+from edgeannot.tflite.schema import TFLiteModel
 
 __all__ = ["Exporter", "ModelMetadata", "TensorMetadata", "read_metadata"]
 

@@ -14,7 +14,7 @@ from edgeannot.engine import Engine, Runtime
 from edgeannot.errors import CardError, ConfigError, ModelError
 from edgeannot.geometry import clip, nms
 from edgeannot.image import ToTensor
-from edgeannot.tflite_file import at_size
+from edgeannot.tflite.file import at_size
 
 __all__ = ["Limits", "Pipeline", "check_card", "load_engine", "load_pipeline"]
 

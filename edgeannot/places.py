@@ -1,4 +1,4 @@
-"""Where configuration and state lie. Standard library only, as loading the settings takes 0.7 s on a PC."""
+"""Where configuration, state and models lie. Standard library only, as loading the settings takes 0.7 s on a PC."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from pathlib import Path
 
 from edgeannot.errors import ConfigError
 
-__all__ = ["default_config_file", "default_data_dir", "nothing_is_configured"]
+__all__ = ["SAMPLES", "bundled_folder", "default_config_file", "default_data_dir", "model_folders", "nothing_is_configured"]
+
+_PACKAGE = Path(__file__).resolve().parent
+
+SAMPLES = _PACKAGE / "samples"
+"""Photos to try a model with."""
 
 
 def default_data_dir() -> Path:
@@ -50,3 +55,14 @@ def _home() -> Path | None:
 def nothing_is_configured() -> bool:
     """Whether neither a configuration file nor the environment says anything, so that the defaults hold and need not be loaded."""
     return default_config_file() is None and not any(name.upper().startswith("EDGEANNOT_") for name in os.environ)
+
+
+def bundled_folder() -> Path:
+    """The folder of the models that ship with the package: inside it when installed, beside it in a checkout."""
+    inside = _PACKAGE / "models"
+    return inside if inside.is_dir() else _PACKAGE.parent / "models"
+
+
+def model_folders(data_dir: Path) -> list[Path]:
+    """Where model cards are looked for: the user's own first."""
+    return [data_dir / "models", bundled_folder()]

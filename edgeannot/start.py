@@ -15,7 +15,7 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command of sys.argv."""
     if sys.argv[1:2] == ["probe"]:
-        from edgeannot.probe_cli import probe  # noqa: PLC0415 - the others do not need it, nor it them
+        from edgeannot.subcommands.probe import probe  # noqa: PLC0415 - the others do not need it, nor it them
 
         guarded(lambda: probe(sys.argv[2:]))
     else:

@@ -13,7 +13,7 @@ if os.environ.get("EDGEANNOT_RUNTIME") == "tflite-runtime":
     # The second test environment has LiteRT only for its schema; `auto` is to mean there what it means on a 32-bit board.
     engine.RUNTIMES.pop("litert", None)
 
-pytest_plugins = ["tests.brokers"]
+pytest_plugins = ["tests.brokers", "tests.faults.table"]
 
 ROOT = Path(__file__).resolve().parent.parent
 

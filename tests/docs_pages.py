@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -54,7 +55,14 @@ def _rows(model: type[BaseModel]) -> Iterator[str]:
             continue
         made = {"device": "the host name", "data_dir": "`~/.local/state/edgeannot`, or systemd's"}.get(name, "made")
         default = "wanted" if field.is_required() else made if field.default_factory else _shown(field.default)
-        yield f"| `{name}` | {default} | {field.description or 'Which kind of source this is.'} |"
+        what = " ".join((field.description or "Which kind of source this is.").split())  # a row of a table is one line
+        yield f"| `{name}` | {default} | {what}{_choices(field.annotation)} |"
+
+
+def _choices(annotation: object) -> str:
+    """The values that can be set, where only certain ones can and there are several."""
+    values = get_args(annotation) if get_origin(annotation) is Literal else ()
+    return f" One of {', '.join(_shown(value) for value in values)}." if len(values) > 1 else ""
 
 
 def _shown(value: object) -> str:

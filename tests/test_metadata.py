@@ -11,7 +11,7 @@ import flatbuffers
 import pytest
 
 from edgeannot.metadata import ModelMetadata, read_metadata
-from edgeannot.tflite_file import parse_tflite, read_tflite
+from edgeannot.tflite.file import parse_tflite, read_tflite
 from tests.tflite_maker import Maker, with_files
 
 ULTRALYTICS = {

@@ -198,3 +198,10 @@ def test_without_a_home_the_state_folder_has_to_be_named(monkeypatch):
 def test_what_is_wrong_in_the_file_is_named_as_it_stands_there(tmp_path, text, said):
     with pytest.raises(ConfigError, match=said):
         load(file=toml(tmp_path, text))
+
+
+@pytest.mark.parametrize("key", ["max_ms", "min_fps"])
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf"])
+def test_a_budget_is_a_finite_number_above_zero(key, value):
+    with pytest.raises(ConfigError, match=key):
+        load_settings({key: value}, grade=lambda: ("mid", "as the test says"))

@@ -46,5 +46,10 @@ def test_the_sandbox_leaves_little_open(unit):
     assert done.returncode == 0, [row["name"] for row in json.loads(done.stdout) if row.get("exposure")]
 
 
+def test_what_does_not_heal_by_trying_again_is_not_tried_again():
+    """`test_cli` holds which mistakes end with these codes."""
+    assert "\nRestartPreventExitStatus=64 78\n" in UNIT.read_text()
+
+
 def test_proc_stays_whole_because_the_runtime_reads_cpuinfo(unit):
     assert "\nProcSubset=pid" not in unit.read_text()

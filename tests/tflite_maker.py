@@ -14,7 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 from numpy.typing import ArrayLike, NDArray
 
-from edgeannot.tflite_schema import BUILTIN_NAMES, TYPE_NAMES
+from edgeannot.tflite.schema import BUILTIN_NAMES, TYPE_NAMES
 
 __all__ = ["Maker", "cell_table", "with_files"]
 

@@ -36,7 +36,7 @@ from edgeannot.inspect.seen import what_it_is
 from edgeannot.inspect.single import read_single
 from edgeannot.inspect.trial import Trial, fitted, invented_pictures, run_trial
 from edgeannot.inspect.wishes import ANCHOR_SETS, Wishes, parse_anchors, parse_range, read_cfg
-from edgeannot.tflite_file import read_tflite
+from edgeannot.tflite.file import read_tflite
 
 __all__ = [
     "ANCHOR_SETS",

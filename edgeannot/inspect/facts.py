@@ -9,7 +9,7 @@ from edgeannot.data import TensorRef
 from edgeannot.errors import ModelError
 from edgeannot.inspect.trace import makers
 from edgeannot.metadata import ModelMetadata, read_metadata
-from edgeannot.tflite_schema import TYPE_BITS, Operator, SubGraph, Tensor, TFLiteModel
+from edgeannot.tflite.schema import TYPE_BITS, Operator, SubGraph, Tensor, TFLiteModel
 
 __all__ = ["POSTPROCESS", "Facts", "Out", "Picture", "read_facts"]
 

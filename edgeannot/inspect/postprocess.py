@@ -15,7 +15,7 @@ from edgeannot.inspect.conventions import SSD, ULTRALYTICS
 from edgeannot.inspect.facts import POSTPROCESS, Out
 from edgeannot.inspect.reading import Known, Reading
 from edgeannot.inspect.trace import maker
-from edgeannot.tflite_schema import Operator
+from edgeannot.tflite.schema import Operator
 
 __all__ = ["read_postprocess", "read_suppressed"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeannot.tflite_schema import Operator, SubGraph, Tensor, TFLiteModel
+from edgeannot.tflite.schema import Operator, SubGraph, Tensor, TFLiteModel
 
 __all__ = [
     "Piece",

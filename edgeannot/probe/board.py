@@ -141,8 +141,9 @@ class Board:
 
     @property
     def cpus(self) -> tuple[int, ...]:
-        """The processors that this process may run on."""
-        return self.limits.cpus or self.processor.cpus
+        """The processors that this process may run on: a mask also names some that may come later or are switched off (proc(5))."""
+        there = set(self.processor.cpus)
+        return tuple(number for number in self.limits.cpus if number in there) or self.processor.cpus or self.limits.cpus
 
     @property
     def clusters(self) -> tuple[Cluster, ...]:

@@ -9,7 +9,7 @@ from edgeannot.probe.board import Cooling, Frequency, Zone
 from edgeannot.probe.limits import parse_cpu_list
 from edgeannot.probe.texts import number, read
 
-__all__ = ["read_cooling", "read_frequencies", "read_zones"]
+__all__ = ["hottest_c", "parse_celsius", "read_cooling", "read_frequencies", "read_zones"]
 
 _COLDEST_C, _HOTTEST_C = -60.0, 200.0
 """Sensors that are switched off report figures far outside, such as -274 °C."""
@@ -39,10 +39,21 @@ def read_zones(root: Path = Path("/")) -> tuple[Zone, ...]:
     """The sensors that can be read now."""
     zones = []
     for folder in _numbered(root / "sys/class/thermal", "thermal_zone"):
-        milli = number(read(folder / "temp"))
-        if milli is not None and _COLDEST_C < milli / 1000 < _HOTTEST_C:
-            zones.append(Zone(read(folder / "type").strip() or folder.name, milli / 1000))
+        celsius = parse_celsius(read(folder / "temp"))
+        if celsius is not None:
+            zones.append(Zone(read(folder / "type").strip() or folder.name, celsius))
     return tuple(zones)
+
+
+def parse_celsius(text: str) -> float | None:
+    """Degrees in the thousandths that a sensor shows; None where it shows nothing, or what no board has."""
+    milli = number(text)
+    return milli / 1000 if milli is not None and _COLDEST_C < milli / 1000 < _HOTTEST_C else None
+
+
+def hottest_c(root: Path = Path("/")) -> float | None:
+    """The hottest sensor, in °C; None where the board has none (kernel: Documentation/driver-api/thermal/sysfs-api.rst)."""
+    return max((zone.celsius for zone in read_zones(root)), default=None)
 
 
 def read_cooling(root: Path = Path("/")) -> tuple[Cooling, ...]:

@@ -115,12 +115,11 @@ def group_folders(root: Path, mounts: tuple[Mount, ...], groups: dict[str, str],
     """
     old = [mount for mount in mounts if mount.version == 1 and controller in mount.controllers and controller in groups]
     new = [mount for mount in mounts if mount.version == 2 and "" in groups]
-    for mount in (old or new)[:1]:
-        path = PurePosixPath(groups[controller if old else ""])
-        try:
-            below = path.relative_to(mount.root)
-        except ValueError:  # the mount shows another part of the hierarchy: all we can see is what is at its point
-            below = PurePosixPath()
+    path = PurePosixPath(groups.get(controller if old else "", "/"))
+    # A mount may show another part of the hierarchy, such as another container's: one that shows ours comes first.
+    for mount in sorted(old or new, key=lambda mount: not path.is_relative_to(mount.root))[:1]:
+        # Where none does, all we can see is what is at its point.
+        below = path.relative_to(mount.root) if path.is_relative_to(mount.root) else PurePosixPath()
         if ".." in below.parts:
             below = PurePosixPath()
         point = root / mount.point.lstrip("/")

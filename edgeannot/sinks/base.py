@@ -10,8 +10,8 @@ from typing import Protocol
 from pydantic import BaseModel, ConfigDict
 
 from edgeannot.data import Annotation
+from edgeannot.delivery.store import Message
 from edgeannot.payload import Origin
-from edgeannot.store import Message
 
 __all__ = ["FolderState", "Options", "Sink", "SinkContext"]
 

@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 from pydantic import Field
 
 from edgeannot.data import Annotation
+from edgeannot.delivery.store import Message
 from edgeannot.sinks.base import FolderState, Options, SinkContext
 from edgeannot.sinks.files import OutputFolder, picture_name
-from edgeannot.store import Message
 
 __all__ = ["ImagesOptions", "ImagesSink"]
 

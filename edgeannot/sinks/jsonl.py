@@ -11,11 +11,11 @@ from pathlib import Path
 from pydantic import Field
 
 from edgeannot.data import Annotation
+from edgeannot.delivery.store import Message
 from edgeannot.errors import ConfigError
 from edgeannot.payload import detections_payload, encode
 from edgeannot.sinks.base import FolderState, Options, SinkContext
 from edgeannot.sinks.files import OutputFolder
-from edgeannot.store import Message
 
 __all__ = ["JsonlOptions", "JsonlSink"]
 

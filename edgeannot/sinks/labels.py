@@ -18,11 +18,11 @@ from typing import Literal
 from pydantic import Field
 
 from edgeannot.data import Annotation
+from edgeannot.delivery.store import Message
 from edgeannot.payload import encode, rfc3339
 from edgeannot.sinks.base import FolderState, Options, SinkContext
 from edgeannot.sinks.classes import ClassList
 from edgeannot.sinks.files import OutputFolder, companion_name, picture_name
-from edgeannot.store import Message
 
 __all__ = ["LabelFormat", "LabelsOptions", "LabelsSink", "coco_json", "voc_xml", "yolo_txt"]
 

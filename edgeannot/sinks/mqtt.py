@@ -1,4 +1,4 @@
-"""What goes to MQTT for each picture, as messages for the outbox; `edgeannot.link` sends them."""
+"""What goes to MQTT for each picture, as messages for the outbox; `edgeannot.delivery.link` sends them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from edgeannot.broker import BrokerOptions
 from edgeannot.data import Annotation, Sender
+from edgeannot.delivery.broker import BrokerOptions
+from edgeannot.delivery.store import Caps, Message
 from edgeannot.payload import Topics, count_payload, detections_payload, encode
 from edgeannot.sinks.base import FolderState, Options, SinkContext
-from edgeannot.store import Caps, Message
 
 __all__ = ["CommandOptions", "HomeAssistantOptions", "MqttOptions", "MqttSink"]
 

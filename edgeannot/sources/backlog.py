@@ -16,8 +16,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from edgeannot.delivery.store import Signature
 from edgeannot.sources.complete import held_for_writing
-from edgeannot.store import Signature
 
 __all__ = ["TEMPORARY_NAMES", "Backlog"]
 

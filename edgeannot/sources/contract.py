@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from edgeannot.broker import BrokerOptions
 from edgeannot.data import Failure, Frame
-from edgeannot.store import LedgerEntry, Signature
+from edgeannot.delivery.broker import BrokerOptions
+from edgeannot.delivery.store import LedgerEntry, Signature
 
 __all__ = ["Context", "Item", "Source", "Stop", "Tick", "never_done"]
 

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from edgeannot.data import Failure, Frame
+from edgeannot.delivery.store import LedgerEntry, Signature
 from edgeannot.errors import ConfigError, FrameError
 from edgeannot.sources.backlog import OLD_S, Backlog
 from edgeannot.sources.complete import held_for_writing
 from edgeannot.sources.contract import Context, Item, Stop, Tick
 from edgeannot.sources.folder import IDLE_S, Folder
 from edgeannot.sources.shelve import move_aside, quarantine
-from edgeannot.store import LedgerEntry, Signature
 
 if TYPE_CHECKING:
     from edgeannot.picture import Picture, PictureLimits

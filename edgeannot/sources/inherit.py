@@ -59,6 +59,8 @@ class Inheritance:
     def close(self) -> None:
         """Let go of the sessions; another peer will take them."""
         for mailbox in self._mailboxes.values():
+            mailbox.close(timeout_s=0.0)
+        for mailbox in self._mailboxes.values():  # all say goodbye at the same time
             mailbox.close()
         self._mailboxes.clear()
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import random
 import threading
 import time
@@ -21,7 +22,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from edgeannot import broker
+from edgeannot.delivery import broker
 from edgeannot.errors import EdgeannotError, LinkError
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ log = logging.getLogger(__name__)
 _STEADY_S = 10.0
 """A connection that lasted this long was a good one: the next wait is the shortest again."""
 _ANSWER_S = 1.0
-"""How long a goodbye waits for each answer of the broker."""
+"""How long a goodbye waits for an answer of the broker."""
+_GOODBYE_S = 1.5
+"""How long it waits for all of them: a broker that hangs must not keep a service from stopping."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class Terms:
     will: broker.Will | None = None
     greeting: tuple[str, bytes] | None = None
     """Topic and payload, published retained when the subscriptions are made."""
+    greet_s: float = math.inf
+    """Seconds after which it is published again, and so on."""
     lasting: bool = True
     """Whether a connection that is lost is made again."""
 
@@ -252,7 +257,11 @@ class Mailbox:
         with connection.changed:
             if not connection.changed.wait_for(lambda: connection.accepted or connection.lost, self._options.connect_timeout_s):
                 raise LinkError(f"{self._options.address}: the broker does not answer")
+            greet_at = time.monotonic() + self._terms.greet_s
             while not connection.lost and not self._closing.is_set():
+                if self.online and self._terms.greeting is not None and time.monotonic() >= greet_at:
+                    greet_at = time.monotonic() + self._terms.greet_s
+                    self.say(*self._terms.greeting)
                 if connection.granted and not self.online:
                     self.online, self.trouble = True, ""
                     log.info("taking messages from %s as %s", self._options.address, self.client_id)
@@ -263,18 +272,23 @@ class Mailbox:
 
     def _leave(self, connection: _Connection) -> None:
         client, goodbye = connection.client, self._goodbye
+        until = time.monotonic() + _GOODBYE_S
+
+        def patience_s() -> float:
+            return max(0.0, min(_ANSWER_S, until - time.monotonic()))
+
         if goodbye.release:
             connection.released = False
             client.unsubscribe(list(goodbye.release))
             with connection.changed:
-                connection.changed.wait_for(lambda: connection.released or connection.lost, _ANSWER_S)
+                connection.changed.wait_for(lambda: connection.released or connection.lost, patience_s())
         if goodbye.say is not None:
             with contextlib.suppress(RuntimeError, ValueError):  # the connection was lost just now
-                client.publish(*goodbye.say, qos=1, retain=True).wait_for_publish(_ANSWER_S)
+                client.publish(*goodbye.say, qos=1, retain=True).wait_for_publish(patience_s())
         end_now = goodbye.end_session and self._options.protocol == "5"
         client.disconnect(properties=broker.properties("DISCONNECT", SessionExpiryInterval=0) if end_now else None)
         with connection.changed:
-            connection.changed.wait_for(lambda: connection.lost, _ANSWER_S)
+            connection.changed.wait_for(lambda: connection.lost, patience_s())
 
     def _forget_session(self) -> None:
         """With MQTT 3.1.1 a session ends when its client connects with the wish for a clean one."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import queue
 import threading
 import time
 from collections import OrderedDict
@@ -20,17 +19,18 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from edgeannot.broker import BrokerOptions, Will
 from edgeannot.data import Failure, Frame
+from edgeannot.delivery.broker import BrokerOptions, Will
+from edgeannot.delivery.store import LedgerEntry
 from edgeannot.errors import ConfigError, FrameError, LinkError
 from edgeannot.payload import escape_level
 from edgeannot.sources.arrival import Arrival, matches, named_level, read_arrival
 from edgeannot.sources.contract import Context, Item, Stop, Tick
 from edgeannot.sources.inherit import Inheritance
 from edgeannot.sources.mailbox import Delivery, Mailbox, Terms
-from edgeannot.sources.peers import Peers
+from edgeannot.sources.peers import GREET_S, Peers
+from edgeannot.sources.pile import Pile
 from edgeannot.sources.shelve import DataQuarantine
-from edgeannot.store import LedgerEntry
 
 if TYPE_CHECKING:
     from edgeannot.picture import Picture, PictureLimits
@@ -124,7 +124,7 @@ class MqttSource:
         self._level = options.device_level if options.device_level is not None else named_level(options.topic)
         self._check_topics()
         self._broker = options.broker or context.broker.model_copy(update={"client_id": None})
-        self._arrived: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
+        self._arrived = Pile()
         self._changed = threading.Condition()
         self._under_way: dict[str, _UnderWay] = {}  # by the picture's name
         self._answered: OrderedDict[str, None] = OrderedDict()  # identities
@@ -145,12 +145,14 @@ class MqttSource:
                 if self._inheritance is not None:
                     self._inheritance.look_after(self._mailbox)
                 item: Item | None
-                try:
-                    item = self._open(self._arrived.get(timeout=_IDLE_S))
-                except queue.Empty:
+                delivery = self._arrived.take(_IDLE_S)
+                if delivery is None:
                     if self._context.once and self._nothing_left():
                         return
                     item = self._tick()
+                else:
+                    item = self._open(delivery)
+                    delivery.payload = b""  # it is kept until its acknowledgement, the bytes are not
                 if item is None and time.monotonic() - spoke > _IDLE_S:  # a row of repeats
                     item = self._tick()
                 if item is not None:
@@ -215,6 +217,7 @@ class MqttSource:
             keep_s=0 if options.group is not None and peers is None else options.keep_s,
             will=Will(peers.topic(peers.me), peers.payload("away")) if peers else None,
             greeting=(peers.topic(peers.me), peers.payload("here")) if peers else None,
+            greet_s=GREET_S,
         )
         own_id = self._broker.client_id or f"edgeannot-{self._context.device}-{self.name}"
         return Mailbox(self._broker, peers.me if peers else own_id, terms, self._take)
@@ -237,7 +240,7 @@ class MqttSource:
         """Called in paho's thread: put a picture into the queue, tell the peers what is theirs."""
         if self._peers is not None and self._peers.heard(delivery.topic, delivery.payload):
             delivery.finish()
-        elif delivery.qos == 0 and self._arrived.qsize() >= 2 * self._options.window:
+        elif delivery.qos == 0 and len(self._arrived) >= 2 * self._options.window:
             self.skipped += 1
         else:
             self._arrived.put(delivery)
@@ -252,7 +255,7 @@ class MqttSource:
         if self._is_known(arrival, delivery):
             return None
         self._complain(arrival)
-        name = f"{escape_level(arrival.sender.device)}/{arrival.captured_at:%Y-%m-%d/%H%M%S}-{_short_hash(arrival.identity)}"
+        name = f"{_folder_name(arrival.sender.device)}/{arrival.captured_at:%Y-%m-%d/%H%M%S}-{_short_hash(arrival.identity)}"
         try:
             picture = self._decode(delivery.payload)
         except FrameError as exc:
@@ -316,16 +319,16 @@ class MqttSource:
 
     def _tick(self) -> Tick:
         trouble = self._mailbox.trouble
-        return Tick(self._arrived.qsize(), f"no pictures come: {trouble}" if trouble else "")
+        return Tick(len(self._arrived), f"no pictures come: {trouble}" if trouble else "")
 
     def _nothing_left(self) -> bool:
         """With `once`: whether all that the broker had was taken and is stored. Raises LinkError when the broker is away."""
         mailbox = self._mailbox
-        if mailbox.attempts:
+        if mailbox.attempts and not mailbox.online:
             raise LinkError(f"{mailbox.trouble} (sources.{self.name})")
         inheriting = self._inheritance is not None and self._inheritance.busy
         quiet = mailbox.online and time.monotonic() - mailbox.busy_at >= _QUIET_S
-        return quiet and not self._under_way and self._arrived.empty() and not inheriting
+        return quiet and not self._under_way and not self._arrived and not inheriting
 
     def _close(self) -> None:
         """Acknowledge what is done in time, then leave; what is not comes again, here or to a peer."""
@@ -340,6 +343,12 @@ class MqttSource:
         # Who is the last one stays subscribed, so that the broker keeps what comes meanwhile.
         release = (self._filter,) if peers.others_here() else ()
         self._mailbox.close(release=release, say=(peers.topic(peers.me), peers.payload("leaving")))
+
+
+def _folder_name(device: str) -> str:
+    """A sender's name as that of a folder; `..` is one of a topic level, too."""
+    level = escape_level(device)
+    return level if level.strip(".") else f"_{level}"
 
 
 def _short_hash(text: str) -> str:

@@ -6,8 +6,9 @@ worker's session outlives its connection, and when the worker does not come back
 worker's client id and works off what the session holds. Should the worker come back meanwhile, the broker gives it its session
 again and closes the peer's connection: at any moment one client has it.
 
-Members say that they are there by a retained message each; the broker's will says that one is gone. Which peer inherits follows
-from the names alone (the highest hash of both names), so all come to the same answer without talking.
+Members say that they are there by a retained message each, again and again; the broker's will says that one is gone. A broker
+that lost its power with a worker never sends that will, and keeps "here" of a worker that is not: then its silence says it.
+Which peer inherits follows from the names alone (the highest hash of both names), so all come to the same answer without talking.
 """
 
 from __future__ import annotations
@@ -23,11 +24,19 @@ from typing import Final, Literal
 
 from edgeannot.payload import escape_level, unescape_level
 
-__all__ = ["Peers", "State", "heir"]
+__all__ = ["GREET_S", "Peers", "State", "heir"]
 
 State = Literal["here", "leaving", "away"]
 """there; stopped in order, so that its share is free at once; gone without a word, and may be back in a moment."""
 
+GREET_S: Final = 20.0
+"""Time between two words of a member that it is there."""
+_SILENT_S: Final = 3 * GREET_S
+"""Silence after which a member counts as gone whatever the broker keeps of it."""
+_ECHO_S: Final = 1.0
+"""Time for what the broker keeps of the others to come, once this worker has heard itself."""
+_MOST_MEMBERS: Final = 1000
+_MOST_BYTES: Final = 4096
 _PARTING_S: Final = 0.5
 """Time for one that is leaving to hang up by itself."""
 _STATES: Final[frozenset[str]] = frozenset({"here", "leaving", "away"})
@@ -38,6 +47,7 @@ class _Member:
     state: State
     since: float
     topic_filter: str
+    heard_at: float
     not_before: float = 0.0
     """Earliest time of the next try to inherit from it (monotonic)."""
 
@@ -84,8 +94,10 @@ class Peers:
             known = self._members.get(member)
             if told is None or not member.startswith(self._ids):
                 self._members.pop(member, None)
-            elif known is None or known.state != told[0]:
-                self._members[member] = _Member(told[0], self._clock(), told[1])
+            elif known is not None and known.state == told[0]:
+                known.heard_at = self._clock()
+            elif known is not None or len(self._members) < _MOST_MEMBERS:
+                self._members[member] = _Member(told[0], self._clock(), told[1], self._clock())
         return True
 
     @property
@@ -104,13 +116,14 @@ class Peers:
         """The gone members whose pictures are for this worker now; grace_s: how long one that vanished may take to come back."""
         now = self._clock()
         with self._lock:
-            here = self._here()
+            here, silent = self._here(), self._silent()
+            waits = {"here": math.inf, "leaving": min(grace_s, _PARTING_S), "away": grace_s}
             gone = [
                 name
                 for name, member in self._members.items()
                 if name != self.me
                 and member.topic_filter == self._filter
-                and now - member.since >= {"here": math.inf, "leaving": min(grace_s, _PARTING_S), "away": grace_s}[member.state]
+                and (name in silent or now - member.since >= waits[member.state])
                 and now >= member.not_before
             ]
         return [name for name in gone if here and heir(name, here) == self.me]
@@ -127,7 +140,19 @@ class Peers:
             self._members.pop(member, None)
 
     def _here(self) -> list[str]:
-        return [name for name, member in self._members.items() if member.state == "here" and member.topic_filter == self._filter]
+        silent = self._silent()
+        return [
+            name
+            for name, member in self._members.items()
+            if member.state == "here" and member.topic_filter == self._filter and name not in silent
+        ]
+
+    def _silent(self) -> set[str]:
+        """Members that did not say for long that they are there, while this worker heard itself say it: else the line is to blame."""
+        mine = self._members.get(self.me)
+        if mine is None or self._clock() - mine.heard_at < _ECHO_S:
+            return set()
+        return {name for name, member in self._members.items() if member.state == "here" and mine.heard_at - member.heard_at >= _SILENT_S}
 
 
 def heir(gone: str, here: Iterable[str]) -> str:
@@ -136,10 +161,12 @@ def heir(gone: str, here: Iterable[str]) -> str:
 
 
 def _state_in(payload: bytes) -> tuple[State, str] | None:
+    if len(payload) > _MOST_BYTES:
+        return None
     try:
         told = json.loads(payload)
         state, topic_filter = told["state"], told["filter"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     if state in _STATES and isinstance(topic_filter, str):
         return state, topic_filter

@@ -21,6 +21,9 @@ __all__ = ["DataQuarantine", "folder_bytes", "move_aside", "quarantine"]
 log = logging.getLogger(__name__)
 
 
+_BLOCK_BYTES = 4096
+
+
 def quarantine(path: Path, relative: Path, folder: Path, *, reason: str, message: str, when: str) -> Path:
     """Move the file to `folder`/`relative` and write why to NAME.reason.txt beside it; gives the new place.
 
@@ -45,27 +48,33 @@ class DataQuarantine:
             return None
         if self._used is None:
             self._used = folder_bytes(self._folder)
-        if self._used + len(data) > self._cap_bytes:
-            return None
         when = datetime.now(UTC).isoformat(timespec="seconds")
         text = f"{message}\nreason: {reason}\nfrom: {origin}\nat: {when}\n"
+        cost = _on_disk(len(data)) + _on_disk(len(text))
+        if self._used + cost > self._cap_bytes:
+            return None
         try:
             kept = _put(self._folder / relative, text, lambda target: _write(data, target))
         except OSError as exc:
             log.warning("what came from %s cannot be kept in %s (%s)", origin, self._folder, exc.strerror)
             return None
-        self._used += len(data)
+        self._used += cost
         return kept
 
 
 def folder_bytes(folder: Path) -> int:
-    """What the files below a folder take, in bytes; 0 where there is none."""
+    """What the files below a folder take on the disk, in bytes; 0 where there is none."""
     total = 0
     for place, _, names in os.walk(folder):
         for name in names:
             with contextlib.suppress(OSError):
-                total += Path(place, name).lstat().st_size
+                total += _on_disk(Path(place, name).lstat().st_size)
     return total
+
+
+def _on_disk(size: int) -> int:
+    """In whole blocks: a million files of one byte fill a disk, too."""
+    return -(-size // _BLOCK_BYTES) * _BLOCK_BYTES
 
 
 def _write(data: bytes, target: Path) -> None:

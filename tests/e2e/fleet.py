@@ -13,8 +13,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edgeannot.records import Message
-from edgeannot.store import Store
+from edgeannot.delivery.records import Message
+from edgeannot.delivery.store import Store
 from tests.brokers import DEADLINE_S, Broker
 from tests.e2e.daemons import SAMPLES, Daemon, copy_samples, edgeannot
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeannot.catalogue import read_catalogue
 from edgeannot.data import Frame
 from edgeannot.geometry import iou_matrix
-from edgeannot.obtain import Asked
+from edgeannot.library.catalogue import read_catalogue
+from edgeannot.library.obtain import Asked
+from edgeannot.library.pull import installed, pull
 from edgeannot.picture import read_picture
 from edgeannot.pipeline import Limits, load_engine, load_pipeline, to_tensor
-from edgeannot.pull import installed, pull
 from tests.conftest import find_data
 from tests.web import web_site
 

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 from tests.e2e.daemons import DEADLINE_S, ROOT, SAMPLES, Daemon, copy_samples
-from tests.test_desk import Asker
+from tests.remote.test_desk import Asker
 
 pytestmark = pytest.mark.runtime
 

@@ -16,7 +16,6 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -26,6 +25,7 @@ import numpy as np
 from tests.brokers import Broker, Subscriber, wait_until
 from tests.e2e.daemons import ROOT, Daemon
 from tests.faults.proxy import Proxy
+from tests.faults.row import Row
 from tests.tflite_maker import Maker
 
 SCHEMA = jsonschema.Draft202012Validator(json.loads((ROOT / "edgeannot/schema/detections-1.json").read_text()))
@@ -40,19 +40,6 @@ QUICK = {
     "EDGEANNOT_SINKS__MQTT__CONNECT_TIMEOUT_S": "3",
 }
 """Settings that let a test see in seconds what takes minutes in a house."""
-
-
-@dataclass
-class Row:
-    """One line of the table."""
-
-    fault: str
-    sent: int = 0
-    received: int = 0
-    lost: int = 0
-    repeated: int = 0
-    quarantined: int = 0
-    note: str = "FAILED: it did not come to a verdict"
 
 
 def tiny_model(folder: Path) -> None:

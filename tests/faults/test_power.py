@@ -22,7 +22,8 @@ from pathlib import Path
 import pytest
 
 from tests.brokers import Broker, wait_until
-from tests.faults.stage import Post, Row, Stage, query, seeded, tally
+from tests.faults.row import Row
+from tests.faults.stage import Post, Stage, query, seeded, tally
 
 SPYING = """
 import os, json

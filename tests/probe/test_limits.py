@@ -39,6 +39,20 @@ def test_the_smallest_limit_on_the_way_up_holds(tmp_path):
     assert read_limits(tmp_path) == Limits(quota_cores=1.5, memory_bytes=512 << 20, cgroup="v2")
 
 
+def test_a_mount_that_shows_another_groups_part_does_not_count_where_one_shows_ours(tmp_path):
+    write(
+        tmp_path,
+        {
+            "proc/self/mountinfo": "29 23 0:26 /other /mnt/other rw - cgroup2 cgroup2 rw\n" + V2,
+            "proc/self/cgroup": "0::/mine\n",
+            "mnt/other/cpu.max": "10000 100000\n",
+            "sys/fs/cgroup/mine/cpu.max": "50000 100000\n",
+        },
+    )
+
+    assert read_limits(tmp_path).quota_cores == 0.5
+
+
 def test_version_1_writes_no_limit_as_minus_one_and_as_a_huge_number(tmp_path):
     # As a kernel of a hybrid system shows it: controllers in version 1, an empty hierarchy of version 2 beside them.
     write(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeannot.probe.clocks import read_cooling, read_frequencies, read_zones
+from edgeannot.probe.clocks import hottest_c, read_cooling, read_frequencies, read_zones
 from edgeannot.probe.naming import parse_strings, read_name
 from edgeannot.probe.pressure import Pressure, find_pressure, parse_pressure, read_pressure
 from edgeannot.probe.throttle import decode, parse_throttled, read_throttled
@@ -102,3 +102,13 @@ def test_a_pc_is_named_by_its_maker_unless_the_maker_left_the_field_as_it_was(tm
 
     write(tmp_path, {f"{dmi}/sys_vendor": "To Be Filled By O.E.M.\n", f"{dmi}/product_name": "Default string\n"})
     assert read_name(tmp_path, "fallback") == "fallback"
+
+
+def test_the_hottest_readable_zone_counts(tmp_path):
+    assert hottest_c(tmp_path) is None
+    for i, text in enumerate(["41000\n", "55500\n", "broken"]):
+        zone = tmp_path / f"sys/class/thermal/thermal_zone{i}"
+        zone.mkdir(parents=True)
+        (zone / "temp").write_text(text)
+
+    assert hottest_c(tmp_path) == 55.5

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
+from edgeannot.delivery.store import Signature
 from edgeannot.sources.backlog import Backlog
 from edgeannot.sources.complete import held_for_writing
-from edgeannot.store import Signature
 
 
 def scan(backlog):

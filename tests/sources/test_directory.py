@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from edgeannot.data import Failure, Frame
+from edgeannot.delivery.store import Signature
 from edgeannot.errors import ConfigError, MissingError
 from edgeannot.sources import Context, DirectoryOptions, open_source
-from edgeannot.store import Signature
 
 LONG_AGO = 1_600_000_000
 

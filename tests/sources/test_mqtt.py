@@ -13,8 +13,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from pydantic import ValidationError
 
-from edgeannot.broker import BrokerOptions
 from edgeannot.data import Failure, Frame
+from edgeannot.delivery.broker import BrokerOptions
 from edgeannot.errors import ConfigError, FrameError, LinkError
 from edgeannot.payload import message_id
 from edgeannot.sources import Context, MqttSourceOptions, open_source
@@ -134,6 +134,23 @@ def test_once_without_pictures_ends(worker):
     made = worker(once=True)
 
     assert not [item for item in made.pull.items if isinstance(item, Frame | Failure)]
+
+
+def test_once_a_connection_that_is_made_again_is_no_error(worker, make_wire, broker, camera, jpeg):
+    wire = make_wire(broker.port)
+    made = worker(at=wire, once=True)
+    camera_sent = made.pull.until(lambda tick: made.source._mailbox.online)
+    camera.send(jpeg())
+    frame = made.take(1)[0]
+    lost = made.source._mailbox._now
+    wire.cut()
+    wait_until(lambda: made.source._mailbox.online and made.source._mailbox._now is not lost, "the next connection")
+    made.finish(frame)
+
+    rest = made.pull.rest()
+
+    assert camera_sent.trouble == ""
+    assert all(item.identity == frame.identity for item in rest)
 
 
 def test_once_without_a_broker_is_an_error_that_names_the_source(worker, broker):
@@ -280,6 +297,35 @@ def test_a_picture_that_cannot_be_one_is_set_aside_and_does_not_come_again(worke
     assert isinstance(made.take(1)[0], Frame)
 
 
+def test_a_sender_named_like_the_folder_above_stays_inside_the_quarantine(worker, camera):
+    made = worker().begin()
+    camera.send(b"no picture", topic="edgeannot/pictures/..")
+
+    kept = made.take(1)[0].quarantined
+
+    assert kept.resolve().is_relative_to((made.quarantine / "pictures").resolve())
+
+
+def test_a_line_that_breaks_again_and_again_does_not_pile_up_pictures_that_nobody_opens(worker, broker, camera, jpeg):
+    made = worker(window=2).begin()
+    for number in range(4):
+        camera.send(jpeg(number), id=str(number))
+    first = made.take(1)
+    mailbox = made.source._mailbox
+    for _ in range(3):
+        lost = mailbox._now
+        lost.client.socket().shutdown(2)
+        wait_until(lambda lost=lost: mailbox._now not in (None, lost) and mailbox.pending == 2, "both pictures to come again")
+
+    assert len(made.source._arrived) <= 3  # the one that was opened may be there once more
+    seen = {first[0].sender.id}
+    made.finish(*first)
+    while len(seen) < 4:
+        frame = made.take(1)[0]
+        seen.add(frame.sender.id)
+        made.finish(frame)
+
+
 def test_pictures_of_a_sender_that_cannot_be_named_are_all_acknowledged(worker, camera, jpeg):
     made = worker(window=2).begin()
     for i in range(2):
@@ -322,12 +368,33 @@ def test_refused_pictures_fill_the_quarantine_only_up_to_its_cap(worker, camera)
     assert "not kept" in failures[1].message
 
 
+def test_many_small_refused_messages_fill_no_disk(worker, camera):
+    """Each takes two blocks: one for the reason."""
+    made = worker(quarantine_mb=1, window=64).begin()
+    for number in range(160):
+        camera.send(b"%d" % number, qos=1)
+
+    kept = [failure.quarantined for failure in _all_of(made, 160)]
+
+    assert kept[0] is not None
+    assert kept[-1] is None
+    assert folder_bytes(made.quarantine) <= 1 << 20
+
+
+def _all_of(made, count):
+    found = []
+    while len(found) < count:
+        found += made.take(1)
+        made.finish(found[-1])
+    return found
+
+
 def test_a_flood_without_guarantee_is_skipped_and_counted(worker, camera, jpeg):
     made = worker(window=1).begin()
     for i in range(10):
         camera.send(jpeg(i), qos=0, id=f"{i}")
     camera.send(jpeg(), id="last")  # on the same connection: all before it have come by then
-    wait_until(lambda: made.source.skipped + made.source._arrived.qsize() == 11, "all to arrive")
+    wait_until(lambda: made.source.skipped + len(made.source._arrived) == 11, "all to arrive")
 
     assert made.source.skipped == 8
 
@@ -370,6 +437,37 @@ def test_a_peer_works_off_what_a_dead_worker_left_and_its_session_ends(worker, b
     assert not session_present(broker, one.source._mailbox.client_id, protocol)
     camera.send(jpeg(99))  # all of the share is its own now
     assert two.take(1)[0].image[0, 0, 0] == 99
+
+
+def test_what_a_worker_held_that_died_with_the_broker_is_worked_off(worker, make_broker, jpeg, tmp_path, monkeypatch):
+    """A broker whose power failed sends no will: the dead worker stays "here" for it."""
+    monkeypatch.setattr("edgeannot.sources.peers._SILENT_S", 1.5)
+    monkeypatch.setattr("edgeannot.sources.peers._ECHO_S", 0.1)
+    monkeypatch.setattr("edgeannot.sources.mqtt.GREET_S", 0.5)
+    broker = make_broker("persistence true", "autosave_interval 1", "autosave_on_changes true", f"persistence_location {tmp_path}/")
+    broker.start()
+    one, two = (worker(name, at=broker, group="g", grace_s=0.1, window=1).begin() for name in ("one", "two"))
+    sender = Camera(broker)
+    for number in range(6):
+        sender.send(jpeg(number), id=str(number))
+    sender.close()
+    two.take(1)
+    begun = one.take(1)
+    database = tmp_path / "mosquitto.db"
+    before = database.stat().st_mtime_ns if database.exists() else 0
+    wait_until(lambda: database.exists() and database.stat().st_mtime_ns > before, "the broker to have saved what it has")
+
+    broker.kill()
+    two.source._mailbox._closing.set()
+    two.source._mailbox._thread.join(DEADLINE_S)
+    broker.start()
+    one.finish(*begun)
+
+    seen = {begun[0].sender.id}
+    while len(seen) < 6:
+        frame = one.take(1)[0]
+        seen.add(frame.sender.id)
+        one.finish(frame)
 
 
 def test_a_worker_that_stops_in_order_hands_over_at_once_what_it_has_not_done(worker, camera, jpeg):
@@ -495,6 +593,36 @@ def test_one_that_vanished_is_given_time_and_one_that_left_is_not():
     assert at_once == []
     assert soon == ["edgeannot-group-g-c"]
     assert sorted(peers.to_inherit(10)) == ["edgeannot-group-g-b", "edgeannot-group-g-c"]
+
+
+def test_one_that_is_silent_for_long_is_gone_unless_the_line_is_silent_altogether():
+    now = [0.0]
+    peers = Peers("edgeannot", "g", "edgeannot-group-g-me", "f", clock=lambda: now[0])
+    other = "edgeannot-group-g-other"
+    here = peers.payload("here")
+    for name in (peers.me, other):
+        peers.heard(peers.topic(name), here)
+    now[0] = 100.0
+    assert peers.others_here()
+    assert peers.to_inherit(1.0) == []
+
+    peers.heard(peers.topic(peers.me), here)  # the line is back, and what the broker keeps is on its way
+    assert peers.to_inherit(1.0) == []
+    now[0] = 102.0
+    assert peers.to_inherit(1.0) == [other]
+    assert not peers.others_here()
+
+    peers.heard(peers.topic(other), here)
+    assert peers.to_inherit(1.0) == []
+    assert peers.others_here()
+
+
+def test_the_number_of_members_that_are_remembered_is_bounded():
+    peers = Peers("edgeannot", "g", "edgeannot-group-g-me", "f")
+    for number in range(2000):
+        peers.heard(f"edgeannot/groups/g/edgeannot-group-g-{number}", peers.payload("away"))
+
+    assert len(peers._members) == 1000
 
 
 def test_exactly_one_of_those_who_are_there_inherits_and_all_agree():

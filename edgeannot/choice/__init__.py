@@ -1,0 +1,1 @@
+"""Which model this board runs: candidates, what each costs here, and the decision in words."""

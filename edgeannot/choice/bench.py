@@ -1,0 +1,234 @@
+"""Times models on this board, stage by stage, and compares with what the same board did before.
+
+Every point (a model at an input size and thread count) is measured in a process of its own, so that its memory is its own, too. What
+is timed is the pipeline as the daemon runs it, one picture after the other, from a JPEG file of 0.8 megapixels to boxes.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgeannot.choice.explain import columns
+from edgeannot.choice.measure import Effort
+from edgeannot.choice.measure_process import CHILD, Child, Died, Refused
+from edgeannot.choice.shelf import Accuracy, CardFacts
+from edgeannot.errors import MissingError
+from edgeannot.jsonfile import read_json, write_json
+from edgeannot.probe.measurements import BUSY, Conditions, Sample
+
+__all__ = ["Bench", "Reference", "Row", "as_json", "as_text", "bench", "points_of"]
+
+_SCHEMA = 1
+_DIFFERENT = 0.3
+"""A time this far from the reference is marked: less is the weather of an ordinary board."""
+_STAGES = ("decode", "preprocess", "inference", "postprocess")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One point: measured, or why not."""
+
+    facts: CardFacts
+    size: int
+    threads: int
+    sample: Sample | None
+    failure: str = ""
+    reference_ms: float | None = None
+    """What it took when the reference was stored; None where there is none for it."""
+
+    @property
+    def name(self) -> str:
+        """NAME or NAME@SIZE."""
+        return self.facts.name_at(self.size)
+
+    @property
+    def key(self) -> str:
+        """What it is stored under; another file of the same name is another model."""
+        return f"{self.name} {self.threads} {self.facts.sha256[:16]}"
+
+    @property
+    def change(self) -> float | None:
+        """How much slower than the reference: 0.3 is 30 % slower, -0.3 as much faster; None where nothing can be compared."""
+        return None if self.sample is None or not self.reference_ms else self.sample.ms / self.reference_ms - 1
+
+    def accuracy(self) -> Accuracy | None:
+        """The card's measured accuracy at this size with these numbers."""
+        numbers = self.sample.numbers if self.sample else ""
+        return next((row for row in self.facts.accuracies if (row.size, row.numbers) == (self.size, numbers)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What this board did when it was first timed, in one file for all boards that share the folder."""
+
+    path: Path
+    times_ms: dict[str, float]
+    taken: str = ""
+    """When and under what it was taken; empty where there is none."""
+
+    @classmethod
+    def load(cls, path: Path, conditions: Conditions) -> Reference:
+        """The reference for a board with these limits; governor and runtime may differ, as they are among what is compared."""
+        try:
+            entry = read_json(path, _SCHEMA)["boards"][_board(conditions)]
+            return cls(path, {str(key): float(ms) for key, ms in entry["times_ms"].items()}, str(entry["taken"]))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return cls(path, {})
+
+    def with_rows(self, rows: Iterable[Row], conditions: Conditions, *, anew: bool) -> Reference:
+        """This reference with the rows that it did not have; `anew`: with those that it had as well. Written to the file."""
+        measured = {row.key: row.sample.ms for row in rows if row.sample is not None}
+        times = {**self.times_ms, **measured} if anew else {**measured, **self.times_ms}
+        if times == self.times_ms:
+            return self
+        taken = self.taken if self.taken and not anew else f"{time.strftime('%Y-%m-%d')}, {conditions.words()}"
+        everyone = read_json(self.path, _SCHEMA)
+        boards = everyone.get("boards") if isinstance(everyone.get("boards"), dict) else {}
+        write_json(self.path, {"schema": _SCHEMA, "boards": {**(boards or {}), _board(conditions): {"taken": taken, "times_ms": times}}})
+        return replace(self, times_ms=times, taken=taken)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """The result of one run."""
+
+    rows: tuple[Row, ...]
+    conditions: Conditions
+    load_average: float
+    """Of the last minute, before the first point."""
+    reference: Reference
+
+    def remarks(self) -> list[str]:
+        """What to know before one trusts the figures."""
+        found = []
+        if self.conditions.governor and self.conditions.governor != "performance":
+            found.append(f"the frequency governor is {self.conditions.governor}, not performance: short runs may see a slow clock")
+        if self.load_average > 0.5:
+            found.append(f"the load average was {self.load_average:.2f} before the first run: other programs were at work")
+        waited = max((row.sample.waited for row in self.rows if row.sample), default=0.0)
+        if waited > BUSY and self.conditions.quota is None:
+            found.append(f"other programs had the core up to {waited:.0%} of the time")
+        return found
+
+
+def points_of(shelf: Sequence[CardFacts], names: Sequence[str], thread_counts: Sequence[int]) -> list[tuple[CardFacts, int, int]]:
+    """Card, size and threads of all points: NAME stands for all its sizes, NAME@SIZE for one, no name for all models.
+
+    Raises MissingError for a name that there is not.
+    """
+    found = []
+    for name in names or [card.name for card in shelf if card.task != "embed"]:
+        base, at, size = name.partition("@")
+        cards = [card for card in shelf if card.name == base]
+        sizes = [s for s in cards[0].sizes if not at or str(s) == size] if cards else []
+        if not sizes:
+            known = ", ".join(card.name_at(s) for card in shelf for s in card.sizes)
+            raise MissingError(f"no model called {name!r}; known are: {known or 'none'}")
+        found += [(cards[0], s, threads) for s in sizes for threads in thread_counts]
+    return found
+
+
+def bench(
+    points: Sequence[tuple[CardFacts, int, int]],
+    folders: Sequence[Path],
+    conditions: Conditions,
+    reference: Reference,
+    *,
+    runtime: str,
+    seconds: float = 1.5,
+    command: Sequence[str] = CHILD,
+    told: Callable[[Row], None] = lambda _: None,
+) -> Bench:
+    """Measure the points one after the other, for about `seconds` each. told: hears each row as it is done."""
+    load = os.getloadavg()[0]
+    effort = Effort(seconds=seconds, runs=10, mean=conditions.quota is not None, each_s=60 + 10 * seconds)
+    rows = []
+    for card, size, threads in points:
+        row = _measured(Row(card, size, threads, None), folders, runtime, effort, command)
+        rows.append(replace(row, reference_ms=reference.times_ms.get(row.key)))
+        told(rows[-1])
+    return Bench(tuple(rows), conditions, load, reference)
+
+
+def _measured(row: Row, folders: Sequence[Path], runtime: str, effort: Effort, command: Sequence[str]) -> Row:
+    request = {"model": row.name, "folders": [str(f) for f in folders], "threads": row.threads, "runtime": runtime, **asdict(effort)}
+    try:
+        with Child(command) as child:
+            answer = child.ask(request, effort.each_s)
+        return replace(row, sample=Sample(**{**answer["sample"], "size": row.size, "threads": row.threads}))
+    except (Died, Refused) as exc:
+        return replace(row, failure=str(exc))
+    except (KeyError, TypeError):
+        return replace(row, failure="printed something else than figures")
+
+
+def as_text(found: Bench) -> str:
+    """The figures as a table for people, with remarks above."""
+    head = ("MODEL", "THREADS", "NUMBERS", *(stage.upper() for stage in _STAGES), "TOTAL", "PER S", "CPU S", "MEMORY", "REFERENCE")
+    lines = [f"board: {found.conditions.words()}", f"load average: {found.load_average:.2f}", *(f"NOTE: {r}" for r in found.remarks())]
+    lines += ["ms a picture of 0.8 megapixels: median / 95th percentile; CPU S: seconds of processor time a picture, all threads", ""]
+    lines += columns([head, *(_cells(row) for row in found.rows)])
+    lines += [f"FAILED: {row.name} with {row.threads} thread(s) {row.failure}" for row in found.rows if row.failure]
+    taken = found.reference.taken
+    lines += ["", f"reference: {taken}" if taken else "reference: there was none; later runs are compared with this one"]
+    return "\n".join(lines)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    if row.sample is None:
+        return (row.name, str(row.threads), "failed", *[""] * 9)
+    s = row.sample
+    stages = [f"{s.stages[stage]:.1f}/{s.p95_stages[stage]:.1f}" for stage in _STAGES]
+    change = "" if row.change is None else f"{row.change:+.0%}"
+    mark = " SLOWER" if (row.change or 0) > _DIFFERENT else " FASTER" if (row.change or 0) < -_DIFFERENT else ""
+    return (
+        row.name,
+        str(s.threads),
+        s.numbers,
+        *stages,
+        f"{s.ms:.1f}/{s.p95_ms:.1f}",
+        f"{1000 / s.ms:.1f}",
+        f"{s.cpu_ms / 1000:.3f}",
+        f"{s.peak_bytes / 1e6:.0f} MB",
+        change + mark,
+    )
+
+
+def as_json(found: Bench) -> dict[str, Any]:
+    """The same, ready for JSON."""
+    return {
+        "conditions": asdict(found.conditions),
+        "load_average": found.load_average,
+        "remarks": found.remarks(),
+        "reference": found.reference.taken or None,
+        "rows": list(_entries(found.rows)),
+    }
+
+
+def _entries(rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        base: dict[str, Any] = {"model": row.name, "family": row.facts.family, "task": row.facts.task, "threads": row.threads}
+        if row.sample is None:
+            yield {**base, "failure": row.failure}
+            continue
+        accuracy, change = row.accuracy(), row.change
+        yield {
+            **base,
+            **{key: value for key, value in asdict(row.sample).items() if key != "threads"},
+            "per_s": round(1000 / row.sample.ms, 2),
+            "cpu_s": round(row.sample.cpu_ms / 1000, 5),
+            "reference_ms": row.reference_ms,
+            "change": None if change is None else round(change, 3),
+            "flag": None if change is None or abs(change) <= _DIFFERENT else "slower" if change > 0 else "faster",
+            "accuracy": None if accuracy is None else asdict(accuracy),
+        }
+
+
+def _board(conditions: Conditions) -> str:
+    quota = "" if conditions.quota is None else f", quota {conditions.quota:g}"
+    return f"{conditions.cpu}, cores {conditions.cpus}{quota}"

@@ -1,0 +1,136 @@
+"""What comes into question to run, and how two of them compare: values and arithmetic, no decision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from edgeannot.choice.shelf import Accuracy, CardFacts
+from edgeannot.probe.measurements import Sample
+
+if TYPE_CHECKING:
+    from edgeannot.data import Profile  # numpy comes with it
+
+__all__ = ["SAME_TIME", "Budget", "Candidate", "Wish", "best_sample", "common", "gain", "predict_ms"]
+
+SAME_ACCURACY = 0.01
+"""Accuracies of one network this close are equal: the sets that they come from are small."""
+SAME_ACCURACY_OF_TWO = 0.05
+"""The same for two networks. They err on different pictures, so of the fifty that the bundled ones are measured on each may be a
+lucky draw."""
+SAME_TIME = 0.03
+"""Times this close are equal: two measurements of one network differ as much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The longest time for one picture, and who set it."""
+
+    ms: float
+    why: str
+    """As in "200 ms a picture (max_ms)"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is asked of a model, and what the board has for it."""
+
+    profile: Profile
+    budget: Budget
+    task: str = "detect"
+    labels: tuple[str, ...] = ()
+    thread_counts: tuple[int, ...] = (1,)
+    """Counts that may be used, ascending; the last is used where nothing was measured."""
+    memory_bytes: int = 0
+    """0: not known, no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One card at one input size with what is known of it, and in the end why it won or lost."""
+
+    facts: CardFacts
+    size: int
+    threads: int
+    sample: Sample | None
+    """The measurement at the best thread count; None: not measured."""
+    predicted_ms: float | None
+    """From the same model at other sizes; None where nothing of it was measured."""
+    accuracy: Accuracy | None
+    """The one to show; comparisons look for a data set that both have."""
+    obstacle: str = ""
+    """Why it cannot be used at all; empty: nothing is in the way."""
+    words: str = ""
+
+    @property
+    def name(self) -> str:
+        """NAME or NAME@SIZE."""
+        return self.facts.name_at(self.size)
+
+    @property
+    def ms(self) -> float | None:
+        """Milliseconds a picture, measured."""
+        return None if self.sample is None else self.sample.ms
+
+    def accuracies(self) -> list[Accuracy]:
+        """Its measured accuracies at this size, for the kind of numbers that it calculates with; the worse where that is not known."""
+        rows = [row for row in self.facts.accuracies if row.size == self.size]
+        numbers = self.sample.numbers if self.sample else ""
+        if any(row.numbers == numbers for row in rows):
+            return [row for row in rows if row.numbers == numbers]
+        worst: dict[tuple[str, str], Accuracy] = {}
+        for row in rows:
+            key = row.dataset, row.measure
+            worst[key] = min(row, worst.get(key, row), key=lambda r: r.value)
+        return list(worst.values())
+
+
+def best_sample(samples: Sequence[Sample], size: int, thread_counts: Sequence[int]) -> Sample | None:
+    """The fastest sample of a size; of equally fast ones that with the fewest threads, as it leaves more for others."""
+    found = [s for s in samples if s.size == size and s.threads in thread_counts]
+    if not found:
+        return None
+    least = min(s.ms for s in found)
+    return min((s for s in found if s.ms <= least * (1 + SAME_TIME)), key=lambda s: s.threads)
+
+
+def predict_ms(facts: CardFacts, samples: Sequence[Sample], size: int, thread_counts: Sequence[int]) -> float | None:
+    """Milliseconds of a size from the model's other sizes: linear in the input's area, as the work of a convolutional network is.
+
+    None where nothing was measured.
+    """
+    known = sorted(
+        (facts.area(s.size), s.ms, s.stages.get("decode", 0.0)) for n in facts.sizes if (s := best_sample(samples, n, thread_counts))
+    )
+    if not known:
+        return None
+    area = facts.area(size)
+    if len(known) == 1:
+        ((other, ms, decode_ms),) = known
+        return decode_ms + (ms - decode_ms) * area / other
+    # Between its neighbours, or on from the two nearest.
+    below, above = next(((a, b) for a, b in pairwise(known) if area <= b[0]), (known[-2], known[-1]))
+    slope = max(0.0, (above[1] - below[1]) / (above[0] - below[0]))
+    return max(below[1] + slope * (area - below[0]), 0.5 * known[0][1])
+
+
+def gain(one: Candidate, other: Candidate) -> float | None:
+    """How much more accurate `one` is, 0 where they are equal; None where that cannot be said."""
+    if (pair := common(one, other)) is not None:
+        difference = pair[0].value - pair[1].value
+        alike = SAME_ACCURACY if one.facts.network == other.facts.network else SAME_ACCURACY_OF_TWO
+        return 0.0 if abs(difference) <= alike else difference
+    if one.facts.network == other.facts.network:
+        return float(one.facts.area(one.size) - other.facts.area(other.size))
+    return None
+
+
+def common(one: Candidate, other: Candidate) -> tuple[Accuracy, Accuracy] | None:
+    """Their accuracies on a data set that both were measured on; None where there is none."""
+    for mine in one.accuracies():
+        for its in other.accuracies():
+            if (mine.dataset, mine.measure) == (its.dataset, its.measure):
+                return mine, its
+    return None

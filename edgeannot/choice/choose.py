@@ -1,0 +1,239 @@
+"""Which model a board should run: a pure function of its profile, the models there are, what was asked for and what was measured.
+
+The rule, in order:
+
+1. Candidates are the cards that do the task and know all the labels asked for, at each of their input sizes. Where no labels were asked
+   for, a model that knows none of those that the first measured one knows is there for another purpose, and is taken only by name.
+2. Out of question are those that died when they were tried, and those that need more memory than there is.
+3. Without measurements the prior decides: the profile's first family, at the largest input up to the profile's usual one.
+4. With measurements, of those that fit the budget the first family's is taken, and then each one that is more accurate than the one
+   taken so far takes its place; equally accurate and faster does too. A family that is beaten so has lost its turn.
+5. Accuracies are compared only where both were measured on the same data set; of one network the larger input counts as the more
+   accurate where nothing was measured. Where accuracies cannot be compared, the prior stands.
+6. Where none fits the budget, the fastest is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from edgeannot.choice.candidates import SAME_TIME, Budget, Candidate, Wish, best_sample, common, gain, predict_ms
+from edgeannot.choice.shelf import CardFacts
+from edgeannot.errors import ConfigError
+from edgeannot.probe.measurements import Record
+
+if TYPE_CHECKING:
+    from edgeannot.data import Profile  # numpy comes with it
+
+__all__ = [
+    "BUDGET_MS",
+    "PRIOR",
+    "Budget",
+    "Candidate",
+    "Decision",
+    "Wish",
+    "budget_of",
+    "choose",
+    "in_prior_order",
+    "is_for_another_purpose",
+]
+
+PRIOR: dict[str, dict[Profile, tuple[str, ...]]] = {
+    # "SSD on a good microprocessor, else YOLO": the rule of the comparison this project goes back to, as the prior.
+    "detect": {"low": ("yolo", "ssd"), "mid": ("yolo", "ssd"), "high": ("ssd", "yolo")},
+    "classify": {"low": ("mobilenet",), "mid": ("mobilenet",), "high": ("mobilenet",)},
+}
+_INPUT_SIZE: dict[Profile, int] = {"low": 224, "mid": 320, "high": 416}
+BUDGET_MS: dict[Profile, float] = {"low": 500.0, "mid": 200.0, "high": 67.0}
+"""Milliseconds a picture may take where nothing was asked for: the profiles' rates for a live camera, 2, 5 and 15 a second."""
+
+OTHER = "knows none of the usual labels; taken only by its name, or where its labels are asked for"
+"""The obstacle of a model that is there for another purpose."""
+
+_MEMORY_SHARE = 0.8
+"""What of the memory a model's process may fill: the sources, the sinks and the system want some, too."""
+_BASE_BYTES = 80 * 2**20
+_BYTES_PER_FILE_BYTE = 3
+"""What a process takes where nothing was measured: Python, OpenCV and the runtime, and the weights mapped, packed and worked on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The candidate taken, and all of them with their words, the winner first."""
+
+    winner: Candidate
+    candidates: tuple[Candidate, ...]
+    budget: Budget
+    measured: bool
+    """Whether measurements decided; otherwise the prior alone did."""
+    reasons: tuple[str, ...]
+
+
+def budget_of(profile: Profile, max_ms: float | None, min_fps: float | None) -> Budget:
+    """The stricter of what was asked for, or the profile's own budget where nothing was."""
+    asked = []
+    if max_ms is not None:
+        asked.append(Budget(max_ms, f"{max_ms:g} ms a picture (max_ms)"))
+    if min_fps is not None:
+        asked.append(Budget(1000 / min_fps, f"{1000 / min_fps:.0f} ms a picture ({min_fps:g} a second: min_fps)"))
+    return min(
+        asked, key=lambda budget: budget.ms, default=Budget(BUDGET_MS[profile], f"{BUDGET_MS[profile]:g} ms a picture (profile {profile})")
+    )
+
+
+def in_prior_order(facts: Sequence[CardFacts], wish: Wish) -> list[CardFacts]:
+    """The cards that can do what is asked, the profile's first family first and in it what was measured on labelled pictures.
+
+    Raises ConfigError when there is none.
+    """
+    fitting = [card for card in facts if card.task == wish.task]
+    if not fitting:
+        raise ConfigError(f"no model for the task {wish.task!r} is installed; add one with `edgeannot models add FILE.tflite`")
+    knowing = [card for card in fitting if not wish.labels or set(wish.labels) <= set(card.labels or ())]
+    if not knowing:
+        raise ConfigError(
+            f"no model for the task {wish.task!r} knows all of the labels {', '.join(wish.labels)}; "
+            "`edgeannot models show NAME` prints what a model knows"
+        )
+    prior = PRIOR.get(wish.task, {}).get(wish.profile, ())
+    rank = {family: i for i, family in enumerate(prior)}
+    # A card lists float and int8 accuracies of its network; they are those of the network's other files, too.
+    known = {card.name: card.accuracies for card in facts}
+    knowing = [card if card.accuracies else replace(card, accuracies=known.get(card.network, ())) for card in knowing]
+    return sorted(knowing, key=lambda card: (rank.get(card.family, len(rank)), not card.accuracies, card.name))
+
+
+def choose(facts: Sequence[CardFacts], wish: Wish, records: Mapping[str, Record]) -> Decision:
+    """The model to run and why. records: what was measured, by the models' sha256; empty where nothing was.
+
+    Raises ConfigError when no card can do what is asked, or all that can died when they were tried.
+    """
+    cards = in_prior_order(facts, wish)
+    candidates = [_candidate(card, size, wish, records.get(card.sha256, Record())) for card in cards for size in card.sizes]
+    candidates = [replace(c, obstacle=OTHER) if is_for_another_purpose(c.facts, cards, wish) else c for c in candidates]
+    usable = [c for c in candidates if not c.obstacle]
+    if not usable:
+        winner, why = _least_bad(candidates, records)
+    elif measured := [c for c in usable if c.sample is not None]:
+        fitting = [c for c in measured if (c.ms or 0) <= wish.budget.ms]
+        winner, why = _most_accurate(fitting, wish) if fitting else _fastest(measured, wish)
+    else:
+        winner, why = _by_prior(usable, wish)
+    winner = replace(winner, words=why[0])
+    losers = [replace(c, words=c.obstacle or _loss(c, winner, wish)) for c in candidates if c.name != winner.name]
+    return Decision(winner, (winner, *losers), wish.budget, winner.sample is not None, why)
+
+
+def _candidate(card: CardFacts, size: int, wish: Wish, record: Record) -> Candidate:
+    sample = best_sample(record.samples, size, wish.thread_counts)
+    made = Candidate(
+        facts=card,
+        size=size,
+        threads=sample.threads if sample else wish.thread_counts[-1],
+        sample=sample,
+        predicted_ms=None if sample else predict_ms(card, record.samples, size, wish.thread_counts),
+        accuracy=None,
+    )
+    rows = made.accuracies()
+    obstacle = ""
+    if not card.file_bytes:
+        obstacle = "its model file is missing or empty"
+    elif record.failure and sample is None and (not record.samples or card.area(size) >= card.area(record.failed_size)):
+        obstacle = record.failure
+    elif wish.memory_bytes and (need := _need_bytes(made)) > _MEMORY_SHARE * wish.memory_bytes:
+        obstacle = f"needs {need >> 20} MB of memory, more than {_MEMORY_SHARE:.0%} of the {wish.memory_bytes >> 20} MB there are"
+    return replace(made, accuracy=rows[0] if rows else None, obstacle=obstacle)
+
+
+def is_for_another_purpose(card: CardFacts, cards: Sequence[CardFacts], wish: Wish) -> bool:
+    """Whether nobody asked for labels and it shares none, as a model of faces, with the first that was measured on labelled pictures.
+
+    cards: in the order of the prior. Upper and lower case make no difference.
+    """
+    first = next((each for each in cards if each.accuracies), cards[0])
+    if wish.labels or card.labels is None or first.labels is None:
+        return False
+    return not {label.casefold() for label in card.labels} & {label.casefold() for label in first.labels}
+
+
+def _need_bytes(candidate: Candidate) -> int:
+    if candidate.sample is not None:
+        return candidate.sample.peak_bytes
+    return _BASE_BYTES + _BYTES_PER_FILE_BYTE * candidate.facts.file_bytes
+
+
+def _least_bad(candidates: Sequence[Candidate], records: Mapping[str, Record]) -> tuple[Candidate, tuple[str, ...]]:
+    """Where nothing can be used as it should be: what needs least memory of those that did not die of the processor or the file."""
+    ours = [c for c in candidates if c.facts.file_bytes and c.obstacle != OTHER]
+    alive = [c for c in ours if c.sample is not None or not records.get(c.facts.sha256, Record()).lasting]
+    if not alive:
+        raise ConfigError(f"no model runs here: {'; '.join(dict.fromkeys(f'{c.facts.name} {c.obstacle}' for c in candidates))}")
+    winner = min(alive, key=_need_bytes)
+    return winner, (f"{winner.obstacle}; the others are no better, and this one needs least",)
+
+
+def _by_prior(usable: Sequence[Candidate], wish: Wish) -> tuple[Candidate, tuple[str, ...]]:
+    first = usable[0].facts
+    usual = _INPUT_SIZE[wish.profile]
+    sizes = [c for c in usable if c.facts is first]
+    small = [c for c in sizes if c.size <= usual]
+    winner = small[-1] if small and first.named_sizes else sizes[0]
+    prior = PRIOR.get(wish.task, {}).get(wish.profile, ())
+    why = [" before ".join(prior)] if len(prior) > 1 else []
+    if first.named_sizes:
+        why.append(f"input {winner.size} px: the largest offered up to {usual} px for this profile")
+    return winner, (*why, "nothing was measured")
+
+
+def _fastest(measured: Sequence[Candidate], wish: Wish) -> tuple[Candidate, tuple[str, ...]]:
+    least = min(c.ms or 0 for c in measured)
+    winner = next(c for c in measured if (c.ms or 0) <= least * (1 + SAME_TIME))  # of equally fast ones the prior's
+    return winner, (f"none takes at most {wish.budget.why}: the fastest, {winner.ms:.0f} ms",)
+
+
+def _most_accurate(fitting: Sequence[Candidate], wish: Wish) -> tuple[Candidate, tuple[str, ...]]:
+    winner, beaten = fitting[0], []
+    gone = {winner.name}  # closeness is not transitive: without this, three could beat each other in a ring
+    while challenger := next((c for c in fitting if c.name not in gone and _beats(c, winner)), None):
+        if challenger.facts.family != winner.facts.family:
+            beaten.append(f"{winner.facts.family} loses its turn: {winner.name} is {_comparison(winner, challenger)}")
+        winner = challenger
+        gone.add(winner.name)
+    others = len({c.facts.network for c in fitting}) > 1
+    family = f"; {' before '.join(PRIOR.get(wish.task, {}).get(wish.profile, ()))}" if others and not beaten else ""
+    return winner, (f"the most accurate that takes at most {wish.budget.why}: {winner.ms:.0f} ms{family}", *beaten)
+
+
+def _beats(other: Candidate, winner: Candidate) -> bool:
+    """Whether it takes the winner's place: more accurate, or as accurate and clearly faster. Strict, so that no two beat each other."""
+    better = gain(other, winner)
+    if better is None:
+        return False
+    return better > 0 or (better == 0 and (other.ms or 0) < (winner.ms or 0) * (1 - SAME_TIME))
+
+
+def _loss(loser: Candidate, winner: Candidate, wish: Wish) -> str:
+    """Why a usable candidate was not taken."""
+    if loser.ms is None:
+        about = "" if loser.predicted_ms is None else f", about {loser.predicted_ms:.0f} ms by its size"
+        beyond = ": beyond the budget" if (loser.predicted_ms or 0) > wish.budget.ms else ""
+        return f"not measured{about}{beyond}" if winner.ms is not None else "comes later by the profile"
+    if loser.ms > wish.budget.ms:
+        if (winner.ms or 0) > wish.budget.ms:
+            return f"{loser.ms:.0f} ms, slower than {winner.name}"
+        return f"{loser.ms:.0f} ms, over {wish.budget.why}"
+    return _comparison(loser, winner)
+
+
+def _comparison(loser: Candidate, winner: Candidate) -> str:
+    better = gain(loser, winner)
+    slower = (loser.ms or 0) > (winner.ms or 0) * (1 + SAME_TIME)
+    if better is None:
+        return f"fits, but {winner.facts.family} comes first, and their accuracies were not measured on the same pictures"
+    pair = common(loser, winner)
+    figures = f" ({pair[0].value:.2f} against {pair[1].value:.2f} {pair[0].measure} on {pair[0].dataset})" if pair else ""
+    if better < 0:
+        return f"{'slower and ' if slower else ''}less accurate than {winner.name}{figures or ': a smaller input of the same network'}"
+    return f"as accurate as {winner.name}{figures}, and {'slower' if slower else 'no faster'}"

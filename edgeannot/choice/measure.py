@@ -1,0 +1,175 @@
+"""Measures models in a child process, so that a runtime that dies of an illegal instruction or of memory is a fact and not the end.
+
+The parent asks for one point after another (a model at an input size and thread count), as lines of JSON on the child's standard
+input; the child answers each with a line. What was answered before a death is kept. One child serves all points of a model file.
+`next_point` decides, from what is known so far, what is worth measuring next.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgeannot.choice.candidates import best_sample, predict_ms
+from edgeannot.choice.measure_process import CHILD, Child, Died, Refused
+from edgeannot.choice.shelf import CardFacts
+from edgeannot.probe.measurements import Measurements, Record, Sample
+
+__all__ = ["Effort", "Point", "measure_micro", "measure_models", "next_point"]
+
+_TRY_BEYOND = 2.0
+"""A size is tried up to this many times the budget by prediction: predictions err, and the table says more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What is measured at once."""
+
+    size: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long a point is measured: at least `seconds` and `runs`, fewer when a run takes very long."""
+
+    seconds: float = 0.3
+    runs: int = 5
+    mean: bool = False
+    """Whether `Sample.ms` is the mean rather than the median of the runs: under a CPU quota."""
+    each_s: float = 40.0
+    """How long one answer may take; the first includes the start of Python."""
+
+    @classmethod
+    def under(cls, quota: float | None) -> Effort:
+        """What suits a CPU quota: the kernel deals it out in periods of 0.1 s, so several of them must have passed."""
+        return cls() if quota is None else cls(seconds=1.2, mean=True)
+
+
+def measure_micro(
+    threads: int,
+    runtime: str,
+    *,
+    timeout_s: float = 30.0,
+    command: Sequence[str] = CHILD,
+    stopped: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """The fields of a `grade.Micro`. Raises Died where the runtime did, or `stopped` said so; Refused where there is none."""
+    with Child(command, stopped=stopped) as child:
+        return dict(child.ask({"micro": threads, "runtime": runtime}, timeout_s)["micro"])
+
+
+def next_point(facts: CardFacts, record: Record, budget_ms: float, thread_counts: Sequence[int]) -> Point | None:
+    """What to measure next of a model; None when enough is known.
+
+    The smallest input with one thread says about what every size takes. The largest size that may fit the budget is measured at every
+    thread count, and again the next smaller one should it turn out not to fit; the other sizes at the best count found, as far as
+    they are not hopelessly over the budget.
+    """
+    if record.failure and (not record.samples or record.lasting):
+        return None
+    samples = [s for s in record.samples if s.threads in thread_counts]
+    sizes = [size for size in facts.sizes if not record.failure or facts.area(size) < facts.area(record.failed_size)]
+    if not sizes:
+        return None
+    done = {(s.size, s.threads) for s in samples}
+    if not samples:
+        return Point(sizes[0], thread_counts[0])
+
+    def hoped_ms(size: int) -> float:
+        """The time at the best thread count, where threads not tried yet are given all the help that they could be."""
+        if tried := [s for s in samples if s.size == size]:
+            helped = min(s.ms * s.threads for s in tried) / thread_counts[-1]
+            open_ended = len(tried) < len(thread_counts) and not _past_the_best(samples, size)
+            return min(*(s.ms for s in tried), helped if open_ended else float("inf"), float("inf"))
+        spread = 1.0 if len({s.threads for s in samples}) > 1 else thread_counts[-1] / thread_counts[0]
+        return (predict_ms(facts, samples, size, thread_counts) or 0.0) / spread
+
+    target = max((size for size in sizes if hoped_ms(size) <= budget_ms), default=sizes[0])
+    for threads in thread_counts:
+        if (target, threads) not in done and not _past_the_best(samples, target):
+            return Point(target, threads)
+    best = best_sample(samples, target, thread_counts)
+    threads = best.threads if best else thread_counts[0]
+    for size in sorted(sizes, key=lambda size: abs(facts.area(size) - facts.area(target))):
+        if (size, threads) not in done and hoped_ms(size) <= _TRY_BEYOND * budget_ms:
+            return Point(size, threads)
+    return None
+
+
+def _past_the_best(samples: Iterable[Sample], size: int) -> bool:
+    """Whether the last two thread counts tried at a size were no faster than one before them: then more will not be, either."""
+    times = [s.ms for s in sorted((s for s in samples if s.size == size), key=lambda s: s.threads)]
+    return len(times) > 2 and min(times[-2:]) >= min(times[:-2])
+
+
+def measure_models(
+    cards: Sequence[CardFacts],
+    folders: Sequence[Path],
+    known: Measurements,
+    budget_ms: float,
+    thread_counts: Sequence[int],
+    *,
+    runtime: str,
+    deadline_s: float,
+    memory_bytes: int = 0,
+    command: Sequence[str] = CHILD,
+    stopped: Callable[[], bool] = lambda: False,
+    told: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Measure what is not known yet and put it into `known`, the cards in the order given until the deadline.
+
+    told: hears one line a model. stopped: asked a few times a second; True ends the measuring, what was found is kept.
+    """
+    until = time.monotonic() + deadline_s
+    effort = Effort.under(known.conditions.quota)
+    for card in cards:
+        record = known.record(card.sha256)
+        if next_point(card, record, budget_ms, thread_counts) is None:
+            continue
+        left_s = until - time.monotonic()
+        if left_s <= 0 or stopped():
+            told(f"{card.name}: not measured, no time is left")
+            continue
+        try:
+            with Child(command, memory_bytes=memory_bytes, stopped=stopped) as child:
+                record = _measure_card(child, card, folders, record, effort, budget_ms, thread_counts, runtime=runtime, until=until)
+        except Died as exc:  # it was not even born
+            told(f"{card.name}: {exc}")
+            continue
+        known.records[card.sha256] = record = replace(record, file_time_ns=card.file_time_ns)
+        told(f"{card.name}: {record.failure or f'{len(record.samples)} points measured'}")
+
+
+def _measure_card(
+    child: Child,
+    card: CardFacts,
+    folders: Sequence[Path],
+    record: Record,
+    effort: Effort,
+    budget_ms: float,
+    thread_counts: Sequence[int],
+    *,
+    runtime: str,
+    until: float,
+) -> Record:
+    while (point := next_point(card, record, budget_ms, thread_counts)) is not None:
+        left_s = until - time.monotonic()
+        if left_s <= 0:
+            break
+        request = {"model": card.name_at(point.size), "folders": [str(f) for f in folders], "threads": point.threads, "runtime": runtime}
+        at = f"{card.name_at(point.size)} with {point.threads} thread{'s' if point.threads > 1 else ''}"
+        try:
+            answer = child.ask({**request, **asdict(effort)}, min(left_s, effort.each_s))
+            record = record.with_sample(Sample(**{**answer["sample"], "size": point.size, "threads": point.threads}))
+        except Died as exc:
+            failure = f"{exc}, when it was tried as {at}"
+            return replace(record, failure=failure, failed_size=point.size, lasting=exc.lasting, killed=exc.killed)
+        except Refused as exc:
+            return replace(record, failure=str(exc), failed_size=point.size, lasting=True)
+        except (KeyError, TypeError):
+            return replace(record, failure="printed something else than figures", failed_size=point.size, lasting=True)
+    return record

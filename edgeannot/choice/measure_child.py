@@ -1,0 +1,143 @@
+"""The child process of `measure`: loads models and runs them, as asked line by line, and prints what each took. It may die at any time.
+
+A request names a model (NAME or NAME@SIZE), its folders, threads and runtime, and how long to measure; or asks for the micro-benchmark
+with so many threads. The answer is {"sample": {...}}, {"micro": {...}} or {"refused": "why"}. What is measured of a model is the
+pipeline as the daemon runs it, from a JPEG file to boxes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import json
+import os
+import re
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from edgeannot.cards import find_card
+from edgeannot.data import Frame
+from edgeannot.errors import EdgeannotError
+from edgeannot.picture import configure_opencv, read_picture
+from edgeannot.pipeline import Pipeline, load_pipeline
+from edgeannot.places import SAMPLES
+from edgeannot.probe.micro import micro_benchmark
+from edgeannot.tflite.file import read_tflite
+
+__all__ = ["PHOTO", "STAGES", "main", "numbers_of", "sample"]
+
+PHOTO = SAMPLES / "scene.jpg"
+"""800 x 1000 pixels with several things in it, so that postprocessing has something to do."""
+
+STAGES = ("decode", "preprocess", "inference", "postprocess")
+_CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"}
+_LONG_S = 0.5
+"""A run this long is warm by itself, and a few of them say enough."""
+_MOST_SECONDS = 8
+"""Measuring ends after this many times the seconds asked for, with two runs at least, however few were done."""
+
+
+def main() -> None:
+    """Answer requests until standard input ends."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print is not an answer
+    configure_opencv()
+    for line in sys.stdin:
+        answers.write(json.dumps(_answer(json.loads(line))) + "\n")
+        answers.flush()
+
+
+def _answer(request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        if "micro" in request:
+            return {"micro": asdict(micro_benchmark(request["micro"], request["runtime"]))}
+        folders = [Path(folder) for folder in request["folders"]]
+        card = find_card(request["model"], folders)
+        _reset_peak()
+        pipeline = load_pipeline(card, threads=request["threads"], runtime=request["runtime"])
+        return {"sample": sample(pipeline, request["seconds"], request["runs"], mean=request["mean"])}
+    except EdgeannotError as exc:
+        return {"refused": str(exc)}
+
+
+def sample(pipeline: Pipeline, seconds: float, runs: int, *, mean: bool) -> dict[str, Any]:
+    """The fields of a `measurements.Sample`, but for those that the request holds."""
+    start, waited_s = time.perf_counter(), _waited_s()
+    rows, cpu_s = zip(*_rows(pipeline, seconds, runs), strict=True)
+    waited = (_waited_s() - waited_s) / (time.perf_counter() - start)
+    totals = [row["total"] for row in rows]
+    return {
+        "ms": round(statistics.fmean(totals) if mean else statistics.median(totals), 3),
+        "p95_ms": _p95(totals),
+        "stages": {stage: round(statistics.median(row[stage] for row in rows), 3) for stage in STAGES},
+        "p95_stages": {stage: _p95([row[stage] for row in rows]) for stage in STAGES},
+        "cpu_ms": round(statistics.fmean(cpu_s) * 1e3, 3),
+        "peak_bytes": _peak_bytes(),
+        "waited": round(min(1.0, max(0.0, waited)), 3),
+        "runs": len(rows),
+        "numbers": numbers_of(pipeline.card.model_path),
+    }
+
+
+def _p95(values: Sequence[float]) -> float:
+    """The value that 95 of 100 do not exceed; the largest of fewer than 20."""
+    return round(sorted(values)[min(len(values) - 1, int(0.95 * len(values)))], 3)
+
+
+def _rows(pipeline: Pipeline, seconds: float, runs: int) -> Iterator[tuple[dict[str, float], float]]:
+    """Stage times in ms and CPU seconds of run after run, the warm-up left out."""
+    start = time.perf_counter()
+    _run(pipeline)
+    if time.perf_counter() - start < _LONG_S:
+        _run(pipeline)  # the first run packs weights and touches memory for the first time
+    start, done = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - start) < seconds or done < runs:
+        if elapsed > _MOST_SECONDS * seconds and done >= 2:
+            break
+        cpu_s = time.process_time()
+        row = _run(pipeline)
+        done += 1
+        yield row, time.process_time() - cpu_s
+
+
+def _run(pipeline: Pipeline) -> dict[str, float]:
+    start = time.perf_counter()
+    image = read_picture(PHOTO).image
+    decode_ms = (time.perf_counter() - start) * 1e3
+    return dict(pipeline(Frame(image, "measure", 0, datetime.now(UTC), "measure", decode_ms=decode_ms)).timing_ms)
+
+
+@functools.cache
+def numbers_of(model: Path) -> str:
+    """What most layers with weights calculate with, int8 or float32; weights that are only stored as int8 do not count."""
+    graph = read_tflite(model).graph
+    made = [graph.tensors[operator.outputs[0]].dtype for operator in graph.operators if operator.name in _CONVOLUTIONS]
+    return "int8" if 2 * sum(dtype in {"int8", "uint8", "int16"} for dtype in made) > len(made) else "float32"
+
+
+def _waited_s() -> float:
+    """Seconds that this thread was ready to run while another had its core (kernel: scheduler/sched-stats.rst); 0 where not counted."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
+def _reset_peak() -> None:
+    """Give back what the model before this one held, and have the high-water mark counted anew (proc(5), clear_refs), where that works."""
+    with suppress(OSError, AttributeError):  # another C library has no malloc_trim
+        ctypes.CDLL(None).malloc_trim(0)
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_bytes() -> int:
+    found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    return int(found[1]) * 1024 if found else 0

@@ -1,0 +1,316 @@
+"""From settings to the model that runs: cards, board, measurements and the choice brought together.
+
+What imports this stays light: cards, numpy and the runtime are loaded only where a model is really to be read or a card changed.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from edgeannot.choice.choose import Decision, Wish, budget_of, choose, in_prior_order, is_for_another_purpose
+from edgeannot.choice.explain import as_dict, as_table
+from edgeannot.choice.shelf import read_shelf
+from edgeannot.errors import ConfigError, MissingError
+from edgeannot.places import model_folders
+from edgeannot.probe import Board, read_board
+from edgeannot.probe.grade import Micro, is_disturbed
+from edgeannot.probe.measurements import Conditions, Measurements, Record
+from edgeannot.probe.software import runtime_version
+
+if TYPE_CHECKING:
+    from edgeannot.cards import ModelCard
+    from edgeannot.settings import Loaded
+
+__all__ = [
+    "Choice",
+    "Survey",
+    "choose_for",
+    "conditions_of",
+    "explain_for",
+    "measure_and_choose",
+    "micro_of",
+    "runtime_named",
+    "survey",
+    "thread_counts",
+    "wish_for",
+]
+
+log = logging.getLogger(__name__)
+
+Measuring = Literal["no", "missing", "doubtful", "again"]
+"""Whether to measure: not at all, what is not remembered, that and what was measured on a busy board, or everything anew."""
+
+_MICRO_THREADS = 4
+"""What the bounds of `grade` are drawn from."""
+_DEADLINE_S = 60.0
+"""Measuring ends here on the slowest board; what is left out is measured the next time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """A decision and what it was made from."""
+
+    decision: Decision
+    measurements: Measurements
+
+    @property
+    def conditions(self) -> Conditions:
+        """What the figures hold for."""
+        return self.measurements.conditions
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether something of the candidates was measured while the board was busy, so that measuring at rest would say more."""
+        known = self.measurements
+        records = [known.record(sha256) for sha256 in {candidate.facts.sha256 for candidate in self.decision.candidates}]
+        return any(record.undisturbed(known.conditions) != record for record in records)
+
+    def table(self) -> str:
+        """The candidates, their figures and why each won or lost, for people."""
+        return as_table(self.decision, self.conditions)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same, ready for JSON."""
+        return as_dict(self.decision, self.conditions)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The card to run at its input size, with how many threads, and why, one sentence a reason."""
+
+    card: ModelCard
+    threads: int
+    reasons: tuple[str, ...]
+    survey: Survey | None = None
+    """None: the model is set, nothing was compared."""
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the user set the model: then it is neither measured nor replaced by another."""
+        return self.survey is None
+
+    def threads_for(self, name: str) -> int:
+        """The best thread count of any model, as far as it was measured; else that of the model chosen."""
+        candidates = () if self.survey is None else self.survey.decision.candidates
+        return next((c.threads for c in candidates if c.name == name), self.threads)
+
+    def as_dict(self) -> dict[str, Any] | None:
+        """The candidates and why each won or lost, ready for JSON; None where the model is set."""
+        return None if self.survey is None else self.survey.as_dict()
+
+
+def thread_counts(board: Board, threads: int | None, max_threads: int) -> tuple[int, ...]:
+    """The counts to choose from: the one that is set, else 1 up to the cores there are.
+
+    Under a CPU quota more threads than its cores, rounded up, use the allowance up faster and win nothing.
+    """
+    if threads is not None:
+        return (threads,)
+    quota = board.limits.quota_cores
+    most = min(max(1, len(board.cpus)), max_threads, math.ceil(quota) if quota else max_threads)
+    return tuple(range(1, most + 1))
+
+
+def conditions_of(board: Board, runtime: str = "auto") -> Conditions:
+    """What measurements on this board, by this process, are valid for."""
+    name = runtime_named(board, runtime)
+    bits = f" {board.python.bits}-bit" if board.python else ""
+    return Conditions(
+        cpu=f"{board.machine} {board.processor.name} ({', '.join(board.processor.int8)})",
+        cpus=_ranges(board.cpus),
+        quota=board.limits.quota_cores,
+        governor=board.governor,
+        runtime=f"{name} {runtime_version(name)}{bits}",
+    )
+
+
+def runtime_named(board: Board, runtime: str) -> str:
+    """The runtime that `auto` means here; `auto` again where none is installed, so that loading it says what to do."""
+    return board.runtime.name if runtime == "auto" and board.runtime else runtime
+
+
+def survey(
+    wish: Wish,
+    data_dir: Path,
+    board: Board,
+    runtime: str = "auto",
+    measuring: Measuring = "no",
+    *,
+    stopped: Callable[[], bool] = lambda: False,
+    told: Callable[[str], None] = lambda _: None,
+    deadline_s: float = _DEADLINE_S,
+) -> Survey:
+    """The choice for a wish, from what is remembered and, if asked, measured now. Raises ConfigError when no card fits the wish.
+
+    told: hears one line for each model that is measured. stopped: asked now and then; True ends the measuring early.
+    """
+    folders, cache = model_folders(data_dir), data_dir / "cache"
+    shelf = read_shelf(folders, cache / "models.json", lambda exc: log.warning("%s; it is passed over", exc))
+    known = Measurements.load(cache / "measurements.json", conditions_of(board, runtime))
+    known.forget_failures({card.sha256: card.file_time_ns for card in shelf})
+    if measuring != "no":
+        from edgeannot.choice.measure import measure_models  # noqa: PLC0415 - what is remembered is read without it
+
+        cards = in_prior_order(shelf, wish)
+        cards = [card for card in cards if not is_for_another_purpose(card, cards, wish)]
+        for card in cards:
+            if measuring == "again":
+                known.records[card.sha256] = Record()
+            elif measuring == "doubtful":
+                known.records[card.sha256] = known.record(card.sha256).undisturbed(known.conditions)
+        before = dict(known.records)
+        measure_models(
+            cards,
+            folders,
+            known,
+            wish.budget.ms,
+            wish.thread_counts,
+            runtime=runtime_named(board, runtime),
+            deadline_s=deadline_s,
+            memory_bytes=board.memory_bytes,
+            stopped=stopped,
+            told=told,
+        )
+        if known.records != before:
+            known.save({card.sha256 for card in shelf})
+    found = Survey(choose(shelf, wish, known.records), known)
+    if measuring != "no" or not found.doubtful:
+        return found
+    # What other programs slowed down is no ground to leave the prior, until it is measured at rest or a budget asks for more.
+    without = {sha256: replace(record, samples=()) for sha256, record in known.records.items()}
+    return Survey(choose(shelf, wish, without), known)
+
+
+def micro_of(
+    board: Board,
+    data_dir: Path,
+    runtime: str = "auto",
+    *,
+    measuring: Measuring = "no",
+    stopped: Callable[[], bool] = lambda: False,
+) -> Micro | None:
+    """The micro-benchmark's figures for the board as it is limited now, remembered or measured in a child process (two seconds).
+
+    None where they are not known: not measured, or the child died, which is logged.
+    """
+    known = Measurements.load(data_dir / "cache" / "measurements.json", conditions_of(board, runtime))
+    found = Micro.of(known.micro)
+    wanted = found is None or (measuring == "doubtful" and is_disturbed(found, board))
+    if measuring == "again" or (measuring != "no" and wanted):
+        from edgeannot.choice.measure import measure_micro  # noqa: PLC0415 - as above
+        from edgeannot.choice.measure_process import Died, Refused  # noqa: PLC0415 - as above
+
+        try:
+            measured = measure_micro(thread_counts(board, None, _MICRO_THREADS)[-1], runtime_named(board, runtime), stopped=stopped)
+        except (Died, Refused) as exc:
+            log.warning("the runtime %s in the micro-benchmark", exc)
+            return None
+        found = Micro.of(measured)
+        if found is None or not (found.int8_gops or found.float_gops):
+            log.warning("the runtime ran nothing of the micro-benchmark, so the board is judged by its facts")
+            return None
+        known.micro = measured
+        known.save(known.records)
+    return found
+
+
+def choose_for(
+    loaded: Loaded, *, remeasure: bool = False, board: Board | None = None, stopped: Callable[[], bool] = lambda: False
+) -> Choice:
+    """The model to start with. It measures first only where a budget was asked for or `remeasure`; else it goes by what is remembered,
+    and where nothing is, by the profile.
+
+    Raises ConfigError where the settings cannot be carried out.
+    """
+    asked = loaded.settings.max_ms is not None or loaded.settings.min_fps is not None
+    return _choose(loaded, "again" if remeasure else "missing" if asked else "no", board, stopped)
+
+
+def measure_and_choose(
+    loaded: Loaded, *, remeasure: bool = False, board: Board | None = None, stopped: Callable[[], bool] = lambda: False
+) -> Choice:
+    """The model to run by measurements: what is not remembered is measured now, in a child process, in up to a minute.
+
+    What was measured while the board was busy is measured again. May be called while another model runs; figures are then worse. A
+    model that is set is never measured.
+    """
+    return _choose(loaded, "again" if remeasure else "doubtful", board, stopped)
+
+
+def explain_for(loaded: Loaded, *, remeasure: bool = False, board: Board | None = None) -> str:
+    """The table for these settings, measured as far as it is not remembered; for a model that is set, that it is."""
+    if loaded.settings.model is not None:
+        return f"the model is set to {loaded.settings.model} ({loaded.origins.get('model', 'default')}): nothing is chosen"
+    found = _survey(loaded, "again" if remeasure else "missing", board or read_board(), lambda: False)
+    return f"profile {loaded.profile}: {loaded.profile_reason}\n{found.table()}"
+
+
+def _choose(loaded: Loaded, measuring: Measuring, board: Board | None, stopped: Callable[[], bool]) -> Choice:
+    from edgeannot.cards import find_card  # noqa: PLC0415 - pydantic and numpy: only where a model is loaded anyway
+
+    settings = loaded.settings
+    board = board or read_board()
+    folders = model_folders(settings.data_dir)
+    if settings.model is not None:
+        try:
+            card = find_card(settings.model, folders)
+        except MissingError as exc:  # a name that is wrong in the settings does not heal by trying again
+            raise ConfigError(str(exc)) from exc
+        _check_task(card, loaded)
+        return Choice(card, thread_counts(board, settings.threads, settings.max_threads)[-1], ("the model is set",))
+    found = _survey(loaded, measuring, board, stopped)
+    winner = found.decision.winner
+    return Choice(find_card(winner.name, folders), winner.threads, found.decision.reasons, found)
+
+
+def _survey(loaded: Loaded, measuring: Measuring, board: Board, stopped: Callable[[], bool]) -> Survey:
+    settings = loaded.settings
+    wish = wish_for(loaded, board)
+    told: list[str] = []
+    if measuring != "no":
+        log.info("measuring the models that come into question, as far as it is not remembered; budget: %s", wish.budget.why)
+    found = survey(wish, settings.data_dir, board, settings.runtime, measuring, stopped=stopped, told=told.append)
+    for line in told:
+        log.info("%s", line)
+    for line in found.table().splitlines() if told else ():  # what has not changed was logged when it was measured
+        log.info("%s", line)
+    return found
+
+
+def wish_for(loaded: Loaded, board: Board) -> Wish:
+    """What the settings ask of a model on this board."""
+    settings = loaded.settings
+    return Wish(
+        profile=loaded.profile,
+        budget=budget_of(loaded.profile, settings.max_ms, settings.min_fps),
+        task=settings.task,
+        labels=settings.labels,
+        thread_counts=thread_counts(board, settings.threads, settings.max_threads),
+        memory_bytes=board.memory_bytes,
+    )
+
+
+def _check_task(card: ModelCard, loaded: Loaded) -> None:
+    if card.task == "embed":
+        raise ConfigError(f"model {card.name} gives an embedding, neither boxes nor classes; choose another with `edgeannot models list`")
+    if card.task != loaded.settings.task and "task" in loaded.origins:
+        raise ConfigError(
+            f"model {card.name} is for the task {card.task!r}, the {loaded.origins['task']} says {loaded.settings.task!r}; "
+            "set one of them only"
+        )
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Numbers as the kernel lists them: 0, 1, 2, 5 is "0-2,5"."""
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1] = [parts[-1][0], number]
+        else:
+            parts.append([number])
+    return ",".join("-".join(map(str, part)) for part in parts)

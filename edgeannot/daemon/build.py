@@ -1,0 +1,89 @@
+"""Settings -> parts: which model, its pipeline, the sources. What can be wrong with a setting is found here, before a thread starts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from edgeannot.cards import ModelCard, find_card
+from edgeannot.choice.choose import budget_of
+from edgeannot.daemon.governor import Bounds
+from edgeannot.daemon.switch import Build
+from edgeannot.delivery.store import Store
+from edgeannot.errors import ConfigError
+from edgeannot.pipeline import Limits, Pipeline, load_pipeline
+from edgeannot.places import model_folders
+from edgeannot.settings import Loaded, Settings
+from edgeannot.sinks import written_paths
+from edgeannot.sources import CameraOptions, Context, DirectoryOptions, Source, open_source
+from edgeannot.sources.contract import never_done
+
+__all__ = ["bounds_of", "configured_limits", "find_any", "make_folder", "open_sources", "pipeline_builder"]
+
+log = logging.getLogger(__name__)
+
+
+def find_any(settings: Settings) -> Callable[[str], ModelCard]:
+    """How NAME[@SIZE] becomes a card. Raises MissingError or CardError."""
+    return lambda name: find_card(name, model_folders(settings.data_dir))
+
+
+def configured_limits(settings: Settings) -> Limits:
+    """What is reported when nobody changes it."""
+    return Limits(settings.min_score, settings.iou, labels=settings.labels)
+
+
+def pipeline_builder(loaded: Loaded) -> Build:
+    """How a card becomes a pipeline under these settings; for the first model and for each that follows it."""
+
+    def build(card: ModelCard, limits: Limits, threads: int) -> Pipeline:
+        return load_pipeline(card, threads=threads, runtime=loaded.settings.runtime, profile=loaded.profile, limits=limits)
+
+    return build
+
+
+def bounds_of(loaded: Loaded, sources: Iterable[Source], *, pinned: bool) -> Bounds:
+    """What the governor holds. Latency counts where the user gave a budget, or where a camera's frames would be missed.
+
+    A folder waits: without a budget nothing is too slow for it. Nor is a model that was set, as only another could be faster.
+    """
+    settings = loaded.settings
+    budget_ms = budget_of(loaded.profile, settings.max_ms, settings.min_fps).ms
+    if settings.max_ms is not None or settings.min_fps is not None:
+        return Bounds(budget_ms, rate_helps=settings.min_fps is None)
+    if pinned or not any(source.live for source in sources):
+        return Bounds()
+    rates = [options.max_fps or settings.max_fps for options in settings.sources.values() if isinstance(options, CameraOptions)]
+    return Bounds(max(budget_ms, 1000 / max(rates, default=settings.max_fps)), rate_helps=False)
+
+
+def open_sources(settings: Settings, store: Store, interval_s: Callable[[float], float], *, once: bool, again: bool) -> dict[str, Source]:
+    """The sources by name; an inbox in the data directory where the settings name none. interval_s: see `Context`."""
+    options = dict(settings.sources)
+    if not options:
+        inbox = settings.data_dir / "inbox"
+        make_folder(inbox)
+        log.info("watching %s: put pictures there, or name a folder with --watch DIR or in the configuration file ([sources.NAME])", inbox)
+        options = {"inbox": DirectoryOptions(path=inbox)}
+    context = Context(
+        quarantine=settings.data_dir / "quarantine",
+        own_folders=(settings.data_dir, settings.out_folder),
+        results=written_paths(settings.sinks, settings.out_folder),
+        is_done=never_done if again else store.is_done,
+        once=once,
+        max_fps=settings.max_fps,
+        interval_s=interval_s,
+        device=settings.device,
+        broker=settings.sinks.mqtt,
+        prefix=settings.sinks.mqtt.prefix,
+    )
+    return {name: open_source(name, option, context) for name, option in options.items()}
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it. Raises ConfigError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ConfigError(f"the folder {folder} cannot be made ({exc.strerror}); choose another with --data-dir or data_dir") from exc

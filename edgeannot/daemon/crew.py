@@ -1,0 +1,161 @@
+"""The threads of one run: a reader for each source, the inference, the writer; what joins them, and what they show of themselves."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgeannot.control import Control
+from edgeannot.daemon.gate import Gate
+from edgeannot.daemon.handoff import Budget, Handoff
+from edgeannot.daemon.pulse import Pulse, Worker
+from edgeannot.daemon.report import Reporter
+from edgeannot.daemon.switch import Switch
+from edgeannot.daemon.telemetry import Telemetry
+from edgeannot.daemon.workers import Inbox, Results, infer, read, weight, write
+from edgeannot.data import Annotation, Frame
+from edgeannot.delivery.store import Store
+from edgeannot.sinks import Sink
+from edgeannot.sources import Source
+
+__all__ = ["Crew", "Parts"]
+
+_PICTURE_BYTES = 64 * 2**20
+"""Decoded pictures under way at a time: one of 12 megapixels, or several small ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a crew works with."""
+
+    inbox: Inbox
+    switch: Switch
+    control: Control
+    store: Store
+    sources: dict[str, Source]
+    sinks: Sequence[Sink]
+    reporter: Reporter | None
+    rest_s: Callable[[], float]
+    """See `Gate`."""
+    stop: threading.Event
+    patience_s: float = math.inf
+    """How long a disk that refuses results is waited for, in seconds."""
+
+
+class Crew:
+    """Use `start`, look at it while `finished` is not set, then `join`."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.finished = threading.Event()
+        self.pulse = Pulse()
+        self.telemetry = Telemetry()
+        self._results: Results = Handoff()
+        self._budget = Budget(_PICTURE_BYTES)
+        self._waiting: dict[str, int] = {}
+        self._gates = {name: Gate(source, parts.control, parts.rest_s) for name, source in parts.sources.items()}
+        self._reading_now = len(parts.sources)
+        self._reading_lock = threading.Lock()
+        readers = [self._worker(f"read {name}", self._reading(source)) for name, source in parts.sources.items()]
+        self._workers = [*readers, self._worker("infer", self._infer), self._worker("write", self._write)]
+
+    def start(self) -> None:
+        """Start the threads."""
+        for worker in self._workers:
+            worker.start()
+
+    def join(self) -> None:
+        """Wait for the threads' end; raises the error of one that broke."""
+        for worker in self._workers:
+            worker.join()
+        for worker in self._workers:
+            if worker.error is not None:
+                raise worker.error
+
+    @property
+    def files_waiting(self) -> int:
+        """Files that the sources know of and have not read."""
+        return sum(self._waiting.values())
+
+    @property
+    def pictures_waiting(self) -> int:
+        """Pictures that were read and are not stored."""
+        return len(self.parts.inbox) + len(self._results)
+
+    def figures(self) -> dict[str, Any]:
+        """JSON-ready: counts, times, queues and outbox. Raises LinkError while the disk is away."""
+        pending = self.parts.store.pending()
+        return {
+            **self.telemetry.snapshot(),
+            "queues": {"frames": len(self.parts.inbox), "results": len(self._results), "files": self.files_waiting},
+            "skipped": self.parts.inbox.replaced + sum(gate.skipped for gate in self._gates.values()),
+            "outbox": {"rows": pending.rows, "bytes": pending.bytes, "dropped": pending.dropped, "refused": pending.refused},
+            "damaged": self.parts.store.damaged(),
+            "folders": [
+                {"path": str(state.path), "unwritten": state.unwritten, "trouble": state.trouble}
+                for sink in self.parts.sinks
+                for state in sink.folders()
+            ],
+        }
+
+    def _worker(self, name: str, work: Callable[[], None]) -> Worker:
+        return Worker(name, work, self.pulse, self.parts.stop.set)
+
+    def _beat(self, name: str) -> Callable[[], None]:
+        return lambda: self.pulse.beat(name)
+
+    def _reading(self, source: Source) -> Callable[[], None]:
+        parts = self.parts
+
+        def work() -> None:
+            beat, gate = self._beat(f"read {source.name}"), self._gates[source.name]
+            try:
+                read(source, parts.inbox, self._budget, parts.stop, beat, lambda n: self._waiting.update({source.name: n}), gate)
+            finally:
+                with self._reading_lock:
+                    self._reading_now -= 1
+                    if not self._reading_now:
+                        parts.inbox.end()
+
+        return work
+
+    def _infer(self) -> None:
+        control, switch, beat = self.parts.control, self.parts.switch, self._beat("infer")
+
+        def between() -> None:
+            switch.limit(control.now())
+            control.serve(switch.use, switch, beat)
+
+        def annotate(frame: Frame) -> Annotation:
+            annotation = switch(frame)
+            control.saw(annotation)
+            return annotation
+
+        try:
+            infer(self.parts.inbox, self._results, annotate, beat, self._give_up, between)
+        finally:
+            control.close()
+
+    def _give_up(self, frame: Frame) -> None:
+        self._budget.give(weight(self.parts.sources[frame.source], frame))
+
+    def _write(self) -> None:
+        parts, beat = self.parts, self._beat("write")
+        try:
+            write(
+                self._results,
+                parts.sinks,
+                parts.store,
+                parts.sources,
+                self._budget,
+                self.telemetry,
+                parts.reporter,
+                parts.stop,
+                beat,
+                parts.patience_s,
+            )
+        finally:
+            self.finished.set()

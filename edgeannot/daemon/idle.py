@@ -1,0 +1,136 @@
+"""The choice of the model, and the first idle moment, in which the models are measured if nobody has done so before."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+
+from edgeannot.choice.selection import Choice
+from edgeannot.daemon.crew import Crew
+from edgeannot.daemon.governor import Rung
+from edgeannot.daemon.ladder import rungs_below
+from edgeannot.errors import EdgeannotError, LinkError
+
+__all__ = ["Chosen", "IdleMeasuring"]
+
+log = logging.getLogger(__name__)
+
+_IDLE_S = 5.0
+"""Nothing to do for this long is an idle moment."""
+_LIVE_S = 20.0
+"""A camera has none; it is interrupted once, this long after the start."""
+_DRAIN_S = 30.0
+"""How long pictures under way may take to be done before measuring begins beside them."""
+
+
+class Chosen:
+    """The choice as it is now: made at the start, and again when there are measurements."""
+
+    def __init__(self, choice: Choice) -> None:
+        self.choice = choice
+
+    def threads_for(self, name: str) -> int:
+        """The best number of threads for a model, as far as it is known."""
+        return self.choice.threads_for(name)
+
+    def rungs(self, name: str) -> list[Rung]:
+        """The governor's ladder below a model. One that the user asked for has none: only another choice may replace a choice."""
+        survey = self.choice.survey
+        if survey is None or name != self.choice.card.name:
+            return [Rung(name, 1.0)]
+        return rungs_below(name, survey.decision.candidates)
+
+
+class IdleMeasuring:
+    """Measures once, in a thread of its own, while the sources are held; `tick` about once a second, in one thread."""
+
+    def __init__(
+        self,
+        crew: Crew,
+        chosen: Chosen,
+        measure: Callable[[], Choice],
+        *,
+        stays: Callable[[str], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """measure: may take a minute; raises EdgeannotError. stays: told why when the model does."""
+        self._crew = crew
+        self._chosen = chosen
+        self._measure = measure
+        self._stays = stays
+        self._clock = clock
+        self._began = self._moved_at = clock()
+        self._pictures = 0
+        self._thread: threading.Thread | None = None
+        self._held_at: float | None = None
+        self._found: Choice | None = None
+        survey = chosen.choice.survey
+        self.done = survey is None or (survey.decision.measured and not survey.doubtful)
+
+    def tick(self) -> None:
+        """Look whether it is time, or whether the measuring has ended."""
+        if self.done:
+            return
+        if self._thread is not None:
+            self._look_after(self._thread)
+        elif self._held_at is not None:
+            self._begin_when_drained(self._held_at)
+        elif self._is_time():
+            self._held_at = self._clock()
+            self._crew.parts.control.hold(True)
+
+    def _is_time(self) -> bool:
+        crew, now = self._crew, self._clock()
+        if crew.telemetry.pictures != self._pictures or crew.files_waiting or crew.pictures_waiting:
+            self._pictures, self._moved_at = crew.telemetry.pictures, now
+        if crew.parts.control.now().paused or crew.parts.switch.card.name != self._chosen.choice.card.name:
+            return False
+        live = any(source.live for source in crew.parts.sources.values())
+        return now - self._moved_at >= _IDLE_S or (live and now - self._began >= _LIVE_S)
+
+    def _begin_when_drained(self, held_at: float) -> None:
+        if self._crew.pictures_waiting and self._clock() - held_at < _DRAIN_S:
+            return
+        log.info("a quiet moment: the models are measured once; pictures wait")
+        self._thread = threading.Thread(target=self._work, name="measure", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        try:
+            self._found = self._measure()
+        except EdgeannotError as exc:
+            log.warning("%s; the model stays", exc)
+        except Exception:  # the daemon has a model that works
+            log.exception("measuring failed, which is a fault of the program; the model stays")
+
+    def _look_after(self, thread: threading.Thread) -> None:
+        if thread.is_alive():
+            return
+        self.done = True
+        parts = self._crew.parts
+        parts.control.hold(False)
+        found, before = self._found, self._chosen.choice.card.name
+        if found is None or parts.stop.is_set():
+            return
+        if parts.switch.card.name != before:  # somebody wanted another meanwhile
+            return
+        if found.survey is not None and found.survey.doubtful:
+            self._stays("measured: other programs had the processor meanwhile, so the figures decide nothing and the model stays")
+            return
+        earlier, self._chosen.choice = self._chosen.choice, found
+        why = f"measured: {'; '.join(found.reasons)}"
+        if (found.card.name, found.threads) != (before, parts.switch.threads):
+            parts.control.ask_model(found.card.name, why).add_done_callback(partial(self._came, earlier))
+        else:
+            self._stays(why)
+
+    def _came(self, earlier: Choice, answer: Future[str]) -> None:
+        """The better model is in force, or could not be put there: then the choice before it holds, and its ladder."""
+        if (exc := answer.exception()) is not None:
+            self._chosen.choice = earlier
+            if not isinstance(exc, LinkError):  # the daemon is stopping
+                log.warning("%s; the model stays", exc)

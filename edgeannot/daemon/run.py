@@ -1,0 +1,178 @@
+"""One run from its start to its end: builds the parts, starts the threads, takes the signals, and stops everything in order."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import signal
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from edgeannot.choice.selection import Choice, choose_for, measure_and_choose
+from edgeannot.clock import clock_synced
+from edgeannot.control import Control
+from edgeannot.daemon.announce import Announcer
+from edgeannot.daemon.build import bounds_of, configured_limits, find_any, make_folder, open_sources, pipeline_builder
+from edgeannot.daemon.crew import Crew, Parts
+from edgeannot.daemon.governor import Governor
+from edgeannot.daemon.handoff import Handoff
+from edgeannot.daemon.idle import Chosen, IdleMeasuring
+from edgeannot.daemon.report import Reporter
+from edgeannot.daemon.sdnotify import Notifier
+from edgeannot.daemon.sensors import Sensors, free_memory_bytes
+from edgeannot.daemon.steering import Pace, Steering
+from edgeannot.daemon.switch import Switch
+from edgeannot.daemon.watch import Watch
+from edgeannot.daemon.workers import Inbox
+from edgeannot.delivery.link import Link
+from edgeannot.delivery.store import Store
+from edgeannot.judge import judge_for_next_start
+from edgeannot.payload import Origin
+from edgeannot.picture import configure_opencv
+from edgeannot.probe import read_board
+from edgeannot.remote.remote import Remote
+from edgeannot.settings import Loaded
+from edgeannot.sinks import SinkContext, open_sinks
+
+__all__ = ["run_daemon"]
+
+log = logging.getLogger(__name__)
+
+_CONNECT_S = 2.0
+"""How long `once` waits for a broker that did not answer at first; for one that did to take all messages, _DRAIN_S."""
+_DRAIN_S = 60.0
+_FULL_DISK_S = 30.0
+"""How long `once` waits for a disk that takes no results; a daemon waits for ever, as somebody may tidy up."""
+_EX_UNAVAILABLE = 69
+
+
+def run_daemon(loaded: Loaded, *, once: bool = False, again: bool = False, remeasure: bool = False) -> int:
+    """Run until told to stop (SIGTERM, SIGINT), or with `once` until every source has ended; returns the exit code.
+
+    again: annotate pictures that the ledger says are done, too. remeasure: forget what models cost here and measure anew. Raises
+    ConfigError, ModelError or MissingError where the settings cannot be carried out.
+    """
+    stop = threading.Event()
+    with _on_signals(stop.set):
+        return _run(loaded, stop, once=once, again=again, remeasure=remeasure)
+
+
+def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, remeasure: bool) -> int:
+    settings = loaded.settings
+    configure_opencv()
+    make_folder(settings.data_dir)
+    choice = choose_for(loaded, remeasure=remeasure, stopped=stop.is_set)
+    why = f"profile {loaded.profile}: {loaded.profile_reason}"
+    chosen = Chosen(choice)
+    build, limits = pipeline_builder(loaded), configured_limits(settings)
+    pipeline = build(choice.card, limits, choice.threads)
+    origin = Origin(settings.device, uuid.uuid4().hex[:12], clock_synced)
+    reporter = Reporter(sys.stdout) if once or sys.stdout.isatty() else None
+    with ExitStack() as stack:
+        mqtt = settings.sinks.mqtt
+        store = stack.enter_context(Store.open(settings.data_dir / "state.sqlite", caps=mqtt.caps))
+        inbox: Inbox = Handoff()
+        switch = Switch(pipeline, build, find_any(settings), limits, threads_for=chosen.threads_for, free_bytes=free_memory_bytes)
+        control = Control(inbox.nudge, switch.check, keep_last=mqtt.commands.enabled)
+        pace = Pace(control)
+        sources = open_sources(settings, store, pace.interval_s, once=once, again=again)
+        sinks = open_sinks(settings.sinks, SinkContext(origin, settings.out_folder, pipeline.class_names()))
+        for sink in sinks:
+            stack.callback(sink.close)
+        link = Link(mqtt, store, origin, prefix=mqtt.prefix, window=mqtt.window) if mqtt.enabled else None
+        kinds = {name: type(source).__name__.removesuffix("Source").lower() for name, source in sources.items()}
+        announcer = Announcer(link, origin, kinds, store.damaged())
+        announcer.info(pipeline.facts, (why, *choice.reasons), choice.as_dict())
+        switch.changed = lambda reason: _say_changed(announcer, switch, (why, reason), chosen.choice)
+        if link is not None:
+            own = tuple(name for name, kind in kinds.items() if kind != "mqtt")  # results of the others go to their senders' topics
+            remote = Remote(settings, link, store, origin, control, lambda: switch.card, own)
+            sinks += remote.sinks
+            link.start()
+            stack.callback(link.stop)
+            remote.start()
+            stack.callback(remote.stop)
+        log.info("%s with %d thread(s) on %s: %s", switch.card.name, switch.threads, switch.runtime, "; ".join((why, *choice.reasons)))
+        patience_s = _FULL_DISK_S if once else math.inf
+        crew = Crew(Parts(inbox, switch, control, store, sources, sinks, reporter, pace.rest_s, stop, patience_s))
+        steering = _steering(loaded, crew, pace, chosen)
+        measuring = None if once else _measuring(loaded, crew, chosen, steering)
+        Watch(crew, Notifier(os.environ), announcer, steering, measuring).run()
+        if reporter is not None:
+            reporter.end(sum(source.done_before for source in sources.values()))
+        wanted = any(key.startswith("sinks.mqtt") for key in loaded.origins)
+        return _drain(store, link, stop, mqtt.connect_timeout_s) if once and link is not None and wanted else 0
+
+
+def _measuring(loaded: Loaded, crew: Crew, chosen: Chosen, steering: Steering) -> IdleMeasuring | None:
+    """What measures the models in an idle moment; None where the model is set."""
+    if chosen.choice.pinned:
+        return None
+
+    def stays(reason: str) -> None:
+        steering.start_over("the models were measured")  # its ladder follows the new figures
+        crew.parts.switch.changed(reason)
+
+    def measure() -> Choice:
+        stopped = crew.parts.stop.is_set
+        judge_for_next_start(loaded, read_board(), stopped)
+        return measure_and_choose(loaded, stopped=stopped)
+
+    return IdleMeasuring(crew, chosen, measure, stays=stays)
+
+
+def _steering(loaded: Loaded, crew: Crew, pace: Pace, chosen: Chosen) -> Steering:
+    """The governor with its sensors, over the ladder of the models in choice."""
+    parts = crew.parts
+    bounds = bounds_of(loaded, parts.sources.values(), pinned=chosen.choice.pinned)
+    governor = Governor(chosen.rungs(parts.switch.card.name), bounds)
+    if chosen.choice.pinned and bounds.budget_ms is not None:
+        log.info("the model is set: to hold %.0f ms a picture, only the rate will be changed", bounds.budget_ms)
+    return Steering(governor, Sensors(), crew.telemetry, parts.control, parts.switch, pace, rungs=chosen.rungs)
+
+
+def _say_changed(announcer: Announcer, switch: Switch, reasons: tuple[str, ...], choice: Choice) -> None:
+    log.info("now %s with %d thread(s) on %s: %s", switch.card.name, switch.threads, switch.runtime, reasons[-1])
+    announcer.info(switch.facts, reasons, choice.as_dict())
+
+
+def _drain(store: Store, link: Link, stop: threading.Event, first_answer_s: float) -> int:
+    """Wait for the broker to take what there is; EX_UNAVAILABLE when it does not, 0 when told to stop waiting.
+
+    first_answer_s: how long the first attempt to connect may take; one that failed is waited for only _CONNECT_S.
+    """
+    began = time.monotonic()
+    answers = False
+    while store.pending().rows and not stop.is_set():
+        waited_s = time.monotonic() - began
+        answers = answers or link.wait_online(0)
+        if waited_s > (_DRAIN_S if answers else first_answer_s if link.state == "new" else _CONNECT_S):
+            log.warning("%d messages are kept in %s until a broker takes them", store.pending().rows, store.path)
+            return _EX_UNAVAILABLE
+        link.wait_drained(0.1)
+    return 0
+
+
+@contextmanager
+def _on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """SIGTERM, SIGINT and SIGHUP (a terminal that closed) ask for an orderly stop; a second one ends the program the usual way."""
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
+        numbers.append(signal.SIGHUP)
+
+    def handle(number: int, frame: object) -> None:
+        del frame
+        signal.signal(number, before[signal.Signals(number)])
+        stop()
+
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

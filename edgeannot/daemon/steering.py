@@ -1,0 +1,175 @@
+"""The governor at the wheel: what it decides becomes the pace of the sources and the model in force."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from typing import Any
+
+from edgeannot.control import Control
+from edgeannot.daemon.governor import Governor, Reading, Rung, Step
+from edgeannot.daemon.sensors import Felt, Sensors
+from edgeannot.daemon.switch import Switch
+from edgeannot.daemon.telemetry import Telemetry
+from edgeannot.errors import LinkError
+from edgeannot.payload import rfc3339
+
+__all__ = ["Pace", "Steering"]
+
+log = logging.getLogger(__name__)
+
+
+class Pace:
+    """How fast pictures are taken: as configured, or as somebody wants while the daemon runs, times the governor's rate."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self.rate = 1.0
+        """Part of the usual pictures a second, above 0 up to 1."""
+        self.busy_s = 0.0
+        """How long one picture takes."""
+
+    def interval_s(self, configured_s: float) -> float:
+        """Least seconds between two pictures of a live source, given those of its settings."""
+        wanted_s = self._control.now().interval_s
+        return (configured_s if wanted_s is None else wanted_s) / self.rate
+
+    def rest_s(self) -> float:
+        """Seconds to rest after a file, so that the rate comes out right."""
+        return self.busy_s * (1.0 / self.rate - 1.0)
+
+
+class Steering:
+    """Call `tick` about once a second, in one thread."""
+
+    def __init__(
+        self,
+        governor: Governor,
+        sensors: Sensors,
+        telemetry: Telemetry,
+        control: Control,
+        switch: Switch,
+        pace: Pace,
+        *,
+        rungs: Callable[[str], Sequence[Rung]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """rungs: the ladder below a model that somebody else put in force. clock: the one of `telemetry`."""
+        self._governor = governor
+        self._sensors = sensors
+        self._telemetry = telemetry
+        self._control = control
+        self._switch = switch
+        self._pace = pace
+        self._rungs = rungs
+        self._clock = clock
+        self._felt = Felt()
+        self._in_force = switch.card.name
+        self._threads = switch.threads
+        self._since_s = clock()
+        self._since = datetime.now(UTC)
+        self._reason = "as chosen at the start"
+        self._asked: tuple[Step, Future[str]] | None = None
+        self._told_exhausted = False
+        self.steps = 0
+        """Steps taken, down and up: each is worth a message of its own."""
+
+    def tick(self) -> None:
+        """Read the sensors, and do what the governor says."""
+        self._felt = self._sensors.read()
+        if self._asked is not None:
+            self._finish(*self._asked)
+            return
+        if (self._switch.card.name, self._switch.threads) != (self._in_force, self._threads):
+            self.start_over("the model was changed")
+        if self._control.now().paused:
+            return
+        latency_ms = self._telemetry.latency_ms(self._in_force, self._since_s)
+        if latency_ms is not None:
+            self._pace.busy_s = latency_ms / 1000
+        step = self._governor.look(self._clock(), _reading(self._felt, latency_ms))
+        if step is not None:
+            self._take(step)
+        self._tell_exhausted()
+
+    def figures(self) -> dict[str, Any]:
+        """JSON-ready, for telemetry."""
+        governor, felt = self._governor, self._felt
+        latency_ms = self._telemetry.latency_ms(self._in_force, self._since_s)
+        budget_ms = governor.bounds.budget_ms
+        return {
+            "model": {"name": self._switch.card.name, "sha256": self._switch.card.sha256, "threads": self._switch.threads},
+            "governor": {
+                "step": governor.position.rate + governor.position.model,
+                "rate": self._pace.rate,
+                "reason": self._reason,
+                "since": rfc3339(self._since),
+                "budget_ms": None if budget_ms is None else round(budget_ms, 1),
+                "latency_ms": None if latency_ms is None else round(latency_ms, 1),
+                "exhausted": governor.exhausted,
+            },
+            "throttled": felt.throttled,
+            "supply": list(felt.notes),
+            "psi": {"memory": felt.memory and {"some_avg10": felt.memory.some_10s, "full_avg10": felt.memory.full_10s}},
+        }
+
+    def _take(self, step: Step) -> None:
+        if step.model == self._in_force:
+            self._done(step)
+        else:
+            self._asked = step, self._control.ask_model(step.model, step.reason)
+
+    def _finish(self, step: Step, asked: Future[str]) -> None:
+        """See whether the model that was asked for is in force by now."""
+        if not asked.done():
+            return
+        self._asked = None
+        try:
+            asked.result()
+        except LinkError:  # the daemon is stopping
+            return
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the model before is still in force, or the inference ends the daemon
+            log.warning("governor: %s, but the model cannot be used: %s", step.reason, exc)
+            self._governor.refuse(self._clock(), step.model, self._in_force)
+        else:
+            self._in_force, self._threads = step.model, self._switch.threads
+            self._done(step)
+
+    def _done(self, step: Step) -> None:
+        self._pace.rate = step.rate
+        self._told_exhausted = False
+        self._mark(step.reason)
+        log.log(logging.WARNING if step.down else logging.INFO, "governor: step %s, %s", "down" if step.down else "up", step.reason)
+        self.steps += 1
+
+    def _mark(self, reason: str) -> None:
+        self._reason = reason
+        self._since_s, self._since = self._clock(), datetime.now(UTC)
+
+    def start_over(self, reason: str) -> None:
+        """The model that is in force is the top now: somebody else put it there, or there are new figures for the ladder."""
+        self._in_force, self._threads = self._switch.card.name, self._switch.threads
+        self._asked = None  # a step of the governor before; should it come about yet, that is a change like any other
+        self._governor = Governor(self._rungs(self._in_force), self._governor.bounds)
+        self._pace.rate = 1.0
+        self._mark(reason)
+
+    def _tell_exhausted(self) -> None:
+        if self._governor.exhausted and not self._told_exhausted:
+            log.warning("governor: out of bounds still, and nothing is left to step down to")
+            self._told_exhausted = True
+
+
+def _reading(felt: Felt, latency_ms: float | None) -> Reading:
+    memory = felt.memory
+    return Reading(
+        latency_ms=latency_ms,
+        temperature_c=felt.temperature_c,
+        trip_c=felt.trip_c,
+        throttled=felt.throttled,
+        memory_some=None if memory is None else memory.some_10s,
+        memory_full=None if memory is None else memory.full_10s,
+    )

@@ -1,0 +1,110 @@
+"""How the daemon is doing, in numbers: rates and times by stage over the last pictures, memory, temperature."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeannot.data import Annotation
+from edgeannot.probe.clocks import hottest_c
+
+__all__ = ["Telemetry", "read_rss_bytes"]
+
+_WINDOW = 256
+"""Pictures that percentiles and rate are taken over: minutes on a slow board, seconds on a fast one."""
+
+
+_LATEST = 5
+"""Pictures that the latency in force is the median of: few, so that a change is seen soon, enough for one outlier not to count."""
+_ENOUGH, _ENOUGH_MS = 3, 3000.0
+"""Pictures that it takes, or milliseconds that the newest took together."""
+_STALE_S = 60.0
+
+
+class Telemetry:
+    """Counts what happens; `snapshot` may be asked from any thread."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._done: deque[float] = deque(maxlen=_WINDOW)
+        self._timing: deque[dict[str, float]] = deque(maxlen=_WINDOW)
+        self._model = ""
+        self._latest: deque[tuple[float, float]] = deque(maxlen=_LATEST)
+        self._rejected: Counter[str] = Counter()
+        self._pictures = 0
+        self._detections = 0
+
+    def annotated(self, annotation: Annotation) -> None:
+        """Count one picture that was annotated."""
+        with self._lock:
+            self._pictures += 1
+            self._detections += len(annotation.detections)
+            self._done.append(self._clock())
+            if annotation.model.name != self._model:
+                # Times of two models are no one distribution; and the first run of a model, which warms up, is not like the others.
+                self._model = annotation.model.name
+                self._timing.clear()
+                self._latest.clear()
+            else:
+                self._latest.append((self._done[-1], annotation.timing_ms.get("total", 0.0)))
+            self._timing.append(dict(annotation.timing_ms))
+
+    def rejected(self, reason: str) -> None:
+        """Count one picture that could not be used."""
+        with self._lock:
+            self._rejected[reason] += 1
+
+    def latency_ms(self, model: str, since_s: float) -> float | None:
+        """Median time of the last pictures by this model since then, in ms; None while they are too few or too long ago to say.
+
+        since_s: by this object's clock.
+        """
+        with self._lock:
+            done = [(at, ms) for at, ms in self._latest if at > since_s] if model == self._model else []
+            if not done or done[-1][0] < self._clock() - _STALE_S:
+                return None
+            times = [ms for _, ms in done]
+        # Where pictures take seconds, those that tell are few, and older ones would hide them for long.
+        slow = next((n for n in range(1, len(times) + 1) if sum(times[-n:]) >= _ENOUGH_MS), None)
+        if slow is None and len(times) < _ENOUGH:
+            return None
+        return float(np.median(times[-slow:] if slow else times))
+
+    @property
+    def pictures(self) -> int:
+        """Pictures annotated since the start."""
+        return self._pictures
+
+    def snapshot(self) -> dict[str, Any]:
+        """JSON-ready figures: pictures, rejected by reason, fps, p50 and p95 in ms by stage, RSS in bytes, temperature in °C or None.
+
+        The times are those of the model in force.
+        """
+        with self._lock:
+            stages = list(self._timing[-1]) if self._timing else []
+            times = {stage: np.array([row.get(stage, 0.0) for row in self._timing]) for stage in stages}
+            recent = [t for t in self._done if t > self._clock() - 60]
+            figures: dict[str, Any] = {
+                "pictures": self._pictures,
+                "detections": self._detections,
+                "rejected": dict(self._rejected),
+                "fps": round((len(recent) - 1) / (recent[-1] - recent[0]), 2) if len(recent) > 1 and recent[-1] > recent[0] else 0.0,
+                "timing_ms": {
+                    stage: {"p50": round(float(np.median(ms)), 2), "p95": round(float(np.percentile(ms, 95)), 2)}
+                    for stage, ms in times.items()
+                },
+            }
+        return {**figures, "rss_bytes": read_rss_bytes(), "cpu_temperature_c": hottest_c()}
+
+
+def read_rss_bytes() -> int:
+    """Resident memory of this process (second field of /proc/self/statm, in pages; proc(5))."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

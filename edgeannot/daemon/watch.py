@@ -1,0 +1,90 @@
+"""The main thread's loop: feeds the watchdog while all threads live, shows progress, publishes telemetry, passes a stop down the line."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from edgeannot.daemon.announce import Announcer
+from edgeannot.daemon.crew import Crew
+from edgeannot.daemon.idle import IdleMeasuring
+from edgeannot.daemon.sdnotify import Notifier
+from edgeannot.daemon.steering import Steering
+from edgeannot.errors import LinkError
+
+__all__ = ["Watch"]
+
+log = logging.getLogger(__name__)
+
+_TICK_S = 1.0
+_TELEMETRY_S = 30.0
+
+
+class Watch:
+    """Looks at a crew about once a second until it has finished."""
+
+    def __init__(self, crew: Crew, notifier: Notifier, announcer: Announcer, steering: Steering, measuring: IdleMeasuring | None) -> None:
+        self._crew = crew
+        self._notifier = notifier
+        self._announcer = announcer
+        self._steering = steering
+        self._measuring = measuring
+        self._fed = True
+        self._faults: set[type] = set()
+        self._steps = steering.steps
+        self._telemetry_at = time.monotonic() + _TELEMETRY_S
+
+    def run(self) -> None:
+        """Start the threads and watch them until the last has ended; raises the error of one that broke."""
+        self._crew.start()
+        self._notifier.send(READY="1")
+        self._watch()
+        self._notifier.send(STOPPING="1")
+        self._crew.join()
+
+    def _watch(self) -> None:
+        watchdog_s = self._notifier.watchdog_s
+        tick_s = _TICK_S if watchdog_s is None else min(_TICK_S, watchdog_s / 3)
+        patience_s = float("inf") if watchdog_s is None else watchdog_s / 2
+        parts = self._crew.parts
+        while not self._crew.finished.wait(tick_s):
+            if parts.stop.is_set():
+                parts.inbox.cancel()
+            self._feed(patience_s)
+            if parts.reporter is not None:
+                parts.reporter.progress(self._crew.files_waiting)
+            self._steer()
+            if self._measuring is not None:
+                self._measuring.tick()
+            if time.monotonic() >= self._telemetry_at or self._steering.steps != self._steps:
+                self._publish_telemetry()
+
+    def _steer(self) -> None:
+        try:
+            self._steering.tick()
+        except Exception as exc:  # the work goes on without a governor, too
+            if type(exc) not in self._faults:
+                log.exception("the governor failed, which is a fault of the program; it tries again")
+            self._faults.add(type(exc))
+
+    def _publish_telemetry(self) -> None:
+        """Tell the figures now, and again after the usual time."""
+        self._telemetry_at = time.monotonic() + _TELEMETRY_S
+        self._steps = self._steering.steps
+        if not self._announcer.heard:
+            return
+        try:
+            figures = self._crew.figures()
+        except LinkError:  # the disk is away, and the writer says so
+            return
+        self._announcer.telemetry({**figures, **self._steering.figures()})
+
+    def _feed(self, patience_s: float) -> None:
+        """Give systemd a sign of life, unless a thread owes its own for too long."""
+        silence_s, name = self._crew.pulse.silence_s()
+        if silence_s < patience_s:
+            status = f"{self._crew.telemetry.pictures} pictures annotated with {self._crew.parts.switch.card.name}"
+            self._notifier.send(WATCHDOG="1", STATUS=status)
+        elif self._fed:
+            log.error("%s has not moved for %.0f s: the watchdog is no longer fed", name, silence_s)
+        self._fed = silence_s < patience_s

@@ -1,0 +1,107 @@
+"""What ledger and outbox keep: values, and how the tables came to be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+__all__ = ["MIGRATIONS", "Caps", "LedgerEntry", "Message", "Pending", "Signature"]
+
+MIGRATIONS: Final[Sequence[str]] = (
+    """
+    CREATE TABLE ledger (
+        source TEXT NOT NULL, path BLOB NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, inode INTEGER NOT NULL,
+        content_hash BLOB NOT NULL, outcome TEXT NOT NULL, done_at INTEGER NOT NULL,
+        PRIMARY KEY (source, path)) WITHOUT ROWID;
+    CREATE INDEX ledger_content ON ledger (source, content_hash);
+    CREATE TABLE outbox (
+        id INTEGER PRIMARY KEY, kind TEXT NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL, qos INTEGER NOT NULL,
+        retain INTEGER NOT NULL, content_type TEXT NOT NULL, expiry_s INTEGER, properties TEXT NOT NULL);
+    CREATE INDEX outbox_retained ON outbox (topic) WHERE retain;
+    CREATE INDEX outbox_images ON outbox (id) WHERE kind = 'image';
+    CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    """,
+    # Nobody asked for files by their content, and the index cost a page or two of the card for each picture.
+    """
+    DROP INDEX ledger_content;
+    ALTER TABLE outbox ADD COLUMN correlation BLOB;
+    """,
+)
+"""The script at place N brings a database of version N to N + 1; `user_version` holds the version. Append, never edit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What tells, without reading it, that a file is the one that was done: `os.stat`'s size, mtime and inode."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, stat: os.stat_result) -> Self:
+        """The signature of a file with this stat."""
+        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """A file that needs no more work. A later entry for the same source and path takes its place."""
+
+    source: str
+    path: str
+    """Relative to the source's folder, as `os.fsdecode` gives it."""
+    signature: Signature
+    content_hash: bytes
+    """Of the file's bytes; empty where nobody read it."""
+    outcome: str = "annotated"
+    """"annotated", or the reason it was set aside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message on its way to the broker."""
+
+    topic: str
+    payload: bytes
+    kind: str = "detections"
+    """What it is, for caps and counts: detections, image, count, ... Images are the first to be dropped."""
+    qos: int = 1
+    retain: bool = False
+    """A retained message takes the place of an unsent one on its topic, and is not stored when nothing changed."""
+    content_type: str = "application/json"
+    expiry_s: int | None = None
+    """How long the broker may keep it for a client that is away; None: for ever."""
+    properties: tuple[tuple[str, str], ...] = ()
+    """MQTT 5 user properties."""
+    id: int = 0
+    """Place in the outbox, counting up in the order of commits; 0 before it is there."""
+    correlation: bytes | None = None
+    """MQTT 5 correlation data, for a reply: what the request carried."""
+    instead: Message | None = None
+    """What is told where the broker does not take this one; for messages that go past the outbox."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """How much may wait in the outbox; over that the oldest go, images before all others, and are counted."""
+
+    rows: int = 1_000_000
+    bytes: int = 256 * 2**20
+    image_bytes: int = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What waits, and what had to go since the database was made."""
+
+    rows: int
+    bytes: int
+    image_rows: int
+    image_bytes: int
+    dropped: int
+    """Messages that the caps pushed out unsent."""
+    refused: int
+    """Messages that the broker would never take (too large, not a valid topic there)."""

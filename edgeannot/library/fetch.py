@@ -1,0 +1,297 @@
+"""Files from the web: resumed where they broke off, checked by sha256 before they get their name, bounded in size, time and tries.
+
+Only the standard library: urllib takes proxies from the environment (http_proxy, https_proxy, no_proxy). Ranges are those of RFC 9110,
+sections 13 and 14. What arrives is `KEY.part` with `KEY.etag` beside it; at `KEY` stands only a file that was checked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import http.client
+import os
+import random
+import re
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
+
+from edgeannot import __version__
+from edgeannot.errors import InputError, LinkError
+from edgeannot.library.fetch_failures import BrokenOffError, what_silence_means, what_status_means
+
+__all__ = ["DEFAULT_LIMITS", "FetchLimits", "Progress", "Wanted", "download", "sha256_of"]
+
+Progress = Callable[[int, int | None], None]
+"""Told the bytes that are there and the bytes there will be, where known."""
+
+BLOCK = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class FetchLimits:
+    """How much and how long."""
+
+    max_bytes: int = 256 << 20
+    stall_s: float = 30.0
+    """Seconds without a byte, or until a connection stands."""
+    deadline_s: float = 3600.0
+    """Seconds for one file, all tries together."""
+    tries: int = 4
+    """In a row without a byte more."""
+    first_pause_s: float = 1.0
+    """Before the second try; doubled before each one after it, up to max_pause_s, and varied by a half."""
+    max_pause_s: float = 30.0
+
+
+DEFAULT_LIMITS = FetchLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A file: where it is, and what is known of it. Without a sha256 its receiver has to check what is inside."""
+
+    url: str
+    sha256: str | None = None
+    size: int | None = None
+    """In bytes."""
+
+    @property
+    def key(self) -> str:
+        """The name of the file until it is used: its own hash, else that of its address."""
+        return self.sha256 or f"url-{hashlib.sha256(self.url.encode()).hexdigest()[:32]}"
+
+
+def download(wanted: Wanted, folder: Path, *, limits: FetchLimits = DEFAULT_LIMITS, progress: Progress | None = None) -> Path:
+    """The path of the file, fetched into `folder` unless it is there already.
+
+    Raises LinkError (nothing answers, it takes too long, the server fails), MissingError (the server has no such file), InputError (it
+    is another file or too large, no room, the address is none). What had arrived before a LinkError stays: the next call goes on there.
+    """
+    if urlsplit(wanted.url).scheme not in ("http", "https") or not urlsplit(wanted.url).hostname:
+        raise InputError(f"{wanted.url!r} is no address to fetch from: wanted http://... or https://...")
+    target = folder / wanted.key
+    if wanted.sha256 is not None and target.is_file() and sha256_of(target) == wanted.sha256:
+        return target
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(folder / f"{wanted.key}.part") as part:
+            _Transfer(wanted, part, limits, progress).run()
+            os.fsync(part.fileno())
+            Path(part.name).replace(target)
+            _forget_etag(Path(part.name))
+    except OSError as exc:
+        raise InputError(
+            f"{wanted.url} cannot be stored in {folder}: {exc.strerror or exc}; make room there, or choose another folder"
+        ) from exc
+    return target
+
+
+def sha256_of(path: Path) -> str:
+    """The hash of a file's content. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[IO[bytes]]:
+    """The partial file, open for reading and writing, with nobody else at it. Raises LinkError where somebody is."""
+    with path.open("ab+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise LinkError(f"another command is fetching {path.name.removesuffix('.part')} just now; wait for it") from exc
+        try:
+            yield file
+        finally:
+            if path.exists() and not path.stat().st_size:
+                path.unlink()
+
+
+class _Transfer:
+    """One file's tries."""
+
+    def __init__(self, wanted: Wanted, part: IO[bytes], limits: FetchLimits, progress: Progress | None) -> None:
+        self.wanted = wanted
+        self.part = part
+        self.limits = limits
+        self.progress = progress
+        self.deadline = time.monotonic() + limits.deadline_s
+        self.etag_path = Path(part.name).with_suffix(".etag")
+
+    def run(self) -> None:
+        """Fetch until the file is whole and checked. Raises as `download` does."""
+        resumed = self.have > 0
+        self._fetch_whole()
+        if self._is_right():
+            return
+        if resumed:  # what stood there from before may have been of another file
+            self._start_over()
+            self._fetch_whole()
+            if self._is_right():
+                return
+        found = self._digest()
+        self._start_over()
+        raise InputError(
+            f"{self.wanted.url} is not the file that is wanted: its sha256 is {found}, wanted {self.wanted.sha256}; "
+            "it was changed there, or on the way: nothing was kept"
+        )
+
+    @property
+    def have(self) -> int:
+        """Bytes that have arrived."""
+        self.part.flush()
+        return os.fstat(self.part.fileno()).st_size
+
+    def _is_right(self) -> bool:
+        return self.wanted.sha256 is None or self._digest() == self.wanted.sha256
+
+    def _digest(self) -> str:
+        self.part.flush()
+        return sha256_of(Path(self.part.name))
+
+    def _start_over(self) -> None:
+        if self.have:
+            self.part.truncate(0)
+        _forget_etag(Path(self.part.name))
+
+    def _fetch_whole(self) -> None:
+        """Try until the body is complete, or too many tries in a row brought nothing."""
+        if self.wanted.size is not None and self.have >= self.wanted.size:
+            return  # whole already, or of something else: the hash decides
+        failures, pause_s = 0, self.limits.first_pause_s
+        while True:
+            before = self.have
+            try:
+                self._try()
+            except BrokenOffError as exc:
+                failures = 1 if self.have > before else failures + 1
+                if self.have > before:
+                    pause_s = self.limits.first_pause_s
+                pause = max(exc.pause_s or 0.0, pause_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, no secret
+                if failures >= self.limits.tries or time.monotonic() + pause >= self.deadline:
+                    raise self._gave_up(str(exc)) from exc
+                time.sleep(pause)
+                pause_s = min(pause_s * 2, self.limits.max_pause_s)
+            else:
+                return
+
+    def _gave_up(self, why: str) -> LinkError:
+        so_far = f"; {self.have:,} bytes are kept, and the same command goes on from there" if self.have else "; try again later"
+        return LinkError(f"{self.wanted.url} cannot be fetched: {why}{so_far}")
+
+    def _try(self) -> None:
+        """One request. Raises BrokenOffError where another may help."""
+        try:
+            with self._ask() as response:
+                self._take(response)
+        except urllib.error.HTTPError as exc:
+            with exc:
+                if exc.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                    self._start_over()
+                raise what_status_means(self.wanted.url, exc) from exc
+        except urllib.error.URLError as exc:
+            raise what_silence_means(self.wanted.url, exc, self.limits.stall_s) from exc
+        except (http.client.HTTPException, ConnectionError) as exc:
+            raise BrokenOffError(f"the connection broke ({type(exc).__name__}: {exc})") from exc
+        except ValueError as exc:  # of urllib, for the address of a redirection
+            raise LinkError(f"{self.wanted.url} cannot be fetched: the server answers what cannot be understood ({exc})") from exc
+
+    def _ask(self) -> http.client.HTTPResponse:
+        headers = {"User-Agent": f"edgeannot/{__version__}", "Accept-Encoding": "identity"}
+        if have := self.have:
+            headers["Range"] = f"bytes={have}-"
+            if etag := _etag(self.etag_path):
+                headers["If-Range"] = etag
+        request = urllib.request.Request(self.wanted.url, headers=headers)  # noqa: S310 - the scheme was checked
+        # A new opener each time: the one that urllib keeps would keep the proxies of its first call.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler())
+        response: http.client.HTTPResponse = opener.open(request, timeout=self._patience())
+        return response
+
+    def _patience(self) -> float:
+        """Seconds that the next step may take."""
+        return max(0.01, min(self.limits.stall_s, self.deadline - time.monotonic()))
+
+    def _take(self, response: http.client.HTTPResponse) -> None:
+        """Write the body. Raises BrokenOffError where it is shorter than was said."""
+        if response.status != HTTPStatus.PARTIAL_CONTENT:
+            self._start_over()  # the whole file comes: it changed, or the server knows no ranges
+        elif _first_byte(response) != self.have:
+            self._start_over()
+            raise BrokenOffError("the server sent another part than was asked for")
+        _keep_etag(self.etag_path, response)
+        stated = response.length  # what is still to come; None where it is not said
+        total = None if stated is None else self.have + stated
+        self._refuse_size(total)
+        while block := self._block(response):
+            self.part.write(block)
+            self._refuse_size(self.have, partial=True)
+            if self.progress is not None:
+                self.progress(self.have, total or self.wanted.size)
+        if total is not None and self.have < total:
+            raise BrokenOffError(f"the connection ended after {self.have:,} of {total:,} bytes")
+        if self.wanted.size is not None and total is None and self.have < self.wanted.size:
+            raise BrokenOffError(f"the connection ended after {self.have:,} of {self.wanted.size:,} bytes")
+
+    def _block(self, response: http.client.HTTPResponse) -> bytes:
+        """What has arrived, at most BLOCK bytes; not waiting for more, so that a trickle cannot outwait the deadline."""
+        if time.monotonic() >= self.deadline:
+            raise self._gave_up(f"it took longer than {self.limits.deadline_s:g} s")
+        try:
+            return response.read1(BLOCK)
+        except TimeoutError as exc:
+            raise BrokenOffError(f"nothing arrived for {self.limits.stall_s:g} s") from exc
+        except OSError as exc:
+            raise BrokenOffError(f"the connection broke ({exc.strerror or exc})") from exc
+
+    def _refuse_size(self, size: int | None, *, partial: bool = False) -> None:
+        """Raises InputError for a body that cannot be the file, before more of it is written."""
+        wanted = self.wanted.size
+        if size is None:
+            return
+        if wanted is not None and (size > wanted or (size < wanted and not partial)):
+            self._start_over()
+            raise InputError(
+                f"{self.wanted.url} is not the file that is wanted: it has {size:,} bytes, wanted {wanted:,}; nothing was kept"
+            )
+        if size > self.limits.max_bytes:
+            self._start_over()
+            raise InputError(f"{self.wanted.url} has {size:,} bytes or more, at most {self.limits.max_bytes:,} are taken; nothing was kept")
+        free = shutil.disk_usage(Path(self.part.name).parent).free
+        if not partial and size - self.have > free:
+            raise InputError(
+                f"{self.wanted.url} needs {size - self.have:,} bytes, and {Path(self.part.name).parent} has {free:,} free; make room"
+            )
+
+
+def _first_byte(response: http.client.HTTPResponse) -> int | None:
+    """The place of a partial body in the file; None where it is not said."""
+    match = re.match(r"bytes ([0-9]{1,18})-[0-9]+/", response.headers.get("Content-Range", ""))
+    return int(match[1]) if match else None
+
+
+def _keep_etag(path: Path, response: http.client.HTTPResponse) -> None:
+    """Remember which version the part is of. Weak tags do not say that bytes are the same (RFC 9110, 13.1.5)."""
+    etag = response.headers.get("ETag", "")
+    if etag and not etag.startswith("W/"):
+        path.write_text(etag, encoding="latin-1")
+
+
+def _etag(path: Path) -> str:
+    try:
+        return path.read_text(encoding="latin-1").strip()
+    except OSError:
+        return ""
+
+
+def _forget_etag(part: Path) -> None:
+    part.with_suffix(".etag").unlink(missing_ok=True)

@@ -1,0 +1,164 @@
+"""Brings a model of the catalogue into the folder of added models: fetch, check, convert where it has to be, prove by a run, add."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeannot.cards import ModelCard, Provenance, read_card
+from edgeannot.data import Frame
+from edgeannot.errors import CardError, ConfigError, InputError
+from edgeannot.inspect import RANGES, Proposal, Wishes, parse_range, propose
+from edgeannot.library import modelstore
+from edgeannot.library.catalogue import Entry, class_names
+from edgeannot.library.obtain import Asked, clear, obtain, workshop
+from edgeannot.pipeline import load_pipeline
+
+__all__ = ["Pulled", "installed", "pull"]
+
+LABEL_SUFFIX = ".txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What came of it."""
+
+    card: ModelCard
+    fresh: bool
+    """False: it was there already."""
+    places: Mapping[str, str] = field(default_factory=dict)
+    """Where each file came from."""
+    said: tuple[str, ...] = ()
+    """What was found and done, a sentence each."""
+
+
+def installed(entry: Entry, folder: Path) -> ModelCard | None:
+    """The entry's model where it is in `folder` already, whole and of the same source; None where it is not, or is another."""
+    path = folder / f"{entry.name}.toml"
+    if not path.is_file():
+        return None
+    try:
+        card = read_card(path)
+        card.verify_file()
+    except CardError:
+        return None
+    return card if card.provenance.source_sha256 == entry.main.sha256 else None
+
+
+def pull(entry: Entry, asked: Asked) -> Pulled:
+    """Add the entry's model, unless it is there.
+
+    Raises LinkError (nothing to be fetched from), MissingError, InputError (another file, another model of that name, no room), ConfigError
+    (not agreed to, a tool is missing), ModelError (this runtime cannot run it).
+    """
+    if not asked.force and (card := installed(entry, asked.models)) is not None:
+        return Pulled(card, fresh=False)
+    if not asked.force and (asked.models / f"{entry.name}.toml").exists():
+        raise InputError(f"there is another model called {entry.name} in {asked.models}; remove it, or replace it with --force")
+    if entry.accept and not asked.accepted:
+        raise ConfigError(f"{entry.name} is under {entry.license}, which asks: {entry.accept}; say --accept-licence if you agree")
+    try:
+        with workshop(asked.downloads) as work:
+            places = {file.name: obtain(file, asked, work) for file in entry.files}
+            proposal, said = _proposal(entry, work)
+            _prove(proposal.card)
+            card = modelstore.add(proposal, asked.models, replace=True)
+    except OSError as exc:
+        raise InputError(f"{entry.name} cannot be stored: {exc.filename or asked.downloads}: {exc.strerror or exc}") from exc
+    clear(entry, asked.downloads)
+    return Pulled(card, fresh=True, places=places, said=said)
+
+
+def _proposal(entry: Entry, work: Path) -> tuple[Proposal, tuple[str, ...]]:
+    """The entry's model with its card, in `work`, and what was found out or done."""
+    labels = _label_file(entry, work)
+    facts = {
+        "source": "; ".join(str(file.sources[0]) for file in entry.files),  # a mirror's or a local copy has the same bytes
+        "source_sha256": entry.main.sha256,
+        "license": entry.license,
+        "made_by": f"edgeannot models pull {entry.name}",
+    }
+    if entry.converted:
+        return _converted(entry, work, labels, facts)
+    proposal = propose(work / entry.main.name, _wishes(entry, labels, facts))
+    evidence = tuple(line.replace(f"{work}/", "") for line in proposal.evidence)
+    return replace(proposal, evidence=evidence), (*evidence, *proposal.doubts)
+
+
+def _wishes(entry: Entry, labels: Path | None, provenance: dict[str, str]) -> Wishes:
+    facts = entry.card
+    extra: dict[str, Any] = {f"provenance.{key}": value for key, value in provenance.items()}
+    extra |= {"description": entry.description, "macs": facts.macs, "variant_of": facts.variant_of}
+    extra["measured"] = [row.model_dump() for row in entry.measured]
+    extra |= dict(_dotted(facts.set))
+    return Wishes(
+        name=entry.name,
+        labels=labels,
+        label_offset=facts.label_offset,
+        input_range=None if facts.input_range is None else parse_range(facts.input_range, RANGES),
+        color=facts.color,
+        resize=facts.resize,
+        min_score=facts.min_score,
+        extra=extra,
+    )
+
+
+def _dotted(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """A table's fields by their dotted names, however TOML nests them."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _dotted(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", value
+
+
+def _label_file(entry: Entry, work: Path) -> Path | None:
+    """The file of class names: fetched with the model, or written from the catalogue's list; None where the entry has none."""
+    if (fetched := next((work / file.name for file in entry.files if file.name.endswith(LABEL_SUFFIX)), None)) is not None:
+        return fetched
+    if not (names := class_names(entry)):
+        return None
+    path = work / f"{entry.name}.labels.txt"
+    path.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    return path
+
+
+def _converted(entry: Entry, work: Path, labels: Path | None, provenance: dict[str, str]) -> tuple[Proposal, tuple[str, ...]]:
+    """Let the tools make a model of the files. Raises ConfigError where the tools are not installed."""
+    sources = [work / file.name for file in entry.files if not file.name.endswith(LABEL_SUFFIX)]
+    what = " and ".join(path.name for path in sources)
+    try:
+        tools = importlib.import_module("edgeannot_tools.convert_files")
+    except ModuleNotFoundError as exc:
+        if exc.name is None or exc.name.split(".")[0] == "edgeannot":
+            raise
+        raise ConfigError(
+            f"{entry.name} comes as {what} and is converted on this machine, which needs the Python package {exc.name!r}: "
+            "install `edgeannot[tools]`, or convert it elsewhere and bring it with `edgeannot models add`"
+        ) from exc
+    out = work / "made" / f"{entry.name}.tflite"
+    notes = tools.convert_files(sources, out, entry.name, labels, provenance["made_by"])
+    card = read_card(out.with_suffix(".toml"))
+    changed = card.model_copy(
+        update={
+            "description": entry.description,
+            "provenance": Provenance(**provenance | {"made_by": f"{provenance['made_by']}: converted from {what}"}),
+            "measured": entry.measured,
+            "variant_of": entry.card.variant_of,
+        }
+    )
+    changed._folder = card.folder  # a copy of a card is of the same folder
+    said = (f"converted {what} to float32 TFLite with the tools", *(note.replace(f"{work}/", "") for note in notes))
+    return Proposal(changed, out, said, ()), said
+
+
+def _prove(card: ModelCard) -> None:
+    """Raises ModelError where the model does not load or run with its card: the daemon's own way, with a grey picture."""
+    width, height = card.input_wh
+    load_pipeline(card)(Frame(np.full((height, width, 3), 114, np.uint8), "pull", 0, datetime.now(UTC), "grey"))

@@ -1,0 +1,95 @@
+"""Replies to commands as messages, and what an error becomes in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeannot.data import Annotation
+from edgeannot.delivery.records import Message
+from edgeannot.errors import EdgeannotError, FrameError
+from edgeannot.payload import Origin, detections_payload, encode
+from edgeannot.remote.allowed_file import NotAllowedError, read_allowed
+from edgeannot.remote.commands import Code, Refusal, Reply, code_of, refusal_payload, reply_payload
+
+__all__ = ["Answers", "RefusedError", "read_named", "refusal_of"]
+
+
+class RefusedError(Exception):
+    """Carries a refusal's code from where it is found to where it is answered."""
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
+        self.code: Code = code
+
+
+class Answers:
+    """Makes the messages of one device."""
+
+    def __init__(self, origin: Origin, jpeg: Callable[[Annotation], bytes]) -> None:
+        """jpeg: draws an annotated picture."""
+        self._origin = origin
+        self._jpeg = jpeg
+
+    def json(self, to: Reply, result: Mapping[str, Any]) -> Message:
+        """The command was carried out, and this came of it."""
+        return _message(to, reply_payload(to, self._origin, result))
+
+    def refusal(self, refusal: Refusal) -> Message:
+        """The command was not carried out."""
+        return _message(refusal.to, refusal_payload(refusal, self._origin))
+
+    def result(self, to: Reply, annotation: Annotation, path: str | None = None) -> Message:
+        """What was found in a picture. path: as the command named the file."""
+        result = detections_payload(annotation, self._origin)
+        if path is not None:
+            result["image"]["path"] = path
+        return self.json(to, result)
+
+    def drawn(self, to: Reply, annotation: Annotation) -> Message:
+        """The annotated picture itself; which result it belongs to is in the properties of MQTT 5."""
+        facts = detections_payload(annotation, self._origin)
+        about = tuple((key, str(facts[key])) for key in ("id", "source", "captured_at"))
+        jpeg = self._jpeg(annotation)
+        refusal = Refusal("too-large", f"the broker does not take a picture of {len(jpeg)} bytes; ask for format json", to)
+        return Message(
+            to.topic,
+            jpeg,
+            "reply",
+            content_type="image/jpeg",
+            properties=about,
+            correlation=to.correlation,
+            instead=self.refusal(refusal),
+        )
+
+
+def _message(to: Reply, payload: Mapping[str, Any]) -> Message:
+    return Message(to.topic, encode(payload), "reply", correlation=to.correlation)
+
+
+def refusal_of(exc: Exception, to: Reply) -> Refusal:
+    """What an error becomes for who gave the command; of a fault of the program only that it is one."""
+    if isinstance(exc, RefusedError):
+        return Refusal(exc.code, str(exc), to)
+    if isinstance(exc, FrameError) and exc.reason == "too-large":
+        return Refusal("too-large", str(exc), to)
+    if isinstance(exc, EdgeannotError):
+        return Refusal(code_of(exc), str(exc), to)
+    return Refusal("failed", "a fault of the program; its log says more", to)
+
+
+def read_named(root: Path | None, name: str, max_bytes: int) -> bytes:
+    """The file `name` under the allowed folder. Raises RefusedError, which names nothing outside of that."""
+    if root is None:
+        raise RefusedError("not-allowed", "no folder is allowed (sinks.mqtt.commands.root); send the picture itself")
+    try:
+        return read_allowed(root.expanduser(), name, max_bytes)
+    except NotAllowedError as exc:
+        raise RefusedError("not-allowed", str(exc)) from exc
+    except ValueError as exc:
+        raise RefusedError("too-large", str(exc)) from exc
+    except (FileNotFoundError, NotADirectoryError) as exc:
+        raise RefusedError("no-such-file", "there is no such file in the allowed folder") from exc
+    except OSError as exc:
+        raise RefusedError("not-allowed", f"the file cannot be read ({exc.strerror})") from exc

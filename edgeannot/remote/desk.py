@@ -1,0 +1,320 @@
+"""Has commands carried out: takes them from the link's thread, never makes it wait, and answers each one once.
+
+What the model has to do is asked of `control` and comes back as a Future, so that `pause` or `ping` do not wait behind a picture.
+The result of `detect` goes through the outbox, as it may have cost a second of the board's time and survives a broken connection
+there. Every other reply is told past it: that a device answers a ping of yesterday helps nobody.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from edgeannot.control import Control
+from edgeannot.data import Annotation
+from edgeannot.delivery.store import Message
+from edgeannot.errors import LinkError
+from edgeannot.payload import Origin, Topics, encode, state_payload
+from edgeannot.remote.answers import Answers, read_named, refusal_of
+from edgeannot.remote.commands import (
+    DetectFile,
+    Limits,
+    Model,
+    Pause,
+    Ping,
+    Refusal,
+    Reply,
+    Request,
+    Resume,
+    Set,
+    Snapshot,
+    read_command,
+    reply_to,
+)
+from edgeannot.sinks.mqtt import CommandOptions
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import MQTTMessage
+
+__all__ = ["Desk", "InForce"]
+
+log = logging.getLogger(__name__)
+
+_TICK_S: Final = 1.0
+"""How often the state is compared with what was published: the governor changes it, too."""
+
+_MOST_PICTURES_QUEUED: Final = 2
+"""Pictures of the largest size that may wait to be decoded; of smaller ones more."""
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """What holds where no command has changed it."""
+
+    model: str
+    """Full name of the model."""
+    min_score: float
+    labels: tuple[str, ...] = ()
+    """Only these are reported; empty: all."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """A request that the model works on."""
+
+    to: Reply
+    until: float
+    """Monotonic seconds."""
+    finish: Callable[[Any], Message]
+    """Result of the future -> the reply."""
+
+
+class Desk:
+    """See the module. `take` is for the link's thread, `start` and `stop` for the owner."""
+
+    def __init__(
+        self,
+        options: CommandOptions,
+        control: Control,
+        in_force: Callable[[], InForce],
+        origin: Origin,
+        topics: Topics,
+        tell: Callable[[Message], None],
+        keep: Callable[[Message], None],
+        *,
+        jpeg: Callable[[Annotation], bytes],
+        changed: Callable[[], None] = lambda: None,
+        other_trees: tuple[str, ...] = (),
+    ) -> None:
+        """tell: `Link.tell`. keep: puts a message into the outbox, or raises LinkError. jpeg: draws a snapshot.
+
+        changed: told when the state did. other_trees: see `Limits`.
+        """
+        self._options = options
+        self._control = control
+        self._in_force = in_force
+        self._origin = origin
+        self._topics = topics
+        self._tell = tell
+        self._notify = changed
+        self._keep = keep
+        self._answers = Answers(origin, jpeg)
+        self._limits = Limits(picture_bytes=options.max_picture_mb << 20, other_trees=other_trees)
+        self._changed = threading.Condition()
+        self._inbox: deque[Request] = deque()
+        self._inbox_bytes = 0
+        self._at_hand = 0  # 1 while a request is out of the inbox and not yet asked of the model, or done
+        self._asked: dict[Future[Any], _Asked] = {}
+        self._answered: deque[Future[Any]] = deque()
+        self._stopping = False
+        self._told_state = b""
+        self._complained: set[str] = set()
+        self._thread = threading.Thread(target=self._run, name="commands", daemon=True)
+
+    @property
+    def topic_filter(self) -> str:
+        """What to subscribe to."""
+        return self._topics.of_device("command/+")
+
+    @property
+    def max_bytes(self) -> int:
+        """Larger messages need not come at all; smaller ones that are too large still get their reply."""
+        return 2 * self._limits.picture_bytes + 2**20
+
+    def start(self) -> None:
+        """Publish the state and begin to work."""
+        self._publish_state()
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """End; what is not done by then is refused."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+
+    def take(self, message: MQTTMessage) -> None:
+        """A message came on a command topic: refuse it now, or put it on the pile. Returns at once."""
+        response, correlation = _wanted_reply(message)
+        to = reply_to(message.topic, response, correlation, self._topics, self._limits)
+        made = read_command(message.topic, bytes(message.payload), retained=message.retain, to=to, limits=self._limits)
+        if isinstance(made, Request):
+            made = self._put(made) or made
+        if isinstance(made, Refusal):
+            self._refuse(made)
+
+    def _put(self, request: Request) -> Refusal | None:
+        size = _size(request)
+        with self._changed:
+            full = len(self._inbox) + self._at_hand + len(self._asked) >= self._options.queue
+            heavy = self._inbox_bytes + size > _MOST_PICTURES_QUEUED * self._limits.picture_bytes
+            if full or heavy or self._stopping:
+                return Refusal("busy", "as many commands as may wait are waiting; try again later", request.to)
+            self._inbox.append(request)
+            self._inbox_bytes += size
+            self._changed.notify_all()
+        return None
+
+    # The thread
+
+    def _run(self) -> None:
+        stopping = False
+        while not stopping:
+            with self._changed:
+                self._changed.wait_for(lambda: self._next() is not None or self._answered or self._stopping, _TICK_S)
+                stopping = self._stopping
+                request = None if stopping else self._next()
+                if request is not None:
+                    self._inbox.remove(request)
+                    self._at_hand = 1
+            try:
+                self._one_turn(request)
+            except Exception:
+                log.exception("the command thread met a fault of the program; it goes on")
+        for to in [request.to for request in self._inbox] + [asked.to for asked in self._asked.values()]:
+            self._refuse(Refusal("unavailable", "the daemon is stopping; ask again when it runs", to))
+
+    def _next(self) -> Request | None:
+        """The oldest request that can begin: pictures one after the other, as a decoded one takes up to a hundred times its size."""
+        detecting = any(asked.to.command == "detect" for asked in self._asked.values())
+        return next((request for request in self._inbox if not (detecting and request.to.command == "detect")), None)
+
+    def _one_turn(self, request: Request | None) -> None:
+        if request is not None:
+            try:
+                self._carry_out(request)
+            finally:
+                with self._changed:
+                    self._inbox_bytes -= _size(request)
+                    self._at_hand = 0
+        while self._answered:
+            self._finish(self._answered.popleft())
+        self._give_up_late()
+        self._publish_state()
+
+    def _carry_out(self, request: Request) -> None:
+        """Do what can be done at once and reply, or ask for it; an error is the reply."""
+        to, body = request.to, request.body
+        try:
+            if isinstance(body, (bytes, DetectFile)):
+                self._detect(to, body)
+            elif isinstance(body, Model):
+                self._ask(to, self._control.ask_model(body.name), lambda to, name: self._answers.json(to, {"model": name}))
+            elif isinstance(body, Snapshot):
+                finish = self._answers.drawn if body.format == "jpeg" else self._answers.result
+                self._ask(to, self._control.ask_snapshot(), finish)
+            else:
+                if isinstance(body, Set):
+                    self._control.change(**body.changes())
+                elif isinstance(body, (Pause, Resume)):
+                    self._control.change(paused=isinstance(body, Pause))
+                self._reply(to, self._answers.json(to, self._state()), quiet=isinstance(body, Ping))
+        except Exception as exc:  # noqa: BLE001 - told to who asked
+            self._fail(to, exc)
+
+    def _detect(self, to: Reply, body: bytes | DetectFile) -> None:
+        """Decode a picture and have it annotated; limits of size hold before it is decoded."""
+        from edgeannot.picture import PictureLimits, decode  # noqa: PLC0415 - OpenCV, which a module with settings around it must not load
+
+        options = self._options
+        name = body.path if isinstance(body, DetectFile) else ""
+        data = read_named(options.root, name, self._limits.picture_bytes) if isinstance(body, DetectFile) else body
+        limits = PictureLimits(int(options.max_megapixels * 1e6), max_file_bytes=self._limits.picture_bytes)
+        image = decode(data, limits).image
+        asked = self._control.ask_annotation(image, "detect", name or "picture")
+        self._ask(to, asked, functools.partial(self._answers.result, path=name or None))
+
+    def _ask(self, to: Reply, future: Future[Any], finish: Callable[[Reply, Any], Message]) -> None:
+        with self._changed:
+            self._asked[future] = _Asked(to, time.monotonic() + self._options.timeout_s, functools.partial(finish, to))
+        future.add_done_callback(self._done)
+
+    def _done(self, future: Future[Any]) -> None:
+        """Called by whoever has the result, mostly the inference thread: only hand it on."""
+        with self._changed:
+            self._answered.append(future)
+            self._changed.notify_all()
+
+    def _finish(self, future: Future[Any]) -> None:
+        asked = self._forget(future)
+        if asked is None:  # given up before
+            return
+        try:
+            self._reply(asked.to, asked.finish(future.result()), quiet=asked.to.command != "model")
+        except Exception as exc:  # noqa: BLE001 - told to who asked
+            self._fail(asked.to, exc)
+
+    def _forget(self, future: Future[Any]) -> _Asked | None:
+        with self._changed:
+            return self._asked.pop(future, None)
+
+    def _give_up_late(self) -> None:
+        now = time.monotonic()
+        for future, asked in list(self._asked.items()):
+            if asked.until < now and self._forget(future) is not None:
+                future.cancel()
+                self._refuse(Refusal("timeout", f"not done within {self._options.timeout_s:g} s", asked.to))
+
+    # Replies
+
+    def _reply(self, to: Reply, message: Message, *, quiet: bool = False) -> None:
+        if to.command == "detect":
+            try:
+                self._keep(message)
+            except LinkError:  # a full disk, of which the store's own log speaks; this reply does not need it
+                self._tell(message)
+        else:
+            self._tell(message)
+        log.log(logging.DEBUG if quiet else logging.INFO, "command %s: done", to.command)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._tell(self._answers.refusal(refusal))
+        # Of an unknown command not even the name gets into the log: anybody who may publish there writes it.
+        command = "" if refusal.code == "unknown-command" else f" {refusal.to.command!r:.40}"
+        level = logging.DEBUG if refusal.code in self._complained else logging.WARNING
+        self._complained.add(refusal.code)
+        log.log(level, "a command%s was refused: %s (further ones are not logged)", command, refusal.code)
+
+    def _fail(self, to: Reply, exc: Exception) -> None:
+        refusal = refusal_of(exc, to)
+        if refusal.code == "failed":
+            log.error("command %s failed, which is a fault of the program", to.command, exc_info=exc)
+        self._refuse(refusal)
+
+    # The state
+
+    def _state(self) -> dict[str, Any]:
+        wanted, usual = self._control.now(), self._in_force()
+        return {
+            "paused": wanted.paused,
+            "min_score": usual.min_score if wanted.min_score is None else wanted.min_score,
+            "classes": list(usual.labels if wanted.labels is None else wanted.labels),
+            "interval": wanted.interval_s,
+            "model": usual.model,
+        }
+
+    def _publish_state(self) -> None:
+        """Tell how things stand, retained, when that changed."""
+        payload = encode(state_payload(self._origin, self._state()))
+        if payload != self._told_state:
+            self._told_state = payload
+            self._tell(Message(self._topics.of_device("state"), payload, "state", retain=True))
+            self._notify()
+
+
+def _size(request: Request) -> int:
+    return len(request.body) if isinstance(request.body, bytes) else 0
+
+
+def _wanted_reply(message: MQTTMessage) -> tuple[str | None, bytes | None]:
+    """Response topic and correlation data of MQTT 5."""
+    properties = getattr(message, "properties", None)
+    return getattr(properties, "ResponseTopic", None), getattr(properties, "CorrelationData", None)

@@ -1,0 +1,118 @@
+"""What others may do with this device over MQTT: give commands, and see it in Home Assistant. Builds both from the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from edgeannot import __version__
+from edgeannot.cards import ModelCard
+from edgeannot.control import Control
+from edgeannot.data import Annotation
+from edgeannot.delivery.link import Link
+from edgeannot.delivery.store import Store
+from edgeannot.errors import CardError
+from edgeannot.payload import Origin, Topics
+from edgeannot.probe.clocks import hottest_c
+from edgeannot.settings import Settings
+from edgeannot.sinks import Sink
+
+if TYPE_CHECKING:
+    from edgeannot.remote.desk import Desk
+    from edgeannot.remote.homeassistant import HomeAssistant
+
+__all__ = ["Remote"]
+
+
+class Remote:
+    """Make it before the link starts, `start` it when everything else is there, and `stop` it before the link."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        link: Link,
+        store: Store,
+        origin: Origin,
+        control: Control,
+        card: Callable[[], ModelCard],
+        sources: tuple[str, ...],
+    ) -> None:
+        """card: of the model in force. sources: those whose results go to this device's own topics."""
+        self._settings = settings
+        self._link = link
+        self._origin = origin
+        self._control = control
+        self._card = card
+        self._topics = Topics(origin.device, settings.sinks.mqtt.prefix)
+        self.sinks: list[Sink] = []
+        """To be added to those of the settings."""
+        self._assistant = self._announce(sources) if settings.sinks.mqtt.home_assistant.enabled else None
+        if self._assistant is not None:
+            self.sinks.append(self._assistant)
+        self._desk = self._take_commands(store) if settings.sinks.mqtt.commands.enabled else None
+
+    def _take_commands(self, store: Store) -> Desk:
+        from edgeannot.remote.desk import Desk, InForce  # noqa: PLC0415 - a start without commands does not wait for it
+
+        settings, mqtt = self._settings, self._settings.sinks.mqtt
+
+        def in_force() -> InForce:
+            card = self._card()
+            return InForce(card.name, card.defaults.min_score if settings.min_score is None else settings.min_score, settings.labels)
+
+        desk = Desk(
+            mqtt.commands,
+            self._control,
+            in_force,
+            self._origin,
+            self._topics,
+            self._link.tell,
+            lambda message: store.commit(None, (message,)),
+            jpeg=self._jpeg,
+            changed=self._assistant.refresh if self._assistant is not None else lambda: None,
+            other_trees=(mqtt.home_assistant.prefix,),
+        )
+        self._link.subscribe(desk.topic_filter, desk.take, max_bytes=desk.max_bytes, as_published=True)
+        return desk
+
+    def _announce(self, sources: tuple[str, ...]) -> HomeAssistant:
+        from edgeannot.remote.discovery import About  # noqa: PLC0415 - as above
+        from edgeannot.remote.homeassistant import HomeAssistant  # noqa: PLC0415
+
+        mqtt, link = self._settings.sinks.mqtt, self._link
+        about = About(__version__, sources, mqtt.counts, mqtt.images, mqtt.commands.enabled, hottest_c() is not None)
+        assistant = HomeAssistant(
+            mqtt.home_assistant, about, self._origin, self._topics, link.tell, labels=self._labels, known=lambda: _known(self._card())
+        )
+        link.subscribe(assistant.config_topic, assistant.take_kept)
+        link.subscribe(assistant.birth_topic, assistant.take_birth)
+        assistant.announce()
+        return assistant
+
+    def start(self) -> None:
+        """Begin to carry out commands."""
+        if self._desk is not None:
+            self._desk.start()
+
+    def stop(self) -> None:
+        """Refuse what is not done yet, and end."""
+        if self._desk is not None:
+            self._desk.stop()
+
+    def _labels(self) -> tuple[str, ...]:
+        wanted = self._control.now().labels
+        return self._settings.labels if wanted is None else wanted
+
+    def _jpeg(self, annotation: Annotation) -> bytes:
+        from edgeannot.draw import annotated_jpeg  # noqa: PLC0415 - OpenCV, only when a picture is drawn
+
+        mqtt = self._settings.sinks.mqtt
+        return annotated_jpeg(annotation, mqtt.image_quality, mqtt.image_max_side)
+
+
+def _known(card: ModelCard) -> set[str]:
+    """What the model can report; empty where its label file went away meanwhile, and nobody knows."""
+    try:
+        return set(card.label_names()) - set(card.labels.ignore)
+    except CardError:
+        return set()

@@ -1,0 +1,304 @@
+"""The choice of a model: only cards that can do what is asked; the prior without measurements, budget and accuracy with them."""
+
+from dataclasses import replace
+
+import pytest
+
+from edgeannot.choice.candidates import Wish, best_sample, predict_ms
+from edgeannot.choice.choose import BUDGET_MS, budget_of, choose
+from edgeannot.choice.explain import as_dict, as_table
+from edgeannot.choice.shelf import Accuracy, CardFacts
+from edgeannot.data import ModelFacts
+from edgeannot.errors import ConfigError
+from edgeannot.payload import Origin, decode, encode, info_payload
+from edgeannot.probe.measurements import Conditions, Record, Sample
+
+COCO = "COCO, 50 pictures"
+HERE = Conditions("x86_64 board", "0-1", None, "", "litert 2.3.0")
+
+
+def facts(name, family="yolo", *, labels=("person",), sizes=(), task="detect", network=None, maps=(), dataset=COCO, file_bytes=1 << 20):
+    """maps: (size, int8 mAP50)."""
+    return CardFacts(
+        name=name,
+        sha256=f"sha of {name}",
+        task=task,
+        family=family,
+        network=network or name,
+        width=416,
+        height=416,
+        sizes=sizes or (416,),
+        named_sizes=bool(sizes),
+        macs=0,
+        file_bytes=file_bytes,
+        file_time_ns=7,
+        labels=labels,
+        accuracies=tuple(Accuracy(dataset, "mAP50", size, "int8", value) for size, value in maps),
+    )
+
+
+def sample(size, ms, threads=1, **fields):
+    values = {
+        "p95_ms": ms,
+        "stages": {"decode": 0.0},
+        "p95_stages": {},
+        "cpu_ms": ms,
+        "peak_bytes": 100 << 20,
+        "runs": 9,
+        "numbers": "int8",
+    }
+    return Sample(size=size, threads=threads, ms=ms, **{**values, **fields})
+
+
+def measured(card, *samples, **fields):
+    return {card.sha256: Record(samples, **fields)}
+
+
+def wish(profile="mid", ms=None, **fields):
+    return Wish(profile, budget_of(profile, ms, None), **fields)
+
+
+YOLO = facts("yolo", labels=("person", "dog"), sizes=(192, 224, 320, 416), maps=((192, 0.30), (224, 0.36), (320, 0.46), (416, 0.51)))
+SSD = facts("ssd", "ssd", labels=("person", "mug"))
+YOLO_TIMES = [sample(192, 10), sample(224, 14), sample(320, 28), sample(416, 47)]
+
+
+def words(decision, name):
+    return next(c.words for c in decision.candidates if c.name == name)
+
+
+def test_no_model_at_all_is_an_error_that_says_how_to_add_one():
+    with pytest.raises(ConfigError, match="edgeannot models add"):
+        choose([], wish(), {})
+
+
+@pytest.mark.parametrize(("profile", "name"), [("low", "yolo@224"), ("mid", "yolo@320"), ("high", "ssd")])
+def test_without_measurements_a_weak_board_gets_a_small_yolo_and_a_good_one_the_ssd(profile, name):
+    decision = choose([SSD, YOLO], wish(profile), {})
+
+    assert decision.winner.name == name
+    assert not decision.measured
+    assert "nothing was measured" in decision.reasons
+
+
+def test_labels_that_only_one_model_knows_decide():
+    assert choose([SSD, YOLO], wish("low", labels=("mug",)), {}).winner.name == "ssd"
+
+
+def test_labels_that_no_model_knows_are_an_error():
+    with pytest.raises(ConfigError, match="zebra"):
+        choose([SSD, YOLO], wish("low", labels=("zebra",)), {})
+
+
+def test_the_task_is_respected():
+    assert choose([YOLO, facts("net", "mobilenet", task="classify")], wish(task="classify"), {}).winner.name == "net"
+
+
+def test_a_card_without_its_label_file_is_no_obstacle_where_no_label_is_asked_for():
+    assert choose([YOLO, facts("zlost", labels=None)], wish("low"), {}).winner.name == "yolo@224"
+
+
+@pytest.mark.parametrize(
+    ("max_ms", "min_fps", "ms"), [(None, None, BUDGET_MS["mid"]), (30, None, 30), (None, 50, 20), (30, 50, 20), (10, 50, 10)]
+)
+def test_the_budget_is_the_stricter_of_what_was_asked_for(max_ms, min_fps, ms):
+    assert budget_of("mid", max_ms, min_fps).ms == ms
+
+
+@pytest.mark.parametrize(("ms", "name"), [(100, "yolo@416"), (47, "yolo@416"), (46, "yolo@320"), (20, "yolo@224"), (10, "yolo@192")])
+def test_the_most_accurate_that_fits_the_budget_wins(ms, name):
+    decision = choose([YOLO], wish(ms=ms), measured(YOLO, *YOLO_TIMES))
+
+    assert decision.winner.name == name
+    assert decision.measured
+
+
+def test_the_fastest_wins_when_none_fits():
+    decision = choose([YOLO, SSD], wish(ms=5), measured(YOLO, *YOLO_TIMES) | measured(SSD, sample(416, 8)))
+
+    assert decision.winner.name == "ssd"
+    assert "none takes at most 5 ms" in decision.reasons[0]
+    assert "slower than ssd" in words(decision, "yolo@192")
+
+
+def test_of_equally_fast_ones_that_do_not_fit_the_prior_decides():
+    assert choose([YOLO, SSD], wish(ms=5), measured(YOLO, sample(192, 10)) | measured(SSD, sample(416, 9.8))).winner.name == "yolo@192"
+
+
+@pytest.mark.parametrize(("profile", "name"), [("mid", "yolo@416"), ("high", "ssd")])
+def test_accuracies_of_different_sets_are_not_compared_and_the_prior_stands(profile, name):
+    other = facts("ssd", "ssd", maps=((416, 0.9),), dataset="another set")
+    decision = choose([YOLO, other], wish(profile, 100), measured(YOLO, *YOLO_TIMES) | measured(other, sample(416, 20)))
+
+    assert decision.winner.name == name
+    loser = "ssd" if name != "ssd" else "yolo@416"
+    assert "not measured on the same pictures" in words(decision, loser)
+
+
+def test_a_family_that_is_slower_and_less_accurate_on_the_same_pictures_loses_its_turn():
+    ssd = facts("ssd", "ssd", maps=((416, 0.2),))
+    decision = choose([YOLO, ssd], wish("high", 100), measured(YOLO, *YOLO_TIMES) | measured(ssd, sample(416, 60)))
+
+    assert decision.winner.name == "yolo@416"
+    assert any("ssd loses its turn" in reason and "slower and less accurate" in reason for reason in decision.reasons)
+    assert "slower and less accurate than yolo@416 (0.20 against 0.51 mAP50 on COCO, 50 pictures)" in words(decision, "ssd")
+
+
+def test_of_equally_accurate_ones_the_faster_wins():
+    ssd = facts("ssd", "ssd", maps=((416, 0.505),))
+
+    assert choose([YOLO, ssd], wish("low", 100), measured(YOLO, *YOLO_TIMES) | measured(ssd, sample(416, 20))).winner.name == "ssd"
+
+
+def test_a_model_of_other_labels_is_taken_only_where_they_are_asked_for():
+    faces = facts("a-faces", "ssd", labels=("face",))
+    records = measured(YOLO, *YOLO_TIMES) | measured(faces, sample(416, 1))
+
+    for times in ({}, records):
+        decision = choose([faces, YOLO], wish("high", 5), times)
+        assert decision.winner.name.startswith("yolo")
+        assert "taken only by its name" in words(decision, "a-faces")
+    assert choose([faces, YOLO], wish("high", 100, labels=("face",)), records).winner.name == "a-faces"
+
+
+def test_of_one_family_what_was_measured_on_labelled_pictures_comes_first():
+    assert choose([facts("a"), facts("b", maps=((416, 0.4),))], wish("low"), {}).winner.name == "b"
+
+
+def test_a_small_difference_between_two_networks_is_none():
+    """They were measured on fifty pictures: the profile's first family stays, unless it is slower."""
+    ssd = facts("ssd", "ssd", maps=((416, 0.475),))
+
+    assert choose([YOLO, ssd], wish("high", 200), measured(YOLO, *YOLO_TIMES) | measured(ssd, sample(416, 10))).winner.name == "ssd"
+
+
+def test_three_that_beat_each_other_in_a_ring_come_to_an_end():
+    """Closeness is not transitive: a is clearly better than c, but b is as good as both."""
+    cards = [facts("a", maps=((416, 0.515),)), facts("b", maps=((416, 0.509),)), facts("c", maps=((416, 0.503),))]
+    times = [sample(416, 30), sample(416, 20), sample(416, 10)]
+    records = {card.sha256: Record((time,)) for card, time in zip(cards, times, strict=True)}
+
+    assert choose(cards, wish(ms=100), records).winner.name in {"a", "b", "c"}
+
+
+def test_float_and_int8_files_of_one_network_stand_for_one_another_and_the_faster_wins():
+    """int8 can be the slower one on some runtimes."""
+    int8, real = facts("net", sizes=(320,)), facts("net-f32", sizes=(320,), network="net")
+    slow_int8 = measured(int8, sample(320, 50)) | measured(real, sample(320, 30, numbers="float32"))
+    fast_int8 = measured(int8, sample(320, 20)) | measured(real, sample(320, 30, numbers="float32"))
+
+    assert choose([int8, real], wish(ms=100), slow_int8).winner.name == "net-f32@320"
+    assert choose([int8, real], wish(ms=100), fast_int8).winner.name == "net@320"
+
+
+def test_the_accuracy_is_that_of_the_numbers_the_file_calculates_with():
+    card = replace(YOLO, accuracies=(*YOLO.accuracies, Accuracy(COCO, "mAP50", 416, "float32", 0.9)))
+    (one,) = [c for c in choose([card], wish(ms=100), measured(card, *YOLO_TIMES)).candidates if c.size == 416]
+    (unknown,) = [c for c in choose([card], wish(ms=100), {}).candidates if c.size == 416]
+
+    assert one.accuracy.value == 0.51
+    assert unknown.accuracy.value == 0.51, "the worse of both where the numbers are not known"
+
+
+def test_a_variant_without_accuracies_has_those_of_its_network_for_its_own_numbers():
+    card = replace(YOLO, accuracies=(*YOLO.accuracies, Accuracy(COCO, "mAP50", 416, "float32", 0.55)))
+    twin = facts("yolo-f32", sizes=(416,), network="yolo")
+    decision = choose([card, twin], wish(ms=100), measured(card, *YOLO_TIMES) | measured(twin, sample(416, 90, numbers="float32")))
+
+    assert decision.winner.name == "yolo-f32@416"
+    assert decision.winner.accuracy.value == 0.55
+
+
+def test_the_retained_info_message_carries_the_candidates():
+    choice = as_dict(choose([YOLO, SSD], wish(ms=30), measured(YOLO, *YOLO_TIMES)), HERE)
+    model = ModelFacts("yolo@320", "0" * 64, "yolo", "mid")
+    info = decode(encode(info_payload(Origin("porch", "b"), "1", model, ("why",), {}, choice)))
+
+    assert [c["model"] for c in info["choice"]["candidates"] if c["won"]] == ["yolo@320"]
+    assert "choice" not in info_payload(Origin("porch", "b"), "1", model, ("why",), {})
+
+
+def test_the_best_thread_count_is_taken_and_the_smaller_of_equal_ones():
+    times = [sample(320, 60, 1), sample(320, 34, 2), sample(320, 33.5, 3), sample(320, 50, 4)]
+
+    assert best_sample(times, 320, (1, 2, 3, 4)).threads == 2
+    assert best_sample(times, 320, (4,)).threads == 4
+    assert best_sample([], 320, (1,)) is None
+
+
+def test_a_model_that_died_is_out_and_the_others_are_chosen_from():
+    dead = {YOLO.sha256: Record(failure="died of an illegal instruction", failed_size=192, lasting=True)}
+    decision = choose([YOLO, SSD], wish(), dead | measured(SSD, sample(416, 20)))
+
+    assert decision.winner.name == "ssd"
+    assert words(decision, "yolo@416") == "died of an illegal instruction"
+
+
+def test_what_was_measured_before_a_death_still_counts():
+    records = measured(YOLO, sample(192, 10), failure="died of SIGKILL", failed_size=320)
+    decision = choose([YOLO], wish(), records)
+
+    assert decision.winner.name == "yolo@192"
+    assert words(decision, "yolo@416") == "died of SIGKILL"
+    assert words(decision, "yolo@224").startswith("not measured")
+
+
+def test_models_that_all_died_for_good_are_an_error_with_the_reasons():
+    with pytest.raises(ConfigError, match="no model runs here: yolo died of an illegal instruction"):
+        choose([YOLO], wish(), {YOLO.sha256: Record(failure="died of an illegal instruction", lasting=True)})
+
+
+def test_a_failure_that_may_pass_leaves_a_model_to_run():
+    assert choose([YOLO], wish(), {YOLO.sha256: Record(failure="gave no figures within 40 s")}).winner.facts is YOLO
+
+
+def test_a_model_that_needs_more_memory_than_there_is_is_out():
+    big = facts("big", file_bytes=400 << 20)
+    decision = choose([big, SSD], wish(memory_bytes=512 << 20), {})
+
+    assert decision.winner.name == "ssd"
+    assert "MB of memory" in words(decision, "big")
+
+
+def test_where_memory_is_too_short_for_all_the_one_that_needs_least_is_taken():
+    big = facts("big", file_bytes=400 << 20)
+
+    assert choose([big, SSD], wish(memory_bytes=64 << 20), {}).winner.name == "ssd"
+
+
+def test_prediction_is_linear_in_the_area_of_the_input():
+    decode = {"stages": {"decode": 2.0}}
+
+    assert predict_ms(YOLO, [], 416, (1,)) is None
+    assert predict_ms(YOLO, [sample(192, 12, **decode)], 384, (1,)) == pytest.approx(2 + 10 * 4)
+    two = [sample(192, 10), sample(416, 47)]
+    assert predict_ms(YOLO, two, 320, (1,)) == pytest.approx(10 + 37 * (320**2 - 192**2) / (416**2 - 192**2))
+
+
+def test_the_table_and_the_json_show_every_candidate_with_figures_and_words():
+    decision = choose([YOLO, SSD], wish(ms=30), measured(YOLO, *YOLO_TIMES))
+    table, value = as_table(decision, HERE), as_dict(decision, HERE)
+
+    assert [line.split()[1] for line in table.splitlines() if line.startswith(">")] == ["yolo@320"]
+    assert all(name in table for name in ("yolo@192", "yolo@416", "ssd", "30 ms a picture (max_ms)", "litert 2.3.0"))
+    assert [c["model"] for c in value["candidates"] if c["won"]] == ["yolo@320"]
+    assert len(value["candidates"]) == 5
+    assert all(c["why"] for c in value["candidates"])
+    assert value["candidates"][-1]["ms"] is None
+
+
+def test_a_model_whose_file_is_missing_is_not_taken():
+    gone = facts("a", file_bytes=0)
+    decision = choose([gone, YOLO], wish(), {})
+
+    assert decision.winner.facts is YOLO
+    assert "missing" in next(c.words for c in decision.candidates if c.facts == gone)
+    with pytest.raises(ConfigError, match="no model runs here: a its model file is missing"):
+        choose([gone], wish(), {})
+
+
+def test_a_busy_board_is_said():
+    decision = choose([YOLO], wish(), measured(YOLO, sample(192, 20, waited=0.5)))
+
+    assert "had the core up to 50% of the time" in as_table(decision, HERE)
+    assert "had the core" not in as_table(decision, replace(HERE, quota=0.25))

@@ -1,0 +1,256 @@
+"""Measuring in a child process: what it plans, and that deaths, hangs and rubbish of the child are facts and not ends."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from dataclasses import replace
+
+import pytest
+
+from edgeannot.cards import find_card
+from edgeannot.choice.measure import Effort, Point, measure_micro, measure_models, next_point
+from edgeannot.choice.measure_process import Child, Died, Refused
+from edgeannot.choice.shelf import facts_of
+from edgeannot.probe.measurements import Conditions, Measurements, Record
+from tests.choice.test_choose import YOLO, facts, sample
+
+HERE = Conditions("x86_64 board", "0-1", None, "", "litert 2.3.0")
+SAMPLE = {
+    "ms": 5.0,
+    "p95_ms": 6.0,
+    "stages": {"decode": 1.0},
+    "p95_stages": {},
+    "cpu_ms": 5.0,
+    "peak_bytes": 9,
+    "runs": 3,
+    "numbers": "int8",
+}
+ANSWER = f"print(json.dumps({{'sample': {SAMPLE}}}), flush=True)"
+
+
+@pytest.fixture(scope="session")
+def runtime_name(pytestconfig):
+    """A child has its own idea of `auto`."""
+    return pytestconfig.getoption("runtime_name")
+
+
+def fake(body):
+    """A child that runs `body` for each request line; `n` counts them from 0, `request` is what was asked."""
+    code = f"import json, os, signal, sys, time\nfor n, line in enumerate(sys.stdin):\n    request = json.loads(line)\n    {body}"
+    return [sys.executable, "-c", code]
+
+
+def plan(card, speed, budget_ms, thread_counts):
+    """The points that are measured, where `speed(size, threads)` is what each takes."""
+    record, points = Record(), []
+    while (point := next_point(card, record, budget_ms, thread_counts)) is not None:
+        assert point not in points, "nothing is measured twice"
+        points.append(point)
+        record = record.with_sample(sample(point.size, speed(point.size, point.threads), point.threads))
+    return points
+
+
+def by_area(size, threads):
+    return 10 * (size / 192) ** 2 / threads
+
+
+def test_where_no_process_can_be_started_nothing_is_measured_and_nothing_breaks(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("edgeannot.choice.measure_process.subprocess.Popen", refuse)
+    known, told = Measurements(tmp_path / "m.json", HERE), []
+    measure_models([YOLO], [], known, 100, (1,), runtime="auto", deadline_s=30, told=told.append)
+
+    assert known.records == {}
+    assert "cannot be started (Resource temporarily unavailable)" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("number", "killed", "said"),
+    [(15, False, "SIGTERM"), (1, False, "SIGHUP"), (9, True, "SIGKILL"), (31, True, "SIGSYS"), (40, True, "signal 40")],
+)
+def test_a_child_that_was_stopped_with_the_service_says_nothing_of_the_model(number, killed, said):
+    with Child(fake(f"os.kill(os.getpid(), {number})")) as child, pytest.raises(Died, match=said) as died:
+        child.ask({}, 30)
+
+    assert (died.value.killed, died.value.lasting) == (killed, False)
+
+
+def test_a_child_needs_no_folder_that_can_be_written(monkeypatch):
+    def refuse(*_, **__):
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr("edgeannot.choice.measure_process.tempfile.TemporaryFile", refuse)
+    with Child(fake(ANSWER)) as child:
+        assert child.ask({}, 30)["sample"] == SAMPLE
+
+
+def test_a_model_of_one_size_is_measured_at_each_thread_count():
+    assert plan(facts("ssd"), by_area, 100, (1, 2)) == [Point(416, 1), Point(416, 2)]
+
+
+def test_all_sizes_are_measured_where_all_fit_and_threads_only_at_the_largest():
+    points = plan(YOLO, by_area, 100, (1, 2, 3))
+
+    assert {p.size for p in points} == {192, 224, 320, 416}
+    assert [p.threads for p in points if p.size == 416] == [1, 2, 3]
+    assert len(points) == 1 + 3 + 3
+
+
+def test_sizes_far_beyond_the_budget_are_not_measured():
+    assert {p.size for p in plan(YOLO, by_area, 9, (1,))} == {192, 224}
+
+
+def test_a_size_that_does_not_fit_after_all_leads_to_the_next_smaller():
+    """Prediction says that 416 fits with two threads, which do not help it; so the threads are tried at 320, too."""
+    points = plan(YOLO, lambda size, threads: 56 if size == 416 else by_area(size, threads), 48, (1, 2))
+
+    assert {p.threads for p in points if p.size == 416} == {1, 2}
+    assert {p.threads for p in points if p.size == 320} == {1, 2}
+
+
+def test_more_threads_are_no_longer_tried_when_they_only_slow_down():
+    points = plan(facts("ssd"), lambda size, threads: [40, 25, 26, 27, 28, 29][threads - 1], 100, (1, 2, 3, 4, 5, 6))
+
+    assert [p.threads for p in points] == [1, 2, 3, 4]
+
+
+def test_what_failed_for_good_is_not_tried_again_and_what_may_pass_only_below_that_size():
+    failed = Record((sample(192, 10),), failure="died of SIGKILL", failed_size=320)
+
+    assert next_point(YOLO, Record(failure="died", lasting=True), 100, (1,)) is None
+    assert next_point(YOLO, replace(failed, lasting=True), 100, (1,)) is None
+    assert next_point(YOLO, failed, 100, (1,)) == Point(224, 1)
+
+
+def test_a_child_answers_request_by_request():
+    with Child(fake(ANSWER)) as child:
+        assert child.ask({}, 20)["sample"] == SAMPLE
+        assert child.ask({}, 20)["sample"] == SAMPLE
+
+
+def test_a_refusal_comes_in_the_childs_own_words():
+    with Child(fake("print(json.dumps({'refused': 'card x: no such file'}), flush=True)")) as child, pytest.raises(Refused, match="card x"):
+        child.ask({}, 20)
+
+
+@pytest.mark.parametrize(
+    ("body", "words", "lasting"),
+    [
+        ("os.kill(os.getpid(), signal.SIGILL)", r"died of an illegal instruction.*\(SIGILL\)", True),
+        ("os.kill(os.getpid(), signal.SIGKILL)", r"died of SIGKILL, most often for want of memory", False),
+        ("print('std::bad_alloc', file=sys.stderr); os.abort()", r"died of abort.*: std::bad_alloc", False),
+        ("sys.exit(3)", "ended with exit code 3", False),
+        ("while True: sys.stdout.write('rubbish' * 100000)", "printed something else than figures", True),
+        ("while True: print('rubbish\\\\n' * 10, flush=True)", "gave no figures within 1 s", False),
+        ("time.sleep(60)", "gave no figures within 1 s", False),
+    ],
+)
+def test_a_child_that_dies_or_hangs_is_a_fact(body, words, lasting):
+    limit_s = 1 if "within" in words else 30
+    with Child(fake(body)) as child, pytest.raises(Died, match=words) as caught:
+        child.ask({}, limit_s)
+
+    assert caught.value.lasting == lasting
+
+
+def test_lines_that_are_no_answer_are_passed_over():
+    """Libraries print."""
+    with Child(fake(f"print('INFO: created delegate'); print('[1]'); print('{{}}'); {ANSWER}")) as child:
+        assert child.ask({}, 20)["sample"] == SAMPLE
+
+
+def test_a_stop_ends_the_wait():
+    with Child(fake("time.sleep(60)"), stopped=lambda: True) as child, pytest.raises(Died, match="told to stop"):
+        child.ask({}, 60)
+
+
+def test_memory_beyond_the_limit_kills_only_the_child():
+    body = f"data = bytearray(1 << 30); {ANSWER}"
+    with Child(fake(body), memory_bytes=256 << 20) as child, pytest.raises(Died, match="MemoryError"):
+        child.ask({}, 20)
+
+
+def measure(command, cards, tmp_path, deadline_s=30.0, **fields):
+    known = Measurements(tmp_path / "m.json", HERE)
+    told = []
+    measure_models(cards, [tmp_path], known, 100, (1,), runtime="auto", deadline_s=deadline_s, command=command, told=told.append, **fields)
+    return known, told
+
+
+def test_nothing_to_measure_starts_no_child(tmp_path):
+    assert measure(["/nonexistent"], [], tmp_path)[1] == []
+
+
+def test_figures_from_before_a_death_are_kept(tmp_path):
+    known, told = measure(fake(f"if n == 2: os.kill(os.getpid(), signal.SIGILL)\n    {ANSWER}"), [YOLO], tmp_path)
+    record = known.record(YOLO.sha256)
+
+    assert len(record.samples) == 2
+    assert record.lasting
+    assert record.failure.startswith("died of an illegal instruction")
+    assert "when it was tried as yolo@" in told[0]
+
+
+def test_the_other_models_are_measured_after_a_death(tmp_path):
+    die = "if request['model'] == 'bad': os.abort()"
+    known, _ = measure(fake(f"{die}\n    {ANSWER}"), [facts("bad"), facts("good")], tmp_path)
+
+    assert known.record("sha of bad").failure
+    assert len(known.record("sha of good").samples) == 1
+
+
+def test_figures_of_another_form_are_a_failure(tmp_path):
+    known, _ = measure(fake("print(json.dumps({'sample': {'ms': 1}}), flush=True)"), [YOLO], tmp_path)
+
+    assert known.record(YOLO.sha256).failure == "printed something else than figures"
+
+
+def test_without_time_nothing_is_measured_and_that_is_said(tmp_path):
+    known, told = measure(fake(ANSWER), [YOLO], tmp_path, deadline_s=0)
+
+    assert not known.records
+    assert told == ["yolo: not measured, no time is left"]
+
+
+@pytest.mark.runtime
+def test_a_real_model_is_measured_with_its_stages(tmp_path, models_dir, runtime_name):
+    card = facts_of(find_card("ssd-mobilenet-v2-oid", [models_dir]))
+    known = Measurements(tmp_path / "m.json", HERE)
+    measure_models([card], [models_dir], known, 1000, (1,), runtime=runtime_name, deadline_s=60)
+    (found,) = known.record(card.sha256).samples
+
+    assert (found.size, found.threads, found.numbers) == (300, 1, "int8")
+    assert found.runs >= 2
+    assert set(found.stages) == {"decode", "preprocess", "inference", "postprocess"}
+    assert 0 < found.stages["inference"] < found.p95_ms
+    assert found.cpu_ms > 0
+    assert found.peak_bytes > card.file_bytes
+    json.dumps(found.stages)
+
+
+@pytest.mark.runtime
+def test_a_real_model_with_a_wrong_hash_is_refused(tmp_path, models_dir, runtime_name):
+    for path in models_dir.glob("ssd-mobilenet*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    card = tmp_path / "ssd-mobilenet-v2-oid.toml"
+    card.write_text(card.read_text().replace("3dd279a4", "00000000"))
+    read = facts_of(find_card("ssd-mobilenet-v2-oid", [tmp_path]))
+    known = Measurements(tmp_path / "m.json", HERE)
+    measure_models([read], [tmp_path], known, 1000, (1,), runtime=runtime_name, deadline_s=60)
+
+    assert "has sha256" in known.record(read.sha256).failure
+
+
+@pytest.mark.runtime
+def test_the_micro_benchmark_runs_in_a_child(runtime_name):
+    assert measure_micro(1, runtime_name)["int8_gops"] > 0
+
+
+def test_a_quota_is_measured_over_several_of_its_periods():
+    assert not Effort.under(None).mean
+    assert Effort.under(0.25).mean
+    assert Effort.under(0.25).seconds > 1

@@ -1,0 +1,226 @@
+"""From settings to the model that runs: when it measures, what it remembers, and that the usual way stays light."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from edgeannot.choice import selection
+from edgeannot.choice.selection import choose_for, conditions_of, explain_for, measure_and_choose, micro_of, survey, thread_counts, wish_for
+from edgeannot.choice.shelf import read_shelf
+from edgeannot.errors import ConfigError
+from edgeannot.places import model_folders
+from edgeannot.probe import Board, Cluster, Limits, Processor
+from edgeannot.probe.measurements import Measurements, Record
+from edgeannot.settings import load_settings
+from tests.choice.test_choose import sample
+from tests.e2e.daemons import edgeannot
+
+BOARD = Board(machine="aarch64", processor=Processor(clusters=(Cluster("Cortex-A72", (0, 1, 2, 3)),)), limits=Limits(cpus=(0, 1, 2, 3)))
+
+
+def settings(tmp_path, profile="mid", **values):
+    return load_settings({"data_dir": str(tmp_path), **values}, grade=lambda: (profile, "as the test says"))
+
+
+def remember(tmp_path, times_ms, board=BOARD, threads=1, **fields):
+    """Write measurements as if they had been taken: model name -> {size: ms}."""
+    known = Measurements.load(tmp_path / "cache" / "measurements.json", conditions_of(board))
+    shelf = {card.name: card for card in read_shelf(model_folders(tmp_path), tmp_path / "cache" / "models.json")}
+    for name, times in times_ms.items():
+        known.records[shelf[name].sha256] = Record(tuple(sample(size, ms, threads, **fields) for size, ms in times.items()))
+    known.save({card.sha256 for card in shelf.values()})
+
+
+YOLO_TIMES = {192: 30.0, 224: 40.0, 256: 50.0, 320: 80.0, 416: 130.0}
+ALL_TIMES = {"yolov3-tiny": YOLO_TIMES, "ssd-mobilenet-v2-oid": {300: 40.0}}
+
+
+@pytest.fixture
+def never_measures(monkeypatch):
+    """Starting a child is a failure of the test."""
+    monkeypatch.setattr("edgeannot.choice.measure.measure_models", lambda *a, **k: pytest.fail("it measures"))
+
+
+@pytest.mark.parametrize(
+    ("limits", "threads", "counts"),
+    [
+        (Limits(cpus=(0, 1, 2, 3)), None, (1, 2, 3)),
+        (Limits(cpus=(2,)), None, (1,)),
+        (Limits(), None, (1, 2, 3)),
+        (Limits(cpus=(0, 1, 2, 3), quota_cores=0.25), None, (1,)),
+        (Limits(cpus=(0, 1, 2, 3), quota_cores=1.5), None, (1, 2)),
+        (Limits(cpus=(0, 1, 2, 3)), 4, (4,)),
+    ],
+)
+def test_thread_counts_follow_cores_quota_and_the_setting(limits, threads, counts):
+    assert thread_counts(replace(BOARD, limits=limits), threads, 3) == counts
+
+
+def test_a_board_of_which_nothing_is_known_gets_one_thread():
+    assert thread_counts(Board(), None, 4) == (1,)
+
+
+@pytest.mark.usefixtures("never_measures")
+def test_without_a_budget_and_without_memory_the_profile_decides_and_nothing_is_measured(tmp_path):
+    choice = choose_for(settings(tmp_path), board=BOARD)
+
+    assert choice.card.name == "yolov3-tiny@320"
+    assert choice.threads == 3
+    assert not choice.survey.decision.measured
+    assert not choice.pinned
+
+
+@pytest.mark.usefixtures("never_measures")
+def test_without_a_budget_what_is_remembered_decides(tmp_path):
+    remember(tmp_path, ALL_TIMES, threads=2)
+    choice = choose_for(settings(tmp_path), board=BOARD)
+
+    assert (choice.card.name, choice.threads) == ("yolov3-tiny@416", 2)
+    assert choice.threads_for("yolov3-tiny@192") == 2
+    assert choice.threads_for("nonsense") == 2
+    assert json.dumps(choice.as_dict())
+
+
+@pytest.mark.usefixtures("never_measures")
+def test_a_model_that_is_set_is_taken_as_it_is_and_never_measured(tmp_path):
+    loaded = settings(tmp_path, model="yolov3-tiny@192", max_ms=1.0)
+
+    for choice in (choose_for(loaded, remeasure=True, board=BOARD), measure_and_choose(loaded, board=BOARD)):
+        assert (choice.card.name, choice.pinned, choice.as_dict()) == ("yolov3-tiny@192", True, None)
+    assert "the model is set to yolov3-tiny@192" in explain_for(loaded, board=BOARD)
+
+
+def test_a_model_that_is_set_and_is_not_there_or_does_something_else_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match="nonsense"):
+        choose_for(settings(tmp_path, model="nonsense"), board=BOARD)
+    with pytest.raises(ConfigError, match="set one of them only"):
+        choose_for(settings(tmp_path, model="yolov3-tiny", task="classify"), board=BOARD)
+
+
+@pytest.mark.parametrize(
+    ("call", "values", "measured"),
+    [
+        (choose_for, {}, False),
+        (choose_for, {"max_ms": 90.0}, True),
+        (choose_for, {"min_fps": 10.0}, True),
+        (lambda loaded, **k: choose_for(loaded, remeasure=True, **k), {}, True),
+        (measure_and_choose, {}, True),
+    ],
+)
+def test_it_measures_where_a_budget_or_the_user_asks_for_it(tmp_path, monkeypatch, call, values, measured):
+    calls = []
+
+    def fake(cards, folders, known, budget_ms, counts, **options):
+        calls.append(budget_ms)
+        known.records.update({card.sha256: Record((sample(card.sizes[0], 42.0),)) for card in cards})
+        options["told"]("measured")
+
+    monkeypatch.setattr("edgeannot.choice.measure.measure_models", fake)
+    choice = call(settings(tmp_path, **values), board=BOARD)
+
+    assert bool(calls) == measured
+    assert choice.survey.decision.measured == measured
+    again = Measurements.load(tmp_path / "cache" / "measurements.json", conditions_of(BOARD))
+    assert bool(again.records) == measured, "what was measured is remembered"
+
+
+def test_what_was_measured_on_a_busy_board_is_measured_again_at_rest_only(tmp_path, monkeypatch):
+    remember(tmp_path, ALL_TIMES, waited=0.6)
+    seen = []
+    monkeypatch.setattr(
+        "edgeannot.choice.measure.measure_models", lambda cards, f, known, *a, **k: seen.append(known.record(cards[0].sha256).samples)
+    )
+    choose_for(settings(tmp_path, max_ms=90.0), board=BOARD)
+    measure_and_choose(settings(tmp_path), board=BOARD)
+
+    assert [len(samples) for samples in seen] == [5, 0]
+
+
+@pytest.mark.usefixtures("never_measures")
+def test_at_the_start_what_was_measured_on_a_busy_board_does_not_go_over_the_prior(tmp_path):
+    remember(tmp_path, {"yolov3-tiny": {192: 150.0, 320: 900.0}}, waited=0.6)
+    found = choose_for(settings(tmp_path), board=BOARD).survey
+
+    assert (found.decision.winner.name, found.decision.measured, found.doubtful) == ("yolov3-tiny@320", False, True)
+
+
+@pytest.mark.usefixtures("never_measures")
+def test_figures_of_models_that_do_not_come_into_question_are_no_ground_for_doubt(tmp_path):
+    """Nobody would measure them again, and each start would hold the sources for nothing."""
+    remember(tmp_path, {"efficientnet-lite0": {224: 9.0}}, waited=0.6)
+    remember(tmp_path, ALL_TIMES)
+
+    assert not choose_for(settings(tmp_path), board=BOARD).survey.doubtful
+
+
+def test_a_micro_benchmark_that_ran_nothing_is_no_grade_and_not_remembered(tmp_path, monkeypatch, caplog):
+    nothing = {"int8_gops": 0.0, "float_gops": 0.0, "threads": 1, "seconds": 0.1, "waited": 0.0}
+    monkeypatch.setattr("edgeannot.choice.measure.measure_micro", lambda *_, **__: nothing)
+
+    assert micro_of(BOARD, tmp_path, measuring="missing") is None
+    assert "judged by its facts" in caplog.text
+    assert Measurements.load(tmp_path / "cache" / "measurements.json", conditions_of(BOARD)).micro == {}
+
+
+@pytest.mark.usefixtures("never_measures")
+def test_measurements_under_another_quota_do_not_count(tmp_path):
+    remember(tmp_path, ALL_TIMES)
+    squeezed = replace(BOARD, limits=replace(BOARD.limits, quota_cores=0.25))
+
+    assert choose_for(settings(tmp_path), board=BOARD).survey.decision.measured
+    assert not choose_for(settings(tmp_path), board=squeezed).survey.decision.measured
+
+
+@pytest.mark.usefixtures("never_measures")
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({"profile": "mid"}, "yolov3-tiny@416"),
+        ({"profile": "high"}, "ssd-mobilenet-v2-oid"),
+        ({"profile": "low"}, "yolov3-tiny@416"),
+        ({"task": "classify"}, "efficientnet-lite0"),
+        ({"labels": ("Bicycle wheel",)}, None),
+    ],
+)
+def test_the_bundled_models_are_chosen_from_by_profile_task_and_labels(tmp_path, values, name):
+    remember(tmp_path, ALL_TIMES)
+    loaded = settings(tmp_path, **values)
+    if name is None:
+        with pytest.raises(ConfigError, match="knows all of the labels"):
+            survey(wish_for(loaded, BOARD), tmp_path, BOARD)
+    else:
+        assert survey(wish_for(loaded, BOARD), tmp_path, BOARD).decision.winner.name == name
+
+
+def test_the_remembered_way_loads_neither_numpy_nor_pydantic_nor_the_measuring(tmp_path):
+    """A warm `edgeannot probe` is to answer in 0.2 s."""
+    read_shelf(model_folders(tmp_path), tmp_path / "cache" / "models.json")
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom edgeannot.choice.selection import *\n"
+        "from edgeannot.choice.choose import Wish, budget_of\n"
+        "from edgeannot.probe import read_board\nboard = read_board()\n"
+        "survey(Wish('mid', budget_of('mid', None, None)), Path(sys.argv[1]), board).table()\n"
+        "print([m for m in ('numpy', 'pydantic', 'cv2', 'ai_edge_litert', 'tflite_runtime', 'subprocess') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60, check=True)
+
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_public_names_are_there():
+    assert all(hasattr(selection, name) for name in selection.__all__)
+
+
+@pytest.mark.runtime
+def test_run_explain_prints_the_table_and_stops(tmp_path):
+    done = edgeannot("run", "--explain", "--max-ms", 2000, "--threads", 1, "--profile", "low", "--data-dir", tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert "budget: 2000 ms a picture (max_ms)" in done.stdout
+    assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith(">")] == ["yolov3-tiny@416"]
+    assert not (tmp_path / "state.sqlite").exists()

@@ -1,0 +1,107 @@
+"""The facts of installed models, remembered: read from the cards again only when a file changed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from edgeannot.cards import ModelCard, read_cards
+from edgeannot.choice.shelf import facts_of, read_shelf
+
+
+@pytest.fixture
+def folder(tmp_path, models_dir):
+    """A copy of the bundled cards and labels, without the weights."""
+    made = tmp_path / "models"
+    made.mkdir()
+    for path in models_dir.iterdir():
+        if path.suffix in {".toml", ".txt"}:
+            shutil.copy(path, made)
+    return made
+
+
+def names(folders, cache, wrong=lambda _: None):
+    return [card.name for card in read_shelf(folders, cache, wrong)]
+
+
+def test_no_folder_is_no_model(tmp_path):
+    assert names([tmp_path / "none"], tmp_path / "cache.json") == []
+
+
+def test_the_facts_are_the_cards(folder, tmp_path):
+    found = read_shelf([folder], tmp_path / "cache.json")
+
+    assert found == [facts_of(card) for card in read_cards([folder])]
+    yolo = next(card for card in found if card.name == "yolov3-tiny")
+    assert yolo.sizes == (192, 224, 256, 320, 416)
+    assert yolo.labels[0] == "person"
+    assert {(row.size, row.numbers) for row in yolo.accuracies} >= {(192, "int8"), (416, "float32")}
+
+
+def test_what_is_remembered_is_the_same_and_needs_no_card(folder, tmp_path):
+    first = read_shelf([folder], tmp_path / "cache.json")
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom edgeannot.choice.shelf import read_shelf\n"
+        "cards = read_shelf([Path(sys.argv[1])], Path(sys.argv[2]))\n"
+        "print(len(cards), [m for m in ('numpy', 'pydantic', 'tomllib', 'cv2') if m in sys.modules])"
+    )
+    args = [sys.executable, "-c", code, str(folder), str(tmp_path / "cache.json")]
+    done = subprocess.run(args, capture_output=True, text=True, timeout=60, check=True)
+
+    assert done.stdout.strip() == f"{len(first)} []"
+    assert read_shelf([folder], tmp_path / "cache.json") == first
+
+
+def test_a_card_that_changes_comes_or_goes_is_seen(folder, tmp_path):
+    cache = tmp_path / "cache.json"
+    names([folder], cache)
+    card = folder / "ssd-mobilenet-v2-oid.toml"
+    card.write_text(card.read_text().replace('family = "ssd"', 'family = "yolo"'))
+    assert {c.name: c.family for c in read_shelf([folder], cache)}["ssd-mobilenet-v2-oid"] == "yolo"
+
+    card.unlink()
+    assert "ssd-mobilenet-v2-oid" not in names([folder], cache)
+
+
+def test_a_changed_label_file_is_seen(folder, tmp_path):
+    cache = tmp_path / "cache.json"
+    names([folder], cache)
+    labels = folder / "yolov3-tiny.labels.txt"
+    labels.write_text(labels.read_text().replace("person", "people"))
+
+    assert next(c for c in read_shelf([folder], cache) if c.name == "yolov3-tiny").labels[0] == "people"
+
+
+def test_a_wrong_card_is_told_of_at_each_reading_and_the_others_serve(folder, tmp_path):
+    (folder / "broken.toml").write_text("schema = 7")
+    for _ in range(2):
+        told = []
+        assert "yolov3-tiny" in names([folder], tmp_path / "cache.json", told.append)
+        assert len(told) == 1
+
+
+@pytest.mark.parametrize("cards", [None, [], [{}], [7], "x"])
+def test_a_cache_of_another_form_is_read_from_the_cards(folder, tmp_path, cards):
+    cache = tmp_path / "cache.json"
+    expected = names([folder], cache)
+    remembered = json.loads(cache.read_text())
+    cache.write_text(json.dumps({**remembered, "cards": cards} if cards != [] else {**remembered, "stamp": None}))
+
+    assert names([folder], cache) == expected
+
+
+def test_a_label_file_that_is_missing_is_known_as_missing(folder, tmp_path):
+    (folder / "yolov3-tiny.labels.txt").unlink()
+
+    assert next(c for c in read_shelf([folder], tmp_path / "c.json") if c.name == "yolov3-tiny").labels is None
+
+
+def test_a_variant_belongs_to_the_network_it_names(folder):
+    card = next(iter(read_cards([folder])))
+    twin = ModelCard.model_validate({**card.model_dump(by_alias=True), "name": "twin", "variant_of": card.name})
+
+    assert facts_of(twin).network == facts_of(card).network == card.name

@@ -1,0 +1,84 @@
+"""What the daemon's threads show of themselves, for telemetry."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+
+import numpy as np
+
+from edgeannot.daemon.crew import Crew, Parts
+from edgeannot.daemon.handoff import Handoff
+from edgeannot.data import Annotation, Detections, Frame, ModelFacts
+from edgeannot.delivery.store import Caps, Message, Store
+from edgeannot.payload import Origin
+from edgeannot.sinks import JsonlOptions, LabelsOptions, SinkContext
+from edgeannot.sinks.jsonl import JsonlSink
+from edgeannot.sinks.labels import LabelsSink
+
+
+def crew_of(store, *sinks) -> Crew:
+    """One that is never started, with no source."""
+    switch = control = None
+    return Crew(
+        Parts(
+            inbox=Handoff(),
+            switch=switch,
+            control=control,
+            store=store,
+            sources={},
+            sinks=sinks,
+            reporter=None,
+            rest_s=lambda: 0.0,
+            stop=threading.Event(),
+            patience_s=1.0,
+        )
+    )
+
+
+def annotation() -> Annotation:
+    frame = Frame(np.zeros((4, 4, 3), np.uint8), "door", 0, datetime.now(UTC), "x", name="cat.jpg")
+    return Annotation(frame, Detections.empty(), (), ModelFacts("m", "0" * 64, "yolo", "low"), {})
+
+
+def test_nothing_is_amiss_at_the_start(tmp_path):
+    with Store.open(tmp_path / "state.sqlite") as store:
+        figures = crew_of(store).figures()
+
+    assert figures["outbox"] == {"rows": 0, "bytes": 0, "dropped": 0, "refused": 0}
+    assert (figures["damaged"], figures["folders"]) == ([], [])
+
+
+def test_messages_that_were_dropped_or_lost_with_a_database_are_told(tmp_path):
+    path = tmp_path / "state.sqlite"
+    path.write_bytes(b"no database" * 1000)
+    with Store.open(path, caps=Caps(rows=1)) as store:
+        store.commit(None, [Message("t", b"1"), Message("t", b"2")])
+        figures = crew_of(store).figures()
+
+    assert figures["outbox"]["dropped"] == 1
+    [name] = figures["damaged"]
+    assert name.startswith("state.sqlite.damaged-")
+
+
+def test_folders_that_take_no_files_are_told_and_that_they_do_again(tmp_path, monkeypatch):
+    context = SinkContext(Origin("pi", "b"), tmp_path)
+    sinks = [LabelsSink(LabelsOptions(min_free_mb=10**9), context), JsonlSink(JsonlOptions(min_free_mb=10**9), context)]
+    with Store.open(tmp_path / "state.sqlite") as store:
+        crew = crew_of(store, *sinks)
+        for sink in sinks:
+            sink.write(annotation())
+        labels, lines = crew.figures()["folders"]
+        assert labels == {"path": str(tmp_path / "labels"), "unwritten": 1, "trouble": f"less than {10**9} MB are free"}
+        assert lines == {"path": str(tmp_path / "annotations.jsonl"), "unwritten": 1, "trouble": f"less than {10**9} MB are free"}
+
+        for sink in sinks:
+            free_again(sink, monkeypatch)
+            sink.write(annotation())
+            sink.close()
+        assert [(each["unwritten"], each["trouble"]) for each in crew.figures()["folders"]] == [(1, ""), (1, "")]
+
+
+def free_again(sink, monkeypatch) -> None:
+    """As if somebody had tidied up."""
+    monkeypatch.setattr("edgeannot.sinks.files.OutputFolder.has_room", lambda self, size: True)

