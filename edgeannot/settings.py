@@ -27,14 +27,14 @@ from pydantic_settings import (
 
 from edgeannot.data import Profile
 from edgeannot.errors import ConfigError, MissingError
-from edgeannot.places import default_config_file, default_data_dir
+from edgeannot.places import default_config_file, default_data_dir, nothing_is_configured
 from edgeannot.profiles import PROFILE_DEFAULTS
 from edgeannot.sinks import SinkOptions
 from edgeannot.sources import SourceOptions
 from edgeannot.sources.capture import redacted
 from edgeannot.sources.directory import named_folder
 
-__all__ = ["PROFILE_DEFAULTS", "Loaded", "Settings", "default_config_file", "default_data_dir", "load_settings"]
+__all__ = ["PROFILE_DEFAULTS", "Loaded", "Settings", "default_config_file", "default_data_dir", "find_data_dir", "load_settings"]
 
 PREFIX = "EDGEANNOT_"
 _NOT_SETTINGS = {"EDGEANNOT_TEST_DATA"}  # where the tests find their optional data
@@ -140,6 +140,16 @@ class Loaded(BaseModel):
         for key, value in _flatten(self.settings.model_dump(mode="json")):
             shown = redacted(value) if isinstance(value, str) and "://" in value else value
             yield key, repr(shown) if isinstance(shown, str) else str(shown), self.origins.get(key, "default")
+
+
+def find_data_dir(given: Path | None) -> Path:
+    """The folder for state that `run` would use: the one given on the command line, else that of the settings.
+
+    Raises ConfigError where the settings are wrong.
+    """
+    if given is not None or nothing_is_configured():
+        return given or default_data_dir()
+    return load_settings({}, default_config_file(), grade=lambda: ("low", "not judged: no profile is asked for")).settings.data_dir
 
 
 def load_settings(

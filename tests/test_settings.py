@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from edgeannot.errors import ConfigError, MissingError
-from edgeannot.settings import PROFILE_DEFAULTS, Settings, default_config_file, load_settings
+from edgeannot.settings import PROFILE_DEFAULTS, Settings, default_config_file, find_data_dir, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -205,3 +205,14 @@ def test_what_is_wrong_in_the_file_is_named_as_it_stands_there(tmp_path, text, s
 def test_a_budget_is_a_finite_number_above_zero(key, value):
     with pytest.raises(ConfigError, match=key):
         load_settings({key: value}, grade=lambda: ("mid", "as the test says"))
+
+
+def test_every_command_finds_the_state_where_run_keeps_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("CONFIGURATION_DIRECTORY", str(tmp_path / "etc"))
+    assert find_data_dir(None) == tmp_path / "state" / "edgeannot"
+
+    monkeypatch.setenv("EDGEANNOT_DATA_DIR", str(tmp_path / "elsewhere"))
+    assert find_data_dir(None) == tmp_path / "elsewhere"
+    assert find_data_dir(tmp_path / "given") == tmp_path / "given"

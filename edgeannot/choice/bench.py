@@ -81,8 +81,12 @@ class Reference:
             return cls(path, {})
 
     def with_rows(self, rows: Iterable[Row], conditions: Conditions, *, anew: bool) -> Reference:
-        """This reference with the rows that it did not have; `anew`: with those that it had as well. Written to the file."""
-        measured = {row.key: row.sample.ms for row in rows if row.sample is not None}
+        """This reference with the rows that it did not have; `anew`: with those that it had as well. Written to the file.
+
+        What was measured while others had the core is no reference unless asked for, except under a quota, where the waiting is the rule.
+        """
+        trusted = anew or conditions.quota is not None
+        measured = {row.key: row.sample.ms for row in rows if row.sample is not None and (trusted or row.sample.waited <= BUSY)}
         times = {**self.times_ms, **measured} if anew else {**measured, **self.times_ms}
         if times == self.times_ms:
             return self
@@ -112,7 +116,7 @@ class Bench:
             found.append(f"the load average was {self.load_average:.2f} before the first run: other programs were at work")
         waited = max((row.sample.waited for row in self.rows if row.sample), default=0.0)
         if waited > BUSY and self.conditions.quota is None:
-            found.append(f"other programs had the core up to {waited:.0%} of the time")
+            found.append(f"other programs had the core up to {waited:.0%} of the time: such figures become the reference only with --new-reference")
         return found
 
 

@@ -245,6 +245,7 @@ def measure_and_choose(
 def explain_for(loaded: Loaded, *, remeasure: bool = False, board: Board | None = None) -> str:
     """The table for these settings, measured as far as it is not remembered; for a model that is set, that it is."""
     if loaded.settings.model is not None:
+        _card_that_is_set(loaded)
         return f"the model is set to {loaded.settings.model} ({loaded.origins.get('model', 'default')}): nothing is chosen"
     found = _survey(loaded, "again" if remeasure else "missing", board or read_board(), lambda: False)
     return f"profile {loaded.profile}: {loaded.profile_reason}\n{found.table()}"
@@ -257,15 +258,22 @@ def _choose(loaded: Loaded, measuring: Measuring, board: Board | None, stopped: 
     board = board or read_board()
     folders = model_folders(settings.data_dir)
     if settings.model is not None:
-        try:
-            card = find_card(settings.model, folders)
-        except MissingError as exc:  # a name that is wrong in the settings does not heal by trying again
-            raise ConfigError(str(exc)) from exc
-        _check_task(card, loaded)
+        card = _card_that_is_set(loaded)
         return Choice(card, thread_counts(board, settings.threads, settings.max_threads)[-1], ("the model is set",))
     found = _survey(loaded, measuring, board, stopped)
     winner = found.decision.winner
     return Choice(find_card(winner.name, folders), winner.threads, found.decision.reasons, found)
+
+
+def _card_that_is_set(loaded: Loaded) -> ModelCard:
+    from edgeannot.cards import find_card  # noqa: PLC0415 - as above
+
+    try:
+        card = find_card(loaded.settings.model or "", model_folders(loaded.settings.data_dir))
+    except MissingError as exc:  # a name that is wrong in the settings does not heal by trying again
+        raise ConfigError(str(exc)) from exc
+    _check_task(card, loaded)
+    return card
 
 
 def _survey(loaded: Loaded, measuring: Measuring, board: Board, stopped: Callable[[], bool]) -> Survey:

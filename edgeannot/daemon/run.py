@@ -98,6 +98,7 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, reme
             remote.start()
             stack.callback(remote.stop)
         log.info("%s with %d thread(s) on %s: %s", switch.card.name, switch.threads, switch.runtime, "; ".join((why, *choice.reasons)))
+        _warn_of_budget(choice)
         patience_s = _FULL_DISK_S if once else math.inf
         crew = Crew(Parts(inbox, switch, control, store, sources, sinks, reporter, pace.rest_s, stop, patience_s))
         steering = _steering(loaded, crew, pace, chosen)
@@ -134,6 +135,14 @@ def _steering(loaded: Loaded, crew: Crew, pace: Pace, chosen: Chosen) -> Steerin
     if chosen.choice.pinned and bounds.budget_ms is not None:
         log.info("the model is set: to hold %.0f ms a picture, only the rate will be changed", bounds.budget_ms)
     return Steering(governor, Sensors(), crew.telemetry, parts.control, parts.switch, pace, rungs=chosen.rungs)
+
+
+def _warn_of_budget(choice: Choice) -> None:
+    """One line where nothing keeps the budget: otherwise a user learns of it from pictures that come late."""
+    decision = choice.survey.decision if choice.survey else None
+    if decision is not None and decision.winner.ms is not None and decision.winner.ms > decision.budget.ms:
+        ms, why = decision.winner.ms, decision.budget.why
+        log.warning("no model takes at most %s here: %s, the fastest, takes %.0f ms", why, decision.winner.name, ms)
 
 
 def _say_changed(announcer: Announcer, switch: Switch, reasons: tuple[str, ...], choice: Choice) -> None:

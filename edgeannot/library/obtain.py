@@ -162,7 +162,8 @@ def _all_failed(failed: list[EdgeannotError]) -> EdgeannotError:
     """One error for all of the sources: something away counts more than something wrong, as trying again may help."""
     first = next((exc for exc in failed if isinstance(exc, LinkError)), failed[0])
     others = [str(exc) for exc in failed if exc is not first]
-    return type(first)(". Also tried: ".join([str(first), *others]))
+    advice = "" if not isinstance(first, LinkError) else ". Or fetch the file elsewhere and give it with --file"
+    return type(first)(". Also tried: ".join([str(first), *others]) + advice)
 
 
 def clear(entry: Entry, downloads: Path) -> None:

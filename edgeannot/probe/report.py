@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from edgeannot.probe.grade import is_disturbed
 from edgeannot.probe.throttle import decode
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _GIB = 1 << 30
 
 def as_text(board: Board, found: Grade, micro: Micro | None) -> str:
     """Lines of "name  value"; what is not known is left out, but for what everybody looks for."""
-    rows = [*_rows(board), *_micro_row(micro), ("profile", found.profile), *(("", reason) for reason in found.reasons)]
+    rows = [*_rows(board), *_micro_row(micro, board), ("profile", found.profile), *(("", reason) for reason in found.reasons)]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
@@ -77,8 +78,13 @@ def _xnnpack(used: bool | None) -> str:
     return ", int8 not known to be in XNNPACK" if used is None else ", int8 in XNNPACK" if used else ", int8 without XNNPACK"
 
 
-def _micro_row(micro: Micro | None) -> Iterator[tuple[str, str]]:
+def _micro_row(micro: Micro | None, board: Board) -> Iterator[tuple[str, str]]:
     if micro is not None:
+        if is_disturbed(micro, board):
+            yield (
+                "busy",
+                f"other programs had the core {micro.waited:.0%} of the time meanwhile; --remeasure when it is at rest",
+            )
         figures = f"{micro.int8_gops:.1f} int8, {micro.float_gops:.1f} float giga-operations a second"
         yield "measured", f"{figures} with {micro.threads} thread{'s' if micro.threads > 1 else ''}"
 

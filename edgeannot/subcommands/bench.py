@@ -14,7 +14,7 @@ from edgeannot.choice.bench import Reference, Row, as_json, as_text, bench, poin
 from edgeannot.choice.selection import conditions_of, runtime_named, thread_counts
 from edgeannot.choice.shelf import read_shelf
 from edgeannot.errors import ConfigError, InputError
-from edgeannot.places import default_data_dir, model_folders
+from edgeannot.places import model_folders
 from edgeannot.probe import read_board
 from edgeannot.runtimes import RUNTIMES
 
@@ -46,7 +46,9 @@ def bench_models(
         raise InputError(f"--runtime: wanted one of {', '.join(('auto', *RUNTIMES))}; found {runtime!r}")
     if plot is not None and importlib.util.find_spec("matplotlib") is None:  # before minutes of measuring
         raise ConfigError("--plot needs the Python package matplotlib: install `edgeannot[plots]`, or leave --plot away")
-    folder = data_dir or default_data_dir()
+    from edgeannot.settings import find_data_dir
+
+    folder = find_data_dir(data_dir)
     board = read_board()
     conditions = conditions_of(board, runtime)
     shelf = read_shelf(model_folders(folder), folder / "cache" / "models.json", lambda exc: typer.echo(f"WRONG: {exc}", err=True))

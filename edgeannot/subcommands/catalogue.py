@@ -14,7 +14,7 @@ from edgeannot.library.catalogue import CATALOGUE, Entry, find_entry, read_catal
 from edgeannot.library.fetch import Progress
 from edgeannot.library.obtain import Asked
 from edgeannot.library.pull import Pulled, installed, pull
-from edgeannot.settings import default_data_dir
+from edgeannot.settings import find_data_dir
 
 __all__ = ["catalogue_command", "pull_command"]
 
@@ -27,7 +27,7 @@ CatalogueFile = Annotated[
 
 def catalogue_command(data_dir: DataDir = None, catalogue: CatalogueFile = CATALOGUE) -> None:
     """List the well-known models that `pull` brings: size, licence, task, family, input, accuracy."""
-    models = (data_dir or default_data_dir()) / "models"
+    models = find_data_dir(data_dir) / "models"
     rows: list[tuple[str, ...]] = [("NAME", "SIZE", "LICENCE", "TASK", "FAMILY", "INPUT", "HERE", "ACCURACY")]
     rows += [_row(entry, models) for entry in read_catalogue(catalogue).values()]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -67,7 +67,7 @@ def pull_command(
         raise typer.BadParameter("--file, and --from with the address of a file, go with one model", param_hint="NAME")
     entries = read_catalogue(catalogue)
     chosen = [find_entry(name, entries) for name in names]
-    folder = data_dir or default_data_dir()
+    folder = find_data_dir(data_dir)
     asked = Asked(
         models=folder / "models",
         downloads=folder / "downloads",

@@ -15,7 +15,7 @@ from edgeannot.errors import CardError, EdgeannotError, InputError, ModelError
 from edgeannot.inspect import RANGES, Proposal, Wishes, parse_anchors, parse_range, propose, read_cfg
 from edgeannot.library import modelstore
 from edgeannot.places import SAMPLES, bundled_folder
-from edgeannot.settings import default_data_dir
+from edgeannot.settings import find_data_dir
 from edgeannot.subcommands.catalogue import catalogue_command, pull_command
 
 __all__ = ["models_app"]
@@ -31,7 +31,7 @@ Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Mo
 
 
 def _user_folder(data_dir: Path | None) -> Path:
-    return (data_dir or default_data_dir()) / "models"
+    return find_data_dir(data_dir) / "models"
 
 
 def _folders(data_dir: Path | None) -> list[Path]:

@@ -56,6 +56,12 @@ def test_without_a_reference_nothing_is_compared_and_the_run_becomes_the_referen
     assert Reference.load(path, replace(HERE, quota=0.25)).times_ms == {}
 
 
+def test_what_was_measured_on_a_busy_board_is_no_reference(tmp_path):
+    reference = Reference.load(tmp_path / "bench.json", HERE).with_rows([row(192, waited=0.4), row(416)], HERE, anew=False)
+
+    assert len(reference.times_ms) == 1
+
+
 def test_a_later_run_does_not_move_the_reference_but_adds_what_is_new(tmp_path):
     path = tmp_path / "bench.json"
     Reference.load(path, HERE).with_rows([row(ms=10.0)], HERE, anew=False)
@@ -126,7 +132,7 @@ def test_a_plot_without_matplotlib_names_the_extra(tmp_path, monkeypatch):
 @pytest.mark.runtime
 def test_the_command_times_a_bundled_model_twice_and_compares(tmp_path):
     args = ("bench", "yolov3-tiny@192", "--threads", 1, "--seconds", 0.1, "--data-dir", tmp_path)
-    first = edgeannot(*args)
+    first = edgeannot(*args, "--new-reference")
     second = edgeannot(*args, "--json")
 
     assert first.returncode == 0, first.stderr

@@ -224,3 +224,8 @@ def test_run_explain_prints_the_table_and_stops(tmp_path):
     assert "budget: 2000 ms a picture (max_ms)" in done.stdout
     assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith(">")] == ["yolov3-tiny@416"]
     assert not (tmp_path / "state.sqlite").exists()
+
+
+def test_a_model_that_is_set_but_not_there_is_said_by_the_explanation_too(tmp_path):
+    with pytest.raises(ConfigError, match="nosuch"):
+        explain_for(settings(tmp_path, model="nosuch"), board=BOARD)
