@@ -116,7 +116,9 @@ class Bench:
             found.append(f"the load average was {self.load_average:.2f} before the first run: other programs were at work")
         waited = max((row.sample.waited for row in self.rows if row.sample), default=0.0)
         if waited > BUSY and self.conditions.quota is None:
-            found.append(f"other programs had the core up to {waited:.0%} of the time: such figures become the reference only with --new-reference")
+            found.append(
+                f"other programs had the core up to {waited:.0%} of the time: such figures become the reference only with --new-reference"
+            )
         return found
 
 

@@ -12,7 +12,7 @@ from edgeannot.inspect.trace import maker
 from edgeannot.inspect.wishes import ANCHOR_SETS
 
 if TYPE_CHECKING:
-    from edgeannot.inspect.maps import StrideMap
+    from edgeannot.inspect.stride_map import StrideMap
 
 __all__ = ["read_grids"]
 

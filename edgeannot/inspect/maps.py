@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -17,30 +16,14 @@ from edgeannot.inspect.facts import Out
 from edgeannot.inspect.grids import read_grids
 from edgeannot.inspect.reading import AmbiguousModelError, Known, Reading
 from edgeannot.inspect.scores import activation_of
+from edgeannot.inspect.stride_map import Form, StrideMap
 from edgeannot.inspect.trace import maker, pieces
 
-__all__ = ["StrideMap", "read_maps", "stride_maps"]
+__all__ = ["read_maps", "stride_maps"]
 
 STRIDES = (4, 8, 16, 32, 64, 128)
-Form = Literal["hwc", "chw", "hwac", "ahwc", "achw", "nc", "cn"]
-"""The axes of a map behind the batch's: height, width, channels, anchors, or n cells in a row."""
 FORMS: dict[int, tuple[Form, ...]] = {4: ("hwac", "ahwc", "achw"), 3: ("hwc", "chw"), 2: ("nc", "cn")}
 """Those with so many axes, the usual ones first."""
-
-
-@dataclass(frozen=True, slots=True)
-class StrideMap:
-    """An output that belongs to one stride: `form` says where its cells and its channels are."""
-
-    out: Out
-    stride: int
-    channels: int
-    form: Form
-
-    @property
-    def channels_last(self) -> bool:
-        """Whether a cell's numbers lie together."""
-        return self.form in {"hwc", "hwac", "nc", "ahwc"}
 
 
 def read_maps(known: Known) -> list[Reading]:
