@@ -58,16 +58,17 @@ mosquitto:
 		&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mosquitto; } \
 		|| echo 'mosquitto is missing and cannot be installed here: broker tests will be skipped' >&2
 
-test: check mosquitto  ## all tests, and side by side those of the runtime on tflite-runtime
-ifeq ($(OLD_PYTHON),)
-	@echo 'tests on tflite-runtime skipped: it needs Python 3.11, which is not here'
-	$(MAKE) --no-print-directory test-litert
-else
-	$(MAKE) --no-print-directory -j2 --output-sync=target test-litert test-tflite
-endif
+test: check mosquitto  ## all tests, two lots side by side; then those of the runtime again on tflite-runtime
+	$(MAKE) --no-print-directory -j2 --output-sync=target test-parts test-whole $(if $(OLD_PYTHON),test-tflite,no-tflite)
 
-test-litert: env mosquitto
-	$(BIN)/python -m pytest
+test-parts: env  ## the tests of the parts and of the tools
+	$(BIN)/python -m pytest --ignore=tests/e2e --ignore=tests/faults
+
+test-whole: env mosquitto  ## the tests of the whole command, and the short form of the faults
+	$(BIN)/python -m pytest tests/e2e tests/faults
+
+no-tflite:
+	@echo 'tests on tflite-runtime skipped: it needs Python 3.11, which is not here'
 
 test-tflite: env-tflite mosquitto
 	EDGEANNOT_RUNTIME=tflite-runtime $(OLD_BIN)/python -m pytest -m "runtime and not long"
