@@ -13,7 +13,7 @@ MQTT ?= mqtt://localhost
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help rule run test test-tflite docs check format models micro env env-tflite mosquitto faults bench wheel clean
+.PHONY: help rule run test test-parts test-whole test-tflite no-tflite docs check format models micro env env-tflite mosquitto faults bench wheel clean
 
 help:  ## list the chores
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -72,6 +72,9 @@ no-tflite:
 
 test-tflite: env-tflite mosquitto
 	EDGEANNOT_RUNTIME=tflite-runtime $(OLD_BIN)/python -m pytest -m "runtime and not long"
+
+faults: env mosquitto  ## break everything round the daemon and print what was lost; TABLE=FILE also writes that there
+	FAULTS_TABLE=$(TABLE) $(BIN)/python -m pytest tests/faults -m "long or not long"
 
 models: $(MODELS_VENV)/.ready  ## rebuild every bundled model from its published weights, byte for byte
 	$(MODELS_VENV)/bin/python -m edgeannot_tools.bundle
