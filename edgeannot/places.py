@@ -8,9 +8,12 @@ from pathlib import Path
 
 from edgeannot.errors import ConfigError
 
-__all__ = ["SAMPLES", "bundled_folder", "default_config_file", "default_data_dir", "model_folders", "nothing_is_configured"]
+__all__ = ["NOT_SETTINGS", "SAMPLES", "bundled_folder", "default_config_file", "default_data_dir", "model_folders", "nothing_is_configured"]
 
 _PACKAGE = Path(__file__).resolve().parent
+
+NOT_SETTINGS = frozenset({"EDGEANNOT_TEST_DATA"})
+"""Variables that look like settings: where the tests find their optional data."""
 
 SAMPLES = _PACKAGE / "samples"
 """Photos to try a model with."""
@@ -54,7 +57,8 @@ def _home() -> Path | None:
 
 def nothing_is_configured() -> bool:
     """Whether neither a configuration file nor the environment says anything, so that the defaults hold and need not be loaded."""
-    return default_config_file() is None and not any(name.upper().startswith("EDGEANNOT_") for name in os.environ)
+    named = {name.upper() for name in os.environ} - NOT_SETTINGS
+    return default_config_file() is None and not any(name.startswith("EDGEANNOT_") for name in named)
 
 
 def bundled_folder() -> Path:

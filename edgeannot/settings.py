@@ -27,7 +27,7 @@ from pydantic_settings import (
 
 from edgeannot.data import Profile
 from edgeannot.errors import ConfigError, MissingError
-from edgeannot.places import default_config_file, default_data_dir, nothing_is_configured
+from edgeannot.places import NOT_SETTINGS, default_config_file, default_data_dir, nothing_is_configured
 from edgeannot.profiles import PROFILE_DEFAULTS
 from edgeannot.sinks import SinkOptions
 from edgeannot.sources import SourceOptions
@@ -37,7 +37,6 @@ from edgeannot.sources.directory import named_folder
 __all__ = ["PROFILE_DEFAULTS", "Loaded", "Settings", "default_config_file", "default_data_dir", "find_data_dir", "load_settings"]
 
 PREFIX = "EDGEANNOT_"
-_NOT_SETTINGS = {"EDGEANNOT_TEST_DATA"}  # where the tests find their optional data
 
 
 def _default_device() -> str:
@@ -206,7 +205,7 @@ def _file_values(path: Path) -> dict[str, Any]:
 
 
 def _environment_values() -> dict[str, Any]:
-    names = {name.upper(): name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in _NOT_SETTINGS}
+    names = {name.upper(): name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in NOT_SETTINGS}
     for name in sorted(names):
         field = name.removeprefix(PREFIX).split("__")[0].lower()
         if field not in Settings.model_fields:  # the library would pass over a misspelt variable in silence

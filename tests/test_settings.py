@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from edgeannot.errors import ConfigError, MissingError
+from edgeannot.places import nothing_is_configured
 from edgeannot.settings import PROFILE_DEFAULTS, Settings, default_config_file, find_data_dir, load_settings
 
 
@@ -216,3 +217,13 @@ def test_every_command_finds_the_state_where_run_keeps_it(tmp_path, monkeypatch)
     monkeypatch.setenv("EDGEANNOT_DATA_DIR", str(tmp_path / "elsewhere"))
     assert find_data_dir(None) == tmp_path / "elsewhere"
     assert find_data_dir(tmp_path / "given") == tmp_path / "given"
+
+
+def test_the_folder_of_test_data_configures_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("CONFIGURATION_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("EDGEANNOT_TEST_DATA", str(tmp_path))
+    assert nothing_is_configured()
+
+    monkeypatch.setenv("EDGEANNOT_PROFILE", "low")
+    assert not nothing_is_configured()
