@@ -340,6 +340,20 @@ def test_a_schema_that_was_scratched_is_damage_too(path, caplog):
         assert len(store.damaged()) == 1
 
 
+def test_a_ledger_whose_order_was_scratched_is_damage_too(path, caplog):
+    """SQLite's quick check passes over it, and a file beside the scratched one would be done and entered a second time."""
+    with Store.open(path) as store:
+        for number in range(50):
+            store.commit(entry(f"{number:03}.jpg"), [])
+    whole = path.read_bytes()
+    assert whole.count(b"020.jpg") >= 1
+    path.write_bytes(whole.replace(b"020.jpg", b"\xf020.jpg"))
+
+    with Store.open(path) as store:
+        assert store.ledger() == []
+        assert len(store.damaged()) == 1
+
+
 def test_dropping_is_said_when_it_begins_and_when_it_is_over(path, caplog):
     with Store.open(path, caps=Caps(rows=3)) as store:
         for number in range(6):
