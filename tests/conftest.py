@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from edgeannot import engine
 if os.environ.get("EDGEANNOT_RUNTIME") == "tflite-runtime":
     # The second test environment has LiteRT only for its schema; `auto` is to mean there what it means on a 32-bit board.
     engine.RUNTIMES.pop("litert", None)
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, by what the tests start as well
 
 pytest_plugins = ["tests.brokers", "tests.faults.table"]
 
