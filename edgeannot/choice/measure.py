@@ -2,34 +2,23 @@
 
 The parent asks for one point after another (a model at an input size and thread count), as lines of JSON on the child's standard
 input; the child answers each with a line. What was answered before a death is kept. One child serves all points of a model file.
-`next_point` decides, from what is known so far, what is worth measuring next.
+What is worth measuring is decided in `plan`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeannot.choice.candidates import best_sample, predict_ms
 from edgeannot.choice.measure_process import CHILD, Child, Died, Refused
+from edgeannot.choice.plan import next_point
 from edgeannot.choice.shelf import CardFacts
 from edgeannot.probe.measurements import Measurements, Record, Sample
 
-__all__ = ["Effort", "Point", "measure_micro", "measure_models", "next_point"]
-
-_TRY_BEYOND = 2.0
-"""A size is tried up to this many times the budget by prediction: predictions err, and the table says more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """What is measured at once."""
-
-    size: int
-    threads: int
+__all__ = ["Effort", "measure_micro", "measure_models"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,50 +49,6 @@ def measure_micro(
     """The fields of a `grade.Micro`. Raises Died where the runtime did, or `stopped` said so; Refused where there is none."""
     with Child(command, stopped=stopped) as child:
         return dict(child.ask({"micro": threads, "runtime": runtime}, timeout_s)["micro"])
-
-
-def next_point(facts: CardFacts, record: Record, budget_ms: float, thread_counts: Sequence[int]) -> Point | None:
-    """What to measure next of a model; None when enough is known.
-
-    The smallest input with one thread says about what every size takes. The largest size that may fit the budget is measured at every
-    thread count, and again the next smaller one should it turn out not to fit; the other sizes at the best count found, as far as
-    they are not hopelessly over the budget.
-    """
-    if record.failure and (not record.samples or record.lasting):
-        return None
-    samples = [s for s in record.samples if s.threads in thread_counts]
-    sizes = [size for size in facts.sizes if not record.failure or facts.area(size) < facts.area(record.failed_size)]
-    if not sizes:
-        return None
-    done = {(s.size, s.threads) for s in samples}
-    if not samples:
-        return Point(sizes[0], thread_counts[0])
-
-    def hoped_ms(size: int) -> float:
-        """The time at the best thread count, where threads not tried yet are given all the help that they could be."""
-        if tried := [s for s in samples if s.size == size]:
-            helped = min(s.ms * s.threads for s in tried) / thread_counts[-1]
-            open_ended = len(tried) < len(thread_counts) and not _past_the_best(samples, size)
-            return min(*(s.ms for s in tried), helped if open_ended else float("inf"), float("inf"))
-        spread = 1.0 if len({s.threads for s in samples}) > 1 else thread_counts[-1] / thread_counts[0]
-        return (predict_ms(facts, samples, size, thread_counts) or 0.0) / spread
-
-    target = max((size for size in sizes if hoped_ms(size) <= budget_ms), default=sizes[0])
-    for threads in thread_counts:
-        if (target, threads) not in done and not _past_the_best(samples, target):
-            return Point(target, threads)
-    best = best_sample(samples, target, thread_counts)
-    threads = best.threads if best else thread_counts[0]
-    for size in sorted(sizes, key=lambda size: abs(facts.area(size) - facts.area(target))):
-        if (size, threads) not in done and hoped_ms(size) <= _TRY_BEYOND * budget_ms:
-            return Point(size, threads)
-    return None
-
-
-def _past_the_best(samples: Iterable[Sample], size: int) -> bool:
-    """Whether the last two thread counts tried at a size were no faster than one before them: then more will not be, either."""
-    times = [s.ms for s in sorted((s for s in samples if s.size == size), key=lambda s: s.threads)]
-    return len(times) > 2 and min(times[-2:]) >= min(times[:-2])
 
 
 def measure_models(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from edgeannot.choice.choose import Decision, Wish, budget_of, choose, in_prior_order, is_for_another_purpose
 from edgeannot.choice.explain import as_dict, as_table
+from edgeannot.choice.plan import next_point
 from edgeannot.choice.shelf import read_shelf
 from edgeannot.errors import ConfigError, MissingError
 from edgeannot.places import model_folders
@@ -154,8 +155,6 @@ def survey(
     known = Measurements.load(cache / "measurements.json", conditions_of(board, runtime))
     known.forget_failures({card.sha256: card.file_time_ns for card in shelf})
     if measuring != "no":
-        from edgeannot.choice.measure import measure_models  # noqa: PLC0415 - what is remembered is read without it
-
         cards = in_prior_order(shelf, wish)
         cards = [card for card in cards if not is_for_another_purpose(card, cards, wish)]
         for card in cards:
@@ -163,21 +162,24 @@ def survey(
                 known.records[card.sha256] = Record()
             elif measuring == "doubtful":
                 known.records[card.sha256] = known.record(card.sha256).undisturbed(known.conditions)
-        before = dict(known.records)
-        measure_models(
-            cards,
-            folders,
-            known,
-            wish.budget.ms,
-            wish.thread_counts,
-            runtime=runtime_named(board, runtime),
-            deadline_s=deadline_s,
-            memory_bytes=board.memory_bytes,
-            stopped=stopped,
-            told=told,
-        )
-        if known.records != before:
-            known.save({card.sha256 for card in shelf})
+        if any(next_point(card, known.record(card.sha256), wish.budget.ms, wish.thread_counts) for card in cards):
+            from edgeannot.choice.measure import measure_models  # noqa: PLC0415 - what is remembered is read without it
+
+            before = dict(known.records)
+            measure_models(
+                cards,
+                folders,
+                known,
+                wish.budget.ms,
+                wish.thread_counts,
+                runtime=runtime_named(board, runtime),
+                deadline_s=deadline_s,
+                memory_bytes=board.memory_bytes,
+                stopped=stopped,
+                told=told,
+            )
+            if known.records != before:
+                known.save({card.sha256 for card in shelf})
     found = Survey(choose(shelf, wish, known.records), known)
     if measuring != "no" or not found.doubtful:
         return found

@@ -212,6 +212,14 @@ def test_the_remembered_way_loads_neither_numpy_nor_pydantic_nor_the_measuring(t
     assert done.stdout.strip() == "[]"
 
 
+def test_where_all_is_remembered_the_measuring_is_not_even_loaded(tmp_path, monkeypatch):
+    remember(tmp_path, ALL_TIMES, threads=1)
+    monkeypatch.setitem(sys.modules, "edgeannot.choice.measure", None)  # an import of it raises
+    table = explain_for(settings(tmp_path, threads=1), board=BOARD)
+
+    assert [line.split()[1] for line in table.splitlines() if line.startswith(">")] == ["yolov3-tiny@416"]
+
+
 def test_the_public_names_are_there():
     assert all(hasattr(selection, name) for name in selection.__all__)
 
