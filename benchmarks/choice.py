@@ -1,11 +1,12 @@
 """Whether the choice of a model is right: against measuring every model, size and thread count at length; and what probing costs.
 
-    .venv/bin/python benchmarks/choice.py [--seconds 2] [--rounds 2] [--task detect]
+    .venv/bin/python benchmarks/choice.py [--seconds 1] [--task detect]
 
-Each budget is decided twice: by a cold survey, as the daemon makes it, and by the same rule on the exhaustive figures. The survey's
-choice must hold the budget by those figures, or be the fastest where none does, and be as accurate and as fast as the best, all within
-5 %. The exhaustive measurement is made before and after the surveys, so that a machine whose speed drifts is seen. Run it on an idle
-machine; with `--task` for one task only.
+Each budget is decided twice: by a cold survey, as the daemon makes it, and by the same rule on exhaustive figures. The survey's choice
+must hold the budget by those figures, or be the fastest where none does, and be as accurate and as fast as the best, all within 5 %.
+Everything is measured right before each survey and right after it, since a virtual machine's speed drifts by more than 5 % from minute
+to minute. The mean of the two decides; where they alone disagree about the choice, the speed changed meanwhile, and "by" says which one
+it is right by. Run it on an idle machine; with `--task` for one task only.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def exhaustive(shelf: list[CardFacts], board: Board, counts: tuple[int, ...], se
     return records
 
 
-def mean_of(rounds: list[dict[str, Record]]) -> dict[str, Record]:
+def mean_of(rounds: Sequence[dict[str, Record]]) -> dict[str, Record]:
     """The rounds as one: the mean of each point's times."""
 
     def samples(sha256: str) -> Iterable[Sample]:
@@ -65,24 +66,34 @@ def mean_of(rounds: list[dict[str, Record]]) -> dict[str, Record]:
     return {sha256: Record(tuple(samples(sha256))) for sha256 in rounds[0]}
 
 
-def point(record: Record, like: Sample) -> float:
-    """The ms of a record at another sample's size and threads."""
-    return round(next(s.ms for s in record.samples if (s.size, s.threads) == (like.size, like.threads)), 1)
-
-
-def verdict(chosen: Candidate, wish: Wish, shelf: list[CardFacts], records: dict[str, Record]) -> dict[str, Any]:
-    """The choice against the best by the exhaustive figures, for the budget as it is and 5 % to both sides of it."""
-    bests = [choose(shelf, replace(wish, budget=replace(wish.budget, ms=wish.budget.ms * f)), records) for f in (1, 1 / WITHIN, WITHIN)]
-    samples = records[chosen.facts.sha256].samples
-    ms = next(s.ms for s in samples if (s.size, s.threads) == (chosen.size, chosen.threads))
+def verdict(chosen: Candidate, wish: Wish, shelf: list[CardFacts], before: dict[str, Record], after: dict[str, Record]) -> dict[str, Any]:
+    """The choice against the best by the exhaustive figures right before the survey and right after it."""
+    mean = mean_of([before, after])
+    best = choose(shelf, wish, mean).winner
+    views = {"mean": mean, "before": before, "after": after}
+    by = next((name for name, records in views.items() if is_right(chosen, wish, shelf, records)), None)
     return {
         "budget_ms": round(wish.budget.ms, 1),
         "chosen": f"{chosen.name} x{chosen.threads}",
-        "chosen_ms": round(ms, 2),
-        "best": f"{bests[0].winner.name} x{bests[0].winner.threads}",
-        "best_ms": round(bests[0].winner.ms or 0.0, 2),
-        "ok": any(as_good(chosen, ms, best) for best in bests),
+        "chosen_survey_ms": round(chosen.ms or 0.0, 2),
+        "chosen_ms": [round(ms_of(chosen, records), 2) for records in (before, after)],
+        "best": f"{best.name} x{best.threads}",
+        "best_ms": [round(ms_of(best, records), 2) for records in (before, after)],
+        "ok": by is not None,
+        "by": by,
     }
+
+
+def ms_of(candidate: Candidate, records: dict[str, Record]) -> float:
+    """What it takes by these figures, at its size and threads."""
+    samples = records[candidate.facts.sha256].samples
+    return next(s.ms for s in samples if (s.size, s.threads) == (candidate.size, candidate.threads))
+
+
+def is_right(chosen: Candidate, wish: Wish, shelf: list[CardFacts], records: dict[str, Record]) -> bool:
+    """Whether it is as good as the best by these figures, for the budget as it is or 5 % to either side of it."""
+    bests = (choose(shelf, replace(wish, budget=replace(wish.budget, ms=wish.budget.ms * f)), records) for f in (1, 1 / WITHIN, WITHIN))
+    return any(as_good(chosen, ms_of(chosen, records), best) for best in bests)
 
 
 def as_good(chosen: Candidate, ms: float, best: Decision) -> bool:
@@ -95,9 +106,9 @@ def as_good(chosen: Candidate, ms: float, best: Decision) -> bool:
     return held and ms <= best_ms * WITHIN
 
 
-def budgets(records: dict[str, Record], shelf: list[CardFacts], task: str) -> list[float]:
+def budgets(records: dict[str, Record]) -> list[float]:
     """The profiles' own, and some between the fastest and the slowest model of this machine, and under the fastest."""
-    times = [s.ms for card in shelf if card.task == task for s in records[card.sha256].samples]
+    times = [s.ms for record in records.values() for s in record.samples]
     low, high = min(times), max(times)
     return sorted({*BUDGET_MS.values(), *(round(low * (high / low) ** x, 1) for x in (-0.2, 0.15, 0.4, 0.65, 0.9, 1.1))})
 
@@ -123,39 +134,43 @@ def probing() -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Measure, compare, print; exit code 1 where a bound is missed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--rounds", type=int, default=2, help="exhaustive measurements: half before the surveys, half after")
-    parser.add_argument("--task", choices=("detect", "classify"), action="append")
-    args = parser.parse_args()
-    load = os.getloadavg()[0]
-    figures: dict[str, Any] = {"load_before": load, "probing": probing(), "choices": []}
+def choices(task: str, seconds: float) -> dict[str, Any]:
+    """A survey for each budget between two exhaustive measurements."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         board = read_board()
         counts = thread_counts(board, None, 4)
         profile = grade(board, micro_of(board, folder)).profile
-        shelf = [
-            card for card in read_shelf(model_folders(folder), folder / "models.json") if card.task in (args.task or ["detect", "classify"])
-        ]
-        rounds = [exhaustive(shelf, board, counts, args.seconds, folder) for _ in range((args.rounds + 1) // 2)]
-        surveys = []
-        for task in sorted({card.task for card in shelf}):
-            for number, ms in enumerate(budgets(rounds[0], shelf, task)):
-                wish = Wish(profile, Budget(ms, f"{ms:g} ms a picture"), task, thread_counts=counts, memory_bytes=board.memory_bytes)
-                surveys.append((wish, survey(wish, folder / f"{task}{number}", board, measuring="again").decision.winner))
-        rounds += [exhaustive(shelf, board, counts, args.seconds, folder) for _ in range(args.rounds // 2)]
-        records = mean_of(rounds)
-        figures["choices"] = [verdict(chosen, wish, shelf, records) for wish, chosen in surveys]
-        figures["exhaustive_ms"] = {
-            f"{card.name_at(s.size)} x{s.threads}": [point(found[card.sha256], s) for found in rounds]
-            for card in shelf
-            for s in records[card.sha256].samples
-        }
-    figures["profile"] = profile
-    figures["ok"] = figures["probing"]["ok"] and all(choice["ok"] for choice in figures["choices"])
+        shelf = [card for card in read_shelf(model_folders(folder), folder / "models.json") if card.task == task]
+        rounds = [exhaustive(shelf, board, counts, seconds, folder)]
+        verdicts = []
+        for number, ms in enumerate(budgets(rounds[0])):
+            wish = Wish(profile, Budget(ms, f"{ms:g} ms a picture"), task, thread_counts=counts, memory_bytes=board.memory_bytes)
+            chosen = survey(wish, folder / str(number), board, measuring="again").decision.winner
+            rounds.append(exhaustive(shelf, board, counts, seconds, folder))
+            verdicts.append(verdict(chosen, wish, shelf, *rounds[-2:]))
+            print(json.dumps(verdicts[-1]), file=sys.stderr)
+    points = [(card, sample) for card in shelf for sample in rounds[0][card.sha256].samples]
+    times = {f"{card.name_at(s.size)} x{s.threads}": [times_at(found[card.sha256], s) for found in rounds] for card, s in points}
+    return {"profile": profile, "choices": verdicts, "exhaustive_ms": times}
+
+
+def times_at(record: Record, like: Sample) -> float:
+    """The ms of a record at another sample's size and threads."""
+    return round(next(s.ms for s in record.samples if (s.size, s.threads) == (like.size, like.threads)), 1)
+
+
+def main() -> None:
+    """Measure, compare, print; exit code 1 where a bound is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=1.0, help="how long each point is measured in an exhaustive round")
+    parser.add_argument("--task", choices=("detect", "classify"), action="append")
+    args = parser.parse_args()
+    figures: dict[str, Any] = {"load_before": os.getloadavg()[0], "probing": probing()}
+    figures |= {task: choices(task, args.seconds) for task in args.task or ["classify", "detect"]}
+    verdicts = [choice for task, found in figures.items() if task in ("classify", "detect") for choice in found["choices"]]
+    figures["right"] = f"{sum(choice['ok'] for choice in verdicts)} of {len(verdicts)}"
+    figures["ok"] = figures["probing"]["ok"] and all(choice["ok"] for choice in verdicts)
     print(json.dumps(figures, indent=2))
     sys.exit(not figures["ok"])
 

@@ -99,6 +99,18 @@ def stated(length: int) -> Answer:
     return answer
 
 
+def stated_without_version(count: int) -> Answer:
+    """Sends the first `count` bytes of what it states, and no ETag."""
+
+    def answer(handler: Handler, content: bytes) -> None:
+        handler.start(200, len(content))
+        handler.wfile.write(content[:count])
+        handler.wfile.flush()
+        handler.close_connection = True
+
+    return answer
+
+
 def another_part(handler: Handler, content: bytes) -> None:
     handler.start(206, len(content) - 1, Content_Range=f"bytes 1-{len(content) - 1}/{len(content)}")
     handler.wfile.write(content[1:])

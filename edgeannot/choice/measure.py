@@ -20,6 +20,9 @@ from edgeannot.probe.measurements import Measurements, Record, Sample
 
 __all__ = ["Effort", "measure_micro", "measure_models"]
 
+_CLOSELY_S = 1.2
+"""How long a point is measured that lies near the budget, and any under a quota."""
+
 
 @dataclass(frozen=True, slots=True)
 class Effort:
@@ -35,7 +38,12 @@ class Effort:
     @classmethod
     def under(cls, quota: float | None) -> Effort:
         """What suits a CPU quota: the kernel deals it out in periods of 0.1 s, so several of them must have passed."""
-        return cls() if quota is None else cls(seconds=1.2, mean=True)
+        return cls() if quota is None else cls(seconds=_CLOSELY_S, mean=True)
+
+    @property
+    def close(self) -> bool:
+        """Whether it is long enough to be believed where the budget is near."""
+        return self.seconds >= _CLOSELY_S
 
 
 def measure_micro(
@@ -105,11 +113,13 @@ def _measure_card(
         left_s = until - time.monotonic()
         if left_s <= 0:
             break
+        now = replace(effort, seconds=max(effort.seconds, _CLOSELY_S)) if point.closely else effort
         request = {"model": card.name_at(point.size), "folders": [str(f) for f in folders], "threads": point.threads, "runtime": runtime}
         at = f"{card.name_at(point.size)} with {point.threads} thread{'s' if point.threads > 1 else ''}"
         try:
-            answer = child.ask({**request, **asdict(effort)}, min(left_s, effort.each_s))
-            record = record.with_sample(Sample(**{**answer["sample"], "size": point.size, "threads": point.threads}))
+            answer = child.ask({**request, **asdict(now)}, min(left_s, now.each_s))
+            fields = {**answer["sample"], "size": point.size, "threads": point.threads, "closely": now.close}
+            record = record.with_sample(Sample(**fields))
         except Died as exc:
             failure = f"{exc}, when it was tried as {at}"
             return replace(record, failure=failure, failed_size=point.size, lasting=exc.lasting, killed=exc.killed)

@@ -13,6 +13,9 @@ __all__ = ["Point", "next_point"]
 
 _TRY_BEYOND = 2.0
 """A size is tried up to this many times the budget by prediction: predictions err, and the table says more."""
+_NEAR = 0.25
+"""The share of the budget within which a figure is doubted: a processor's clock goes up for moments (boost) and down, and a median over
+0.3 s was found 20 % below the one over a longer time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,8 @@ class Point:
 
     size: int
     threads: int
+    closely: bool = False
+    """For longer than usual: the budget is near, and a short measurement may err to its other side."""
 
 
 def next_point(facts: CardFacts, record: Record, budget_ms: float, thread_counts: Sequence[int]) -> Point | None:
@@ -28,7 +33,7 @@ def next_point(facts: CardFacts, record: Record, budget_ms: float, thread_counts
 
     The smallest input with one thread says about what every size takes. The largest size that may fit the budget is measured at every
     thread count, and again the next smaller one should it turn out not to fit; the other sizes at the best count found, as far as
-    they are not hopelessly over the budget.
+    they are not hopelessly over the budget. What then lies near the budget is measured once more, longer.
     """
     if record.failure and (not record.samples or record.lasting):
         return None
@@ -58,6 +63,10 @@ def next_point(facts: CardFacts, record: Record, budget_ms: float, thread_counts
     for size in sorted(sizes, key=lambda size: abs(facts.area(size) - facts.area(target))):
         if (size, threads) not in done and hoped_ms(size) <= _TRY_BEYOND * budget_ms:
             return Point(size, threads)
+    for size in sizes:
+        best = best_sample(samples, size, thread_counts)
+        if best is not None and not best.closely and abs(best.ms - budget_ms) <= _NEAR * budget_ms:
+            return Point(size, best.threads, closely=True)
     return None
 
 

@@ -71,7 +71,8 @@ class FileEntry(_Table):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """As its makers call it. The ending says what it is: a .tflite, class names (.txt), or what `edgeannot convert` takes."""
-    sha256: Sha256
+    sha256: Sha256 | None = None
+    """Unset where nobody has published it: then whoever pulls it says it, or has it pinned (`obtain.held`)."""
     bytes: int | None = Field(default=None, gt=0)
     """Its size; unset where nobody states it, and then only bounded."""
     known_from: str

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 from edgeannot import __version__
@@ -63,6 +63,8 @@ class Wanted:
     sha256: str | None = None
     size: int | None = None
     """In bytes."""
+    encrypted: bool = False
+    """Whether the connection alone says that it is the makers' file: then it is encrypted all the way, or does not leave this machine."""
 
     @property
     def key(self) -> str:
@@ -78,6 +80,8 @@ def download(wanted: Wanted, folder: Path, *, limits: FetchLimits = DEFAULT_LIMI
     """
     if urlsplit(wanted.url).scheme not in ("http", "https") or not urlsplit(wanted.url).hostname:
         raise InputError(f"{wanted.url!r} is no address to fetch from: wanted http://... or https://...")
+    if wanted.encrypted:
+        _refuse_open(wanted.url)
     target = folder / wanted.key
     if wanted.sha256 is not None and target.is_file() and sha256_of(target) == wanted.sha256:
         return target
@@ -207,13 +211,17 @@ class _Transfer:
 
     def _ask(self) -> http.client.HTTPResponse:
         headers = {"User-Agent": f"edgeannot/{__version__}", "Accept-Encoding": "identity"}
+        etag = _etag(self.etag_path)
+        if self.wanted.encrypted and not etag:
+            self._start_over()  # no hash would tell that two versions were joined
         if have := self.have:
             headers["Range"] = f"bytes={have}-"
-            if etag := _etag(self.etag_path):
+            if etag:
                 headers["If-Range"] = etag
         request = urllib.request.Request(self.wanted.url, headers=headers)  # noqa: S310 - the scheme was checked
         # A new opener each time: the one that urllib keeps would keep the proxies of its first call.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler())
+        also = [_EncryptedOnly()] if self.wanted.encrypted else []
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler(), *also)
         response: http.client.HTTPResponse = opener.open(request, timeout=self._patience())
         return response
 
@@ -271,6 +279,25 @@ class _Transfer:
             raise InputError(
                 f"{self.wanted.url} needs {size - self.have:,} bytes, and {Path(self.part.name).parent} has {free:,} free; make room"
             )
+
+
+class _EncryptedOnly(urllib.request.HTTPRedirectHandler):
+    """Follows no redirection to where anybody on the way could change the file."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> urllib.request.Request | None:
+        try:
+            _refuse_open(newurl)
+        except InputError:
+            fp.close()
+            raise
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _refuse_open(url: str) -> None:
+    """Raises InputError for an address whose answer could be anybody's."""
+    place = urlsplit(url)
+    if place.scheme != "https" and place.hostname not in ("localhost", "127.0.0.1", "::1"):
+        raise InputError(f"{url} is not encrypted, and without a sha256 nothing else says whose file it is; wanted https://...")
 
 
 def _first_byte(response: http.client.HTTPResponse) -> int | None:

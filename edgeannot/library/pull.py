@@ -16,8 +16,8 @@ from edgeannot.data import Frame
 from edgeannot.errors import CardError, ConfigError, InputError
 from edgeannot.inspect import RANGES, Proposal, Wishes, parse_range, propose
 from edgeannot.library import modelstore
-from edgeannot.library.catalogue import Entry, class_names
-from edgeannot.library.obtain import Asked, clear, obtain, workshop
+from edgeannot.library.catalogue import Entry, FileEntry, class_names
+from edgeannot.library.obtain import Asked, clear, held, obtain, told, workshop
 from edgeannot.pipeline import load_pipeline
 
 __all__ = ["Pulled", "installed", "pull"]
@@ -32,6 +32,8 @@ class Pulled:
     card: ModelCard
     fresh: bool
     """False: it was there already."""
+    files: tuple[FileEntry, ...] = ()
+    """Each with the hash that it was held to."""
     places: Mapping[str, str] = field(default_factory=dict)
     """Where each file came from."""
     said: tuple[str, ...] = ()
@@ -48,6 +50,8 @@ def installed(entry: Entry, folder: Path) -> ModelCard | None:
         card.verify_file()
     except CardError:
         return None
+    if entry.main.sha256 is None:  # what was pinned when it was pulled holds
+        return card if card.provenance.made_by.startswith(_made_by(entry)) else None
     return card if card.provenance.source_sha256 == entry.main.sha256 else None
 
 
@@ -55,8 +59,9 @@ def pull(entry: Entry, asked: Asked) -> Pulled:
     """Add the entry's model, unless it is there.
 
     Raises LinkError (nothing to be fetched from), MissingError, InputError (another file, another model of that name, no room), ConfigError
-    (not agreed to, a tool is missing), ModelError (this runtime cannot run it).
+    (not agreed to, no hash to hold it to, a tool is missing), ModelError (this runtime cannot run it).
     """
+    entry = told(entry, asked)
     if not asked.force and (card := installed(entry, asked.models)) is not None:
         return Pulled(card, fresh=False)
     if not asked.force and (asked.models / f"{entry.name}.toml").exists():
@@ -65,24 +70,32 @@ def pull(entry: Entry, asked: Asked) -> Pulled:
         raise ConfigError(f"{entry.name} is under {entry.license}, which asks: {entry.accept}; say --accept-licence if you agree")
     try:
         with workshop(asked.downloads) as work:
-            places = {file.name: obtain(file, asked, work) for file in entry.files}
-            proposal, said = _proposal(entry, work)
+            files = tuple(held(file, asked) for file in entry.files)
+            places = {file.name: obtain(file, asked, work) for file in files}
+            # With a hash of the catalogue, a mirror's and a local copy have the makers' bytes.
+            sources = [str(listed.sources[0]) if listed.sha256 else places[listed.name] for listed in entry.files]
+            entry = entry.model_copy(update={"files": files})
+            proposal, said = _proposal(entry, work, "; ".join(sources))
             _prove(proposal.card)
             card = modelstore.add(proposal, asked.models, replace=True)
     except OSError as exc:
         raise InputError(f"{entry.name} cannot be stored: {exc.filename or asked.downloads}: {exc.strerror or exc}") from exc
     clear(entry, asked.downloads)
-    return Pulled(card, fresh=True, places=places, said=said)
+    return Pulled(card, fresh=True, files=files, places=places, said=said)
 
 
-def _proposal(entry: Entry, work: Path) -> tuple[Proposal, tuple[str, ...]]:
+def _made_by(entry: Entry) -> str:
+    return f"edgeannot models pull {entry.name}"
+
+
+def _proposal(entry: Entry, work: Path, source: str) -> tuple[Proposal, tuple[str, ...]]:
     """The entry's model with its card, in `work`, and what was found out or done."""
     labels = _label_file(entry, work)
     facts = {
-        "source": "; ".join(str(file.sources[0]) for file in entry.files),  # a mirror's or a local copy has the same bytes
-        "source_sha256": entry.main.sha256,
+        "source": source,
+        "source_sha256": str(entry.main.sha256),
         "license": entry.license,
-        "made_by": f"edgeannot models pull {entry.name}",
+        "made_by": _made_by(entry),
     }
     if entry.converted:
         return _converted(entry, work, labels, facts)

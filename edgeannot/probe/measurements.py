@@ -18,7 +18,8 @@ from edgeannot.jsonfile import read_json, write_json
 
 __all__ = ["BUSY", "Conditions", "Measurements", "Record", "Sample"]
 
-_SCHEMA = 1
+_SCHEMA = 2
+"""1 was measured with the C library giving memory back after each picture, which the daemon does not do."""
 BUSY = 0.2
 """A sample that waited longer for a core says little about the board without its other programs."""
 _KEPT_CONDITIONS = 6
@@ -76,6 +77,8 @@ class Sample:
     """What the convolutions calculate with: int8 or float32."""
     waited: float = 0.0
     """Share of the time in which it waited for a core that another program had, or for its CPU quota."""
+    closely: bool = False
+    """Whether it was measured for so long that more would not say more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from pathlib import Path
@@ -50,6 +51,12 @@ def pull_command(
     accept_licence: Annotated[
         bool, typer.Option("--accept-licence", help="Agree to what a licence asks, where the model needs it.")
     ] = False,
+    sha256: Annotated[
+        str | None, typer.Option("--sha256", metavar="HASH", help="The hash of the model's file, where the catalogue has none.")
+    ] = None,
+    pin: Annotated[
+        bool, typer.Option("--pin", help="Where nobody has published a hash: take what comes over https now, and hold the model to that.")
+    ] = False,
     data_dir: DataDir = None,
     catalogue: CatalogueFile = CATALOGUE,
 ) -> None:
@@ -63,8 +70,10 @@ def pull_command(
         return
     if not names:
         raise typer.BadParameter("wanted a model's name; `edgeannot models catalogue` lists them", param_hint="NAME")
-    if len(names) > 1 and (files or (mirror and not mirror.endswith("/"))):
-        raise typer.BadParameter("--file, and --from with the address of a file, go with one model", param_hint="NAME")
+    if len(names) > 1 and (files or sha256 or (mirror and not mirror.endswith("/"))):
+        raise typer.BadParameter("--file, --sha256, and --from with the address of a file, go with one model", param_hint="NAME")
+    if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+        raise typer.BadParameter(f"wanted 64 hexadecimal digits, found {sha256!r}", param_hint="--sha256")
     entries = read_catalogue(catalogue)
     chosen = [find_entry(name, entries) for name in names]
     folder = find_data_dir(data_dir)
@@ -76,6 +85,8 @@ def pull_command(
         offline=offline,
         force=force,
         accepted=accept_licence,
+        sha256=None if sha256 is None else sha256.lower(),
+        pin=pin,
         progress=_bar if sys.stderr.isatty() else None,
     )
     failed: list[EdgeannotError] = []
@@ -109,9 +120,11 @@ def _report(entry: Entry, pulled: Pulled) -> None:
     if not pulled.fresh:
         typer.echo(f"  it is there already, {card.model_path}")
         return
-    for file in entry.files:
+    for listed, file in zip(entry.files, pulled.files, strict=True):
         typer.echo(f"  {file.name} from {pulled.places[file.name]}")
         typer.echo(f"    sha256 {file.sha256}: {file.known_from}")
+        if listed.sha256 is None:
+            typer.echo(f"    to have the same file on other boards: --sha256 {file.sha256}")
     for line in pulled.said:
         typer.echo(f"  - {line}")
     use = {"classify": " --task classify"}.get(card.task, "")

@@ -144,6 +144,16 @@ def test_figures_from_before_a_death_are_kept(tmp_path):
     assert "when it was tried as yolo@" in told[0]
 
 
+def test_near_the_budget_the_last_word_has_a_longer_measurement(tmp_path):
+    ssd = facts("ssd")
+    known = Measurements(tmp_path / "m.json", HERE)
+    body = f"print(json.dumps({{'sample': {SAMPLE} | {{'runs': int(10 * request['seconds'])}}}}), flush=True)"
+    measure_models([ssd], [tmp_path], known, 5.2, (1,), runtime="litert", deadline_s=60, command=fake(body))
+    (found,) = known.record(ssd.sha256).samples
+
+    assert (found.closely, found.runs) == (True, 12)
+
+
 def test_the_other_models_are_measured_after_a_death(tmp_path):
     die = "if request['model'] == 'bad': os.abort()"
     known, _ = measure(fake(f"{die}\n    {ANSWER}"), [facts("bad"), facts("good")], tmp_path)

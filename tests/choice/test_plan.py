@@ -15,7 +15,7 @@ def plan(card, speed, budget_ms, thread_counts):
     while (point := next_point(card, record, budget_ms, thread_counts)) is not None:
         assert point not in points, "nothing is measured twice"
         points.append(point)
-        record = record.with_sample(sample(point.size, speed(point.size, point.threads), point.threads))
+        record = record.with_sample(sample(point.size, speed(point.size, point.threads), point.threads, closely=point.closely))
     return points
 
 
@@ -51,6 +51,22 @@ def test_more_threads_are_no_longer_tried_when_they_only_slow_down():
     points = plan(facts("ssd"), lambda size, threads: [40, 25, 26, 27, 28, 29][threads - 1], 100, (1, 2, 3, 4, 5, 6))
 
     assert [p.threads for p in points] == [1, 2, 3, 4]
+
+
+def test_what_lies_near_the_budget_is_measured_once_more_and_longer():
+    def times(size, threads):
+        return {192: 20, 224: 40, 320: 64 if threads == 1 else 44, 416: 90}[size]
+
+    again = [point for point in plan(YOLO, times, 42, (1, 2)) if point.closely]
+
+    assert again == [Point(224, 1, closely=True), Point(320, 2, closely=True)]
+    assert not [point for point in plan(YOLO, times, 28, (1, 2)) if point.closely]
+
+
+def test_what_was_measured_for_long_is_not_measured_again():
+    record = Record((sample(416, 99, closely=True),))
+
+    assert next_point(facts("ssd"), record, 100, (1,)) is None
 
 
 def test_what_failed_for_good_is_not_tried_again_and_what_may_pass_only_below_that_size():

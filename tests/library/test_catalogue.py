@@ -32,7 +32,14 @@ def test_the_models_that_were_asked_for_most_are_there():
     there = read_catalogue()
 
     assert {"ssd-mobilenet-v1-coco", "ssd-mobilenet-v2-coco", "efficientdet-lite0", "yolo-fastest-1.1", "mobilenet-v1-quant"} <= set(there)
-    assert {"mobilenet-v2-quant", "mobilenet-v1-embedding"} <= set(there)
+    assert {"efficientdet-lite1", "efficientdet-lite2", "mobilenet-v2-quant", "mobilenet-v1-embedding"} <= set(there)
+
+
+def test_what_has_no_published_hash_says_so_before_it_is_asked_for():
+    without = {item.name for item in read_catalogue().values() for file in item.files if file.sha256 is None}
+
+    assert without == {"efficientdet-lite1"}
+    assert "--pin" in find_entry("efficientdet-lite1", read_catalogue()).note
 
 
 def test_no_name_is_a_bundled_models():

@@ -23,7 +23,7 @@ from edgeannot.subcommands.models import models_app
 from edgeannot_tools import darknet
 from tests.tflite_maker import Maker
 from tests.tools.test_convert_darknet import ONE_HEAD, Noise
-from tests.web import cut_after, status, web_site
+from tests.web import cut_after, redirect, stated_without_version, status, web_site
 
 
 @pytest.fixture(scope="module")
@@ -266,6 +266,98 @@ def test_a_licence_that_asks_for_more_is_agreed_to_first(site, shop, model):
     assert site.asked == []
     shop.pull("sorter", "--accept-licence")
     assert shop.holds() == SORTER
+
+
+# -- a file whose hash nobody has published ----------------------------------------------------------------------------------
+
+
+def unpublished(*sources: dict[str, Any]) -> dict[str, Any]:
+    return entry({"name": "sorter.tflite", "known_from": "nobody states it", "sources": sources})
+
+
+def test_without_a_published_hash_nothing_is_taken_until_the_user_says_how(site, shop, model):
+    shop.offer(unpublished({"url": site.put("/f", model)}))
+
+    with pytest.raises(ConfigError, match=rf"no sha256 of sorter\.tflite is published: .*--sha256.*{site.url('/f')} gives now .*--pin"):
+        shop.pull("sorter")
+    assert site.asked == []
+    assert shop.holds() == []
+
+
+def test_what_is_pinned_is_kept_with_its_hash_and_the_words_for_other_boards(site, shop, model):
+    shop.offer(unpublished({"url": site.put("/f", model)}))
+    said = shop.pull("sorter", "--pin")
+
+    assert shop.holds() == SORTER
+    assert find_card("sorter", [shop.models]).provenance.source_sha256 == sha256(model)
+    assert f"to have the same file on other boards: --sha256 {sha256(model)}" in said
+    assert "it is there already" in shop.pull("sorter")
+    assert "yes" in shop.run("catalogue")
+
+
+def test_a_hash_that_the_user_says_counts_as_a_published_one(site, shop, model):
+    shop.offer(unpublished({"url": site.put("/f", model)}))
+    with pytest.raises(InputError, match=f"its sha256 is {sha256(model)}, wanted {'0' * 64}"):
+        shop.pull("sorter", "--sha256", "0" * 64)
+    assert shop.holds() == []
+
+    shop.pull("sorter", "--sha256", sha256(model).upper())
+    assert shop.holds() == SORTER
+    with pytest.raises(InputError, match="another model called sorter"):
+        shop.pull("sorter", "--sha256", "0" * 64)
+
+
+def test_another_hash_than_the_catalogues_is_refused(site, shop, model):
+    shop.offer(entry(file_entry(model, {"url": site.put("/f", model)})))
+
+    with pytest.raises(ConfigError, match=rf"the catalogue states {sha256(model)} for sorter\.tflite, not 0000"):
+        shop.pull("sorter", "--sha256", "0" * 64)
+    assert site.asked == []
+
+
+@pytest.mark.parametrize("words", [["--sha256", "abc"], ["--sha256", "0" * 64, "tidier"]])
+def test_a_hash_that_is_none_and_one_for_two_models_are_wrong_uses(words, shop, model):
+    shop.offer(unpublished({"url": "https://nowhere.invalid/f"}))
+
+    result = typer.testing.CliRunner().invoke(models_app, ["pull", "sorter", *words, "--catalogue", str(shop.catalogue)])
+    assert result.exit_code == 2
+
+
+def test_what_is_not_encrypted_cannot_be_pinned(site, shop, model):
+    shop.offer(unpublished({"url": "http://models.invalid/f"}, {"url": site.put("/f", b"", redirect("http://models.invalid/f"))}))
+
+    with pytest.raises(InputError, match=r"http://models\.invalid/f is not encrypted, .*\. Also tried: http://models\.invalid/f is not enc"):
+        shop.pull("sorter", "--pin")
+    assert shop.holds() == []
+
+
+def test_two_versions_are_not_joined_where_no_hash_would_tell(site, shop, model):
+    """Where the server states no version and breaks off, what had come is not gone on from."""
+    url = site.put("/f", model, stated_without_version(len(model) // 2))
+    shop.offer(unpublished({"url": url}))
+    shop.pull("sorter", "--pin")
+
+    assert [headers.get("Range") for _, headers in site.asked] == [None, None]
+    assert find_card("sorter", [shop.models]).model_path.read_bytes() == model
+
+
+def test_a_local_file_is_pinned_and_named_as_what_it_came_from(site, shop, model, tmp_path):
+    shop.offer(unpublished({"url": site.put("/f", model)}))
+    (tmp_path / "copied").write_bytes(model)
+    shop.pull("sorter", "--pin", "--file", tmp_path / "copied")
+
+    assert site.asked == []
+    assert find_card("sorter", [shop.models]).provenance.source == str(tmp_path / "copied")
+    with pytest.raises(MissingError, match="there is no file"):
+        shop.pull("sorter", "--pin", "--force", "--file", tmp_path / "none")
+
+
+def test_offline_pins_nothing(site, shop, model):
+    shop.offer(unpublished({"url": site.put("/f", model)}))
+
+    with pytest.raises(LinkError, match="--offline"):
+        shop.pull("sorter", "--pin", "--offline")
+    assert site.asked == []
 
 
 # -- from elsewhere ----------------------------------------------------------------------------------------------------------
