@@ -6,7 +6,7 @@ Each budget is decided twice: by a cold survey, as the daemon makes it, and by t
 must hold the budget by those figures, or be the fastest where none does, and be as accurate and as fast as the best, all within 5 %.
 Everything is measured right before each survey and right after it, since a virtual machine's speed drifts by more than 5 % from minute
 to minute. The mean of the two decides; where they alone disagree about the choice, the speed changed meanwhile, and "by" says which one
-it is right by. Run it on an idle machine; with `--task` for one task only.
+it is right by. Run it on an idle machine. `--task classify` makes sense with more than the one bundled classifier installed.
 """
 
 from __future__ import annotations
@@ -164,13 +164,13 @@ def main() -> None:
     """Measure, compare, print; exit code 1 where a bound is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=1.0, help="how long each point is measured in an exhaustive round")
-    parser.add_argument("--task", choices=("detect", "classify"), action="append")
+    parser.add_argument("--task", choices=("detect", "classify"), default="detect")
     args = parser.parse_args()
     figures: dict[str, Any] = {"load_before": os.getloadavg()[0], "probing": probing()}
-    figures |= {task: choices(task, args.seconds) for task in args.task or ["classify", "detect"]}
-    verdicts = [choice for task, found in figures.items() if task in ("classify", "detect") for choice in found["choices"]]
-    figures["right"] = f"{sum(choice['ok'] for choice in verdicts)} of {len(verdicts)}"
-    figures["ok"] = figures["probing"]["ok"] and all(choice["ok"] for choice in verdicts)
+    figures |= choices(args.task, args.seconds)
+    right = [choice["ok"] for choice in figures["choices"]]
+    figures["right"] = f"{sum(right)} of {len(right)}"
+    figures["ok"] = figures["probing"]["ok"] and all(right)
     print(json.dumps(figures, indent=2))
     sys.exit(not figures["ok"])
 
