@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -66,20 +67,23 @@ def key_of(line: Line, card: ModelCard) -> str:
     return f"{line.name}@{card.input.width} {line.numbers}"
 
 
-def times(lines: Sequence[Line], seconds: float) -> tuple[dict[str, dict[float, float]], str]:
-    """Milliseconds a picture, by card and share of a core, with one thread; and why shares are missing, if they are."""
-    found: dict[str, dict[float, float]] = {}
+def times(lines: Sequence[Line], seconds: float, rounds: int) -> tuple[dict[str, dict[float, float]], str]:
+    """Milliseconds a picture, by card and share of a core, with one thread; and why shares are missing, if they are.
+
+    The median of rounds over all cards, so that a machine whose speed drifts slows no model alone.
+    """
+    found: dict[str, list[dict[float, float]]] = {}
     with ExitStack() as stack:
         try:
             group: CpuGroup | None = stack.enter_context(CpuGroup())
             why = ""
         except NoQuotaError as exc:
             group, why = None, str(exc)
-        for line in lines:
-            for card in line.cards:
-                found[key_of(line, card)] = row = _times_of(card, group, seconds)
-                print(f"{key_of(line, card)}: {', '.join(f'{share:g}: {ms:.1f} ms' for share, ms in row.items())}", flush=True)
-    return found, why
+        for line, card in [(line, card) for _ in range(rounds) for line in lines for card in line.cards]:
+            row = _times_of(card, group, seconds)
+            found.setdefault(key_of(line, card), []).append(row)
+            print(f"{key_of(line, card)}: {', '.join(f'{share:g}: {ms:.1f} ms' for share, ms in row.items())}", flush=True)
+    return {key: {share: statistics.median(row[share] for row in rows) for share in rows[0]} for key, rows in found.items()}, why
 
 
 def _times_of(card: ModelCard, group: CpuGroup | None, seconds: float) -> dict[float, float]:
@@ -105,7 +109,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("EDGEANNOT_TEST_DATA", ROOT.parent / "shared" / "data")))
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "models", help="packages with the float originals")
     parser.add_argument("--out", type=Path, default=ROOT / "docs")
-    parser.add_argument("--seconds", type=float, default=1.5, help="how long a point is timed at a full core; twice that at a share of it")
+    parser.add_argument("--seconds", type=float, default=1.0, help="how long a point is timed at a full core; twice that at a share of it")
+    parser.add_argument("--rounds", type=int, default=3, help="how often, one round over all models after another")
     parser.add_argument("--tiny", action="store_true", help="two models, few runs")
     args = parser.parse_args()
     args.cache.mkdir(parents=True, exist_ok=True)
@@ -113,7 +118,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         places = Places(args.data, args.cache, Path(name), None, None)
         lines = lines_of(places, tiny=args.tiny)
-        clock, why = times(lines, 0.3 if args.tiny else args.seconds)
+        clock, why = times(lines, 0.3 if args.tiny else args.seconds, 1 if args.tiny else args.rounds)
         quality, common = accuracies(lines, args.data)
         points = tuple(_point(line, card, quality, clock) for line in lines for card in line.cards)
         missing = tuple(not_at_hand(places))
