@@ -79,10 +79,11 @@ def times(lines: Sequence[Line], seconds: float, rounds: int) -> tuple[dict[str,
             why = ""
         except NoQuotaError as exc:
             group, why = None, str(exc)
-        for line, card in [(line, card) for _ in range(rounds) for line in lines for card in line.cards]:
+        cards = {key_of(line, card): card for line in lines for card in line.cards}
+        for key, card in list(cards.items()) * rounds:
             row = _times_of(card, group, seconds)
-            found.setdefault(key_of(line, card), []).append(row)
-            print(f"{key_of(line, card)}: {', '.join(f'{share:g}: {ms:.1f} ms' for share, ms in row.items())}", flush=True)
+            found.setdefault(key, []).append(row)
+            print(f"{key}: {', '.join(f'{share:g}: {ms:.1f} ms' for share, ms in row.items())}", flush=True)
     return {key: {share: statistics.median(row[share] for row in rows) for share in rows[0]} for key, rows in found.items()}, why
 
 
