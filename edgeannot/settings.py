@@ -6,13 +6,15 @@ key is an error that names its place.
 
 from __future__ import annotations
 
+import difflib
+import json
 import os
 import platform
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
@@ -135,10 +137,10 @@ class Loaded(BaseModel):
     """Dotted key -> layer, for every value that is not a field's default."""
 
     def rows(self) -> Iterator[tuple[str, str, str]]:
-        """Key, value and layer of every setting, in the order of the tree."""
+        """Key, value as the configuration file takes it (or "unset") and layer of every setting, in the order of the tree."""
         for key, value in _flatten(self.settings.model_dump(mode="json")):
             shown = redacted(value) if isinstance(value, str) and "://" in value else value
-            yield key, repr(shown) if isinstance(shown, str) else str(shown), self.origins.get(key, "default")
+            yield key, "unset" if shown is None else json.dumps(shown, ensure_ascii=False), self.origins.get(key, "default")
 
 
 def find_data_dir(given: Path | None) -> Path:
@@ -255,6 +257,24 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield f"{prefix}{key}", value
 
 
+def _like(path: Sequence[str]) -> str:
+    """A question after the setting of that section whose name is nearest; empty where none is near."""
+    section: set[type[BaseModel]] = {Settings}
+    for part in path[:-1]:
+        below = {model for each in section if part in each.model_fields for model in _models(each.model_fields[part].annotation)}
+        section = below or section  # the name of a source is no field
+    near = difflib.get_close_matches(path[-1], {name for model in section for name in model.model_fields}, n=1, cutoff=0.7)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The sections that a type is made of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
+
+
 def _explain(exc: ValidationError, origins: Mapping[str, str]) -> str:
     """One sentence for the first thing that is wrong, with its place and layer."""
     error = exc.errors()[0]
@@ -263,7 +283,8 @@ def _explain(exc: ValidationError, origins: Mapping[str, str]) -> str:
     if path[0] == "sources" and len(path) > 3:
         del path[2]
     key = ".".join(path)
-    message = "unknown setting" if error["type"] == "extra_forbidden" else error["msg"].removeprefix("Value error, ")
+    unknown = error["type"] == "extra_forbidden"
+    message = f"unknown setting{_like(path)}" if unknown else error["msg"].removeprefix("Value error, ")
     # Messages of our own validators say what was found themselves, and leave out what is secret.
     own = error["type"] in {"extra_forbidden", "missing", "value_error", "broker_url"}
     found = "" if own else f", found {error['input']!r:.80}"

@@ -112,6 +112,6 @@ def test_config_shows_every_value_and_its_origin(tmp_path):
     rows = {line.split()[0]: line for line in table.splitlines()}
     assert summary == "profile in force: low (set by the command line)\n"
     assert rows["min_score"].split()[1:] == ["0.4", "environment"]
-    assert rows["profile"].split()[1:] == ["'low'", "command", "line"]
+    assert rows["profile"].split()[1:] == ['"low"', "command", "line"]
     assert rows["max_fps"].split()[1:] == ["2.0", "profile", "low"]
-    assert rows["sinks.mqtt.url"].split()[1:] == ["'mqtt://localhost:1883'", "default"]
+    assert rows["sinks.mqtt.url"].split()[1:] == ['"mqtt://localhost:1883"', "default"]

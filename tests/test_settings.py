@@ -1,5 +1,6 @@
 """Settings: layers in order, every value's origin known, nothing unknown passed over."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -87,12 +88,14 @@ def test_sections_of_a_source_come_from_several_layers(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("min_scor = 0.3", r"min_scor: unknown setting \(.*edgeannot\.toml\)"),
+        ("min_scor = 0.3", r"min_scor: unknown setting; did you mean min_score\? \(.*edgeannot\.toml\)"),
+        ("colour = 3", r"colour: unknown setting \(.*edgeannot\.toml\)"),
         ("min_score = 3", r"min_score: .* less than or equal to 1, found 3"),
-        ('[sources.door]\nkind = "directory"\npath = "/p"\nrecursiv = true', r"sources\.door\.recursiv: unknown setting"),
+        ('[sources.door]\nkind = "directory"\npath = "/p"\nrecursiv = true', r"door\.recursiv: unknown setting; did you mean recursive\?"),
         ('[sources.door]\nkind = "telescope"', r"sources\.door: .*telescope"),
         ('[sources."front door"]\nkind = "directory"\npath = "/p"', "'front door': wanted 1 to 64 letters"),
         ("[sinks.mqtt]\nport = 1883", r"sinks\.mqtt\.port: unknown setting"),
+        ("[sinks.mqtt.commands]\nenable = true", r"sinks\.mqtt\.commands\.enable: unknown setting; did you mean enabled\?"),
         ("min_score = ", "not valid TOML"),
     ],
 )
@@ -118,7 +121,20 @@ def test_a_password_in_a_cameras_address_is_not_shown(tmp_path):
     loaded = load({}, toml(tmp_path, '[sources.door]\nkind = "camera"\nurl = "rtsp://admin:hunter2@cam.local/stream"'))
 
     shown = {key: value for key, value, _ in loaded.rows()}["sources.door.url"]
-    assert shown == "'rtsp://***@cam.local/stream'"
+    assert shown == '"rtsp://***@cam.local/stream"'
+
+
+def test_values_are_shown_as_the_file_takes_them(tmp_path):
+    loaded = load({}, toml(tmp_path, 'device = "Haus \\"Süd\\""\nlabels = ["cat", "dog"]\nmin_score = 0.3\n[sinks.mqtt]\nenabled = false'))
+    shown = {key: value for key, value, _ in loaded.rows()}
+
+    assert (shown["model"], shown["min_score"], shown["sinks.mqtt.enabled"]) == ("unset", "0.3", "false")
+    for key in ("device", "labels", "sinks.mqtt.enabled", "sinks.mqtt.url", "max_threads"):
+        (value,) = tomllib.loads(f"it = {shown[key]}").values()
+        found = loaded.settings.model_dump(mode="json")
+        for part in key.split("."):
+            found = found[part]
+        assert value == found
 
 
 def test_every_setting_has_a_description():

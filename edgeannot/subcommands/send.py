@@ -196,7 +196,7 @@ def send(
         count, total = count + 1, total + size
         if not quiet:
             typer.echo(f"{parcel.path}  {size / 1000:.0f} kB  {parcel.id}")
-    typer.echo(f"{count} pictures sent to {where}, {total / 1e6:.1f} MB in {time.monotonic() - began:.1f} s")
+    typer.echo(f"{count} picture{'' if count == 1 else 's'} sent to {where}, {total / 1e6:.1f} MB in {time.monotonic() - began:.1f} s")
 
 
 def _all(files: Sequence[Path]) -> list[Parcel]:
