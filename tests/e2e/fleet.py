@@ -112,7 +112,7 @@ class Fleet:
             (folder / name).unlink()
         done = edgeannot("send", folder, "--mqtt", self.broker.url, "--device", device, "--protocol", protocol)
         assert done.returncode == 0, done.stderr
-        assert done.stdout.splitlines()[-1].startswith(f"{count} pictures sent to edgeannot/pictures/{device}")
+        assert done.stdout.splitlines()[-1].startswith(f"{count} picture{'s' * (count > 1)} sent to edgeannot/pictures/{device}")
         return {line.split()[-1] for line in done.stdout.splitlines()[:-1]}
 
     def kept(self, name: str) -> list[dict]:
