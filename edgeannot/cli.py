@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from edgeannot import __version__
-from edgeannot.errors import ConfigError
+from edgeannot.errors import ConfigError, install
 from edgeannot.exits import guarded
 
 if TYPE_CHECKING:
@@ -48,12 +48,12 @@ class _Elsewhere(TyperCommand):
         """The context of the real command, imported now; what runs is that one."""
         module_name, _, attribute = self._target.partition(":")
         try:
-            module = importlib.import_module(module_name)
+            found = getattr(importlib.import_module(module_name), attribute)  # the tools load a command's own module here
         except ModuleNotFoundError as exc:
             if exc.name is None or exc.name.split(".")[0] == "edgeannot":
                 raise
-            raise ConfigError(f"`edgeannot {self.name}` needs the Python package {exc.name!r}: install `edgeannot[tools]`") from exc
-        command = typer.main.get_command(getattr(module, attribute))
+            raise ConfigError(f"`edgeannot {self.name}` needs the Python package {exc.name!r}: {install('tools')}") from exc
+        command = typer.main.get_command(found)
         return command.make_context(info_name, args, parent=parent, **extra)
 
 

@@ -22,7 +22,13 @@ __all__ = [
     "LinkError",
     "MissingError",
     "ModelError",
+    "install",
 ]
+
+
+def install(extras: str) -> str:
+    """The advice for a package that is missing, by the extras that bring it: "tools", "tools,onnx"."""
+    return f"install `edgeannot[{extras}]` (in a checkout: `pip install '.[{extras}]'`)"
 
 
 class EdgeannotError(Exception):

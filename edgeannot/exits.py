@@ -13,6 +13,11 @@ __all__ = ["guarded"]
 _PARSER_USAGE = 2
 """What typer and argparse exit with where the command line is wrong."""
 _EX_SOFTWARE = 70
+_INTERRUPTED = 130
+"""As a shell has it, and typer."""
+_EX_UNREAD = 1
+"""As typer has it."""
+_EX_NOPERM = 77
 _EX_USAGE = 64  # sysexits.h; systemd and scripts tell it from a program's own failure
 
 
@@ -24,15 +29,28 @@ def guarded(command: Callable[[], object]) -> None:
     except EdgeannotError as exc:
         print(f"edgeannot: {exc}", file=sys.stderr)  # noqa: T201 - the one place where an error meets the user
         sys.exit(exc.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+    except BrokenPipeError:  # who read it has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left would be written at the end
+        sys.exit(_EX_UNREAD)
     except SystemExit as exc:
         sys.exit(_EX_USAGE if exc.code == _PARSER_USAGE else exc.code)
     except Exception as exc:  # noqa: BLE001 - the last door
-        import traceback  # noqa: PLC0415 - 20 ms that a command without a fault does not need
+        sys.exit(_told(exc))
 
-        traceback.print_exc()
-        where = "".join(f" {note}" for note in getattr(exc, "__notes__", ()))
-        print(f"edgeannot: a fault of the program itself{where}: {type(exc).__name__}: {exc}", file=sys.stderr)  # noqa: T201 - as above
-        sys.exit(_EX_SOFTWARE)
+
+def _told(exc: Exception) -> int:
+    """Say what was not foreseen, whole unless it is only that the user may not; the exit code."""
+    if isinstance(exc, PermissionError) and exc.filename is not None:
+        print(f"edgeannot: {exc.filename}: this user has no right to it; run as one who has, or name another place", file=sys.stderr)  # noqa: T201
+        return _EX_NOPERM
+    import traceback  # noqa: PLC0415 - 20 ms that a command without a fault does not need
+
+    traceback.print_exception(exc)
+    where = "".join(f" {note}" for note in getattr(exc, "__notes__", ()))
+    print(f"edgeannot: a fault of the program itself{where}: {type(exc).__name__}: {exc}", file=sys.stderr)  # noqa: T201 - as above
+    return _EX_SOFTWARE
 
 
 def _open_closed_streams() -> None:

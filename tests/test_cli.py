@@ -25,6 +25,16 @@ def test_help_loads_neither_opencv_nor_numpy_nor_the_runtime(args):
     assert json.loads(done.stdout.splitlines()[-1]) == [0, []]
 
 
+@pytest.mark.parametrize(("command", "package"), [("quantize", "yaml"), ("evaluate", "tomlkit"), ("datasets", "yaml")])
+def test_a_tool_whose_packages_are_missing_says_what_to_install(command, package):
+    code = f"import sys\nsys.modules[{package!r}] = None\nfrom edgeannot.cli import main\nmain()"
+    done = subprocess.run([sys.executable, "-c", code, command, "--help"], capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 78
+    assert f"`edgeannot {command}` needs the Python package '{package}': install `edgeannot[tools]`" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_the_settings_are_read_without_opencv_numpy_or_the_runtime():
     code = (
         "import sys, json\nfrom edgeannot.settings import load_settings\nload_settings({}, grade=lambda: ('low', ''))\n"

@@ -63,11 +63,9 @@ def next_point(facts: CardFacts, record: Record, budget_ms: float, thread_counts
     for size in sorted(sizes, key=lambda size: abs(facts.area(size) - facts.area(target))):
         if (size, threads) not in done and hoped_ms(size) <= _TRY_BEYOND * budget_ms:
             return Point(size, threads)
-    for size in sizes:
-        best = best_sample(samples, size, thread_counts)
-        if best is not None and not best.closely and abs(best.ms - budget_ms) <= _NEAR * budget_ms:
-            return Point(size, best.threads, closely=True)
-    return None
+    found = [best for size in sizes if (best := best_sample(samples, size, thread_counts)) is not None]
+    doubtful = (best for best in found if not best.closely and abs(best.ms - budget_ms) <= _NEAR * budget_ms)
+    return next((Point(best.size, best.threads, closely=True) for best in doubtful), None)
 
 
 def _past_the_best(samples: Iterable[Sample], size: int) -> bool:

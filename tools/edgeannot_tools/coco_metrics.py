@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeannot.data import Detections
-from edgeannot.errors import ConfigError
+from edgeannot.errors import ConfigError, install
 from edgeannot_tools.average_precision import Truth
 
 __all__ = ["CocoMetrics", "coco_metrics"]
@@ -39,7 +39,7 @@ def coco_metrics(pairs: Sequence[tuple[Truth, Detections]]) -> CocoMetrics:
     try:
         from faster_coco_eval import COCO, COCOeval_faster  # noqa: PLC0415 - the workshop runs without it
     except ImportError as exc:
-        raise ConfigError("COCO's metrics need the Python package faster-coco-eval: install `edgeannot[tools]`") from exc
+        raise ConfigError(f"COCO's metrics need the Python package faster-coco-eval: {install('tools')}") from exc
     class_ids = sorted({int(c) for truth, _ in pairs for c in truth.classes})
     detections = [row for number, (_, found) in enumerate(pairs, 1) for row in _results(number, found[np.isin(found.classes, class_ids)])]
     if not detections:

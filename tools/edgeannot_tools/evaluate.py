@@ -13,7 +13,7 @@ from rich.console import Console
 
 from edgeannot.cards import Measured, ModelCard, find_card, read_card
 from edgeannot.engine import Runtime
-from edgeannot.errors import ConfigError, InputError, MissingError
+from edgeannot.errors import ConfigError, InputError, MissingError, install
 from edgeannot.pipeline import Limits, load_pipeline
 from edgeannot.places import bundled_folder
 from edgeannot.settings import default_data_dir
@@ -186,7 +186,7 @@ def _tools_for(*, coco: bool | None, plot: Path | None, console: Console) -> boo
         raise ConfigError("--plot needs the Python package matplotlib: install `edgeannot[plots]`, or leave --plot away")
     there = importlib.util.find_spec("faster_coco_eval") is not None
     if coco and not there:
-        raise ConfigError("--coco needs the Python package faster-coco-eval: install `edgeannot[tools]`, or leave --coco away")
+        raise ConfigError(f"--coco needs the Python package faster-coco-eval: {install('tools')}, or leave --coco away")
     if coco is None and not there:
         console.print("note: COCO's own metrics are left out, they need the Python package faster-coco-eval", soft_wrap=True)
     return there if coco is None else coco

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgeannot.errors import ConfigError, InputError, ModelError
+from edgeannot.errors import ConfigError, InputError, ModelError, install
 from edgeannot_tools import keras_worker
 from edgeannot_tools.conversion import Converted, Request
 from edgeannot_tools.graph import Graph
@@ -23,7 +23,7 @@ from edgeannot_tools.read_card import with_card
 __all__ = ["convert_keras", "find_python"]
 
 INSTALL = (
-    "install `edgeannot[tools,keras]`, or make an environment for it "
+    f"{install('tools,keras')}, or make an environment for it "
     "(`python3 -m venv tf-env && tf-env/bin/pip install tensorflow-cpu`, about 1.5 GB) and give --tensorflow tf-env/bin/python"
 )
 NOT_IN_TFLITE = re.compile(r"Flex ops:\s*([^\n]*)|'tf\.(\w+)' op is neither|Op type not registered '(\w+)'")

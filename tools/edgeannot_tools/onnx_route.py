@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgeannot.errors import ConfigError, InputError, MissingError, ModelError
+from edgeannot.errors import ConfigError, InputError, MissingError, ModelError, install
 from edgeannot_tools.conversion import Converted, Request, sha256_of
 from edgeannot_tools.graph import Graph
 from edgeannot_tools.onnx_file import OnnxFacts, OnnxInput, read_onnx
@@ -78,7 +78,7 @@ def find_onnx2tf(given: Path | None) -> Path:
         return Path(on_path)
     here = sys.version_info[:3]
     if here[:2] >= PYTHON:
-        raise ConfigError(f"converting ONNX needs onnx2tf 2.6 or later: install `edgeannot[tools,onnx]`, or {INSTALL}")
+        raise ConfigError(f"converting ONNX needs onnx2tf 2.6 or later: {install('tools,onnx')}, or {INSTALL}")
     running = ".".join(map(str, here))
     raise ConfigError(f"converting ONNX needs onnx2tf 2.6 or later, which needs Python 3.12 or later (this is {running}): {INSTALL}")
 
