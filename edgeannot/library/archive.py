@@ -26,6 +26,8 @@ __all__ = ["fetch_package", "take_member"]
 
 BLOCK = 1 << 20
 PACKAGE_SECONDS = 900.0
+MAX_ATTRIBUTES = 1 << 20
+_ATTRIBUTES = {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
 
 
 def take_member(archive: Path, member: str, target: Path, *, start: int = 0, end: int | None = None, max_bytes: int) -> None:
@@ -68,13 +70,25 @@ def _opened(archive: Path, member: str) -> Iterator[IO[bytes]]:
             with whole.open(member) as source:
                 yield source
         return
-    with tarfile.open(archive) as tar:
+    with tarfile.open(archive, tarinfo=_Header) as tar:
         found = next((info for info in tar if PurePosixPath(info.name) == PurePosixPath(member)), None)
         stream = tar.extractfile(found) if found is not None and found.isreg() else None
         if stream is None:
             raise _not_in(archive, member)
         with stream:
             yield stream
+
+
+class _Header(tarfile.TarInfo):
+    """A tar's header. Names and attributes that do not fit into it come before it as if they were files, which tarfile reads whole."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
+        """Raises ValueError for one that nobody would write: gigabytes of zeros are packed into megabytes."""
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _ATTRIBUTES and header.size > MAX_ATTRIBUTES:
+            raise ValueError(f"{header.size:,} bytes of attributes, at most {MAX_ATTRIBUTES:,} are taken")
+        return header
 
 
 def _not_in(archive: Path, member: str) -> InputError:

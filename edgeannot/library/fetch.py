@@ -26,9 +26,9 @@ from urllib.parse import urlsplit
 
 from edgeannot import __version__
 from edgeannot.errors import InputError, LinkError
-from edgeannot.library.fetch_failures import BrokenOffError, what_silence_means, what_status_means
+from edgeannot.library.fetch_failures import BrokenOffError, in_one_line, what_silence_means, what_status_means
 
-__all__ = ["DEFAULT_LIMITS", "FetchLimits", "Progress", "Wanted", "download", "sha256_of"]
+__all__ = ["DEFAULT_LIMITS", "FetchLimits", "Progress", "Wanted", "download", "is_web_address", "sha256_of"]
 
 Progress = Callable[[int, int | None], None]
 """Told the bytes that are there and the bytes there will be, where known."""
@@ -78,7 +78,7 @@ def download(wanted: Wanted, folder: Path, *, limits: FetchLimits = DEFAULT_LIMI
     Raises LinkError (nothing answers, it takes too long, the server fails), MissingError (the server has no such file), InputError (it
     is another file or too large, no room, the address is none). What had arrived before a LinkError stays: the next call goes on there.
     """
-    if urlsplit(wanted.url).scheme not in ("http", "https") or not urlsplit(wanted.url).hostname:
+    if not is_web_address(wanted.url):
         raise InputError(f"{wanted.url!r} is no address to fetch from: wanted http://... or https://...")
     if wanted.encrypted:
         _refuse_open(wanted.url)
@@ -97,6 +97,15 @@ def download(wanted: Wanted, folder: Path, *, limits: FetchLimits = DEFAULT_LIMI
             f"{wanted.url} cannot be stored in {folder}: {exc.strerror or exc}; make room there, or choose another folder"
         ) from exc
     return target
+
+
+def is_web_address(url: str) -> bool:
+    """Whether it names a host to ask over http or https."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bracket or a port that is none
+        return False
 
 
 def sha256_of(path: Path) -> str:
@@ -205,9 +214,11 @@ class _Transfer:
         except urllib.error.URLError as exc:
             raise what_silence_means(self.wanted.url, exc, self.limits.stall_s) from exc
         except (http.client.HTTPException, ConnectionError) as exc:
-            raise BrokenOffError(f"the connection broke ({type(exc).__name__}: {exc})") from exc
+            raise BrokenOffError(f"the connection broke ({type(exc).__name__}: {in_one_line(exc)})") from exc
         except ValueError as exc:  # of urllib, for the address of a redirection
-            raise LinkError(f"{self.wanted.url} cannot be fetched: the server answers what cannot be understood ({exc})") from exc
+            raise LinkError(
+                f"{self.wanted.url} cannot be fetched: the server answers what cannot be understood ({in_one_line(exc)})"
+            ) from exc
 
     def _ask(self) -> http.client.HTTPResponse:
         headers = {"User-Agent": f"edgeannot/{__version__}", "Accept-Encoding": "identity"}
@@ -220,8 +231,7 @@ class _Transfer:
                 headers["If-Range"] = etag
         request = urllib.request.Request(self.wanted.url, headers=headers)  # noqa: S310 - the scheme was checked
         # A new opener each time: the one that urllib keeps would keep the proxies of its first call.
-        also = [_EncryptedOnly()] if self.wanted.encrypted else []
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler(), *also)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler(), _Redirections(encrypted=self.wanted.encrypted))
         response: http.client.HTTPResponse = opener.open(request, timeout=self._patience())
         return response
 
@@ -281,16 +291,25 @@ class _Transfer:
             )
 
 
-class _EncryptedOnly(urllib.request.HTTPRedirectHandler):
-    """Follows no redirection to where anybody on the way could change the file."""
+class _Redirections(urllib.request.HTTPRedirectHandler):
+    """Follows redirections on the web only; encrypted: and none to where anybody on the way could change the file."""
+
+    def __init__(self, *, encrypted: bool) -> None:
+        self._encrypted = encrypted
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> urllib.request.Request | None:
         try:
-            _refuse_open(newurl)
-        except InputError:
+            self._refuse(req.full_url, newurl)
+        except (InputError, LinkError):
             fp.close()
             raise
         return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+    def _refuse(self, url: str, to: str) -> None:
+        if not is_web_address(to):
+            raise LinkError(f"{url} cannot be fetched: the server sends on to {to!r}, which is no address on the web")
+        if self._encrypted:
+            _refuse_open(to)
 
 
 def _refuse_open(url: str) -> None:

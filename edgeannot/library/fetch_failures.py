@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from edgeannot.errors import LinkError, MissingError
 
-__all__ = ["BrokenOffError", "what_silence_means", "what_status_means"]
+__all__ = ["BrokenOffError", "in_one_line", "what_silence_means", "what_status_means"]
 
 AGAIN = {
     HTTPStatus.REQUEST_TIMEOUT,
@@ -36,9 +36,14 @@ class BrokenOffError(Exception):
         """What the server asks to wait."""
 
 
+def in_one_line(said: object) -> str:
+    """What a server said, or a library of it, fit for a sentence: it may be anything, such as a terminal's control characters."""
+    return re.sub(r"[^ -~]+", " ", str(said)).strip()
+
+
 def what_status_means(url: str, exc: urllib.error.HTTPError) -> Exception:
     """The error for an answer that is none of 200 and 206: BrokenOffError where asking again may help, MissingError, LinkError."""
-    said = f"the server answers {exc.code} {exc.reason}"
+    said = f"the server answers {exc.code} {in_one_line(exc.reason)}"
     if exc.code in AGAIN or exc.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         asked = exc.headers.get("Retry-After", "")
         return BrokenOffError(said, min(float(asked), LONGEST_WAIT_S) if re.fullmatch(r"[0-9]{1,9}", asked) else None)

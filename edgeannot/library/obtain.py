@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from edgeannot.errors import ConfigError, EdgeannotError, InputError, LinkError, MissingError
 from edgeannot.library.archive import fetch_package, take_member
 from edgeannot.library.catalogue import Entry, FileEntry, Source
-from edgeannot.library.fetch import DEFAULT_LIMITS, FetchLimits, Progress, Wanted, download, sha256_of
+from edgeannot.library.fetch import DEFAULT_LIMITS, FetchLimits, Progress, Wanted, download, is_web_address, sha256_of
 
 __all__ = ["Asked", "clear", "held", "obtain", "told", "workshop"]
 
@@ -78,35 +78,53 @@ def told(entry: Entry, asked: Asked) -> Entry:
     return entry.model_copy(update={"files": files})
 
 
-def held(file: FileEntry, asked: Asked) -> FileEntry:
-    """The file with the sha256 that it is held to. What has to be fetched for that waits in the downloads.
+def held(file: FileEntry, entry: Entry, asked: Asked, work: Path) -> tuple[FileEntry, str]:
+    """The file with the sha256 that it is held to, and where it came from if it had to be fetched for that: then it is in `work`.
 
-    Raises ConfigError where none is published and the user says neither one nor --pin; as `obtain` does where it cannot be fetched.
+    Raises ConfigError where none is published and the user says neither one nor --pin, or it cannot be pinned; as `obtain` does where
+    it cannot be fetched.
     """
     if file.sha256 is not None:
-        return file
+        return file, ""
+    say = "say it with --sha256 if you know it, or " if file is entry.main else ""
+    urls = [source.url for source in _places(file, asked.mirror) if source.url is not None and source.member is None]
     if not asked.pin:
-        raise ConfigError(
-            f"no sha256 of {file.name} is published: say it with --sha256 if you know it, "
-            f"or have what {file.sources[0]} gives now pinned with --pin"
-        )
+        pin = f"have what {urls[0]} gives now pinned with --pin" if urls else "pin a file of yours with --pin --file"
+        raise ConfigError(f"no sha256 of {file.name} is published: {say}{pin}")
     if asked.files:
-        if not asked.files[0].is_file():
-            raise MissingError(f"--file: there is no file {asked.files[0]}")
-        return file.model_copy(update={"sha256": sha256_of(asked.files[0])})
+        return file.model_copy(update={"sha256": sha256_of(_copy_to_pin(file, entry, asked.files))}), ""
     if asked.offline:
         raise _not_here(file)
+    if not urls:
+        raise ConfigError(f"{file.name} cannot be pinned out of {file.sources[0]}: {say}fetch it yourself and give it with --pin --file")
     failed: list[EdgeannotError] = []
-    for url in (source.url for source in _places(file, asked.mirror) if source.url is not None and source.member is None):
+    for url in urls:
         try:
             arrived = download(Wanted(url, size=file.bytes, encrypted=True), asked.downloads, limits=asked.limits, progress=asked.bar(file))
         except (LinkError, MissingError, InputError) as exc:
             failed.append(exc)
         else:
-            sha256 = sha256_of(arrived)
-            arrived.replace(asked.downloads / sha256)
-            return file.model_copy(update={"sha256": sha256})
+            arrived.replace(work / file.name)
+            return file.model_copy(update={"sha256": sha256_of(work / file.name)}), url
     raise _all_failed(failed)
+
+
+def _copy_to_pin(file: FileEntry, entry: Entry, files: tuple[Path, ...]) -> Path:
+    """The local copy of a file of which no hash tells: the one of its name, the only one that can be meant, or the one beside those given.
+
+    Raises MissingError or InputError.
+    """
+    for path in files:
+        _refuse_no_file(path, file)
+    if (named := next((path for path in files if path.name == file.name), None)) is not None:
+        return named
+    others = {other.name for other in entry.files} | {other.sha256 for other in entry.files}
+    left = [path for path in files if path.name not in others and sha256_of(path) not in others]
+    if len(left) == 1 and sum(other.sha256 is None for other in entry.files) == 1:
+        return left[0]
+    if (beside := next((path.with_name(file.name) for path in files if path.with_name(file.name).is_file()), None)) is not None:
+        return beside
+    raise InputError(f"--file: which of the files given is {file.name} is not known, as no sha256 is published; give it under this name")
 
 
 def obtain(file: FileEntry, asked: Asked, work: Path) -> str:
@@ -140,10 +158,7 @@ def _given(file: FileEntry, files: tuple[Path, ...], work: Path) -> Path | None:
     """The copy of the file among those given, beside them under its name, or in an archive given. Raises where none is and some are."""
     found: list[str] = []
     for path in files:
-        if path.is_dir():
-            raise InputError(f"--file: {path} is a folder; give the file, {file.name}")
-        if not path.is_file():
-            raise MissingError(f"--file: there is no file {path}")
+        _refuse_no_file(path, file)
         sha256 = sha256_of(path)
         if sha256 == file.sha256:
             return path
@@ -159,6 +174,14 @@ def _given(file: FileEntry, files: tuple[Path, ...], work: Path) -> Path | None:
     return None
 
 
+def _refuse_no_file(path: Path, file: FileEntry) -> None:
+    """Raises InputError or MissingError where a path that was given is no file."""
+    if path.is_dir():
+        raise InputError(f"--file: {path} is a folder; give the file, {file.name}")
+    if not path.is_file():
+        raise MissingError(f"--file: there is no file {path}")
+
+
 def _taken_from(archive: Path, source: Source, file: FileEntry, work: Path) -> Path | None:
     """The file out of an archive that the user has, or None."""
     try:
@@ -171,8 +194,8 @@ def _places(file: FileEntry, mirror: str | None) -> list[Source]:
     """Where to look, in order."""
     if mirror is None:
         return list(file.sources)
-    if not urlsplit(mirror).netloc:
-        raise InputError(f"--from: {mirror!r} is no address; wanted http://... or https://...")
+    if not is_web_address(mirror) or not urlsplit(mirror).path:
+        raise InputError(f"--from: {mirror!r} is no address; wanted http://HOST/... or https://HOST/..., of the file or of a folder")
     if not mirror.endswith("/"):
         return [Source(url=mirror)]
     archives = [source for source in file.sources if source.url is not None and source.member is not None]

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeannot.cards import ModelCard, Provenance, read_card
 from edgeannot.data import Frame
-from edgeannot.errors import CardError, ConfigError, InputError
+from edgeannot.errors import CardError, ConfigError, EdgeannotError, InputError, install
 from edgeannot.inspect import RANGES, Proposal, Wishes, parse_range, propose
 from edgeannot.library import modelstore
 from edgeannot.library.catalogue import Entry, FileEntry, class_names
@@ -70,16 +70,21 @@ def pull(entry: Entry, asked: Asked) -> Pulled:
         raise ConfigError(f"{entry.name} is under {entry.license}, which asks: {entry.accept}; say --accept-licence if you agree")
     try:
         with workshop(asked.downloads) as work:
-            files = tuple(held(file, asked) for file in entry.files)
-            places = {file.name: obtain(file, asked, work) for file in files}
+            pinned = [held(file, entry, asked, work) for file in entry.files]
+            files = tuple(file for file, _ in pinned)
+            places = {file.name: place or obtain(file, asked, work) for file, place in pinned}
             # With a hash of the catalogue, a mirror's and a local copy have the makers' bytes.
             sources = [str(listed.sources[0]) if listed.sha256 else places[listed.name] for listed in entry.files]
             entry = entry.model_copy(update={"files": files})
-            proposal, said = _proposal(entry, work, "; ".join(sources))
-            _prove(proposal.card)
+            try:
+                proposal, said = _proposal(entry, work, "; ".join(sources))
+                _prove(proposal.card)
+            except EdgeannotError as exc:  # the folder is gone when this is read
+                raise type(exc)(f"{entry.name}, from {'; '.join(sources)}: {str(exc).replace(f'{work}/', '')}") from exc
             card = modelstore.add(proposal, asked.models, replace=True)
     except OSError as exc:
-        raise InputError(f"{entry.name} cannot be stored: {exc.filename or asked.downloads}: {exc.strerror or exc}") from exc
+        where = exc.filename2 or exc.filename or asked.downloads  # of a copy that fails the first is where it came from
+        raise InputError(f"{entry.name} cannot be stored: {where}: {exc.strerror or exc}") from exc
     clear(entry, asked.downloads)
     return Pulled(card, fresh=True, files=files, places=places, said=said)
 
@@ -153,7 +158,7 @@ def _converted(entry: Entry, work: Path, labels: Path | None, provenance: dict[s
             raise
         raise ConfigError(
             f"{entry.name} comes as {what} and is converted on this machine, which needs the Python package {exc.name!r}: "
-            "install `edgeannot[tools]`, or convert it elsewhere and bring it with `edgeannot models add`"
+            f"{install('tools')}, or convert it elsewhere and bring it with `edgeannot models add`"
         ) from exc
     out = work / "made" / f"{entry.name}.tflite"
     notes = tools.convert_files(sources, out, entry.name, labels, provenance["made_by"])

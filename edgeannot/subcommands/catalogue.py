@@ -124,7 +124,8 @@ def _report(entry: Entry, pulled: Pulled) -> None:
         typer.echo(f"  {file.name} from {pulled.places[file.name]}")
         typer.echo(f"    sha256 {file.sha256}: {file.known_from}")
         if listed.sha256 is None:
-            typer.echo(f"    to have the same file on other boards: --sha256 {file.sha256}")
+            say = f"--sha256 {file.sha256}" if listed is entry.main else f'sha256 = "{file.sha256}" for it in a catalogue of yours'
+            typer.echo(f"    to have the same file on other boards: {say}")
     for line in pulled.said:
         typer.echo(f"  - {line}")
     use = {"classify": " --task classify"}.get(card.task, "")

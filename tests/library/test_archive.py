@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import random
 import sys
@@ -115,6 +116,23 @@ def test_a_cut_archive_is_said(tmp_path, make):
 
     with pytest.raises(InputError, match="model"):
         taken(archive, "model", tmp_path)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+def test_a_tar_of_endless_names_is_refused_before_they_are_read(tmp_path, kind):
+    bomb = tarfile.TarInfo("long")
+    bomb.type, bomb.size = kind, 1 << 35
+    with gzip.open(tmp_path / "a.tgz", "wb") as file:
+        file.write(bomb.tobuf(tarfile.GNU_FORMAT) + bytes(1 << 20))
+
+    with pytest.raises(InputError, match="34,359,738,368 bytes of attributes, at most"):
+        taken(tmp_path / "a.tgz", "model.tflite", tmp_path)
+
+
+def test_a_long_name_is_taken(tmp_path):
+    name = "/".join(["folder"] * 60) + "/model.tflite"
+
+    assert taken(make_tar(tmp_path / "a.tgz", {name: MODEL}), name, tmp_path) == MODEL
 
 
 def test_a_zip_whose_names_are_no_utf8_is_said(tmp_path):

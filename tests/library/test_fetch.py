@@ -122,6 +122,15 @@ def test_headers_that_are_no_numbers_do_not_break_it(site, tmp_path, answer):
         download(wanted(site.put("/f", CONTENT, *[answer] * 9)), tmp_path, limits=QUICK)
 
 
+@pytest.mark.parametrize("line", [b"HTTP/1.1 403 \x1b[31mNo\x07\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 \x1b[31m\r\n\r\n"])
+def test_what_a_server_says_does_not_get_at_the_terminal(site, tmp_path, line):
+    def answer(handler, _):
+        handler.wfile.write(line)
+        handler.close_connection = True
+
+    refused(wanted(site.put("/f", b"", *[answer] * 9)), tmp_path, LinkError, r"^http\S* cannot be fetched: [ -~]*$")
+
+
 def test_redirects_are_followed(site, tmp_path):
     site.put("/real", CONTENT)
 
@@ -283,14 +292,25 @@ def test_a_trickle_ends_at_the_deadline(site, tmp_path, released):
 def test_redirects_in_a_ring_end(site, tmp_path):
     url = site.put("/ring", b"", *[redirect(site.url("/ring"))] * 20)
 
-    refused(wanted(url), tmp_path, LinkError, "302")
+    refused(wanted(url), tmp_path, LinkError, r"^http\S* cannot be fetched: the server answers 302 [ -~]*$")
 
 
 def test_a_redirect_to_a_local_file_is_not_followed(site, tmp_path):
     refused(wanted(site.put("/f", b"", redirect("file:///etc/hostname"))), tmp_path, LinkError, "not allowed")
 
 
-@pytest.mark.parametrize("url", ["ftp://example.org/f", "file:///etc/hostname", "/a/path", "http:///f", ""])
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_a_redirect_away_from_the_web_is_not_followed(site, tmp_path, encrypted):
+    """urllib would; what an FTP server gives has neither a status nor a length."""
+    url = site.put("/f", b"", redirect("ftp://127.0.0.1:9/f"))
+    file = Wanted(url, None, None, encrypted=True) if encrypted else wanted(url)
+
+    refused(file, tmp_path, LinkError, "sends on to 'ftp://127.0.0.1:9/f', which is no address on the web")
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://example.org/f", "file:///etc/hostname", "/a/path", "http:///f", "", "http://[::1/f", "http://a:b/f"]
+)
 def test_only_web_addresses_are_fetched(tmp_path, url):
     with pytest.raises(InputError, match="is no address to fetch from"):
         download(Wanted(url), tmp_path)

