@@ -51,19 +51,19 @@ def exhaustive(shelf: list[CardFacts], board: Board, counts: tuple[int, ...], se
         if row.sample is None:
             print(f"{row.name} x{row.threads}: {row.failure}", file=sys.stderr)
         else:
-            records[row.facts.sha256] = records.get(row.facts.sha256, Record()).with_sample(row.sample)
+            records[row.facts.key] = records.get(row.facts.key, Record()).with_sample(row.sample)
     return records
 
 
 def mean_of(rounds: Sequence[dict[str, Record]]) -> dict[str, Record]:
     """The rounds as one: the mean of each point's times."""
 
-    def samples(sha256: str) -> Iterable[Sample]:
-        for first in rounds[0][sha256].samples:
-            same = [s for found in rounds for s in found[sha256].samples if (s.size, s.threads) == (first.size, first.threads)]
+    def samples(key: str) -> Iterable[Sample]:
+        for first in rounds[0][key].samples:
+            same = [s for found in rounds for s in found[key].samples if (s.size, s.threads) == (first.size, first.threads)]
             yield replace(first, ms=statistics.fmean(s.ms for s in same))
 
-    return {sha256: Record(tuple(samples(sha256))) for sha256 in rounds[0]}
+    return {key: Record(tuple(samples(key))) for key in rounds[0]}
 
 
 def verdict(chosen: Candidate, wish: Wish, shelf: list[CardFacts], before: dict[str, Record], after: dict[str, Record]) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def verdict(chosen: Candidate, wish: Wish, shelf: list[CardFacts], before: dict[
 
 def ms_of(candidate: Candidate, records: dict[str, Record]) -> float:
     """What it takes by these figures, at its size and threads."""
-    samples = records[candidate.facts.sha256].samples
+    samples = records[candidate.facts.key].samples
     return next(s.ms for s in samples if (s.size, s.threads) == (candidate.size, candidate.threads))
 
 
@@ -150,8 +150,8 @@ def choices(task: str, seconds: float) -> dict[str, Any]:
             rounds.append(exhaustive(shelf, board, counts, seconds, folder))
             verdicts.append(verdict(chosen, wish, shelf, *rounds[-2:]))
             print(json.dumps(verdicts[-1]), file=sys.stderr)
-    points = [(card, sample) for card in shelf for sample in rounds[0][card.sha256].samples]
-    times = {f"{card.name_at(s.size)} x{s.threads}": [times_at(found[card.sha256], s) for found in rounds] for card, s in points}
+    points = [(card, sample) for card in shelf for sample in rounds[0][card.key].samples]
+    times = {f"{card.name_at(s.size)} x{s.threads}": [times_at(found[card.key], s) for found in rounds] for card, s in points}
     return {"profile": profile, "choices": verdicts, "exhaustive_ms": times}
 
 

@@ -41,7 +41,7 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w", encoding="utf-8") as file:
-            json.dump(value, file, ensure_ascii=False, separators=(",", ":"))
+            json.dump(value, file, separators=(",", ":"))  # in ASCII: names of files need not be UTF-8
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -6,6 +6,7 @@ is timed is the pipeline as the daemon runs it, one picture after the other, fro
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -76,8 +77,9 @@ class Reference:
         """The reference for a board with these limits; governor and runtime may differ, as they are among what is compared."""
         try:
             entry = read_json(path, _SCHEMA)["boards"][_board(conditions)]
-            return cls(path, {str(key): float(ms) for key, ms in entry["times_ms"].items()}, str(entry["taken"]))
-        except (KeyError, TypeError, ValueError, AttributeError):
+            times_ms = {str(key): float(ms) for key, ms in entry["times_ms"].items()}
+            return cls(path, {key: ms for key, ms in times_ms.items() if 0 < ms < math.inf}, str(entry["taken"]))
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             return cls(path, {})
 
     def with_rows(self, rows: Iterable[Row], conditions: Conditions, *, anew: bool) -> Reference:

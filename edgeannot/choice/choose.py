@@ -5,7 +5,8 @@ The rule, in order:
 1. Candidates are the cards that do the task and know all the labels asked for, at each of their input sizes. Where no labels were asked
    for, a model that knows none of those that the first measured one knows is there for another purpose, and is taken only by name.
 2. Out of question are those that died when they were tried, and those that need more memory than there is.
-3. Without measurements the prior decides: the profile's first family, at the largest input up to the profile's usual one.
+3. Without measurements the prior decides: the profile's first family, in it a bundled model before those that were added, at the largest
+   input up to the profile's usual one.
 4. With measurements, of those that fit the budget the first family's is taken, and then each one that is more accurate than the one
    taken so far takes its place; equally accurate and faster does too. A family that is beaten so has lost its turn.
 5. Accuracies are compared only where both were measured on the same data set; of one network the larger input counts as the more
@@ -84,7 +85,8 @@ def budget_of(profile: Profile, max_ms: float | None, min_fps: float | None) -> 
 
 
 def in_prior_order(facts: Sequence[CardFacts], wish: Wish) -> list[CardFacts]:
-    """The cards that can do what is asked, the profile's first family first and in it what was measured on labelled pictures.
+    """The cards that can do what is asked: the profile's first family first, in it the bundled ones, in those what was measured on
+    labelled pictures. What else was added is taken by its name, or where it is known to be more accurate.
 
     Raises ConfigError when there is none.
     """
@@ -102,16 +104,16 @@ def in_prior_order(facts: Sequence[CardFacts], wish: Wish) -> list[CardFacts]:
     # A card lists float and int8 accuracies of its network; they are those of the network's other files, too.
     known = {card.name: card.accuracies for card in facts}
     knowing = [card if card.accuracies else replace(card, accuracies=known.get(card.network, ())) for card in knowing]
-    return sorted(knowing, key=lambda card: (rank.get(card.family, len(rank)), not card.accuracies, card.name))
+    return sorted(knowing, key=lambda card: (rank.get(card.family, len(rank)), not card.bundled, not card.accuracies, card.name))
 
 
 def choose(facts: Sequence[CardFacts], wish: Wish, records: Mapping[str, Record]) -> Decision:
-    """The model to run and why. records: what was measured, by the models' sha256; empty where nothing was.
+    """The model to run and why. records: what was measured, by the cards' keys; empty where nothing was.
 
     Raises ConfigError when no card can do what is asked, or all that can died when they were tried.
     """
     cards = in_prior_order(facts, wish)
-    candidates = [_candidate(card, size, wish, records.get(card.sha256, Record())) for card in cards for size in card.sizes]
+    candidates = [_candidate(card, size, wish, records.get(card.key, Record())) for card in cards for size in card.sizes]
     candidates = [replace(c, obstacle=OTHER) if is_for_another_purpose(c.facts, cards, wish) else c for c in candidates]
     usable = [c for c in candidates if not c.obstacle]
     if not usable:
@@ -167,7 +169,7 @@ def _need_bytes(candidate: Candidate) -> int:
 def _least_bad(candidates: Sequence[Candidate], records: Mapping[str, Record]) -> tuple[Candidate, tuple[str, ...]]:
     """Where nothing can be used as it should be: what needs least memory of those that did not die of the processor or the file."""
     ours = [c for c in candidates if c.facts.file_bytes and c.obstacle != OTHER]
-    alive = [c for c in ours if c.sample is not None or not records.get(c.facts.sha256, Record()).lasting]
+    alive = [c for c in ours if c.sample is not None or not records.get(c.facts.key, Record()).lasting]
     if not alive:
         raise ConfigError(f"no model runs here: {'; '.join(dict.fromkeys(f'{c.facts.name} {c.obstacle}' for c in candidates))}")
     winner = min(alive, key=_need_bytes)
@@ -203,7 +205,8 @@ def _most_accurate(fitting: Sequence[Candidate], wish: Wish) -> tuple[Candidate,
         gone.add(winner.name)
     others = len({c.facts.network for c in fitting}) > 1
     family = f"; {' before '.join(PRIOR.get(wish.task, {}).get(wish.profile, ()))}" if others and not beaten else ""
-    return winner, (f"the most accurate that takes at most {wish.budget.why}: {winner.ms:.0f} ms{family}", *beaten)
+    first = "the most accurate" if all(gain(c, winner) is not None for c in fitting) else "the most accurate of what can be compared"
+    return winner, (f"{first} that takes at most {wish.budget.why}: {winner.ms:.0f} ms{family}", *beaten)
 
 
 def _beats(other: Candidate, winner: Candidate) -> bool:
@@ -231,7 +234,11 @@ def _comparison(loser: Candidate, winner: Candidate) -> str:
     better = gain(loser, winner)
     slower = (loser.ms or 0) > (winner.ms or 0) * (1 + SAME_TIME)
     if better is None:
-        return f"fits, but {winner.facts.family} comes first, and their accuracies were not measured on the same pictures"
+        if loser.facts.family != winner.facts.family:
+            before = f"{winner.facts.family} comes first"
+        else:
+            before = f"{winner.facts.name} comes first ({'bundled' if winner.facts.bundled and not loser.facts.bundled else 'by name'})"
+        return f"fits, but {before}, and their accuracies were not measured on the same pictures"
     pair = common(loser, winner)
     figures = f" ({pair[0].value:.2f} against {pair[1].value:.2f} {pair[0].measure} on {pair[0].dataset})" if pair else ""
     if better < 0:

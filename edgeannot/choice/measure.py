@@ -80,7 +80,7 @@ def measure_models(
     until = time.monotonic() + deadline_s
     effort = Effort.under(known.conditions.quota)
     for card in cards:
-        record = known.record(card.sha256)
+        record = known.record(card.key)
         if next_point(card, record, budget_ms, thread_counts) is None:
             continue
         left_s = until - time.monotonic()
@@ -93,7 +93,7 @@ def measure_models(
         except Died as exc:  # it was not even born
             told(f"{card.name}: {exc}")
             continue
-        known.records[card.sha256] = record = replace(record, file_time_ns=card.file_time_ns)
+        known.records[card.key] = record = replace(record, file_time_ns=card.file_time_ns)
         told(f"{card.name}: {record.failure or f'{len(record.samples)} points measured'}")
 
 

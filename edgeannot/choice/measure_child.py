@@ -12,6 +12,7 @@ import functools
 import json
 import os
 import re
+import signal
 import statistics
 import sys
 import time
@@ -31,7 +32,7 @@ from edgeannot.places import SAMPLES
 from edgeannot.probe.micro import micro_benchmark
 from edgeannot.tflite.file import read_tflite
 
-__all__ = ["PHOTO", "STAGES", "keep_freed_memory", "main", "numbers_of", "sample"]
+__all__ = ["PHOTO", "STAGES", "end_with_parent", "keep_freed_memory", "main", "numbers_of", "sample"]
 
 PHOTO = SAMPLES / "scene.jpg"
 """800 x 1000 pixels with several things in it, so that postprocessing has something to do."""
@@ -42,6 +43,7 @@ _LONG_S = 0.5
 """A run this long is warm by itself, and a few of them say enough."""
 _MOST_SECONDS = 8
 """Measuring ends after this many times the seconds asked for, with two runs at least, however few were done."""
+_PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """glibc, malloc.h; its documentation: mallopt(3)."""
 _KEPT_BYTES = 32 * 2**20
@@ -52,11 +54,20 @@ def main() -> None:
     """Answer requests until standard input ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is not an answer
+    end_with_parent()
     configure_opencv()
     keep_freed_memory()
     for line in sys.stdin:
         answers.write(json.dumps(_answer(json.loads(line))) + "\n")
         answers.flush()
+
+
+def end_with_parent() -> None:
+    """Have the kernel end this process when the one that asked is gone (prctl(2)): a model that takes minutes, or hangs, would not
+    notice that nobody reads its answer. To be called in a process that lives no longer than the thread that started it.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def keep_freed_memory() -> None:

@@ -68,7 +68,7 @@ class Survey:
     def doubtful(self) -> bool:
         """Whether something of the candidates was measured while the board was busy, so that measuring at rest would say more."""
         known = self.measurements
-        records = [known.record(sha256) for sha256 in {candidate.facts.sha256 for candidate in self.decision.candidates}]
+        records = [known.record(key) for key in {candidate.facts.key for candidate in self.decision.candidates}]
         return any(record.undisturbed(known.conditions) != record for record in records)
 
     def table(self) -> str:
@@ -153,16 +153,16 @@ def survey(
     folders, cache = model_folders(data_dir), data_dir / "cache"
     shelf = read_shelf(folders, cache / "models.json", lambda exc: log.warning("%s; it is passed over", exc))
     known = Measurements.load(cache / "measurements.json", conditions_of(board, runtime))
-    known.forget_failures({card.sha256: card.file_time_ns for card in shelf})
+    known.forget_failures({card.key: card.file_time_ns for card in shelf})
     if measuring != "no":
         cards = in_prior_order(shelf, wish)
         cards = [card for card in cards if not is_for_another_purpose(card, cards, wish)]
         for card in cards:
             if measuring == "again":
-                known.records[card.sha256] = Record()
+                known.records[card.key] = Record()
             elif measuring == "doubtful":
-                known.records[card.sha256] = known.record(card.sha256).undisturbed(known.conditions)
-        if any(next_point(card, known.record(card.sha256), wish.budget.ms, wish.thread_counts) for card in cards):
+                known.records[card.key] = known.record(card.key).undisturbed(known.conditions)
+        if any(next_point(card, known.record(card.key), wish.budget.ms, wish.thread_counts) for card in cards):
             from edgeannot.choice.measure import measure_models  # noqa: PLC0415 - what is remembered is read without it
 
             before = dict(known.records)
@@ -179,12 +179,12 @@ def survey(
                 told=told,
             )
             if known.records != before:
-                known.save({card.sha256 for card in shelf})
+                known.save({card.key for card in shelf})
     found = Survey(choose(shelf, wish, known.records), known)
     if measuring != "no" or not found.doubtful:
         return found
     # What other programs slowed down is no ground to leave the prior, until it is measured at rest or a budget asks for more.
-    without = {sha256: replace(record, samples=()) for sha256, record in known.records.items()}
+    without = {key: replace(record, samples=()) for key, record in known.records.items()}
     return Survey(choose(shelf, wish, without), known)
 
 
@@ -217,7 +217,7 @@ def micro_of(
             log.warning("the runtime ran nothing of the micro-benchmark, so the board is judged by its facts")
             return None
         known.micro = measured
-        known.save(known.records)
+        known.save()
     return found
 
 

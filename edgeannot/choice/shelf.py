@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeannot.jsonfile import read_json, write_json
+from edgeannot.places import bundled_folder
 
 if TYPE_CHECKING:
     from edgeannot.cards import ModelCard
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Accuracy", "CardFacts", "facts_of", "read_shelf"]
 
-_SCHEMA = 1
+_SCHEMA = 3
+"""1 knew of the model file only when it was changed, 2 not which models are bundled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,14 @@ class CardFacts:
     """None: the label file cannot be read."""
     accuracies: tuple[Accuracy, ...]
     file_time_ns: int = 0
-    """When the model file was last changed."""
+    """When the model file, its card or its label file was last changed: what failed for one of them may then be well."""
+    bundled: bool = False
+    """Whether it came with edgeannot, and was not added by the user."""
+
+    @property
+    def key(self) -> str:
+        """What measurements are kept under: the file with this card, as another card may run it otherwise, or not at all."""
+        return f"{self.name} {self.sha256}"
 
     def name_at(self, size: int) -> str:
         """NAME@SIZE, or NAME where there is only one size."""
@@ -79,11 +88,6 @@ def facts_of(card: ModelCard) -> CardFacts:
         labels: tuple[str, ...] | None = card.label_names()
     except CardError:
         labels = None
-    try:
-        file = card.model_path.stat()
-        file_bytes, file_time_ns = file.st_size, file.st_mtime_ns
-    except OSError:  # said when it is to be loaded
-        file_bytes = file_time_ns = 0
     rows = [
         Accuracy(row.dataset, measure, row.size, row.numbers, value)
         for row in card.measured
@@ -101,11 +105,25 @@ def facts_of(card: ModelCard) -> CardFacts:
         sizes=tuple(sorted(card.input.sizes)) or (card.input.width,),
         named_sizes=bool(card.input.sizes),
         macs=card.macs,
-        file_bytes=file_bytes,
-        file_time_ns=file_time_ns,
+        file_bytes=_status(card.model_path)[0],  # of one that is missing it is said when it is to be loaded
+        file_time_ns=max(_status(path)[1] for path in _files_of(card)),
         labels=labels,
         accuracies=tuple(rows),
+        bundled=card.folder == bundled_folder(),
     )
+
+
+def _files_of(card: ModelCard) -> list[Path]:
+    return [card.model_path, card.folder / f"{card.name}.toml", *([card.folder / card.labels.file] if card.labels.file else [])]
+
+
+def _status(path: Path) -> tuple[int, int]:
+    """Bytes and time of the last change of a file; zeros where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
 
 
 def read_shelf(folders: Sequence[Path], cache: Path, wrong: Callable[[CardError], None] = lambda _: None) -> list[CardFacts]:
@@ -145,8 +163,9 @@ def _stamp(folders: Iterable[Path]) -> list[list[Any]]:
 
 
 def _from_json(entry: dict[str, Any]) -> CardFacts:
+    """The facts in the file's words. Raises KeyError, TypeError or ValueError where somebody else wrote them."""
     labels = entry["labels"]
-    return CardFacts(
+    facts = CardFacts(
         **{
             **entry,
             "sizes": tuple(entry["sizes"]),
@@ -154,3 +173,21 @@ def _from_json(entry: dict[str, Any]) -> CardFacts:
             "accuracies": tuple(Accuracy(**row) for row in entry["accuracies"]),
         }
     )
+    if not _is_sound(facts):
+        raise ValueError("no facts of a card")
+    return facts
+
+
+def _is_sound(facts: CardFacts) -> bool:
+    """Whether each fact is of its kind, so that nothing breaks on it later."""
+    rows = facts.accuracies
+    words = [facts.name, facts.sha256, facts.task, facts.family, facts.network, *(facts.labels or ())]
+    words += [word for row in rows for word in (row.dataset, row.measure, row.numbers)]
+    lengths = [facts.width, facts.height, *facts.sizes, *(row.size for row in rows)]
+    counts = [facts.macs, facts.file_bytes, facts.file_time_ns]
+    numbers = [*lengths, *counts, *(row.value for row in rows)]
+    if not (facts.sizes and isinstance(facts.bundled, bool) and all(isinstance(word, str) for word in words)):
+        return False
+    if not all(isinstance(number, int | float) for number in numbers):
+        return False
+    return all(isinstance(number, int) for number in lengths + counts) and min(lengths) > 0 and min(counts) >= 0

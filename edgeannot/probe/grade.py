@@ -15,6 +15,7 @@ says another grade it counts: downwards as far as it goes, upwards by one step, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -65,15 +66,17 @@ class Micro:
     def of(cls, values: Mapping[str, Any]) -> Micro | None:
         """From the fields of a stored one (`dataclasses.asdict`); None where they are not."""
         try:
-            return cls(
+            found = cls(
                 int8_gops=float(values["int8_gops"]),
                 float_gops=float(values["float_gops"]),
                 threads=int(values["threads"]),
                 seconds=float(values["seconds"]),
                 waited=float(values["waited"]),
             )
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             return None
+        figures = (found.int8_gops, found.float_gops, found.seconds, found.waited)
+        return found if found.threads > 0 and all(0 <= figure < math.inf for figure in figures) else None
 
     @property
     def profile(self) -> Profile:

@@ -1,13 +1,13 @@
 """What models cost on this board, remembered between starts: a file that is valid for exactly the conditions it was measured under.
 
 The key is the processor with its limits (cores allowed, CPU quota), the frequency governor, the runtime and its version, and the
-model's hash. Figures for a few sets of conditions are kept side by side, so that a service with a quota and a user at the terminal do
-not undo each other's.
+model's hash with its card. Figures for a few sets of conditions are kept side by side, so that a service with a quota and a user at
+the terminal do not undo each other's.
 """
 
 from __future__ import annotations
 
-import math
+import sys
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -111,7 +111,7 @@ class Record:
 
 @dataclass(slots=True)
 class Measurements:
-    """The records for one set of conditions, by the models' sha256; `save` writes them beside those for other conditions."""
+    """The records for one set of conditions, by the keys of their cards; `save` writes them beside those for other conditions."""
 
     path: Path
     conditions: Conditions
@@ -130,37 +130,38 @@ class Measurements:
                 float(entry["measured_at"])  # `save` sorts by it
                 if entry["key"] == key:
                     found.micro = dict(entry["micro"])
-                    found.records = {sha256: _record(record) for sha256, record in entry["models"].items()}
+                    found.records = {name: _record(record) for name, record in entry["models"].items()}
                 elif Conditions(**entry["key"]).hardware == conditions.hardware:  # else stale for good
                     found._others.append(entry)
-        except (KeyError, TypeError, ValueError, AttributeError):  # JSON, but not as `save` writes it
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):  # JSON, but not as `save` writes it
             return cls(path, conditions)
         return found
 
-    def save(self, installed: Collection[str], now: Callable[[], float] = time.time) -> None:
-        """Write the file. Records of models that are no longer installed, by sha256, and the oldest conditions are left out.
+    def save(self, installed: Collection[str] | None = None, now: Callable[[], float] = time.time) -> None:
+        """Write the file. Records of models that are no longer installed, by their keys, and the oldest conditions are left out.
 
-        What another process has written meanwhile is kept, but for the models that are known here.
+        installed: None where it is not known which are. What another process has written meanwhile is kept, but for the models that are
+        known here.
         """
         there = Measurements.load(self.path, self.conditions)
         models = {
-            sha256: asdict(record if record.lasting or record.killed else Record(record.samples))
-            for sha256, record in {**there.records, **self.records}.items()
-            if sha256 in installed and (record.samples or record.lasting or record.killed)
+            key: asdict(record if record.lasting or record.killed else Record(record.samples))
+            for key, record in {**there.records, **self.records}.items()
+            if (installed is None or key in installed) and (record.samples or record.lasting or record.killed)
         }
         entry = {"key": asdict(self.conditions), "measured_at": round(now()), "micro": self.micro or there.micro, "models": models}
         others = sorted(there._others, key=lambda other: -float(other["measured_at"]))[: _KEPT_CONDITIONS - 1]
         write_json(self.path, {"schema": _SCHEMA, "conditions": [entry, *others]})
 
     def forget_failures(self, file_times_ns: Mapping[str, int]) -> None:
-        """Let go of failures of files that were changed since, by their models' sha256."""
-        for sha256, record in self.records.items():
-            if record.failure and record.file_time_ns != file_times_ns.get(sha256, record.file_time_ns):
-                self.records[sha256] = Record(record.samples)
+        """Let go of failures of files that were changed since, by their cards' keys."""
+        for key, record in self.records.items():
+            if record.failure and record.file_time_ns != file_times_ns.get(key, record.file_time_ns):
+                self.records[key] = Record(record.samples)
 
-    def record(self, sha256: str) -> Record:
+    def record(self, key: str) -> Record:
         """What is known of a model; an empty record where nothing is."""
-        return self.records.get(sha256, Record())
+        return self.records.get(key, Record())
 
 
 def _record(entry: dict[str, Any]) -> Record:
@@ -181,4 +182,4 @@ def _sample(entry: dict[str, Any]) -> Sample:
 
 
 def _are_numbers(*values: object) -> bool:
-    return all(isinstance(value, int | float) and 0 <= value < math.inf for value in values)
+    return all(isinstance(value, int | float) and 0 <= value <= sys.float_info.max for value in values)

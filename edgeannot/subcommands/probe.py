@@ -46,6 +46,7 @@ def probe(arguments: Sequence[str]) -> None:
         values["choice"], text = chosen.as_dict(), f"{text}\n\n{chosen.table()}"
     sys.stdout.write(json.dumps(values, ensure_ascii=False, indent=2) if asked.json else text)
     sys.stdout.write("\n")
+    sys.stdout.flush()
 
 
 def _parser() -> argparse.ArgumentParser:

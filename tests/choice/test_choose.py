@@ -51,7 +51,7 @@ def sample(size, ms, threads=1, **fields):
 
 
 def measured(card, *samples, **fields):
-    return {card.sha256: Record(samples, **fields)}
+    return {card.key: Record(samples, **fields)}
 
 
 def wish(profile="mid", ms=None, **fields):
@@ -121,6 +121,31 @@ def test_the_fastest_wins_when_none_fits():
     assert "slower than ssd" in words(decision, "yolo@192")
 
 
+def test_a_card_that_fails_says_nothing_of_another_card_of_the_same_file():
+    mine = replace(facts("mine"), sha256=YOLO.sha256)
+    found = choose([mine, YOLO], wish(), {mine.key: Record(failure="its head has no such output", lasting=True)})
+
+    assert found.winner.facts is YOLO
+
+
+def test_what_was_added_does_not_take_a_bundled_models_place_by_its_name():
+    mine = facts("aaa", maps=((416, 0.68),), dataset="streets")
+    bundled = replace(facts("yolo", maps=((416, 0.51),)), bundled=True)
+    unmeasured = choose([mine, bundled], wish(), {})
+    timed = choose([mine, bundled], wish(), {**measured(mine, sample(416, 20)), **measured(bundled, sample(416, 40))})
+
+    assert (unmeasured.winner.name, timed.winner.name) == ("yolo", "yolo")
+    assert timed.winner.words.startswith("the most accurate of what can be compared that takes at most")
+    assert timed.candidates[1].words.startswith("fits, but yolo comes first (bundled), and their accuracies were not measured on the same")
+
+
+def test_an_added_model_that_is_known_to_be_more_accurate_takes_the_place():
+    mine = facts("mine", maps=((416, 0.68),))
+    bundled = replace(facts("yolo", maps=((416, 0.51),)), bundled=True)
+
+    assert choose([mine, bundled], wish(), {**measured(mine, sample(416, 40)), **measured(bundled, sample(416, 20))}).winner.name == "mine"
+
+
 def test_of_equally_fast_ones_that_do_not_fit_the_prior_decides():
     assert choose([YOLO, SSD], wish(ms=5), measured(YOLO, sample(192, 10)) | measured(SSD, sample(416, 9.8))).winner.name == "yolo@192"
 
@@ -176,7 +201,7 @@ def test_three_that_beat_each_other_in_a_ring_come_to_an_end():
     """Closeness is not transitive: a is clearly better than c, but b is as good as both."""
     cards = [facts("a", maps=((416, 0.515),)), facts("b", maps=((416, 0.509),)), facts("c", maps=((416, 0.503),))]
     times = [sample(416, 30), sample(416, 20), sample(416, 10)]
-    records = {card.sha256: Record((time,)) for card, time in zip(cards, times, strict=True)}
+    records = {card.key: Record((time,)) for card, time in zip(cards, times, strict=True)}
 
     assert choose(cards, wish(ms=100), records).winner.name in {"a", "b", "c"}
 
@@ -227,7 +252,7 @@ def test_the_best_thread_count_is_taken_and_the_smaller_of_equal_ones():
 
 
 def test_a_model_that_died_is_out_and_the_others_are_chosen_from():
-    dead = {YOLO.sha256: Record(failure="died of an illegal instruction", failed_size=192, lasting=True)}
+    dead = {YOLO.key: Record(failure="died of an illegal instruction", failed_size=192, lasting=True)}
     decision = choose([YOLO, SSD], wish(), dead | measured(SSD, sample(416, 20)))
 
     assert decision.winner.name == "ssd"
@@ -245,11 +270,11 @@ def test_what_was_measured_before_a_death_still_counts():
 
 def test_models_that_all_died_for_good_are_an_error_with_the_reasons():
     with pytest.raises(ConfigError, match="no model runs here: yolo died of an illegal instruction"):
-        choose([YOLO], wish(), {YOLO.sha256: Record(failure="died of an illegal instruction", lasting=True)})
+        choose([YOLO], wish(), {YOLO.key: Record(failure="died of an illegal instruction", lasting=True)})
 
 
 def test_a_failure_that_may_pass_leaves_a_model_to_run():
-    assert choose([YOLO], wish(), {YOLO.sha256: Record(failure="gave no figures within 40 s")}).winner.facts is YOLO
+    assert choose([YOLO], wish(), {YOLO.key: Record(failure="gave no figures within 40 s")}).winner.facts is YOLO
 
 
 def test_a_model_that_needs_more_memory_than_there_is_is_out():

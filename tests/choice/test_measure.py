@@ -7,6 +7,8 @@ import json
 import platform
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +37,14 @@ ANSWER = f"print(json.dumps({{'sample': {SAMPLE}}}), flush=True)"
 def runtime_name(pytestconfig):
     """A child has its own idea of `auto`."""
     return pytestconfig.getoption("runtime_name")
+
+
+def status_of(pid):
+    """What the kernel says of a process; empty where there is none. One that nobody waits for stays as a zombie."""
+    try:
+        return Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return ""
 
 
 def fake(body):
@@ -123,6 +133,28 @@ def test_memory_beyond_the_limit_kills_only_the_child():
         child.ask({}, 20)
 
 
+def test_a_child_ends_with_who_asked_it():
+    """A model that takes minutes, or hangs, would not notice that nobody reads its answer."""
+    child = (
+        "import time; from edgeannot.choice.measure_child import end_with_parent; end_with_parent(); "
+        "print('{\"micro\": 1}', flush=True); time.sleep(60)"
+    )
+    asking = (
+        "import sys, time; from edgeannot.choice.measure_process import Child; c = Child([sys.executable, '-c', sys.argv[1]]); "
+        "c.ask({}, 30); print(c._process.pid, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", asking, child], stdout=subprocess.PIPE, text=True) as parent:
+        pid = int(parent.stdout.readline())
+        assert status_of(pid)
+        parent.terminate()
+        parent.wait(10)
+    until = time.monotonic() + 5
+    while (left := status_of(pid)) and "Z (zombie)" not in left and time.monotonic() < until:
+        time.sleep(0.02)
+
+    assert not left or "Z (zombie)" in left
+
+
 def measure(command, cards, tmp_path, deadline_s=30.0, **fields):
     known = Measurements(tmp_path / "m.json", HERE)
     told = []
@@ -136,7 +168,7 @@ def test_nothing_to_measure_starts_no_child(tmp_path):
 
 def test_figures_from_before_a_death_are_kept(tmp_path):
     known, told = measure(fake(f"if n == 2: os.kill(os.getpid(), signal.SIGILL)\n    {ANSWER}"), [YOLO], tmp_path)
-    record = known.record(YOLO.sha256)
+    record = known.record(YOLO.key)
 
     assert len(record.samples) == 2
     assert record.lasting
@@ -149,7 +181,7 @@ def test_near_the_budget_the_last_word_has_a_longer_measurement(tmp_path):
     known = Measurements(tmp_path / "m.json", HERE)
     body = f"print(json.dumps({{'sample': {SAMPLE} | {{'runs': int(10 * request['seconds'])}}}}), flush=True)"
     measure_models([ssd], [tmp_path], known, 5.2, (1,), runtime="litert", deadline_s=60, command=fake(body))
-    (found,) = known.record(ssd.sha256).samples
+    (found,) = known.record(ssd.key).samples
 
     assert (found.closely, found.runs) == (True, 12)
 
@@ -158,14 +190,14 @@ def test_the_other_models_are_measured_after_a_death(tmp_path):
     die = "if request['model'] == 'bad': os.abort()"
     known, _ = measure(fake(f"{die}\n    {ANSWER}"), [facts("bad"), facts("good")], tmp_path)
 
-    assert known.record("sha of bad").failure
-    assert len(known.record("sha of good").samples) == 1
+    assert known.record(facts("bad").key).failure
+    assert len(known.record(facts("good").key).samples) == 1
 
 
 def test_figures_of_another_form_are_a_failure(tmp_path):
     known, _ = measure(fake("print(json.dumps({'sample': {'ms': 1}}), flush=True)"), [YOLO], tmp_path)
 
-    assert known.record(YOLO.sha256).failure == "printed something else than figures"
+    assert known.record(YOLO.key).failure == "printed something else than figures"
 
 
 def test_without_time_nothing_is_measured_and_that_is_said(tmp_path):
@@ -180,7 +212,7 @@ def test_a_real_model_is_measured_with_its_stages(tmp_path, models_dir, runtime_
     card = facts_of(find_card("ssd-mobilenet-v2-oid", [models_dir]))
     known = Measurements(tmp_path / "m.json", HERE)
     measure_models([card], [models_dir], known, 1000, (1,), runtime=runtime_name, deadline_s=60)
-    (found,) = known.record(card.sha256).samples
+    (found,) = known.record(card.key).samples
 
     assert (found.size, found.threads, found.numbers) == (300, 1, "int8")
     assert found.runs >= 2
@@ -201,7 +233,7 @@ def test_a_real_model_with_a_wrong_hash_is_refused(tmp_path, models_dir, runtime
     known = Measurements(tmp_path / "m.json", HERE)
     measure_models([read], [tmp_path], known, 1000, (1,), runtime=runtime_name, deadline_s=60)
 
-    assert "has sha256" in known.record(read.sha256).failure
+    assert "has sha256" in known.record(read.key).failure
 
 
 @pytest.mark.runtime

@@ -32,8 +32,8 @@ def remember(tmp_path, times_ms, board=BOARD, threads=1, **fields):
     known = Measurements.load(tmp_path / "cache" / "measurements.json", conditions_of(board))
     shelf = {card.name: card for card in read_shelf(model_folders(tmp_path), tmp_path / "cache" / "models.json")}
     for name, times in times_ms.items():
-        known.records[shelf[name].sha256] = Record(tuple(sample(size, ms, threads, **fields) for size, ms in times.items()))
-    known.save({card.sha256 for card in shelf.values()})
+        known.records[shelf[name].key] = Record(tuple(sample(size, ms, threads, **fields) for size, ms in times.items()))
+    known.save({card.key for card in shelf.values()})
 
 
 YOLO_TIMES = {192: 30.0, 224: 40.0, 256: 50.0, 320: 80.0, 416: 130.0}
@@ -117,7 +117,7 @@ def test_it_measures_where_a_budget_or_the_user_asks_for_it(tmp_path, monkeypatc
 
     def fake(cards, folders, known, budget_ms, counts, **options):
         calls.append(budget_ms)
-        known.records.update({card.sha256: Record((sample(card.sizes[0], 42.0),)) for card in cards})
+        known.records.update({card.key: Record((sample(card.sizes[0], 42.0),)) for card in cards})
         options["told"]("measured")
 
     monkeypatch.setattr("edgeannot.choice.measure.measure_models", fake)
@@ -133,7 +133,7 @@ def test_what_was_measured_on_a_busy_board_is_measured_again_at_rest_only(tmp_pa
     remember(tmp_path, ALL_TIMES, waited=0.6)
     seen = []
     monkeypatch.setattr(
-        "edgeannot.choice.measure.measure_models", lambda cards, f, known, *a, **k: seen.append(known.record(cards[0].sha256).samples)
+        "edgeannot.choice.measure.measure_models", lambda cards, f, known, *a, **k: seen.append(known.record(cards[0].key).samples)
     )
     choose_for(settings(tmp_path, max_ms=90.0), board=BOARD)
     measure_and_choose(settings(tmp_path), board=BOARD)
@@ -165,6 +165,17 @@ def test_a_micro_benchmark_that_ran_nothing_is_no_grade_and_not_remembered(tmp_p
     assert micro_of(BOARD, tmp_path, measuring="missing") is None
     assert "judged by its facts" in caplog.text
     assert Measurements.load(tmp_path / "cache" / "measurements.json", conditions_of(BOARD)).micro == {}
+
+
+def test_the_micro_benchmark_leaves_what_another_process_measured_meanwhile(tmp_path, monkeypatch):
+    def measured_meanwhile(*_, **__):
+        remember(tmp_path, ALL_TIMES)
+        return {"int8_gops": 9.0, "float_gops": 3.0, "threads": 1, "seconds": 1.0, "waited": 0.0}
+
+    monkeypatch.setattr("edgeannot.choice.measure.measure_micro", measured_meanwhile)
+    micro_of(BOARD, tmp_path, measuring="missing")
+
+    assert len(Measurements.load(tmp_path / "cache" / "measurements.json", conditions_of(BOARD)).records) == len(ALL_TIMES)
 
 
 @pytest.mark.usefixtures("never_measures")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -92,6 +94,42 @@ def test_a_cache_of_another_form_is_read_from_the_cards(folder, tmp_path, cards)
     cache.write_text(json.dumps({**remembered, "cards": cards} if cards != [] else {**remembered, "stamp": None}))
 
     assert names([folder], cache) == expected
+
+
+@pytest.mark.parametrize("wrong", [None, "x", 7, -1, 2.5, [], [None]], ids=repr)
+def test_facts_of_another_hand_are_read_from_the_cards(folder, tmp_path, wrong):
+    cache = tmp_path / "cache.json"
+    expected = read_shelf([folder], cache)
+    remembered = json.loads(cache.read_text())
+    for place in (remembered["cards"][0], remembered["cards"][0]["accuracies"][0]):
+        for key, right in place.items():
+            if key not in ("named_sizes", "labels", "value") and type(wrong) is not type(right):
+                place[key] = wrong
+                cache.write_text(json.dumps(remembered))
+                assert read_shelf([folder], cache) == expected, key
+                place[key] = right
+
+
+def test_a_file_whose_name_is_no_text_is_no_hindrance(folder, tmp_path):
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.txt")).touch()
+    expected = read_shelf([folder], tmp_path / "cache.json")
+
+    assert [each.name for each in tmp_path.iterdir() if each != folder] == ["cache.json"]
+    assert read_shelf([folder], tmp_path / "cache.json") == expected
+
+
+@pytest.mark.parametrize("name", ["yolov3-tiny.toml", "yolov3-tiny.tflite", "yolov3-tiny.labels.txt"])
+def test_a_change_of_the_card_and_of_each_of_its_files_shows_in_its_time(folder, tmp_path, name):
+    """What failed is tried again then: a card and its labels may be at fault, too."""
+
+    def changed_at():
+        return next(card for card in read_shelf([folder], tmp_path / "cache.json") if card.name == "yolov3-tiny").file_time_ns
+
+    (folder / "yolov3-tiny.tflite").touch()
+    before = changed_at()
+    os.utime(folder / name, ns=(before + 5, before + 5))
+
+    assert changed_at() == before + 5
 
 
 def test_a_label_file_that_is_missing_is_known_as_missing(folder, tmp_path):

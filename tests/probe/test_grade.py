@@ -122,6 +122,10 @@ def test_stored_figures_come_back_and_broken_ones_do_not():
     assert Micro.of(asdict(stored)) == stored
     assert Micro.of({}) is None
     assert Micro.of({**asdict(stored), "threads": "four"}) is None
+    for key in asdict(stored):
+        for wrong in (float("inf"), float("nan"), -1.0):
+            assert Micro.of({**asdict(stored), key: wrong}) is None, (key, wrong)
+    assert Micro.of({**asdict(stored), "int8_gops": 10**400}) is None
 
 
 @given(gops=st.floats(0, 1e4), cores=st.integers(1, 8), memory=st.integers(1, 16 * GIB))

@@ -113,8 +113,10 @@ def test_a_damaged_file_is_set_aside_with_one_line_and_made_anew(tmp_path, caplo
         b"{}",
         b'{"schema": 99}',
         b'{"schema": 1, "conditions": [{}]}',
-        b'{"schema": 1, "conditions": 5}',
-        b'{"schema": 1, "conditions": [7]}',
+        b'{"schema": 2}',
+        b'{"schema": 2, "conditions": [{}]}',
+        b'{"schema": 2, "conditions": 5}',
+        b'{"schema": 2, "conditions": [7]}',
     ],
 )
 def test_json_of_another_form_is_nothing_known(tmp_path, content):
@@ -123,7 +125,7 @@ def test_json_of_another_form_is_nothing_known(tmp_path, content):
     assert Measurements.load(tmp_path / "m.json", HERE).records == {}
 
 
-@pytest.mark.parametrize("wrong", [None, "x", [], {}, -1.0, float("nan"), float("inf")], ids=repr)
+@pytest.mark.parametrize("wrong", [None, "x", [], {}, -1.0, float("nan"), float("inf"), pytest.param(10**400, id="10**400")], ids=repr)
 @pytest.mark.parametrize("key", ["ms", "threads", "stages", "waited", "numbers", "peak_bytes", "failed_size", "failure", "measured_at"])
 def test_figures_of_another_hand_are_nothing_known_and_nothing_breaks(tmp_path, key, wrong):
     path = tmp_path / "m.json"
@@ -152,6 +154,26 @@ def test_what_two_processes_measure_at_once_is_kept_of_both(tmp_path):
 
     assert (known.records, known.micro) == ({"a": RECORD, "b": RECORD}, {"threads": 2})
     assert Measurements.load(path, squeezed.conditions).records == {"b": RECORD}
+
+
+def test_figures_that_the_version_before_took_are_not_known_and_are_written_over(tmp_path, caplog):
+    path = tmp_path / "m.json"
+    saved(path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema": 1}))
+    assert Measurements.load(path, HERE).records == {}
+
+    saved(path, records={"b": RECORD})
+    assert Measurements.load(path, HERE).records == {"b": RECORD}
+    assert (caplog.text, [each.name for each in tmp_path.iterdir()]) == ("", ["m.json"])
+
+
+def test_words_that_are_no_text_are_kept_as_they_are(tmp_path):
+    path = tmp_path / "m.json"
+    saved(path, replace(HERE, governor="\udce9"))
+    saved(path)
+
+    assert Measurements.load(path, replace(HERE, governor="\udce9")).record("a") == RECORD
+    assert [each.name for each in tmp_path.iterdir()] == ["m.json"]
 
 
 def test_a_folder_that_cannot_be_written_costs_a_line(tmp_path, caplog):
