@@ -283,10 +283,19 @@ def _explain(exc: ValidationError, origins: Mapping[str, str]) -> str:
     if path[0] == "sources" and len(path) > 3:
         del path[2]
     key = ".".join(path)
-    unknown = error["type"] == "extra_forbidden"
-    message = f"unknown setting{_like(path)}" if unknown else error["msg"].removeprefix("Value error, ")
+    context = error.get("ctx", {})
+    ours = {
+        "extra_forbidden": f"unknown setting{_like(path)}",
+        "missing": "wanted a value, found none",
+        "tuple_type": 'wanted a list like ["a", "b"]',
+        "dict_type": f"wanted a section, [{key}]",
+        "model_attributes_type": f"wanted a section, [{key}]",
+        "union_tag_not_found": 'wanted a kind = "directory", "camera" or "mqtt", found none',
+        "union_tag_invalid": f"wanted a kind out of {context.get('expected_tags')}, found {context.get('tag')!r}",
+    }
+    message = ours.get(error["type"]) or error["msg"].removeprefix("Value error, ")
     # Messages of our own validators say what was found themselves, and leave out what is secret.
-    own = error["type"] in {"extra_forbidden", "missing", "value_error", "broker_url"}
+    own = error["type"] in {"extra_forbidden", "missing", "union_tag_not_found", "union_tag_invalid", "value_error", "broker_url"}
     found = "" if own else f", found {error['input']!r:.80}"
     layer = next((origins[k] for start in (key, key.rpartition(".")[0]) for k in origins if k == start or k.startswith(f"{start}.")), None)
     return f"{key}: {message[:1].lower()}{message[1:]}{found}" + (f" ({layer})" if layer else "")

@@ -54,7 +54,8 @@ def _rows(model: type[BaseModel]) -> Iterator[str]:
         if name in {"sources", "sinks", "commands", "home_assistant"}:
             continue
         made = {"device": "the host name", "data_dir": "`~/.local/state/edgeannot`, or systemd's"}.get(name, "made")
-        default = "wanted" if field.is_required() else made if field.default_factory else _shown(field.default)
+        # A section's kind says what the others mean: it has the one value, and still has to be written.
+        default = "wanted" if field.is_required() or name == "kind" else made if field.default_factory else _shown(field.default)
         what = " ".join((field.description or "Which kind of source this is.").split())  # a row of a table is one line
         yield f"| `{name}` | {default} | {what}{_choices(field.annotation)} |"
 

@@ -92,7 +92,11 @@ def test_sections_of_a_source_come_from_several_layers(tmp_path, monkeypatch):
         ("colour = 3", r"colour: unknown setting \(.*edgeannot\.toml\)"),
         ("min_score = 3", r"min_score: .* less than or equal to 1, found 3"),
         ('[sources.door]\nkind = "directory"\npath = "/p"\nrecursiv = true', r"door\.recursiv: unknown setting; did you mean recursive\?"),
-        ('[sources.door]\nkind = "telescope"', r"sources\.door: .*telescope"),
+        ('[sources.door]\nkind = "telescope"', r"sources\.door: wanted a kind out of 'directory', 'camera', 'mqtt', found 'telescope' \("),
+        ('[sources.door]\npath = "/p"', r"sources\.door: wanted a kind = .*, found none \("),
+        ('[sources.door]\nkind = "camera"', r"sources\.door\.url: wanted a value, found none"),
+        ('[sources]\ndoor = "/p"', r"sources\.door: wanted a section, \[sources\.door\], found '/p'"),
+        ('labels = "cat"', r"labels: wanted a list like \[\"a\", \"b\"\], found 'cat'"),
         ('[sources."front door"]\nkind = "directory"\npath = "/p"', "'front door': wanted 1 to 64 letters"),
         ("[sinks.mqtt]\nport = 1883", r"sinks\.mqtt\.port: unknown setting"),
         ("[sinks.mqtt.commands]\nenable = true", r"sinks\.mqtt\.commands\.enable: unknown setting; did you mean enabled\?"),
@@ -205,7 +209,7 @@ def test_without_a_home_the_state_folder_has_to_be_named(monkeypatch):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('[sources.a]\nkind = "directory"', r"^sources\.a\.path: field required \(.*edgeannot\.toml\)$"),
+        ('[sources.a]\nkind = "directory"', r"^sources\.a\.path: wanted a value, found none \(.*edgeannot\.toml\)$"),
         ('[sources.a]\nkind = "directory"\npath = "a\\u0000b"', r"^sources\.a\.path: wanted a folder, found a name with a NUL in it"),
         ('[sources.a]\nkind = "camera"\nurl = "rtsp://[x"', r"^sources\.a\.url: wanted an address such as rtsp://"),
         ('[sources.a]\nkind = "camera"\nurl = "0"\nfps = "x"', r"^sources\.a\.fps: input should be a valid number"),
