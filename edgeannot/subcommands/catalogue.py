@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from edgeannot.cards import ModelCard
 from edgeannot.errors import EdgeannotError
 from edgeannot.library.catalogue import CATALOGUE, Entry, find_entry, read_catalogue
 from edgeannot.library.fetch import Progress
@@ -17,7 +18,7 @@ from edgeannot.library.obtain import Asked
 from edgeannot.library.pull import Pulled, installed, pull
 from edgeannot.settings import find_data_dir
 
-__all__ = ["catalogue_command", "pull_command"]
+__all__ = ["catalogue_command", "how_to_run", "pull_command"]
 
 BAR = 24
 DataDir = Annotated[Path | None, typer.Option("--data-dir", metavar="DIR", help="Folder for state; added models are in its models/.")]
@@ -93,7 +94,7 @@ def pull_command(
     for entry in chosen:
         try:
             _announce(entry)
-            _report(entry, pull(entry, asked))
+            _report(entry, pull(entry, asked), data_dir)
         except EdgeannotError as exc:
             if sys.stderr.isatty():
                 sys.stderr.write("\r\x1b[K")  # the bar
@@ -115,7 +116,7 @@ def _announce(entry: Entry) -> None:
     typer.echo(f"  licence: {entry.license} ({entry.license_from}{f'; {entry.note}' if entry.note else ''})")
 
 
-def _report(entry: Entry, pulled: Pulled) -> None:
+def _report(entry: Entry, pulled: Pulled, data_dir: Path | None) -> None:
     card = pulled.card
     if not pulled.fresh:
         typer.echo(f"  it is there already, {card.model_path}")
@@ -128,9 +129,16 @@ def _report(entry: Entry, pulled: Pulled) -> None:
             typer.echo(f"    to have the same file on other boards: {say}")
     for line in pulled.said:
         typer.echo(f"  - {line}")
-    use = {"classify": " --task classify"}.get(card.task, "")
-    run = "" if card.task == "embed" else f"; run it with `edgeannot run{use} --model {card.name}`"
-    typer.echo(f"  added to {card.folder}{run}")
+    typer.echo(f"  added to {card.folder}{how_to_run(card, data_dir)}")
+
+
+def how_to_run(card: ModelCard, data_dir: Path | None) -> str:
+    """The end of a sentence that says the command for an added model; empty for one that `run` cannot use."""
+    if card.task == "embed":
+        return ""
+    use = " --task classify" if card.task == "classify" else ""
+    where = "" if data_dir is None else f" --data-dir {data_dir}"
+    return f"; run it with `edgeannot run{use} --model {card.name}{where}`"
 
 
 def _size(count: int | None) -> str:

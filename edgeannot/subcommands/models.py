@@ -9,14 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from edgeannot.cards import ModelCard, find_card, read_cards
+from edgeannot.cards import ModelCard, find_card, read_card, read_cards
 from edgeannot.data import Annotation, Frame, UInt8Array
 from edgeannot.errors import CardError, EdgeannotError, InputError, ModelError
 from edgeannot.inspect import RANGES, Proposal, Wishes, parse_anchors, parse_range, propose, read_cfg
 from edgeannot.library import modelstore
 from edgeannot.places import SAMPLES, bundled_folder
 from edgeannot.settings import find_data_dir
-from edgeannot.subcommands.catalogue import catalogue_command, pull_command
+from edgeannot.subcommands.catalogue import catalogue_command, how_to_run, pull_command
 
 __all__ = ["models_app"]
 
@@ -116,7 +116,7 @@ def _verified(card: ModelCard) -> str:
 
 @models_app.command("add")
 def add(
-    file: Annotated[Path, typer.Argument(metavar="FILE.tflite", help="The model.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE.tflite", help="The model, or the card that lies beside it (.toml).")],
     name: Annotated[str | None, typer.Option(metavar="NAME", help="What to call it; the file's name where not given.")] = None,
     labels: Annotated[Path | None, typer.Option(metavar="FILE", help="Class names, one a line.")] = None,
     label_offset: Annotated[int | None, typer.Option(metavar="N", help="Line of class 0 in it, counted from 0.")] = None,
@@ -142,7 +142,7 @@ def add(
     replace: Annotated[bool, typer.Option("--replace", help="Replace an added model of the same name.")] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Read a .tflite, say what it is and why, and write a card for it."""
+    """Read a .tflite, say what it is and why, and write a card for it; a card that lies beside it is taken instead, without options."""
     wishes = Wishes(
         name=name,
         head=head,
@@ -158,7 +158,7 @@ def add(
         min_score=min_score,
         extra=dict(_setting(text) for text in settings or ()),
     )
-    proposal = propose(file, wishes, photos=_photos(try_photo))
+    proposal = _from_its_card(file, wishes) or propose(file, wishes, photos=_photos(try_photo))
     _refuse_bundled_name(proposal.card.name)
     _print(proposal)
     if try_photo is not None:
@@ -170,7 +170,7 @@ def add(
     if proposal.doubts and not yes and sys.stdin.isatty() and not typer.confirm("Add it with these assumptions?", default=True):
         raise typer.Abort
     card = modelstore.add(proposal, _user_folder(data_dir), replace=replace)
-    typer.echo(f"added {card.name} to {card.folder}; run it with `edgeannot run --model {card.name}`")
+    typer.echo(f"added {card.name} to {card.folder}{how_to_run(card, data_dir)}")
 
 
 @models_app.command("remove")
@@ -180,6 +180,38 @@ def remove(name: Annotated[str, typer.Argument(metavar="NAME")], data_dir: DataD
         raise InputError(f"{name} ships with edgeannot and stays; only added models can be removed")
     for path in modelstore.remove(name, _user_folder(data_dir)):
         typer.echo(f"removed {path}")
+
+
+def _from_its_card(file: Path, wishes: Wishes) -> Proposal | None:
+    """The model with the card that `convert` or `quantize` wrote beside it, proved by a run; None where no card there is of this file.
+
+    Raises CardError for a card that was named and is wrong, ModelError where it does not run, InputError for options beside a card.
+    """
+    named = file.suffix == ".toml"
+    if wishes != Wishes(name=wishes.name):
+        if named:
+            raise InputError(f"{file.name} is a card, which says everything; give the .tflite to read it anew with these options")
+        return None
+    path = file.with_suffix(".toml")
+    if not (named or path.is_file()):
+        return None
+    try:
+        card = read_card(path)
+        card.verify_file()
+    except CardError:
+        if named:
+            raise
+        return None
+    if not named and not card.model_path.samefile(file):
+        return None
+    from edgeannot.pipeline import load_pipeline
+
+    load_pipeline(card)
+    if wishes.name:
+        folder = card.folder
+        card = card.model_copy(update={"name": wishes.name})
+        card._folder = folder  # a copy of a card is of the same folder
+    return Proposal(card, card.model_path, (f"the card beside it, {path.name}, says so",), ())
 
 
 def _photos(asked: Path | None) -> list[UInt8Array]:

@@ -192,6 +192,32 @@ def test_models_are_added_listed_shown_verified_and_removed(sorter: Path, tmp_pa
     assert "sorter" not in run("list", *here)
 
 
+def test_the_card_that_lies_beside_a_model_is_its_card(sorter: Path, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    modelstore.add(propose(sorter, Wishes(labels=sorter.with_name("names.txt"), extra={"macs": 7, "defaults.min_score": 0.9})), made)
+
+    for given, name in ((made / "sorter.tflite", "sorter"), (made / "sorter.toml", "other")):
+        said = run("add", given, "--name", name, "--data-dir", tmp_path / "data")
+        card = find_card(name, [tmp_path / "data" / "models"])
+        assert "the card beside it, sorter.toml, says so" in said
+        assert f"edgeannot run --task classify --model {name} --data-dir {tmp_path / 'data'}" in said
+        assert (card.macs, card.defaults.min_score, card.label_names()) == (7, 0.9, ("cat", 'dog "rex"', "horse"))
+
+
+def test_a_card_beside_it_gives_way_to_options_and_to_a_file_that_is_another(sorter: Path, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    modelstore.add(propose(sorter, Wishes(extra={"macs": 7})), made)
+    run("add", made / "sorter.tflite", "--min-score", "0.5", "--data-dir", tmp_path / "data")
+    assert find_card("sorter", [tmp_path / "data" / "models"]).macs == 0
+    with pytest.raises(InputError, match=r"sorter\.toml is a card, which says everything; give the \.tflite"):
+        run("add", made / "sorter.toml", "--min-score", "0.5", "--data-dir", tmp_path / "data")
+
+    (made / "sorter.toml").write_text((made / "sorter.toml").read_text().replace("sha256 = ", 'sha256 = "0"  # '))
+    assert "the card beside it" not in run("add", made / "sorter.tflite", "--dry-run", "--data-dir", tmp_path / "data")
+    with pytest.raises(CardError):
+        run("add", made / "sorter.toml", "--data-dir", tmp_path / "data")
+
+
 def test_a_dry_run_prints_the_card_and_writes_nothing(sorter: Path, tmp_path: Path) -> None:
     said = run("add", sorter, "--dry-run", "--data-dir", tmp_path / "data")
 
