@@ -130,6 +130,19 @@ def test_rows_with_one_anchor_are_ambiguous_until_the_labels_tell(propose_raw: P
     assert (yolox.card.input.resize, yolox.card.input.color, yolox.card.input.std) == ("letterbox-top-left", "BGR", (1.0,))
 
 
+def test_the_flag_that_an_ambiguity_names_settles_it(propose_raw: Propose) -> None:
+    raw = rows_model(cell_table(SIZE, STRIDES) / SIZE, scores(CELLS, 3))
+
+    with pytest.raises(AmbiguousModelError, match=r"--set head\.objectness"):
+        propose_raw(raw)
+    assert head_of(propose_raw(raw, extra={"head.objectness": True}))["objectness"] is True
+    assert head_of(propose_raw(raw, extra={"head.objectness": False}))["objectness"] is False
+
+
+def test_one_number_after_the_box_is_a_score(propose_raw: Propose) -> None:
+    assert head_of(propose_raw(rows_model(cell_table(SIZE, STRIDES) / SIZE, scores(CELLS, 1))))["objectness"] is False
+
+
 def test_logits_get_their_sigmoid(propose_raw: Propose) -> None:
     logits = np.random.default_rng(1).uniform(-9, 3, (CELLS, 3)).astype(np.float32)
 
@@ -200,6 +213,16 @@ def test_scores_joined_with_distance_bins_read_as_nanodet_plus(propose_raw: Prop
     head = head_of(propose_raw(maker.outputs(y)))
 
     assert (head["kind"], head["joined"], head["bins"], head["strides"], head["activation"]) == ("dfl", "scores-first", 8, strides, "none")
+    assert head["center"] == 0.0
+
+
+def test_three_strides_joined_with_bins_read_as_the_first_nanodet(propose_raw: Propose) -> None:
+    """NanoDet-Plus has a fourth stride and its points at the cells' corners; the first NanoDet has them in the middle."""
+    maker = Maker()
+    x = maker.input((1, SIZE, SIZE, 3))
+    proposal = propose_raw(maker.outputs(joined(maker, x, [(raw_numbers(1, CELLS, 5), True), (raw_numbers(1, CELLS, 32), False)], 2)))
+
+    assert (head_of(proposal)["joined"], head_of(proposal)["center"]) == ("scores-first", 0.5)
 
 
 def test_a_column_of_ones_is_yolov6s_objectness_and_not_yoloxs(propose_raw: Propose) -> None:
@@ -260,6 +283,50 @@ def test_rows_of_corners_score_and_class_read_as_end_to_end(propose_raw: Propose
     head = head_of(propose_raw(maker.outputs(y)))
 
     assert (head["kind"], head["box_units"], head["extra_columns"]) == ("end-to-end", units, 0)
+
+
+def test_end_to_end_rows_without_the_axis_of_a_batch_are_read(propose_raw: Propose) -> None:
+    maker = Maker()
+    x = maker.input((1, SIZE, SIZE, 3))
+    table = end_to_end_table("pixels")[0]
+    proposal = propose_raw(maker.outputs(maker.concat([maker.stirred(x, table[:, :5], 1e-5), maker.constant(table[:, 5:])])))
+
+    assert head_of(proposal)["kind"] == "end-to-end"
+    assert any("head.box_form" in doubt for doubt in proposal.doubts)
+
+
+def test_end_to_end_rows_of_centre_and_size_are_not_taken_for_corners(propose_raw: Propose) -> None:
+    maker = Maker()
+    x = maker.input((1, SIZE, SIZE, 3))
+    table = end_to_end_table("normalized")
+    table[..., :4] = np.concatenate([(table[..., :2] + table[..., 2:4]) / 2, table[..., 2:4] - table[..., :2]], axis=2)
+    y = maker.concat([maker.stirred(x, table[..., :5], 1e-5), maker.constant(table[..., 5:])])
+
+    assert head_of(propose_raw(maker.outputs(y)))["box_form"] == "cxcywh"
+
+
+def test_rows_that_are_no_boxes_are_not_taken_for_end_to_end(propose_raw: Propose) -> None:
+    maker = Maker()
+    x = maker.input((1, SIZE, SIZE, 3))
+    table = end_to_end_table("normalized")
+    table[..., 2:4] = -table[..., 2:4]
+    y = maker.concat([maker.stirred(x, table[..., :5], 1e-5), maker.constant(table[..., 5:])])
+
+    with pytest.raises(ModelError):
+        propose_raw(maker.outputs(y))
+
+
+def test_a_best_score_and_its_class_id_at_each_cell_still_need_suppression(propose_raw: Propose) -> None:
+    """The graph has picked the class: the last column counts classes and is no score."""
+    boxes = cell_table(SIZE, STRIDES)
+    corners = np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2, scores(CELLS, 1)], axis=1)
+    maker = Maker()
+    x = maker.input((1, SIZE, SIZE, 3))
+    ids = maker.constant((np.arange(CELLS) % 5)[None, :, None])
+    proposal = propose_raw(maker.outputs(maker.concat([maker.stirred(x, corners[None]), ids])), names=list("abcde"))
+
+    assert head_of(proposal) == {**head_of(proposal), "kind": "end-to-end", "box_units": "pixels", "box_form": "xyxy", "suppressed": False}
+    assert proposal.card.input.resize == "letterbox"
 
 
 def test_end_to_end_columns_that_share_a_coarse_step_are_refused(propose_raw: Propose) -> None:
@@ -397,6 +464,23 @@ def test_box_bins_and_scores_in_outputs_of_their_own_read_as_dfl(propose_raw: Pr
     assert head["score_sums"] == ("sum8", "sum16", "sum32")
 
 
+@pytest.mark.parametrize("joined_in_graph", [True, False])
+def test_maps_that_join_box_objectness_and_scores_read_as_yolox(propose_raw: Propose, joined_in_graph: bool) -> None:
+    """By how the graph joins the columns, or by the labels; not as a grid of one anchor a cell."""
+    maker = Maker()
+    x = maker.input((1, SIZE, SIZE, 3))
+    outputs = []
+    for cells in (12, 6, 3):
+        if joined_in_graph:
+            parts = [(raw_numbers(1, cells, cells, width), width != 4) for width in (4, 1, 3)]
+            outputs.append(joined(maker, x, parts, 3))
+        else:
+            outputs.append(maker.stirred(x, raw_numbers(1, cells, cells, 8)))
+    head = head_of(propose_raw(maker.outputs(*outputs), names=["a", "b", "c"]))
+
+    assert (head["kind"], head["strides"]) == ("yolox", STRIDES)
+
+
 def test_maps_that_join_bins_and_scores_read_as_dfl(propose_raw: Propose) -> None:
     maker = Maker()
     x = maker.input((1, SIZE, SIZE, 3))
@@ -510,6 +594,27 @@ def test_raw_ssd_of_another_rule_is_ambiguous(propose_raw: Propose) -> None:
         propose_raw(raw_ssd(100, 4, 300))
 
 
+def test_raw_ssd_takes_a_rule_as_given(propose_raw: Propose) -> None:
+    """12 x 12 cells of stride 8 with two boxes, then 6 x 6 of stride 16."""
+    rule = {"strides": [8, 16], "aspect_ratios": [1.0], "interpolated_aspect_ratio": 1.0}
+    head = head_of(propose_raw(raw_ssd(2 * (144 + 36), 4, SIZE), extra={"head.scaled": rule}))
+
+    assert (head["kind"], head["scaled"]["strides"], head["scaled"]["aspect_ratios"]) == ("ssd-anchors", (8, 16), (1.0,))
+
+
+def test_outputs_that_look_alike_are_told_apart_by_their_names_in_the_card(propose_raw: Propose) -> None:
+    """Raw offsets and four class scores, by names that say nothing."""
+    maker = Maker()
+    x = maker.input((1, 300, 300, 3))
+    raw = maker.outputs(*(maker.stirred(x, 3 * raw_numbers(1, 1917, 4), name=name) for name in ("a", "b")))
+
+    with pytest.raises(AmbiguousModelError, match=r"--set head\.boxes"):
+        propose_raw(raw)
+    for boxes, found in (("a", "b"), ("b", "a")):
+        head = head_of(propose_raw(raw, extra={"head.boxes": [boxes], "head.scores": [found]}))
+        assert (head["kind"], head["boxes"], head["scores"]) == ("ssd-anchors", (boxes,), (found,))
+
+
 def test_an_output_that_never_changes_holds_the_anchors(propose_raw: Propose) -> None:
     boxes = cell_table(SIZE, STRIDES) / SIZE
     corners = np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], axis=1)
@@ -522,6 +627,18 @@ def test_an_output_that_never_changes_holds_the_anchors(propose_raw: Propose) ->
         0,
         "none",
     )
+
+
+@pytest.mark.parametrize(("order", "form", "code"), [([1, 0, 3, 2], "cycxhw", "yxhw"), ([0, 1, 2, 3], "cxcywh", "xywh")])
+def test_anchors_of_centre_and_size_say_what_comes_first(propose_raw: Propose, order: list[int], form: str, code: str) -> None:
+    head = head_of(propose_raw(raw_ssd(CELLS, 3, SIZE, anchors=cell_table(SIZE, STRIDES)[:, order] / SIZE)))
+
+    assert (head["anchor_form"], head["code"], head["scales"]) == (form, code, (10.0, 10.0, 5.0, 5.0))
+
+
+def test_anchors_in_pixels_are_refused(propose_raw: Propose) -> None:
+    with pytest.raises(ModelError, match=r"anchors.*shares of the picture"):
+        propose_raw(raw_ssd(CELLS, 3, SIZE, anchors=cell_table(SIZE, STRIDES)))
 
 
 @pytest.mark.parametrize(
@@ -544,6 +661,14 @@ def test_blazeface_and_kin_are_known_by_their_number_of_anchors(
     assert (head["scaled"]["strides"], head["scaled"]["unit_size"], head["scales"]) == (strides, True, (float(size),) * 4)
     assert proposal.card.input.resize == "letterbox"
     assert proposal.card.input.mean == ((0.0,) if width == 18 else (127.5,))
+
+
+def test_blazeface_scores_that_went_through_a_sigmoid_get_no_second_one(propose_raw: Propose) -> None:
+    maker = Maker()
+    x = maker.input((1, 128, 128, 3))
+    found = maker.logistic(maker.stirred(x, raw_numbers(1, 896, 1)))
+
+    assert head_of(propose_raw(maker.outputs(found, maker.stirred(x, raw_numbers(1, 896, 16)))))["activation"] == "none"
 
 
 @pytest.mark.parametrize("columns", [False, True])
@@ -570,6 +695,30 @@ def test_decoded_boxes_and_scores_in_two_outputs_read_as_split(propose_raw: Prop
     }
 
 
+def test_quantized_scores_that_are_nearly_all_zero_are_no_rows_of_objects(propose_raw: Propose) -> None:
+    """A step of 1/256 makes whole columns zero: they are no class ids."""
+    maker = Maker()
+    x = maker.input((1, SIZE, SIZE, 3))
+    found = maker.quantized(maker.stirred(x, np.zeros((1, 7, CELLS)), name="probabilities"), "uint8", 1 / 256, 0, name="scores")
+    boxes = maker.quantized(maker.stirred(x, cell_table(SIZE, STRIDES).T[None] / SIZE), "uint8", 1.3 / 255, 30, name="boxes")
+
+    assert head_of(propose_raw(maker.outputs(boxes, found)))["kind"] == "split"
+
+
+@pytest.mark.parametrize(("silu", "resize"), [(True, "letterbox"), (False, "stretch")])
+def test_three_anchors_a_cell_in_two_outputs_stretch_as_darknet_does_but_not_in_a_network_of_silu(
+    propose_raw: Propose, silu: bool, resize: str
+) -> None:
+    maker = Maker()
+    x = maker.input((1, SIZE, SIZE, 3))
+    for _ in range(4 if silu else 0):
+        x = maker.logistic(x)
+    boxes, found = cell_table(SIZE, STRIDES, 3)[None] / SIZE, scores(3 * CELLS, 3)[None]
+
+    proposal = propose_raw(maker.outputs(maker.stirred(x, boxes), maker.stirred(x, found)))
+    assert (head_of(proposal)["kind"], proposal.card.input.resize) == ("split", resize)
+
+
 def test_decoded_corners_over_priors_of_any_rule_read_as_split(propose_raw: Propose) -> None:
     """UltraFace and PyTorch's SSD: softmax scores with a background, boxes as corners in 0..1."""
     rng = np.random.default_rng(8)
@@ -585,6 +734,72 @@ def test_decoded_corners_over_priors_of_any_rule_read_as_split(propose_raw: Prop
 
     assert head_of(proposal) == {**head_of(proposal), "kind": "split", "box_form": "xyxy", "box_units": "normalized"}
     assert proposal.card.label_names() == ("background", "face")
+
+
+def test_a_background_column_of_decoded_corners_is_known_by_the_labels(propose_raw: Propose) -> None:
+    """TensorFlow's SSD without its post-process operator: 1 + C sigmoids."""
+    centres = np.concatenate([np.repeat(cell_table(64, (stride,))[:, :2] / 64, count, axis=0) for stride, count in ((8, 3), (16, 2))])
+    corners = np.concatenate([centres - 0.1, centres + 0.1], axis=1)[:, [1, 0, 3, 2]]
+    maker = Maker()
+    x = maker.input((1, 64, 64, 3))
+    found = maker.logistic(maker.stirred(x, 3 * raw_numbers(1, len(corners), 4)))
+    proposal = propose_raw(maker.outputs(maker.stirred(x, corners[None], name="boxes"), found), names=["a", "b", "c"])
+
+    assert proposal.card.label_names() == ("background", "a", "b", "c")
+
+
+def test_corners_of_queries_are_x_first_and_class_ids_are_no_scores(propose_raw: Propose) -> None:
+    maker = Maker()
+    x = maker.input((1, SIZE, SIZE, 3))
+    centres = queries(maker, x)
+    corners = np.concatenate([centres[..., :2] - centres[..., 2:] / 2, centres[..., :2] + centres[..., 2:] / 2], axis=2)
+    boxes = maker.stirred(x, corners, name="boxes")
+    assert head_of(propose_raw(maker.outputs(boxes, maker.stirred(x, scores(300, 5)[None]))))["box_form"] == "xyxy"
+
+    ids = maker.constant((np.arange(300) % 5)[None, :, None])
+    with pytest.raises(ModelError, match="in an order that is not known"):
+        propose_raw(maker.outputs(maker.concat([boxes, ids, maker.stirred(x, scores(300, 1)[None])])))
+
+
+def test_query_logits_with_one_class_more_than_labels_are_refused(propose_raw: Propose) -> None:
+    """DETR's last column is "no object", and its softmax is not known."""
+    maker = Maker()
+    x = maker.input((1, SIZE, SIZE, 3))
+    boxes = maker.stirred(x, queries(maker, x))
+    raw = maker.outputs(maker.stirred(x, 3 * raw_numbers(1, 300, 4), name="logits"), boxes)
+
+    assert any("softmax" in doubt for doubt in propose_raw(raw).doubts)
+    with pytest.raises(CardError, match=r"4 classes.*3 lines"):
+        propose_raw(raw, names=["a", "b", "c"])
+
+
+def queries(maker: Maker, x: int) -> NDArray[np.float32]:
+    """(1, 300, 4) boxes of a transformer's queries, in no order, beside the operator that picks them."""
+    best = maker.stirred(x, np.zeros((1, 400)))
+    top = maker.op("TOPK_V2", [best, maker.constant(300, "int32")], (1, 300), (1, 300), options=schema.TopKV2OptionsT())
+    maker.retype(top + 1, "int32")
+    rng = np.random.default_rng(6)
+    return np.concatenate([rng.uniform(0.05, 0.95, (1, 300, 2)), rng.uniform(0.02, 0.4, (1, 300, 2))], axis=2).astype(np.float32)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_boxes_and_scores_of_queries_read_as_rt_detr_in_one_output_or_two(propose_raw: Propose, turned: bool) -> None:
+    """Whichever of x and y happens to be the busier: queries have no order."""
+    maker = Maker()
+    x = maker.input((1, SIZE, SIZE, 3))
+    table = queries(maker, x)[:, :: -1 if turned else 1]
+    one = propose_raw(maker.outputs(maker.stirred(x, np.concatenate([table, scores(300, 5)[None]], axis=2))), names=list("abcde"))
+    maker = Maker()
+    x = maker.input((1, SIZE, SIZE, 3))
+    table = queries(maker, x)[..., [1, 0, 3, 2] if turned else [0, 1, 2, 3]]
+    logits = maker.stirred(x, 3 * raw_numbers(1, 300, 5), name="logits")
+    two = propose_raw(maker.outputs(logits, maker.stirred(x, table, name="boxes")), names=list("abcde"))
+
+    assert head_of(one) == {**head_of(one), "kind": "yolo-rows", "objectness": False, "box_units": "normalized", "box_form": "cxcywh"}
+    assert head_of(two) == {**head_of(two), "kind": "split", "box_units": "normalized", "box_form": "cxcywh", "activation": "sigmoid"}
+    for proposal in (one, two):
+        assert (proposal.card.input.resize, proposal.card.input.mean, proposal.card.input.std) == ("stretch", (0.0,), (255.0,))
+        assert any("--input-range" in doubt for doubt in proposal.doubts)
 
 
 def test_boxes_with_class_ids_picked_in_the_graph_read_as_split(propose_raw: Propose) -> None:
@@ -620,6 +835,21 @@ def test_peaks_picked_in_the_graph_read_as_tensorflows_centernet(propose_raw: Pr
     proposal = propose_raw(maker.outputs(*outputs))
 
     assert head_of(proposal) == {**head_of(proposal), "kind": "split", "box_form": "yxyx", "suppressed": True, "scores": "topk_v2"}
+    assert any("head.box_form" in doubt for doubt in proposal.doubts)
+
+
+def test_boxes_picked_without_a_count_are_x_first(propose_raw: Propose) -> None:
+    """YOLOv10, YOLO26 and RT-DETR with an output each for boxes, scores and classes; TensorFlow's exporter always writes a count."""
+    maker = Maker()
+    x = maker.input((1, SIZE, SIZE, 3))
+    best = maker.stirred(x, np.linspace(0.1, 0.9, 60)[None])
+    top = maker.op("TOPK_V2", [best, maker.constant(20, "int32")], (1, 20), (1, 20), options=schema.TopKV2OptionsT())
+    maker.retype(top + 1, "int32")
+    corners = np.random.default_rng(3).uniform(0.1, 0.4, (1, 20, 4)) + np.array([0, 0, 0.5, 0.5])
+    proposal = propose_raw(maker.outputs(maker.stirred(x, corners, name="boxes"), maker.constant(np.arange(20)[None] % 4), top))
+
+    assert head_of(proposal) == {**head_of(proposal), "kind": "split", "box_form": "xyxy", "suppressed": True}
+    assert (proposal.card.input.resize, proposal.card.input.std) == ("letterbox", (255.0,))
     assert any("head.box_form" in doubt for doubt in proposal.doubts)
 
 
@@ -742,7 +972,13 @@ def test_a_16_bit_input_and_a_range_of_its_own_are_left_to_convention_and_said(p
 
 @pytest.mark.parametrize(
     ("steps", "wanted"),
-    [([("MUL", 1 / 255)], "0..255"), ([("SUB", 127.5), ("MUL", 1 / 127.5)], "0..255"), ([("MUL", 2.0), ("SUB", 1.0)], "0..1")],
+    [
+        ([("MUL", 1 / 255)], "0..255"),
+        ([("SUB", 127.5), ("MUL", 1 / 127.5)], "0..255"),
+        ([("MUL", 2.0), ("SUB", 1.0)], "0..1"),
+        ([("MUL", 0.5), ("ADD", 0.5)], "-1..1"),
+        ([("SUB", 117.0)], "0..255"),
+    ],
 )
 def test_normalisation_inside_the_graph_says_what_comes_in(propose_raw: Propose, steps: list[tuple[str, float]], wanted: str) -> None:
     maker = Maker()
@@ -753,6 +989,17 @@ def test_normalisation_inside_the_graph_says_what_comes_in(propose_raw: Propose,
 
     assert (proposal.card.input.mean, proposal.card.input.std) == RANGES[wanted]
     assert proposal.doubts == ()
+
+
+def test_a_graph_that_turns_the_channels_and_takes_their_mean_off_wants_bytes(propose_raw: Propose) -> None:
+    """Keras' preprocessing of ResNet and VGG, inside the model."""
+    maker = Maker()
+    x = maker.input((1, 32, 32, 3))
+    x = maker.op("REVERSE_V2", [x, maker.constant([3], "int32")], (1, 32, 32, 3), options=schema.ReverseV2OptionsT())
+    x = maker.op("SUB", [x, maker.constant([103.939, 116.779, 123.68])], (1, 32, 32, 3), options=schema.SubOptionsT())
+    proposal = propose_raw(maker.outputs(maker.softmax(maker.stirred(x, raw_numbers(1, 5)))))
+
+    assert (proposal.card.input.mean, proposal.card.input.std, proposal.card.input.color) == (*RANGES["0..255"], "RGB")
 
 
 @pytest.mark.parametrize(("size", "wanted"), [(0.01, "0..255"), (1.0, "-1..1")])
@@ -858,10 +1105,12 @@ def test_inputs_that_are_no_single_picture_are_refused(propose_raw: Propose, sha
     [
         ([(1, 32, 32, 21)], "segmentation"),
         ([(1, 32, 32)], "segmentation"),
+        ([(1, 2100, 24), (1, 2100, 30)], "fit no known kind"),
         ([(1, 1, 17, 3)], "keypoints"),
         ([(1, 9, 9, 17), (1, 9, 9, 34), (1, 9, 9, 64)], "keypoints"),
         ([(1, 4, 4, 9), (1, 4, 4, 2), (1, 4, 4, 2)], "heat maps"),
         ([(1, 63), (1, 1), (1, 1)], "landmarks"),
+        ([(1, 100, 7)], "in an order that is not known"),
     ],
 )
 def test_models_of_another_task_are_refused_with_what_they_seem_to_be(
@@ -923,6 +1172,8 @@ def test_other_input_ranges_are_refused(text: str) -> None:
         ("0 cat\n1 dog\n", ("cat", "dog")),
         ("0: cat\n2: dog\n", ("cat", "???", "dog")),
         ("1 cat\n2 dog\n", ("cat", "dog")),
+        ("1. cat\n2. dog\n", ("cat", "dog")),
+        ("0) cat\n1) dog\n", ("cat", "dog")),
         ("3 wheels\ncar\n", ("3 wheels", "car")),
     ],
 )
@@ -941,13 +1192,32 @@ def test_label_files_are_read_in_the_ways_people_write_them(tmp_path: Path, text
         ("data.yml", "names:\n- cat\n- dog\nnc: 2\n", ("cat", "dog")),
         ("map.pbtxt", "item {\n id: 1\n name: 'cat'\n}\nitem { id: 3 name: '/m/1' display_name: \"dog\" }", ("???", "cat", "???", "dog")),
         ("names.json", '{"names": {"0": "cat", "1": "dog"}}', ("cat", "dog")),
+        ("data.yaml", "names: ['cat', \"dog, big\"]\n", ("cat", "dog, big")),
+        ("data.yaml", "names: {0: cat, 2: 'dog, big'}\n", ("cat", "???", "dog, big")),
         ("names.json", '["cat", "dog"]', ("cat", "dog")),
+        ("names.json", '{"id2label": {"0": "cat", "1": "dog"}}', ("cat", "dog")),
+        ("names.json", '{"0": ["n02123045", "cat"], "1": ["n02084071", "dog"]}', ("cat", "dog")),
     ],
 )
 def test_lists_of_names_from_training_tools_are_read(tmp_path: Path, name: str, text: str, names: tuple[str, ...]) -> None:
     (tmp_path / name).write_text(text)
 
     assert read_labels(tmp_path / name) == names
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_a_mark_at_the_start_says_how_a_label_file_is_encoded(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "labels.txt").write_bytes("Käfer\r\ncat\r\n".encode(encoding))
+
+    assert read_labels(tmp_path / "labels.txt") == ("Käfer", "cat")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "latin-1"])
+def test_label_files_of_another_encoding_are_refused_with_what_to_do(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "labels.txt").write_bytes("Käfer\r\ncat\r\n".encode(encoding))
+
+    with pytest.raises(InputError, match="save it as UTF-8"):
+        read_labels(tmp_path / "labels.txt")
 
 
 @pytest.mark.parametrize(

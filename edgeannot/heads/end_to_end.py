@@ -1,4 +1,4 @@
-"""Detectors that need no suppression: one row an object (v10, 26, and exports with NMS in the graph)."""
+"""Detectors whose graph picks the class: one row an object (v10, 26, exports with NMS in the graph), or one a candidate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["EndToEnd"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndToEnd:
-    """One output (1, N, 6): x1, y1, x2, y2, score, class id; rows that are not used have score 0."""
+    """One output (1, N, 6): four box numbers, score, class id; rows that are not used have score 0."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
@@ -25,13 +25,16 @@ class EndToEnd:
     output: TensorRef
     box_units: BoxUnits
     """Shares of the input's width and height, or its pixels."""
+    box_form: Literal["xyxy", "yxyx", "cxcywh"] = "xyxy"
+    suppressed: bool = True
+    """Whether overlapping rows are out already; exports that only pick each candidate's class still need that."""
     extra_columns: int = 0
     """Numbers at the end of a row that are not used (mask coefficients, keypoints)."""
 
     @property
     def suppress(self) -> bool:
-        """Never: each object has one row."""
-        return False
+        """Never where each object has one row."""
+        return not self.suppressed
 
     def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:
         """None, as the tensor does not tell the number of classes. Raises CardError."""
@@ -51,5 +54,5 @@ class EndToEnd:
         rows = np.flatnonzero(table[:, 4] >= tensor.stored_at_least(min_score))
         _, real = take_rows(table[:, :6], rows, tensor.spec)
         real = real[(real[:, 4] > 0) & (real[:, 5] > -0.5)]
-        boxes = to_model_pixels(real[:, :4], "xyxy", self.box_units, input_wh)
+        boxes = to_model_pixels(real[:, :4], self.box_form, self.box_units, input_wh)
         return candidates(boxes, real[:, 4], np.rint(real[:, 5]).astype(np.int64), min_score)

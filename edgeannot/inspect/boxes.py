@@ -13,10 +13,12 @@ from edgeannot.inspect.facts import Facts
 from edgeannot.inspect.reading import AmbiguousModelError, Known
 from edgeannot.inspect.trial import cell_centres, grid_fit
 
-__all__ = ["BoxFacts", "Cells", "candidate_cells", "decoded_boxes", "free_boxes", "units_by_range"]
+__all__ = ["BoxFacts", "Cells", "candidate_cells", "decoded_boxes", "free_boxes", "query_boxes", "units_by_range"]
 
 STRIDE_SETS = ((8, 16, 32), (8, 16, 32, 64), (16, 32), (4, 8, 16, 32), (8, 16), (16, 32, 64))
 """Strides of the maps that published detectors predict on, the usual ones first."""
+MAX_QUERIES = 1000
+"""More candidates than this have no transformer's head."""
 ANCHOR_COUNTS = (1, 3, 2, 4, 5, 6, 9)
 FOLLOWS = 0.75
 """A decoded centre correlates with its cell's at least so much (seen: 0.98 at 224 px in int8, 0.998 at 640); a raw number hardly."""
@@ -107,6 +109,23 @@ def free_boxes(boxes: NDArray[np.float32], size: int) -> BoxFacts | None:
         )
     form: Literal["xyxy", "yxyx"] = "xyxy" if x_first else "yxyx"
     return BoxFacts(units, form, f"in a trial run the numbers are corners of boxes inside the picture: decoded, {units}, {form}")
+
+
+def query_boxes(known: Known, boxes: NDArray[np.float32]) -> BoxFacts | None:
+    """What `boxes` (pictures, N, 4) are, when they are those of a transformer's queries: in no order, x first."""
+    operators = {op.name for op in known.facts.graph.operators}
+    if boxes.shape[1] > MAX_QUERIES or not operators & {"BATCH_MATMUL", "TOPK_V2"}:
+        return None
+    centres, sizes = boxes[..., :2], boxes[..., 2:]
+    reach = known.facts.picture.width if float(np.percentile(np.abs(boxes), 99)) > 4 else 1
+    inside = float(np.mean((centres > -0.25 * reach) & (centres < 1.25 * reach) & (sizes > 0) & (sizes < 1.5 * reach))) > 0.98
+    if not inside or centres.reshape(-1, 2).std(axis=0).min() < 0.05 * reach:
+        return None
+    units: Literal["normalized", "pixels"] = "pixels" if reach > 1 else "normalized"
+    corners = float(np.mean((sizes > centres).all(axis=-1))) > 0.98
+    what = "corners" if corners else "centres and sizes"
+    because = f"in a trial run the numbers are {what} inside the picture, in no order: queries, {units}"
+    return BoxFacts(units, "xyxy" if corners else "cxcywh", because)
 
 
 def units_by_range(known: Known, numbers: NDArray[np.float32], what: str) -> Literal["normalized", "pixels"]:

@@ -12,6 +12,7 @@ __all__ = [
     "NANODET",
     "PALM",
     "PICODET",
+    "RT_DETR",
     "SSD",
     "TORCH_CLASSIFIER",
     "ULTRALYTICS",
@@ -23,6 +24,7 @@ DARKNET = Convention("Darknet", "stretch", "RGB", "0..1")
 YOLOX = Convention("YOLOX", "letterbox-top-left", "BGR", "0..255")
 NANODET = Convention("NanoDet", "stretch", "BGR", "nanodet")
 PICODET = Convention("PicoDet", "stretch", "RGB", "imagenet")
+RT_DETR = Convention("RT-DETR and its kin", "stretch", "RGB", "0..1")
 SSD = Convention("TensorFlow's SSD and EfficientDet", "stretch", "RGB", "-1..1")
 FASTESTV2 = Convention("YOLO-FastestV2", "stretch", "BGR", "0..1")
 MEDIAPIPE = Convention("MediaPipe's BlazeFace kin", "letterbox", "RGB", "-1..1")

@@ -8,7 +8,7 @@ from edgeannot.errors import InputError
 from edgeannot.heads.yolo_grid import Grid, YoloGrid
 from edgeannot.inspect.conventions import DARKNET, ULTRALYTICS
 from edgeannot.inspect.reading import AmbiguousModelError, Known, Reading
-from edgeannot.inspect.trace import maker
+from edgeannot.inspect.trace import maker, mostly_silu
 from edgeannot.inspect.wishes import ANCHOR_SETS
 
 if TYPE_CHECKING:
@@ -135,9 +135,6 @@ def _activated(known: Known, maps: list[StrideMap]) -> bool:
 
 def _size_rule(known: Known, activated: bool, preset: str) -> tuple[Literal["exp", "square"], float, str]:
     """How sizes are written: exp (Darknet) or the square of a sigmoid (YOLOv5, v7): the activations of the network tell."""
-    names = [op.name for op in known.facts.graph.operators]
-    swish = sum(name == "LOGISTIC" for name in names) + names.count("HARD_SWISH")
-    convolutions = max(names.count("CONV_2D"), 1)
     if preset in {"yolov5", "yolov7"} or activated:
         return (
             "square",
@@ -146,7 +143,7 @@ def _size_rule(known: Known, activated: bool, preset: str) -> tuple[Literal["exp
         )
     if preset or known.wishes.cfg:
         return "exp", 1.0, "sizes are exponentials, as in Darknet"
-    if swish > convolutions / 2 and "LEAKY_RELU" not in names:
-        why = f"the network uses SiLU ({swish} sigmoids), as YOLOv5 and v7: sizes are squares of sigmoids"
+    if sigmoids := mostly_silu(known.facts.graph):
+        why = f"the network uses SiLU ({sigmoids} sigmoids), as YOLOv5 and v7: sizes are squares of sigmoids"
         return "square", 2.0, f"{why} (else --set head.size=exp --set head.xy_scale=1)"
     return "exp", 1.0, "the network has no SiLU: a Darknet kind, sizes are exponentials (else --set head.size=square --set head.xy_scale=2)"

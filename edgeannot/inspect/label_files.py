@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Mapping
@@ -22,11 +23,16 @@ def read_labels(path: Path) -> tuple[str, ...]:
     Raises MissingError, or InputError for a file that is no list of names.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes()
+        # Windows' editors mark UTF-16 at the start, and write it without being asked.
+        marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = content.decode("utf-16" if marked else "utf-8-sig")
     except FileNotFoundError as exc:
         raise MissingError(f"--labels: there is no file {path}") from exc
     except (OSError, UnicodeDecodeError) as exc:
-        raise InputError(f"--labels: {path} cannot be read as text ({exc})") from exc
+        raise InputError(f"--labels: {path} cannot be read as text ({exc}); save it as UTF-8") from exc
+    if "\0" in text:
+        raise InputError(f"--labels: {path} holds zero bytes, so it is no UTF-8 text; save it as UTF-8")
     readers = {".yaml": _from_yaml, ".yml": _from_yaml, ".pbtxt": _from_pbtxt, ".json": _from_json}
     names = readers.get(path.suffix.lower(), _from_text)(text)
     if not names:
@@ -38,7 +44,7 @@ def _from_text(text: str) -> tuple[str, ...]:
     lines = [line.strip() for line in text.splitlines()]
     while lines and not lines[-1]:
         lines.pop()
-    numbered = [re.match(r"(\d+)\s*[:,;\t ]\s*(\S.*)$", line) for line in lines if line]
+    numbered = [re.match(r"(\d+)\s*(?:[:,;\t ]\s*|[.)]\s+)(\S.*)$", line) for line in lines if line]
     if not numbered or not all(numbered):
         return tuple(lines)
     pairs = [(int(match[1]), match[2].strip().strip("'\"")) for match in numbered if match]
@@ -49,10 +55,14 @@ def _from_text(text: str) -> tuple[str, ...]:
 
 
 def _from_yaml(text: str) -> tuple[str, ...]:
-    """The `names:` of a data.yaml: a list in brackets, a list of dashes, or ids with names."""
-    inline = re.search(r"^names\s*:\s*\[(.*?)\]", text, re.MULTILINE | re.DOTALL)
+    """The `names:` of a data.yaml: a list or ids with names in brackets, a list of dashes, or ids with names."""
+    inline = re.search(r"^names\s*:\s*([\[{])(.*?)[\]}]", text, re.MULTILINE | re.DOTALL)
     if inline:
-        return tuple(part.strip().strip("'\"") for part in inline[1].split(",") if part.strip())
+        parts = [part.strip() for part in re.findall(r"""(?:'[^']*'|"[^"]*"|[^,'"])+""", inline[2]) if part.strip()]
+        if inline[1] == "[":
+            return tuple(part.strip("'\"") for part in parts)
+        pairs = [re.match(r"['\"]?(\d+)['\"]?\s*:\s*(.*)$", part, re.DOTALL) for part in parts]
+        return _by_id({int(pair[1]): pair[2].strip("'\"") for pair in pairs if pair})
     block = re.search(r"^names\s*:[ \t]*(?:#.*)?\n((?:[ \t]*(?:-|['\"]?\d+['\"]?\s*:).*\n?|[ \t]*#.*\n|[ \t]*\n)+)", text, re.MULTILINE)
     if not block:
         return ()
@@ -74,16 +84,16 @@ def _from_pbtxt(text: str) -> tuple[str, ...]:
 
 
 def _from_json(text: str) -> tuple[str, ...]:
-    """A list of names, or an object of ids and names, alone or under "names"."""
+    """A list of names, or an object of ids and names, alone or under "names" or "id2label"; of a list (Keras' ImageNet) its last name."""
     try:
         value = json.loads(text)
     except ValueError:
         return ()
-    value = value.get("names", value) if isinstance(value, dict) else value
+    value = value.get("names", value.get("id2label", value)) if isinstance(value, dict) else value
     if isinstance(value, list):
         return tuple(str(name) for name in value)
     return (
-        _by_id({int(key): str(name) for key, name in value.items()})
+        _by_id({int(key): str(name[-1] if isinstance(name, list) and name else name) for key, name in value.items()})
         if isinstance(value, dict) and all(str(key).isdigit() for key in value)
         else ()
     )

@@ -40,7 +40,8 @@ def read_maps(known: Known) -> list[Reading]:
     per_stride = len(by_stride[strides[0]])
     groups = [by_stride[stride] for stride in strides]
     if per_stride == 1:
-        return [*_joined(known, strides, [group[0] for group in groups]), *read_grids(known, strides, [group[0] for group in groups])]
+        singles = [group[0] for group in groups]
+        return _joined(known, strides, singles) or read_grids(known, strides, singles)
     if per_stride in {2, 3}:
         return [*_fastestv2(known, strides, groups), *_distances(known, strides, groups)]
     return []

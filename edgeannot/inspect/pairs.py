@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -10,16 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot.data import TensorRef
+from edgeannot.errors import ModelError
 from edgeannot.heads._anchors import OctaveAnchors, ScaledAnchors
 from edgeannot.heads.split import Split
 from edgeannot.heads.ssd_anchors import SsdAnchors
-from edgeannot.inspect.boxes import BoxFacts, candidate_cells, decoded_boxes, free_boxes
-from edgeannot.inspect.conventions import DARKNET, MEDIAPIPE, PALM, SSD, ULTRALYTICS
+from edgeannot.inspect.boxes import BoxFacts, candidate_cells, decoded_boxes, free_boxes, query_boxes
+from edgeannot.inspect.conventions import DARKNET, MEDIAPIPE, PALM, RT_DETR, SSD, ULTRALYTICS
 from edgeannot.inspect.facts import Out
 from edgeannot.inspect.priors import blaze_priors, ssd_priors
 from edgeannot.inspect.reading import AmbiguousModelError, Known, Reading, is_background
 from edgeannot.inspect.scores import activation_of
-from edgeannot.inspect.trace import depends_on_input, maker
+from edgeannot.inspect.trace import depends_on_input, maker, mostly_silu
 
 __all__ = ["read_pairs"]
 
@@ -102,6 +104,13 @@ def _roles(known: Known, sides: list[_Side]) -> tuple[_Side, _Side] | None:
 
 def _alike(known: Known, sides: list[_Side]) -> tuple[_Side, _Side]:
     """Boxes and four class scores have the same shape: decoded boxes, an activation, or a name tells them apart."""
+    for role in ("head.boxes", "head.scores"):
+        wish = known.wishes.extra.get(role)
+        wish = wish[0] if isinstance(wish, list) and wish else wish
+        named = [side for side in sides if wish is not None and wish in {side.out.ref, side.out.position}]
+        if named:
+            rest = next(side for side in sides if side is not named[0])
+            return (named[0], rest) if role == "head.boxes" else (rest, named[0])
     tests: tuple[Callable[[_Side], bool], ...] = (
         lambda side: _made_by(known, side) in {"LOGISTIC", "SOFTMAX"},
         lambda side: _box_facts(known, side) is None,
@@ -123,7 +132,8 @@ def _box_facts(known: Known, side: _Side) -> BoxFacts | None:
         return None
     cells = candidate_cells(known.facts, side.numbers.shape[1])
     found = decoded_boxes(known, side.numbers, cells) if cells is not None else None
-    return found or free_boxes(side.numbers, known.facts.picture.width)
+    queries = query_boxes(known, side.numbers) if cells is None else None
+    return found or queries or free_boxes(side.numbers, known.facts.picture.width)
 
 
 def _made_by(known: Known, side: _Side) -> str:
@@ -153,12 +163,23 @@ def _split(known: Known, boxes: _Side, scores: _Side, facts: BoxFacts, objectnes
     because = [f"{boxes.out} holds boxes, {scores.out} {scores.width} class scores for each", facts.because, why]
     if objectness is not None:
         because.append(f"{objectness.out} holds an objectness for each")
-    background = 0 if made_by == "SOFTMAX" and _names_allow_background(known, scores.width) else None
     cells = candidate_cells(known.facts, boxes.numbers.shape[1])
-    grid = cells is not None
-    # Three anchors a cell in two outputs are the TensorFlow ports of YOLOv3 and v4, which stretch as Darknet does.
-    convention = SSD if cells is None else DARKNET if cells.anchors == 3 else ULTRALYTICS
-    return Reading(head, "detect", "yolo" if grid else "ssd", convention, tuple(because), classes=scores.width, background=background)
+    queries = cells is None and query_boxes(known, boxes.numbers) is not None
+    named = cells is None and not queries and len(known.names) == scores.width - 1
+    background = 0 if named or (made_by == "SOFTMAX" and _names_allow_background(known, scores.width)) else None
+    doubts: tuple[str, ...] = ()
+    family: Literal["yolo", "ssd", "other"]
+    if queries:
+        family, convention = "other", RT_DETR
+        if activation == "sigmoid":
+            doubts = ("each class has a sigmoid of its own, as in RT-DETR; the softmax of the first DETR is not known here",)
+    elif cells is None:
+        family, convention = "ssd", SSD
+    else:
+        family = "yolo"
+        # Three anchors a cell in two outputs are the TensorFlow ports of YOLOv3 and v4, which stretch as Darknet does; or YOLOv5, cut.
+        convention = DARKNET if cells.anchors == 3 and not mostly_silu(known.facts.graph) else ULTRALYTICS
+    return Reading(head, "detect", family, convention, tuple(because), classes=scores.width, background=background, doubts=doubts)
 
 
 def _with_objectness(known: Known, sides: list[_Side]) -> list[Reading]:
@@ -194,10 +215,22 @@ def _score_facts(known: Known, scores: _Side) -> tuple[Literal["none", "sigmoid"
     return activation, 0, f"{why}; column 0 of {columns} is the background, as in TensorFlow's SSD"
 
 
+def _anchor_form(anchors: NDArray[np.float32]) -> Literal["xyxy", "yxyx", "cxcywh", "cycxhw"]:
+    """How anchors (N, 4) are written. They run row by row, so x changes at each step and y only at the end of a row."""
+    first, second, third, fourth = anchors.T.astype(np.float64)
+    corners = float(np.mean((third > first) & (fourth > second))) > 0.98
+    one, other = ((first + third) / 2, (second + fourth) / 2) if corners else (first, second)
+    x_first = np.abs(np.diff(one)).mean() > np.abs(np.diff(other)).mean()
+    if corners:
+        return "xyxy" if x_first else "yxyx"
+    return "cxcywh" if x_first else "cycxhw"
+
+
 def _with_anchor_output(known: Known, boxes: _Side, scores: _Side, anchors: _Side) -> Reading:
     """Raw offsets with the anchors themselves as an output that never changes."""
-    facts = free_boxes(anchors.numbers, known.facts.picture.width)
-    form: Literal["xyxy", "yxyx", "cxcywh"] = facts.form if facts is not None else "xyxy"
+    if float(np.abs(anchors.numbers).max()) > 4:
+        raise ModelError(f"model {known.facts.path}: {anchors.out} holds anchors in pixels; wanted shares of the picture, 0 to 1")
+    form = _anchor_form(anchors.numbers[0])
     corners = form in {"xyxy", "yxyx"}
     activation, background, why = _score_facts(known, scores)
     head = SsdAnchors(
@@ -207,7 +240,7 @@ def _with_anchor_output(known: Known, boxes: _Side, scores: _Side, anchors: _Sid
         background=background,
         anchor_tensor=anchors.out.ref,
         anchor_form=form,
-        code="corners" if corners else "xywh",
+        code="corners" if corners else "yxhw" if form == "cycxhw" else "xywh",
         scales=(1.0, 1.0, 1.0, 1.0) if corners else (10.0, 10.0, 5.0, 5.0),
     )
     because = (
@@ -232,14 +265,20 @@ def _raw(known: Known, boxes: _Side, scores: _Side) -> list[Reading]:
         size_priors, blaze = ssd_priors(picture.width, count), blaze_priors(picture.width, count)
     activation, background, why = _score_facts(known, scores)
     if scores.width == 1 and blaze is not None:
-        head = _blaze_head(known, boxes.out.ref, scores.out.ref, boxes.width, blaze.rule)
+        done = _made_by(known, scores) == "LOGISTIC"
+        head = _blaze_head(known, boxes.out.ref, scores.out.ref, boxes.width, blaze.rule, "none" if done else "sigmoid")
         because = (
             f"{boxes.out} holds {count} boxes of {boxes.width} numbers ({boxes.width - 4} of them keypoints), {scores.out} one score each",
             f"{count} are the anchors of {blaze.who} at {picture.width} px",
-            "scores go through a sigmoid in that family",
+            "scores are made by LOGISTIC: probabilities already" if done else "scores go through a sigmoid in that family",
         )
         palm = boxes.width == 18  # seven points of a hand; faces have six, bodies four
         return [Reading(head, "detect", "ssd", PALM if palm else MEDIAPIPE, because, classes=1)]
+    given = [key for key in known.wishes.extra if re.match(r"head\.(scaled|octaves|layers)\b", key)]
+    if boxes.width == 4 and given:
+        head = SsdAnchors(boxes=(boxes.out.ref,), scores=(scores.out.ref,), activation=activation, background=background)
+        because = (f"{boxes.out} holds raw offsets, {scores.out} {scores.width} scores", f"anchors by {given[0]}, as given", why)
+        return [Reading(head, "detect", "ssd", SSD, because, classes=scores.width, background=background)]
     if boxes.width != 4 or size_priors is None:
         raise AmbiguousModelError(
             f"model {known.facts.path}: {boxes.out} holds raw offsets from {count} anchors, "
@@ -263,13 +302,20 @@ def _raw(known: Known, boxes: _Side, scores: _Side) -> list[Reading]:
     return [Reading(head, "detect", "ssd", SSD, because, classes=scores.width, background=background)]
 
 
-def _blaze_head(known: Known, boxes: TensorRef, scores: TensorRef, width: int, rule: ScaledAnchors | OctaveAnchors) -> SsdAnchors:
+def _blaze_head(
+    known: Known,
+    boxes: TensorRef,
+    scores: TensorRef,
+    width: int,
+    rule: ScaledAnchors | OctaveAnchors,
+    activation: Literal["none", "sigmoid"],
+) -> SsdAnchors:
     picture = known.facts.picture
     w, h = float(picture.width), float(picture.height)
     return SsdAnchors(
         boxes=(boxes,),
         scores=(scores,),
-        activation="sigmoid",
+        activation=activation,
         scaled=rule if isinstance(rule, ScaledAnchors) else None,
         code="xywh",
         scales=(w, h, w, h),

@@ -125,11 +125,14 @@ def read_suppressed(known: Known) -> list[Reading]:
         return []
     scores = next(out for out in vectors if out is not classes[0])
     says = f"{boxes[0]} holds {rows} boxes, {classes[0]} class ids, {scores} their scores"
-    return [_picked(known, boxes[0], scores, classes[0], says)]
+    return [_picked(known, boxes[0], scores, classes[0], says, counted=bool(counts))]
 
 
-def _picked(known: Known, boxes: Out, scores: Out, classes: Out, says: str) -> Reading:
-    """The reading of such outputs: who has suppressed what, and what the box numbers are."""
+def _picked(known: Known, boxes: Out, scores: Out, classes: Out, says: str, *, counted: bool) -> Reading:
+    """The reading of such outputs: who has suppressed what, and what the box numbers are.
+
+    counted: whether a count of the boxes is among them, as TensorFlow's exporter always writes and PyTorch's people do not.
+    """
     numbers = known.trial.of(boxes.position).reshape(len(known.trial.values), -1, 4)
     names = {op.name for op in known.facts.graph.operators}
     suppressed, picks = any(name.startswith("NON_MAX_SUPPRESSION") for name in names), "TOPK_V2" in names
@@ -145,9 +148,11 @@ def _picked(known: Known, boxes: Out, scores: Out, classes: Out, says: str) -> R
         corners = bool(np.mean((numbers[..., 2] >= numbers[..., 0]) & (numbers[..., 3] >= numbers[..., 1])) > 0.95)
         form = "xyxy" if corners else "cxcywh"
         why = f"in a trial run boxes reach {np.abs(numbers).max():.4g}: {units}, {'corners' if corners else 'centre and size'}"
-        if corners and picks and not suppressed:
+        if corners and picks and not suppressed and counted:
             form, convention = "yxyx", SSD
             doubts = ("corners are y first, as TensorFlow's CenterNet writes them (--set head.box_form=xyxy)",)
+        elif corners:
+            doubts = ("corners are x first, as YOLO and DETR write them (--set head.box_form=yxyx)",)
     head = Split(
         boxes=boxes.ref,
         scores=scores.ref,

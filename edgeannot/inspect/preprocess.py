@@ -97,13 +97,24 @@ def _from_quantization(facts: Facts) -> Numbers | None:
 def _from_affine(
     factor: np.ndarray[tuple[int, ...], np.dtype[np.float64]], offset: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 ) -> Numbers | None:
-    """What the input is when the graph itself scales it: the range that comes out like network food, about -3 to 3."""
+    """What the input is when the graph itself scales it: the range that becomes 0..1 or -1..1, else one that ends within about 3.
+
+    Bytes also where the graph takes their mean off and leaves the rest to the weights, as networks from Caffe do.
+    """
+    says = f"the graph starts with x * {factor.reshape(-1)[0]:.4g} + {offset.reshape(-1)[0]:.4g}"
+    for name in ("0..255", "0..1", "-1..1", "imagenet"):
+        mean, std = (np.array(numbers) for numbers in RANGES[name])
+        low, high = (factor * ((byte - mean) / std) + offset for byte in (0.0, 255.0))
+        if np.allclose(high, 1, atol=0.02) and (np.allclose(low, 0, atol=0.02) or np.allclose(low, -1, atol=0.02)):
+            return Numbers(*RANGES[name], f"{says}: it takes {name} to {low.mean():.0f}..1 itself")
     for name in ("0..255", "0..1"):
         top = 255.0 if name == "0..255" else 1.0
         ends = np.stack([offset, factor * top + offset])
         if 0.4 <= float(np.abs(ends).max()) <= 3.5 and float(np.ptp(ends, axis=0).min()) >= 0.4:
-            says = f"the graph starts with x * {factor.reshape(-1)[0]:.4g} + {offset.reshape(-1)[0]:.4g}"
             return Numbers(*RANGES[name], f"{says}: it normalises {name} itself")
+    low, high = offset, factor * 255 + offset
+    if np.all((low >= -170) & (low <= -80) & (high >= 80) & (high <= 175)):
+        return Numbers(*RANGES["0..255"], f"{says}: it takes the mean off bytes itself")
     return None
 
 

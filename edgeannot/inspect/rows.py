@@ -15,8 +15,8 @@ from edgeannot.heads.end_to_end import EndToEnd
 from edgeannot.heads.yolo_fastestv2 import YoloFastestV2
 from edgeannot.heads.yolo_rows import YoloRows
 from edgeannot.heads.yolox import Yolox
-from edgeannot.inspect.boxes import BoxFacts, Cells, candidate_cells, decoded_boxes, units_by_range
-from edgeannot.inspect.conventions import FASTESTV2, NANODET, ULTRALYTICS, YOLOX
+from edgeannot.inspect.boxes import BoxFacts, Cells, candidate_cells, decoded_boxes, query_boxes, units_by_range
+from edgeannot.inspect.conventions import FASTESTV2, NANODET, RT_DETR, ULTRALYTICS, YOLOX
 from edgeannot.inspect.facts import Out
 from edgeannot.inspect.reading import AmbiguousModelError, Known, Reading
 from edgeannot.inspect.scores import activation_of
@@ -43,16 +43,16 @@ class _Table:
 
 
 def read_end_to_end(known: Known) -> list[Reading]:
-    """(1, N, 6 or more): corners, score, class id; at most a thousand rows, best first."""
+    """(1, N, 6 or more): a box, score, class id; at most a thousand rows, best first."""
     readings = []
     for out in known.facts.outputs:
-        shape = known.trial.shape(out.position)
-        if len(shape) != 3 or shape[0] != 1 or shape[2] < 6 or shape[1] > 1000:
+        shape, numbers = _with_batch(known, out)
+        if len(shape) != 3 or shape[0] != 1 or shape[2] < 6 or shape[1] > 1000 or candidate_cells(known.facts, shape[2]):
             continue
-        numbers = known.trial.of(out.position)[:, 0]
+        numbers = numbers[:, 0]
         ids, scores = numbers[..., 5], numbers[..., 4]
         step = out.tensor.scale if out.tensor.quantized else 0.0
-        whole = np.abs(ids - np.round(ids)).max() <= max(1e-3, step)
+        whole = _whole(ids, step)
         sorted_ = bool(np.all(np.diff(scores, axis=1) <= 1e-6 + step))
         exporter = known.facts.metadata.exporter
         said = exporter is not None and bool(exporter.end_to_end or exporter.arguments.get("nms"))
@@ -63,11 +63,15 @@ def read_end_to_end(known: Known) -> list[Reading]:
             continue
         if candidate_cells(known.facts, shape[1]) and not (chosen or said):
             continue
+        form = _row_form(numbers[..., :4], step)
+        if form is None:
+            continue
         units = _end_to_end_units(known, numbers[..., :4], out)
-        head = EndToEnd(output=out.ref, box_units=units, extra_columns=shape[2] - 6)
+        head = EndToEnd(output=out.ref, box_units=units, box_form=form, extra_columns=shape[2] - 6)
+        what = "corners" if form == "xyxy" else "centre and size"
         reach = float(np.abs(numbers[..., :4]).max())
         because = [
-            f"{out} has {shape[1]} rows of corners, score and class: scores fall from row to row, class ids are whole numbers",
+            f"{out} has {shape[1]} rows of {what}, score and class: scores fall from row to row, class ids are whole numbers",
             f"in a trial run coordinates reach {reach:.4g}, the input is {known.facts.picture.width} wide: {units}",
         ]
         if said and exporter:
@@ -75,8 +79,22 @@ def read_end_to_end(known: Known) -> list[Reading]:
         if shape[2] > 6:
             because.append(f"the last {shape[2] - 6} numbers of a row (masks or keypoints) are not used")
         classes = len(exporter.names) if exporter and exporter.names else None
-        readings.append(Reading(head, "detect", "yolo", ULTRALYTICS, tuple(because), classes=classes))
+        doubts = ("corners are x first (--set head.box_form=yxyx)",) if form == "xyxy" and exporter is None else ()
+        readings.append(Reading(head, "detect", "yolo", ULTRALYTICS, tuple(because), classes=classes, doubts=doubts))
     return readings
+
+
+def _whole(ids: NDArray[np.float32], step: float = 0.0) -> bool:
+    """Whether numbers may be class ids."""
+    return bool(np.abs(ids - np.round(ids)).max(initial=0) <= max(1e-3, step))
+
+
+def _row_form(boxes: NDArray[np.float32], step: float) -> Literal["xyxy", "cxcywh"] | None:
+    """What the numbers of rows that are used may be; corners where none are used. Which of x and y comes first, they do not tell."""
+    used = boxes[np.abs(boxes).max(axis=-1) > step]
+    if not len(used) or np.mean((used[:, 2] >= used[:, 0] - step) & (used[:, 3] >= used[:, 1] - step)) > 0.95:
+        return "xyxy"
+    return "cxcywh" if np.mean((used[:, 2:] > 0).all(axis=1) & (used[:, :2] >= -step).all(axis=1)) > 0.95 else None
 
 
 def _end_to_end_units(known: Known, boxes: NDArray[np.float32], out: Out) -> Literal["normalized", "pixels"]:
@@ -94,23 +112,67 @@ def _all_operators(known: Known) -> Iterable[str]:
 def read_rows(known: Known) -> list[Reading]:
     """One output with the candidates of all strides."""
     tables = [table for out in known.facts.outputs if (table := _table(known, out)) is not None]
+    if not tables and len(known.facts.outputs) == 1:
+        return _queries(known, known.facts.outputs[0])
     if len(tables) != 1:
         return []
     table = tables[0]
     made = pieces(known.facts.graph, table.out.tensor.index, table.columns)
     decoded = decoded_boxes(known, table.numbers[..., :4], table.cells)
-    if decoded is None and table.cells.anchors == 1:
-        return _undecoded(known, table, made)
     if decoded is None:
-        return []
+        return _undecoded(known, table, made) if table.cells.anchors == 1 and not _has_companion(known, table) else []
+    if (picked := _picked_class(known, table, decoded)) is not None:
+        return [picked]
     return [_decoded(known, table, made, decoded)]
 
 
-def _table(known: Known, out: Out) -> _Table | None:
+def _has_companion(known: Known, table: _Table) -> bool:
+    """Whether another output has numbers for the same candidates: then this one holds their scores, or their distances, only."""
+    count = table.numbers.shape[1]
+    return any(out is not table.out and count in known.trial.shape(out.position)[1:3] for out in known.facts.outputs)
+
+
+def _picked_class(known: Known, table: _Table, boxes: BoxFacts) -> Reading | None:
+    """Box, best score and its class id for each candidate: whole numbers beyond 1 are no scores."""
+    scores, ids = table.numbers[..., 4], table.numbers[..., -1]
+    if table.layout != "rows" or table.columns != 6 or not _whole(ids) or not 1 < float(ids.max()) < len(ids[0]) or float(ids.min()) < 0:
+        return None
+    if float(scores.min()) < -0.01 or float(scores.max()) > 1.01:
+        return None
+    head = EndToEnd(output=table.out.ref, box_units=known.wishes.box_units or boxes.units, box_form=boxes.form, suppressed=False)
+    because = (
+        f"{table.out} has a box, a score and a class id for {table.cells}: the last column holds whole numbers to {ids.max():.0f}",
+        boxes.because,
+        "the graph does not suppress overlapping boxes, so that follows",
+    )
+    return Reading(head, "detect", "yolo", ULTRALYTICS, because)
+
+
+def _queries(known: Known, out: Out) -> list[Reading]:
+    """(1, N, 4 + C): box and class scores of a transformer's queries, as RT-DETR writes them."""
     shape = known.trial.shape(out.position)
-    numbers = known.trial.of(out.position)
-    if len(shape) == 2 and shape[0] != 1:
-        shape, numbers = (1, *shape), numbers[:, None]
+    if len(shape) != 3 or shape[0] != 1 or shape[2] < 5:
+        return []
+    numbers = known.trial.of(out.position)[:, 0]
+    facts = query_boxes(known, numbers[..., :4])
+    ids = [c for c in range(4, shape[2]) if float(numbers[..., c].max()) > 1 and _whole(numbers[..., c])]
+    if facts is None or ids:
+        return []
+    activation, why = activation_of(numbers[..., 4:], "")
+    head = YoloRows(
+        output=out.ref,
+        layout="rows",
+        objectness=False,
+        box_units=known.wishes.box_units or facts.units,
+        box_form="xyxy" if facts.form == "xyxy" else "cxcywh",
+        activation="sigmoid" if activation == "sigmoid" else "none",
+    )
+    because = (f"{out} has {shape[1]} rows of a box and {shape[2] - 4} class scores", facts.because, why)
+    return [Reading(head, "detect", "other", RT_DETR, because, classes=shape[2] - 4)]
+
+
+def _table(known: Known, out: Out) -> _Table | None:
+    shape, numbers = _with_batch(known, out)
     if len(shape) != 3 or shape[0] != 1:
         return None
     numbers = numbers[:, 0]
@@ -124,6 +186,12 @@ def _table(known: Known, out: Out) -> _Table | None:
         return None
     extra = _extra_columns(known, out)
     return _Table(out, layout, cells, columns, extra, numbers) if columns - extra >= 5 else None
+
+
+def _with_batch(known: Known, out: Out) -> tuple[tuple[int, ...], NDArray[np.float32]]:
+    """An output's shape and numbers, with the batch's axis that some converters leave out."""
+    shape, numbers = known.trial.shape(out.position), known.trial.of(out.position)
+    return ((1, *shape), numbers[:, None]) if len(shape) == 2 and shape[0] != 1 else (shape, numbers)
 
 
 def _extra_columns(known: Known, out: Out) -> int:
@@ -180,10 +248,17 @@ def _score_maker(made: list[Piece], table: _Table) -> str:
     return ""
 
 
-def _objectness(known: Known, table: _Table, made: list[Piece]) -> tuple[bool, str]:
+def _objectness(  # noqa: PLR0911 - one answer a source, the surest first
+    known: Known, table: _Table, made: list[Piece]
+) -> tuple[bool, str]:
     """Whether the fifth number is an objectness: by the names, by how the graph joins the columns, by the family."""
     free = table.columns - table.extra - 4
     counts = known.class_counts()
+    wish = known.wishes.extra.get("head.objectness")
+    if isinstance(wish, bool):
+        return wish, f"{'with' if wish else 'without'} objectness, as given"
+    if free == 1:
+        return False, "one number after the box: its score"
     exporter = known.facts.metadata.exporter
     if exporter and exporter.names and len(exporter.names) in {free, free - 1}:
         objectness = len(exporter.names) == free - 1
@@ -236,6 +311,8 @@ def _undecoded(known: Known, table: _Table, made: list[Piece]) -> list[Reading]:
         if joined is not None and classes > 0:
             scores = table.numbers[..., 4 * bins :] if joined == "boxes-first" else table.numbers[..., :classes]
             activation, why = activation_of(scores, made[-1 if joined == "boxes-first" else 0].made_by if len(made) > 1 else "")
+            # NanoDet-Plus has a fourth stride; the first NanoDet, with three, has its points in the middle of the cells.
+            middle = bins == 16 or 64 not in table.cells.strides
             head = Dfl(
                 strides=table.cells.strides,
                 boxes=(table.out.ref,),
@@ -243,13 +320,13 @@ def _undecoded(known: Known, table: _Table, made: list[Piece]) -> list[Reading]:
                 bins=bins,
                 layout=layout,
                 activation="sigmoid" if activation == "sigmoid" else "none",
-                center=0.5 if bins == 16 else 0.0,
+                center=0.5 if middle else 0.0,
             )
             because = (first, f"{table.columns} columns are 4 x {bins} bins of distances and {classes} classes, {joined}", why)
             convention = ULTRALYTICS if bins == 16 else NANODET
             doubts = (
                 ()
-                if bins == 16
+                if middle
                 else ("cell points are at the cell's corner, as in NanoDet-Plus; PicoDet has them in the middle (--set head.center=0.5)",)
             )
             readings.append(Reading(head, "detect", "yolo", convention, because, classes=classes, doubts=doubts))

@@ -19,8 +19,10 @@ def what_it_is(known: Known) -> str:  # noqa: PLR0911 - one answer a sign, the s
     for s in shapes:
         if len(s) == 4 and (s[1] * 4 >= picture.height and s[2] * 4 >= picture.width):
             return "its output is a map nearly as large as the picture (segmentation, depth or a filtered picture), not boxes or classes"
-        if len(s) == 3 and (s[1] * 4 >= picture.height and s[2] * 4 >= picture.width):
+        if len(s) == 3 and picture.height <= s[1] * 4 <= 8 * picture.height and picture.width <= s[2] * 4 <= 8 * picture.width:
             return "its output is a map nearly as large as the picture (segmentation or depth), not boxes or classes"
+    if len(shapes) == 1 and len(shapes[0]) in {2, 3} and shapes[0][-1] in {6, 7} and shapes[0][-2] <= 1000:
+        return "its output looks like rows of objects in an order that is not known: wanted four box numbers, then score, then class id"
     if any(len(s) == 4 and s[1] * s[2] > 1 for s in shapes):
         return "its outputs are maps that fit no known detector (heat maps of keypoints, centres or segments, perhaps)"
     if len(shapes) > 1 and all(len([n for n in s if n != 1]) <= 1 for s in shapes):

@@ -17,6 +17,7 @@ __all__ = [
     "input_affine",
     "maker",
     "makers",
+    "mostly_silu",
     "operators_behind",
     "pieces",
 ]
@@ -124,6 +125,13 @@ def operators_behind(graph: SubGraph, tensor: int, limit: int) -> set[str]:
     return names
 
 
+def mostly_silu(graph: SubGraph) -> int:
+    """How many sigmoids there are, where they are the activations of the network's layers (SiLU, as in YOLOv5 and later); else 0."""
+    names = [op.name for op in graph.operators]
+    sigmoids = names.count("LOGISTIC") + names.count("HARD_SWISH")
+    return sigmoids if sigmoids > max(names.count("CONV_2D"), 1) / 2 and "LEAKY_RELU" not in names else 0
+
+
 def depends_on_input(graph: SubGraph, tensor: int) -> bool:
     """Whether any path leads from the graph's input to the tensor."""
     by_output = {out: op for op in graph.operators for out in op.outputs}
@@ -175,7 +183,9 @@ def input_affine(model: TFLiteModel) -> tuple[NDArray[np.float64], NDArray[np.fl
         if len(users) != 1:
             break
         step = users[0]
-        if step.name in MOVES:
+        # A cut that leaves the shape as it is turns the order of the channels.
+        turns = step.name in CUTS | {"REVERSE_V2"} and graph.tensors[step.outputs[0]].shape == graph.tensors[tensor].shape
+        if step.name in MOVES or turns:
             tensor = step.outputs[0]
             continue
         if step.name not in {"MUL", "SUB", "ADD", "DIV"} or len(step.inputs) != 2:

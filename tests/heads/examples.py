@@ -171,6 +171,9 @@ EXAMPLES = {
     "dfl distances": Example(Dfl(strides=(8, 16), boxes=(0,), scores=(1,), bins=1, activation="none"), ((1, CELLS, 4), (1, CELLS, 3)), 3),
     "end-to-end": Example(EndToEnd(output=0, box_units="normalized"), ((1, 20, 6),), None),
     "end-to-end pixels with masks": Example(EndToEnd(output=0, box_units="pixels", extra_columns=3), ((1, 20, 9),), None),
+    "end-to-end without suppression": Example(
+        EndToEnd(output=0, box_units="pixels", box_form="cxcywh", suppressed=False), ((1, 20, 6),), None
+    ),
     "classify": Example(Classify(output=0), ((1, 7),), 7),
     "classify softmax": Example(Classify(output=0, activation="softmax", top_k=2), ((1, 1, 1, 7),), 7),
     "embed": Example(Embed(output=0), ((1, 1, 1, 12),), None),

@@ -351,6 +351,12 @@ class TestEndToEnd:
         assert only(found) == (17, pytest.approx(0.8), [16, 8, 32, 16])
         assert head.suppress is False
 
+    def test_rows_of_candidates_are_centre_and_size_and_still_to_be_suppressed(self):
+        head = EndToEnd(output=0, box_units="normalized", box_form="cxcywh", suppressed=False)
+        found = head.decode(outputs([[[0.375, 0.375, 0.25, 0.25, 0.8, 17]]]), WH, 0.3)
+        assert only(found) == (17, pytest.approx(0.8), [16, 8, 32, 16])
+        assert head.suppress is True
+
     def test_one_step_for_boxes_and_classes_is_refused(self):
         with pytest.raises(CardError, match=r"steps of 31\.0% of the picture"):
             EndToEnd(output=0, box_units="normalized").check((spec((1, 300, 6), 0, np.int8, 0.31, -128),), WH)
