@@ -137,7 +137,7 @@ def _decode_pixels(data: bytes, header: Header, reduction: int) -> UInt8Array:
     except (cv2.error, MemoryError) as exc:
         raise FrameError(f"the {header.kind.upper()} cannot be decoded ({str(exc).strip() or 'out of memory'})", "damaged") from exc
     if image is None:
-        raise FrameError(f"the {header.kind.upper()} cannot be decoded; its data is damaged", "damaged")
+        raise FrameError(f"the {header.kind.upper()} cannot be decoded; its data is damaged or of a kind that is not read", "damaged")
     if image.ndim == 3 and image.shape[2] == 4:
         return _on_white(image)
     if image.ndim != 3 or image.dtype != np.uint8:

@@ -33,6 +33,7 @@ _MAGIC: tuple[tuple[bytes, Kind], ...] = (
 _OTHER_MAGIC = (
     (b"GIF8", "a GIF"),
     (b"\0\0\1\0", "an icon (ICO)"),
+    (b"\0\0\2\0\0\0", "a Targa (TGA)"),  # a cursor has a number of pictures there
     (b"\0\0\2\0", "a cursor (CUR)"),
     (b"II+\0", "a BigTIFF"),
     (b"MM\0+", "a BigTIFF"),
@@ -40,6 +41,15 @@ _OTHER_MAGIC = (
     (b"\xff\x4f\xff\x51", "a JPEG 2000"),
     (b"\xff\x0a", "a JPEG XL"),
     (b"\0\0\0\x0cJXL ", "a JPEG XL"),
+    (b"II\xbc\1", "a JPEG XR"),
+    (b"v/1\1", "an OpenEXR"),
+    (b"#?RADIANCE", "a Radiance HDR"),
+    (b"#?RGBE", "a Radiance HDR"),
+    (b"qoif", "a QOI"),
+    (b"IIRO", "a camera's raw file"),
+    (b"IIRS", "a camera's raw file"),
+    (b"IIU\0", "a camera's raw file"),
+    (b"FUJIFILMCCD-RAW", "a camera's raw file"),
     (b"8BPS", "a Photoshop file"),
     (b"%PDF", "a PDF"),
     (b"PK\3\4", "a ZIP archive"),
@@ -57,11 +67,18 @@ _FTYP = {
     b"msf1": "a HEIF",
 }
 
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f-\x9f]")
+_NETPBM = re.compile(rb"P[1-7F]\s", re.IGNORECASE)
+
 _JPEG_SUPPORTED = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}  # baseline, extended, progressive; the last two with arithmetic coding
 _JPEG_NO_LENGTH = {0x01, *range(0xD0, 0xD9)}
 _MARKER = re.compile(rb"\xff+([^\x00\xff])")
 _TIFF_PHOTOMETRIC = {0, 1, 2, 3, 5, 6}  # white or black is zero, RGB, palette, CMYK, YCbCr
 _TIFF_FORMATS = {1: "B", 3: "H", 4: "I"}  # BYTE, SHORT, LONG
+_TIFF_COMPRESSIONS = {1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946}  # what OpenCV 4.10 and 5.0 both decode
+_TIFF_TAGS = {254, 258, 259, 262, 273, 274, 279, 322, 323, 324, 325, 339}
+_TIFF_MAX_VALUES = 2**17
+"""Of one tag; a directory may name more than fit into memory, all in the same few bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +95,7 @@ class Header:
     native_bytes: int
     """Bytes a pixel with alpha: 4, or 8 when 16 bits a channel."""
     coefficient_bytes: float
-    """Bytes a pixel that a progressive JPEG's coefficients take while it is decoded; 0 for everything else."""
+    """Bytes a pixel that the coefficients of a JPEG of several scans take while it is decoded; 0 for everything else."""
 
     @property
     def full_wh(self) -> tuple[int, int]:
@@ -106,8 +123,10 @@ def read_header(data: bytes) -> Header:
     try:
         header = _READERS[kind](data)
     except (ValueError, struct.error, IndexError, TypeError) as exc:
-        raise FrameError(f"the {kind.upper()} header is damaged or cut off ({exc})", "damaged") from exc
+        raise FrameError(f"the {kind.upper()} header is damaged or cut off", "damaged") from exc
     width, height = header.stored_wh
+    if (width, height) == (-1, -1):
+        raise FrameError(f"the {kind.upper()} header names no size where it should", "damaged")
     if width < 1 or height < 1:
         raise FrameError(f"the {kind.upper()} header says {width}x{height} pixels; wanted at least 1x1", "damaged")
     return header
@@ -140,19 +159,22 @@ def _other_kind(data: bytes) -> str | None:
     for magic, name in _OTHER_MAGIC:
         if data.startswith(magic):
             return name
-    head = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n")
-    if head.startswith((b"<svg", b"<?xml", b"<!DOCTYPE", b"<html")):
+    if _NETPBM.match(data):
+        return "a PBM, PGM, PPM or PAM"
+    head = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if head.startswith((b"<svg", b"<?xml", b"<!doctype", b"<html")):
         return "an SVG, XML or HTML file"
     return None
 
 
 def _jpeg(data: bytes) -> Header:
     frame = scan = None
+    in_scan = 0
     for marker, start, end in _jpeg_segments(data):
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and frame is None:
+        if (0xC0 <= marker <= 0xCF or marker == 0xF7) and marker not in (0xC4, 0xC8, 0xCC) and frame is None:  # F7 is JPEG-LS
             frame = marker, data[start:end]
         if marker == 0xDA:
-            scan = end
+            scan, in_scan = end, data[start] if start < len(data) else 0
             break
     # FF D9 cannot occur inside a scan (T.81 B.1.1.5), and thumbnails with an end of their own lie before it.
     if scan is None or data.find(b"\xff\xd9", scan) < 0:
@@ -167,7 +189,7 @@ def _jpeg(data: bytes) -> Header:
         )
     info = imagesize.get_info(io.BytesIO(data), exif_rotation=False, dpi=False)
     coefficients = 0.0
-    if marker in (0xC2, 0xCA):
+    if marker in (0xC2, 0xCA) or in_scan < segment[5]:  # progressive, or a scan for each component
         factors = [(segment[7 + 3 * i] >> 4, segment[7 + 3 * i] & 15) for i in range(segment[5])]
         largest = max(h for h, _ in factors) * max(v for _, v in factors)
         coefficients = 2 * sum(h * v for h, v in factors) / max(largest, 1)
@@ -202,6 +224,8 @@ def _png(data: bytes) -> Header:
             break
         if name == b"acTL":
             raise FrameError("the PNG is an animation (APNG); wanted a single picture", "unsupported")
+        if name == b"iCCP" and _CONTROL.search(data[position + 8 : position + 8 + 80].partition(b"\0")[0]):  # the decoder would print it
+            raise FrameError("the PNG's colour profile has a name with control characters in it", "damaged")
         if name == b"eXIf":
             exif = data[position + 8 : position + 8 + length]
         transparent |= name == b"tRNS"
@@ -248,6 +272,15 @@ def _bmp(data: bytes) -> Header:
 
 def _tiff(data: bytes) -> Header:
     tags = _tiff_tags(data)
+    if data[8:10] == b"CR" or tags.get(254, (0,))[0] & 1:
+        raise FrameError(
+            "the TIFF begins with a small preview of another picture, as a camera's raw file does; wanted a picture", "unsupported"
+        )
+    compression = tags.get(259, (1,))[0]
+    if compression not in _TIFF_COMPRESSIONS:
+        raise FrameError(
+            f"the TIFF is compressed in a way that is not read (number {compression}); wanted none, LZW or deflate", "unsupported"
+        )
     offsets, counts = tags.get(273) or tags.get(324), tags.get(279) or tags.get(325)
     ends = [offset + count for offset, count in zip(offsets or (), counts or (), strict=False)]
     if ends and max(ends) > len(data):
@@ -266,7 +299,7 @@ def _tiff(data: bytes) -> Header:
 
 
 def _tiff_tags(data: bytes) -> Mapping[int, tuple[int, ...]]:
-    """The whole numbers of the first directory of a TIFF structure (TIFF 6.0, section 2), by tag."""
+    """The whole numbers that matter here in the first directory of a TIFF structure (TIFF 6.0, section 2), by tag; the first of each."""
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None:
         return {}
@@ -275,7 +308,7 @@ def _tiff_tags(data: bytes) -> Mapping[int, tuple[int, ...]]:
     for i in range(struct.unpack_from(order + "H", data, directory)[0]):
         entry = directory + 2 + 12 * i
         tag, kind, count = struct.unpack_from(order + "HHI", data, entry)
-        if kind not in _TIFF_FORMATS or count > len(data):
+        if tag not in _TIFF_TAGS or tag in tags or kind not in _TIFF_FORMATS or count > _TIFF_MAX_VALUES:
             continue
         form = f"{order}{count}{_TIFF_FORMATS[kind]}"
         place = entry + 8 if struct.calcsize(form) <= 4 else struct.unpack_from(order + "I", data, entry + 8)[0]

@@ -7,6 +7,7 @@ import os
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zlib
 
 import cv2
@@ -237,11 +238,63 @@ def test_memory_is_bounded_beside_the_number_of_pixels(corners):
 
     assert decode(data, limits).width == 40
     assert reason(progressive, limits) == "too-large"  # its coefficients need six bytes a pixel more
+    whole = encode(corners, ".jpg", cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111)
+    scan = whole.index(b"\xff\xda")
+    one_by_one = whole[:scan] + b"\xff\xda\0\x08\1\1\0\0\x3f\0" + whole[scan + 14 :]
+    assert decode(whole, limits).width == 40
+    assert reason(one_by_one, limits) == "too-large"  # so do those of a baseline JPEG with a scan for each colour
     assert reason(data, PictureLimits(max_pixels=40 * 24 - 1)) == "too-large"
 
 
 def test_a_tiff_with_monstrous_tiles_is_refused(corners):
     assert reason(tiff(corners, t322=16384, t323=16384)) == "damaged"
+
+
+def test_a_tiff_that_counts_more_numbers_than_memory_holds_is_read_in_little(corners):
+    """Each of 3,000 tags claims the same two million numbers: 200 GB as Python has them, from 8 MB."""
+    tags = b"".join(struct.pack("<HHII", tag, 4, 2_000_000, 10) for tag in range(1000, 4000))
+    data = b"II*\0" + struct.pack("<IH", 8, 3000) + tags + bytes(8_100_000)
+    tracemalloc.start()
+
+    assert reason(data) == "damaged"
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
+    assert reason(tiff(corners, t273=0, t279=2**31)) == "truncated"
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"\0\0\2\0" + bytes(100), "a Targa"),
+        (b"\0\0\2\0\1\0" + bytes(100), "a cursor"),
+        (b"P5\n2 2\n65535\n" + bytes(8), "a PBM, PGM, PPM or PAM"),
+        (b"v/1\1" + bytes(100), "an OpenEXR"),
+        (b"\n<!doctype html><html>404", "an SVG, XML or HTML file"),
+        (b"\xff\xd8\xff\xf7\0\x0b\x08\0\x09\0\x09\1\1\x11\0\xff\xda\0\x08\1\1\0\0\0\0abc\xff\xd9", "of a kind that is not read"),
+        (png([[0]], color=0).replace(b"IHDR", b"CgBI", 1), "names no size"),
+        (b"MM\0*\0", "the TIFF header is damaged or cut off$"),
+    ],
+)
+def test_the_reason_is_true(data, words):
+    with pytest.raises(FrameError, match=words):
+        decode(data)
+
+
+def test_a_png_writes_no_line_of_its_own_to_the_log(capfd):
+    """libpng prints the name of a colour profile that it does not like as it is."""
+    profile = zlib.compress(bytes(1000))
+
+    assert reason(png([[0]], color=0, extra=png_chunk(b"iCCP", b"\x1b[2J\n<3>forged\0\0" + profile))) == "damaged"
+    assert decode(png([[0]], color=0, extra=png_chunk(b"iCCP", b"Display P3\0\0" + profile))).kind == "png"
+    assert "forged" not in capfd.readouterr().err
+
+
+def test_a_tiff_of_which_only_a_preview_or_nothing_could_be_read_is_refused(corners):
+    raw = tiff(corners, t254=1)
+
+    assert reason(raw) == "unsupported"  # NEF, DNG, ARW: the first picture is a thumbnail of 160 x 120
+    assert reason(raw[:8] + b"CR\2\0" + raw[12:]) == "unsupported"
+    assert reason(tiff(corners, t259=50000)) == "unsupported"  # Zstandard
 
 
 def test_a_file_is_refused_by_its_size_before_it_is_read(tmp_path):

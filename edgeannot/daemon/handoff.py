@@ -35,6 +35,11 @@ class Budget:
             self._used += size
             return True
 
+    def within(self, timeout_s: float = 1.0) -> bool:
+        """Wait until what is under way is within the limit; False when it was not within `timeout_s` (try again)."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._used <= self._limit, timeout_s)
+
     def give(self, size: int) -> None:
         """The picture that `take` was asked for is done with."""
         with self._changed:

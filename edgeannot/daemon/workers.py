@@ -76,6 +76,10 @@ def read(
             return
         if isinstance(item, Frame):
             gate.rest(stop, beat)
+        del item  # who waits for the next picture holds none: one may have 126 MB
+        # The source decodes the next one when it is asked for it: not beside one that is over the budget by itself.
+        while not stop.is_set() and not budget.within():
+            beat()
 
 
 def infer(
@@ -100,6 +104,7 @@ def infer(
             result = _annotated(item, annotate, gave_up) if isinstance(item, Frame) else item
             while not results.put(result):
                 beat()
+            del item, result
     except Closed:
         return
     finally:  # also where this broke: nobody may wait for it
@@ -170,6 +175,7 @@ def write(
                 telemetry.annotated(item)
                 if reporter is not None:
                     reporter.picture(item)
+            del item
     except Closed:
         return
     finally:  # also where this broke: nobody may wait for it

@@ -43,7 +43,7 @@ class Signature:
     @classmethod
     def of(cls, stat: os.stat_result) -> Self:
         """The signature of a file with this stat."""
-        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ino)
+        return cls(stat.st_size, _signed(stat.st_mtime_ns), _signed(stat.st_ino))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +105,8 @@ class Pending:
     """Messages that the caps pushed out unsent."""
     refused: int
     """Messages that the broker would never take (too large, not a valid topic there)."""
+
+
+def _signed(number: int) -> int:
+    """A number in the 64 bits that the ledger has: some file systems number files above 2**63, and a wrong time may lie beyond them."""
+    return (number + 2**63) % 2**64 - 2**63

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import stat
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -195,6 +196,9 @@ class CameraSource:
             facts = path.stat()
         except OSError as exc:
             raise MissingError(f"the video file {path} (sources.{self.name}.url) cannot be read: {exc.strerror}") from exc
+        if not stat.S_ISREG(facts.st_mode):  # to open a pipe may never come back
+            found = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe"}.get(stat.S_IFMT(facts.st_mode), "a device or socket")
+            raise MissingError(f"the video file {path} (sources.{self.name}.url) cannot be read: wanted a file, found {found}")
         for turn in itertools.count():
             count = 0
             for frame in self._play(path, facts, turn, stop):

@@ -79,6 +79,8 @@ def parse_target(address: str) -> tuple[Literal["device", "stream", "file"], str
     ('device', '/dev/video0')
     """
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", address)
+    if not _is_utf8(address) and (scheme or address.startswith("/dev/")):
+        raise ValueError(f"wanted an address in UTF-8, found {address!r}")
     if scheme:
         if scheme[1].lower() not in STREAM_SCHEMES:
             raise ValueError(f"an address with {scheme[1]}:// is not known; wanted one of {', '.join(STREAM_SCHEMES)}")
@@ -135,7 +137,22 @@ def open_capture(target: Target) -> Capture:
         cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, round(target.open_timeout_s * 1000),
         cv2.CAP_PROP_READ_TIMEOUT_MSEC, round(target.read_timeout_s * 1000),
     ]  # fmt: skip
-    return cast("Capture", cv2.VideoCapture(target.address, cv2.CAP_FFMPEG, limits))
+    if _is_utf8(target.address):
+        return cast("Capture", cv2.VideoCapture(target.address, cv2.CAP_FFMPEG, limits))
+    # OpenCV takes the name of a file as UTF-8 only, and crashes where it is none (4.10 and 5.0); FFmpeg opens it anew by this one.
+    try:
+        fd = os.open(target.address, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return cast("Capture", cv2.VideoCapture())
+    try:
+        return cast("Capture", cv2.VideoCapture(f"/proc/self/fd/{fd}", cv2.CAP_FFMPEG, limits))
+    finally:
+        os.close(fd)
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether no byte of it, as a name or an argument gave it, was other than UTF-8."""
+    return not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def _open_device(target: Target, cv2: Any) -> Capture:

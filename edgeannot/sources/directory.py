@@ -147,6 +147,7 @@ class DirectorySource:
                     item = self._tick()
                 if item is not None:
                     yield item
+                    item = None  # not held while the next is decoded
                     spoke = time.monotonic()
         finally:
             self._folder.close()
@@ -266,18 +267,22 @@ class DirectorySource:
         return PictureLimits(int(options.max_megapixels * 1e6), options.max_decode_mb << 20, options.max_file_mb << 20)
 
     def _read(self, path: Path, signature: Signature) -> bytes | None:
-        """The file's bytes; None when it changed meanwhile or is gone. Raises FrameError."""
+        """The file's bytes; None when it changed meanwhile or is gone. Raises FrameError, also for a size that is not true."""
         from edgeannot.picture import check_file_size  # noqa: PLC0415 - as above
 
         check_file_size(signature.size, self._limits())
         try:
             with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
                 data = file.read(signature.size + 1)
-                return data if Signature.of(os.fstat(file.fileno())) == signature and len(data) == signature.size else None
+                same = Signature.of(os.fstat(file.fileno())) == signature
         except FileNotFoundError:
             return None
         except OSError as exc:
             raise FrameError(f"the file cannot be read ({exc.strerror})", UNREADABLE) from exc
+        if same and len(data) != signature.size:  # /proc and some network file systems
+            found = f"more than {signature.size}" if len(data) > signature.size else f"{len(data)}"
+            raise FrameError(f"the file has {signature.size} bytes by its file system, and gave {found}", UNREADABLE)
+        return data if same else None
 
     def _decode(self, data: bytes) -> Picture:
         from edgeannot.picture import decode  # noqa: PLC0415 - as above
@@ -292,7 +297,8 @@ class DirectorySource:
         self._failing.pop(name, None)
         self._backlog.mark_seen(name, signature)
         moved = self._quarantine(path, name, exc)
-        where = f"moved to {moved}" if moved else "left where it is"
+        how = "copied" if os.path.lexists(path) else "moved"  # a read-only medium keeps its files
+        where = f"{how} to {moved}" if moved else "left where it is"
         message = f"{_printable(name)}: {exc}; {where}"
         return Failure(self.name, _printable(name), exc.reason, message, path, moved, (signature.size, signature.mtime_ns, signature.inode))
 

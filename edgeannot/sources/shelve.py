@@ -10,6 +10,7 @@ import contextlib
 import errno
 import itertools
 import logging
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -22,15 +23,18 @@ log = logging.getLogger(__name__)
 
 
 _BLOCK_BYTES = 4096
+_MAX_COPY_BYTES = 128 * 2**20
+"""Of a file for quarantine: a film from a large disk may not fill the card that the state is on, nor a sparse file keep us for hours."""
 
 
 def quarantine(path: Path, relative: Path, folder: Path, *, reason: str, message: str, when: str) -> Path:
     """Move the file to `folder`/`relative` and write why to NAME.reason.txt beside it; gives the new place.
 
-    The file stays, too, where it cannot be removed (a read-only medium). Raises OSError when it can be neither moved nor copied;
-    then no reason is left behind either.
+    The file stays, too, where it cannot be removed (a read-only medium). Raises OSError when it can be neither moved nor copied,
+    also because it is too large to be copied to another file system; then no reason is left behind either.
     """
-    return _put(folder / relative, f"{message}\nreason: {reason}\nfrom: {path}\nat: {when}\n", lambda target: _move(path, target))
+    text = f"{_one_line(message)}\nreason: {reason}\nfrom: {_one_line(str(path))}\nat: {when}\n"
+    return _put(folder / relative, text, lambda target: _move(path, target, copy_up_to=_MAX_COPY_BYTES))
 
 
 class DataQuarantine:
@@ -49,7 +53,7 @@ class DataQuarantine:
         if self._used is None:
             self._used = folder_bytes(self._folder)
         when = datetime.now(UTC).isoformat(timespec="seconds")
-        text = f"{message}\nreason: {reason}\nfrom: {origin}\nat: {when}\n"
+        text = f"{_one_line(message)}\nreason: {reason}\nfrom: {_one_line(origin)}\nat: {when}\n"
         cost = _on_disk(len(data)) + _on_disk(len(text))
         if self._used + cost > self._cap_bytes:
             return None
@@ -122,7 +126,13 @@ def _names(wanted: Path) -> Iterator[Path]:
         yield wanted.with_name(os.fsdecode(stem + b"-%d" % number + suffix))
 
 
-def _move(path: Path, target: Path) -> None:
+def _one_line(text: str) -> str:
+    """Names may hold line ends and what steers a terminal; bytes that are no UTF-8 stay as they are."""
+    return "".join(c if c.isprintable() or "\udc80" <= c <= "\udcff" else c.encode("unicode_escape").decode() for c in text)
+
+
+def _move(path: Path, target: Path, copy_up_to: float = math.inf) -> None:
+    """copy_up_to: bytes of a file that may be copied where it cannot be renamed."""
     if path.is_symlink():  # the link moves, what it points to stays; a relative link would point elsewhere from there
         target.symlink_to(Path(os.path.abspath(path.parent / path.readlink())))  # noqa: PTH100 - resolve() would follow further links
         _remove(path)
@@ -132,6 +142,8 @@ def _move(path: Path, target: Path) -> None:
     except OSError as exc:
         if exc.errno not in (errno.EXDEV, errno.EROFS, errno.EACCES, errno.EPERM):
             raise
+        if path.stat().st_size > copy_up_to:
+            raise OSError(errno.EFBIG, "it is too large to be copied to another file system") from exc
         _copy(path, target)
         _remove(path)
 

@@ -156,6 +156,30 @@ def test_pictures_over_the_budget_wait_until_others_are_done():
     reader.join(10)
 
 
+def test_nothing_is_decoded_beside_a_picture_that_is_over_the_budget_by_itself():
+    """Two of 42 megapixels at a time, one decoded and one drawn on, would take 630 MB."""
+    asked = threading.Semaphore(0)
+
+    class Counting(ListSource):
+        def items(self, stop):
+            for item in super().items(stop):
+                asked.release()
+                yield item
+
+    size = frame("a").image.nbytes
+    inbox, budget, stop = Handoff(depth=5), Budget(size - 1), threading.Event()
+    reader = threading.Thread(target=read, args=(Counting([frame("a"), frame("b")]), inbox, budget, stop, nothing, nothing))
+    reader.start()
+    assert inbox.take(10).name == "a"
+    assert asked.acquire(timeout=10)
+    assert not asked.acquire(timeout=0.2)
+    budget.give(size)
+
+    assert inbox.take(10).name == "b"
+    budget.give(size)
+    reader.join(10)
+
+
 def test_inference_keeps_the_order_and_ends_its_output():
     inbox, results = Handoff(depth=3), Handoff(depth=3)
     for item in (frame("a"), failure("b"), frame("c")):

@@ -16,6 +16,7 @@ import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
@@ -72,6 +73,18 @@ def test_a_file_that_changed_is_not_done(path, changed):
         assert store.is_done("porch", "a.jpg", Signature(10, 20, 30))
         assert not store.is_done("porch", "a.jpg", changed)
         assert not store.is_done("door", "a.jpg", Signature(10, 20, 30))
+
+
+@pytest.mark.parametrize("facts", [{"st_ino": 2**64 - 1}, {"st_mtime_ns": 10**19}, {"st_mtime_ns": -(10**19)}])
+def test_numbers_beyond_those_of_the_database_are_a_signature_too(path, facts):
+    """Some file systems number their files by 64-bit hashes; a clock that was wrong may have left times far off."""
+    stat = SimpleNamespace(**({"st_size": 10, "st_mtime_ns": 20, "st_ino": 30} | facts))
+    signature = Signature.of(stat)
+    with Store.open(path) as store:
+        store.commit(entry(signature=signature), [])
+
+        assert store.is_done("porch", "a.jpg", signature)
+        assert not store.is_done("porch", "a.jpg", Signature(10, 20, 30))
 
 
 def test_a_file_done_again_has_one_entry(path):

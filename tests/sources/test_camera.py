@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.server
 import itertools
+import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -366,6 +368,26 @@ def test_a_video_file_plays_again_with_the_same_identities(pull, video):
 def test_a_missing_video_file_is_an_error(pull, tmp_path):
     with pytest.raises(MissingError, match=r"none\.mp4 \(sources\.film\.url\) cannot be read"):
         play(pull, tmp_path / "none.mp4").rest()
+
+
+def test_a_video_whose_name_is_no_text_plays_too(pull, video, tmp_path):
+    """OpenCV ends the process with a segmentation fault when it is given such a name."""
+    path = Path(shutil.copyfile(video, tmp_path / "v\udcff.avi"))
+
+    frames = play(pull, path).rest()
+
+    assert numbers(frames) == list(range(24))
+    with pytest.raises(ValueError, match="wanted an address in UTF-8"):
+        parse_target("rtsp://camera/\udcff")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_no_video(pull, tmp_path, make):
+    """Opening a pipe without a writer would never come back."""
+    make(tmp_path / "v.mp4")
+
+    with pytest.raises(MissingError, match=r"wanted a file, found a (named pipe|folder)"):
+        play(pull, tmp_path / "v.mp4").rest()
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video", b"\0\0\0\x18ftypmp42" + bytes(3000)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -13,7 +14,7 @@ import pytest
 from edgeannot.data import Failure, Frame
 from edgeannot.delivery.store import Signature
 from edgeannot.errors import ConfigError, MissingError
-from edgeannot.sources import Context, DirectoryOptions, open_source
+from edgeannot.sources import Context, DirectoryOptions, open_source, shelve
 
 LONG_AGO = 1_600_000_000
 
@@ -549,6 +550,27 @@ def test_a_pipe_and_a_link_to_nothing_are_passed_over(open_inbox, inbox, pull, j
     put(inbox / "yes.jpg", jpeg(), age_s=9)
 
     assert [f.name for f in pull(open_inbox(Context(once=True))).rest()] == ["yes.jpg"]
+
+
+def test_a_file_whose_size_is_not_true_is_an_end_of_it(open_inbox, inbox, pull):
+    """As /proc has them, and some network file systems: else it would be read again for ever, and --once would never end."""
+    (inbox / "version.jpg").symlink_to("/proc/version")
+
+    (failure,) = pull(open_inbox(Context(once=True))).rest()
+
+    assert failure.reason == "unreadable"
+    assert "the file has 0 bytes by its file system, and gave more" in failure.message
+
+
+def test_a_file_that_stays_on_its_medium_is_said_to_be_copied(open_inbox, inbox, tmp_path, pull, monkeypatch):
+    put(inbox / "a.gif", b"GIF89a", age_s=9)
+    monkeypatch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(OSError(errno.EROFS, "Read-only file system")))
+    monkeypatch.setattr(shelve, "_copy", lambda path, target: target.write_bytes(path.read_bytes()))
+    monkeypatch.setattr(shelve, "_remove", lambda path: None)
+
+    (failure,) = pull(open_inbox(Context(once=True, quarantine=tmp_path / "away"))).rest()
+
+    assert failure.message.endswith(f"; copied to {tmp_path / 'away' / 'a.gif'}")
 
 
 def test_nothing_is_read_ahead_of_the_caller(open_inbox, inbox, pull, jpeg):

@@ -87,6 +87,33 @@ def test_to_another_file_system_a_file_is_copied_and_then_removed(picture, away,
     assert [p.name for p in away.iterdir()] == ["a.jpg"]
 
 
+def test_a_large_file_is_not_copied_to_another_file_system_but_left(picture, away, monkeypatch):
+    """A film of 8 GB on a USB disk may not fill the card that the state is on; a hole of 1 TB would be copied for hours."""
+
+    def other_file_system(self, target):
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    os.truncate(picture, 200 * 2**20)
+    monkeypatch.setattr(Path, "rename", other_file_system)
+
+    with pytest.raises(OSError, match="too large to be copied"):
+        quarantine(picture, Path("a.jpg"), away, **FACTS)
+    assert picture.exists()
+    assert list(away.iterdir()) == []
+
+
+def test_no_name_makes_lines_of_its_own_in_the_reason(tmp_path, away):
+    name = "a\nreason: none\x1b[2J\udcff é.jpg"
+    (tmp_path / name).write_bytes(b"content")
+
+    place = quarantine(tmp_path / name, Path("a.jpg"), away, reason="damaged", message=f"{name}: no good", when="now")
+
+    note = place.with_name("a.jpg.reason.txt").read_bytes()
+    assert b"\x1b" not in note
+    assert [line.split(b":")[0] for line in note.splitlines()] == [b"a\\nreason", b"reason", b"from", b"at"]
+    assert b"\xff \xc3\xa9.jpg" in note
+
+
 def test_a_name_of_full_length_finds_room_for_its_note(tmp_path, away):
     (tmp_path / "in").mkdir()
     path = tmp_path / "in" / ("n" * 251 + ".jpg")
