@@ -134,7 +134,7 @@ def read_header(data: bytes) -> Header:
 
 def begins_as_picture(head: bytes) -> bool:
     """Whether the first bytes of a file (16 are enough) are those of a kind that is read here."""
-    return head[:4] == b"RIFF" or any(head.startswith(magic) for magic, _ in _MAGIC)
+    return (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or any(head.startswith(magic) for magic, _ in _MAGIC)
 
 
 def _kind(data: bytes) -> Kind:

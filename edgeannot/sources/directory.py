@@ -37,31 +37,18 @@ FINAL_REASONS = frozenset({"too-large", "unsupported"})
 UNREADABLE = "unreadable"
 """The reason for a file that the system did not let us read, whatever is in it."""
 SIDE_SUFFIXES = frozenset(
-    {
-        ".csv",
-        ".db",
-        ".dop",
-        ".html",
-        ".ini",
-        ".json",
-        ".jsonl",
-        ".log",
-        ".md",
-        ".names",
-        ".pdf",
-        ".pp3",
-        ".sqlite",
-        ".sqlite-shm",
-        ".sqlite-wal",
-        ".toml",
-        ".txt",
-        ".xml",
-        ".xmp",
-        ".yaml",
-        ".yml",
-    }
+    (  # noqa: SIM905 - a list of sixty lines says no more
+        # text and data
+        ".csv .db .dop .html .ini .json .jsonl .log .md .names .pdf .pp3 .sqlite .sqlite-shm .sqlite-wal .toml .txt .xml .xmp .yaml .yml "
+        # documents, programs, archives
+        ".bat .doc .docx .exe .js .odt .py .sh .xls .xlsx .7z .bz2 .gz .rar .tar .tgz .xz .zip "
+        # sound and moving pictures
+        ".aac .flac .m4a .mp3 .ogg .wav .3gp .avi .m4v .mkv .mov .mp4 .mpg .mts .webm .wmv"
+    ).split()
 )
 """Files that people and programs keep beside pictures. One that is indeed no picture is passed over without a word."""
+RAW_SUFFIXES = frozenset({".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"})
+"""What cameras keep beside their JPEG. Some begin as a TIFF does, which holds a thumbnail only: passed over likewise."""
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +68,8 @@ class DirectoryOptions(BaseModel):
     after_folder: Path | None = None
     """Where to with after = "move"; may lie inside the watched folder."""
     quarantine: Literal["move", "leave"] = "move"
-    """Whether a file that cannot be read is moved to the quarantine folder or only reported; text beside pictures is passed over."""
+    """Whether a file that cannot be read is moved to the quarantine folder or only reported. What is no picture by its ending and its
+    content (text, videos, archives, raw files beside pictures) is passed over."""
     ignore: tuple[str, ...] = ()
     """Names of files and folders to pass over ("*.xmp", "raw"), beside hidden and temporary ones."""
     settle_s: float = Field(default=2.0, gt=0)
@@ -342,7 +330,9 @@ class DirectorySource:
 
 
 def _is_beside(path: Path) -> bool:
-    """Whether this is a label file, a note or the like, by its name and its first bytes."""
+    """Whether this is a label file, a video, a raw file or the like, by its name and its first bytes."""
+    if path.suffix.lower() in RAW_SUFFIXES:
+        return True
     if path.suffix.lower() not in SIDE_SUFFIXES:
         return False
     from edgeannot.picture_header import begins_as_picture  # noqa: PLC0415 - see DirectorySource._limits

@@ -110,9 +110,9 @@ def _put(wanted: Path, text: str, place: Callable[[Path], None]) -> Path:
 
 
 def move_aside(path: Path, relative: Path, folder: Path) -> Path:
-    """Move the file to `folder`/`relative`; gives the new place. Raises OSError."""
+    """Move the file to `folder`/`relative`; gives the new place. Raises OSError where it cannot go from where it is: no copy is left."""
     target = next(target for target in _names(folder / relative) if not os.path.lexists(target))
-    _move(path, target)
+    _move(path, target, may_stay=False)
     return target
 
 
@@ -131,21 +131,23 @@ def _one_line(text: str) -> str:
     return "".join(c if c.isprintable() or "\udc80" <= c <= "\udcff" else c.encode("unicode_escape").decode() for c in text)
 
 
-def _move(path: Path, target: Path, copy_up_to: float = math.inf) -> None:
-    """copy_up_to: bytes of a file that may be copied where it cannot be renamed."""
+def _move(path: Path, target: Path, *, copy_up_to: float = math.inf, may_stay: bool = True) -> None:
+    """copy_up_to: bytes of a file that may be copied where it cannot be renamed. may_stay: whether a copy will do where it cannot go."""
     if path.is_symlink():  # the link moves, what it points to stays; a relative link would point elsewhere from there
         target.symlink_to(Path(os.path.abspath(path.parent / path.readlink())))  # noqa: PTH100 - resolve() would follow further links
-        _remove(path)
+        _remove(path, target, may_stay=may_stay)
         return
     try:
         path.rename(target)
     except OSError as exc:
         if exc.errno not in (errno.EXDEV, errno.EROFS, errno.EACCES, errno.EPERM):
             raise
+        if not may_stay and not os.access(path.parent, os.W_OK):  # a large file would be copied for nothing
+            raise
         if path.stat().st_size > copy_up_to:
             raise OSError(errno.EFBIG, "it is too large to be copied to another file system") from exc
         _copy(path, target)
-        _remove(path)
+        _remove(path, target, may_stay=may_stay)
 
 
 def _copy(path: Path, target: Path) -> None:
@@ -157,6 +159,10 @@ def _copy(path: Path, target: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):
+def _remove(path: Path, copy: Path, *, may_stay: bool) -> None:
+    try:
         path.unlink()
+    except OSError:
+        if not may_stay:
+            copy.unlink(missing_ok=True)
+            raise

@@ -207,6 +207,26 @@ def test_text_beside_pictures_is_passed_over_but_a_picture_with_such_a_name_is_n
     assert (inbox / "labels.txt").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("holiday.mp4", b"\0\0\0\x20ftypisom" + bytes(99)),
+        ("old.AVI", b"RIFF\x24\0\0\0AVI LIST" + bytes(99)),
+        ("song.mp3", b"ID3" + bytes(99)),
+        ("album.zip", b"PK\3\4" + bytes(99)),
+        ("run.sh", b"#!/bin/sh\n"),
+        ("photo.cr2", b"II*\0\x10\0\0\0CR\2\0" + bytes(99)),
+        ("photo.dng", b"II*\0\x08\0\0\0" + bytes(99)),
+    ],
+)
+def test_what_lies_in_an_album_and_is_no_picture_stays_where_it_is(open_inbox, inbox, tmp_path, pull, name, content):
+    put(inbox / name, content, age_s=9)
+    source = open_inbox(Context(quarantine=tmp_path / "quarantine", once=True))
+
+    assert list(pull(source).rest()) == []
+    assert (inbox / name).read_bytes() == content
+
+
 def test_a_file_that_cannot_be_read_is_reported_and_left_when_so_asked(open_inbox, inbox, tmp_path, pull):
     put(inbox / "words.jpg", b"words", age_s=9)
     source = open_inbox(Context(quarantine=tmp_path / "quarantine", once=True), quarantine="leave")
@@ -566,7 +586,7 @@ def test_a_file_that_stays_on_its_medium_is_said_to_be_copied(open_inbox, inbox,
     put(inbox / "a.gif", b"GIF89a", age_s=9)
     monkeypatch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(OSError(errno.EROFS, "Read-only file system")))
     monkeypatch.setattr(shelve, "_copy", lambda path, target: target.write_bytes(path.read_bytes()))
-    monkeypatch.setattr(shelve, "_remove", lambda path: None)
+    monkeypatch.setattr(shelve, "_remove", lambda *_, **__: None)
 
     (failure,) = pull(open_inbox(Context(once=True, quarantine=tmp_path / "away"))).rest()
 

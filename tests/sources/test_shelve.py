@@ -87,6 +87,23 @@ def test_to_another_file_system_a_file_is_copied_and_then_removed(picture, away,
     assert [p.name for p in away.iterdir()] == ["a.jpg"]
 
 
+def test_a_picture_that_cannot_go_leaves_no_copy(picture, away, monkeypatch):
+    """A read-only mount: each start would add a copy. The quarantine's one copy is wanted, with its reason."""
+
+    def refuse(path, *_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    rename, unlink = Path.rename, Path.unlink
+    monkeypatch.setattr(shelve.Path, "rename", lambda path, target: refuse(path) if path == picture else rename(path, target))
+    monkeypatch.setattr(shelve.Path, "unlink", lambda path, **options: refuse(path) if path == picture else unlink(path, **options))
+
+    with pytest.raises(OSError, match="Read-only"):
+        move_aside(picture, Path("a.jpg"), away)
+    assert picture.exists()
+    assert list(away.iterdir()) == []
+    assert quarantine(picture, Path("a.jpg"), away, **FACTS).read_bytes() == b"content"
+
+
 def test_a_large_file_is_not_copied_to_another_file_system_but_left(picture, away, monkeypatch):
     """A film of 8 GB on a USB disk may not fill the card that the state is on; a hole of 1 TB would be copied for hours."""
 
