@@ -145,8 +145,9 @@ def run(
         loaded = _load(overrides, config, "missing")  # the start measures anyway: the profile is to be what `probe` would say
     if explain:
         from edgeannot.choice.selection import explain_for
+        from edgeannot.subcommands.probe import at_the_terminal
 
-        typer.echo(explain_for(loaded, remeasure=remeasure))
+        typer.echo(explain_for(loaded, remeasure=remeasure, told=at_the_terminal))
         raise typer.Exit
 
     from edgeannot.daemon.run import run_daemon  # the whole of OpenCV and the runtime comes with it

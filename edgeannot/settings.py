@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     """Name of a model, also NAME@SIZE; unset: chosen by the profile. `edgeannot models list` shows what there is."""
     max_ms: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Longest time in ms for one picture, by which the model is chosen; unset: the profile's, 500, 200 or 67."""
-    min_fps: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    min_fps: float | None = Field(default=None, ge=0.001, allow_inf_nan=False)
     """Pictures a second that the chosen model must reach, another way to say max_ms; of both the stricter counts."""
     runtime: Literal["auto", "litert", "tflite-runtime"] = "auto"
     """The TFLite runtime; auto takes LiteRT where it is installed."""

@@ -90,6 +90,7 @@ def test_sections_of_a_source_come_from_several_layers(tmp_path, monkeypatch):
     [
         ("min_scor = 0.3", r"min_scor: unknown setting; did you mean min_score\? \(.*edgeannot\.toml\)"),
         ("colour = 3", r"colour: unknown setting \(.*edgeannot\.toml\)"),
+        ("min_fps = 1e-310", r"min_fps: .* greater than or equal to 0\.001"),
         ("min_score = 3", r"min_score: .* less than or equal to 1, found 3"),
         ('[sources.door]\nkind = "directory"\npath = "/p"\nrecursiv = true', r"door\.recursiv: unknown setting; did you mean recursive\?"),
         ('[sources.door]\nkind = "telescope"', r"sources\.door: wanted a kind out of 'directory', 'camera', 'mqtt', found 'telescope' \("),

@@ -148,7 +148,7 @@ def survey(
 ) -> Survey:
     """The choice for a wish, from what is remembered and, if asked, measured now. Raises ConfigError when no card fits the wish.
 
-    told: hears one line for each model that is measured. stopped: asked now and then; True ends the measuring early.
+    told: hears that it measures, and one line for each model that is measured. stopped: asked now and then; True ends the measuring early.
     """
     folders, cache = model_folders(data_dir), data_dir / "cache"
     shelf = read_shelf(folders, cache / "models.json", lambda exc: log.warning("%s; it is passed over", exc))
@@ -165,6 +165,7 @@ def survey(
         if any(next_point(card, known.record(card.key), wish.budget.ms, wish.thread_counts) for card in cards):
             from edgeannot.choice.measure import measure_models  # noqa: PLC0415 - what is remembered is read without it
 
+            told(f"measuring the models that come into question, once; budget: {wish.budget.why}")
             before = dict(known.records)
             measure_models(
                 cards,
@@ -244,12 +245,14 @@ def measure_and_choose(
     return _choose(loaded, "again" if remeasure else "doubtful", board, stopped)
 
 
-def explain_for(loaded: Loaded, *, remeasure: bool = False, board: Board | None = None) -> str:
-    """The table for these settings, measured as far as it is not remembered; for a model that is set, that it is."""
+def explain_for(
+    loaded: Loaded, *, remeasure: bool = False, board: Board | None = None, told: Callable[[str], None] = lambda _: None
+) -> str:
+    """The table for these settings, measured as far as it is not remembered; for a model that is set, that it is. told: see `survey`."""
     if loaded.settings.model is not None:
         _card_that_is_set(loaded)
         return f"the model is set to {loaded.settings.model} ({loaded.origins.get('model', 'default')}): nothing is chosen"
-    found = _survey(loaded, "again" if remeasure else "missing", board or read_board(), lambda: False)
+    found = _survey(loaded, "again" if remeasure else "missing", board or read_board(), lambda: False, told)
     return f"profile {loaded.profile}: {loaded.profile_reason}\n{found.table()}"
 
 
@@ -278,16 +281,19 @@ def _card_that_is_set(loaded: Loaded) -> ModelCard:
     return card
 
 
-def _survey(loaded: Loaded, measuring: Measuring, board: Board, stopped: Callable[[], bool]) -> Survey:
+def _survey(
+    loaded: Loaded, measuring: Measuring, board: Board, stopped: Callable[[], bool], told: Callable[[str], None] = lambda _: None
+) -> Survey:
     settings = loaded.settings
-    wish = wish_for(loaded, board)
-    told: list[str] = []
-    if measuring != "no":
-        log.info("measuring the models that come into question, as far as it is not remembered; budget: %s", wish.budget.why)
-    found = survey(wish, settings.data_dir, board, settings.runtime, measuring, stopped=stopped, told=told.append)
-    for line in told:
+    lines: list[str] = []
+
+    def tell(line: str) -> None:
+        lines.append(line)
         log.info("%s", line)
-    for line in found.table().splitlines() if told else ():  # what has not changed was logged when it was measured
+        told(line)
+
+    found = survey(wish_for(loaded, board), settings.data_dir, board, settings.runtime, measuring, stopped=stopped, told=tell)
+    for line in found.table().splitlines() if lines else ():  # what has not changed was logged when it was measured
         log.info("%s", line)
     return found
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edgeannot.probe import Board
     from edgeannot.settings import Loaded
 
-__all__ = ["probe"]
+__all__ = ["at_the_terminal", "probe"]
 
 
 def probe(arguments: Sequence[str]) -> None:
@@ -75,11 +75,17 @@ def _load(board: Board, config: Path | None, data_dir: Path | None, measuring: M
 def _survey(board: Board, found: Grade, loaded: Loaded | None, folder: Path, measuring: Measuring) -> Survey:
     """The choice of a model for the settings, or for what they are where nothing is configured."""
     if loaded:
-        return survey(wish_for(loaded, board), folder, board, loaded.settings.runtime, measuring)
+        return survey(wish_for(loaded, board), folder, board, loaded.settings.runtime, measuring, told=at_the_terminal)
     wish = Wish(
         profile=found.profile,
         budget=budget_of(found.profile, None, None),
         thread_counts=thread_counts(board, None, int(PROFILE_DEFAULTS[found.profile]["max_threads"])),
         memory_bytes=board.memory_bytes,
     )
-    return survey(wish, folder, board, "auto", measuring)
+    return survey(wish, folder, board, "auto", measuring, told=at_the_terminal)
+
+
+def at_the_terminal(line: str) -> None:
+    """Say what takes its time to who waits for it, and to nobody else."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"{line}\n")

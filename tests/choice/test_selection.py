@@ -231,6 +231,17 @@ def test_where_all_is_remembered_the_measuring_is_not_even_loaded(tmp_path, monk
     assert [line.split()[1] for line in table.splitlines() if line.startswith(">")] == ["yolov3-tiny@416"]
 
 
+def test_who_waits_hears_that_it_measures(tmp_path, monkeypatch):
+    monkeypatch.setattr("edgeannot.choice.measure.measure_models", lambda *_, told, **__: told("yolov3-tiny: 7 points measured"))
+    said = []
+    explain_for(settings(tmp_path, max_ms=90.0), board=BOARD, told=said.append)
+
+    assert said == [
+        "measuring the models that come into question, once; budget: 90 ms a picture (max_ms)",
+        "yolov3-tiny: 7 points measured",
+    ]
+
+
 def test_the_public_names_are_there():
     assert all(hasattr(selection, name) for name in selection.__all__)
 
