@@ -106,7 +106,7 @@ def test_where_nothing_is_configured_the_wish_is_the_one_of_the_default_settings
         monkeypatch.delenv(name)
     board = read_board()
     seen = []
-    monkeypatch.setattr(probe_cli, "survey", lambda wish, *rest: seen.append((wish, rest)))
+    monkeypatch.setattr(probe_cli, "survey", lambda wish, *rest, **_: seen.append((wish, rest)))
 
     loaded = load_judged({"data_dir": str(tmp_path)}, None, board)
     for known in (None, loaded):
