@@ -80,7 +80,8 @@ def pull(entry: Entry, asked: Asked) -> Pulled:
                 proposal, said = _proposal(entry, work, "; ".join(sources))
                 _prove(proposal.card)
             except EdgeannotError as exc:  # the folder is gone when this is read
-                raise type(exc)(f"{entry.name}, from {'; '.join(sources)}: {str(exc).replace(f'{work}/', '')}") from exc
+                exc.args = (f"{entry.name}, from {'; '.join(sources)}: {str(exc).replace(f'{work}/', '')}",)
+                raise
             card = modelstore.add(proposal, asked.models, replace=True)
     except OSError as exc:
         where = exc.filename2 or exc.filename or asked.downloads  # of a copy that fails the first is where it came from

@@ -103,7 +103,8 @@ def pull_command(
             failed.append(exc)
             typer.echo(f"  FAILED: {exc}")
     if failed:
-        raise type(failed[0])(f"{len(failed)} of {len(chosen)} models were not added; the first: {failed[0]}")
+        failed[0].args = (f"{len(failed)} of {len(chosen)} models were not added; the first: {failed[0]}",)
+        raise failed[0]
 
 
 def _row(entry: Entry, models: Path) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ import typer.testing
 from edgeannot.cards import find_card
 from edgeannot.cli import main
 from edgeannot.errors import ConfigError, EdgeannotError, InputError, LinkError, MissingError, ModelError
+from edgeannot.inspect.reading import AmbiguousModelError
 from edgeannot.subcommands.models import models_app
 from edgeannot_tools import darknet
 from tests.tflite_maker import Maker
@@ -247,6 +248,18 @@ def test_what_this_runtime_cannot_run_is_not_added(site, shop):
     with pytest.raises(ModelError):
         shop.pull("sorter")
     assert not shop.models.exists()
+
+
+@pytest.mark.parametrize("names", [["sorter"], ["sorter", "sifter"]])
+def test_a_model_that_can_be_read_in_two_ways_is_refused_in_its_own_words(site, shop, model, monkeypatch, names):
+    def unsure(*_: Any, **__: Any) -> None:
+        raise AmbiguousModelError("two readings fit", ["--head yolo-rows", "--head split"])
+
+    monkeypatch.setattr("edgeannot.library.pull.propose", unsure)
+    shop.offer(*(entry(file_entry(model, {"url": site.put("/f", model)}), name=name) for name in names))
+
+    with pytest.raises(ModelError, match=r"sorter, from http.*: two readings fit; choose with --head yolo-rows or --head split"):
+        shop.pull(*names)
 
 
 def test_one_that_fails_does_not_keep_the_others_away(site, shop, model):
