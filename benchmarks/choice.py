@@ -5,8 +5,8 @@
 Each budget is decided twice: by a cold survey, as the daemon makes it, and by the same rule on exhaustive figures. The survey's choice
 must hold the budget by those figures, or be the fastest where none does, and be as accurate and as fast as the best, all within 5 %.
 Everything is measured right before each survey and right after it, since a virtual machine's speed drifts by more than 5 % from minute
-to minute. The mean of the two decides; where they alone disagree about the choice, the speed changed meanwhile, and "by" says which one
-it is right by. Run it on an idle machine. `--task classify` makes sense with more than the one bundled classifier installed.
+to minute; the mean of the two decides. Run it on an idle machine. `--task classify` makes sense with more than the one bundled classifier
+installed.
 """
 
 from __future__ import annotations
@@ -70,8 +70,6 @@ def verdict(chosen: Candidate, wish: Wish, shelf: list[CardFacts], before: dict[
     """The choice against the best by the exhaustive figures right before the survey and right after it."""
     mean = mean_of([before, after])
     best = choose(shelf, wish, mean).winner
-    views = {"mean": mean, "before": before, "after": after}
-    by = next((name for name, records in views.items() if is_right(chosen, wish, shelf, records)), None)
     return {
         "budget_ms": round(wish.budget.ms, 1),
         "chosen": f"{chosen.name} x{chosen.threads}",
@@ -79,8 +77,7 @@ def verdict(chosen: Candidate, wish: Wish, shelf: list[CardFacts], before: dict[
         "chosen_ms": [round(ms_of(chosen, records), 2) for records in (before, after)],
         "best": f"{best.name} x{best.threads}",
         "best_ms": [round(ms_of(best, records), 2) for records in (before, after)],
-        "ok": by is not None,
-        "by": by,
+        "ok": is_right(chosen, wish, shelf, mean),
     }
 
 
