@@ -5,8 +5,9 @@
 Each budget is decided twice: by a cold survey, as the daemon makes it, and by the same rule on exhaustive figures. The survey's choice
 must hold the budget by those figures, or be the fastest where none does, and be as accurate and as fast as the best, all within 5 %.
 Everything is measured right before each survey and right after it, since a virtual machine's speed drifts by more than 5 % from minute
-to minute; the mean of the two decides. Run it on an idle machine. `--task classify` makes sense with more than the one bundled classifier
-installed.
+to minute; the mean of the two decides. The points take turns, picture by picture: measured one after the other for a second each, the ratio
+of two of them was found to scatter by 14 %, by turns by 2.5 %. Run it on an idle machine. `--task classify` makes sense with more than
+the one bundled classifier installed.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgeannot.choice.bench import Reference, bench, points_of
 from edgeannot.choice.choose import BUDGET_MS, Budget, Candidate, Decision, Wish, choose
-from edgeannot.choice.selection import conditions_of, micro_of, survey, thread_counts
+from edgeannot.choice.measure import Effort, ask_for_samples
+from edgeannot.choice.measure_process import Child
+from edgeannot.choice.plan import Point
+from edgeannot.choice.selection import micro_of, survey, thread_counts
 from edgeannot.choice.shelf import CardFacts, read_shelf
 from edgeannot.places import model_folders
-from edgeannot.probe import Board, read_board
+from edgeannot.probe import read_board
 from edgeannot.probe.grade import grade
 from edgeannot.probe.measurements import Record, Sample
 
@@ -38,20 +41,19 @@ INSTALLED = {name: value for name, value in os.environ.items() if name != "PYTHO
 """With bytecode kept, as `pip install` leaves it: compiling the modules anew is no part of a warm start."""
 WITHIN = 1.05
 COLD_S, WARM_S = 15.0, 0.2
+PATIENCE_S = 60.0
+"""For loading everything."""
 
 
-def exhaustive(shelf: list[CardFacts], board: Board, counts: tuple[int, ...], seconds: float, folder: Path) -> dict[str, Record]:
-    """Every model, size and thread count, each in a process of its own."""
-    conditions = conditions_of(board)
-    found = bench(
-        points_of(shelf, [], counts), model_folders(folder), conditions, Reference(folder / "none", {}), runtime="auto", seconds=seconds
-    )
+def exhaustive(shelf: list[CardFacts], counts: tuple[int, ...], seconds: float, folder: Path) -> dict[str, Record]:
+    """Every model, size and thread count, by turns in one process."""
+    points = [(card, Point(size, threads)) for card in shelf for size in card.sizes for threads in counts]
+    effort = Effort(seconds=seconds, runs=10)
+    with Child() as child:
+        samples = ask_for_samples(child, points, model_folders(folder), "auto", effort, PATIENCE_S + 10 * seconds * len(points))
     records: dict[str, Record] = {}
-    for row in found.rows:
-        if row.sample is None:
-            print(f"{row.name} x{row.threads}: {row.failure}", file=sys.stderr)
-        else:
-            records[row.facts.key] = records.get(row.facts.key, Record()).with_sample(row.sample)
+    for (card, _), sample in zip(points, samples, strict=True):
+        records[card.key] = records.get(card.key, Record()).with_sample(sample)
     return records
 
 
@@ -139,12 +141,12 @@ def choices(task: str, seconds: float) -> dict[str, Any]:
         counts = thread_counts(board, None, 4)
         profile = grade(board, micro_of(board, folder)).profile
         shelf = [card for card in read_shelf(model_folders(folder), folder / "models.json") if card.task == task]
-        rounds = [exhaustive(shelf, board, counts, seconds, folder)]
+        rounds = [exhaustive(shelf, counts, seconds, folder)]
         verdicts = []
         for number, ms in enumerate(budgets(rounds[0])):
             wish = Wish(profile, Budget(ms, f"{ms:g} ms a picture"), task, thread_counts=counts, memory_bytes=board.memory_bytes)
             chosen = survey(wish, folder / str(number), board, measuring="again").decision.winner
-            rounds.append(exhaustive(shelf, board, counts, seconds, folder))
+            rounds.append(exhaustive(shelf, counts, seconds, folder))
             verdicts.append(verdict(chosen, wish, shelf, *rounds[-2:]))
             print(json.dumps(verdicts[-1]), file=sys.stderr)
     points = [(card, sample) for card in shelf for sample in rounds[0][card.key].samples]

@@ -91,14 +91,14 @@ def _times_of(card: ModelCard, group: CpuGroup | None, seconds: float) -> dict[f
     """One child process for the model, as the daemon measures it; Python starts before the quota holds."""
     row: dict[float, float] = {}
     command = CHILD if group is None else group.inside(CHILD)
-    request = {"model": card.name, "folders": [str(card.folder)], "threads": 1, "runtime": "auto"}
+    request = {"points": [{"model": card.name, "threads": 1}], "folders": [str(card.folder)], "runtime": "auto"}
     with Child(command) as child:
         for share in SHARES if group is not None else SHARES[:1]:
             if group is not None:
                 group.limit(None if share == 1 else share)
             # The kernel deals a quota out in periods of 0.1 s: the mean over many of them is the rate that is had.
             effort = replace(Effort(), seconds=seconds if share == 1 else 2 * seconds, runs=5, mean=share < 1)
-            row[share] = float(child.ask({**request, **asdict(effort)}, PATIENCE_S)["sample"]["ms"])
+            row[share] = float(child.ask({**request, **asdict(effort)}, PATIENCE_S)["samples"][0]["ms"])
         if group is not None:
             group.limit(None)
     return row

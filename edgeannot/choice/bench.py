@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeannot.choice.explain import columns
-from edgeannot.choice.measure import Effort
+from edgeannot.choice.measure import Effort, ask_for_samples
 from edgeannot.choice.measure_process import CHILD, Child, Died, Refused
+from edgeannot.choice.plan import Point
 from edgeannot.choice.shelf import Accuracy, CardFacts
 from edgeannot.errors import MissingError
 from edgeannot.jsonfile import read_json, write_json
@@ -164,14 +165,13 @@ def bench(
 
 
 def _measured(row: Row, folders: Sequence[Path], runtime: str, effort: Effort, command: Sequence[str]) -> Row:
-    request = {"model": row.name, "folders": [str(f) for f in folders], "threads": row.threads, "runtime": runtime, **asdict(effort)}
     try:
         with Child(command) as child:
-            answer = child.ask(request, effort.each_s)
-        return replace(row, sample=Sample(**{**answer["sample"], "size": row.size, "threads": row.threads}))
+            (sample,) = ask_for_samples(child, [(row.facts, Point(row.size, row.threads))], folders, runtime, effort, effort.each_s)
+        return replace(row, sample=sample)
     except (Died, Refused) as exc:
         return replace(row, failure=str(exc))
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError):
         return replace(row, failure="printed something else than figures")
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BUDGET_MS",
+    "MEMORY_SHARE",
     "PRIOR",
     "Budget",
     "Candidate",
@@ -53,7 +54,7 @@ BUDGET_MS: dict[Profile, float] = {"low": 500.0, "mid": 200.0, "high": 67.0}
 OTHER = "knows none of the usual labels; taken only by its name, or where its labels are asked for"
 """The obstacle of a model that is there for another purpose."""
 
-_MEMORY_SHARE = 0.8
+MEMORY_SHARE = 0.8
 """What of the memory a model's process may fill: the sources, the sinks and the system want some, too."""
 _BASE_BYTES = 80 * 2**20
 _BYTES_PER_FILE_BYTE = 3
@@ -144,8 +145,8 @@ def _candidate(card: CardFacts, size: int, wish: Wish, record: Record) -> Candid
         obstacle = "its model file is missing or empty"
     elif record.failure and sample is None and (not record.samples or card.area(size) >= card.area(record.failed_size)):
         obstacle = record.failure
-    elif wish.memory_bytes and (need := _need_bytes(made)) > _MEMORY_SHARE * wish.memory_bytes:
-        obstacle = f"needs {need >> 20} MB of memory, more than {_MEMORY_SHARE:.0%} of the {wish.memory_bytes >> 20} MB there are"
+    elif wish.memory_bytes and (need := _need_bytes(made)) > MEMORY_SHARE * wish.memory_bytes:
+        obstacle = f"needs {need >> 20} MB of memory, more than {MEMORY_SHARE:.0%} of the {wish.memory_bytes >> 20} MB there are"
     return replace(made, accuracy=rows[0] if rows else None, obstacle=obstacle)
 
 

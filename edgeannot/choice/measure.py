@@ -1,27 +1,30 @@
 """Measures models in a child process, so that a runtime that dies of an illegal instruction or of memory is a fact and not the end.
 
-The parent asks for one point after another (a model at an input size and thread count), as lines of JSON on the child's standard
-input; the child answers each with a line. What was answered before a death is kept. One child serves all points of a model file.
-What is worth measuring is decided in `plan`.
+The parent asks for points (a model at an input size and thread count), as lines of JSON on the child's standard input; the child answers
+each line with one. What was answered before a death is kept. One child serves all points of a model file, and then one those that are
+compared side by side. What is worth measuring is decided in `plan`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgeannot.choice.candidates import Wish
 from edgeannot.choice.measure_process import CHILD, Child, Died, Refused
-from edgeannot.choice.plan import next_point
+from edgeannot.choice.plan import Point, close_points, next_point
 from edgeannot.choice.shelf import CardFacts
 from edgeannot.probe.measurements import Measurements, Record, Sample
 
-__all__ = ["Effort", "measure_micro", "measure_models"]
+__all__ = ["Effort", "ask_for_samples", "measure_micro", "measure_models"]
 
 _CLOSELY_S = 1.2
-"""How long a point is measured that lies near the budget, and any under a quota."""
+"""How long a point is measured that the decision hangs on, and any under a quota."""
+_NO_ANSWER = (KeyError, TypeError, ValueError)
+"""What comes of an answer that is JSON, but not the child's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class Effort:
 
     @property
     def close(self) -> bool:
-        """Whether it is long enough to be believed where the budget is near."""
+        """Whether it is long enough to be believed where a decision hangs on it."""
         return self.seconds >= _CLOSELY_S
 
 
@@ -63,68 +66,119 @@ def measure_models(
     cards: Sequence[CardFacts],
     folders: Sequence[Path],
     known: Measurements,
-    budget_ms: float,
-    thread_counts: Sequence[int],
+    wish: Wish,
     *,
     runtime: str,
     deadline_s: float,
-    memory_bytes: int = 0,
     command: Sequence[str] = CHILD,
     stopped: Callable[[], bool] = lambda: False,
     told: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Measure what is not known yet and put it into `known`, the cards in the order given until the deadline.
+    """Measure what is not known yet and put it into `known`: the cards in the order given, then side by side what is close; until the
+    deadline.
 
-    told: hears one line a model. stopped: asked a few times a second; True ends the measuring, what was found is kept.
+    told: hears one line a model and one a comparison. stopped: asked a few times a second; True ends the measuring, what was found is kept.
     """
-    until = time.monotonic() + deadline_s
     effort = Effort.under(known.conditions.quota)
-    for card in cards:
-        record = known.record(card.key)
-        if next_point(card, record, budget_ms, thread_counts) is None:
-            continue
-        left_s = until - time.monotonic()
-        if left_s <= 0 or stopped():
-            told(f"{card.name}: not measured, no time is left")
-            continue
+    run = _Run(folders, known, wish, runtime, effort, time.monotonic() + deadline_s, command, stopped, told)
+    while True:
+        for card in cards:
+            if next_point(card, known.record(card.key), wish.budget.ms, wish.thread_counts) is not None:
+                run.alone(card)
+        points = close_points(cards, wish, known.records)
+        if not points or run.is_over():
+            return
+        run.side_by_side(points)
+
+
+def ask_for_samples(
+    child: Child, points: Sequence[tuple[CardFacts, Point]], folders: Sequence[Path], runtime: str, effort: Effort, timeout_s: float
+) -> list[Sample]:
+    """What the points took; of several, each by turns. Raises Died, Refused, and KeyError or TypeError where it is no answer."""
+    asked = [{"model": card.name_at(point.size), "threads": point.threads} for card, point in points]
+    answer = child.ask({"points": asked, "folders": [str(f) for f in folders], "runtime": runtime, **asdict(effort)}, timeout_s)
+    found: Sequence[Mapping[str, Any]] = answer["samples"]
+    pairs = zip(points, found, strict=True)
+    return [Sample(**{**fields, "size": p.size, "threads": p.threads, "closely": effort.close}) for (_, p), fields in pairs]
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What stays the same from one point to the next."""
+
+    folders: Sequence[Path]
+    known: Measurements
+    wish: Wish
+    runtime: str
+    effort: Effort
+    until: float
+    command: Sequence[str]
+    stopped: Callable[[], bool]
+    told: Callable[[str], None]
+
+    def is_over(self) -> bool:
+        """Whether no more is to be measured."""
+        return self.left_s() <= 0 or self.stopped()
+
+    def left_s(self) -> float:
+        return self.until - time.monotonic()
+
+    def child(self) -> Child:
+        """Raises Died where no process can be started."""
+        return Child(self.command, memory_bytes=self.wish.memory_bytes, stopped=self.stopped)
+
+    def ask(self, child: Child, points: Sequence[tuple[CardFacts, Point]], effort: Effort) -> list[Sample]:
+        """As `ask_for_samples`."""
+        return ask_for_samples(child, points, self.folders, self.runtime, effort, min(self.left_s(), effort.each_s))
+
+    def alone(self, card: CardFacts) -> None:
+        """All that is worth measuring of one model by itself."""
+        if self.is_over():
+            self.told(f"{card.name}: not measured, no time is left")
+            return
         try:
-            with Child(command, memory_bytes=memory_bytes, stopped=stopped) as child:
-                record = _measure_card(child, card, folders, record, effort, budget_ms, thread_counts, runtime=runtime, until=until)
+            with self.child() as child:
+                record = self._points(child, card, self.known.record(card.key))
         except Died as exc:  # it was not even born
-            told(f"{card.name}: {exc}")
-            continue
-        known.records[card.key] = record = replace(record, file_time_ns=card.file_time_ns)
-        told(f"{card.name}: {record.failure or f'{len(record.samples)} points measured'}")
+            self.told(f"{card.name}: {exc}")
+            return
+        self.known.records[card.key] = replace(record, file_time_ns=card.file_time_ns)
+        self.told(f"{card.name}: {record.failure or f'{len(record.samples)} points measured'}")
 
+    def _points(self, child: Child, card: CardFacts, record: Record) -> Record:
+        while (point := next_point(card, record, self.wish.budget.ms, self.wish.thread_counts)) is not None and self.left_s() > 0:
+            try:
+                record = record.with_sample(*self.ask(child, [(card, point)], self.effort))
+            except Died as exc:
+                failure = f"{exc}, when it was tried as {_words(card, point)}"
+                return replace(record, failure=failure, failed_size=point.size, lasting=exc.lasting, killed=exc.killed)
+            except Refused as exc:
+                return replace(record, failure=str(exc), failed_size=point.size, lasting=True)
+            except _NO_ANSWER:
+                return replace(record, failure="printed something else than figures", failed_size=point.size, lasting=True)
+        return record
 
-def _measure_card(
-    child: Child,
-    card: CardFacts,
-    folders: Sequence[Path],
-    record: Record,
-    effort: Effort,
-    budget_ms: float,
-    thread_counts: Sequence[int],
-    *,
-    runtime: str,
-    until: float,
-) -> Record:
-    while (point := next_point(card, record, budget_ms, thread_counts)) is not None:
-        left_s = until - time.monotonic()
-        if left_s <= 0:
-            break
-        now = replace(effort, seconds=max(effort.seconds, _CLOSELY_S)) if point.closely else effort
-        request = {"model": card.name_at(point.size), "folders": [str(f) for f in folders], "threads": point.threads, "runtime": runtime}
-        at = f"{card.name_at(point.size)} with {point.threads} thread{'s' if point.threads > 1 else ''}"
+    def side_by_side(self, points: Sequence[tuple[CardFacts, Point]]) -> None:
+        """Measure points once more, longer and by turns. Where that fails the old figures stay, and are not doubted again: it is no fault
+        of a model, as each ran by itself before.
+        """
+        names = ", ".join(_words(card, point) for card, point in points)
+        samples: list[Sample] = []
         try:
-            answer = child.ask({**request, **asdict(now)}, min(left_s, now.each_s))
-            fields = {**answer["sample"], "size": point.size, "threads": point.threads, "closely": now.close}
-            record = record.with_sample(Sample(**fields))
-        except Died as exc:
-            failure = f"{exc}, when it was tried as {at}"
-            return replace(record, failure=failure, failed_size=point.size, lasting=exc.lasting, killed=exc.killed)
-        except Refused as exc:
-            return replace(record, failure=str(exc), failed_size=point.size, lasting=True)
-        except (KeyError, TypeError):
-            return replace(record, failure="printed something else than figures", failed_size=point.size, lasting=True)
-    return record
+            with self.child() as child:
+                samples = self.ask(child, points, replace(self.effort, seconds=_CLOSELY_S))
+            how = "side by side, as little decides between them" if len(points) > 1 else "longer, as the budget is near"
+            self.told(f"{names}: measured {how}")
+        except (Died, Refused, *_NO_ANSWER) as exc:
+            if self.is_over():
+                return  # it may well work another time
+            self.told(f"{names}: could not be measured once more ({exc})")
+        records = self.known.records
+        for number, (card, point) in enumerate(points):
+            alone = next(s for s in records[card.key].samples if (s.size, s.threads) == (point.size, point.threads))
+            now = replace(samples[number], peak_bytes=alone.peak_bytes) if samples else replace(alone, closely=True)
+            records[card.key] = records[card.key].with_sample(now)
+
+
+def _words(card: CardFacts, point: Point) -> str:
+    return f"{card.name_at(point.size)} with {point.threads} thread{'s' if point.threads > 1 else ''}"

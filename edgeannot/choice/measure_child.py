@@ -1,8 +1,8 @@
 """The child process of `measure`: loads models and runs them, as asked line by line, and prints what each took. It may die at any time.
 
-A request names a model (NAME or NAME@SIZE), its folders, threads and runtime, and how long to measure; or asks for the micro-benchmark
-with so many threads. The answer is {"sample": {...}}, {"micro": {...}} or {"refused": "why"}. What is measured of a model is the
-pipeline as the daemon runs it, from a JPEG file to boxes.
+A request names points (a model, NAME or NAME@SIZE, and threads), the models' folders, the runtime and how long to measure; or asks for the
+micro-benchmark with so many threads. The answer is {"samples": [{...}, ...]}, {"micro": {...}} or {"refused": "why"}. What is measured of a
+model is the pipeline as the daemon runs it, from a JPEG file to boxes. Several points take turns, picture by picture.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from edgeannot.places import SAMPLES
 from edgeannot.probe.micro import micro_benchmark
 from edgeannot.tflite.file import read_tflite
 
-__all__ = ["PHOTO", "STAGES", "end_with_parent", "keep_freed_memory", "main", "numbers_of", "sample"]
+__all__ = ["PHOTO", "STAGES", "end_with_parent", "keep_freed_memory", "main", "numbers_of", "samples"]
 
 PHOTO = SAMPLES / "scene.jpg"
 """800 x 1000 pixels with several things in it, so that postprocessing has something to do."""
@@ -88,30 +88,40 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         if "micro" in request:
             return {"micro": asdict(micro_benchmark(request["micro"], request["runtime"]))}
         folders = [Path(folder) for folder in request["folders"]]
-        card = find_card(request["model"], folders)
+        points = [(find_card(point["model"], folders), point["threads"]) for point in request["points"]]
         _reset_peak()
-        pipeline = load_pipeline(card, threads=request["threads"], runtime=request["runtime"])
-        return {"sample": sample(pipeline, request["seconds"], request["runs"], mean=request["mean"])}
+        pipelines = [load_pipeline(card, threads=threads, runtime=request["runtime"]) for card, threads in points]
+        return {"samples": samples(pipelines, request["seconds"], request["runs"], mean=request["mean"])}
     except EdgeannotError as exc:
         return {"refused": str(exc)}
 
 
-def sample(pipeline: Pipeline, seconds: float, runs: int, *, mean: bool) -> dict[str, Any]:
-    """The fields of a `measurements.Sample`, but for those that the request holds."""
+def samples(pipelines: Sequence[Pipeline], seconds: float, runs: int, *, mean: bool) -> list[dict[str, Any]]:
+    """The fields of a `measurements.Sample` for each pipeline, but for those that the request holds; `seconds` for each.
+
+    They take turns, one picture each: a processor's speed drifts by a fifth within seconds, and so it drifts for all of them alike.
+    Memory and waiting are those of the whole process.
+    """
+    for pipeline in pipelines:
+        _warm_up(pipeline)
     start, waited_s = time.perf_counter(), _waited_s()
-    rows, cpu_s = zip(*_rows(pipeline, seconds, runs), strict=True)
+    rows = list(_rows(pipelines, seconds * len(pipelines), runs))
     waited = (_waited_s() - waited_s) / (time.perf_counter() - start)
+    shared = {"peak_bytes": _peak_bytes(), "waited": round(min(1.0, max(0.0, waited)), 3), "runs": len(rows)}
+    return [
+        {**_figures([row[i] for row in rows], mean=mean), **shared, "numbers": numbers_of(pipeline.card.model_path)}
+        for i, pipeline in enumerate(pipelines)
+    ]
+
+
+def _figures(rows: Sequence[dict[str, float]], *, mean: bool) -> dict[str, Any]:
     totals = [row["total"] for row in rows]
     return {
         "ms": round(statistics.fmean(totals) if mean else statistics.median(totals), 3),
         "p95_ms": _p95(totals),
         "stages": {stage: round(statistics.median(row[stage] for row in rows), 3) for stage in STAGES},
         "p95_stages": {stage: _p95([row[stage] for row in rows]) for stage in STAGES},
-        "cpu_ms": round(statistics.fmean(cpu_s) * 1e3, 3),
-        "peak_bytes": _peak_bytes(),
-        "waited": round(min(1.0, max(0.0, waited)), 3),
-        "runs": len(rows),
-        "numbers": numbers_of(pipeline.card.model_path),
+        "cpu_ms": round(statistics.fmean(row["cpu"] for row in rows), 3),
     }
 
 
@@ -120,27 +130,29 @@ def _p95(values: Sequence[float]) -> float:
     return round(sorted(values)[min(len(values) - 1, int(0.95 * len(values)))], 3)
 
 
-def _rows(pipeline: Pipeline, seconds: float, runs: int) -> Iterator[tuple[dict[str, float], float]]:
-    """Stage times in ms and CPU seconds of run after run, the warm-up left out."""
+def _warm_up(pipeline: Pipeline) -> None:
     start = time.perf_counter()
     _run(pipeline)
     if time.perf_counter() - start < _LONG_S:
         _run(pipeline)  # the first run packs weights and touches memory for the first time
+
+
+def _rows(pipelines: Sequence[Pipeline], seconds: float, runs: int) -> Iterator[list[dict[str, float]]]:
+    """Round after round, what each took: stage times, "total" and "cpu" in ms."""
     start, done = time.perf_counter(), 0
     while (elapsed := time.perf_counter() - start) < seconds or done < runs:
         if elapsed > _MOST_SECONDS * seconds and done >= 2:
             break
-        cpu_s = time.process_time()
-        row = _run(pipeline)
+        yield [_run(pipeline) for pipeline in pipelines]
         done += 1
-        yield row, time.process_time() - cpu_s
 
 
 def _run(pipeline: Pipeline) -> dict[str, float]:
-    start = time.perf_counter()
+    start, cpu_s = time.perf_counter(), time.process_time()
     image = read_picture(PHOTO).image
     decode_ms = (time.perf_counter() - start) * 1e3
-    return dict(pipeline(Frame(image, "measure", 0, datetime.now(UTC), "measure", decode_ms=decode_ms)).timing_ms)
+    timing_ms = pipeline(Frame(image, "measure", 0, datetime.now(UTC), "measure", decode_ms=decode_ms)).timing_ms
+    return {**timing_ms, "cpu": (time.process_time() - cpu_s) * 1e3}
 
 
 @functools.cache

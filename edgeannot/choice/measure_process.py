@@ -152,7 +152,7 @@ class Child:
             value = json.loads(line)
         except ValueError:
             return None
-        return value if isinstance(value, dict) and ("sample" in value or "refused" in value or "micro" in value) else None
+        return value if isinstance(value, dict) and ("samples" in value or "refused" in value or "micro" in value) else None
 
     def _death(self) -> Died:
         try:

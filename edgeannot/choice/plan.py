@@ -1,31 +1,36 @@
-"""What is worth measuring of a model, one point after another: pure, from its card and what is known of it so far."""
+"""What is worth measuring: of each model by itself, one point after another, and then what the decision hangs on by little.
+
+Pure, from the cards and what is known of them so far.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from edgeannot.choice.candidates import best_sample, predict_ms
+from edgeannot.choice.candidates import Candidate, Wish, best_sample, gain, predict_ms
+from edgeannot.choice.choose import MEMORY_SHARE, choose
 from edgeannot.choice.shelf import CardFacts
+from edgeannot.errors import ConfigError
 from edgeannot.probe.measurements import Record, Sample
 
-__all__ = ["Point", "next_point"]
+__all__ = ["Point", "close_points", "next_point"]
 
 _TRY_BEYOND = 2.0
 """A size is tried up to this many times the budget by prediction: predictions err, and the table says more."""
-_NEAR = 0.25
-"""The share of the budget within which a figure is doubted: a processor's clock goes up for moments (boost) and down, and a median over
-0.3 s was found 20 % below the one over a longer time."""
+_TOO_SHORT = 0.25
+"""A time may really be this much longer: a processor's clock goes up for moments (boost), and a median over 0.3 s was found 20 % below
+the one over a longer time."""
+_TOO_LONG = 0.4
+"""A time may be this much too long: one was found 31 % above, as a neighbour was at work meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What is measured at once."""
+    """What is measured of a model."""
 
     size: int
     threads: int
-    closely: bool = False
-    """For longer than usual: the budget is near, and a short measurement may err to its other side."""
 
 
 def next_point(facts: CardFacts, record: Record, budget_ms: float, thread_counts: Sequence[int]) -> Point | None:
@@ -33,7 +38,7 @@ def next_point(facts: CardFacts, record: Record, budget_ms: float, thread_counts
 
     The smallest input with one thread says about what every size takes. The largest size that may fit the budget is measured at every
     thread count, and again the next smaller one should it turn out not to fit; the other sizes at the best count found, as far as
-    they are not hopelessly over the budget. What then lies near the budget is measured once more, longer.
+    they are not hopelessly over the budget.
     """
     if record.failure and (not record.samples or record.lasting):
         return None
@@ -63,9 +68,48 @@ def next_point(facts: CardFacts, record: Record, budget_ms: float, thread_counts
     for size in sorted(sizes, key=lambda size: abs(facts.area(size) - facts.area(target))):
         if (size, threads) not in done and hoped_ms(size) <= _TRY_BEYOND * budget_ms:
             return Point(size, threads)
-    found = [best for size in sizes if (best := best_sample(samples, size, thread_counts)) is not None]
-    doubtful = (best for best in found if not best.closely and abs(best.ms - budget_ms) <= _NEAR * budget_ms)
-    return next((Point(best.size, best.threads, closely=True) for best in doubtful), None)
+    return None
+
+
+def close_points(cards: Sequence[CardFacts], wish: Wish, records: Mapping[str, Record]) -> list[tuple[CardFacts, Point]]:
+    """What is to be measured once more, longer and side by side, as it might be decided otherwise; empty where nothing is close.
+
+    These are the winner and what could take its place: by time, where it is as accurate or none fits the budget; or by accuracy, where
+    only the budget is in its way, and by little. Of each also the thread counts that are about as fast. No more than the memory holds.
+    """
+    try:
+        decision = choose(cards, wish, records)
+    except ConfigError:
+        return []
+    winner = decision.winner
+    if winner.sample is None:
+        return []
+    rivals = [c for c in decision.candidates[1:] if c.sample is not None and not c.obstacle and _is_close(c, winner, wish.budget.ms)]
+    rivals.sort(key=lambda c: abs((c.ms or 0) - (winner.ms or 0)))
+    found = [(c, s) for c in (winner, *rivals) for s in _as_fast(c, records[c.facts.key], wish.thread_counts)]
+    if wish.memory_bytes:
+        while len(found) > 1 and sum(s.peak_bytes for _, s in found) > MEMORY_SHARE * wish.memory_bytes:
+            found.pop()
+    fits = (winner.ms or 0) * (1 + _TOO_SHORT) <= wish.budget.ms
+    if (fits and len(found) == 1) or all(s.closely for _, s in found):
+        return []
+    return [(c.facts, Point(s.size, s.threads)) for c, s in found]
+
+
+def _is_close(other: Candidate, winner: Candidate, budget_ms: float) -> bool:
+    """Whether other times, but not very other ones, would put it in the winner's place."""
+    ms, least_ms = other.ms or 0, winner.ms or 0
+    better = gain(other, winner)
+    if ms > budget_ms >= least_ms:
+        return ms <= budget_ms * (1 + _TOO_LONG) and (better is None or better > 0)
+    return ms <= least_ms * (1 + _TOO_LONG) and (better == 0 or least_ms > budget_ms)
+
+
+def _as_fast(candidate: Candidate, record: Record, thread_counts: Sequence[int]) -> list[Sample]:
+    """Its best sample, and those of other thread counts that might be the best."""
+    of_size = (s for s in record.samples if s.size == candidate.size and s.threads in thread_counts)
+    found = [s for s in of_size if s.ms <= (candidate.ms or 0) * (1 + _TOO_SHORT)]
+    return sorted(found, key=lambda s: s != candidate.sample)
 
 
 def _past_the_best(samples: Iterable[Sample], size: int) -> bool:

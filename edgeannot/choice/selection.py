@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from edgeannot.choice.choose import Decision, Wish, budget_of, choose, in_prior_order, is_for_another_purpose
 from edgeannot.choice.explain import as_dict, as_table
-from edgeannot.choice.plan import next_point
+from edgeannot.choice.plan import close_points, next_point
 from edgeannot.choice.shelf import read_shelf
 from edgeannot.errors import ConfigError, MissingError
 from edgeannot.places import model_folders
@@ -162,7 +162,8 @@ def survey(
                 known.records[card.key] = Record()
             elif measuring == "doubtful":
                 known.records[card.key] = known.record(card.key).undisturbed(known.conditions)
-        if any(next_point(card, known.record(card.key), wish.budget.ms, wish.thread_counts) for card in cards):
+        unknown = any(next_point(card, known.record(card.key), wish.budget.ms, wish.thread_counts) for card in cards)
+        if unknown or close_points(cards, wish, known.records):
             from edgeannot.choice.measure import measure_models  # noqa: PLC0415 - what is remembered is read without it
 
             told(f"measuring the models that come into question, once; budget: {wish.budget.why}")
@@ -171,11 +172,9 @@ def survey(
                 cards,
                 folders,
                 known,
-                wish.budget.ms,
-                wish.thread_counts,
+                wish,
                 runtime=runtime_named(board, runtime),
                 deadline_s=deadline_s,
-                memory_bytes=board.memory_bytes,
                 stopped=stopped,
                 told=told,
             )

@@ -78,7 +78,7 @@ class Sample:
     waited: float = 0.0
     """Share of the time in which it waited for a core that another program had, or for its CPU quota."""
     closely: bool = False
-    """Whether it was measured for so long that more would not say more."""
+    """Whether it was measured for so long that more would not say more, where something hung on it beside its rivals."""
 
 
 @dataclass(frozen=True, slots=True)

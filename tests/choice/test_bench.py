@@ -98,7 +98,7 @@ def test_the_json_has_every_figure(tmp_path):
 
 
 def test_a_model_that_dies_is_a_row_and_the_others_are_measured(tmp_path):
-    die = "if request['model'] == 'ssd': os.kill(os.getpid(), signal.SIGILL)"
+    die = "if request['points'][0]['model'] == 'ssd': os.kill(os.getpid(), signal.SIGILL)"
     complete = ANSWER.replace(str(SAMPLE), str({**SAMPLE, "stages": STAGES, "p95_stages": STAGES}))
     points = points_of([SSD, YOLO], ["ssd", "yolo@192"], (1,))
     found = bench(points, [], HERE, Reference(tmp_path, {}), runtime="auto", command=fake(f"{die}\n    {complete}"))

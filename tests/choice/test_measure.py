@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from edgeannot.cards import find_card
-from edgeannot.choice.measure import Effort, measure_micro, measure_models
+from edgeannot.choice.measure import Effort, ask_for_samples, measure_micro, measure_models
 from edgeannot.choice.measure_process import Child, Died, Refused
+from edgeannot.choice.plan import Point
 from edgeannot.choice.shelf import facts_of
-from edgeannot.probe.measurements import Conditions, Measurements
-from tests.choice.test_choose import YOLO, facts
+from edgeannot.probe.measurements import Conditions, Measurements, Record
+from tests.choice.test_choose import YOLO, facts, sample, wish
 
 HERE = Conditions("x86_64 board", "0-1", None, "", "litert 2.3.0")
 SAMPLE = {
@@ -30,7 +31,10 @@ SAMPLE = {
     "runs": 3,
     "numbers": "int8",
 }
-ANSWER = f"print(json.dumps({{'sample': {SAMPLE}}}), flush=True)"
+ANSWER = f"print(json.dumps({{'samples': [{SAMPLE} for _ in request['points']]}}), flush=True)"
+
+
+ONE = {"points": [{"model": "yolo@192", "threads": 1}]}
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +63,7 @@ def test_where_no_process_can_be_started_nothing_is_measured_and_nothing_breaks(
 
     monkeypatch.setattr("edgeannot.choice.measure_process.subprocess.Popen", refuse)
     known, told = Measurements(tmp_path / "m.json", HERE), []
-    measure_models([YOLO], [], known, 100, (1,), runtime="auto", deadline_s=30, told=told.append)
+    measure_models([YOLO], [], known, wish(ms=100), runtime="auto", deadline_s=30, told=told.append)
 
     assert known.records == {}
     assert "cannot be started (Resource temporarily unavailable)" in told[0]
@@ -82,13 +86,13 @@ def test_a_child_needs_no_folder_that_can_be_written(monkeypatch):
 
     monkeypatch.setattr("edgeannot.choice.measure_process.tempfile.TemporaryFile", refuse)
     with Child(fake(ANSWER)) as child:
-        assert child.ask({}, 30)["sample"] == SAMPLE
+        assert child.ask(ONE, 30)["samples"] == [SAMPLE]
 
 
 def test_a_child_answers_request_by_request():
     with Child(fake(ANSWER)) as child:
-        assert child.ask({}, 20)["sample"] == SAMPLE
-        assert child.ask({}, 20)["sample"] == SAMPLE
+        assert child.ask(ONE, 20)["samples"] == [SAMPLE]
+        assert child.ask(ONE, 20)["samples"] == [SAMPLE]
 
 
 def test_a_refusal_comes_in_the_childs_own_words():
@@ -119,7 +123,7 @@ def test_a_child_that_dies_or_hangs_is_a_fact(body, words, lasting):
 def test_lines_that_are_no_answer_are_passed_over():
     """Libraries print."""
     with Child(fake(f"print('INFO: created delegate'); print('[1]'); print('{{}}'); {ANSWER}")) as child:
-        assert child.ask({}, 20)["sample"] == SAMPLE
+        assert child.ask(ONE, 20)["samples"] == [SAMPLE]
 
 
 def test_a_stop_ends_the_wait():
@@ -155,10 +159,9 @@ def test_a_child_ends_with_who_asked_it():
     assert not left or "Z (zombie)" in left
 
 
-def measure(command, cards, tmp_path, deadline_s=30.0, **fields):
-    known = Measurements(tmp_path / "m.json", HERE)
-    told = []
-    measure_models(cards, [tmp_path], known, 100, (1,), runtime="auto", deadline_s=deadline_s, command=command, told=told.append, **fields)
+def measure(command, cards, tmp_path, deadline_s=30.0):
+    known, told = Measurements(tmp_path / "m.json", HERE), []
+    measure_models(cards, [tmp_path], known, wish(ms=100), runtime="auto", deadline_s=deadline_s, command=command, told=told.append)
     return known, told
 
 
@@ -176,18 +179,76 @@ def test_figures_from_before_a_death_are_kept(tmp_path):
     assert "when it was tried as yolo@" in told[0]
 
 
-def test_near_the_budget_the_last_word_has_a_longer_measurement(tmp_path):
+TIMES_MS = "times = {'yolo': 9.5, 'ssd': 9.8} if len(request['points']) == 1 else {'yolo': 9.9, 'ssd': 9.0}"
+BY_TURNS = (
+    f"{TIMES_MS}; short = 'yolo' if request['points'][0]['model'].startswith('yolo') else 'ssd'; "
+    f"print(json.dumps({{'samples': [{SAMPLE} | {{'ms': times[p['model']], 'peak_bytes': 7 + n, 'runs': int(10 * request['seconds'])}} "
+    "for p in request['points']]}), flush=True)"
+)
+
+
+def rivals():
+    """Two models of one size that are as accurate as each other."""
+    return [facts("yolo", maps=((416, 0.40),)), facts("ssd", "ssd", maps=((416, 0.41),))]
+
+
+def test_two_models_between_which_little_decides_are_measured_side_by_side_and_for_longer(tmp_path):
+    yolo, ssd = rivals()
+    known, told = measure(fake(BY_TURNS), [yolo, ssd], tmp_path)
+    found = [known.record(card.key).samples[0] for card in (yolo, ssd)]
+
+    assert [(s.ms, s.closely, s.runs) for s in found] == [(9.9, True, 12), (9.0, True, 12)]
+    assert {s.peak_bytes for s in found} == {7}, "memory is that of each alone in a process"
+    assert told[-1] == "yolo with 1 thread, ssd with 1 thread: measured side by side, as little decides between them"
+
+
+def test_the_winner_near_the_budget_is_measured_for_longer(tmp_path):
     ssd = facts("ssd")
     known = Measurements(tmp_path / "m.json", HERE)
-    body = f"print(json.dumps({{'sample': {SAMPLE} | {{'runs': int(10 * request['seconds'])}}}}), flush=True)"
-    measure_models([ssd], [tmp_path], known, 5.2, (1,), runtime="litert", deadline_s=60, command=fake(body))
+    told = []
+    body = f"print(json.dumps({{'samples': [{SAMPLE} | {{'runs': int(10 * request['seconds'])}}]}}), flush=True)"
+    measure_models([ssd], [tmp_path], known, wish(ms=5.2), runtime="litert", deadline_s=60, command=fake(body), told=told.append)
     (found,) = known.record(ssd.key).samples
 
     assert (found.closely, found.runs) == (True, 12)
+    assert told[-1] == "ssd with 1 thread: measured longer, as the budget is near"
+
+
+def test_models_that_die_only_side_by_side_keep_their_figures_and_are_not_tried_so_again(tmp_path):
+    cards = rivals()
+    known, told = measure(fake(f"if len(request['points']) > 1: os.abort()\n    {BY_TURNS}"), cards, tmp_path)
+
+    assert [known.record(card.key).samples[0].ms for card in cards] == [9.5, 9.8]
+    assert not any(known.record(card.key).failure for card in cards)
+    assert "could not be measured once more (died of abort" in told[-1]
+    measure_models(cards, [], known, wish(ms=100), runtime="auto", deadline_s=30, command=["/nonexistent"])
+
+
+@pytest.mark.parametrize("answer", ["{'samples': []}", "{'samples': 7}", "{'samples': [1, 2]}"])
+def test_rubbish_side_by_side_is_no_failure_of_a_model(tmp_path, answer):
+    cards = rivals()
+    rubbish = f"if len(request['points']) > 1: print(json.dumps({answer}), flush=True); continue"
+    known, told = measure(fake(f"{rubbish}\n    {BY_TURNS}"), cards, tmp_path)
+
+    assert [known.record(card.key).samples[0].ms for card in cards] == [9.5, 9.8]
+    assert "could not be measured once more" in told[-1]
+
+
+def test_a_stop_while_models_are_side_by_side_leaves_the_doubt_for_another_time(tmp_path):
+    cards = rivals()
+    known = Measurements(tmp_path / "m.json", HERE)
+    for card in cards:
+        known.records[card.key] = Record((sample(416, 9.0),))
+    stops = iter([False])
+    measure_models(
+        cards, [], known, wish(ms=100), runtime="auto", deadline_s=30, command=fake("time.sleep(60)"), stopped=lambda: next(stops, True)
+    )
+
+    assert not any(s.closely for card in cards for s in known.record(card.key).samples)
 
 
 def test_the_other_models_are_measured_after_a_death(tmp_path):
-    die = "if request['model'] == 'bad': os.abort()"
+    die = "if request['points'][0]['model'] == 'bad': os.abort()"
     known, _ = measure(fake(f"{die}\n    {ANSWER}"), [facts("bad"), facts("good")], tmp_path)
 
     assert known.record(facts("bad").key).failure
@@ -195,7 +256,7 @@ def test_the_other_models_are_measured_after_a_death(tmp_path):
 
 
 def test_figures_of_another_form_are_a_failure(tmp_path):
-    known, _ = measure(fake("print(json.dumps({'sample': {'ms': 1}}), flush=True)"), [YOLO], tmp_path)
+    known, _ = measure(fake("print(json.dumps({'samples': [{'ms': 1}]}), flush=True)"), [YOLO], tmp_path)
 
     assert known.record(YOLO.key).failure == "printed something else than figures"
 
@@ -211,7 +272,7 @@ def test_without_time_nothing_is_measured_and_that_is_said(tmp_path):
 def test_a_real_model_is_measured_with_its_stages(tmp_path, models_dir, runtime_name):
     card = facts_of(find_card("ssd-mobilenet-v2-oid", [models_dir]))
     known = Measurements(tmp_path / "m.json", HERE)
-    measure_models([card], [models_dir], known, 1000, (1,), runtime=runtime_name, deadline_s=60)
+    measure_models([card], [models_dir], known, wish(ms=1000), runtime=runtime_name, deadline_s=60)
     (found,) = known.record(card.key).samples
 
     assert (found.size, found.threads, found.numbers) == (300, 1, "int8")
@@ -224,6 +285,19 @@ def test_a_real_model_is_measured_with_its_stages(tmp_path, models_dir, runtime_
 
 
 @pytest.mark.runtime
+def test_real_models_take_turns_in_one_process_and_have_figures_of_their_own(models_dir, runtime_name):
+    card = facts_of(find_card("yolov3-tiny", [models_dir]))
+    with Child() as child:
+        small, large = ask_for_samples(
+            child, [(card, Point(192, 1)), (card, Point(416, 1))], [models_dir], runtime_name, Effort(seconds=0.1, runs=3), 60
+        )
+
+    assert (small.size, small.threads, large.size, large.threads) == (192, 1, 416, 1)
+    assert small.runs == large.runs >= 3
+    assert small.stages["inference"] < large.stages["inference"]
+
+
+@pytest.mark.runtime
 def test_a_real_model_with_a_wrong_hash_is_refused(tmp_path, models_dir, runtime_name):
     for path in models_dir.glob("ssd-mobilenet*"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -231,7 +305,7 @@ def test_a_real_model_with_a_wrong_hash_is_refused(tmp_path, models_dir, runtime
     card.write_text(card.read_text().replace("3dd279a4", "00000000"))
     read = facts_of(find_card("ssd-mobilenet-v2-oid", [tmp_path]))
     known = Measurements(tmp_path / "m.json", HERE)
-    measure_models([read], [tmp_path], known, 1000, (1,), runtime=runtime_name, deadline_s=60)
+    measure_models([read], [tmp_path], known, wish(ms=1000), runtime=runtime_name, deadline_s=60)
 
     assert "has sha256" in known.record(read.key).failure
 
@@ -245,14 +319,14 @@ def test_a_picture_is_decoded_into_memory_that_is_there(model, models_dir, runti
 import resource
 from pathlib import Path
 from edgeannot.cards import find_card
-from edgeannot.choice.measure_child import keep_freed_memory, sample
+from edgeannot.choice.measure_child import keep_freed_memory, samples
 from edgeannot.pipeline import load_pipeline
 
 keep_freed_memory()
 pipeline = load_pipeline(find_card({model!r}, [Path({str(models_dir)!r})]), threads=2, runtime={runtime_name!r})
-sample(pipeline, 0, 3, mean=False)
+samples([pipeline], 0, 3, mean=False)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-sample(pipeline, 0, 10, mean=False)
+samples([pipeline], 0, 10, mean=False)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
     faults = int(subprocess.run([sys.executable, "-c", body], check=True, capture_output=True, text=True).stdout)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edgeannot.choice.plan import Point, next_point
+from edgeannot.choice.plan import Point, close_points, next_point
 from edgeannot.probe.measurements import Record
-from tests.choice.test_choose import YOLO, facts, sample
+from tests.choice.test_choose import YOLO, facts, sample, wish
 
 
 def plan(card, speed, budget_ms, thread_counts):
@@ -15,7 +15,7 @@ def plan(card, speed, budget_ms, thread_counts):
     while (point := next_point(card, record, budget_ms, thread_counts)) is not None:
         assert point not in points, "nothing is measured twice"
         points.append(point)
-        record = record.with_sample(sample(point.size, speed(point.size, point.threads), point.threads, closely=point.closely))
+        record = record.with_sample(sample(point.size, speed(point.size, point.threads), point.threads))
     return points
 
 
@@ -53,20 +53,67 @@ def test_more_threads_are_no_longer_tried_when_they_only_slow_down():
     assert [p.threads for p in points] == [1, 2, 3, 4]
 
 
-def test_what_lies_near_the_budget_is_measured_once_more_and_longer():
-    def times(size, threads):
-        return {192: 20, 224: 40, 320: 64 if threads == 1 else 44, 416: 90}[size]
-
-    again = [point for point in plan(YOLO, times, 42, (1, 2)) if point.closely]
-
-    assert again == [Point(224, 1, closely=True), Point(320, 2, closely=True)]
-    assert not [point for point in plan(YOLO, times, 28, (1, 2)) if point.closely]
+def close(cards, ms, *records, **fields):
+    """Names and threads of what is measured once more, where these are the figures."""
+    known = {card.key: record for card, record in zip(cards, records, strict=True)}
+    counts = fields.pop("thread_counts", (1, 2))
+    return [(card.name_at(p.size), p.threads) for card, p in close_points(cards, wish(ms=ms, thread_counts=counts, **fields), known)]
 
 
-def test_what_was_measured_for_long_is_not_measured_again():
-    record = Record((sample(416, 99, closely=True),))
+LIKE = facts("like", "ssd", maps=((416, 0.44),))  # as accurate as YOLO@320
+ONE_SIZE = facts("yolo", maps=((416, 0.46),))
 
-    assert next_point(facts("ssd"), record, 100, (1,)) is None
+
+def test_nothing_is_close_where_nothing_was_measured_or_nothing_can_run():
+    assert close([], 100) == []
+    assert close([YOLO], 100, Record()) == []
+    assert close([YOLO], 100, Record(failure="died", lasting=True)) == []
+
+
+def test_two_that_are_as_accurate_are_close_where_the_slower_may_be_the_faster():
+    assert close([ONE_SIZE, LIKE], 100, Record((sample(416, 20),)), Record((sample(416, 27),))) == [("yolo", 1), ("like", 1)]
+    assert close([ONE_SIZE, LIKE], 100, Record((sample(416, 20),)), Record((sample(416, 29),))) == []
+
+
+def test_one_that_is_less_accurate_is_not_close_however_fast():
+    worse = facts("worse", "ssd", maps=((416, 0.30),))
+
+    assert close([ONE_SIZE, worse], 100, Record((sample(416, 20),)), Record((sample(416, 20),))) == []
+
+
+def test_the_winner_is_doubted_where_it_just_fits_and_a_better_one_where_it_just_does_not():
+    def at(budget_ms):
+        return close([YOLO], budget_ms, Record((sample(192, 10), sample(224, 20), sample(320, 40), sample(416, 80))))
+
+    assert at(24) == [("yolo@224", 1)]
+    assert at(26) == []
+    assert at(29) == [("yolo@224", 1), ("yolo@320", 1)]
+    assert at(101) == []
+
+
+def test_where_none_fits_the_fastest_and_what_is_about_as_fast_are_close():
+    assert close([YOLO], 5, Record((sample(192, 10), sample(224, 13), sample(320, 40)))) == [("yolo@192", 1), ("yolo@224", 1)]
+
+
+def test_thread_counts_that_are_about_as_fast_are_close():
+    threads = Record((sample(416, 40, 1), sample(416, 26, 2), sample(416, 22, 3), sample(416, 23, 4)))
+
+    assert close([ONE_SIZE], 100, threads, thread_counts=(1, 2, 3, 4)) == [("yolo", 3), ("yolo", 2), ("yolo", 4)]
+    assert close([ONE_SIZE], 100, threads, thread_counts=(1, 2)) == []
+
+
+def test_what_was_measured_closely_is_not_doubted_but_compared_with_what_was_not():
+    first, second = (Record((sample(416, ms, closely=True),)) for ms in (20, 21))
+
+    assert close([ONE_SIZE, LIKE], 21, first, second) == []
+    assert close([ONE_SIZE, LIKE], 100, first, Record((sample(416, 21),))) == [("yolo", 1), ("like", 1)]
+
+
+def test_no_more_are_side_by_side_than_the_memory_holds():
+    records = [Record((sample(416, ms, peak_bytes=100 << 20),)) for ms in (20, 21)]
+
+    assert close([ONE_SIZE, LIKE], 100, *records, memory_bytes=200 << 20) == []
+    assert close([ONE_SIZE, LIKE], 100, *records, memory_bytes=300 << 20) == [("yolo", 1), ("like", 1)]
 
 
 def test_what_failed_for_good_is_not_tried_again_and_what_may_pass_only_below_that_size():

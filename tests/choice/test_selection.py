@@ -115,8 +115,8 @@ def test_a_model_that_is_set_and_is_not_there_or_does_something_else_is_an_error
 def test_it_measures_where_a_budget_or_the_user_asks_for_it(tmp_path, monkeypatch, call, values, measured):
     calls = []
 
-    def fake(cards, folders, known, budget_ms, counts, **options):
-        calls.append(budget_ms)
+    def fake(cards, folders, known, wish, **options):
+        calls.append(wish.budget.ms)
         known.records.update({card.key: Record((sample(card.sizes[0], 42.0),)) for card in cards})
         options["told"]("measured")
 
