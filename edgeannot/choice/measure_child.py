@@ -16,9 +16,9 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from edgeannot.picture import configure_opencv, read_picture
 from edgeannot.pipeline import Pipeline, load_pipeline
 from edgeannot.places import SAMPLES
 from edgeannot.probe.micro import micro_benchmark
+from edgeannot.probe.waiting import Since
 from edgeannot.tflite.file import read_tflite
 
 __all__ = ["PHOTO", "STAGES", "end_with_parent", "keep_freed_memory", "main", "numbers_of", "samples"]
@@ -41,6 +42,12 @@ STAGES = ("decode", "preprocess", "inference", "postprocess")
 _CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"}
 _LONG_S = 0.5
 """A run this long is warm by itself, and a few of them say enough."""
+_SPELL_S = 0.25
+_CALM = 0.1
+"""A spell that waited for no larger share of it was not disturbed: less cannot be told, as the kernel counts what a host steals in
+hundredths of a second."""
+_PATIENCE = 3
+"""Calm is waited for up to this many times the seconds asked for."""
 _MOST_SECONDS = 8
 """Measuring ends after this many times the seconds asked for, with two runs at least, however few were done."""
 _PR_SET_PDEATHSIG = 1
@@ -99,15 +106,16 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
 def samples(pipelines: Sequence[Pipeline], seconds: float, runs: int, *, mean: bool) -> list[dict[str, Any]]:
     """The fields of a `measurements.Sample` for each pipeline, but for those that the request holds; `seconds` for each.
 
-    They take turns, one picture each: a processor's speed drifts by a fifth within seconds, and so it drifts for all of them alike.
-    Memory and waiting are those of the whole process.
+    They take turns, one picture each: a processor's speed drifts by a fifth within seconds, and so it drifts for all of them alike. What
+    others disturb is left out as far as a little patience helps, but not with `mean`: under a quota the waiting is the figure. Memory
+    and waiting are those of the whole process.
     """
     for pipeline in pipelines:
         _warm_up(pipeline)
-    start, waited_s = time.perf_counter(), _waited_s()
-    rows = list(_rows(pipelines, seconds * len(pipelines), runs))
-    waited = (_waited_s() - waited_s) / (time.perf_counter() - start)
-    shared = {"peak_bytes": _peak_bytes(), "waited": round(min(1.0, max(0.0, waited)), 3), "runs": len(rows)}
+    chosen = _rounds(pipelines, seconds * len(pipelines), runs, pick=not mean)
+    rows = [row for spell in chosen for row in spell.rows]
+    waited = sum(spell.waited * spell.seconds for spell in chosen) / sum(spell.seconds for spell in chosen)
+    shared = {"peak_bytes": _peak_bytes(), "waited": round(waited, 3), "runs": len(rows)}
     return [
         {**_figures([row[i] for row in rows], mean=mean), **shared, "numbers": numbers_of(pipeline.card.model_path)}
         for i, pipeline in enumerate(pipelines)
@@ -137,14 +145,45 @@ def _warm_up(pipeline: Pipeline) -> None:
         _run(pipeline)  # the first run packs weights and touches memory for the first time
 
 
-def _rows(pipelines: Sequence[Pipeline], seconds: float, runs: int) -> Iterator[list[dict[str, float]]]:
-    """Round after round, what each took: stage times, "total" and "cpu" in ms."""
-    start, done = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - start) < seconds or done < runs:
-        if elapsed > _MOST_SECONDS * seconds and done >= 2:
-            break
-        yield [_run(pipeline) for pipeline in pipelines]
-        done += 1
+@dataclass(frozen=True, slots=True)
+class _Spell:
+    """Some rounds in a row: of each, what each pipeline took, stage times, "total" and "cpu" in ms."""
+
+    rows: list[list[dict[str, float]]]
+    seconds: float
+    waited: float
+
+
+def _rounds(pipelines: Sequence[Pipeline], seconds: float, runs: int, *, pick: bool) -> list[_Spell]:
+    """The spells that count, of so many seconds and rounds together. With `pick` the calmest ones, and more of them are made for a while
+    when too few were calm.
+    """
+    start, spells = time.perf_counter(), list[_Spell]()
+    while True:
+        spells.append(_spell(pipelines, min(_SPELL_S, seconds / 2)))
+        elapsed = time.perf_counter() - start
+        if pick:
+            spells.sort(key=lambda spell: spell.waited)
+        chosen = _first(spells, seconds, runs)
+        if chosen and (not pick or chosen[-1].waited <= _CALM or elapsed > _PATIENCE * seconds):
+            return chosen
+        if elapsed > _MOST_SECONDS * seconds and sum(len(spell.rows) for spell in spells) >= 2:
+            return spells
+
+
+def _spell(pipelines: Sequence[Pipeline], seconds: float) -> _Spell:
+    since, rows = Since.now(), list[list[dict[str, float]]]()
+    while not rows or since.seconds() < seconds:
+        rows.append([_run(pipeline) for pipeline in pipelines])
+    return _Spell(rows, since.seconds(), since.waited())
+
+
+def _first(spells: Sequence[_Spell], seconds: float, runs: int) -> list[_Spell]:
+    """The first that make up so many seconds and rounds; empty where all do not."""
+    for count in range(1, len(spells) + 1):
+        if sum(s.seconds for s in spells[:count]) >= seconds and sum(len(s.rows) for s in spells[:count]) >= runs:
+            return list(spells[:count])
+    return []
 
 
 def _run(pipeline: Pipeline) -> dict[str, float]:
@@ -161,14 +200,6 @@ def numbers_of(model: Path) -> str:
     graph = read_tflite(model).graph
     made = [graph.tensors[operator.outputs[0]].dtype for operator in graph.operators if operator.name in _CONVOLUTIONS]
     return "int8" if 2 * sum(dtype in {"int8", "uint8", "int16"} for dtype in made) > len(made) else "float32"
-
-
-def _waited_s() -> float:
-    """Seconds that this thread was ready to run while another had its core (kernel: scheduler/sched-stats.rst); 0 where not counted."""
-    try:
-        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
-    except (OSError, ValueError, IndexError):
-        return 0.0
 
 
 def _reset_peak() -> None:

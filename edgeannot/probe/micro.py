@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edgeannot.engine import Engine
 from edgeannot.errors import EdgeannotError
 from edgeannot.probe.grade import Micro
+from edgeannot.probe.waiting import Since
 from edgeannot.runtimes import Runtime
 
 __all__ = ["MODELS", "OPERATIONS", "micro_benchmark"]
@@ -33,10 +34,9 @@ def micro_benchmark(threads: int = 1, runtime: Runtime = "auto", budget_s: float
     Of windows of 0.2 s the best counts: under a CPU quota, which the kernel deals out every 0.1 s, it has its pauses like any other, and
     a short visit of another program is not taken for the board's own speed. A kind that the runtime refuses is 0.
     """
-    started, waited_s = time.perf_counter(), _waited_s()
+    since = Since.now()
     int8, float32 = (_gops(MODELS / name, threads, runtime, budget_s / 2) for name in ("int8.tflite", "float.tflite"))
-    seconds = time.perf_counter() - started
-    return Micro(int8, float32, threads, seconds, min(1.0, (_waited_s() - waited_s) / seconds))
+    return Micro(int8, float32, threads, since.seconds(), since.waited())
 
 
 def _gops(model: Path, threads: int, runtime: Runtime, budget_s: float) -> float:
@@ -61,11 +61,3 @@ def _window(engine: Engine, tensor: NDArray[Any]) -> float:
         seconds = time.perf_counter() - started
         if seconds >= _WINDOW_S:
             return OPERATIONS * runs / seconds / 1e9
-
-
-def _waited_s() -> float:
-    """Seconds that this thread was ready to run while another had its core (kernel: scheduler/sched-stats.rst); 0 where not counted."""
-    try:
-        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
-    except (OSError, ValueError, IndexError):
-        return 0.0
