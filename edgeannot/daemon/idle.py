@@ -111,25 +111,30 @@ class IdleMeasuring:
         if thread.is_alive():
             return
         self.done = True
-        parts = self._crew.parts
-        parts.control.hold(False)
-        found, before = self._found, self._chosen.choice.card.name
+        if not self._asks_for_another():
+            self._crew.parts.control.hold(False)
+
+    def _asks_for_another(self) -> bool:
+        """Whether another model is on its way; the pictures wait for it."""
+        parts, found, before = self._crew.parts, self._found, self._chosen.choice.card.name
         if found is None or parts.stop.is_set():
-            return
+            return False
         if parts.switch.card.name != before:  # somebody wanted another meanwhile
-            return
+            return False
         if found.survey is not None and found.survey.doubtful:
             self._stays("measured: other programs had the processor meanwhile, so the figures decide nothing and the model stays")
-            return
+            return False
         earlier, self._chosen.choice = self._chosen.choice, found
         why = f"measured: {'; '.join(found.reasons)}"
-        if (found.card.name, found.threads) != (before, parts.switch.threads):
-            parts.control.ask_model(found.card.name, why).add_done_callback(partial(self._came, earlier))
-        else:
+        if (found.card.name, found.threads) == (before, parts.switch.threads):
             self._stays(why)
+            return False
+        parts.control.ask_model(found.card.name, why).add_done_callback(partial(self._came, earlier))
+        return True
 
     def _came(self, earlier: Choice, answer: Future[str]) -> None:
         """The better model is in force, or could not be put there: then the choice before it holds, and its ladder."""
+        self._crew.parts.control.hold(False)
         if (exc := answer.exception()) is not None:
             self._chosen.choice = earlier
             if not isinstance(exc, LinkError):  # the daemon is stopping

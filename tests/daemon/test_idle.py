@@ -8,7 +8,7 @@ import pytest
 
 from edgeannot.control import Control
 from edgeannot.daemon.idle import Chosen, IdleMeasuring
-from edgeannot.errors import ConfigError
+from edgeannot.errors import ConfigError, LinkError
 from tests.brokers import wait_until
 
 
@@ -82,9 +82,22 @@ def test_after_some_idle_seconds_the_sources_are_held_and_the_better_model_is_as
     assert not house.control.wait_while_paused(0)
     house.finish(measuring)
 
-    assert house.control.wait_while_paused(0)
     assert house.asked == [("better", "measured: it fits")]
     assert house.chosen.choice is house.found
+
+
+@pytest.mark.parametrize("error", [None, ConfigError("no"), LinkError("the daemon stops")])
+def test_pictures_wait_until_the_better_model_is_in_force_or_cannot_be(house, error):
+    measuring = house.measuring()
+    house.run(measuring, 7)
+    house.finish(measuring)
+    assert not house.control.wait_while_paused(0)
+    if error is None:
+        house.answer.set_result("better")
+    else:
+        house.answer.set_exception(error)
+
+    assert house.control.wait_while_paused(0)
 
 
 def test_while_pictures_come_or_wait_it_is_no_idle_moment(house):
@@ -107,6 +120,7 @@ def test_a_camera_is_interrupted_once(house):
 
     assert not house.control.wait_while_paused(0)
     house.finish(measuring)
+    house.answer.set_result("better")
     house.run(measuring, 100)
     assert house.control.wait_while_paused(0)
 
