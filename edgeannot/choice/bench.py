@@ -175,15 +175,15 @@ def _measured(row: Row, folders: Sequence[Path], runtime: str, effort: Effort, c
         return replace(row, failure="printed something else than figures")
 
 
-def as_text(found: Bench) -> str:
-    """The figures as a table for people, with remarks above."""
+def as_text(found: Bench, *, kept: bool = True) -> str:
+    """The figures as a table for people, with remarks above. kept: whether there is a reference from now on."""
     head = ("MODEL", "THREADS", "NUMBERS", *(stage.upper() for stage in _STAGES), "TOTAL", "PER S", "CPU S", "MEMORY", "REFERENCE")
     lines = [f"board: {found.conditions.words()}", f"load average: {found.load_average:.2f}", *(f"NOTE: {r}" for r in found.remarks())]
     lines += ["ms a picture of 0.8 megapixels: median / 95th percentile; CPU S: seconds of processor time a picture, all threads", ""]
     lines += columns([head, *(_cells(row) for row in found.rows)])
     lines += [f"FAILED: {row.name} with {row.threads} thread(s) {row.failure}" for row in found.rows if row.failure]
-    taken = found.reference.taken
-    lines += ["", f"reference: {taken}" if taken else "reference: there was none; later runs are compared with this one"]
+    none = "there was none; later runs are compared with this one" if kept else "there is none yet, as this run was disturbed"
+    lines += ["", f"reference: {found.reference.taken or none}"]
     return "\n".join(lines)
 
 

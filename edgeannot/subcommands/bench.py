@@ -50,6 +50,8 @@ def bench_models(
 
     folder = find_data_dir(data_dir)
     board = read_board()
+    if board.cpus and max(threads or [1]) > len(board.cpus):
+        raise InputError(f"--threads: wanted 1 to {len(board.cpus)}, as many as there are cores; found {max(threads or [1])}")
     conditions = conditions_of(board, runtime)
     shelf = read_shelf(model_folders(folder), folder / "cache" / "models.json", lambda exc: typer.echo(f"WRONG: {exc}", err=True))
     points = points_of(shelf, models or [], sorted(set(threads or thread_counts(board, None, _MOST_THREADS))))
@@ -63,8 +65,8 @@ def bench_models(
             typer.echo(f"\r{done} of {len(points)}: {row.name}\x1b[K", err=True, nl=done == len(points))
 
     found = bench(points, model_folders(folder), conditions, reference, runtime=runtime_named(board, runtime), seconds=seconds, told=told)
-    reference.with_rows(found.rows, conditions, anew=new_reference)
-    typer.echo(json.dumps(as_json(found), ensure_ascii=False, indent=2) if json_out else as_text(found))
+    kept = reference.with_rows(found.rows, conditions, anew=new_reference)
+    typer.echo(json.dumps(as_json(found), ensure_ascii=False, indent=2) if json_out else as_text(found, kept=bool(kept.times_ms)))
     if plot is not None:
         from edgeannot.choice.bench_plot import save_plot
 

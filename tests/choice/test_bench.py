@@ -88,6 +88,13 @@ def test_the_governor_the_load_and_waiting_are_remarked_on(tmp_path):
     assert [word in " ".join(noisy.remarks()) for word in ("powersave", "1.50", "40%")] == [True] * 3
 
 
+def test_a_run_that_is_no_reference_does_not_say_that_it_is_one(tmp_path):
+    found = result(row(waited=0.4), tmp_path=tmp_path)
+
+    assert "later runs are compared with this one" in as_text(found)
+    assert as_text(found, kept=False).endswith("reference: there is none yet, as this run was disturbed")
+
+
 def test_the_json_has_every_figure(tmp_path):
     value = json.loads(json.dumps(as_json(result(row(), tmp_path=tmp_path))))
     (entry,) = value["rows"]
@@ -127,6 +134,14 @@ def test_a_plot_without_matplotlib_names_the_extra(tmp_path, monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ConfigError, match=r"edgeannot\[plots\]"):
         save_plot(result(row(), tmp_path=tmp_path), tmp_path / "x.png")
+
+
+def test_more_threads_than_cores_are_refused(tmp_path):
+    done = edgeannot("bench", "yolov3-tiny@192", "--threads", 1, "--threads", 9999, "--data-dir", tmp_path)
+
+    assert done.returncode == 65
+    assert "--threads: wanted 1 to " in done.stderr
+    assert "found 9999" in done.stderr
 
 
 @pytest.mark.runtime

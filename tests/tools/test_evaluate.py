@@ -125,6 +125,8 @@ def test_the_command_prints_records_and_draws(run, on_disk, own_models, tmp_path
 
     assert result.exit_code == 0, result.output
     assert f"{MODEL}@{SIZE}" in result.output
+    for name in ("r.json", "p.png", f"s-{MODEL}-{SIZE}.png", f"s-{MODEL}-192.png"):
+        assert f"wrote {tmp_path / name}" in result.output
     report = json.loads((tmp_path / "r.json").read_text())
     assert (report["models"][0]["model"], report["models"][0]["map50"]) == (f"{MODEL}@{SIZE}", 1.0)
     assert report["models"][0]["coco"]["ap50"] == 1.0

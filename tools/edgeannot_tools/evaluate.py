@@ -107,6 +107,10 @@ class _Wanted:
     set_name: str
     console: Console
 
+    def wrote(self, path: Path) -> None:
+        """Say where a file is."""
+        self.console.print(f"wrote {path}", soft_wrap=True, highlight=False)
+
 
 def _evaluate_detectors(
     cards: Sequence[ModelCard], wanted: _Wanted, kind: Kind | None, options: ReadOptions, *, coco: bool
@@ -122,11 +126,15 @@ def _evaluate_detectors(
     print_results(results, dataset.class_names, wanted.console)
     if wanted.json_file is not None:
         write_whole(wanted.json_file, results_json(results, str(wanted.data), dataset.class_names) + "\n")
+        wanted.wrote(wanted.json_file)
     if wanted.plot is not None:
         save_plot(results, wanted.plot)
+        wanted.wrote(wanted.plot)
     if wanted.sheet is not None:
         for result in results:
-            save_sheet(result, dataset.class_names, _sheet_path(wanted.sheet, result.model, several=len(results) > 1))
+            path = _sheet_path(wanted.sheet, result.model, several=len(results) > 1)
+            save_sheet(result, dataset.class_names, path)
+            wanted.wrote(path)
     return [_measured(result, wanted.set_name) for result in results]
 
 
@@ -138,11 +146,15 @@ def _evaluate_classifiers(cards: Sequence[ModelCard], wanted: _Wanted) -> list[M
     print_rankings(rankings, folders.class_names, wanted.console)
     if wanted.json_file is not None:
         write_whole(wanted.json_file, rankings_json(rankings, str(wanted.data), folders.class_names) + "\n")
+        wanted.wrote(wanted.json_file)
     if wanted.plot is not None:
         save_ranking_plot(rankings, wanted.plot)
+        wanted.wrote(wanted.plot)
     if wanted.sheet is not None:
         for ranking in rankings:
-            save_wrong_answers(ranking, folders.class_names, _sheet_path(wanted.sheet, ranking.model, several=len(rankings) > 1))
+            path = _sheet_path(wanted.sheet, ranking.model, several=len(rankings) > 1)
+            save_wrong_answers(ranking, folders.class_names, path)
+            wanted.wrote(path)
     return [
         Measured(dataset=wanted.set_name, size=r.input_wh[0], numbers=r.numbers, pictures=len(r.answers), top1=round(r.top1, 4))
         for r in rankings
