@@ -95,6 +95,8 @@ class Dfl:
         else:
             rows = _possible_rows(outputs[score_sum], self.layout, min_score)
             rows = rows[passing_rows(score_table[rows], threshold)]
+        if not len(rows):
+            return Detections.empty()
         rows, numbers = take_rows(score_table, rows, outputs[scores].spec)
         sides = RawTensor(box_table[rows], outputs[boxes].spec).real()
         usable = usable_rows(sides)

@@ -74,7 +74,8 @@ class YoloFastestV2:
         for refs, strides in self._groups():
             box, gate, share = self._parts(outputs, refs)
             rows = passing_rows(gate.values, stored_threshold(gate, self.activation, min_score))
-            parts.append(self._decode((box, gate, share), rows, strides, input_wh, min_score))
+            if len(rows):
+                parts.append(self._decode((box, gate, share), rows, strides, input_wh, min_score))
         return concatenate(parts)
 
     def _decode(

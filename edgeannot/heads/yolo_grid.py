@@ -81,7 +81,7 @@ class YoloGrid:
     def _decode(self, tensor: RawTensor, grid: Grid, input_wh: tuple[int, int], min_score: float) -> Detections:
         table = self._by_anchor(tensor.values, len(grid.anchors))
         anchor, y, x = np.nonzero(table[..., 4] >= stored_threshold(tensor, self.activation, min_score))
-        if not len(anchor):  # as in most pictures that a camera takes, where a small board has better use for half a millisecond
+        if not len(anchor):  # most pictures of a camera: a small board has better use for the time than arithmetic over nothing
             return Detections.empty()
         stored = table[anchor, y, x]
         rows, real = take_rows(stored, np.arange(len(stored)), tensor.spec)

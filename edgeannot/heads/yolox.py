@@ -60,7 +60,10 @@ class Yolox:
 
     def _decode(self, tensor: RawTensor, strides: tuple[int, ...], input_wh: tuple[int, int], min_score: float) -> Detections:
         table = table_of(tensor.values, self.layout)
-        rows, real = take_rows(table, passing_rows(table[:, 4:5], stored_threshold(tensor, self.activation, min_score)), tensor.spec)
+        passing = passing_rows(table[:, 4:5], stored_threshold(tensor, self.activation, min_score))
+        if not len(passing):
+            return Detections.empty()
+        rows, real = take_rows(table, passing, tensor.spec)
         classes = best_columns(real[:, 5:])
         scores = activate(real[:, 4], self.activation) * activate(real[:, 5:].max(axis=1), self.activation)
         cells, stride = locate(rows, strides, input_wh)
