@@ -100,6 +100,7 @@ class Control:
         self._seq = 0
         self._closed = False
         self._held = False
+        self._models: set[Future[str]] = set()
 
     def now(self) -> Wanted:
         """The snapshot in force."""
@@ -133,8 +134,15 @@ class Control:
         says why the old one stays. reason: in words, for the log and `info`.
         """
         request = _Model(name, reason)
+        self._models.add(request.future)
+        request.future.add_done_callback(self._models.discard)
         self._ask(request, self._asked)
         return request.future
+
+    @property
+    def awaits_model(self) -> bool:
+        """Whether a model that was asked for is not in force yet."""
+        return bool(self._models)
 
     def ask_annotation(self, image: UInt8Array, source: str, name: str) -> Future[Annotation]:
         """Ask for one picture out of turn. image: (H, W, 3) uint8 BGR; source and name: as in `Frame`."""

@@ -119,9 +119,7 @@ class Bench:
             found.append(f"the load average was {self.load_average:.2f} before the first run: other programs were at work")
         waited = max((row.sample.waited for row in self.rows if row.sample), default=0.0)
         if waited > BUSY and self.conditions.quota is None:
-            found.append(
-                f"other programs had the core up to {waited:.0%} of the time: such figures become the reference only with --new-reference"
-            )
+            found.append(f"others had the core up to {waited:.0%} of the time: such figures become the reference only with --new-reference")
         return found
 
 
@@ -182,7 +180,8 @@ def as_text(found: Bench, *, kept: bool = True) -> str:
     lines += ["ms a picture of 0.8 megapixels: median / 95th percentile; CPU S: seconds of processor time a picture, all threads", ""]
     lines += columns([head, *(_cells(row) for row in found.rows)])
     lines += [f"FAILED: {row.name} with {row.threads} thread(s) {row.failure}" for row in found.rows if row.failure]
-    none = "there was none; later runs are compared with this one" if kept else "there is none yet, as this run was disturbed"
+    why = "this run was disturbed" if any(row.sample for row in found.rows) else "nothing could be measured"
+    none = "there was none; later runs are compared with this one" if kept else f"there is none yet, as {why}"
     lines += ["", f"reference: {found.reference.taken or none}"]
     return "\n".join(lines)
 

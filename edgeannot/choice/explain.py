@@ -24,7 +24,7 @@ def as_table(decision: Decision, conditions: Conditions | None) -> str:
     if conditions is not None and conditions.quota is None and (busy := [c.sample.waited for c in decision.candidates if c.sample]):
         worst = max(busy)
         if worst > BUSY:
-            lines.append(f"the board was busy: other programs had the core up to {worst:.0%} of the time; --remeasure when it is idle")
+            lines.append(f"the board was busy: others had the core up to {worst:.0%} of the time; --remeasure when it is idle")
     lines += ["", *columns([_HEAD, *(_row(c, won=c is decision.winner) for c in decision.candidates)])]
     lines += [f"{'' if i else chr(10)}{reason}" for i, reason in enumerate(decision.reasons[1:])]
     return "\n".join(lines)

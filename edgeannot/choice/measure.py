@@ -85,10 +85,9 @@ def measure_models(
         for card in cards:
             if next_point(card, known.record(card.key), wish.budget.ms, wish.thread_counts) is not None:
                 run.alone(card)
-        points = close_points(cards, wish, known.records)
-        if not points or run.is_over():
+        points = close_points(cards, wish, known.records, run.left_s())
+        if not points or run.is_over() or not run.side_by_side(points):
             return
-        run.side_by_side(points)
 
 
 def ask_for_samples(
@@ -158,9 +157,9 @@ class _Run:
                 return replace(record, failure="printed something else than figures", failed_size=point.size, lasting=True)
         return record
 
-    def side_by_side(self, points: Sequence[tuple[CardFacts, Point]]) -> None:
+    def side_by_side(self, points: Sequence[tuple[CardFacts, Point]]) -> bool:
         """Measure points once more, longer and by turns. Where that fails the old figures stay, and are not doubted again: it is no fault
-        of a model, as each ran by itself before.
+        of a model, as each ran by itself before. False where it was only interrupted, and may well work another time.
         """
         names = ", ".join(_words(card, point) for card, point in points)
         samples: list[Sample] = []
@@ -170,14 +169,15 @@ class _Run:
             how = "side by side, as little decides between them" if len(points) > 1 else "longer, as the budget is near"
             self.told(f"{names}: measured {how}")
         except (Died, Refused, *_NO_ANSWER) as exc:
-            if self.is_over():
-                return  # it may well work another time
+            if self.is_over() or (isinstance(exc, Died) and exc.passing):
+                return False
             self.told(f"{names}: could not be measured once more ({exc})")
         records = self.known.records
         for number, (card, point) in enumerate(points):
             alone = next(s for s in records[card.key].samples if (s.size, s.threads) == (point.size, point.threads))
             now = replace(samples[number], peak_bytes=alone.peak_bytes) if samples else replace(alone, closely=True)
             records[card.key] = records[card.key].with_sample(now)
+        return True
 
 
 def _words(card: CardFacts, point: Point) -> str:

@@ -42,7 +42,7 @@ STAGES = ("decode", "preprocess", "inference", "postprocess")
 _CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"}
 _LONG_S = 0.5
 """A run this long is warm by itself, and a few of them say enough."""
-_SPELL_S = 0.25
+_SPELL_S, _SHORT_SPELL_S = 0.25, 0.1
 _CALM = 0.1
 """A spell that waited for no larger share of it was not disturbed: less cannot be told, as the kernel counts what a host steals in
 hundredths of a second."""
@@ -160,7 +160,7 @@ def _rounds(pipelines: Sequence[Pipeline], seconds: float, runs: int, *, pick: b
     """
     start, spells = time.perf_counter(), list[_Spell]()
     while True:
-        spells.append(_spell(pipelines, min(_SPELL_S, seconds / 2)))
+        spells.append(_spell(pipelines, max(_SHORT_SPELL_S, min(_SPELL_S, seconds / 2))))
         elapsed = time.perf_counter() - start
         if pick:
             spells.sort(key=lambda spell: spell.waited)

@@ -51,11 +51,13 @@ _DEATHS: dict[int, str] = {
 class Died(Exception):  # noqa: N818 - it is the child that died; for the parent this is a result
     """The child ended, or was ended, without an answer.
 
-    lasting: it would be the same the next time. killed: it died of a signal, so that trying again may do harm.
+    lasting: it would be the same the next time. killed: it died of a signal, so that trying again may do harm. passing: it was told
+    to stop or could not be started, which says nothing of what it was to do.
     """
 
-    def __init__(self, message: str, *, lasting: bool = False, killed: bool = False) -> None:
+    def __init__(self, message: str, *, lasting: bool = False, killed: bool = False, passing: bool = False) -> None:
         super().__init__(message)
+        self.passing = passing
         self.lasting = lasting
         self.killed = killed
 
@@ -87,7 +89,7 @@ class Child:
             )
         except OSError as exc:  # no memory, or no more processes are allowed
             self._errors.close()
-            raise Died(f"could not be tried: a process of its own cannot be started ({exc.strerror})") from exc
+            raise Died(f"could not be tried: a process of its own cannot be started ({exc.strerror})", passing=True) from exc
         self._requests = cast("IO[bytes]", self._process.stdin)
         self._answers = cast("IO[bytes]", self._process.stdout)
         self._limit(memory_bytes)
@@ -134,7 +136,7 @@ class Child:
             if left_s <= 0:
                 raise Died(f"gave no figures within {timeout_s:.0f} s")
             if self._stopped():
-                raise Died("was not finished, as the program was told to stop")
+                raise Died("was not finished, as the program was told to stop", passing=True)
             if not select.select([number], [], [], min(left_s, _TICK_S))[0]:
                 continue
             data = os.read(number, 1 << 16)
@@ -164,7 +166,8 @@ class Child:
             number = -code
             name = signal.Signals(number).name if number in _SIGNALS else f"signal {number}"
             what = _DEATHS.get(number, name)
-            return Died(f"died of {what} ({name}){last}", lasting=number in _LASTING, killed=number not in _TOLD_TO_STOP)
+            passing = number in _TOLD_TO_STOP
+            return Died(f"died of {what} ({name}){last}", lasting=number in _LASTING, killed=not passing, passing=passing)
         return Died(f"ended with exit code {code}{last}")
 
     def _last_words(self) -> str:

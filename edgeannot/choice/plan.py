@@ -25,6 +25,14 @@ _TOO_LONG = 0.4
 """A time may be this much too long: one was found 31 % above, as a neighbour was at work meanwhile."""
 
 
+_MOST_S = 30.0
+"""No comparison is begun that may take longer: it would be cut short, and on a slow board the first picture waits for it."""
+_EACH_S = 3.6
+"""What one point may take of a comparison where others disturb it."""
+_ROUNDS = 7
+"""What one takes at least, the warm-up included."""
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """What is measured of a model."""
@@ -71,11 +79,14 @@ def next_point(facts: CardFacts, record: Record, budget_ms: float, thread_counts
     return None
 
 
-def close_points(cards: Sequence[CardFacts], wish: Wish, records: Mapping[str, Record]) -> list[tuple[CardFacts, Point]]:
+def close_points(
+    cards: Sequence[CardFacts], wish: Wish, records: Mapping[str, Record], left_s: float = _MOST_S
+) -> list[tuple[CardFacts, Point]]:
     """What is to be measured once more, longer and side by side, as it might be decided otherwise; empty where nothing is close.
 
     These are the winner and what could take its place: by time, where it is as accurate or none fits the budget; or by accuracy, where
-    only the budget is in its way, and by little. Of each also the thread counts that are about as fast. No more than the memory holds.
+    only the budget is in its way, and by little. Of each also the thread counts that are about as fast. No more than the memory holds,
+    and than can be measured in `left_s` seconds.
     """
     try:
         decision = choose(cards, wish, records)
@@ -87,13 +98,24 @@ def close_points(cards: Sequence[CardFacts], wish: Wish, records: Mapping[str, R
     rivals = [c for c in decision.candidates[1:] if c.sample is not None and not c.obstacle and _is_close(c, winner, wish.budget.ms)]
     rivals.sort(key=lambda c: abs((c.ms or 0) - (winner.ms or 0)))
     found = [(c, s) for c in (winner, *rivals) for s in _as_fast(c, records[c.facts.key], wish.thread_counts)]
-    if wish.memory_bytes:
-        while len(found) > 1 and sum(s.peak_bytes for _, s in found) > MEMORY_SHARE * wish.memory_bytes:
-            found.pop()
-    fits = (winner.ms or 0) * (1 + _TOO_SHORT) <= wish.budget.ms
-    if (fits and len(found) == 1) or all(s.closely for _, s in found):
+    while found and _is_too_much([s for _, s in found], wish.memory_bytes, min(left_s, _MOST_S)):
+        found.pop()
+    alone = len(found) == 1 and not _may_be_either(winner.ms or 0, wish.budget.ms)
+    if alone or all(s.closely for _, s in found):
         return []
     return [(c.facts, Point(s.size, s.threads)) for c, s in found]
+
+
+def _is_too_much(samples: Sequence[Sample], memory_bytes: int, most_s: float) -> bool:
+    """Whether they cannot be measured in one process, or not in time."""
+    takes_s = max(_EACH_S * len(samples), _ROUNDS * sum(s.ms for s in samples) / 1e3)
+    too_large = len(samples) > 1 and sum(s.peak_bytes for s in samples) > MEMORY_SHARE * memory_bytes > 0
+    return takes_s > most_s or too_large
+
+
+def _may_be_either(ms: float, budget_ms: float) -> bool:
+    """Whether a time that was measured for a moment may really be on the other side of the budget."""
+    return ms <= budget_ms * (1 + _TOO_LONG) and ms * (1 + _TOO_SHORT) > budget_ms
 
 
 def _is_close(other: Candidate, winner: Candidate, budget_ms: float) -> bool:

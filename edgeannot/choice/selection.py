@@ -157,17 +157,16 @@ def survey(
     if measuring != "no":
         cards = in_prior_order(shelf, wish)
         cards = [card for card in cards if not is_for_another_purpose(card, cards, wish)]
-        for card in cards:
-            if measuring == "again":
-                known.records[card.key] = Record()
-            elif measuring == "doubtful":
-                known.records[card.key] = known.record(card.key).undisturbed(known.conditions)
+        for card in cards if measuring == "again" else ():
+            known.records[card.key] = Record()
+        before = dict(known.records)
+        for card in cards if measuring == "doubtful" else ():
+            known.records[card.key] = known.record(card.key).undisturbed(known.conditions)
         unknown = any(next_point(card, known.record(card.key), wish.budget.ms, wish.thread_counts) for card in cards)
         if unknown or close_points(cards, wish, known.records):
             from edgeannot.choice.measure import measure_models  # noqa: PLC0415 - what is remembered is read without it
 
             told(f"measuring the models that come into question, once; budget: {wish.budget.why}")
-            before = dict(known.records)
             measure_models(
                 cards,
                 folders,
@@ -178,8 +177,8 @@ def survey(
                 stopped=stopped,
                 told=told,
             )
-            if known.records != before:
-                known.save({card.key for card in shelf})
+        if any(known.record(key) != before.get(key, Record()) for key in known.records):  # measured, or let go of
+            known.save({card.key for card in shelf})
     found = Survey(choose(shelf, wish, known.records), known)
     if measuring != "no" or not found.doubtful:
         return found

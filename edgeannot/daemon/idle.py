@@ -13,7 +13,7 @@ from edgeannot.choice.selection import Choice
 from edgeannot.daemon.crew import Crew
 from edgeannot.daemon.governor import Rung
 from edgeannot.daemon.ladder import rungs_below
-from edgeannot.errors import EdgeannotError, LinkError
+from edgeannot.errors import EdgeannotError
 
 __all__ = ["Chosen", "IdleMeasuring"]
 
@@ -111,18 +111,22 @@ class IdleMeasuring:
         if thread.is_alive():
             return
         self.done = True
-        if not self._asks_for_another():
-            self._crew.parts.control.hold(False)
+        waits = False
+        try:
+            waits = self._asks_for_another()
+        finally:
+            if not waits:
+                self._crew.parts.control.hold(False)
 
     def _asks_for_another(self) -> bool:
         """Whether another model is on its way; the pictures wait for it."""
         parts, found, before = self._crew.parts, self._found, self._chosen.choice.card.name
         if found is None or parts.stop.is_set():
             return False
-        if parts.switch.card.name != before:  # somebody wanted another meanwhile
+        if parts.switch.card.name != before or parts.control.awaits_model:  # somebody wanted another meanwhile
             return False
         if found.survey is not None and found.survey.doubtful:
-            self._stays("measured: other programs had the processor meanwhile, so the figures decide nothing and the model stays")
+            self._stays("measured: others had the processor meanwhile, so the figures decide nothing and the model stays")
             return False
         earlier, self._chosen.choice = self._chosen.choice, found
         why = f"measured: {'; '.join(found.reasons)}"
@@ -137,5 +141,5 @@ class IdleMeasuring:
         self._crew.parts.control.hold(False)
         if (exc := answer.exception()) is not None:
             self._chosen.choice = earlier
-            if not isinstance(exc, LinkError):  # the daemon is stopping
+            if not self._crew.parts.stop.is_set():
                 log.warning("%s; the model stays", exc)

@@ -106,7 +106,7 @@ def grade(board: Board, micro: Micro | None = None) -> Grade:
     if micro is not None:
         measured, by_flags = _STEPS.index(micro.profile), _STEPS.index(profile)
         if measured < by_flags and is_disturbed(micro, board):
-            reasons.append(f"{_figures(micro)}, while other programs had the core {micro.waited:.0%} of the time: not counted")
+            reasons.append(f"{_figures(micro)}, while others had the core {micro.waited:.0%} of the time: not counted")
         else:
             profile = _STEPS[min(measured, by_flags + 1)]
             reasons.append(_measured_reason(micro, by_flags, measured))

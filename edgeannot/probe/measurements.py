@@ -18,8 +18,9 @@ from edgeannot.jsonfile import read_json, write_json
 
 __all__ = ["BUSY", "Conditions", "Measurements", "Record", "Sample"]
 
-_SCHEMA = 2
-"""1 was measured with the C library giving memory back after each picture, which the daemon does not do."""
+_SCHEMA = 3
+"""1 was measured with the C library giving memory back after each picture, which the daemon does not do. 2 measured closely what was near
+the budget, but not by turns."""
 BUSY = 0.2
 """A sample that waited longer for a core says little about the board without its other programs."""
 _KEPT_CONDITIONS = 6
@@ -76,7 +77,7 @@ class Sample:
     numbers: str
     """What the convolutions calculate with: int8 or float32."""
     waited: float = 0.0
-    """Share of the time in which it waited for a core that another program had, or for its CPU quota."""
+    """Share of the time in which it waited for a core that another program had, or another guest of the host, or for its CPU quota."""
     closely: bool = False
     """Whether it was measured for so long that more would not say more, where something hung on it beside its rivals."""
 
@@ -176,7 +177,8 @@ def _sample(entry: dict[str, Any]) -> Sample:
     sample = Sample(**entry)
     times = (sample.ms, sample.p95_ms, sample.cpu_ms, sample.waited, *sample.stages.values(), *sample.p95_stages.values())
     counts = (sample.size, sample.threads, sample.peak_bytes, sample.runs)
-    if not (_are_numbers(*times, *counts) and min(sample.ms, sample.size, sample.threads) > 0 and isinstance(sample.numbers, str)):
+    right = all(isinstance(count, int) for count in counts) and isinstance(sample.numbers, str) and isinstance(sample.closely, bool)
+    if not (right and _are_numbers(*times, *counts) and min(sample.ms, sample.size, sample.threads) > 0):
         raise ValueError("no sample")
     return sample
 

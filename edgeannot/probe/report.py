@@ -83,7 +83,7 @@ def _micro_row(micro: Micro | None, board: Board) -> Iterator[tuple[str, str]]:
         if is_disturbed(micro, board):
             yield (
                 "busy",
-                f"other programs had the core {micro.waited:.0%} of the time meanwhile; --remeasure when it is at rest",
+                f"others had the core {micro.waited:.0%} of the time meanwhile; --remeasure when it is at rest",
             )
         figures = f"{micro.int8_gops:.1f} int8, {micro.float_gops:.1f} float giga-operations a second"
         yield "measured", f"{figures} with {micro.threads} thread{'s' if micro.threads > 1 else ''}"

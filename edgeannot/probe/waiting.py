@@ -29,10 +29,11 @@ class Since:
         return time.perf_counter() - self.at_s
 
     def waited(self) -> float:
-        """Share of the time, 0 to 1, in which the thread waited for a core that another program had, or in which the host gave the core
-        to another guest: of the core that was robbed most, as threads wait for the last of them. 0 where the kernel does not count.
+        """Share of the time, 0 to 1, in which the thread waited for a core that another program had, or in which the host gave a core
+        to another guest: of the core that was robbed most, whichever the thread was on. 0 where the kernel does not count.
         """
-        ticks = max((ticks - self.stolen.get(cpu, ticks) for cpu, ticks in _stolen_now().items()), default=0)
+        # A guest that moves to another host may find its count lower.
+        ticks = max((0, *(ticks - self.stolen.get(cpu, ticks) for cpu, ticks in _stolen_now().items())))
         lost_s = _waited_s() - self.waited_s + ticks / os.sysconf("SC_CLK_TCK")
         return min(1.0, max(0.0, lost_s / max(self.seconds(), 1e-9)))
 

@@ -50,8 +50,9 @@ def bench_models(
 
     folder = find_data_dir(data_dir)
     board = read_board()
-    if board.cpus and max(threads or [1]) > len(board.cpus):
-        raise InputError(f"--threads: wanted 1 to {len(board.cpus)}, as many as there are cores; found {max(threads or [1])}")
+    cores, most = len(board.cpus), max(threads or [1])
+    if cores and most > cores:
+        raise InputError(f"--threads: wanted 1 to {cores}, as many as this process has cores; found {most}")
     conditions = conditions_of(board, runtime)
     shelf = read_shelf(model_folders(folder), folder / "cache" / "models.json", lambda exc: typer.echo(f"WRONG: {exc}", err=True))
     points = points_of(shelf, models or [], sorted(set(threads or thread_counts(board, None, _MOST_THREADS))))

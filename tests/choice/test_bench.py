@@ -95,6 +95,12 @@ def test_a_run_that_is_no_reference_does_not_say_that_it_is_one(tmp_path):
     assert as_text(found, kept=False).endswith("reference: there is none yet, as this run was disturbed")
 
 
+def test_where_nothing_could_be_measured_nothing_is_called_disturbed(tmp_path):
+    found = result(replace(row(), sample=None, failure="died"), tmp_path=tmp_path)
+
+    assert as_text(found, kept=False).endswith("reference: there is none yet, as nothing could be measured")
+
+
 def test_the_json_has_every_figure(tmp_path):
     value = json.loads(json.dumps(as_json(result(row(), tmp_path=tmp_path))))
     (entry,) = value["rows"]

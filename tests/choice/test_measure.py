@@ -234,6 +234,26 @@ def test_rubbish_side_by_side_is_no_failure_of_a_model(tmp_path, answer):
     assert "could not be measured once more" in told[-1]
 
 
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_a_child_that_is_stopped_with_the_service_while_models_are_side_by_side_leaves_the_doubt(tmp_path, number):
+    cards = rivals()
+    die = f"if len(request['points']) > 1: signal.signal(signal.{number}, signal.SIG_DFL); os.kill(os.getpid(), signal.{number})"
+    known, told = measure(fake(f"{die}\n    {BY_TURNS}"), cards, tmp_path)
+
+    assert not any(s.closely for card in cards for s in known.record(card.key).samples)
+    assert told == ["yolo: 1 points measured", "ssd: 1 points measured"]
+
+
+def test_where_no_process_can_be_started_side_by_side_the_doubt_stays_and_it_ends(tmp_path):
+    cards = rivals()
+    known = Measurements(tmp_path / "m.json", HERE)
+    for card in cards:
+        known.records[card.key] = Record((sample(416, 9.0),))
+    measure_models(cards, [], known, wish(ms=100), runtime="auto", deadline_s=30, command=["/nonexistent"])
+
+    assert not any(s.closely for card in cards for s in known.record(card.key).samples)
+
+
 def test_a_stop_while_models_are_side_by_side_leaves_the_doubt_for_another_time(tmp_path):
     cards = rivals()
     known = Measurements(tmp_path / "m.json", HERE)

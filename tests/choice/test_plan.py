@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from edgeannot.choice.plan import Point, close_points, next_point
 from edgeannot.probe.measurements import Record
 from tests.choice.test_choose import YOLO, facts, sample, wish
@@ -107,6 +109,25 @@ def test_what_was_measured_closely_is_not_doubted_but_compared_with_what_was_not
 
     assert close([ONE_SIZE, LIKE], 21, first, second) == []
     assert close([ONE_SIZE, LIKE], 100, first, Record((sample(416, 21),))) == [("yolo", 1), ("like", 1)]
+
+
+def test_a_winner_far_over_the_budget_is_not_measured_again():
+    assert close([ONE_SIZE], 100, Record((sample(416, 130),))) == [("yolo", 1)]
+    assert close([ONE_SIZE], 100, Record((sample(416, 5000),))) == []
+
+
+@pytest.mark.parametrize(("ms", "count"), [(20, 8), (1000, 4), (2000, 2), (5000, 0)])
+def test_no_comparison_is_begun_that_would_take_too_long(ms, count):
+    cards = [facts(f"m{i}", maps=((416, 0.40),)) for i in range(12)]
+
+    assert len(close(cards, 10_000, *[Record((sample(416, ms + i),)) for i in range(12)])) == count
+
+
+def test_no_comparison_is_begun_that_would_not_be_done_in_time():
+    records = {card.key: Record((sample(416, 20),)) for card in (ONE_SIZE, LIKE)}
+
+    assert len(close_points([ONE_SIZE, LIKE], wish(ms=100), records, left_s=8)) == 2
+    assert close_points([ONE_SIZE, LIKE], wish(ms=100), records, left_s=4) == []
 
 
 def test_no_more_are_side_by_side_than_the_memory_holds():

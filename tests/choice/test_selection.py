@@ -141,6 +141,20 @@ def test_what_was_measured_on_a_busy_board_is_measured_again_at_rest_only(tmp_pa
     assert [len(samples) for samples in seen] == [5, 0]
 
 
+def test_a_disturbed_figure_that_nobody_wants_any_more_does_not_keep_the_doubt(tmp_path, monkeypatch):
+    """Else each start would go by the prior, hold the pictures, measure nothing and switch."""
+    remember(tmp_path, ALL_TIMES)
+    known = Measurements.load(tmp_path / "cache" / "measurements.json", conditions_of(BOARD))
+    key = next(iter(known.records))
+    known.records[key] = known.records[key].with_sample(replace(known.records[key].samples[0], threads=2, waited=0.6, closely=True))
+    known.save()
+    monkeypatch.setattr("edgeannot.choice.measure.measure_models", lambda *_, **__: None)
+    assert choose_for(settings(tmp_path, threads=1), board=BOARD).survey.doubtful
+    measure_and_choose(settings(tmp_path, threads=1), board=BOARD)
+
+    assert not choose_for(settings(tmp_path, threads=1), board=BOARD).survey.doubtful
+
+
 @pytest.mark.usefixtures("never_measures")
 def test_at_the_start_what_was_measured_on_a_busy_board_does_not_go_over_the_prior(tmp_path):
     remember(tmp_path, {"yolov3-tiny": {192: 150.0, 320: 900.0}}, waited=0.6)

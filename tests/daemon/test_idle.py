@@ -86,6 +86,42 @@ def test_after_some_idle_seconds_the_sources_are_held_and_the_better_model_is_as
     assert house.chosen.choice is house.found
 
 
+def test_a_model_that_somebody_asked_for_meanwhile_is_not_overridden(house):
+    house.control.ask_model = Control.ask_model.__get__(house.control)
+    measuring = house.measuring()
+    house.run(measuring, 7)
+    house.control.ask_model("users")
+    house.finish(measuring)
+    loaded = []
+    house.control.serve(lambda name, _: loaded.append(name) or name, None)
+
+    assert loaded == ["users"]
+    assert house.control.wait_while_paused(0)
+    assert not house.control.awaits_model
+
+
+def test_a_better_model_that_is_refused_is_told(house, caplog):
+    measuring = house.measuring()
+    house.run(measuring, 7)
+    house.finish(measuring)
+    house.answer.set_exception(LinkError("16 requests wait already; ask again when some are answered"))
+
+    assert "16 requests wait already; ask again when some are answered; the model stays" in caplog.text
+    assert house.chosen.choice.card.name == "prior"
+
+
+def test_the_pictures_go_on_where_telling_fails(house):
+    house.found = choice("prior", measured=True)
+    measuring = house.measuring()
+    house.stays = SimpleNamespace(append=lambda _: 1 / 0)
+    measuring = house.measuring()
+    house.run(measuring, 7)
+    with pytest.raises(ZeroDivisionError):
+        house.finish(measuring)
+
+    assert house.control.wait_while_paused(0)
+
+
 @pytest.mark.parametrize("error", [None, ConfigError("no"), LinkError("the daemon stops")])
 def test_pictures_wait_until_the_better_model_is_in_force_or_cannot_be(house, error):
     measuring = house.measuring()
@@ -155,7 +191,7 @@ def test_figures_of_a_busy_board_replace_nothing(house):
     house.finish(measuring)
 
     assert (house.asked, house.chosen.choice) == ([], before)
-    assert "other programs had the processor" in house.stays[0]
+    assert "others had the processor" in house.stays[0]
     assert house.control.wait_while_paused(0)
 
 

@@ -91,7 +91,7 @@ def test_a_busy_board_is_not_graded_down_for_what_others_took():
     found = grade(board(), micro(1.0, waited=0.5))
 
     assert found.profile == "high"
-    assert "other programs had the core 50% of the time" in found.reason
+    assert "others had the core 50% of the time" in found.reason
 
 
 def test_under_a_quota_waiting_is_what_was_measured():

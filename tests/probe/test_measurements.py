@@ -113,10 +113,10 @@ def test_a_damaged_file_is_set_aside_with_one_line_and_made_anew(tmp_path, caplo
         b"{}",
         b'{"schema": 99}',
         b'{"schema": 1, "conditions": [{}]}',
-        b'{"schema": 2}',
-        b'{"schema": 2, "conditions": [{}]}',
-        b'{"schema": 2, "conditions": 5}',
-        b'{"schema": 2, "conditions": [7]}',
+        b'{"schema": 3}',
+        b'{"schema": 3, "conditions": [{}]}',
+        b'{"schema": 3, "conditions": 5}',
+        b'{"schema": 3, "conditions": [7]}',
     ],
 )
 def test_json_of_another_form_is_nothing_known(tmp_path, content):
@@ -126,7 +126,9 @@ def test_json_of_another_form_is_nothing_known(tmp_path, content):
 
 
 @pytest.mark.parametrize("wrong", [None, "x", [], {}, -1.0, float("nan"), float("inf"), pytest.param(10**400, id="10**400")], ids=repr)
-@pytest.mark.parametrize("key", ["ms", "threads", "stages", "waited", "numbers", "peak_bytes", "failed_size", "failure", "measured_at"])
+@pytest.mark.parametrize(
+    "key", ["ms", "threads", "closely", "stages", "waited", "numbers", "peak_bytes", "failed_size", "failure", "measured_at"]
+)
 def test_figures_of_another_hand_are_nothing_known_and_nothing_breaks(tmp_path, key, wrong):
     path = tmp_path / "m.json"
     saved(path)
@@ -140,6 +142,17 @@ def test_figures_of_another_hand_are_nothing_known_and_nothing_breaks(tmp_path, 
 
     assert known.records in ({}, {"a": RECORD}) or (key, wrong) in [("failure", "x"), ("numbers", "x"), ("stages", {})]
     saved(path, replace(HERE, quota=0.5))
+
+
+@pytest.mark.parametrize("key", ["size", "threads", "peak_bytes", "runs"])
+def test_counts_that_are_no_whole_numbers_are_nothing_known(tmp_path, key):
+    path = tmp_path / "m.json"
+    saved(path)
+    whole = json.loads(path.read_text())
+    whole["conditions"][0]["models"]["a"]["samples"][0][key] = 1e12
+    path.write_text(json.dumps(whole))
+
+    assert Measurements.load(path, HERE).records == {}
 
 
 def test_what_two_processes_measure_at_once_is_kept_of_both(tmp_path):

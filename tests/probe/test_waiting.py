@@ -36,6 +36,17 @@ def test_the_core_that_was_robbed_most_counts(monkeypatch):
     assert since.waited() == pytest.approx(0.4)
 
 
+def test_a_count_that_went_backwards_does_not_hide_the_waiting(monkeypatch):
+    clock, stolen, waits = [100.0], [{0: 90}], iter([0.0, 10.0])
+    monkeypatch.setattr(waiting.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(waiting, "_stolen_now", lambda: stolen[0])
+    monkeypatch.setattr(waiting, "_waited_s", lambda: next(waits))
+    since = Since.now()
+    clock[0], stolen[0] = 120.0, {0: 0}
+
+    assert since.waited() == pytest.approx(0.5)
+
+
 def test_a_share_is_no_more_than_all_and_no_less_than_nothing(monkeypatch):
     waits = iter([0.0, 1e9, 0.0, -5.0])
     monkeypatch.setattr(waiting, "_stolen_now", dict)
