@@ -25,7 +25,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgeannot.choice.candidates import gain
 from edgeannot.choice.choose import BUDGET_MS, Budget, Candidate, Decision, Wish, choose
 from edgeannot.choice.measure import Effort, ask_for_samples
 from edgeannot.choice.measure_process import Child
@@ -102,10 +101,9 @@ def as_good(chosen: Candidate, ms: float, best: Decision) -> bool:
     winner, best_ms, budget_ms = best.winner, best.winner.ms or 0.0, best.budget.ms
     held = ms <= budget_ms * WITHIN or (best_ms > budget_ms and ms <= best_ms * WITHIN)
     mine, its = (c.accuracy.value if c.accuracy else 0.0 for c in (chosen, winner))
-    if chosen.name != winner.name and chosen.facts.family == winner.facts.family:
-        return held and mine * WITHIN >= its
-    # Of two families neither leads where the rule takes their accuracies for equal: then time alone decides.
-    return held and (chosen.name == winner.name or gain(chosen, winner) == 0) and ms <= best_ms * WITHIN
+    if chosen.name != winner.name:
+        return held and chosen.facts.family == winner.facts.family and mine * WITHIN >= its
+    return held and ms <= best_ms * WITHIN
 
 
 def budgets(records: dict[str, Record]) -> list[float]:
