@@ -8,12 +8,19 @@ OLD_VENV := .venv-tflite
 OLD_BIN := $(OLD_VENV)/bin
 # The models are rebuilt in an environment of what the tools need and no more (under 400 MB), which shows that they need no framework.
 MODELS_VENV := .venv-models
+# Converters and quantizers of others, which pin what they need; onnx2tf needs Python 3.12 or later.
+NEW_PYTHON ?= $(shell for p in $(PYTHON) python3.13 python3.12; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $$p && break; done)
+ONNX_VENV := .venv-onnx
+KERAS_VENV := .venv-keras
+QUANTIZER_VENV := .venv-litert-quantizer
 RUN_DATA := .cache/run
+# Where each run of the tests notes what it left out.
+LEFT_OUT := .cache/left-out
 MQTT ?= mqtt://localhost
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help rule run test test-parts test-whole test-tflite no-tflite docs check format models micro env env-tflite mosquitto faults bench wheel clean
+.PHONY: help rule run test test-parts test-whole test-tflite docs check format models micro env env-tflite system-packages faults converters-test bench wheel clean
 
 help:  ## list the chores
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -53,27 +60,47 @@ format: env  ## put the code in its one form
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-mosquitto:
-	@command -v mosquitto >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
-		&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mosquitto; } \
-		|| echo 'mosquitto is missing and cannot be installed here: broker tests will be skipped' >&2
+# What the tests use of the system: installed as root on Debian, else said in one line.
+system-packages:
+	@$(PYTHON) -m tests.system_packages
 
-test: check mosquitto  ## all tests, two lots side by side; then those of the runtime again on tflite-runtime
-	$(MAKE) --no-print-directory -j2 --output-sync=target test-parts test-whole $(if $(OLD_PYTHON),test-tflite,no-tflite)
+RUNS := parts whole $(if $(OLD_PYTHON),tflite)
+test: check system-packages  ## all tests, two lots side by side; then those of the runtime again on tflite-runtime; last what was left out
+	@rm -rf $(LEFT_OUT)
+	@EDGEANNOT_LEFT_OUT=$(LEFT_OUT) $(MAKE) --no-print-directory -k -j2 --output-sync=target $(RUNS:%=test-%); code=$$?; \
+		$(BIN)/python -m tests.left_out $(LEFT_OUT) parts whole tflite; \
+		$(if $(OLD_PYTHON),,echo 'The run `tflite` needs Python 3.11, which is not here';) exit $$code
 
 test-parts: env  ## the tests of the parts and of the tools
-	$(BIN)/python -m pytest --ignore=tests/e2e --ignore=tests/faults
+	EDGEANNOT_TEST_RUN=parts $(BIN)/python -m pytest --ignore=tests/e2e --ignore=tests/faults
 
-test-whole: env mosquitto  ## the tests of the whole command, and the short form of the faults
-	$(BIN)/python -m pytest tests/e2e tests/faults
+test-whole: env system-packages  ## the tests of the whole command, and the short form of the faults
+	EDGEANNOT_TEST_RUN=whole $(BIN)/python -m pytest tests/e2e tests/faults
 
-no-tflite:
-	@echo 'tests on tflite-runtime skipped: it needs Python 3.11, which is not here'
+test-tflite: env-tflite system-packages  ## those of the runtime on tflite-runtime, and those that need this older environment
+	EDGEANNOT_TEST_RUN=tflite EDGEANNOT_RUNTIME=tflite-runtime $(OLD_BIN)/python -m pytest -m "(runtime or older) and not long"
 
-test-tflite: env-tflite mosquitto
-	EDGEANNOT_RUNTIME=tflite-runtime $(OLD_BIN)/python -m pytest -m "runtime and not long"
+$(ONNX_VENV)/.ready:
+	$(if $(NEW_PYTHON),,$(error onnx2tf needs Python 3.12 or later: make converters-test NEW_PYTHON=...))$(NEW_PYTHON) -m venv $(ONNX_VENV)
+	$(ONNX_VENV)/bin/python -m pip install -q 'onnx2tf>=2.6'
+	touch $@
 
-faults: env mosquitto  ## break everything round the daemon and print what was lost; TABLE=FILE also writes that there
+$(KERAS_VENV)/.ready:
+	$(PYTHON) -m venv $(KERAS_VENV)
+	$(KERAS_VENV)/bin/python -m pip install -q 'tensorflow-cpu>=2.16'
+	touch $@
+
+$(QUANTIZER_VENV)/.ready:
+	$(PYTHON) -m venv $(QUANTIZER_VENV)
+	$(QUANTIZER_VENV)/bin/python -m pip install -q litert-quantizer
+	touch $@
+
+converters-test: env $(ONNX_VENV)/.ready $(KERAS_VENV)/.ready $(QUANTIZER_VENV)/.ready  ## the tests of onnx2tf, TensorFlow and other quantizers (3 GB)
+	$(BIN)/python -m edgeannot_tools.bundle --only efficientnet-lite0 --out .cache/converted
+	EDGEANNOT_ONNX2TF=$(CURDIR)/$(ONNX_VENV)/bin/onnx2tf EDGEANNOT_TENSORFLOW=$(CURDIR)/$(KERAS_VENV)/bin/python \
+		EDGEANNOT_LITERT_QUANTIZER=$(CURDIR)/$(QUANTIZER_VENV)/bin/python $(BIN)/python -m pytest tests/tools -m converters
+
+faults: env system-packages  ## break everything round the daemon and print what was lost; TABLE=FILE also writes that there
 	FAULTS_TABLE=$(TABLE) $(BIN)/python -m pytest tests/faults -m "long or not long"
 
 models: $(MODELS_VENV)/.ready  ## rebuild every bundled model from its published weights, byte for byte
@@ -92,4 +119,4 @@ wheel: env  ## build the wheel into dist/
 	$(BIN)/python -m pip wheel -q --no-deps -w dist .
 
 clean:  ## remove environments, caches and outputs
-	rm -rf $(VENV) $(OLD_VENV) $(MODELS_VENV) .cache out dist build
+	rm -rf $(VENV) $(OLD_VENV) $(MODELS_VENV) $(ONNX_VENV) $(KERAS_VENV) $(QUANTIZER_VENV) .cache out dist build

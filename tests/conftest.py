@@ -16,7 +16,7 @@ if os.environ.get("EDGEANNOT_RUNTIME") == "tflite-runtime":
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, by what the tests start as well
 
-pytest_plugins = ["tests.brokers", "tests.faults.table"]
+pytest_plugins = ["tests.brokers", "tests.faults.table", "tests.left_out", "tests.rights"]
 
 ROOT = Path(__file__).resolve().parent.parent
 

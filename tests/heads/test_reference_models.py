@@ -207,7 +207,7 @@ DARKNET = {
 }
 
 
-@pytest.mark.skipif(not hasattr(cv2.dnn, "readNetFromDarknet"), reason="this OpenCV does not read Darknet files; 4.10 does")
+@pytest.mark.older
 @pytest.mark.parametrize("name", DARKNET)
 def test_raw_maps_of_darknet_networks_decode_to_what_opencv_makes_of_them(data_dir, name):
     case = DARKNET[name]

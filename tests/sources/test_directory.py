@@ -544,8 +544,7 @@ def test_a_folder_that_is_not_there_yet_is_waited_for(open_inbox, inbox, pull, j
     assert items.names(1) == ["a.jpg"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission_is_quarantined_unread(open_inbox, inbox, pull, jpeg):
+def test_a_file_without_permission_is_quarantined_unread(bound_by_permissions, open_inbox, inbox, pull, jpeg):
     put(inbox / "secret.jpg", jpeg(), age_s=9).chmod(0)
 
     (failure,) = pull(open_inbox()).take(1)

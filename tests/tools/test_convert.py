@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 import zipfile
 from dataclasses import dataclass
@@ -174,8 +173,7 @@ def test_an_output_below_a_file_is_refused_before_the_work(source):
         CliRunner().invoke(convert_app, [str(source), "-o", str(source / "m.tflite")], catch_exceptions=False)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_may_not_be_written_is_refused_before_the_work(source, tmp_path):
+def test_a_folder_that_may_not_be_written_is_refused_before_the_work(bound_by_permissions, source, tmp_path):
     (tmp_path / "locked").mkdir(mode=0o555)
     with pytest.raises(InputError, match="may not be written"):
         CliRunner().invoke(convert_app, [str(source), "-o", str(tmp_path / "locked" / "m.tflite")], catch_exceptions=False)
@@ -209,10 +207,11 @@ def test_a_cards_name_is_made_of_what_it_may_hold(stem, name):
     assert card_name(stem) == name
 
 
+@pytest.mark.converters
 def test_the_state_of_an_efficientnet_lite_becomes_a_classifier(tmp_path):
     state = Path(__file__).parents[2] / ".cache" / "models" / "efficientnet-lite0.pth"
     if not state.is_file():
-        pytest.skip("the state is not here; `make models` fetches it")
+        pytest.skip("the state is not here; `make converters-test` fetches it")
     CliRunner().invoke(convert_app, [str(state), "-o", str(tmp_path / "lite0.tflite")], catch_exceptions=False)
     card = read_card(tmp_path / "lite0.toml")
 

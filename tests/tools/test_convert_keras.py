@@ -107,6 +107,7 @@ def test_a_process_that_dies_is_reported(source, tmp_path):
         convert(source, tmp_path / "m.tflite", "--tensorflow", killed)
 
 
+@pytest.mark.converters
 @needs_tensorflow
 @pytest.mark.timeout(300)
 def test_keras_h5_and_saved_model_give_what_keras_gives(tmp_path):

@@ -171,6 +171,7 @@ def test_weights_that_are_not_beside_the_model_are_refused(location, error, tmp_
         convert(write(tmp_path / "m.onnx", data), tmp_path / "m.tflite", "--onnx2tf", fake(tmp_path, "echo 2.6.9"))
 
 
+@pytest.mark.converters
 @needs_onnx2tf
 def test_a_detector_leaves_boxes_and_scores_apart_with_the_exporters_names(tmp_path):
     source = write(tmp_path / "m.onnx", onnx_maker.columns_detector(metadata={"names": CLASSES}))
@@ -184,6 +185,7 @@ def test_a_detector_leaves_boxes_and_scores_apart_with_the_exporters_names(tmp_p
     assert source.read_bytes() == before, "onnx2tf changes its input in place; it must be given a copy"
 
 
+@pytest.mark.converters
 @needs_onnx2tf
 def test_an_operator_that_tflite_lacks_is_named(tmp_path):
     node = onnx_maker.node("Frobnicate", ["images"], ["y"], domain="my.own")
@@ -193,6 +195,7 @@ def test_an_operator_that_tflite_lacks_is_named(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.converters
 @needs_onnx2tf
 def test_a_published_network_finds_through_the_pipeline_what_opencv_finds(data_dir, tmp_path):
     # A copy, whatever the code under test does: the test data stays as it is.

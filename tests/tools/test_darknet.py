@@ -153,8 +153,6 @@ def run(graph: Graph, image: np.ndarray) -> list[np.ndarray]:
 
 def opencv_maps(cfg: Path, weights: Path, image: np.ndarray, heads: int) -> list[np.ndarray]:
     """What OpenCV's Darknet reader gives before each [yolo], or at the end; channels last."""
-    if not hasattr(cv2.dnn, "readNetFromDarknet"):
-        pytest.skip("OpenCV 5 has no Darknet reader; the other environment has OpenCV 4")
     model = cv2.dnn.readNetFromDarknet(str(cfg), str(weights))
     model.setInput(np.ascontiguousarray(image.transpose(0, 3, 1, 2)))
     names = model.getLayerNames()
@@ -172,13 +170,13 @@ def assert_as_opencv(cfg: Path, weights: Path) -> None:
         assert np.abs(found - wanted.reshape(found.shape)).max() < TOLERANCE
 
 
-@pytest.mark.runtime
+@pytest.mark.older
 @pytest.mark.parametrize("name", NETWORKS)
 def test_random_network_gives_what_opencv_gives(name, tmp_path):
     assert_as_opencv(*write_pair(tmp_path, NETWORKS[name]))
 
 
-@pytest.mark.runtime
+@pytest.mark.older
 @pytest.mark.parametrize("name", ["yolo-fastest-1.1", "yoloface-50k", "MobileNetV2-YOLO-Fastest-voc-v2"])
 def test_published_network_gives_what_opencv_gives(name, data_dir):
     folder = data_dir / "models" / "darknet"

@@ -404,7 +404,7 @@ def test_every_rule_has_a_case():
     assert {code for code, _ in CASES.values()} >= set(RULES)
 
 
-@pytest.mark.parametrize("runtime", ["litert", "tflite-runtime"])
+@pytest.mark.parametrize("runtime", ["litert", pytest.param("tflite-runtime", marks=pytest.mark.older)])
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_int8_means_the_same_as_float(name, runtime):
     pytest.importorskip({"litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}[runtime])

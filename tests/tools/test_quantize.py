@@ -109,7 +109,7 @@ def test_the_given_graph_is_not_changed():
     assert prepared.to_bytes() == before
 
 
-@pytest.mark.runtime
+@pytest.mark.older
 def test_both_runtimes_calibrate_to_the_same_bytes():
     pytest.importorskip("tflite_runtime")
     pytest.importorskip("ai_edge_litert.interpreter")

@@ -124,6 +124,7 @@ def test_mobilenet_v2_keeps_its_classes(data_dir, tmp_path):
     assert found.sure_same >= found.sure - 1
 
 
+@pytest.mark.older
 def test_both_runtimes_lead_to_the_same_bytes(data_dir):
     if importlib.util.find_spec("tflite_runtime") is None or importlib.util.find_spec("ai_edge_litert") is None:
         pytest.skip("needs both runtimes in one environment")
@@ -163,6 +164,7 @@ def test_litert_s_own_quantizer_does_no_better(name, data_dir):
     at_least_as_good(agreement(source, made, data_dir), agreement(source, with_data(made, theirs), data_dir))
 
 
+@pytest.mark.converters
 @pytest.mark.parametrize("name", CROSS_CHECKED)
 def test_litert_quantizer_does_no_better(name, data_dir):
     python = os.environ.get("EDGEANNOT_LITERT_QUANTIZER")

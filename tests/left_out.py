@@ -1,0 +1,97 @@
+"""What a run of the tests left out, and why. A plugin of the tests; `python -m tests.left_out FOLDER RUN...` prints it for several runs.
+
+With EDGEANNOT_LEFT_OUT=FOLDER and EDGEANNOT_TEST_RUN=RUN in its environment a run notes in FOLDER/RUN.json what it skipped and what it
+deselected by a marker. `make test` prints all notes as its last lines.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pytest
+
+__all__ = ["main", "summary"]
+
+ELSEWHERE = {
+    # marker -> where tests that carry it do run
+    "long": "`make faults`",
+    "converters": "`make converters-test`",
+    "older": "the run on tflite-runtime",
+}
+NAMED = 6
+"""Tests that are named for one reason; of more, only the number is given."""
+
+_skipped: list[tuple[str, str]] = []
+_deselected: Counter[str] = Counter()
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    """Count by the first marker that has a place of its own."""
+    for item in items:
+        for marker in ELSEWHERE:
+            if item.get_closest_marker(marker) is not None:
+                _deselected[marker] += 1
+                break
+
+
+def _take(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if report.skipped and not hasattr(report, "wasxfail") and isinstance(report.longrepr, tuple):
+        _skipped.append((report.nodeid, str(report.longrepr[2]).removeprefix("Skipped: ")))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Take the reason out of a skipped test's report."""
+    _take(report)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    """The same for a whole module."""
+    _take(report)
+
+
+def pytest_sessionfinish() -> None:
+    """Write the note, where one is asked for."""
+    folder, run = os.environ.get("EDGEANNOT_LEFT_OUT"), os.environ.get("EDGEANNOT_TEST_RUN")
+    if folder and run:
+        path = Path(folder) / f"{run}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"skipped": _skipped, "deselected": _deselected}), encoding="utf-8")
+
+
+def summary(folder: Path, runs: Iterable[str]) -> list[str]:
+    """Lines for all runs: reasons with their counts and tests, what runs elsewhere, and runs that left no note."""
+    reasons: dict[str, list[str]] = {}
+    deselected: Counter[str] = Counter()
+    without_note: list[str] = []
+    for run in runs:
+        path = folder / f"{run}.json"
+        if not path.is_file():
+            without_note.append(run)
+            continue
+        note = json.loads(path.read_text(encoding="utf-8"))
+        deselected.update(note["deselected"])
+        for test, reason in note["skipped"]:
+            reasons.setdefault(reason, []).append(f"{test.rpartition('/')[2]} ({run})")
+    lines = [f"Skipped: {sum(map(len, reasons.values()))}"]
+    for reason, tests in sorted(reasons.items(), key=lambda one: (len(one[1]), one[0])):
+        lines.append(f"{len(tests):6}  {reason}")
+        lines += [f"{'':10}{test}" for test in tests] if len(tests) <= NAMED else []
+    lines += [f"Not selected here: {count} marked `{marker}`; they run in {ELSEWHERE[marker]}" for marker, count in deselected.items()]
+    lines += [f"No report from the run `{run}`: it did not take place, or did not come to its end" for run in without_note]
+    return lines
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the summary of the runs named after the folder."""
+    folder, *runs = arguments
+    sys.stdout.write("\n".join(["", "What this left out", *summary(Path(folder), runs)]) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
