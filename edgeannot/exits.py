@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 from edgeannot.errors import EdgeannotError
+from edgeannot.streams import open_closed_streams, printable_streams
 
 __all__ = ["guarded"]
 
@@ -23,11 +24,12 @@ _EX_USAGE = 64  # sysexits.h; systemd and scripts tell it from a program's own f
 
 def guarded(command: Callable[[], object]) -> None:
     """Run a command; print an error that was foreseen as one sentence and exit with its code."""
-    _open_closed_streams()
+    open_closed_streams()
+    printable_streams()
     try:
         command()
     except EdgeannotError as exc:
-        print(f"edgeannot: {exc}", file=sys.stderr)  # noqa: T201 - the one place where an error meets the user
+        print(f"edgeannot: {_one_line(exc)}", file=sys.stderr)  # noqa: T201 - the one place where an error meets the user
         sys.exit(exc.exit_code)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
@@ -43,22 +45,17 @@ def guarded(command: Callable[[], object]) -> None:
 def _told(exc: Exception) -> int:
     """Say what was not foreseen, whole unless it is only that the user may not; the exit code."""
     if isinstance(exc, PermissionError) and exc.filename is not None:
-        print(f"edgeannot: {exc.filename}: this user has no right to it; run as one who has, or name another place", file=sys.stderr)  # noqa: T201
+        advice = "this user has no right to it; run as one who has, or name another place"
+        print(f"edgeannot: {_one_line(exc.filename)}: {advice}", file=sys.stderr)  # noqa: T201 - as above
         return _EX_NOPERM
     import traceback  # noqa: PLC0415 - 20 ms that a command without a fault does not need
 
     traceback.print_exception(exc)
     where = "".join(f" {note}" for note in getattr(exc, "__notes__", ()))
-    print(f"edgeannot: a fault of the program itself{where}: {type(exc).__name__}: {exc}", file=sys.stderr)  # noqa: T201 - as above
+    print(f"edgeannot: a fault of the program itself{where}: {type(exc).__name__}: {_one_line(exc)}", file=sys.stderr)  # noqa: T201 - as above
     return _EX_SOFTWARE
 
 
-def _open_closed_streams() -> None:
-    """Give a program that was started without standard streams the null device: a file opened later must not take their place."""
-    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
-            stream = open(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115 - for the whole run
-            setattr(sys, name, stream)
+def _one_line(said: object) -> str:
+    """Messages of libraries, and names of files, may have line ends in them."""
+    return " ".join(str(said).split("\n"))

@@ -20,6 +20,7 @@ __all__ = [
     "as_float",
     "as_int",
     "decode",
+    "json_text",
     "os_bytes",
     "parse_json",
     "parse_toml",
@@ -56,6 +57,19 @@ def printable(text: object, *, lines: bool = False) -> str:
         return shown
     kept = "\n\t" if lines else ""
     return "".join(c if c.isprintable() or c in kept else "\ufffd" for c in shown)
+
+
+def json_text(value: object, *, indent: int | None = None) -> str:
+    """JSON that a terminal may show and every reader takes for the same value: what is not printable stands as \\uNNNN.
+
+    Without `indent` it is one line without spaces, as messages and JSON lines have it.
+    """
+    import json  # noqa: PLC0415 - with tomllib 10 ms that a command without them does not need
+
+    text = json.dumps(value, ensure_ascii=False, indent=indent, separators=(",", ":") if indent is None else None)
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def shorten(value: object, longest: int = 80) -> str:
@@ -180,7 +194,7 @@ def parse_json(data: bytes | str, what: str, *, error: type[EdgeannotError] | No
 
     Raises `error`, which begins with `what`, for what is none or is nested too deep; gives None instead where `error` is None.
     """
-    import json  # noqa: PLC0415 - with tomllib 10 ms that a command without them does not need
+    import json  # noqa: PLC0415 - as above
 
     try:
         return json.loads(data)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TextIO
+from typing import Any, TextIO
+
+from edgeannot.foreign import printable
 
 __all__ = ["set_up_logging"]
 
@@ -16,7 +18,11 @@ class _OneLine(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
         """The line, without the traceback that may follow it."""
-        return "".join(c if c.isprintable() else "\ufffd" for c in super().formatMessage(record))
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the library's name
+        """The traceback. Its last words may come from anywhere, so that none of its lines may begin like one with a priority."""
+        return printable(super().formatException(ei), lines=True).replace("\n<", "\n <")
 
 
 class _JournalFormatter(_OneLine):

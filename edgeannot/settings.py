@@ -7,7 +7,6 @@ key is an error that names its place.
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import platform
 import re
@@ -29,6 +28,7 @@ from pydantic_settings import (
 
 from edgeannot.data import Profile
 from edgeannot.errors import ConfigError, MissingError
+from edgeannot.foreign import json_text
 from edgeannot.places import NOT_SETTINGS, default_config_file, default_data_dir, nothing_is_configured
 from edgeannot.profiles import PROFILE_DEFAULTS
 from edgeannot.sinks import SinkOptions
@@ -140,7 +140,7 @@ class Loaded(BaseModel):
         """Key, value as the configuration file takes it (or "unset") and layer of every setting, in the order of the tree."""
         for key, value in _flatten(self.settings.model_dump(mode="json")):
             shown = redacted(value) if isinstance(value, str) and "://" in value else value
-            yield key, "unset" if shown is None else json.dumps(shown, ensure_ascii=False), self.origins.get(key, "default")
+            yield key, "unset" if shown is None else json_text(shown), self.origins.get(key, "default")
 
 
 def find_data_dir(given: Path | None) -> Path:

@@ -11,6 +11,7 @@ from edgeannot.foreign import (
     as_float,
     as_int,
     decode,
+    json_text,
     parse_json,
     parse_toml,
     printable,
@@ -97,6 +98,15 @@ def test_a_table_keeps_its_lines_and_nothing_else():
 def test_a_quoted_value_is_one_short_printable_line(value):
     assert len(shorten(value)) <= 80
     assert shorten(value).isprintable()
+
+
+@pytest.mark.parametrize("value", ["", "é 自", "a\x1b\x9b\u202e\x7f\udcff\U000e0041\n", {"a\u2028": ["\ue000", None, 1.5]}])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_json_shows_only_printable_characters_and_says_the_same(value, indent):
+    text = json_text(value, indent=indent)
+
+    assert text.replace("\n", "").isprintable()
+    assert json.loads(text) == value
 
 
 def test_bytes_of_a_name_that_are_no_utf8_stay_readable():

@@ -57,3 +57,15 @@ def test_a_traceback_keeps_its_lines(log_to):
 
     assert stream.getvalue().splitlines()[-1] == "ZeroDivisionError: division by zero"
     assert len(stream.getvalue().splitlines()) > 2
+
+
+@pytest.mark.parametrize("journal", [False, True])
+def test_an_error_in_a_traceback_can_neither_steer_the_terminal_nor_forge_a_priority(log_to, journal):
+    stream = log_to("info", journal=journal)
+    try:
+        raise ValueError("a\n<0>b\x1b[31m\udcff")  # noqa: TRY301
+    except ValueError:
+        logging.getLogger("edgeannot.x").exception("broken")
+
+    assert stream.getvalue().replace("\n", "").isprintable()
+    assert not [line for line in stream.getvalue().splitlines()[1:] if line.startswith("<")]

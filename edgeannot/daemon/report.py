@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TextIO
 
 from edgeannot.data import Annotation, Failure
+from edgeannot.foreign import printable
+from edgeannot.streams import own_escapes
 
 __all__ = ["Reporter", "summary_of"]
 
@@ -25,7 +27,7 @@ class Reporter:
     """
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self._stream = own_escapes(stream)
         self._live = stream.isatty()
         self._start = time.monotonic()
         self._drawn = 0
@@ -75,7 +77,7 @@ class Reporter:
         clear = "\r" + " " * self._drawn + "\r" if self._drawn else ""
         self._drawn = 0
         # Names of files come from anywhere: nothing in them may make lines of its own or steer the terminal.
-        shown = "".join(c if c.isprintable() else "\ufffd" for c in text)
+        shown = printable(text)
         encoding = self._stream.encoding or "utf-8"
         self._write(clear + shown.encode(encoding, "backslashreplace").decode(encoding) + "\n")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,9 +13,11 @@ from edgeannot.choice.bench import Reference, Row, as_json, as_text, bench, poin
 from edgeannot.choice.selection import conditions_of, runtime_named, thread_counts
 from edgeannot.choice.shelf import read_shelf
 from edgeannot.errors import ConfigError, InputError
+from edgeannot.foreign import json_text, printable
 from edgeannot.places import model_folders
 from edgeannot.probe import read_board
 from edgeannot.runtimes import RUNTIMES
+from edgeannot.streams import own_escapes
 
 __all__ = ["bench_app"]
 
@@ -63,11 +64,13 @@ def bench_models(
         nonlocal done
         done += 1
         if sys.stderr.isatty():
-            typer.echo(f"\r{done} of {len(points)}: {row.name}\x1b[K", err=True, nl=done == len(points))
+            end = "\n" if done == len(points) else ""
+            own_escapes(sys.stderr).write(f"\r{done} of {len(points)}: {printable(row.name)}\x1b[K{end}")
+            sys.stderr.flush()
 
     found = bench(points, model_folders(folder), conditions, reference, runtime=runtime_named(board, runtime), seconds=seconds, told=told)
     kept = reference.with_rows(found.rows, conditions, anew=new_reference)
-    typer.echo(json.dumps(as_json(found), ensure_ascii=False, indent=2) if json_out else as_text(found, kept=bool(kept.times_ms)))
+    typer.echo(json_text(as_json(found), indent=2) if json_out else as_text(found, kept=bool(kept.times_ms)))
     if plot is not None:
         from edgeannot.choice.bench_plot import save_plot
 

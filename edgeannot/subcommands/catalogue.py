@@ -12,11 +12,13 @@ import typer
 
 from edgeannot.cards import ModelCard
 from edgeannot.errors import EdgeannotError
+from edgeannot.foreign import printable
 from edgeannot.library.catalogue import CATALOGUE, Entry, find_entry, read_catalogue
 from edgeannot.library.fetch import Progress
 from edgeannot.library.obtain import Asked
 from edgeannot.library.pull import Pulled, installed, pull
 from edgeannot.settings import find_data_dir
+from edgeannot.streams import own_escapes
 
 __all__ = ["catalogue_command", "how_to_run", "pull_command"]
 
@@ -97,7 +99,7 @@ def pull_command(
             _report(entry, pull(entry, asked), data_dir)
         except EdgeannotError as exc:
             if sys.stderr.isatty():
-                sys.stderr.write("\r\x1b[K")  # the bar
+                own_escapes(sys.stderr).write("\r\x1b[K")  # the bar
             if len(chosen) == 1:
                 raise
             failed.append(exc)
@@ -158,8 +160,8 @@ def _bar(name: str) -> Progress:
             return
         drawn[0] = time.monotonic()
         share = "" if not whole else f"[{'#' * (BAR * have // whole):<{BAR}}] {100 * have // whole:3} % "
-        line = "" if done else f"  {name} {share}{have / 1e6:.1f} MB"
-        sys.stderr.write(f"\r\x1b[K{line}")
+        line = "" if done else f"  {printable(name)} {share}{have / 1e6:.1f} MB"
+        own_escapes(sys.stderr).write(f"\r\x1b[K{line}")
         sys.stderr.flush()
 
     return show

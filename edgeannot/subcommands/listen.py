@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from edgeannot.delivery import broker
 from edgeannot.errors import LinkError
-from edgeannot.payload import SCHEMA, decode, encode, escape_level, unescape_level
+from edgeannot.foreign import json_text, printable
+from edgeannot.payload import SCHEMA, decode, escape_level, unescape_level
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, MQTTMessage
@@ -73,7 +74,7 @@ class Reader:
             self._seen.popitem(last=False)
         self.pictures += not again
         if self.json_lines:
-            yield encode(payload).decode()
+            yield json_text(payload)
             return
         found = "  ".join(f"{item['label']} {item['score']:.2f}" for item in payload["detections"]) or "nothing found"
         name = payload["image"]["path"] or f"#{payload['seq']}"
@@ -88,7 +89,7 @@ class Reader:
 
     def _line(self, who: str, text: str) -> str:
         # Words in messages come from anywhere: nothing in them may steer the terminal.
-        return "".join(c if c.isprintable() else "\ufffd" for c in f"{self.clock():%H:%M:%S} {who}  {text}")
+        return printable(f"{self.clock():%H:%M:%S} {who}  {text}")
 
 
 def listen(

@@ -6,7 +6,6 @@ The usual call, with everything remembered and nothing configured, loads neither
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from edgeannot.choice.choose import Wish, budget_of
 from edgeannot.choice.selection import Measuring, Survey, micro_of, survey, thread_counts, wish_for
+from edgeannot.foreign import json_text
 from edgeannot.places import default_config_file, default_data_dir, nothing_is_configured
 from edgeannot.probe import read_board
 from edgeannot.probe.grade import Grade, grade
@@ -44,7 +44,7 @@ def probe(arguments: Sequence[str]) -> None:
     elif asked.explain:
         chosen = _survey(board, found, loaded, folder, measuring)
         values["choice"], text = chosen.as_dict(), f"{text}\n\n{chosen.table()}"
-    sys.stdout.write(json.dumps(values, ensure_ascii=False, indent=2) if asked.json else text)
+    sys.stdout.write(json_text(values, indent=2) if asked.json else text)
     sys.stdout.write("\n")
     sys.stdout.flush()
 

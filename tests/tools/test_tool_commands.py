@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.table import Table
+from rich.text import Text
 from typer.testing import CliRunner
 
 from edgeannot_tools.commands import open_console, print_note
@@ -29,6 +32,21 @@ def test_a_name_in_brackets_is_printed_as_it_is(capsys):
     print_note(open_console(), ODD)
 
     assert capsys.readouterr().out == f"{ODD}\nnote: {ODD}\n"
+
+
+def test_a_name_steers_no_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    steering = "a\x1b[2J\x9b2J\u202e\r\udcff"
+    table = Table(steering)
+    table.add_row(steering)
+    console = open_console()
+    for text in (steering, table, Text(steering, "red")):
+        console.print(text)
+    print_note(console, steering)
+
+    said = capsys.readouterr().out
+    assert "\x1b[33mnote:" in said
+    assert re.sub(r"\x1b\[[0-9;]*m|\n", "", said).isprintable()
 
 
 @pytest.mark.parametrize("command", ["convert", "split", "stats", "check"])

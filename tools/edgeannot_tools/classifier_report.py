@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from edgeannot.data import UInt8Array
+from edgeannot.foreign import json_text
 from edgeannot.picture import read_picture
 from edgeannot_tools.classifier_accuracy import Answer, Ranking, class_rows
 from edgeannot_tools.commands import print_note
@@ -32,7 +32,7 @@ GRAY, WHITE = (40, 40, 40), (235, 235, 235)
 def rankings_json(rankings: Sequence[Ranking], data: str, class_names: Sequence[str]) -> str:
     """The figures of every model as JSON; shares are 0..1."""
     report = {"schema": REPORT_SCHEMA, "data": data, "models": [_as_dict(ranking, class_names) for ranking in rankings]}
-    return json.dumps(report, indent=1, ensure_ascii=False)
+    return json_text(report, indent=1)
 
 
 def _as_dict(ranking: Ranking, class_names: Sequence[str]) -> dict[str, Any]:

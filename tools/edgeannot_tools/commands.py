@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 from typer.core import TyperCommand
+
+from edgeannot.foreign import printable
+from edgeannot.streams import own_escapes
 
 __all__ = ["Command", "open_console", "print_note"]
 
@@ -48,10 +53,20 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
+class _Console(Console):
+    """Draws with control characters of its own, and with none that stand in what is printed."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The pieces of what is printed, their texts printable."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else printable(text, lines=True), style, control)
+
+
 def open_console() -> Console:
     """Standard output. Names and paths are printed as they are: `[v2]` is no markup there, `:dog:` no emoji."""
-    console = Console(markup=False, emoji=False, highlight=False)
-    return console if console.is_terminal else Console(width=PIPE_COLUMNS, markup=False, emoji=False, highlight=False)
+    file = own_escapes(sys.stdout)
+    console = _Console(file=file, markup=False, emoji=False, highlight=False)
+    return console if console.is_terminal else _Console(file=file, width=PIPE_COLUMNS, markup=False, emoji=False, highlight=False)
 
 
 def print_note(console: Console, sentence: str) -> None:

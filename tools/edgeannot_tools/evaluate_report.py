@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from edgeannot.errors import ConfigError
+from edgeannot.foreign import json_text
 from edgeannot_tools.commands import print_note
 from edgeannot_tools.measure import Result
 from edgeannot_tools.output import write_whole
@@ -28,7 +28,7 @@ ENOUGH_TICKS = 3
 def results_json(results: Sequence[Result], data: str, class_names: Sequence[str]) -> str:
     """The figures of every model as JSON; a figure that does not exist is null."""
     report = {"schema": REPORT_SCHEMA, "data": data, "models": [_as_dict(result, class_names) for result in results]}
-    return json.dumps(report, indent=1, ensure_ascii=False)
+    return json_text(report, indent=1)
 
 
 def _as_dict(result: Result, class_names: Sequence[str]) -> dict[str, Any]:

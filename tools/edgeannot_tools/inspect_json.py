@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from edgeannot.foreign import json_text
 from edgeannot.tflite.schema import Tensor
 from edgeannot_tools.arena import tensor_bytes
 from edgeannot_tools.delegate import RuntimeView
@@ -52,7 +52,7 @@ def as_json(found: Inspection) -> str:
         "suggestion": _suggestion(found.suggestion),
         "findings": [{"severity": f.severity, "code": f.code, "text": f.text} for f in found.findings],
     }
-    return json.dumps(report, indent=1, ensure_ascii=False)
+    return json_text(report, indent=1)
 
 
 def _tensor(tensor: Tensor) -> dict[str, Any]:

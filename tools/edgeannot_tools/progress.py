@@ -7,6 +7,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from edgeannot.foreign import printable
+from edgeannot.streams import own_escapes
+
 __all__ = ["track", "waiting"]
 
 T = TypeVar("T")
@@ -20,7 +23,8 @@ def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T
     from rich.console import Console  # noqa: PLC0415 - only a terminal needs it
     from rich.progress import track as rich_track  # noqa: PLC0415 - as above
 
-    yield from rich_track(items, description=what, total=total, console=Console(stderr=True), transient=True)
+    console = Console(file=own_escapes(sys.stderr), markup=False, emoji=False)
+    yield from rich_track(items, description=printable(what), total=total, console=console, transient=True)
 
 
 @contextmanager
@@ -31,5 +35,5 @@ def waiting(what: str) -> Iterator[None]:
         return
     from rich.console import Console  # noqa: PLC0415 - only a terminal needs it
 
-    with Console(stderr=True).status(what):
+    with Console(file=own_escapes(sys.stderr), markup=False, emoji=False).status(printable(what)):
         yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import Counter
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from edgeannot.foreign import json_text
 from edgeannot_tools.commands import Command, open_console, print_note
 from edgeannot_tools.datasets import PictureMode, Problem, ReadOptions, WriteOptions, find_format, load_dataset, read_labels, save_dataset
 from edgeannot_tools.datasets.checks import check as check_reading
@@ -95,7 +95,7 @@ def check(
     reading = read_labels(source, kind, _options(images, classes, voc_origin))
     problems = check_reading(reading, decode=not quick)
     if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(problem) for problem in problems], indent=1, ensure_ascii=False))
+        typer.echo(json_text([dataclasses.asdict(problem) for problem in problems], indent=1))
     else:
         _print_problems(problems, len(reading.dataset.pictures), reading.dataset.object_count())
     if any(problem.severity == "error" for problem in problems):
@@ -141,7 +141,7 @@ def stats(
     """Count pictures and objects by class, split and size."""
     counted = count(load_dataset(source, kind, _options(images, classes, voc_origin)))
     if as_json:
-        typer.echo(json.dumps(dataclasses.asdict(counted), indent=1, ensure_ascii=False))
+        typer.echo(json_text(dataclasses.asdict(counted), indent=1))
     else:
         _print_stats(counted)
 
