@@ -20,10 +20,10 @@ class NoQuotaError(Exception):
 class CpuGroup:
     """Made on entering, removed on leaving; what runs in it must have ended by then."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "bench") -> None:
         self._old = (ROOT / "cpu" / "cpu.cfs_quota_us").is_file()
         parent = ROOT / "cpu" if self._old else ROOT
-        self._path = parent / f"edgeannot-bench-{os.getpid()}"
+        self._path = parent / f"edgeannot-{name}-{os.getpid()}"
 
     def __enter__(self) -> CpuGroup:
         try:
