@@ -13,6 +13,9 @@ PAST_PERMISSIONS = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
 GET_SECUREBITS, SET_SECUREBITS = 27, 28  # prctl(2)
 NO_SETUID_FIXUP = 1 << 2  # without it access(2) asks by what root may have, not by what it has now
 
+BOUND: tuple[str, ...] = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+"""What a command begins with so that file permissions hold for it as for anybody (setpriv(1))."""
+
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 

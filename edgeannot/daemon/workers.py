@@ -164,9 +164,7 @@ def write(
                 if _commit(store, source, item, (), stop, beat, patience_s):
                     source.finish(item)
                     telemetry.rejected(item.reason)
-                    log.log(logging.INFO if reporter is None else logging.DEBUG, "%s: %s: %s", item.source, item.name, item.message)
-                    if reporter is not None:
-                        reporter.failure(item)
+                    _say_failure(item, reporter)
                 continue
             messages = _messages(sinks, item, broken)
             budget.give(weight(source, item.frame))
@@ -180,6 +178,14 @@ def write(
         return
     finally:  # also where this broke: nobody may wait for it
         results.cancel()
+
+
+def _say_failure(failure: Failure, reporter: Reporter | None) -> None:
+    """A line for it. What the system did not let us read is somebody's to put right, and waits for it: that is a warning."""
+    if reporter is not None:
+        reporter.failure(failure)
+    level = logging.DEBUG if reporter is not None else logging.WARNING if failure.reason == "unreadable" else logging.INFO
+    log.log(level, "%s: %s", failure.source, failure.message)
 
 
 def _messages(sinks: Sequence[Sink], annotation: Annotation, broken: set[tuple[type, type]]) -> list[Message]:

@@ -5,6 +5,7 @@ Only paths are held, about 200 bytes a file, so a folder of 100,000 pictures cos
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import logging
 import math
@@ -14,12 +15,12 @@ import stat
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edgeannot.delivery.store import Signature
 from edgeannot.sources.complete import held_for_writing
 
-__all__ = ["TEMPORARY_NAMES", "Backlog"]
+__all__ = ["GONE", "TEMPORARY_NAMES", "Backlog", "brief", "why"]
 
 TEMPORARY_NAMES = (
     ".*", "*~", "~$*", "*.part", "*.partial", "*.tmp", "*.temp", "*.crdownload", "*.download", "*.filepart", "*.incomplete", "*.swp",
@@ -32,6 +33,9 @@ OLD_S = 60.0
 HELD_S = 60.0
 """A file that a program keeps open for writing, but does not change, is taken for complete after this long."""
 
+GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+"""The errors of a path that leads to no file, and of a link to itself. Any other says that the system does not give the file now."""
+
 log = logging.getLogger(__name__)
 
 
@@ -42,6 +46,15 @@ class _Look:
     signature: Signature | None
     since: float
     due: float
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What one scan has seen: files to consider with their times, numbers of those that are done, names of those withheld."""
+
+    found: list[tuple[int, str]] = field(default_factory=list)
+    done: set[int] = field(default_factory=set)
+    withheld: set[str] = field(default_factory=set)
 
 
 class Backlog:
@@ -75,7 +88,9 @@ class Backlog:
         # A number a file instead of its path and signature: 20,000 done files cost about 1 MB. Two files share a number with a
         # probability of 1e-9 in a folder of 100,000.
         self._seen: set[int] = set()
-        self._unreadable: set[str] = set()
+        self._withheld: dict[str, str] = {}
+        self.unreadable: set[str] = set()
+        """Folders that could not be listed when they were looked at last."""
 
     def __len__(self) -> int:
         return len(self._ready) + len(self._unsettled)
@@ -100,6 +115,28 @@ class Backlog:
     def is_seen(self, name: str, signature: Signature) -> bool:
         """Whether the file was marked and did not change since."""
         return hash((name, signature)) in self._seen
+
+    def withhold(self, name: str, why: str) -> bool:
+        """The system does not give the file at the moment: it is looked at again by each scan and when its attributes are changed.
+
+        Whether this is news: False where it was withheld for the same reason before.
+        """
+        news = self._withheld.get(name) != why
+        self._withheld[name] = why
+        return news
+
+    def release(self, name: str) -> None:
+        """The file is given again, or gone."""
+        self._withheld.pop(name, None)
+
+    def add_changed(self, name: str) -> None:
+        """Permissions or times of a file were changed: it may be given now."""
+        if name in self._withheld:
+            self.add_complete(name)
+
+    def lacks(self, folder: str) -> bool:
+        """Whether the folder could not be listed, or a file in it is withheld."""
+        return folder in self.unreadable or any(name.startswith(f"{folder}/" if folder else "") for name in self._withheld)
 
     def wanted(self, relative: str) -> bool:
         """Whether a name stands for a picture or a folder to look into: not temporary, not hidden, not our own."""
@@ -145,8 +182,7 @@ class Backlog:
         enter: called with each folder's absolute path before it is read, so that a watch can be set first. Yields now and then, so
         that the caller can show a sign of life; consume it to its end.
         """
-        found: list[tuple[int, str]] = []
-        present: set[int] = set()
+        seen = _Seen()
         folders = [folder]
         while folders:
             current = folders.pop()
@@ -156,48 +192,56 @@ class Backlog:
                     yield
                 name = f"{current}/{entry.name}" if current else entry.name
                 if self.wanted(name):
-                    self._sort_entry(entry, name, folders, found, present)
-        if not folder:
-            self._seen = present  # what is no longer there needs no number; it was a subset before
-        for _, name in sorted(found):
+                    self._sort_entry(entry, name, folders, seen)
+        if not folder:  # what is no longer there needs no place in memory
+            self._seen = seen.done
+            self._withheld = {name: why for name, why in self._withheld.items() if name in seen.withheld}
+        for _, name in sorted(seen.found):
             self._consider(name)
 
-    def _sort_entry(self, entry: os.DirEntry[str], name: str, folders: list[str], found: list[tuple[int, str]], present: set[int]) -> None:
+    def _sort_entry(self, entry: os.DirEntry[str], name: str, folders: list[str], seen: _Seen) -> None:
+        if name in self._withheld:
+            seen.withheld.add(name)
         try:
             if entry.is_dir(follow_symlinks=False):
                 if self._recursive:
                     folders.append(name)
                 return
             facts = entry.stat()
-        except OSError:  # gone already, or a link to nothing
+        except OSError as exc:
+            if exc.errno not in GONE and name not in self._queued:
+                seen.found.append((0, name))
             return
         if not stat.S_ISREG(facts.st_mode):
             return
         signature = Signature.of(facts)
         if self.is_seen(name, signature):
-            present.add(hash((name, signature)))
+            seen.done.add(hash((name, signature)))
         elif name not in self._queued and name not in self._unsettled:
-            found.append((facts.st_mtime_ns, name))
+            seen.found.append((facts.st_mtime_ns, name))
 
     def _entries(self, folder: str) -> Iterator[os.DirEntry[str]]:
         try:
             with os.scandir(self._path(folder)) as entries:
                 yield from entries
-        except FileNotFoundError:
-            return
+        except (FileNotFoundError, NotADirectoryError):
+            self.unreadable.discard(folder)
         except OSError as exc:
-            if folder not in self._unreadable:  # once, not at each scan
-                log.warning("the folder %s cannot be read (%s); pictures in it are not seen", self._path(folder), exc.strerror)
-            self._unreadable.add(folder)
+            if folder not in self.unreadable:  # once, not at each scan
+                place = brief(self._path(folder))
+                log.warning("the folder %s cannot be read (%s); pictures in it are not seen until it can", place, why(exc))
+            self.unreadable.add(folder)
         else:
-            self._unreadable.discard(folder)
+            self.unreadable.discard(folder)
 
     def _consider(self, name: str) -> None:
         """A file found by a look rather than by an event: ready when it is complete, else to be looked at again."""
         path = self._path(name)
         try:
             facts = os.stat(path)  # noqa: PTH116 - called for every file
-        except OSError:
+        except OSError as exc:
+            if exc.errno not in GONE:
+                self.add_complete(name)  # who takes it says what is wrong
             return
         if not stat.S_ISREG(facts.st_mode):  # to open a device may do something
             return
@@ -212,8 +256,11 @@ class Backlog:
         path = self._path(name)
         try:
             facts = os.stat(path)  # noqa: PTH116 - called for every file
-        except OSError:
+        except OSError as exc:
             facts = None
+            if exc.errno not in GONE:
+                self.add_complete(name)
+                return
         if facts is None or not stat.S_ISREG(facts.st_mode):
             del self._unsettled[name]
             return
@@ -228,3 +275,14 @@ class Backlog:
 
     def _path(self, relative: str) -> str:
         return f"{self.root}/{relative}" if relative else self.root
+
+
+def brief(path: str) -> str:
+    """A path as a log shows it: of one that is too long for the kernel its ends."""
+    return path if len(path) <= 300 else f"{path[:150]}...{path[-100:]}"
+
+
+def why(exc: OSError) -> str:
+    """What the system says, and what is to be done where that is known."""
+    advice = {errno.ENAMETOOLONG: ": a whole path may have 4,095 bytes, so move it further up or shorten names"}
+    return f"{exc.strerror or exc}{advice.get(exc.errno or 0, '')}"

@@ -21,7 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from edgeannot.data import Failure, Frame
 from edgeannot.delivery.store import LedgerEntry, Signature
 from edgeannot.errors import ConfigError, FrameError
-from edgeannot.sources.backlog import OLD_S, Backlog
+from edgeannot.sources.backlog import GONE, OLD_S, Backlog, brief, why
+from edgeannot.sources.beside import is_beside
 from edgeannot.sources.complete import held_for_writing
 from edgeannot.sources.contract import Context, Item, Stop, Tick
 from edgeannot.sources.folder import IDLE_S, Folder
@@ -36,19 +37,6 @@ FINAL_REASONS = frozenset({"too-large", "unsupported"})
 """Failures that more bytes cannot cure; after any other the file may still be growing."""
 UNREADABLE = "unreadable"
 """The reason for a file that the system did not let us read, whatever is in it."""
-SIDE_SUFFIXES = frozenset(
-    (  # noqa: SIM905 - a list of sixty lines says no more
-        # text and data
-        ".csv .db .dop .html .ini .json .jsonl .log .md .names .pdf .pp3 .sqlite .sqlite-shm .sqlite-wal .toml .txt .xml .xmp .yaml .yml "
-        # documents, programs, archives
-        ".bat .doc .docx .exe .js .odt .py .sh .xls .xlsx .7z .bz2 .gz .rar .tar .tgz .xz .zip "
-        # sound and moving pictures
-        ".aac .flac .m4a .mp3 .ogg .wav .3gp .avi .m4v .mkv .mov .mp4 .mpg .mts .webm .wmv"
-    ).split()
-)
-"""Files that people and programs keep beside pictures. One that is indeed no picture is passed over without a word."""
-RAW_SUFFIXES = frozenset({".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"})
-"""What cameras keep beside their JPEG. Some begin as a TIFF does, which holds a thumbnail only: passed over likewise."""
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +56,9 @@ class DirectoryOptions(BaseModel):
     after_folder: Path | None = None
     """Where to with after = "move"; may lie inside the watched folder."""
     quarantine: Literal["move", "leave"] = "move"
-    """Whether a file that cannot be read is moved to the quarantine folder or only reported. What is no picture by its ending and its
-    content (text, videos, archives, raw files beside pictures) is passed over."""
+    """Whether a file that is no picture, or a damaged one, is moved to the quarantine folder or only reported. One that the system does
+    not let us read stays where it is, with a warning, and is taken when it may be read. What is no picture by its ending and its content
+    (text, videos, archives, raw files beside pictures) is passed over."""
     ignore: tuple[str, ...] = ()
     """Names of files and folders to pass over ("*.xmp", "raw"), beside hidden and temporary ones."""
     settle_s: float = Field(default=2.0, gt=0)
@@ -197,11 +186,16 @@ class DirectorySource:
         """The picture in a file; None when there is nothing to do (done, gone) or not yet."""
         path = Path(self._root, name)
         began = time.perf_counter()
-        signature = self._undone(path, name)
-        if signature is None:
+        try:
+            facts = path.stat()
+        except OSError as exc:
+            if exc.errno not in GONE:
+                return self._withhold(path, name, None, f"the file cannot be looked at ({why(exc)})")
+            log.debug("%s went away before its turn", path)
+            self._let_go(name)
             return None
-        if _is_beside(path):
-            self._backlog.mark_seen(name, signature)
+        signature = self._undone(path, name, facts)
+        if signature is None:
             return None
         try:
             data = self._read(path, signature)
@@ -212,7 +206,7 @@ class DirectorySource:
             self._backlog.look_again(name, signature)
             return None
         self._backlog.mark_seen(name, signature)
-        self._failing.pop(name, None)
+        self._let_go(name)
         digest = hashlib.blake2b(data, digest_size=16).digest()
         shown = _printable(name)
         self._seq += 1
@@ -229,14 +223,8 @@ class DirectorySource:
             content_hash=digest,
         )
 
-    def _undone(self, path: Path, name: str) -> Signature | None:
-        """The signature of a file that is to be read now; None where it is gone, is no file, or is done."""
-        try:
-            facts = path.stat()
-        except OSError:
-            log.debug("%s went away before its turn", path)
-            self._failing.pop(name, None)
-            return None
+    def _undone(self, path: Path, name: str, facts: os.stat_result) -> Signature | None:
+        """The signature of a file that is to be read now; None where it is no picture or is done."""
         signature = Signature.of(facts)
         if not stat.S_ISREG(facts.st_mode) or self._backlog.is_seen(name, signature):
             return None
@@ -244,6 +232,9 @@ class DirectorySource:
             self.done_before += 1
             self._backlog.mark_seen(name, signature)
             self._clear_away(path, signature)  # the program ended between storing the results and this
+            return None
+        if is_beside(path):
+            self._backlog.mark_seen(name, signature)
             return None
         return signature
 
@@ -255,7 +246,7 @@ class DirectorySource:
         return PictureLimits(int(options.max_megapixels * 1e6), options.max_decode_mb << 20, options.max_file_mb << 20)
 
     def _read(self, path: Path, signature: Signature) -> bytes | None:
-        """The file's bytes; None when it changed meanwhile or is gone. Raises FrameError, also for a size that is not true."""
+        """The file's bytes; None when it changed meanwhile or is gone. Raises FrameError: UNREADABLE where it is not given."""
         from edgeannot.picture import check_file_size  # noqa: PLC0415 - as above
 
         check_file_size(signature.size, self._limits())
@@ -266,7 +257,7 @@ class DirectorySource:
         except FileNotFoundError:
             return None
         except OSError as exc:
-            raise FrameError(f"the file cannot be read ({exc.strerror})", UNREADABLE) from exc
+            raise FrameError(f"the file cannot be read ({why(exc)})", UNREADABLE) from exc
         if same and len(data) != signature.size:  # /proc and some network file systems
             found = f"more than {signature.size}" if len(data) > signature.size else f"{len(data)}"
             raise FrameError(f"the file has {signature.size} bytes by its file system, and gave {found}", UNREADABLE)
@@ -282,13 +273,31 @@ class DirectorySource:
         if exc.reason not in FINAL_REASONS and not self._given_up(path, name, signature):
             self._backlog.look_again(name, signature, min(self._options.retry_s, self._options.settle_s))
             return None
-        self._failing.pop(name, None)
+        if exc.reason == UNREADABLE:
+            return self._withhold(path, name, signature, str(exc))
+        self._let_go(name)
         self._backlog.mark_seen(name, signature)
         moved = self._quarantine(path, name, exc)
         how = "copied" if os.path.lexists(path) else "moved"  # a read-only medium keeps its files
         where = f"{how} to {moved}" if moved else "left where it is"
         message = f"{_printable(name)}: {exc}; {where}"
         return Failure(self.name, _printable(name), exc.reason, message, path, moved, (signature.size, signature.mtime_ns, signature.inode))
+
+    def _withhold(self, path: Path, name: str, signature: Signature | None, reason: str) -> Failure | None:
+        """A file that the system does not give, which says nothing of what is in it: it stays, and is taken when it is given.
+
+        None where that was said before.
+        """
+        self._failing.pop(name, None)
+        if not self._backlog.withhold(name, reason):
+            return None
+        message = f"{brief(_printable(name))}: {reason}; it stays where it is, and is taken when that is over"
+        facts = None if signature is None else (signature.size, signature.mtime_ns, signature.inode)
+        return Failure(self.name, _printable(name), UNREADABLE, message, path, signature=facts)
+
+    def _let_go(self, name: str) -> None:
+        self._failing.pop(name, None)
+        self._backlog.release(name)
 
     def _given_up(self, path: Path, name: str, signature: Signature) -> bool:
         """Whether a file that cannot be read will not become better: it has not changed for a while and nobody writes to it."""
@@ -327,21 +336,6 @@ class DirectorySource:
             return
         except OSError as exc:
             log.warning("%s: after = %r failed (%s); the file stays", path, self._options.after, exc.strerror)
-
-
-def _is_beside(path: Path) -> bool:
-    """Whether this is a label file, a video, a raw file or the like, by its name and its first bytes."""
-    if path.suffix.lower() in RAW_SUFFIXES:
-        return True
-    if path.suffix.lower() not in SIDE_SUFFIXES:
-        return False
-    from edgeannot.picture_header import begins_as_picture  # noqa: PLC0415 - see DirectorySource._limits
-
-    try:
-        with path.open("rb") as file:
-            return not begins_as_picture(file.read(16))
-    except OSError:
-        return False  # reading it will say what is wrong
 
 
 def named_folder(folder: object) -> object:

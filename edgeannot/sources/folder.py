@@ -1,7 +1,12 @@
-"""A watched folder: keeps its backlog true by events and by scans, also while the folder goes away and comes back."""
+"""A watched folder: keeps its backlog true by events and by scans, also while the folder goes away and comes back.
+
+Where the kernel gives no watch for a folder inside, or that cannot be read, only this branch is scanned, every few seconds and until it
+can be watched; the rest keeps its events.
+"""
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import stat
@@ -10,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from edgeannot.errors import MissingError
-from edgeannot.sources.backlog import Backlog
+from edgeannot.sources.backlog import Backlog, brief, why
 from edgeannot.sources.contract import Stop
 from edgeannot.sources.inotify import Change, TreeWatch
 
@@ -22,6 +27,14 @@ POLL_S = 5.0
 """Longest time between scans where the kernel gives no watch."""
 SCAN_SHARE = 200
 """A scan is repeated after at least so many times its own duration: no more than half a percent of one core."""
+
+_ADVICE = {
+    errno.ENOSPC: "; raise fs.inotify.max_user_watches (sysctl)",
+    errno.EMFILE: "; raise fs.inotify.max_user_instances (sysctl)",
+}
+"""What is to be done by the error of inotify_add_watch(2) or inotify_init(2); against others no setting of the kernel helps."""
+_SAID_BY_SCAN = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
+"""These keep a folder from being read, too, which the scan says."""
 
 log = logging.getLogger(__name__)
 
@@ -50,35 +63,56 @@ class Folder:
         self._watch: TreeWatch | None = None
         self._watched: tuple[int, int] | None = None
         self._scan_at = 0.0
-        self._reported: OSError | None = None
+        self._unwatched: set[str] = set()
+        self._poll_at = math.inf
+        self._said: set[int] = set()
         self.trouble = ""
         """What is wrong at the moment, one sentence; empty when all is well."""
 
     @property
     def scan_due(self) -> bool:
-        """Whether the whole folder has to be looked at."""
-        return time.monotonic() >= self._scan_at
+        """Whether the folder, or a branch of it without a watch, has to be looked at."""
+        return time.monotonic() >= min(self._scan_at, self._poll_at)
 
     def scan(self, stop: Stop) -> Iterator[None]:
-        """Look at the whole folder; yields where that takes long. Raises MissingError with `once` when the folder is away."""
+        """Look at what is due; yields where that takes long. Raises MissingError with `once` when the folder is away."""
         began = time.monotonic()
+        whole = began >= self._scan_at
         if not self._open(stop):
             return
+        if whole:
+            self._unwatched.clear()
         spoke = began
-        for _ in self._backlog.scan(enter=self._enter):
-            if stop.is_set():
-                return
-            if time.monotonic() - spoke > IDLE_S:
-                yield
-                spoke = time.monotonic()
+        for branch in [""] if whole else self._branches():
+            for _ in self._backlog.scan(branch, self._enter):
+                if stop.is_set():
+                    return
+                if time.monotonic() - spoke > IDLE_S:
+                    yield
+                    spoke = time.monotonic()
         ended = time.monotonic()
-        every_s = self._rescan_s if self._watch is not None else min(self._rescan_s, POLL_S)
-        self._scan_at = ended + max(every_s, SCAN_SHARE * (ended - began))
+        rest_s = SCAN_SHARE * (ended - began)
+        if whole:
+            every_s = self._rescan_s if self._watch is not None else min(self._rescan_s, POLL_S)
+            self._scan_at = ended + max(every_s, rest_s)
+        self._poll_at = ended + max(POLL_S, rest_s) if self._watch is not None and self._branches() else math.inf
+        if self._watch is not None and self._said and not self._unwatched:
+            self._said.clear()
+            log.info("events of all folders in %s come again", self._root)
+
+    def _branches(self) -> list[str]:
+        """The folders, relative to the root, that are scanned by themselves with all that is in them: none lies in another."""
+        found: list[str] = []
+        names = {path[len(self._root) + 1 :] for path in self._unwatched} | self._backlog.unreadable
+        for name in sorted(names, key=lambda name: name.split("/")):  # so what is in a folder follows it
+            if not found or (found[-1] and not name.startswith(f"{found[-1]}/")):
+                found.append(name)
+        return found
 
     def listen(self, stop: Stop) -> None:
         """Take in what the kernel says; wait a moment for it when no file is ready."""
         now = time.monotonic()
-        wait_s = max(0.0, min(IDLE_S, self._scan_at - now, self._backlog.settle_due - now))
+        wait_s = max(0.0, min(IDLE_S, self._scan_at - now, self._poll_at - now, self._backlog.settle_due - now))
         if self._backlog.ready or (self._once and not self._backlog):
             wait_s = 0.0
         if self._watch is not None:
@@ -92,7 +126,7 @@ class Folder:
         if self._watch is not None:
             self._watch.close()
         self._watch = self._watched = None
-        self._scan_at = 0.0
+        self._scan_at, self._poll_at = 0.0, math.inf
 
     def _open(self, stop: Stop) -> bool:
         """Make sure that the folder is there and watched; False, after a moment, when it is away."""
@@ -106,7 +140,7 @@ class Folder:
         if self._watched != (facts.st_dev, facts.st_ino):  # the first time, or something was mounted over it
             self.close()
             self._watched = (facts.st_dev, facts.st_ino)
-        if self._watch is None and self._reported is None and not self._once:
+        if self._watch is None and not self._once:
             self._begin_watch()
         return True
 
@@ -122,10 +156,10 @@ class Folder:
     def _begin_watch(self) -> None:
         try:
             self._watch = self._open_watch(self._root)
-        except (FileNotFoundError, PermissionError):
-            return  # the scan says so
+        except FileNotFoundError:
+            return
         except OSError as exc:
-            self._no_watch(exc)
+            self._no_watch(self._root, exc)
 
     def _enter(self, folder: str) -> None:
         """A watch on a folder that is about to be scanned: what comes after it gives an event, what came before is found."""
@@ -133,22 +167,20 @@ class Folder:
             return
         try:
             self._watch.add(folder)
-        except PermissionError:
-            return  # the scan says so
         except OSError as exc:
-            self._no_watch(exc)
+            self._unwatched.add(folder)
+            self._no_watch(folder, exc)
+        else:
+            self._unwatched.discard(folder)
 
-    def _no_watch(self, exc: OSError) -> None:
-        if self._reported is None:
+    def _no_watch(self, folder: str, exc: OSError) -> None:
+        code = exc.errno or 0
+        if code not in self._said and code not in _SAID_BY_SCAN:  # not for each of a thousand folders
+            self._said.add(code)
             log.warning(
-                "the system gives no more directory watches (%s): %s is scanned every %g s instead; "
-                "raise fs.inotify.max_user_watches or fs.inotify.max_user_instances",
-                exc.strerror, self._root, POLL_S,
+                "the folder %s cannot be watched for changes (%s): it and what is in it is scanned every %g s until it can%s",
+                brief(folder), why(exc), POLL_S, _ADVICE.get(code, ""),
             )  # fmt: skip
-        self._reported = exc
-        if self._watch is not None:
-            self._watch.close()
-            self._watch = None
 
     def _heed(self, change: Change) -> None:
         if change.what == "gone":
@@ -161,7 +193,13 @@ class Folder:
         relative = change.path[len(self._root) + 1 :]
         if not self._backlog.wanted(relative):
             return
-        if change.what == "complete":
+        if change.what == "changed":
+            self._backlog.add_changed(relative)
+        elif change.what == "folder changed" and not relative:
+            self._scan_at = 0.0 if self._backlog.lacks(relative) else self._scan_at
+        elif change.what == "folder changed" and change.path not in self._unwatched and not self._backlog.lacks(relative):
+            pass  # as after each `cp -a`
+        elif change.what == "complete":
             self._backlog.add_complete(relative)
         elif change.what == "created":
             self._backlog.add_created(relative)

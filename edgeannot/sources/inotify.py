@@ -18,9 +18,10 @@ __all__ = ["Change", "TreeWatch"]
 
 # Plain numbers: the library's flag type refuses combinations such as ISDIR with CREATE.
 CLOSE_WRITE, MOVED_TO, CREATE, ISDIR = (int(f) for f in (flags.CLOSE_WRITE, flags.MOVED_TO, flags.CREATE, flags.ISDIR))
+ATTRIB = int(flags.ATTRIB)
 DELETE_SELF, MOVE_SELF, UNMOUNT, IGNORED = (int(f) for f in (flags.DELETE_SELF, flags.MOVE_SELF, flags.UNMOUNT, flags.IGNORED))
 OVERFLOW: Final = int(flags.Q_OVERFLOW)
-MASK: Final = CLOSE_WRITE | MOVED_TO | CREATE | DELETE_SELF | MOVE_SELF | int(flags.ONLYDIR)
+MASK: Final = CLOSE_WRITE | MOVED_TO | CREATE | ATTRIB | DELETE_SELF | MOVE_SELF | int(flags.ONLYDIR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +29,11 @@ class Change:
     """One thing that happened.
 
     complete: the file is written. created: a file appeared and may be unfinished (or is a link, which nobody closes).
-    folder: a folder appeared; add it, then scan it. overflow: events were lost, scan everything. gone: the root itself is away.
+    folder: a folder appeared; add it, then scan it. changed, folder changed: permissions or times of a file or of a folder are others.
+    overflow: events were lost, scan everything. gone: the root itself is away.
     """
 
-    what: Literal["complete", "created", "folder", "overflow", "gone"]
+    what: Literal["complete", "created", "folder", "changed", "folder changed", "overflow", "gone"]
     path: str
     """Absolute; the root for overflow and gone."""
 
@@ -40,7 +42,7 @@ class TreeWatch:
     """Watches on a folder and on those inside it that are added. To be closed."""
 
     def __init__(self, root: str) -> None:
-        """Watch the folder itself, not what is inside its folders. Raises OSError (EMFILE, ENOSPC: the system's limits)."""
+        """Watch the folder itself, not what is inside its folders. Raises OSError as `add` does, and EMFILE: the limit of instances."""
         self._root = root
         self._paths: dict[int, str] = {}
         self._inotify = INotify()
@@ -51,7 +53,10 @@ class TreeWatch:
             raise
 
     def add(self, folder: str) -> bool:
-        """Watch one more folder; False when it is no longer there. Files that came before this call give no event: scan after it."""
+        """Watch one more folder; False when it is no longer there. Files that came before this call give no event: scan after it.
+
+        Raises OSError: ENOSPC, the limit of watches; EACCES, the folder may not be read; ENAMETOOLONG; what its file system says.
+        """
         try:
             self._paths[self._inotify.add_watch(folder, MASK)] = folder
         except (FileNotFoundError, NotADirectoryError):
@@ -87,7 +92,10 @@ class TreeWatch:
             return None
         if event.mask & (DELETE_SELF | MOVE_SELF | UNMOUNT | IGNORED):
             return self._left(event, folder)
-        path = os.path.join(folder, event.name)  # noqa: PTH118 - half a million paths a scan are strings, not objects
+        # Without a name it is about the watched folder itself. Half a million paths a scan are strings, not objects.
+        path = os.path.join(folder, event.name) if event.name else folder  # noqa: PTH118
+        if event.mask & ATTRIB:
+            return Change("folder changed" if event.mask & ISDIR else "changed", path)
         if event.mask & ISDIR:
             return Change("folder", path)
         return Change("created" if event.mask & CREATE else "complete", path)
@@ -96,6 +104,8 @@ class TreeWatch:
         """A watched folder went away. One that was moved inside the tree has its new path by now, or is added again under it."""
         if event.mask & IGNORED:
             del self._paths[event.wd]
+            if folder != self._root and os.path.isdir(folder):  # noqa: PTH112 - a medium was taken from it: what lay below is there again
+                return Change("folder", folder)
         elif event.mask & MOVE_SELF and not os.path.isdir(folder):  # noqa: PTH112
             below = folder + os.sep
             for watch in [w for w, path in self._paths.items() if path == folder or path.startswith(below)]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.stage import seeded
+from tests.rights import BOUND
 
 
 @pytest.mark.timeout(400)
@@ -231,3 +232,63 @@ def test_a_copy_of_a_whole_folder_while_it_runs(make_stage, tmp_path):
     stage.wait_all()
     stage.stop()
     stage.verdict()
+
+
+FEW_WATCHES = ("unshare", "--user", "--map-root-user", "sh", "-c", 'echo 4 > /proc/sys/user/max_inotify_watches && exec "$@"', "sh")
+"""A user namespace of the daemon's own, in which there are four watches (namespaces(7), user_namespaces(7)): the machine keeps its own."""
+
+
+def test_a_branch_that_cannot_be_watched(make_stage):
+    """The watches run out on the way: what has one keeps its events, the rest is looked at, and watched as soon as it can be."""
+    stage = make_stage("folder: a branch that cannot be watched")
+    tried = subprocess.run([*FEW_WATCHES, "true"], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        stage.row.note = f"skipped: {tried.stderr.strip()}"
+        pytest.skip(f"no user namespace can be made here: {tried.stderr.strip()}")
+    stage.post.start()
+    for number in range(8):
+        stage.offer(2, f"d{number}")
+    daemon = stage.start(prefix=FEW_WATCHES, EDGEANNOT_SOURCES__INBOX__RESCAN_S="0", EDGEANNOT_SOURCES__INBOX__KIND="directory")
+    stage.wait_all()
+    for number in range(8):
+        stage.offer(2, f"d{number}")
+    stage.wait_all()
+    assert daemon.log.count("cannot be watched for changes (No space left on device)") == 1
+    assert daemon.log.count("raise fs.inotify.max_user_watches (sysctl)") == 1
+
+    more = "echo 1000 > /proc/sys/user/max_inotify_watches"
+    subprocess.run(["nsenter", "-t", str(daemon.process.pid), "-U", "--preserve-credentials", "sh", "-c", more], check=True)
+    daemon.wait_log("events of all folders in")
+    for number in range(8):
+        stage.offer(2, f"d{number}")
+    stage.wait_all()
+    stage.stop()
+    assert stage.verdict("looked at until there were watches again").repeated == 0
+
+
+def test_files_that_may_not_be_read(make_stage):
+    """As an FTP server with the umask 077 leaves them: they stay, with a warning, and are answered once they may be read."""
+    stage = make_stage("folder: files that may not be read, and later may")
+    stage.post.start()
+    daemon = stage.start(prefix=BOUND, EDGEANNOT_SOURCES__INBOX__RETRY_S="0.2", EDGEANNOT_SOURCES__INBOX__KIND="directory")
+    daemon.wait_log("connected to")
+    (stage.inbox / "shut").mkdir()
+    shut = []
+    for _ in range(3):
+        name, data = stage.picture()
+        hidden = stage.inbox / "shut" / f".{name}"
+        hidden.write_bytes(data)
+        hidden.chmod(0)
+        shut.append(hidden.rename(stage.inbox / "shut" / name))
+        stage.offered[f"shut/{name}"] = data
+    stage.offer(3)
+    stage.wait(lambda: daemon.log.count("cannot be read (Permission denied)") == len(shut), "a warning for each")
+    stage.wait_arrived(3)
+    assert all(path.exists() for path in shut)
+    for path in shut:
+        path.chmod(0o600)
+    stage.wait_all()
+    stage.stop()
+    stage.verdict("none was moved")
+    assert daemon.log.count("cannot be read (Permission denied)") == len(shut)
+    assert not stage.quarantined()

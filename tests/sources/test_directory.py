@@ -14,7 +14,7 @@ import pytest
 from edgeannot.data import Failure, Frame
 from edgeannot.delivery.store import Signature
 from edgeannot.errors import ConfigError, MissingError
-from edgeannot.sources import Context, DirectoryOptions, open_source, shelve
+from edgeannot.sources import Context, DirectoryOptions, inotify, open_source, shelve
 
 LONG_AGO = 1_600_000_000
 
@@ -544,13 +544,163 @@ def test_a_folder_that_is_not_there_yet_is_waited_for(open_inbox, inbox, pull, j
     assert items.names(1) == ["a.jpg"]
 
 
-def test_a_file_without_permission_is_quarantined_unread(bound_by_permissions, open_inbox, inbox, pull, jpeg):
-    put(inbox / "secret.jpg", jpeg(), age_s=9).chmod(0)
+def test_a_file_that_may_not_be_read_stays_where_it_is_and_is_taken_when_it_may(
+    bound_by_permissions, open_inbox, inbox, tmp_path, pull, jpeg
+):
+    """As an FTP server with the umask 077 leaves it, until somebody puts that right."""
+    path = put(inbox / "secret.jpg", jpeg(), age_s=9)
+    path.chmod(0)
+    items = pull(open_inbox(rescan_s=0))
+    (failure,) = items.take(1)
+    items.idle(2)
 
-    (failure,) = pull(open_inbox()).take(1)
+    assert (failure.reason, failure.quarantined) == ("unreadable", None)
+    assert "cannot be read (Permission denied); it stays where it is" in failure.message
+    assert path.exists()
+    assert not (tmp_path / "quarantine").exists()
+
+    path.chmod(0o600)
+    (frame,) = items.take(1)
+
+    assert frame.name == "secret.jpg"
+
+
+def test_a_file_that_becomes_readable_without_an_event_is_taken_by_the_next_scan_and_said_once(
+    bound_by_permissions, open_inbox, inbox, pull, jpeg, monkeypatch
+):
+    """As on a network file system, where the rights are changed on another machine."""
+    monkeypatch.setattr(inotify, "ATTRIB", 0)
+    monkeypatch.setattr(inotify, "MASK", inotify.MASK & ~inotify.ATTRIB)
+    path = put(inbox / "secret.jpg", jpeg(), age_s=9)
+    path.chmod(0)
+    items = pull(open_inbox(rescan_s=0.05))
+    assert items.take(1)[0].reason == "unreadable"
+    items.idle(4)
+    path.chmod(0o600)
+
+    assert items.names(1) == ["secret.jpg"]
+
+
+def test_with_once_a_file_that_may_not_be_read_is_no_reason_to_wait(bound_by_permissions, open_inbox, inbox, pull, jpeg):
+    put(inbox / "a.jpg", jpeg(), age_s=9).chmod(0)
+    put(inbox / "b.jpg", jpeg(), age_s=5)
+    found = pull(open_inbox(Context(once=True))).rest()
+
+    assert [(item.name, isinstance(item, Failure)) for item in found] == [("a.jpg", True), ("b.jpg", False)]
+    assert (inbox / "a.jpg").exists()
+
+
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [(call, errno.EIO) for call in ("open", "read", "stat")]
+    + [("open", code) for code in (errno.ESTALE, errno.ETXTBSY, errno.EBUSY, errno.ENOMEM, errno.EMFILE, errno.EHOSTDOWN)],
+)
+def test_no_error_of_the_system_makes_a_picture_a_bad_one(open_inbox, inbox, tmp_path, pull, jpeg, monkeypatch, call, code):
+    """A disk, a network or a memory that fails says nothing of what is in the file. The errors are injected: none can be had at will."""
+    path = put(inbox / "a.jpg", jpeg(), age_s=9)
+    real = {"open": os.open, "read": os.fdopen, "stat": Path.stat}
+    broken = True
+
+    def fail(where, *args, **kwargs):
+        if broken and (call == "read" or str(where) == str(path)):
+            if call == "read":
+                os.close(where)
+            raise OSError(code, os.strerror(code))
+        return real[call](where, *args, **kwargs)
+
+    if call == "stat":
+        monkeypatch.setattr(Path, "stat", fail)
+    else:
+        monkeypatch.setattr(os, {"open": "open", "read": "fdopen"}[call], fail)
+    items = pull(open_inbox(rescan_s=0.05))
+    (failure,) = items.take(1)
+    items.idle(2)
+    broken = False
+
+    assert (failure.reason, failure.quarantined) == ("unreadable", None)
+    assert os.strerror(code) in failure.message
+    assert items.names(1) == ["a.jpg"]
+    assert not (tmp_path / "quarantine").exists()
+
+
+def test_files_in_a_folder_that_may_not_be_entered_are_taken_when_it_may(bound_by_permissions, open_inbox, inbox, pull, jpeg):
+    """It can be listed, but nothing in it can be looked at."""
+    put(inbox / "deep" / "a.jpg", jpeg(), age_s=9)
+    (inbox / "deep").chmod(0o400)
+    try:
+        items = pull(open_inbox(rescan_s=0))
+        (failure,) = items.take(1)
+        items.idle(2)
+        (inbox / "deep").chmod(0o700)
+
+        assert failure.reason == "unreadable"
+        assert items.names(1) == ["deep/a.jpg"]
+    finally:
+        (inbox / "deep").chmod(0o700)
+
+
+def test_a_folder_that_may_not_be_read_is_watched_when_it_may(bound_by_permissions, open_inbox, inbox, pull, jpeg, caplog):
+    put(inbox / "deep" / "a.jpg", jpeg(), age_s=9)
+    (inbox / "deep").chmod(0)
+    try:
+        items = pull(open_inbox(rescan_s=0))
+        items.idle(2)
+        assert caplog.text.count("cannot be read (Permission denied)") == 1
+        (inbox / "deep").chmod(0o700)
+
+        assert items.names(1) == ["deep/a.jpg"]
+        put(inbox / "deep" / "b.jpg", jpeg())
+        assert items.names(1) == ["deep/b.jpg"]
+    finally:
+        (inbox / "deep").chmod(0o700)
+
+
+def long_tree(top, name="n" * 250, depth=17):
+    """Folders in folders until a path of the innermost is longer than the kernel takes (4,095 bytes); a handle of it, to be closed."""
+    handle = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
+    for _ in range(depth):
+        os.mkdir(name, dir_fd=handle)
+        inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=handle)
+        os.close(handle)
+        handle = inner
+    return handle
+
+
+def test_beside_a_folder_whose_path_is_too_long_the_others_keep_their_events(open_inbox, inbox, pull, jpeg, caplog):
+    """Once it ended the events of the whole tree, and the advice was to raise a limit that had nothing to do with it."""
+    (inbox / "short").mkdir()
+    handle = long_tree(inbox)
+    try:
+        unfinished = os.open("a.jpg", os.O_WRONLY | os.O_CREAT, dir_fd=handle)
+        os.close(unfinished)
+        items = pull(open_inbox(rescan_s=0))
+        items.idle(2)
+        put(inbox / "short" / "b.jpg", jpeg())
+
+        assert items.names(1) == ["short/b.jpg"]
+        assert "File name too long" in caplog.text
+        assert "fs.inotify" not in caplog.text
+        assert max(map(len, caplog.messages)) < 1000, "nobody reads a path of 4,000 letters"
+    finally:
+        os.close(handle)
+
+
+def test_a_picture_whose_path_is_too_long_is_said_and_not_passed_over_in_silence(open_inbox, inbox, tmp_path, pull, jpeg):
+    """Its folder can be listed."""
+    (tmp_path / "picture.jpg").write_bytes(jpeg())
+    name = "n" * 250
+    room = 4090 - len(str(inbox))
+    above = long_tree(inbox, name, room // 251)
+    os.mkdir("m" * (room % 251 - 2), dir_fd=above)
+    folder = os.open("m" * (room % 251 - 2), os.O_RDONLY, dir_fd=above)
+    os.rename(tmp_path / "picture.jpg", "picture.jpg", dst_dir_fd=folder)
+    for handle in (above, folder):
+        os.close(handle)
+
+    (failure,) = pull(open_inbox(Context(once=True))).rest()
 
     assert failure.reason == "unreadable"
-    assert failure.quarantined is not None
+    assert "File name too long" in failure.message
 
 
 @pytest.mark.parametrize(("reason", "remembered"), [("damaged", True), ("unreadable", False)])

@@ -91,20 +91,90 @@ def test_each_folder_gets_a_watch_before_it_is_read(tmp_path, stop):
     assert watches[0].closed
 
 
-@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOSPC])
-def test_without_watches_the_folder_is_scanned_instead_and_the_log_says_so_once(tmp_path, stop, caplog, code):
-    def refuse(root):
-        raise OSError(code, os.strerror(code))
+CAUSES = [
+    (errno.ENOSPC, "raise fs.inotify.max_user_watches"),
+    (errno.EMFILE, "raise fs.inotify.max_user_instances"),
+    (errno.ESTALE, ""),
+    (errno.EIO, ""),
+]
+
+
+def advice(text):
+    """The settings of the kernel that a log names."""
+    return [f"raise {word.rstrip(';,.')}" for word in text.split() if word.startswith("fs.inotify.")]
+
+
+@pytest.mark.parametrize(("code", "wanted"), CAUSES)
+def test_without_a_watch_the_folder_is_scanned_instead_until_it_has_one_and_the_log_says_so_once(
+    tmp_path, stop, caplog, monkeypatch, code, wanted
+):
+    monkeypatch.setattr("edgeannot.sources.folder.POLL_S", 0.0)
+    monkeypatch.setattr("edgeannot.sources.folder.SCAN_SHARE", 0)
+    refused = True
+
+    def open_watch(root):
+        if refused:
+            raise OSError(code, os.strerror(code))
+        return SilentWatch(root)
 
     backlog = Backlog(str(tmp_path))
-    folder = Folder("sources.x", backlog, rescan_s=0, open_watch=refuse)
-    with caplog.at_level(logging.WARNING):
+    folder = Folder("sources.x", backlog, rescan_s=0, open_watch=open_watch)
+    with caplog.at_level(logging.INFO):
         list(folder.scan(stop))
         old_file(tmp_path / "a.jpg")
         list(folder.scan(stop))
+        assert names(backlog) == ["a.jpg"]
+        assert advice(caplog.text) == ([wanted] if wanted else [])
+        assert caplog.text.count(os.strerror(code)) == 1
 
-    assert names(backlog) == ["a.jpg"]
-    assert caplog.text.count("max_user_watches") == 1
+        refused = False
+        list(folder.scan(stop))
+
+    assert not folder.scan_due, "events come again"
+    assert "events" in caplog.messages[-1]
+
+
+@pytest.mark.parametrize(("code", "wanted"), CAUSES)
+def test_a_branch_without_a_watch_is_scanned_by_itself_and_the_rest_keeps_its_events(tmp_path, stop, caplog, monkeypatch, code, wanted):
+    monkeypatch.setattr("edgeannot.sources.folder.POLL_S", 0.0)
+    monkeypatch.setattr("edgeannot.sources.folder.SCAN_SHARE", 0)
+    refused = True
+    opened = []
+
+    class Partly(SilentWatch):
+        def __init__(self, root):
+            super().__init__(root)
+            opened.append(self)
+
+        def add(self, folder):
+            if refused and "blind" in folder:
+                raise OSError(code, os.strerror(code))
+            return super().add(folder)
+
+    for name in ("blind/deep/a.jpg", "blind/deeper/b.jpg", "seen/c.jpg"):
+        old_file(tmp_path / name)
+    backlog = Backlog(str(tmp_path))
+    folder = Folder("sources.x", backlog, rescan_s=0, open_watch=Partly)
+    with caplog.at_level(logging.INFO):
+        list(folder.scan(stop))
+        assert sorted(names(backlog)) == ["blind/deep/a.jpg", "blind/deeper/b.jpg", "seen/c.jpg"]
+        old_file(tmp_path / "blind" / "deep" / "new.jpg")
+        old_file(tmp_path / "seen" / "new.jpg")
+        assert folder.scan_due
+        list(folder.scan(stop))
+
+        assert "blind/deep/new.jpg" in (found := names(backlog))
+        assert "seen/new.jpg" not in found, "the kernel tells of it: it is not looked for"
+        assert not opened[0].closed
+        assert advice(caplog.text) == ([wanted] if wanted else [])
+        assert caplog.text.count(os.strerror(code)) == 1
+
+        refused = False
+        list(folder.scan(stop))
+
+    assert {f"{tmp_path}/blind", f"{tmp_path}/blind/deep", f"{tmp_path}/blind/deeper"} <= set(opened[0].folders)
+    assert not folder.scan_due
+    assert "events" in caplog.messages[-1]
 
 
 def test_a_folder_that_another_is_put_in_place_of_gets_a_new_watch(tmp_path, stop):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
+import pytest
 from inotify_simple import Event
 
 from edgeannot.sources.inotify import MASK, OVERFLOW, Change, TreeWatch
@@ -74,3 +77,30 @@ def test_an_overflow_is_told_although_it_belongs_to_no_watch(tmp_path):
 def test_an_event_of_a_watch_that_is_no_longer_known_is_passed_over(tmp_path):
     with TreeWatch(str(tmp_path)) as watch:
         assert watch.interpret([Event(4711, MASK, 0, "x")]) == []
+
+
+def test_changed_rights_are_told_of_files_of_folders_and_of_the_root(tmp_path):
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "folder").mkdir()
+    with TreeWatch(str(tmp_path)) as watch:
+        for path in (tmp_path / "file", tmp_path / "folder", tmp_path):
+            path.chmod(0o700)
+
+        assert [(c.what, c.path) for c in watch.read(0.2)] == [
+            ("changed", str(tmp_path / "file")),
+            ("folder changed", str(tmp_path / "folder")),
+            ("folder changed", str(tmp_path)),
+        ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system")
+def test_a_folder_that_a_medium_is_taken_from_is_there_again_with_what_lay_below(tmp_path):
+    (tmp_path / "card").mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(tmp_path / "card")], check=False, capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    with TreeWatch(str(tmp_path)) as watch:
+        watch.add(str(tmp_path / "card"))
+        subprocess.run(["umount", str(tmp_path / "card")], check=True)
+
+        assert changes(watch) == [("folder", "card")]
