@@ -13,7 +13,7 @@ import glob
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -72,27 +72,34 @@ def lock_file(path: Path) -> int:
     return fd
 
 
-def open_database(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
+def open_database(path: Path, migrations: Sequence[str], check: Callable[[sqlite3.Connection], object]) -> sqlite3.Connection:
     """Open or make the database at `path`, at version `len(migrations)`; script N brings version N to N + 1.
 
     A damaged file is moved aside, with an error in the log, and a new one begun. The connection is in autocommit mode and may be
-    used by any thread, one at a time. Raises ConfigError when the file cannot be opened, or comes from a newer version; LinkError
-    when the disk is full or fails, which may pass.
+    used by any thread, one at a time. `check`: looks at what is in the tables; whatever it raises is damage. Raises ConfigError when
+    the file cannot be opened, or comes from a newer version; LinkError when the disk is full or fails, which may pass.
     """
     try:
-        return _open_checked(path, migrations)
-    except sqlite3.DatabaseError as exc:
-        if _code(exc) in _AWAY:
+        return _open_checked(path, migrations, check)
+    except (ConfigError, LinkError):
+        raise
+    except sqlite3.Error as exc:
+        if _code(exc) in _AWAY and not _forbids_writing(path):
             kind = LinkError if _code(exc) in _MAY_PASS else ConfigError
             raise kind(f"the database {path} cannot be opened ({exc}); see that its folder can be written to and has room") from exc
-        aside = _set_aside(path)
-        log.error(  # noqa: TRY400 - the operator needs the sentence, not a traceback
-            "the database %s is damaged (%s): set aside as %s, a new one begun; files still there are done again, unsent messages are lost",
-            path,
-            exc,
-            aside,
-        )
-    return _open_checked(path, migrations)
+        why = str(exc)
+    except MemoryError as exc:
+        raise LinkError(f"the database {path} cannot be opened (no memory is left)") from exc
+    except Exception as exc:  # noqa: BLE001 - what a damaged file holds may be wrong in any way: its start must not hang on it
+        why = repr(exc)  # such as UnicodeDecodeError, where SQLite repeats a scratched name in its message
+    aside = _set_aside(path)
+    log.error(
+        "the database %s is damaged (%s): set aside as %s, a new one begun; files still there are done again, unsent messages are lost",
+        path,
+        why,
+        aside,
+    )
+    return _open_checked(path, migrations, check)
 
 
 def damaged_files(path: Path) -> list[Path]:
@@ -142,7 +149,17 @@ def _code(exc: sqlite3.Error) -> int:
     return getattr(exc, "sqlite_errorcode", 0) & 0xFF
 
 
-def _open_checked(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
+def _forbids_writing(path: Path) -> bool:
+    """Whether the file itself says that programs of today must not write to it: no SQLite of ours ever wrote that."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(20)
+    except OSError:
+        return False
+    return len(header) == 20 and header[18] > 2  # https://sqlite.org/fileformat.html, 1.3.3
+
+
+def _open_checked(path: Path, migrations: Sequence[str], check: Callable[[sqlite3.Connection], object]) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
     try:
         db.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
@@ -153,6 +170,8 @@ def _open_checked(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
         _check(db)
         _migrate(db, path, migrations)
         _check_tables(db, migrations)
+        check(db)
+        db.executescript(f"BEGIN; PRAGMA user_version = {len(migrations)}; ROLLBACK;")  # a scratched header can forbid writing
         _give_back(db, path)
     except BaseException:
         db.close()
@@ -169,24 +188,30 @@ def _check(db: sqlite3.Connection) -> None:
 
 def _migrate(db: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
     [(version,)] = db.execute("PRAGMA user_version").fetchall()
-    if version > len(migrations):
+    if version > len(migrations) and not _has_tables(db, migrations):  # with our tables the number is what was scratched
         raise ConfigError(
             f"the database {path} has version {version}, this edgeannot knows up to {len(migrations)}; "
             "install a newer edgeannot, or set another data_dir"
         )
+    if not 0 <= version <= len(migrations):
+        raise sqlite3.DatabaseError(f"its version is {version}, its tables are those of {len(migrations)}")
     for number, script in enumerate(migrations[version:], version + 1):
         db.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT;")
 
 
 def _check_tables(db: sqlite3.Connection, migrations: Sequence[str]) -> None:
     """A scratch in the schema can leave a sound database with other tables than ours."""
+    if not _has_tables(db, migrations):
+        raise sqlite3.DatabaseError(f"its tables are not those of version {len(migrations)}")
+
+
+def _has_tables(db: sqlite3.Connection, migrations: Sequence[str]) -> bool:
     query = "SELECT type, name, sql FROM sqlite_schema ORDER BY type, name"
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as fresh:
         for script in migrations:
             fresh.executescript(script)
         wanted = fresh.execute(query).fetchall()
-    if db.execute(query).fetchall() != wanted:
-        raise sqlite3.DatabaseError(f"its tables are not those of version {len(migrations)}")
+    return db.execute(query).fetchall() == wanted
 
 
 def _give_back(db: sqlite3.Connection, path: Path) -> None:

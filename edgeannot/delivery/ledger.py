@@ -18,6 +18,12 @@ class Ledger:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
+    def check(self) -> None:
+        """Raise where a row cannot be one of ours: a scratch can turn a value into one of another type."""
+        if self._db.execute("SELECT 1 FROM ledger WHERE typeof(path) != 'blob' OR typeof(source) != 'text' LIMIT 1").fetchone():
+            raise ValueError("a row of the ledger has values of other types than ours")
+        self._db.execute("SELECT DISTINCT source, outcome FROM ledger").fetchall()  # raises where a text is none
+
     def holds(self, source: str, path: str, signature: Signature) -> bool:
         """Whether this very file, unchanged since, is there."""
         query = "SELECT 1 FROM ledger WHERE source = ? AND path = ? AND size = ? AND mtime_ns = ? AND inode = ?"

@@ -37,6 +37,22 @@ class Outbox:
             self._next_id = max(self._next_id, last + 1)
         self._counted = Counter[str](dict(db.execute("SELECT name, value FROM counters")))
 
+    def check(self) -> None:
+        """Raise where a row could not be sent, or a count not be counted on: a scratch can turn a value into one of another type."""
+        columns = _COLUMNS.replace("payload", "CASE typeof(payload) WHEN 'blob' THEN x'' END")  # its bytes may be anything
+        wanted = Message("", b"")
+        for row in self._db.execute(f"SELECT {columns} FROM outbox"):  # noqa: S608 - constants
+            found = _message(row)
+            for name in ("topic", "payload", "kind", "qos", "content_type"):
+                if type(getattr(found, name)) is not type(getattr(wanted, name)):
+                    raise TypeError(f"a message whose {name} is {getattr(found, name)!r:.40}")
+            if found.qos not in {0, 1, 2} or not isinstance(found.expiry_s, int | None) or not isinstance(found.correlation, bytes | None):
+                raise ValueError("a message that cannot be sent")
+            if not all(isinstance(text, str) for pair in found.properties for text in pair):
+                raise TypeError("a message whose properties are no texts")
+        if not all(type(name) is str and type(value) is int and value >= 0 for name, value in self._counted.items()):
+            raise TypeError("a count that is no number")
+
     @contextmanager
     def undone_on_error(self) -> Iterator[None]:
         """Take the counts in memory back when the transaction inside does not come to its end."""

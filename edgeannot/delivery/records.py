@@ -29,7 +29,9 @@ MIGRATIONS: Final[Sequence[str]] = (
     ALTER TABLE outbox ADD COLUMN correlation BLOB;
     """,
 )
-"""The script at place N brings a database of version N to N + 1; `user_version` holds the version. Append, never edit."""
+"""The script at place N brings a database of version N to N + 1; `user_version` holds the version. Append, never edit.
+
+Each changes the tables: a database with the tables of this version and the number of a later one counts as scratched."""
 
 
 @dataclass(frozen=True, slots=True)

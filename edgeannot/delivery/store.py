@@ -75,11 +75,11 @@ class Store:
         lock_fd = lock_file(Path(f"{path}.lock"))
         try:
             try:
-                connection = open_database(path, MIGRATIONS)
+                connection = open_database(path, MIGRATIONS, _check_rows)
             except LinkError:  # a full disk, and a run that was killed held room back
                 if not _reserve(path).give():
                     raise
-                connection = open_database(path, MIGRATIONS)
+                connection = open_database(path, MIGRATIONS, _check_rows)
             return cls(path, connection, lock_fd, caps or Caps(), sync_s)
         except BaseException:
             os.close(lock_fd)
@@ -281,6 +281,12 @@ class Store:
     def _same_as_last(self, message: Message) -> bool:
         last = self._retained.get(message.topic)
         return last is not None and last.payload == message.payload
+
+
+def _check_rows(db: sqlite3.Connection) -> None:
+    """Raise where the tables hold what no store wrote; SQLite itself only looks at how they are laid out."""
+    Ledger(db).check()
+    Outbox(db, Caps()).check()
 
 
 def _reserve(path: Path) -> Reserve:

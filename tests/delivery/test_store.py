@@ -275,6 +275,7 @@ def test_a_folder_that_cannot_be_written_to_is_a_configuration_error(tmp_path):
 def test_a_database_of_a_newer_version_is_left_alone(path):
     Store.open(path).close()
     with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE news (id INTEGER PRIMARY KEY)")
         db.execute("PRAGMA user_version = 99")
     db.close()
 
@@ -474,6 +475,66 @@ def test_a_database_cut_or_scratched_anywhere_never_stops_the_daemon(path, tmp_p
             assert known <= {str(number) for number in range(100)}
             assert store.pending().rows == len(known), "a picture and its message live and die together"
             store.commit(entry("new"), [message()])
+
+
+def test_no_bit_of_the_header_stops_the_daemon(path, tmp_path):
+    """Some are taken for a file of the future, or for one that must not be written to."""
+    with Store.open(path) as store:
+        store.commit(entry(), [message()])
+    whole = path.read_bytes()
+    there = tmp_path / "scratched" / "state.sqlite"
+    risky = [*range(18, 20), *range(60, 64)]  # who may write, and the version
+    for bit in [8 * byte + number for byte in range(100) for number in (range(8) if byte in risky else [byte % 8])]:
+        shutil.rmtree(there.parent, ignore_errors=True)
+        there.parent.mkdir()
+        there.write_bytes(whole[: bit // 8] + bytes([whole[bit // 8] ^ 1 << bit % 8]) + whole[bit // 8 + 1 :])
+
+        with Store.open(there) as store:
+            assert store.damaged() or store.ledger() == [entry()], f"bit {bit} of the header"
+            store.commit(entry("new"), [message()])
+
+
+def test_a_name_in_the_schema_that_is_no_text_is_damage(path, caplog):
+    """SQLite repeats it in its message, which Python then cannot read."""
+    with Store.open(path) as store:
+        store.commit(entry(), [message()])
+    whole = path.read_bytes()
+    assert whole.count(b"tablecounters") == whole.count(b"CREATE TABLE counters (name ") == 1
+    scratched = whole.replace(b"tablecounters", b"table\xc5ounters").replace(b"CREATE TABLE counters (", b"CREATE TABLE counters x")
+    path.write_bytes(scratched)
+
+    with Store.open(path) as store:
+        store.commit(entry(), [message()])
+    assert "set aside as" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "scratch",
+    [
+        "UPDATE outbox SET topic = CAST(x'c5c5' AS TEXT)",
+        "UPDATE outbox SET payload = 'text'",
+        "UPDATE outbox SET properties = '[[1]'",
+        "UPDATE outbox SET properties = '[[1, 2]]'",
+        "UPDATE outbox SET qos = 3",
+        "UPDATE outbox SET expiry_s = 'never'",
+        "UPDATE ledger SET path = 7",
+        "UPDATE ledger SET outcome = CAST(x'61c56e' AS TEXT)",
+        "UPDATE counters SET value = 'many'",
+    ],
+)
+def test_values_that_no_store_wrote_are_damage(path, scratch, caplog):
+    """What cannot be read would stand in the way of all that is to be sent after it, at each connection."""
+    with Store.open(path) as store:
+        store.commit(entry(), [message(), message()])
+        store.delete([1], refused=True)
+    with sqlite3.connect(path) as db:
+        assert db.execute(scratch).rowcount == 1
+    db.close()
+
+    with Store.open(path) as store:
+        assert store.next_messages(0, 10) == []
+        store.commit(entry(), [message()])
+    assert "set aside as" in caplog.text
 
 
 WRITER = """
