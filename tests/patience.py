@@ -5,5 +5,4 @@ from __future__ import annotations
 __all__ = ["DEADLINE_S"]
 
 DEADLINE_S = 150.0
-"""Seconds. It costs time only where a test fails; a quarter of one core, shared with another lot of tests, needs up to 20 times what
-a free core does (measured: 13 s for what takes 0.7 s)."""
+"""Seconds. It costs time only where a test fails; on a quarter of one core, beside another lot of tests, all takes ten times as long."""

@@ -7,10 +7,12 @@ import sys
 
 import pytest
 
+from tests.patience import DEADLINE_S
+
 
 def edgeannot(*args, env=None):
     command = [sys.executable, "-c", "from edgeannot.cli import main; main()", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **(env or {})}, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, env={**os.environ, **(env or {})}, check=False)
 
 
 @pytest.mark.parametrize("args", [["--help"], ["run", "--help"], ["--version"]])
@@ -20,7 +22,7 @@ def test_help_loads_neither_opencv_nor_numpy_nor_the_runtime(args):
         "try: main()\nexcept SystemExit as exc: code = exc.code\n"
         "print(json.dumps([code, [m for m in ('cv2', 'numpy', 'ai_edge_litert', 'tflite_runtime', 'paho') if m in sys.modules]]))"
     )
-    done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=DEADLINE_S, check=True)
 
     assert json.loads(done.stdout.splitlines()[-1]) == [0, []]
 
@@ -28,7 +30,7 @@ def test_help_loads_neither_opencv_nor_numpy_nor_the_runtime(args):
 @pytest.mark.parametrize(("command", "package"), [("quantize", "yaml"), ("evaluate", "tomlkit"), ("datasets", "yaml")])
 def test_a_tool_whose_packages_are_missing_says_what_to_install(command, package):
     code = f"import sys\nsys.modules[{package!r}] = None\nfrom edgeannot.cli import main\nmain()"
-    done = subprocess.run([sys.executable, "-c", code, command, "--help"], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code, command, "--help"], capture_output=True, text=True, timeout=DEADLINE_S, check=False)
 
     assert done.returncode == 78
     assert f"`edgeannot {command}` needs the Python package '{package}': install `edgeannot[tools]`" in done.stderr
@@ -40,7 +42,7 @@ def test_the_settings_are_read_without_opencv_numpy_or_the_runtime():
         "import sys, json\nfrom edgeannot.settings import load_settings\nload_settings({}, grade=lambda: ('low', ''))\n"
         "print(json.dumps([m for m in ('cv2', 'ai_edge_litert', 'tflite_runtime', 'paho') if m in sys.modules]))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE_S, check=True)
 
     assert json.loads(done.stdout) == []
 
@@ -95,7 +97,7 @@ def test_a_closed_standard_stream_is_no_obstacle(tmp_path, stream):
     code = "import os, sys\nfrom edgeannot.cli import main\nsys.argv = ['edgeannot', 'config']\nmain()"
     command = ["sh", "-c", f'exec "$@" {stream}>&-', "sh", sys.executable, "-c", code]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=60, env={**os.environ, "XDG_STATE_HOME": str(tmp_path)}, check=False
+        command, capture_output=True, text=True, timeout=DEADLINE_S, env={**os.environ, "XDG_STATE_HOME": str(tmp_path)}, check=False
     )
 
     assert done.returncode == 0, done.stderr
@@ -109,7 +111,7 @@ def test_a_fault_of_the_program_ends_with_a_sentence_and_its_own_exit_code():
         "def broken(*_, **__):\n    raise ZeroDivisionError('by design')\n"
         "settings.load_settings = broken\ncli.main()"
     )
-    done = subprocess.run([sys.executable, "-c", code, "config"], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code, "config"], capture_output=True, text=True, timeout=DEADLINE_S, check=False)
 
     assert done.returncode == 70
     assert done.stderr.splitlines()[-1] == "edgeannot: a fault of the program itself: ZeroDivisionError: by design"

@@ -9,6 +9,7 @@ import pytest
 from edgeannot.control import SNAPSHOT_WAIT_S, Control, Wanted
 from edgeannot.data import Annotation, Detections, Frame, ModelFacts
 from edgeannot.errors import ConfigError, LinkError, ModelError
+from tests.patience import DEADLINE_S
 
 PICTURE = np.zeros((4, 6, 3), np.uint8)
 
@@ -87,7 +88,7 @@ def test_who_waits_while_paused_goes_on_when_it_ends():
     waiter.start()
     control.change(paused=False)
 
-    waiter.join(30)
+    waiter.join(DEADLINE_S)
     assert gone_on.is_set()
 
 

@@ -8,11 +8,13 @@ import sys
 
 import pytest
 
+from tests.patience import DEADLINE_S
+
 START = "from edgeannot.exits import guarded\n"
 
 
 def ended(body: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", f"{START}{body}"], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([sys.executable, "-c", f"{START}{body}"], capture_output=True, text=True, timeout=DEADLINE_S, check=False)
 
 
 def test_an_interruption_is_no_fault():
@@ -91,7 +93,7 @@ guarded(command)"""
 def test_neither_do_the_words_of_the_command_line():
     for words in (["\x1b[2Jrun"], ["run", "--\x1b[2J"], ["run", "--threads", "\x1b[2J\u202e"], ["probe", "\x1b[2J"], ["models", "\x1b[2J"]):
         command = [sys.executable, "-c", "from edgeannot.start import main; main()", *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
 
         assert done.returncode == 64, done.stderr
         assert "Error: " in done.stderr or "error: " in done.stderr
@@ -103,7 +105,7 @@ def test_a_name_that_the_terminal_has_no_letters_for_is_no_fault(encoding):
     body = "def command(): print('自転車')\nguarded(command)"
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     command = [sys.executable, "-c", START + body]
-    done = subprocess.run(command, capture_output=True, timeout=60, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, timeout=DEADLINE_S, check=False, env=environment)
 
     assert (done.returncode, done.stderr) == (0, b"")
 

@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from tests.docs_pages import DOCS
+from tests.patience import DEADLINE_S
 
 UNIT = DOCS.parent / "systemd" / "edgeannot.service"
 
@@ -24,7 +25,7 @@ def unit(tmp_path):
 
 
 def analyze(*args):
-    return subprocess.run(["systemd-analyze", *args], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(["systemd-analyze", *args], capture_output=True, text=True, timeout=DEADLINE_S, check=False)
 
 
 def test_systemd_has_nothing_to_say_against_the_unit(unit):

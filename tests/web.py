@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tests.patience import DEADLINE_S
+
 Answer = Callable[["Handler", bytes], None]
 
 
@@ -123,7 +125,7 @@ def stall_after(count: int, released: threading.Event) -> Answer:
         handler.start(200, len(content))
         handler.wfile.write(content[:count])
         handler.wfile.flush()
-        released.wait(20)
+        released.wait(DEADLINE_S)
         handler.close_connection = True
 
     return answer
@@ -177,7 +179,7 @@ def _serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(5)
+        thread.join(DEADLINE_S)
 
 
 @contextmanager
@@ -198,7 +200,7 @@ def forward_proxy() -> Iterator[tuple[str, list[str]]]:
         def do_GET(self):
             through.append(self.path)
             passed = {key: value for key, value in self.headers.items() if key.lower() in ("range", "if-range")}
-            with direct.open(urllib.request.Request(self.path, headers=passed), timeout=10) as answer:
+            with direct.open(urllib.request.Request(self.path, headers=passed), timeout=DEADLINE_S) as answer:
                 body = answer.read()
                 self.send_response(answer.status)
                 self.send_header("Content-Length", str(len(body)))

@@ -19,6 +19,7 @@ from edgeannot.choice.plan import Point
 from edgeannot.choice.shelf import facts_of
 from edgeannot.probe.measurements import Conditions, Measurements, Record
 from tests.choice.test_choose import YOLO, facts, sample, wish
+from tests.patience import DEADLINE_S
 
 HERE = Conditions("x86_64 board", "0-1", None, "", "litert 2.3.0")
 SAMPLE = {
@@ -63,7 +64,7 @@ def test_where_no_process_can_be_started_nothing_is_measured_and_nothing_breaks(
 
     monkeypatch.setattr("edgeannot.choice.measure_process.subprocess.Popen", refuse)
     known, told = Measurements(tmp_path / "m.json", HERE), []
-    measure_models([YOLO], [], known, wish(ms=100), runtime="auto", deadline_s=30, told=told.append)
+    measure_models([YOLO], [], known, wish(ms=100), runtime="auto", deadline_s=DEADLINE_S, told=told.append)
 
     assert known.records == {}
     assert "cannot be started (Resource temporarily unavailable)" in told[0]
@@ -91,13 +92,13 @@ def test_a_child_needs_no_folder_that_can_be_written(monkeypatch):
 
 def test_a_child_answers_request_by_request():
     with Child(fake(ANSWER)) as child:
-        assert child.ask(ONE, 20)["samples"] == [SAMPLE]
-        assert child.ask(ONE, 20)["samples"] == [SAMPLE]
+        assert child.ask(ONE, DEADLINE_S)["samples"] == [SAMPLE]
+        assert child.ask(ONE, DEADLINE_S)["samples"] == [SAMPLE]
 
 
 def test_a_refusal_comes_in_the_childs_own_words():
     with Child(fake("print(json.dumps({'refused': 'card x: no such file'}), flush=True)")) as child, pytest.raises(Refused, match="card x"):
-        child.ask({}, 20)
+        child.ask({}, DEADLINE_S)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ def test_a_refusal_comes_in_the_childs_own_words():
         ("sys.exit(3)", "ended with exit code 3", False),
         ("while True: sys.stdout.write('rubbish' * 100000)", "printed something else than figures", True),
         ("while True: print('rubbish\\\\n' * 10, flush=True)", "gave no figures within 1 s", False),
-        ("time.sleep(60)", "gave no figures within 1 s", False),
+        ("time.sleep(600)", "gave no figures within 1 s", False),
     ],
 )
 def test_a_child_that_dies_or_hangs_is_a_fact(body, words, lasting):
@@ -123,43 +124,43 @@ def test_a_child_that_dies_or_hangs_is_a_fact(body, words, lasting):
 def test_lines_that_are_no_answer_are_passed_over():
     """Libraries print."""
     with Child(fake(f"print('INFO: created delegate'); print('[1]'); print('{{}}'); {ANSWER}")) as child:
-        assert child.ask(ONE, 20)["samples"] == [SAMPLE]
+        assert child.ask(ONE, DEADLINE_S)["samples"] == [SAMPLE]
 
 
 def test_a_stop_ends_the_wait():
-    with Child(fake("time.sleep(60)"), stopped=lambda: True) as child, pytest.raises(Died, match="told to stop"):
+    with Child(fake("time.sleep(600)"), stopped=lambda: True) as child, pytest.raises(Died, match="told to stop"):
         child.ask({}, 60)
 
 
 def test_memory_beyond_the_limit_kills_only_the_child():
     body = f"data = bytearray(1 << 30); {ANSWER}"
     with Child(fake(body), memory_bytes=256 << 20) as child, pytest.raises(Died, match="MemoryError"):
-        child.ask({}, 20)
+        child.ask({}, DEADLINE_S)
 
 
 def test_a_child_ends_with_who_asked_it():
     """A model that takes minutes, or hangs, would not notice that nobody reads its answer."""
     child = (
         "import time; from edgeannot.choice.measure_child import end_with_parent; end_with_parent(); "
-        "print('{\"micro\": 1}', flush=True); time.sleep(60)"
+        "print('{\"micro\": 1}', flush=True); time.sleep(600)"
     )
     asking = (
         "import sys, time; from edgeannot.choice.measure_process import Child; c = Child([sys.executable, '-c', sys.argv[1]]); "
-        "c.ask({}, 30); print(c._process.pid, flush=True); time.sleep(60)"
+        "c.ask({}, 600); print(c._process.pid, flush=True); time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", asking, child], stdout=subprocess.PIPE, text=True) as parent:
         pid = int(parent.stdout.readline())
         assert status_of(pid)
         parent.terminate()
-        parent.wait(10)
-    until = time.monotonic() + 5
+        parent.wait(DEADLINE_S)
+    until = time.monotonic() + DEADLINE_S
     while (left := status_of(pid)) and "Z (zombie)" not in left and time.monotonic() < until:
         time.sleep(0.02)
 
     assert not left or "Z (zombie)" in left
 
 
-def measure(command, cards, tmp_path, deadline_s=30.0):
+def measure(command, cards, tmp_path, deadline_s=DEADLINE_S):
     known, told = Measurements(tmp_path / "m.json", HERE), []
     measure_models(cards, [tmp_path], known, wish(ms=100), runtime="auto", deadline_s=deadline_s, command=command, told=told.append)
     return known, told
@@ -207,7 +208,7 @@ def test_the_winner_near_the_budget_is_measured_for_longer(tmp_path):
     known = Measurements(tmp_path / "m.json", HERE)
     told = []
     body = f"print(json.dumps({{'samples': [{SAMPLE} | {{'runs': int(10 * request['seconds'])}}]}}), flush=True)"
-    measure_models([ssd], [tmp_path], known, wish(ms=5.2), runtime="litert", deadline_s=60, command=fake(body), told=told.append)
+    measure_models([ssd], [tmp_path], known, wish(ms=5.2), runtime="litert", deadline_s=DEADLINE_S, command=fake(body), told=told.append)
     (found,) = known.record(ssd.key).samples
 
     assert (found.closely, found.runs) == (True, 12)
@@ -221,7 +222,7 @@ def test_models_that_die_only_side_by_side_keep_their_figures_and_are_not_tried_
     assert [known.record(card.key).samples[0].ms for card in cards] == [9.5, 9.8]
     assert not any(known.record(card.key).failure for card in cards)
     assert "could not be measured once more (died of abort" in told[-1]
-    measure_models(cards, [], known, wish(ms=100), runtime="auto", deadline_s=30, command=["/nonexistent"])
+    measure_models(cards, [], known, wish(ms=100), runtime="auto", deadline_s=DEADLINE_S, command=["/nonexistent"])
 
 
 @pytest.mark.parametrize("answer", ["{'samples': []}", "{'samples': 7}", "{'samples': [1, 2]}"])
@@ -249,7 +250,7 @@ def test_where_no_process_can_be_started_side_by_side_the_doubt_stays_and_it_end
     known = Measurements(tmp_path / "m.json", HERE)
     for card in cards:
         known.records[card.key] = Record((sample(416, 9.0),))
-    measure_models(cards, [], known, wish(ms=100), runtime="auto", deadline_s=30, command=["/nonexistent"])
+    measure_models(cards, [], known, wish(ms=100), runtime="auto", deadline_s=DEADLINE_S, command=["/nonexistent"])
 
     assert not any(s.closely for card in cards for s in known.record(card.key).samples)
 
@@ -261,7 +262,14 @@ def test_a_stop_while_models_are_side_by_side_leaves_the_doubt_for_another_time(
         known.records[card.key] = Record((sample(416, 9.0),))
     stops = iter([False])
     measure_models(
-        cards, [], known, wish(ms=100), runtime="auto", deadline_s=30, command=fake("time.sleep(60)"), stopped=lambda: next(stops, True)
+        cards,
+        [],
+        known,
+        wish(ms=100),
+        runtime="auto",
+        deadline_s=DEADLINE_S,
+        command=fake("time.sleep(600)"),
+        stopped=lambda: next(stops, True),
     )
 
     assert not any(s.closely for card in cards for s in known.record(card.key).samples)
@@ -292,7 +300,7 @@ def test_without_time_nothing_is_measured_and_that_is_said(tmp_path):
 def test_a_real_model_is_measured_with_its_stages(tmp_path, models_dir, runtime_name):
     card = facts_of(find_card("ssd-mobilenet-v2-oid", [models_dir]))
     known = Measurements(tmp_path / "m.json", HERE)
-    measure_models([card], [models_dir], known, wish(ms=1000), runtime=runtime_name, deadline_s=60)
+    measure_models([card], [models_dir], known, wish(ms=1000), runtime=runtime_name, deadline_s=DEADLINE_S)
     (found,) = known.record(card.key).samples
 
     assert (found.size, found.threads, found.numbers) == (300, 1, "int8")
@@ -325,7 +333,7 @@ def test_a_real_model_with_a_wrong_hash_is_refused(tmp_path, models_dir, runtime
     card.write_text(card.read_text().replace("3dd279a4", "00000000"))
     read = facts_of(find_card("ssd-mobilenet-v2-oid", [tmp_path]))
     known = Measurements(tmp_path / "m.json", HERE)
-    measure_models([read], [tmp_path], known, wish(ms=1000), runtime=runtime_name, deadline_s=60)
+    measure_models([read], [tmp_path], known, wish(ms=1000), runtime=runtime_name, deadline_s=DEADLINE_S)
 
     assert "has sha256" in known.record(read.key).failure
 

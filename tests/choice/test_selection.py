@@ -19,6 +19,7 @@ from edgeannot.probe.measurements import Measurements, Record
 from edgeannot.settings import load_settings
 from tests.choice.test_choose import sample
 from tests.e2e.daemons import edgeannot
+from tests.patience import DEADLINE_S
 
 BOARD = Board(machine="aarch64", processor=Processor(clusters=(Cluster("Cortex-A72", (0, 1, 2, 3)),)), limits=Limits(cpus=(0, 1, 2, 3)))
 
@@ -232,7 +233,7 @@ def test_the_remembered_way_loads_neither_numpy_nor_pydantic_nor_the_measuring(t
         "survey(Wish('mid', budget_of('mid', None, None)), Path(sys.argv[1]), board).table()\n"
         "print([m for m in ('numpy', 'pydantic', 'cv2', 'ai_edge_litert', 'tflite_runtime', 'subprocess') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=DEADLINE_S, check=True)
 
     assert done.stdout.strip() == "[]"
 

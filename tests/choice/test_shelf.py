@@ -13,6 +13,7 @@ import pytest
 
 from edgeannot.cards import ModelCard, read_cards
 from edgeannot.choice.shelf import facts_of, read_shelf
+from tests.patience import DEADLINE_S
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_what_is_remembered_is_the_same_and_needs_no_card(folder, tmp_path):
         "print(len(cards), [m for m in ('numpy', 'pydantic', 'tomllib', 'cv2') if m in sys.modules])"
     )
     args = [sys.executable, "-c", code, str(folder), str(tmp_path / "cache.json")]
-    done = subprocess.run(args, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(args, capture_output=True, text=True, timeout=DEADLINE_S, check=True)
 
     assert done.stdout.strip() == f"{len(first)} []"
     assert read_shelf([folder], tmp_path / "cache.json") == first

@@ -10,6 +10,7 @@ from edgeannot.daemon.handoff import Budget, Handoff
 from edgeannot.daemon.workers import read
 from edgeannot.data import Frame
 from tests.brokers import wait_until
+from tests.patience import DEADLINE_S
 
 
 class Camera:
@@ -106,7 +107,7 @@ def reading(source, control):
     def end():
         stop.set()
         inbox.cancel()
-        reader.join(10)
+        reader.join(DEADLINE_S)
 
     return inbox, end
 
@@ -116,15 +117,15 @@ def test_while_paused_a_cameras_frame_is_dropped_and_a_folders_picture_waits():
         source, control = Camera(live), Control()
         inbox, end = reading(source, control)
         source.given.put(frame("before"))
-        wait_until(lambda inbox=inbox: len(inbox) == 1, "the first picture", 10)
+        wait_until(lambda inbox=inbox: len(inbox) == 1, "the first picture")
         assert inbox.take(0).name == "before"
         control.change(paused=True)
         source.given.put(frame("during"))
-        wait_until(lambda source=source: not len(source.given), "the source to be asked", 10)
+        wait_until(lambda source=source: not len(source.given), "the source to be asked")
         assert inbox.take(0.2) is None
         control.change(paused=False)
         source.given.put(frame("after"))
-        wait_until(lambda inbox=inbox, expected=expected: len(inbox) == len(expected), "the pictures", 10)
+        wait_until(lambda inbox=inbox, expected=expected: len(inbox) == len(expected), "the pictures")
 
         assert [inbox.take(0).name for _ in expected] == expected
         end()

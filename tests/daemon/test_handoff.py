@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from edgeannot.daemon.handoff import Closed, Handoff
+from tests.patience import DEADLINE_S
 
 
 def test_an_empty_queue_gives_nothing_within_the_timeout():
@@ -24,12 +25,12 @@ def test_a_full_queue_makes_a_giver_wait_until_one_is_taken():
     assert queue.put(0)
     assert not queue.put(1, timeout_s=0.0)
     given = threading.Event()
-    giver = threading.Thread(target=lambda: (queue.put(1, timeout_s=10), given.set()))
+    giver = threading.Thread(target=lambda: (queue.put(1, timeout_s=DEADLINE_S), given.set()))
     giver.start()
 
     assert queue.take() == 0
-    assert given.wait(10)
-    giver.join(10)
+    assert given.wait(DEADLINE_S)
+    giver.join(DEADLINE_S)
     assert queue.take() == 1
 
 

@@ -10,6 +10,7 @@ from edgeannot.control import Control
 from edgeannot.daemon.idle import Chosen, IdleMeasuring
 from edgeannot.errors import ConfigError, LinkError
 from tests.brokers import wait_until
+from tests.patience import DEADLINE_S
 
 
 def choice(name, measured, threads=1):
@@ -45,7 +46,7 @@ class House:
         return IdleMeasuring(self.crew, self.chosen, self._measure, stays=self.stays.append, clock=lambda: self.now)
 
     def _measure(self):
-        assert self.go_on.wait(30)
+        assert self.go_on.wait(DEADLINE_S)
         if isinstance(self.found, Exception):
             raise self.found
         return self.found
@@ -57,7 +58,7 @@ class House:
 
     def finish(self, measuring):
         self.go_on.set()
-        wait_until(lambda: (measuring.tick(), measuring.done)[1], "the end of measuring", 30)
+        wait_until(lambda: (measuring.tick(), measuring.done)[1], "the end of measuring")
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from edgeannot.data import Annotation, Detections, Failure, Frame, ModelFacts
 from edgeannot.delivery.store import LedgerEntry, Signature, Store
 from edgeannot.errors import LinkError
 from edgeannot.sources import DirectoryOptions, Tick, open_source
+from tests.patience import DEADLINE_S
 
 
 def frame(name, source="door"):
@@ -153,7 +154,7 @@ def test_pictures_over_the_budget_wait_until_others_are_done():
     budget.give(frame("a").image.nbytes)
 
     assert inbox.take(10).name == "b"
-    reader.join(10)
+    reader.join(DEADLINE_S)
 
 
 def test_nothing_is_decoded_beside_a_picture_that_is_over_the_budget_by_itself():
@@ -171,13 +172,13 @@ def test_nothing_is_decoded_beside_a_picture_that_is_over_the_budget_by_itself()
     reader = threading.Thread(target=read, args=(Counting([frame("a"), frame("b")]), inbox, budget, stop, nothing, nothing))
     reader.start()
     assert inbox.take(10).name == "a"
-    assert asked.acquire(timeout=10)
+    assert asked.acquire(timeout=DEADLINE_S)
     assert not asked.acquire(timeout=0.2)
     budget.give(size)
 
     assert inbox.take(10).name == "b"
     budget.give(size)
-    reader.join(10)
+    reader.join(DEADLINE_S)
 
 
 def test_inference_keeps_the_order_and_ends_its_output():
@@ -349,7 +350,7 @@ def test_a_worker_keeps_the_error_that_ended_it_and_owes_no_more_signs_of_life()
     pulse, failed = Pulse(), threading.Event()
     worker = Worker("w", lambda: 1 / 0, pulse, failed.set)
     worker.start()
-    worker.join(10)
+    worker.join(DEADLINE_S)
 
     assert isinstance(worker.error, ZeroDivisionError)
     assert failed.is_set()

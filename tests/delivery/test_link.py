@@ -22,7 +22,8 @@ from edgeannot.delivery.quickpaho import QuickClient, client_class
 from edgeannot.delivery.store import LedgerEntry, Message, Signature, Store
 from edgeannot.errors import EdgeannotError, LinkError
 from edgeannot.payload import Origin
-from tests.brokers import DEADLINE_S, free_port, wait_until
+from tests.brokers import free_port, wait_until
+from tests.patience import DEADLINE_S
 
 STATUS = "edgeannot/pi/status"
 
@@ -431,7 +432,7 @@ def test_a_silent_broker_is_noticed_by_keepalive_and_nothing_is_lost(store, star
     assert link.wait_online(DEADLINE_S)
     broker.pause()
     put(store, 0, 30)
-    wait_until(lambda: "nothing was heard" in caplog.text or "connection was lost" in caplog.text, "the silence to be noticed", 10)
+    wait_until(lambda: "nothing was heard" in caplog.text or "connection was lost" in caplog.text, "the silence to be noticed")
     assert store.pending().rows == 30
     broker.resume()
 
@@ -514,7 +515,7 @@ def test_a_broker_that_is_silent_from_the_start_is_left_and_tried_again(store, s
     put(store, 0, 3)
     ca = {"ca_file": certificates / "ca.crt"} if scheme == "mqtts" else {}
     link = start(f"{scheme}://localhost:{port}", connect_timeout_s=0.3, **ca)
-    wait_until(lambda: "trying again" in caplog.text, "the silence to be noticed", 10)
+    wait_until(lambda: "trying again" in caplog.text, "the silence to be noticed")
     broker.resume()
 
     assert link.wait_drained(DEADLINE_S)

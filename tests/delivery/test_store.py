@@ -26,6 +26,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from edgeannot.delivery.records import MIGRATIONS
 from edgeannot.delivery.store import Caps, LedgerEntry, Message, Signature, Store
 from edgeannot.errors import ConfigError, EdgeannotError, LinkError
+from tests.patience import DEADLINE_S
 
 
 def entry(path: str = "a.jpg", **changes) -> LedgerEntry:
@@ -579,7 +580,7 @@ def test_one_thread_commits_while_another_sends(path):
 
         def send() -> None:
             while len(got) < 500:
-                assert woken.wait(20)
+                assert woken.wait(DEADLINE_S)
                 woken.clear()
                 while batch := store.next_messages(0, 64):
                     got.extend(m.payload.decode() for m in batch)
@@ -589,8 +590,8 @@ def test_one_thread_commits_while_another_sends(path):
         sender.start()
         for number in range(500):
             store.commit(entry(str(number)), [message(str(number))])
-        assert store.wait_empty(20)
-        sender.join(20)
+        assert store.wait_empty(DEADLINE_S)
+        sender.join(DEADLINE_S)
 
     assert got == [str(number) for number in range(500)]
 
@@ -780,7 +781,7 @@ def test_nobody_is_told_that_his_commits_are_on_the_disk_while_they_are_on_their
 
     def slow(fd):
         going.set()
-        assert go.wait(20)
+        assert go.wait(DEADLINE_S)
         real(fd)
 
     with Store.open(path, sync_s=60) as store:
@@ -788,13 +789,13 @@ def test_nobody_is_told_that_his_commits_are_on_the_disk_while_they_are_on_their
         store.commit(entry(), [])
         first, second = (threading.Thread(target=store.sync) for _ in range(2))
         first.start()
-        assert going.wait(20)
+        assert going.wait(DEADLINE_S)
         second.start()
         second.join(0.2)
         told_early = not second.is_alive()
         go.set()
-        first.join(20)
-        second.join(20)
+        first.join(DEADLINE_S)
+        second.join(DEADLINE_S)
 
     assert not told_early
 

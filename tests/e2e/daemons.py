@@ -14,11 +14,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tests.brokers import wait_until
+from tests.patience import DEADLINE_S
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SAMPLES = ROOT / "edgeannot" / "samples"
 COMMAND = [sys.executable, "-c", "from edgeannot.cli import main; main()"]
-DEADLINE_S = 60.0
 
 
 def edgeannot(*args: object, timeout_s: float = DEADLINE_S, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -76,7 +76,7 @@ class Daemon:
         The rusage of a child would count what this process held when it forked.
         """
         peak, pause = 0, threading.Event()
-        deadline = time.monotonic() + 2 * DEADLINE_S
+        deadline = time.monotonic() + DEADLINE_S
         while self.process.poll() is None:
             assert time.monotonic() < deadline, f"the daemon does not end: {self.log}"
             try:

@@ -15,8 +15,9 @@ from paho.mqtt.properties import Properties
 
 from edgeannot.delivery.records import Message
 from edgeannot.delivery.store import Store
-from tests.brokers import DEADLINE_S, Broker
+from tests.brokers import Broker
 from tests.e2e.daemons import SAMPLES, Daemon, copy_samples, edgeannot
+from tests.patience import DEADLINE_S
 
 MODEL = "yolov3-tiny@192"
 
@@ -64,7 +65,7 @@ class Collector:
         """What the senders call the pictures that were answered."""
         return {result["sender"]["id"] for result in list(self.results)}
 
-    def wait(self, count: int, deadline_s: float = 60.0) -> None:
+    def wait(self, count: int, deadline_s: float = DEADLINE_S) -> None:
         assert self.wait_quietly(count, deadline_s), f"{len(self.answered)} of {count} answered"
 
     def wait_quietly(self, count: int, deadline_s: float) -> bool:
@@ -149,7 +150,7 @@ def _wait_retained(broker: Broker, topic: str, user: str | None) -> None:
     client.connect("127.0.0.1", broker.port)
     client.loop_start()
     try:
-        assert heard.wait(60), f"nobody is at {topic}"
+        assert heard.wait(DEADLINE_S), f"nobody is at {topic}"
     finally:
         client.disconnect()
         client.loop_stop()

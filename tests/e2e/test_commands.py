@@ -7,7 +7,8 @@ import json
 import jsonschema
 import pytest
 
-from tests.e2e.daemons import DEADLINE_S, ROOT, SAMPLES, Daemon, copy_samples
+from tests.e2e.daemons import ROOT, SAMPLES, Daemon, copy_samples
+from tests.patience import DEADLINE_S
 from tests.remote.test_desk import Asker
 
 pytestmark = pytest.mark.runtime

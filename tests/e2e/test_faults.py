@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from tests.brokers import wait_until
-from tests.e2e.daemons import COMMAND, DEADLINE_S, SAMPLES, Daemon, copy_samples, edgeannot
+from tests.e2e.daemons import COMMAND, SAMPLES, Daemon, copy_samples, edgeannot
+from tests.patience import DEADLINE_S
 
 
 def broken(part):

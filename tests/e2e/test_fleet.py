@@ -9,9 +9,10 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from tests.brokers import DEADLINE_S, Broker, wait_until
+from tests.brokers import Broker, wait_until
 from tests.e2e.daemons import ROOT, SAMPLES, edgeannot
 from tests.e2e.fleet import Collector, Fleet
+from tests.patience import DEADLINE_S
 
 
 @pytest.fixture

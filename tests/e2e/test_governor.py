@@ -115,7 +115,8 @@ def models(subscriber):
 
 def test_it_steps_down_within_ten_seconds_of_a_quota_and_up_again_when_it_is_lifted(tmp_path, broker, quota):
     """At a twelfth of a core one picture takes twelve times its CPU time, and five times that is allowed."""
-    budget_ms = max(150.0, 5 * cpu_ms())
+    picture_ms = cpu_ms()
+    budget_ms = max(150.0, 5 * picture_ms)
     inbox = tmp_path / "in"
     inbox.mkdir()
     with ExitStack() as stack:
@@ -129,18 +130,19 @@ def test_it_steps_down_within_ten_seconds_of_a_quota_and_up_again_when_it_is_lif
         quota.add(daemon.process.pid)
         feeder = Feeder(inbox)
         stack.callback(feeder.close)
-        subscriber.wait_for(lambda s: sum(m.topic.endswith("/detections") for m in s.messages) >= 20, "results", 60)
+        subscriber.wait_for(lambda s: sum(m.topic.endswith("/detections") for m in s.messages) >= 20, "results")
         assert not governor(subscriber), daemon.log  # nothing happened yet
 
         quota.limit(1 / 12)
-        subscriber.wait_for(lambda s: governor(s).get("step", 0) > 0, f"a step down: {daemon.log}", 10)
+        slow_s = 4 + 6 * 12 * picture_ms / 1e3  # two seconds over the budget by the median of five pictures, where one takes long
+        subscriber.wait_for(lambda s: governor(s).get("step", 0) > 0, f"a step down: {daemon.log}", max(10, slow_s))
         assert "over the budget" in governor(subscriber)["reason"]
         assert "governor: step down" in daemon.log
 
         lowest = governor(subscriber)["step"]
         quota.lift()
         # How far up depends on what else the machine does.
-        subscriber.wait_for(lambda s: governor(s)["step"] < lowest, f"a step up: {daemon.log}", 45)
+        subscriber.wait_for(lambda s: governor(s)["step"] < lowest, f"a step up: {daemon.log}")
         assert "governor: step up" in daemon.log
         assert daemon.stop() == 0
         assert len(set(models(subscriber))) >= 2, "info is told again with each model"

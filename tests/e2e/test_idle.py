@@ -24,7 +24,7 @@ def test_in_the_first_quiet_moment_it_measures_pictures_wait_and_the_better_mode
         def results():
             return [json.loads(m.payload) for m in list(subscriber.messages) if m.topic.endswith("/detections")]
 
-        subscriber.wait_for(lambda _: len(results()) == len(names), "the pictures that waited", 60)
+        subscriber.wait_for(lambda _: len(results()) == len(names), "the pictures that waited")
         assert daemon.stop() == 0
         info = [json.loads(m.payload) for m in subscriber.messages if m.topic.endswith("/info")]
         assert "choice" in info[-1]

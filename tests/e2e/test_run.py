@@ -12,7 +12,8 @@ import jsonschema
 import pytest
 
 from tests.brokers import Subscriber, free_port, wait_until
-from tests.e2e.daemons import DEADLINE_S, ROOT, SAMPLES, Daemon, copy_samples, edgeannot
+from tests.e2e.daemons import ROOT, SAMPLES, Daemon, copy_samples, edgeannot
+from tests.patience import DEADLINE_S
 
 pytestmark = pytest.mark.runtime
 
@@ -230,7 +231,7 @@ def test_a_video_file_is_annotated_in_the_order_of_its_frames(tmp_path, data_dir
     """Every tenth frame: all of them take a minute where the runtime has no fast int8."""
     video = data_dir / "videos" / "bottle-detection.mp4"
     run = ("run", "--once", "--profile", "low", "--camera", video, "--out", tmp_path / "out", "--data-dir", tmp_path / "data")
-    done = edgeannot(*run, timeout_s=110, EDGEANNOT_SOURCES__CAMERA__EVERY_N="10")
+    done = edgeannot(*run, timeout_s=DEADLINE_S, EDGEANNOT_SOURCES__CAMERA__EVERY_N="10")
 
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (tmp_path / "out/annotations.jsonl").read_text().splitlines()]

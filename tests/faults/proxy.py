@@ -8,6 +8,8 @@ import socket
 import threading
 from dataclasses import dataclass, field
 
+from tests.patience import DEADLINE_S
+
 _CHUNK = 65536
 
 
@@ -80,7 +82,7 @@ class Proxy:
                 client.close()
                 continue
             try:
-                server = socket.create_connection(("127.0.0.1", self.upstream), timeout=5)
+                server = socket.create_connection(("127.0.0.1", self.upstream), timeout=DEADLINE_S)
             except OSError:
                 client.close()
                 continue

@@ -26,10 +26,10 @@ from tests.brokers import Broker, Subscriber, wait_until
 from tests.e2e.daemons import ROOT, Daemon
 from tests.faults.proxy import Proxy
 from tests.faults.row import Row
+from tests.patience import DEADLINE_S
 from tests.tflite_maker import Maker
 
 SCHEMA = jsonschema.Draft202012Validator(json.loads((ROOT / "edgeannot/schema/detections-1.json").read_text()))
-DEADLINE_S = 60.0
 ROWS = ((0.1, 0.1, 0.5, 0.6, 0.9, 0), (0.4, 0.3, 0.9, 0.9, 0.6, 1), (0, 0, 0, 0, 0, 0))
 """What the tiny model finds in every picture: x1, y1, x2, y2, score, class."""
 

@@ -9,7 +9,8 @@ import subprocess
 import pytest
 
 from tests.brokers import free_port, wait_until
-from tests.faults.stage import DEADLINE_S, jpeg
+from tests.faults.stage import jpeg
+from tests.patience import DEADLINE_S
 
 
 def states(post):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.stage import DEADLINE_S
+from tests.patience import DEADLINE_S
 
 LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 HERTZ = os.sysconf("SC_CLK_TCK")

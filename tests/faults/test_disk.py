@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.stage import seeded, tiny_model
+from tests.patience import DEADLINE_S
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ def test_full_at_the_start(make_stage, make_disk):
     stage.offer(10)
     ballast = fill(disk)
     daemon = stage.start()
-    assert daemon.process.wait(60) == 69, daemon.log
+    assert daemon.process.wait(DEADLINE_S) == 69, daemon.log
     assert "has room" in daemon.log
     assert "Traceback" not in daemon.log
     ballast.unlink()
@@ -113,18 +114,18 @@ def test_once_on_a_full_disk_ends(make_stage, make_disk):
     stage = make_stage("disk: full during `run --once`")
     disk = on_disk(stage, make_disk, 32 * 1024)
     stage.offer(3)
-    stage.start("--once", EDGEANNOT_SINKS__MQTT__ENABLED="false").process.wait(60)
+    stage.start("--once", EDGEANNOT_SINKS__MQTT__ENABLED="false").process.wait(DEADLINE_S)
     ballast = fill(disk, leave_kb=256)
     stage.offer(1500)
     daemon = stage.start("--once", EDGEANNOT_SINKS__MQTT__ENABLED="false")
-    assert daemon.process.wait(100) == 69, daemon.log
+    assert daemon.process.wait(DEADLINE_S) == 69, daemon.log
     assert "Traceback" not in daemon.log
     last = daemon.log.splitlines()[-1]
     assert "has room" in last
     ballast.unlink()
     stage.post.start()
     again = stage.start("--once", "--again")
-    assert again.process.wait(60) == 0, again.log
+    assert again.process.wait(DEADLINE_S) == 0, again.log
     stage.verdict("ends by itself with 69 and a sentence")
 
 
@@ -136,7 +137,7 @@ def test_a_state_folder_that_can_only_be_read(make_stage, make_disk):
     stage.offer(10)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     daemon = stage.start()
-    assert daemon.process.wait(60) == 78, daemon.log
+    assert daemon.process.wait(DEADLINE_S) == 78, daemon.log
     assert "cannot be written to" in daemon.log.splitlines()[-1]
     assert "Traceback" not in daemon.log
     subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)

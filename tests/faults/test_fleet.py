@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.fleet import Fleet
+from tests.patience import DEADLINE_S
 
 NAMES = ("one", "two", "three")
 
@@ -32,7 +33,7 @@ def test_workers_killed_at_random_instants_lose_no_picture(tmp_path, make_row, m
             fleet.workers[victim].kill()
             _until(time.monotonic() + dice.uniform(0.0, 1.0))
             fleet.launch(victim)
-        feeding.join(60)
+        feeding.join(DEADLINE_S)
         fleet.collector.wait_quietly(len(sent), 60)
         tally = fleet.tally(sent)
     finally:

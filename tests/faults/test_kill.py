@@ -9,7 +9,8 @@ import time
 import pytest
 
 from tests.brokers import wait_until
-from tests.faults.stage import DEADLINE_S, seeded
+from tests.faults.stage import seeded
+from tests.patience import DEADLINE_S
 
 LANES = 2
 

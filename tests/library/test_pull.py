@@ -22,6 +22,7 @@ from edgeannot.errors import ConfigError, EdgeannotError, InputError, LinkError,
 from edgeannot.inspect.reading import AmbiguousModelError
 from edgeannot.subcommands.models import models_app
 from edgeannot_tools import darknet
+from tests.patience import DEADLINE_S
 from tests.tflite_maker import Maker
 from tests.tools.test_convert_darknet import ONE_HEAD, Noise
 from tests.web import cut_after, redirect, stated_without_version, status, web_site
@@ -615,7 +616,7 @@ def test_without_the_tools_a_model_that_has_to_be_converted_says_so(shop, tmp_pa
         "--catalogue",
         str(shop.catalogue),
     ]
-    done = subprocess.run([sys.executable, "-c", lame, *words], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", lame, *words], capture_output=True, text=True, timeout=DEADLINE_S, check=False)
 
     assert done.returncode == 78, done.stderr
     assert "net.cfg and net.weights and is converted on this machine" in done.stderr

@@ -33,7 +33,8 @@ from edgeannot.payload import Origin, Topics
 from edgeannot.remote.commands import Pause, Reply, Request
 from edgeannot.remote.desk import Desk, InForce
 from edgeannot.sinks.mqtt import CommandOptions
-from tests.brokers import DEADLINE_S, wait_until
+from tests.brokers import wait_until
+from tests.patience import DEADLINE_S
 
 ORIGIN, TOPICS = Origin("pi", "boot-1"), Topics("pi")
 BASE = "edgeannot/pi"

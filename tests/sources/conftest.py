@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from edgeannot.sources import Tick
+from tests.patience import DEADLINE_S
 
 
 def _jpeg(value: int = 128, size: int = 8) -> bytes:
@@ -34,7 +35,7 @@ class Pull:
         self.items = source.items(stop)
         self.ticks = []
 
-    def take(self, count, deadline_s=20.0):
+    def take(self, count, deadline_s=DEADLINE_S):
         """The next so many frames and failures."""
         end = time.monotonic() + deadline_s
         found = []
@@ -54,7 +55,7 @@ class Pull:
             assert isinstance(item, Tick), item
             self.ticks.append(item)
 
-    def until(self, condition, deadline_s=20.0):
+    def until(self, condition, deadline_s=DEADLINE_S):
         """Pull until a tick fits; nothing else may come."""
         end = time.monotonic() + deadline_s
         while True:

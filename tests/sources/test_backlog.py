@@ -10,6 +10,7 @@ import pytest
 from edgeannot.delivery.store import Signature
 from edgeannot.sources.backlog import Backlog
 from edgeannot.sources.complete import held_for_writing
+from tests.patience import DEADLINE_S
 
 
 def scan(backlog):
@@ -17,7 +18,7 @@ def scan(backlog):
         pass
 
 
-def wait_for(backlog, deadline_s=10.0):
+def wait_for(backlog, deadline_s=DEADLINE_S):
     """Settle until something is ready."""
     end = time.monotonic() + deadline_s
     while not backlog.ready:

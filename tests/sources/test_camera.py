@@ -25,6 +25,7 @@ from edgeannot.sources import CameraOptions, Context, DirectoryOptions, Tick, op
 from edgeannot.sources.camera import CameraSource
 from edgeannot.sources.capture import Target, device_trouble, open_capture, parse_target, redacted, with_credentials
 from edgeannot.sources.grabber import Grabber, backoff_s
+from tests.patience import DEADLINE_S
 
 # What a scripted capture does: a number is a frame of that gray, FAIL a read that fails, HANG a read that blocks until the end.
 FAIL, HANG = "fail", "hang"
@@ -56,7 +57,7 @@ class ScriptedCapture:
     def grab(self):
         self.value = next(self.script, FAIL)
         if self.value == HANG:
-            self.camera.end.wait(30)
+            self.camera.end.wait(DEADLINE_S)
             return False
         return self.value != FAIL
 
@@ -141,7 +142,7 @@ def test_the_newest_frame_wins_and_the_others_are_counted(live):
     items, _camera, source = live(endless())
     items.take(1)
     counted = source.skipped
-    end = time.monotonic() + 10
+    end = time.monotonic() + DEADLINE_S
     while source.skipped < counted + 1000:
         assert time.monotonic() < end
 
@@ -180,7 +181,7 @@ def test_a_read_that_never_returns_does_not_hold_up_the_caller(live, stop):
     stop.set()
     assert items.rest() == []
 
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < DEADLINE_S / 2, "the read was waited for"
 
 
 def test_a_fault_in_the_reader_reaches_the_caller(pull, quick):
@@ -200,7 +201,7 @@ def test_the_rate_is_capped(live):
     began = time.monotonic()
     items.take(5)
 
-    assert 0.2 <= time.monotonic() - began < 5
+    assert time.monotonic() - began >= 0.2
     assert source.skipped > 0
 
 
@@ -215,7 +216,7 @@ def test_the_time_between_frames_may_change_at_any_moment(pull, quick):
     began = time.monotonic()
     items.take(5)
 
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 3600
     camera.end.set()
 
 
@@ -429,7 +430,7 @@ def mjpeg_server():
             self.end_headers()
             for number in itertools.count():
                 if number == int(query.get("stall_after", -1)):
-                    over.wait(30)
+                    over.wait(DEADLINE_S)
                 if number == int(query.get("close_after", -1)) or over.wait(0.02):
                     return
                 image = np.full((120, 160, 3), number * 7 % 250, np.uint8)
@@ -478,22 +479,22 @@ def test_a_stream_that_freezes_is_noticed_and_opened_again(pull, mjpeg_server, q
     items = stream(pull, address(mjpeg_server, "?stall_after=40"))
     items.take(1)
 
-    end = time.monotonic() + 30
+    end = time.monotonic() + DEADLINE_S
     while mjpeg_server.requests < 2:
         assert time.monotonic() < end
         next(items.items)
 
-    assert items.take(1, deadline_s=30)
+    assert items.take(1)
 
 
 def test_a_server_that_is_not_there_fails_at_once():
-    with_limits = Target("stream", "http://127.0.0.1:9/none", open_timeout_s=5, read_timeout_s=1)
+    with_limits = Target("stream", "http://127.0.0.1:9/none", open_timeout_s=DEADLINE_S, read_timeout_s=1)
 
     began = time.monotonic()
     capture = open_capture(with_limits)
 
     assert not capture.isOpened()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < DEADLINE_S / 2, "the time allowed for opening was waited out"
     capture.release()
 
 
@@ -543,17 +544,17 @@ def rtsp_server():
 def test_frames_come_from_an_rtsp_stream_and_a_frozen_one_is_noticed(pull, rtsp_server, quick):
     port, process = rtsp_server
     items = stream(pull, f"rtsp://127.0.0.1:{port}/test")
-    assert [f.size_wh for f in items.take(5, deadline_s=30)] == [(320, 240)] * 5
+    assert [f.size_wh for f in items.take(5)] == [(320, 240)] * 5
 
     process.send_signal(signal.SIGSTOP)
-    end = time.monotonic() + 60
+    end = time.monotonic() + DEADLINE_S
     while "cannot be opened" not in "".join(tick.trouble for tick in items.ticks):  # frames that were on their way still come
         assert time.monotonic() < end
         item = next(items.items)
         items.ticks.extend([item] if isinstance(item, Tick) else [])
     process.send_signal(signal.SIGCONT)
 
-    assert items.take(3, deadline_s=60)
+    assert items.take(3)
 
 
 def test_a_device_that_is_not_there_is_told_with_those_that_are(tmp_path):

@@ -22,7 +22,8 @@ from edgeannot.sources.arrival import matches, named_level, read_arrival
 from edgeannot.sources.mailbox import Mailbox, Terms
 from edgeannot.sources.peers import Peers, heir
 from edgeannot.sources.shelve import folder_bytes
-from tests.brokers import DEADLINE_S, wait_until
+from tests.brokers import wait_until
+from tests.patience import DEADLINE_S
 
 MODEL = "0" * 64
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)

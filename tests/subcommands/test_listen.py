@@ -13,7 +13,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from edgeannot.delivery.broker import BrokerOptions
 from edgeannot.errors import LinkError
 from edgeannot.subcommands.listen import Reader, listen
-from tests.brokers import DEADLINE_S, Broker, free_port, wait_until
+from tests.brokers import Broker, free_port, wait_until
+from tests.patience import DEADLINE_S
 
 
 def payload(number: int = 0, **changes) -> dict:

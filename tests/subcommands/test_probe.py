@@ -17,6 +17,7 @@ from edgeannot.probe.grade import Grade, Micro, grade
 from edgeannot.probe.report import as_json, as_text
 from edgeannot.settings import load_settings
 from edgeannot.subcommands import probe as probe_cli
+from tests.patience import DEADLINE_S
 from tests.probe import recorded
 
 HEAVY = ("numpy", "cv2", "pydantic", "typer", "ai_edge_litert", "tflite_runtime", "subprocess")
@@ -29,7 +30,7 @@ def command(*args, module="start", env=None, after=""):
     )
     clean = {key: value for key, value in os.environ.items() if not key.startswith("EDGEANNOT_")}
     arguments = [sys.executable, "-c", code, *map(str, args)]
-    return subprocess.run(arguments, capture_output=True, text=True, timeout=90, check=False, env={**clean, **(env or {})})
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=DEADLINE_S, check=False, env={**clean, **(env or {})})
 
 
 def nowhere(tmp_path):

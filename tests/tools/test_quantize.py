@@ -14,6 +14,7 @@ from edgeannot_tools.graph import Graph, Op, retarget_outputs, schema
 from edgeannot_tools.int8_scales import scale_for
 from edgeannot_tools.quantize import Quantized, Recipe, dynamic_range, prepare, quantize, quantize_model
 from edgeannot_tools.writer import Net
+from tests.patience import DEADLINE_S
 
 RNG = np.random.default_rng(11)
 IMAGES = [RNG.random((1, 16, 16, 3)).astype(np.float32) for _ in range(6)]
@@ -292,7 +293,7 @@ def test_it_is_as_close_to_float_as_what_litert_itself_makes(tmp_path):
     graph.write(tmp_path / "float.tflite")
     np.save(tmp_path / "samples.npy", np.concatenate(IMAGES))
     command = [sys.executable, "-c", LITERT_SCRIPT, *(str(tmp_path / name) for name in ("float.tflite", "samples.npy", "int8.tflite"))]
-    subprocess.run(command, check=True, timeout=60)
+    subprocess.run(command, check=True, timeout=DEADLINE_S)
     theirs = Graph.read(tmp_path / "int8.tflite")
     ours = made(graph, Recipe(input_type="int8", output_type="float32", input_range=(0, 1))).graph
 
