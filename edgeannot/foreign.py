@@ -21,6 +21,7 @@ __all__ = [
     "as_int",
     "decode",
     "json_text",
+    "one_line",
     "os_bytes",
     "parse_json",
     "parse_toml",
@@ -40,6 +41,7 @@ MAX_TEXT_BYTES = 1 << 20
 
 # Python's own int() and float() also take digits of other scripts, "1_000", "nan" and thousands of digits.
 _INT = re.compile(r"[+-]?[0-9]{1,30}")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")  # the last two are no characters to XML
 _FLOAT = re.compile(r"[+-]?(?:[0-9]{1,60}\.?[0-9]{0,60}|\.[0-9]{1,60})(?:[eE][+-]?[0-9]{1,4})?")
 
 
@@ -85,6 +87,14 @@ def shorten(value: object, longest: int = 80) -> str:
 def valid_text(text: str) -> str:
     """Text that UTF-8, and so JSON and MQTT, can carry: bytes of a file name that are no UTF-8 are shown as \\xNN."""
     return os_bytes(text).decode("utf-8", "backslashreplace")
+
+
+def one_line(text: object) -> str:
+    """A name or a label as a file or a message may hold it: `valid_text` without control characters and line ends (U+FFFD instead).
+
+    Unlike `printable` it leaves in place what words of some scripts need: joiners, marks of direction.
+    """
+    return _CONTROL.sub("\ufffd", valid_text(str(text)))
 
 
 def os_bytes(text: str) -> bytes:

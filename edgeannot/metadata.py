@@ -10,21 +10,28 @@ from __future__ import annotations
 
 import ast
 import io
-import json
 import re
+import struct
 import zipfile
 import zlib
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from edgeannot.foreign import as_int, one_line, parse_json, printable
 from edgeannot.tflite.flatbuffer import Broken, Table, root
 from edgeannot.tflite.schema import TFLiteModel
 
 __all__ = ["Exporter", "ModelMetadata", "TensorMetadata", "read_metadata"]
 
-MAX_FILE_BYTES = 4 << 20
-"""Appended label files are a few kilobytes; more than this is not read."""
+MAX_FILE_BYTES = 2 << 20
+"""Appended label files are a few kilobytes, that of ImageNet-21k 1 MB; of what is larger nothing is read."""
+MAX_BYTES = 4 << 20
+"""Of all appended files together: packed as zeros they are a thousandth of that."""
 MAX_FILES = 64
+MAX_DIRECTORY_BYTES = 1 << 20
+MAX_DICT_BYTES = 256 << 10
+"""Reading a text as Python takes 200 times its length."""
+MAX_NUMBER = 1 << 16
 LABEL_TYPES = {2: "axis", 3: "value"}
 """enum AssociatedFileType: labels of an output's columns, or of the numbers in it."""
 
@@ -120,16 +127,33 @@ def read_metadata(model: TFLiteModel) -> ModelMetadata:
 
 def _appended_files(raw: bytes) -> tuple[dict[str, bytes], tuple[str, ...]]:
     files: dict[str, bytes] = {}
-    if b"PK\x05\x06" not in raw[-(1 << 16) - 22 :]:  # end of central directory, at most 64 KiB of comment behind it
+    end = raw.rfind(b"PK\x05\x06", max(0, len(raw) - (1 << 16) - 22))  # end of central directory, at most 64 KiB of comment behind it
+    if end < 0:
         return files, ()
     try:
+        if struct.unpack_from("<I", raw, end + 12)[0] > MAX_DIRECTORY_BYTES:
+            return files, ("the files appended to it are too many, and left out",)
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-            for info in archive.infolist()[:MAX_FILES]:
-                if not info.is_dir() and info.file_size <= MAX_FILE_BYTES:
-                    files[info.filename] = archive.read(info)
-    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError, EOFError, ValueError) as exc:
-        return files, (f"the files appended to it cannot be read ({exc})",)
-    return files, ()
+            notes = [note for info in archive.infolist()[:MAX_FILES] if (note := _take(archive, info, files))]
+    except (zipfile.BadZipFile, zlib.error, struct.error, OSError, RuntimeError, NotImplementedError, EOFError, ValueError) as exc:
+        return files, (f"the files appended to it cannot be read ({printable(exc)})",)
+    return files, tuple(notes)
+
+
+def _take(archive: zipfile.ZipFile, info: zipfile.ZipInfo, files: dict[str, bytes]) -> str:
+    """Put a file's content into `files`; why it was left out, empty where it was not."""
+    if info.is_dir():
+        return ""
+    name = printable(info.filename)
+    # The others are unpacked whole before zipfile looks at how much was wanted.
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return f"the appended file {name} is packed in a way that is not read"
+    left = min(MAX_FILE_BYTES, MAX_BYTES - sum(map(len, files.values())))
+    if info.file_size > left:
+        return f"the appended file {name} is too large, and left out"
+    with archive.open(info) as file:
+        files[name] = file.read(info.file_size)  # `archive.read` unpacks all there is, whatever size was claimed
+    return ""
 
 
 def _tensor(table: Table) -> TensorMetadata:
@@ -170,24 +194,21 @@ def _pick(names: tuple[Any, ...], number: int) -> Any:
 
 def _lines(content: bytes) -> tuple[str, ...]:
     """Label lines, without the empty ones at the end."""
-    lines = [line.strip() for line in content.decode("utf-8-sig", "replace").splitlines()]
+    lines = [one_line(line.strip()) for line in content.decode("utf-8-sig", "replace").splitlines()]
     while lines and not lines[-1]:
         lines.pop()
     return tuple(lines)
 
 
 def _json(content: bytes) -> dict[str, Any] | None:
-    try:
-        table = json.loads(content)
-    except (ValueError, RecursionError):
-        return None
+    table = parse_json(content, "", error=None)
     return table if isinstance(table, dict) else None
 
 
 def _python_dict(content: bytes) -> dict[str, Any] | None:
     """The dict that older exporters wrote with `str()`; literals only, nothing is run."""
     text = content.decode("utf-8", "replace").strip()
-    if not text.startswith("{"):
+    if not text.startswith("{") or len(text) > MAX_DICT_BYTES:
         return None
     try:
         table = ast.literal_eval(text)
@@ -202,8 +223,8 @@ def _exporter(file: str, table: dict[str, Any]) -> Exporter:
     arguments = table.get("args")
     return Exporter(
         file=file,
-        description=str(table.get("description", "")),
-        task=str(table.get("task", "")),
+        description=printable(table.get("description", "")),
+        task=printable(table.get("task", "")),
         names=_names(table["names"]),
         input_wh=(size[1], size[0]) if len(size) == 2 else (size[0], size[0]) if len(size) == 1 else None,
         strides=next(iter(_integers(table.get("stride"))), None),
@@ -211,25 +232,21 @@ def _exporter(file: str, table: dict[str, Any]) -> Exporter:
         channels=next(iter(_integers(table.get("channels"))), None),
         keypoints=_integers(table.get("kpt_shape")),
         arguments=arguments if isinstance(arguments, dict) else {},
-        license=str(table.get("license", "")),
+        license=printable(table.get("license", "")),
     )
 
 
 def _names(names: Any) -> tuple[str, ...]:
     """Class names in order, from a list or from a dict of ids (JSON makes the ids strings)."""
     if isinstance(names, list):
-        return tuple(str(name) for name in names)
-    by_id = {int(key): str(name) for key, name in names.items() if str(key).isdigit()}
-    return (
-        tuple(by_id.get(i, str(i)) for i in range(max(by_id, default=-1) + 1))
-        if len(by_id) == len(names) and max(by_id, default=0) < 1 << 16
-        else ()
-    )
+        return tuple(map(one_line, names))
+    by_id = {as_int(key): one_line(name) for key, name in names.items()}
+    ids = [number for number in by_id if number is not None and 0 <= number < MAX_NUMBER]
+    return tuple(by_id.get(i, str(i)) for i in range(max(ids, default=-1) + 1)) if len(ids) == len(names) else ()
 
 
 def _integers(value: Any) -> tuple[int, ...]:
-    """Whole numbers from a number, a list, or their text."""
-    if isinstance(value, str):
-        return tuple(int(part) for part in re.findall(r"\d+", value))
-    values = value if isinstance(value, list | tuple) else (value,)
-    return tuple(int(part) for part in values if isinstance(part, int | float) and not isinstance(part, bool))
+    """Positive whole numbers from a number, a list, or their text; none where one of them is something else."""
+    values = re.findall(r"[^][(),\s]+", value[:100]) if isinstance(value, str) else value if isinstance(value, list | tuple) else (value,)
+    numbers = [as_int(part) for part in values]
+    return tuple(n for n in numbers if n) if all(n is not None and 0 < n < MAX_NUMBER for n in numbers) else ()

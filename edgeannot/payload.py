@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from edgeannot.data import Annotation, Detections, Frame, ModelFacts, Sender
 from edgeannot.errors import ConfigError
+from edgeannot.foreign import os_bytes, valid_text
 
 __all__ = [
     "SCHEMA",
@@ -109,14 +110,6 @@ def unescape_level(level: str) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
-def os_bytes(text: str) -> bytes:
-    """The bytes of a text as a file name has them: a lone surrogate is the byte that was not UTF-8."""
-    try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # a surrogate that no file name gives
-        return text.encode("utf-8", "surrogatepass")
-
-
 def message_id(device: str, frame: Frame, model_sha256: str) -> str:
     """A UUID (version 5) that names this picture's result by this model: the same after a restart, so repeats can be dropped.
 
@@ -141,8 +134,8 @@ def detections_payload(annotation: Annotation, origin: Origin) -> dict[str, Any]
     return {
         "schema": SCHEMA,
         "id": message_id(origin.device, frame, model.sha256),
-        "device": _text(origin.device),
-        "source": _text(frame.source),
+        "device": valid_text(origin.device),
+        "source": valid_text(frame.source),
         **_sender(frame.sender),
         "boot_id": origin.boot_id,
         "seq": frame.seq,
@@ -161,11 +154,11 @@ def count_payload(annotation: Annotation, origin: Origin) -> dict[str, Any]:
     A camera that several workers serve has a time: another's counts may stand there meanwhile, so each must be sent.
     """
     frame = annotation.frame
-    labels = Counter(_text(label) for label in annotation.labels)
+    labels = Counter(valid_text(label) for label in annotation.labels)
     return {
         "schema": SCHEMA,
-        "device": _text(origin.device),
-        "source": _text(frame.source),
+        "device": valid_text(origin.device),
+        "source": valid_text(frame.source),
         **({} if frame.sender is None else {**_sender(frame.sender), "captured_at": rfc3339(frame.captured_at)}),
         "total": labels.total(),
         "labels": dict(sorted(labels.items())),
@@ -174,12 +167,12 @@ def count_payload(annotation: Annotation, origin: Origin) -> dict[str, Any]:
 
 def status_payload(origin: Origin, state: str) -> dict[str, Any]:
     """Whether the device is there: state is online, stopping or offline (the Last Will)."""
-    return {"schema": SCHEMA, "state": state, "device": _text(origin.device), "boot_id": origin.boot_id}
+    return {"schema": SCHEMA, "state": state, "device": valid_text(origin.device), "boot_id": origin.boot_id}
 
 
 def state_payload(origin: Origin, state: Mapping[str, Any]) -> dict[str, Any]:
     """What commands may change, as it is now; `state` is JSON-ready."""
-    return {"schema": SCHEMA, "device": _text(origin.device), "boot_id": origin.boot_id, **state}
+    return {"schema": SCHEMA, "device": valid_text(origin.device), "boot_id": origin.boot_id, **state}
 
 
 def info_payload(
@@ -196,12 +189,12 @@ def info_payload(
     """
     return {
         "schema": SCHEMA,
-        "device": _text(origin.device),
+        "device": valid_text(origin.device),
         "boot_id": origin.boot_id,
         "version": version,
         "model": {"name": model.name, "sha256": model.sha256, "family": model.family, "profile": model.profile},
-        "reasons": [_text(reason) for reason in reasons],
-        "sources": [{"name": _text(name), "kind": kind} for name, kind in sources.items()],
+        "reasons": [valid_text(reason) for reason in reasons],
+        "sources": [{"name": valid_text(name), "kind": kind} for name, kind in sources.items()],
         "payload_schema": SCHEMA,
         **({} if choice is None else {"choice": choice}),
         **({"damaged": list(damaged)} if damaged else {}),
@@ -210,7 +203,7 @@ def info_payload(
 
 def telemetry_payload(origin: Origin, figures: Mapping[str, Any]) -> dict[str, Any]:
     """How the device is doing; `figures` is JSON-ready."""
-    return {"schema": SCHEMA, "device": _text(origin.device), "boot_id": origin.boot_id, **figures}
+    return {"schema": SCHEMA, "device": valid_text(origin.device), "boot_id": origin.boot_id, **figures}
 
 
 def encode(payload: Mapping[str, Any]) -> bytes:
@@ -229,7 +222,7 @@ def _rows(found: Detections, labels: Sequence[str], size_wh: tuple[int, int]) ->
     rows = zip(found.boxes.tolist(), found.scores.tolist(), found.classes.tolist(), tracks, labels, strict=True)
     return [
         {
-            "label": _text(label),
+            "label": valid_text(label),
             "class_id": class_id,
             "score": round(min(max(score, 0.0), 1.0), 4),
             "box": _box(box, (1, 1), 1),
@@ -251,7 +244,7 @@ def _sender(sender: Sender | None) -> dict[str, Any]:
     """The field `sender` of a picture that came as a message; no field for any other."""
     if sender is None:
         return {}
-    facts = {"device": _text(sender.device), "topic": _text(sender.topic), "id": sender.id and _text(sender.id)}
+    facts = {"device": valid_text(sender.device), "topic": valid_text(sender.topic), "id": sender.id and valid_text(sender.id)}
     return {"sender": {**facts, "time": "sender" if sender.dated else "arrival"}}
 
 
@@ -259,9 +252,4 @@ def _picture_path(frame: Frame) -> str | None:
     """The file as its source names it; a camera's frame has none."""
     if frame.path is None:
         return None
-    return _text(frame.name or frame.path.name)
-
-
-def _text(text: str) -> str:
-    """Text that JSON can carry: bytes of a file name that are no UTF-8 are shown as \\xNN."""
-    return os_bytes(text).decode("utf-8", "backslashreplace")
+    return valid_text(frame.name or frame.path.name)

@@ -12,6 +12,7 @@ from edgeannot.foreign import (
     as_int,
     decode,
     json_text,
+    one_line,
     parse_json,
     parse_toml,
     printable,
@@ -209,3 +210,13 @@ def test_the_numbers_of_json_and_toml_may_still_be_anything():
     assert as_float(parse_json(b"NaN", "x")) is None
     assert as_float(parse_toml("a = inf", "x")["a"]) is None
     assert as_int(json.loads("1" + "0" * 100)) is None
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\x1bb", "a\x85b", "a\u2028b", "a\0b", "a\uffffb"])
+def test_a_label_is_one_line_without_control_characters(text):
+    assert one_line(text) == "a\ufffdb"
+
+
+def test_a_label_keeps_what_words_need():
+    assert one_line("क\u094d\u200dष 👩\u200d🍳") == "क\u094d\u200dष 👩\u200d🍳"
+    assert one_line(os.fsdecode(b"caf\xe9")) == "caf\\xe9"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -177,3 +178,92 @@ def test_real_files_say_what_they_carry(data_dir: Path) -> None:
     assert labels is not None
     assert (labels[0], len(labels[1])) == ("imagenet_labels.txt", 1001)
     assert mobilenet.inputs[0].mean == (127.5,)
+
+
+NOT_A_COUNT = ["²", "9" * 5000, "Infinity", 10**400, float("inf"), float("nan"), True, None, [], {}, "\udcff", "\0", -(10**30)]
+
+
+def shown(value):
+    return type(value).__name__  # pytest itself fails on the values as names of tests
+
+
+@pytest.mark.parametrize("value", NOT_A_COUNT, ids=shown)
+@pytest.mark.parametrize("field", ["imgsz", "stride", "channels", "kpt_shape"])
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_number_of_the_exporter_that_is_none_is_as_if_it_were_not_stated(field, value, listed):
+    text = f"{ULTRALYTICS | {field: (value, value) if listed else value}!r}".replace("inf", "1e999").replace("nan", "(1e999-1e999)")
+
+    for name, content in (("metadata.json", json.dumps(ULTRALYTICS | {field: value})), ("meta.txt", text)):
+        exporter = of(with_files(tiny(), {name: content.encode("utf-8", "surrogatepass")})).exporter
+
+        if exporter is not None:  # a Python dict is no dict of literals with all of them
+            found = {"imgsz": exporter.input_wh, "stride": exporter.strides, "channels": exporter.channels, "kpt_shape": exporter.keypoints}
+            assert found[field] in (None, ())
+
+
+@pytest.mark.parametrize("key", ["²", "٣", "9" * 5000, "-1", "1_0", "\udcff", "1e3", str(1 << 40)], ids=shown)
+def test_classes_under_keys_that_are_no_numbers_are_no_classes(key):
+    content = json.dumps(ULTRALYTICS | {"names": {key: "cat"}}).encode()
+
+    assert of(with_files(tiny(), {"metadata.json": content})).exporter.names == ()
+
+
+def test_names_that_are_no_unicode_can_be_written_and_shown():
+    content = json.dumps(ULTRALYTICS | {"names": ["\udcff", "\0", 10**400 % 7]}).encode()
+
+    for name in of(with_files(tiny(), {"metadata.json": content})).exporter.names:
+        name.encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    "content", [b"[" * 100_000, b"{" * 100_000, b"{1:" + b"-" * 100_000 + b"1}", b"{" + b"9" * 100_000 + b":1}", b"\xff" * 99]
+)
+@pytest.mark.parametrize("name", ["metadata.json", "meta.txt"])
+def test_notes_nested_without_end_are_no_notes(name, content):
+    assert of(with_files(tiny(), {name: content})).exporter is None
+
+
+def bomb(files: int, size: int, method: int, claimed: int | None = None) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", method) as archive:
+        for number in range(files):
+            archive.writestr(f"{number}.txt", bytes(size))
+    raw = packed.getvalue()
+    return raw if claimed is None else raw.replace(size.to_bytes(4, "little"), claimed.to_bytes(4, "little"))
+
+
+@pytest.mark.parametrize(
+    ("files", "size", "method", "claimed"),
+    [
+        (16, 2 << 20, zipfile.ZIP_DEFLATED, None),
+        (1, 32 << 20, zipfile.ZIP_DEFLATED, 100),
+        (1, 32 << 20, zipfile.ZIP_BZIP2, 100),
+        (1, 32 << 20, zipfile.ZIP_LZMA, 100),
+    ],
+)
+def test_appended_files_take_little_memory_however_well_they_are_packed(files, size, method, claimed):
+    model = parse_tflite(tiny() + bomb(files, size, method, claimed))
+
+    tracemalloc.start()
+    found = read_metadata(model)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 16 << 20
+    assert found.notes
+
+
+def test_an_archive_of_very_many_entries_is_not_even_listed():
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for number in range(30_000):
+            archive.writestr(f"{number:05}", b"")
+    model = parse_tflite(tiny() + packed.getvalue())
+
+    tracemalloc.start()
+    found = read_metadata(model)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 4 << 20
+    assert found.notes

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails, from_json
 
 from edgeannot.errors import ConfigError, EdgeannotError, FrameError, LinkError, MissingError, ModelError
+from edgeannot.foreign import valid_text
 from edgeannot.payload import SCHEMA, Origin, Topics
 from edgeannot.picture_header import begins_as_picture
 
@@ -256,17 +257,12 @@ def reply_payload(to: Reply, origin: Origin, result: Mapping[str, Any]) -> dict[
 
 def refusal_payload(refusal: Refusal, origin: Origin) -> dict[str, Any]:
     """The reply to a command that was refused, ready for JSON."""
-    return {**_head(refusal.to, origin), "ok": False, "error": {"code": refusal.code, "message": _clean(refusal.message)}}
+    return {**_head(refusal.to, origin), "ok": False, "error": {"code": refusal.code, "message": valid_text(refusal.message)}}
 
 
 def _head(to: Reply, origin: Origin) -> dict[str, Any]:
-    head = {"schema": SCHEMA, "device": _clean(origin.device), "boot_id": origin.boot_id, "command": _clean(to.command)[:64]}
+    head = {"schema": SCHEMA, "device": valid_text(origin.device), "boot_id": origin.boot_id, "command": valid_text(to.command)[:64]}
     return head | ({} if to.id is None else {"id": to.id})
-
-
-def _clean(text: str) -> str:
-    """Text that JSON can carry: what is no valid Unicode is shown as \\uNNNN."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def code_of(exc: Exception) -> Code:

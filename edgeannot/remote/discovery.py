@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from edgeannot.foreign import valid_text
 from edgeannot.payload import Origin, Topics
 
 __all__ = ["About", "Pair", "components", "counted_pairs", "device_id", "discovery_payload", "live_components"]
@@ -71,7 +72,7 @@ def discovery_payload(
     return {
         "device": {
             "identifiers": [f"edgeannot:{device_id(origin.device)}"],
-            "name": _text(origin.device),
+            "name": valid_text(origin.device),
             "manufacturer": "edgeannot",
             "model": "picture annotator",
             "sw_version": about.version,
@@ -97,7 +98,7 @@ def components(device: str, topics: Topics, about: About, pairs: Iterable[Pair])
             }  # fmt: skip
     for source, label in pairs if about.counts else ():
         template = f"{{{{ value_json.labels.get({_literal(label)}, 0) }}}}"
-        name = _text(f"{source} {label}")
+        name = valid_text(f"{source} {label}")
         made[f"count_{_word(source)}_{_word(label)}"] = _sensor(
             name, topics.of_source(source, "count"), template, state_class="measurement"
         )
@@ -182,7 +183,7 @@ def _sensor(name: str, topic: str, template: str, **more: str) -> dict[str, Any]
 
 def _literal(text: str) -> str:
     """A text as a string of Jinja, which reads escapes as Python does (lexer of Jinja 3: `unicode-escape`)."""
-    escaped = "".join(f"\\x{ord(c):02x}" if ord(c) < 0x20 or c in '"\\' else c for c in _text(text))
+    escaped = "".join(f"\\x{ord(c):02x}" if ord(c) < 0x20 or c in '"\\' else c for c in valid_text(text))
     return f'"{escaped}"'
 
 
@@ -225,7 +226,3 @@ def counted_pairs(keys: Iterable[str]) -> list[Pair]:
         if kind == "count" and border and words[0] and words[1]:
             pairs.append((words[0], words[1]))
     return pairs
-
-
-def _text(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -19,6 +18,7 @@ from pydantic import Field
 
 from edgeannot.data import Annotation
 from edgeannot.delivery.store import Message
+from edgeannot.foreign import one_line
 from edgeannot.payload import encode, rfc3339
 from edgeannot.sinks.base import FolderState, Options, SinkContext
 from edgeannot.sinks.classes import ClassList
@@ -156,9 +156,9 @@ def coco_json(annotation: Annotation) -> bytes:
     names = dict(sorted(zip(found.classes.tolist(), annotation.labels, strict=True)))
     document = {
         "info": {"description": f"made by edgeannot with {annotation.model.name}", "date_created": rfc3339(frame.captured_at)},
-        "images": [{"id": image_id, "file_name": _printable(str(name)), "width": width, "height": height}],
+        "images": [{"id": image_id, "file_name": one_line(str(name)), "width": width, "height": height}],
         "annotations": rows,
-        "categories": [{"id": class_id, "name": _printable(label)} for class_id, label in names.items()],
+        "categories": [{"id": class_id, "name": one_line(label)} for class_id, label in names.items()],
     }
     return encode(document) + b"\n"
 
@@ -178,13 +178,7 @@ def voc_pixels(box_xyxy: Sequence[float], size_wh: tuple[int, int]) -> list[int]
 
 
 def _add(parent: ET.Element, tag: str, text: object) -> None:
-    ET.SubElement(parent, tag).text = _printable(str(text))
-
-
-def _printable(text: str) -> str:
-    """Text that XML 1.0 and JSON can hold: bytes of a name that are no UTF-8 show as \\xNN, control characters as U+FFFD."""
-    shown = os.fsencode(text).decode("utf-8", "backslashreplace")
-    return re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]", "\ufffd", shown)
+    ET.SubElement(parent, tag).text = one_line(str(text))
 
 
 def _number(name: PurePosixPath) -> int:

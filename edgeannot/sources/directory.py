@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from edgeannot.data import Failure, Frame
 from edgeannot.delivery.store import LedgerEntry, Signature
 from edgeannot.errors import ConfigError, FrameError
+from edgeannot.foreign import valid_text
 from edgeannot.sources.backlog import GONE, OLD_S, Backlog, brief, why
 from edgeannot.sources.beside import is_beside
 from edgeannot.sources.complete import held_for_writing
@@ -208,7 +209,7 @@ class DirectorySource:
         self._backlog.mark_seen(name, signature)
         self._let_go(name)
         digest = hashlib.blake2b(data, digest_size=16).digest()
-        shown = _printable(name)
+        shown = valid_text(name)
         self._seq += 1
         return Frame(
             image=picture.image,
@@ -280,8 +281,8 @@ class DirectorySource:
         moved = self._quarantine(path, name, exc)
         how = "copied" if os.path.lexists(path) else "moved"  # a read-only medium keeps its files
         where = f"{how} to {moved}" if moved else "left where it is"
-        message = f"{_printable(name)}: {exc}; {where}"
-        return Failure(self.name, _printable(name), exc.reason, message, path, moved, (signature.size, signature.mtime_ns, signature.inode))
+        message = f"{valid_text(name)}: {exc}; {where}"
+        return Failure(self.name, valid_text(name), exc.reason, message, path, moved, (signature.size, signature.mtime_ns, signature.inode))
 
     def _withhold(self, path: Path, name: str, signature: Signature | None, reason: str) -> Failure | None:
         """A file that the system does not give, which says nothing of what is in it: it stays, and is taken when it is given.
@@ -291,9 +292,9 @@ class DirectorySource:
         self._failing.pop(name, None)
         if not self._backlog.withhold(name, reason):
             return None
-        message = f"{brief(_printable(name))}: {reason}; it stays where it is, and is taken when that is over"
+        message = f"{brief(valid_text(name))}: {reason}; it stays where it is, and is taken when that is over"
         facts = None if signature is None else (signature.size, signature.mtime_ns, signature.inode)
-        return Failure(self.name, _printable(name), UNREADABLE, message, path, signature=facts)
+        return Failure(self.name, valid_text(name), UNREADABLE, message, path, signature=facts)
 
     def _let_go(self, name: str) -> None:
         self._failing.pop(name, None)
@@ -345,11 +346,6 @@ def named_folder(folder: object) -> object:
     if "\0" in str(folder):
         raise ValueError("wanted a folder, found a name with a NUL in it")
     return folder
-
-
-def _printable(name: str) -> str:
-    """A file's name as valid text: bytes that are no UTF-8 become \\xNN, as in every other text made of a name."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _moment(mtime_ns: int) -> datetime:
