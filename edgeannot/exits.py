@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 from edgeannot.errors import EdgeannotError
+from edgeannot.redaction import learn
 from edgeannot.streams import open_closed_streams, printable_streams
 
 __all__ = ["guarded"]
@@ -26,6 +27,8 @@ def guarded(command: Callable[[], object]) -> None:
     """Run a command; print an error that was foreseen as one sentence and exit with its code."""
     open_closed_streams()
     printable_streams()
+    learn(sys.argv)
+    learn(value for name, value in os.environ.items() if name.upper().startswith("EDGEANNOT_") or "proxy" in name.lower())
     try:
         command()
     except EdgeannotError as exc:

@@ -7,6 +7,7 @@ import sys
 from typing import Any, TextIO
 
 from edgeannot.foreign import printable
+from edgeannot.redaction import redacted
 
 __all__ = ["set_up_logging"]
 
@@ -18,11 +19,11 @@ class _OneLine(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
         """The line, without the traceback that may follow it."""
-        return printable(super().formatMessage(record))
+        return printable(redacted(super().formatMessage(record)))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - the library's name
         """The traceback. Its last words may come from anywhere, so that none of its lines may begin like one with a priority."""
-        return printable(super().formatException(ei), lines=True).replace("\n<", "\n <")
+        return printable(redacted(super().formatException(ei)), lines=True).replace("\n<", "\n <")
 
 
 class _JournalFormatter(_OneLine):

@@ -31,9 +31,9 @@ from edgeannot.errors import ConfigError, MissingError
 from edgeannot.foreign import json_text
 from edgeannot.places import NOT_SETTINGS, default_config_file, default_data_dir, nothing_is_configured
 from edgeannot.profiles import PROFILE_DEFAULTS
+from edgeannot.redaction import learn, redacted
 from edgeannot.sinks import SinkOptions
 from edgeannot.sources import SourceOptions
-from edgeannot.sources.capture import redacted
 from edgeannot.sources.directory import named_folder
 
 __all__ = ["PROFILE_DEFAULTS", "Loaded", "Settings", "default_config_file", "default_data_dir", "find_data_dir", "load_settings"]
@@ -139,7 +139,7 @@ class Loaded(BaseModel):
     def rows(self) -> Iterator[tuple[str, str, str]]:
         """Key, value as the configuration file takes it (or "unset") and layer of every setting, in the order of the tree."""
         for key, value in _flatten(self.settings.model_dump(mode="json")):
-            shown = redacted(value) if isinstance(value, str) and "://" in value else value
+            shown = redacted(value) if isinstance(value, str) else value
             yield key, "unset" if shown is None else json_text(shown), self.origins.get(key, "default")
 
 
@@ -168,6 +168,7 @@ def load_settings(
         "environment": _environment_values(),
         str(config_file): _file_values(config_file) if config_file else {},
     }
+    learn(layers.values())
     profile, reason = _profile(layers, grade)
     layers[f"profile {profile}"] = PROFILE_DEFAULTS[profile]
     merged: dict[str, Any] = {}
@@ -219,7 +220,7 @@ def _environment_values() -> dict[str, Any]:
         name = next((name for name in names.values() if os.environ[name] == source.refused), PREFIX)
         key = name[len(PREFIX) :].lower().replace("__", ".")
         wanted = 'JSON, such as ["a", "b"] or {"a": 1}' if key != "labels" else "words with commas between them, such as person,dog"
-        raise ConfigError(f"{key}: wanted {wanted}, found {source.refused!r:.80} (environment variable {name})") from exc
+        raise ConfigError(f"{key}: wanted {wanted}, found {redacted(repr(source.refused)):.80} (environment variable {name})") from exc
 
 
 class _Environment(EnvSettingsSource):
@@ -296,6 +297,6 @@ def _explain(exc: ValidationError, origins: Mapping[str, str]) -> str:
     message = ours.get(error["type"]) or error["msg"].removeprefix("Value error, ")
     # Messages of our own validators say what was found themselves, and leave out what is secret.
     own = error["type"] in {"extra_forbidden", "missing", "union_tag_not_found", "union_tag_invalid", "value_error", "broker_url"}
-    found = "" if own else f", found {error['input']!r:.80}"
+    found = "" if own else f", found {redacted(repr(error['input'])):.80}"
     layer = next((origins[k] for start in (key, key.rpartition(".")[0]) for k in origins if k == start or k.startswith(f"{start}.")), None)
     return f"{key}: {message[:1].lower()}{message[1:]}{found}" + (f" ({layer})" if layer else "")

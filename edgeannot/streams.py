@@ -1,4 +1,4 @@
-"""The standard streams of a command: open, printable, and free of what C libraries write past Python.
+"""The standard streams of a command: open, printable, without secrets, and free of what C libraries write past Python.
 
 Names of files, labels and words of a server may hold what steers a terminal. Filtering where all text comes by holds for every print,
 usage error and traceback, also of libraries.
@@ -14,11 +14,20 @@ import sys
 from typing import BinaryIO, TextIO
 
 from edgeannot.foreign import printable
+from edgeannot.redaction import redacted
 
 __all__ = ["open_closed_streams", "own_escapes", "printable_streams"]
 
 
-class _Printable(io.TextIOWrapper):
+class _Redacted(io.TextIOWrapper):
+    """Text without its secrets."""
+
+    def write(self, text: str) -> int:
+        """Write the text without its secrets."""
+        return super().write(redacted(text) if isinstance(text, str) else text)
+
+
+class _Printable(_Redacted):
     """Text of which only printable characters, line ends and tabs are written. `own` writes to the same place as it is."""
 
     def __init__(self, buffer: BinaryIO, source: TextIO) -> None:
@@ -26,7 +35,7 @@ class _Printable(io.TextIOWrapper):
         encoding = "utf-8" if codecs.lookup(source.encoding).name == "ascii" else source.encoding
         self._source = source  # would close the buffer when it goes
         super().__init__(buffer, encoding, errors="backslashreplace", line_buffering=True)
-        self.own = io.TextIOWrapper(buffer, encoding, errors="backslashreplace", line_buffering=True, write_through=True)
+        self.own = _Redacted(buffer, encoding, errors="backslashreplace", line_buffering=True, write_through=True)
 
     def write(self, text: str) -> int:
         """Write what is printable of the text."""

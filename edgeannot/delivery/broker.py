@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from edgeannot.delivery.address import Address
 from edgeannot.errors import ConfigError, LinkError
+from edgeannot.redaction import learn_secret
 
 if TYPE_CHECKING:
     import ssl
@@ -277,9 +278,11 @@ def _password(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        return path.read_text(encoding="utf-8").rstrip("\r\n")
+        password = path.read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(f"password_file {path} cannot be read ({_why(exc)})") from exc
+    learn_secret(password)
+    return password
 
 
 def _why(exc: Exception) -> str:

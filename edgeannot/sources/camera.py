@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from edgeannot.data import Failure, Frame
 from edgeannot.delivery.store import LedgerEntry
 from edgeannot.errors import ConfigError, LinkError, MissingError
-from edgeannot.sources.capture import Format, OpenCapture, Target, as_bgr, open_capture, parse_target, redacted, with_credentials
+from edgeannot.redaction import redacted
+from edgeannot.sources.capture import Format, OpenCapture, Target, as_bgr, open_capture, parse_target, with_credentials
 from edgeannot.sources.contract import Context, Item, Stop, Tick
 from edgeannot.sources.grabber import Grabber, Shot
 

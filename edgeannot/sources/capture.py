@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import numpy as np
 
 from edgeannot.data import UInt8Array
+from edgeannot.redaction import learn_secret, redacted
 
 __all__ = [
     "Capture",
@@ -23,12 +24,10 @@ __all__ = [
     "device_trouble",
     "open_capture",
     "parse_target",
-    "redacted",
     "with_credentials",
 ]
 
 STREAM_SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "srt", "udp", "tcp", "rtp")
-_SECRET_KEY = re.compile(r"user|usr|login|pass|pwd|secret|token|auth|key", re.IGNORECASE)
 
 
 class Capture(Protocol):
@@ -101,24 +100,10 @@ def parse_target(address: str) -> tuple[Literal["device", "stream", "file"], str
 def with_credentials(url: str, credentials: str) -> str:
     """The URL with `user:password` put in, quoted as a URL needs it."""
     user, _, password = credentials.strip().partition(":")
+    learn_secret(password)
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=f"{quote(user, safe='')}:{quote(password, safe='')}@{host}"))
-
-
-def redacted(url: str) -> str:
-    """A URL that may be shown: its user, password and whatever looks like a secret in its query replaced.
-
-    >>> redacted("rtsp://admin:hunter2@cam.local/stream?channel=1&pwd=hunter2")
-    'rtsp://***@cam.local/stream?channel=1&pwd=***'
-    """
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "an address that cannot be shown"
-    userinfo, at, host = parts.netloc.rpartition("@")
-    query = [(key, "***" if _SECRET_KEY.search(key) else value) for key, value in parse_qsl(parts.query, keep_blank_values=True)]
-    return urlunsplit(parts._replace(netloc=f"***@{host}" if at and userinfo else host, query=urlencode(query, safe="*/:,")))
 
 
 def open_capture(target: Target) -> Capture:

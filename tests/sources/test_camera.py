@@ -21,9 +21,10 @@ from pydantic import ValidationError
 
 from edgeannot.data import Failure, Frame
 from edgeannot.errors import ConfigError, LinkError, MissingError
+from edgeannot.redaction import redacted
 from edgeannot.sources import CameraOptions, Context, DirectoryOptions, Tick, open_source
 from edgeannot.sources.camera import CameraSource
-from edgeannot.sources.capture import Target, device_trouble, open_capture, parse_target, redacted, with_credentials
+from edgeannot.sources.capture import Target, device_trouble, open_capture, parse_target, with_credentials
 from edgeannot.sources.grabber import Grabber, backoff_s
 from tests.patience import DEADLINE_S
 
