@@ -25,9 +25,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edgeannot.child import Child
 from edgeannot.choice.choose import BUDGET_MS, Budget, Candidate, Decision, Wish, choose
-from edgeannot.choice.measure import Effort, ask_for_samples
-from edgeannot.choice.measure_process import Child
+from edgeannot.choice.measure import CHILD, Effort, ask_for_samples
 from edgeannot.choice.plan import Point
 from edgeannot.choice.selection import micro_of, survey, thread_counts
 from edgeannot.choice.shelf import CardFacts, read_shelf
@@ -50,7 +50,7 @@ def exhaustive(shelf: list[CardFacts], counts: tuple[int, ...], seconds: float, 
     """Every model, size and thread count, by turns in one process."""
     points = [(card, Point(size, threads)) for card in shelf for size in card.sizes for threads in counts]
     effort = Effort(seconds=seconds, runs=10)
-    with Child() as child:
+    with Child(CHILD) as child:
         samples = ask_for_samples(child, points, model_folders(folder), "auto", effort, PATIENCE_S + 10 * seconds * len(points))
     records: dict[str, Record] = {}
     for (card, _), sample in zip(points, samples, strict=True):

@@ -25,8 +25,8 @@ from benchmarks.rule_models import Line, lines_of, not_at_hand
 from benchmarks.rule_page import Figures, Point, page
 from benchmarks.rule_plot import save_plot
 from edgeannot.cards import ModelCard
-from edgeannot.choice.measure import Effort
-from edgeannot.choice.measure_process import CHILD, Child
+from edgeannot.child import Child
+from edgeannot.choice.measure import CHILD, Effort
 from edgeannot.engine import installed_runtimes
 from edgeannot_tools.class_matching import common_classes
 from edgeannot_tools.datasets import load_dataset

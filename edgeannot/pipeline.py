@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeannot.cards import ModelCard
-from edgeannot.data import Annotation, Detections, Frame, ModelFacts, Profile
+from edgeannot.data import Annotation, Detections, Frame, ModelFacts, Profile, TensorSpec
 from edgeannot.engine import Engine, Runtime
 from edgeannot.errors import CardError, ConfigError, ModelError
 from edgeannot.geometry import clip, nms
 from edgeannot.image import ToTensor
 from edgeannot.tflite.file import at_size
 
-__all__ = ["Limits", "Pipeline", "check_card", "load_engine", "load_pipeline"]
+__all__ = ["Limits", "Pipeline", "check_card", "check_input", "load_engine", "load_pipeline"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +99,7 @@ def to_tensor(card: ModelCard, engine: Engine) -> ToTensor:
 
 def check_card(card: ModelCard, engine: Engine) -> int | None:
     """The number of classes. Raises CardError when the card says something else than the tensors, with both values in it."""
-    facts = card.input
-    pixels = (facts.height, facts.width, facts.channels) if facts.layout == "NHWC" else (facts.channels, facts.height, facts.width)
-    if engine.input.shape != (1, *pixels):
-        raise CardError(
-            f"card {card.name}: the input tensor has shape {engine.input.shape}, "
-            f"the card says {(1, *pixels)} ({facts.layout}); correct [input]"
-        )
+    check_input(card, engine.input)
     classes = card.head.check(engine.outputs, card.input_wh)
     names = len(card.label_names())
     if classes is not None and names and names < classes + card.labels.offset:
@@ -114,6 +108,16 @@ def check_card(card: ModelCard, engine: Engine) -> int | None:
             "give the label file that belongs to this model, or correct labels.offset"
         )
     return classes
+
+
+def check_input(card: ModelCard, spec: TensorSpec) -> None:
+    """Raises CardError when the input tensor has another shape than the card says."""
+    facts = card.input
+    pixels = (facts.height, facts.width, facts.channels) if facts.layout == "NHWC" else (facts.channels, facts.height, facts.width)
+    if spec.shape != (1, *pixels):
+        raise CardError(
+            f"card {card.name}: the input tensor has shape {spec.shape}, the card says {(1, *pixels)} ({facts.layout}); correct [input]"
+        )
 
 
 def load_engine(card: ModelCard, threads: int = 1, runtime: Runtime = "auto") -> Engine:

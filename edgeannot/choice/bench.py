@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgeannot.child import Child, Died, Refused
 from edgeannot.choice.explain import columns
-from edgeannot.choice.measure import Effort, ask_for_samples
-from edgeannot.choice.measure_process import CHILD, Child, Died, Refused
+from edgeannot.choice.measure import CHILD, Effort, ask_for_samples
 from edgeannot.choice.plan import Point
 from edgeannot.choice.shelf import Accuracy, CardFacts
 from edgeannot.errors import MissingError

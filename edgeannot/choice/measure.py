@@ -13,14 +13,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgeannot.child import Child, Died, Refused, command_of
 from edgeannot.choice.candidates import Wish
-from edgeannot.choice.measure_process import CHILD, Child, Died, Refused
 from edgeannot.choice.plan import Point, close_points, next_point
 from edgeannot.choice.shelf import CardFacts
 from edgeannot.probe.measurements import Measurements, Record, Sample
 
-__all__ = ["Effort", "ask_for_samples", "measure_micro", "measure_models"]
+__all__ = ["CHILD", "Effort", "ask_for_samples", "measure_micro", "measure_models"]
 
+CHILD = command_of("edgeannot.choice.measure_child")
+"""The command of the child."""
 _CLOSELY_S = 1.2
 """How long a point is measured that the decision hangs on, and any under a quota."""
 _NO_ANSWER = (KeyError, TypeError, ValueError)

@@ -9,12 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import json
-import os
 import re
-import signal
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from edgeannot.cards import find_card
+from edgeannot.child import serve
 from edgeannot.data import Frame
-from edgeannot.errors import EdgeannotError
 from edgeannot.picture import configure_opencv, read_picture
 from edgeannot.pipeline import Pipeline, load_pipeline
 from edgeannot.places import SAMPLES
@@ -33,7 +29,7 @@ from edgeannot.probe.micro import micro_benchmark
 from edgeannot.probe.waiting import Since
 from edgeannot.tflite.file import read_tflite
 
-__all__ = ["PHOTO", "STAGES", "end_with_parent", "keep_freed_memory", "main", "numbers_of", "samples"]
+__all__ = ["PHOTO", "STAGES", "keep_freed_memory", "main", "numbers_of", "samples"]
 
 PHOTO = SAMPLES / "scene.jpg"
 """800 x 1000 pixels with several things in it, so that postprocessing has something to do."""
@@ -50,7 +46,6 @@ _PATIENCE = 3
 """Calm is waited for up to this many times the seconds asked for."""
 _MOST_SECONDS = 8
 """Measuring ends after this many times the seconds asked for, with two runs at least, however few were done."""
-_PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """glibc, malloc.h; its documentation: mallopt(3)."""
 _KEPT_BYTES = 32 * 2**20
@@ -59,22 +54,9 @@ _KEPT_BYTES = 32 * 2**20
 
 def main() -> None:
     """Answer requests until standard input ends."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print is not an answer
-    end_with_parent()
     configure_opencv()
     keep_freed_memory()
-    for line in sys.stdin:
-        answers.write(json.dumps(_answer(json.loads(line))) + "\n")
-        answers.flush()
-
-
-def end_with_parent() -> None:
-    """Have the kernel end this process when the one that asked is gone (prctl(2)): a model that takes minutes, or hangs, would not
-    notice that nobody reads its answer. To be called in a process that lives no longer than the thread that started it.
-    """
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    serve(_answer)
 
 
 def keep_freed_memory() -> None:
@@ -91,16 +73,13 @@ def keep_freed_memory() -> None:
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
-    try:
-        if "micro" in request:
-            return {"micro": asdict(micro_benchmark(request["micro"], request["runtime"]))}
-        folders = [Path(folder) for folder in request["folders"]]
-        points = [(find_card(point["model"], folders), point["threads"]) for point in request["points"]]
-        _reset_peak()
-        pipelines = [load_pipeline(card, threads=threads, runtime=request["runtime"]) for card, threads in points]
-        return {"samples": samples(pipelines, request["seconds"], request["runs"], mean=request["mean"])}
-    except EdgeannotError as exc:
-        return {"refused": str(exc)}
+    if "micro" in request:
+        return {"micro": asdict(micro_benchmark(request["micro"], request["runtime"]))}
+    folders = [Path(folder) for folder in request["folders"]]
+    points = [(find_card(point["model"], folders), point["threads"]) for point in request["points"]]
+    _reset_peak()
+    pipelines = [load_pipeline(card, threads=threads, runtime=request["runtime"]) for card, threads in points]
+    return {"samples": samples(pipelines, request["seconds"], request["runs"], mean=request["mean"])}
 
 
 def samples(pipelines: Sequence[Pipeline], seconds: float, runs: int, *, mean: bool) -> list[dict[str, Any]]:

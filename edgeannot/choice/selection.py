@@ -33,6 +33,7 @@ __all__ = [
     "choose_for",
     "conditions_of",
     "explain_for",
+    "leave_out",
     "measure_and_choose",
     "micro_of",
     "runtime_named",
@@ -203,8 +204,8 @@ def micro_of(
     found = Micro.of(known.micro)
     wanted = found is None or (measuring == "doubtful" and is_disturbed(found, board))
     if measuring == "again" or (measuring != "no" and wanted):
+        from edgeannot.child import Died, Refused  # noqa: PLC0415 - as above
         from edgeannot.choice.measure import measure_micro  # noqa: PLC0415 - as above
-        from edgeannot.choice.measure_process import Died, Refused  # noqa: PLC0415 - as above
 
         try:
             measured = measure_micro(thread_counts(board, None, _MICRO_THREADS)[-1], runtime_named(board, runtime), stopped=stopped)
@@ -230,6 +231,21 @@ def choose_for(
     """
     asked = loaded.settings.max_ms is not None or loaded.settings.min_fps is not None
     return _choose(loaded, "again" if remeasure else "missing" if asked else "no", board, stopped)
+
+
+def leave_out(choice: Choice, why: str) -> bool:
+    """Remember that the model of a choice cannot be used here, until its file or the runtime is another, so that the next choice is one of
+    the others. False where the user set the model, or where this was remembered before and changed nothing.
+    """
+    if choice.survey is None:
+        return False
+    known, facts = choice.survey.measurements, choice.survey.decision.winner.facts
+    failed = Record(failure=why, failed_size=min(facts.sizes), lasting=True, file_time_ns=facts.file_time_ns)
+    if known.record(facts.key) == failed:
+        return False
+    known.records[facts.key] = failed
+    known.save()
+    return True
 
 
 def measure_and_choose(

@@ -34,10 +34,14 @@ def configured_limits(settings: Settings) -> Limits:
     return Limits(settings.min_score, settings.iou, labels=settings.labels)
 
 
-def pipeline_builder(loaded: Loaded) -> Build:
-    """How a card becomes a pipeline under these settings; for the first model and for each that follows it."""
+def pipeline_builder(loaded: Loaded, try_first: Callable[[ModelCard], None]) -> Build:
+    """How a card becomes a pipeline under these settings; for the first model and for each that follows it.
+
+    try_first: called before a model is loaded; raises ModelError for one that is not to be.
+    """
 
     def build(card: ModelCard, limits: Limits, threads: int) -> Pipeline:
+        try_first(card)
         return load_pipeline(card, threads=threads, runtime=loaded.settings.runtime, profile=loaded.profile, limits=limits)
 
     return build

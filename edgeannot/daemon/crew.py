@@ -122,8 +122,12 @@ class Crew:
 
         return work
 
+    def infer_beat(self) -> None:
+        """The inference thread lives, though it waits."""
+        self.pulse.beat("infer")
+
     def _infer(self) -> None:
-        control, switch, beat = self.parts.control, self.parts.switch, self._beat("infer")
+        control, switch, beat = self.parts.control, self.parts.switch, self.infer_beat
 
         def between() -> None:
             switch.limit(control.now())

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from edgeannot.choice.selection import Choice, choose_for, measure_and_choose
+from edgeannot.choice.selection import Choice, choose_for, leave_out, measure_and_choose
 from edgeannot.clock import clock_synced
 from edgeannot.control import Control
 from edgeannot.daemon.announce import Announcer
@@ -24,17 +24,21 @@ from edgeannot.daemon.handoff import Handoff
 from edgeannot.daemon.idle import Chosen, IdleMeasuring
 from edgeannot.daemon.report import Reporter
 from edgeannot.daemon.sdnotify import Notifier
-from edgeannot.daemon.sensors import Sensors, free_memory_bytes
+from edgeannot.daemon.sensors import Sensors
 from edgeannot.daemon.steering import Pace, Steering
 from edgeannot.daemon.switch import Switch
+from edgeannot.daemon.trying import Trying
 from edgeannot.daemon.watch import Watch
 from edgeannot.daemon.workers import Inbox
 from edgeannot.delivery.link import Link
 from edgeannot.delivery.store import Store
+from edgeannot.errors import ModelError
 from edgeannot.judge import judge_for_next_start
 from edgeannot.payload import Origin
 from edgeannot.picture import configure_opencv
+from edgeannot.pipeline import Pipeline
 from edgeannot.probe import read_board
+from edgeannot.probe.memory import free_memory_bytes
 from edgeannot.remote.remote import Remote
 from edgeannot.settings import Loaded
 from edgeannot.sinks import SinkContext, open_sinks
@@ -66,11 +70,11 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, reme
     settings = loaded.settings
     configure_opencv()
     make_folder(settings.data_dir)
-    choice = choose_for(loaded, remeasure=remeasure, stopped=stop.is_set)
     why = f"profile {loaded.profile}: {loaded.profile_reason}"
+    trying = Trying(settings, stop.is_set)
+    build, limits = pipeline_builder(loaded, trying), configured_limits(settings)
+    choice, pipeline = _first_model(loaded, lambda choice: build(choice.card, limits, choice.threads), stop, remeasure=remeasure)
     chosen = Chosen(choice)
-    build, limits = pipeline_builder(loaded), configured_limits(settings)
-    pipeline = build(choice.card, limits, choice.threads)
     origin = Origin(settings.device, uuid.uuid4().hex[:12], clock_synced)
     reporter = Reporter(sys.stdout) if once or sys.stdout.isatty() else None
     with ExitStack() as stack:
@@ -101,6 +105,7 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, reme
         _warn_of_budget(choice)
         patience_s = _FULL_DISK_S if once else math.inf
         crew = Crew(Parts(inbox, switch, control, store, sources, sinks, reporter, pace.rest_s, stop, patience_s))
+        trying.beat = crew.infer_beat
         steering = _steering(loaded, crew, pace, chosen)
         measuring = None if once else _measuring(loaded, crew, chosen, steering)
         Watch(crew, Notifier(os.environ), announcer, steering, measuring).run()
@@ -108,6 +113,19 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, reme
             reporter.end(sum(source.done_before for source in sources.values()))
         wanted = any(key.startswith("sinks.mqtt") for key in loaded.origins)
         return _drain(store, link, stop, mqtt.connect_timeout_s) if once and link is not None and wanted else 0
+
+
+def _first_model(loaded: Loaded, build: Callable[[Choice], Pipeline], stop: threading.Event, *, remeasure: bool) -> tuple[Choice, Pipeline]:
+    """The choice with its pipeline. A model that the user did not set and that cannot be used makes room for the next."""
+    while True:
+        choice = choose_for(loaded, remeasure=remeasure, stopped=stop.is_set)
+        try:
+            return choice, build(choice)
+        except ModelError as exc:
+            if not leave_out(choice, str(exc)):
+                raise
+            log.warning("%s; it is left out of the choice", exc)
+            remeasure = False
 
 
 def _measuring(loaded: Loaded, crew: Crew, chosen: Chosen, steering: Steering) -> IdleMeasuring | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,12 +9,11 @@ from pathlib import Path
 from typing import Final
 
 from edgeannot.probe.clocks import parse_celsius, read_cooling
-from edgeannot.probe.limits import group_folders, parse_cgroup, parse_mounts
 from edgeannot.probe.pressure import Pressure, find_pressure, read_pressure
 from edgeannot.probe.texts import number, read
 from edgeannot.probe.throttle import decode, read_throttled
 
-__all__ = ["DEFAULT_TRIP_C", "Felt", "Sensors", "free_memory_bytes", "read_trips"]
+__all__ = ["DEFAULT_TRIP_C", "Felt", "Sensors", "read_trips"]
 
 DEFAULT_TRIP_C: Final = 80.0
 """From here on a Raspberry Pi slows down; where a zone names no point of its own, it is as good as any."""
@@ -95,20 +93,6 @@ def read_trips(root: Path = Path("/")) -> list[tuple[Path, float]]:
         plausible = [trip for trip in passive if _PLAUSIBLE_C[0] <= trip <= _PLAUSIBLE_C[1]]
         zones.append((folder / "temp", min(plausible, default=DEFAULT_TRIP_C)))
     return zones
-
-
-def free_memory_bytes(root: Path = Path("/")) -> int | None:
-    """Memory that can still be taken: of the machine, and within the limits of this process's control groups; None: not known."""
-    found = re.search(r"^MemAvailable:\s+(\d{1,15}) kB", read(root / "proc/meminfo"), re.MULTILINE)
-    free = [int(found[1]) * 1024] if found else []
-    groups, mounts = parse_cgroup(read(root / "proc/self/cgroup")), parse_mounts(read(root / "proc/self/mountinfo"))
-    for version, folder in group_folders(root, mounts, groups, "memory"):
-        names = ("memory.max", "memory.current") if version == 2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
-        limit, used = (number(read(folder / name)) for name in names)
-        if limit is not None and used is not None:
-            cache = re.search(r"^inactive_file (\d{1,15})$", read(folder / "memory.stat"), re.MULTILINE)
-            free.append(limit - used + (int(cache[1]) if cache else 0))
-    return min(free, default=None)
 
 
 def _trip_c(kind: Path) -> float:

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeannot.data import FloatArray, Outputs, TensorSpec, UInt8Array
-from edgeannot.engine import Engine, Runtime
+from edgeannot.data import FloatArray, Outputs, RawTensor, TensorSpec, UInt8Array
 from edgeannot.errors import ModelError
 from edgeannot.inspect.facts import Facts, Picture
+from edgeannot.runtimes import Runtime
+from edgeannot.trial.loads import try_model
+from edgeannot.trial.sorts import sorts_results
 
 __all__ = ["GridFit", "Trial", "cell_centres", "fitted", "grid_fit", "invented_pictures", "run_trial"]
 
@@ -52,26 +54,21 @@ def run_trial(
 ) -> Trial:
     """Run the model on pictures of exactly its input size, (H, W, channels) bytes.
 
-    mean, std: `real = (byte - mean) / std`. Raises ModelError when the runtime refuses the model or a run fails.
+    mean, std: `real = (byte - mean) / std`. It is loaded several times, in a process of its own. Raises ModelError when the runtime refuses
+    the model or dies of it, when a run fails, or when the numbers are not finite or not the same each time.
     """
-    engine = Engine(facts.model.raw, 1, runtime)
-    values = []
-    for picture in pictures:
-        outputs = engine.run(_tensor(facts.picture, picture, mean, std))
-        values.append(tuple(output.real().copy() for output in outputs))
-    for position, first in enumerate(values[0]):
+    inputs = [_tensor(facts.picture, picture, mean, std) for picture in pictures]
+    ran = try_model(f"model {facts.path}", facts.model.raw, inputs, runtime, reorders=sorts_results(facts.graph))
+    outputs = [[RawTensor(values, spec) for values, spec in zip(run, ran.outputs, strict=True)] for run in ran.values]
+    values = [tuple(output.real() for output in run) for run in outputs]
+    for position in range(len(ran.outputs)):
         shapes = sorted({run[position].shape for run in values})
         if len(shapes) > 1:
             raise ModelError(
                 f"model {facts.path}: {facts.outputs[position]} changes its shape from picture to picture ({shapes[0]}, {shapes[-1]}); "
                 "export it with a fixed number of results, or without suppression in the graph"
             )
-        if not np.isfinite(first).all():
-            what = f"model {facts.path}: {facts.outputs[position]}"
-            raise ModelError(
-                f"{what} holds numbers that are not finite when {engine.runtime} runs it; try the other runtime, or convert it again"
-            )
-    return Trial(tuple(values), engine.input, engine.outputs, outputs)
+    return Trial(tuple(values), ran.input, ran.outputs, Outputs(outputs[-1]))
 
 
 def _tensor(picture: Picture, pixels: UInt8Array, mean: Sequence[float], std: Sequence[float]) -> NDArray[np.generic]:

@@ -19,6 +19,7 @@ from edgeannot.library import modelstore
 from edgeannot.library.catalogue import Entry, FileEntry, class_names
 from edgeannot.library.obtain import Asked, clear, held, obtain, told, workshop
 from edgeannot.pipeline import load_pipeline
+from edgeannot.trial.cards import prove
 
 __all__ = ["Pulled", "installed", "pull"]
 
@@ -178,6 +179,7 @@ def _converted(entry: Entry, work: Path, labels: Path | None, provenance: dict[s
 
 
 def _prove(card: ModelCard) -> None:
-    """Raises ModelError where the model does not load or run with its card: the daemon's own way, with a grey picture."""
+    """Raises ModelError where the model cannot be run, or does not run with its card: the daemon's own way, with a grey picture."""
+    prove(card)
     width, height = card.input_wh
     load_pipeline(card)(Frame(np.full((height, width, 3), 114, np.uint8), "pull", 0, datetime.now(UTC), "grey"))

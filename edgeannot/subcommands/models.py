@@ -84,7 +84,7 @@ def show(name: Annotated[str, typer.Argument(metavar="NAME[@SIZE]|CARD.toml")], 
 
 @models_app.command("verify")
 def verify(names: Names = None, data_dir: DataDir = None) -> None:
-    """Check models against their cards: checksum, tensors, labels, and one run on a grey picture."""
+    """Check models against their cards: checksum, tensors, labels, and runs in a process of its own, whose numbers have to agree."""
     folders = _folders(data_dir)
     failed: list[EdgeannotError] = []
     cards = [find_card(name, folders) for name in names] if names else list(read_cards(folders, failed.append))
@@ -105,7 +105,9 @@ def _verified(card: ModelCard) -> str:
     import numpy as np
 
     from edgeannot.pipeline import load_pipeline
+    from edgeannot.trial.cards import prove
 
+    prove(card)
     pipeline = load_pipeline(card)
     width, height = card.input_wh
     found = pipeline(Frame(np.full((height, width, 3), 114, np.uint8), "verify", 0, datetime.now(UTC), "grey"))
@@ -205,7 +207,9 @@ def _from_its_card(file: Path, wishes: Wishes) -> Proposal | None:
     if not named and not card.model_path.samefile(file):
         return None
     from edgeannot.pipeline import load_pipeline
+    from edgeannot.trial.cards import prove
 
+    prove(card)
     load_pipeline(card)
     if wishes.name:
         folder = card.folder

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from edgeannot.cards import find_card
-from edgeannot.choice.measure import Effort, ask_for_samples, measure_micro, measure_models
-from edgeannot.choice.measure_process import Child, Died, Refused
+from edgeannot.child import Child, Died, Refused
+from edgeannot.choice.measure import CHILD, Effort, ask_for_samples, measure_micro, measure_models
 from edgeannot.choice.plan import Point
 from edgeannot.choice.shelf import facts_of
 from edgeannot.probe.measurements import Conditions, Measurements, Record
@@ -62,7 +62,7 @@ def test_where_no_process_can_be_started_nothing_is_measured_and_nothing_breaks(
     def refuse(*_, **__):
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
-    monkeypatch.setattr("edgeannot.choice.measure_process.subprocess.Popen", refuse)
+    monkeypatch.setattr("edgeannot.child.subprocess.Popen", refuse)
     known, told = Measurements(tmp_path / "m.json", HERE), []
     measure_models([YOLO], [], known, wish(ms=100), runtime="auto", deadline_s=DEADLINE_S, told=told.append)
 
@@ -85,7 +85,7 @@ def test_a_child_needs_no_folder_that_can_be_written(monkeypatch):
     def refuse(*_, **__):
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
 
-    monkeypatch.setattr("edgeannot.choice.measure_process.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("edgeannot.child.tempfile.TemporaryFile", refuse)
     with Child(fake(ANSWER)) as child:
         assert child.ask(ONE, 30)["samples"] == [SAMPLE]
 
@@ -141,11 +141,10 @@ def test_memory_beyond_the_limit_kills_only_the_child():
 def test_a_child_ends_with_who_asked_it():
     """A model that takes minutes, or hangs, would not notice that nobody reads its answer."""
     child = (
-        "import time; from edgeannot.choice.measure_child import end_with_parent; end_with_parent(); "
-        "print('{\"micro\": 1}', flush=True); time.sleep(600)"
+        "import time; from edgeannot.child import end_with_parent; end_with_parent(); print('{\"micro\": 1}', flush=True); time.sleep(600)"
     )
     asking = (
-        "import sys, time; from edgeannot.choice.measure_process import Child; c = Child([sys.executable, '-c', sys.argv[1]]); "
+        "import sys, time; from edgeannot.child import Child; c = Child([sys.executable, '-c', sys.argv[1]]); "
         "c.ask({}, 600); print(c._process.pid, flush=True); time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", asking, child], stdout=subprocess.PIPE, text=True) as parent:
@@ -315,7 +314,7 @@ def test_a_real_model_is_measured_with_its_stages(tmp_path, models_dir, runtime_
 @pytest.mark.runtime
 def test_real_models_take_turns_in_one_process_and_have_figures_of_their_own(models_dir, runtime_name):
     card = facts_of(find_card("yolov3-tiny", [models_dir]))
-    with Child() as child:
+    with Child(CHILD) as child:
         small, large = ask_for_samples(
             child, [(card, Point(192, 1)), (card, Point(416, 1))], [models_dir], runtime_name, Effort(seconds=0.1, runs=3), 60
         )

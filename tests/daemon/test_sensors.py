@@ -2,7 +2,8 @@
 
 import pytest
 
-from edgeannot.daemon.sensors import DEFAULT_TRIP_C, Felt, Sensors, free_memory_bytes, read_trips
+from edgeannot.daemon.sensors import DEFAULT_TRIP_C, Felt, Sensors, read_trips
+from edgeannot.probe.memory import free_memory_bytes
 
 
 @pytest.fixture

@@ -1,11 +1,14 @@
-"""A child process that answers requests, one JSON line each, and whose death is a fact that is told rather than the end.
+"""A function of ours in a process of its own: its death, its hang and its hunger for memory are facts that are told rather than the end.
 
-The parent writes requests on the child's standard input; what the child answered before it died is kept by who asked.
+The parent writes requests on the child's standard input, one JSON line each, and gets one back for each; larger things travel in files
+without a name (`scratch`). What the child answered before it died is kept by who asked. A module that is to run so has a `main` that
+calls `serve`; `command_of` names it. Standard library only, as the start of the child is time that somebody waits.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import resource
@@ -20,17 +23,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, cast
 
-__all__ = ["CHILD", "Child", "Died", "Refused"]
+from edgeannot.errors import EdgeannotError
 
-_ROOT = Path(__file__).resolve().parent.parent.parent
-CHILD = (
-    sys.executable,
-    "-P",
-    "-c",
-    f"import sys; sys.path.append({str(_ROOT)!r}); from edgeannot.choice.measure_child import main; main()",
-)
-"""The command of the child. Nothing is imported from the current folder, which may be anybody's."""
+__all__ = ["Child", "Died", "Refused", "command_of", "end_with_parent", "scratch", "serve"]
 
+_ROOT = Path(__file__).resolve().parent.parent
+_ANSWERS = ("samples", "micro", "ran", "refused")
+"""An answer has one of these keys; other lines are what libraries print."""
 _MAX_LINE = 1 << 20
 _TICK_S = 0.25
 _DYING_S = 2.0
@@ -38,6 +37,7 @@ _LASTING = {signal.SIGILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE}
 _TOLD_TO_STOP = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 """systemd sends SIGTERM to all processes of a service that it stops: no word on the model."""
 _SIGNALS = frozenset(signal.Signals)
+_PR_SET_PDEATHSIG = 1
 _DEATHS: dict[int, str] = {
     signal.SIGILL: "an illegal instruction: the runtime was built for another processor",
     signal.SIGKILL: "SIGKILL, most often for want of memory",
@@ -63,20 +63,37 @@ class Died(Exception):  # noqa: N818 - it is the child that died; for the parent
 
 
 class Refused(Exception):  # noqa: N818 - likewise
-    """The child lives and says why a point cannot be measured; the model or its card is at fault."""
+    """The child lives and says why it cannot do what was asked; the model or its card is at fault."""
+
+
+def command_of(module: str) -> tuple[str, ...]:
+    """The command of a child that runs the module's `main`. Nothing is imported from the current folder, which may be anybody's."""
+    return (sys.executable, "-P", "-c", f"import sys; sys.path.append({str(_ROOT)!r}); from {module} import main; main()")
+
+
+def scratch() -> IO[bytes]:
+    """A file in memory without a name, to be given to a child; it is gone when both have closed it."""
+    return cast("IO[bytes]", os.fdopen(os.memfd_create("edgeannot"), "w+b"))
 
 
 class Child:
     """The process; a context manager that ends it. memory_bytes: its limit of data, 0 for none.
 
-    stopped: asked a few times a second while an answer is waited for; True ends the wait with Died. Raises Died where no process can
-    be started.
+    stopped: asked a few times a second while an answer is waited for; True ends the wait with Died. files: open files that the child has
+    under the same numbers. Raises Died where no process can be started.
     """
 
-    def __init__(self, command: Sequence[str] = CHILD, *, memory_bytes: int = 0, stopped: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        memory_bytes: int = 0,
+        stopped: Callable[[], bool] = lambda: False,
+        files: Sequence[IO[bytes]] = (),
+    ) -> None:
         self._stopped = stopped
         self._pending = b""
-        self._errors = _scratch()
+        self._errors = _last_words_file()
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # else numpy keeps a stack for every core
         try:
             self._process = subprocess.Popen(
@@ -86,6 +103,7 @@ class Child:
                 stderr=self._errors,
                 env=environment,
                 start_new_session=True,  # Ctrl-C is the parent's to handle
+                pass_fds=[file.fileno() for file in files],
             )
         except OSError as exc:  # no memory, or no more processes are allowed
             self._errors.close()
@@ -125,6 +143,7 @@ class Child:
         with contextlib.suppress(OSError):
             Path(f"/proc/{pid}/oom_score_adj").write_text("1000")
         with contextlib.suppress(OSError, ValueError):
+            resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))  # its death is expected: no image of its memory on the card
             if memory_bytes:
                 resource.prlimit(pid, resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
 
@@ -154,7 +173,7 @@ class Child:
             value = json.loads(line)
         except ValueError:
             return None
-        return value if isinstance(value, dict) and ("samples" in value or "refused" in value or "micro" in value) else None
+        return value if isinstance(value, dict) and any(key in value for key in _ANSWERS) else None
 
     def _death(self) -> Died:
         try:
@@ -178,9 +197,34 @@ class Child:
         return f": {lines[-1][:200]}" if lines else ""
 
 
-def _scratch() -> IO[bytes]:
+def _last_words_file() -> IO[bytes]:
     """Where the child's last words go: nowhere, where no folder can be written."""
     try:
         return cast("IO[bytes]", tempfile.TemporaryFile())
     except OSError:
         return Path(os.devnull).open("r+b")
+
+
+# -- in the child ----------------------------------------------------------------------------------------------------------------
+
+
+def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Answer requests until standard input ends. An error of ours is the answer {"refused": why}."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print is not an answer
+    end_with_parent()
+    for line in sys.stdin:
+        try:
+            found = answer(json.loads(line))
+        except EdgeannotError as exc:
+            found = {"refused": str(exc)}
+        answers.write(json.dumps(found) + "\n")
+        answers.flush()
+
+
+def end_with_parent() -> None:
+    """Have the kernel end this process when the one that asked is gone (prctl(2)): a model that takes minutes, or hangs, would not
+    notice that nobody reads its answer. To be called in a process that lives no longer than the thread that started it.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

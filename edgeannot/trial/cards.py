@@ -1,0 +1,69 @@
+"""Tries the model of a card, on pictures as the card feeds them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from edgeannot.cards import ModelCard
+from edgeannot.data import TensorSpec, UInt8Array
+from edgeannot.errors import FrameError, ModelError
+from edgeannot.foreign import printable
+from edgeannot.image import ToTensor
+from edgeannot.picture import read_picture
+from edgeannot.pipeline import check_input
+from edgeannot.places import SAMPLES
+from edgeannot.runtimes import Runtime
+from edgeannot.tflite.file import at_size, parse_tflite, read_tflite
+from edgeannot.tflite.schema import TFLiteModel
+from edgeannot.trial.loads import try_model
+from edgeannot.trial.sorts import sorts_results
+
+__all__ = ["prove", "sample_photo"]
+
+_GREY = 114
+_NUMBERS = ("float32", "uint8", "int8", "int16")
+
+
+def prove(card: ModelCard, runtime: Runtime = "auto", *, stopped: Callable[[], bool] = lambda: False) -> None:
+    """Try the card's model in a process of its own, at the card's input size. Raises CardError, and what `try_model` raises."""
+    card.verify_file()
+    model = read_tflite(card.model_path)
+    derived = "@" in card.name
+    try:
+        raw = at_size(model.raw, card.input.width) if derived else model.raw
+    except ModelError as exc:
+        raise ModelError(f"{card.model_path}: {exc}") from exc
+    graph = parse_tflite(raw, str(card.model_path)) if derived else model
+    spec = _input_spec(graph, card)
+    check_input(card, spec)
+    facts = card.input
+    to_tensor = ToTensor(spec, card.input_wh, facts.resize, facts.pad, facts.color, facts.layout, mean=facts.mean, std=facts.std)
+    inputs = [to_tensor(picture)[0] for picture in _pictures()]
+    name = f"model {card.model_path}"
+    try_model(name, raw if derived else card.model_path, inputs, runtime, reorders=sorts_results(graph.graph), stopped=stopped)
+
+
+def _input_spec(graph: TFLiteModel, card: ModelCard) -> TensorSpec:
+    """The input as the file states it, which is what the runtime is to find. Raises ModelError where it is no picture."""
+    if len(graph.inputs) != 1 or graph.inputs[0].dtype not in _NUMBERS:
+        found = ", ".join(f"{tensor.name!r} {tensor.shape} {tensor.dtype}" for tensor in graph.inputs) or "none"
+        raise ModelError(f"{card.model_path}: wanted one input, a picture of {', '.join(_NUMBERS)}; found {printable(found)}")
+    tensor = graph.inputs[0]
+    scale, zero_point = (tensor.scale, tensor.zero_point) if tensor.quantized else (0.0, 0)
+    return TensorSpec(tensor.name, 0, tensor.shape, np.dtype(tensor.dtype), scale, zero_point)
+
+
+def sample_photo() -> UInt8Array:
+    """(H, W, 3) uint8 BGR: a street scene that ships with the package; where it cannot be read, an even grey."""
+    try:
+        return read_picture(SAMPLES / "scene.jpg", min_side=640).image
+    except FrameError:
+        return np.full((480, 640, 3), _GREY, np.uint8)
+
+
+def _pictures() -> list[UInt8Array]:
+    """Nothing to see, something to see, and noise."""
+    noise = np.random.default_rng(20).integers(0, 256, (160, 160, 3), np.uint8)
+    return [np.full((160, 160, 3), _GREY, np.uint8), sample_photo(), noise]

@@ -1,0 +1,188 @@
+"""Tries a model file in a child process: loaded several times, with one thread and with several, each time on the same inputs.
+
+What is looked at is every number of every run. Files are known whose outputs change from load to load, since they read memory that
+nobody wrote: the loads after the first find that memory filled with a pattern. A file may also kill the runtime, or never come to an end.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeannot.child import Child, Died, Refused, command_of, scratch
+from edgeannot.data import TensorSpec
+from edgeannot.engine import load_runtime
+from edgeannot.errors import ModelError
+from edgeannot.foreign import printable
+from edgeannot.probe.memory import free_memory_bytes
+from edgeannot.runtimes import Runtime, RuntimeName, installed_runtimes
+from edgeannot.trial.compare import difference, not_finite
+
+__all__ = ["Ran", "UntriedError", "try_model"]
+
+CHILD = command_of("edgeannot.trial.trial_child")
+_EACH_S = 60.0
+"""How long one load with its runs may take; the first includes the start of Python."""
+_LONG_S = 10.0
+"""A load that takes longer is followed by two others only."""
+_LEAST_BYTES, _MOST_BYTES = 256 << 20, (2 << 30) - 1
+_MOST_THREADS = 4
+
+
+class UntriedError(ModelError):
+    """The model could not be tried, which says nothing of the model: no process could be started, or the program is to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a model gave."""
+
+    runtime: RuntimeName
+    input: TensorSpec
+    """What the runtime says of the input."""
+    outputs: tuple[TensorSpec, ...]
+    """What it says of the outputs."""
+    values: tuple[tuple[NDArray[Any], ...], ...]
+    """`values[input][output]` as stored, in the shapes that the run gave."""
+
+
+def try_model(
+    name: str,
+    model: Path | bytes,
+    inputs: Sequence[NDArray[Any]],
+    runtime: Runtime = "auto",
+    *,
+    reorders: bool = False,
+    each_s: float = _EACH_S,
+    command: Sequence[str] = CHILD,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Ran:
+    """What the model gives for the inputs, each of exactly its input's shape and type; the same whenever it is loaded.
+
+    name: what errors call it. reorders: whether the graph sorts its results, so that they may change places by rounding alone. stopped:
+    asked a few times a second; True ends the trial. Raises ModelError where the runtime refuses the model or dies of it, where a number is
+    not finite, or where the numbers change from load to load; UntriedError where it could not be tried; ConfigError without a runtime.
+    """
+    used = _runtime(runtime)
+    first: _Load | None = None
+    with scratch() as given, scratch() as got, scratch() as copy:
+        np.savez(given, *inputs)
+        given.flush()
+        if isinstance(model, bytes):
+            copy.write(model)
+            copy.flush()
+        path = f"/proc/self/fd/{copy.fileno()}" if isinstance(model, bytes) else str(model)
+        request = {"model": path, "runtime": used, "inputs": given.fileno(), "outputs": got.fileno()}
+        try:
+            with Child(command, memory_bytes=_memory_bytes(), stopped=stopped, files=(given, got, copy)) as child:
+                for threads, fill in _loads():
+                    load = _loaded(child, {**request, "threads": threads, "fill": fill}, got, first, each_s)
+                    if first is None:
+                        _refuse_not_finite(name, load, used)
+                        first = load
+                    elif load.digest != first.digest:
+                        _refuse_changes(name, first, load, used, reorders=reorders)
+                    if load.seconds > _LONG_S and fill is None and load is not first:
+                        break
+        except Refused as exc:
+            raise ModelError(f"{name}: {_own_words(str(exc), path)}") from exc
+        except Died as exc:
+            raise _dead(name, used, exc) from exc
+        except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile) as exc:  # memory that the file has damaged
+            raise ModelError(f"{name}: the runtime {used} gave nothing that can be read after it ran the file; convert it again") from exc
+    assert first is not None  # noqa: S101 - there are loads
+    return Ran(used, first.input, first.outputs, first.values[:-1])
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """One load of the file, and what came of its runs; the last run has the first input again."""
+
+    digest: str
+    seconds: float
+    input: TensorSpec
+    outputs: tuple[TensorSpec, ...]
+    values: tuple[tuple[NDArray[Any], ...], ...]
+
+
+def _runtime(runtime: Runtime) -> RuntimeName:
+    """The runtime by its own name: a child may have another idea of `auto`. Raises ConfigError where there is none."""
+    installed = installed_runtimes()
+    return installed[0] if runtime == "auto" and installed else load_runtime(runtime)[0]
+
+
+def _loads() -> list[tuple[int, int | None]]:
+    """Threads, and the byte in memory that nobody wrote: 0xFF in four bytes is no number, 0x3F in four is 0.75."""
+    several = max(2, min(_MOST_THREADS, len(os.sched_getaffinity(0))))
+    return [(1, None), (several, 0xFF), (1, 0x3F), (several, None)]
+
+
+def _memory_bytes() -> int:
+    free = free_memory_bytes()
+    return _MOST_BYTES if free is None else min(max(free, _LEAST_BYTES), _MOST_BYTES)
+
+
+def _loaded(child: Child, request: dict[str, Any], got: IO[bytes], first: _Load | None, each_s: float) -> _Load:
+    """What one load gives. Raises Died, Refused, and the errors of values that are not the child's."""
+    answer = child.ask({**request, "digest": first.digest if first else ""}, each_s)["ran"]
+    digest, seconds = str(answer["digest"]), float(answer["seconds"])
+    if first is not None and digest == first.digest:
+        return _Load(digest, seconds, first.input, first.outputs, first.values)
+    outputs = tuple(_spec(words) for words in answer["outputs"])
+    return _Load(digest, seconds, _spec(answer["input"]), outputs, _stored(got, len(outputs)))
+
+
+def _spec(words: dict[str, Any]) -> TensorSpec:
+    return TensorSpec(**{**words, "shape": tuple(words["shape"]), "dtype": np.dtype(words["dtype"])})
+
+
+def _stored(got: IO[bytes], outputs: int) -> tuple[tuple[NDArray[Any], ...], ...]:
+    got.seek(0)
+    with np.load(got, allow_pickle=False) as stored:
+        values = [stored[name] for name in stored.files]
+    return tuple(tuple(values[at : at + outputs]) for at in range(0, len(values), outputs))
+
+
+def _refuse_not_finite(name: str, load: _Load, used: RuntimeName) -> None:
+    if (position := not_finite(load.values, load.outputs)) is not None:
+        raise ModelError(
+            f"{name}: {_output(load, position)} holds numbers that are not finite when {used} runs it; "
+            "try the other runtime, or convert it again"
+        )
+
+
+def _refuse_changes(name: str, first: _Load, other: _Load, used: RuntimeName, *, reorders: bool) -> None:
+    changes = difference(first.values, other.values, other.outputs, reorders=reorders)
+    if changes is not None:
+        position, words = changes
+        raise ModelError(
+            f"{name}: {_output(first, position)} is not the same each time for the same picture when {used} runs it ({words} from one load "
+            "to the next), so its results mean nothing; try the other runtime, or convert it again with weights of another kind"
+        )
+
+
+def _output(load: _Load, position: int) -> str:
+    spec = load.outputs[position]
+    return f"output {position} {printable(spec.name)!r} {spec.shape} {spec.dtype}"
+
+
+def _own_words(refusal: str, path: str) -> str:
+    """What the child says, without the name that it knows the file by."""
+    return printable(refusal.removeprefix(f"{path}: "))
+
+
+def _dead(name: str, used: RuntimeName, death: Died) -> ModelError:
+    words = printable(death)
+    if death.passing:
+        return UntriedError(f"{name}: it was not tried: the process of its own {words}")
+    if death.killed or death.lasting:
+        advice = "the file is damaged, or uses what this runtime cannot do: copy it again, convert it again, or try the other runtime"
+        return ModelError(f"{name}: the runtime {used} {words} when it was tried in a process of its own; {advice}")
+    return ModelError(f"{name}: the runtime {used} {words} when it was tried in a process of its own; it may be too large for this board")
