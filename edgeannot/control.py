@@ -144,13 +144,13 @@ class Control:
         """Whether a model that was asked for is not in force yet."""
         return bool(self._models)
 
-    def ask_annotation(self, image: UInt8Array, source: str, name: str) -> Future[Annotation]:
-        """Ask for one picture out of turn. image: (H, W, 3) uint8 BGR; source and name: as in `Frame`."""
+    def ask_annotation(self, image: UInt8Array, source: str, name: str, whole_wh: tuple[int, int] | None = None) -> Future[Annotation]:
+        """Ask for one picture out of turn. image: (H, W, 3) uint8 BGR; source, name and whole_wh: as in `Frame`."""
         with self._changed:
             seq, self._seq = self._seq, self._seq + 1
         digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16)
         identity = f"{name}@{digest.hexdigest()}"  # of the same picture the same, as of a file
-        frame = Frame(image, source, seq, datetime.now(UTC), identity, name=name, content_hash=digest.digest())
+        frame = Frame(image, source, seq, datetime.now(UTC), identity, name=name, content_hash=digest.digest(), whole_wh=whole_wh)
         request = _Picture(frame)
         self._ask(request, self._asked)
         return request.future

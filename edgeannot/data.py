@@ -80,10 +80,16 @@ class Frame:
     """BLAKE2b, 16 bytes, of the file's bytes; empty for a camera."""
     sender: Sender | None = None
     """Who sent it, where it came as a message; its identity is then the same for every worker. None: taken or found here."""
+    whole_wh: tuple[int, int] | None = None
+    """Width and height of the whole picture, where `image` was made smaller when it was decoded; None: `image` is the whole."""
+    place: int = 0
+    """Names it among the pictures at work (`at_work.Place`)."""
 
     @property
     def size_wh(self) -> tuple[int, int]:
-        """Width and height in pixels."""
+        """Width and height of the whole picture in pixels."""
+        if self.whole_wh is not None:
+            return self.whole_wh
         height, width = self.image.shape[:2]
         return int(width), int(height)
 
@@ -267,7 +273,7 @@ class Annotation:
 
     frame: Frame
     detections: Detections
-    """Boxes in frame pixels, clipped to the frame."""
+    """Boxes in pixels of the whole frame (`Frame.size_wh`), clipped to it."""
     labels: tuple[str, ...]
     """One label a detection, in the same order."""
     model: ModelFacts

@@ -54,13 +54,16 @@ def draw(image: UInt8Array, detections: Detections, labels: Sequence[str]) -> UI
 def annotated_jpeg(annotation: Annotation, quality: int = 90, max_side: int | None = None) -> bytes:
     """The frame with its detections drawn, as JPEG; made smaller first where a side exceeds `max_side` pixels, or what a JPEG can have."""
     image, found = annotation.frame.image, annotation.detections
-    longest = max(image.shape[:2])
+    height, width = image.shape[:2]
+    longest = max(height, width)
     max_side = min(max_side or _JPEG_MAX_SIDE, _JPEG_MAX_SIDE)
+    size_wh = width, height
     if longest > max_side:
-        height, width = image.shape[:2]
         size_wh = max(1, width * max_side // longest), max(1, height * max_side // longest)
         image = _bytes(cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA))
-        scale = np.array([size_wh[0] / width, size_wh[1] / height] * 2, np.float32)
+    whole = annotation.frame.size_wh
+    if size_wh != whole:
+        scale = np.array([size_wh[0] / whole[0], size_wh[1] / whole[1]] * 2, np.float32)
         found = Detections(found.boxes * scale, found.scores, found.classes, found.tracks)
     encoded, jpeg = cv2.imencode(".jpg", draw(image, found, annotation.labels), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not encoded:

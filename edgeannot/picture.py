@@ -9,8 +9,10 @@ The kind is read from the content, never from the file's name. What a picture be
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +27,11 @@ from edgeannot.picture_header import Header, Kind, read_header
 
 __all__ = ["Picture", "PictureLimits", "configure_opencv", "decode", "read_picture"]
 
+log = logging.getLogger(__name__)
+
+_SMALL_BYTES = 16 * 2**20
+"""Decoding that takes less is not worth the question how much memory is free."""
+
 
 @dataclass(frozen=True, slots=True)
 class PictureLimits:
@@ -35,6 +42,8 @@ class PictureLimits:
     """Memory that decoding may take at its peak: about 6 bytes a pixel, so 44 megapixels of ordinary JPEG; more a pixel for
     progressive JPEG, transparency and TIFF. A board of 512 MB survives that."""
     max_file_bytes: int = 128 * 2**20
+    free_bytes: Callable[[], int | None] = lambda: None
+    """Asked before a large picture is decoded, which may take three quarters of it: the rest is for what follows. None: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +94,31 @@ def check_file_size(size: int, limits: PictureLimits) -> None:
         raise FrameError(f"the file has {size >> 20} MB, allowed are {limits.max_file_bytes >> 20} MB", "too-large")
 
 
-def decode(data: bytes, limits: PictureLimits | None = None, *, min_side: int | None = None) -> Picture:
+def decode(data: bytes, limits: PictureLimits | None = None, *, min_side: int | None = None, smaller: bool = False) -> Picture:
     """The picture in a file's bytes.
 
     min_side: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as its shorter side keeps this many pixels; much
     faster and smaller (a 12-megapixel JPEG on x86: 58 ms and 70 MB in full, 24 ms and 6 MB at 1/4). Picture.width and height
     stay those of the whole.
+    smaller: a JPEG that would not fit into the memory that is free may be decoded at such a size, too.
 
-    Raises FrameError with the reason empty, not-a-picture, unsupported, truncated, damaged or too-large.
+    Raises FrameError with the reason empty, not-a-picture, unsupported, truncated, damaged, too-large, memory, or error for a
+    fault of the program.
     """
-    limits = limits or PictureLimits()
+    try:
+        return _decode(data, limits or PictureLimits(), min_side, smaller=smaller)
+    except FrameError:
+        raise
+    except Exception as exc:  # only this picture may be lost by it, now and at each later start
+        log.exception("a picture broke the program, which is a fault of the program; it goes on with the next")
+        raise FrameError(f"decoding it failed ({type(exc).__name__}: {exc}), which is a fault of the program", "error") from exc
+
+
+def _decode(data: bytes, limits: PictureLimits, min_side: int | None, *, smaller: bool) -> Picture:
     header = read_header(data)
     reduction = _reduction(header, min_side)
     _check_size(header, reduction, limits)
+    reduction = _fitting(header, reduction, limits, smaller=smaller)
     image = _upright(_decode_pixels(data, header, reduction), header.orientation)
     width, height = header.full_wh
     found = (image.shape[1], image.shape[0])
@@ -129,13 +150,37 @@ def _check_size(header: Header, reduction: int, limits: PictureLimits) -> None:
         )
 
 
+def _fitting(header: Header, reduction: int, limits: PictureLimits, *, smaller: bool) -> int:
+    """The reduction at which the picture fits into the memory that is free. Raises FrameError "memory" where none does."""
+    needed = header.decode_bytes(reduction)
+    free = limits.free_bytes() if needed > _SMALL_BYTES else None
+    if free is None:
+        return reduction
+    room = free * 3 // 4
+    factors = [factor for factor in (1, 2, 4, 8) if factor >= reduction] if smaller and header.kind == "jpeg" else [reduction]
+    for factor in factors:
+        if header.decode_bytes(factor) <= room:
+            return factor
+    width, height = header.stored_wh
+    least = header.decode_bytes(factors[-1])
+    at_best = f", and {least >> 20} MB at 1/{factors[-1]} of its size" if least < needed else ""
+    raise FrameError(
+        f"decoding the {header.kind.upper()} of {width}x{height} pixels would take {needed >> 20} MB of memory{at_best}; "
+        f"{max(free, 0) >> 20} MB are free, of which it may take three quarters",
+        "memory",
+    )
+
+
 def _decode_pixels(data: bytes, header: Header, reduction: int) -> UInt8Array:
     flags = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}[reduction]
     flags = cv2.IMREAD_UNCHANGED if header.alpha else flags | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         image = cast("NDArray[Any] | None", cv2.imdecode(np.frombuffer(data, np.uint8), flags))
-    except (cv2.error, MemoryError) as exc:
-        raise FrameError(f"the {header.kind.upper()} cannot be decoded ({str(exc).strip() or 'out of memory'})", "damaged") from exc
+    except MemoryError as exc:
+        raise FrameError(f"the {header.kind.upper()} cannot be decoded, as there is not enough memory", "memory") from exc
+    except cv2.error as exc:
+        reason = "memory" if exc.code == cv2.Error.StsNoMem else "damaged"
+        raise FrameError(f"the {header.kind.upper()} cannot be decoded ({str(exc).strip()})", reason) from exc
     if image is None:
         raise FrameError(f"the {header.kind.upper()} cannot be decoded; its data is damaged or of a kind that is not read", "damaged")
     if image.ndim == 3 and image.shape[2] == 4:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeannot.cards import ModelCard
-from edgeannot.data import Annotation, Detections, Frame, ModelFacts, Profile, TensorSpec
+from edgeannot.data import Annotation, Detections, FloatArray, Frame, ModelFacts, Profile, TensorSpec
 from edgeannot.engine import Engine, Runtime
 from edgeannot.errors import CardError, ConfigError, ModelError
 from edgeannot.geometry import clip, nms
@@ -57,7 +57,7 @@ class Pipeline:
         if self._wanted is not None and len(found):
             found = found[np.isin(found.classes, self._wanted)]
         found = self._best(found)
-        found = Detections(clip(fit.to_frame(found.boxes), frame.size_wh), found.scores, found.classes)
+        found = Detections(clip(_in_whole(fit.to_frame(found.boxes), frame), frame.size_wh), found.scores, found.classes)
         labels = tuple(self.label(int(c)) for c in found.classes)
         done = time.perf_counter()
         timing = {
@@ -89,6 +89,14 @@ class Pipeline:
         else:
             kept = np.argsort(-found.scores, kind="stable")
         return found[kept[: self._max]]
+
+
+def _in_whole(boxes: FloatArray, frame: Frame) -> FloatArray:
+    """Boxes (N, 4) in pixels of the decoded image as boxes in pixels of the whole picture: a large one may be decoded smaller."""
+    if frame.whole_wh is None:
+        return boxes
+    height, width = frame.image.shape[:2]
+    return boxes * np.array([frame.whole_wh[0] / width, frame.whole_wh[1] / height] * 2, np.float32)
 
 
 def to_tensor(card: ModelCard, engine: Engine) -> ToTensor:

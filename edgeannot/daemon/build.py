@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from edgeannot.at_work import AtWork
 from edgeannot.cards import ModelCard, find_card
 from edgeannot.choice.choose import budget_of
 from edgeannot.daemon.governor import Bounds
@@ -14,6 +15,7 @@ from edgeannot.delivery.store import Store
 from edgeannot.errors import ConfigError
 from edgeannot.pipeline import Limits, Pipeline, load_pipeline
 from edgeannot.places import model_folders
+from edgeannot.probe.memory import free_memory_bytes
 from edgeannot.settings import Loaded, Settings
 from edgeannot.sinks import written_paths
 from edgeannot.sources import CameraOptions, Context, DirectoryOptions, Source, open_source
@@ -62,8 +64,10 @@ def bounds_of(loaded: Loaded, sources: Iterable[Source], *, pinned: bool) -> Bou
     return Bounds(max(budget_ms, 1000 / max(rates, default=settings.max_fps)), rate_helps=False)
 
 
-def open_sources(settings: Settings, store: Store, interval_s: Callable[[float], float], *, once: bool, again: bool) -> dict[str, Source]:
-    """The sources by name; an inbox in the data directory where the settings name none. interval_s: see `Context`."""
+def open_sources(
+    settings: Settings, store: Store, at_work: AtWork, interval_s: Callable[[float], float], *, once: bool, again: bool
+) -> dict[str, Source]:
+    """The sources by name; an inbox in the data directory where the settings name none. at_work, interval_s: see `Context`."""
     options = dict(settings.sources)
     if not options:
         inbox = settings.data_dir / "inbox"
@@ -78,6 +82,8 @@ def open_sources(settings: Settings, store: Store, interval_s: Callable[[float],
         once=once,
         max_fps=settings.max_fps,
         interval_s=interval_s,
+        at_work=at_work,
+        free_bytes=free_memory_bytes,
         device=settings.device,
         broker=settings.sinks.mqtt,
         prefix=settings.sinks.mqtt.prefix,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from edgeannot.at_work import AtWork
 from edgeannot.control import Control
 from edgeannot.daemon.gate import Gate
 from edgeannot.daemon.handoff import Budget, Handoff
@@ -43,6 +44,7 @@ class Parts:
     stop: threading.Event
     patience_s: float = math.inf
     """How long a disk that refuses results is waited for, in seconds."""
+    at_work: AtWork = field(default_factory=AtWork)
 
 
 class Crew:
@@ -113,7 +115,16 @@ class Crew:
         def work() -> None:
             beat, gate = self._beat(f"read {source.name}"), self._gates[source.name]
             try:
-                read(source, parts.inbox, self._budget, parts.stop, beat, lambda n: self._waiting.update({source.name: n}), gate)
+                read(
+                    source,
+                    parts.inbox,
+                    self._budget,
+                    parts.stop,
+                    beat,
+                    lambda n: self._waiting.update({source.name: n}),
+                    gate,
+                    self._leave,
+                )
             finally:
                 with self._reading_lock:
                     self._reading_now -= 1
@@ -134,6 +145,7 @@ class Crew:
             control.serve(switch.use, switch, beat)
 
         def annotate(frame: Frame) -> Annotation:
+            self.parts.at_work.move(frame.place, "inferring")
             annotation = switch(frame)
             control.saw(annotation)
             return annotation
@@ -145,6 +157,10 @@ class Crew:
 
     def _give_up(self, frame: Frame) -> None:
         self._budget.give(weight(self.parts.sources[frame.source], frame))
+        self._leave(frame)
+
+    def _leave(self, frame: Frame) -> None:
+        self.parts.at_work.leave(frame.place)
 
     def _write(self) -> None:
         parts, beat = self.parts, self._beat("write")
@@ -160,6 +176,7 @@ class Crew:
                 parts.stop,
                 beat,
                 parts.patience_s,
+                parts.at_work,
             )
         finally:
             self.finished.set()

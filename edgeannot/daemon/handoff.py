@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 __all__ = ["Budget", "Closed", "Handoff"]
@@ -53,8 +54,10 @@ class Handoff(Generic[Item]):
     `end()` lets what is inside be taken, then raises Closed; `cancel()` drops what is inside and raises Closed at once.
     """
 
-    def __init__(self, depth: int = 2) -> None:
+    def __init__(self, depth: int = 2, replaced: Callable[[Item], None] = lambda _: None) -> None:
+        """replaced: told of each item that a newer one replaces."""
         self._depth = depth
+        self._tell = replaced
         self._items: deque[tuple[str, Item]] = deque()
         self._changed = threading.Condition()
         self._ended = False
@@ -121,3 +124,4 @@ class Handoff(Generic[Item]):
             if entry[0] == giver:
                 self._items.remove(entry)
                 self.replaced += 1
+                self._tell(entry[1])

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
+from edgeannot.at_work import AtWork
 from edgeannot.choice.selection import Choice, choose_for, leave_out, measure_and_choose
 from edgeannot.clock import clock_synced
 from edgeannot.control import Control
@@ -30,6 +31,7 @@ from edgeannot.daemon.switch import Switch
 from edgeannot.daemon.trying import Trying
 from edgeannot.daemon.watch import Watch
 from edgeannot.daemon.workers import Inbox
+from edgeannot.data import Frame
 from edgeannot.delivery.link import Link
 from edgeannot.delivery.store import Store
 from edgeannot.errors import ModelError
@@ -80,11 +82,13 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, reme
     with ExitStack() as stack:
         mqtt = settings.sinks.mqtt
         store = stack.enter_context(Store.open(settings.data_dir / "state.sqlite", caps=mqtt.caps))
-        inbox: Inbox = Handoff()
+        at_work = AtWork(settings.data_dir)
+        stack.callback(at_work.close)
+        inbox: Inbox = Handoff(replaced=lambda item: at_work.leave(item.place) if isinstance(item, Frame) else None)
         switch = Switch(pipeline, build, find_any(settings), limits, threads_for=chosen.threads_for, free_bytes=free_memory_bytes)
         control = Control(inbox.nudge, switch.check, keep_last=mqtt.commands.enabled)
         pace = Pace(control)
-        sources = open_sources(settings, store, pace.interval_s, once=once, again=again)
+        sources = open_sources(settings, store, at_work, pace.interval_s, once=once, again=again)
         sinks = open_sinks(settings.sinks, SinkContext(origin, settings.out_folder, pipeline.class_names()))
         for sink in sinks:
             stack.callback(sink.close)
@@ -95,7 +99,7 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, reme
         switch.changed = lambda reason: _say_changed(announcer, switch, (why, reason), chosen.choice)
         if link is not None:
             own = tuple(name for name, kind in kinds.items() if kind != "mqtt")  # results of the others go to their senders' topics
-            remote = Remote(settings, link, store, origin, control, lambda: switch.card, own)
+            remote = Remote(settings, link, store, origin, control, at_work, lambda: switch.card, own)
             sinks += remote.sinks
             link.start()
             stack.callback(link.stop)
@@ -104,7 +108,7 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, reme
         log.info("%s with %d thread(s) on %s: %s", switch.card.name, switch.threads, switch.runtime, "; ".join((why, *choice.reasons)))
         _warn_of_budget(choice)
         patience_s = _FULL_DISK_S if once else math.inf
-        crew = Crew(Parts(inbox, switch, control, store, sources, sinks, reporter, pace.rest_s, stop, patience_s))
+        crew = Crew(Parts(inbox, switch, control, store, sources, sinks, reporter, pace.rest_s, stop, patience_s, at_work))
         trying.beat = crew.infer_beat
         steering = _steering(loaded, crew, pace, chosen)
         measuring = None if once else _measuring(loaded, crew, chosen, steering)

@@ -82,6 +82,7 @@ class Watch:
     def _feed(self, patience_s: float) -> None:
         """Give systemd a sign of life, unless a thread owes its own for too long."""
         silence_s, name = self._crew.pulse.silence_s()
+        self._crew.parts.at_work.tick(name if silence_s >= patience_s else "")
         if silence_s < patience_s:
             status = f"{self._crew.telemetry.pictures} pictures annotated with {self._crew.parts.switch.card.name}"
             self._notifier.send(WATCHDOG="1", STATUS=status)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeannot.at_work import AtWork
 from edgeannot.control import Control
 from edgeannot.daemon.finishing import Finishing
 from edgeannot.daemon.gate import Gate
@@ -46,10 +47,11 @@ def read(
     beat: Callable[[], None],
     waiting: Callable[[int], None],
     gate: Gate | None = None,
+    dropped: Callable[[Frame], None] = lambda _: None,
 ) -> None:
     """Give each of the source's pictures to the inbox. A live source replaces what waits; a folder waits its turn and for memory.
 
-    At a closed gate a folder's picture waits, a live source's is dropped.
+    At a closed gate a folder's picture waits, a live source's is dropped. dropped: told of that.
     """
     gate = gate or Gate(source, Control())
     trouble = ""
@@ -57,6 +59,7 @@ def read(
     for item in source.items(stop):
         beat()
         if gate.wait_open(stop, beat) and source.live and isinstance(item, Frame):
+            dropped(item)
             continue
         if isinstance(item, Tick):
             waiting(item.waiting)
@@ -139,6 +142,7 @@ def write(
     stop: Stop,
     beat: Callable[[], None],
     patience_s: float = math.inf,
+    at_work: AtWork | None = None,
 ) -> None:
     """Store each result: files first, then ledger and outbox in one transaction, then what the options want of the input file.
 
@@ -147,6 +151,7 @@ def write(
     broken: set[tuple[type, type]] = set()
     prune_at = time.monotonic() + _PRUNE_S
     finishing = Finishing(store, sinks, patience_s)
+    at_work = at_work or AtWork()
     try:
         while True:
             beat()
@@ -166,9 +171,11 @@ def write(
                     telemetry.rejected(item.reason)
                     _say_failure(item, reporter)
                 continue
+            at_work.move(item.frame.place, "storing")
             messages = _messages(sinks, item, broken)
             budget.give(weight(source, item.frame))
             if _commit(store, source, item.frame, messages, stop, beat, patience_s):
+                at_work.leave(item.frame.place)
                 finishing.finish(source, item.frame)
                 telemetry.annotated(item)
                 if reporter is not None:

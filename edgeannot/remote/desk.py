@@ -8,6 +8,7 @@ there. Every other reply is told past it: that a device answers a ping of yester
 from __future__ import annotations
 
 import functools
+import hashlib
 import logging
 import threading
 import time
@@ -17,12 +18,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from edgeannot.at_work import AtWork, Place
 from edgeannot.control import Control
 from edgeannot.data import Annotation
 from edgeannot.delivery.store import Message
-from edgeannot.errors import LinkError
+from edgeannot.errors import FrameError, LinkError
 from edgeannot.payload import Origin, Topics, encode, state_payload
-from edgeannot.remote.answers import Answers, read_named, refusal_of
+from edgeannot.probe.memory import free_memory_bytes
+from edgeannot.remote.answers import Answers, RefusedError, read_named, refusal_of
 from edgeannot.remote.commands import (
     DetectFile,
     Limits,
@@ -92,6 +95,7 @@ class Desk:
         jpeg: Callable[[Annotation], bytes],
         changed: Callable[[], None] = lambda: None,
         other_trees: tuple[str, ...] = (),
+        at_work: AtWork | None = None,
     ) -> None:
         """tell: `Link.tell`. keep: puts a message into the outbox, or raises LinkError. jpeg: draws a snapshot.
 
@@ -99,6 +103,7 @@ class Desk:
         """
         self._options = options
         self._control = control
+        self._at_work = at_work or AtWork()
         self._in_force = in_force
         self._origin = origin
         self._topics = topics
@@ -209,7 +214,7 @@ class Desk:
             elif isinstance(body, Model):
                 self._ask(to, self._control.ask_model(body.name), lambda to, name: self._answers.json(to, {"model": name}))
             elif isinstance(body, Snapshot):
-                finish = self._answers.drawn if body.format == "jpeg" else self._answers.result
+                finish = self._drawn if body.format == "jpeg" else self._answers.result
                 self._ask(to, self._control.ask_snapshot(), finish)
             else:
                 if isinstance(body, Set):
@@ -227,10 +232,35 @@ class Desk:
         options = self._options
         name = body.path if isinstance(body, DetectFile) else ""
         data = read_named(options.root, name, self._limits.picture_bytes) if isinstance(body, DetectFile) else body
-        limits = PictureLimits(int(options.max_megapixels * 1e6), max_file_bytes=self._limits.picture_bytes)
-        image = decode(data, limits).image
-        asked = self._control.ask_annotation(image, "detect", name or "picture")
+        limits = PictureLimits(int(options.max_megapixels * 1e6), max_file_bytes=self._limits.picture_bytes, free_bytes=free_memory_bytes)
+        content = f"message {hashlib.blake2b(data, digest_size=16).hexdigest()}"  # as of a picture that came to be annotated
+        place = self._begin(content, name or "the picture of a command")
+        try:
+            picture = decode(data, limits, smaller=True)
+            self._at_work.move(place, "inferring")
+            asked = self._control.ask_annotation(picture.image, "detect", name or "picture", (picture.width, picture.height))
+        except BaseException:
+            self._at_work.leave(place)
+            raise
+        asked.add_done_callback(lambda _: self._at_work.leave(place))
         self._ask(to, asked, functools.partial(self._answers.result, path=name or None))
+
+    def _drawn(self, to: Reply, annotation: Annotation) -> Message:
+        place = self._begin(f"drawn {annotation.frame.identity}", annotation.frame.name, "storing")
+        try:
+            return self._answers.drawn(to, annotation)
+        finally:
+            self._at_work.leave(place)
+
+    def _begin(self, identity: str, name: str, stage: str = "decoding") -> Place:
+        """Wait for a picture's turn. Raises FrameError for one that the program died of, RefusedError where others go first."""
+        why = self._at_work.verdict(identity)
+        if why is not None:
+            raise FrameError(why, "deadly")
+        place = self._at_work.enter("command", identity, name, self._options.timeout_s, stage=stage)
+        if place is None:
+            raise RefusedError("busy", "other pictures are to be done first; try again later")
+        return place
 
     def _ask(self, to: Reply, future: Future[Any], finish: Callable[[Reply, Any], Message]) -> None:
         with self._changed:

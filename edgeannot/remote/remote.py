@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from edgeannot import __version__
+from edgeannot.at_work import AtWork
 from edgeannot.cards import ModelCard
 from edgeannot.control import Control
 from edgeannot.data import Annotation
@@ -34,6 +35,7 @@ class Remote:
         store: Store,
         origin: Origin,
         control: Control,
+        at_work: AtWork,
         card: Callable[[], ModelCard],
         sources: tuple[str, ...],
     ) -> None:
@@ -42,6 +44,7 @@ class Remote:
         self._link = link
         self._origin = origin
         self._control = control
+        self._at_work = at_work
         self._card = card
         self._topics = Topics(origin.device, settings.sinks.mqtt.prefix)
         self.sinks: list[Sink] = []
@@ -71,6 +74,7 @@ class Remote:
             jpeg=self._jpeg,
             changed=self._assistant.refresh if self._assistant is not None else lambda: None,
             other_trees=(mqtt.home_assistant.prefix,),
+            at_work=self._at_work,
         )
         self._link.subscribe(desk.topic_filter, desk.take, max_bytes=desk.max_bytes, as_published=True)
         return desk

@@ -7,19 +7,21 @@ import os
 import stat
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from edgeannot.data import Failure, Frame
+from edgeannot.data import Failure, Frame, UInt8Array
 from edgeannot.delivery.store import LedgerEntry
-from edgeannot.errors import ConfigError, LinkError, MissingError
+from edgeannot.errors import ConfigError, FrameError, LinkError, MissingError
 from edgeannot.redaction import redacted
-from edgeannot.sources.capture import Format, OpenCapture, Target, as_bgr, open_capture, parse_target, with_credentials
+from edgeannot.sources.capture import Capture, Format, OpenCapture, Target, as_bgr, open_capture, parse_target, with_credentials
 from edgeannot.sources.contract import Context, Item, Stop, Tick
 from edgeannot.sources.grabber import Grabber, Shot
+from edgeannot.sources.turn import Turns
 
 __all__ = ["CameraOptions", "CameraSource"]
 
@@ -96,6 +98,7 @@ class CameraSource:
         self._grabber: Grabber | None = None
         self._skipped = 0
         self._seq = 0
+        self._turns = Turns(name, context.at_work, Tick)
 
     @property
     def live(self) -> bool:
@@ -138,7 +141,7 @@ class CameraSource:
     # A live camera
 
     def _live_items(self, stop: Stop) -> Iterator[Item]:
-        grabber = Grabber(self.name, self._target(), self._open_capture)
+        grabber = Grabber(self.name, self._target(), self._open_capture, self._context.at_work)
         self._grabber = grabber
         configured_s = 1.0 / (self._options.max_fps or self._context.max_fps)
         turn = float("-inf")  # when it was the last frame's turn
@@ -162,7 +165,13 @@ class CameraSource:
                 heard = time.monotonic()
                 # Keeps the rate on average, without a burst after a pause.
                 turn = max(turn + interval_s, time.monotonic() - interval_s)
-                yield self._live_frame(shot)
+                frame = self._live_frame(shot)
+                place = self._context.at_work.enter(self.name, "", frame.name)
+                if place is None:  # a picture is alone at work, and the next frame is as good
+                    self._skipped += 1
+                    yield Tick()
+                    continue
+                yield replace(frame, place=place)
                 if self._context.once:
                     return
         finally:
@@ -202,9 +211,13 @@ class CameraSource:
             raise MissingError(f"the video file {path} (sources.{self.name}.url) cannot be read: wanted a file, found {found}")
         for turn in itertools.count():
             count = 0
-            for frame in self._play(path, facts, turn, stop):
-                count += 1
-                yield frame
+            try:
+                for item in self._play(path, facts, turn, stop):
+                    count += not isinstance(item, Tick)
+                    yield item
+            except FrameError as exc:
+                yield Failure(self.name, path.name, exc.reason, f"{path.name}: {exc}; it ends there, and is left where it is", path)
+                return
             if stop.is_set():
                 return
             if count == 0:
@@ -214,37 +227,51 @@ class CameraSource:
             if not self._options.loop or self._context.once:
                 return
 
-    def _play(self, path: Path, facts: os.stat_result, turn: int, stop: Stop) -> Iterator[Frame]:
+    def _play(self, path: Path, facts: os.stat_result, turn: int, stop: Stop) -> Iterator[Frame | Tick]:
+        """The frames. Raises FrameError at one that the program died of: without it those behind it cannot be decoded either."""
+        of_file = f"{path.name}@{facts.st_size}-{facts.st_mtime_ns}"
         capture = self._open_capture(self._target())
         due_ms = 0.0
         try:
             if not capture.isOpened():
                 return
             for index in itertools.count():
+                name = f"{path.stem}/{index:06d}.jpg"
+                place = yield from self._turns.take(f"{self.name}\n{of_file}#{index}", name, stop)
                 began = time.perf_counter()
                 if stop.is_set() or not capture.grab():
+                    self._turns.leave(place)
                     return
-                if index % self._options.every_n:
+                image, due_ms = self._wanted(capture, index, due_ms)
+                if image is None:
+                    self._turns.leave(place)
                     continue
-                if self._options.max_fps is not None:
-                    position_ms = capture.get(CAP_PROP_POS_MSEC)
-                    if position_ms + 1.0 < due_ms:  # a millisecond of grace: positions are rounded
-                        continue
-                    due_ms = max(due_ms, position_ms - 1000.0 / self._options.max_fps) + 1000.0 / self._options.max_fps
-                fine, image = capture.retrieve()
-                if not fine or image is None or image.size == 0:
-                    continue  # one damaged frame is not the end
                 decode_ms = (time.perf_counter() - began) * 1e3
                 seq, self._seq = self._seq, self._seq + 1
                 yield Frame(
-                    image=as_bgr(image),
+                    image=image,
                     source=self.name,
                     seq=seq,
                     captured_at=datetime.fromtimestamp(facts.st_mtime, UTC),
-                    identity=f"{path.name}@{facts.st_size}-{facts.st_mtime_ns}#{index}" + (f".{turn}" if turn else ""),
+                    identity=f"{of_file}#{index}" + (f".{turn}" if turn else ""),
                     path=path,
                     decode_ms=decode_ms,
-                    name=f"{path.stem}/{index:06d}.jpg",
+                    name=name,
+                    place=place,
                 )
         finally:
             capture.release()
+
+    def _wanted(self, capture: Capture, index: int, due_ms: float) -> tuple[UInt8Array | None, float]:
+        """The frame that was just taken off the file, None where it is passed over or damaged; and when the next is due in the file."""
+        if index % self._options.every_n:
+            return None, due_ms
+        if self._options.max_fps is not None:
+            position_ms = capture.get(CAP_PROP_POS_MSEC)
+            if position_ms + 1.0 < due_ms:  # a millisecond of grace: positions are rounded
+                return None, due_ms
+            due_ms = max(due_ms, position_ms - 1000.0 / self._options.max_fps) + 1000.0 / self._options.max_fps
+        fine, image = capture.retrieve()
+        if not fine or image is None or image.size == 0:
+            return None, due_ms  # one damaged frame is not the end
+        return as_bgr(image), due_ms

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from edgeannot.at_work import AtWork
 from edgeannot.data import Failure, Frame
 from edgeannot.delivery.broker import BrokerOptions
 from edgeannot.delivery.store import LedgerEntry, Signature
@@ -119,3 +120,7 @@ class Context:
     """What the topics of results begin with."""
     interval_s: Callable[[float], float] = as_configured
     """Least seconds between two pictures of a live source, now, given those of its settings; asked for each picture."""
+    at_work: AtWork = field(default_factory=AtWork)
+    """Who may begin, and what a death of the program is put down to."""
+    free_bytes: Callable[[], int | None] = lambda: None
+    """Memory that can still be taken, now; None: not known."""

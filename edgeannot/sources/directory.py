@@ -11,7 +11,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -28,13 +28,14 @@ from edgeannot.sources.complete import held_for_writing
 from edgeannot.sources.contract import Context, Item, Stop, Tick
 from edgeannot.sources.folder import IDLE_S, Folder
 from edgeannot.sources.shelve import move_aside, quarantine
+from edgeannot.sources.turn import DEADLY, Turns
 
 if TYPE_CHECKING:
     from edgeannot.picture import Picture, PictureLimits
 
 __all__ = ["DirectoryOptions", "DirectorySource", "named_folder"]
 
-FINAL_REASONS = frozenset({"too-large", "unsupported"})
+FINAL_REASONS = frozenset({"too-large", "unsupported", "memory", DEADLY})
 """Failures that more bytes cannot cure; after any other the file may still be growing."""
 UNREADABLE = "unreadable"
 """The reason for a file that the system did not let us read, whatever is in it."""
@@ -106,6 +107,7 @@ class DirectorySource:
         self._folder = Folder(f"sources.{name}", self._backlog, recursive=options.recursive, rescan_s=options.rescan_s, once=context.once)
         self._failing: dict[str, tuple[Signature, float]] = {}
         self._seq = 0
+        self._turns = Turns(name, context.at_work, self._tick)
 
     def items(self, stop: Stop) -> Iterator[Item]:
         """See `Source.items`. Raises MissingError with `once` when the folder is not there."""
@@ -120,7 +122,7 @@ class DirectorySource:
                 name = self._backlog.next()
                 if name is None and self._context.once and not self._backlog:
                     return
-                item = self._take(name) if name is not None else self._tick()
+                item = (yield from self._take(name, stop)) if name is not None else self._tick()
                 if item is None and time.monotonic() - spoke > IDLE_S:  # a long row of files that are done already
                     item = self._tick()
                 if item is not None:
@@ -183,8 +185,8 @@ class DirectorySource:
 
     # One file
 
-    def _take(self, name: str) -> Frame | Failure | None:
-        """The picture in a file; None when there is nothing to do (done, gone) or not yet."""
+    def _take(self, name: str, stop: Stop) -> Generator[Tick, None, Frame | Failure | None]:
+        """The picture in a file; None when there is nothing to do (done, gone) or not yet. Ticks while others are to be done first."""
         path = Path(self._root, name)
         began = time.perf_counter()
         try:
@@ -198,18 +200,24 @@ class DirectorySource:
         signature = self._undone(path, name, facts)
         if signature is None:
             return None
-        try:
+        shown, digest = valid_text(name), b""
+
+        def decode(alone: bool) -> Picture | None:
+            nonlocal digest
             data = self._read(path, signature)
-            picture = self._decode(data) if data is not None else None
+            digest = hashlib.blake2b(data or b"", digest_size=16).digest()
+            return self._decode(data, smaller=alone) if data is not None else None
+
+        identity = f"{self.name}\n{name}\n{signature.size} {signature.mtime_ns} {signature.inode}"
+        try:
+            place, picture = yield from self._turns.decode(identity, shown, stop, decode)
         except FrameError as exc:
             return self._fail(path, name, signature, exc)
-        if data is None or picture is None:
+        if picture is None:
             self._backlog.look_again(name, signature)
             return None
         self._backlog.mark_seen(name, signature)
         self._let_go(name)
-        digest = hashlib.blake2b(data, digest_size=16).digest()
-        shown = valid_text(name)
         self._seq += 1
         return Frame(
             image=picture.image,
@@ -222,6 +230,8 @@ class DirectorySource:
             name=shown,
             signature=(signature.size, signature.mtime_ns, signature.inode),
             content_hash=digest,
+            whole_wh=(picture.width, picture.height),
+            place=place,
         )
 
     def _undone(self, path: Path, name: str, facts: os.stat_result) -> Signature | None:
@@ -244,7 +254,9 @@ class DirectorySource:
         from edgeannot.picture import PictureLimits  # noqa: PLC0415
 
         options = self._options
-        return PictureLimits(int(options.max_megapixels * 1e6), options.max_decode_mb << 20, options.max_file_mb << 20)
+        return PictureLimits(
+            int(options.max_megapixels * 1e6), options.max_decode_mb << 20, options.max_file_mb << 20, self._context.free_bytes
+        )
 
     def _read(self, path: Path, signature: Signature) -> bytes | None:
         """The file's bytes; None when it changed meanwhile or is gone. Raises FrameError: UNREADABLE where it is not given."""
@@ -264,10 +276,10 @@ class DirectorySource:
             raise FrameError(f"the file has {signature.size} bytes by its file system, and gave {found}", UNREADABLE)
         return data if same else None
 
-    def _decode(self, data: bytes) -> Picture:
+    def _decode(self, data: bytes, *, smaller: bool) -> Picture:
         from edgeannot.picture import decode  # noqa: PLC0415 - as above
 
-        return decode(data, self._limits())
+        return decode(data, self._limits(), smaller=smaller)
 
     def _fail(self, path: Path, name: str, signature: Signature, exc: FrameError) -> Failure | None:
         """A file that cannot be read: None while it may still be growing, else its Failure, the file put into quarantine."""

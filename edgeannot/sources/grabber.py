@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from edgeannot.at_work import AtWork
 from edgeannot.data import UInt8Array
 from edgeannot.sources.capture import Capture, OpenCapture, Target, as_bgr, device_trouble
 
@@ -41,8 +42,18 @@ def backoff_s(failures: int, jitter: Callable[[], float] = random.random) -> flo
 class Grabber:
     """Use `start`, `newest` and `close`; one consumer."""
 
-    def __init__(self, name: str, target: Target, open_capture: OpenCapture, wait_s: Callable[[int], float] = backoff_s) -> None:
-        """wait_s: seconds to wait before opening again, by the number of failures in a row."""
+    def __init__(
+        self,
+        name: str,
+        target: Target,
+        open_capture: OpenCapture,
+        at_work: AtWork,
+        wait_s: Callable[[int], float] = backoff_s,
+    ) -> None:
+        """at_work: an open camera may kill the program, too, so it is closed while a picture is to be alone at work. wait_s: seconds
+        to wait before opening again, by the number of failures in a row."""
+        self._name = name
+        self._at_work = at_work
         self._target = target
         self._open_capture = open_capture
         self._wait_s = wait_s
@@ -80,13 +91,31 @@ class Grabber:
 
     def _run(self) -> None:
         try:
+            self._pause()
             while not self._closing.is_set():
-                self.failures = 1 if self._session() else self.failures + 1
-                self._closing.wait(self._wait_s(self.failures))
+                place = self._at_work.enter(self._name, "", self._target.shown, 0.5, stage="capturing")
+                if place is None:
+                    continue
+                try:
+                    self.failures = 1 if self._session() else self.failures + 1
+                finally:
+                    self._at_work.leave(place)
+                if not self._at_work.wanted_alone:
+                    self._closing.wait(self._wait_s(self.failures))
         except Exception as exc:  # noqa: BLE001 - handed to the consumer, who raises it
             with self._changed:
                 self._crash = exc
                 self._changed.notify_all()
+
+    def _pause(self) -> None:
+        """Leave the others some time where the program died with this camera at work: it may be what kills it."""
+        pause_s, deaths = self._at_work.pause_s(self._name)
+        if deaths:
+            self.trouble = (
+                f"the program died {deaths} time{'s' if deaths > 1 else ''} in a row with the camera {self._target.shown} at work; "
+                f"it is opened after {pause_s:g} s"
+            )
+            self._closing.wait(pause_s)
 
     def _session(self) -> bool:
         """Open the camera and read until it fails; whether it gave frames for a while."""
@@ -99,9 +128,9 @@ class Grabber:
                 return False
             began = time.monotonic()
             self.trouble = ""
-            while not self._closing.is_set() and self._use_frame(capture) and capture.grab():
+            while not self._closing.is_set() and not self._at_work.wanted_alone and self._use_frame(capture) and capture.grab():
                 pass
-            if not self._closing.is_set():
+            if not self._closing.is_set() and not self._at_work.wanted_alone:
                 self.trouble = f"the camera {self._target.shown} gives no more frames"
             return time.monotonic() - began > STEADY_S
         finally:

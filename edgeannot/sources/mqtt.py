@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -31,6 +31,7 @@ from edgeannot.sources.mailbox import Delivery, Mailbox, Terms
 from edgeannot.sources.peers import GREET_S, Peers
 from edgeannot.sources.pile import Pile
 from edgeannot.sources.shelve import DataQuarantine
+from edgeannot.sources.turn import Turns
 
 if TYPE_CHECKING:
     from edgeannot.picture import Picture, PictureLimits
@@ -130,6 +131,7 @@ class MqttSource:
         self._answered: OrderedDict[str, None] = OrderedDict()  # identities
         self._complaints: set[str] = set()
         self._seq = 0
+        self._turns = Turns(name, context.at_work, self._tick)
         folder = context.quarantine
         self._quarantine = DataQuarantine(folder and folder / name, options.quarantine_mb << 20)
         self._peers = self._make_peers()
@@ -151,7 +153,7 @@ class MqttSource:
                         return
                     item = self._tick()
                 else:
-                    item = self._open(delivery)
+                    item = yield from self._open(delivery, stop)
                     delivery.payload = b""  # it is kept until its acknowledgement, the bytes are not
                 if item is None and time.monotonic() - spoke > _IDLE_S:  # a row of repeats
                     item = self._tick()
@@ -245,8 +247,8 @@ class MqttSource:
         else:
             self._arrived.put(delivery)
 
-    def _open(self, delivery: Delivery) -> Frame | Failure | None:
-        """The picture in a message; None where it is done or under way already."""
+    def _open(self, delivery: Delivery, stop: Stop) -> Generator[Tick, None, Frame | Failure | None]:
+        """The picture in a message; None where it is done or under way already, or `stop` was set. Ticks while it waits for its turn."""
         began = time.perf_counter()
         try:
             arrival = read_arrival(delivery.topic, delivery.payload, delivery.properties, self._level, delivery.arrived_at)
@@ -256,10 +258,14 @@ class MqttSource:
             return None
         self._complain(arrival)
         name = f"{_folder_name(arrival.sender.device)}/{arrival.captured_at:%Y-%m-%d/%H%M%S}-{_short_hash(arrival.identity)}"
+        # By its bytes: who sends them again gives them another id, and they kill as before.
+        content = f"message {arrival.content_hash.hex()}"
         try:
-            picture = self._decode(delivery.payload)
+            place, picture = yield from self._turns.decode(content, name, stop, lambda alone: self._decode(delivery.payload, smaller=alone))
         except FrameError as exc:
             return self._fail(delivery, name, exc, arrival.identity)
+        if picture is None:
+            return None  # it is not acknowledged, and comes again
         name += ".jpg" if picture.kind == "jpeg" else f".{picture.kind}"
         with self._changed:
             self._under_way[name] = _UnderWay(arrival.identity, [delivery])
@@ -274,6 +280,8 @@ class MqttSource:
             name=name,
             content_hash=arrival.content_hash,
             sender=arrival.sender,
+            whole_wh=(picture.width, picture.height),
+            place=place,
         )
 
     def _is_known(self, arrival: Arrival, delivery: Delivery) -> bool:
@@ -295,18 +303,18 @@ class MqttSource:
             self._complaints.add(who)
             log.warning("%s: %s: %s; the time of arrival is taken", self.name, escape_level(who), arrival.complaint)
 
-    def _decode(self, data: bytes) -> Picture:
+    def _decode(self, data: bytes, *, smaller: bool) -> Picture:
         # Loaded when the first picture comes: settings import this module, and `edgeannot config` must not wait for OpenCV.
         from edgeannot.picture import check_file_size, decode  # noqa: PLC0415
 
         check_file_size(len(data), self._limits())
-        return decode(data, self._limits())
+        return decode(data, self._limits(), smaller=smaller)
 
     def _limits(self) -> PictureLimits:
         from edgeannot.picture import PictureLimits  # noqa: PLC0415 - as above
 
         options = self._options
-        return PictureLimits(int(options.max_megapixels * 1e6), options.max_decode_mb << 20, options.max_mb << 20)
+        return PictureLimits(int(options.max_megapixels * 1e6), options.max_decode_mb << 20, options.max_mb << 20, self._context.free_bytes)
 
     def _fail(self, delivery: Delivery, name: str, exc: FrameError, identity: str = "") -> Failure:
         with self._changed:  # those that cannot even be named share a name

@@ -3,6 +3,7 @@
 import threading
 from types import SimpleNamespace
 
+from edgeannot.at_work import AtWork
 from edgeannot.daemon.pulse import Pulse
 from edgeannot.daemon.watch import Watch
 
@@ -37,7 +38,7 @@ class Steering:
 def watch(looks, steering, said, at_each=lambda: None, pulse=None, watchdog_s=None):
     parts = SimpleNamespace(
         stop=threading.Event(), inbox=SimpleNamespace(cancel=lambda: said.append("cancel")), reporter=None,
-        switch=SimpleNamespace(card=SimpleNamespace(name="m")),
+        switch=SimpleNamespace(card=SimpleNamespace(name="m")), at_work=AtWork(),
     )  # fmt: skip
     crew = SimpleNamespace(
         parts=parts, finished=Ticks(looks, at_each), pulse=pulse or Pulse(), telemetry=SimpleNamespace(pictures=7),

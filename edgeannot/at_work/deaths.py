@@ -1,0 +1,162 @@
+"""Which pictures the deaths of the program are put down to.
+
+A death counts where the process itself went wrong (a signal such as SIGSEGV, of which its last words tell), where the kernel killed it for
+want of memory, and where a picture hung until the watchdog ended it. What came from outside (SIGKILL by hand, a stop timeout, a power
+cut) says nothing of the pictures that were at work. Who was at work at a death is a suspect and from then on taken alone: an innocent
+one is cleared by that, and the guilty one is alone at the second death.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from edgeannot import __version__
+from edgeannot.at_work.kernel import Kills, killed_between
+from edgeannot.at_work.record import Head, Note
+from edgeannot.jsonfile import read_json, write_json
+
+__all__ = ["Deaths", "Tally", "cause_of"]
+
+log = logging.getLogger(__name__)
+
+ENOUGH: Final = 2
+"""Deaths after which a picture is set aside, where it was alone at the last one."""
+_MOST: Final = 1000
+"""Pictures that are remembered; the oldest go."""
+_SCHEMA: Final = 1
+_FATAL: Final = re.compile(r"^Fatal Python error: ([ -~]{1,80})$", re.MULTILINE)
+_STAGE_OF: Final = {"read": "decoding", "infer": "inferring"}
+"""Which stage a thread that hangs stands for, by the first word of its name. The writer may hang on a disk as well."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What is known of one picture."""
+
+    source: str
+    name: str
+    count: int = 0
+    """Deaths with it at work."""
+    alone: bool = False
+    """Whether it was the only one at the last of them."""
+    cause: str = ""
+    """How the program died then, in words."""
+
+
+def cause_of(head: Head, boot: str, kills: Kills, last_words: str) -> tuple[str, str] | None:
+    """How the run before died, in words, and the stage at fault (empty: any); None where no picture can be to blame.
+
+    head: of its record. boot, kills: now. last_words: what the handler of fatal signals wrote.
+    """
+    if head.boot != boot:
+        return None
+    fatal = _FATAL.search(last_words)
+    if fatal and fatal[1] == "Aborted" and _was_sent(last_words):
+        stage = _STAGE_OF.get(head.stalled.split(" ")[0])
+        return (f"it hung while {stage}, until the watchdog ended it", stage) if stage else None
+    if fatal:
+        return fatal[1], ""
+    if killed_between(head.kills, kills):
+        return "killed by the kernel, as memory ran out", ""
+    return None
+
+
+def _was_sent(last_words: str) -> bool:
+    """Whether SIGABRT came from outside: it is then the main thread that gets it, which only watches."""
+    current = last_words.partition("Current thread")[2].partition("\n\n")[0]
+    return "watch.py" in current
+
+
+class Deaths:
+    """The book of suspects, kept in a small file; not for several threads at a time."""
+
+    def __init__(self, path: Path | None) -> None:
+        """path: None keeps it in memory."""
+        self._path = path
+        self._pictures: dict[str, Tally] = {}
+        self.cameras: dict[str, int] = {}
+        """Deaths with a frame of this camera at work, in a row."""
+        self._load()
+
+    def put_down(self, notes: Sequence[Note], cause: str, stage: str = "") -> None:
+        """The program died with these at work; stage: only those in this one are suspects."""
+        suspects = [note for note in notes if not stage or note.stage == stage]
+        for note in suspects:
+            if note.key:
+                tally = self._pictures.pop(note.key, None) or Tally(note.source, note.name)
+                tally.count, tally.alone, tally.cause = tally.count + 1, len(notes) == 1, f"{cause}, while {note.stage}"
+                self._pictures[note.key] = tally
+        for source in {note.source for note in suspects if not note.key}:
+            self.cameras[source] = self.cameras.get(source, 0) + 1
+        if suspects:
+            _say(suspects, cause, self)
+            self._save()
+
+    def is_suspect(self, key: str) -> bool:
+        """Whether the program died with this picture at work, and it was not done since."""
+        return key in self._pictures
+
+    def verdict(self, key: str) -> str | None:
+        """Why the picture is to be set aside, in one sentence without its name; None where it is not."""
+        tally = self._pictures.get(key)
+        if tally is None or tally.count < ENOUGH or not tally.alone:
+            return None
+        return f"the program died {tally.count} times with this picture at work, the last time with no other ({tally.cause})"
+
+    def clear(self, key: str) -> None:
+        """The picture was done, and the program lives."""
+        if self._pictures.pop(key, None) is not None:
+            self._save()
+
+    def clear_cameras(self) -> None:
+        """They ran for long."""
+        if self.cameras:
+            self.cameras.clear()
+            self._save()
+
+    def _load(self) -> None:
+        book = read_json(self._path, _SCHEMA) if self._path is not None else {}
+        if book.get("version") != __version__:  # another version, with other libraries, may do it
+            return
+        pictures, cameras = book.get("pictures"), book.get("cameras")
+        for key, facts in (pictures if isinstance(pictures, dict) else {}).items():
+            tally = _tally(facts)
+            if tally is not None:
+                self._pictures[key] = tally
+        for source, count in (cameras if isinstance(cameras, dict) else {}).items():
+            if isinstance(count, int) and 0 < count < _MOST:
+                self.cameras[source] = count
+
+    def _save(self) -> None:
+        while len(self._pictures) > _MOST:
+            del self._pictures[next(iter(self._pictures))]
+        if self._path is not None:
+            pictures = {key: asdict(tally) for key, tally in self._pictures.items()}
+            write_json(self._path, {"schema": _SCHEMA, "version": __version__, "pictures": pictures, "cameras": self.cameras})
+
+
+def _tally(facts: Any) -> Tally | None:
+    if not isinstance(facts, dict):
+        return None
+    source, name, count, alone, cause = (facts.get(part) for part in Tally.__slots__)
+    if not (isinstance(source, str) and isinstance(name, str) and isinstance(count, int) and isinstance(cause, str)):
+        return None
+    return Tally(source, name, count, alone is True, cause)
+
+
+def _say(suspects: Sequence[Note], cause: str, deaths: Deaths) -> None:
+    names = sorted({f"a frame of {note.source}" if not note.key else note.name for note in suspects})
+    shown = ", ".join(names[:7]) + (f" and {len(names) - 7} more" if len(names) > 7 else "")
+    guilty = all(deaths.verdict(note.key) for note in suspects)
+    log.warning(
+        "the program died (%s) while %s %s at work; %s",
+        cause,
+        shown,
+        "was" if len(names) == 1 else "were",
+        "it is set aside when it comes again" if guilty else "what is a file or a message is taken alone until it is known which it was",
+    )

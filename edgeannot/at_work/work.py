@@ -1,0 +1,205 @@
+"""Who may begin, and who is at work: each picture from before it is decoded until its results are stored.
+
+A suspect, with which the program died before, is taken alone: it begins when nothing else is at work, and nothing else begins before
+it is done. So is a picture that needs all the memory there is. For everybody else nothing waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import hashlib
+import itertools
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Final
+
+from edgeannot.at_work.deaths import Deaths, cause_of
+from edgeannot.at_work.kernel import OomCounter, boot_id
+from edgeannot.at_work.record import PLACES, Head, Note, Record
+
+__all__ = ["AtWork", "Place"]
+
+log = logging.getLogger(__name__)
+
+Place = int
+"""Names a picture at work; 0 names none."""
+
+_WANTED_S: Final = 5.0
+"""How long others wait for one that wants to be alone and does not ask any more."""
+_STEADY_S: Final = 600.0
+"""A camera that ran so long without a death is taken for well."""
+_LONGEST_PAUSE_S: Final = 300.0
+_MOST_WORDS: Final = 65_536
+
+
+@dataclass(slots=True)
+class _Held:
+    note: Note
+    line: int | None
+    """Its place in the record; None where that is full."""
+
+
+class AtWork:
+    """See the module. Methods may be called from any thread."""
+
+    def __init__(self, folder: Path | None = None, *, root: Path = Path("/"), clock: Callable[[], float] = time.monotonic) -> None:
+        """folder: where the record and the book of suspects lie; None: nothing outlives this process. root: stands for / in tests."""
+        self._clock = clock
+        self._began = clock()
+        self._changed = threading.Condition()
+        self._held: dict[Place, _Held] = {}
+        self._lines = set(range(PLACES))
+        self._numbers = itertools.count(1)
+        self._alone: Place = 0
+        self._wanting: dict[str, float] = {}
+        self._deaths = Deaths(folder and folder / "deaths.json")
+        self._head = Head()
+        self._counter = OomCounter(root)
+        self._record: Record | None = None
+        self._words: IO[str] | None = None
+        self._was_enabled = False
+        if folder is not None:
+            self._open(folder, boot_id(root))
+
+    # The record
+
+    def _open(self, folder: Path, boot: str) -> None:
+        path = folder / "last-words.txt"
+        try:
+            words = _taken(path)
+            self._record = record = Record(folder / "at-work")
+        except OSError as exc:
+            log.warning("%s cannot be opened (%s): a picture that kills the program stays unknown", exc.filename, exc.strerror)
+            return
+        head, notes = record.read()
+        kills = self._counter.read()
+        found = cause_of(head, boot, kills, words) if notes else None
+        if found is not None:
+            self._deaths.put_down(notes, *found)
+        self._head = Head(boot, kills)
+        record.begin(self._head)
+        self._words = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), "w")
+        self._was_enabled = faulthandler.is_enabled()
+        faulthandler.enable(self._words)
+
+    def close(self) -> None:
+        """The run ends in order: what was at work is no suspect."""
+        if self._words is not None:
+            faulthandler.disable()
+            if self._was_enabled:
+                faulthandler.enable()
+            self._words.close()
+        if self._record is not None:
+            self._record.close()
+        self._record = self._words = None
+
+    def tick(self, stalled: str = "") -> None:
+        """Note what the kernel counts now; to be called about once a second. stalled: the thread that the watchdog waits for."""
+        head = Head(self._head.boot, self._counter.read(), stalled)
+        if self._record is not None and head != self._head:
+            self._head = head
+            self._record.put_head(head)
+        if self._clock() - self._began > _STEADY_S:
+            with self._changed:
+                self._deaths.clear_cameras()
+
+    # Pictures
+
+    def verdict(self, identity: str) -> str | None:
+        """Why this picture is to be set aside, in one sentence without its name; None where it is not."""
+        with self._changed:
+            return self._deaths.verdict(_key(identity))
+
+    def enter(
+        self, source: str, identity: str, name: str, timeout_s: float = 0.0, *, stage: str = "decoding", alone: bool = False
+    ) -> Place | None:
+        """A picture is about to be worked on; None where it is not its turn within the time: ask again.
+
+        identity: what makes it the same when it comes again; empty where nothing does. name: for people. alone: whether it wants that.
+        """
+        note = Note(_key(identity), source, name, stage)
+        with self._changed:
+            alone = alone or self._deaths.is_suspect(note.key)
+            if alone:
+                self._wanting[note.key] = self._clock()
+            if not self._changed.wait_for(lambda: self._may_begin(alone=alone), timeout_s):
+                return None
+            place = next(self._numbers)
+            line = self._lines.pop() if self._lines else None
+            self._held[place] = _Held(note, line)
+            if alone:
+                self._alone = place
+                self._wanting.pop(note.key, None)
+        self._put(self._held[place])
+        return place
+
+    def move(self, place: Place, stage: str) -> None:
+        """The picture goes on to another stage."""
+        held = self._held.get(place)
+        if held is not None:
+            held.note = replace(held.note, stage=stage)
+            self._put(held)
+
+    def leave(self, place: Place) -> None:
+        """The picture is done, or no work: the program has survived it."""
+        with self._changed:
+            held = self._held.pop(place, None)
+            if held is None:
+                return
+            if held.line is not None:
+                if self._record is not None:
+                    self._record.clear(held.line)
+                self._lines.add(held.line)
+            if self._alone == place:
+                self._alone = 0
+            if held.note.key:
+                self._deaths.clear(held.note.key)
+            self._changed.notify_all()
+
+    # Cameras
+
+    @property
+    def wanted_alone(self) -> bool:
+        """Whether a picture is taken alone or waits for that: a camera is to be closed meanwhile."""
+        with self._changed:
+            return bool(self._alone) or self._somebody_waits()
+
+    def pause_s(self, source: str) -> tuple[float, int]:
+        """How long a camera is to wait before it is opened, in seconds, and the deaths in a row with a frame of it at work."""
+        with self._changed:
+            count = self._deaths.cameras.get(source, 0)
+        return (min(_LONGEST_PAUSE_S, 2.0**count) if count else 0.0), count
+
+    def _may_begin(self, *, alone: bool) -> bool:
+        return not self._held if alone else not self._alone and not self._somebody_waits()
+
+    def _somebody_waits(self) -> bool:
+        now = self._clock()
+        return any(now - asked < _WANTED_S for asked in self._wanting.values())
+
+    def _put(self, held: _Held) -> None:
+        if self._record is not None and held.line is not None:
+            self._record.put(held.line, held.note)
+
+
+def _key(identity: str) -> str:
+    return hashlib.blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() if identity else ""
+
+
+def _taken(path: Path) -> str:
+    """What the handler of fatal signals wrote in the run before; kept as NAME.old for who wants to report it. Raises OSError."""
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb") as file:
+            words = file.read(_MOST_WORDS).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+    if words:
+        with contextlib.suppress(OSError):
+            path.replace(path.with_name(f"{path.name}.old"))
+    return words

@@ -1,0 +1,71 @@
+"""How a source waits for a picture's turn and decodes it; see `at_work` for who has to wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING
+
+from edgeannot.at_work import AtWork, Place
+from edgeannot.errors import FrameError
+from edgeannot.sources.contract import Stop, Tick
+
+if TYPE_CHECKING:
+    from edgeannot.picture import Picture
+
+__all__ = ["DEADLY", "Turns"]
+
+DEADLY = "deadly"
+"""The reason for a picture that the program died of."""
+_PATIENCE_S = 0.5
+"""Longest time in one wait, so that a stop is noticed and the caller gets its Tick."""
+
+
+class Turns:
+    """The turns of one source's pictures. Its generators give a Tick while they wait."""
+
+    def __init__(self, source: str, at_work: AtWork, tick: Callable[[], Tick]) -> None:
+        self._source = source
+        self._at_work = at_work
+        self._tick = tick
+
+    def take(self, identity: str, name: str, stop: Stop, *, alone: bool = False) -> Generator[Tick, None, Place]:
+        """Wait for the turn of a picture; 0 where `stop` was set before. Raises FrameError for one that is to be set aside.
+
+        identity: what makes it the same picture when it comes again. alone: whether nothing else may be at work meanwhile.
+        """
+        why = self._at_work.verdict(identity)
+        if why is not None:
+            raise FrameError(why, DEADLY)
+        while (place := self._at_work.enter(self._source, identity, name, _PATIENCE_S, alone=alone)) is None:
+            if stop.is_set():
+                return 0
+            yield self._tick()
+        return place
+
+    def leave(self, place: Place) -> None:
+        """There is no picture, or none that can be used."""
+        self._at_work.leave(place)
+
+    def decode(
+        self, identity: str, name: str, stop: Stop, decode: Callable[[bool], Picture | None]
+    ) -> Generator[Tick, None, tuple[Place, Picture | None]]:
+        """Decode a picture when it is its turn; no picture where `decode` gives none or `stop` was set before.
+
+        decode: told whether nothing else is at work, so that no more memory will be free later. Raises FrameError as it does.
+        """
+        for alone in (False, True):
+            place = yield from self.take(identity, name, stop, alone=alone)
+            if not place:
+                break
+            try:
+                picture = decode(alone)
+            except BaseException as exc:
+                self.leave(place)
+                if alone or not isinstance(exc, FrameError) or exc.reason != "memory":
+                    raise
+                continue
+            if picture is not None:
+                return place, picture
+            self.leave(place)
+            break
+        return 0, None
