@@ -16,6 +16,7 @@ from edgeannot.errors import ConfigError
 from edgeannot.pipeline import Limits, Pipeline, load_pipeline
 from edgeannot.places import model_folders
 from edgeannot.probe.memory import free_memory_bytes
+from edgeannot.service import write_advice
 from edgeannot.settings import Loaded, Settings
 from edgeannot.sinks import written_paths
 from edgeannot.sources import CameraOptions, Context, DirectoryOptions, Source, open_source
@@ -96,4 +97,6 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
-        raise ConfigError(f"the folder {folder} cannot be made ({exc.strerror}); choose another with --data-dir or data_dir") from exc
+        raise ConfigError(
+            f"the folder {folder} cannot be made ({exc.strerror}); {write_advice(folder, exc)}choose another with --data-dir or data_dir"
+        ) from exc

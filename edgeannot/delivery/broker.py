@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 from edgeannot.delivery.address import Address
 from edgeannot.errors import ConfigError, LinkError
 from edgeannot.redaction import learn_secret
+from edgeannot.service import credential, read_advice
 
 if TYPE_CHECKING:
     import ssl
@@ -94,11 +95,7 @@ class BrokerOptions(BaseModel):
     @field_validator("password_file", "ca_file", "cert_file", "key_file")
     @classmethod
     def _credential(cls, path: Path | None) -> Path | None:
-        # systemd.exec(5), LoadCredential=: the folder is there for this service alone.
-        folder = os.environ.get("CREDENTIALS_DIRECTORY")
-        if path is None or not folder or len(path.parts) != 1 or not (found := Path(folder) / path).is_file():
-            return path
-        return found
+        return credential(path)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -264,13 +261,17 @@ def _tls_context(options: BrokerOptions) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=options.ca_file)
     except OSError as exc:  # ssl.SSLError is one
-        raise ConfigError(f"ca_file {options.ca_file} cannot be used ({_why(exc)}); wanted certificates in PEM form") from exc
+        advice = _advice(exc, ca_file=options.ca_file)
+        raise ConfigError(f"ca_file {options.ca_file} cannot be used ({_why(exc)}); wanted certificates in PEM form{advice}") from exc
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if options.cert_file is not None:
         try:
             context.load_cert_chain(options.cert_file, options.key_file, password=lambda: "")
         except OSError as exc:
-            raise ConfigError(f"cert_file {options.cert_file} with key_file {options.key_file} cannot be used ({_why(exc)})") from exc
+            advice = _advice(exc, cert_file=options.cert_file, key_file=options.key_file)
+            raise ConfigError(
+                f"cert_file {options.cert_file} with key_file {options.key_file} cannot be used ({_why(exc)}){advice}"
+            ) from exc
     return context
 
 
@@ -280,9 +281,15 @@ def _password(path: Path | None) -> str | None:
     try:
         password = path.read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"password_file {path} cannot be read ({_why(exc)})") from exc
+        raise ConfigError(f"password_file {path} cannot be read ({_why(exc)}){read_advice('password_file', path, exc)}") from exc
     learn_secret(password)
     return password
+
+
+def _advice(exc: OSError, **files: Path | None) -> str:
+    """For the first of the files, by their settings, that cannot be opened: TLS does not say which it was."""
+    shut = ((name, path) for name, path in files.items() if path is not None and not os.access(path, os.R_OK))
+    return next((read_advice(name, path, exc) for name, path in shut), "")
 
 
 def _why(exc: Exception) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from edgeannot.errors import ConfigError, EdgeannotError, LinkError
+from edgeannot.service import write_advice
 
 __all__ = ["damaged_files", "lock_file", "open_database", "sync_log", "translated"]
 
@@ -56,7 +57,7 @@ def lock_file(path: Path) -> int:
         if exc.errno in _NO_ROOM:
             raise LinkError(f"the state folder {path.parent} takes no more files ({exc.strerror}); see that its disk has room") from exc
         raise ConfigError(
-            f"the state folder {path.parent} cannot be written to ({exc.strerror}); set data_dir to a folder that can"
+            f"the state folder {path.parent} cannot be written to ({exc.strerror}); {write_advice(path.parent, exc)}set another data_dir"
         ) from exc
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from edgeannot.data import Frame
 from edgeannot.errors import ConfigError, LinkError
+from edgeannot.service import write_advice
 from edgeannot.sinks.base import FolderState
 
 __all__ = ["OutputFolder", "companion_name", "picture_name"]
@@ -53,9 +54,11 @@ class OutputFolder:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
-            raise ConfigError(f"the output folder {folder} cannot be made ({exc.strerror}); choose another, or make it writable") from exc
+            raise ConfigError(
+                f"the output folder {folder} cannot be made ({exc.strerror}); {write_advice(folder, exc)}choose another"
+            ) from exc
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise ConfigError(f"the output folder {folder} cannot be written to; choose another, or make it writable")
+            raise ConfigError(f"the output folder {folder} cannot be written to; {write_advice(folder)}choose another")
         self.folder = folder
         self._device = folder.stat().st_dev
         self.skipped = 0

@@ -59,7 +59,9 @@ class JsonlSink:
         try:
             self._fd = _open_append(self._path)
         except OSError as exc:
-            raise ConfigError(f"the file {self._path} cannot be appended to ({exc.strerror}); choose another for sinks.jsonl.file") from exc
+            raise ConfigError(
+                f"the file {self._path} cannot be appended to ({exc.strerror}); let this user write it, or set another sinks.jsonl.file"
+            ) from exc
 
     def write(self, annotation: Annotation) -> Sequence[Message]:
         """Append one line; no messages."""

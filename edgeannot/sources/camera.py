@@ -18,6 +18,7 @@ from edgeannot.data import Failure, Frame, UInt8Array
 from edgeannot.delivery.store import LedgerEntry
 from edgeannot.errors import ConfigError, FrameError, LinkError, MissingError
 from edgeannot.redaction import redacted
+from edgeannot.service import credential, read_advice
 from edgeannot.sources.capture import Capture, Format, OpenCapture, Target, as_bgr, open_capture, parse_target, with_credentials
 from edgeannot.sources.contract import Context, Item, Stop, Tick
 from edgeannot.sources.grabber import Grabber, Shot
@@ -41,7 +42,8 @@ class CameraOptions(BaseModel):
     url: str
     """/dev/video0 (better: its name in /dev/v4l/by-id), a URL (rtsp://, http://, ...), or a video file."""
     credentials_file: Path | None = None
-    """A file with user:password for the URL, so that the settings hold no secret."""
+    """A file with user:password for the URL, so that the settings hold no secret. A bare name is that of a systemd credential
+    (LoadCredential=) where the service has one of it."""
     open_timeout_s: float = Field(default=10.0, gt=0)
     """Longest time to wait for a stream to open, in seconds."""
     read_timeout_s: float = Field(default=5.0, gt=0)
@@ -60,6 +62,11 @@ class CameraOptions(BaseModel):
     """Frames a second that a V4L2 device is asked for."""
     fourcc: str | None = Field(default=None, pattern=r"^[A-Za-z0-9 ]{4}$")
     """Pixel format that a V4L2 device is asked for, such as MJPG."""
+
+    @field_validator("credentials_file")
+    @classmethod
+    def _credential(cls, path: Path | None) -> Path | None:
+        return credential(path)
 
     @field_validator("url")
     @classmethod
@@ -134,7 +141,11 @@ class CameraSource:
             try:
                 address = with_credentials(address, options.credentials_file.read_text(encoding="utf-8"))
             except (OSError, UnicodeDecodeError) as exc:
-                raise ConfigError(f"sources.{self.name}.credentials_file: {options.credentials_file} cannot be read ({exc})") from exc
+                reason = getattr(exc, "strerror", None) or exc
+                advice = read_advice("credentials_file", options.credentials_file, exc)
+                raise ConfigError(
+                    f"sources.{self.name}.credentials_file: {options.credentials_file} cannot be read ({reason}){advice}"
+                ) from exc
         wanted = Format(options.fourcc, options.width, options.height, options.fps)
         return Target(self._kind, address, options.open_timeout_s, options.read_timeout_s, wanted)
 

@@ -22,12 +22,12 @@ from edgeannot.data import Failure, Frame
 from edgeannot.delivery.store import LedgerEntry, Signature
 from edgeannot.errors import ConfigError, FrameError
 from edgeannot.foreign import valid_text
+from edgeannot.sources.afterwards import Afterwards
 from edgeannot.sources.backlog import GONE, OLD_S, Backlog, brief, why
 from edgeannot.sources.beside import is_beside
 from edgeannot.sources.complete import held_for_writing
 from edgeannot.sources.contract import Context, Item, Stop, Tick
 from edgeannot.sources.folder import IDLE_S, Folder
-from edgeannot.sources.shelve import move_aside, quarantine
 from edgeannot.sources.turn import DEADLY, Turns
 
 if TYPE_CHECKING:
@@ -104,6 +104,9 @@ class DirectorySource:
         self._backlog = Backlog(
             self._root, recursive=options.recursive, ignore=options.ignore, own=self._own_folders(), settle_s=options.settle_s
         )
+        shelf = context.quarantine if options.quarantine == "move" else None
+        self._afterwards = Afterwards(f"sources.{name}", Path(self._root), options.after, options.after_folder, shelf)
+        self._afterwards.check()
         self._folder = Folder(f"sources.{name}", self._backlog, recursive=options.recursive, rescan_s=options.rescan_s, once=context.once)
         self._failing: dict[str, tuple[Signature, float]] = {}
         self._seq = 0
@@ -159,7 +162,7 @@ class DirectorySource:
     def finish(self, item: Frame | Failure) -> None:
         """Keep, move or delete the picture's file, unless another picture took its name in the meantime; a failure's has its place."""
         if isinstance(item, Frame) and item.path is not None and item.signature is not None:
-            self._clear_away(item.path, Signature(*item.signature))
+            self._afterwards.clear_away(item.path, Signature(*item.signature))
 
     def _own_folders(self) -> frozenset[str]:
         """The program's own folders that lie inside the watched one, relative to it."""
@@ -242,7 +245,7 @@ class DirectorySource:
         if self._context.is_done(self.name, name, signature):
             self.done_before += 1
             self._backlog.mark_seen(name, signature)
-            self._clear_away(path, signature)  # the program ended between storing the results and this
+            self._afterwards.clear_away(path, signature)  # the program ended between storing the results and this
             return None
         if is_beside(path):
             self._backlog.mark_seen(name, signature)
@@ -290,7 +293,7 @@ class DirectorySource:
             return self._withhold(path, name, signature, str(exc))
         self._let_go(name)
         self._backlog.mark_seen(name, signature)
-        moved = self._quarantine(path, name, exc)
+        moved = self._afterwards.set_aside(path, name, exc)
         how = "copied" if os.path.lexists(path) else "moved"  # a read-only medium keeps its files
         where = f"{how} to {moved}" if moved else "left where it is"
         message = f"{valid_text(name)}: {exc}; {where}"
@@ -323,32 +326,6 @@ class DirectorySource:
             return True
         patience_s = OLD_S if held_for_writing(str(path)) else self._options.retry_s
         return now - since >= patience_s
-
-    def _quarantine(self, path: Path, name: str, exc: FrameError) -> Path | None:
-        folder = self._context.quarantine
-        if self._options.quarantine == "leave" or folder is None:
-            return None
-        when = datetime.now(UTC).isoformat(timespec="seconds")
-        try:
-            return quarantine(path, Path(name), folder, reason=exc.reason, message=f"{name}: {exc}", when=when)
-        except OSError as error:
-            log.warning("%s cannot be moved to the quarantine folder %s (%s); it is left in place", path, folder, error.strerror)
-            return None
-
-    def _clear_away(self, path: Path, signature: Signature) -> None:
-        if self._options.after == "keep":
-            return
-        try:
-            if Signature.of(path.stat()) != signature:
-                return
-            if self._options.after_folder is not None:
-                move_aside(path, path.relative_to(self._root), self._options.after_folder.expanduser())
-            else:
-                path.unlink()
-        except FileNotFoundError:
-            return
-        except OSError as exc:
-            log.warning("%s: after = %r failed (%s); the file stays", path, self._options.after, exc.strerror)
 
 
 def named_folder(folder: object) -> object:

@@ -1,0 +1,71 @@
+"""What a systemd unit has to allow and to give to the service: where its sandbox or its own user is in the way, an error names the key.
+
+systemd.exec(5): ReadWritePaths=, LoadCredential=, DynamicUser=, ProtectSystem=.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+__all__ = ["credential", "is_read_only", "is_service", "may_write", "read_advice", "write_advice"]
+
+_EDIT = "to the unit (systemctl edit edgeannot)"
+
+
+def is_service() -> bool:
+    """Whether systemd started this process as a service."""
+    return "NOTIFY_SOCKET" in os.environ or "INVOCATION_ID" in os.environ
+
+
+def credential(path: Path | None) -> Path | None:
+    """A file that the settings name; a bare name is that of a systemd credential where the service has one of it (LoadCredential=)."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")  # it is there for this service alone
+    if path is None or not folder or len(path.parts) != 1 or not (found := Path(folder) / path).is_file():
+        return path
+    return found
+
+
+def read_advice(setting: str, path: Path, exc: BaseException) -> str:
+    """What to do about a secret file that could not be read, to be put behind the reason; empty where nothing more is to be said."""
+    bare = len(path.parts) == 1
+    if is_service() and bare and isinstance(exc, FileNotFoundError):
+        return f"; the service has no credential of that name: add LoadCredential={path}:FILE {_EDIT}"
+    if not isinstance(exc, PermissionError):
+        return ""
+    if not is_service():
+        return "; let this user read it"
+    return f'; the service runs as a user of its own: add LoadCredential={path.name}:{path} {_EDIT} and set {setting} = "{path.name}"'
+
+
+def may_write(folder: Path) -> bool:
+    """Whether files can be made in a folder and removed from it, as far as rights and mounts tell; of one that is not there: made."""
+    place = _there(folder)
+    return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+
+
+def is_read_only(folder: Path) -> bool:
+    """Whether the folder, or the nearest above it that is there, is mounted read-only, as ProtectSystem=strict mounts everything."""
+    try:
+        return bool(os.statvfs(_there(folder)).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
+def write_advice(folder: Path, exc: OSError | None = None) -> str:
+    """How this process may write to a folder that it may not write to now, to be put before another way: "let this user write there, or ".
+
+    exc: the error that said so; empty where another is in the way than rights and mounts.
+    """
+    if exc is not None and exc.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return ""
+    if not is_service():
+        return f"{'mount it for writing' if is_read_only(folder) else 'let this user write there'}, or "
+    made = "" if folder.is_dir() else f"make {folder}, "
+    return f"{made}add ReadWritePaths={folder} {_EDIT} and let the service's user write there, or "
+
+
+def _there(folder: Path) -> Path:
+    """The folder, or the nearest above it that can be seen."""
+    return next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place) or place == place.parent)
