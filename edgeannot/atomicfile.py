@@ -62,22 +62,24 @@ def new_file(path: Path, *, mode: int | None = None, durable: bool = False, belo
         os.close(folder)
 
 
-def create(path: Path, mode: int = 0o666) -> int:
-    """Create a file that must not be there yet and open it for writing; its descriptor. Raises OSError."""
-    return _create(path, mode if mode != 0o666 else None, None)
+def create(path: Path, mode: int | None = None) -> int:
+    """Create a file that must not be there yet and open it for writing; its descriptor. mode: as in `new_file`. Raises OSError."""
+    return _create(path, mode, None)
 
 
-def open_append(path: Path, mode: int = 0o666) -> int:
+def open_append(path: Path, mode: int | None = None) -> int:
     """Open a regular file for reading and appending, made where there is none; its descriptor.
 
-    Raises OSError, also for a link and for what is no regular file: opening a pipe or a device has no effect and does not wait.
+    mode: the permissions that it has from now on, also one that was there; None: a new one has those that the umask leaves. Raises
+    OSError, also for a link and for what is no regular file: opening a pipe or a device has no effect and does not wait.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with contextlib.suppress(FileNotFoundError):
         _refuse(path, path.lstat().st_mode)
-    fd = os.open(path, flags, mode)
+    fd = os.open(path, flags, 0o666 if mode is None else mode)
     try:
         _refuse(path, os.fstat(fd).st_mode)  # what was looked at may have been exchanged since
+        _set_mode(fd, mode)
     except OSError:
         os.close(fd)
         raise
@@ -127,10 +129,15 @@ def _open_folder(folder: Path, below: Path | None) -> int:
 def _create(path: Path | str, mode: int | None, folder: int | None) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(path, flags, 0o666 if mode is None else mode, dir_fd=folder)
-    if mode is not None:
-        with contextlib.suppress(OSError):  # a file system without permissions
-            os.fchmod(fd, mode)  # the umask may have taken some away
+    _set_mode(fd, mode)
     return fd
+
+
+def _set_mode(fd: int, mode: int | None) -> None:
+    """The umask may have taken some away, or an earlier version given more."""
+    if mode is not None and stat.S_IMODE(os.fstat(fd).st_mode) != mode:
+        with contextlib.suppress(OSError):  # a file system without permissions, or somebody else's file
+            os.fchmod(fd, mode)
 
 
 def _refuse_what_is_no_file(path: Path, folder: int) -> None:

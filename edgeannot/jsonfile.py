@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
+
+from edgeannot import atomicfile
 
 __all__ = ["read_json", "write_json"]
 
@@ -37,18 +38,13 @@ def read_json(path: Path, schema: int) -> dict[str, Any]:
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Put the object at `path`, making its folder. What cannot be written costs only time at the next start, so it is a log line."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    text = json.dumps(value, separators=(",", ":"))  # in ASCII: names of files need not be UTF-8
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(value, file, separators=(",", ":"))  # in ASCII: names of files need not be UTF-8
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        atomicfile.write(path, text.encode(), mode=0o600, durable=True)
     except OSError as exc:
         log.warning("%s cannot be written (%s); it is made anew each time", path, exc.strerror)
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    else:
+        atomicfile.remove_leftovers(path.parent)
 
 
 def _set_aside(path: Path, why: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edgeannot import atomicfile
 from edgeannot.choice.bench import Bench, Row
 from edgeannot.errors import ConfigError, InputError
 
@@ -46,7 +47,7 @@ def save_plot(found: Bench, path: Path) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     try:
-        path.write_bytes(buffer.getvalue())
+        atomicfile.write(path, buffer.getvalue())
     except OSError as exc:
         raise InputError(f"--plot: {path} cannot be written ({exc.strerror})") from exc
 

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from edgeannot import atomicfile
 from edgeannot.errors import ConfigError, EdgeannotError, LinkError
 from edgeannot.service import write_advice
 
@@ -50,15 +51,7 @@ def lock_file(path: Path) -> int:
     Raises ConfigError when another process holds it, with its number, or when the folder cannot be written to; LinkError when its
     disk is full.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as exc:
-        if exc.errno in _NO_ROOM:
-            raise LinkError(f"the state folder {path.parent} takes no more files ({exc.strerror}); see that its disk has room") from exc
-        raise ConfigError(
-            f"the state folder {path.parent} cannot be written to ({exc.strerror}); {write_advice(path.parent, exc)}set another data_dir"
-        ) from exc
+    fd = _private(path)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as exc:
@@ -71,6 +64,19 @@ def lock_file(path: Path) -> int:
         os.ftruncate(fd, 0)
         os.write(fd, str(os.getpid()).encode())
     return fd
+
+
+def _private(path: Path) -> int:
+    """A descriptor of a file of ours, made where there is none, that its owner alone may read and write. Raises as `lock_file`."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return atomicfile.open_append(path, 0o600)
+    except OSError as exc:
+        if exc.errno in _NO_ROOM:
+            raise LinkError(f"the state folder {path.parent} takes no more files ({exc.strerror}); see that its disk has room") from exc
+        raise ConfigError(
+            f"the state folder {path.parent} cannot be written to ({exc.strerror}); {write_advice(path.parent, exc)}set another data_dir"
+        ) from exc
 
 
 def open_database(path: Path, migrations: Sequence[str], check: Callable[[sqlite3.Connection], object]) -> sqlite3.Connection:
@@ -161,6 +167,9 @@ def _forbids_writing(path: Path) -> bool:
 
 
 def _open_checked(path: Path, migrations: Sequence[str], check: Callable[[sqlite3.Connection], object]) -> sqlite3.Connection:
+    for tail in _TAILS:  # SQLite gives those that it makes later the permissions of the database
+        if not tail or os.path.lexists(f"{path}{tail}"):
+            os.close(_private(Path(f"{path}{tail}")))
     db = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
     try:
         db.execute(f"PRAGMA page_size = {_PAGE_BYTES}")

@@ -11,6 +11,8 @@ import logging
 import os
 from pathlib import Path
 
+from edgeannot import atomicfile
+
 __all__ = ["Reserve"]
 
 log = logging.getLogger(__name__)
@@ -30,11 +32,10 @@ class Reserve:
         if self.held:
             return True
         try:
-            if self._path.exists():  # left by a program that was killed
-                self._path.unlink()
+            self._path.unlink(missing_ok=True)  # left by a program that was killed
             if not self.has_room(1 + spare):
                 return False
-            fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = atomicfile.create(self._path, 0o600)
             try:
                 os.posix_fallocate(fd, 0, self._size)
             finally:

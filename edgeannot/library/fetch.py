@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from edgeannot import __version__
+from edgeannot import __version__, atomicfile
 from edgeannot.errors import InputError, LinkError
 from edgeannot.library.fetch_failures import BrokenOffError, in_one_line, what_silence_means, what_status_means
 
@@ -117,7 +117,7 @@ def sha256_of(path: Path) -> str:
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[IO[bytes]]:
     """The partial file, open for reading and writing, with nobody else at it. Raises LinkError where somebody is."""
-    with path.open("ab+") as file:
+    with open(path, "ab+", opener=lambda name, _: atomicfile.open_append(Path(name))) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
@@ -329,7 +329,7 @@ def _keep_etag(path: Path, response: http.client.HTTPResponse) -> None:
     """Remember which version the part is of. Weak tags do not say that bytes are the same (RFC 9110, 13.1.5)."""
     etag = response.headers.get("ETag", "")
     if etag and not etag.startswith("W/"):
-        path.write_text(etag, encoding="latin-1")
+        atomicfile.write(path, etag.encode("latin-1"))
 
 
 def _etag(path: Path) -> str:

@@ -1,17 +1,16 @@
 """The folder of the user's own models: adds a proposed card with its files, removes it again. A model exists when its card does.
 
-Files are written to a temporary name in the same folder, synced and renamed; the card comes last when adding and goes first when
+Files are written whole or not at all, and synced; the card comes last when adding and goes first when
 removing, so that at no instant a card stands there without its model.
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from edgeannot import atomicfile
 from edgeannot.cards import ModelCard, read_card
 from edgeannot.errors import CardError, InputError, MissingError
 from edgeannot.inspect import Proposal
@@ -36,7 +35,7 @@ def add(proposal: Proposal, folder: Path, *, replace: bool = False) -> ModelCard
     stored = card.model_copy(update={"file": model_name, "labels": labels})
     evidence = [*proposal.evidence, *(f"by convention: {doubt}" for doubt in proposal.doubts)]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        atomicfile.remove_leftovers(folder)
         _write(folder / model_name, proposal.source.read_bytes())
         if names:
             _write(folder / label_name, "".join(f"{name}\n" for name in names).encode())
@@ -122,15 +121,5 @@ def _string(text: str) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Put the whole content at `path`, or leave what was there."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)  # mkstemp makes it private; the daemon may run as another user
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    """Put the whole content at `path`, or leave what was there; for all to read, as the daemon may run as another user."""
+    atomicfile.write(path, content, mode=0o644, durable=True)

@@ -1,4 +1,4 @@
-"""How sinks write files: names that follow the picture's, a temporary name and a rename, and a floor of free disk space."""
+"""How sinks write files: names that follow the picture's, whole files or none, and a floor of free disk space."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 from datetime import UTC
 from pathlib import Path, PurePosixPath
 
+from edgeannot import atomicfile
 from edgeannot.data import Frame
 from edgeannot.errors import ConfigError, LinkError
 from edgeannot.service import write_advice
@@ -66,6 +67,7 @@ class OutputFolder:
         self._min_free_bytes = min_free_bytes
         self._trouble = ""
         self._last: Path | None = None
+        self._tidied: set[Path] = set()
 
     @property
     def state(self) -> FolderState:
@@ -78,7 +80,9 @@ class OutputFolder:
             if not self.has_room(len(data)):
                 self._failed(f"less than {self._min_free_bytes // 2**20} MB are free")
                 return None
-            path = self._last = write_whole(self.folder / name, data)
+            path = self._last = self.folder / name
+            self._tidy(path.parent)
+            atomicfile.write(path, data, below=self.folder)
         except OSError as exc:
             self._failed(exc.strerror or str(exc))
             return None
@@ -93,7 +97,7 @@ class OutputFolder:
             return
         try:
             for path in (self._last, self._last.parent):
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
                 try:
                     os.fsync(fd)
                 finally:
@@ -113,6 +117,12 @@ class OutputFolder:
             stat = os.statvfs(self.folder)
         return stat.f_bavail * stat.f_frsize - size >= self._min_free_bytes
 
+    def _tidy(self, folder: Path) -> None:
+        """Before the first file in each folder, what killed runs have left there goes."""
+        if folder not in self._tidied:
+            self._tidied.add(folder)
+            atomicfile.remove_leftovers(folder)
+
     def _make_again(self) -> None:
         """Who tidied up meant the files in it. A medium that was taken away is waited for: what lies below it is another device."""
         above = next(parent for parent in self.folder.absolute().parents if parent.is_dir())
@@ -124,20 +134,6 @@ class OutputFolder:
         if why != self._trouble:
             log.warning("files are not written to %s for now: %s; messages still flow", self.folder, why)
             self._trouble = why
-
-
-def write_whole(path: Path, data: bytes) -> Path:
-    """Write a file so that its name never stands for half of it: a temporary name in its folder, then a rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The same picture takes the same temporary name, so that a crash leaves at most one behind, until it is done again.
-    temporary = path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    return path
 
 
 def _level(word: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from edgeannot import atomicfile
 from edgeannot.data import Annotation
 from edgeannot.delivery.store import Message
 from edgeannot.errors import ConfigError
@@ -118,7 +119,7 @@ class JsonlSink:
     def _is_ours(self) -> bool:
         """Whether the name still stands for the file that is open: it may have been removed, or renamed to be collected."""
         try:
-            return os.path.samestat(self._path.stat(), os.fstat(self._fd))
+            return os.path.samestat(self._path.lstat(), os.fstat(self._fd))
         except FileNotFoundError:
             return False
 
@@ -137,7 +138,7 @@ class JsonlSink:
 
 
 def _open_append(path: Path) -> int:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    fd = atomicfile.open_append(path)
     os.ftruncate(fd, _whole_lines(fd))
     return fd
 

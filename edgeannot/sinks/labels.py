@@ -18,7 +18,8 @@ from pydantic import Field
 
 from edgeannot.data import Annotation
 from edgeannot.delivery.store import Message
-from edgeannot.foreign import one_line
+from edgeannot.errors import EdgeannotError
+from edgeannot.foreign import one_line, read_bytes
 from edgeannot.payload import encode, rfc3339
 from edgeannot.sinks.base import FolderState, Options, SinkContext
 from edgeannot.sinks.classes import ClassList
@@ -164,9 +165,12 @@ def coco_json(annotation: Annotation) -> bytes:
 
 
 def _text(path: Path) -> str:
+    """What the file holds; nothing where there is none, or something else than a file of this folder, which will be written over."""
+    if path.is_symlink():
+        return ""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        return read_bytes(path, "the list of classes").decode("utf-8", "replace")
+    except EdgeannotError:
         return ""
 
 

@@ -1,7 +1,7 @@
 """Moving files out of a watched folder: into quarantine with the reason beside them, or to where finished pictures go.
 
 Nothing is ever overwritten: a name that is taken gets -1, -2, ... before its extension. A rename where source and target are on
-one file system; otherwise a copy under a temporary name, renamed when complete, and only then is the original removed.
+one file system; otherwise a copy, which gets its name when it is complete, and only then is the original removed.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ import logging
 import math
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+
+from edgeannot import atomicfile
 
 __all__ = ["DataQuarantine", "folder_bytes", "move_aside", "quarantine"]
 
@@ -34,7 +37,7 @@ def quarantine(path: Path, relative: Path, folder: Path, *, reason: str, message
     also because it is too large to be copied to another file system; then no reason is left behind either.
     """
     text = f"{_one_line(message)}\nreason: {reason}\nfrom: {_one_line(str(path))}\nat: {when}\n"
-    return _put(folder / relative, text, lambda target: _move(path, target, copy_up_to=_MAX_COPY_BYTES))
+    return _put(folder, relative, text, lambda target: _move(path, target, copy_up_to=_MAX_COPY_BYTES))
 
 
 class DataQuarantine:
@@ -58,7 +61,7 @@ class DataQuarantine:
         if self._used + cost > self._cap_bytes:
             return None
         try:
-            kept = _put(self._folder / relative, text, lambda target: _write(data, target))
+            kept = _put(self._folder, relative, text, lambda target: atomicfile.write(target, data))
         except OSError as exc:
             log.warning("what came from %s cannot be kept in %s (%s)", origin, self._folder, exc.strerror)
             return None
@@ -81,27 +84,20 @@ def _on_disk(size: int) -> int:
     return -(-size // _BLOCK_BYTES) * _BLOCK_BYTES
 
 
-def _write(data: bytes, target: Path) -> None:
-    partial = target.with_name(f".{target.name}.part")
-    try:
-        partial.write_bytes(data)
-        partial.rename(target)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _put(wanted: Path, text: str, place: Callable[[Path], None]) -> Path:
+def _put(folder: Path, relative: Path, text: str, place: Callable[[Path], None]) -> Path:
     """Have `place` make the file under the wanted name or the next that is free, with the text beside it."""
-    for target in _names(wanted):
+    for target in _names(folder, relative):
         note = target.with_name(target.name + ".reason.txt")
         with contextlib.suppress(FileExistsError):
             # Creating the note claims the name: it fails where a note is there, and a claimed name without a file is free.
-            note.touch(exist_ok=False)
+            fd = atomicfile.create(note)
             if not os.path.lexists(target):
                 break
+            os.close(fd)
             note.unlink()
     try:
-        note.write_text(text, encoding="utf-8", errors="surrogateescape")
+        with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text)
         place(target)
     except OSError:
         note.unlink()
@@ -111,14 +107,16 @@ def _put(wanted: Path, text: str, place: Callable[[Path], None]) -> Path:
 
 def move_aside(path: Path, relative: Path, folder: Path) -> Path:
     """Move the file to `folder`/`relative`; gives the new place. Raises OSError where it cannot go from where it is: no copy is left."""
-    target = next(target for target in _names(folder / relative) if not os.path.lexists(target))
+    target = next(target for target in _names(folder, relative) if not os.path.lexists(target))
     _move(path, target, may_stay=False)
     return target
 
 
-def _names(wanted: Path) -> Iterator[Path]:
-    """The wanted name and its alternatives, the folder made."""
-    wanted.parent.mkdir(parents=True, exist_ok=True)
+def _names(folder: Path, relative: Path) -> Iterator[Path]:
+    """The wanted name `folder`/`relative` and its alternatives, the folders made. Raises OSError where one below `folder` is a link."""
+    wanted = folder / relative
+    folder.mkdir(parents=True, exist_ok=True)
+    atomicfile.make_folder(wanted.parent, below=folder)
     stem, suffix = os.fsencode(wanted.stem), os.fsencode(wanted.suffix)[:20]
     stem = stem[: 220 - len(suffix)]  # file systems take 255 bytes; the number and ".reason.txt" need theirs
     yield wanted.with_name(os.fsdecode(stem + suffix))
@@ -151,12 +149,14 @@ def _move(path: Path, target: Path, *, copy_up_to: float = math.inf, may_stay: b
 
 
 def _copy(path: Path, target: Path) -> None:
-    partial = target.with_name(f".{target.name}.part")
-    try:
-        shutil.copy2(path, partial)
-        partial.rename(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    # Not what a link leads to that took the place of the picture, nor a pipe.
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(fd, "rb") as source, atomicfile.new_file(target) as copy:
+        shutil.copyfileobj(source, copy)
+        copy.flush()
+        facts = os.fstat(fd)
+        os.fchmod(copy.fileno(), stat.S_IMODE(facts.st_mode))
+        os.utime(copy.fileno(), ns=(facts.st_atime_ns, facts.st_mtime_ns))
 
 
 def _remove(path: Path, copy: Path, *, may_stay: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from edgeannot import atomicfile
 from edgeannot.cards import ModelCard, find_card, read_card, read_cards
 from edgeannot.data import Annotation, Frame, UInt8Array
 from edgeannot.errors import CardError, EdgeannotError, InputError, ModelError
@@ -282,6 +283,6 @@ def _write_drawing(path: Path, annotation: Annotation) -> None:
     from edgeannot.draw import annotated_jpeg
 
     try:
-        path.write_bytes(annotated_jpeg(annotation))
+        atomicfile.write(path, annotated_jpeg(annotation))
     except OSError as exc:
         raise InputError(f"--try: the drawing cannot be written to {path}: {exc.strerror}") from exc

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import random
 import threading
 
 import pytest
 
+from edgeannot import atomicfile
 from edgeannot.errors import InputError, LinkError, MissingError
 from edgeannot.library.fetch import FetchLimits, Wanted, download
 from tests.web import (
@@ -324,9 +326,9 @@ def test_a_port_where_nobody_listens_is_said(site, tmp_path):
     refused(wanted("http://127.0.0.1:9/f"), tmp_path, LinkError, r"127.0.0.1 cannot be reached \(Connection refused\)")
 
 
-def test_a_full_disk_is_said(site, tmp_path):
+def test_a_full_disk_is_said(site, tmp_path, monkeypatch):
     url = site.put("/f", CONTENT)
-    (tmp_path / f"{sha256(CONTENT)}.part").symlink_to("/dev/full")
+    monkeypatch.setattr(atomicfile, "open_append", lambda path: os.open("/dev/full", os.O_RDWR))
 
     with pytest.raises(InputError, match=r"cannot be stored in .*No space left on device; make room"):
         download(wanted(url), tmp_path, limits=QUICK)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeannot.data import Frame
-from edgeannot.sinks.files import OutputFolder, companion_name, picture_name, write_whole
+from edgeannot.sinks.files import OutputFolder, companion_name, picture_name
 
 
 def test_a_camera_frame_without_a_name_is_called_by_its_time(annotate):
@@ -43,7 +43,7 @@ def test_any_name_that_a_file_can_have_can_be_written(tmp_path_factory, raw):
     frame = Frame(None, "s", 0, None, "", None, 0.0, annotation_name if annotation_name.strip(".") else "x")  # type: ignore[arg-type] # only the name is read
     folder = tmp_path_factory.mktemp("names")
 
-    path = write_whole(folder / companion_name(frame, ".json"), b"{}")
+    path = OutputFolder(folder).write(companion_name(frame, ".json"), b"{}")
 
     assert path.read_bytes() == b"{}"
     assert path.parent.parent == folder
@@ -71,14 +71,16 @@ def test_a_name_as_long_as_it_may_be_has_companions_too(annotate, tmp_path: Path
     path = tmp_path / ("x" * 251 + ".jpg")
     path.touch()
 
-    assert write_whole(tmp_path / "out" / companion_name(annotate(name=path.name, path=path).frame, ".txt"), b"").exists()
+    written = OutputFolder(tmp_path / "out").write(companion_name(annotate(name=path.name, path=path).frame, ".txt"), b"")
+
+    assert written is not None
+    assert written.exists()
 
 
 def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path):
     (tmp_path / "name").mkdir()
 
-    with pytest.raises(OSError, match="directory"):
-        write_whole(tmp_path / "name", b"data")
+    assert OutputFolder(tmp_path).write(PurePosixPath("name"), b"data") is None
     assert [path.name for path in tmp_path.iterdir()] == ["name"]
 
 

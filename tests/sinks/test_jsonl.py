@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import pytest
 
+from edgeannot.errors import ConfigError
 from edgeannot.sinks.jsonl import JsonlOptions, JsonlSink
 
 
@@ -100,3 +102,35 @@ def test_a_file_that_cannot_be_begun_anew_now_is_begun_later(annotate, context, 
 
     assert [line["seq"] for line in read(path)] == [3]
     assert len(caplog.records) == 2
+
+
+def test_lines_are_not_appended_to_what_a_link_points_to(context, tmp_path):
+    (tmp_path / "victim").write_bytes(b"not yours")
+    context.out_dir.mkdir()
+    (context.out_dir / "annotations.jsonl").symlink_to(tmp_path / "victim")
+
+    with pytest.raises(ConfigError, match="is a link"):
+        JsonlSink(JsonlOptions(), context)
+    assert (tmp_path / "victim").read_bytes() == b"not yours"
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_under_the_name_of_the_file_is_refused_and_not_waited_for(context):
+    context.out_dir.mkdir()
+    os.mkfifo(context.out_dir / "annotations.jsonl")
+
+    with pytest.raises(ConfigError, match="no regular file"):
+        JsonlSink(JsonlOptions(), context)
+
+
+def test_a_link_that_takes_the_place_of_the_file_meanwhile_is_not_followed(annotate, context, tmp_path, caplog):
+    (tmp_path / "victim").write_bytes(b"not yours")
+    sink = JsonlSink(JsonlOptions(), context)
+    (context.out_dir / "annotations.jsonl").unlink()
+    (context.out_dir / "annotations.jsonl").symlink_to(tmp_path / "victim")
+
+    sink.write(annotate())
+    sink.close()
+
+    assert (tmp_path / "victim").read_bytes() == b"not yours"
+    assert "is a link" in caplog.text

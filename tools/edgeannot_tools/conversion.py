@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from edgeannot import atomicfile
 from edgeannot.cards import CARD_SCHEMA, ModelCard
 from edgeannot.data import Frame
 from edgeannot.engine import Engine
@@ -146,30 +146,18 @@ def card_name(stem: str) -> str:
 def write_together(files: Mapping[Path, bytes]) -> None:
     """Writes all of the files or none: each under another name in its folder first, then all are renamed, in their order.
 
-    Raises InputError where one cannot be written.
+    All may read them, as the daemon may run as another user. Raises InputError where one cannot be written.
     """
-    partial: dict[Path, Path] = {}
     target = next(iter(files))
     try:
-        for target, data in files.items():
-            if target.is_dir():
-                raise IsADirectoryError(0, "it is a folder")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
-            partial[target] = Path(name)
-            with os.fdopen(handle, "wb") as file:
+        with ExitStack() as stack:  # leaves the last first
+            for target, data in reversed(list(files.items())):
+                file = stack.enter_context(atomicfile.new_file(target, mode=0o644, durable=True))
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(name).chmod(0o644)  # mkstemp makes it private; the daemon may run as another user
-        for target, temporary in partial.items():
-            temporary.replace(target)
     except OSError as exc:
         raise InputError(f"{target} cannot be written ({exc.strerror}); give another place with --out, or make room") from exc
-    finally:
-        for temporary in partial.values():
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
 
 
 def label_names(path: Path, classes: int) -> tuple[str, ...]:

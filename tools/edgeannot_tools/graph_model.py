@@ -8,7 +8,6 @@ Schema: https://github.com/tensorflow/tensorflow/blob/master/tensorflow/compiler
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+from edgeannot import atomicfile
 from edgeannot.errors import InputError, MissingError
 
 __all__ = ["FILE_IDENTIFIER", "Graph", "Op", "Operator", "Quantization", "Type", "or_empty", "schema", "write_file"]
@@ -327,14 +327,8 @@ class Graph:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Writes a file under a temporary name beside it and renames it, so that there is all of it or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """Writes a file so that there is all of it or none."""
+    atomicfile.write(path, data)
 
 
 def _empty_model() -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from edgeannot import atomicfile
 from edgeannot.errors import InputError
 
 __all__ = ["require_writable", "staged_folder", "write_whole"]
@@ -31,25 +32,9 @@ def write_whole(path: Path, content: bytes | str) -> None:
     """
     data = content.encode() if isinstance(content, str) else content
     try:
-        _write_whole(path, data)
+        atomicfile.write(path, data, mode=path.stat().st_mode & 0o777 if path.exists() else None, durable=True)
     except OSError as exc:
         raise InputError(f"{path} cannot be written ({exc.strerror}); give another place or make room") from exc
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    partial = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 @contextmanager
