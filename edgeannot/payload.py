@@ -31,6 +31,8 @@ __all__ = [
     "escape_level",
     "info_payload",
     "message_id",
+    "refused_payload",
+    "reply_trouble",
     "rfc3339",
     "state_payload",
     "status_payload",
@@ -80,6 +82,37 @@ class Topics:
     def of_source(self, source: str, leaf: str) -> str:
         """The topic of something each source has: detections, image, count."""
         return f"{self.base}/{escape_level(source)}/{leaf}"
+
+
+def reply_trouble(topic: str, topics: Topics, other_trees: Sequence[str] = ("homeassistant",)) -> str:
+    """What is wrong with an MQTT 5 response topic (4.7: no wildcards, not empty); empty when nothing is.
+
+    other_trees: first levels of topics that a reply must not be sent to, beside our own prefix: others act on what they read there.
+    """
+    if not topic or any(c in topic for c in "+#\0"):
+        return "is not one to publish to: it is empty or has a wildcard in it"
+    if topic.startswith("$"):
+        return "begins with $, which belongs to the broker"
+    if len(topic.encode("utf-8", "surrogatepass")) > 1024:
+        return "is longer than 1024 bytes"
+    if topic.startswith(f"{topics.base}/reply/"):
+        return ""
+    if any(topic == tree or topic.startswith(f"{tree}/") for tree in (topics.prefix, *other_trees)):
+        own = f"{topics.base}/reply/..."
+        return f"lies among the topics of devices, where a reply would be taken for something else; wanted {own} or another tree"
+    return ""
+
+
+def refused_payload(device: str, source: str, sender: Sender | None, reason: str, message: str) -> dict[str, Any]:
+    """What the sender of a picture is told that is not annotated. reason: as in `FrameError.reason`; message: one sentence."""
+    told = _sender(sender) or {"sender": None}
+    return {
+        "schema": SCHEMA,
+        "device": valid_text(device),
+        "source": valid_text(source),
+        **told,
+        "error": {"code": reason, "message": valid_text(message)},
+    }
 
 
 def escape_level(word: str) -> str:

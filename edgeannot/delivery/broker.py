@@ -24,11 +24,24 @@ from edgeannot.service import credential, read_advice
 if TYPE_CHECKING:
     import ssl
 
-    from paho.mqtt.client import Client
+    from paho.mqtt.client import Client, MQTTMessage
     from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
 
-__all__ = ["Address", "BrokerOptions", "Will", "connect", "has_input", "is_topic", "loss", "meaning", "new_client", "pause_s", "properties"]
+__all__ = [
+    "Address",
+    "BrokerOptions",
+    "Will",
+    "connect",
+    "has_input",
+    "is_topic",
+    "loss",
+    "meaning",
+    "new_client",
+    "pause_s",
+    "properties",
+    "size_of",
+]
 
 _MEANINGS: Final[Mapping[str, str]] = {
     # MQTT 5.0, 2.4 reason codes, by the names that paho gives them; those of 3.1.1 are translated to these by paho.
@@ -131,23 +144,22 @@ def new_client(
     reconnects: bool = False,
     clean_session: bool | None = None,
     own_loop: bool = False,
+    keep_bytes: int = 16 * 2**20,
 ) -> Client:
     """A client that is not connected yet; `connect` connects it. `reconnects`: whether paho's own loop brings it back after a loss.
 
     clean_session: for MQTT 3.1.1 only, whether the broker forgets the session with the connection (None: it does).
     own_loop: the caller runs the loop itself and asks `has_input` beside the socket; such a client is quicker.
+    keep_bytes: a larger payload that comes is read away, and `size_of` says how large it was.
     Raises ConfigError when a named file is missing or is not what it should be.
     """
-    from paho.mqtt.client import Client, MQTTv5, MQTTv311  # noqa: PLC0415
+    from paho.mqtt.client import MQTTv5, MQTTv311  # noqa: PLC0415
     from paho.mqtt.enums import CallbackAPIVersion  # noqa: PLC0415
 
-    address = options.address
-    kind: type[Client] = Client
-    if own_loop:
-        from edgeannot.delivery.quickpaho import client_class  # noqa: PLC0415
+    from edgeannot.delivery.quickpaho import client_class  # noqa: PLC0415
 
-        kind = client_class(websocket=address.websocket)
-    client = kind(
+    address = options.address
+    client = client_class(quick=own_loop and not address.websocket)(
         CallbackAPIVersion.VERSION2,
         client_id=options.client_id or client_id,
         clean_session=clean_session,
@@ -155,6 +167,7 @@ def new_client(
         transport="websockets" if address.websocket else "tcp",
         reconnect_on_failure=reconnects,
     )
+    client.keep_bytes = keep_bytes  # type: ignore[attr-defined] # of no meaning to paho's own
     client.connect_timeout = options.connect_timeout_s
     client.suppress_exceptions = False
     if address.websocket:
@@ -243,6 +256,12 @@ def has_input(client: Client) -> bool:
     """Whether something can be read although its socket may have nothing: by TLS, or read ahead."""
     pending = getattr(client.socket(), "pending", None)
     return bool(getattr(client, "has_input", False)) or (pending is not None and pending() > 0)
+
+
+def size_of(message: MQTTMessage) -> tuple[int, bool]:
+    """Bytes of a message's payload, and whether they are all there: of one over the client's `keep_bytes` only the first are."""
+    size = getattr(message.payload, "size", None)
+    return (len(message.payload), True) if size is None else (size, False)
 
 
 @lru_cache(maxsize=256)

@@ -123,8 +123,8 @@ class Link:
     ) -> None:
         """Have `handler` called, in the link's thread, for each message; renewed at each connection. Call before `start`.
 
-        max_bytes: size of messages beyond which a broker of MQTT 5 keeps them to itself, as they have to fit into the memory here;
-        the largest of all subscriptions counts. as_published: on MQTT 5, `retain` of a message is as its sender set it; else, and on
+        max_bytes: of larger payloads only the beginning is kept, see `broker.size_of`; the largest of all subscriptions counts.
+        as_published: on MQTT 5, `retain` of a message is as its sender set it; else, and on
         3.1.1, it is set only on those that the broker kept from before.
         """
         self._subscriptions[topic_filter] = handler
@@ -180,13 +180,13 @@ class Link:
         session = Session(client, self._options, self._store, self._memory, self._window)
         client.on_connect = lambda *args: self._on_connect(session, *args)
         client.on_disconnect = lambda *args: self._on_disconnect(session, *args)
-        wanted = broker.properties("CONNECT", MaximumPacketSize=self._max_incoming) if self._options.protocol == "5" else None
-        broker.connect(client, self._options, properties=wanted)
+        # No MaximumPacketSize: mosquitto 2.0.11 never gives back the place in the window of a message that it may not send.
+        broker.connect(client, self._options)
         return session
 
     def _new_client(self) -> Client:
         will = broker.Will(self._topics.of_device("status"), encode(status_payload(self._origin, "offline")))
-        client = broker.new_client(self._options, self._client_id, will, own_loop=True)
+        client = broker.new_client(self._options, self._client_id, will, own_loop=True, keep_bytes=self._max_incoming)
         client.max_inflight_messages_set(65535)  # the window is ours
         for topic_filter, handler in self._subscriptions.items():
             client.message_callback_add(topic_filter, _guarded(handler))

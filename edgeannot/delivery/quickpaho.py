@@ -1,29 +1,119 @@
-"""paho's client, quicker in the two places where a backlog spends its time. For a caller that runs the loop itself (`Session.turn`).
+"""paho's client with a bound on what it keeps of a message that comes, and quicker in two places.
+
+paho gathers a packet in memory until it is whole, however large it is: anyone who may publish could fill the memory. `BoundedClient`
+reads a message over its limit away in pieces, and hands on the beginning with its size, so that it is acknowledged and answered like
+any other.
 
 For each packet paho asks the system for one byte, for one byte more, and for the rest; and for each acknowledgement it builds two
-tables of what MQTT 5 knows. A third of the time of sending a small message goes there. Both places are methods that begin with an
-underscore, so a later paho may have others: then `client_class` gives paho's own, and only the speed is less.
+tables of what MQTT 5 knows. A third of the time of sending a small message goes there. `QuickClient` spares both, for a caller that
+runs the loop itself (`Session.turn`).
+
+All these places are methods that begin with an underscore, so a later paho may have others: then `client_class` gives paho's own.
 """
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from paho.mqtt.client import Client
+from paho.mqtt.client import Client, MQTTMessage, MQTTv5
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-__all__ = ["QuickClient", "client_class"]
+__all__ = ["BoundedClient", "LeftOut", "QuickClient", "client_class"]
 
 _READ_BYTES: Final = 65536
+_HEAD_BYTES: Final = 2 * 65536
+"""Kept of a packet that is too large: topic (up to 64 KB), number and properties, unless those are absurd themselves."""
+_SHOWN_BYTES: Final = 64
+"""Kept of its payload: enough to tell a picture from a text."""
+_PUBLISH: Final = 0x30
 
 _SUCCESS: Final = ReasonCode(PacketTypes.PUBACK)
 _NO_PROPERTIES: Final = Properties(PacketTypes.PUBACK)  # type: ignore[no-untyped-call] # paho has not typed it
 
 
-class QuickClient(Client):
+class LeftOut(bytes):
+    """The first bytes of a payload that was not kept."""
+
+    size: int = 0
+    """Bytes of the whole, roughly: what a broker calls the length of the packet, less the topic's."""
+
+
+class _Kept(bytearray):
+    """What is kept of the packet that a client reads."""
+
+    def __init__(self, client: BoundedClient) -> None:
+        super().__init__()
+        self._client = client
+        self.left_out = 0
+
+    def __iadd__(self, data: Any) -> _Kept:  # type: ignore[misc] # paho gives bytes
+        facts = self._client._in_packet
+        is_large = facts["command"] & 0xF0 == _PUBLISH and facts["remaining_length"] > self._client.keep_bytes + _HEAD_BYTES
+        fits = max(0, _HEAD_BYTES - len(self)) if is_large else len(data)
+        self.left_out += max(0, len(data) - fits)
+        self.extend(data[:fits])
+        return self
+
+
+class BoundedClient(Client):
+    """A payload of more than `keep_bytes`, and a little, comes as `LeftOut`."""
+
+    keep_bytes: int = 16 * 2**20
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._left_out: dict[int, LeftOut] = {}
+        """By number of the message (0 at QoS 0): at QoS 2 it is handed on two packets later."""
+        super().__init__(*args, **options)
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        return super()._sock_recv(min(bufsize, _READ_BYTES))  # it makes room for all that is asked for
+
+    def _packet_read(self) -> MQTTErrorCode:
+        if not isinstance(self._in_packet["packet"], _Kept):
+            self._in_packet["packet"] = _Kept(self)
+        return super()._packet_read()
+
+    def _handle_publish(self) -> MQTTErrorCode:
+        kept = self._in_packet["packet"]
+        if isinstance(kept, _Kept) and kept.left_out:
+            head, number, payload = _head(kept, self._in_packet["command"], has_properties=self._protocol == MQTTv5)
+            self._left_out[number] = shown = LeftOut(payload[:_SHOWN_BYTES])
+            shown.size = len(payload) + kept.left_out
+            self._in_packet["packet"] = bytearray(head)
+        return super()._handle_publish()
+
+    def _handle_on_message(self, message: MQTTMessage) -> None:
+        message.payload = self._left_out.pop(message.mid, message.payload)
+        super()._handle_on_message(message)
+
+
+def _head(kept: bytearray, command: int, *, has_properties: bool) -> tuple[bytes, int, bytes]:
+    """A PUBLISH without its payload, the number of the message, and what was kept of its payload (MQTT 5.0, 3.3).
+
+    Properties that are not there as a whole are left out as well.
+    """
+    place = 2 + int.from_bytes(kept[:2], "big")
+    number = 0
+    if command & 0x06:
+        number = int.from_bytes(kept[place : place + 2], "big")
+        place += 2
+    if not has_properties:
+        return bytes(kept[:place]), number, bytes(kept[place:])
+    length = shift = 0
+    for used, byte in enumerate(kept[place : place + 4], 1):  # a variable byte integer
+        length |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            if (end := place + used + length) <= len(kept):
+                return bytes(kept[:end]), number, bytes(kept[end:])
+            break
+    return bytes(kept[:place]) + b"\0", number, b""
+
+
+class QuickClient(BoundedClient):
     """Reads ahead: `has_input` says whether more can be read although the socket has nothing."""
 
     _ahead: memoryview = memoryview(b"")
@@ -38,7 +128,7 @@ class QuickClient(Client):
     def _sock_recv(self, bufsize: int) -> bytes:
         if not self._ahead:
             try:
-                self._ahead = memoryview(super()._sock_recv(max(bufsize, _READ_BYTES)))
+                self._ahead = memoryview(super()._sock_recv(_READ_BYTES))
             except BlockingIOError:
                 raise
             except OSError as exc:
@@ -59,7 +149,8 @@ class QuickClient(Client):
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
 
-def client_class(*, websocket: bool) -> type[Client]:
-    """The class to make clients of: paho's own for WebSockets, which have their own frames, and where paho is another."""
-    used = ("_sock_recv", "_handle_pubackcomp", "_do_on_publish")
-    return QuickClient if not websocket and all(hasattr(Client, name) for name in used) else Client
+def client_class(*, quick: bool) -> type[Client]:
+    """The class to make clients of. quick: for a caller that runs the loop itself; not for WebSockets, which have their own frames."""
+    if not all(hasattr(Client, name) for name in ("_sock_recv", "_packet_read", "_handle_publish", "_handle_on_message")):
+        return Client
+    return QuickClient if quick and all(hasattr(Client, name) for name in ("_handle_pubackcomp", "_do_on_publish")) else BoundedClient

@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails, from_json
 
 from edgeannot.errors import ConfigError, EdgeannotError, FrameError, LinkError, MissingError, ModelError
 from edgeannot.foreign import valid_text
-from edgeannot.payload import SCHEMA, Origin, Topics
+from edgeannot.payload import SCHEMA, Origin, Topics, reply_trouble
 from edgeannot.picture_header import begins_as_picture
 
 __all__ = [
@@ -174,16 +174,19 @@ class Limits:
     """First levels of topics that a reply must not be sent to, beside our own prefix: others act on what they read there."""
 
 
-def read_command(topic: str, payload: bytes, *, retained: bool, to: Reply | Refusal, limits: Limits) -> Request | Refusal:
-    """What a message on a command topic asks for. `to`: what `reply_to` gave for it."""
+def read_command(
+    topic: str, payload: bytes, *, retained: bool, to: Reply | Refusal, limits: Limits, size: int | None = None
+) -> Request | Refusal:
+    """What a message on a command topic asks for. `to`: what `reply_to` gave for it. size: that of a payload of which only the
+    beginning was kept."""
     if isinstance(to, Refusal):
         return to
     if retained:
         return Refusal("retained", "a retained command is ignored, as each connection would repeat it; publish without retain", to)
     is_picture = topic.endswith("/detect") and begins_as_picture(payload[:16])
     limit = limits.picture_bytes if is_picture else limits.json_bytes
-    if len(payload) > limit:
-        return Refusal("too-large", f"the payload has {len(payload)} bytes, allowed are {limit}", to)
+    if (size or len(payload)) > limit:
+        return Refusal("too-large", f"the payload has {size or len(payload)} bytes, allowed are {limit}", to)
     return Request(payload, to) if is_picture else _read_json(payload, Reply(to.topic, to.command, to.correlation, _id_in(payload)))
 
 
@@ -205,26 +208,10 @@ def reply_to(topic: str, response_topic: str | None, correlation: bytes | None, 
     plain = Reply(topics.of_device(f"reply/{command}"), command, correlation)
     if response_topic is None:
         return plain
-    trouble = _trouble(response_topic, topics, limits)
+    trouble = reply_trouble(response_topic, topics, limits.other_trees)
     if trouble:
         return Refusal("response-topic", f"the response topic {trouble}; this reply goes to the plain topic", plain)
     return Reply(response_topic, command, correlation)
-
-
-def _trouble(topic: str, topics: Topics, limits: Limits) -> str:
-    """What is wrong with a response topic (MQTT 5.0, 4.7: no wildcards, not empty); empty when nothing is."""
-    if not topic or any(c in topic for c in "+#\0"):
-        return "is not one to publish to: it is empty or has a wildcard in it"
-    if topic.startswith("$"):
-        return "begins with $, which belongs to the broker"
-    if len(topic.encode("utf-8", "surrogatepass")) > 1024:
-        return "is longer than 1024 bytes"
-    if topic.startswith(f"{topics.base}/reply/"):
-        return ""
-    if any(topic == tree or topic.startswith(f"{tree}/") for tree in (topics.prefix, *limits.other_trees)):
-        own = f"{topics.base}/reply/..."
-        return f"lies among the topics of devices, where a reply would be taken for something else; wanted {own} or another tree"
-    return ""
 
 
 def _id_in(payload: bytes) -> str | int | None:

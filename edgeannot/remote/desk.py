@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from edgeannot.at_work import AtWork, Place
 from edgeannot.control import Control
 from edgeannot.data import Annotation
+from edgeannot.delivery.broker import size_of
 from edgeannot.delivery.store import Message
 from edgeannot.errors import FrameError, LinkError
 from edgeannot.payload import Origin, Topics, encode, state_payload
@@ -130,8 +131,8 @@ class Desk:
 
     @property
     def max_bytes(self) -> int:
-        """Larger messages need not come at all; smaller ones that are too large still get their reply."""
-        return 2 * self._limits.picture_bytes + 2**20
+        """Of larger messages no more than the beginning is kept, for the reply that says so."""
+        return max(self._limits.picture_bytes, self._limits.json_bytes)
 
     def start(self) -> None:
         """Publish the state and begin to work."""
@@ -150,7 +151,8 @@ class Desk:
         """A message came on a command topic: refuse it now, or put it on the pile. Returns at once."""
         response, correlation = _wanted_reply(message)
         to = reply_to(message.topic, response, correlation, self._topics, self._limits)
-        made = read_command(message.topic, bytes(message.payload), retained=message.retain, to=to, limits=self._limits)
+        payload, (size, _) = bytes(message.payload), size_of(message)
+        made = read_command(message.topic, payload, retained=message.retain, to=to, limits=self._limits, size=size)
         if isinstance(made, Request):
             made = self._put(made) or made
         if isinstance(made, Refusal):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from edgeannot.data import Annotation
+from edgeannot.delivery.broker import size_of
 from edgeannot.delivery.store import Message
 from edgeannot.payload import Origin, Topics, encode
 from edgeannot.remote.discovery import About, Pair, components, counted_pairs, device_id, discovery_payload, live_components
@@ -88,6 +89,10 @@ class HomeAssistant:
 
     def take_kept(self, message: MQTTMessage) -> None:
         """The message that the broker kept: what an earlier run announced and this one does not is removed."""
+        size, is_whole = size_of(message)
+        if not is_whole:
+            log.warning("what the broker keeps on %s has %d bytes, and is not ours: it is passed over", self.config_topic, size)
+            return
         if not message.retain:  # our own, coming back
             return
         kept = live_components(bytes(message.payload))

@@ -28,7 +28,7 @@ from edgeannot.errors import EdgeannotError, LinkError
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, MQTTMessage
 
-__all__ = ["Delivery", "Mailbox", "Terms"]
+__all__ = ["Answer", "Delivery", "Mailbox", "Terms"]
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,8 @@ class Terms:
     """Topic filters to subscribe to, and the QoS for each."""
     dropped_filters: tuple[str, ...] = ()
     """Subscriptions of the session that are ended at once."""
+    keep_bytes: int = 16 * 2**20
+    """Of larger payloads only the beginning is kept."""
     window: int = 4
     """Messages that may be unacknowledged at a time (MQTT 5; the broker's own figure holds for 3.1.1)."""
     keep_s: int = 0
@@ -59,6 +61,16 @@ class Terms:
     """Seconds after which it is published again, and so on."""
     lasting: bool = True
     """Whether a connection that is lost is made again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the sender of a message is told; not retained."""
+
+    topic: str
+    payload: bytes
+    correlation: bytes | None = None
+    """MQTT 5 correlation data."""
 
 
 @dataclass(eq=False, slots=True)
@@ -75,11 +87,16 @@ class Delivery:
     mailbox: Mailbox
     mid: int
     qos: int
+    size: int | None = None
+    """Bytes of a payload of which only the beginning was kept."""
+    reply_topic: str | None = None
+    """Where its sender wants to be answered (MQTT 5)."""
+    correlation: bytes | None = None
     done: bool = False
 
-    def finish(self) -> None:
-        """The broker may forget the message."""
-        self.mailbox.finish(self)
+    def finish(self, answer: Answer | None = None) -> None:
+        """The broker may forget the message; before that, its sender is told `answer`."""
+        self.mailbox.finish(self, answer)
 
 
 @dataclass(eq=False, slots=True)
@@ -175,7 +192,7 @@ class Mailbox:
         nothing_came, self._asked_at = self._arrived == self._asked_at, None
         return nothing_came
 
-    def finish(self, delivery: Delivery) -> None:
+    def finish(self, delivery: Delivery, answer: Answer | None = None) -> None:
         """See `Delivery.finish`; of an earlier connection it says nothing to the broker, which sends the message again."""
         with self._lock:
             delivery.done = True
@@ -183,6 +200,9 @@ class Mailbox:
             if connection is None:
                 return
             self.busy_at = time.monotonic()
+            if answer is not None:  # on its way before the acknowledgement: one that is lost with the connection comes with the repeat
+                told = broker.properties("PUBLISH", ContentType="application/json", CorrelationData=answer.correlation)
+                connection.client.publish(answer.topic, answer.payload, 1, properties=told if self._options.protocol == "5" else None)
             while connection.pending and connection.pending[0].done:
                 first = connection.pending.popleft()
                 connection.client.ack(first.mid, first.qos)
@@ -304,7 +324,7 @@ class Mailbox:
 
     def _new_client(self) -> Client:
         clean = None if self._options.protocol == "5" else not self._terms.keep_s
-        client = broker.new_client(self._options, "", self._terms.will, clean_session=clean)
+        client = broker.new_client(self._options, "", self._terms.will, clean_session=clean, keep_bytes=self._terms.keep_bytes)
         client.manual_ack_set(True)
         return client
 
@@ -339,8 +359,12 @@ class Mailbox:
             self._arrived += 1
             pairs = dict(getattr(message.properties, "UserProperty", ()) or ())
             moment = datetime.now(UTC)
+            size, is_whole = broker.size_of(message)
             payload = bytes(message.payload)
             delivery = Delivery(message.topic, payload, pairs, bool(message.dup), moment, self, message.mid, message.qos)
+            delivery.size = None if is_whole else size
+            delivery.reply_topic = getattr(message.properties, "ResponseTopic", None)
+            delivery.correlation = getattr(message.properties, "CorrelationData", None)
             if message.qos:
                 with self._lock:
                     connection.pending.append(delivery)

@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from edgeannot.data import Failure, Frame
+from edgeannot.data import Failure, Frame, Sender
 from edgeannot.delivery.broker import BrokerOptions, Will
 from edgeannot.delivery.store import LedgerEntry
 from edgeannot.errors import ConfigError, FrameError, LinkError
-from edgeannot.payload import escape_level
+from edgeannot.payload import Topics, encode, escape_level, refused_payload, reply_trouble
 from edgeannot.sources.arrival import Arrival, matches, named_level, read_arrival
 from edgeannot.sources.contract import Context, Item, Stop, Tick
 from edgeannot.sources.inherit import Inheritance
-from edgeannot.sources.mailbox import Delivery, Mailbox, Terms
+from edgeannot.sources.mailbox import Answer, Delivery, Mailbox, Terms
 from edgeannot.sources.peers import GREET_S, Peers
 from edgeannot.sources.pile import Pile
 from edgeannot.sources.shelve import DataQuarantine
@@ -74,7 +74,8 @@ class MqttSourceOptions(BaseModel):
     device_level: int | None = Field(default=None, ge=0)
     """Which level of the topic names the sender, from 0; unset: that of the first +, else the user property `device`."""
     max_mb: int = Field(default=16, ge=1, le=64)
-    """Larger pictures are refused when they have come; a bound in the broker spares the memory (mosquitto: message_size_limit)."""
+    """Larger pictures are read away without being kept, refused and answered; a bound in the broker spares the line (mosquitto:
+    message_size_limit)."""
     max_megapixels: float = Field(default=100.0, gt=0)
     """Larger pictures are refused before they are decoded."""
     max_decode_mb: int = Field(default=256, gt=0)
@@ -107,6 +108,9 @@ class _UnderWay:
     identity: str
     deliveries: list[Delivery] = field(default_factory=list)
     """The message, and those that brought the same picture again meanwhile."""
+    sender: Sender | None = None
+    refused: str = ""
+    """Why there will be no result, one sentence for the sender."""
 
 
 class MqttSource:
@@ -179,19 +183,38 @@ class MqttSource:
             done = self._under_way.pop(item.name, None)
             if done is None:
                 return
-            self._answered[done.identity] = None
+            if not isinstance(item, Failure):  # a refusal is told again where the message comes again: it may have been lost
+                self._answered[done.identity] = None
             while len(self._answered) > _REMEMBERED:
                 self._answered.popitem(last=False)
             self._changed.notify_all()
         for delivery in done.deliveries:
-            delivery.finish()
+            delivery.finish(self._answer(delivery, done, item.reason) if isinstance(item, Failure) else None)
+
+    def _answer(self, delivery: Delivery, refused: _UnderWay, reason: str) -> Answer:
+        """What the sender of a picture that has no result is told: on its response topic, else beside its results."""
+        context, sender = self._context, refused.sender
+        told = refused.refused or "it could not be annotated"
+        payload = encode(refused_payload(context.device, self.name, sender, reason, told))
+        topics = Topics(context.device, context.prefix)
+        wanted = delivery.reply_topic
+        if wanted is not None and not reply_trouble(wanted, topics) and not matches(self._options.topic, wanted):
+            return Answer(wanted, payload, delivery.correlation)
+        own = Topics(sender.device if sender else context.device, context.prefix)
+        return Answer(own.of_source(self.name, "refused"), payload, delivery.correlation)
 
     # What is built from the settings
 
     def _check_topics(self) -> None:
         prefix, topic = self._context.prefix, self._options.topic
         status = f"{prefix}/{escape_level(self._context.device)}/status"
-        for leaf in (f"{prefix}/x/{self.name}/image", f"{prefix}/x/{self.name}/detections", f"{prefix}/groups/x/x", status):
+        for leaf in (
+            f"{prefix}/x/{self.name}/image",
+            f"{prefix}/x/{self.name}/detections",
+            f"{prefix}/x/{self.name}/refused",
+            f"{prefix}/groups/x/x",
+            status,
+        ):
             if matches(topic, leaf):
                 raise ConfigError(
                     f"sources.{self.name}.topic: {topic} also matches what this program publishes ({leaf}), so that results would come "
@@ -220,6 +243,7 @@ class MqttSource:
             will=Will(peers.topic(peers.me), peers.payload("away")) if peers else None,
             greeting=(peers.topic(peers.me), peers.payload("here")) if peers else None,
             greet_s=GREET_S,
+            keep_bytes=options.max_mb << 20,
         )
         own_id = self._broker.client_id or f"edgeannot-{self._context.device}-{self.name}"
         return Mailbox(self._broker, peers.me if peers else own_id, terms, self._take)
@@ -228,7 +252,7 @@ class MqttSource:
         """The session of a member that has gone: its subscriptions end, what it holds comes here."""
         options = self._options
         dropped = (self._filter, *((self._peers.topics,) if self._peers else ()))
-        terms = Terms(dropped_filters=dropped, window=options.window, keep_s=options.keep_s, lasting=False)
+        terms = Terms(dropped_filters=dropped, window=options.window, keep_s=options.keep_s, lasting=False, keep_bytes=options.max_mb << 20)
         return Mailbox(self._broker, member, terms, self._take)
 
     @property
@@ -251,7 +275,8 @@ class MqttSource:
         """The picture in a message; None where it is done or under way already, or `stop` was set. Ticks while it waits for its turn."""
         began = time.perf_counter()
         try:
-            arrival = read_arrival(delivery.topic, delivery.payload, delivery.properties, self._level, delivery.arrived_at)
+            known = delivery.payload if delivery.size is None else delivery.size.to_bytes(8, "big") + delivery.payload
+            arrival = read_arrival(delivery.topic, known, delivery.properties, self._level, delivery.arrived_at)
         except FrameError as exc:
             return self._fail(delivery, f"unnamed/{_short_hash(delivery.topic)}", exc)
         if self._is_known(arrival, delivery):
@@ -261,14 +286,15 @@ class MqttSource:
         # By its bytes: who sends them again gives them another id, and they kill as before.
         content = f"message {arrival.content_hash.hex()}"
         try:
+            self._check_size(delivery)
             place, picture = yield from self._turns.decode(content, name, stop, lambda alone: self._decode(delivery.payload, smaller=alone))
         except FrameError as exc:
-            return self._fail(delivery, name, exc, arrival.identity)
+            return self._fail(delivery, name, exc, arrival)
         if picture is None:
             return None  # it is not acknowledged, and comes again
         name += ".jpg" if picture.kind == "jpeg" else f".{picture.kind}"
         with self._changed:
-            self._under_way[name] = _UnderWay(arrival.identity, [delivery])
+            self._under_way[name] = _UnderWay(arrival.identity, [delivery], arrival.sender)
         seq, self._seq = self._seq, self._seq + 1
         return Frame(
             image=picture.image,
@@ -303,11 +329,15 @@ class MqttSource:
             self._complaints.add(who)
             log.warning("%s: %s: %s; the time of arrival is taken", self.name, escape_level(who), arrival.complaint)
 
+    def _check_size(self, delivery: Delivery) -> None:
+        from edgeannot.picture import check_file_size  # noqa: PLC0415 - as below
+
+        check_file_size(delivery.size or len(delivery.payload), self._limits())
+
     def _decode(self, data: bytes, *, smaller: bool) -> Picture:
         # Loaded when the first picture comes: settings import this module, and `edgeannot config` must not wait for OpenCV.
-        from edgeannot.picture import check_file_size, decode  # noqa: PLC0415
+        from edgeannot.picture import decode  # noqa: PLC0415
 
-        check_file_size(len(data), self._limits())
         return decode(data, self._limits(), smaller=smaller)
 
     def _limits(self) -> PictureLimits:
@@ -316,10 +346,15 @@ class MqttSource:
         options = self._options
         return PictureLimits(int(options.max_megapixels * 1e6), options.max_decode_mb << 20, options.max_mb << 20, self._context.free_bytes)
 
-    def _fail(self, delivery: Delivery, name: str, exc: FrameError, identity: str = "") -> Failure:
+    def _fail(self, delivery: Delivery, name: str, exc: FrameError, arrival: Arrival | None = None) -> Failure:
+        fresh = _UnderWay(arrival.identity, sender=arrival.sender) if arrival else _UnderWay("")
         with self._changed:  # those that cannot even be named share a name
-            self._under_way.setdefault(name, _UnderWay(identity)).deliveries.append(delivery)
-        kept = self._quarantine.keep(delivery.payload, Path(name), reason=exc.reason, message=f"{name}: {exc}", origin=delivery.topic)
+            under_way = self._under_way.setdefault(name, fresh)
+            under_way.deliveries.append(delivery)
+            under_way.refused = str(exc)
+        kept = None
+        if delivery.size is None:
+            kept = self._quarantine.keep(delivery.payload, Path(name), reason=exc.reason, message=f"{name}: {exc}", origin=delivery.topic)
         message = f"{name}: {exc}; {f'kept as {kept}' if kept else 'not kept'}"
         return Failure(self.name, name, exc.reason, message, kept or Path(name), kept)
 

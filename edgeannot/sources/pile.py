@@ -48,5 +48,5 @@ def _is_same(one: Delivery, other: Delivery) -> bool:
     return (
         one.qos > 0
         and (one.mid, one.topic, one.mailbox.client_id) == (other.mid, other.topic, other.mailbox.client_id)
-        and (one.payload, one.properties) == (other.payload, other.properties)
+        and (one.payload, one.size, one.properties) == (other.payload, other.size, other.properties)
     )

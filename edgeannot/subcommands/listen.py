@@ -41,12 +41,14 @@ class Reader:
     """Detections seen, repeats not counted."""
     _seen: OrderedDict[str, None] = field(default_factory=OrderedDict)
 
-    def lines(self, topic: str, payload: bytes) -> Iterator[str]:
-        """The lines for one message: none, or one."""
+    def lines(self, topic: str, payload: bytes, size: int | None = None) -> Iterator[str]:
+        """The lines for one message: none, or one. size: that of a payload of which only the beginning was kept."""
         device, _, leaf = topic.removeprefix(f"{self.prefix}/").partition("/")
         source, _, kind = leaf.rpartition("/")
         try:
-            if kind == "detections":
+            if size is not None and kind != "image":
+                yield from self.notice(f"a message on {topic} has {size / 1e6:.0f} MB: it is passed over")
+            elif kind == "detections":
                 yield from self._detections(decode(payload))
             elif self.json_lines:
                 return
@@ -56,7 +58,8 @@ class Reader:
                 yield self._line(unescape_level(device), _describe(decode(payload)))
             elif kind == "image":
                 yield self._line(
-                    self._where(unescape_level(device), unescape_level(source)), f"annotated picture, {len(payload) / 1000:.0f} kB"
+                    self._where(unescape_level(device), unescape_level(source)),
+                    f"annotated picture, {(size or len(payload)) / 1000:.0f} kB",
                 )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
             if not self.json_lines:
@@ -141,7 +144,8 @@ def _subscriber(options: broker.BrokerOptions, base: str, reader: Reader, events
             events.put(lambda: reader.notice(f"{broker.meaning(reason)}; trying again"))
 
     def on_message(_client: Client, _data: object, message: MQTTMessage) -> None:
-        events.put(lambda: reader.lines(message.topic, bytes(message.payload)))
+        size, is_whole = broker.size_of(message)
+        events.put(lambda: reader.lines(message.topic, bytes(message.payload), None if is_whole else size))
 
     client.on_connect, client.on_subscribe, client.on_disconnect, client.on_message = on_connect, on_subscribe, on_disconnect, on_message
     return client

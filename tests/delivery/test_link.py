@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from paho.mqtt.client import Client
 
 from edgeannot.delivery.broker import BrokerOptions
 from edgeannot.delivery.link import Link
-from edgeannot.delivery.quickpaho import QuickClient, client_class
+from edgeannot.delivery.quickpaho import BoundedClient, QuickClient, client_class
 from edgeannot.delivery.store import LedgerEntry, Message, Signature, Store
 from edgeannot.errors import EdgeannotError, LinkError
 from edgeannot.payload import Origin
@@ -277,8 +276,8 @@ def test_messages_that_come_are_heard_whole_whatever_their_size(store, make_brok
 
 def test_the_quick_client_is_in_use():
     """Where paho has changed within, everything works, slower: then look at quickpaho again."""
-    assert client_class(websocket=False) is QuickClient
-    assert client_class(websocket=True) is Client
+    assert client_class(quick=True) is QuickClient
+    assert client_class(quick=False) is BoundedClient
 
 
 def test_topics_that_may_not_be_written_wait_while_others_flow(store, start, make_broker, make_subscriber, tmp_path, caplog):

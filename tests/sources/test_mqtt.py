@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import uuid
 from datetime import UTC, datetime
@@ -41,10 +42,12 @@ class Camera:
         self._protocol = protocol
         assert connected.wait(DEADLINE_S)
 
-    def send(self, data, topic="edgeannot/pictures/door", qos=1, **words):
+    def send(self, data, topic="edgeannot/pictures/door", qos=1, reply=None, **words):
         properties = None
         if self._protocol == paho.MQTTv5:
             properties = Properties(PacketTypes.PUBLISH)
+            if reply is not None:
+                properties.ResponseTopic, properties.CorrelationData = reply
             properties.UserProperty = list(words.items())
         self._client.publish(topic, data, qos, properties=properties).wait_for_publish(DEADLINE_S)
 
@@ -290,7 +293,7 @@ def test_a_picture_that_cannot_be_one_is_set_aside_and_does_not_come_again(worke
     failure = made.take(1)[0]
 
     assert (failure.reason, failure.source) == (reason, "pictures")
-    assert (failure.quarantined is not None) == bool(data)
+    assert (failure.quarantined is not None) == (bool(data) and reason != "too-large"), "what is over the limit is not kept"
     if failure.quarantined:
         assert failure.quarantined.read_bytes() == data
         assert "from: edgeannot/pictures/door" in failure.quarantined.with_name(failure.quarantined.name + ".reason.txt").read_text()
@@ -349,6 +352,43 @@ def test_a_picture_beyond_all_measure_is_refused_and_blocks_nobody(worker, camer
 
     assert failure.reason == "too-large"
     assert made.take(1)[0].image[0, 0, 0] == 3
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_the_sender_of_a_picture_that_is_refused_is_told_why(worker, broker, make_subscriber, jpeg, protocol):
+    version = paho.MQTTv5 if protocol == "5" else paho.MQTTv311
+    made = worker(max_mb=1, protocol=protocol).begin()
+    camera = Camera(broker, version)
+    reader = make_subscriber(broker, "edgeannot/#")
+    camera.send(bytes(4 << 20))
+    camera.send(b"no picture", qos=0)
+    failures = made.take(2)
+    made.finish(*failures)
+    reader.wait_for(lambda s: len(s.payloads("edgeannot/door/pictures/refused")) == 2, "two answers")
+    camera.close()
+
+    large, other = (json.loads(payload) for payload in reader.payloads("edgeannot/door/pictures/refused"))
+    assert large["error"] == {"code": "too-large", "message": "the file has 4 MB, allowed are 1 MB"}
+    assert (large["device"], large["source"], large["sender"]["device"]) == ("one", "pictures", "door")
+    assert other["error"]["code"] == "not-a-picture"
+    assert [failure.quarantined is None for failure in failures] == [True, False], "what was not kept is not set aside"
+
+
+@pytest.mark.parametrize(
+    ("asked", "topic"),
+    [("camera/7/answers", "camera/7/answers"), ("edgeannot/pi/command/pause", "edgeannot/door/pictures/refused"),
+     ("edgeannot/pictures/door", "edgeannot/door/pictures/refused")],
+)  # fmt: skip
+def test_a_refusal_goes_to_the_response_topic_unless_that_is_somebody_elses(worker, broker, camera, make_subscriber, asked, topic):
+    made = worker().begin()
+    reader = make_subscriber(broker)
+    camera.send(b"no picture", reply=(asked, b"\0no 7"), id="7")
+    made.finish(*made.take(1))
+    reader.wait_for(lambda s: [m for m in s.messages if b"not-a-picture" in m.payload], "the answer")
+
+    [answer] = [m for m in reader.messages if b"not-a-picture" in m.payload]
+    assert (answer.topic, answer.properties.CorrelationData) == (topic, b"\0no 7")
+    assert json.loads(answer.payload)["sender"]["id"] == "7"
 
 
 def test_a_broker_that_refuses_the_login_is_told_by_its_meaning(worker, make_broker):
