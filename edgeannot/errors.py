@@ -5,6 +5,7 @@
     |-- ModelError       a model or its card cannot be used: stop, exit code 78
     |   `-- CardError    the card disagrees with itself or with its model
     |-- FrameError       this picture cannot be read: skip, count, quarantine, go on
+    |   `-- OutputError  what the model gave for it cannot be believed
     |-- LinkError        something outside is away (broker, camera): retry with backoff
     |-- InputError       data given to a tool is wrong: exit code 65
     `-- MissingError     a file or folder that was named is not there: exit code 66
@@ -14,6 +15,7 @@ libraries are translated once, at the door that imports the library, with the ca
 """
 
 __all__ = [
+    "MODEL_OUTPUT",
     "CardError",
     "ConfigError",
     "EdgeannotError",
@@ -22,8 +24,13 @@ __all__ = [
     "LinkError",
     "MissingError",
     "ModelError",
+    "OutputError",
     "install",
 ]
+
+
+MODEL_OUTPUT = "model-output"
+"""The reason of an OutputError."""
 
 
 def install(extras: str) -> str:
@@ -61,6 +68,13 @@ class FrameError(EdgeannotError):
     def __init__(self, message: str, reason: str = "unreadable") -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class OutputError(FrameError):
+    """What the model gave for this picture cannot be believed; the model may be fine for the next one."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, MODEL_OUTPUT)
 
 
 class LinkError(EdgeannotError):

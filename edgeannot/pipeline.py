@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeannot.belief import float_outputs, refuse_certainty, refuse_not_finite
 from edgeannot.cards import ModelCard
-from edgeannot.data import Annotation, Detections, FloatArray, Frame, ModelFacts, Profile, TensorSpec
+from edgeannot.data import Annotation, Detections, FloatArray, Frame, ModelFacts, Outputs, Profile, TensorRef, TensorSpec
 from edgeannot.engine import Engine, Runtime
 from edgeannot.errors import CardError, ConfigError, ModelError
 from edgeannot.geometry import clip, nms
@@ -43,17 +44,21 @@ class Pipeline:
         self._iou = card.defaults.iou if limits.iou is None else limits.iou
         self._max = card.defaults.max_detections if limits.max_detections is None else limits.max_detections
         self._to_tensor = to_tensor(card, engine)
+        self._floats: tuple[TensorRef, ...] | None = None
         self._names = card.label_names()
         self._wanted = _wanted_classes(card, self._names, classes, limits.labels)
 
     def __call__(self, frame: Frame) -> Annotation:
-        """What the model sees in the frame: boxes in frame pixels, clipped to it, best first."""
+        """What the model sees in the frame: boxes in frame pixels, clipped to it, best first. Raises OutputError, or ModelError where
+        the runtime cannot run the model on it."""
         start = time.perf_counter()
         tensor, fit = self._to_tensor(frame.image)
         prepared = time.perf_counter()
         outputs = self.engine.run(tensor)
         inferred = time.perf_counter()
+        refuse_not_finite(outputs, self._float_outputs(outputs))
         found = self.card.head.decode(outputs, self.card.input_wh, self.min_score)
+        refuse_certainty(found, self.card.head, outputs, self.card.input_wh)
         if self._wanted is not None and len(found):
             found = found[np.isin(found.classes, self._wanted)]
         found = self._best(found)
@@ -68,6 +73,12 @@ class Pipeline:
             "total": frame.decode_ms + (done - start) * 1e3,
         }
         return Annotation(frame, found, labels, self.facts, timing)
+
+    def _float_outputs(self, outputs: Outputs) -> tuple[TensorRef, ...]:
+        """Those to look at for every picture; known after the first."""
+        if self._floats is None:
+            self._floats = float_outputs(self.card.head, outputs)
+        return self._floats
 
     def limited(self, limits: Limits) -> Pipeline:
         """The same model with other limits; both share the engine. Raises ConfigError for labels that the model does not know."""

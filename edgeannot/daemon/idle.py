@@ -37,6 +37,11 @@ class Chosen:
         """The best number of threads for a model, as far as it is known."""
         return self.choice.threads_for(name)
 
+    def others(self) -> list[str]:
+        """All models of the choice that can be used, the best first; none where the user set the model."""
+        survey = self.choice.survey
+        return [] if survey is None else [candidate.name for candidate in survey.decision.candidates if not candidate.obstacle]
+
     def rungs(self, name: str) -> list[Rung]:
         """The governor's ladder below a model. One that the user asked for has none: only another choice may replace a choice."""
         survey = self.choice.survey

@@ -85,7 +85,16 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, reme
         at_work = AtWork(settings.data_dir)
         stack.callback(at_work.close)
         inbox: Inbox = Handoff(replaced=lambda item: at_work.leave(item.place) if isinstance(item, Frame) else None)
-        switch = Switch(pipeline, build, find_any(settings), limits, threads_for=chosen.threads_for, free_bytes=free_memory_bytes)
+        switch = Switch(
+            pipeline,
+            build,
+            find_any(settings),
+            limits,
+            threads_for=chosen.threads_for,
+            free_bytes=free_memory_bytes,
+            others=chosen.others,
+            distrusted=trying.forget,
+        )
         control = Control(inbox.nudge, switch.check, keep_last=mqtt.commands.enabled)
         pace = Pace(control)
         sources = open_sources(settings, store, at_work, pace.interval_s, once=once, again=again)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from edgeannot.cards import ModelCard
 from edgeannot.control import Wanted
 from edgeannot.data import Annotation, Frame
-from edgeannot.errors import CardError, ConfigError, EdgeannotError, MissingError, ModelError
+from edgeannot.errors import CardError, ConfigError, EdgeannotError, MissingError, ModelError, OutputError
 from edgeannot.pipeline import Limits, Pipeline
+from edgeannot.trial.cards import sample_photo
 
 __all__ = ["Build", "Switch"]
 
@@ -39,8 +41,12 @@ class Switch:
         *,
         threads_for: Callable[[str], int],
         free_bytes: Callable[[], int | None] = lambda: None,
+        others: Callable[[], Sequence[str]] = tuple,
+        distrusted: Callable[[ModelCard], None] = lambda _: None,
     ) -> None:
-        """limits: as configured. threads_for: of a model's name. free_bytes: memory that can still be taken; None: not known."""
+        """limits: as configured. threads_for: of a model's name. free_bytes: memory that can still be taken; None: not known. others: the
+        models that may follow one that is broken, best first. distrusted: told of a model that was found to be broken.
+        """
         self._pipeline: Pipeline | None = first
         self._build = build
         self._find = find
@@ -49,6 +55,12 @@ class Switch:
         self._threads_for = threads_for
         self._applied = Wanted()
         self._free_bytes = free_bytes
+        self._others = others
+        self._distrusted = distrusted
+        self._broken: set[str] = set()
+        """Hashes of the models that were found to be broken."""
+        self._earlier: list[str] = []
+        """Models that were in force before, the last one at the end."""
         self.changed: Callable[[str], None] = lambda _: None
         """Told when another model is in force, and why it is."""
         self.card = first.card
@@ -58,8 +70,18 @@ class Switch:
         self.runtime = first.engine.runtime
 
     def __call__(self, frame: Frame) -> Annotation:
-        """The frame's annotation by the model in force."""
-        return self._in_force()(frame)
+        """The frame's annotation by the model in force. Raises OutputError where the model cannot be believed for this picture only.
+
+        Where it fails for the self-test picture as well, it is out of force, and the frame is the next model's. Raises ModelError where
+        there is none.
+        """
+        try:
+            return self._in_force()(frame)
+        except (OutputError, ModelError) as exc:
+            if not self._is_sound():
+                self._step_aside(exc)
+                return self._annotated_as_told(frame)
+            raise _as_output_error(exc) from exc
 
     def check(self, wanted: Wanted) -> None:
         """Raises ConfigError where the model in force does not know the labels asked for."""
@@ -99,11 +121,49 @@ class Switch:
         else:
             log.info("memory is short: %s goes before %s is loaded", self.card.name, card.name)
             pipeline = self._build_alone(card, threads)
+        self._earlier = [*(earlier for earlier in self._earlier if earlier != card.name), self.card.name]
         self._pipeline = pipeline
         self.card, self.facts = card, pipeline.facts
         self.threads, self.runtime = pipeline.engine.threads, pipeline.engine.runtime
         self.changed(reason)
         return card.name
+
+    def _is_sound(self) -> bool:
+        """Whether the model in force can be believed for a picture that ships with the program."""
+        frame = Frame(sample_photo(), "self-test", 0, datetime.now(UTC), "self-test")
+        try:
+            self._in_force()(frame)
+        except (OutputError, ModelError):
+            return False
+        return True
+
+    def _step_aside(self, trouble: EdgeannotError) -> None:
+        """Put another model in force in place of one that is broken: the last one before it, else the next. Raises ModelError."""
+        gone = self.card
+        why = f"{gone.name} cannot be used: {trouble}, and no better for the self-test picture"
+        log.error("%s", why)
+        self._set_broken(gone)
+        for name in [*reversed(self._earlier), *self._others()]:
+            try:
+                self.use(name, why)
+            except EdgeannotError as exc:
+                log.warning("%s", exc)
+                continue
+            if self._is_sound():
+                return
+            self._set_broken(self.card)
+        raise ModelError(f"model {gone.name}: {why}, and no other model may run; take another, or convert this one again")
+
+    def _set_broken(self, card: ModelCard) -> None:
+        self._broken.add(card.sha256)
+        self._distrusted(card)
+
+    def _annotated_as_told(self, frame: Frame) -> Annotation:
+        """By a model that is sound: what it cannot do with this frame is the frame's fault."""
+        try:
+            return self._in_force()(frame)
+        except ModelError as exc:
+            raise _as_output_error(exc) from exc
 
     def _in_force(self) -> Pipeline:
         if self._pipeline is None:  # the old one went to make room, and could not be loaded again at once
@@ -123,6 +183,8 @@ class Switch:
             raise ModelError(str(exc)) from exc
         if card.task != self.card.task:
             raise ModelError(f"model {card.name} is for the task {card.task!r}, this daemon does {self.card.task!r}")
+        if card.sha256 in self._broken:
+            raise ModelError(f"model {card.name}: it was found to be broken while it ran, and is not taken again; convert it again")
         _check_labels(card, self._limits.labels)
         return card
 
@@ -142,6 +204,11 @@ class Switch:
         except EdgeannotError:
             self._in_force()
             raise
+
+
+def _as_output_error(error: EdgeannotError) -> OutputError:
+    """What a sound model could not do with one picture."""
+    return error if isinstance(error, OutputError) else OutputError(f"the model cannot be run on it ({error})")
 
 
 def _check_labels(card: ModelCard, labels: tuple[str, ...]) -> None:

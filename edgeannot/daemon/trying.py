@@ -33,20 +33,31 @@ class Trying:
         """Raises ModelError, with a sentence, where the file kills the runtime, is refused by it or gives other numbers each time."""
         if card.folder == bundled_folder():
             return
-        settings = self._settings
-        key = f"{card.sha256}@{card.name.partition('@')[2]}".rstrip("@")
-        where = conditions_of(read_board(), settings.runtime).hardware
-        tried = Tried(settings.data_dir / "cache" / "tried.json", " on ".join(reversed(where)))
+        tried, key = self._tried(), _key(card)
         if tried.knows(key) or any(card.sha256 == bundled.sha256 for bundled in read_cards([bundled_folder()], lambda _: None)):
             return
         log.info("%s was never tried here by this runtime: it is tried in a process of its own", card.name)
         try:
-            prove(card, settings.runtime, stopped=self._waits)
+            prove(card, self._settings.runtime, stopped=self._waits)
         except UntriedError as exc:
             log.warning("%s", exc)
         else:
             tried.add(key)
 
+    def forget(self, card: ModelCard) -> None:
+        """The model was found to be broken: try it again before it is loaded the next time."""
+        self._tried().forget(_key(card))
+
+    def _tried(self) -> Tried:
+        where = conditions_of(read_board(), self._settings.runtime).hardware
+        return Tried(self._settings.data_dir / "cache" / "tried.json", " on ".join(reversed(where)))
+
     def _waits(self) -> bool:
         self.beat()
         return self._stopped()
+
+
+def _key(card: ModelCard) -> str:
+    """The file's hash, and the input size where a graph of another size is derived from it."""
+    _, at, size = card.name.partition("@")
+    return f"{card.sha256}{at}{size}"

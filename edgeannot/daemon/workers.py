@@ -24,7 +24,7 @@ from edgeannot.daemon.report import Reporter
 from edgeannot.daemon.telemetry import Telemetry
 from edgeannot.data import Annotation, Failure, Frame
 from edgeannot.delivery.store import Message, Store
-from edgeannot.errors import LinkError
+from edgeannot.errors import FrameError, LinkError, ModelError
 from edgeannot.sinks import Sink
 from edgeannot.sources import Source, Stop, Tick
 
@@ -119,6 +119,13 @@ def _annotated(frame: Frame, annotate: Callable[[Frame], Annotation], gave_up: C
     """The result, or a failure where only this picture breaks the program: it must not break every later start as well."""
     try:
         return annotate(frame)
+    except FrameError as exc:
+        log.warning("%s: %s: %s; it is set aside", frame.source, frame.name, exc)
+        gave_up(frame)
+        message = f"{frame.name}: {exc}; set aside"
+        return Failure(frame.source, frame.name, exc.reason, message, frame.path or Path(frame.name), signature=frame.signature)
+    except ModelError:  # no model can be used any more
+        raise
     except Exception as exc:
         exc.add_note(f"while annotating {frame.source}: {frame.name}")
         try:

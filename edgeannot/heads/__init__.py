@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from edgeannot.data import Detections, Outputs, TensorSpec
+from edgeannot.data import Detections, Outputs, TensorRef, TensorSpec
 from edgeannot.heads.classify import Classify
 from edgeannot.heads.dfl import Dfl
 from edgeannot.heads.embed import Embed
@@ -37,6 +37,10 @@ class Head(Protocol):
     @property
     def kind(self) -> str:
         """The word in the card's `[head] kind = "..."`."""
+
+    @property
+    def score_outputs(self) -> tuple[TensorRef, ...]:
+        """The outputs that hold scores (and perhaps boxes beside them), whose numbers have to be finite."""
 
     @property
     def suppress(self) -> bool:

@@ -29,6 +29,11 @@ class Classify:
     """At most so many classes, the best ones."""
 
     @property
+    def score_outputs(self) -> tuple[TensorRef, ...]:
+        """The outputs that hold scores."""
+        return (self.output,)
+
+    @property
     def suppress(self) -> bool:
         """Never: all boxes are the whole picture."""
         return False

@@ -49,6 +49,11 @@ class Dfl:
     """Where in a cell its point is, 0..1."""
 
     @property
+    def score_outputs(self) -> tuple[TensorRef, ...]:
+        """The outputs that hold scores."""
+        return self.scores if self.joined == "no" else self.boxes
+
+    @property
     def suppress(self) -> bool:
         """Always: neighbouring cells find the same object."""
         return True

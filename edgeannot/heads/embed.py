@@ -21,6 +21,11 @@ class Embed:
     output: TensorRef = 0
 
     @property
+    def score_outputs(self) -> tuple[TensorRef, ...]:
+        """The outputs that hold scores."""
+        return (self.output,)
+
+    @property
     def suppress(self) -> bool:
         """Never: there are no boxes."""
         return False

@@ -32,6 +32,11 @@ class EndToEnd:
     """Numbers at the end of a row that are not used (mask coefficients, keypoints)."""
 
     @property
+    def score_outputs(self) -> tuple[TensorRef, ...]:
+        """The outputs that hold scores."""
+        return (self.output,)
+
+    @property
     def suppress(self) -> bool:
         """Never where each object has one row."""
         return not self.suppressed

@@ -41,6 +41,11 @@ class Split:
     """Whether the graph has removed overlapping boxes itself."""
 
     @property
+    def score_outputs(self) -> tuple[TensorRef, ...]:
+        """The outputs that hold scores."""
+        return (self.scores,) if self.objectness is None else (self.scores, self.objectness)
+
+    @property
     def suppress(self) -> bool:
         """Unless the graph has done it."""
         return not self.suppressed

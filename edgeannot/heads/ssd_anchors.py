@@ -56,6 +56,11 @@ class SsdAnchors:
     """Numbers after a row's four that are not used (keypoints)."""
 
     @property
+    def score_outputs(self) -> tuple[TensorRef, ...]:
+        """The outputs that hold scores."""
+        return self.scores
+
+    @property
     def suppress(self) -> bool:
         """Always: neighbouring anchors find the same object."""
         return True

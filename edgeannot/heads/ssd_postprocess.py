@@ -33,6 +33,11 @@ class SsdPostprocess:
     """How many of the N rows are filled; without it, rows of score 0 are taken as not filled."""
 
     @property
+    def score_outputs(self) -> tuple[TensorRef, ...]:
+        """The outputs that hold scores."""
+        return (self.scores,)
+
+    @property
     def suppress(self) -> bool:
         """Never: the operator has done it."""
         return False

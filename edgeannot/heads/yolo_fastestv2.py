@@ -40,6 +40,11 @@ class YoloFastestV2:
     class_activation: Literal["softmax", "none"] = "none"
 
     @property
+    def score_outputs(self) -> tuple[TensorRef, ...]:
+        """The outputs that hold scores."""
+        return self.outputs
+
+    @property
     def suppress(self) -> bool:
         """Always: neighbouring cells find the same object."""
         return True

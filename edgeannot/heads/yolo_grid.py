@@ -58,6 +58,11 @@ class YoloGrid:
     """Pixels of the input the anchors were made for, or cells of the map (v2)."""
 
     @property
+    def score_outputs(self) -> tuple[TensorRef, ...]:
+        """The outputs that hold scores."""
+        return tuple(grid.output for grid in self.grids)
+
+    @property
     def suppress(self) -> bool:
         """Always: neighbouring cells find the same object."""
         return True

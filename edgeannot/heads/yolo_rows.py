@@ -36,6 +36,11 @@ class YoloRows:
     """Numbers at the end of a candidate that are not used (mask coefficients, keypoints)."""
 
     @property
+    def score_outputs(self) -> tuple[TensorRef, ...]:
+        """The outputs that hold scores."""
+        return (self.output,)
+
+    @property
     def suppress(self) -> bool:
         """Always: neighbouring candidates find the same object."""
         return True

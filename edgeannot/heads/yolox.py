@@ -36,6 +36,11 @@ class Yolox:
     """What is still to be done to objectness and class scores."""
 
     @property
+    def score_outputs(self) -> tuple[TensorRef, ...]:
+        """The outputs that hold scores."""
+        return self.outputs
+
+    @property
     def suppress(self) -> bool:
         """Always: neighbouring cells find the same object."""
         return True

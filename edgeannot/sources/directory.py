@@ -6,6 +6,7 @@ every now and then covers what inotify does not see (network file systems, a fol
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -20,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from edgeannot.data import Failure, Frame
 from edgeannot.delivery.store import LedgerEntry, Signature
-from edgeannot.errors import ConfigError, FrameError
+from edgeannot.errors import MODEL_OUTPUT, ConfigError, FrameError
 from edgeannot.foreign import valid_text
 from edgeannot.sources.afterwards import Afterwards
 from edgeannot.sources.backlog import GONE, OLD_S, Backlog, brief, why
@@ -160,9 +161,16 @@ class DirectorySource:
         return False
 
     def finish(self, item: Frame | Failure) -> None:
-        """Keep, move or delete the picture's file, unless another picture took its name in the meantime; a failure's has its place."""
+        """Keep, move or delete the picture's file, unless another picture took its name in the meantime; a failure's has its place, but
+        for a picture that was read and of which the model then made nothing that can be believed.
+        """
         if isinstance(item, Frame) and item.path is not None and item.signature is not None:
             self._afterwards.clear_away(item.path, Signature(*item.signature))
+        elif isinstance(item, Failure) and item.reason == MODEL_OUTPUT and item.signature is not None:
+            with contextlib.suppress(OSError):  # it has gone meanwhile
+                if Signature.of(item.path.stat()) == Signature(*item.signature):
+                    name = os.path.relpath(item.path, self._root)
+                    self._afterwards.set_aside(item.path, name, FrameError(item.message, item.reason))
 
     def _own_folders(self) -> frozenset[str]:
         """The program's own folders that lie inside the watched one, relative to it."""

@@ -27,7 +27,14 @@ class Tried:
 
     def add(self, key: str) -> None:
         """The file with this key was tried, and may be used."""
-        keys = [*(known for known in self._keys() if known != key), key]
+        self._write([*(known for known in self._keys() if known != key), key])
+
+    def forget(self, key: str) -> None:
+        """What was found of the file with this key no longer holds."""
+        if key in (known := self._keys()):
+            self._write([other for other in known if other != key])
+
+    def _write(self, keys: list[str]) -> None:
         write_json(self._path, {"schema": _SCHEMA, "where": self._where, "models": keys[-_KEPT:]})
 
     def _keys(self) -> list[str]:

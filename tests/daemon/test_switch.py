@@ -1,24 +1,28 @@
 """The pipeline in force becomes another between two pictures; the old one stays where the new one cannot be had."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
 import cv2
+import numpy as np
 import pytest
 
 from edgeannot.cards import find_card
 from edgeannot.control import Wanted
 from edgeannot.daemon.switch import Switch
 from edgeannot.data import Frame
-from edgeannot.errors import ConfigError, ModelError
+from edgeannot.errors import ConfigError, ModelError, OutputError
 from edgeannot.pipeline import Limits, load_pipeline
 from edgeannot.places import bundled_folder
 from tests.e2e.daemons import SAMPLES
+from tests.nan_models import add_model, nan_always, nan_on_black
 
 pytestmark = pytest.mark.runtime
 
 ALL = Limits()
 SCENE = Frame(cv2.imread(str(SAMPLES / "scene.jpg")), "door", 0, datetime.now(UTC), "scene", name="scene.jpg")
+BLACK = replace(SCENE, image=np.zeros((40, 40, 3), np.uint8), name="black.png")
 FIND = partial(find_card, folders=[bundled_folder()])
 
 
@@ -144,3 +148,57 @@ def test_a_model_that_does_not_know_the_labels_in_force_is_refused(builds):
     with pytest.raises(ConfigError, match="ssd-mobilenet-v2-oid knows no 'cup'"):
         switch.use("ssd-mobilenet-v2-oid", "why")
     assert set(switch(SCENE).labels) <= {"cup"}
+
+
+# A model that breaks
+
+
+@pytest.fixture
+def classifiers(tmp_path):
+    """Real files: `sound` gives no numbers for a black picture only, `broken-1` and `broken-2` for none at all."""
+    add_model(tmp_path, "sound", nan_on_black())
+    add_model(tmp_path, "broken-1", nan_always())
+    add_model(tmp_path, "broken-2", nan_always(3.0))
+    return partial(find_card, folders=[tmp_path])
+
+
+def switch_over(builds, find, name, **options):
+    return Switch(builds(find(name), ALL, 1), builds, find, ALL, threads_for=lambda _: 1, **options)
+
+
+def test_a_picture_that_a_sound_model_makes_no_numbers_of_is_the_pictures_fault(builds, classifiers):
+    switch = switch_over(builds, classifiers, "sound")
+
+    with pytest.raises(OutputError, match="not finite"):
+        switch(BLACK)
+    assert switch(SCENE).model.name == "sound"
+
+
+def test_a_broken_model_makes_room_for_the_next_that_is_sound_and_the_picture_is_not_lost(builds, classifiers):
+    told, distrusted = [], []
+    names = ["broken-1", "broken-2", "sound"]
+    switch = switch_over(builds, classifiers, "broken-1", others=lambda: names, distrusted=lambda card: distrusted.append(card.name))
+    switch.changed = told.append
+
+    assert switch(SCENE).model.name == "sound"
+    assert switch.card.name == "sound"
+    assert "broken-1 cannot be used: the model gave 4 of 4 scores that are not finite" in told[-1]
+    assert distrusted == ["broken-1", "broken-2"]
+    with pytest.raises(OutputError):
+        switch(BLACK)
+
+
+def test_the_model_before_comes_back_first(builds, classifiers):
+    switch = switch_over(builds, classifiers, "sound", others=lambda: ["broken-2"])
+    switch.use("broken-1", "asked for")
+
+    assert switch(SCENE).model.name == "sound"
+    with pytest.raises(ModelError, match="broken-1: it was found to be broken"):
+        switch.use("broken-1", "asked for again")
+
+
+def test_where_no_other_model_may_run_a_broken_one_is_the_end(builds, classifiers):
+    switch = switch_over(builds, classifiers, "broken-1")
+
+    with pytest.raises(ModelError, match=r"broken-1 cannot be used.*no other model may run"):
+        switch(SCENE)
