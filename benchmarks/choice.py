@@ -145,7 +145,9 @@ def choices(task: str, seconds: float) -> dict[str, Any]:
         rounds = [exhaustive(shelf, counts, seconds, folder)]
         verdicts = []
         for number, ms in enumerate(budgets(rounds[0])):
-            wish = Wish(profile, Budget(ms, f"{ms:g} ms a picture"), task, thread_counts=counts, memory_bytes=board.memory_bytes)
+            wish = Wish(
+                profile, Budget(ms, f"{ms:g} ms a picture", asked=True), task, thread_counts=counts, memory_bytes=board.memory_bytes
+            )
             chosen = survey(wish, folder / str(number), board, measuring="again").decision.winner
             rounds.append(exhaustive(shelf, counts, seconds, folder))
             verdicts.append(verdict(chosen, wish, shelf, *rounds[-2:]))

@@ -31,6 +31,8 @@ class Budget:
     ms: float
     why: str
     """As in "200 ms a picture (max_ms)"."""
+    asked: bool = False
+    """Whether the user set it; else it is the profile's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class Candidate:
     obstacle: str = ""
     """Why it cannot be used at all; empty: nothing is in the way."""
     words: str = ""
+    disturbed: Sample | None = None
+    """A measurement on a busy board, which is shown and decides nothing."""
 
     @property
     def name(self) -> str:
@@ -70,8 +74,13 @@ class Candidate:
         return self.facts.name_at(self.size)
 
     @property
+    def shown(self) -> Sample | None:
+        """The figures for a table: those that count, else those that do not."""
+        return self.sample or self.disturbed
+
+    @property
     def ms(self) -> float | None:
-        """Milliseconds a picture, measured."""
+        """Milliseconds a picture, measured, where that counts."""
         return None if self.sample is None else self.sample.ms
 
     def accuracies(self) -> list[Accuracy]:

@@ -77,9 +77,9 @@ def budget_of(profile: Profile, max_ms: float | None, min_fps: float | None) -> 
     """The stricter of what was asked for, or the profile's own budget where nothing was."""
     asked = []
     if max_ms is not None:
-        asked.append(Budget(max_ms, f"{max_ms:g} ms a picture (max_ms)"))
+        asked.append(Budget(max_ms, f"{max_ms:g} ms a picture (max_ms)", asked=True))
     if min_fps is not None:
-        asked.append(Budget(1000 / min_fps, f"{1000 / min_fps:.0f} ms a picture ({min_fps:g} a second: min_fps)"))
+        asked.append(Budget(1000 / min_fps, f"{1000 / min_fps:.0f} ms a picture ({min_fps:g} a second: min_fps)", asked=True))
     return min(
         asked, key=lambda budget: budget.ms, default=Budget(BUDGET_MS[profile], f"{BUDGET_MS[profile]:g} ms a picture (profile {profile})")
     )
@@ -108,8 +108,8 @@ def in_prior_order(facts: Sequence[CardFacts], wish: Wish) -> list[CardFacts]:
     return sorted(knowing, key=lambda card: (rank.get(card.family, len(rank)), not card.bundled, not card.accuracies, card.name))
 
 
-def choose(facts: Sequence[CardFacts], wish: Wish, records: Mapping[str, Record]) -> Decision:
-    """The model to run and why. records: what was measured, by the cards' keys; empty where nothing was.
+def choose(facts: Sequence[CardFacts], wish: Wish, records: Mapping[str, Record], without: str = "nothing was measured") -> Decision:
+    """The model to run and why. records: what was measured, by the cards' keys; empty where nothing was. without: why it was not.
 
     Raises ConfigError when no card can do what is asked, or all that can died when they were tried.
     """
@@ -123,7 +123,7 @@ def choose(facts: Sequence[CardFacts], wish: Wish, records: Mapping[str, Record]
         fitting = [c for c in measured if (c.ms or 0) <= wish.budget.ms]
         winner, why = _most_accurate(fitting, wish) if fitting else _fastest(measured, wish)
     else:
-        winner, why = _by_prior(usable, wish)
+        winner, why = _by_prior(usable, wish, without)
     winner = replace(winner, words=why[0])
     losers = [replace(c, words=c.obstacle or _loss(c, winner, wish)) for c in candidates if c.name != winner.name]
     return Decision(winner, (winner, *losers), wish.budget, winner.sample is not None, why)
@@ -177,7 +177,7 @@ def _least_bad(candidates: Sequence[Candidate], records: Mapping[str, Record]) -
     return winner, (f"{winner.obstacle}; the others are no better, and this one needs least",)
 
 
-def _by_prior(usable: Sequence[Candidate], wish: Wish) -> tuple[Candidate, tuple[str, ...]]:
+def _by_prior(usable: Sequence[Candidate], wish: Wish, without: str) -> tuple[Candidate, tuple[str, ...]]:
     first = usable[0].facts
     usual = _INPUT_SIZE[wish.profile]
     sizes = [c for c in usable if c.facts is first]
@@ -187,7 +187,7 @@ def _by_prior(usable: Sequence[Candidate], wish: Wish) -> tuple[Candidate, tuple
     why = [" before ".join(prior)] if len(prior) > 1 else []
     if first.named_sizes:
         why.append(f"input {winner.size} px: the largest offered up to {usual} px for this profile")
-    return winner, (*why, "nothing was measured")
+    return winner, (*why, without)
 
 
 def _fastest(measured: Sequence[Candidate], wish: Wish) -> tuple[Candidate, tuple[str, ...]]:

@@ -17,11 +17,11 @@ _NOTE = "ms: decode, preprocessing, inference and postprocessing of one picture 
 def as_table(decision: Decision, conditions: Conditions | None) -> str:
     """The candidates with their figures and why each won or lost, lines without an end."""
     lines = [f"budget: {decision.budget.why}"]
-    if conditions is not None and any(c.sample for c in decision.candidates):
+    if conditions is not None and any(c.shown for c in decision.candidates):
         lines += [f"measured on: {conditions.words()}", _NOTE]
     else:
         lines.append("nothing was measured; `edgeannot probe --explain` measures")
-    if conditions is not None and conditions.quota is None and (busy := [c.sample.waited for c in decision.candidates if c.sample]):
+    if conditions is not None and conditions.quota is None and (busy := [c.shown.waited for c in decision.candidates if c.shown]):
         worst = max(busy)
         if worst > BUSY:
             lines.append(f"the board was busy: others had the core up to {worst:.0%} of the time; --remeasure when it is idle")
@@ -49,7 +49,7 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _row(candidate: Candidate, *, won: bool) -> tuple[str, ...]:
-    sample, accuracy = candidate.sample, candidate.accuracy
+    sample, accuracy = candidate.shown, candidate.accuracy
     about = "" if candidate.predicted_ms is None else f"~{candidate.predicted_ms:.0f}"
     figures = ("", "", about, "", "", "")
     if sample is not None:
@@ -67,13 +67,14 @@ def _row(candidate: Candidate, *, won: bool) -> tuple[str, ...]:
 
 
 def _entry(candidate: Candidate, *, won: bool) -> dict[str, Any]:
-    sample, accuracy = candidate.sample, candidate.accuracy
+    sample, accuracy = candidate.shown, candidate.accuracy
     return {
         "model": candidate.name,
         "family": candidate.facts.family,
         "won": won,
         "why": candidate.words,
         "threads": candidate.threads,
+        "disturbed": candidate.disturbed is not None,
         "numbers": None if sample is None else sample.numbers,
         "ms": None if sample is None else round(sample.ms, 2),
         "p95_ms": None if sample is None else round(sample.p95_ms, 2),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from edgeannot.choice.candidates import best_sample
 from edgeannot.choice.choose import Decision, Wish, budget_of, choose, in_prior_order, is_for_another_purpose
 from edgeannot.choice.explain import as_dict, as_table
 from edgeannot.choice.plan import close_points, next_point
@@ -25,6 +26,7 @@ from edgeannot.probe.software import runtime_version
 
 if TYPE_CHECKING:
     from edgeannot.cards import ModelCard
+    from edgeannot.choice.shelf import CardFacts
     from edgeannot.settings import Loaded
 
 __all__ = [
@@ -49,6 +51,7 @@ Measuring = Literal["no", "missing", "doubtful", "again"]
 
 _MICRO_THREADS = 4
 """What the bounds of `grade` are drawn from."""
+_BUSY = "the board was busy while it was measured, so its figures decide nothing until it is measured at rest"
 _DEADLINE_S = 60.0
 """Measuring ends here on the slowest board; what is left out is measured the next time."""
 
@@ -180,12 +183,26 @@ def survey(
             )
         if any(known.record(key) != before.get(key, Record()) for key in known.records):  # measured, or let go of
             known.save({card.key for card in shelf})
-    found = Survey(choose(shelf, wish, known.records), known)
-    if measuring != "no" or not found.doubtful:
+    return _decided(shelf, wish, known)
+
+
+def _decided(shelf: Sequence[CardFacts], wish: Wish, known: Measurements) -> Survey:
+    """What runs by what is known: the one rule for the daemon's start, and for every table that says what would run.
+
+    Where no budget was asked for, a start does not measure: it has what is remembered, and what other programs slowed down is no ground
+    to leave the prior until it is measured at rest. Such figures are shown all the same.
+    """
+    if wish.budget.asked:
+        return Survey(choose(shelf, wish, known.records), known)
+    records = {key: record.kept() for key, record in known.records.items()}
+    found = Survey(choose(shelf, wish, records), known)
+    if not found.doubtful:
         return found
-    # What other programs slowed down is no ground to leave the prior, until it is measured at rest or a budget asks for more.
-    without = {key: replace(record, samples=()) for key, record in known.records.items()}
-    return Survey(choose(shelf, wish, without), known)
+    prior = choose(shelf, wish, {key: replace(record, samples=()) for key, record in records.items()}, _BUSY)
+    candidates = tuple(
+        replace(c, disturbed=best_sample(known.record(c.facts.key).samples, c.size, wish.thread_counts)) for c in prior.candidates
+    )
+    return Survey(replace(prior, winner=candidates[0], candidates=candidates), known)
 
 
 def micro_of(

@@ -104,6 +104,10 @@ class Record:
             return self
         return replace(self, samples=tuple(s for s in self.samples if s.waited <= BUSY))
 
+    def kept(self) -> Record:
+        """What of this record the next start will know: a failure that may pass is forgotten."""
+        return self if self.lasting or self.killed else Record(self.samples)
+
     def with_sample(self, sample: Sample) -> Record:
         """This record with one sample more, in place of an older one for the same point."""
         others = tuple(s for s in self.samples if (s.size, s.threads) != (sample.size, sample.threads))
@@ -146,7 +150,7 @@ class Measurements:
         """
         there = Measurements.load(self.path, self.conditions)
         models = {
-            key: asdict(record if record.lasting or record.killed else Record(record.samples))
+            key: asdict(record.kept())
             for key, record in {**there.records, **self.records}.items()
             if (installed is None or key in installed) and (record.samples or record.lasting or record.killed)
         }

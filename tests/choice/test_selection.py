@@ -14,7 +14,7 @@ from edgeannot.choice.selection import choose_for, conditions_of, explain_for, m
 from edgeannot.choice.shelf import read_shelf
 from edgeannot.errors import ConfigError
 from edgeannot.places import model_folders
-from edgeannot.probe import Board, Cluster, Limits, Processor
+from edgeannot.probe import Board, Cluster, Limits, Processor, read_board
 from edgeannot.probe.measurements import Measurements, Record
 from edgeannot.settings import load_settings
 from tests.choice.test_choose import sample
@@ -274,3 +274,78 @@ def test_run_explain_prints_the_table_and_stops(tmp_path):
 def test_a_model_that_is_set_but_not_there_is_said_by_the_explanation_too(tmp_path):
     with pytest.raises(ConfigError, match="nosuch"):
         explain_for(settings(tmp_path, model="nosuch"), board=BOARD)
+
+
+def named(table):
+    """The model that a table or JSON says would run."""
+    if isinstance(table, str):
+        (line,) = [line for line in table.splitlines() if line.startswith(">")]
+        return line.split()[1]
+    (won,) = [candidate["model"] for candidate in table["candidates"] if candidate["won"]]
+    return won
+
+
+@pytest.mark.usefixtures("never_measures")
+@pytest.mark.parametrize("waited", [0.0, 0.6], ids=["calm", "busy"])
+@pytest.mark.parametrize(
+    ("profile", "budget"), [("low", {}), ("mid", {}), ("high", {}), ("mid", {"max_ms": 45.0}), ("high", {"min_fps": 1.0})]
+)
+def test_what_would_run_is_what_is_explained_however_busy_the_board_was(tmp_path, profile, budget, waited):
+    """Figures of a busy board replace nothing where the daemon starts; the table took them for true, and named another model."""
+    remember(tmp_path, ALL_TIMES, waited=waited, closely=True)
+    loaded = settings(tmp_path, profile, threads=1, **budget)
+    runs = choose_for(loaded, board=BOARD)
+
+    for measuring in ("no", "missing"):
+        assert named(survey(wish_for(loaded, BOARD), tmp_path, BOARD, measuring=measuring).table()) == runs.card.name
+    explained = explain_for(loaded, board=BOARD)
+    assert named(explained) == runs.card.name
+    assert f"  {YOLO_TIMES[320]}" in explained, "the figures are shown, too"
+    assert ("decide nothing" in explained) == ("the board was busy" in explained and not budget) == (waited > 0 and not budget)
+    assert ("decide nothing" in "; ".join(runs.reasons)) == (waited > 0 and not budget)
+
+
+@pytest.mark.parametrize("call", [choose_for, measure_and_choose, explain_for])
+def test_measuring_anew_on_a_busy_board_decides_nothing_either(tmp_path, monkeypatch, call):
+    """The next start would go by the profile again."""
+
+    def busy(cards, folders, known, wish, **options):
+        known.records.update({card.key: Record((sample(card.sizes[0], 1.0, waited=0.6, closely=True),)) for card in cards})
+
+    monkeypatch.setattr("edgeannot.choice.measure.measure_models", busy)
+    loaded = settings(tmp_path, "mid")
+    found = call(loaded, board=BOARD, remeasure=True)
+
+    assert (found.card.name if isinstance(found, selection.Choice) else named(found)) == choose_for(loaded, board=BOARD).card.name
+    assert choose_for(loaded, board=BOARD).survey.doubtful
+
+
+def test_a_failure_that_may_pass_does_not_make_the_table_name_another_model_than_the_start(tmp_path, monkeypatch):
+    """It is not remembered, so the start knows nothing of it."""
+
+    def hangs(cards, folders, known, wish, **options):
+        known.records[cards[0].key] = Record(failure="did not answer in time", failed_size=cards[0].sizes[0])
+
+    monkeypatch.setattr("edgeannot.choice.measure.measure_models", hangs)
+    loaded = settings(tmp_path, "mid")
+    explained = explain_for(loaded, board=BOARD)
+
+    assert named(explained) == choose_for(loaded, board=BOARD).card.name
+
+
+def test_the_commands_agree_on_a_board_that_was_busy(tmp_path):
+    """The real commands on this board, with figures as a busy one gives them: a fast SSD, of which the daemon will not hear."""
+    board = read_board()
+    times = {name: dict.fromkeys(sizes, 5.0 if name.startswith("ssd") else 900.0) for name, sizes in ALL_TIMES.items()}
+    remember(tmp_path, times, board, waited=0.6, closely=True)
+    environment = {"EDGEANNOT_THREADS": "1", "EDGEANNOT_PROFILE": "mid", "EDGEANNOT_DATA_DIR": str(tmp_path)}
+    (tmp_path / "in").mkdir()
+
+    shown = edgeannot("probe", "--explain", "--json", **environment)
+    explained = edgeannot("run", "--explain", **environment)
+    ran = edgeannot("run", "--once", "--watch", tmp_path / "in", **environment)
+
+    assert shown.returncode == explained.returncode == ran.returncode == 0, ran.stderr
+    name = named(explained.stdout)
+    assert named(json.loads(shown.stdout)["choice"]) == name
+    assert f"{name} with 1 thread(s)" in ran.stderr
