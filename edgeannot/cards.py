@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,6 +15,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from edgeannot.errors import CardError, MissingError
+from edgeannot.foreign import MAX_INT, one_line, parse_toml, printable, read_text, shorten
 from edgeannot.heads import AnyHead
 
 __all__ = [
@@ -31,19 +31,27 @@ __all__ = [
 ]
 
 CARD_SCHEMA = 1
+MAX_SIDE = 1 << 14
+"""Pixels; a picture of more a side is beyond every board."""
+SMALLEST_STD = 1e-9
+"""A smaller divisor is none: what is divided by it leaves float32."""
+MAX_COUNT = 1 << 20
+"""Classes, detections, columns: what a card counts."""
+MAX_CARD_BYTES = 4 << 20
+"""Of a card with the names of some ten thousand classes."""
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Input(_Table):
     """How a picture becomes the input tensor: `real = (byte - mean) / std` per channel, then the tensor's own quantization."""
 
-    width: int = Field(gt=0)
-    height: int = Field(gt=0)
+    width: int = Field(gt=0, le=MAX_SIDE)
+    height: int = Field(gt=0, le=MAX_SIDE)
     channels: Literal[1, 3] = 3
-    sizes: tuple[int, ...] = ()
+    sizes: tuple[Annotated[int, Field(gt=0, le=MAX_SIDE)], ...] = ()
     """Square sizes in pixels that a fully convolutional graph can be derived for; empty: only width x height."""
     layout: Literal["NHWC", "NCHW"] = "NHWC"
     resize: Literal["stretch", "letterbox", "letterbox-top-left"] = "stretch"
@@ -59,8 +67,8 @@ class Input(_Table):
         for name in ("mean", "std"):
             if len(getattr(self, name)) not in (1, self.channels):
                 raise ValueError(f"input.{name}: wanted 1 or {self.channels} numbers, found {len(getattr(self, name))}")
-        if 0.0 in self.std:
-            raise ValueError("input.std: wanted numbers other than 0")
+        if any(abs(number) < SMALLEST_STD for number in self.std):
+            raise ValueError(f"input.std: wanted numbers other than 0, at least {SMALLEST_STD:g}")
         if (self.color == "GRAY") != (self.channels == 1):
             raise ValueError(f"input.color is {self.color}, which does not fit {self.channels} channel(s)")
         return self
@@ -71,7 +79,7 @@ class Labels(_Table):
 
     file: str | None = None
     names: tuple[str, ...] = ()
-    offset: int = 0
+    offset: int = Field(default=0, ge=-MAX_COUNT, le=MAX_COUNT)
     ignore: tuple[str, ...] = ("???", "background", "-")
     """Names that stand for no object: a detection of such a class is dropped."""
 
@@ -82,7 +90,7 @@ class Defaults(_Table):
     min_score: float = Field(default=0.3, ge=0, le=1)
     iou: float = Field(default=0.45, gt=0, le=1)
     """Boxes of one class that overlap more than this are one object (NMS)."""
-    max_detections: int = Field(default=100, gt=0)
+    max_detections: int = Field(default=100, gt=0, le=MAX_COUNT)
 
 
 class Provenance(_Table):
@@ -113,7 +121,7 @@ class Measured(_Table):
 class ModelCard(_Table):
     """The facts of one model. `folder` is where the card was read from; file names in it are relative to that."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
     schema_: Literal[1] = Field(alias="schema")
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*(@[0-9]+)?$")
@@ -124,7 +132,7 @@ class ModelCard(_Table):
     family: Literal["yolo", "ssd", "mobilenet", "other"]
     variant_of: str = ""
     """Name of the card whose network this is in another file, e.g. with float weights: one stands for the other, the faster is taken."""
-    macs: int = Field(default=0, ge=0)
+    macs: int = Field(default=0, ge=0, le=MAX_INT)
     """Multiply-accumulates of one run at width x height; 0: not known."""
     input: Input
     head: Annotated[AnyHead, Field(discriminator="kind")]
@@ -153,12 +161,13 @@ class ModelCard(_Table):
     def label_names(self) -> tuple[str, ...]:
         """The names, line by line; empty where the card has none. Raises CardError when the file cannot be read."""
         if self.labels.file is None:
-            return self.labels.names
+            return tuple(map(one_line, self.labels.names))
         path = self._folder / self.labels.file
         try:
-            names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
-        except (OSError, UnicodeDecodeError) as exc:
-            raise CardError(f"card {self.name}: the label file {path} cannot be read ({exc}); put it there or change labels.file") from exc
+            text = read_text(path, "the label file", max_bytes=MAX_CARD_BYTES, error=CardError)
+        except (CardError, MissingError) as exc:
+            raise CardError(f"card {self.name}: {exc}; put it there or change labels.file") from exc
+        names = tuple(one_line(line.strip()) for line in text.splitlines())
         if not any(names):
             raise CardError(f"card {self.name}: the label file {path} is empty; put names into it or take labels.file out of the card")
         return names
@@ -190,10 +199,9 @@ class ModelCard(_Table):
         try:
             with self.model_path.open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as exc:
-            raise CardError(
-                f"card {self.name}: the model file {self.model_path} cannot be read ({exc.strerror}); put it there or remove the card"
-            ) from exc
+        except (OSError, ValueError) as exc:  # a ValueError for a name with a NUL in it
+            shown, why = shorten(str(self.model_path), 300), getattr(exc, "strerror", None) or exc
+            raise CardError(f"card {self.name}: the model file {shown} cannot be read ({why}); put it there or remove the card") from exc
         if found != self.sha256:
             raise CardError(
                 f"card {self.name}: {self.model_path} has sha256 {found}, the card says {self.sha256}; "
@@ -204,18 +212,21 @@ class ModelCard(_Table):
 def read_card(path: Path) -> ModelCard:
     """The card in a TOML file. Raises CardError that names the file, the field, what was wanted and what was found."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-        card = ModelCard.model_validate(table)
-    except OSError as exc:
-        raise CardError(f"card {path} cannot be read: {exc.strerror}") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise CardError(f"card {path} is not valid TOML: {exc}") from exc
+        text = read_text(path, "card", max_bytes=MAX_CARD_BYTES, error=CardError)
+        card = ModelCard.model_validate(parse_toml(text, f"card {path}", error=CardError))
+    except MissingError as exc:
+        raise CardError(str(exc)) from exc
     except ValidationError as exc:
-        first = exc.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise CardError(f"card {path}: {where}: {first['msg']}, found {first.get('input')!r:.80}") from exc
+        raise CardError(f"card {path}: {what_is_wrong(exc)}") from exc
     card._folder = path.parent
     return card
+
+
+def what_is_wrong(exc: ValidationError) -> str:
+    """The first thing that a card is refused for: its field, what was wanted, what was found."""
+    first = exc.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{printable(where)[:100]}: {printable(first['msg'])[:200]}, found {shorten(first.get('input'))}"
 
 
 def read_cards(folders: Iterable[Path], wrong: Callable[[CardError], None] | None = None) -> Iterator[ModelCard]:
@@ -243,10 +254,11 @@ def find_card(name: str, folders: Iterable[Path]) -> ModelCard:
     Raises MissingError with the names there are, CardError where the card cannot be read; other cards do not matter.
     """
     folders = list(folders)
-    if name.endswith(".toml") and Path(name).is_file():
-        return read_card(Path(name))
     base, at, size = name.partition("@")
-    for path in (folder / f"{base}.toml" for folder in folders if "/" not in base):
+    nameable = re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,199}", base)
+    if name.endswith(".toml") and _is_file(Path(name)):
+        return read_card(Path(name))
+    for path in (folder / f"{base}.toml" for folder in folders if nameable):
         if path.exists():  # its own file first: a card that cannot be read must not make room for another of its name
             known = read_card(path)
             if known.name == base:
@@ -256,4 +268,13 @@ def find_card(name: str, folders: Iterable[Path]) -> ModelCard:
         if card.name == base:
             return card.at_size_named(size) if at else card
         names.append(card.name)
-    raise MissingError(f"no model called {name!r}; known are: {', '.join(names) or 'none'} (folders: {', '.join(map(str, folders))})")
+    raise MissingError(
+        f"no model called {shorten(name)}; known are: {', '.join(names) or 'none'} (folders: {', '.join(map(str, folders))})"
+    )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name longer than a file can have, or one with what none has
+        return False

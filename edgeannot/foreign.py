@@ -41,6 +41,7 @@ MAX_TEXT_BYTES = 1 << 20
 
 # Python's own int() and float() also take digits of other scripts, "1_000", "nan" and thousands of digits.
 _INT = re.compile(r"[+-]?[0-9]{1,30}")
+_MOST_KEY_PARTS = 100
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")  # the last two are no characters to XML
 _FLOAT = re.compile(r"[+-]?(?:[0-9]{1,60}\.?[0-9]{0,60}|\.[0-9]{1,60})(?:[eE][+-]?[0-9]{1,4})?")
 
@@ -162,7 +163,7 @@ def read_bytes(path: Path, what: str, *, max_bytes: int = MAX_TEXT_BYTES, error:
 
     Raises MissingError where there is none; `error` where it is larger, cannot be read, or is a folder, a pipe or a device.
     """
-    shown = f"{what} {printable(valid_text(str(path)))}"
+    shown = f"{what} {_shown(path)}"
     try:
         data = _read_regular(path, max_bytes + 1)
     except (FileNotFoundError, NotADirectoryError) as exc:
@@ -192,7 +193,7 @@ def _read_regular(path: Path, most: int) -> bytes | None:
 
 def read_text(path: Path, what: str, *, max_bytes: int = MAX_TEXT_BYTES, error: type[EdgeannotError] = InputError) -> str:
     """The text of a file; what `read_bytes` and `decode` say."""
-    return decode(read_bytes(path, what, max_bytes=max_bytes, error=error), f"{what} {printable(valid_text(str(path)))}", error=error)
+    return decode(read_bytes(path, what, max_bytes=max_bytes, error=error), f"{what} {_shown(path)}", error=error)
 
 
 @overload
@@ -218,10 +219,18 @@ def parse_toml(text: str, what: str, *, error: type[EdgeannotError] = InputError
     """The table of a TOML text. Raises `error`, which begins with `what`, for what is none or is nested too deep."""
     import tomllib  # noqa: PLC0415 - as above
 
+    # tomllib takes time by the square of a key's parts: two minutes for one of 100 KB.
+    if any(part.count(".") > _MOST_KEY_PARTS for part in re.split(r"[^\w\"'.\t -]", text)):
+        raise error(f"{what} is not valid TOML: a key has more than {_MOST_KEY_PARTS} parts")
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as exc:  # TOMLDecodeError is a ValueError; so is what int() says of thousands of digits
         raise error(f"{what} is not valid TOML: {_why(exc)}") from exc
+
+
+def _shown(path: Path) -> str:
+    text = printable(valid_text(str(path)))
+    return text if len(text) <= 300 else f"{text[:200]}...{text[-90:]}"
 
 
 def _why(exc: Exception) -> str:

@@ -10,8 +10,16 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from edgeannot.data import FloatArray
+from edgeannot.errors import CardError
+from edgeannot.foreign import shorten
 
 __all__ = ["AnchorLayer", "AnchorRule", "OctaveAnchors", "ScaledAnchors", "make_anchors"]
+
+MAX_LEVEL = 14
+MAX_STRIDE = 1 << MAX_LEVEL
+MAX_LAYERS = 64
+MAX_ANCHORS = 1 << 20
+"""Of one layer. EfficientDet-D7 has 0.3 million in its largest, 17 MB of memory for a million."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +30,7 @@ class ScaledAnchors:
     follow each other with one stride share their cells, as there. https://arxiv.org/abs/1512.02325
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     strides: tuple[int, ...]
     """Pixels from cell to cell, one a layer; a layer has ceil(input / stride) cells on each axis, spread evenly over the input."""
@@ -43,6 +51,17 @@ class ScaledAnchors:
     offset: float = 0.5
     """Where in its cell a box's centre is, 0..1."""
 
+    def __post_init__(self) -> None:
+        _check(
+            len(self.strides) <= MAX_LAYERS and all(0 < s <= MAX_STRIDE for s in self.strides),
+            f"strides from 1 to {MAX_STRIDE}",
+            self.strides,
+        )
+        _check(len(self.scales) in (0, len(self.strides)), "as many scales as strides", self.scales)
+        _check(min(self.min_scale, self.max_scale, *self.scales) >= 0, "scales of at least 0", self.scales)
+        _check_ratios(self.aspect_ratios)
+        _check(self.interpolated_aspect_ratio >= 0, "an interpolated aspect ratio of at least 0", self.interpolated_aspect_ratio)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OctaveAnchors:
@@ -52,7 +71,7 @@ class OctaveAnchors:
     and MediaPipe) has `even = true`, `order = "scales"`, `scales_per_octave = 3`. https://arxiv.org/abs/1708.02002, section 4
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     min_level: int = 3
     """Level l has a stride of 2^l pixels."""
@@ -68,17 +87,35 @@ class OctaveAnchors:
     """Cells spread evenly over the input, so that a stride is input / cells. If not, steps of 2^l pixels, boxes in the centre of
     their cells on an axis that 2^l divides and at the near edge on another."""
 
+    def __post_init__(self) -> None:
+        levels = (self.min_level, self.max_level)
+        _check(0 <= self.min_level <= self.max_level <= MAX_LEVEL, f"levels from 0 to {MAX_LEVEL}", levels)
+        _check(0 < self.scales_per_octave <= MAX_LAYERS, f"1 to {MAX_LAYERS} scales an octave", self.scales_per_octave)
+        _check_ratios(self.aspect_ratios)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnchorLayer:
     """One layer whose box sizes are listed: for priors that follow another rule (`min_sizes` of Caffe and PyTorch SSDs)."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     stride: int
     """Pixels from cell to cell; ceil(input / stride) cells on each axis."""
     sizes: tuple[tuple[float, float], ...]
     """Width and height of the boxes of a cell in input pixels, in the order of the model's outputs."""
+
+    def __post_init__(self) -> None:
+        _check(0 < self.stride <= MAX_STRIDE, f"a stride from 1 to {MAX_STRIDE}", self.stride)
+
+
+def _check(right: bool, wanted: str, found: object) -> None:
+    if not right:
+        raise ValueError(f"wanted {wanted}, found {shorten(found)}")
+
+
+def _check_ratios(ratios: tuple[float, ...]) -> None:
+    _check(len(ratios) <= MAX_LAYERS and all(ratio > 0 for ratio in ratios), f"at most {MAX_LAYERS} aspect ratios above 0", ratios)
 
 
 AnchorRule = ScaledAnchors | OctaveAnchors | tuple[AnchorLayer, ...]
@@ -162,6 +199,9 @@ def _tile(
     cells_wh: tuple[int, int], step_xy: tuple[float, float], offset_x: float, offset_y: float, sizes: list[tuple[float, float]]
 ) -> FloatArray:
     """Every size at every cell, cells row by row."""
+    count = cells_wh[0] * cells_wh[1] * len(sizes)
+    if count > MAX_ANCHORS:
+        raise CardError(f"head.anchors: wanted at most {MAX_ANCHORS} anchors a layer, found {count}")
     anchors = np.empty((cells_wh[1], cells_wh[0], len(sizes), 4), np.float32)
     anchors[..., 0] = ((np.arange(cells_wh[0]) + offset_x) * step_xy[0])[None, :, None]
     anchors[..., 1] = ((np.arange(cells_wh[1]) + offset_y) * step_xy[1])[:, None, None]

@@ -19,7 +19,7 @@ __all__ = ["Classify"]
 class Classify:
     """One output with C numbers, (1, C) or (1, 1, 1, C). Each class found is a detection whose box is the whole input."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     kind: Literal["classify"] = "classify"
     output: TensorRef = 0

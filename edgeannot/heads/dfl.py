@@ -28,7 +28,7 @@ class Dfl:
     Generalized Focal Loss, https://arxiv.org/abs/2006.04388, section 3.2
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     kind: Literal["dfl"] = "dfl"
     strides: tuple[int, ...]

@@ -15,7 +15,7 @@ __all__ = ["Embed"]
 class Embed:
     """One output with D numbers, (1, D) or (1, 1, 1, D); it finds nothing by itself."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     kind: Literal["embed"] = "embed"
     output: TensorRef = 0

@@ -19,7 +19,7 @@ __all__ = ["EndToEnd"]
 class EndToEnd:
     """One output (1, N, 6): four box numbers, score, class id; rows that are not used have score 0."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     kind: Literal["end-to-end"] = "end-to-end"
     output: TensorRef

@@ -19,7 +19,7 @@ __all__ = ["Split"]
 class Split:
     """Boxes for N candidates in one output, class scores in another; or the best score and its class id in two more."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     kind: Literal["split"] = "split"
     boxes: TensorRef

@@ -28,7 +28,7 @@ class SsdAnchors:
     `scales` = the input size, `scaled.unit_size = true`, `extra_columns` = the keypoints' numbers.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     kind: Literal["ssd-anchors"] = "ssd-anchors"
     boxes: tuple[TensorRef, ...]

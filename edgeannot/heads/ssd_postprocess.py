@@ -23,7 +23,7 @@ class SsdPostprocess:
     Specification: `detection_postprocess.cc` of TensorFlow Lite. Boxes may reach a little outside of 0..1.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     kind: Literal["ssd-postprocess"] = "ssd-postprocess"
     boxes: TensorRef

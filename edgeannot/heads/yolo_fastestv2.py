@@ -27,7 +27,7 @@ class YoloFastestV2:
     https://github.com/dog-qiuqiu/Yolo-FastestV2
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     kind: Literal["yolo-fastestv2"] = "yolo-fastestv2"
     outputs: tuple[TensorRef, ...]

@@ -22,7 +22,7 @@ __all__ = ["Grid", "YoloGrid"]
 class Grid:
     """One output map and the anchors (width, height) of its cells, in the order of its channels."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     output: TensorRef
     anchors: tuple[tuple[float, float], ...]
@@ -42,7 +42,7 @@ class YoloGrid:
     v5 and v7 cut before their decoder: `size = "square"`, `xy_scale = 2`. https://arxiv.org/abs/1804.02767, section 2.1
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     kind: Literal["yolo-grid"] = "yolo-grid"
     grids: tuple[Grid, ...]

@@ -19,7 +19,7 @@ __all__ = ["YoloRows"]
 class YoloRows:
     """One output with N candidates: four box numbers, objectness where there is one, C class scores."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     kind: Literal["yolo-rows"] = "yolo-rows"
     output: TensorRef

@@ -25,7 +25,7 @@ class Yolox:
     https://arxiv.org/abs/2107.08430; an export that decodes in the graph is of the kind `yolo-rows`.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     kind: Literal["yolox"] = "yolox"
     outputs: tuple[TensorRef, ...]

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from edgeannot.errors import InputError, MissingError
+from edgeannot.errors import InputError
+from edgeannot.foreign import as_float, printable, read_bytes, shorten, to_float, to_int
 
 __all__ = ["ANCHOR_SETS", "AnchorWish", "CfgLayer", "Wishes", "parse_anchors", "parse_range", "read_cfg"]
 
 Pair = tuple[float, float]
+
+SMALLEST_STD = 1e-9
+"""A smaller divisor is none: what is divided by it leaves float32."""
+MAX_CLASSES = 1 << 16
 
 ANCHOR_SETS: dict[str, tuple[float, ...]] = {
     "yolov2-voc": (1.3221, 1.73145, 3.19275, 4.00944, 5.05587, 8.09892, 9.47112, 4.84053, 11.2364, 10.0071),
@@ -80,10 +86,10 @@ def parse_anchors(text: str) -> AnchorWish:
         numbers = list(ANCHOR_SETS[preset])
     else:
         preset = ""
-        numbers = [float(number) for number in re.findall(r"\d+(?:\.\d+)?", text)]
-    if not numbers or len(numbers) % 2 or (not preset and re.search(r"[^\d.,;\s()\[\]x]", text)):
+        numbers = _numbers(re.sub(r"[;()\[\]x]", ",", text)) or []
+    if not numbers or len(numbers) % 2:
         raise InputError(
-            f"--anchors: wanted pairs of width and height like '10,14 23,27', or one of {', '.join(ANCHOR_SETS)}; found {text!r}"
+            f"--anchors: wanted pairs of width and height like '10,14 23,27', or one of {', '.join(ANCHOR_SETS)}; found {shorten(text)}"
         )
     return AnchorWish(tuple(zip(numbers[::2], numbers[1::2], strict=True)), preset)
 
@@ -93,42 +99,60 @@ def parse_range(text: str, named: dict[str, tuple[tuple[float, ...], tuple[float
     word = text.strip().lower().replace(" ", "")
     if word in named:
         return named[word]
-    parts = word.split("/")
-    try:
-        mean, std = (tuple(float(number) for number in part.split(",")) for part in parts)
-    except ValueError:
-        mean, std = (), ()
-    if len(mean) not in {1, 3} or len(std) not in {1, 3} or 0.0 in std:
+    first, _, second = word.partition("/")
+    mean, std = tuple(_numbers(first) or ()), tuple(_numbers(second) or ())
+    if len(mean) not in {1, 3} or len(std) not in {1, 3} or any(abs(number) < SMALLEST_STD for number in std):
         wanted = f"{', '.join(named)} or MEAN/STD in bytes like 127/128 or 123.7,116.3,103.5/58.4,57.1,57.4"
-        raise InputError(f"--input-range: wanted {wanted}; found {text!r}")
+        raise InputError(f"--input-range: wanted {wanted}; found {shorten(text)}")
     return mean, std
+
+
+def _numbers(text: str) -> list[float] | None:
+    """The numbers in a text, between commas or spaces; None where one is none."""
+    numbers = [as_float(word) for word in text.replace(",", " ").split()]
+    return None if None in numbers else [number for number in numbers if number is not None]
 
 
 def read_cfg(path: Path) -> tuple[CfgLayer, ...]:
     """The [yolo] and [region] layers of a Darknet cfg. Raises MissingError or InputError."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as exc:
-        raise MissingError(f"--cfg: {path} cannot be read ({exc.strerror})") from exc
-    layers = []
-    for match in re.finditer(r"^\s*\[(\w+)\]([^\[]*)", text, re.MULTILINE):
-        if match[1] not in {"yolo", "region"}:
-            continue
-        options = dict(re.findall(r"^\s*([\w.]+)\s*=\s*([^#;\n]*)", match[2], re.MULTILINE))
-        numbers = [float(n) for n in re.findall(r"[\d.]+", options.get("anchors", ""))]
-        pairs = tuple(zip(numbers[::2], numbers[1::2], strict=False))
-        mask = [int(n) for n in re.findall(r"\d+", options.get("mask", ""))] or list(range(len(pairs)))
-        if not pairs or max(mask) >= len(pairs):
-            raise InputError(f"--cfg: {path}: a [{match[1]}] section has {len(pairs)} anchors and the mask {mask}")
-        layers.append(
-            CfgLayer(
-                kind="yolo" if match[1] == "yolo" else "region",
-                anchors=tuple(pairs[i] for i in mask),
-                classes=int(options.get("classes", "0") or 0),
-                xy_scale=float(options.get("scale_x_y", "1") or 1),
-                new_coords=options.get("new_coords", "0").strip() == "1",
-            )
-        )
+    text = read_bytes(path, "--cfg:").decode("utf-8", "replace")
+    where = f"--cfg: {printable(path)}"
+    layers = tuple(_cfg_layer(kind, options, where) for kind, options in _sections(text) if kind in {"yolo", "region"})
     if not layers:
-        raise InputError(f"--cfg: {path} has no [yolo] or [region] section; wanted a Darknet cfg of a detector")
-    return tuple(layers)
+        raise InputError(f"{where} has no [yolo] or [region] section; wanted a Darknet cfg of a detector")
+    return layers
+
+
+def _sections(text: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """The sections of a cfg, each with its options."""
+    kind, options = "", dict[str, str]()
+    for raw in text.splitlines():
+        line = re.split("[#;]", raw, maxsplit=1)[0].strip()
+        name, equals, value = line.partition("=")
+        if line.startswith("["):
+            yield kind, options
+            kind, options = line.strip("[]").strip(), {}
+        elif equals:
+            options[name.strip()] = value.strip()
+    yield kind, options
+
+
+def _cfg_layer(kind: str, options: Mapping[str, str], where: str) -> CfgLayer:
+    def numbers(name: str) -> list[float]:
+        found = _numbers(options.get(name, ""))
+        if found is None:
+            raise InputError(f"{where}: [{kind}] {name}: wanted numbers with commas between them, found {shorten(options[name])}")
+        return found
+
+    anchors = numbers("anchors")
+    pairs = tuple(zip(anchors[::2], anchors[1::2], strict=False))
+    mask = [to_int(number, f"{where}: [{kind}] mask", lowest=0) for number in numbers("mask")] or list(range(len(pairs)))
+    if not pairs or max(mask) >= len(pairs):
+        raise InputError(f"{where}: a [{kind}] section has {len(pairs)} anchors and the mask {shorten(mask)}")
+    return CfgLayer(
+        kind="yolo" if kind == "yolo" else "region",
+        anchors=tuple(pairs[i] for i in mask),
+        classes=to_int(options.get("classes") or 0, f"{where}: [{kind}] classes", lowest=0, highest=MAX_CLASSES),
+        xy_scale=to_float(options.get("scale_x_y") or 1, f"{where}: [{kind}] scale_x_y"),
+        new_coords=options.get("new_coords", "0") == "1",
+    )

@@ -1,0 +1,211 @@
+"""Files and words that others wrote: at every door a clean value or one printable sentence, in bounded time and memory.
+
+Slowness shows as pytest's time limit: each of the long inputs took minutes, or would have.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from edgeannot.cards import find_card, read_card
+from edgeannot.errors import CardError, EdgeannotError, InputError, MissingError
+from edgeannot.inspect.label_files import read_labels
+from edgeannot.inspect.wishes import parse_anchors, parse_range, read_cfg
+
+BIG = "9" * 5000
+NO_NAMES = ["a\0b", "\ud800", "x" * 300, "x" * 5000]
+"""Names that no file can have."""
+
+
+def kind(value):
+    return f"{type(value).__name__}{len(value)}"  # pytest itself fails on some of the values as names of tests
+
+
+def in_one_sentence(call, *words, wanted=EdgeannotError):
+    with pytest.raises(wanted) as told:
+        call(*words)
+    assert str(told.value).isprintable()
+    assert len(str(told.value)) < 600
+
+
+def written(folder, name, content):
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
+    return path
+
+
+# Label files
+
+NO_LABELS = {
+    ".yaml": ["", f"names:\n  {BIG}: a", f"names: {{{BIG}: a}}", "names: {²: a}", "names:\n  ²: a", "names:\n" + " \n" * 40_000, "\xff"],
+    ".pbtxt": ["", f"item{{ id: {BIG} name: 'a'}}", "item{ id: ² name: 'a'}", "item {" * 200_000, "item " * 30_000, "item" + " " * 120_000],
+    ".json": ["", '{"²": "a"}', f'{{"{BIG}": "a"}}', "[" * 100_000, BIG, "NaN", '{"1":' * 900 + "1" + "}" * 900, '{"٣": "a"}'],
+    ".txt": ["", "\n\n", "a\0", b"\xff", b"a\n" * 3_000_000],
+}
+
+
+@pytest.mark.parametrize(("suffix", "content"), [(s, c) for s, contents in NO_LABELS.items() for c in contents], ids=kind)
+def test_what_is_no_list_of_labels_is_one_sentence(tmp_path, suffix, content):
+    in_one_sentence(read_labels, written(tmp_path, f"labels{suffix}", content), wanted=InputError)
+
+
+@pytest.mark.parametrize(
+    "content", ["names:\n- a" + " " * 60_000 + "b", "names:\n- a" + " #" * 60_000, "names: # of classes\n- a\n" + " \n" * 9_999]
+)
+def test_a_long_line_in_a_yaml_takes_no_longer_than_a_short_one(tmp_path, content):
+    assert read_labels(written(tmp_path, "labels.yaml", content))[0].startswith("a")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "a\x1b[2J\nb\x85c"),
+        ("a.json", '["a\\n", "\\ud800b"]'),
+        ("a.json", '{"names": {"0": "\\u0000", "1": ["x", "y\\r"]}}'),
+        ("a.pbtxt", "item { id: 1 name: 'a\x1b\nb' }"),
+        ("a.yaml", "names: ['a\x1b\nb', c]"),
+    ],
+)
+def test_a_label_is_one_line_of_valid_text_whatever_the_file_holds(tmp_path, name, content):
+    for label in read_labels(written(tmp_path, name, content)):
+        label.encode("utf-8")
+        assert not set(label) & {"\n", "\r", "\0", "\x1b", "\x85"}
+
+
+def test_numbers_of_thousands_of_digits_at_the_start_of_a_line_belong_to_the_name(tmp_path):
+    assert read_labels(written(tmp_path, "a.txt", f"{BIG}: a\n1: b")) == (f"{BIG}: a", "1: b")
+
+
+def test_only_a_file_of_the_size_of_a_label_file_is_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    for path in (tmp_path / "pipe.txt", Path("/dev/zero"), tmp_path, written(tmp_path, "large.txt", b"a" * (9 << 20))):
+        in_one_sentence(read_labels, path, wanted=InputError)
+
+
+# Darknet's cfg
+
+CFG = "[net]\nwidth=32\n[yolo]\nanchors={anchors}\nmask={mask}\nclasses={classes}\nscale_x_y={scale}\n"
+NO_NUMBER = [BIG, "²", "٣", "1e400", "inf", "nan", "1.2.3", "1_0", "\udcff", "x", "9" * 400]
+
+
+@pytest.mark.parametrize("value", NO_NUMBER, ids=kind)
+@pytest.mark.parametrize("option", ["anchors", "mask", "classes", "scale"])
+def test_a_number_of_a_cfg_that_is_none_is_one_sentence(tmp_path, option, value):
+    stated = {"anchors": "1,2,3,4", "mask": "0,1", "classes": "2", "scale": "1"} | {
+        option: f"1,2,3,{value}" if option == "anchors" else value
+    }
+
+    in_one_sentence(read_cfg, written(tmp_path, "a.cfg", CFG.format(**stated)), wanted=InputError)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        "\n" * 100_000 + "x",
+        "[yolo]\n" + " \n" * 50_000,
+        "[yolo]" + " " * 100_000,
+        "[yolo]\n" + "a" * 100_000 + "=",
+        b"\xff" * 99,
+    ],
+)
+def test_a_long_cfg_without_a_detector_is_one_sentence(tmp_path, text):
+    in_one_sentence(read_cfg, written(tmp_path, "a.cfg", text), wanted=InputError)
+
+
+@pytest.mark.parametrize("text", [f"{BIG},1", "²,1", "1,1e400", "٣,٣", "1.1.1,2", "0x1,2", "1,inf"], ids=kind)
+def test_anchors_that_are_no_numbers_are_one_sentence(text):
+    in_one_sentence(parse_anchors, text, wanted=InputError)
+
+
+@pytest.mark.parametrize(
+    "text", ["inf/1", "nan/nan", "1/1e400", "²/1", f"{BIG}/1", f"1/{BIG}", "1_0/2", "1/0", "1/1e-320", "/", "1"], ids=kind
+)
+def test_an_input_range_that_is_none_is_one_sentence(text):
+    in_one_sentence(parse_range, text, {}, wanted=InputError)
+
+
+# Cards
+
+CARD = """schema = 1
+name = "x"
+file = "m.tflite"
+sha256 = "{sha}"
+task = "detect"
+family = "ssd"
+[input]
+width = 416
+height = 416
+[head]
+kind = "ssd-anchors"
+boxes = [0]
+scores = [1]
+activation = "sigmoid"
+[head.octaves]
+max_level = 7
+[labels]
+names = ["person"]
+""".replace("{sha}", "0" * 64)
+
+
+def card_with(folder, old, new):
+    assert old in CARD
+    return written(folder, "x.toml", CARD.replace(old, new))
+
+
+def test_the_card_that_is_made_wrong_below_is_right(tmp_path):
+    assert read_card(written(tmp_path, "x.toml", CARD)).label_names() == ("person",)
+
+
+@pytest.mark.parametrize(
+    "number", [BIG, "9" * 30, "inf", "nan", "1e400", "-1", "0", "99999999", "'x'", "[" * 2000, "2024-02-30", "9" * 400 + ".0"], ids=kind
+)
+@pytest.mark.parametrize("field", ["width = ", "max_level = "])
+def test_a_number_of_a_card_that_cannot_be_is_one_sentence(tmp_path, field, number):
+    in_one_sentence(read_card, card_with(tmp_path, field, f"{field}{number} # "), wanted=CardError)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "mean = [inf]", "std = [nan]", "std = [1e-320]", "pad = 1e400", f"pad = {BIG}", "sizes = [-1]", "sizes = [99999999]",
+        ".".join(["a"] * 50_000) + " = 1", "x = " + "[" * 400 + "]" * 400, "x = " + "{a=" * 400 + "1" + "}" * 400, "\x1b[2J",
+        '"\\u001b[2J" = 1',
+    ],
+    ids=kind,
+)  # fmt: skip
+def test_an_input_of_a_card_that_cannot_be_is_one_sentence(tmp_path, lines):
+    in_one_sentence(read_card, card_with(tmp_path, "height = 416", f"height = 416\n{lines}"), wanted=CardError)
+
+
+@pytest.mark.parametrize(
+    "lines", ["min_level = -9999", "scales_per_octave = 100000", "anchor_scale = inf", "aspect_ratios = [0.0]", "aspect_ratios = [-1.0]"]
+)
+def test_anchors_of_a_card_without_end_are_one_sentence(tmp_path, lines):
+    in_one_sentence(read_card, card_with(tmp_path, "max_level = 7", f"max_level = 7\n{lines}"), wanted=CardError)
+
+
+@pytest.mark.parametrize("name", ["a\\u0000b", "x" * 300, "../" * 3000])
+def test_a_file_of_a_card_that_cannot_be_is_one_sentence(tmp_path, name):
+    def read(path):
+        card = read_card(path)
+        card.label_names()
+        card.verify_file()
+
+    in_one_sentence(read, card_with(tmp_path, "m.tflite", name), wanted=CardError)
+    in_one_sentence(read, card_with(tmp_path, 'names = ["person"]', f'file = "{name}"'), wanted=CardError)
+
+
+def test_only_a_file_of_the_size_of_a_card_is_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.toml")
+    for path in (tmp_path / "pipe.toml", Path("/dev/zero"), tmp_path, written(tmp_path, "large.toml", b"#" * (9 << 20))):
+        in_one_sentence(read_card, path, wanted=CardError)
+
+
+@pytest.mark.parametrize("name", [*NO_NAMES, "x@²", f"x@{BIG}", "\x1b[2J", "../x", ""], ids=kind)
+@pytest.mark.parametrize("suffix", ["", ".toml"])
+def test_a_model_by_a_name_that_none_can_have_is_missing(tmp_path, name, suffix):
+    in_one_sentence(find_card, name + suffix, [tmp_path], wanted=MissingError)
