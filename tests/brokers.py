@@ -5,7 +5,9 @@ Fixtures for every test (see `pytest_plugins` in conftest.py). Everything is on 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import select
 import shutil
 import signal
@@ -26,9 +28,12 @@ MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sb
 
 
 def free_port() -> int:
-    """A TCP port that nothing listened on a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    """A TCP port that nothing listened on a moment ago, and that the kernel gives to nobody who asks for any port."""
+    low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    while True:
+        port = random.SystemRandom().choice([port for port in range(10_000, 65_000) if not low <= port <= high])
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def wait_until(condition: Callable[[], object], what: str, timeout_s: float = DEADLINE_S, pace_s: float = 0.01) -> None:

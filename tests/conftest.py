@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgeannot import engine
+from tests.surroundings import asked
 
 if os.environ.get("EDGEANNOT_RUNTIME") == "tflite-runtime":
     # The second test environment has LiteRT only for its schema; `auto` is to mean there what it means on a 32-bit board.
@@ -23,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def find_data() -> Path | None:
     """The folder of real models and labelled pictures, or None where it is absent."""
-    named = os.environ.get("EDGEANNOT_TEST_DATA")
+    named = asked("TEST_DATA")
     folder = Path(named) if named else ROOT.parent / "shared" / "data"
     return folder if (folder / "MANIFEST.tsv").is_file() else None
 

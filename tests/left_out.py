@@ -7,13 +7,14 @@ deselected by a marker. `make test` prints all notes as its last lines.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
+
+from tests.surroundings import asked
 
 __all__ = ["main", "summary"]
 
@@ -56,7 +57,7 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
 
 def pytest_sessionfinish() -> None:
     """Write the note, where one is asked for."""
-    folder, run = os.environ.get("EDGEANNOT_LEFT_OUT"), os.environ.get("EDGEANNOT_TEST_RUN")
+    folder, run = asked("LEFT_OUT"), asked("TEST_RUN")
     if folder and run:
         path = Path(folder) / f"{run}.json"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -147,7 +147,6 @@ def test_a_state_folder_that_can_only_be_read(make_stage, make_disk):
     stage.verdict("ends with 78 and names the folder")
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("variants", [2, pytest.param(20, marks=pytest.mark.long)])
 def test_a_damaged_database(make_stage, variants, request):
     """Cut or scratched at random bytes: set aside and said, and no picture is lost that still lies in the folder."""

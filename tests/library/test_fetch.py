@@ -13,6 +13,7 @@ import pytest
 from edgeannot import atomicfile
 from edgeannot.errors import InputError, LinkError, MissingError
 from edgeannot.library.fetch import FetchLimits, Wanted, download
+from tests.brokers import free_port
 from tests.web import (
     another_part,
     cut_after,
@@ -323,7 +324,7 @@ def test_a_name_that_nobody_knows_says_offline(tmp_path):
 
 
 def test_a_port_where_nobody_listens_is_said(site, tmp_path):
-    refused(wanted("http://127.0.0.1:9/f"), tmp_path, LinkError, r"127.0.0.1 cannot be reached \(Connection refused\)")
+    refused(wanted(f"http://127.0.0.1:{free_port()}/f"), tmp_path, LinkError, r"127.0.0.1 cannot be reached \(Connection refused\)")
 
 
 def test_a_full_disk_is_said(site, tmp_path, monkeypatch):

@@ -26,6 +26,7 @@ from edgeannot.sources import CameraOptions, Context, DirectoryOptions, Tick, op
 from edgeannot.sources.camera import CameraSource
 from edgeannot.sources.capture import Target, device_trouble, open_capture, parse_target, with_credentials
 from edgeannot.sources.grabber import Grabber, backoff_s
+from tests.brokers import free_port
 from tests.patience import DEADLINE_S
 
 # What a scripted capture does: a number is a frame of that gray, FAIL a read that fails, HANG a read that blocks until the end.
@@ -489,7 +490,7 @@ def test_a_stream_that_freezes_is_noticed_and_opened_again(pull, mjpeg_server, q
 
 
 def test_a_server_that_is_not_there_fails_at_once():
-    with_limits = Target("stream", "http://127.0.0.1:9/none", open_timeout_s=DEADLINE_S, read_timeout_s=1)
+    with_limits = Target("stream", f"http://127.0.0.1:{free_port()}/none", open_timeout_s=DEADLINE_S, read_timeout_s=1)
 
     began = time.monotonic()
     capture = open_capture(with_limits)

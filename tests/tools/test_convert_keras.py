@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import stat
 import subprocess
@@ -18,8 +17,9 @@ from edgeannot.engine import Engine
 from edgeannot.errors import ConfigError, InputError, ModelError
 from edgeannot_tools import keras_route
 from edgeannot_tools.convert import convert_app
+from tests.surroundings import asked
 
-TENSORFLOW = os.environ.get("EDGEANNOT_TENSORFLOW")
+TENSORFLOW = asked("TENSORFLOW")
 needs_tensorflow = pytest.mark.skipif(
     TENSORFLOW is None or shutil.which(TENSORFLOW) is None,
     reason="TensorFlow is not here; set EDGEANNOT_TENSORFLOW to a Python that has it",
@@ -109,7 +109,6 @@ def test_a_process_that_dies_is_reported(source, tmp_path):
 
 @pytest.mark.converters
 @needs_tensorflow
-@pytest.mark.timeout(300)
 def test_keras_h5_and_saved_model_give_what_keras_gives(tmp_path):
     subprocess.run([TENSORFLOW, "-c", MAKE, str(tmp_path)], check=True, capture_output=True, timeout=200)
     x, y = np.load(tmp_path / "x.npy"), np.load(tmp_path / "y.npy")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import stat
 import sys
@@ -19,6 +18,7 @@ from edgeannot.heads.yolo_fastestv2 import YoloFastestV2
 from edgeannot_tools.convert import convert_app
 from edgeannot_tools.onnx_file import read_onnx
 from edgeannot_tools.onnx_route import find_onnx2tf
+from tests.surroundings import asked
 from tests.tools import onnx_maker
 from tests.tools.agreement import disagreements
 
@@ -27,7 +27,7 @@ CLASSES = "{0: 'cat', 1: 'dog', 2: 'it\\'s'}"
 
 def onnx2tf_command() -> str | None:
     """The command for tests: EDGEANNOT_ONNX2TF names one of another environment."""
-    named = os.environ.get("EDGEANNOT_ONNX2TF") or "onnx2tf"
+    named = asked("ONNX2TF") or "onnx2tf"
     beside = Path(sys.executable).parent / named
     return str(beside) if beside.is_file() else shutil.which(named)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import itertools
-import os
 from pathlib import Path
 
 import pytest
@@ -31,8 +30,7 @@ from edgeannot_tools.quantize_job import (
     make_int8,
     prepare_source,
 )
-
-pytestmark = pytest.mark.timeout(300)  # two cores that others use too
+from tests.surroundings import asked
 
 COCO, VOC = "labels_coco80.txt", "labels_voc20.txt"
 NETWORKS: dict[str, dict] = {
@@ -167,7 +165,7 @@ def test_litert_s_own_quantizer_does_no_better(name, data_dir):
 @pytest.mark.converters
 @pytest.mark.parametrize("name", CROSS_CHECKED)
 def test_litert_quantizer_does_no_better(name, data_dir):
-    python = os.environ.get("EDGEANNOT_LITERT_QUANTIZER")
+    python = asked("LITERT_QUANTIZER")
     if python is None:
         pytest.skip("set EDGEANNOT_LITERT_QUANTIZER to the Python of an environment with litert-quantizer, which pins its runtime")
     source = source_of(data_dir, name)
