@@ -31,8 +31,9 @@ _PARAMETER = re.compile(
     r"""([?&;][^?=&;#\s"']{0,64}?(?:user|usr|login|pass|pwd|secret|token|auth|key)[^?=&;#\s"']{0,64}=)[^&;#\s"'<>`]*""", re.IGNORECASE
 )
 _SECRET_NAME = re.compile(r"passw|passphrase|pwd|secret|token|credential|api[_-]?key", re.IGNORECASE)
+# systemd's LoadCredential= names a file and holds no secret; SetCredential= does.
 _PAIR = re.compile(
-    r"""(?P<name>passw(?:or)?d|passphrase|pwd|secret|token|credentials?|api[_-]?key)(?P<quote>\\*["'])?(?P<sign>\s{0,8}[=:]\s{0,8})"""
+    r"""(?P<name>passw(?:or)?d|passphrase|pwd|secret|token|(?<!Load)credentials?|api[_-]?key)(?P<quote>\\*["'])?(?P<sign>\s{0,8}[=:]\s{0,8})"""
     r"""(?:(?P<nested>\\+["'])(?:(?!(?P=nested)).)*|(?P<open>["'])(?:\\.|(?!(?P=open))[^\\])*|(?P<bare>[^\s"'&,;)}\]]+))""",
     re.IGNORECASE | re.DOTALL,
 )

@@ -10,6 +10,7 @@ import pytest
 
 from edgeannot.delivery.broker import BrokerOptions, new_client
 from edgeannot.errors import ConfigError
+from edgeannot.redaction import redacted
 from edgeannot.service import credential, is_read_only, is_service, may_write, read_advice, write_advice
 from edgeannot.sources import CameraOptions
 
@@ -73,6 +74,7 @@ def test_a_password_that_only_root_may_read_says_how_the_service_gets_it(tmp_pat
     assert f"add LoadCredential=mqtt-password:{path} to the unit" in said
     assert said.endswith('and set password_file = "mqtt-password"')
     assert "hunter2" not in said
+    assert redacted(said) == said, "the name and the place of a secret are none"
 
 
 @pytest.mark.usefixtures("bound_by_permissions", "in_a_service")
