@@ -9,13 +9,18 @@ __all__ = ["number", "read"]
 
 _LONGEST = 1 << 22
 """Far above /proc/cpuinfo of a machine of hundreds of cores; a special file that never ends must not be read for ever."""
+_PIECE = 1 << 16
+"""What is asked for at a time: the kernel refuses larger reads of what lies in /proc/sys (ENOMEM)."""
 
 
 def read(path: Path) -> str:
     """The text of a file; empty where it cannot be read. Device tree texts end in NULs, which are kept."""
     try:
-        with path.open("rb") as file:
-            return file.read(_LONGEST).decode("utf-8", errors="replace")
+        with path.open("rb", buffering=0) as file:
+            pieces: list[bytes] = []
+            while (piece := file.read(_PIECE)) and len(pieces) < _LONGEST // _PIECE:
+                pieces.append(piece)
+            return b"".join(pieces).decode("utf-8", errors="replace")
     except (OSError, ValueError):  # ValueError: a path with a NUL in it
         return ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from paho.mqtt.properties import Properties
 from edgeannot.delivery.records import Message
 from edgeannot.delivery.store import Store
 from tests.brokers import Broker
-from tests.e2e.daemons import SAMPLES, Daemon, copy_samples, edgeannot
+from tests.e2e.daemons import COMMAND, SAMPLES, Daemon, copy_samples, edgeannot
 from tests.patience import DEADLINE_S
 
 MODEL = "yolov3-tiny@192"
@@ -81,8 +82,17 @@ class Collector:
 class Fleet:
     """Workers of one group, and what they are to answer."""
 
-    def __init__(self, folder: Path, broker: Broker, *settings: str, user: str | None = None, name_is_user: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        broker: Broker,
+        *settings: str,
+        user: str | None = None,
+        name_is_user: bool = False,
+        command: Sequence[str] = COMMAND,
+    ) -> None:
         self.broker = broker
+        self._command = command
         self._folder = folder
         self._config = folder / "edgeannot.toml"
         lines = ['[sources.pictures]\nkind = "mqtt"\ngroup = "fleet"\ngrace_s = 0.5', *settings, "[sinks.mqtt]\nretry_max_s = 2.0\n"]
@@ -100,7 +110,7 @@ class Fleet:
     def launch(self, *names: str) -> None:
         for name in names:
             arguments = ("--config", self._config, "--device", name, "--mqtt", self._url(name), "--profile", "low", "--model", MODEL)
-            self.workers[name] = Daemon(self._folder / name, *arguments, "--threads", 1)
+            self.workers[name] = Daemon(self._folder / name, *arguments, "--threads", 1, command=self._command)
 
     def _url(self, name: str) -> str:
         return self.broker.url.replace("//", f"//{name}@") if self._name_is_user else self.broker.url

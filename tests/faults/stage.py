@@ -259,6 +259,8 @@ def tally(row: Row, post: Post, offered: Iterable[str], device: str | None = Non
             continue
         SCHEMA.validate(message)
         path = message["image"]["path"]
+        if path is None:  # a camera's frame, of which nobody knows how many there were
+            continue
         count += 1
         assert of_path.setdefault(path, message["id"]) == message["id"], f"{path} came again with another id"
         assert ids.setdefault(message["id"], path) == path, f"{path} has the id of {ids[message['id']]}"

@@ -1,5 +1,7 @@
 """What changes while the board runs: clocks, heat, throttling, pressure; and what it is called."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from edgeannot.probe.clocks import hottest_c, read_cooling, read_frequencies, read_zones
 from edgeannot.probe.naming import parse_strings, read_name
 from edgeannot.probe.pressure import Pressure, find_pressure, parse_pressure, read_pressure
+from edgeannot.probe.texts import read
 from edgeannot.probe.throttle import decode, parse_throttled, read_throttled
 from tests.probe.test_limits import V2, write
 
@@ -112,3 +115,8 @@ def test_the_hottest_readable_zone_counts(tmp_path):
         (zone / "temp").write_text(text)
 
     assert hottest_c(tmp_path) == 55.5
+
+
+def test_what_lies_in_proc_sys_is_read_in_pieces():
+    """The kernel refuses to be asked for megabytes there."""
+    assert read(Path("/proc/sys/kernel/ostype")) == "Linux\n"

@@ -1,0 +1,113 @@
+"""Who may begin: everybody at once, a suspect alone."""
+
+import threading
+
+import pytest
+
+from edgeannot.at_work import AtWork
+from edgeannot.at_work.deaths import Deaths
+from edgeannot.at_work.record import Note
+from edgeannot.at_work.work import _key
+
+
+@pytest.fixture
+def make_work(tmp_path):
+    """Make what an earlier run left behind, with these pictures as suspects."""
+    made = []
+
+    def make(*suspects, cameras=()):
+        deaths = Deaths(tmp_path / "deaths.json")
+        notes = [Note(_key(name), "inbox", name, "decoding") for name in suspects] + [
+            Note("", name, "a frame", "inferring") for name in cameras
+        ]
+        if notes:
+            deaths.put_down(notes, "Segmentation fault")
+        made.append(AtWork(tmp_path))
+        return made[-1]
+
+    yield make
+    for work in made:
+        work.close()
+
+
+def test_pictures_without_a_past_do_not_wait_for_each_other():
+    work = AtWork()
+    assert len({work.enter("inbox", f"{number}", f"{number}.jpg") for number in range(500)}) == 500
+
+
+def test_a_suspect_waits_for_all_others_and_they_for_it(make_work):
+    work = make_work("bad")
+    other = work.enter("inbox", "fine", "fine.jpg")
+    assert work.enter("inbox", "bad", "bad.jpg") is None
+    assert work.wanted_alone
+    assert work.enter("door", "later", "later.jpg") is None, "else it would wait for ever"
+    work.leave(other)
+    bad = work.enter("inbox", "bad", "bad.jpg")
+    assert bad
+    assert work.enter("door", "later", "later.jpg") is None
+    work.leave(bad)
+    assert work.enter("door", "later", "later.jpg")
+    assert not work.wanted_alone
+    assert work.enter("inbox", "bad", "bad.jpg"), "it was done, and is no suspect any more"
+
+
+def test_a_suspect_that_is_not_asked_for_any_more_holds_nobody_up(tmp_path):
+    Deaths(tmp_path / "deaths.json").put_down([Note(_key("bad"), "inbox", "bad", "decoding")], "Segmentation fault")
+    now = [0.0]
+    work = AtWork(tmp_path, clock=lambda: now[0])
+    other = work.enter("inbox", "fine", "fine.jpg")
+    assert work.enter("inbox", "bad", "bad.jpg") is None
+    assert work.enter("inbox", "next", "next.jpg") is None
+    now[0] = 60.0
+    assert work.enter("inbox", "next", "next.jpg")
+    work.leave(other)
+    work.close()
+
+
+def test_a_wait_ends_when_the_others_are_done(make_work):
+    work = make_work("bad")
+    other = work.enter("inbox", "fine", "fine.jpg")
+    threading.Timer(0.05, work.leave, [other]).start()
+    assert work.enter("inbox", "bad", "bad.jpg", 60)
+
+
+def test_who_needs_all_the_memory_is_alone_as_well():
+    work = AtWork()
+    other = work.enter("inbox", "fine", "fine.jpg")
+    assert work.enter("inbox", "large", "large.png", alone=True) is None
+    work.leave(other)
+    large = work.enter("inbox", "large", "large.png", alone=True)
+    assert work.enter("inbox", "next", "next.jpg") is None
+    work.leave(large)
+
+
+def test_two_deaths_the_last_one_alone_are_a_verdict(make_work):
+    assert make_work().verdict("bad") is None
+    assert make_work("bad", "fine").verdict("bad") is None
+    work = make_work("bad")
+    assert "2 times" in work.verdict("bad")
+    assert work.verdict("fine") is None
+    assert work.verdict("") is None
+
+
+def test_a_camera_waits_longer_after_each_death(make_work):
+    assert make_work().pause_s("porch") == (0.0, 0)
+    assert make_work(cameras=["porch"]).pause_s("porch") == (2.0, 1)
+    assert make_work(cameras=["porch"]).pause_s("porch") == (4.0, 2)
+
+
+def test_more_pictures_than_the_record_has_places_are_worked_on_as_well(make_work):
+    work = make_work()
+    places = [work.enter("inbox", f"{number}", f"{number}.jpg") for number in range(300)]
+    for place in places:
+        work.move(place, "storing")
+        work.leave(place)
+    assert work.enter("inbox", "one more", "one more.jpg")
+
+
+def test_a_folder_that_takes_no_record_costs_the_record_alone(tmp_path, caplog):
+    (tmp_path / "at-work").mkdir()
+    work = AtWork(tmp_path)
+    assert work.enter("inbox", "fine", "fine.jpg")
+    assert "stays unknown" in caplog.text
+    work.close()
