@@ -163,10 +163,12 @@ class Link:
             self._online.clear()
             self.state = "away"
         held = session is not None and self._end(session)
-        self._short = 0 if held or session is None or not session.accepted else self._short + 1
+        explained = session is not None and session.is_explained
+        self._short = 0 if held or session is None or not session.accepted or explained else self._short + 1
         if held:
-            self._attempt = 0
             self._memory.reports.well()
+        if held or explained:
+            self._attempt = 0
         if self._short >= _SHORT_MANY:  # brokers that say why with "session taken over" are few
             trouble = (
                 f"{self._options.address}: the broker lets us in and hangs up soon, again and again; "
@@ -299,6 +301,9 @@ class Link:
     ) -> None:
         # Called twice by paho when keepalive ends the connection; the first reason counts.
         if not self._stopping.is_set():
+            if not session.lost:
+                session.hung_up = reason.getName() == "Unspecified error"  # what paho gives where nobody said why
+                session.said_too_large = reason.getName() == "Packet too large"
             session.lost = session.lost or broker.loss(client, reason)
 
 

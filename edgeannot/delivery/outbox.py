@@ -89,18 +89,33 @@ class Outbox:
         self._next_id += 1
         self._tally(m.kind, len(m.payload), 1)
 
-    def read(self, after_id: int, limit: int, max_bytes: int, skip_topics: Iterable[str]) -> list[Message]:
-        """The oldest messages with a larger id, in order: at most `limit`, and no more after `max_bytes`."""
-        skipped = list(skip_topics)
+    def read(self, after_id: int, limit: int, max_bytes: int, skip_topics: Iterable[str], images_below: int | None = None) -> list[Message]:
+        """The oldest messages with a larger id, in order: at most `limit`, and no more after `max_bytes`.
+
+        images_below: leave out images of so many bytes and more.
+        """
+        skipped, where = list(skip_topics), ""
+        values: list[object] = [after_id, *skipped]
+        if images_below is not None:
+            where = "AND NOT (kind = 'image' AND length(payload) >= ?)"
+            values.append(images_below)
         marks = ",".join("?" * len(skipped))
-        query = f"SELECT {_COLUMNS} FROM outbox WHERE id > ? AND topic NOT IN ({marks}) ORDER BY id LIMIT ?"  # noqa: S608 - constants and marks
+        query = f"SELECT {_COLUMNS} FROM outbox WHERE id > ? AND topic NOT IN ({marks}) {where} ORDER BY id LIMIT ?"  # noqa: S608 - constants and marks
         messages = []
-        for row in self._db.execute(query, (after_id, *skipped, limit)):
+        for row in self._db.execute(query, (*values, limit)):
             messages.append(_message(row))
             max_bytes -= len(messages[-1].payload)
             if max_bytes <= 0:
                 break
         return messages
+
+    def images(self, from_bytes: int, skip_topics: Iterable[str], limit: int) -> list[Message]:
+        """The oldest images of so many bytes and more."""
+        skipped = list(skip_topics)
+        marks = ",".join("?" * len(skipped))
+        where = f"kind = 'image' AND length(payload) >= ? AND topic NOT IN ({marks})"
+        query = f"SELECT {_COLUMNS} FROM outbox WHERE {where} ORDER BY id LIMIT ?"  # noqa: S608 - constants and marks
+        return [_message(row) for row in self._db.execute(query, (from_bytes, *skipped, limit))]
 
     def delete(self, ids: Sequence[int]) -> int:
         """Forget messages; how many there were. Ids that are not there are passed over."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from edgeannot.delivery import broker
 from edgeannot.delivery.flow import Flow, acknowledge, corked
 from edgeannot.delivery.records import Message
+from edgeannot.delivery.sizes import Flying
 from edgeannot.delivery.store import Store
 from edgeannot.delivery.troubles import Memory
 from edgeannot.errors import LinkError
@@ -54,6 +55,10 @@ class Session:
         self.accepted = False
         self.lost = ""
         """Why the connection is over; empty while it is not."""
+        self.hung_up = self.said_too_large = False
+        """Whether the broker ended it without a word, or with that one."""
+        self.is_explained = False
+        """Whether it ended for a message that was being tried: no sign that the next connection will not last."""
         self._options = options
         self._store = store
         self._memory = memory
@@ -65,6 +70,9 @@ class Session:
         self._in_flight: dict[int, Message] = {}  # from the outbox, by paho's message number
         self._saying: dict[int, Message] = {}  # past the outbox, by the same number
         self._to_say: deque[Message] = deque()
+        self._to_say_last: deque[Message] = deque()
+        self._doubt = memory.sizes.doubt
+        self._trying = False  # whether what is in flight is one message that may cost the connection
         self._answers: list[tuple[int, ReasonCode]] = []
         self._done: list[int] = []  # acknowledged, still in the store
         self._done_since = self._moved_at = self.opened_at
@@ -124,12 +132,14 @@ class Session:
         self._to_say.append(message)
 
     def feed(self) -> None:
-        """Hand over messages in order while the window has room."""
+        """Hand over messages in order while the window has room; what is in doubt comes when nothing else waits."""
         self.feed_said()
-        now = time.monotonic()
-        if any(until <= now for until in self._held.values()):
+        if self._trying:
+            return
+        now, doubt = time.monotonic(), self._memory.sizes.doubt
+        if any(until <= now for until in self._held.values()) or doubt != self._doubt:
             self._held = {topic: until for topic, until in self._held.items() if until > now}
-            self._cursor = 0
+            self._cursor, self._doubt = 0, doubt
             self.flush()
         flying_bytes = sum(len(message.payload) for message in self._in_flight.values())
         room = (1 if self._memory.suspect.travels_alone else self._window) - len(self._in_flight) - len(self._saying)
@@ -141,19 +151,48 @@ class Session:
         flying = {message.id for message in self._in_flight.values()}
         wanted = room + (len(flying) if self._cursor == 0 else 0)
         more_bytes = _FLIGHT_BYTES - (flying_bytes if self._cursor else 0)
-        messages = self._store.next_messages(self._cursor, wanted, max_bytes=more_bytes, skip_topics=self._held)
+        messages = self._store.next_messages(self._cursor, wanted, max_bytes=more_bytes, skip_topics=self._held, images_below=doubt)
+        if doubt is not None and not messages and self.is_idle:
+            self._try_one(doubt)
+            return
         with corked(self.client.socket() if len(messages) > 1 else None):
             for message in messages:
                 if message.id not in flying and not self._publish(message):
                     return
                 self._cursor = message.id
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is in flight."""
+        return not (self._in_flight or self._saying)
+
+    def _try_one(self, doubt: int) -> None:
+        """Send one message that may cost the connection, alone, so that there is no question which one did."""
+        self.flush()  # what was acknowledged is not read again
+        while self._to_say_last:
+            message = self._to_say_last.popleft()
+            if why := self._unfit(message, is_said=True):
+                self._drop_said(message, why)
+            elif mid := self._hand_over(message):
+                self._saying[mid], self._trying = message, True
+                return
+        for message in self._store.large_images(doubt, self._window, skip_topics=self._held):
+            self._publish(message)
+            if self._in_flight:
+                self._trying = True
+                return
+
     def feed_said(self) -> None:
         """Hand over what is to be said while the window has room."""
+        self._trying = self._trying and not self.is_idle
         while self._to_say and len(self._in_flight) + len(self._saying) < self._window and self.client.socket() is not None:
+            if self._trying:
+                return
             message = self._to_say.popleft()
-            if why := self._unfit(message):
+            if why := self._unfit(message, is_said=True):
                 self._drop_said(message, why)
+            elif self._memory.sizes.is_doubtful(len(message.payload)):
+                self._to_say_last.append(message)
             elif mid := self._hand_over(message):
                 self._saying[mid] = message
 
@@ -175,7 +214,7 @@ class Session:
         qos, retain = min(message.qos, self._max_qos), message.retain and self._can_retain
         return self.client.publish(message.topic, message.payload, qos, retain, self._publish_properties(message)).mid
 
-    def _unfit(self, message: Message) -> str:
+    def _unfit(self, message: Message, *, is_said: bool = False) -> str:
         """Why this message cannot be sent on this connection, which would end with it; empty when it can."""
         if not broker.is_topic(message.topic):
             return "its topic is none that can be published to"
@@ -185,6 +224,8 @@ class Session:
             return "its properties are no text"
         if self._max_packet is not None and size > self._max_packet:
             return f"the broker takes packets of up to {self._max_packet} bytes"
+        if (is_said or message.kind == "image") and (refused := self._memory.sizes.refused(len(message.payload))):
+            return f"the broker hung up when one of {refused} bytes came"
         return ""
 
     def _publish_properties(self, message: Message) -> Properties | None:
@@ -210,6 +251,8 @@ class Session:
         refused = []
         for mid, reason in self._answers:
             said = self._saying.pop(mid, None)
+            if reason.value < 0x80 and (taken := said or self._in_flight.get(mid)) is not None:
+                self._memory.sizes.acknowledged(len(taken.payload))
             if said is not None and reason.value >= 0x80:
                 self._drop_said(said, broker.meaning(reason, doing="writing"))
             message = self._in_flight.pop(mid, None)
@@ -255,8 +298,16 @@ class Session:
 
     def note_loss(self) -> None:
         """The connection is over: whether it was a message that the broker hung up on."""
-        suspect = self._memory.suspect
-        if self._in_flight:
+        suspect, sizes = self._memory.suspect, self._memory.sizes
+        flying = [Flying(message, is_said=False) for message in self._in_flight.values()]
+        flying += [Flying(message, is_said=True) for message in self._saying.values()]
+        cause = sizes.lost(flying, said_why=self.said_too_large) if self.hung_up or self.said_too_large else None
+        self.is_explained = self.hung_up and self._trying and sizes.doubt is not None and len(flying) == 1
+        if cause is not None and cause.is_said:
+            self._memory.reports.dropped(cause.message, "the broker hung up when it came")
+        elif cause is not None:
+            self._refuse([cause.message], "the broker hung up when it came")
+        elif self._in_flight and not any(sizes.is_doubtful(each.size) and each.may_be_doubted for each in flying):
             soon = time.monotonic() - self.opened_at < self._options.keepalive_s
             if found := suspect.lost(self._in_flight.values(), soon=soon):
                 self._refuse([found], f"the broker hung up {suspect.losses} times when it came")

@@ -149,10 +149,20 @@ class Store:
                     listener()
         self.sync_if_due()
 
-    def next_messages(self, after_id: int, limit: int, *, max_bytes: int = 2**22, skip_topics: Iterable[str] = ()) -> list[Message]:
-        """The oldest unsent messages with a larger id than `after_id`, in order: at most `limit`, and no more after `max_bytes`."""
+    def next_messages(
+        self, after_id: int, limit: int, *, max_bytes: int = 2**22, skip_topics: Iterable[str] = (), images_below: int | None = None
+    ) -> list[Message]:
+        """The oldest unsent messages with a larger id than `after_id`, in order: at most `limit`, and no more after `max_bytes`.
+
+        images_below: leave out images of so many bytes and more.
+        """
         with self._changed, translated(self.path):
-            return self._outbox.read(after_id, limit, max_bytes, skip_topics)
+            return self._outbox.read(after_id, limit, max_bytes, skip_topics, images_below)
+
+    def large_images(self, from_bytes: int, limit: int, *, skip_topics: Iterable[str] = ()) -> list[Message]:
+        """The oldest unsent images of so many bytes and more."""
+        with self._changed, translated(self.path):
+            return self._outbox.images(from_bytes, skip_topics, limit)
 
     def delete(self, ids: Sequence[int], *, refused: bool = False) -> None:
         """Forget messages that the broker has (or, `refused`, will never take); ids that are not there are passed over."""

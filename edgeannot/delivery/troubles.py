@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from edgeannot.delivery.records import Message
+from edgeannot.delivery.sizes import Sizes
 from edgeannot.errors import EdgeannotError
 
 __all__ = ["Memory", "Reports", "Suspect"]
@@ -75,8 +76,9 @@ class Reports:
 
 
 class Suspect:
-    """A broker of MQTT 3.1.1 answers a message that it cannot take by hanging up: this finds out which one it is.
+    """A broker of MQTT 3.1.1 answers a message that it cannot take by hanging up: this finds out which result it is.
 
+    Pictures are the likely cause, and are doubted first (`Sizes`); what is left is counted here, where it takes more to lose a message.
     After a loss the first message that was in flight is sent alone; when the connection breaks again and again with it, it goes.
     """
 
@@ -112,5 +114,6 @@ class Memory:
 
     reports: Reports = field(default_factory=Reports)
     suspect: Suspect = field(default_factory=Suspect)
+    sizes: Sizes = field(default_factory=Sizes)
     sent: int = 0
     """Messages from the outbox that the broker acknowledged."""

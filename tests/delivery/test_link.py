@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -423,6 +424,63 @@ def test_a_message_that_an_old_broker_hangs_up_on_is_found_and_dropped(store, st
     subscriber.wait_for(lambda s: set(numbers(s)) == set(range(11)) - {5}, "all but the large one")
     assert store.pending().refused == 1
     assert "hung up" in caplog.text
+
+
+def test_results_do_not_wait_behind_pictures_that_an_old_broker_hangs_up_on(store, start, make_broker, make_subscriber, caplog):
+    """With the pauses that are the default: two broken connections find out, and what was learned costs no further one."""
+    broker = make_broker("max_packet_size 20000").start()
+    subscriber = make_subscriber(broker)
+    for number in range(12):
+        put(store, number, 1)
+        store.commit(None, [Message("edgeannot/pi/porch/image", bytes(30_000 + number), "image", content_type="image/jpeg")])
+    store.commit(None, [Message("edgeannot/pi/porch/image", bytes(5000), "image", content_type="image/jpeg")])
+    begun = time.monotonic()
+    link = start(broker.url, protocol="3.1.1", retry_min_s=1.0, retry_max_s=60.0)
+    subscriber.wait_for(lambda s: len(set(numbers(s))) == 12, "every result")
+    results_s = time.monotonic() - begun
+    assert link.wait_drained(DEADLINE_S)
+
+    assert results_s < 10
+    assert link.connections <= 4
+    assert store.pending().refused == 12
+    assert subscriber.payloads("edgeannot/pi/porch/image") == [bytes(5000)], "one that fits is no victim of the others"
+    assert "is another client there" not in caplog.text
+    put(store, 12, 1)
+    store.commit(None, [Message("edgeannot/pi/porch/image", bytes(40_000), "image", content_type="image/jpeg")])
+    assert link.wait_drained(DEADLINE_S)
+    assert (link.connections <= 4, store.pending().refused) == (True, 13)
+
+
+def test_what_stands_and_is_too_large_for_an_old_broker_keeps_nothing_back(store, start, make_broker, make_subscriber, caplog):
+    """Told at the beginning of each connection, it would break each."""
+    broker = make_broker("max_packet_size 20000").start()
+    subscriber = make_subscriber(broker)
+    put(store, 0, 5)
+    link = start(broker.url, protocol="3.1.1")
+    link.tell(Message("homeassistant/device/pi/config", bytes(30_000), "discovery", retain=True))
+    subscriber.wait_for(lambda s: len(set(numbers(s))) == 5, "every result")
+    wait_until(lambda: "homeassistant/device/pi/config: a message of 30000 bytes is dropped" in caplog.text, "the reason in the log")
+    before = link.connections
+    put(store, 5, 5)
+
+    assert link.wait_drained(DEADLINE_S)
+    assert link.connections <= before + 1
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_connections_that_break_for_other_reasons_cost_no_picture(store, start, broker, make_subscriber, make_wire, protocol):
+    """The broker takes every size; the wire is cut again and again while pictures are under way."""
+    wire, subscriber = make_wire(broker.port), make_subscriber(broker)
+    link = start(wire.url, protocol=protocol)
+    for number in range(60):
+        put(store, number, 1)
+        store.commit(None, [Message("edgeannot/pi/porch/image", bytes(50_000 + number), "image", content_type="image/jpeg")])
+        if number % 6 == 5:
+            wire.cut()
+
+    assert link.wait_drained(3 * DEADLINE_S)
+    subscriber.wait_for(lambda s: len({len(p) for p in s.payloads("edgeannot/pi/porch/image")}) == 60, "every picture")
+    assert store.pending().refused == 0
 
 
 def test_a_silent_broker_is_noticed_by_keepalive_and_nothing_is_lost(store, start, broker, make_subscriber, make_wire, caplog):
