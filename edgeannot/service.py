@@ -63,6 +63,9 @@ def write_advice(folder: Path, exc: OSError | None = None) -> str:
     if not is_service():
         return f"{'mount it for writing' if is_read_only(folder) else 'let this user write there'}, or "
     made = "" if folder.is_dir() else f"make {folder}, "
+    if not is_read_only(folder):  # as after ReadWritePaths=, where the folder is somebody else's
+        group = "SupplementaryGroups= with a group that may"
+        return f"{made}let the service's user write there ({group}, and ReadWritePaths={folder} where its sandbox is in the way), or "
     return f"{made}add ReadWritePaths={folder} {_EDIT} and let the service's user write there, or "
 
 

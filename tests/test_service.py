@@ -120,12 +120,14 @@ def test_the_advice_to_write_is_for_rights_and_mounts_only(tmp_path, monkeypatch
     assert write_advice(tmp_path, NotADirectoryError(20, "Not a directory")) == ""
     monkeypatch.setenv("INVOCATION_ID", "x")
 
-    assert f"add ReadWritePaths={tmp_path} to the unit" in write_advice(tmp_path, PermissionError(13, "Permission denied"))
-    assert write_advice(tmp_path / "none").startswith(f"make {tmp_path / 'none'}, add ReadWritePaths=")
+    said = write_advice(tmp_path, PermissionError(13, "Permission denied"))
+    assert "let the service's user write there (SupplementaryGroups= with a group that may" in said
+    assert f"ReadWritePaths={tmp_path}" in said
+    assert write_advice(tmp_path / "none").startswith(f"make {tmp_path / 'none'}, let the service's user")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system")
-def test_a_folder_that_is_mounted_read_only_is_told_from_one_without_rights(tmp_path):
+def test_a_folder_that_is_mounted_read_only_is_told_from_one_without_rights(tmp_path, monkeypatch):
     """As ProtectSystem=strict mounts everything; root may not write there either."""
     folder = tmp_path / "pictures"
     folder.mkdir()
@@ -134,5 +136,7 @@ def test_a_folder_that_is_mounted_read_only_is_told_from_one_without_rights(tmp_
         pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
     try:
         assert (may_write(folder), is_read_only(folder), write_advice(folder)) == (False, True, "mount it for writing, or ")
+        monkeypatch.setenv("INVOCATION_ID", "x")
+        assert write_advice(folder).startswith(f"add ReadWritePaths={folder} to the unit (systemctl edit edgeannot) and let")
     finally:
         subprocess.run(["umount", str(folder)], check=True)

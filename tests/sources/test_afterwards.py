@@ -44,12 +44,12 @@ def test_pictures_that_could_not_leave_the_folder_are_no_surprise_later(inbox, t
 
     said = str(caught.value)
     assert said.startswith(f'sources.inbox: after = "{after}", but the folder {inbox} cannot be written to, so ')
-    assert f"add ReadWritePaths={inbox} to the unit" in said
+    assert f"ReadWritePaths={inbox} " in said
 
 
 def test_nor_are_those_that_could_not_get_to_where_they_are_to_go(inbox, tmp_path):
     (tmp_path / "source").mkdir()
-    with pytest.raises(ConfigError, match=f"ReadWritePaths={inbox} to the unit"):
+    with pytest.raises(ConfigError, match=f"ReadWritePaths={inbox} "):
         Afterwards("sources.inbox", tmp_path / "source", "move", inbox, None).check()
 
 
@@ -57,7 +57,7 @@ def test_a_medium_that_is_not_there_yet_is_only_warned_of(inbox, tmp_path, caplo
     (tmp_path / "source").mkdir()
     Afterwards("sources.inbox", tmp_path / "source", "move", inbox / "medium", None).check()
 
-    assert f"make {inbox / 'medium'}, add ReadWritePaths={inbox / 'medium'}" in caplog.text
+    assert f"make {inbox / 'medium'}, let the service's user write there" in caplog.text
 
 
 def test_that_damaged_pictures_stay_is_warned_of_and_no_reason_to_stop(inbox, tmp_path, caplog):
@@ -66,7 +66,7 @@ def test_that_damaged_pictures_stay_is_warned_of_and_no_reason_to_stop(inbox, tm
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "a damaged picture is copied to quarantine and stays there, too" in record.getMessage()
-    assert f"add ReadWritePaths={inbox}" in record.getMessage()
+    assert f"ReadWritePaths={inbox}" in record.getMessage()
     assert record.getMessage().endswith('or set quarantine = "leave"')
 
 
