@@ -66,9 +66,13 @@ class Refused(Exception):  # noqa: N818 - likewise
     """The child lives and says why it cannot do what was asked; the model or its card is at fault."""
 
 
-def command_of(module: str) -> tuple[str, ...]:
-    """The command of a child that runs the module's `main`. Nothing is imported from the current folder, which may be anybody's."""
-    return (sys.executable, "-P", "-c", f"import sys; sys.path.append({str(_ROOT)!r}); from {module} import main; main()")
+def command_of(module: str, *roots: Path) -> tuple[str, ...]:
+    """The command of a child that runs the module's `main`. Nothing is imported from the current folder, which may be anybody's.
+
+    roots: folders beside this package's own in which packages of ours lie.
+    """
+    places = [str(root) for root in (_ROOT, *roots)]
+    return (sys.executable, "-P", "-c", f"import sys; sys.path += {places!r}; from {module} import main; main()")
 
 
 def scratch() -> IO[bytes]:

@@ -13,14 +13,14 @@ from edgeannot.foreign import printable
 from edgeannot.image import ToTensor
 from edgeannot.picture import read_picture
 from edgeannot.pipeline import check_input
-from edgeannot.places import SAMPLES
+from edgeannot.places import SAMPLES, bundled_folder
 from edgeannot.runtimes import Runtime
 from edgeannot.tflite.file import at_size, parse_tflite, read_tflite
 from edgeannot.tflite.schema import TFLiteModel
 from edgeannot.trial.loads import try_model
 from edgeannot.trial.sorts import sorts_results
 
-__all__ = ["prove", "sample_photo"]
+__all__ = ["prove", "prove_foreign", "sample_photo"]
 
 _GREY = 114
 _NUMBERS = ("float32", "uint8", "int8", "int16")
@@ -43,6 +43,12 @@ def prove(card: ModelCard, runtime: Runtime = "auto", *, stopped: Callable[[], b
     inputs = [to_tensor(picture)[0] for picture in _pictures()]
     name = f"model {card.model_path}"
     try_model(name, raw if derived else card.model_path, inputs, runtime, reorders=sorts_results(graph.graph), stopped=stopped)
+
+
+def prove_foreign(card: ModelCard, runtime: Runtime = "auto") -> None:
+    """As `prove`, but for a model that ships with this program, which needs no trial."""
+    if card.folder != bundled_folder():
+        prove(card, runtime)
 
 
 def _input_spec(graph: TFLiteModel, card: ModelCard) -> TensorSpec:

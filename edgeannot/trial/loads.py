@@ -25,7 +25,7 @@ from edgeannot.probe.memory import free_memory_bytes
 from edgeannot.runtimes import Runtime, RuntimeName, installed_runtimes
 from edgeannot.trial.compare import difference, not_finite
 
-__all__ = ["Ran", "UntriedError", "try_model"]
+__all__ = ["Ran", "UntriedError", "memory_limit", "try_model"]
 
 CHILD = command_of("edgeannot.trial.trial_child")
 _EACH_S = 60.0
@@ -81,7 +81,7 @@ def try_model(
         path = f"/proc/self/fd/{copy.fileno()}" if isinstance(model, bytes) else str(model)
         request = {"model": path, "runtime": used, "inputs": given.fileno(), "outputs": got.fileno()}
         try:
-            with Child(command, memory_bytes=_memory_bytes(), stopped=stopped, files=(given, got, copy)) as child:
+            with Child(command, memory_bytes=memory_limit(), stopped=stopped, files=(given, got, copy)) as child:
                 for threads, fill in _loads():
                     load = _loaded(child, {**request, "threads": threads, "fill": fill}, got, first, each_s)
                     if first is None:
@@ -124,7 +124,8 @@ def _loads() -> list[tuple[int, int | None]]:
     return [(1, None), (several, 0xFF), (1, 0x3F), (several, None)]
 
 
-def _memory_bytes() -> int:
+def memory_limit() -> int:
+    """Bytes that a process may take which tries a file: what is free, within bounds."""
     free = free_memory_bytes()
     return _MOST_BYTES if free is None else min(max(free, _LEAST_BYTES), _MOST_BYTES)
 

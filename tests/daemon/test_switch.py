@@ -15,8 +15,8 @@ from edgeannot.data import Frame
 from edgeannot.errors import ConfigError, ModelError, OutputError
 from edgeannot.pipeline import Limits, load_pipeline
 from edgeannot.places import bundled_folder
+from tests.bad_models import add_model, nan_always, nan_on_black
 from tests.e2e.daemons import SAMPLES
-from tests.nan_models import add_model, nan_always, nan_on_black
 
 pytestmark = pytest.mark.runtime
 

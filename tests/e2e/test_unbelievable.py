@@ -12,9 +12,9 @@ from edgeannot.cards import read_card
 from edgeannot.choice.selection import conditions_of
 from edgeannot.probe import read_board
 from edgeannot.trial.tried import Tried
+from tests.bad_models import add_model, nan_always, nan_on_black
 from tests.brokers import Subscriber
 from tests.e2e.daemons import SAMPLES, edgeannot
-from tests.nan_models import add_model, nan_always, nan_on_black
 
 pytestmark = pytest.mark.runtime
 

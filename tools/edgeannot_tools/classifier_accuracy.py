@@ -22,6 +22,7 @@ from edgeannot.errors import FrameError, InputError
 from edgeannot.heads.classify import Classify
 from edgeannot.picture import read_picture
 from edgeannot.pipeline import Limits, Pipeline, load_pipeline
+from edgeannot.trial.cards import prove_foreign
 from edgeannot_tools.class_folders import ClassFolders
 from edgeannot_tools.class_matching import ClassMatch
 from edgeannot_tools.measure import Timing, numbers_of
@@ -97,6 +98,7 @@ def classifier_pipeline(card: ModelCard, *, threads: int = 1, runtime: Runtime =
     """The daemon's pipeline, but with every class in its answer. Raises InputError for a model that is no classifier."""
     if not isinstance(card.head, Classify):
         raise InputError(f"model {card.name} is there to {card.task}, only classifiers give one class a picture")
+    prove_foreign(card, runtime)
     everything = 1 << 30
     whole = card.model_copy(update={"head": replace(card.head, top_k=everything)})
     return load_pipeline(whole, threads=threads, runtime=runtime, limits=Limits(min_score=0.0, max_detections=everything))

@@ -1,7 +1,7 @@
 """What an installed runtime makes of a model: which operators its default delegate (XNNPACK) takes, and the memory that it plans.
 
 The runtime is asked in a process of its own: a damaged model may crash it, it writes on standard error past Python, and two runtimes
-in one process get in each other's way. `python -m edgeannot_tools.delegate RUNTIME FILE` is that process; it prints one line of JSON.
+in one process get in each other's way.
 
 The interpreter is loaded twice, with and without the default delegate. A delegate shows as operators beyond the file's own, and each
 says which tensors it takes and gives. The operators between those are the ones that it replaced: going back from what the delegate
@@ -11,22 +11,20 @@ gives to what it takes meets exactly them, but for an operator whose results nob
 from __future__ import annotations
 
 import importlib.metadata
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeannot.child import Child, Died, Refused, command_of, serve
 from edgeannot.engine import RUNTIMES, RuntimeName, load_runtime
-from edgeannot.errors import EdgeannotError
 from edgeannot.tflite.file import read_tflite
 from edgeannot.tflite.schema import SubGraph, TFLiteModel
+from edgeannot.trial.loads import memory_limit
 
 __all__ = ["RuntimeView", "ask_runtime", "replaced_operators"]
 
+CHILD = command_of("edgeannot_tools.delegate", Path(__file__).resolve().parent.parent)
 TIMEOUT_S = 120.0
 """Far more than loading takes; a runtime that hangs on a damaged file shall not hang the tool."""
 NO_PRIVATE_API = "this version of the runtime does not say which operators its delegate takes (it has no _get_ops_details)"
@@ -60,25 +58,20 @@ class RuntimeView:
         return frozenset().union(*self.partitions or ())
 
 
-def ask_runtime(
-    model: TFLiteModel, path: Path, runtime: RuntimeName, *, program: Sequence[str] = ("-m", "edgeannot_tools.delegate")
-) -> RuntimeView:
+def ask_runtime(model: TFLiteModel, path: Path, runtime: RuntimeName, *, command: Sequence[str] = CHILD) -> RuntimeView:
     """What the runtime makes of the model file at `path`. A runtime that cannot be used is a `refused`, not an error.
 
-    program: what the other Python runs; it gets the runtime and the path as arguments and prints the answer as its last line.
+    command: the other process; see `edgeannot.child`.
     """
     version = _version(runtime)
-    command = [sys.executable, *program, runtime, str(path)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, env=environment)
-    except subprocess.TimeoutExpired:
-        return RuntimeView(runtime, version, refused=f"it was still loading the model after {TIMEOUT_S:.0f} s", crashed=True)
-    if done.returncode != 0:
-        return RuntimeView(runtime, version, refused=_why_it_ended(done), crashed=True)
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    if "refused" in answer:
-        return RuntimeView(runtime, version, refused=answer["refused"])
+        with Child(command, memory_bytes=memory_limit()) as child:
+            answer = child.ask({"runtime": runtime, "path": str(path.resolve())}, TIMEOUT_S)["ran"]
+    except Refused as exc:
+        return RuntimeView(runtime, version, refused=str(exc))
+    except Died as exc:
+        advice = "; the file is damaged, or uses what it cannot do: copy it again, or convert it again" if exc.killed else ""
+        return RuntimeView(runtime, version, refused=f"it {exc} while loading the model{advice}", crashed=True)
     partitions = None if answer["delegates"] is None else replaced_operators(model.graph, answer["delegates"])
     return RuntimeView(
         runtime,
@@ -115,23 +108,18 @@ def _version(runtime: RuntimeName) -> str:
         return "of unknown version"
 
 
-def _why_it_ended(done: subprocess.CompletedProcess[str]) -> str:
-    if done.returncode < 0:
-        return f"it crashed while loading the model (signal {-done.returncode}); the file is damaged, or uses what it cannot do"
-    last = next((line.strip() for line in reversed(done.stderr.splitlines()) if line.strip()), "nothing said")
-    return f"it ended with exit code {done.returncode} while loading the model ({last})"
-
-
 # -- in the other process --------------------------------------------------------------------------------------------------------
 
 
+def main() -> None:
+    """Answer requests until standard input ends."""
+    serve(lambda request: _ask(request["runtime"], Path(request["path"])))
+
+
 def _ask(runtime: RuntimeName, path: Path) -> dict[str, Any]:
-    """The answer that is printed: {"refused": why}, or delegates as (inputs, outputs) and the planned bytes of both ways."""
-    try:
-        _, module = load_runtime(runtime)
-        model = read_tflite(path)
-    except EdgeannotError as exc:
-        return {"refused": str(exc)}
+    """The answer: {"refused": why}, or delegates as (inputs, outputs) and the planned bytes of both ways."""
+    _, module = load_runtime(runtime)
+    model = read_tflite(path)
     computed = [tensor.index for tensor in model.graph.tensors if not tensor.constant]
     known = len(model.graph.tensors)
     resolvers = getattr(module, "OpResolverType", None)
@@ -149,7 +137,7 @@ def _ask(runtime: RuntimeName, path: Path) -> dict[str, Any]:
         own = len(model.graph.operators)
         added = [node for node in details() if int(node["index"]) >= own]
         answer["delegates"] = [[_numbers(node["inputs"]), _numbers(node["outputs"])] for node in added]
-    return answer
+    return {"ran": answer}
 
 
 def _load(module: Any, path: Path, **options: Any) -> Any:
@@ -188,8 +176,3 @@ def _numbers(values: Iterable[Any]) -> list[int]:
 
 def _first_line(exc: BaseException) -> str:
     return next((line.strip() for line in str(exc).splitlines() if line.strip()), type(exc).__name__)
-
-
-if __name__ == "__main__":
-    name: RuntimeName = "tflite-runtime" if sys.argv[1] == "tflite-runtime" else "litert"
-    sys.stdout.write(json.dumps(_ask(name, Path(sys.argv[2]))) + "\n")

@@ -17,6 +17,7 @@ from edgeannot.errors import ConfigError, InputError, MissingError, install
 from edgeannot.pipeline import Limits, load_pipeline
 from edgeannot.places import bundled_folder
 from edgeannot.settings import default_data_dir
+from edgeannot.trial.cards import prove_foreign
 from edgeannot_tools.card_record import record_measured
 from edgeannot_tools.class_folders import ClassFolders, read_class_folders
 from edgeannot_tools.class_matching import ClassMatch, common_classes, match_classes, read_mapping, with_synonyms
@@ -223,6 +224,7 @@ def evaluate_model(
     card: ModelCard, dataset: Dataset, match: ClassMatch, *, threads: int = 1, runtime: Runtime = "auto", coco: bool = True
 ) -> Result:
     """Measure a detector on a set, with as many detections as average precision looks at."""
+    prove_foreign(card, runtime)
     limits = Limits(min_score=MIN_SCORE, max_detections=MAX_DETECTIONS)
     return measure(load_pipeline(card, threads=threads, runtime=runtime, limits=limits), dataset, match, coco=coco)
 

@@ -1,0 +1,126 @@
+"""Files that kill the runtime, never end or want all memory: a sentence, from every command that is given one."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from edgeannot.cards import read_card
+from edgeannot.errors import ModelError
+from edgeannot.trial.cards import prove
+from edgeannot.trial.loads import UntriedError, try_model
+from tests.bad_models import add_model, endless, nan_on_black, short_anchors, stride_zero
+from tests.e2e.daemons import edgeannot
+from tests.patience import DEADLINE_S
+
+pytestmark = pytest.mark.runtime
+
+PICTURE = np.zeros((1, 32, 32, 3), np.float32)
+
+
+def one_sentence(done):
+    """The last line of what a command said, which is all that it said of the failure."""
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("edgeannot:") == 1
+    return done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("make", "name"), [(endless, "endless"), (short_anchors, "short-anchors")])
+@pytest.mark.parametrize("command", ["add", "verify", "inspect"])
+def test_a_file_that_kills_the_runtime_is_refused_with_the_signal_and_what_to_do(tmp_path, command, make, name):
+    file = tmp_path / f"{name}.tflite"
+    file.write_bytes(make())
+    if command == "verify":
+        add_model(tmp_path / "data/models", name, make(), size=1024 if make is short_anchors else 32)
+        done = edgeannot("models", "verify", name, "--data-dir", tmp_path / "data")
+        said = done.stdout
+    elif command == "add":
+        done = edgeannot("models", "add", file, "--data-dir", tmp_path / "data")
+        said = one_sentence(done)
+    else:
+        done = edgeannot("inspect", file)
+        said = " ".join(done.stdout.split())
+
+    assert done.returncode == (0 if command == "inspect" else 78), done.stderr
+    assert "(SIGSEGV)" in said or "(SIGBUS)" in said  # what lies behind the file in memory is the kernel's choice
+    assert "convert it again" in said
+    assert "Traceback" not in done.stderr
+
+
+def test_a_division_by_zero_in_the_runtime_is_refused(tmp_path, pytestconfig):
+    (tmp_path / "zero.tflite").write_bytes(stride_zero())
+    said = one_sentence(edgeannot("models", "add", tmp_path / "zero.tflite", "--data-dir", tmp_path / "data"))
+
+    expected = "an arithmetic fault (SIGFPE)" if pytestconfig.getoption("runtime_name") == "tflite-runtime" else "stride_width > 0"
+    assert expected in said
+
+
+def test_the_daemon_refuses_a_model_that_was_set_and_kills_the_runtime(tmp_path):
+    (tmp_path / "in").mkdir()
+    add_model(tmp_path / "data/models", "endless", endless())
+    done = edgeannot("run", "--once", "--model", "endless", "--watch", tmp_path / "in", "--data-dir", tmp_path / "data")
+
+    assert done.returncode == 78, done.stderr
+    assert "(SIGSEGV)" in one_sentence(done)
+
+
+def test_the_daemon_goes_on_with_the_next_where_the_choice_kills_the_runtime(tmp_path):
+    """Twice: the second start knows it, and does not try again."""
+    (tmp_path / "in").mkdir()
+    add_model(tmp_path / "data/models", "aaa-endless", endless())
+    add_model(tmp_path / "data/models", "bbb-sound", nan_on_black())
+    run = ("run", "--once", "--task", "classify", "--labels", "class-1", "--watch", tmp_path / "in", "--data-dir", tmp_path / "data")
+    first, second = edgeannot(*run), edgeannot(*run)
+
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert "(SIGSEGV)" in first.stderr
+    assert "it is left out of the choice" in first.stderr
+    assert "bbb-sound with" in first.stderr
+    assert "aaa-endless" not in second.stderr
+    assert "never tried" not in second.stderr
+    assert "bbb-sound with" in second.stderr
+
+
+def test_what_a_sound_file_gives_comes_back_and_it_is_not_tried_where_the_program_is_told_to_stop(tmp_path):
+    card = read_card(add_model(tmp_path, "sound", nan_on_black()))
+    ran = try_model("sound", card.model_path, [PICTURE + 0.5, PICTURE + 0.1])
+
+    assert [values[0].shape for values in ran.values] == [(1, 4), (1, 4)]
+    assert all(0.9 < values[0].sum() < 1.1 for values in ran.values)
+    assert [spec.name for spec in ran.outputs] == ["scores"]
+    prove(card)
+    with pytest.raises(UntriedError, match="told to stop"):
+        prove(card, stopped=lambda: True)
+
+
+def test_a_number_that_is_not_finite_in_the_last_of_the_runs_is_seen(tmp_path):
+    with pytest.raises(ModelError, match="holds numbers that are not finite"):
+        try_model("sound", nan_on_black(), [PICTURE + 0.5, PICTURE + 0.1, PICTURE])
+
+
+def fake(body):
+    code = f"import json, os, sys, time\nfor n, line in enumerate(sys.stdin):\n    request = json.loads(line)\n    {body}"
+    return [sys.executable, "-c", code]
+
+
+SPEC = "{'name': '', 'index': 0, 'shape': [], 'dtype': 'int8', 'scale': 0, 'zero_point': 0}"
+RAN = f"{{'ran': {{'digest': 'x', 'seconds': 1, 'outputs': [], 'input': {SPEC}}}}}"
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("time.sleep(600)", "gave no figures within 1 s.*too large for this board"),
+        ("raise MemoryError", "ended with exit code 1: MemoryError.*too large for this board"),
+        ("print(json.dumps({'ran': 7}), flush=True)", "gave nothing that can be read"),
+        ("print(json.dumps({'ran': {'digest': 'x'}}), flush=True)", "gave nothing that can be read"),
+        (f"os.write(request['outputs'], b'PK rubbish'); print(json.dumps({RAN}), flush=True)", "gave nothing that can be read"),
+        ("print(json.dumps({'refused': 'no \\x1b[31m good'}), flush=True)", "m: no \ufffd"),
+    ],
+)
+def test_a_child_that_hangs_runs_out_of_memory_or_talks_nonsense_is_a_sentence(body, words):
+    each_s = 1 if "within" in words else DEADLINE_S
+    with pytest.raises(ModelError, match=words):
+        try_model("m", b"TFL3", [PICTURE], each_s=each_s, command=fake(body))
