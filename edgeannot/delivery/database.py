@@ -22,7 +22,7 @@ from edgeannot import atomicfile
 from edgeannot.errors import ConfigError, EdgeannotError, LinkError
 from edgeannot.service import write_advice
 
-__all__ = ["damaged_files", "lock_file", "open_database", "sync_log", "translated"]
+__all__ = ["damaged_files", "lock_file", "open_database", "set_aside", "sync_log", "translated"]
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def open_database(path: Path, migrations: Sequence[str], check: Callable[[sqlite
         raise LinkError(f"the database {path} cannot be opened (no memory is left)") from exc
     except Exception as exc:  # noqa: BLE001 - what a damaged file holds may be wrong in any way: its start must not hang on it
         why = repr(exc)  # such as UnicodeDecodeError, where SQLite repeats a scratched name in its message
-    aside = _set_aside(path)
+    aside = set_aside(path)
     log.error(
         "the database %s is damaged (%s): set aside as %s, a new one begun; files still there are done again, unsent messages are lost",
         path,
@@ -236,7 +236,8 @@ def _give_back(db: sqlite3.Connection, path: Path) -> None:
         log.info("the database %s stays as large as it is (%s)", path, exc)
 
 
-def _set_aside(path: Path) -> Path:
+def set_aside(path: Path) -> Path:
+    """Move the database at `path`, with its log, out of the way; the new name."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
     aside = Path(f"{path}.damaged-{stamp}")
     for tail in _TAILS:

@@ -26,6 +26,7 @@ from edgeannot.delivery.database import damaged_files, lock_file, open_database,
 from edgeannot.delivery.ledger import Ledger
 from edgeannot.delivery.outbox import Outbox
 from edgeannot.delivery.records import MIGRATIONS, Caps, LedgerEntry, Message, Pending, Signature
+from edgeannot.delivery.removed import Opened, same_file, write_anew
 from edgeannot.delivery.reserve import Reserve
 from edgeannot.errors import EdgeannotError, LinkError
 
@@ -50,6 +51,8 @@ class Store:
         self.path = path
         self._db = connection
         self._lock_fd = lock_fd
+        self._caps = caps
+        self._opened = Opened(path)
         self._sync_s = sync_s
         self._changed = threading.Condition(threading.RLock())
         self._syncing = threading.Lock()
@@ -220,9 +223,13 @@ class Store:
     # The disk
 
     def sync(self) -> None:
-        """Bring every commit to the disk; call it before doing what cannot be done again, such as removing an input file."""
+        """Bring every commit to the disk; call it before doing what cannot be done again, such as removing an input file.
+
+        Files that were removed meanwhile are written anew. Raises LinkError when the disk does not take it.
+        """
         with self._syncing:  # who comes meanwhile waits: its commits may be among those on their way
             with self._changed:
+                self._keep_in_place()
                 if not self._unsynced:
                     return
                 self._synced_at, self._unsynced = time.monotonic(), False
@@ -236,7 +243,7 @@ class Store:
         """`sync()` when the last one is `sync_s` ago; call it now and then where no commit follows the last.
 
         A disk that fails is only logged, when that changes: what was committed is committed, and is kept as long as the machine runs.
-        Raises EdgeannotError when the database is gone.
+        Raises ConfigError when the lock was removed and another daemon has it now.
         """
         if time.monotonic() - self._synced_at < self._sync_s:
             return
@@ -252,6 +259,27 @@ class Store:
             self._failing = False
             with self._changed:
                 self._reserve.take(spare=1)
+
+    def _keep_in_place(self) -> None:
+        """Where database, log or lock were removed or replaced, put them back: what is open is all that is left of them.
+
+        Raises LinkError when that fails, ConfigError when another daemon has locked the folder meanwhile.
+        """
+        lock = Path(f"{self.path}.lock")
+        if not same_file(self._lock_fd, lock):
+            fd, old = lock_file(lock), self._lock_fd
+            self._lock_fd = fd
+            os.close(old)
+            log.warning("the lock file %s was removed while it was in use; it is there again", lock)
+        if self._opened.is_in_place():
+            return
+        write_anew(self._db, self.path, self._opened)
+        self._db = open_database(self.path, MIGRATIONS, _check_rows)
+        self._opened = Opened(self.path)
+        self._ledger, self._outbox = Ledger(self._db), Outbox(self._db, self._caps)
+        self._reserve.give()
+        self._reserve.take()
+        log.error("the database %s was removed while it was in use; all that was in it is written there anew", self.path)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:

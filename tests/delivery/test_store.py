@@ -844,15 +844,65 @@ def test_a_disk_that_is_full_but_for_the_room_a_killed_run_held_back_is_no_obsta
         store.commit(entry(), [])
 
 
-def test_a_database_removed_while_in_use_is_an_error_and_no_silence(path):
-    """What is committed from then on would be gone with the process."""
-    with Store.open(path, sync_s=60) as store:
-        store.commit(entry(), [])
-        shutil.rmtree(path.parent)
-        store.commit(entry("b"), [])
+@pytest.mark.parametrize("gone", ["everything", "state.sqlite", "state.sqlite-wal", "state.sqlite.lock"])
+def test_files_removed_while_in_use_are_written_anew_and_that_is_said(path, gone, caplog):
+    """SQLite goes on with what it has open: all of that would be gone with the process, and nobody would know."""
+    with Store.open(path, sync_s=0) as store:
+        store.commit(entry(), [message("1"), message("2")])
+        store.delete([1])
+        if gone == "everything":
+            shutil.rmtree(path.parent)
+        else:
+            path.with_name(gone).unlink()
+        store.commit(entry("b"), [message("3")])
 
-        with pytest.raises(EdgeannotError, match="was removed while it was in use"):
-            store.sync()
+        assert len([r for r in caplog.records if "was removed while it was in use" in r.message]) == 1 + (gone == "everything")
+        assert texts(store) == ["2", "3"]
+        store.commit(entry("c"), [message("4")])
+        with pytest.raises(ConfigError, match="in use by another edgeannot"):
+            Store.open(path)
+    with Store.open(path) as store:
+        assert [e.path for e in store.ledger()] == ["a.jpg", "b", "c"]
+        assert [(m.id, m.payload) for m in store.next_messages(0, 9)] == [(2, b"2"), (3, b"3"), (4, b"4")]
+        assert store.damaged() == []
+    assert "damaged" not in caplog.text
+
+
+def test_a_file_put_in_the_place_of_the_database_is_set_aside(path, caplog):
+    with Store.open(path, sync_s=0) as store:
+        store.commit(entry(), [message("1")])
+        path.unlink()
+        path.write_bytes(b"of somebody else")
+        store.commit(entry("b"), [message("2")])
+
+        assert texts(store) == ["1", "2"]
+        [aside] = store.damaged()
+        assert path.with_name(aside).read_bytes() == b"of somebody else"
+    assert "was removed while it was in use" in caplog.text
+
+
+def test_a_removed_database_that_cannot_be_written_anew_is_said_and_tried_again(path, caplog):
+    """Until then nothing is refused: what is open takes it."""
+    with Store.open(path, sync_s=0) as store:
+        store.commit(entry(), [message("1")])
+        path.unlink()
+        path.with_name("state.sqlite.anew").mkdir()
+        for number in range(3):
+            store.commit(entry(str(number)), [message()])
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert "cannot be written anew" in caplog.text
+        path.with_name("state.sqlite.anew").rmdir()
+        store.commit(entry("last"), [])
+    with Store.open(path) as store:
+        assert len(store.ledger()) == 5
+
+
+def test_where_another_daemon_took_the_lock_that_was_removed_this_one_ends(path):
+    with Store.open(path, sync_s=0) as store:
+        store.commit(entry(), [message("1")])
+        shutil.rmtree(path.parent)
+        with Store.open(path), pytest.raises(ConfigError, match="in use by another edgeannot"):
+            store.commit(entry("b"), [])
 
 
 def test_room_is_held_back_while_the_store_is_open(path):

@@ -187,6 +187,28 @@ def test_a_damaged_database(make_stage, variants, request):
     stage.verdict(f"{aside} set aside and said so; {redone} pictures of {variants * at_first} done again")
 
 
+@pytest.mark.parametrize("gone", ["state.sqlite*", pytest.param("state.sqlite", marks=pytest.mark.long), "state.sqlite.lock"])
+def test_the_database_is_deleted_while_it_is_in_use(make_stage, gone):
+    """What waits in it for the broker, and what comes after, survives a kill."""
+    stage = make_stage(f"disk: {gone} deleted while the daemon runs")
+    daemon = stage.start()
+    stage.offer(10)
+    stage.wait(lambda: len(stage.outbox()) == 10, "the results to wait")
+    for file in stage.data_dir.glob(gone):
+        file.unlink()
+    daemon.wait_log("was removed while it was in use")
+    stage.offer(10)
+    stage.wait(lambda: len(stage.outbox()) == 20, "all results to wait on the disk")
+    daemon.kill()
+    stage.post.start()
+    stage.start()
+    stage.wait_all()
+    stage.stop()
+    assert not list(stage.data_dir.glob("*.damaged-*"))
+    assert not list(stage.data_dir.glob("*.anew"))
+    stage.verdict("said, and written anew with all that was in it")
+
+
 def _damage(path: Path, chance) -> None:
     data = bytearray(path.read_bytes())
     kind = chance.choice(["cut", "flip", "noise"])
