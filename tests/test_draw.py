@@ -135,3 +135,12 @@ def test_a_picture_longer_than_a_jpeg_can_be_is_made_smaller():
 
     image = cv2.imdecode(np.frombuffer(annotated_jpeg(annotation), np.uint8), cv2.IMREAD_COLOR)
     assert image.shape == (1, 65_500, 3)
+
+
+def test_boxes_of_a_picture_that_was_decoded_smaller_are_drawn_where_they_are_seen():
+    box, model = found((400, 200, 700, 380)), ModelFacts("m", "", "yolo", "low")
+    half = Frame(grey(400, 200), "porch", 0, None, "x", whole_wh=(800, 400))  # type: ignore[arg-type] # only the picture is read
+    plain = Frame(grey(400, 200), "porch", 0, None, "x")  # type: ignore[arg-type]
+
+    made = annotated_jpeg(Annotation(half, box, ("cat",), model))
+    assert made == annotated_jpeg(Annotation(plain, found((200, 100, 350, 190)), ("cat",), model))

@@ -403,3 +403,62 @@ def test_configuring_opencv_sets_its_threads():
     configure_opencv(1)
 
     assert cv2.getNumThreads() == 1
+
+
+def free(megabytes):
+    return PictureLimits(free_bytes=lambda: megabytes << 20)
+
+
+def test_a_picture_that_fits_into_the_free_memory_is_decoded_whole():
+    data = encode(np.zeros((2000, 3000, 3), np.uint8), ".jpg")
+
+    assert decode(data, PictureLimits()).image.shape == (2000, 3000, 3), "where nobody knows how much is free"
+    assert decode(data, free(100), smaller=True).image.shape == (2000, 3000, 3)
+
+
+def test_a_jpeg_that_does_not_fit_is_decoded_smaller_where_it_may_be():
+    data = encode(np.zeros((2000, 3001, 3), np.uint8), ".jpg")
+
+    with pytest.raises(FrameError, match=r"of 3001x2000 pixels would take 34 MB of memory; 30 MB are free, of which") as caught:
+        decode(data, free(30))
+    assert caught.value.reason == "memory"
+    picture = decode(data, free(30), smaller=True)
+    assert (picture.image.shape, picture.width, picture.height) == ((1000, 1501, 3), 3001, 2000)
+    assert decode(data, free(4), smaller=True).image.shape == (500, 751, 3)
+
+
+@pytest.mark.parametrize("extension", [".png", ".webp", ".bmp"])
+def test_what_can_only_be_decoded_whole_is_refused_where_it_does_not_fit(extension):
+    data = encode(np.zeros((2000, 3000, 3), np.uint8), extension)
+
+    with pytest.raises(FrameError, match="34 MB of memory; 30 MB are free") as caught:
+        decode(data, free(30), smaller=True)
+    assert caught.value.reason == "memory"
+
+
+def test_a_jpeg_that_does_not_fit_at_an_eighth_either_is_refused_with_both_figures():
+    data = encode(np.zeros((2000, 3000, 3), np.uint8), ".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1)  # its coefficients stay whole
+
+    with pytest.raises(FrameError, match=r"would take \d+ MB of memory, and \d+ MB at 1/8 of its size; 10 MB are free") as caught:
+        decode(data, free(10), smaller=True)
+    assert caught.value.reason == "memory"
+
+
+def test_for_a_small_picture_nobody_asks_how_much_is_free(corners):
+    def asked():
+        raise AssertionError
+
+    assert decode(encode(corners, ".jpg"), PictureLimits(free_bytes=asked)).width == 40
+
+
+@pytest.mark.parametrize(("error", "reason"), [(MemoryError(), "memory"), (SystemError("odd"), "error"), (IndexError("odd"), "error")])
+def test_whatever_a_decoder_raises_costs_that_picture_alone(monkeypatch, corners, error, reason):
+    data = encode(corners, ".jpg")
+
+    def broken(*_):
+        raise error
+
+    monkeypatch.setattr(cv2, "imdecode", broken)
+    with pytest.raises(FrameError) as caught:
+        decode(data)
+    assert caught.value.reason == reason

@@ -232,7 +232,7 @@ def test_a_picture_at_work_at_each_kill_from_outside_is_not_set_aside(make_stage
     assert stage.verdict("not set aside").quarantined == 0
 
 
-def test_a_message_that_kills_costs_each_worker_of_a_group_two_lives_at_most(tmp_path, make_row, make_post):
+def test_a_message_that_kills_costs_each_worker_of_a_group_two_lives_at_most(tmp_path, make_row, make_post, make_subscriber):
     row = make_row("poison: a message in a group of three")
     broker = make_post().broker
     broker.start()
@@ -246,6 +246,7 @@ def test_a_message_that_kills_costs_each_worker_of_a_group_two_lives_at_most(tmp
 
     try:
         fleet.start(*names)
+        reader = make_subscriber(broker, "edgeannot/door/pictures/refused")
         for worker in fleet.workers.values():
             assert worker.stop() == 0
         keepers = {name: Keeper(lambda name=name: launch(name)) for name in names}
@@ -268,6 +269,7 @@ def test_a_message_that_kills_costs_each_worker_of_a_group_two_lives_at_most(tmp
         deaths = {name: list(keeper.deaths) for name, keeper in keepers.items()}
     finally:
         ends = [keeper.end() for keeper in keepers.values()]
+        refused = [json.loads(payload) for payload in reader.payloads()]
         tally = fleet.tally(sent)
         notes = list(Path(tmp_path).glob("*/data/quarantine/**/*.reason.txt"))
         logs = {name: worker.log for name, worker in fleet.workers.items()}
@@ -276,6 +278,8 @@ def test_a_message_that_kills_costs_each_worker_of_a_group_two_lives_at_most(tmp
     assert {code for codes in deaths.values() for code in codes} == {-11}
     assert ends == [0, 0, 0]
     assert len(notes) == 1, logs
+    assert [(told["sender"]["id"], told["error"]["code"]) for told in refused] == [("poison", "deadly")]
+    assert "died 2 times with this picture at work" in refused[0]["error"]["message"]
     assert "reason: deadly" in notes[0].read_text()
     row.sent, row.received, row.lost, row.repeated, row.quarantined = tally.sent, tally.received, tally.lost, tally.repeated, 1
     row.note = f"deaths by worker { ({name: len(codes) for name, codes in deaths.items()}) }, all others answered"

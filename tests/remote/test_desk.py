@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import uuid
@@ -23,6 +24,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from edgeannot.at_work import AtWork
 from edgeannot.control import Control
 from edgeannot.data import Annotation, Detections, Frame, ModelFacts
 from edgeannot.delivery.broker import BrokerOptions
@@ -63,7 +65,9 @@ def load(name: str) -> str:
 class Board:
     """A device without a model: a control whose requests a thread serves, a link, and a desk between them."""
 
-    def __init__(self, folder: Path, url: str, control: Control | None = None, protocol="5", **options) -> None:
+    def __init__(
+        self, folder: Path, url: str, control: Control | None = None, protocol="5", at_work: AtWork | None = None, **options
+    ) -> None:
         self.control = control or Control()
         self.model = "yolov3-tiny@224"
         self.store = Store.open(folder / "state.sqlite")
@@ -79,6 +83,7 @@ class Board:
             lambda message: self.store.commit(None, (message,)),
             jpeg=lambda _: b"\xff\xd8 drawn",
             other_trees=("homeassistant",),
+            at_work=at_work,
         )
         self.link.subscribe(self.desk.topic_filter, self.desk.take, max_bytes=self.desk.max_bytes, as_published=True)
         self.serving = threading.Event()
@@ -271,6 +276,27 @@ def test_a_picture_in_the_message_is_annotated(make_board, asker):
     DETECTIONS.validate(reply["result"])
     assert (reply["result"]["source"], reply["result"]["detections"][0]["label"]) == ("detect", "person")
     assert board.store.wait_empty(DEADLINE_S)
+
+
+def test_a_picture_that_the_program_died_of_twice_is_refused_with_the_reason(make_board, asker, tmp_path):
+    picture = SAMPLE.read_bytes()
+    for _ in range(2):  # two lives that end in the decoder
+        lived = AtWork(tmp_path)
+        assert lived.enter("pictures", f"message {hashlib.blake2b(picture, digest_size=16).hexdigest()}", "the same picture")
+        (tmp_path / "last-words.txt").write_text("Fatal Python error: Segmentation fault\n")
+        left = (tmp_path / "at-work").read_bytes()
+        lived.close()
+        (tmp_path / "at-work").write_bytes(left)
+    at_work = AtWork(tmp_path)
+    make_board(at_work=at_work)
+
+    reply = asker.ask("detect", picture)
+    again = asker.ask("detect", Path(SAMPLE).with_name("cat.jpg").read_bytes())
+    at_work.close()
+
+    assert reply["error"]["code"] == "picture"
+    assert "died 2 times with this picture at work" in reply["error"]["message"]
+    assert again["ok"]
 
 
 def test_the_result_of_detect_survives_a_broken_connection(make_board, make_wire, broker, asker):

@@ -8,8 +8,11 @@ import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
+from edgeannot.at_work import AtWork
 from edgeannot.data import Failure, Frame
 from edgeannot.delivery.store import Signature
 from edgeannot.errors import ConfigError, MissingError
@@ -770,3 +773,52 @@ def test_stop_is_noticed_while_waiting(open_inbox, stop):
 def test_move_needs_a_folder_to_move_to():
     with pytest.raises(ValueError, match="after_folder"):
         DirectoryOptions(path=Path(), after="move")
+
+
+def large(extension):
+    return cv2.imencode(extension, np.zeros((2000, 3000, 3), np.uint8))[1].tobytes()
+
+
+def test_a_jpeg_over_the_free_memory_is_decoded_smaller_and_keeps_its_size(open_inbox, inbox, tmp_path, pull):
+    put(inbox / "large.jpg", large(".jpg"), age_s=10)
+
+    [frame] = pull(open_inbox(Context(quarantine=tmp_path / "quarantine", free_bytes=lambda: 30 << 20))).take(1)
+
+    assert (frame.image.shape, frame.size_wh) == ((1000, 1500, 3), (3000, 2000))
+
+
+def test_a_picture_over_the_free_memory_waits_until_it_is_alone_and_is_then_refused(open_inbox, inbox, tmp_path, pull, jpeg):
+    put(inbox / "a.jpg", jpeg(), age_s=20)
+    put(inbox / "large.png", large(".png"), age_s=10)
+    context = Context(quarantine=tmp_path / "quarantine", free_bytes=lambda: 30 << 20)
+    items = pull(open_inbox(context))
+
+    [small] = items.take(1)
+    items.idle(3)  # somebody else holds memory that will be free later
+    context.at_work.leave(small.place)
+    [failure] = items.take(1)
+
+    assert (failure.reason, failure.quarantined) == ("memory", tmp_path / "quarantine" / "large.png")
+    assert "would take 34 MB of memory; 30 MB are free" in failure.message
+
+
+def test_a_picture_that_the_program_died_of_twice_is_quarantined_with_the_reason(open_inbox, inbox, tmp_path, pull, jpeg):
+    put(inbox / "bad.jpg", jpeg(), age_s=20)
+    put(inbox / "good.jpg", jpeg(1), age_s=10)
+    for _ in range(2):  # two lives that end in the decoder
+        context = Context(quarantine=tmp_path / "quarantine", at_work=AtWork(tmp_path))
+        [frame] = pull(open_inbox(context)).take(1)
+        assert frame.name == "bad.jpg"
+        (tmp_path / "last-words.txt").write_text("Fatal Python error: Segmentation fault\n")
+        left = (tmp_path / "at-work").read_bytes()
+        context.at_work.close()
+        (tmp_path / "at-work").write_bytes(left)
+
+    context = Context(quarantine=tmp_path / "quarantine", at_work=AtWork(tmp_path))
+    source = open_inbox(context)
+    failure, frame = pull(source).take(2)
+    context.at_work.close()
+
+    assert (failure.reason, failure.quarantined.name, frame.name) == ("deadly", "bad.jpg", "good.jpg")
+    assert "died 2 times with this picture at work" in failure.message
+    assert "reason: deadly" in (tmp_path / "quarantine" / "bad.jpg.reason.txt").read_text()
