@@ -15,8 +15,8 @@ pytestmark = pytest.mark.runtime
 
 
 @pytest.fixture
-def squeezed():
-    """Runs a command of edgeannot with a share of one core, and gives what it printed."""
+def share_of_a_core():
+    """Runs a command of edgeannot with a share of one core, or with all there is (None), and gives what it printed."""
     try:
         with CpuGroup("choice") as group:
 
@@ -33,25 +33,25 @@ def squeezed():
 
 
 def rows(text):
-    """Of the table's candidates, the marked one first: name -> (ms, CPU ms)."""
-    lines = [line for line in text.splitlines() if " mAP50  " in line]
+    """Of the table's candidates that gave figures, the marked one first: name -> (ms, CPU ms)."""
+    lines = [line for line in text.splitlines() if " mAP50  " in line and " MB  " in line]
     cells = [line.removeprefix(">").split() for line in sorted(lines, key=lambda line: not line.startswith(">"))]
     return {name: (float(ms.lstrip("~")), float(cpu_ms)) for name, _, _, ms, _, cpu_ms, *_ in cells}
 
 
-def test_under_a_quota_another_model_is_chosen_that_fits_and_the_daemon_runs_it(tmp_path, squeezed):
+def test_under_a_quota_another_model_is_chosen_that_fits_and_the_daemon_runs_it(tmp_path, share_of_a_core):
     """The budget lies between the fastest model and the best one as they are under the quota, and over what the best one takes without."""
     copy_samples(tmp_path / "in")
     data = tmp_path / "data"
     explain = ["run", "--explain", "--profile", "auto", "--threads", 1, "--data-dir", data, "--max-ms"]
-    (best, (ms, cpu_ms)), *_ = rows(edgeannot(*explain, 1_000_000, timeout_s=DEADLINE_S).stdout).items()
-    # Four times less than this machine gives now: another program may have the core, or the whole run of the tests a quota.
-    percent = max(3, round(25 * min(1.0, cpu_ms / ms)))
-    slow = {name: ms for name, (ms, _) in rows(squeezed(percent / 100, *explain, 1_000_000).stdout).items()}
+    (best, (ms, cpu_ms)), *_ = rows(share_of_a_core(None, *explain, 1_000_000).stdout).items()
+    # So much less than this machine gives now: another program may have the core, or a container a quota.
+    percent = max(5, round(30 * min(1.0, cpu_ms / ms)))
+    slow = {name: ms for name, (ms, _) in rows(share_of_a_core(percent / 100, *explain, 1_000_000).stdout).items()}
     max_ms = round((min(slow.values()) * slow[best]) ** 0.5)
 
-    free = edgeannot(*explain, max_ms, timeout_s=DEADLINE_S)
-    told = squeezed(percent / 100, *explain, max_ms)
+    free = share_of_a_core(None, *explain, max_ms)
+    told = share_of_a_core(percent / 100, *explain, max_ms)
     name, (ms, _) = next(iter(rows(told.stdout).items()))
 
     assert next(iter(rows(free.stdout))) == best
@@ -61,7 +61,7 @@ def test_under_a_quota_another_model_is_chosen_that_fits_and_the_daemon_runs_it(
     assert f"over {max_ms} ms a picture (max_ms)" in told.stdout, "what the quota made too slow is said"
 
     out = tmp_path / "out"
-    ran = squeezed(
+    ran = share_of_a_core(
         percent / 100,
         *("run", "--once", "--profile", "auto", "--threads", 1, "--max-ms", max_ms),
         *("--watch", tmp_path / "in", "--out", out, "--data-dir", data),
