@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from edgeannot import atomicfile
+from edgeannot.errors import InputError, MissingError
+from edgeannot.foreign import parse_json, read_bytes
 
 __all__ = ["read_json", "write_json"]
+
+_MAX_BYTES = 64 << 20
 
 log = logging.getLogger(__name__)
 
@@ -21,14 +25,15 @@ def read_json(path: Path, schema: int) -> dict[str, Any]:
     A damaged file is renamed to NAME.damaged and logged once, so that the next write does not hide what happened.
     """
     try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
+        data = read_bytes(path, "the file", max_bytes=_MAX_BYTES)
+        value = parse_json(data, "")
+    except MissingError:
         return {}
-    except OSError as exc:
-        log.warning("%s cannot be read (%s); it is made anew", path, exc.strerror)
-        return {}
-    except (ValueError, RecursionError) as exc:
-        _set_aside(path, f"is damaged ({exc})")
+    except InputError as exc:
+        if isinstance(exc.__cause__, ValueError | RecursionError):
+            _set_aside(path, f"is damaged ({exc.__cause__})")
+        else:
+            log.warning("%s; it is made anew", exc)
         return {}
     if not isinstance(value, dict):
         _set_aside(path, "holds no JSON object")

@@ -10,7 +10,6 @@ import difflib
 import os
 import platform
 import re
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -23,12 +22,11 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
-    TomlConfigSettingsSource,
 )
 
 from edgeannot.data import Profile
-from edgeannot.errors import ConfigError, MissingError
-from edgeannot.foreign import json_text
+from edgeannot.errors import ConfigError
+from edgeannot.foreign import json_text, os_bytes, parse_toml, printable, read_text, shorten
 from edgeannot.places import NOT_SETTINGS, default_config_file, default_data_dir, nothing_is_configured
 from edgeannot.profiles import PROFILE_DEFAULTS
 from edgeannot.redaction import learn, redacted
@@ -50,7 +48,13 @@ class Settings(BaseSettings):
     """Every setting with its default. A section of its own for each source and each sink."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
     )
 
     device: str = Field(default_factory=_default_device, min_length=1)
@@ -182,7 +186,17 @@ def load_settings(
         settings = Settings(**merged)
     except ValidationError as exc:
         raise ConfigError(_explain(exc, origins)) from exc
+    _refuse_unusable(merged, origins)
     return Loaded(settings=settings, profile=profile, profile_reason=reason, origins=origins)
+
+
+def _refuse_unusable(merged: Mapping[str, Any], origins: Mapping[str, str]) -> None:
+    """Raises ConfigError for text that no file name, topic or password can hold; wherever it were used, the system would refuse it."""
+    for key, value in _flatten(merged):
+        for text in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(text, str) and ("\0" in text or os_bytes(text).decode("utf-8", "surrogateescape") != text):
+                layer = f" ({origins[key]})" if key in origins else ""
+                raise ConfigError(f"{printable(key)[:100]}: wanted text, found a NUL or half a character in it{layer}")
 
 
 def _profile(layers: Mapping[str, Mapping[str, Any]], grade: Callable[[], tuple[Profile, str]]) -> tuple[Profile, str]:
@@ -197,14 +211,8 @@ def _profile(layers: Mapping[str, Mapping[str, Any]], grade: Callable[[], tuple[
 
 
 def _file_values(path: Path) -> dict[str, Any]:
-    if not path.is_file():  # the library takes a missing file for an empty one
-        raise MissingError(f"no configuration file at {path}")
-    try:
-        return TomlConfigSettingsSource(Settings, path)()
-    except OSError as exc:
-        raise ConfigError(f"the configuration file {path} cannot be read: {exc.strerror}") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise ConfigError(f"the configuration file {path} is not valid TOML: {exc}") from exc
+    what = "the configuration file"
+    return parse_toml(read_text(path, what, error=ConfigError), f"{what} {path}", error=ConfigError)
 
 
 def _environment_values() -> dict[str, Any]:
@@ -232,7 +240,7 @@ class _Environment(EnvSettingsSource):
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
         try:
             return super().decode_complex_value(field_name, field, value)
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             words = tuple(word.strip() for word in value.split(","))
             if field is Settings.model_fields["labels"] and all(words) and not value.lstrip().startswith("["):
                 return words
@@ -283,7 +291,8 @@ def _explain(exc: ValidationError, origins: Mapping[str, str]) -> str:
     # pydantic puts the chosen kind of a union into the path: sources.door.camera.url is sources.door.url to the user.
     if path[0] == "sources" and len(path) > 3:
         del path[2]
-    key = ".".join(path)
+    key = printable(".".join(path))
+    key = key if len(key) <= 100 else f"{key[:97]}..."
     context = error.get("ctx", {})
     ours = {
         "extra_forbidden": f"unknown setting{_like(path)}",
@@ -292,11 +301,11 @@ def _explain(exc: ValidationError, origins: Mapping[str, str]) -> str:
         "dict_type": f"wanted a section, [{key}]",
         "model_attributes_type": f"wanted a section, [{key}]",
         "union_tag_not_found": 'wanted a kind = "directory", "camera" or "mqtt", found none',
-        "union_tag_invalid": f"wanted a kind out of {context.get('expected_tags')}, found {context.get('tag')!r}",
+        "union_tag_invalid": f"wanted a kind out of {context.get('expected_tags')}, found {shorten(context.get('tag'))}",
     }
     message = ours.get(error["type"]) or error["msg"].removeprefix("Value error, ")
     # Messages of our own validators say what was found themselves, and leave out what is secret.
     own = error["type"] in {"extra_forbidden", "missing", "union_tag_not_found", "union_tag_invalid", "value_error", "broker_url"}
-    found = "" if own else f", found {redacted(repr(error['input'])):.80}"
+    found = "" if own else f", found {redacted(shorten(error['input'], 1000)):.80}"
     layer = next((origins[k] for start in (key, key.rpartition(".")[0]) for k in origins if k == start or k.startswith(f"{start}.")), None)
     return f"{key}: {message[:1].lower()}{message[1:]}{found}" + (f" ({layer})" if layer else "")

@@ -11,9 +11,13 @@ from pathlib import Path
 import pytest
 
 from edgeannot.cards import find_card, read_card
-from edgeannot.errors import CardError, EdgeannotError, InputError, MissingError
+from edgeannot.errors import CardError, ConfigError, EdgeannotError, InputError, MissingError
 from edgeannot.inspect.label_files import read_labels
 from edgeannot.inspect.wishes import parse_anchors, parse_range, read_cfg
+from edgeannot.jsonfile import read_json
+from edgeannot.library.catalogue import read_catalogue
+from edgeannot.settings import load_settings
+from edgeannot.sources.peers import _state_in
 
 BIG = "9" * 5000
 NO_NAMES = ["a\0b", "\ud800", "x" * 300, "x" * 5000]
@@ -209,3 +213,90 @@ def test_only_a_file_of_the_size_of_a_card_is_read(tmp_path):
 @pytest.mark.parametrize("suffix", ["", ".toml"])
 def test_a_model_by_a_name_that_none_can_have_is_missing(tmp_path, name, suffix):
     in_one_sentence(find_card, name + suffix, [tmp_path], wanted=MissingError)
+
+
+# Settings
+
+DIRECTORY, CAMERA = '[sources.a]\nkind = "directory"\n', '[sources.a]\nkind = "camera"\nurl = "rtsp://x"\n'
+WRONG_SETTINGS = [
+    f"threads = {BIG}", "threads = 1" + "0" * 30, "max_ms = inf", "max_fps = inf", "max_ms = " + "9" * 400, "threads = 2024-02-30",
+    "labels = " + "[" * 400 + "]" * 400, "x = " + "[" * 100_000, ".".join(["a"] * 50_000) + " = 1", '"\\u001b[2J" = 1',
+    f'"{"x" * 100_000}" = 1', 'data_dir = "a\\u0000b"', 'model = "a\\u0000b"', 'labels = ["a\\u0000b"]', f"[sources.a]\nkind = {BIG}",
+    '[sources.a]\nkind = "\\u001b[2J"', '[sources."a\\u001b"]\nkind = "directory"\npath = "x"', DIRECTORY + 'path = "a\\u0000b"',
+    CAMERA.replace("//x", "//x\\u0000"), CAMERA + 'credentials_file = "a\\u0000b"', '[sinks.images]\nfolder = "a\\u0000b"',
+    '[sinks.mqtt]\nusername = "u"\npassword_file = "a\\u0000b"', '[sinks.mqtt]\nca_file = "a\\u0000b"', "\x1b[2J", b"\xff",
+]  # fmt: skip
+
+
+def not_judged():
+    return "low", "not judged"
+
+
+@pytest.mark.parametrize("content", WRONG_SETTINGS, ids=kind)
+def test_settings_that_cannot_be_are_one_sentence(tmp_path, content):
+    path = written(tmp_path, "edgeannot.toml", content)
+
+    in_one_sentence(lambda: load_settings({}, path, grade=not_judged), wanted=ConfigError)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("THREADS", BIG), ("THREADS", "²"), ("MAX_MS", "inf"), ("SOURCES", "[" * 100_000), ("SOURCES", '{"a": ' * 900), ("SOURCES", BIG),
+        ("SOURCES", f'{{"a": {BIG}}}'), ("SINKS", "NaN"), ("DATA_DIR", "a\ud800"), ("SINKS", '{"images": {"folder": "a\\ud800"}}'),
+        ("LABELS", '["\\u0000"]'),
+    ],
+    ids=kind,
+)  # fmt: skip
+def test_settings_of_the_environment_that_cannot_be_are_one_sentence(monkeypatch, variable, value):
+    # An environment holds no such text itself, but JSON in it may.
+    monkeypatch.setattr(os, "environ", {**os.environ, f"EDGEANNOT_{variable}": value})
+
+    in_one_sentence(lambda: load_settings({}, None, grade=not_judged), wanted=ConfigError)
+
+
+def test_a_folder_whose_name_is_no_utf8_is_a_folder(monkeypatch, tmp_path):
+    folder = os.fsencode(tmp_path) + b"/caf\xe9"
+    monkeypatch.setenv("EDGEANNOT_DATA_DIR", os.fsdecode(folder))
+
+    assert os.fsencode(load_settings({}, None, grade=not_judged).settings.data_dir) == folder
+
+
+def test_only_a_file_of_the_size_of_settings_is_read(tmp_path):
+    for path in (Path("/dev/zero"), tmp_path, *(tmp_path / name for name in NO_NAMES)):
+        in_one_sentence(lambda path=path: load_settings({}, path, grade=not_judged), wanted=(ConfigError, MissingError))
+    large = written(tmp_path, "large.toml", b"#" * (9 << 20))
+    in_one_sentence(lambda: load_settings({}, large, grade=not_judged), wanted=ConfigError)
+
+
+# The catalogue, and the program's own small files
+
+
+@pytest.mark.parametrize(
+    "content", ["x = " + "[" * 100_000, f"schema = {BIG}", ".".join(["a"] * 50_000) + " = 1", '"\\u001b[2J" = 1', b"\xff"], ids=kind
+)
+def test_a_catalogue_that_cannot_be_is_one_sentence(tmp_path, content):
+    in_one_sentence(read_catalogue, written(tmp_path, "catalogue.toml", content), wanted=ConfigError)
+
+
+def test_only_a_file_of_the_size_of_a_catalogue_is_read(tmp_path):
+    for path in (Path("/dev/zero"), tmp_path, *(tmp_path / name for name in NO_NAMES)):
+        in_one_sentence(read_catalogue, path, wanted=(ConfigError, MissingError))
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, BIG, '{"schema": 1e400}', "NaN", b"\xff", b"\0" * 99, b"[1]" + b" " * (70 << 20)], ids=kind
+)
+def test_a_cache_that_cannot_be_read_is_empty(tmp_path, content):
+    assert read_json(written(tmp_path, "cache.json", content), 1) == {}
+
+
+def test_a_cache_that_is_no_file_is_empty(tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")
+    for path in (tmp_path / "pipe.json", tmp_path):
+        assert read_json(path, 1) == {}
+
+
+@pytest.mark.parametrize("state", ["[]", "{}", "1e400", "null"])
+def test_what_a_peer_says_of_itself_that_cannot_be_is_nothing(state):
+    assert _state_in(f'{{"state": {state}, "filter": "a"}}'.encode()) is None

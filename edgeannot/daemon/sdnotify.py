@@ -9,6 +9,8 @@ import os
 import socket
 from collections.abc import Mapping
 
+from edgeannot.foreign import as_int
+
 __all__ = ["Notifier"]
 
 
@@ -19,8 +21,9 @@ class Notifier:
         address = environment.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
         usec, pid = environment.get("WATCHDOG_USEC", ""), environment.get("WATCHDOG_PID", "")
+        microseconds = as_int(usec)
         mine = not pid or pid == str(os.getpid())
-        self.watchdog_s: float | None = int(usec) / 1e6 if usec.isdigit() and mine else None
+        self.watchdog_s: float | None = microseconds / 1e6 if microseconds and mine else None
         """Seconds without a sign of life after which systemd restarts the service; None: no watchdog."""
 
     def send(self, **fields: str) -> None:

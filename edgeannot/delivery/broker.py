@@ -68,7 +68,9 @@ _MEANINGS: Final[Mapping[str, str]] = {
 class BrokerOptions(BaseModel):
     """How to reach an MQTT broker."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, use_attribute_docstrings=True, hide_input_in_errors=True
+    )
 
     url: str = "mqtt://localhost:1883"
     """mqtt://, mqtts:// (TLS), ws:// or wss:// (WebSocket), host and port; a user name may stand before the host."""

@@ -6,14 +6,14 @@ there because the file was seen with it, or because those who publish or pin the
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from edgeannot.cards import Measured
+from edgeannot.cards import Measured, what_is_wrong
 from edgeannot.errors import ConfigError, MissingError
+from edgeannot.foreign import parse_toml, read_text
 from edgeannot.places import bundled_folder
 
 __all__ = ["CATALOGUE", "NAME_LISTS", "CardFacts", "Entry", "FileEntry", "Source", "class_names", "find_entry", "read_catalogue"]
@@ -31,7 +31,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Source(_Table):
@@ -158,16 +158,10 @@ class _Catalogue(_Table):
 def read_catalogue(path: Path = CATALOGUE) -> dict[str, Entry]:
     """Entries by name, in the file's order. Raises MissingError, or ConfigError that names the entry and the field."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-        entries = _Catalogue.model_validate(table).model
-    except OSError as exc:
-        raise MissingError(f"the catalogue {path} cannot be read: {exc.strerror}") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"the catalogue {path} is not valid TOML: {exc}") from exc
+        text = read_text(path, "the catalogue", error=ConfigError)
+        entries = _Catalogue.model_validate(parse_toml(text, f"the catalogue {path}", error=ConfigError)).model
     except ValidationError as exc:
-        first = exc.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"the catalogue {path}: {where}: {first['msg']}, found {first.get('input')!r:.80}") from exc
+        raise ConfigError(f"the catalogue {path}: {what_is_wrong(exc)}") from exc
     found: dict[str, Entry] = {}
     for entry in entries:
         if entry.name in found:

@@ -19,7 +19,7 @@ __all__ = ["FolderState", "Options", "Sink", "SinkContext"]
 class Options(BaseModel):
     """Settings of one kind of sink."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True, slots=True)

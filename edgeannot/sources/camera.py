@@ -36,7 +36,7 @@ CAP_PROP_POS_MSEC = 0
 class CameraOptions(BaseModel):
     """Settings of a camera or a video file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     kind: Literal["camera"] = "camera"
     url: str

@@ -88,7 +88,7 @@ def parse_target(address: str) -> tuple[Literal["device", "stream", "file"], str
         except ValueError as exc:
             raise ValueError(f"wanted an address such as rtsp://host:554/path, found one that cannot be read ({exc})") from exc
         return "stream", address
-    if address.isdigit():
+    if re.fullmatch("[0-9]{1,5}", address):
         return "device", f"/dev/video{address}"
     if address.startswith("/dev/"):
         return "device", address

@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 class DirectoryOptions(BaseModel):
     """Settings of a folder that is watched."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     kind: Literal["directory"] = "directory"
     path: Path

@@ -53,7 +53,7 @@ _REMEMBERED: Final = 1024
 class MqttSourceOptions(BaseModel):
     """Settings of a broker that pictures come from."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     kind: Literal["mqtt"] = "mqtt"
     broker: BrokerOptions | None = None

@@ -166,8 +166,6 @@ def _state_in(payload: bytes) -> tuple[State, str] | None:
     try:
         told = json.loads(payload)
         state, topic_filter = told["state"], told["filter"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        return (state, topic_filter) if state in _STATES and isinstance(topic_filter, str) else None
+    except (ValueError, KeyError, TypeError, RecursionError):  # a state may be a list, which no set can be asked for
         return None
-    if state in _STATES and isinstance(topic_filter, str):
-        return state, topic_filter
-    return None
