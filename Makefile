@@ -20,7 +20,7 @@ MQTT ?= mqtt://localhost
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help rule run test test-parts test-whole test-tflite docs check format models micro env env-tflite system-packages faults converters-test bench wheel clean
+.PHONY: help rule run test test-parts test-whole test-tflite docs check format models micro env env-tflite system-packages faults fuzz converters-test bench wheel clean
 
 help:  ## list the chores
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -102,6 +102,12 @@ converters-test: env $(ONNX_VENV)/.ready $(KERAS_VENV)/.ready $(QUANTIZER_VENV)/
 
 faults: env system-packages  ## break everything round the daemon and print what was lost; TABLE=FILE also writes that there
 	FAULTS_TABLE=$(TABLE) $(BIN)/python -m pytest tests/faults -m "long or not long"
+
+COUNT ?= 5000
+FUZZ = -m tests.fuzz $(DOOR) --count $(COUNT) $(SEED:%=--seed %) $(MINUTES:%=--minutes %)
+fuzz: env system-packages $(if $(OLD_PYTHON),env-tflite)  ## spoiled models, pictures, settings ... on both runtimes; DOOR, SEED, COUNT, MINUTES
+	@$(BIN)/python $(FUZZ); code=$$?; \
+		$(if $(OLD_PYTHON),EDGEANNOT_RUNTIME=tflite-runtime $(OLD_BIN)/python $(FUZZ) || code=1;) exit $$code
 
 models: $(MODELS_VENV)/.ready  ## rebuild every bundled model from its published weights, byte for byte
 	$(MODELS_VENV)/bin/python -m edgeannot_tools.bundle
