@@ -51,7 +51,7 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
 def _row(candidate: Candidate, *, won: bool) -> tuple[str, ...]:
     sample, accuracy = candidate.shown, candidate.accuracy
     about = "" if candidate.predicted_ms is None else f"~{candidate.predicted_ms:.0f}"
-    figures = ("", "", about, "", "", "")
+    figures = ("", str(candidate.threads) if won else "", about, "", "", "")
     if sample is not None:
         figures = (
             sample.numbers,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgeannot.choice.candidates import best_sample
+from edgeannot.choice.candidates import Candidate, best_sample
 from edgeannot.choice.choose import Decision, Wish, budget_of, choose, in_prior_order, is_for_another_purpose
 from edgeannot.choice.explain import as_dict, as_table
 from edgeannot.choice.plan import close_points, next_point
@@ -21,7 +21,7 @@ from edgeannot.errors import ConfigError, MissingError
 from edgeannot.places import model_folders
 from edgeannot.probe import Board, read_board
 from edgeannot.probe.grade import Micro, is_disturbed
-from edgeannot.probe.measurements import Conditions, Measurements, Record
+from edgeannot.probe.measurements import Conditions, Measurements, Record, Sample
 from edgeannot.probe.software import runtime_version
 
 if TYPE_CHECKING:
@@ -199,9 +199,13 @@ def _decided(shelf: Sequence[CardFacts], wish: Wish, known: Measurements) -> Sur
     if not found.doubtful:
         return found
     prior = choose(shelf, wish, {key: replace(record, samples=()) for key, record in records.items()}, _BUSY)
-    candidates = tuple(
-        replace(c, disturbed=best_sample(known.record(c.facts.key).samples, c.size, wish.thread_counts)) for c in prior.candidates
-    )
+
+    def disturbed(candidate: Candidate) -> Sample | None:
+        """The winner's row tells of what runs, so only a figure with its threads belongs there."""
+        counts = (candidate.threads,) if candidate is prior.winner else wish.thread_counts
+        return best_sample(known.record(candidate.facts.key).samples, candidate.size, counts)
+
+    candidates = tuple(replace(c, disturbed=disturbed(c)) for c in prior.candidates)
     return Survey(replace(prior, winner=candidates[0], candidates=candidates), known)
 
 

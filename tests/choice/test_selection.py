@@ -320,6 +320,21 @@ def test_measuring_anew_on_a_busy_board_decides_nothing_either(tmp_path, monkeyp
     assert choose_for(loaded, board=BOARD).survey.doubtful
 
 
+def test_the_threads_that_are_printed_are_those_that_would_run(tmp_path):
+    """The figures of a busy board were taken with others; a row that won with them would tell of another run."""
+    remember(tmp_path, ALL_TIMES, threads=1, waited=0.6, closely=True)
+    loaded = settings(tmp_path, "mid")
+    runs = choose_for(loaded, board=BOARD)
+    found = survey(wish_for(loaded, BOARD), tmp_path, BOARD)
+    (line,) = [line.split() for line in found.table().splitlines() if line.startswith(">")]
+
+    assert runs.threads == 3
+    assert line[:3] == [">", runs.card.name, "3"], "the threads, and no figures"
+    assert found.as_dict()["candidates"][0]["threads"] == 3
+    assert found.as_dict()["candidates"][0]["ms"] is None, "it was not measured with 3"
+    assert f"  {YOLO_TIMES[416]}" in found.table()
+
+
 def test_a_failure_that_may_pass_does_not_make_the_table_name_another_model_than_the_start(tmp_path, monkeypatch):
     """It is not remembered, so the start knows nothing of it."""
 
