@@ -8,7 +8,6 @@ LiteRT runs int8 through XNNPACK.
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import os
 import sys
 from collections.abc import Iterator
@@ -54,7 +53,7 @@ def load_runtime(runtime: Runtime = "auto") -> tuple[RuntimeName, ModuleType]:
 
 def _check_tflite_runtime() -> None:
     # tflite-runtime 2.14 imports under numpy 2 and fails only when an interpreter is made, with a SystemError that names neither.
-    numpy_version = importlib.metadata.version("numpy")
+    numpy_version = np.__version__
     if int(numpy_version.split(".")[0]) >= 2:
         raise ConfigError(
             f"tflite-runtime needs numpy < 2, found numpy {numpy_version}: install `numpy<2`, "

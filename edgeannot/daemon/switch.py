@@ -13,7 +13,7 @@ from edgeannot.control import Wanted
 from edgeannot.data import Annotation, Frame
 from edgeannot.errors import CardError, ConfigError, EdgeannotError, MissingError, ModelError, OutputError
 from edgeannot.pipeline import Limits, Pipeline
-from edgeannot.trial.cards import sample_photo
+from edgeannot.trial.sample import sample_photo
 
 __all__ = ["Build", "Switch"]
 

@@ -10,8 +10,6 @@ from edgeannot.choice.selection import conditions_of
 from edgeannot.places import bundled_folder
 from edgeannot.probe import read_board
 from edgeannot.settings import Settings
-from edgeannot.trial.cards import prove
-from edgeannot.trial.loads import UntriedError
 from edgeannot.trial.tried import Tried
 
 __all__ = ["Trying"]
@@ -36,6 +34,9 @@ class Trying:
         tried, key = self._tried(), _key(card)
         if tried.knows(key) or any(card.sha256 == bundled.sha256 for bundled in read_cards([bundled_folder()], lambda _: None)):
             return
+        from edgeannot.trial.cards import prove  # noqa: PLC0415 - the bundled models start without it
+        from edgeannot.trial.loads import UntriedError  # noqa: PLC0415 - as above
+
         log.info("%s was never tried here by this runtime: it is tried in a process of its own", card.name)
         try:
             prove(card, self._settings.runtime, stopped=self._waits)

@@ -8,21 +8,20 @@ import numpy as np
 
 from edgeannot.cards import ModelCard
 from edgeannot.data import TensorSpec, UInt8Array
-from edgeannot.errors import FrameError, ModelError
+from edgeannot.errors import ModelError
 from edgeannot.foreign import printable
 from edgeannot.image import ToTensor
-from edgeannot.picture import read_picture
 from edgeannot.pipeline import check_input
-from edgeannot.places import SAMPLES, bundled_folder
+from edgeannot.places import bundled_folder
 from edgeannot.runtimes import Runtime
 from edgeannot.tflite.file import at_size, parse_tflite, read_tflite
 from edgeannot.tflite.schema import TFLiteModel
 from edgeannot.trial.loads import try_model
+from edgeannot.trial.sample import GREY, sample_photo
 from edgeannot.trial.sorts import sorts_results
 
-__all__ = ["prove", "prove_foreign", "sample_photo"]
+__all__ = ["prove", "prove_foreign"]
 
-_GREY = 114
 _NUMBERS = ("float32", "uint8", "int8", "int16")
 
 
@@ -61,15 +60,7 @@ def _input_spec(graph: TFLiteModel, card: ModelCard) -> TensorSpec:
     return TensorSpec(tensor.name, 0, tensor.shape, np.dtype(tensor.dtype), scale, zero_point)
 
 
-def sample_photo() -> UInt8Array:
-    """(H, W, 3) uint8 BGR: a street scene that ships with the package; where it cannot be read, an even grey."""
-    try:
-        return read_picture(SAMPLES / "scene.jpg", min_side=640).image
-    except FrameError:
-        return np.full((480, 640, 3), _GREY, np.uint8)
-
-
 def _pictures() -> list[UInt8Array]:
     """Nothing to see, something to see, and noise."""
     noise = np.random.default_rng(20).integers(0, 256, (160, 160, 3), np.uint8)
-    return [np.full((160, 160, 3), _GREY, np.uint8), sample_photo(), noise]
+    return [np.full((160, 160, 3), GREY, np.uint8), sample_photo(), noise]

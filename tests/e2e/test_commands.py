@@ -7,6 +7,7 @@ import json
 import jsonschema
 import pytest
 
+from tests.bad_models import add_model, endless
 from tests.e2e.daemons import ROOT, SAMPLES, Daemon, copy_samples
 from tests.patience import DEADLINE_S
 from tests.remote.test_desk import Asker
@@ -144,3 +145,17 @@ def test_a_broker_that_forgot_everything_and_a_home_assistant_that_starts_are_to
 
     subscriber.wait_for(lambda s: len(s.payloads("homeassistant/device/pi/config")) > told, "the answer to the birth message")
     asker.close()
+
+
+def test_a_model_that_kills_the_runtime_is_refused_and_the_daemon_goes_on_with_its_own(start, asker):
+    daemon, inbox, subscriber = start()
+    card = add_model(daemon.data_dir / "models", "endless", endless())
+    card.write_text(card.read_text().replace('task = "classify"', 'task = "detect"'))
+    reply = asker.ask("model", {"name": "endless"})
+
+    assert not reply["ok"]
+    assert "a segmentation fault (SIGSEGV)" in json.dumps(reply)
+    names = copy_samples(inbox)
+    subscriber.wait_for(lambda s: len(results(s)) >= len(names), "the pictures", DEADLINE_S)
+    assert {message["model"]["name"] for message in results(subscriber)} == {"yolov3-tiny@224"}
+    assert daemon.stop() == 0

@@ -23,6 +23,9 @@ from edgeannot.errors import CardError, InputError, MissingError, ModelError
 from edgeannot.inspect import Wishes, read_labels
 from edgeannot.library.modelstore import card_toml
 from edgeannot.pipeline import Pipeline
+from edgeannot.tflite.file import parse_tflite
+from edgeannot.tflite.schema import TYPE_BITS
+from edgeannot.trial.loads import try_model
 from edgeannot_tools.graph import Graph, Op, multiply_accumulates
 
 __all__ = ["Converted", "Request", "card_name", "finish", "label_names", "sha256_of", "write_together"]
@@ -85,8 +88,7 @@ def finish(converted: Converted, out: Path, name: str | None, made_by: str) -> t
     _refuse_custom(converted.graph)
     data = converted.graph.to_bytes()
     files = {out: data}
-    engine = Engine(data)
-    _run_once(engine, converted.graph.where)
+    _run(data, converted.graph.where)
     if converted.card is None:
         return files, None
     given = dict(converted.card.get("provenance", {}))
@@ -102,7 +104,7 @@ def finish(converted: Converted, out: Path, name: str | None, made_by: str) -> t
     }
     card = _checked(table)
     width, height = card.input_wh
-    Pipeline(card, engine)(Frame(np.full((height, width, 3), 114, np.uint8), "convert", 0, datetime.now(UTC), "grey"))
+    Pipeline(card, Engine(data))(Frame(np.full((height, width, 3), 114, np.uint8), "convert", 0, datetime.now(UTC), "grey"))
     if converted.names:
         labels = out.with_name(f"{out.stem}.labels.txt")
         files[labels] = "".join(f"{label}\n" for label in converted.names).encode()
@@ -131,11 +133,14 @@ def _checked(table: Mapping[str, Any]) -> ModelCard:
         raise CardError(f"the card cannot be written: {where}: {first['msg']}, found {first.get('input')!r:.80}") from exc
 
 
-def _run_once(engine: Engine, where: str) -> None:
-    """Raises ModelError where the model cannot run or gives no numbers, before anything is written."""
-    for output in engine.run(np.zeros(engine.input.shape, engine.input.dtype)):
-        if output.values.dtype.kind == "f" and np.isnan(output.values).any():
-            raise ModelError(f"{where}: output {output.spec.name!r} holds numbers that are none (NaN); the model is damaged or unfinished")
+def _run(data: bytes, where: str) -> None:
+    """Raises ModelError where the model cannot run or gives no numbers, before anything is written: in a process of its own, as what was
+    converted may be damaged.
+    """
+    inputs = parse_tflite(data, where).inputs
+    if len(inputs) != 1 or inputs[0].dtype not in TYPE_BITS:
+        raise ModelError(f"{where}: wanted one input, a picture; found {len(inputs)}")
+    try_model(where, data, [np.zeros(inputs[0].shape, inputs[0].dtype)])
 
 
 def card_name(stem: str) -> str:
