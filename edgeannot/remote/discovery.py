@@ -34,8 +34,15 @@ _PROBLEM: Final = (
 )
 """The board is slowed down, or the governor can do no more, or results are not stored where they should be."""
 
+_EVENT: Final = (
+    "{% if value_json.detections %}{{ {'event_type': 'seen', 'labels': value_json.detections | map(attribute='label') "
+    "| unique(case_sensitive=true) | sort(case_sensitive=true), 'total': value_json.detections | count, "
+    "'path': value_json.image.path, 'id': value_json.id} | tojson }}{% endif %}"
+)
+"""Of a picture with something in it; nothing, which is no event, of an empty one."""
+
 _KEY: Final = re.compile("[A-Za-z0-9_-]{1,500}")
-_PLATFORMS: Final = frozenset({"sensor", "binary_sensor", "image", "switch", "number"})
+_PLATFORMS: Final = frozenset({"sensor", "binary_sensor", "event", "image", "switch", "number"})
 _MOST_COMPONENTS: Final = 1000
 _MOST_BYTES: Final = 2**20
 
@@ -51,6 +58,8 @@ class About:
     commands: bool = False
     temperature: bool = False
     """Whether the board tells one."""
+    off_delay_s: int = 30
+    """How long a label counts as seen after the last picture that shows it."""
 
 
 def device_id(device: str) -> str:
@@ -89,6 +98,11 @@ def components(device: str, topics: Topics, about: About, pairs: Iterable[Pair])
     made: dict[str, dict[str, Any]] = {}
     for source in about.sources:
         topic = topics.of_source(source, "count")
+        # The newest counts say nothing when the next picture shows the same: an event, and a label that is on, come of each picture.
+        made[f"seen_{_word(source)}"] = {
+            "platform": "event", "name": f"{source} seen", "state_topic": topics.of_source(source, "detections"),
+            "event_types": ["seen"], "value_template": _EVENT,
+        }  # fmt: skip
         if about.counts:
             made[f"objects_{_word(source)}"] = _sensor(f"{source} objects", topic, "{{ value_json.total }}", state_class="measurement")
         if about.images:
@@ -96,16 +110,32 @@ def components(device: str, topics: Topics, about: About, pairs: Iterable[Pair])
             made[f"image_{_word(source)}"] = {
                 "platform": "image", "name": f"{source} picture", "image_topic": image, "content_type": "image/jpeg",
             }  # fmt: skip
-    for source, label in pairs if about.counts else ():
-        template = f"{{{{ value_json.labels.get({_literal(label)}, 0) }}}}"
-        name = valid_text(f"{source} {label}")
-        made[f"count_{_word(source)}_{_word(label)}"] = _sensor(
-            name, topics.of_source(source, "count"), template, state_class="measurement"
-        )
+    for source, label in pairs:
+        made |= _of_label(topics, about, source, label)
     made |= _of_device(topics, about) | (_controls(topics) if about.commands else {})
     for key, component in made.items():
         component["unique_id"] = f"edgeannot:{device_id(device)}:{key}"
     return made
+
+
+def _of_label(topics: Topics, about: About, source: str, label: str) -> dict[str, dict[str, Any]]:
+    """How many the newest picture shows, and whether one was seen of late: a folder never has a picture that shows nothing any more."""
+    words, name, literal = f"{_word(source)}_{_word(label)}", valid_text(f"{source} {label}"), _literal(label)
+    seen = {
+        "platform": "binary_sensor",
+        "name": f"{name} seen",
+        "device_class": "occupancy",
+        "state_topic": topics.of_source(source, "detections"),
+        "value_template": f"{{{{ 'ON' if value_json.detections | selectattr('label', 'eq', {literal}) | list else '' }}}}",
+        "off_delay": about.off_delay_s,
+    }
+    if not about.counts:
+        return {f"seen_{words}": seen}
+    template = f"{{{{ value_json.labels.get({literal}, 0) }}}}"
+    return {
+        f"count_{words}": _sensor(name, topics.of_source(source, "count"), template, state_class="measurement"),
+        f"seen_{words}": seen,
+    }
 
 
 def _of_device(topics: Topics, about: About) -> dict[str, dict[str, Any]]:
@@ -217,12 +247,12 @@ def live_components(payload: bytes) -> dict[str, str]:
 
 
 def counted_pairs(keys: Iterable[str]) -> list[Pair]:
-    """The sources and labels that count sensors among the keys stand for."""
-    pairs = []
+    """The sources and labels that sensors among the keys stand for."""
+    pairs: dict[Pair, None] = {}
     for key in keys:
         kind, _, rest = key.partition("_")
         source, border, label = rest.partition("_")
         words = _unword(source), _unword(label)
-        if kind == "count" and border and words[0] and words[1]:
-            pairs.append((words[0], words[1]))
-    return pairs
+        if kind in {"count", "seen"} and border and words[0] and words[1]:
+            pairs[words[0], words[1]] = None
+    return list(pairs)

@@ -84,7 +84,9 @@ class Remote:
         from edgeannot.remote.homeassistant import HomeAssistant  # noqa: PLC0415
 
         mqtt, link = self._settings.sinks.mqtt, self._link
-        about = About(__version__, sources, mqtt.counts, mqtt.images, mqtt.commands.enabled, hottest_c() is not None)
+        about = About(
+            __version__, sources, mqtt.counts, mqtt.images, mqtt.commands.enabled, hottest_c() is not None, mqtt.home_assistant.off_delay_s
+        )
         assistant = HomeAssistant(
             mqtt.home_assistant, about, self._origin, self._topics, link.tell, labels=self._labels, known=lambda: _known(self._card())
         )

@@ -58,6 +58,9 @@ class HomeAssistantOptions(Options):
     max_labels: int = Field(default=20, ge=0, le=200)
     """Labels that get a sensor of their own, in the order they are seen; those in `labels` all do."""
 
+    off_delay_s: int = Field(default=30, ge=1, le=86400)
+    """How long in seconds a label counts as seen after the last picture that shows it."""
+
     _is_topic = field_validator("prefix")(_topic_levels)
 
 
@@ -150,6 +153,8 @@ class MqttSink:
             annotated_jpeg(annotation, options.image_quality, options.image_max_side),
             "image",
             options.qos,
+            # Home Assistant asks for it only once it has been told of it, which is after the first picture.
+            retain=options.home_assistant.enabled,
             content_type="image/jpeg",
             expiry_s=options.image_expiry_s,
             # The picture cannot say which result it belongs to; on MQTT 5 its properties can.

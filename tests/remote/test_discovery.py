@@ -28,6 +28,7 @@ from edgeannot.payload import (
     Origin,
     Topics,
     count_payload,
+    detections_payload,
     encode,
     info_payload,
     state_payload,
@@ -76,12 +77,52 @@ def test_the_least_there_can_be_is_valid():
     assert set(made["components"]) == {"fps", "model", "waiting", "dropped", "problem"}
 
 
+def detected(*labels) -> bytes:
+    return encode(detections_payload(annotation(*labels), ORIGIN))
+
+
+def test_a_picture_with_nothing_in_it_is_no_event():
+    assert render(payload()["components"]["seen_porch"], detected()) == ""
+
+
+@pytest.mark.parametrize("label", ODD)
+def test_each_picture_with_something_in_it_is_an_event_with_its_labels(label):
+    event = payload()["components"]["seen_porch"]
+    told = json.loads(render(event, detected(label, label, "other")))
+
+    assert told.pop("event_type") in event["event_types"]
+    assert told == {
+        "labels": sorted({label, "other"}),
+        "total": 3,
+        "path": None,
+        "id": json.loads(detected(label, label, "other"))["id"],
+    }
+    assert event["state_topic"] == "edgeannot/pi/porch/detections"
+
+
+@pytest.mark.parametrize("label", ODD)
+def test_a_label_is_on_with_each_picture_that_shows_it_and_goes_off_by_itself(label):
+    made = payload(replace(ALL, off_delay_s=7), [("porch", label)])["components"]
+    [sensor] = [c for k, c in made.items() if k.startswith("seen_porch_")]
+
+    assert render(sensor, detected("other", label)) == "ON"
+    assert render(sensor, detected("other")) == "", "which Home Assistant passes over"
+    assert sensor["off_delay"] == 7
+    assert sensor["state_topic"] == "edgeannot/pi/porch/detections"
+
+
+def test_labels_are_shown_where_counts_are_not_sent_and_are_known_after_a_restart():
+    kept = encode(payload(replace(ALL, counts=False), [("porch", "cat")]))
+
+    assert counted_pairs(live_components(kept)) == [("porch", "cat")]
+
+
 def test_everything_is_valid_and_has_an_id_of_its_own():
     made = payload(replace(ALL, sources=("porch", "front-door", "a_b")), [("porch", label) for label in ODD] + [("front-door", "A")])
 
     SCHEMA.validate(made)
     ids = [component["unique_id"] for component in made["components"].values()]
-    assert len(ids) == len(set(ids)) == 3 * 2 + len(ODD) + 1 + 8
+    assert len(ids) == len(set(ids)) == 3 * 3 + 2 * (len(ODD) + 1) + 8
     assert made["device"]["sw_version"] == made["origin"]["sw_version"] == "1.0"
 
 
@@ -94,7 +135,7 @@ def test_the_schema_refuses_what_home_assistant_would():
 def test_what_is_switched_off_is_not_shown():
     made = payload(About("1.0", ("porch",), counts=False), [("porch", "cat")])["components"]
 
-    assert not {component["platform"] for component in made.values()} - {"sensor", "binary_sensor"}
+    assert not {component["platform"] for component in made.values()} - {"sensor", "binary_sensor", "event"}
     assert not any(key.startswith(("objects", "count", "temperature")) for key in made)
 
 
@@ -288,7 +329,7 @@ def test_sensors_of_labels_that_are_not_looked_for_any_more_are_removed_and_come
     told = Told(labels=("cat", "dog"))
     told.labels = ("dog",)
     told.ha.refresh()
-    assert told.removed() == {"count_porch_cat": {"platform": "sensor"}}
+    assert told.removed() == {"count_porch_cat": {"platform": "sensor"}, "seen_porch_cat": {"platform": "binary_sensor"}}
     told.labels = ("cat", "dog")
     told.ha.write(annotation())
 
@@ -309,7 +350,7 @@ def test_another_model_takes_the_labels_it_does_not_know_with_it():
     told.known = ("cat",)
     told.ha.write(annotation(model=replace(MODEL, sha256="cd" * 32)))
 
-    assert told.removed() == {"count_porch_dog": {"platform": "sensor"}}
+    assert told.removed() == {"count_porch_dog": {"platform": "sensor"}, "seen_porch_dog": {"platform": "binary_sensor"}}
 
 
 def test_after_a_restart_the_labels_seen_before_are_shown_again():
@@ -332,6 +373,7 @@ def test_after_a_restart_what_is_no_more_is_removed():
     assert {key: value["platform"] for key, value in removed.items()} == {
         "objects_yard": "sensor", "image_porch": "image", "image_yard": "image", "pause": "switch", "min_score": "number",
         "temperature": "sensor", "count_yard_cat": "sensor", "count_yard_bird": "sensor",
+        "seen_yard": "event", "seen_yard_cat": "binary_sensor", "seen_yard_bird": "binary_sensor",
     }  # fmt: skip
     again = Told(about=About("1.0", ("porch",)), known=("cat",))
     again.keep(after.told[-1].payload)
