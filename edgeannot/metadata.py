@@ -212,7 +212,7 @@ def _python_dict(content: bytes) -> dict[str, Any] | None:
         return None
     try:
         table = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # TypeError: a dict as a key
         return None
     return table if isinstance(table, dict) else None
 

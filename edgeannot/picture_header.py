@@ -293,8 +293,9 @@ def _tiff(data: bytes) -> Header:
             "unsupported",
         )
     width, height = imagesize.get(io.BytesIO(data))
-    if max(tags.get(322, (0,))[0] - width, tags.get(323, (0,))[0] - height) > 1024:
-        raise FrameError(f"the TIFF's tiles of {tags[322][0]}x{tags[323][0]} are far larger than its {width}x{height} pixels", "damaged")
+    tile_width, tile_height = tags.get(322, (0,))[0], tags.get(323, (0,))[0]
+    if max(tile_width - width, tile_height - height) > 1024:
+        raise FrameError(f"the TIFF's tiles of {tile_width}x{tile_height} are far larger than its {width}x{height} pixels", "damaged")
     return Header("tiff", (width, height), 1, alpha=False, native_bytes=4, coefficient_bytes=0.0)
 
 

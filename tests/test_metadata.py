@@ -267,3 +267,8 @@ def test_an_archive_of_very_many_entries_is_not_even_listed():
 
     assert peak < 4 << 20
     assert found.notes
+
+
+@pytest.mark.parametrize("text", ["{{}: 1}", "{[1]: 2, 'names': {0: 'a'}}", "{{'names'}: 1}"])
+def test_a_dict_whose_keys_cannot_be_keys_is_no_exporters_note(text: str) -> None:
+    assert of(with_files(tiny(), {"temp_meta.txt": text})).exporter is None

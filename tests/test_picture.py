@@ -250,6 +250,13 @@ def test_a_tiff_with_monstrous_tiles_is_refused(corners):
     assert reason(tiff(corners, t322=16384, t323=16384)) == "damaged"
 
 
+@pytest.mark.parametrize("tag", ["t322", "t323"])
+def test_a_tiff_that_names_one_side_of_its_monstrous_tiles_is_refused(corners, tag):
+    with pytest.raises(FrameError, match="far larger") as caught:
+        decode(tiff(corners, **{tag: 1_000_000}))
+    assert caught.value.reason == "damaged"
+
+
 def test_a_tiff_that_counts_more_numbers_than_memory_holds_is_read_in_little(corners):
     """Each of 3,000 tags claims the same two million numbers: 200 GB as Python has them, from 8 MB."""
     tags = b"".join(struct.pack("<HHII", tag, 4, 2_000_000, 10) for tag in range(1000, 4000))

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from edgeannot.errors import InputError
 from edgeannot_tools.darknet_files import (
     HEAD_KINDS,
+    MAX_INT32,
     TINY_WARNING,
     Section,
     WeightsFile,
@@ -147,7 +148,13 @@ class Network:
         }.get(section.kind)
         if method is None:
             raise InputError(f"{self.where} line {section.line}: layer {number} is [{section.kind}], which is not supported")
-        return method(number, section, x)
+        try:
+            y = method(number, section, x)
+        except OverflowError as exc:  # a product of sizes that are possible by themselves
+            raise self._wrong(section, "its result is larger than a tensor may be") from exc
+        if max(self.net.shape(y)) > MAX_INT32:
+            raise self._wrong(section, f"its result of shape {self.net.shape(y)} is larger than a tensor may be")
+        return y
 
     def _convolutional(self, number: int, section: Section, x: int) -> int:
         name, (_, height, width, channels) = self._name(number, section), self.net.shape(x)
@@ -219,7 +226,7 @@ class Network:
         return self.net.resize_nearest(self._name(number, section), x, section.count("stride", 2))
 
     def _route(self, number: int, section: Section, _: int) -> int:
-        sources = [self._source(number, section, int(n)) for n in section.numbers("layers")]
+        sources = [self._source(number, section, n) for n in section.integers("layers")]
         if not sources:
             raise self._wrong(section, "it names no layers")
         groups, chosen = section.count("groups", 1), section.integer("group_id", 0)
@@ -237,9 +244,9 @@ class Network:
     def _shortcut(self, number: int, section: Section, x: int) -> int:
         if section.options.get("weights_type", "none") != "none":
             raise self._wrong(section, f"weights_type = {section.options['weights_type']} is not supported")
-        name, sources = self._name(number, section), section.numbers("from")
+        name, sources = self._name(number, section), section.integers("from")
         for i, source in enumerate(sources):
-            y = self._source(number, section, int(source))
+            y = self._source(number, section, source)
             shape, other = self.net.shape(x), self.net.shape(y)
             if shape[1:3] != other[1:3]:
                 raise self._wrong(section, f"cannot add maps of the sizes {shape[1:3]} and {other[1:3]}")
@@ -253,9 +260,9 @@ class Network:
 
     def _scale_channels(self, number: int, section: Section, x: int) -> int:
         """The layer before gives one factor a channel (squeeze and excitation); `from` is what it multiplies."""
-        (source,) = section.numbers("from") or (0,)
+        source = next(iter(section.integers("from")), 0)
         name = self._name(number, section)
-        y = self.net.mul(name, self._source(number, section, int(source)), x)
+        y = self.net.mul(name, self._source(number, section, source), x)
         return self.net.activation(name, y, self._activation(section, "linear"))
 
     def _sam(self, number: int, section: Section, x: int) -> int:
@@ -290,7 +297,7 @@ class Network:
         before = self.sections[len(self.tensors) - 1]
         pairs = section.numbers("anchors")
         anchors = tuple(zip(pairs[::2], pairs[1::2], strict=False))
-        chosen = [int(n) for n in section.numbers("mask")] or list(range(len(anchors)))
+        chosen = list(section.integers("mask")) or list(range(len(anchors)))
         if len(pairs) % 2 or not anchors or any(not 0 <= n < len(anchors) for n in chosen):
             raise self._wrong(section, f"mask {chosen} does not fit the {len(pairs)} numbers of anchors")
         classes = section.count("classes", 20)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot.errors import InputError, MissingError
+from edgeannot.foreign import as_float, printable, shorten
 
 __all__ = [
     "HEAD_KINDS",
@@ -24,6 +25,8 @@ __all__ = [
     "with_masks",
 ]
 
+MAX_INT32 = 2**31 - 1
+"""What sizes and numbers of a TFLite file are stored in."""
 HEAD_KINDS = ("yolo", "region")
 TINY_ANCHORS = (10, 14, 23, 27, 37, 58, 81, 82, 135, 169, 344, 319)
 """The anchors of yolov3-tiny.cfg, by which `_warnings` knows it."""
@@ -46,31 +49,44 @@ class Section:
         """An option as a whole number. Raises InputError where it is none."""
         found = self.number(name, default)
         if not found.is_integer():
-            raise InputError(f"cfg line {self.line}, [{self.kind}]: {name} = {self.options[name]!r} is not a whole number")
+            raise InputError(f"{self._where}: {name} = {shorten(self.options[name])} is not a whole number")
+        if abs(found) > MAX_INT32:
+            raise InputError(f"{self._where}: wanted whole numbers up to {MAX_INT32} for {name}, found {shorten(self.options[name])}")
         return int(found)
 
     def count(self, name: str, default: int) -> int:
         """An option as a whole number of at least 1. Raises InputError where it is none."""
         found = self.integer(name, default)
         if found < 1:
-            raise InputError(f"cfg line {self.line}, [{self.kind}]: wanted at least 1 for {name}, found {found}")
+            raise InputError(f"{self._where}: wanted at least 1 for {name}, found {found}")
         return found
 
     def number(self, name: str, default: float) -> float:
         """An option as a number. Raises InputError where it is none."""
-        found = self.options.get(name)
-        try:
-            return float(default if found is None else found)
-        except ValueError as exc:
-            raise InputError(f"cfg line {self.line}, [{self.kind}]: {name} = {found!r} is not a number") from exc
+        found = as_float(self.options.get(name, default))
+        if found is None:
+            raise InputError(f"{self._where}: {name} = {shorten(self.options[name])} is not a number")
+        return found
 
     def numbers(self, name: str) -> tuple[float, ...]:
         """An option as a list of numbers, () where it is absent."""
         parts = [part.strip() for part in self.options.get(name, "").split(",")]
-        try:
-            return tuple(float(part) for part in parts if part)
-        except ValueError as exc:
-            raise InputError(f"cfg line {self.line}, [{self.kind}]: {name} = {self.options[name]!r} is not a list of numbers") from exc
+        numbers = [as_float(part) for part in parts if part]
+        known = tuple(number for number in numbers if number is not None)
+        if len(known) < len(numbers):
+            raise InputError(f"{self._where}: {name} = {shorten(self.options[name])} is not a list of numbers")
+        return known
+
+    def integers(self, name: str) -> tuple[int, ...]:
+        """An option as a list of whole numbers, () where it is absent."""
+        numbers = self.numbers(name)
+        if not all(number.is_integer() and abs(number) <= MAX_INT32 for number in numbers):
+            raise InputError(f"{self._where}: {name} = {shorten(self.options[name])} is not a list of whole numbers")
+        return tuple(map(int, numbers))
+
+    @property
+    def _where(self) -> str:
+        return f"cfg line {self.line}, [{printable(self.kind)}]"
 
 
 def parse_cfg(text: str, where: str = "the cfg") -> list[Section]:

@@ -102,7 +102,7 @@ def _masks(sections: Sequence[darknet.Section], given: Sequence[Sequence[int]], 
         )
     if len(given) == len(heads):
         return list(given)
-    own = [[int(n) for n in head.numbers("mask")] or list(range(len(head.numbers("anchors")) // 2)) for head in heads[:-1]]
+    own = [list(head.integers("mask")) or list(range(len(head.numbers("anchors")) // 2)) for head in heads[:-1]]
     return [*own, given[0]]
 
 
