@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from edgeannot.errors import CardError, MissingError
-from edgeannot.foreign import MAX_INT, one_line, parse_toml, printable, read_text, shorten
+from edgeannot.foreign import MAX_INT, is_file, one_line, parse_toml, printable, read_text, shorten
 from edgeannot.heads import AnyHead
 
 __all__ = [
@@ -256,7 +256,7 @@ def find_card(name: str, folders: Iterable[Path]) -> ModelCard:
     folders = list(folders)
     base, at, size = name.partition("@")
     nameable = re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,199}", base)
-    if name.endswith(".toml") and _is_file(Path(name)):
+    if name.endswith(".toml") and is_file(Path(name)):
         return read_card(Path(name))
     for path in (folder / f"{base}.toml" for folder in folders if nameable):
         if path.exists():  # its own file first: a card that cannot be read must not make room for another of its name
@@ -271,10 +271,3 @@ def find_card(name: str, folders: Iterable[Path]) -> ModelCard:
     raise MissingError(
         f"no model called {shorten(name)}; known are: {', '.join(names) or 'none'} (folders: {', '.join(map(str, folders))})"
     )
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name longer than a file can have, or one with what none has
-        return False

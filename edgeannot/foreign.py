@@ -20,6 +20,7 @@ __all__ = [
     "as_float",
     "as_int",
     "decode",
+    "is_file",
     "json_text",
     "one_line",
     "os_bytes",
@@ -29,6 +30,7 @@ __all__ = [
     "read_bytes",
     "read_text",
     "shorten",
+    "shorten_path",
     "to_float",
     "to_int",
     "valid_text",
@@ -163,7 +165,7 @@ def read_bytes(path: Path, what: str, *, max_bytes: int = MAX_TEXT_BYTES, error:
 
     Raises MissingError where there is none; `error` where it is larger, cannot be read, or is a folder, a pipe or a device.
     """
-    shown = f"{what} {_shown(path)}"
+    shown = f"{what} {shorten_path(path)}"
     try:
         data = _read_regular(path, max_bytes + 1)
     except (FileNotFoundError, NotADirectoryError) as exc:
@@ -193,7 +195,7 @@ def _read_regular(path: Path, most: int) -> bytes | None:
 
 def read_text(path: Path, what: str, *, max_bytes: int = MAX_TEXT_BYTES, error: type[EdgeannotError] = InputError) -> str:
     """The text of a file; what `read_bytes` and `decode` say."""
-    return decode(read_bytes(path, what, max_bytes=max_bytes, error=error), f"{what} {_shown(path)}", error=error)
+    return decode(read_bytes(path, what, max_bytes=max_bytes, error=error), f"{what} {shorten_path(path)}", error=error)
 
 
 @overload
@@ -228,7 +230,16 @@ def parse_toml(text: str, what: str, *, error: type[EdgeannotError] = InputError
         raise error(f"{what} is not valid TOML: {_why(exc)}") from exc
 
 
-def _shown(path: Path) -> str:
+def is_file(path: Path) -> bool:
+    """Whether there is a file; no for a name that none can have, where `Path.is_file` raises for some."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def shorten_path(path: Path) -> str:
+    """A path as a message shows it: printable, and of one that is very long its two ends."""
     text = printable(valid_text(str(path)))
     return text if len(text) <= 300 else f"{text[:200]}...{text[-90:]}"
 

@@ -25,8 +25,8 @@ from pydantic_settings import (
 )
 
 from edgeannot.data import Profile
-from edgeannot.errors import ConfigError
-from edgeannot.foreign import json_text, os_bytes, parse_toml, printable, read_text, shorten
+from edgeannot.errors import ConfigError, MissingError
+from edgeannot.foreign import is_file, json_text, os_bytes, parse_toml, printable, read_text, shorten, shorten_path
 from edgeannot.places import NOT_SETTINGS, default_config_file, default_data_dir, nothing_is_configured
 from edgeannot.profiles import PROFILE_DEFAULTS
 from edgeannot.redaction import learn, redacted
@@ -212,6 +212,8 @@ def _profile(layers: Mapping[str, Mapping[str, Any]], grade: Callable[[], tuple[
 
 def _file_values(path: Path) -> dict[str, Any]:
     what = "the configuration file"
+    if not is_file(path):
+        raise MissingError(f"no configuration file at {shorten_path(path)}")
     return parse_toml(read_text(path, what, error=ConfigError), f"{what} {path}", error=ConfigError)
 
 
