@@ -130,13 +130,15 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, reme
 
 def _first_model(loaded: Loaded, build: Callable[[Choice], Pipeline], stop: threading.Event, *, remeasure: bool) -> tuple[Choice, Pipeline]:
     """The choice with its pipeline. A model that the user did not set and that cannot be used makes room for the next."""
+    failed: set[str] = set()
     while True:
         choice = choose_for(loaded, remeasure=remeasure, stopped=stop.is_set)
         try:
             return choice, build(choice)
         except ModelError as exc:
-            if not leave_out(choice, str(exc)):
+            if choice.card.sha256 in failed or not leave_out(choice, str(exc)):  # nothing could be remembered
                 raise
+            failed.add(choice.card.sha256)
             log.warning("%s; it is left out of the choice", exc)
             remeasure = False
 

@@ -7,6 +7,7 @@ nobody wrote: the loads after the first find that memory filled with a pattern. 
 from __future__ import annotations
 
 import os
+import time
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,15 +24,14 @@ from edgeannot.errors import ModelError
 from edgeannot.foreign import printable
 from edgeannot.probe.memory import free_memory_bytes
 from edgeannot.runtimes import Runtime, RuntimeName, installed_runtimes
-from edgeannot.trial.compare import difference, not_finite
+from edgeannot.trial.compare import Runs, difference, not_finite
 
 __all__ = ["Ran", "UntriedError", "memory_limit", "try_model"]
 
 CHILD = command_of("edgeannot.trial.trial_child")
-_EACH_S = 60.0
-"""How long one load with its runs may take; the first includes the start of Python."""
-_LONG_S = 10.0
-"""A load that takes longer is followed by two others only."""
+_LIMIT_S = 90.0
+"""How long all of it may take: a service that starts has 180 s. The first load with its runs may have it all; others follow while there is
+time for one that takes three times as long."""
 _LEAST_BYTES, _MOST_BYTES = 256 << 20, (2 << 30) - 1
 _MOST_THREADS = 4
 
@@ -60,7 +60,7 @@ def try_model(
     runtime: Runtime = "auto",
     *,
     reorders: bool = False,
-    each_s: float = _EACH_S,
+    limit_s: float = _LIMIT_S,
     command: Sequence[str] = CHILD,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Ran:
@@ -72,6 +72,7 @@ def try_model(
     """
     used = _runtime(runtime)
     first: _Load | None = None
+    until = time.monotonic() + limit_s
     with scratch() as given, scratch() as got, scratch() as copy:
         np.savez(given, *inputs)
         given.flush()
@@ -83,14 +84,16 @@ def try_model(
         try:
             with Child(command, memory_bytes=memory_limit(), stopped=stopped, files=(given, got, copy)) as child:
                 for threads, fill in _loads():
-                    load = _loaded(child, {**request, "threads": threads, "fill": fill}, got, first, each_s)
+                    left_s = until - time.monotonic()
+                    if first is not None and left_s < 3 * first.seconds:
+                        break
+                    load = _loaded(child, {**request, "threads": threads, "fill": fill}, got, first, left_s)
                     if first is None:
                         _refuse_not_finite(name, load, used)
+                        _refuse_changes(name, load.values[:1], load.values[-1:], load.outputs, used, "run", reorders=reorders)
                         first = load
                     elif load.digest != first.digest:
-                        _refuse_changes(name, first, load, used, reorders=reorders)
-                    if load.seconds > _LONG_S and fill is None and load is not first:
-                        break
+                        _refuse_changes(name, first.values, load.values, first.outputs, used, "load", reorders=reorders)
         except Refused as exc:
             raise ModelError(f"{name}: {_own_words(str(exc), path)}") from exc
         except Died as exc:
@@ -154,24 +157,25 @@ def _stored(got: IO[bytes], outputs: int) -> tuple[tuple[NDArray[Any], ...], ...
 def _refuse_not_finite(name: str, load: _Load, used: RuntimeName) -> None:
     if (position := not_finite(load.values, load.outputs)) is not None:
         raise ModelError(
-            f"{name}: {_output(load, position)} holds numbers that are not finite when {used} runs it; "
+            f"{name}: {_output(load.outputs[position])} holds numbers that are not finite when {used} runs it; "
             "try the other runtime, or convert it again"
         )
 
 
-def _refuse_changes(name: str, first: _Load, other: _Load, used: RuntimeName, *, reorders: bool) -> None:
-    changes = difference(first.values, other.values, other.outputs, reorders=reorders)
+def _refuse_changes(
+    name: str, before: Runs, now: Runs, outputs: Sequence[TensorSpec], used: RuntimeName, what: str, *, reorders: bool
+) -> None:
+    changes = difference(before, now, outputs, reorders=reorders)
     if changes is not None:
         position, words = changes
         raise ModelError(
-            f"{name}: {_output(first, position)} is not the same each time for the same picture when {used} runs it ({words} from one load "
-            "to the next), so its results mean nothing; try the other runtime, or convert it again with weights of another kind"
+            f"{name}: {_output(outputs[position])} is not the same each time for the same picture when {used} runs it ({words} from one "
+            f"{what} to the next), so its results mean nothing; try the other runtime, or convert it again with weights of another kind"
         )
 
 
-def _output(load: _Load, position: int) -> str:
-    spec = load.outputs[position]
-    return f"output {position} {printable(spec.name)!r} {spec.shape} {spec.dtype}"
+def _output(spec: TensorSpec) -> str:
+    return f"output {spec.index} {printable(spec.name)!r} {spec.shape} {spec.dtype}"
 
 
 def _own_words(refusal: str, path: str) -> str:

@@ -125,6 +125,6 @@ RAN = f"{{'ran': {{'digest': 'x', 'seconds': 1, 'outputs': [], 'input': {SPEC}}}
     ],
 )
 def test_a_child_that_hangs_runs_out_of_memory_or_talks_nonsense_is_a_sentence(body, words):
-    each_s = 1 if "within" in words else DEADLINE_S
+    limit_s = 1 if "within" in words else DEADLINE_S
     with pytest.raises(ModelError, match=words):
-        try_model("m", b"TFL3", [PICTURE], each_s=each_s, command=fake(body))
+        try_model("m", b"TFL3", [PICTURE], limit_s=limit_s, command=fake(body))
