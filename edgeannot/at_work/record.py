@@ -49,6 +49,7 @@ class Head:
     kills: Kills = field(default_factory=Kills)
     stalled: str = ""
     """The thread that the watchdog waits for; empty while all move."""
+    pid: int = 0
 
 
 class Record:
@@ -123,4 +124,10 @@ def _head(line: dict[str, Any]) -> Head:
     if line.get("schema") != _SCHEMA or not isinstance(kills, dict):
         return Head()
     in_group, on_board = (number if isinstance(number, int) else None for number in (kills.get("in_group"), kills.get("on_board")))
-    return Head(str(line.get("boot", "")), Kills(str(kills.get("group", "")), in_group, on_board), str(line.get("stalled", "")))
+    pid = line.get("pid")
+    return Head(
+        boot=str(line.get("boot", "")),
+        kills=Kills(str(kills.get("group", "")), in_group, on_board),
+        stalled=str(line.get("stalled", "")),
+        pid=pid if isinstance(pid, int) else 0,
+    )

@@ -23,7 +23,7 @@ from edgeannot.at_work.deaths import Deaths, cause_of
 from edgeannot.at_work.kernel import OomCounter, boot_id
 from edgeannot.at_work.record import PLACES, Head, Note, Record
 
-__all__ = ["AtWork", "Place"]
+__all__ = ["AtWork", "Place", "of_content"]
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class AtWork:
         found = cause_of(head, boot, kills, words) if notes else None
         if found is not None:
             self._deaths.put_down(notes, *found)
-        self._head = Head(boot, kills)
+        self._head = Head(boot, kills, pid=os.getpid())
         record.begin(self._head)
         self._words = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), "w")
         self._was_enabled = faulthandler.is_enabled()
@@ -101,7 +101,7 @@ class AtWork:
 
     def tick(self, stalled: str = "") -> None:
         """Note what the kernel counts now; to be called about once a second. stalled: the thread that the watchdog waits for."""
-        head = Head(self._head.boot, self._counter.read(), stalled)
+        head = replace(self._head, kills=self._counter.read(), stalled=stalled)
         if self._record is not None and head != self._head:
             self._head = head
             self._record.put_head(head)
@@ -186,6 +186,11 @@ class AtWork:
     def _put(self, held: _Held) -> None:
         if self._record is not None and held.line is not None:
             self._record.put(held.line, held.note)
+
+
+def of_content(digest: bytes) -> str:
+    """The identity of a picture that is known by its bytes: who sends them again gives them another id, and they kill as before."""
+    return f"content {digest.hex()}"
 
 
 def _key(identity: str) -> str:

@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from edgeannot.at_work import AtWork, Place
+from edgeannot.at_work import AtWork, Place, of_content
 from edgeannot.control import Control
 from edgeannot.data import Annotation
 from edgeannot.delivery.broker import size_of
@@ -235,8 +235,7 @@ class Desk:
         name = body.path if isinstance(body, DetectFile) else ""
         data = read_named(options.root, name, self._limits.picture_bytes) if isinstance(body, DetectFile) else body
         limits = PictureLimits(int(options.max_megapixels * 1e6), max_file_bytes=self._limits.picture_bytes, free_bytes=free_memory_bytes)
-        content = f"message {hashlib.blake2b(data, digest_size=16).hexdigest()}"  # as of a picture that came to be annotated
-        place = self._begin(content, name or "the picture of a command")
+        place = self._begin(of_content(hashlib.blake2b(data, digest_size=16).digest()), name or "the picture of a command")
         try:
             picture = decode(data, limits, smaller=True)
             self._at_work.move(place, "inferring")
@@ -256,8 +255,7 @@ class Desk:
 
     def _begin(self, identity: str, name: str, stage: str = "decoding") -> Place:
         """Wait for a picture's turn. Raises FrameError for one that the program died of, RefusedError where others go first."""
-        why = self._at_work.verdict(identity)
-        if why is not None:
+        if why := self._at_work.verdict(identity):
             raise FrameError(why, "deadly")
         place = self._at_work.enter("command", identity, name, self._options.timeout_s, stage=stage)
         if place is None:

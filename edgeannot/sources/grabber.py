@@ -54,6 +54,7 @@ class Grabber:
         to wait before opening again, by the number of failures in a row."""
         self._name = name
         self._at_work = at_work
+        self._gave_way = False
         self._target = target
         self._open_capture = open_capture
         self._wait_s = wait_s
@@ -97,10 +98,11 @@ class Grabber:
                 if place is None:
                     continue
                 try:
-                    self.failures = 1 if self._session() else self.failures + 1
+                    steady = self._session()
                 finally:
                     self._at_work.leave(place)
-                if not self._at_work.wanted_alone:
+                if not self._gave_way:
+                    self.failures = 1 if steady else self.failures + 1
                     self._closing.wait(self._wait_s(self.failures))
         except Exception as exc:  # noqa: BLE001 - handed to the consumer, who raises it
             with self._changed:
@@ -119,6 +121,7 @@ class Grabber:
 
     def _session(self) -> bool:
         """Open the camera and read until it fails; whether it gave frames for a while."""
+        self._gave_way = False
         capture = self._open_capture(self._target)
         try:
             # A device that was unplugged opens, too, and gives no frame: only the first frame says that it is open.
@@ -128,13 +131,18 @@ class Grabber:
                 return False
             began = time.monotonic()
             self.trouble = ""
-            while not self._closing.is_set() and not self._at_work.wanted_alone and self._use_frame(capture) and capture.grab():
+            while not self._closing.is_set() and not self._gives_way() and self._use_frame(capture) and capture.grab():
                 pass
-            if not self._closing.is_set() and not self._at_work.wanted_alone:
+            if not self._closing.is_set() and not self._gave_way:
                 self.trouble = f"the camera {self._target.shown} gives no more frames"
             return time.monotonic() - began > STEADY_S
         finally:
             capture.release()
+
+    def _gives_way(self) -> bool:
+        """Whether the camera is to be closed for a picture that is taken alone."""
+        self._gave_way = self._at_work.wanted_alone
+        return self._gave_way
 
     def _use_frame(self, capture: Capture) -> bool:
         """Unpack the frame that was just taken if somebody waits for it; False when it cannot be."""

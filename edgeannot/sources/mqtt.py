@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from edgeannot.at_work import of_content
 from edgeannot.data import Failure, Frame, Sender
 from edgeannot.delivery.broker import BrokerOptions, Will
 from edgeannot.delivery.store import LedgerEntry
@@ -283,8 +284,7 @@ class MqttSource:
             return None
         self._complain(arrival)
         name = f"{_folder_name(arrival.sender.device)}/{arrival.captured_at:%Y-%m-%d/%H%M%S}-{_short_hash(arrival.identity)}"
-        # By its bytes: who sends them again gives them another id, and they kill as before.
-        content = f"message {arrival.content_hash.hex()}"
+        content = of_content(arrival.content_hash)
         try:
             self._check_size(delivery)
             place, picture = yield from self._turns.decode(content, name, stop, lambda alone: self._decode(delivery.payload, smaller=alone))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import signal
 import sys
 import threading
 import uuid
@@ -23,7 +24,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from edgeannot.at_work.kernel import boot_id
-from edgeannot.at_work.record import Record
+from edgeannot.at_work.record import Head, Record
 from edgeannot.probe.limits import group_folders, parse_cgroup, parse_mounts
 from tests.brokers import wait_until
 from tests.e2e.fleet import Fleet
@@ -98,13 +99,14 @@ def poison(stage, name="000003-poison.jpg"):
     return name
 
 
-def at_work(data_dir):
-    """The names of the pictures at work, by the record."""
-    if not (data_dir / "at-work").exists():
-        return []
-    record = Record(data_dir / "at-work")
+def recorded(daemon):
+    """What this life has put into the record: its head, and the names of the pictures at work."""
+    if not (daemon.data_dir / "at-work").exists():
+        return Head(), []
+    record = Record(daemon.data_dir / "at-work")
     try:
-        return [note.name for note in record.read()[1]]
+        head, notes = record.read()
+        return head, [note.name for note in notes] if head.pid == daemon.process.pid else []
     finally:
         os.close(record._fd)
 
@@ -201,7 +203,7 @@ def test_a_picture_at_work_at_each_power_cut_is_not_set_aside(make_stage, cuts):
     for _ in range(cuts):
         daemon = stage.start(command=COMMAND)
         assert daemon.process.wait(DEADLINE_S) == -11
-        assert name in at_work(stage.data_dir)
+        assert name in recorded(daemon)[1]
         record = stage.data_dir / "at-work"
         noted, boot = record.read_bytes(), boot_id().encode()
         assert len(boot) == 36
@@ -223,12 +225,47 @@ def test_a_picture_at_work_at_each_kill_from_outside_is_not_set_aside(make_stage
     stage.offer(2)
     for _ in range(kills):
         daemon = stage.start(command=COMMAND, DEATH="wait")
-        wait_until(lambda: name in at_work(stage.data_dir), "it to be at work", DEADLINE_S)
+        wait_until(lambda daemon=daemon: name in recorded(daemon)[1], "it to be at work", DEADLINE_S)
         daemon.kill()
     stage.start()
     stage.wait_all()
     stage.stop()
     assert "at work" not in stage.daemons[-1].log
+    assert stage.verdict("not set aside").quarantined == 0
+
+
+def hung(stage, *, until, **environment):
+    """Two lives with a picture at work that never comes to an end, ended by SIGABRT as the watchdog of systemd does it."""
+    stage.post.start()
+    stage.offer(3)
+    name = poison(stage)
+    stage.offer(3)
+    for _ in range(2):
+        daemon = stage.start(command=COMMAND, DEATH="wait", **environment)
+        wait_until(lambda daemon=daemon: name in recorded(daemon)[1] and until(recorded(daemon)[0]), "it to be at work", DEADLINE_S)
+        daemon.process.send_signal(signal.SIGABRT)
+        assert daemon.process.wait(DEADLINE_S) == -signal.SIGABRT
+    return name
+
+
+def test_a_picture_that_hangs_until_the_watchdog_ends_the_program_is_set_aside(make_stage):
+    stage = make_stage("poison: a file that hangs, with a watchdog")
+    watchdog = {"WATCHDOG_USEC": "6000000"}
+    name = hung(stage, until=lambda head: head.stalled == "read inbox", **watchdog)
+    stage.start(command=COMMAND, DEATH="wait", **watchdog)
+    stage.wait_all()
+    stage.stop()
+    assert [path.name for path in stage.quarantined()] == [f"{name}.reason.txt"]
+    assert "it hung while decoding, until the watchdog ended it" in stage.quarantined()[0].read_text()
+    stage.verdict("2 deaths, then it is set aside and said so")
+
+
+def test_an_abort_by_hand_is_not_put_down_to_a_picture(make_stage):
+    stage = make_stage("poison: kill -ABRT twice with the same picture at work")
+    stage.offered[hung(stage, until=lambda _: True)] = b""
+    stage.start()
+    stage.wait_all()
+    stage.stop()
     assert stage.verdict("not set aside").quarantined == 0
 
 

@@ -24,7 +24,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edgeannot.at_work import AtWork
+from edgeannot.at_work import AtWork, of_content
 from edgeannot.control import Control
 from edgeannot.data import Annotation, Detections, Frame, ModelFacts
 from edgeannot.delivery.broker import BrokerOptions
@@ -35,6 +35,7 @@ from edgeannot.payload import Origin, Topics
 from edgeannot.remote.commands import Pause, Reply, Request
 from edgeannot.remote.desk import Desk, InForce
 from edgeannot.sinks.mqtt import CommandOptions
+from tests.at_work.dying import die
 from tests.brokers import wait_until
 from tests.patience import DEADLINE_S
 
@@ -281,12 +282,7 @@ def test_a_picture_in_the_message_is_annotated(make_board, asker):
 def test_a_picture_that_the_program_died_of_twice_is_refused_with_the_reason(make_board, asker, tmp_path):
     picture = SAMPLE.read_bytes()
     for _ in range(2):  # two lives that end in the decoder
-        lived = AtWork(tmp_path)
-        assert lived.enter("pictures", f"message {hashlib.blake2b(picture, digest_size=16).hexdigest()}", "the same picture")
-        (tmp_path / "last-words.txt").write_text("Fatal Python error: Segmentation fault\n")
-        left = (tmp_path / "at-work").read_bytes()
-        lived.close()
-        (tmp_path / "at-work").write_bytes(left)
+        die(tmp_path, "pictures", of_content(hashlib.blake2b(picture, digest_size=16).digest()), "the same picture")
     at_work = AtWork(tmp_path)
     make_board(at_work=at_work)
 

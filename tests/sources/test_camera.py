@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from edgeannot.at_work import AtWork
 from edgeannot.data import Failure, Frame
 from edgeannot.errors import ConfigError, LinkError, MissingError
 from edgeannot.redaction import redacted
@@ -26,6 +27,7 @@ from edgeannot.sources import CameraOptions, Context, DirectoryOptions, Tick, op
 from edgeannot.sources.camera import CameraSource
 from edgeannot.sources.capture import Target, device_trouble, open_capture, parse_target, with_credentials
 from edgeannot.sources.grabber import Grabber, backoff_s
+from tests.at_work.dying import die
 from tests.brokers import free_port
 from tests.patience import DEADLINE_S
 
@@ -84,10 +86,11 @@ def live(pull, quick):
     """A function that gives a Pull of a camera that plays scripts, and the camera."""
     cameras = []
 
-    def begin(*scripts, once=False, **options):
+    def begin(*scripts, once=False, at_work=None, **options):
         camera = ScriptedCamera(*scripts)
         cameras.append(camera)
-        source = CameraSource("porch", CameraOptions(url="/dev/video0", **options), Context(once=once, max_fps=1000), camera.open)
+        context = Context(once=once, max_fps=1000, at_work=at_work or AtWork())
+        source = CameraSource("porch", CameraOptions(url="/dev/video0", **options), context, camera.open)
         return pull(source), camera, source
 
     yield begin
@@ -116,6 +119,36 @@ def test_a_camera_that_is_not_there_is_an_error_with_once(live):
 
     with pytest.raises(LinkError, match="/dev/video0 cannot be opened"):
         items.rest()
+
+
+def test_a_camera_is_closed_while_a_picture_is_taken_alone_and_opened_again_after_it(live):
+    at_work = AtWork()
+    items, camera, source = live(endless(), at_work=at_work)
+    frames = items.take(3)
+    for frame in frames:
+        at_work.leave(frame.place)
+
+    alone = at_work.enter("inbox", "suspect", "suspect.jpg", DEADLINE_S, alone=True)
+    assert alone, "it waits until the camera is closed"
+    closed = camera.released
+    assert closed == camera.opened
+    items.until(lambda tick: camera.opened == closed)
+    at_work.leave(alone)
+
+    assert items.take(1)
+    assert source._grabber.trouble == ""
+
+
+def test_a_camera_that_was_at_work_at_the_deaths_of_the_program_says_so_and_waits(live, tmp_path):
+    for _ in range(5):
+        die(tmp_path, "porch", "", "a frame")
+    at_work = AtWork(tmp_path)
+    items, camera, _ = live(endless(), at_work=at_work)
+
+    items.until(lambda tick: "died 5 times in a row with the camera /dev/video0 at work; it is opened after 32 s" in tick.trouble)
+    at_work.close()
+
+    assert camera.opened == 0
 
 
 def test_once_takes_one_frame(live):
@@ -353,6 +386,20 @@ def test_each_nth_frame_or_a_number_a_second_is_taken_on_request(pull, video):
     assert numbers(play(pull, video, max_fps=4).rest()) == [0, 3, 6, 9, 12, 15, 18, 21]
     assert numbers(play(pull, video, max_fps=5).rest()) == [0, 3, 5, 8, 10, 12, 15, 17, 20, 22]
     assert len(play(pull, video, max_fps=100).rest()) == 24
+
+
+def test_a_video_file_ends_at_a_frame_that_the_program_died_of_twice(pull, video, tmp_path):
+    facts = video.stat()
+    for _ in range(2):
+        die(tmp_path, "film", f"film\n{video.name}@{facts.st_size}-{facts.st_mtime_ns}#7", "clip/000007.jpg")
+    at_work = AtWork(tmp_path)
+
+    *frames, failure = pull(open_source("film", CameraOptions(url=str(video)), Context(at_work=at_work))).rest()
+    at_work.close()
+
+    assert numbers(frames) == [*range(7)]
+    assert (failure.reason, failure.path) == ("deadly", video)
+    assert "it ends there, and is left where it is" in failure.message
 
 
 def test_a_video_file_is_played_again_on_request(pull, video):
