@@ -86,10 +86,12 @@ class Engine:
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError, SystemError) as exc:
             raise ModelError(f"{self._name}: the runtime {self.runtime} refuses this model: {_first_line(exc)}") from exc
-        inputs = self._interpreter.get_input_details()
+        try:
+            inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        except UnicodeDecodeError as exc:
+            raise ModelError(f"{self._name}: the name of a tensor is no UTF-8 text ({exc}); export the model anew") from exc
         if len(inputs) != 1:
             raise ModelError(f"{self._name}: wanted one input, a picture; found {len(inputs)}: {', '.join(i['name'] for i in inputs)}")
-        outputs = self._interpreter.get_output_details()
         self._input_index: int = inputs[0]["index"]
         self._output_indices: list[int] = [detail["index"] for detail in outputs]
         self.input: TensorSpec = _spec(inputs[0], 0)

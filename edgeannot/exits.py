@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
 
 from edgeannot.errors import EdgeannotError
+from edgeannot.foreign import shorten_path
 from edgeannot.redaction import learn
 from edgeannot.streams import open_closed_streams, printable_streams
 
@@ -19,6 +21,7 @@ _INTERRUPTED = 130
 """As a shell has it, and typer."""
 _EX_UNREAD = 1
 """As typer has it."""
+_EX_NOINPUT = 66
 _EX_NOPERM = 77
 _EX_USAGE = 64  # sysexits.h; systemd and scripts tell it from a program's own failure
 
@@ -51,6 +54,9 @@ def _told(exc: Exception) -> int:
         advice = "this user has no right to it; run as one who has, or name another place"
         print(f"edgeannot: {_one_line(exc.filename)}: {advice}", file=sys.stderr)  # noqa: T201 - as above
         return _EX_NOPERM
+    if isinstance(exc, OSError) and exc.errno in (errno.ENAMETOOLONG, errno.ELOOP) and exc.filename is not None:
+        print(f"edgeannot: {shorten_path(exc.filename)}: {exc.strerror}; wanted the name of a file", file=sys.stderr)  # noqa: T201 - as above
+        return _EX_NOINPUT
     import traceback  # noqa: PLC0415 - 20 ms that a command without a fault does not need
 
     traceback.print_exception(exc)

@@ -238,7 +238,7 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def shorten_path(path: Path) -> str:
+def shorten_path(path: Path | str) -> str:
     """A path as a message shows it: printable, and of one that is very long its two ends."""
     text = printable(valid_text(str(path)))
     return text if len(text) <= 300 else f"{text[:200]}...{text[-90:]}"

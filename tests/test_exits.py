@@ -121,3 +121,12 @@ def test_a_crash_is_still_told():
 
     assert done.returncode == -11
     assert "Segmentation fault" in done.stderr
+
+
+@pytest.mark.parametrize("number", [36, 40])
+def test_a_name_that_no_file_can_have_is_one_sentence(number):
+    done = ended(f"import os\ndef command(): raise OSError({number}, os.strerror({number}), 'x' * 5000)\nguarded(command)")
+
+    assert done.returncode == 66
+    assert done.stderr.startswith("edgeannot: xxx")
+    assert len(done.stderr) < 500

@@ -8,16 +8,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import flatbuffers
 import pytest
 
 from edgeannot.cards import find_card, read_card
-from edgeannot.errors import CardError, ConfigError, EdgeannotError, InputError, MissingError
+from edgeannot.engine import Engine
+from edgeannot.errors import CardError, ConfigError, EdgeannotError, InputError, MissingError, ModelError
 from edgeannot.inspect.label_files import read_labels
 from edgeannot.inspect.wishes import parse_anchors, parse_range, read_cfg
 from edgeannot.jsonfile import read_json
 from edgeannot.library.catalogue import read_catalogue
 from edgeannot.settings import load_settings
 from edgeannot.sources.peers import _state_in
+from edgeannot.tflite.flatbuffer import Broken, root
+from tests.tflite_maker import Maker
 
 BIG = "9" * 5000
 NO_NAMES = ["a\0b", "\ud800", "x" * 300, "x" * 5000]
@@ -26,6 +30,11 @@ NO_NAMES = ["a\0b", "\ud800", "x" * 300, "x" * 5000]
 
 def kind(value):
     return f"{type(value).__name__}{len(value)}"  # pytest itself fails on some of the values as names of tests
+
+
+def tiny_model():
+    maker = Maker()
+    return maker.outputs(maker.logistic(maker.input((1, 8, 8, 3), name="innnnput")))
 
 
 def in_one_sentence(call, *words, wanted=EdgeannotError):
@@ -300,3 +309,36 @@ def test_a_cache_that_is_no_file_is_empty(tmp_path):
 @pytest.mark.parametrize("state", ["[]", "{}", "1e400", "null"])
 def test_what_a_peer_says_of_itself_that_cannot_be_is_nothing(state):
     assert _state_in(f'{{"state": {state}, "filter": "a"}}'.encode()) is None
+
+
+# The model's own file
+
+MODEL = tiny_model()
+
+
+@pytest.mark.runtime
+@pytest.mark.parametrize(
+    ("name", "other"), [(b"innnnput", b"in\xff\x1bnput"), (b"logistic", b"logist\xffc"), (b"innnnput", b"in\xed\xa0\x80put")]
+)
+def test_a_tensor_whose_name_is_no_utf8_is_one_sentence(name, other):
+    in_one_sentence(lambda: Engine(MODEL.replace(name, other)), wanted=ModelError)
+
+
+def test_text_and_lists_that_a_file_names_again_and_again_take_no_memory_of_their_own():
+    builder = flatbuffers.Builder(1 << 20)
+    text = builder.CreateString("x" * (1 << 19))
+    tables = []
+    for _ in range(20_000):
+        builder.StartObject(1)
+        builder.PrependUOffsetTRelativeSlot(0, text, 0)
+        tables.append(builder.EndObject())
+    builder.StartVector(4, len(tables), 4)
+    for table in reversed(tables):
+        builder.PrependUOffsetTRelative(table)
+    listed = builder.EndVector()
+    builder.StartObject(1)
+    builder.PrependUOffsetTRelativeSlot(0, listed, 0)
+    builder.Finish(builder.EndObject())
+
+    with pytest.raises(Broken, match="more than the file holds"):  # ten gigabytes out of one megabyte
+        [table.text(0) for table in root(bytes(builder.Output())).tables(0)]

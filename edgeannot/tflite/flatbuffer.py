@@ -7,7 +7,7 @@ field's place in the order of the schema; a field that is not stored has the sch
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["Broken", "Table", "root"]
 
@@ -15,8 +15,24 @@ MAX_ITEMS = 1 << 24
 """No vector of tables or strings that this package reads is near this long; a longer one means that the bytes are something else."""
 
 
+_TABLE_BYTES = 64
+"""What a table counts for: about what the smallest take in a file, and a tenth of what they take as Python's objects."""
+
+
 class Broken(ValueError):  # noqa: N818 - it is translated at the door of the file's kind, and never reaches a user
     """The bytes are not what a table's offsets claim; the text says where."""
+
+
+@dataclass(slots=True)
+class _Taken:
+    """How much was read out of a file. Offsets may point to one text from a million places, which a writer never does."""
+
+    total: int = 0
+
+    def add(self, count: int, raw: bytes) -> None:
+        self.total += count
+        if self.total > 4 * len(raw) + (1 << 20):
+            raise Broken(f"{self.total} bytes of names and lists were read, which is more than the file holds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +41,7 @@ class Table:
 
     raw: bytes
     at: int
+    _taken: _Taken = field(default_factory=_Taken, repr=False, compare=False)
 
     def place(self, field: int, size: int = 0) -> int:
         """The byte position of a field's own `size` bytes, or 0 where it is not stored."""
@@ -52,7 +69,7 @@ class Table:
     def table(self, field: int) -> Table | None:
         """A table that the field points to, or None."""
         at = self.place(field)
-        return Table(self.raw, self._follow(at)) if at else None
+        return Table(self.raw, self._follow(at), self._taken) if at else None
 
     def vector(self, field: int, item_size: int) -> tuple[int, int]:
         """The byte position of a vector's first item and how many items it has; (0, 0) where it is not stored."""
@@ -66,12 +83,12 @@ class Table:
 
     def numbers(self, field: int, code: str) -> tuple[int, ...]:
         """A vector of integers; `code` is the `struct` letter of one."""
-        start, count = self.vector(field, struct.calcsize("<" + code))
+        start, count = self._vector_to_take(field, struct.calcsize("<" + code))
         return struct.unpack_from(f"<{count}{code}", self.raw, start) if count else ()
 
     def reals(self, field: int) -> tuple[float, ...]:
         """A vector of 32-bit floats."""
-        start, count = self.vector(field, 4)
+        start, count = self._vector_to_take(field, 4)
         return struct.unpack_from(f"<{count}f", self.raw, start) if count else ()
 
     def tables(self, field: int) -> tuple[Table, ...]:
@@ -79,11 +96,12 @@ class Table:
         start, count = self.vector(field, 4)
         if count > MAX_ITEMS:
             raise Broken(f"a list at byte {start} claims {count} entries")
-        return tuple(Table(self.raw, self._follow(start + 4 * i)) for i in range(count))
+        self._taken.add(count * _TABLE_BYTES, self.raw)
+        return tuple(Table(self.raw, self._follow(start + 4 * i), self._taken) for i in range(count))
 
     def blob(self, field: int) -> bytes:
         """A vector of bytes."""
-        start, count = self.vector(field, 1)
+        start, count = self._vector_to_take(field, 1)
         return bytes(self.raw[start : start + count])
 
     def text(self, field: int) -> str:
@@ -95,9 +113,15 @@ class Table:
         start, count = self.vector(field, 4)
         return tuple(self._string(self._follow(start + 4 * i)) for i in range(count))
 
+    def _vector_to_take(self, field: int, item_size: int) -> tuple[int, int]:
+        start, count = self.vector(field, item_size)
+        self._taken.add(count * item_size, self.raw)
+        return start, count
+
     def _string(self, at: int) -> str:
         length = self._unpack("<I", at)
         self._within(at + 4, length)
+        self._taken.add(length, self.raw)
         return bytes(self.raw[at + 4 : at + 4 + length]).decode("utf-8", "replace")
 
     def _follow(self, at: int) -> int:
