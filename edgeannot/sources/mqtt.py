@@ -190,13 +190,13 @@ class MqttSource:
                 self._answered.popitem(last=False)
             self._changed.notify_all()
         for delivery in done.deliveries:
-            delivery.finish(self._answer(delivery, done, item.reason) if isinstance(item, Failure) else None)
+            delivery.finish(self._answer(delivery, done, item) if isinstance(item, Failure) else None)
 
-    def _answer(self, delivery: Delivery, refused: _UnderWay, reason: str) -> Answer:
+    def _answer(self, delivery: Delivery, refused: _UnderWay, failure: Failure) -> Answer:
         """What the sender of a picture that has no result is told: on its response topic, else beside its results."""
         context, sender = self._context, refused.sender
-        told = refused.refused or "it could not be annotated"
-        payload = encode(refused_payload(context.device, self.name, sender, reason, told))
+        told = refused.refused or failure.message
+        payload = encode(refused_payload(context.device, self.name, sender, failure.reason, told))
         topics = Topics(context.device, context.prefix)
         wanted = delivery.reply_topic
         if wanted is not None and not reply_trouble(wanted, topics) and not matches(self._options.topic, wanted):
