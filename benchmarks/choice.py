@@ -27,9 +27,10 @@ from typing import Any
 
 from edgeannot.child import Child
 from edgeannot.choice.choose import BUDGET_MS, Budget, Candidate, Decision, Wish, choose
+from edgeannot.choice.conditions import thread_counts
 from edgeannot.choice.measure import CHILD, Effort, ask_for_samples
 from edgeannot.choice.plan import Point
-from edgeannot.choice.selection import micro_of, survey, thread_counts
+from edgeannot.choice.selection import micro_of, survey
 from edgeannot.choice.shelf import CardFacts, read_shelf
 from edgeannot.places import model_folders
 from edgeannot.probe import read_board

@@ -30,6 +30,7 @@ from edgeannot.foreign import is_file, json_text, os_bytes, parse_toml, printabl
 from edgeannot.places import NOT_SETTINGS, default_config_file, default_data_dir, nothing_is_configured
 from edgeannot.profiles import PROFILE_DEFAULTS
 from edgeannot.redaction import learn, redacted
+from edgeannot.service import is_service
 from edgeannot.sinks import SinkOptions
 from edgeannot.sources import SourceOptions
 from edgeannot.sources.directory import named_folder
@@ -214,7 +215,13 @@ def _file_values(path: Path) -> dict[str, Any]:
     what = "the configuration file"
     if not is_file(path):
         raise MissingError(f"no configuration file at {shorten_path(path)}")
-    return parse_toml(read_text(path, what, error=ConfigError), f"{what} {path}", error=ConfigError)
+    try:
+        return parse_toml(read_text(path, what, error=ConfigError), f"{what} {path}", error=ConfigError)
+    except ConfigError as exc:
+        if not isinstance(exc.__cause__, PermissionError):
+            raise
+        whose = "the user of the service" if is_service() else "this user"
+        raise ConfigError(f"{exc}; let {whose} read it (secrets stand in files of their own, which it names)") from exc
 
 
 def _environment_values() -> dict[str, Any]:

@@ -248,3 +248,19 @@ def test_the_folder_of_test_data_configures_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setenv("EDGEANNOT_PROFILE", "low")
     assert not nothing_is_configured()
+
+
+@pytest.mark.usefixtures("bound_by_permissions")
+@pytest.mark.parametrize(("service", "whose"), [(False, "this user"), (True, "the user of the service")])
+def test_a_configuration_file_that_may_not_be_read_says_for_whom_it_is_to_be_readable(tmp_path, monkeypatch, service, whose):
+    """Who puts a secret beside it makes it root's, too: a service has a user of its own."""
+    path = tmp_path / "edgeannot.toml"
+    path.write_text('profile = "low"')
+    path.chmod(0)
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    monkeypatch.delenv("INVOCATION_ID", raising=False)
+    if service:
+        monkeypatch.setenv("INVOCATION_ID", "0" * 32)
+
+    with pytest.raises(ConfigError, match=rf"cannot be read \(Permission denied\); let {whose} read it"):
+        load_settings({}, path, grade=lambda: ("low", "as the test says"))

@@ -6,7 +6,6 @@ What imports this stays light: cards, numpy and the runtime are loaded only wher
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from edgeannot.choice.candidates import Candidate, best_sample
 from edgeannot.choice.choose import Decision, Wish, budget_of, choose, in_prior_order, is_for_another_purpose
+from edgeannot.choice.conditions import conditions_of, runtime_named, thread_counts
 from edgeannot.choice.explain import as_dict, as_table
 from edgeannot.choice.plan import close_points, next_point
 from edgeannot.choice.shelf import read_shelf
@@ -22,7 +22,6 @@ from edgeannot.places import model_folders
 from edgeannot.probe import Board, read_board
 from edgeannot.probe.grade import Micro, is_disturbed
 from edgeannot.probe.measurements import Conditions, Measurements, Record, Sample
-from edgeannot.probe.software import runtime_version
 
 if TYPE_CHECKING:
     from edgeannot.cards import ModelCard
@@ -33,14 +32,11 @@ __all__ = [
     "Choice",
     "Survey",
     "choose_for",
-    "conditions_of",
     "explain_for",
     "leave_out",
     "measure_and_choose",
     "micro_of",
-    "runtime_named",
     "survey",
-    "thread_counts",
     "wish_for",
 ]
 
@@ -107,36 +103,6 @@ class Choice:
     def as_dict(self) -> dict[str, Any] | None:
         """The candidates and why each won or lost, ready for JSON; None where the model is set."""
         return None if self.survey is None else self.survey.as_dict()
-
-
-def thread_counts(board: Board, threads: int | None, max_threads: int) -> tuple[int, ...]:
-    """The counts to choose from: the one that is set, else 1 up to the cores there are.
-
-    Under a CPU quota more threads than its cores, rounded up, use the allowance up faster and win nothing.
-    """
-    if threads is not None:
-        return (threads,)
-    quota = board.limits.quota_cores
-    most = min(max(1, len(board.cpus)), max_threads, math.ceil(quota) if quota else max_threads)
-    return tuple(range(1, most + 1))
-
-
-def conditions_of(board: Board, runtime: str = "auto") -> Conditions:
-    """What measurements on this board, by this process, are valid for."""
-    name = runtime_named(board, runtime)
-    bits = f" {board.python.bits}-bit" if board.python else ""
-    return Conditions(
-        cpu=f"{board.machine} {board.processor.name} ({', '.join(board.processor.int8)})",
-        cpus=_ranges(board.cpus),
-        quota=board.limits.quota_cores,
-        governor=board.governor,
-        runtime=f"{name} {runtime_version(name)}{bits}",
-    )
-
-
-def runtime_named(board: Board, runtime: str) -> str:
-    """The runtime that `auto` means here; `auto` again where none is installed, so that loading it says what to do."""
-    return board.runtime.name if runtime == "auto" and board.runtime else runtime
 
 
 def survey(
@@ -354,14 +320,3 @@ def _check_task(card: ModelCard, loaded: Loaded) -> None:
             f"model {card.name} is for the task {card.task!r}, the {loaded.origins['task']} says {loaded.settings.task!r}; "
             "set one of them only"
         )
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """Numbers as the kernel lists them: 0, 1, 2, 5 is "0-2,5"."""
-    parts: list[list[int]] = []
-    for number in sorted(numbers):
-        if parts and number == parts[-1][-1] + 1:
-            parts[-1] = [parts[-1][0], number]
-        else:
-            parts.append([number])
-    return ",".join("-".join(map(str, part)) for part in parts)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from edgeannot.cards import ModelCard, read_cards
-from edgeannot.choice.selection import conditions_of
+from edgeannot.choice.conditions import conditions_of
 from edgeannot.places import bundled_folder
 from edgeannot.probe import read_board
 from edgeannot.settings import Settings

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from edgeannot.choice.bench import Reference, Row, as_json, as_text, bench, points_of
-from edgeannot.choice.selection import conditions_of, runtime_named, thread_counts
+from edgeannot.choice.conditions import conditions_of, runtime_named, thread_counts
 from edgeannot.choice.shelf import read_shelf
 from edgeannot.errors import ConfigError, InputError
 from edgeannot.foreign import json_text, printable

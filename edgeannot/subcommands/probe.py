@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeannot.choice.choose import Wish, budget_of
-from edgeannot.choice.selection import Measuring, Survey, micro_of, survey, thread_counts, wish_for
+from edgeannot.choice.conditions import thread_counts
+from edgeannot.choice.selection import Measuring, Survey, micro_of, survey, wish_for
 from edgeannot.foreign import json_text
 from edgeannot.places import default_config_file, default_data_dir, nothing_is_configured
 from edgeannot.probe import read_board

@@ -10,7 +10,8 @@ from dataclasses import replace
 import pytest
 
 from edgeannot.choice import selection
-from edgeannot.choice.selection import choose_for, conditions_of, explain_for, measure_and_choose, micro_of, survey, thread_counts, wish_for
+from edgeannot.choice.conditions import conditions_of, thread_counts
+from edgeannot.choice.selection import choose_for, explain_for, measure_and_choose, micro_of, survey, wish_for
 from edgeannot.choice.shelf import read_shelf
 from edgeannot.errors import ConfigError
 from edgeannot.places import model_folders

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgeannot.cards import read_card
-from edgeannot.choice.selection import conditions_of
+from edgeannot.choice.conditions import conditions_of
 from edgeannot.probe import read_board
 from edgeannot.trial.tried import Tried
 from tests.bad_models import add_model, nan_always, nan_on_black
