@@ -22,6 +22,7 @@ CEIL SIGN CAST DEQUANTIZE QUANTIZE SOFTMAX LOG_SOFTMAX L2_NORMALIZATION LOCAL_RE
 SAME_SHAPE = frozenset(_ELEMENTWISE.split())
 BROADCAST = frozenset(["ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "POW", "SQUARED_DIFFERENCE", "PRELU", "FLOOR_DIV", "FLOOR_MOD"])
 REDUCE = frozenset(["MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD"])
+MAX_INT32 = 2**31 - 1
 RESIZE = frozenset(("RESIZE_NEAREST_NEIGHBOR", "RESIZE_BILINEAR"))
 
 
@@ -56,17 +57,30 @@ def shapes_at(model: TFLiteModel, size: int) -> tuple[list[Shape], dict[int, Sha
     new[image.index] = tuple(resized)
     for operator in model.graph.operators:
         step = _Step(model, operator)
-        if all(new[i] == old[i] for i in operator.inputs if i >= 0):
-            _claim(constants, step.kept_constants(), step)
-            continue
-        if step.outputs(old) != [old[i] for i in operator.outputs]:
-            raise Unsizable(f"operator {operator.index} ({operator.name}) gives shapes that this program cannot follow")
-        _claim(constants, step.constants(old, new), step)
-        for i, shape in zip(operator.outputs, step.outputs(new), strict=True):
-            if min(shape, default=1) <= 0:
-                raise Unsizable(f"nothing is left of the picture after operator {operator.index} ({operator.name})")
-            new[i] = shape
+        try:
+            _follow(step, old, new, constants)
+        except Unsizable:
+            raise
+        except (ValueError, IndexError, ZeroDivisionError, struct.error) as exc:  # a file may state anything
+            raise step.refuse("lacks an input, or has one whose shape or numbers do not fit its kind") from exc
     return new, constants
+
+
+def _follow(step: _Step, old: list[Shape], new: list[Shape], constants: dict[int, Shape]) -> None:
+    """Put the shapes that an operator gives into `new`, and the numbers that it needs into `constants`."""
+    operator = step.op
+    if all(new[i] == old[i] for i in operator.inputs if i >= 0):
+        _claim(constants, step.kept_constants(), step)
+        return
+    if step.outputs(old) != [old[i] for i in operator.outputs]:
+        raise Unsizable(f"operator {operator.index} ({operator.name}) gives shapes that this program cannot follow")
+    _claim(constants, step.constants(old, new), step)
+    for i, shape in zip(operator.outputs, step.outputs(new), strict=True):
+        if min(shape, default=1) <= 0:
+            raise Unsizable(f"nothing is left of the picture after operator {operator.index} ({operator.name})")
+        if max(shape, default=1) > MAX_INT32:
+            raise Unsizable(f"more is left of the picture after operator {operator.index} ({operator.name}) than a tensor may have")
+        new[i] = shape
 
 
 def _claim(constants: dict[int, Shape], wanted: dict[int, Shape], step: _Step) -> None:

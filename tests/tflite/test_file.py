@@ -235,3 +235,37 @@ def test_resizes_that_share_one_constant_are_refused_when_they_need_two() -> Non
 
     with pytest.raises(ModelError, match="shares its constant size"):
         at_size(maker.outputs(up, used), 12)
+
+
+def odd_axes() -> bytes:
+    maker = Maker()
+    x = maker.input((1, 32, 32, 3))
+    axes = maker.constant([1, 2], "int32")
+    y = maker.op("MEAN", [x, axes], (1, 3), options=schema.ReducerOptionsT())
+    maker._model.buffers[-1].data = np.frombuffer(b"\1\0\0\0\2\0", np.uint8)
+    return maker.outputs(y)
+
+
+def flat_weights() -> bytes:
+    maker = Maker()
+    x = maker.input((1, 32, 32, 3))
+    return maker.outputs(maker.op("CONV_2D", [x, maker.constant([1.0, 2.0])], (1, 16, 16, 2), options=schema.Conv2DOptionsT()))
+
+
+def turned_too_far() -> bytes:
+    maker = Maker()
+    x = maker.input((1, 32, 32, 3))
+    return maker.outputs(maker.op("TRANSPOSE", [x, maker.constant([0, 3, 1, 9], "int32")], (1, 3, 32, 32)))
+
+
+def blown_up() -> bytes:
+    maker = Maker()
+    x = maker.input((1, 32, 32, 3))
+    amounts = maker.constant([[0, 0], [2**31 - 41, 0], [0, 0], [0, 0]], "int32")
+    return maker.outputs(maker.op("PAD", [x, amounts], (1, 2**31 - 9, 32, 3), options=schema.PadOptionsT()))
+
+
+@pytest.mark.parametrize("raw", [odd_axes(), flat_weights(), turned_too_far(), blown_up()])
+def test_a_graph_whose_numbers_fit_no_operator_is_refused_another_size(raw: bytes) -> None:
+    with pytest.raises(ModelError, match=r"another input size, 64: .*operator 0"):
+        at_size(raw, 64)
