@@ -43,25 +43,44 @@ __all__ = [
     "size_of",
 ]
 
-_MEANINGS: Final[Mapping[str, str]] = {
-    # MQTT 5.0, 2.4 reason codes, by the names that paho gives them; those of 3.1.1 are translated to these by paho.
-    "Not authorized": "the broker does not let this user in (not authorised): check username, password_file and the broker's access list",
-    "Bad user name or password": "the broker refuses the user name or the password: check username and password_file",
-    "Bad authentication method": "the broker wants another way to log in than a user name and a password",
-    "Client identifier not valid": "the broker refuses the client id: set client_id to one that it allows",
-    "Unsupported protocol version": 'the broker does not speak this version of MQTT: set protocol to "3.1.1" (or "5")',
-    "Server unavailable": "the broker says that it is not available",
-    "Server busy": "the broker says that it is busy",
-    "Server shutting down": "the broker is shutting down",
-    "Banned": "the broker has banned this client",
-    "Connection rate exceeded": "the broker says that connections come too often",
-    "Quota exceeded": "the broker's quota for this client is used up",
-    "Session taken over": "another client came with the same client id: give each device its own name, or set client_id",
-    "Packet too large": "a message was larger than the broker takes",
-    "Keep alive timeout": "nothing was heard from the broker for too long",
-    "Topic name invalid": "the broker does not accept the topic",
-    "Payload format invalid": "the broker does not accept the payload",
-    "Unspecified error": "the connection was lost",
+_MEANINGS: Final[Mapping[int, str]] = {
+    # MQTT 5.0, 2.4 reason codes; paho translates those of 3.1.1 to these. docs/delivery.md says what is done at which.
+    0x00: "the broker ended the connection",
+    0x80: "the connection was lost",
+    0x81: "the broker says that a packet of ours was malformed",
+    0x82: "the broker says that we broke the protocol",
+    0x83: "the broker does not accept it, for a reason of its own",
+    0x84: 'the broker does not speak this version of MQTT: set protocol to "3.1.1" (or "5")',
+    0x85: "the broker refuses the client id: set client_id to one that it allows",
+    0x86: "the broker refuses the user name or the password: check username and password_file",
+    0x87: "the broker does not let this user in (not authorised): check username, password_file and the broker's access list",
+    0x88: "the broker says that it is not available",
+    0x89: "the broker says that it is busy",
+    0x8A: "the broker has banned this client",
+    0x8B: "the broker is shutting down",
+    0x8C: "the broker wants another way to log in than a user name and a password",
+    0x8D: "nothing was heard from the broker for too long",
+    0x8E: "another client came with the same client id: give each device its own name, or set client_id",
+    0x8F: "the broker does not accept the topic filter",
+    0x90: "the broker does not accept the topic",
+    0x91: "the broker says that the number of a message is in use",
+    0x92: "the broker does not know the number of a message",
+    0x93: "the broker says that too many messages were on their way at a time",
+    0x94: "the broker does not accept a short form of a topic",
+    0x95: "a message was larger than the broker takes",
+    0x96: "the broker says that messages come too fast",
+    0x97: "the broker's quota for this client is used up",
+    0x98: "the broker's administrator ended the connection",
+    0x99: "the broker does not accept the payload",
+    0x9A: "the broker keeps no retained messages",
+    0x9B: "the broker does not support this QoS: set qos to a lower one",
+    0x9C: "the broker wants us to use another one for now: set url to that",
+    0x9D: "the broker has moved: set url to where it is now",
+    0x9E: "the broker does not know shared subscriptions ($share)",
+    0x9F: "the broker says that connections come too often",
+    0xA0: "the broker ends each connection after a time",
+    0xA1: "the broker does not know numbered subscriptions",
+    0xA2: "the broker does not allow + and # in topic filters",
 }
 
 
@@ -211,12 +230,14 @@ def pause_s(options: BrokerOptions, attempt: int) -> float:
 
 def meaning(reason: ReasonCode, *, doing: Literal["connecting", "writing", "reading"] = "connecting") -> str:
     """What a reason code of the broker, or of paho, means to the operator; `doing`: what it is the answer to."""
-    name = reason.getName()
-    if doing == "writing" and name == "Not authorized":
+    code = reason.value
+    if doing == "writing" and code == 0x87:
         return "the broker does not let us write there (not authorised): check its access list"
-    if doing == "reading" and name in {"Not authorized", "Unspecified error"}:  # MQTT 3.1.1 has only the latter
+    if doing == "writing" and code == 0x80:
+        return "the broker does not accept it, and does not say why"
+    if doing == "reading" and code in {0x80, 0x87}:  # MQTT 3.1.1 has only the former
         return "the broker does not let us read there (not authorised): check its access list"
-    return _MEANINGS.get(name, f"the broker says: {name}")
+    return _MEANINGS.get(code, f"the broker gives a reason that MQTT does not know (0x{code:02X})")
 
 
 def loss(client: Client, reason: ReasonCode) -> str:

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Literal
 
 from edgeannot.delivery import broker
@@ -62,6 +62,7 @@ class Link:
         self._told = Told()
         self._subscriptions: dict[str, Callable[[MQTTMessage], None]] = {}
         self._as_published: set[str] = set()
+        self._refused_until: dict[str, float] = {}  # subscriptions, and when to ask for them again (monotonic seconds)
         self._max_incoming = 2**20
         self._client_id = options.client_id or f"edgeannot-{origin.device}"
         self._new_client()  # finds a missing file now rather than at night
@@ -164,7 +165,10 @@ class Link:
             self.state = "away"
         held = session is not None and self._end(session)
         explained = session is not None and session.is_explained
-        self._short = 0 if held or session is None or not session.accepted or explained else self._short + 1
+        if held or session is None or not session.accepted:
+            self._short = 0
+        elif session.hung_up and not explained:  # a broker that restarts, or another client, may be told by the reason
+            self._short += 1
         if held:
             self._memory.reports.well()
         if held or explained:
@@ -172,7 +176,7 @@ class Link:
         if self._short >= _SHORT_MANY:  # brokers that say why with "session taken over" are few
             trouble = (
                 f"{self._options.address}: the broker lets us in and hangs up soon, again and again; "
-                f"is another client there as {self._client_id!r}?"
+                f"does it restart, or is another client there as {self._client_id!r}?"
             )
         if trouble and not self._stopping.is_set():
             self._memory.reports.trouble(trouble, lambda: self._store.pending().rows)
@@ -207,6 +211,7 @@ class Link:
                     self._say_goodbye(session)
                     return
                 self._say_told(session)
+                self._renew_refused(session.client)
                 session.feed()
                 session.flush_if_due()
             elif self._stopping.is_set():
@@ -263,7 +268,8 @@ class Link:
             session.lost = broker.meaning(reason)
             return
         session.accept(granted)
-        self._subscribe(client)
+        self._refused_until.clear()
+        self._subscribe(client, self._subscriptions)
         self._announce(session)
         self.connections += 1
         self.state = "online"
@@ -277,13 +283,22 @@ class Link:
         )
         self._memory.reports.news = False
 
-    def _subscribe(self, client: Client) -> None:
-        asked = {self._subscribe_to(client, topic_filter): topic_filter for topic_filter in self._subscriptions}
+    def _renew_refused(self, client: Client) -> None:
+        """Ask again for subscriptions that the broker refused: its quota or its access list may be another by now."""
+        now = time.monotonic()
+        if due := [topic_filter for topic_filter, at in self._refused_until.items() if at <= now]:
+            self._subscribe(client, due)
+
+    def _subscribe(self, client: Client, filters: Iterable[str]) -> None:
+        asked = {self._subscribe_to(client, topic_filter): topic_filter for topic_filter in filters}
+        for topic_filter in asked.values():
+            self._refused_until.pop(topic_filter, None)
 
         def on_subscribe(_client: Client, _data: object, mid: int, reasons: list[ReasonCode], _properties: object) -> None:
             for reason in reasons:
-                if reason.is_failure:
-                    self._memory.reports.unreadable(asked.get(mid, "a topic"), broker.meaning(reason, doing="reading"))
+                if reason.is_failure and (refused := asked.get(mid)) is not None:
+                    self._refused_until[refused] = time.monotonic() + self._options.retry_max_s
+                    self._memory.reports.unreadable(refused, broker.meaning(reason, doing="reading"))
 
         client.on_subscribe = on_subscribe
 
@@ -302,8 +317,8 @@ class Link:
         # Called twice by paho when keepalive ends the connection; the first reason counts.
         if not self._stopping.is_set():
             if not session.lost:
-                session.hung_up = reason.getName() == "Unspecified error"  # what paho gives where nobody said why
-                session.said_too_large = reason.getName() == "Packet too large"
+                session.hung_up = reason.value == 0x80  # what paho gives where nobody said why
+                session.said_too_large = reason.value == 0x95
             session.lost = session.lost or broker.loss(client, reason)
 
 

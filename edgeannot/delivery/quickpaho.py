@@ -59,7 +59,7 @@ class _Kept(bytearray):
 
 
 class BoundedClient(Client):
-    """A payload of more than `keep_bytes`, and a little, comes as `LeftOut`."""
+    """A payload of more than `keep_bytes`, and a little, comes as `LeftOut`; acknowledgements are read quickly, whatever their reason."""
 
     keep_bytes: int = 16 * 2**20
 
@@ -88,6 +88,35 @@ class BoundedClient(Client):
     def _handle_on_message(self, message: MQTTMessage) -> None:
         message.payload = self._left_out.pop(message.mid, message.payload)
         super()._handle_on_message(message)
+
+    def _handle_pubackcomp(self, cmd: Literal["PUBACK", "PUBCOMP"]) -> MQTTErrorCode:
+        packet = self._in_packet["packet"]
+        # MQTT 5.0, 3.4.2: two bytes are a success; a third is the reason, of which those below 0x80 are successes, too.
+        code = packet[2] if len(packet) > 2 else 0
+        if len(packet) < 2 or (len(packet) > 3 and code < 0x80):
+            return super()._handle_pubackcomp(cmd)
+        return self._answered(packet, code)
+
+    def _handle_pubrec(self) -> MQTTErrorCode:
+        packet = self._in_packet["packet"]
+        if len(packet) > 2 and packet[2] >= 0x80:  # 3.5.2.1: the message is refused, and nothing follows; paho goes on
+            return self._answered(packet, packet[2])
+        return super()._handle_pubrec()
+
+    def _answered(self, packet: bytearray, code: int) -> MQTTErrorCode:
+        """The broker has taken or refused a message. paho ends the connection at a reason that it does not expect there, such as
+        mosquitto's 0x95 (packet too large) in a PUBACK: the message would come again and again."""
+        mid = int.from_bytes(packet[:2], "big")
+        with self._out_message_mutex:
+            if mid in self._out_messages:
+                return self._do_on_publish(mid, _failure(code) if code >= 0x80 else _SUCCESS, _NO_PROPERTIES)
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+
+def _failure(code: int) -> ReasonCode:
+    reason = ReasonCode(PacketTypes.PUBACK)
+    reason.value = code  # its own ways to set it refuse those that are not in its table
+    return reason
 
 
 def _head(kept: bytearray, command: int, *, has_properties: bool) -> tuple[bytes, int, bytes]:
@@ -137,20 +166,10 @@ class QuickClient(BoundedClient):
         data, self._ahead = bytes(self._ahead[:bufsize]), self._ahead[bufsize:]
         return data
 
-    def _handle_pubackcomp(self, cmd: Literal["PUBACK", "PUBCOMP"]) -> MQTTErrorCode:
-        packet = self._in_packet["packet"]
-        # MQTT 5.0, 3.4.2: two bytes are a success; a third is the reason, of which those below 0x80 are successes, too.
-        if len(packet) not in {2, 3} or (len(packet) == 3 and packet[2] >= 0x80):
-            return super()._handle_pubackcomp(cmd)
-        mid = int.from_bytes(packet[:2], "big")
-        with self._out_message_mutex:
-            if mid in self._out_messages:
-                return self._do_on_publish(mid, _SUCCESS, _NO_PROPERTIES)
-        return MQTTErrorCode.MQTT_ERR_SUCCESS
-
 
 def client_class(*, quick: bool) -> type[Client]:
     """The class to make clients of. quick: for a caller that runs the loop itself; not for WebSockets, which have their own frames."""
-    if not all(hasattr(Client, name) for name in ("_sock_recv", "_packet_read", "_handle_publish", "_handle_on_message")):
+    used = ("_sock_recv", "_packet_read", "_handle_publish", "_handle_on_message", "_handle_pubackcomp", "_handle_pubrec", "_do_on_publish")
+    if not all(hasattr(Client, name) for name in used):
         return Client
-    return QuickClient if quick and all(hasattr(Client, name) for name in ("_handle_pubackcomp", "_do_on_publish")) else BoundedClient
+    return QuickClient if quick else BoundedClient

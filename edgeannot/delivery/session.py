@@ -71,6 +71,7 @@ class Session:
         self._saying: dict[int, Message] = {}  # past the outbox, by the same number
         self._to_say: deque[Message] = deque()
         self._to_say_last: deque[Message] = deque()
+        self._say_again: dict[str, tuple[float, Message]] = {}  # retained ones that the broker refuses for now, and when to try again
         self._doubt = memory.sizes.doubt
         self._trying = False  # whether what is in flight is one message that may cost the connection
         self._answers: list[tuple[int, ReasonCode]] = []
@@ -129,6 +130,8 @@ class Session:
 
     def say(self, message: Message) -> None:
         """Send a message that is not in the outbox, before all that are, as soon as the window has room."""
+        if message.retain:
+            self._say_again.pop(message.topic, None)
         self._to_say.append(message)
 
     def feed(self) -> None:
@@ -185,6 +188,11 @@ class Session:
     def feed_said(self) -> None:
         """Hand over what is to be said while the window has room."""
         self._trying = self._trying and not self.is_idle
+        now = time.monotonic()
+        for topic, (at, message) in list(self._say_again.items()):
+            if at <= now:
+                del self._say_again[topic]
+                self._to_say.append(message)
         while self._to_say and len(self._in_flight) + len(self._saying) < self._window and self.client.socket() is not None:
             if self._trying:
                 return
@@ -195,6 +203,15 @@ class Session:
                 self._to_say_last.append(message)
             elif mid := self._hand_over(message):
                 self._saying[mid] = message
+
+    def _refuse_said(self, message: Message, reason: ReasonCode) -> None:
+        """How things stand is not lost for a quota or an access list of the moment; what is of the moment itself is."""
+        why = broker.meaning(reason, doing="writing")
+        if not message.retain or reason.value in _NEVER:
+            self._drop_said(message, why)
+            return
+        self._memory.reports.held(message.topic, why)
+        self._say_again[message.topic] = time.monotonic() + self._options.retry_max_s, message
 
     def _drop_said(self, message: Message, why: str) -> None:
         self._memory.reports.dropped(message, why)
@@ -254,7 +271,7 @@ class Session:
             if reason.value < 0x80 and (taken := said or self._in_flight.get(mid)) is not None:
                 self._memory.sizes.acknowledged(len(taken.payload))
             if said is not None and reason.value >= 0x80:
-                self._drop_said(said, broker.meaning(reason, doing="writing"))
+                self._refuse_said(said, reason)
             message = self._in_flight.pop(mid, None)
             if message is None:  # one that did not come from the outbox
                 continue

@@ -346,9 +346,10 @@ class Mailbox:
             connection.note(accepted=True, granted=not self._terms.filters)
 
         def on_subscribe(_client: Client, _data: object, _mid: int, reasons: list[Any], _properties: object) -> None:
-            refused = [name for (name, _), reason in zip(self._terms.filters, reasons, strict=False) if reason.is_failure]
-            if refused:
-                connection.note(lost=f"the broker does not let us read {refused[0]}: check its access list, and whether it knows $share")
+            refused = [(name, reason) for (name, _), reason in zip(self._terms.filters, reasons, strict=False) if reason.is_failure]
+            for name, reason in refused[:1]:
+                why = f"the broker does not let us read {name}: check its access list, and whether it knows $share"
+                connection.note(lost=why if reason.value in {0x80, 0x87} else f"{broker.meaning(reason, doing='reading')} ({name})")
                 return
             if self._terms.greeting is not None:
                 client.publish(*self._terms.greeting, qos=1, retain=True)
