@@ -22,6 +22,8 @@ FOREIGN = {
     *("CREDENTIALS_DIRECTORY", "INVOCATION_ID", "JOURNAL_STREAM"),
     # how text is laid out for a terminal
     *("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "PY_COLORS", "TTY_COMPATIBLE", "TERMINAL_WIDTH", "GITHUB_ACTIONS"),
+    # options of the run that would reach the pytest that a test starts
+    "PYTEST_ADDOPTS",
     # a proxy would be asked for addresses of this machine, too
     *("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"),
 }
