@@ -238,6 +238,7 @@ FEW_WATCHES = ("unshare", "--user", "--map-root-user", "sh", "-c", 'echo 4 > /pr
 """A user namespace of the daemon's own, in which there are four watches (namespaces(7), user_namespaces(7)): the machine keeps its own."""
 
 
+@pytest.mark.long
 def test_a_branch_that_cannot_be_watched(make_stage):
     """The watches run out on the way: what has one keeps its events, the rest is looked at, and watched as soon as it can be."""
     stage = make_stage("folder: a branch that cannot be watched")
