@@ -13,6 +13,8 @@ NEW_PYTHON ?= $(shell for p in $(PYTHON) python3.13 python3.12; do $$p -c 'impor
 ONNX_VENV := .venv-onnx
 KERAS_VENV := .venv-keras
 QUANTIZER_VENV := .venv-litert-quantizer
+HOMEASSISTANT_VENV := .venv-homeassistant
+HOMEASSISTANT_PYTHON ?= $(shell for p in $(PYTHON) python3.13; do $$p -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null && echo $$p && break; done)
 RUN_DATA := .cache/run
 # Where each run of the tests notes what it left out.
 LEFT_OUT := .cache/left-out
@@ -20,7 +22,7 @@ MQTT ?= mqtt://localhost
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help rule run test test-parts test-whole test-tflite docs check format models micro env env-tflite system-packages faults fuzz converters-test bench wheel clean
+.PHONY: help rule run test test-parts test-whole test-tflite docs check format models micro env env-tflite system-packages faults fuzz converters-test homeassistant-test bench wheel clean
 
 help:  ## list the chores
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -100,6 +102,14 @@ converters-test: env $(ONNX_VENV)/.ready $(KERAS_VENV)/.ready $(QUANTIZER_VENV)/
 	EDGEANNOT_ONNX2TF=$(CURDIR)/$(ONNX_VENV)/bin/onnx2tf EDGEANNOT_TENSORFLOW=$(CURDIR)/$(KERAS_VENV)/bin/python \
 		EDGEANNOT_LITERT_QUANTIZER=$(CURDIR)/$(QUANTIZER_VENV)/bin/python $(BIN)/python -m pytest tests/tools -m converters
 
+$(HOMEASSISTANT_VENV)/.ready:
+	$(if $(HOMEASSISTANT_PYTHON),,$(error Home Assistant needs Python 3.13: make homeassistant-test HOMEASSISTANT_PYTHON=...))$(HOMEASSISTANT_PYTHON) -m venv $(HOMEASSISTANT_VENV)
+	$(HOMEASSISTANT_VENV)/bin/python -m pip install -q 'homeassistant==2025.4.*' paho-mqtt==2.1.0
+	touch $@
+
+homeassistant-test: env system-packages $(HOMEASSISTANT_VENV)/.ready  ## the documented automations in a real Home Assistant (400 MB)
+	EDGEANNOT_HOMEASSISTANT=$(CURDIR)/$(HOMEASSISTANT_VENV)/bin/python $(BIN)/python -m pytest tests/homeassistant -m homeassistant
+
 faults: env system-packages  ## break everything round the daemon and print what was lost; TABLE=FILE also writes that there
 	FAULTS_TABLE=$(TABLE) $(BIN)/python -m pytest tests/faults -m "long or not long"
 
@@ -125,4 +135,4 @@ wheel: env  ## build the wheel into dist/
 	$(BIN)/python -m pip wheel -q --no-deps -w dist .
 
 clean:  ## remove environments, caches and outputs
-	rm -rf $(VENV) $(OLD_VENV) $(MODELS_VENV) $(ONNX_VENV) $(KERAS_VENV) $(QUANTIZER_VENV) .cache out dist build
+	rm -rf $(VENV) $(OLD_VENV) $(MODELS_VENV) $(ONNX_VENV) $(KERAS_VENV) $(QUANTIZER_VENV) $(HOMEASSISTANT_VENV) .cache out dist build
