@@ -241,8 +241,7 @@ class Link:
             session.feed_said()
             session.turn(self._wake_fd)
             session.settle()
-        with contextlib.suppress(EdgeannotError):
-            session.flush()
+        self._flush(session)
         client.disconnect()
         while client.socket() is not None and time.monotonic() < self._stop_by:
             session.turn(self._wake_fd)
@@ -253,11 +252,18 @@ class Link:
         sock = session.client.socket()
         if sock is not None:
             sock.close()
-        with contextlib.suppress(EdgeannotError):  # a full disk: what was acknowledged is sent again
-            session.flush()
-            if not self._stopping.is_set():
+        self._flush(session)
+        if not self._stopping.is_set():
+            with contextlib.suppress(EdgeannotError):  # said by `_flush`
                 session.note_loss()
         return session.accepted and time.monotonic() - session.opened_at >= _STEADY_S
+
+    def _flush(self, session: Session) -> None:
+        """Let go of what was acknowledged; where the store fails that is said, and the messages are sent again."""
+        try:
+            session.flush()
+        except EdgeannotError as exc:
+            self._memory.reports.stuck(str(exc))
 
     # paho's callbacks, all in this thread
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import random
 import threading
 import time
@@ -24,11 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 from edgeannot.delivery import broker
 from edgeannot.errors import EdgeannotError, LinkError
+from edgeannot.sources.terms import Answer, Goodbye, Terms
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, MQTTMessage
 
-__all__ = ["Answer", "Delivery", "Mailbox", "Terms"]
+__all__ = ["Delivery", "Mailbox"]
 
 log = logging.getLogger(__name__)
 
@@ -38,39 +38,6 @@ _ANSWER_S = 1.0
 """How long a goodbye waits for an answer of the broker."""
 _GOODBYE_S = 1.5
 """How long it waits for all of them: a broker that hangs must not keep a service from stopping."""
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What is agreed with the broker at each connection."""
-
-    filters: tuple[tuple[str, int], ...] = ()
-    """Topic filters to subscribe to, and the QoS for each."""
-    dropped_filters: tuple[str, ...] = ()
-    """Subscriptions of the session that are ended at once."""
-    keep_bytes: int = 16 * 2**20
-    """Of larger payloads only the beginning is kept."""
-    window: int = 4
-    """Messages that may be unacknowledged at a time (MQTT 5; the broker's own figure holds for 3.1.1)."""
-    keep_s: int = 0
-    """How long the session outlives a connection, in seconds; 0: not at all. MQTT 3.1.1 knows only "not" and "for ever"."""
-    will: broker.Will | None = None
-    greeting: tuple[str, bytes] | None = None
-    """Topic and payload, published retained when the subscriptions are made."""
-    greet_s: float = math.inf
-    """Seconds after which it is published again, and so on."""
-    lasting: bool = True
-    """Whether a connection that is lost is made again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the sender of a message is told; not retained."""
-
-    topic: str
-    payload: bytes
-    correlation: bytes | None = None
-    """MQTT 5 correlation data."""
 
 
 @dataclass(eq=False, slots=True)
@@ -121,15 +88,6 @@ class _Connection:
             self.changed.notify_all()
 
 
-@dataclass(frozen=True, slots=True)
-class _Goodbye:
-    """How the last connection is to end."""
-
-    release: tuple[str, ...] = ()
-    say: tuple[str, bytes] | None = None
-    end_session: bool = False
-
-
 class Mailbox:
     """See the module. `start` once, `close` once; the rest may be called from any thread."""
 
@@ -140,7 +98,7 @@ class Mailbox:
         self._take = take
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._goodbye = _Goodbye()
+        self._goodbye = Goodbye()
         self._now: _Connection | None = None
         self._thread = threading.Thread(target=self._run, name=f"mailbox {client_id}"[:40], daemon=True)
         self._new_client()  # finds a missing file now rather than at night
@@ -222,7 +180,7 @@ class Mailbox:
         timeout_s: float = 3.0,
     ) -> None:
         """Disconnect in order: first end the subscriptions `release`, publish `say` (retained), and if wanted end the session."""
-        self._goodbye = _Goodbye(release, say, end_session)
+        self._goodbye = Goodbye(release, say, end_session)
         self._closing.set()
         connection = self._now
         if connection is not None:

@@ -28,10 +28,11 @@ from edgeannot.payload import Topics, encode, escape_level, refused_payload, rep
 from edgeannot.sources.arrival import Arrival, matches, named_level, read_arrival
 from edgeannot.sources.contract import Context, Item, Stop, Tick
 from edgeannot.sources.inherit import Inheritance
-from edgeannot.sources.mailbox import Answer, Delivery, Mailbox, Terms
+from edgeannot.sources.mailbox import Delivery, Mailbox
 from edgeannot.sources.peers import GREET_S, Peers
 from edgeannot.sources.pile import Pile
 from edgeannot.sources.shelve import DataQuarantine
+from edgeannot.sources.terms import Answer, Terms
 from edgeannot.sources.turn import Turns
 
 if TYPE_CHECKING:

@@ -20,9 +20,10 @@ from edgeannot.errors import ConfigError, FrameError, LinkError
 from edgeannot.payload import message_id
 from edgeannot.sources import Context, MqttSourceOptions, open_source
 from edgeannot.sources.arrival import matches, named_level, read_arrival
-from edgeannot.sources.mailbox import Mailbox, Terms
+from edgeannot.sources.mailbox import Mailbox
 from edgeannot.sources.peers import Peers, heir
 from edgeannot.sources.shelve import folder_bytes
+from edgeannot.sources.terms import Terms
 from tests.brokers import wait_until
 from tests.patience import DEADLINE_S
 
