@@ -693,9 +693,11 @@ def test_a_picture_whose_path_is_too_long_is_said_and_not_passed_over_in_silence
     (tmp_path / "picture.jpg").write_bytes(jpeg())
     name = "n" * 250
     room = 4090 - len(str(inbox))
-    above = long_tree(inbox, name, room // 251)
-    os.mkdir("m" * (room % 251 - 2), dir_fd=above)
-    folder = os.open("m" * (room % 251 - 2), os.O_RDONLY, dir_fd=above)
+    levels = (room - 3) // 251  # what is left for the last folder's name is 1 to 251 characters, however long the way to the inbox
+    last = "m" * (room - 251 * levels - 2)
+    above = long_tree(inbox, name, levels)
+    os.mkdir(last, dir_fd=above)
+    folder = os.open(last, os.O_RDONLY, dir_fd=above)
     os.rename(tmp_path / "picture.jpg", "picture.jpg", dst_dir_fd=folder)
     for handle in (above, folder):
         os.close(handle)
