@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgeannot.errors import InputError, MissingError
+from edgeannot.errors import InputError
+from edgeannot.foreign import parse_toml, read_text
 
 __all__ = ["ClassMatch", "common_classes", "match_classes", "read_mapping", "with_synonyms"]
 
@@ -100,12 +100,7 @@ def read_mapping(path: Path) -> dict[str, str]:
 
     Raises MissingError or InputError.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as exc:
-        raise MissingError(f"the class mapping {path} is not there") from exc
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
-        raise InputError(f"the class mapping {path} is not valid TOML: {exc}") from exc
+    table = parse_toml(read_text(path, "the class mapping"), f"the class mapping {path}")
     classes = table.get("classes")
     if not isinstance(classes, dict) or not all(isinstance(name, str) for name in classes.values()):
         raise InputError(f'the class mapping {path}: wanted a table [classes] with lines like `"Man" = "person"`, found {sorted(table)}')

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeannot.errors import InputError
+from edgeannot.foreign import printable, shorten
 from edgeannot_tools.datasets.class_files import read_class_file
 from edgeannot_tools.datasets.coco_numbers import box_around, box_of, is_whole
 from edgeannot_tools.datasets.form import (
@@ -109,14 +110,14 @@ def _folders(file: Path, split: str, options: ReadOptions) -> tuple[Path, ...]:
 def _load(file: Path) -> dict[str, Any]:
     try:
         table: dict[str, Any] = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as exc:
-        raise InputError(f"{file} cannot be read as JSON ({exc})") from exc
+    except (OSError, ValueError, RecursionError) as exc:
+        raise InputError(f"{file} cannot be read as JSON ({printable(exc):.200})") from exc
     for key in ("images", "annotations", "categories"):
         if not isinstance(table, dict) or not isinstance(table.get(key), list):
             raise InputError(f"{file}: wanted a COCO label file with a list `{key}`, found none")
         for number, entry in enumerate(table[key]):
             if not isinstance(entry, dict) or any(isinstance(entry.get(name), list | dict) for name in _IDS):
-                raise InputError(f"{file}: wanted in `{key}` objects with ids, found as number {number}: {entry!r:.80}")
+                raise InputError(f"{file}: wanted in `{key}` objects with ids, found as number {number}: {shorten(entry)}")
     return table
 
 
@@ -126,7 +127,7 @@ def _categories(tables: Mapping[Path, Mapping[str, Any]], problems: list[Problem
     for file, table in tables.items():
         for category in table["categories"]:
             if not is_whole(category.get("id")) or not category.get("name"):
-                raise InputError(f"{file}: a category needs a whole number `id` and a `name`, found {category!r:.80}")
+                raise InputError(f"{file}: a category needs a whole number `id` and a `name`, found {shorten(category)}")
             known = found.setdefault(category["id"], category)
             if known["name"] != category["name"]:
                 raise InputError(

@@ -108,7 +108,7 @@ def _relative_stem(file: Path, folder: Path) -> str:
 def _read_file(path: Path, stem: str, options: ReadOptions, problems: list[Problem]) -> _Note | None:
     try:
         root = ET.parse(path).getroot()  # noqa: S314 - expat itself refuses entity bombs and loads nothing from outside
-    except (OSError, ET.ParseError) as exc:
+    except (OSError, ET.ParseError, ValueError, LookupError) as exc:  # the last two for encodings that are none
         problems.append(Problem("bad-label-file", "error", str(path), f"the file is not valid XML ({exc})"))
         return None
     if root.tag != "annotation":
@@ -148,7 +148,7 @@ def _stated_size(root: ET.Element) -> tuple[int, int] | None:
     size = root.find("size")
     try:
         stated = (int(float(_text(size, "width"))), int(float(_text(size, "height")))) if size is not None else (0, 0)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return stated if min(stated) > 0 else None  # some tools write 0 for what they do not know
 

@@ -7,13 +7,16 @@ A picture without a label file, or with an empty one, is a picture without objec
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from edgeannot.errors import InputError, MissingError
+from edgeannot.foreign import one_line, printable, read_text, shorten
 from edgeannot_tools.datasets.class_files import CLASS_FILES, find_class_file, read_class_file
 from edgeannot_tools.datasets.form import Dataset, Picture, Problem, Reading, ReadOptions, WriteOptions, sorted_pictures, split_named
 from edgeannot_tools.datasets.pictures import PICTURE_SUFFIXES, PictureIndex, list_files, listed_paths, place_pictures, require_unique
@@ -22,6 +25,7 @@ from edgeannot_tools.datasets.yolo_text import format_labels, looks_like_labels,
 __all__ = ["losses", "read", "recognise", "write"]
 
 _NOT_SPLITS = frozenset({"path", "names", "nc", "download", "kpt_shape", "flip_idx", "roboflow", "channels"})
+_MOST_BRACKETS = 100
 _LOOKED_AT = 20
 """Files that decide what a folder holds."""
 _SPLIT_CALLED = {"valid": "val"}
@@ -100,21 +104,27 @@ def _yaml_in(folder: Path) -> Path | None:
 
 
 def _load_yaml(path: Path) -> Mapping[str, Any]:
+    text = read_text(path, "the data file")
+    depth = max(accumulate(1 if bracket in "[{" else -1 for bracket in re.findall(r"[\[\]{}]", text)), default=0)
+    if depth > _MOST_BRACKETS:  # the library takes time by the square of it
+        raise InputError(f"{path} cannot be read as YAML (its brackets are nested {depth} deep)")
     try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
-        raise InputError(f"{path} cannot be read as YAML ({' '.join(str(exc).split()):.120})") from exc
+        table = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as exc:  # a ValueError for a date or a number that is none
+        raise InputError(f"{path} cannot be read as YAML ({' '.join(printable(exc, lines=True).split()):.120})") from exc
     return table if isinstance(table, dict) else {}
 
 
 def _yaml_names(table: Mapping[str, Any], path: Path) -> tuple[str, ...]:
     """Names as a list, or as a table from id to name."""
     names = table.get("names")
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+    if isinstance(names, dict) and set(names) == set(range(len(names))):
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list) or not names:
-        raise InputError(f"{path}: wanted `names` as a list, or a table with ids 0, 1, 2, ..., found {names!r:.60}")
-    texts = tuple(str(name) for name in names)
+        raise InputError(f"{path}: wanted `names` as a list, or a table with ids 0, 1, 2, ..., found {shorten(names, 60)}")
+    if any(isinstance(name, list | dict) for name in names):
+        raise InputError(f"{path}: wanted words in `names`, found a list or a table among them")
+    texts = tuple(one_line(name) for name in names)
     if len(set(texts)) != len(texts):
         raise InputError(f"{path}: a class name is there twice in `names`; every class needs a name of its own")
     return texts
