@@ -142,7 +142,7 @@ def _appended_files(raw: bytes) -> tuple[dict[str, bytes], tuple[str, ...]]:
 
 def _take(archive: zipfile.ZipFile, info: zipfile.ZipInfo, files: dict[str, bytes]) -> str:
     """Put a file's content into `files`; why it was left out, empty where it was not."""
-    if info.is_dir():
+    if info.filename[-1:] in ("", "/"):  # `is_dir` fails for an empty name
         return ""
     name = printable(info.filename)
     # The others are unpacked whole before zipfile looks at how much was wanted.

@@ -123,8 +123,12 @@ def _names(facts: Facts, wishes: Wishes) -> tuple[tuple[str, ...], str]:
 def _trial(facts: Facts, wishes: Wishes, runtime: Runtime, photos: Sequence[UInt8Array]) -> Trial:
     numbers = stated_numbers(facts, wishes)
     mean, std = (numbers.mean, numbers.std) if numbers else RANGES["0..1"]
-    pictures = [*invented_pictures(facts.picture), *(fitted(photo, facts.picture) for photo in photos)]
-    return run_trial(facts, pictures, mean, std, runtime)
+    try:
+        pictures = [*invented_pictures(facts.picture), *(fitted(photo, facts.picture) for photo in photos)]
+        return run_trial(facts, pictures, mean, std, runtime)
+    except MemoryError as exc:
+        size = f"{facts.picture.width}x{facts.picture.height}"
+        raise ModelError(f"model {facts.path}: pictures of its input size, {size}, need more memory than there is") from exc
 
 
 def _one_reading(known: Known) -> Reading:

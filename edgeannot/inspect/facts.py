@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from edgeannot.cards import MAX_SIDE
 from edgeannot.data import TensorRef
 from edgeannot.errors import ModelError
 from edgeannot.inspect.trace import makers
@@ -146,6 +147,8 @@ def _picture(model: TFLiteModel, path: str) -> Picture:
         raise ModelError(f"model {path}: wanted a batch of one picture; {what}; export it with batch 1")
     if min(height, width) <= 1:  # a converter writes 1 where the size was left open
         raise ModelError(f"model {path}: the input size is not fixed in the file; {what}; export it with a fixed height and width")
+    if max(height, width) > MAX_SIDE:
+        raise ModelError(f"model {path}: wanted a picture of at most {MAX_SIDE} pixels a side as input; {what}")
     if len(tensor.scales) > 1:
         raise ModelError(f"model {path}: the input is quantized per channel, which the runtime cannot be fed; quantize it again")
     return Picture(tensor, layout, width, height, 3 if channels == 3 else 1)

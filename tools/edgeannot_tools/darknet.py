@@ -148,6 +148,8 @@ class Network:
         }.get(section.kind)
         if method is None:
             raise InputError(f"{self.where} line {section.line}: layer {number} is [{section.kind}], which is not supported")
+        if section.kind != "route":
+            self._map(section, x)
         try:
             y = method(number, section, x)
         except OverflowError as exc:  # a product of sizes that are possible by themselves
@@ -334,7 +336,13 @@ class Network:
         absolute = layer if layer >= 0 else number + layer
         if not 0 <= absolute < number:
             raise self._wrong(section, f"layer {layer} does not exist before layer {number}")
-        return self.tensors[absolute]
+        return self._map(section, self.tensors[absolute])
+
+    def _map(self, section: Section, x: int) -> int:
+        """The tensor, when it is a map: what comes out of [softmax] is none."""
+        if len(self.net.shape(x)) != 4:
+            raise self._wrong(section, f"it needs a map, and is given numbers of shape {self.net.shape(x)}")
+        return x
 
     def _activation(self, section: Section, default: str) -> Activation:
         found = section.options.get("activation", default)
