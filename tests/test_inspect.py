@@ -1092,7 +1092,14 @@ def test_two_inputs_are_refused_by_name(propose_raw: Propose) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "says"), [((1, 128), "picture"), ((4, 32, 32, 3), "batch"), ((1, 1, 1, 3), "not fixed"), ((1, 32, 32, 7), "channels")]
+    ("shape", "says"),
+    [
+        ((1, 128), "picture"),
+        ((4, 32, 32, 3), "batch"),
+        ((1, 1, 1, 3), "not fixed"),
+        ((1, 32, 1 << 20, 3), "at most 16384 pixels a side"),
+        ((1, 32, 32, 7), "channels"),
+    ],
 )
 def test_inputs_that_are_no_single_picture_are_refused(propose_raw: Propose, shape: tuple[int, ...], says: str) -> None:
     maker = Maker()

@@ -272,3 +272,9 @@ def test_an_archive_of_very_many_entries_is_not_even_listed():
 @pytest.mark.parametrize("text", ["{{}: 1}", "{[1]: 2, 'names': {0: 'a'}}", "{{'names'}: 1}"])
 def test_a_dict_whose_keys_cannot_be_keys_is_no_exporters_note(text: str) -> None:
     assert of(with_files(tiny(), {"temp_meta.txt": text})).exporter is None
+
+
+def test_an_appended_file_without_a_name_is_passed_over() -> None:
+    raw = with_files(tiny(), {"labels.txt": "cat\n", "zz": "dog\n"}).replace(b"zz", b"\0z")  # a name ends at the first zero byte
+
+    assert of(raw).files == {"labels.txt": b"cat\n"}

@@ -266,6 +266,8 @@ BAD = {
     "half an anchor's number": (yolo().replace("mask=0,1,2", "mask=.5"), "mask = '.5' is not a list of whole numbers"),
     "a route to half a layer": ("[route]\nlayers=-1.5\n", "layers = '-1.5' is not a list of whole numbers"),
     "anchors without end": (yolo().replace("anchors=10", "anchors=1e400"), "is not a list of numbers"),
+    "a layer behind the numbers of classes": ("[avgpool]\n[softmax]\n" + conv(8), "it needs a map"),
+    "a route to the numbers of classes": ("[avgpool]\n[softmax]\n[route]\nlayers=-1\n", "it needs a map"),
     "maps beyond all tensors": ("[upsample]\nstride=60000\n" * 3, "is larger than a tensor may be"),
     "pools of no size": (POOL2.replace("2", "0"), "wanted at least 1 for stride"),
     "upsampling to nothing": ("[upsample]\nstride=0\n", "wanted at least 1 for stride"),
