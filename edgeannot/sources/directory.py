@@ -73,7 +73,8 @@ class DirectoryOptions(BaseModel):
     max_megapixels: float = Field(default=100.0, gt=0)
     """Larger pictures are refused before they are decoded."""
     max_decode_mb: int = Field(default=256, gt=0)
-    """Memory that decoding one picture may take: about 6 MB a megapixel, more for progressive JPEG, transparency and TIFF."""
+    """Memory that decoding one picture may take: about 6 MB a megapixel, more for progressive JPEG, transparency and TIFF; never
+    more than three quarters of what is free, so that a larger JPEG is decoded at a smaller size."""
     max_file_mb: int = Field(default=128, gt=0)
     """Larger files are refused before they are read."""
 

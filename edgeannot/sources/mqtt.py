@@ -81,7 +81,8 @@ class MqttSourceOptions(BaseModel):
     max_megapixels: float = Field(default=100.0, gt=0)
     """Larger pictures are refused before they are decoded."""
     max_decode_mb: int = Field(default=256, gt=0)
-    """Memory that decoding one picture may take: about 6 MB a megapixel, more for progressive JPEG, transparency and TIFF."""
+    """Memory that decoding one picture may take: about 6 MB a megapixel, more for progressive JPEG, transparency and TIFF; never
+    more than three quarters of what is free, so that a larger JPEG is decoded at a smaller size."""
     quarantine_mb: int = Field(default=64, ge=0)
     """What refused pictures of this source may take in the quarantine folder; over that they are only counted."""
 
