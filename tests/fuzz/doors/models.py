@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from edgeannot.errors import EdgeannotError
-from edgeannot.inspect import Wishes, propose
+from edgeannot.inspect import RANGES, Wishes, parse_anchors, parse_range, propose
 from edgeannot.library import modelstore
 from edgeannot.metadata import read_metadata
 from edgeannot.places import bundled_folder
@@ -26,12 +26,13 @@ from edgeannot_tools.inspect_tables import print_inspection
 from edgeannot_tools.inspection import inspect_file
 from tests.fuzz.door import Case, Door, Visit
 from tests.fuzz.forked import forked_trials
-from tests.fuzz.numbers import overwrite, spoil
+from tests.fuzz.numbers import WORDS, overwrite, spoil
 from tests.fuzz.tables import change_tables
-from tests.fuzz.words import change_text
+from tests.fuzz.words import NUMBERS, change_text
 
 MOST_SEED = 300_000
 """Bytes of a made model: larger ones only cost time."""
+ANCHORS = ("yolov3-tiny", "1,2 3,4 5,6 10,12 14,16 18,20", "10,14 23,27 37,58", *WORDS, *NUMBERS)
 HEADS = ("yolo-rows", "yolo-grid", "ssd-anchors", "split", "classify", "dfl", "no-such-head")
 
 
@@ -68,7 +69,11 @@ class TheDoor(Door):
             return Case("tflite", spoil(rng, case.body), about)
         if choice < 0.92:
             return Case("tflite", with_zip(rng, case.body), about)
-        if choice < 0.96:
+        if choice < 0.94:
+            about["anchors"] = rng.choice(ANCHORS)
+        elif choice < 0.96:
+            about["range"] = rng.choice(("0..1", "-1..1", "127/128", "1,2,3/4,5,6", *WORDS, *NUMBERS))
+        elif choice < 0.98:
             about["head"] = rng.choice(HEADS)
         else:
             about["names"] = rng.choice(([], ["a"], [str(i) for i in range(80)], ["???"] * 3))
@@ -90,8 +95,16 @@ class TheDoor(Door):
         if case.about.get("names"):
             labels = folder / "names.txt"
             labels.write_text("\n".join(case.about["names"]))
+        anchors = case.about.get("anchors")
+        numbers = case.about.get("range")
+        wishes = Wishes(
+            head=case.about.get("head"),
+            labels=labels,
+            anchors=None if anchors is None else parse_anchors(anchors),
+            input_range=None if numbers is None else parse_range(numbers, RANGES),
+        )
         with contextlib.nullcontext() if len(case.body) % 59 == 0 else forked_trials():
-            proposal = propose(path, Wishes(head=case.about.get("head"), labels=labels))
+            proposal = propose(path, wishes)
         modelstore.add(proposal, folder / "models")
         modelstore.remove(proposal.card.name, folder / "models")
 
