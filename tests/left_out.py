@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -22,21 +21,22 @@ ELSEWHERE = {
     # marker -> where tests that carry it do run
     "long": "`make faults`",
     "converters": "`make converters-test`",
+    "homeassistant": "`make homeassistant-test`",
     "older": "the run on tflite-runtime",
 }
 NAMED = 6
 """Tests that are named for one reason; of more, only the number is given."""
 
 _skipped: list[tuple[str, str]] = []
-_deselected: Counter[str] = Counter()
+_deselected: dict[str, list[str]] = {}
 
 
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:
-    """Count by the first marker that has a place of its own."""
+    """Note them by the first marker that has a place of its own."""
     for item in items:
         for marker in ELSEWHERE:
             if item.get_closest_marker(marker) is not None:
-                _deselected[marker] += 1
+                _deselected.setdefault(marker, []).append(item.nodeid)
                 break
 
 
@@ -67,7 +67,7 @@ def pytest_sessionfinish() -> None:
 def summary(folder: Path, runs: Iterable[str]) -> list[str]:
     """Lines for all runs: reasons with their counts and tests, what runs elsewhere, and runs that left no note."""
     reasons: dict[str, list[str]] = {}
-    deselected: Counter[str] = Counter()
+    deselected: dict[str, set[str]] = {}  # by marker; a test that several runs do not select counts once
     without_note: list[str] = []
     for run in runs:
         path = folder / f"{run}.json"
@@ -75,14 +75,15 @@ def summary(folder: Path, runs: Iterable[str]) -> list[str]:
             without_note.append(run)
             continue
         note = json.loads(path.read_text(encoding="utf-8"))
-        deselected.update(note["deselected"])
+        for marker, tests in note["deselected"].items():
+            deselected.setdefault(marker, set()).update(tests)
         for test, reason in note["skipped"]:
             reasons.setdefault(reason, []).append(f"{test.rpartition('/')[2]} ({run})")
     lines = [f"Skipped: {sum(map(len, reasons.values()))}"]
     for reason, tests in sorted(reasons.items(), key=lambda one: (len(one[1]), one[0])):
         lines.append(f"{len(tests):6}  {reason}")
         lines += [f"{'':10}{test}" for test in tests] if len(tests) <= NAMED else []
-    lines += [f"Not selected here: {count} marked `{marker}`; they run in {ELSEWHERE[marker]}" for marker, count in deselected.items()]
+    lines += [f"Not selected here: {len(tests)} marked `{marker}`; they run in {ELSEWHERE[marker]}" for marker, tests in deselected.items()]
     lines += [f"No report from the run `{run}`: it did not take place, or did not come to its end" for run in without_note]
     return lines
 

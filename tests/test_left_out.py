@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
-from tests.left_out import summary
+from tests.left_out import ELSEWHERE, summary
 from tests.system_packages import Needed
 from tests.system_packages import main as install_missing
 
@@ -59,6 +61,20 @@ def test_reasons_of_all_runs_are_gathered_with_their_counts_and_tests(tmp_path):
     assert lines[4] == "          test_made.py::test_bus[0] (parts)"
     assert lines[9] == "          test_made.py::test_bus[2] (whole)"
     assert lines[10:] == ["Not selected here: 1 marked `long`; they run in `make faults`"]
+
+
+def test_what_two_runs_do_not_select_counts_once(tmp_path):
+    body = "@pytest.mark.long\ndef test_long(): pass\ndef test_short(): pass"
+    for name in ("parts", "old"):
+        run(tmp_path / "a", name, body, "-m", "not long")
+
+    assert summary(tmp_path / "notes", ["parts", "old"])[1:] == ["Not selected here: 1 marked `long`; they run in `make faults`"]
+
+
+def test_every_marker_that_is_not_selected_by_itself_has_a_place_to_run():
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["addopts"]
+
+    assert set(re.findall(r"not (\w+)", options[-1])) == set(ELSEWHERE)
 
 
 def test_a_run_that_did_not_end_is_named(tmp_path):
