@@ -58,7 +58,7 @@ def printable(text: object, *, lines: bool = False) -> str:
     'a\ufffd[31m.jpg'
     """
     shown = str(text)
-    if shown.isascii() and shown.isprintable():
+    if (shown.replace("\n", "").replace("\t", "") if lines else shown).isprintable():
         return shown
     kept = "\n\t" if lines else ""
     return "".join(c if c.isprintable() or c in kept else "\ufffd" for c in shown)
