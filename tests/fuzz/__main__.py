@@ -45,7 +45,7 @@ def main() -> int:
             asked.file,
         )
         tallies.append(play(name, plan, _progress))
-        print(f"\r{_line(tallies[-1])}", flush=True)
+        print(f"{chr(13) * sys.stdout.isatty()}{_line(tallies[-1])}", flush=True)
     failed = _say_findings(tallies, asked.folder)
     played = min(tally.inputs for tally in tallies)
     failed |= played >= ENOUGH and any(tally.share_past < WANTED_PAST for tally in tallies)
@@ -72,14 +72,15 @@ def _arguments() -> argparse.Namespace:
     return asked
 
 
-_told_at = 0.0
+_told_at = time.monotonic()
 
 
 def _progress(tally: Tally) -> None:
     global _told_at  # noqa: PLW0603 - one terminal, one clock
-    if sys.stdout.isatty() and time.monotonic() - _told_at > 0.5:
+    terminal = sys.stdout.isatty()
+    if time.monotonic() - _told_at > (0.5 if terminal else 60):
         _told_at = time.monotonic()
-        print(f"\r{_line(tally)}", end="", flush=True)
+        print(f"{chr(13) * terminal}{_line(tally)}", end="" if terminal else "\n", flush=True)
 
 
 def _line(tally: Tally) -> str:
