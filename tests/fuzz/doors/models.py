@@ -29,6 +29,7 @@ from tests.fuzz.forked import forked_trials
 from tests.fuzz.numbers import WORDS, overwrite, spoil
 from tests.fuzz.tables import change_tables
 from tests.fuzz.words import NUMBERS, change_text
+from tests.tflite.test_file import random_net
 
 MOST_SEED = 300_000
 """Bytes of a made model: larger ones only cost time."""
@@ -56,7 +57,8 @@ class TheDoor(Door):
 
     def seeds(self) -> list[Case]:
         small = [case for case in made_models() if len(case.body) < MOST_SEED]
-        return small * 3 + [Case("tflite", path.read_bytes()) for path in sorted(bundled_folder().glob("e*.tflite"))]
+        sizable = [Case("tflite", random_net(32))] * (len(small) // 8)
+        return small * 3 + sizable + [Case("tflite", path.read_bytes()) for path in sorted(bundled_folder().glob("e*.tflite"))]
 
     def mutate(self, rng: Random, case: Case) -> Case:
         choice = rng.random()
