@@ -146,8 +146,8 @@ class AtWork:
             held.note = replace(held.note, stage=stage)
             self._put(held)
 
-    def leave(self, place: Place) -> None:
-        """The picture is done, or no work: the program has survived it."""
+    def leave(self, place: Place, *, survived: bool = True) -> None:
+        """The picture is done, or no work. survived: whether it was decoded; one that was not may kill the next time."""
         with self._changed:
             held = self._held.pop(place, None)
             if held is None:
@@ -158,7 +158,7 @@ class AtWork:
                 self._lines.add(held.line)
             if self._alone == place:
                 self._alone = 0
-            if held.note.key:
+            if held.note.key and survived:
                 self._deaths.clear(held.note.key)
             self._changed.notify_all()
 

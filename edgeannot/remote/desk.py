@@ -240,8 +240,8 @@ class Desk:
             picture = decode(data, limits, smaller=True)
             self._at_work.move(place, "inferring")
             asked = self._control.ask_annotation(picture.image, "detect", name or "picture", (picture.width, picture.height))
-        except BaseException:
-            self._at_work.leave(place)
+        except BaseException as exc:
+            self._at_work.leave(place, survived=getattr(exc, "reason", "") != "memory")
             raise
         asked.add_done_callback(lambda _: self._at_work.leave(place))
         self._ask(to, asked, functools.partial(self._answers.result, path=name or None))

@@ -29,7 +29,7 @@ from edgeannot.sources.beside import is_beside
 from edgeannot.sources.complete import held_for_writing
 from edgeannot.sources.contract import Context, Item, Stop, Tick
 from edgeannot.sources.folder import IDLE_S, Folder
-from edgeannot.sources.turn import DEADLY, Turns
+from edgeannot.sources.turn import DEADLY, UNREADABLE, Turns
 
 if TYPE_CHECKING:
     from edgeannot.picture import Picture, PictureLimits
@@ -38,8 +38,6 @@ __all__ = ["DirectoryOptions", "DirectorySource", "named_folder"]
 
 FINAL_REASONS = frozenset({"too-large", "unsupported", "memory", DEADLY})
 """Failures that more bytes cannot cure; after any other the file may still be growing."""
-UNREADABLE = "unreadable"
-"""The reason for a file that the system did not let us read, whatever is in it."""
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,13 @@ from edgeannot.sources.contract import Stop, Tick
 if TYPE_CHECKING:
     from edgeannot.picture import Picture
 
-__all__ = ["DEADLY", "Turns"]
+__all__ = ["DEADLY", "UNREADABLE", "Turns"]
 
 DEADLY = "deadly"
 """The reason for a picture that the program died of."""
+UNREADABLE = "unreadable"
+"""The reason for a file that the system did not let us read, whatever is in it."""
+_NOT_DECODED = (UNREADABLE, "memory")
 _PATIENCE_S = 0.5
 """Longest time in one wait, so that a stop is noticed and the caller gets its Tick."""
 
@@ -42,9 +45,9 @@ class Turns:
             yield self._tick()
         return place
 
-    def leave(self, place: Place) -> None:
-        """There is no picture, or none that can be used."""
-        self._at_work.leave(place)
+    def leave(self, place: Place, *, survived: bool = True) -> None:
+        """There is no picture, or none that can be used; survived: see `AtWork.leave`."""
+        self._at_work.leave(place, survived=survived)
 
     def decode(
         self, identity: str, name: str, stop: Stop, decode: Callable[[bool], Picture | None]
@@ -60,12 +63,13 @@ class Turns:
             try:
                 picture = decode(alone)
             except BaseException as exc:
-                self.leave(place)
-                if alone or not isinstance(exc, FrameError) or exc.reason != "memory":
+                reason = exc.reason if isinstance(exc, FrameError) else ""
+                self.leave(place, survived=reason not in _NOT_DECODED)
+                if alone or reason != "memory":
                     raise
                 continue
             if picture is not None:
                 return place, picture
-            self.leave(place)
+            self.leave(place, survived=False)
             break
         return 0, None
