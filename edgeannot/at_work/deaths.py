@@ -20,7 +20,7 @@ from edgeannot.at_work.kernel import Kills, killed_between
 from edgeannot.at_work.record import Head, Note
 from edgeannot.jsonfile import read_json, write_json
 
-__all__ = ["Deaths", "Tally", "cause_of"]
+__all__ = ["Deaths", "Tally", "cause_of", "fatal_error"]
 
 log = logging.getLogger(__name__)
 
@@ -55,15 +55,21 @@ def cause_of(head: Head, boot: str, kills: Kills, last_words: str) -> tuple[str,
     """
     if head.boot != boot:
         return None
-    fatal = _FATAL.search(last_words)
-    if fatal and fatal[1] == "Aborted" and _was_sent(last_words):
+    fatal = fatal_error(last_words)
+    if fatal == "Aborted" and _was_sent(last_words):
         stage = _STAGE_OF.get(head.stalled.split(" ")[0])
         return (f"it hung while {stage}, until the watchdog ended it", stage) if stage else None
     if fatal:
-        return fatal[1], ""
+        return fatal, ""
     if killed_between(head.kills, kills):
         return "killed by the kernel, as memory ran out", ""
     return None
+
+
+def fatal_error(last_words: str) -> str:
+    """What the handler of fatal signals calls the fault; empty where there was none."""
+    found = _FATAL.search(last_words)
+    return found[1] if found else ""
 
 
 def _was_sent(last_words: str) -> bool:
@@ -86,11 +92,10 @@ class Deaths:
     def put_down(self, notes: Sequence[Note], cause: str, stage: str = "") -> None:
         """The program died with these at work; stage: only those in this one are suspects."""
         suspects = [note for note in notes if not stage or note.stage == stage]
-        for note in suspects:
-            if note.key:
-                tally = self._pictures.pop(note.key, None) or Tally(note.source, note.name)
-                tally.count, tally.alone, tally.cause = tally.count + 1, len(notes) == 1, f"{cause}, while {note.stage}"
-                self._pictures[note.key] = tally
+        for note in {note.key: note for note in suspects if note.key}.values():  # the same message may have come twice
+            tally = self._pictures.pop(note.key, None) or Tally(note.source, note.name)
+            tally.count, tally.alone, tally.cause = tally.count + 1, len(notes) == 1, f"{cause}, while {note.stage}"
+            self._pictures[note.key] = tally
         for source in {note.source for note in suspects if not note.key}:
             self.cameras[source] = self.cameras.get(source, 0) + 1
         if suspects:

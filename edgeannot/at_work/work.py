@@ -11,6 +11,7 @@ import faulthandler
 import hashlib
 import itertools
 import logging
+import math
 import os
 import threading
 import time
@@ -19,7 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Final
 
-from edgeannot.at_work.deaths import Deaths, cause_of
+from edgeannot import atomicfile
+from edgeannot.at_work.deaths import Deaths, cause_of, fatal_error
 from edgeannot.at_work.kernel import OomCounter, boot_id
 from edgeannot.at_work.record import PLACES, Head, Note, Record
 
@@ -32,6 +34,8 @@ Place = int
 
 _WANTED_S: Final = 5.0
 """How long others wait for one that wants to be alone and does not ask any more."""
+_STUCK_S: Final = 60.0
+"""How long who wants to be alone waits for a camera to be closed: one may never come back from a read."""
 _STEADY_S: Final = 600.0
 """A camera that ran so long without a death is taken for well."""
 _LONGEST_PAUSE_S: Final = 300.0
@@ -57,7 +61,8 @@ class AtWork:
         self._lines = set(range(PLACES))
         self._numbers = itertools.count(1)
         self._alone: Place = 0
-        self._wanting: dict[str, float] = {}
+        self._wanting: dict[str, tuple[float, float]] = {}
+        """Since when they want to be alone, and when they asked last."""
         self._deaths = Deaths(folder and folder / "deaths.json")
         self._head = Head()
         self._counter = OomCounter(root)
@@ -70,23 +75,27 @@ class AtWork:
     # The record
 
     def _open(self, folder: Path, boot: str) -> None:
-        path = folder / "last-words.txt"
+        path, place = folder / "last-words.txt", folder / "at-work"
+        last = ""
         try:
-            words = _taken(path)
-            self._record = record = Record(folder / "at-work")
+            self._record = record = Record(place)
         except OSError as exc:
-            log.warning("%s cannot be opened (%s): a picture that kills the program stays unknown", exc.filename, exc.strerror)
+            log.warning("%s cannot be opened (%s): a picture that kills the program stays unknown", place, exc.strerror)
             return
+        try:
+            last, self._words = _last_words(path)
+        except OSError as exc:  # of a death for want of memory the kernel tells
+            log.warning("%s cannot be opened (%s): a picture that crashes the program stays unknown", path, exc.strerror)
         head, notes = record.read()
         kills = self._counter.read()
-        found = cause_of(head, boot, kills, words) if notes else None
+        found = cause_of(head, boot, kills, last) if notes else None
         if found is not None:
             self._deaths.put_down(notes, *found)
         self._head = Head(boot, kills, pid=os.getpid())
         record.begin(self._head)
-        self._words = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), "w")
-        self._was_enabled = faulthandler.is_enabled()
-        faulthandler.enable(self._words)
+        if self._words is not None:
+            self._was_enabled = faulthandler.is_enabled()
+            faulthandler.enable(self._words)
 
     def close(self) -> None:
         """The run ends in order: what was at work is no suspect."""
@@ -95,9 +104,10 @@ class AtWork:
             if self._was_enabled:
                 faulthandler.enable()
             self._words.close()
-        if self._record is not None:
-            self._record.close()
-        self._record = self._words = None
+        with self._changed:  # a camera that is stuck in a read leaves later
+            record, self._record, self._words = self._record, None, None
+        if record is not None:
+            record.close()
 
     def tick(self, stalled: str = "") -> None:
         """Note what the kernel counts now; to be called about once a second. stalled: the thread that the watchdog waits for."""
@@ -127,8 +137,8 @@ class AtWork:
         with self._changed:
             alone = alone or self._deaths.is_suspect(note.key)
             if alone:
-                self._wanting[note.key] = self._clock()
-            if not self._changed.wait_for(lambda: self._may_begin(alone=alone), timeout_s):
+                self._want(note.key)
+            if not self._changed.wait_for(lambda: self._may_begin(note.key, alone=alone), timeout_s):
                 return None
             place = next(self._numbers)
             line = self._lines.pop() if self._lines else None
@@ -176,12 +186,21 @@ class AtWork:
             count = self._deaths.cameras.get(source, 0)
         return (min(_LONGEST_PAUSE_S, 2.0**count) if count else 0.0), count
 
-    def _may_begin(self, *, alone: bool) -> bool:
-        return not self._held if alone else not self._alone and not self._somebody_waits()
+    def _want(self, key: str) -> None:
+        now = self._clock()
+        since, asked = self._wanting.get(key, (now, now))
+        self._wanting[key] = (since if now - asked < _WANTED_S else now, now)
+
+    def _may_begin(self, key: str, *, alone: bool) -> bool:
+        if not alone:
+            return not self._alone and not self._somebody_waits()
+        since, _ = self._wanting.get(key, (math.inf, 0.0))
+        stuck = self._clock() - since > _STUCK_S
+        return not self._alone and all(stuck and held.note.stage == "capturing" for held in self._held.values())
 
     def _somebody_waits(self) -> bool:
         now = self._clock()
-        return any(now - asked < _WANTED_S for asked in self._wanting.values())
+        return any(now - asked < _WANTED_S for _, asked in self._wanting.values())
 
     def _put(self, held: _Held) -> None:
         if self._record is not None and held.line is not None:
@@ -197,14 +216,18 @@ def _key(identity: str) -> str:
     return hashlib.blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() if identity else ""
 
 
-def _taken(path: Path) -> str:
-    """What the handler of fatal signals wrote in the run before; kept as NAME.old for who wants to report it. Raises OSError."""
-    try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb") as file:
-            words = file.read(_MOST_WORDS).decode("utf-8", "replace")
-    except FileNotFoundError:
-        return ""
-    if words:
+def _last_words(path: Path) -> tuple[str, IO[str]]:
+    """What the handler of fatal signals wrote in the run before, and the file for this run's. Raises OSError.
+
+    The words are said, and kept as NAME.old for who wants to report them.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    file = os.fdopen(fd, "r+", encoding="utf-8", errors="replace")
+    words = os.pread(fd, _MOST_WORDS, 0).decode("utf-8", "replace")
+    os.ftruncate(fd, 0)
+    if what := fatal_error(words):
+        kept = path.with_name(f"{path.name}.old")
         with contextlib.suppress(OSError):
-            path.replace(path.with_name(f"{path.name}.old"))
-    return words
+            atomicfile.write(kept, words.encode(), mode=0o600)
+        log.warning("the run before died: %s; its trace is in %s", what, kept)
+    return words, file

@@ -111,3 +111,42 @@ def test_a_folder_that_takes_no_record_costs_the_record_alone(tmp_path, caplog):
     assert work.enter("inbox", "fine", "fine.jpg")
     assert "stays unknown" in caplog.text
     work.close()
+
+
+def test_a_camera_that_does_not_come_back_from_a_read_stops_nobody_for_ever(make_work, tmp_path):
+    make_work("bad").close()
+    now = [0.0]
+    work = AtWork(tmp_path, clock=lambda: now[0])
+    camera = work.enter("porch", "", "/dev/video0", stage="capturing")
+    while (bad := work.enter("inbox", "bad", "bad.jpg")) is None and now[0] < 600:
+        assert work.enter("door", "next", "next.jpg") is None
+        now[0] += 0.5
+    assert bad
+    assert now[0] > 30, "one that answers is waited for"
+    work.leave(bad)
+    assert work.enter("door", "next", "next.jpg")
+    work.leave(camera)
+    work.close()
+
+
+def test_the_same_message_twice_at_work_counts_as_one_death(tmp_path):
+    twice = [Note(_key("bad"), "worker", "bad", "decoding")] * 2
+    deaths = Deaths(tmp_path / "deaths.json")
+    deaths.put_down(twice, "Segmentation fault")
+    deaths.put_down([twice[0]], "Segmentation fault")
+    assert "2 times" in deaths.verdict(_key("bad"))
+
+
+@pytest.mark.usefixtures("bound_by_permissions")
+def test_last_words_that_may_not_be_written_cost_the_record_alone(tmp_path, caplog):
+    (tmp_path / "last-words.txt").touch(0o400)
+    work = AtWork(tmp_path)
+    assert work.enter("inbox", "fine", "fine.jpg")
+    assert "stays unknown" in caplog.text
+    work.close()
+
+
+def test_a_crash_with_no_picture_at_work_is_said_at_the_next_start(tmp_path, caplog):
+    (tmp_path / "last-words.txt").write_text("Fatal Python error: Segmentation fault\n\nCurrent thread 0x1:\n")
+    AtWork(tmp_path).close()
+    assert f"Segmentation fault; its trace is in {tmp_path / 'last-words.txt.old'}" in caplog.text
