@@ -102,6 +102,11 @@ class Deaths:
             _say(suspects, cause, self)
             self._save()
 
+    @property
+    def has_suspects(self) -> bool:
+        """Whether there are pictures with which the program died, and on which there is no verdict yet."""
+        return any(self.verdict(key) is None for key in self._pictures)
+
     def is_suspect(self, key: str) -> bool:
         """Whether the program died with this picture at work, and it was not done since."""
         return key in self._pictures

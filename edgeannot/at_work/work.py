@@ -121,6 +121,12 @@ class AtWork:
 
     # Pictures
 
+    @property
+    def has_suspects(self) -> bool:
+        """Whether the program died with pictures at work of which it is not known yet whether they are to blame."""
+        with self._changed:
+            return self._deaths.has_suspects
+
     def verdict(self, identity: str) -> str | None:
         """Why this picture is to be set aside, in one sentence without its name; None where it is not."""
         with self._changed:

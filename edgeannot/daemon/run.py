@@ -95,6 +95,8 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, reme
             others=chosen.others,
             distrusted=trying.forget,
         )
+        if at_work.has_suspects:
+            switch.self_test()
         control = Control(inbox.nudge, switch.check, keep_last=mqtt.commands.enabled)
         pace = Pace(control)
         sources = open_sources(settings, store, at_work, pace.interval_s, once=once, again=again)

@@ -90,6 +90,15 @@ def test_two_deaths_the_last_one_alone_are_a_verdict(make_work):
     assert work.verdict("") is None
 
 
+def test_there_are_suspects_until_there_is_a_verdict(make_work):
+    assert not make_work().has_suspects
+    assert make_work("bad", "fine").has_suspects
+    work = make_work("bad")
+    assert work.has_suspects, "the other one"
+    work.leave(work.enter("inbox", "fine", "fine.jpg"))
+    assert not work.has_suspects
+
+
 def test_a_camera_waits_longer_after_each_death(make_work):
     assert make_work().pause_s("porch") == (0.0, 0)
     assert make_work(cameras=["porch"]).pause_s("porch") == (2.0, 1)

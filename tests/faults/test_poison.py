@@ -62,6 +62,15 @@ main()
 
 COMMAND = [sys.executable, "-c", POISONED]
 
+DYING = [sys.executable, "-c", """
+import ctypes
+from edgeannot.engine import Engine
+Engine.run = lambda self, tensor: ctypes.string_at(0)
+from edgeannot.cli import main
+main()
+"""]  # fmt: skip
+"""The real command with a runtime that dies of every picture."""
+
 
 class Keeper(threading.Thread):
     """Starts a daemon again whenever it dies."""
@@ -213,6 +222,18 @@ def test_a_picture_at_work_at_each_power_cut_is_not_set_aside(make_stage, cuts):
     stage.wait_all()
     stage.stop()
     assert "was at work" not in stage.daemons[-1].log
+    assert stage.verdict("not set aside").quarantined == 0
+
+
+def test_no_picture_is_set_aside_where_the_program_dies_of_every_picture(make_stage):
+    stage = make_stage("poison: a runtime that dies of every picture, 6 times")
+    stage.post.start()
+    stage.offer(2)
+    for _ in range(6):
+        assert stage.start(command=DYING).process.wait(DEADLINE_S) == -11
+    stage.start()
+    stage.wait_all()
+    stage.stop()
     assert stage.verdict("not set aside").quarantined == 0
 
 
