@@ -97,7 +97,7 @@ class Child:
     ) -> None:
         self._stopped = stopped
         self._pending = b""
-        self._errors = _last_words_file()
+        self._errors = _stderr_file()
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # else numpy keeps a stack for every core
         try:
             self._process = subprocess.Popen(
@@ -184,7 +184,7 @@ class Child:
             code = self._process.wait(_DYING_S)
         except subprocess.TimeoutExpired:
             return Died("closed its output and went on")
-        last = self._last_words()
+        last = self._stderr_tail()
         if code < 0:
             number = -code
             name = signal.Signals(number).name if number in _SIGNALS else f"signal {number}"
@@ -193,7 +193,7 @@ class Child:
             return Died(f"died of {what} ({name}){last}", lasting=number in _LASTING, killed=not passing, passing=passing)
         return Died(f"ended with exit code {code}{last}")
 
-    def _last_words(self) -> str:
+    def _stderr_tail(self) -> str:
         """The end of what it wrote to stderr, such as `: std::bad_alloc`."""
         self._errors.seek(0, os.SEEK_END)
         self._errors.seek(max(0, self._errors.tell() - 4096))
@@ -201,8 +201,8 @@ class Child:
         return f": {lines[-1][:200]}" if lines else ""
 
 
-def _last_words_file() -> IO[bytes]:
-    """Where the child's last words go: nowhere, where no folder can be written."""
+def _stderr_file() -> IO[bytes]:
+    """Where the child's standard error goes: nowhere, where no folder can be written."""
     try:
         return cast("IO[bytes]", tempfile.TemporaryFile())
     except OSError:

@@ -1,4 +1,4 @@
-"""Whether the wall clock can be believed: a board without a battery clock starts with a time of its own."""
+"""Whether the wall clock is right: a board without a battery clock starts with a time of its own."""
 
 from __future__ import annotations
 

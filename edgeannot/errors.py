@@ -5,7 +5,7 @@
     |-- ModelError       a model or its card cannot be used: stop, exit code 78
     |   `-- CardError    the card disagrees with itself or with its model
     |-- FrameError       this picture cannot be read: skip, count, quarantine, go on
-    |   `-- OutputError  what the model gave for it cannot be believed
+    |   `-- OutputError  the outputs of the model for it are implausible
     |-- LinkError        something outside is away (broker, camera): retry with backoff
     |-- InputError       data given to a tool is wrong: exit code 65
     `-- MissingError     a file or folder that was named is not there: exit code 66
@@ -71,7 +71,7 @@ class FrameError(EdgeannotError):
 
 
 class OutputError(FrameError):
-    """What the model gave for this picture cannot be believed; the model may be fine for the next one."""
+    """The outputs of the model for this picture are implausible; the model may be fine for the next one."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, MODEL_OUTPUT)

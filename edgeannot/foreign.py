@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 MAX_INT = 2**53
-"""The largest whole number that is believed: JSON readers and float64 keep those up to it exactly."""
+"""The largest whole number that is accepted: JSON readers and float64 keep those up to it exactly."""
 MAX_TEXT_BYTES = 1 << 20
 """Settings, cards and label files have kilobytes."""
 

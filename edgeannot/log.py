@@ -22,7 +22,7 @@ class _OneLine(logging.Formatter):
         return printable(redacted(super().formatMessage(record)))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - the library's name
-        """The traceback. Its last words may come from anywhere, so that none of its lines may begin like one with a priority."""
+        """The traceback. Its last line may hold foreign text, so that none of its lines may begin like one with a priority."""
         return printable(redacted(super().formatException(ei)), lines=True).replace("\n<", "\n <")
 
 

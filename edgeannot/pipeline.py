@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeannot.belief import float_outputs, refuse_certainty, refuse_not_finite
 from edgeannot.cards import ModelCard
 from edgeannot.data import Annotation, Detections, FloatArray, Frame, ModelFacts, Outputs, Profile, TensorRef, TensorSpec
 from edgeannot.engine import Engine, Runtime
 from edgeannot.errors import CardError, ConfigError, ModelError
 from edgeannot.geometry import clip, nms
 from edgeannot.image import ToTensor
+from edgeannot.plausibility import float_outputs, refuse_certainty, refuse_not_finite
 from edgeannot.tflite.file import at_size
 
 __all__ = ["Limits", "Pipeline", "check_card", "check_input", "load_engine", "load_pipeline"]

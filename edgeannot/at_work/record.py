@@ -1,4 +1,4 @@
-"""The file that says which pictures are at work: it outlives the process, and is not meant to outlive the power.
+"""The file that says which pictures are being processed: it outlives the process, and is not meant to outlive the power.
 
 It lies in the page cache: a write costs microseconds, is never brought to the disk by us, and is there for the next process whatever
 killed this one. Of another boot it says nothing. Plain writes and no map: on a full disk a map would kill the process by itself.
@@ -30,7 +30,7 @@ _MOST_NAME: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One picture at work."""
+    """One picture that is being processed."""
 
     key: str
     """What makes it the same picture when it comes again, as 32 hexadecimal digits; empty: nothing does, as of a camera's frame."""
@@ -85,11 +85,11 @@ class Record:
         self._write((place + 1) * _LINE, _line(short))
 
     def clear(self, place: int) -> None:
-        """The picture is no longer at work."""
+        """The picture is no longer being processed."""
         self._write((place + 1) * _LINE, b"\n" * _LINE)
 
     def close(self) -> None:
-        """The run ends in order: nothing is at work."""
+        """The run ends in order: nothing is being processed."""
         self._write(0, b"\n" * _LINE * (PLACES + 1))
         os.close(self._fd)
 

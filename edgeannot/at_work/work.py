@@ -1,7 +1,7 @@
-"""Who may begin, and who is at work: each picture from before it is decoded until its results are stored.
+"""Which picture may begin, and which are being processed: each from before it is decoded until its results are stored.
 
-A suspect, with which the program died before, is taken alone: it begins when nothing else is at work, and nothing else begins before
-it is done. So is a picture that needs all the memory there is. For everybody else nothing waits.
+A suspected picture, at which the program died before, is processed in isolation: it begins when nothing else is being processed, and
+nothing else begins before it is done. So is a picture that needs all the memory there is. No other picture waits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from edgeannot import atomicfile
-from edgeannot.at_work.deaths import Deaths, cause_of, fatal_error
+from edgeannot.at_work.crashes import CrashRecord, cause_of, fatal_error
 from edgeannot.at_work.kernel import OomCounter, boot_id
 from edgeannot.at_work.record import PLACES, Head, Note, Record
 
@@ -30,16 +30,16 @@ __all__ = ["AtWork", "Place", "of_content"]
 log = logging.getLogger(__name__)
 
 Place = int
-"""Names a picture at work; 0 names none."""
+"""Names a picture that is being processed; 0 names none."""
 
 _WANTED_S: Final = 5.0
-"""How long others wait for one that wants to be alone and does not ask any more."""
+"""How long others wait for one that wants to be isolated and does not ask any more."""
 _STUCK_S: Final = 60.0
-"""How long who wants to be alone waits for a camera to be closed: one may never come back from a read."""
+"""How long who wants to be isolated waits for a camera to be closed: one may never come back from a read."""
 _STEADY_S: Final = 600.0
-"""A camera that ran so long without a death is taken for well."""
+"""A camera that ran so long without a death is no longer suspected."""
 _LONGEST_PAUSE_S: Final = 300.0
-_MOST_WORDS: Final = 65_536
+_MOST_TRACE: Final = 65_536
 
 
 @dataclass(slots=True)
@@ -53,21 +53,21 @@ class AtWork:
     """See the module. Methods may be called from any thread."""
 
     def __init__(self, folder: Path | None = None, *, root: Path = Path("/"), clock: Callable[[], float] = time.monotonic) -> None:
-        """folder: where the record and the book of suspects lie; None: nothing outlives this process. root: stands for / in tests."""
+        """folder: where the two records lie; None: nothing outlives this process. root: stands for / in tests."""
         self._clock = clock
         self._began = clock()
         self._changed = threading.Condition()
         self._held: dict[Place, _Held] = {}
         self._lines = set(range(PLACES))
         self._numbers = itertools.count(1)
-        self._alone: Place = 0
+        self._isolated: Place = 0
         self._wanting: dict[str, tuple[float, float]] = {}
-        """Since when they want to be alone, and when they asked last."""
-        self._deaths = Deaths(folder and folder / "deaths.json")
+        """Since when they want to be isolated, and when they asked last."""
+        self._crashes = CrashRecord(folder and folder / "crashes.json")
         self._head = Head()
         self._counter = OomCounter(root)
         self._record: Record | None = None
-        self._words: IO[str] | None = None
+        self._trace: IO[str] | None = None
         self._was_enabled = False
         if folder is not None:
             self._open(folder, boot_id(root))
@@ -75,37 +75,37 @@ class AtWork:
     # The record
 
     def _open(self, folder: Path, boot: str) -> None:
-        path, place = folder / "last-words.txt", folder / "at-work"
+        path, place = folder / "crash-trace.txt", folder / "at-work"
         last = ""
         try:
             self._record = record = Record(place)
         except OSError as exc:
-            log.warning("%s cannot be opened (%s): a picture that kills the program stays unknown", place, exc.strerror)
+            log.warning("%s cannot be opened (%s): a picture that kills the program cannot be found", place, exc.strerror)
             return
         try:
-            last, self._words = _last_words(path)
+            last, self._trace = _open_trace(path)
         except OSError as exc:  # of a death for want of memory the kernel tells
-            log.warning("%s cannot be opened (%s): a picture that crashes the program stays unknown", path, exc.strerror)
+            log.warning("%s cannot be opened (%s): a picture that crashes the program cannot be found", path, exc.strerror)
         head, notes = record.read()
         kills = self._counter.read()
         found = cause_of(head, boot, kills, last) if notes else None
         if found is not None:
-            self._deaths.put_down(notes, *found)
+            self._crashes.add(notes, *found)
         self._head = Head(boot, kills, pid=os.getpid())
         record.begin(self._head)
-        if self._words is not None:
+        if self._trace is not None:
             self._was_enabled = faulthandler.is_enabled()
-            faulthandler.enable(self._words)
+            faulthandler.enable(self._trace)
 
     def close(self) -> None:
-        """The run ends in order: what was at work is no suspect."""
-        if self._words is not None:
+        """The run ends in order: no picture is suspected."""
+        if self._trace is not None:
             faulthandler.disable()
             if self._was_enabled:
                 faulthandler.enable()
-            self._words.close()
+            self._trace.close()
         with self._changed:  # a camera that is stuck in a read leaves later
-            record, self._record, self._words = self._record, None, None
+            record, self._record, self._trace = self._record, None, None
         if record is not None:
             record.close()
 
@@ -117,40 +117,40 @@ class AtWork:
             self._record.put_head(head)
         if self._clock() - self._began > _STEADY_S:
             with self._changed:
-                self._deaths.clear_cameras()
+                self._crashes.clear_cameras()
 
     # Pictures
 
     @property
     def has_suspects(self) -> bool:
-        """Whether the program died with pictures at work of which it is not known yet whether they are to blame."""
+        """Whether there are suspected pictures, not yet known to be the cause of a death or cleared."""
         with self._changed:
-            return self._deaths.has_suspects
+            return self._crashes.has_suspects
 
     def verdict(self, identity: str) -> str | None:
         """Why this picture is to be set aside, in one sentence without its name; None where it is not."""
         with self._changed:
-            return self._deaths.verdict(_key(identity))
+            return self._crashes.verdict(_key(identity))
 
     def enter(
-        self, source: str, identity: str, name: str, timeout_s: float = 0.0, *, stage: str = "decoding", alone: bool = False
+        self, source: str, identity: str, name: str, timeout_s: float = 0.0, *, stage: str = "decoding", isolated: bool = False
     ) -> Place | None:
         """A picture is about to be worked on; None where it is not its turn within the time: ask again.
 
-        identity: what makes it the same when it comes again; empty where nothing does. name: for people. alone: whether it wants that.
+        identity: what makes it the same when it comes again; empty where nothing does. name: for people. isolated: nothing else meanwhile.
         """
         note = Note(_key(identity), source, name, stage)
         with self._changed:
-            alone = alone or self._deaths.is_suspect(note.key)
-            if alone:
+            isolated = isolated or self._crashes.is_suspect(note.key)
+            if isolated:
                 self._want(note.key)
-            if not self._changed.wait_for(lambda: self._may_begin(note.key, alone=alone), timeout_s):
+            if not self._changed.wait_for(lambda: self._may_begin(note.key, isolated=isolated), timeout_s):
                 return None
             place = next(self._numbers)
             line = self._lines.pop() if self._lines else None
             self._held[place] = _Held(note, line)
-            if alone:
-                self._alone = place
+            if isolated:
+                self._isolated = place
                 self._wanting.pop(note.key, None)
         self._put(self._held[place])
         return place
@@ -172,24 +172,24 @@ class AtWork:
                 if self._record is not None:
                     self._record.clear(held.line)
                 self._lines.add(held.line)
-            if self._alone == place:
-                self._alone = 0
+            if self._isolated == place:
+                self._isolated = 0
             if held.note.key and survived:
-                self._deaths.clear(held.note.key)
+                self._crashes.clear(held.note.key)
             self._changed.notify_all()
 
     # Cameras
 
     @property
-    def wanted_alone(self) -> bool:
-        """Whether a picture is taken alone or waits for that: a camera is to be closed meanwhile."""
+    def isolation_wanted(self) -> bool:
+        """Whether a picture is processed in isolation or waits for that: a camera is to be closed meanwhile."""
         with self._changed:
-            return bool(self._alone) or self._somebody_waits()
+            return bool(self._isolated) or self._somebody_waits()
 
     def pause_s(self, source: str) -> tuple[float, int]:
-        """How long a camera is to wait before it is opened, in seconds, and the deaths in a row with a frame of it at work."""
+        """How long a camera is to wait before it is opened, in seconds, and the deaths in a row while a frame of it was processed."""
         with self._changed:
-            count = self._deaths.cameras.get(source, 0)
+            count = self._crashes.cameras.get(source, 0)
         return (min(_LONGEST_PAUSE_S, 2.0**count) if count else 0.0), count
 
     def _want(self, key: str) -> None:
@@ -197,12 +197,12 @@ class AtWork:
         since, asked = self._wanting.get(key, (now, now))
         self._wanting[key] = (since if now - asked < _WANTED_S else now, now)
 
-    def _may_begin(self, key: str, *, alone: bool) -> bool:
-        if not alone:
-            return not self._alone and not self._somebody_waits()
+    def _may_begin(self, key: str, *, isolated: bool) -> bool:
+        if not isolated:
+            return not self._isolated and not self._somebody_waits()
         since, _ = self._wanting.get(key, (math.inf, 0.0))
         stuck = self._clock() - since > _STUCK_S
-        return not self._alone and all(stuck and held.note.stage == "capturing" for held in self._held.values())
+        return not self._isolated and all(stuck and held.note.stage == "capturing" for held in self._held.values())
 
     def _somebody_waits(self) -> bool:
         now = self._clock()
@@ -222,14 +222,14 @@ def _key(identity: str) -> str:
     return hashlib.blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() if identity else ""
 
 
-def _last_words(path: Path) -> tuple[str, IO[str]]:
+def _open_trace(path: Path) -> tuple[str, IO[str]]:
     """What the handler of fatal signals wrote in the run before, and the file for this run's. Raises OSError.
 
-    The words are said, and kept as NAME.old for who wants to report them.
+    A trace is kept as NAME.old, and the log names it, for who wants to report it.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     file = os.fdopen(fd, "r+", encoding="utf-8", errors="replace")
-    words = os.pread(fd, _MOST_WORDS, 0).decode("utf-8", "replace")
+    words = os.pread(fd, _MOST_TRACE, 0).decode("utf-8", "replace")
     os.ftruncate(fd, 0)
     if what := fatal_error(words):
         kept = path.with_name(f"{path.name}.old")

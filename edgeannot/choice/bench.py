@@ -116,7 +116,7 @@ class Bench:
         if self.conditions.governor and self.conditions.governor != "performance":
             found.append(f"the frequency governor is {self.conditions.governor}, not performance: short runs may see a slow clock")
         if self.load_average > 0.5:
-            found.append(f"the load average was {self.load_average:.2f} before the first run: other programs were at work")
+            found.append(f"the load average was {self.load_average:.2f} before the first run: other programs were running")
         waited = max((row.sample.waited for row in self.rows if row.sample), default=0.0)
         if waited > BUSY and self.conditions.quota is None:
             found.append(f"others had the core up to {waited:.0%} of the time: such figures become the reference only with --new-reference")

@@ -47,7 +47,7 @@ class Effort:
 
     @property
     def close(self) -> bool:
-        """Whether it is long enough to be believed where a decision hangs on it."""
+        """Whether it is long enough where a decision hangs on it."""
         return self.seconds >= _CLOSELY_S
 
 

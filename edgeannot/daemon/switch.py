@@ -70,7 +70,7 @@ class Switch:
         self.runtime = first.engine.runtime
 
     def __call__(self, frame: Frame) -> Annotation:
-        """The frame's annotation by the model in force. Raises OutputError where the model cannot be believed for this picture only.
+        """The frame's annotation by the model in force. Raises OutputError where the outputs are implausible for this picture only.
 
         Where it fails for the self-test picture as well, it is out of force, and the frame is the next model's. Raises ModelError where
         there is none.
@@ -84,8 +84,8 @@ class Switch:
             raise _as_output_error(exc) from exc
 
     def self_test(self) -> None:
-        """Run the model on the picture that ships with the program: where the program dies of every picture, it dies here, with none at
-        work that could be suspected. A model that is broken otherwise is found by its first picture.
+        """Run the model on the picture that ships with the program: where the program dies of every picture, it dies here, and none
+        is suspected. A model that is broken otherwise is found by its first picture.
         """
         self._is_sound()
 
@@ -135,7 +135,7 @@ class Switch:
         return card.name
 
     def _is_sound(self) -> bool:
-        """Whether the model in force can be believed for a picture that ships with the program."""
+        """Whether the outputs of the model in force are plausible for a picture that ships with the program."""
         frame = Frame(sample_photo(), "self-test", 0, datetime.now(UTC), "self-test")
         try:
             self._in_force()(frame)

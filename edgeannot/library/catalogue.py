@@ -76,7 +76,7 @@ class FileEntry(_Table):
     bytes: int | None = Field(default=None, gt=0)
     """Its size; unset where nobody states it, and then only bounded."""
     known_from: str
-    """Why these numbers are believed."""
+    """Where these numbers come from."""
     sources: tuple[Source, ...] = Field(min_length=1)
     """Tried in this order."""
 

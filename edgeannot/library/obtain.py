@@ -1,6 +1,6 @@
 """The files of a catalogue's entry: local copies first, then what an earlier try has left, then the mirror or the entry's own sources.
 
-Nothing is believed but the sha256. Where nobody has published one, it is the user's, or that of what the makers' address gives over an
+Nothing is trusted but the sha256. Where nobody has published one, it is the user's, or that of what the makers' address gives over an
 encrypted connection, if the user asks for that.
 """
 

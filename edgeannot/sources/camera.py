@@ -178,7 +178,7 @@ class CameraSource:
                 turn = max(turn + interval_s, time.monotonic() - interval_s)
                 frame = self._live_frame(shot)
                 place = self._context.at_work.enter(self.name, "", frame.name)
-                if place is None:  # a picture is alone at work, and the next frame is as good
+                if place is None:  # a picture is processed in isolation, and the next frame is as good
                     self._skipped += 1
                     yield Tick()
                     continue

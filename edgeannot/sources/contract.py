@@ -121,6 +121,6 @@ class Context:
     interval_s: Callable[[float], float] = as_configured
     """Least seconds between two pictures of a live source, now, given those of its settings; asked for each picture."""
     at_work: AtWork = field(default_factory=AtWork)
-    """Who may begin, and what a death of the program is put down to."""
+    """Which picture may begin, and which are suspected of having killed the program."""
     free_bytes: Callable[[], int | None] = lambda: None
     """Memory that can still be taken, now; None: not known."""

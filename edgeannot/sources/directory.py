@@ -161,7 +161,7 @@ class DirectorySource:
 
     def finish(self, item: Frame | Failure) -> None:
         """Keep, move or delete the picture's file, unless another picture took its name in the meantime; a failure's has its place, but
-        for a picture that was read and of which the model then made nothing that can be believed.
+        for a picture that was read and of which the model then made nothing plausible.
         """
         if isinstance(item, Frame) and item.path is not None and item.signature is not None:
             self._afterwards.clear_away(item.path, Signature(*item.signature))
@@ -212,11 +212,11 @@ class DirectorySource:
             return None
         shown, digest = valid_text(name), b""
 
-        def decode(alone: bool) -> Picture | None:
+        def decode(isolated: bool) -> Picture | None:
             nonlocal digest
             data = self._read(path, signature)
             digest = hashlib.blake2b(data or b"", digest_size=16).digest()
-            return self._decode(data, smaller=alone) if data is not None else None
+            return self._decode(data, smaller=isolated) if data is not None else None
 
         identity = f"{self.name}\n{name}\n{signature.size} {signature.mtime_ns} {signature.inode}"
         try:

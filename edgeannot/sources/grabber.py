@@ -50,7 +50,7 @@ class Grabber:
         at_work: AtWork,
         wait_s: Callable[[int], float] = backoff_s,
     ) -> None:
-        """at_work: an open camera may kill the program, too, so it is closed while a picture is to be alone at work. wait_s: seconds
+        """at_work: an open camera may kill the program, too, so it is closed while a picture is processed in isolation. wait_s: seconds
         to wait before opening again, by the number of failures in a row."""
         self._name = name
         self._at_work = at_work
@@ -110,11 +110,11 @@ class Grabber:
                 self._changed.notify_all()
 
     def _pause(self) -> None:
-        """Leave the others some time where the program died with this camera at work: it may be what kills it."""
+        """Leave the others some time where the program died while this camera was open: it may be what kills it."""
         pause_s, deaths = self._at_work.pause_s(self._name)
         if deaths:
             self.trouble = (
-                f"the program died {deaths} time{'s' if deaths > 1 else ''} in a row with the camera {self._target.shown} at work; "
+                f"the program died {deaths} time{'s' if deaths > 1 else ''} in a row while the camera {self._target.shown} was open; "
                 f"it is opened after {pause_s:g} s"
             )
             self._closing.wait(pause_s)
@@ -140,8 +140,8 @@ class Grabber:
             capture.release()
 
     def _gives_way(self) -> bool:
-        """Whether the camera is to be closed for a picture that is taken alone."""
-        self._gave_way = self._at_work.wanted_alone
+        """Whether the camera is to be closed for a picture that is processed in isolation."""
+        self._gave_way = self._at_work.isolation_wanted
         return self._gave_way
 
     def _use_frame(self, capture: Capture) -> bool:

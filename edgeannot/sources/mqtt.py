@@ -289,7 +289,7 @@ class MqttSource:
         content = of_content(arrival.content_hash)
         try:
             self._check_size(delivery)
-            place, picture = yield from self._turns.decode(content, name, stop, lambda alone: self._decode(delivery.payload, smaller=alone))
+            place, picture = yield from self._turns.decode(content, name, stop, lambda last: self._decode(delivery.payload, smaller=last))
         except FrameError as exc:
             return self._fail(delivery, name, exc, arrival)
         if picture is None:

@@ -31,15 +31,15 @@ class Turns:
         self._at_work = at_work
         self._tick = tick
 
-    def take(self, identity: str, name: str, stop: Stop, *, alone: bool = False) -> Generator[Tick, None, Place]:
+    def take(self, identity: str, name: str, stop: Stop, *, isolated: bool = False) -> Generator[Tick, None, Place]:
         """Wait for the turn of a picture; 0 where `stop` was set before. Raises FrameError for one that is to be set aside.
 
-        identity: what makes it the same picture when it comes again. alone: whether nothing else may be at work meanwhile.
+        identity: what makes it the same picture when it comes again. isolated: whether nothing else may be processed meanwhile.
         """
         why = self._at_work.verdict(identity)
         if why is not None:
             raise FrameError(why, DEADLY)
-        while (place := self._at_work.enter(self._source, identity, name, _PATIENCE_S, alone=alone)) is None:
+        while (place := self._at_work.enter(self._source, identity, name, _PATIENCE_S, isolated=isolated)) is None:
             if stop.is_set():
                 return 0
             yield self._tick()
@@ -54,18 +54,18 @@ class Turns:
     ) -> Generator[Tick, None, tuple[Place, Picture | None]]:
         """Decode a picture when it is its turn; no picture where `decode` gives none or `stop` was set before.
 
-        decode: told whether nothing else is at work, so that no more memory will be free later. Raises FrameError as it does.
+        decode: told whether nothing else is being processed, so that no more memory will be free later. Raises FrameError as it does.
         """
-        for alone in (False, True):
-            place = yield from self.take(identity, name, stop, alone=alone)
+        for isolated in (False, True):
+            place = yield from self.take(identity, name, stop, isolated=isolated)
             if not place:
                 break
             try:
-                picture = decode(alone)
+                picture = decode(isolated)
             except BaseException as exc:
                 reason = exc.reason if isinstance(exc, FrameError) else ""
                 self.leave(place, survived=reason not in _NOT_DECODED)
-                if alone or reason != "memory":
+                if isolated or reason != "memory":
                     raise
                 continue
             if picture is not None:

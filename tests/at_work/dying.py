@@ -1,4 +1,4 @@
-"""A life of the program that ends with a picture at work, without its process."""
+"""A life of the program that ends while it processes a picture, without its process."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ def die(folder: Path, source: str, identity: str, name: str = "a picture") -> No
     """What a crash leaves behind in the state folder while this picture is decoded, whatever was there before."""
     lived = AtWork(folder)
     assert lived.enter(source, identity, name)
-    (folder / "last-words.txt").write_text("Fatal Python error: Segmentation fault\n")
+    (folder / "crash-trace.txt").write_text("Fatal Python error: Segmentation fault\n")
     left = (folder / "at-work").read_bytes()
     lived.close()
     (folder / "at-work").write_bytes(left)

@@ -1,11 +1,11 @@
-"""Who may begin: everybody at once, a suspect alone."""
+"""Who may begin: all at once, a suspected picture in isolation."""
 
 import threading
 
 import pytest
 
 from edgeannot.at_work import AtWork
-from edgeannot.at_work.deaths import Deaths
+from edgeannot.at_work.crashes import CrashRecord
 from edgeannot.at_work.record import Note
 from edgeannot.at_work.work import _key
 
@@ -16,12 +16,12 @@ def make_work(tmp_path):
     made = []
 
     def make(*suspects, cameras=()):
-        deaths = Deaths(tmp_path / "deaths.json")
+        crashes = CrashRecord(tmp_path / "crashes.json")
         notes = [Note(_key(name), "inbox", name, "decoding") for name in suspects] + [
             Note("", name, "a frame", "inferring") for name in cameras
         ]
         if notes:
-            deaths.put_down(notes, "Segmentation fault")
+            crashes.add(notes, "Segmentation fault")
         made.append(AtWork(tmp_path))
         return made[-1]
 
@@ -39,7 +39,7 @@ def test_a_suspect_waits_for_all_others_and_they_for_it(make_work):
     work = make_work("bad")
     other = work.enter("inbox", "fine", "fine.jpg")
     assert work.enter("inbox", "bad", "bad.jpg") is None
-    assert work.wanted_alone
+    assert work.isolation_wanted
     assert work.enter("door", "later", "later.jpg") is None, "else it would wait for ever"
     work.leave(other)
     bad = work.enter("inbox", "bad", "bad.jpg")
@@ -47,12 +47,12 @@ def test_a_suspect_waits_for_all_others_and_they_for_it(make_work):
     assert work.enter("door", "later", "later.jpg") is None
     work.leave(bad)
     assert work.enter("door", "later", "later.jpg")
-    assert not work.wanted_alone
+    assert not work.isolation_wanted
     assert work.enter("inbox", "bad", "bad.jpg"), "it was done, and is no suspect any more"
 
 
 def test_a_suspect_that_is_not_asked_for_any_more_holds_nobody_up(tmp_path):
-    Deaths(tmp_path / "deaths.json").put_down([Note(_key("bad"), "inbox", "bad", "decoding")], "Segmentation fault")
+    CrashRecord(tmp_path / "crashes.json").add([Note(_key("bad"), "inbox", "bad", "decoding")], "Segmentation fault")
     now = [0.0]
     work = AtWork(tmp_path, clock=lambda: now[0])
     other = work.enter("inbox", "fine", "fine.jpg")
@@ -74,9 +74,9 @@ def test_a_wait_ends_when_the_others_are_done(make_work):
 def test_who_needs_all_the_memory_is_alone_as_well():
     work = AtWork()
     other = work.enter("inbox", "fine", "fine.jpg")
-    assert work.enter("inbox", "large", "large.png", alone=True) is None
+    assert work.enter("inbox", "large", "large.png", isolated=True) is None
     work.leave(other)
-    large = work.enter("inbox", "large", "large.png", alone=True)
+    large = work.enter("inbox", "large", "large.png", isolated=True)
     assert work.enter("inbox", "next", "next.jpg") is None
     work.leave(large)
 
@@ -118,7 +118,7 @@ def test_a_folder_that_takes_no_record_costs_the_record_alone(tmp_path, caplog):
     (tmp_path / "at-work").mkdir()
     work = AtWork(tmp_path)
     assert work.enter("inbox", "fine", "fine.jpg")
-    assert "stays unknown" in caplog.text
+    assert "cannot be found" in caplog.text
     work.close()
 
 
@@ -140,22 +140,22 @@ def test_a_camera_that_does_not_come_back_from_a_read_stops_nobody_for_ever(make
 
 def test_the_same_message_twice_at_work_counts_as_one_death(tmp_path):
     twice = [Note(_key("bad"), "worker", "bad", "decoding")] * 2
-    deaths = Deaths(tmp_path / "deaths.json")
-    deaths.put_down(twice, "Segmentation fault")
-    deaths.put_down([twice[0]], "Segmentation fault")
-    assert "2 times" in deaths.verdict(_key("bad"))
+    crashes = CrashRecord(tmp_path / "crashes.json")
+    crashes.add(twice, "Segmentation fault")
+    crashes.add([twice[0]], "Segmentation fault")
+    assert "2 times" in crashes.verdict(_key("bad"))
 
 
 @pytest.mark.usefixtures("bound_by_permissions")
 def test_last_words_that_may_not_be_written_cost_the_record_alone(tmp_path, caplog):
-    (tmp_path / "last-words.txt").touch(0o400)
+    (tmp_path / "crash-trace.txt").touch(0o400)
     work = AtWork(tmp_path)
     assert work.enter("inbox", "fine", "fine.jpg")
-    assert "stays unknown" in caplog.text
+    assert "cannot be found" in caplog.text
     work.close()
 
 
 def test_a_crash_with_no_picture_at_work_is_said_at_the_next_start(tmp_path, caplog):
-    (tmp_path / "last-words.txt").write_text("Fatal Python error: Segmentation fault\n\nCurrent thread 0x1:\n")
+    (tmp_path / "crash-trace.txt").write_text("Fatal Python error: Segmentation fault\n\nCurrent thread 0x1:\n")
     AtWork(tmp_path).close()
-    assert f"Segmentation fault; its trace is in {tmp_path / 'last-words.txt.old'}" in caplog.text
+    assert f"Segmentation fault; its trace is in {tmp_path / 'crash-trace.txt.old'}" in caplog.text

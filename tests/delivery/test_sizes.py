@@ -82,7 +82,7 @@ def test_a_break_without_it_in_between_acquits_it(sizes):
     assert sizes.refused(5000) is None
 
 
-def test_a_broker_that_says_why_is_believed_at_once(sizes):
+def test_a_broker_that_says_why_is_obeyed_at_once(sizes):
     assert sizes.lost([image(2, 5000)], said_why=True) == image(2, 5000)
     assert sizes.refused(5000) == 5000
 

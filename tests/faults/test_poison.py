@@ -1,4 +1,4 @@
-"""A picture that kills the program: set aside after two deaths, and nothing else is lost, whatever was at work beside it.
+"""A picture that kills the program: set aside after two deaths, and nothing else is lost, whatever was processed beside it.
 
 The deaths are real ones, in the place of the decoder: by a wild pointer, or (as root, where memory can be limited) by the kernel, as
 memory runs out. Who keeps the service starts it again at once, as systemd does after its RestartSec.
@@ -109,7 +109,7 @@ def poison(stage, name="000003-poison.jpg"):
 
 
 def recorded(daemon):
-    """What this life has put into the record: its head, and the names of the pictures at work."""
+    """What this life has put into the record: its head, and the names of the pictures being processed."""
     if not (daemon.data_dir / "at-work").exists():
         return Head(), []
     record = Record(daemon.data_dir / "at-work")
@@ -142,7 +142,7 @@ def one_file(stage, prefix=(), **environment):
     assert keeper.end() == 0
     assert [path.name for path in stage.quarantined()] == [f"{name}.reason.txt"]
     assert "reason: deadly" in stage.quarantined()[0].read_text()
-    assert f"{name} was at work" in stage.daemons[-1].log
+    assert f"processed {name}" in stage.daemons[-1].log
     stage.verdict(f"{len(keeper.deaths)} deaths, then it is set aside and said so")
     return keeper.deaths
 
@@ -204,7 +204,7 @@ def test_a_picture_of_42_megapixels_is_annotated_in_256_mb(make_stage, small_mem
 
 @pytest.mark.parametrize("cuts", [3, pytest.param(10, marks=pytest.mark.long)])
 def test_a_picture_at_work_at_each_power_cut_is_not_set_aside(make_stage, cuts):
-    stage = make_stage(f"poison: {cuts} power cuts with the same picture at work")
+    stage = make_stage(f"poison: {cuts} power cuts with the same picture in flight")
     stage.post.start()
     name = poison(stage)
     stage.offered[name] = b""
@@ -221,7 +221,7 @@ def test_a_picture_at_work_at_each_power_cut_is_not_set_aside(make_stage, cuts):
     stage.start()
     stage.wait_all()
     stage.stop()
-    assert "was at work" not in stage.daemons[-1].log
+    assert "while it processed" not in stage.daemons[-1].log
     assert stage.verdict("not set aside").quarantined == 0
 
 
@@ -239,31 +239,31 @@ def test_no_picture_is_set_aside_where_the_program_dies_of_every_picture(make_st
 
 @pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.long)])
 def test_a_picture_at_work_at_each_kill_from_outside_is_not_set_aside(make_stage, kills):
-    stage = make_stage(f"poison: kill -9 {kills} times with the same picture at work")
+    stage = make_stage(f"poison: kill -9 {kills} times with the same picture in flight")
     stage.post.start()
     name = poison(stage)
     stage.offered[name] = b""
     stage.offer(2)
     for _ in range(kills):
         daemon = stage.start(command=COMMAND, DEATH="wait")
-        wait_until(lambda daemon=daemon: name in recorded(daemon)[1], "it to be at work", DEADLINE_S)
+        wait_until(lambda daemon=daemon: name in recorded(daemon)[1], "it to be processed", DEADLINE_S)
         daemon.kill()
     stage.start()
     stage.wait_all()
     stage.stop()
-    assert "at work" not in stage.daemons[-1].log
+    assert "while it processed" not in stage.daemons[-1].log
     assert stage.verdict("not set aside").quarantined == 0
 
 
 def hung(stage, *, until, **environment):
-    """Two lives with a picture at work that never comes to an end, ended by SIGABRT as the watchdog of systemd does it."""
+    """Two lives with a picture that is never done, ended by SIGABRT as the watchdog of systemd does it."""
     stage.post.start()
     stage.offer(3)
     name = poison(stage)
     stage.offer(3)
     for _ in range(2):
         daemon = stage.start(command=COMMAND, DEATH="wait", **environment)
-        wait_until(lambda daemon=daemon: name in recorded(daemon)[1] and until(recorded(daemon)[0]), "it to be at work", DEADLINE_S)
+        wait_until(lambda daemon=daemon: name in recorded(daemon)[1] and until(recorded(daemon)[0]), "it to be processed", DEADLINE_S)
         daemon.process.send_signal(signal.SIGABRT)
         assert daemon.process.wait(DEADLINE_S) == -signal.SIGABRT
     return name
@@ -281,8 +281,8 @@ def test_a_picture_that_hangs_until_the_watchdog_ends_the_program_is_set_aside(m
     stage.verdict("2 deaths, then it is set aside and said so")
 
 
-def test_an_abort_by_hand_is_not_put_down_to_a_picture(make_stage):
-    stage = make_stage("poison: kill -ABRT twice with the same picture at work")
+def test_an_abort_by_hand_makes_no_picture_suspected(make_stage):
+    stage = make_stage("poison: kill -ABRT twice with the same picture in flight")
     stage.offered[hung(stage, until=lambda _: True)] = b""
     stage.start()
     stage.wait_all()
@@ -337,7 +337,7 @@ def test_a_message_that_kills_costs_each_worker_of_a_group_two_lives_at_most(tmp
     assert ends == [0, 0, 0]
     assert len(notes) == 1, logs
     assert [(told["sender"]["id"], told["error"]["code"]) for told in refused] == [("poison", "deadly")]
-    assert "died 2 times with this picture at work" in refused[0]["error"]["message"]
+    assert "died 2 times while it processed this picture" in refused[0]["error"]["message"]
     assert "reason: deadly" in notes[0].read_text()
     row.sent, row.received, row.lost, row.repeated, row.quarantined = tally.sent, tally.received, tally.lost, tally.repeated, 1
     row.note = f"deaths by worker { ({name: len(codes) for name, codes in deaths.items()}) }, all others answered"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import IO
 from unittest import mock
 
-from edgeannot.child import Child, _last_words_file
+from edgeannot.child import Child, _stderr_file
 from edgeannot.trial import loads as real
 from edgeannot.trial import trial_child
 
@@ -31,7 +31,7 @@ class _ForkedChild(Child):
     def __init__(
         self, command: Sequence[str], *, memory_bytes: int = 0, stopped: Callable[[], bool] = lambda: False, files: Sequence[IO[bytes]] = ()
     ) -> None:
-        self._stopped, self._pending, self._errors = stopped, b"", _last_words_file()
+        self._stopped, self._pending, self._errors = stopped, b"", _stderr_file()
         asked, asks = os.pipe()
         answers, answered = os.pipe()
         pid = os.fork()

@@ -291,7 +291,7 @@ def test_a_picture_that_the_program_died_of_twice_is_refused_with_the_reason(mak
     at_work.close()
 
     assert reply["error"]["code"] == "picture"
-    assert "died 2 times with this picture at work" in reply["error"]["message"]
+    assert "died 2 times while it processed this picture" in reply["error"]["message"]
     assert again["ok"]
 
 

@@ -128,7 +128,7 @@ def test_a_camera_is_closed_while_a_picture_is_taken_alone_and_opened_again_afte
     for frame in frames:
         at_work.leave(frame.place)
 
-    alone = at_work.enter("inbox", "suspect", "suspect.jpg", DEADLINE_S, alone=True)
+    alone = at_work.enter("inbox", "suspect", "suspect.jpg", DEADLINE_S, isolated=True)
     assert alone, "it waits until the camera is closed"
     closed = camera.released
     assert closed == camera.opened
@@ -145,7 +145,7 @@ def test_a_camera_that_was_at_work_at_the_deaths_of_the_program_says_so_and_wait
     at_work = AtWork(tmp_path)
     items, camera, _ = live(endless(), at_work=at_work)
 
-    items.until(lambda tick: "died 5 times in a row with the camera /dev/video0 at work; it is opened after 32 s" in tick.trouble)
+    items.until(lambda tick: "died 5 times in a row while the camera /dev/video0 was open; it is opened after 32 s" in tick.trouble)
     at_work.close()
 
     assert camera.opened == 0

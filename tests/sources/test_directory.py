@@ -811,7 +811,7 @@ def test_a_picture_that_the_program_died_of_twice_is_quarantined_with_the_reason
         context = Context(quarantine=tmp_path / "quarantine", at_work=AtWork(tmp_path))
         [frame] = pull(open_inbox(context)).take(1)
         assert frame.name == "bad.jpg"
-        (tmp_path / "last-words.txt").write_text("Fatal Python error: Segmentation fault\n")
+        (tmp_path / "crash-trace.txt").write_text("Fatal Python error: Segmentation fault\n")
         left = (tmp_path / "at-work").read_bytes()
         context.at_work.close()
         (tmp_path / "at-work").write_bytes(left)
@@ -822,5 +822,5 @@ def test_a_picture_that_the_program_died_of_twice_is_quarantined_with_the_reason
     context.at_work.close()
 
     assert (failure.reason, failure.quarantined.name, frame.name) == ("deadly", "bad.jpg", "good.jpg")
-    assert "died 2 times with this picture at work" in failure.message
+    assert "died 2 times while it processed this picture" in failure.message
     assert "reason: deadly" in (tmp_path / "quarantine" / "bad.jpg.reason.txt").read_text()

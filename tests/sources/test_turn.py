@@ -37,7 +37,7 @@ def decoded(work, decode):
 
 @pytest.mark.parametrize("reason", ["memory", "unreadable"])
 def test_a_suspect_that_was_not_decoded_stays_one(lives, tmp_path, reason):
-    def refuse(alone):
+    def refuse(isolated):
         raise FrameError("there is no memory for it, or no right to it", reason)
 
     die(tmp_path, "inbox", "bad")
@@ -52,14 +52,14 @@ def test_a_suspect_that_was_not_decoded_stays_one(lives, tmp_path, reason):
 def test_a_suspect_that_has_gone_stays_one(lives, tmp_path):
     die(tmp_path, "inbox", "bad")
     work = lives()
-    assert decoded(work, lambda alone: None) == (0, None)
+    assert decoded(work, lambda isolated: None) == (0, None)
     work.close()
     die(tmp_path, "inbox", "bad")
     assert "2 times" in lives().verdict("bad")
 
 
 def test_a_suspect_that_is_only_damaged_is_none_any_more(lives, tmp_path):
-    def refuse(alone):
+    def refuse(isolated):
         raise FrameError("its data is damaged", "damaged")
 
     die(tmp_path, "inbox", "bad")

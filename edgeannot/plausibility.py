@@ -1,4 +1,4 @@
-"""Whether what a model gave for one picture can be believed. Looked at for every picture, so it has to cost next to nothing."""
+"""Whether the outputs of a model for one picture are plausible. Looked at for every picture, so it has to cost next to nothing."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def refuse_not_finite(outputs: Outputs, refs: Sequence[TensorRef]) -> None:
     for ref in refs:
         values = outputs[ref].values
         with np.errstate(over="ignore", invalid="ignore"):
-            suspicious = not np.isfinite(values.sum(dtype=np.float32))
-        if suspicious and not np.isfinite(values).all():
+            may_not_be = not np.isfinite(values.sum(dtype=np.float32))
+        if may_not_be and not np.isfinite(values).all():
             count = int(values.size - np.isfinite(values).sum())
             raise OutputError(f"the model gave {count} of {values.size} scores that are not finite")
 
@@ -42,4 +42,4 @@ def refuse_certainty(found: Detections, head: Head, outputs: Outputs, input_wh: 
         return
     slots = head.decode(outputs, input_wh, 0.0)  # rare: as a rule something is less sure
     if slots.scores.min() >= _SURE:
-        raise OutputError(f"the model is sure of an object at each of its {len(slots)} places")
+        raise OutputError(f"its outputs are implausible: an object of score {_SURE:g} or more at each of the {len(slots)} places")

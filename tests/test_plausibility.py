@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeannot.belief import float_outputs, refuse_certainty, refuse_not_finite
 from edgeannot.data import Outputs, RawTensor, TensorSpec
 from edgeannot.errors import OutputError
 from edgeannot.heads.classify import Classify
 from edgeannot.heads.end_to_end import EndToEnd
 from edgeannot.heads.yolo_rows import YoloRows
+from edgeannot.plausibility import float_outputs, refuse_certainty, refuse_not_finite
 
 WH = (64, 64)
 ROWS = YoloRows(output=0, layout="rows", objectness=False, box_units="pixels")
@@ -35,13 +35,13 @@ def look(head, outputs, min_score=0.3):
     return found
 
 
-def test_nothing_found_is_believed():
+def test_nothing_found_is_plausible():
     assert len(look(ROWS, outputs_of(rows([0.0] * 40)))) == 0
     assert len(look(ROWS, outputs_of(np.zeros((1, 0, 5), np.float32)))) == 0
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
-def test_a_score_that_is_no_number_is_not_believed(number):
+def test_a_score_that_is_no_number_is_implausible(number):
     with pytest.raises(OutputError, match="1 of 200 scores that are not finite"):
         look(ROWS, outputs_of(rows([0.1] * 39 + [number])))
 
@@ -52,7 +52,7 @@ def test_an_output_that_holds_no_scores_may_be_anything():
     assert len(look(ROWS, outputs_of(rows([0.5] * 40), masks))) == 40
 
 
-def test_finite_numbers_whose_sum_is_not_are_believed():
+def test_finite_numbers_whose_sum_is_not_are_plausible():
     huge = np.full((1, 8), 3e38, np.float32)
 
     refuse_not_finite(outputs_of(huge), (0,))
@@ -62,12 +62,12 @@ def test_whole_numbers_are_not_even_looked_at():
     assert float_outputs(Classify(output=0), outputs_of(np.zeros((1, 4), np.uint8), scale=1 / 256)) == ()
 
 
-def test_to_be_sure_of_an_object_at_every_place_is_not_believed():
-    with pytest.raises(OutputError, match="sure of an object at each of its 40 places"):
+def test_to_be_sure_of_an_object_at_every_place_is_implausible():
+    with pytest.raises(OutputError, match="at each of the 40 places"):
         look(ROWS, outputs_of(rows([1.0] * 20 + [0.996] * 20)))
 
 
-def test_many_objects_of_which_it_is_sure_are_believed_where_one_place_has_none():
+def test_many_objects_of_which_it_is_sure_are_plausible_where_one_place_has_none():
     assert len(look(ROWS, outputs_of(rows([1.0] * 39 + [0.1])))) == 39
 
 
@@ -83,5 +83,5 @@ def test_rows_that_the_graph_left_empty_are_no_places():
 
     assert len(look(END, outputs_of(table))) == 20
     table[0] = [5, 5, 20, 20, 1.0, 1]
-    with pytest.raises(OutputError, match="each of its 300 places"):
+    with pytest.raises(OutputError, match="each of the 300 places"):
         look(END, outputs_of(table))

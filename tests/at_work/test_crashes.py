@@ -1,10 +1,10 @@
-"""Which deaths count, and which pictures they are put down to."""
+"""Which deaths count, and which pictures are suspected."""
 
 import json
 
 import pytest
 
-from edgeannot.at_work.deaths import Deaths, cause_of
+from edgeannot.at_work.crashes import CrashRecord, cause_of
 from edgeannot.at_work.kernel import Kills, OomCounter, boot_id, killed_between
 from edgeannot.at_work.record import PLACES, Head, Note, Record
 
@@ -19,7 +19,7 @@ def test_without_a_sign_of_its_own_or_the_kernels_no_picture_is_to_blame():
     assert cause_of(Head("boot", Kills("g", 1, 1)), "boot", Kills("g", 1, 1), "") is None
 
 
-def test_last_words_are_a_sign_and_so_is_a_process_killed_for_want_of_memory():
+def test_a_crash_trace_is_a_sign_and_so_is_a_process_killed_for_want_of_memory():
     assert cause_of(Head("boot"), "boot", Kills(), SEGV) == ("Segmentation fault", "")
     assert cause_of(Head("boot", Kills("g", 1, 5)), "boot", Kills("g", 2, 6), "") == ("killed by the kernel, as memory ran out", "")
 
@@ -54,34 +54,34 @@ def test_an_abort_from_outside_counts_only_where_the_watchdog_waited_for_a_pictu
 
 
 def test_a_picture_is_set_aside_after_two_deaths_the_last_one_alone(tmp_path, caplog):
-    deaths = Deaths(tmp_path / "deaths.json")
-    deaths.put_down([ONE, TWO], "Segmentation fault")
-    assert deaths.verdict(ONE.key) is None
-    deaths.put_down([ONE, TWO], "Segmentation fault")
-    assert deaths.verdict(ONE.key) is None, "twice, and never alone"
-    deaths.put_down([ONE], "Segmentation fault")
-    assert "3 times" in deaths.verdict(ONE.key)
-    assert deaths.verdict(TWO.key) is None
-    assert "one.jpg was at work; it is set aside" in caplog.messages[-1]
-    again = Deaths(tmp_path / "deaths.json")
-    assert (again.verdict(ONE.key), again.is_suspect(TWO.key)) == (deaths.verdict(ONE.key), True)
+    crashes = CrashRecord(tmp_path / "crashes.json")
+    crashes.add([ONE, TWO], "Segmentation fault")
+    assert crashes.verdict(ONE.key) is None
+    crashes.add([ONE, TWO], "Segmentation fault")
+    assert crashes.verdict(ONE.key) is None, "twice, and never alone"
+    crashes.add([ONE], "Segmentation fault")
+    assert "3 times" in crashes.verdict(ONE.key)
+    assert crashes.verdict(TWO.key) is None
+    assert "processed one.jpg; it is set aside" in caplog.messages[-1]
+    again = CrashRecord(tmp_path / "crashes.json")
+    assert (again.verdict(ONE.key), again.is_suspect(TWO.key)) == (crashes.verdict(ONE.key), True)
     again.clear(TWO.key)
-    assert not Deaths(tmp_path / "deaths.json").is_suspect(TWO.key)
+    assert not CrashRecord(tmp_path / "crashes.json").is_suspect(TWO.key)
 
 
-def test_a_hang_is_put_down_to_the_stage_that_hung_alone(tmp_path):
-    deaths = Deaths(tmp_path / "deaths.json")
-    deaths.put_down([ONE, TWO], "it hung", "inferring")
-    assert (deaths.is_suspect(ONE.key), deaths.is_suspect(TWO.key)) == (False, True)
+def test_a_hang_makes_only_the_stage_that_hung_suspected(tmp_path):
+    crashes = CrashRecord(tmp_path / "crashes.json")
+    crashes.add([ONE, TWO], "it hung", "inferring")
+    assert (crashes.is_suspect(ONE.key), crashes.is_suspect(TWO.key)) == (False, True)
 
 
 def test_a_camera_is_counted_and_never_set_aside(tmp_path, caplog):
-    deaths = Deaths(tmp_path / "deaths.json")
+    crashes = CrashRecord(tmp_path / "crashes.json")
     for _ in range(3):
-        deaths.put_down([FRAME, FRAME], "Segmentation fault")
-    assert deaths.cameras == {"porch": 3}
-    assert deaths.verdict(FRAME.key) is None
-    assert "a frame of porch was at work" in caplog.messages[-1]
+        crashes.add([FRAME, FRAME], "Segmentation fault")
+    assert crashes.cameras == {"porch": 3}
+    assert crashes.verdict(FRAME.key) is None
+    assert "processed a frame of porch" in caplog.messages[-1]
 
 
 BOOKS = (
@@ -95,19 +95,19 @@ BOOKS = (
 
 
 @pytest.mark.parametrize("book", BOOKS)
-def test_a_book_that_makes_no_sense_is_an_empty_one(tmp_path, book):
+def test_a_crash_record_that_makes_no_sense_is_an_empty_one(tmp_path, book):
     from edgeannot import __version__
 
-    (tmp_path / "deaths.json").write_text(book.replace("V", __version__) if book.startswith('{"schema"') else book)
-    deaths = Deaths(tmp_path / "deaths.json")
-    assert (deaths.cameras, deaths.is_suspect("k")) == ({}, False)
+    (tmp_path / "crashes.json").write_text(book.replace("V", __version__) if book.startswith('{"schema"') else book)
+    crashes = CrashRecord(tmp_path / "crashes.json")
+    assert (crashes.cameras, crashes.is_suspect("k")) == ({}, False)
 
 
 def test_another_version_of_the_program_tries_everything_again(tmp_path):
-    Deaths(tmp_path / "deaths.json").put_down([ONE], "Segmentation fault")
-    book = json.loads((tmp_path / "deaths.json").read_text())
-    (tmp_path / "deaths.json").write_text(json.dumps({**book, "version": "older"}))
-    assert not Deaths(tmp_path / "deaths.json").is_suspect(ONE.key)
+    CrashRecord(tmp_path / "crashes.json").add([ONE], "Segmentation fault")
+    book = json.loads((tmp_path / "crashes.json").read_text())
+    (tmp_path / "crashes.json").write_text(json.dumps({**book, "version": "older"}))
+    assert not CrashRecord(tmp_path / "crashes.json").is_suspect(ONE.key)
 
 
 def test_the_record_is_there_for_the_next_process(tmp_path):

@@ -1,9 +1,9 @@
-"""Which pictures the deaths of the program are put down to.
+"""The crash record: which pictures are suspected of having killed the program.
 
-A death counts where the process itself went wrong (a signal such as SIGSEGV, of which its last words tell), where the kernel killed it for
+A death counts where the process itself went wrong (a signal such as SIGSEGV, which leaves a trace), where the kernel killed it for
 want of memory, and where a picture hung until the watchdog ended it. What came from outside (SIGKILL by hand, a stop timeout, a power
-cut) says nothing of the pictures that were at work. Who was at work at a death is a suspect and from then on taken alone: an innocent
-one is cleared by that, and the guilty one is alone at the second death.
+cut) says nothing of the pictures that were being processed. Those that were at a death are suspected, and from then on processed in
+isolation: a harmless one is cleared by that, and the cause is the only one there at the second death.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from edgeannot.at_work.kernel import Kills, killed_between
 from edgeannot.at_work.record import Head, Note
 from edgeannot.jsonfile import read_json, write_json
 
-__all__ = ["Deaths", "Tally", "cause_of", "fatal_error"]
+__all__ = ["CrashRecord", "Tally", "cause_of", "fatal_error"]
 
 log = logging.getLogger(__name__)
 
 ENOUGH: Final = 2
-"""Deaths after which a picture is set aside, where it was alone at the last one."""
+"""Deaths after which a picture is set aside, where it was processed in isolation at the last one."""
 _MOST: Final = 1000
 """Pictures that are remembered; the oldest go."""
 _SCHEMA: Final = 1
@@ -41,22 +41,22 @@ class Tally:
     source: str
     name: str
     count: int = 0
-    """Deaths with it at work."""
-    alone: bool = False
+    """Deaths while it was processed."""
+    isolated: bool = False
     """Whether it was the only one at the last of them."""
     cause: str = ""
     """How the program died then, in words."""
 
 
-def cause_of(head: Head, boot: str, kills: Kills, last_words: str) -> tuple[str, str] | None:
-    """How the run before died, in words, and the stage at fault (empty: any); None where no picture can be to blame.
+def cause_of(head: Head, boot: str, kills: Kills, trace: str) -> tuple[str, str] | None:
+    """How the run before died, in words, and the stage that caused it (empty: any); None where no picture can have.
 
-    head: of its record. boot, kills: now. last_words: what the handler of fatal signals wrote.
+    head: of its record. boot, kills: now. trace: what the handler of fatal signals wrote.
     """
     if head.boot != boot:
         return None
-    fatal = fatal_error(last_words)
-    if fatal == "Aborted" and _was_sent(last_words):
+    fatal = fatal_error(trace)
+    if fatal == "Aborted" and _was_sent(trace):
         stage = _STAGE_OF.get(head.stalled.split(" ")[0])
         return (f"it hung while {stage}, until the watchdog ended it", stage) if stage else None
     if fatal:
@@ -66,35 +66,35 @@ def cause_of(head: Head, boot: str, kills: Kills, last_words: str) -> tuple[str,
     return None
 
 
-def fatal_error(last_words: str) -> str:
+def fatal_error(trace: str) -> str:
     """What the handler of fatal signals calls the fault; empty where there was none."""
-    found = _FATAL.search(last_words)
+    found = _FATAL.search(trace)
     return found[1] if found else ""
 
 
-def _was_sent(last_words: str) -> bool:
+def _was_sent(trace: str) -> bool:
     """Whether SIGABRT came from outside: it is then the main thread that gets it, which only watches."""
-    current = last_words.partition("Current thread")[2].partition("\n\n")[0]
+    current = trace.partition("Current thread")[2].partition("\n\n")[0]
     return "watch.py" in current
 
 
-class Deaths:
-    """The book of suspects, kept in a small file; not for several threads at a time."""
+class CrashRecord:
+    """The suspected pictures and cameras, kept in a small file; not for several threads at a time."""
 
     def __init__(self, path: Path | None) -> None:
         """path: None keeps it in memory."""
         self._path = path
         self._pictures: dict[str, Tally] = {}
         self.cameras: dict[str, int] = {}
-        """Deaths with a frame of this camera at work, in a row."""
+        """Deaths in a row while a frame of this camera was processed."""
         self._load()
 
-    def put_down(self, notes: Sequence[Note], cause: str, stage: str = "") -> None:
-        """The program died with these at work; stage: only those in this one are suspects."""
+    def add(self, notes: Sequence[Note], cause: str, stage: str = "") -> None:
+        """The program died while these were processed; stage: only those in this one are suspected."""
         suspects = [note for note in notes if not stage or note.stage == stage]
         for note in {note.key: note for note in suspects if note.key}.values():  # the same message may have come twice
             tally = self._pictures.pop(note.key, None) or Tally(note.source, note.name)
-            tally.count, tally.alone, tally.cause = tally.count + 1, len(notes) == 1, f"{cause}, while {note.stage}"
+            tally.count, tally.isolated, tally.cause = tally.count + 1, len(notes) == 1, f"{cause}, while {note.stage}"
             self._pictures[note.key] = tally
         for source in {note.source for note in suspects if not note.key}:
             self.cameras[source] = self.cameras.get(source, 0) + 1
@@ -104,19 +104,19 @@ class Deaths:
 
     @property
     def has_suspects(self) -> bool:
-        """Whether there are pictures with which the program died, and on which there is no verdict yet."""
+        """Whether there are suspected pictures on which there is no verdict yet."""
         return any(self.verdict(key) is None for key in self._pictures)
 
     def is_suspect(self, key: str) -> bool:
-        """Whether the program died with this picture at work, and it was not done since."""
+        """Whether the program died while this picture was processed, and it was not done since."""
         return key in self._pictures
 
     def verdict(self, key: str) -> str | None:
         """Why the picture is to be set aside, in one sentence without its name; None where it is not."""
         tally = self._pictures.get(key)
-        if tally is None or tally.count < ENOUGH or not tally.alone:
+        if tally is None or tally.count < ENOUGH or not tally.isolated:
             return None
-        return f"the program died {tally.count} times with this picture at work, the last time with no other ({tally.cause})"
+        return f"the program died {tally.count} times while it processed this picture, the last time in isolation ({tally.cause})"
 
     def clear(self, key: str) -> None:
         """The picture was done, and the program lives."""
@@ -130,10 +130,10 @@ class Deaths:
             self._save()
 
     def _load(self) -> None:
-        book = read_json(self._path, _SCHEMA) if self._path is not None else {}
-        if book.get("version") != __version__:  # another version, with other libraries, may do it
+        stored = read_json(self._path, _SCHEMA) if self._path is not None else {}
+        if stored.get("version") != __version__:  # another version, with other libraries, may do it
             return
-        pictures, cameras = book.get("pictures"), book.get("cameras")
+        pictures, cameras = stored.get("pictures"), stored.get("cameras")
         for key, facts in (pictures if isinstance(pictures, dict) else {}).items():
             tally = _tally(facts)
             if tally is not None:
@@ -153,20 +153,15 @@ class Deaths:
 def _tally(facts: Any) -> Tally | None:
     if not isinstance(facts, dict):
         return None
-    source, name, count, alone, cause = (facts.get(part) for part in Tally.__slots__)
+    source, name, count, isolated, cause = (facts.get(part) for part in Tally.__slots__)
     if not (isinstance(source, str) and isinstance(name, str) and isinstance(count, int) and isinstance(cause, str)):
         return None
-    return Tally(source, name, count, alone is True, cause)
+    return Tally(source, name, count, isolated is True, cause)
 
 
-def _say(suspects: Sequence[Note], cause: str, deaths: Deaths) -> None:
+def _say(suspects: Sequence[Note], cause: str, crashes: CrashRecord) -> None:
     names = sorted({f"a frame of {note.source}" if not note.key else note.name for note in suspects})
     shown = ", ".join(names[:7]) + (f" and {len(names) - 7} more" if len(names) > 7 else "")
-    guilty = all(deaths.verdict(note.key) for note in suspects)
-    log.warning(
-        "the program died (%s) while %s %s at work; %s",
-        cause,
-        shown,
-        "was" if len(names) == 1 else "were",
-        "it is set aside when it comes again" if guilty else "what is a file or a message is taken alone until it is known which it was",
-    )
+    known = all(crashes.verdict(note.key) for note in suspects)
+    next_step = "it is set aside when it comes again" if known else "suspected files and messages are processed in isolation next"
+    log.warning("the program died (%s) while it processed %s; %s", cause, shown, next_step)
