@@ -74,3 +74,8 @@ def test_the_file_has_the_last_word_the_command_line_of_the_unit_sets_nothing(tm
 def test_the_unit_says_how_a_secret_and_a_folder_to_write_to_are_given():
     assert "LoadCredential=mqtt-password:/etc/edgeannot/mqtt-password" in UNIT.read_text()
     assert "ReadWritePaths=" in UNIT.read_text()
+
+
+def test_a_model_that_runs_out_of_memory_where_it_is_tried_does_not_stop_the_service(unit):
+    """The kernel is told to kill that process first; by default (OOMPolicy=stop) systemd would then end all of the unit."""
+    assert "\nOOMPolicy=continue\n" in unit.read_text()
