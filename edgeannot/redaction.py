@@ -37,6 +37,8 @@ _PAIR = re.compile(
     r"""(?:(?P<nested>\\+["'])(?:(?!(?P=nested)).)*|(?P<open>["'])(?:\\.|(?!(?P=open))[^\\])*|(?P<bare>[^\s"'&,;)}\]]+))""",
     re.IGNORECASE | re.DOTALL,
 )
+_EXAMPLES = {"user", "[user"}
+"""Users in what `--help` and errors say of addresses."""
 _NO_SECRET = {"unset", "null", "none", "true", "false"}
 
 
@@ -108,6 +110,8 @@ def _without_user(match: re.Match[str]) -> str:
     scheme = _SCHEME.match(word)
     start = scheme.end() if scheme else 0
     user, at, rest = word[start:].rpartition("@")
+    if user in _EXAMPLES:
+        return word
     if at and (":" in user or (scheme and not re.search(r"[/?#]", user))):
         before = _BEFORE_USER.match(user) if not scheme else None
         return f"{word[:start]}{before[0] if before else ''}{HIDDEN}@{rest}"

@@ -23,6 +23,8 @@ def nothing_known(monkeypatch):
         "rtsp://cam.local:554: connection refused",
         "rtsp://[fe80::1]:554/x",
         "mqtt://localhost",
+        "Broker, e.g. mqtt://localhost or mqtts://user@host:8883.",
+        "wanted mqtt://[user@]host[:port] (ws:// and wss:// may have a path), found ? or # in it",
         "model yolov3-tiny@320: wanted 320, found 416",
         "https://host/models/yolov3-tiny@320.tflite",
         'password_file = "/etc/edgeannot/mqtt"',
