@@ -155,8 +155,10 @@ def _copy(path: Path, target: Path) -> None:
         shutil.copyfileobj(source, copy)
         copy.flush()
         facts = os.fstat(fd)
-        os.fchmod(copy.fileno(), stat.S_IMODE(facts.st_mode))
-        os.utime(copy.fileno(), ns=(facts.st_atime_ns, facts.st_mtime_ns))
+        with contextlib.suppress(PermissionError):  # a USB stick or a share that somebody else has mounted
+            os.fchmod(copy.fileno(), stat.S_IMODE(facts.st_mode))
+        with contextlib.suppress(PermissionError):
+            os.utime(copy.fileno(), ns=(facts.st_atime_ns, facts.st_mtime_ns))
 
 
 def _remove(path: Path, copy: Path, *, may_stay: bool) -> None:

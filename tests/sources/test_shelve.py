@@ -87,6 +87,23 @@ def test_to_another_file_system_a_file_is_copied_and_then_removed(picture, away,
     assert [p.name for p in away.iterdir()] == ["a.jpg"]
 
 
+def test_a_medium_that_takes_no_permissions_and_no_times_takes_the_file(picture, away, monkeypatch):
+    """A USB stick or a network share that somebody else has mounted: who may write files may still not change their facts."""
+
+    def other_file_system(self, target):
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    def refuse(*_, **__):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(shelve.Path, "rename", other_file_system)
+    monkeypatch.setattr(shelve.os, "fchmod", refuse)
+    monkeypatch.setattr(shelve.os, "utime", refuse)
+
+    assert move_aside(picture, Path("a.jpg"), away).read_bytes() == b"content"
+    assert not picture.exists()
+
+
 def test_a_picture_that_cannot_go_leaves_no_copy(picture, away, monkeypatch):
     """A read-only mount: each start would add a copy. The quarantine's one copy is wanted, with its reason."""
 
