@@ -117,15 +117,11 @@ def damaged_files(path: Path) -> list[Path]:
 def sync_log(path: Path) -> None:
     """Bring the commits of the database at `path`, of which there are some, to the disk.
 
-    Raises LinkError when the disk fails, EdgeannotError when the files are gone. In WAL mode the commits are in the log; SQLite
-    takes no locks on that file, so opening and closing it here is safe.
+    Raises LinkError when the disk fails, or the log was removed a moment ago. In WAL mode the commits are in the log; SQLite takes no
+    locks on that file, so opening and closing it here is safe.
     """
     try:
         fd = os.open(f"{path}-wal", os.O_RDONLY)
-    except FileNotFoundError as exc:  # the open files would be lost with the process, and all that is committed until then
-        raise EdgeannotError(
-            f"the database {path} was removed while it was in use; what was done since is redone at the next start"
-        ) from exc
     except OSError as exc:
         raise LinkError(f"the database {path} cannot be looked at now ({exc.strerror}); see that the disk is well") from exc
     try:

@@ -24,15 +24,17 @@ class Opened:
         self._path = path
         self._files = {tail: _identity(f"{path}{tail}") for tail in ("", "-wal")}
 
-    def is_in_place(self) -> bool:
-        """Whether database and log are the files that were opened. A log that was not there yet is no loss."""
-        for tail, known in self._files.items():
-            now = _identity(f"{self._path}{tail}")
-            if known is None:
-                self._files[tail] = now
-            elif now != known:
-                return False
-        return True
+    def is_in_place(self, *, log_needed: bool) -> bool:
+        """Whether database and log are the files that were opened.
+
+        log_needed: whether commits are in the log. Before the first one there may be none yet.
+        """
+        database, log = _identity(self._path), _identity(f"{self._path}-wal")
+        if database is None or database != self._files[""] or (log is None and log_needed):
+            return False
+        if self._files["-wal"] is None:
+            self._files["-wal"] = log
+        return log == self._files["-wal"]
 
     def is_ours(self) -> bool:
         """Whether what lies at the path is the database that was opened, or nothing does."""

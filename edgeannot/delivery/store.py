@@ -271,7 +271,7 @@ class Store:
             self._lock_fd = fd
             os.close(old)
             log.warning("the lock file %s was removed while it was in use; it is there again", lock)
-        if self._opened.is_in_place():
+        if self._opened.is_in_place(log_needed=self._unsynced):
             return
         write_anew(self._db, self.path, self._opened)
         self._db = open_database(self.path, MIGRATIONS, _check_rows)

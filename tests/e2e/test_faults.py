@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 import sqlite3
@@ -123,18 +124,25 @@ def test_whoever_reads_the_lines_may_go_away(tmp_path, redirection, said):
     assert (tmp_path / "out/annotations.jsonl").read_text().count("\n") == len(names)
 
 
-def test_a_state_folder_that_is_removed_ends_the_run_so_that_the_next_start_does_it_again(tmp_path):
-    copy_samples(tmp_path / "in", copies=2)
+def test_a_database_that_is_removed_as_soon_as_it_is_there_is_written_anew(tmp_path):
+    names = copy_samples(tmp_path / "in", copies=2)
     daemon = Daemon(tmp_path / "daemon", "--profile", "low", "--watch", tmp_path / "in", "--mqtt", "mqtt://127.0.0.1:1")
+    database = daemon.data_dir / "state.sqlite"
     try:
-        wait_until((daemon.data_dir / "state.sqlite-wal").exists, "the first results", DEADLINE_S)
+        wait_until((daemon.data_dir / "state.sqlite-wal").exists, "the database", DEADLINE_S)
         for path in daemon.data_dir.glob("state.sqlite*"):
-            path.unlink()
-        copy_samples(tmp_path / "in" / "more")
+            path.unlink(missing_ok=True)
+        names += [f"more/{name}" for name in copy_samples(tmp_path / "in" / "more")]
+        daemon.wait_log("was removed while it was in use; all that was in it is written there anew")
+        wait_until(lambda: ledger_paths(database) == sorted(names), f"the whole ledger: {daemon.log}", DEADLINE_S)
 
-        assert daemon.process.wait(DEADLINE_S) == 70
+        assert daemon.stop() == 0
     finally:
         daemon.kill()
-    assert daemon.log.splitlines()[-1].startswith("edgeannot: the database ")
-    assert "was removed while it was in use" in daemon.log
+    assert ledger_paths(database) == sorted(names)
     assert "Traceback" not in daemon.log
+
+
+def ledger_paths(database):
+    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as db:
+        return sorted(path.decode() for (path,) in db.execute("SELECT path FROM ledger"))
