@@ -294,7 +294,7 @@ def _survey(
         told(line)
 
     found = survey(wish_for(loaded, board), settings.data_dir, board, settings.runtime, measuring, stopped=stopped, told=tell)
-    for line in found.table().splitlines() if lines else ():  # what has not changed was logged when it was measured
+    for line in filter(None, found.table().splitlines() if lines else ()):  # what has not changed was logged when it was measured
         log.info("%s", line)
     return found
 

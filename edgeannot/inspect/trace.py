@@ -18,7 +18,6 @@ __all__ = [
     "maker",
     "makers",
     "mostly_silu",
-    "operators_behind",
     "pieces",
 ]
 
@@ -110,19 +109,6 @@ def _widths(graph: SubGraph, join: Operator, columns: int) -> list[int] | None:
         return None
     widths = [graph.tensors[i].shape[axis] for i in join.inputs]
     return widths if sum(widths) == columns else None
-
-
-def operators_behind(graph: SubGraph, tensor: int, limit: int) -> set[str]:
-    """The names of the operators within `limit` steps behind a tensor."""
-    names: set[str] = set()
-    front, seen = {tensor}, {tensor}
-    by_output = {out: op for op in graph.operators for out in op.outputs}
-    for _ in range(limit):
-        behind = [by_output[i] for i in front if i in by_output]
-        names |= {op.name for op in behind}
-        front = {i for op in behind for i in op.inputs if i >= 0} - seen
-        seen |= front
-    return names
 
 
 def mostly_silu(graph: SubGraph) -> int:

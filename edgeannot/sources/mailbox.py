@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import random
 import threading
 import time
 from collections import deque
@@ -203,8 +202,7 @@ class Mailbox:
             if not self._terms.lasting:
                 return
             self.attempts = 1 if time.monotonic() - began >= _STEADY_S else self.attempts + 1
-            longest = min(self._options.retry_max_s, self._options.retry_min_s * 2.0 ** min(self.attempts - 1, 30))
-            self._closing.wait(longest * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+            self._closing.wait(broker.pause_s(self._options, self.attempts - 1))
 
     def _one_connection(self) -> None:
         connection = _Connection(self._new_client())

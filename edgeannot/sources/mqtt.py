@@ -15,13 +15,11 @@ from collections import OrderedDict
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from typing import TYPE_CHECKING, Final
 
 from edgeannot.at_work import of_content
 from edgeannot.data import Failure, Frame, Sender
-from edgeannot.delivery.broker import BrokerOptions, Will
+from edgeannot.delivery.broker import Will
 from edgeannot.delivery.store import LedgerEntry
 from edgeannot.errors import ConfigError, FrameError, LinkError
 from edgeannot.payload import Topics, encode, escape_level, refused_payload, reply_trouble
@@ -29,6 +27,7 @@ from edgeannot.sources.arrival import Arrival, matches, named_level, read_arriva
 from edgeannot.sources.contract import Context, Item, Stop, Tick
 from edgeannot.sources.inherit import Inheritance
 from edgeannot.sources.mailbox import Delivery, Mailbox
+from edgeannot.sources.mqtt_options import MqttSourceOptions
 from edgeannot.sources.peers import GREET_S, Peers
 from edgeannot.sources.pile import Pile
 from edgeannot.sources.shelve import DataQuarantine
@@ -38,7 +37,7 @@ from edgeannot.sources.turn import Turns
 if TYPE_CHECKING:
     from edgeannot.picture import Picture, PictureLimits
 
-__all__ = ["MqttSource", "MqttSourceOptions"]
+__all__ = ["MqttSource"]
 
 log = logging.getLogger(__name__)
 
@@ -50,58 +49,6 @@ _PARTING_S: Final = 1.0
 """How long a stop waits for the results of what is under way."""
 _REMEMBERED: Final = 1024
 """Pictures whose repetition is acknowledged without doing them again."""
-
-
-class MqttSourceOptions(BaseModel):
-    """Settings of a broker that pictures come from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False)
-
-    kind: Literal["mqtt"] = "mqtt"
-    broker: BrokerOptions | None = None
-    """[sources.NAME.broker] with url and login, as in sinks.mqtt; unset: the broker of sinks.mqtt."""
-    topic: str = "edgeannot/pictures/+"
-    """Topic filter of the pictures."""
-    group: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
-    """Name of a group of workers that share the pictures ($share/GROUP/FILTER); unset: this worker gets all."""
-    hand_over: Literal["peers", "broker"] = "peers"
-    """Who gives a gone worker's pictures to the others of the group: they themselves, with any broker, or a broker that does it when a
-    session ends (EMQX, HiveMQ; neither mosquitto nor VerneMQ)."""
-    grace_s: float = Field(default=10.0, ge=0)
-    """How long a worker that vanished may take to come back before its peers take over, in seconds."""
-    keep_s: int = Field(default=86_400, ge=60, le=2**32 - 2)
-    """How long the broker keeps pictures for this worker while it is away, in seconds (MQTT 5; with 3.1.1 the broker's own rule)."""
-    window: int = Field(default=4, ge=1, le=64)
-    """Pictures taken from the broker at a time (MQTT 5; with 3.1.1 the broker's own figure, 20 for mosquitto)."""
-    device_level: int | None = Field(default=None, ge=0)
-    """Which level of the topic names the sender, from 0; unset: that of the first +, else the user property `device`."""
-    max_mb: int = Field(default=16, ge=1, le=64)
-    """Larger pictures are read away without being kept, refused and answered; a bound in the broker spares the line (mosquitto:
-    message_size_limit)."""
-    max_megapixels: float = Field(default=100.0, gt=0)
-    """Larger pictures are refused before they are decoded."""
-    max_decode_mb: int = Field(default=256, gt=0)
-    """Memory that decoding one picture may take: about 6 MB a megapixel, more for progressive JPEG, transparency and TIFF; never
-    more than three quarters of what is free, so that a larger JPEG is decoded at a smaller size."""
-    quarantine_mb: int = Field(default=64, ge=0)
-    """What refused pictures of this source may take in the quarantine folder; over that they are only counted."""
-
-    @field_validator("topic")
-    @classmethod
-    def _is_filter(cls, topic: str) -> str:
-        levels = topic.split("/")
-        wild = [level for level in levels if ("#" in level or "+" in level) and level not in {"#", "+"}]
-        if topic.startswith("$share/"):
-            raise ValueError("wanted the filter alone: the name of the group goes into group")
-        if not topic or "\0" in topic or wild or "#" in levels[:-1] or topic.startswith("$") or len(topic.encode()) > 1024:
-            raise ValueError("wanted a topic filter such as edgeannot/pictures/+: + stands for a whole level, # for all that follow")
-        return topic
-
-    @model_validator(mode="after")
-    def _level_is_there(self) -> MqttSourceOptions:
-        if self.device_level is not None and self.device_level >= len(self.topic.split("/")) and not self.topic.endswith("#"):
-            raise ValueError(f"device_level {self.device_level} is not in the topic {self.topic!r}: levels count from 0")
-        return self
 
 
 @dataclass(eq=False, slots=True)
