@@ -187,7 +187,9 @@ def _dead(name: str, used: RuntimeName, death: Died) -> ModelError:
     words = printable(death)
     if death.passing:
         return UntriedError(f"{name}: it was not tried: the process of its own {words}")
-    if death.killed or death.lasting:
+    advice = "it may be too large for this board"
+    if death.lasting:
         advice = "the file is damaged, or uses what this runtime cannot do: copy it again, convert it again, or try the other runtime"
-        return ModelError(f"{name}: the runtime {used} {words} when it was tried in a process of its own; {advice}")
-    return ModelError(f"{name}: the runtime {used} {words} when it was tried in a process of its own; it may be too large for this board")
+    elif death.killed:  # by the kernel, or by itself where it was given no memory
+        advice += ", or other programs take its memory: free some and try again; else the file is damaged"
+    return ModelError(f"{name}: the runtime {used} {words} when it was tried in a process of its own; {advice}")
