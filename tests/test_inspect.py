@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from edgeannot.engine import installed_runtimes
 from edgeannot.errors import CardError, InputError, ModelError
 from edgeannot.inspect import RANGES, AmbiguousModelError, Proposal, Wishes, parse_anchors, parse_range, propose, read_cfg, read_labels
+from edgeannot.inspect.trace import makers, pieces
+from edgeannot.tflite.file import parse_tflite
 from tests.tflite_maker import Maker, cell_table, schema, with_files
 
 SIZE = 96
@@ -1358,3 +1360,17 @@ def test_real_models_get_the_right_card_from_what_a_user_would_say(data_dir: Pat
 def test_the_compiled_model_is_refused_with_the_reason(data_dir: Path) -> None:
     with pytest.raises(ModelError, match="Edge TPU"):
         propose(data_dir / "models" / "NEG_edgetpu_compiled.tflite")
+
+
+def test_a_join_of_nothing_and_a_join_of_other_ranks_have_no_pieces() -> None:
+    maker = Maker()
+    x = maker.input((1, 4, 4, 3))
+    nothing = maker.op("CONCATENATION", [], (1, 6), options=schema.ConcatenationOptionsT())
+    moved = maker.op("RESHAPE", [], (1, 6), options=schema.ReshapeOptionsT())
+    options = schema.ConcatenationOptionsT()
+    options.axis = 3
+    uneven = maker.op("CONCATENATION", [x, maker.constant([1.0, 2.0])], (1, 4, 4, 6), options=options)
+    graph = parse_tflite(maker.outputs(nothing, moved, uneven)).graph
+
+    assert [pieces(graph, tensor, 6)[0].made_by for tensor in (nothing, moved, uneven)] == ["", "", ""]
+    assert [operator.name for operator in makers(graph, moved)] == []

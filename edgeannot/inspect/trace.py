@@ -59,7 +59,10 @@ def maker(graph: SubGraph, tensor: int, *, through_cuts: bool = True) -> Operato
         operator = graph.producer(tensor)
         if operator is None or operator.name not in passing:
             return operator
-        tensor = operator.inputs[1] if operator.name == "SPLIT" else operator.inputs[0]
+        source = operator.inputs[1:2] if operator.name == "SPLIT" else operator.inputs[:1]
+        if not source:
+            return None
+        tensor = source[0]
     return None
 
 
@@ -86,7 +89,7 @@ def pieces(graph: SubGraph, tensor: int, columns: int) -> list[Piece]:
     """
     for _ in range(MAX_STEPS):
         operator = graph.producer(tensor)
-        if operator is None:
+        if operator is None or not operator.inputs:
             return [Piece(columns, None)]
         if operator.name in MOVES:
             tensor = operator.inputs[0]
@@ -107,7 +110,10 @@ def _widths(graph: SubGraph, join: Operator, columns: int) -> list[int] | None:
     axis = join.option(0) % len(shape) if shape else 0
     if not shape or shape[axis] != columns:
         return None
-    widths = [graph.tensors[i].shape[axis] for i in join.inputs]
+    parts = [graph.tensors[i].shape for i in join.inputs]
+    if any(len(part) != len(shape) for part in parts):
+        return None
+    widths = [part[axis] for part in parts]
     return widths if sum(widths) == columns else None
 
 

@@ -194,12 +194,12 @@ class _Child:
         stem.with_suffix(".txt").write_text("\n".join([f"{kind}: {what}", where, *ways, "", detail]), encoding="utf-8", errors="replace")
 
     def _cpu(self) -> float:
-        """Processor time of the process and of the children that it waited for, in seconds."""
+        """Processor time of the process, in seconds; its children have deadlines of their own."""
         try:
             fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return 0.0
-        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+        return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
     def _stderr(self) -> str:
         self._log.flush()
