@@ -31,6 +31,8 @@ __all__ = [
 ]
 
 CARD_SCHEMA = 1
+MAX_NAME = 200
+"""Characters; with what is added to it, a name of a file has 255 bytes at most."""
 MAX_SIDE = 1 << 14
 """Pixels; a picture of more a side is beyond every board."""
 SMALLEST_STD = 1e-9
@@ -124,7 +126,7 @@ class ModelCard(_Table):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
     schema_: Literal[1] = Field(alias="schema")
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*(@[0-9]+)?$")
+    name: str = Field(max_length=MAX_NAME, pattern=r"^[a-z0-9][a-z0-9._-]*(@[0-9]+)?$")
     description: str = ""
     file: str
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")

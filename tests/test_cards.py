@@ -108,6 +108,7 @@ def test_the_first_folder_wins(folder, tmp_path_factory):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
+        ('name = "{name}"', 'name = "' + "9" * 201 + '"', "name: String should have at most 200"),
         ("width = 416", "widht = 416", r"input\.width: Field required"),
         ("sizes = [224, 416]", "sise = [224]", r"input\.sise: Extra inputs are not permitted"),
         ("schema = 1", "schema = 2", r"schema: Input should be 1, found 2"),

@@ -1374,3 +1374,10 @@ def test_a_join_of_nothing_and_a_join_of_other_ranks_have_no_pieces() -> None:
 
     assert [pieces(graph, tensor, 6)[0].made_by for tensor in (nothing, moved, uneven)] == ["", "", ""]
     assert [operator.name for operator in makers(graph, moved)] == []
+
+
+def test_a_file_of_the_longest_name_gets_a_name_that_its_card_can_have(tmp_path: Path) -> None:
+    path = tmp_path / ("m" * 248 + ".tflite")
+    path.write_bytes(rows_model(cell_table(SIZE, STRIDES), scores(CELLS, 3), columns=True))
+
+    assert propose(path).card.name == "m" * 200

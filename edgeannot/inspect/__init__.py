@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from edgeannot.cards import CARD_SCHEMA, ModelCard
+from edgeannot.cards import CARD_SCHEMA, MAX_NAME, ModelCard
 from edgeannot.data import UInt8Array
 from edgeannot.engine import Runtime
 from edgeannot.errors import CardError, InputError, ModelError
@@ -171,7 +171,7 @@ def _license(facts: Facts) -> str:
 def _name_of(path: Path) -> str:
     """A card's name from a file's: lower case, digits, dots, dashes."""
     name = re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-._")
-    return name or "model"
+    return name[:MAX_NAME].strip("-._") or "model"
 
 
 def _set(table: dict[str, Any], key: str, value: Any) -> None:

@@ -15,7 +15,7 @@ from paho.mqtt.properties import Properties
 
 from edgeannot.errors import FrameError
 from edgeannot.remote.commands import Request
-from tests.brokers import Broker, Subscriber
+from tests.brokers import Broker, Subscriber, wait_until
 from tests.e2e.daemons import Daemon
 from tests.fuzz.door import Case, Door, Visit
 from tests.fuzz.doors import commands, pictures
@@ -102,7 +102,8 @@ class TheDoor(Door):
             self._read = 0
             args = ("--watch", self._inbox, "--mqtt", self._broker.url, "--device", "pi", "--profile", "low", "--model", "yolov3-tiny@224")
             self._daemon = Daemon(self._folder / f"daemon{self._starts}", *args, **ENVIRONMENT)
-            self._daemon.wait_log("connected to")
+            # What is sent before it has subscribed reaches nobody.
+            wait_until(lambda: self._broker.log().count(f"{commands.BASE}/command/+") >= self._starts, "the daemon to listen", DEADLINE_S)
         return self._daemon
 
     def _ask(self, daemon: Daemon, case: Case) -> dict[str, Any]:
