@@ -235,5 +235,5 @@ def _open_trace(path: Path) -> tuple[str, IO[str]]:
         kept = path.with_name(f"{path.name}.old")
         with contextlib.suppress(OSError):
             atomicfile.write(kept, words.encode(), mode=0o600)
-        log.warning("the run before died: %s; its trace is in %s", what, kept)
+        log.warning("the previous run crashed (%s); its trace is in %s", what, kept)
     return words, file

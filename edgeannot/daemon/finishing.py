@@ -69,7 +69,7 @@ class Finishing:
             return
         if self._failing_since:
             os.sync()  # a sink brings its last file only to the disk: this is for those before
-            log.info("results are brought to the disk again")
+            log.info("results are written to the disk again")
             self._failing_since = 0.0
         while self._held:
             source, frame = self._held.popleft()

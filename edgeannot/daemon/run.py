@@ -131,7 +131,7 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, reme
 
 
 def _first_model(loaded: Loaded, build: Callable[[Choice], Pipeline], stop: threading.Event, *, remeasure: bool) -> tuple[Choice, Pipeline]:
-    """The choice with its pipeline. A model that the user did not set and that cannot be used makes room for the next."""
+    """The choice with its pipeline. A model that the user did not set and that cannot be used is replaced by the next."""
     failed: set[str] = set()
     while True:
         choice = choose_for(loaded, remeasure=remeasure, stopped=stop.is_set)

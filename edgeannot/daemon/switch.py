@@ -72,7 +72,7 @@ class Switch:
     def __call__(self, frame: Frame) -> Annotation:
         """The frame's annotation by the model in force. Raises OutputError where the outputs are implausible for this picture only.
 
-        Where it fails for the self-test picture as well, it is out of force, and the frame is the next model's. Raises ModelError where
+        Where it fails for the bundled sample photo as well, another model comes into force and annotates the frame. Raises ModelError where
         there is none.
         """
         try:
@@ -125,7 +125,7 @@ class Switch:
         if self._room_for_two(card):
             pipeline = self._build(card, self._limits, threads)
         else:
-            log.info("memory is short: %s goes before %s is loaded", self.card.name, card.name)
+            log.info("memory is short: %s is unloaded before %s is loaded", self.card.name, card.name)
             pipeline = self._build_alone(card, threads)
         self._earlier = [*(earlier for earlier in self._earlier if earlier != card.name), self.card.name]
         self._pipeline = pipeline
@@ -146,7 +146,7 @@ class Switch:
     def _step_aside(self, trouble: EdgeannotError) -> None:
         """Put another model in force in place of one that is broken: the last one before it, else the next. Raises ModelError."""
         gone = self.card
-        why = f"{gone.name} cannot be used: {trouble}, and no better for the self-test picture"
+        why = f"{gone.name} cannot be used: {trouble}, and it fails for the bundled sample photo, too"
         log.error("%s", why)
         self._set_broken(gone)
         for name in [*reversed(self._earlier), *self._others()]:

@@ -37,7 +37,7 @@ class Trying:
         from edgeannot.trial.cards import prove  # noqa: PLC0415 - the bundled models start without it
         from edgeannot.trial.loads import UntriedError  # noqa: PLC0415 - as above
 
-        log.info("%s was never tried here by this runtime: it is tried in a process of its own", card.name)
+        log.info("%s was never run here by this runtime: it is tried in a process of its own first", card.name)
         try:
             prove(card, self._settings.runtime, stopped=self._waits)
         except UntriedError as exc:

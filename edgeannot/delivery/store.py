@@ -175,7 +175,7 @@ class Store:
             except LinkError:
                 if not self._reserve.give():
                     raise
-                log.warning("the disk of %s is full: the room held back is used to let go of what the broker has taken", self.path)
+                log.warning("the disk of %s is full: the reserved space is used to remove acknowledged messages", self.path)
                 self._delete(ids, refused=refused)
             self._changed.notify_all()
 
@@ -255,7 +255,7 @@ class Store:
             self._failing = True
         else:
             if self._failing:
-                log.info("the database %s is brought to the disk again", self.path)
+                log.info("the database %s is written to the disk again", self.path)
             self._failing = False
             with self._changed:
                 self._reserve.take(spare=1)

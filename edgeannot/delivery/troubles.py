@@ -48,7 +48,7 @@ class Reports:
         """An error that is a fault of the program."""
         if (what := repr(exc)) not in self._said:
             self._said.add(what)
-            log.error("the MQTT link failed in a way that nobody foresaw; it connects again", exc_info=exc)
+            log.error("the MQTT link failed unexpectedly; it connects again", exc_info=exc)
 
     def stuck(self, text: str) -> None:
         """The store does not let go of what was sent."""

@@ -98,7 +98,7 @@ class Folder:
         self._poll_at = ended + max(POLL_S, rest_s) if self._watch is not None and self._branches() else math.inf
         if self._watch is not None and self._said and not self._unwatched:
             self._said.clear()
-            log.info("events of all folders in %s come again", self._root)
+            log.info("all folders in %s can be watched for changes again", self._root)
 
     def _branches(self) -> list[str]:
         """The folders, relative to the root, that are scanned by themselves with all that is in them: none lies in another."""

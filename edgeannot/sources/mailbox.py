@@ -197,7 +197,7 @@ class Mailbox:
             except EdgeannotError as exc:  # also a password file that went away: it may come back
                 self.trouble = str(exc)
             except Exception as exc:
-                log.exception("the connection of %s failed in a way that nobody foresaw; it connects again", self.client_id)
+                log.exception("the connection of %s failed unexpectedly; it connects again", self.client_id)
                 self.trouble = f"{self._options.address}: {exc!r}"
             if not self._terms.lasting:
                 return

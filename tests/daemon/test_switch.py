@@ -95,7 +95,7 @@ def test_where_memory_is_short_the_old_model_goes_first(builds, caplog):
     switch = switch_of(builds, free_bytes=lambda: 10 * 2**20)
     switch.use("yolov3-tiny@224", "why")
 
-    assert "memory is short: yolov3-tiny@192 goes before yolov3-tiny@224 is loaded" in caplog.text
+    assert "memory is short: yolov3-tiny@192 is unloaded before yolov3-tiny@224 is loaded" in caplog.text
     assert switch(SCENE).model.name == "yolov3-tiny@224"
 
 

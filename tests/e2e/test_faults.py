@@ -20,7 +20,7 @@ from tests.patience import DEADLINE_S
 
 
 def broken(part):
-    """The command with a part that raises, as a fault that nobody foresaw would."""
+    """The command with a part that raises, as a fault of the program would."""
     module, _, name = part.rpartition(".")
     patch = f"from {module} import {name}\ndef broken(*_):\n    raise ZeroDivisionError('by design')\n"
     method = "__call__" if name == "Pipeline" else "write"

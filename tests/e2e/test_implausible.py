@@ -1,4 +1,4 @@
-"""Implausible outputs of a model: the picture is set aside, or a broken model makes room for the next."""
+"""Implausible outputs of a model: the picture is set aside, or a broken model is replaced by the next."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def test_filled_by_what_waits_for_the_broker(make_stage, make_disk):
     stage.post.start()
     stage.wait_all()
     stage.stop()
-    assert "the room held back is used" in daemon.log
+    assert "the reserved space is used" in daemon.log
     stage.verdict(f"{waiting} results waited when no byte was left")
 
 
