@@ -33,7 +33,7 @@ from edgeannot.redaction import learn, redacted
 from edgeannot.service import is_service
 from edgeannot.sinks import SinkOptions
 from edgeannot.sources import SourceOptions
-from edgeannot.sources.directory import named_folder
+from edgeannot.sources.directory_options import named_folder
 
 __all__ = ["PROFILE_DEFAULTS", "Loaded", "Settings", "default_config_file", "default_data_dir", "find_data_dir", "load_settings"]
 

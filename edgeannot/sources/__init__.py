@@ -12,7 +12,8 @@ from pydantic import Field
 
 from edgeannot.sources.camera import CameraOptions, CameraSource
 from edgeannot.sources.contract import Context, Item, Source, Stop, Tick
-from edgeannot.sources.directory import DirectoryOptions, DirectorySource
+from edgeannot.sources.directory import DirectorySource
+from edgeannot.sources.directory_options import DirectoryOptions
 from edgeannot.sources.mqtt import MqttSource
 from edgeannot.sources.mqtt_options import MqttSourceOptions
 

@@ -15,9 +15,7 @@ import time
 from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from typing import TYPE_CHECKING
 
 from edgeannot.data import Failure, Frame
 from edgeannot.delivery.store import LedgerEntry, Signature
@@ -28,64 +26,19 @@ from edgeannot.sources.backlog import GONE, OLD_S, Backlog, brief, why
 from edgeannot.sources.beside import is_beside
 from edgeannot.sources.complete import held_for_writing
 from edgeannot.sources.contract import Context, Item, Stop, Tick
+from edgeannot.sources.directory_options import DirectoryOptions
 from edgeannot.sources.folder import IDLE_S, Folder
 from edgeannot.sources.turn import DEADLY, UNREADABLE, Turns
 
 if TYPE_CHECKING:
     from edgeannot.picture import Picture, PictureLimits
 
-__all__ = ["DirectoryOptions", "DirectorySource", "named_folder"]
+__all__ = ["DirectorySource"]
 
 FINAL_REASONS = frozenset({"too-large", "unsupported", "memory", DEADLY})
 """Failures that more bytes cannot cure; after any other the file may still be growing."""
 
 log = logging.getLogger(__name__)
-
-
-class DirectoryOptions(BaseModel):
-    """Settings of a folder that is watched."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
-
-    kind: Literal["directory"] = "directory"
-    path: Path
-    """The folder."""
-    recursive: bool = True
-    """Whether folders inside it are watched, too; linked folders never are."""
-    after: Literal["keep", "move", "delete"] = "keep"
-    """What happens to a picture when its results are stored."""
-    after_folder: Path | None = None
-    """Where to with after = "move"; may lie inside the watched folder."""
-    quarantine: Literal["move", "leave"] = "move"
-    """Whether a file that is no picture, or a damaged one, is moved to the quarantine folder or only reported. One that the system does
-    not let us read stays where it is, with a warning, and is taken when it may be read. What is no picture by its ending and its content
-    (text, videos, archives, raw files beside pictures) is passed over."""
-    ignore: tuple[str, ...] = ()
-    """Names of files and folders to pass over ("*.xmp", "raw"), beside hidden and temporary ones."""
-    settle_s: float = Field(default=2.0, gt=0)
-    """How long a file of which nobody says that it is complete has to stay the same, in seconds."""
-    retry_s: float = Field(default=5.0, ge=0)
-    """How long a picture that looks cut off has to stay the same before it is given up, in seconds."""
-    rescan_s: float = Field(default=60.0, ge=0)
-    """Time between scans, in seconds, for files that came without an event (network file systems); 0: only when events were lost."""
-    max_megapixels: float = Field(default=100.0, gt=0)
-    """Larger pictures are refused before they are decoded."""
-    max_decode_mb: int = Field(default=256, gt=0)
-    """Memory that decoding one picture may take: about 6 MB a megapixel, more for progressive JPEG, transparency and TIFF; never
-    more than three quarters of what is free, so that a larger JPEG is decoded at a smaller size."""
-    max_file_mb: int = Field(default=128, gt=0)
-    """Larger files are refused before they are read."""
-
-    @field_validator("path", "after_folder", mode="before")
-    @classmethod
-    def _somewhere(cls, folder: object) -> object:
-        return named_folder(folder)
-
-    @model_validator(mode="after")
-    def _folder_to_move_to(self) -> DirectoryOptions:
-        if (self.after == "move") != (self.after_folder is not None):
-            raise ValueError('after = "move" and after_folder go together: set both or neither')
-        return self
 
 
 class DirectorySource:
@@ -333,15 +286,6 @@ class DirectorySource:
             return True
         patience_s = OLD_S if held_for_writing(str(path)) else self._options.retry_s
         return now - since >= patience_s
-
-
-def named_folder(folder: object) -> object:
-    """The setting of a folder as it is. Raises ValueError for the empty text, which a path would take for the current folder."""
-    if folder == "":
-        raise ValueError("wanted a folder, found nothing")
-    if "\0" in str(folder):
-        raise ValueError("wanted a folder, found a name with a NUL in it")
-    return folder
 
 
 def _moment(mtime_ns: int) -> datetime:
