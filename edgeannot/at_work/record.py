@@ -98,7 +98,7 @@ class Record:
             os.pwrite(self._fd, data, offset)
         except OSError as exc:
             if not self._complained:
-                log.warning("%s cannot be written (%s): a picture that kills the program may stay unknown", self.path, exc.strerror)
+                log.warning("%s cannot be written (%s): a picture that kills the program may not be found", self.path, exc.strerror)
             self._complained = True
 
 

@@ -324,7 +324,7 @@ class Session:
             self._memory.reports.dropped(cause.message, "the broker hung up when it came")
         elif cause is not None:
             self._refuse([cause.message], "the broker hung up when it came")
-        elif self._in_flight and not any(sizes.is_doubtful(each.size) and each.may_be_doubted for each in flying):
+        elif self._in_flight and not any(sizes.is_doubtful(each.size) and each.may_be_the_cause for each in flying):
             soon = time.monotonic() - self.opened_at < self._options.keepalive_s
             if found := suspect.lost(self._in_flight.values(), soon=soon):
                 self._refuse([found], f"the broker hung up {suspect.losses} times when it came")

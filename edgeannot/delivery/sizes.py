@@ -41,7 +41,7 @@ class Flying:
         return len(self.message.payload)
 
     @property
-    def may_be_doubted(self) -> bool:
+    def may_be_the_cause(self) -> bool:
         """Whether it is one of those whose size may be the cause."""
         return (self.is_said or self.message.kind == "image") and self.size > _SMALL_BYTES
 
@@ -60,14 +60,14 @@ class Sizes:
         self._largest = 0  # of those in flight when connections broke
         self._refused: int | None = None
         self._refused_at = 0.0
-        self._puzzles = 0  # breaks in a row with pictures in flight, none of which was larger than what was taken before
+        self._unexplained = 0  # breaks in a row with pictures in flight, none of which was larger than what was taken before
         self._suspect: tuple[str, int] | None = None
         self._losses = 0
         self.doubt: int | None = None
         """Pictures, and what goes past the outbox, of this size and more are sent last and one at a time; None: nothing is in doubt."""
 
     def is_doubtful(self, size: int) -> bool:
-        """Whether a message that may be doubted is to be sent last and alone."""
+        """Whether a message whose size may be the cause is to be sent last and alone."""
         return self.doubt is not None and size >= self.doubt
 
     def refused(self, size: int) -> int | None:
@@ -80,7 +80,7 @@ class Sizes:
         """The broker took a message of this size."""
         self._taken = max(self._taken, size)
         if size > _SMALL_BYTES:
-            self._puzzles = 0
+            self._unexplained = 0
         if self._refused is not None and size >= self._refused:
             self._refused = None
         if self.is_doubtful(size):
@@ -90,22 +90,22 @@ class Sizes:
 
     def lost(self, flying: Sequence[Flying], *, said_why: bool = False) -> Flying | None:
         """The broker hung up with these in flight; the one that is the cause, once that is clear. said_why: it said "too large"."""
-        doubted = [each for each in flying if each.may_be_doubted]
+        suspected = [each for each in flying if each.may_be_the_cause]
         if self.doubt is not None:
-            doubted = [each for each in doubted if self.is_doubtful(each.size)]
-        elif all(each.size <= self._taken for each in doubted):
-            self._puzzles += bool(doubted)
-            if self._puzzles < _LOSSES:  # else it does not take any more what it took before
+            suspected = [each for each in suspected if self.is_doubtful(each.size)]
+        elif all(each.size <= self._taken for each in suspected):
+            self._unexplained += bool(suspected)
+            if self._unexplained < _LOSSES:  # else it does not take any more what it took before
                 return None
         else:
-            doubted = [each for each in doubted if each.size > self._taken]
-        if not doubted:
+            suspected = [each for each in suspected if each.size > self._taken]
+        if not suspected:
             self._suspect, self._losses = None, 0
             return None
         if self.doubt is None:
-            self._puzzles = 0
-            self.doubt = min(each.size for each in doubted)
-        self._largest = max(self._largest, *(each.size for each in doubted))
+            self._unexplained = 0
+            self.doubt = min(each.size for each in suspected)
+        self._largest = max(self._largest, *(each.size for each in suspected))
         if len(flying) > 1:
             return None
         [only] = flying

@@ -78,7 +78,7 @@ class Reports:
 class Suspect:
     """A broker of MQTT 3.1.1 answers a message that it cannot take by hanging up: this finds out which result it is.
 
-    Pictures are the likely cause, and are doubted first (`Sizes`); what is left is counted here, where it takes more to lose a message.
+    Pictures are the likely cause, and are suspected first (`Sizes`); what is left is counted here, where it takes more to lose a message.
     After a loss the first message that was in flight is sent alone; when the connection breaks again and again with it, it goes.
     """
 
