@@ -67,7 +67,7 @@ def test_a_model_for_other_hardware_is_refused_by_name(data_dir):
 
 
 def test_numpy_2_under_tflite_runtime_is_said_at_once(monkeypatch):
-    monkeypatch.setattr(engine.importlib.metadata, "version", lambda name: "2.4.6")
+    monkeypatch.setattr(engine.np, "__version__", "2.4.6")
     monkeypatch.setattr(engine, "installed_runtimes", lambda: ["tflite-runtime"])
 
     with pytest.raises(ConfigError, match=r"needs numpy < 2, found numpy 2\.4\.6"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,9 @@ MODELS = {
     "mobilenet_v1_0.25_128_quant": ("labels_imagenet1001.txt", []),
 }
 
+NOT_FINITE = "nanodet_m320_6outs_int8w"
+"""tflite-runtime 2.14 computes NaN in this network's weight-quantized layers on x86, so it is refused there."""
+
 DEVIATIONS = {
     # (model, photo): (label, why). Found by us at that place and not by the reference, or the other way round.
     ("yolo26n_320_e2e_f32io", "dog.jpg"): ("car", "0.50 here, absent there: it moves between 0.25 and 0.51 with the resize filter"),
@@ -60,8 +64,8 @@ def photos(data_dir, tmp_path_factory):
     return folder
 
 
-def run_model(name: str, data_dir: Path, photos: Path, tmp_path: Path) -> dict[str, list[dict[str, object]]]:
-    """Add the model as a user does and run it on the photos: photo -> detections of the message schema."""
+def add_and_run(name: str, data_dir: Path, photos: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    """Add the model as a user does and run it on the photos."""
     labels, options = MODELS[name]
     arguments = list(options)
     if isinstance(labels, list):
@@ -73,7 +77,12 @@ def run_model(name: str, data_dir: Path, photos: Path, tmp_path: Path) -> dict[s
     added = edgeannot("models", "add", data_dir / "models" / f"{name}.tflite", "--name", "it", "--yes", *arguments, *state)
     assert added.returncode == 0, added.stdout + added.stderr
     run = ["run", "--once", "--model", "it", "--min-score", "0.3", "--watch", str(photos), "--out", str(tmp_path / "out"), *state]
-    done = edgeannot(*run, *(["--task", "classify"] if name.startswith("mobilenet") else []), EDGEANNOT_SINKS__MQTT__ENABLED="false")
+    return edgeannot(*run, *(["--task", "classify"] if name.startswith("mobilenet") else []), EDGEANNOT_SINKS__MQTT__ENABLED="false")
+
+
+def run_model(name: str, data_dir: Path, photos: Path, tmp_path: Path) -> dict[str, list[dict[str, object]]]:
+    """What the model finds: photo -> detections of the message schema."""
+    done = add_and_run(name, data_dir, photos, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = (tmp_path / "out" / "annotations.jsonl").read_text().splitlines()
     return {line["image"]["path"]: line["detections"] for line in map(json.loads, lines)}
@@ -99,6 +108,11 @@ def detectors():
 
 @pytest.mark.parametrize("name", detectors())
 def test_a_detector_agrees_with_its_reference(name, data_dir, photos, tmp_path, request):
+    if name == NOT_FINITE and request.config.getoption("runtime_name") == "tflite-runtime":
+        done = add_and_run(name, data_dir, photos, tmp_path)
+        assert done.returncode == 78
+        assert "not finite when tflite-runtime runs it; try the other runtime" in done.stderr
+        return
     found = run_model(name, data_dir, photos, tmp_path)
     reference = json.loads((data_dir / "reference" / f"{name}.json").read_text())["images"]
     # tflite-runtime's integer kernels round differently: there a firm object must be found, not the same figure.

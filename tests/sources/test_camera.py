@@ -234,9 +234,9 @@ def test_the_rate_is_capped(live):
     items.take(1)
 
     began = time.monotonic()
-    items.take(5)
+    items.take(11)
 
-    assert time.monotonic() - began >= 0.2
+    assert time.monotonic() - began >= 0.4  # two frames may be due at once where the test itself came late
     assert source.skipped > 0
 
 
