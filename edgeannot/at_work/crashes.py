@@ -74,8 +74,7 @@ def fatal_error(trace: str) -> str:
 
 def _was_sent(trace: str) -> bool:
     """Whether SIGABRT came from outside: it is then the main thread that gets it, which only watches."""
-    current = trace.partition("Current thread")[2].partition("\n\n")[0]
-    return "watch.py" in current
+    return "watch.py" in trace.partition("most recent call first")[2]
 
 
 class CrashRecord:

@@ -95,7 +95,8 @@ class AtWork:
         record.begin(self._head)
         if self._trace is not None:
             self._was_enabled = faulthandler.is_enabled()
-            faulthandler.enable(self._trace)
+            # Its own stack only: to walk those of threads that run meanwhile can itself crash, in the middle of the trace.
+            faulthandler.enable(self._trace, all_threads=False)
 
     def close(self) -> None:
         """The run ends in order: no picture is suspected."""

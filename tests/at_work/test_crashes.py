@@ -8,8 +8,8 @@ from edgeannot.at_work.crashes import CrashRecord, cause_of
 from edgeannot.at_work.kernel import Kills, OomCounter, boot_id, killed_between
 from edgeannot.at_work.record import PLACES, Head, Note, Record
 
-SEGV = 'Fatal Python error: Segmentation fault\n\nCurrent thread 0x1 (most recent call first):\n  File "picture.py", line 1 in decode\n'
-ABORT = 'Fatal Python error: Aborted\n\nCurrent thread 0x1 (most recent call first):\n  File "{file}", line 1 in f\n\nThread 0x2'
+SEGV = 'Fatal Python error: Segmentation fault\n\nStack (most recent call first):\n  File "picture.py", line 1 in decode\n'
+ABORT = 'Fatal Python error: Aborted\n\nStack (most recent call first):\n  File "{file}", line 1 in f\n'
 ONE = Note("a" * 32, "inbox", "one.jpg", "decoding")
 TWO = Note("b" * 32, "inbox", "two.jpg", "inferring")
 FRAME = Note("", "porch", "2026/1.jpg", "inferring")

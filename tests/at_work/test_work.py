@@ -156,6 +156,6 @@ def test_last_words_that_may_not_be_written_cost_the_record_alone(tmp_path, capl
 
 
 def test_a_crash_with_no_picture_at_work_is_said_at_the_next_start(tmp_path, caplog):
-    (tmp_path / "crash-trace.txt").write_text("Fatal Python error: Segmentation fault\n\nCurrent thread 0x1:\n")
+    (tmp_path / "crash-trace.txt").write_text("Fatal Python error: Segmentation fault\n\nStack (most recent call first):\n")
     AtWork(tmp_path).close()
     assert f"crashed (Segmentation fault); its trace is in {tmp_path / 'crash-trace.txt.old'}" in caplog.text

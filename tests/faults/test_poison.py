@@ -393,7 +393,7 @@ def test_a_camera_whose_frames_kill_costs_the_folder_beside_it_no_picture(make_s
         assert set(keeper.deaths) == {-11}
         wait_until(lambda: "it is opened after 8 s" in keeper.daemon_now.log, "the pause to be said", DEADLINE_S)
         log = keeper.daemon_now.log
-        assert "died 3 times in a row with the camera" in log
+        assert "died 3 times in a row while the camera" in log
         stream.white = False
         keeper.end()
     finally:
