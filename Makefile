@@ -22,7 +22,7 @@ MQTT ?= mqtt://localhost
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help rule run test test-parts test-whole test-tflite docs check format models micro env env-tflite system-packages faults fuzz converters-test homeassistant-test bench wheel clean
+.PHONY: help rule run test test-parts test-tools test-whole test-tflite docs check format models micro env env-tflite system-packages faults fuzz converters-test homeassistant-test bench wheel clean
 
 help:  ## list the chores
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -66,15 +66,19 @@ format: env  ## put the code in its one form
 system-packages:
 	@$(PYTHON) -m tests.system_packages
 
-RUNS := parts whole $(if $(OLD_PYTHON),tflite)
-test: check system-packages  ## all tests, two lots side by side; then those of the runtime again on tflite-runtime; last what was left out
+# The tests of the parts wait for brokers and folders much of the time, so three lots fill two cores.
+RUNS := whole parts tools $(if $(OLD_PYTHON),tflite)
+test: check system-packages  ## all tests in three lots side by side, then those of the runtime on tflite-runtime; last what was left out
 	@rm -rf $(LEFT_OUT)
-	@EDGEANNOT_LEFT_OUT=$(LEFT_OUT) $(MAKE) --no-print-directory -k -j2 --output-sync=target $(RUNS:%=test-%); code=$$?; \
-		$(BIN)/python -m tests.left_out $(LEFT_OUT) parts whole tflite; \
+	@EDGEANNOT_LEFT_OUT=$(LEFT_OUT) $(MAKE) --no-print-directory -k -j3 --output-sync=target $(RUNS:%=test-%); code=$$?; \
+		$(BIN)/python -m tests.left_out $(LEFT_OUT) whole parts tools tflite; \
 		$(if $(OLD_PYTHON),,echo 'The run `tflite` needs Python 3.11, which is not here';) exit $$code
 
-test-parts: env  ## the tests of the parts and of the tools
-	EDGEANNOT_TEST_RUN=parts $(BIN)/python -m pytest --ignore=tests/e2e --ignore=tests/faults
+test-parts: env  ## the tests of the parts
+	EDGEANNOT_TEST_RUN=parts $(BIN)/python -m pytest --ignore=tests/e2e --ignore=tests/faults --ignore=tests/tools --ignore=tests/fuzz
+
+test-tools: env  ## the tests of the tools and of the fuzzer
+	EDGEANNOT_TEST_RUN=tools $(BIN)/python -m pytest tests/tools tests/fuzz
 
 test-whole: env system-packages  ## the tests of the whole command, and the short form of the faults
 	EDGEANNOT_TEST_RUN=whole $(BIN)/python -m pytest tests/e2e tests/faults

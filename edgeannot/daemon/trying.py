@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 from edgeannot.cards import ModelCard, read_cards
 from edgeannot.choice.conditions import conditions_of
 from edgeannot.places import bundled_folder
 from edgeannot.probe import read_board
+from edgeannot.runtimes import Runtime
 from edgeannot.settings import Settings
 from edgeannot.trial.tried import Tried
 
-__all__ = ["Trying"]
+__all__ = ["Trying", "remember_tried"]
 
 log = logging.getLogger(__name__)
 
@@ -50,12 +52,21 @@ class Trying:
         self._tried().forget(_key(card))
 
     def _tried(self) -> Tried:
-        where = conditions_of(read_board(), self._settings.runtime).hardware
-        return Tried(self._settings.data_dir / "cache" / "tried.json", " on ".join(reversed(where)))
+        return _tried_here(self._settings.data_dir, self._settings.runtime)
 
     def _waits(self) -> bool:
         self.beat()
         return self._stopped()
+
+
+def remember_tried(card: ModelCard, data_dir: Path, runtime: Runtime = "auto") -> None:
+    """Note that a command has tried the card's model with this runtime, so that the daemon need not."""
+    _tried_here(data_dir, runtime).add(_key(card))
+
+
+def _tried_here(data_dir: Path, runtime: Runtime) -> Tried:
+    where = conditions_of(read_board(), runtime).hardware
+    return Tried(data_dir / "cache" / "tried.json", " on ".join(reversed(where)))
 
 
 def _key(card: ModelCard) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from edgeannot.cards import ModelCard
+from edgeannot.daemon.trying import remember_tried
 from edgeannot.errors import EdgeannotError
 from edgeannot.foreign import printable
 from edgeannot.library.catalogue import CATALOGUE, Entry, find_entry, read_catalogue
@@ -96,7 +97,10 @@ def pull_command(
     for entry in chosen:
         try:
             _announce(entry)
-            _report(entry, pull(entry, asked), data_dir)
+            pulled = pull(entry, asked)
+            if pulled.fresh:
+                remember_tried(pulled.card, folder)
+            _report(entry, pulled, data_dir)
         except EdgeannotError as exc:
             if sys.stderr.isatty():
                 own_escapes(sys.stderr).write("\r\x1b[K")  # the bar

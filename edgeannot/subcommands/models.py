@@ -11,6 +11,7 @@ import typer
 
 from edgeannot import atomicfile
 from edgeannot.cards import ModelCard, find_card, read_card, read_cards
+from edgeannot.daemon.trying import remember_tried
 from edgeannot.data import Annotation, Frame, UInt8Array
 from edgeannot.errors import CardError, EdgeannotError, InputError, ModelError
 from edgeannot.inspect import RANGES, Proposal, Wishes, parse_anchors, parse_range, propose, read_cfg
@@ -173,6 +174,7 @@ def add(
     if proposal.doubts and not yes and sys.stdin.isatty() and not typer.confirm("Add it with these assumptions?", default=True):
         raise typer.Abort
     card = modelstore.add(proposal, _user_folder(data_dir), replace=replace)
+    remember_tried(card, card.folder.parent)
     typer.echo(f"added {card.name} to {card.folder}{how_to_run(card, data_dir)}")
 
 

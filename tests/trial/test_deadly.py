@@ -87,6 +87,18 @@ def test_the_daemon_goes_on_with_the_next_where_the_choice_kills_the_runtime(tmp
     assert "bbb-sound with" in second.stderr
 
 
+def test_what_was_tried_when_it_was_added_is_not_tried_again_by_the_daemon(tmp_path):
+    (tmp_path / "in").mkdir()
+    model = tmp_path / "sound.tflite"
+    model.write_bytes(nan_on_black())
+    added = edgeannot("models", "add", model, "--yes", "--data-dir", tmp_path / "data")
+    ran = edgeannot("run", "--once", "--model", "sound", "--watch", tmp_path / "in", "--data-dir", tmp_path / "data")
+
+    assert (added.returncode, ran.returncode) == (0, 0), added.stderr + ran.stderr
+    assert "sound with" in ran.stderr
+    assert "never run here" not in ran.stderr
+
+
 def test_what_a_sound_file_gives_comes_back_and_it_is_not_tried_where_the_program_is_told_to_stop(tmp_path):
     card = read_card(add_model(tmp_path, "sound", nan_on_black()))
     ran = try_model("sound", card.model_path, [PICTURE + 0.5, PICTURE + 0.1])
