@@ -22,7 +22,7 @@ MQTT ?= mqtt://localhost
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help rule run test test-parts test-tools test-whole test-tflite docs check format models micro env env-tflite system-packages faults fuzz converters-test homeassistant-test bench wheel clean
+.PHONY: help rule run test test-parts test-tools test-whole test-tflite docs check format models micro env env-tflite system-packages faults fuzz converters-test homeassistant-test bench structure wheel clean
 
 help:  ## list the chores
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -134,6 +134,9 @@ docs: env  ## write the generated pages of docs/
 
 rule: env  ## measure and write docs/rule.md and its plot (needs the test data; root for shares of a core)
 	$(BIN)/python -m benchmarks.rule
+
+structure: env  ## count modules, rooms, arrows; REF=REVISION compares with that one
+	@$(BIN)/python -m benchmarks.structure $(if $(REF),$(REF) .)
 
 wheel: env  ## build the wheel into dist/
 	$(BIN)/python -m pip wheel -q --no-deps -w dist .
