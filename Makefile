@@ -102,7 +102,7 @@ $(QUANTIZER_VENV)/.ready:
 	touch $@
 
 converters-test: env $(ONNX_VENV)/.ready $(KERAS_VENV)/.ready $(QUANTIZER_VENV)/.ready  ## the tests of onnx2tf, TensorFlow and other quantizers (3 GB)
-	$(BIN)/python -m edgeannot_tools.bundle --only efficientnet-lite0 --out .cache/converted
+	$(BIN)/python -m edgeannot_maintain.bundle --only efficientnet-lite0 --out .cache/converted
 	EDGEANNOT_ONNX2TF=$(CURDIR)/$(ONNX_VENV)/bin/onnx2tf EDGEANNOT_TENSORFLOW=$(CURDIR)/$(KERAS_VENV)/bin/python \
 		EDGEANNOT_LITERT_QUANTIZER=$(CURDIR)/$(QUANTIZER_VENV)/bin/python $(BIN)/python -m pytest tests/tools -m converters
 
@@ -124,10 +124,10 @@ fuzz: env system-packages $(if $(OLD_PYTHON),env-tflite)  ## spoiled models, pic
 		$(if $(OLD_PYTHON),EDGEANNOT_RUNTIME=tflite-runtime $(OLD_BIN)/python $(FUZZ) || code=1;) exit $$code
 
 models: $(MODELS_VENV)/.ready  ## rebuild every bundled model from its published weights, byte for byte
-	$(MODELS_VENV)/bin/python -m edgeannot_tools.bundle
+	$(MODELS_VENV)/bin/python -m edgeannot_maintain.bundle
 
 micro: env  ## rebuild the two little networks of the micro-benchmark, byte for byte
-	$(BIN)/python -m edgeannot_tools.micro
+	$(BIN)/python -m edgeannot_maintain.micro
 
 docs: env  ## write the generated pages of docs/
 	$(BIN)/python -m tests.docs_pages

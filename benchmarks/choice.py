@@ -25,20 +25,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgeannot.child import Child
+from edgeannot.base.child import Child
+from edgeannot.base.places import model_folders
+from edgeannot.choice.card_index import CardFacts, read_shelf
 from edgeannot.choice.choose import BUDGET_MS, Budget, Candidate, Decision, Wish, choose
 from edgeannot.choice.conditions import thread_counts
+from edgeannot.choice.contention import Since
+from edgeannot.choice.grade import grade
 from edgeannot.choice.measure import CHILD, Effort, ask_for_samples
+from edgeannot.choice.measurements import Record, Sample
 from edgeannot.choice.plan import Point
 from edgeannot.choice.selection import micro_of, survey
-from edgeannot.choice.shelf import CardFacts, read_shelf
-from edgeannot.places import model_folders
 from edgeannot.probe import read_board
-from edgeannot.probe.grade import grade
-from edgeannot.probe.measurements import Record, Sample
-from edgeannot.probe.waiting import Since
 
-COMMAND = [sys.executable, "-c", "from edgeannot.start import main; main()"]
+COMMAND = [sys.executable, "-c", "from edgeannot.cli.start import main; main()"]
 INSTALLED = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 """With bytecode kept, as `pip install` leaves it: compiling the modules anew is no part of a warm start."""
 WITHIN = 1.05

@@ -25,11 +25,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edgeannot.cards import find_card
-from edgeannot.pipeline import load_engine
-from edgeannot.places import bundled_folder
+from edgeannot.base.places import bundled_folder
+from edgeannot.vision.cards import find_card
+from edgeannot.vision.pipeline import load_engine
 
-COMMAND = [sys.executable, "-c", "from edgeannot.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from edgeannot.cli.app import main; main()"]
 SAMPLES = Path(__file__).resolve().parent.parent / "edgeannot" / "samples"
 NOBODY = "mqtt://127.0.0.1:9"
 

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeannot.cards import read_card
-from edgeannot.inspect import Wishes, parse_anchors
-from edgeannot.places import bundled_folder
-from edgeannot_tools.bundle import LITE0_STATE, OID_MODEL, TINY_CFG, TINY_WEIGHTS
-from edgeannot_tools.graph import Graph, Type
-from edgeannot_tools.quantize_job import Source, find_source
-from edgeannot_tools.sources import Part, read_part
+from edgeannot.base.places import bundled_folder
+from edgeannot.card_inference import Wishes, parse_anchors
+from edgeannot.vision.cards import read_card
+from edgeannot_maintain.bundle import LITE0_STATE, OID_MODEL, TINY_CFG, TINY_WEIGHTS
+from edgeannot_maintain.sources import Part, read_part
+from edgeannot_tools.graph.graph import Graph, Type
+from edgeannot_tools.quantize.job import Source, find_source
 
 __all__ = ["NETWORKS", "Network", "Places", "in_float"]
 
-COMMAND = [sys.executable, "-c", "from edgeannot.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from edgeannot.cli.app import main; main()"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,13 +24,13 @@ from benchmarks.quota import CpuGroup, NoQuotaError
 from benchmarks.rule_models import Line, lines_of, not_at_hand
 from benchmarks.rule_page import Figures, Point, page
 from benchmarks.rule_plot import save_plot
-from edgeannot.cards import ModelCard
-from edgeannot.child import Child
+from edgeannot.base.child import Child
 from edgeannot.choice.measure import CHILD, Effort
-from edgeannot.engine import installed_runtimes
-from edgeannot_tools.class_matching import common_classes
+from edgeannot.vision.cards import ModelCard
+from edgeannot.vision.engine import installed_runtimes
 from edgeannot_tools.datasets import load_dataset
-from edgeannot_tools.evaluate import evaluate_model, match_model
+from edgeannot_tools.evaluate.class_matching import common_classes
+from edgeannot_tools.evaluate.command import evaluate_model, match_model
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARES = (1.0, 0.5, 0.25)

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 from benchmarks.networks import COMMAND, Places, cached, ssd_oid
-from edgeannot.cards import ModelCard, find_card, read_card
+from edgeannot.base.places import bundled_folder
 from edgeannot.library.catalogue import Entry, read_catalogue
 from edgeannot.library.fetch import sha256_of
 from edgeannot.library.obtain import Asked
 from edgeannot.library.pull import pull
-from edgeannot.places import bundled_folder
-from edgeannot_tools.bundle import TINY_CFG, TINY_WEIGHTS
+from edgeannot.vision.cards import ModelCard, find_card, read_card
+from edgeannot_maintain.bundle import TINY_CFG, TINY_WEIGHTS
 
 __all__ = ["Line", "lines_of", "not_at_hand"]
 

@@ -28,11 +28,11 @@ from typing import Any
 from paho.mqtt.client import Client, MQTTMessage, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edgeannot.delivery import store as store_module
-from edgeannot.delivery.broker import BrokerOptions
-from edgeannot.delivery.link import Link
-from edgeannot.delivery.store import LedgerEntry, Message, Signature, Store
+from edgeannot.mqtt.broker import BrokerOptions
+from edgeannot.mqtt.publisher import Link
 from edgeannot.payload import Origin
+from edgeannot.storage import store as store_module
+from edgeannot.storage.store import LedgerEntry, Message, Signature, Store
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "delivery.md"
 BEGIN, END = "<!-- made by benchmarks/store.py -->", "<!-- end of benchmarks/store.py -->"

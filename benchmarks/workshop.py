@@ -26,19 +26,18 @@ from typing import Any
 
 from benchmarks.networks import NETWORKS, Network, Places
 from benchmarks.other_quantizers import QuantizerError, litert_own, litert_quantizer
-from edgeannot.cards import ModelCard
-from edgeannot.engine import Engine
-from edgeannot.errors import EdgeannotError
-from edgeannot.pipeline import Limits, Pipeline
-from edgeannot_tools.calibration_set import read_set
+from edgeannot.base.errors import EdgeannotError
+from edgeannot.vision.cards import ModelCard
+from edgeannot.vision.engine import Engine
+from edgeannot.vision.pipeline import Limits, Pipeline
 from edgeannot_tools.datasets import load_dataset
-from edgeannot_tools.evaluate import match_model
-from edgeannot_tools.gate import Agreement, Alike, compare_models, judge, judge_accuracy
-from edgeannot_tools.graph import Graph
-from edgeannot_tools.layer_noise import measure_noise, worst
-from edgeannot_tools.measure import MAX_DETECTIONS, MIN_SCORE, measure
+from edgeannot_tools.evaluate.command import match_model
+from edgeannot_tools.evaluate.measure import MAX_DETECTIONS, MIN_SCORE, measure
+from edgeannot_tools.graph.graph import Graph
 from edgeannot_tools.output import write_whole
-from edgeannot_tools.quantize_job import (
+from edgeannot_tools.quantize.acceptance import Agreement, Alike, compare_models, judge, judge_accuracy
+from edgeannot_tools.quantize.calibration_set import read_set
+from edgeannot_tools.quantize.job import (
     Made,
     Options,
     Prepared,
@@ -49,6 +48,7 @@ from edgeannot_tools.quantize_job import (
     make_int8,
     prepare_source,
 )
+from edgeannot_tools.quantize.layer_sqnr import measure_noise, worst
 
 ROOT = Path(__file__).resolve().parent.parent
 CALIBRATION_PICTURES = 24

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from edgeannot.data import Annotation, Detections, Frame, ModelFacts, Sender
-from edgeannot.errors import ConfigError
-from edgeannot.foreign import os_bytes, valid_text
+from edgeannot.base.errors import ConfigError
+from edgeannot.base.foreign import os_bytes, valid_text
+from edgeannot.vision.data import Annotation, Detections, Frame, ModelFacts, Sender
 
 __all__ = [
     "SCHEMA",

@@ -24,16 +24,16 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from edgeannot.data import Profile
-from edgeannot.errors import ConfigError, MissingError
-from edgeannot.foreign import is_file, json_text, os_bytes, parse_toml, printable, read_text, shorten, shorten_path
-from edgeannot.places import NOT_SETTINGS, default_config_file, default_data_dir, nothing_is_configured
-from edgeannot.profiles import PROFILE_DEFAULTS
-from edgeannot.redaction import learn, redacted
-from edgeannot.service import is_service
+from edgeannot.base.errors import ConfigError, MissingError
+from edgeannot.base.foreign import is_file, json_text, os_bytes, parse_toml, printable, read_text, shorten, shorten_path
+from edgeannot.base.places import NOT_SETTINGS, default_config_file, default_data_dir, nothing_is_configured
+from edgeannot.base.redaction import learn, redacted
+from edgeannot.base.service import is_service
 from edgeannot.sinks import SinkOptions
 from edgeannot.sources import SourceOptions
 from edgeannot.sources.directory_options import named_folder
+from edgeannot.vision.data import Profile
+from edgeannot.vision.profiles import PROFILE_DEFAULTS
 
 __all__ = ["PROFILE_DEFAULTS", "Loaded", "Settings", "default_config_file", "default_data_dir", "find_data_dir", "load_settings"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeannot import engine
+from edgeannot.vision import engine
 from tests.surroundings import asked
 
 if os.environ.get("EDGEANNOT_RUNTIME") == "tflite-runtime":

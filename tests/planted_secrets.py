@@ -13,8 +13,8 @@ from typing import Any, get_args
 import typer
 from pydantic import BaseModel
 
-from edgeannot.cli import app
-from edgeannot.exits import guarded
+from edgeannot.cli.app import app
+from edgeannot.cli.exits import guarded
 from edgeannot.settings import Settings, load_settings
 
 FORMS = (

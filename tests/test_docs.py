@@ -7,9 +7,9 @@ import tomllib
 
 import pytest
 
-from edgeannot.cards import CARD_SCHEMA, ModelCard
-from edgeannot.heads import AnyHead
 from edgeannot.settings import Settings
+from edgeannot.vision.cards import CARD_SCHEMA, ModelCard
+from edgeannot.vision.heads import AnyHead
 from tests.docs_pages import DOCS, settings_page
 
 README = DOCS.parent / "README.md"

@@ -11,16 +11,16 @@ from pathlib import Path
 import flatbuffers
 import pytest
 
-from edgeannot.cards import find_card, read_card
-from edgeannot.engine import Engine
-from edgeannot.errors import CardError, ConfigError, EdgeannotError, InputError, MissingError, ModelError
-from edgeannot.inspect.label_files import read_labels
-from edgeannot.inspect.wishes import parse_anchors, parse_range, read_cfg
-from edgeannot.jsonfile import read_json
+from edgeannot.base.errors import CardError, ConfigError, EdgeannotError, InputError, MissingError, ModelError
+from edgeannot.base.jsonfile import read_json
+from edgeannot.card_inference.hints import parse_anchors, parse_range, read_cfg
+from edgeannot.card_inference.label_files import read_labels
 from edgeannot.library.catalogue import read_catalogue
+from edgeannot.mqtt.group import _state_in
 from edgeannot.settings import load_settings
-from edgeannot.sources.peers import _state_in
 from edgeannot.tflite.flatbuffer import Broken, root
+from edgeannot.vision.cards import find_card, read_card
+from edgeannot.vision.engine import Engine
 from tests.tflite_maker import Maker
 
 BIG = "9" * 5000

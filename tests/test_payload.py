@@ -14,8 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgeannot.data import Annotation, Detections, Frame, ModelFacts, Sender
-from edgeannot.errors import ConfigError
+from edgeannot.base.errors import ConfigError
 from edgeannot.payload import (
     Origin,
     Topics,
@@ -30,6 +29,7 @@ from edgeannot.payload import (
     status_payload,
     unescape_level,
 )
+from edgeannot.vision.data import Annotation, Detections, Frame, ModelFacts, Sender
 
 SCHEMA = jsonschema.Draft202012Validator(json.loads(resources.files("edgeannot").joinpath("schema/detections-1.json").read_text()))
 MODEL = ModelFacts("yolov3-tiny@320", "ab" * 32, "yolo", "low")

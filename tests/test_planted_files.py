@@ -13,15 +13,15 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from edgeannot.delivery.database import lock_file, open_database
-from edgeannot.delivery.reserve import Reserve
-from edgeannot.errors import EdgeannotError
-from edgeannot.jsonfile import write_json
+from edgeannot.base.errors import EdgeannotError
+from edgeannot.base.jsonfile import write_json
 from edgeannot.library import modelstore
 from edgeannot.sinks.files import OutputFolder
-from edgeannot.sources.shelve import DataQuarantine, move_aside, quarantine
-from edgeannot_tools.conversion import write_together
-from edgeannot_tools.graph import write_file
+from edgeannot.sources.quarantine import DataQuarantine, move_aside, quarantine
+from edgeannot.storage.database import lock_file, open_database
+from edgeannot.storage.disk_reserve import Reserve
+from edgeannot_tools.convert.conversion import write_together
+from edgeannot_tools.graph.graph import write_file
 from edgeannot_tools.output import write_whole
 
 KEPT = b"not yours"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeannot.errors import ConfigError, MissingError
-from edgeannot.places import nothing_is_configured
+from edgeannot.base.errors import ConfigError, MissingError
+from edgeannot.base.places import nothing_is_configured
 from edgeannot.settings import PROFILE_DEFAULTS, Settings, default_config_file, find_data_dir, load_settings
 
 

@@ -14,14 +14,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeannot.child import Child, Died, Refused
+from edgeannot.base.child import Child, Died, Refused
+from edgeannot.base.errors import MissingError
+from edgeannot.base.jsonfile import read_json, write_json
+from edgeannot.choice.card_index import Accuracy, CardFacts
 from edgeannot.choice.explain import columns
 from edgeannot.choice.measure import CHILD, Effort, ask_for_samples
+from edgeannot.choice.measurements import BUSY, Conditions, Sample
 from edgeannot.choice.plan import Point
-from edgeannot.choice.shelf import Accuracy, CardFacts
-from edgeannot.errors import MissingError
-from edgeannot.jsonfile import read_json, write_json
-from edgeannot.probe.measurements import BUSY, Conditions, Sample
 
 __all__ = ["Bench", "Reference", "Row", "as_json", "as_text", "bench", "points_of"]
 

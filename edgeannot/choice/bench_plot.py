@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeannot import atomicfile
+from edgeannot.base import atomicfile
+from edgeannot.base.errors import ConfigError, InputError
 from edgeannot.choice.bench import Bench, Row
-from edgeannot.errors import ConfigError, InputError
 
 __all__ = ["save_plot"]
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from edgeannot.choice.shelf import Accuracy, CardFacts
-from edgeannot.probe.measurements import Sample
+from edgeannot.choice.card_index import Accuracy, CardFacts
+from edgeannot.choice.measurements import Sample
 
 if TYPE_CHECKING:
-    from edgeannot.data import Profile  # numpy comes with it
+    from edgeannot.vision.data import Profile  # numpy comes with it
 
 __all__ = ["SAME_TIME", "Budget", "Candidate", "Wish", "best_sample", "common", "gain", "predict_ms"]
 

@@ -20,13 +20,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from edgeannot.base.errors import ConfigError
 from edgeannot.choice.candidates import SAME_TIME, Budget, Candidate, Wish, best_sample, common, gain, predict_ms
-from edgeannot.choice.shelf import CardFacts
-from edgeannot.errors import ConfigError
-from edgeannot.probe.measurements import Record
+from edgeannot.choice.card_index import CardFacts
+from edgeannot.choice.measurements import Record
 
 if TYPE_CHECKING:
-    from edgeannot.data import Profile  # numpy comes with it
+    from edgeannot.vision.data import Profile  # numpy comes with it
 
 __all__ = [
     "BUDGET_MS",

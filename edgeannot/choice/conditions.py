@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from edgeannot.choice.measurements import Conditions
 from edgeannot.probe import Board
-from edgeannot.probe.measurements import Conditions
 from edgeannot.probe.software import runtime_version
 
 __all__ = ["conditions_of", "runtime_named", "thread_counts"]

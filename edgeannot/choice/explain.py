@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgeannot.choice.choose import Candidate, Decision
-from edgeannot.probe.measurements import BUSY, Conditions
+from edgeannot.choice.measurements import BUSY, Conditions
 
 __all__ = ["as_dict", "as_table", "columns"]
 

@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeannot.child import Child, Died, Refused, command_of
+from edgeannot.base.child import Child, Died, Refused, command_of
 from edgeannot.choice.candidates import Wish
+from edgeannot.choice.card_index import CardFacts
+from edgeannot.choice.measurements import Measurements, Record, Sample
 from edgeannot.choice.plan import Point, close_points, next_point
-from edgeannot.choice.shelf import CardFacts
-from edgeannot.probe.measurements import Measurements, Record, Sample
 
 __all__ = ["CHILD", "Effort", "ask_for_samples", "measure_micro", "measure_models"]
 

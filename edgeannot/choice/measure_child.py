@@ -19,15 +19,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from edgeannot.cards import find_card
-from edgeannot.child import serve
-from edgeannot.data import Frame
-from edgeannot.picture import configure_opencv, read_picture
-from edgeannot.pipeline import Pipeline, load_pipeline
-from edgeannot.places import SAMPLES
-from edgeannot.probe.micro import micro_benchmark
-from edgeannot.probe.waiting import Since
+from edgeannot.base.child import serve
+from edgeannot.base.places import SAMPLES
+from edgeannot.choice.contention import Since
+from edgeannot.choice.micro import micro_benchmark
 from edgeannot.tflite.file import read_tflite
+from edgeannot.vision.cards import find_card
+from edgeannot.vision.data import Frame
+from edgeannot.vision.decode import configure_opencv, read_picture
+from edgeannot.vision.pipeline import Pipeline, load_pipeline
 
 __all__ = ["PHOTO", "STAGES", "keep_freed_memory", "main", "numbers_of", "samples"]
 

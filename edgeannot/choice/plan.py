@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from edgeannot.base.errors import ConfigError
 from edgeannot.choice.candidates import Candidate, Wish, best_sample, gain, predict_ms
+from edgeannot.choice.card_index import CardFacts
 from edgeannot.choice.choose import MEMORY_SHARE, choose
-from edgeannot.choice.shelf import CardFacts
-from edgeannot.errors import ConfigError
-from edgeannot.probe.measurements import Record, Sample
+from edgeannot.choice.measurements import Record, Sample
 
 __all__ = ["Point", "close_points", "next_point"]
 

@@ -11,22 +11,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from edgeannot.base.errors import ConfigError, MissingError
+from edgeannot.base.places import model_folders
 from edgeannot.choice.candidates import Candidate, best_sample
+from edgeannot.choice.card_index import read_shelf
 from edgeannot.choice.choose import Decision, Wish, budget_of, choose, in_prior_order, is_for_another_purpose
 from edgeannot.choice.conditions import conditions_of, runtime_named, thread_counts
 from edgeannot.choice.explain import as_dict, as_table
+from edgeannot.choice.grade import Micro, is_disturbed
+from edgeannot.choice.measurements import Conditions, Measurements, Record, Sample
 from edgeannot.choice.plan import close_points, next_point
-from edgeannot.choice.shelf import read_shelf
-from edgeannot.errors import ConfigError, MissingError
-from edgeannot.places import model_folders
 from edgeannot.probe import Board, read_board
-from edgeannot.probe.grade import Micro, is_disturbed
-from edgeannot.probe.measurements import Conditions, Measurements, Record, Sample
 
 if TYPE_CHECKING:
-    from edgeannot.cards import ModelCard
-    from edgeannot.choice.shelf import CardFacts
+    from edgeannot.choice.card_index import CardFacts
     from edgeannot.settings import Loaded
+    from edgeannot.vision.cards import ModelCard
 
 __all__ = [
     "Choice",
@@ -191,7 +191,7 @@ def micro_of(
     found = Micro.of(known.micro)
     wanted = found is None or (measuring == "doubtful" and is_disturbed(found, board))
     if measuring == "again" or (measuring != "no" and wanted):
-        from edgeannot.child import Died, Refused  # noqa: PLC0415 - as above
+        from edgeannot.base.child import Died, Refused  # noqa: PLC0415 - as above
         from edgeannot.choice.measure import measure_micro  # noqa: PLC0415 - as above
 
         try:
@@ -258,7 +258,7 @@ def explain_for(
 
 
 def _choose(loaded: Loaded, measuring: Measuring, board: Board | None, stopped: Callable[[], bool]) -> Choice:
-    from edgeannot.cards import find_card  # noqa: PLC0415 - pydantic and numpy: only where a model is loaded anyway
+    from edgeannot.vision.cards import find_card  # noqa: PLC0415 - pydantic and numpy: only where a model is loaded anyway
 
     settings = loaded.settings
     board = board or read_board()
@@ -272,7 +272,7 @@ def _choose(loaded: Loaded, measuring: Measuring, board: Board | None, stopped: 
 
 
 def _card_that_is_set(loaded: Loaded) -> ModelCard:
-    from edgeannot.cards import find_card  # noqa: PLC0415 - as above
+    from edgeannot.vision.cards import find_card  # noqa: PLC0415 - as above
 
     try:
         card = find_card(loaded.settings.model or "", model_folders(loaded.settings.data_dir))

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeannot import __version__
-from edgeannot.data import ModelFacts
-from edgeannot.delivery.link import Link
-from edgeannot.delivery.store import Message
+from edgeannot.mqtt.publisher import Link
 from edgeannot.payload import Origin, encode, info_payload, telemetry_payload
+from edgeannot.storage.store import Message
+from edgeannot.vision.data import ModelFacts
 
 __all__ = ["Announcer"]
 

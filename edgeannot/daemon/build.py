@@ -6,21 +6,21 @@ import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from edgeannot.at_work import AtWork
-from edgeannot.cards import ModelCard, find_card
+from edgeannot.base.errors import ConfigError
+from edgeannot.base.places import model_folders
+from edgeannot.base.service import write_advice
 from edgeannot.choice.choose import budget_of
+from edgeannot.crash_guard import AtWork
 from edgeannot.daemon.governor import Bounds
 from edgeannot.daemon.switch import Build
-from edgeannot.delivery.store import Store
-from edgeannot.errors import ConfigError
-from edgeannot.pipeline import Limits, Pipeline, load_pipeline
-from edgeannot.places import model_folders
 from edgeannot.probe.memory import free_memory_bytes
-from edgeannot.service import write_advice
 from edgeannot.settings import Loaded, Settings
 from edgeannot.sinks import written_paths
 from edgeannot.sources import CameraOptions, Context, DirectoryOptions, Source, open_source
 from edgeannot.sources.contract import never_done
+from edgeannot.storage.store import Store
+from edgeannot.vision.cards import ModelCard, find_card
+from edgeannot.vision.pipeline import Limits, Pipeline, load_pipeline
 
 __all__ = ["bounds_of", "configured_limits", "find_any", "make_folder", "open_sources", "pipeline_builder"]
 

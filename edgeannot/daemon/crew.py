@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgeannot.at_work import AtWork
-from edgeannot.control import Control
+from edgeannot.crash_guard import AtWork
 from edgeannot.daemon.gate import Gate
 from edgeannot.daemon.handoff import Budget, Handoff
 from edgeannot.daemon.pulse import Pulse, Worker
@@ -17,10 +16,11 @@ from edgeannot.daemon.report import Reporter
 from edgeannot.daemon.switch import Switch
 from edgeannot.daemon.telemetry import Telemetry
 from edgeannot.daemon.workers import Inbox, Results, infer, read, weight, write
-from edgeannot.data import Annotation, Frame
-from edgeannot.delivery.store import Store
+from edgeannot.remote.control import Control
 from edgeannot.sinks import Sink
 from edgeannot.sources import Source
+from edgeannot.storage.store import Store
+from edgeannot.vision.data import Annotation, Frame
 
 __all__ = ["Crew", "Parts"]
 

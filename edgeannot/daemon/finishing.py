@@ -12,11 +12,11 @@ from typing import Final
 
 import numpy as np
 
-from edgeannot.data import Frame
-from edgeannot.delivery.store import Store
-from edgeannot.errors import LinkError
+from edgeannot.base.errors import LinkError
 from edgeannot.sinks import Sink
 from edgeannot.sources import Source
+from edgeannot.storage.store import Store
+from edgeannot.vision.data import Frame
 
 __all__ = ["Finishing"]
 

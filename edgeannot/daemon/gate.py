@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edgeannot.control import Control
+from edgeannot.remote.control import Control
 from edgeannot.sources import Source, Stop
 
 __all__ = ["Gate"]

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 
+from edgeannot.base.errors import EdgeannotError
 from edgeannot.choice.selection import Choice
 from edgeannot.daemon.crew import Crew
 from edgeannot.daemon.governor import Rung
 from edgeannot.daemon.ladder import rungs_below
-from edgeannot.errors import EdgeannotError
 
 __all__ = ["Chosen", "IdleMeasuring"]
 

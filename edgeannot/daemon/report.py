@@ -10,9 +10,9 @@ from collections import Counter
 from pathlib import Path
 from typing import TextIO
 
-from edgeannot.data import Annotation, Failure
-from edgeannot.foreign import printable
-from edgeannot.streams import own_escapes
+from edgeannot.base.foreign import printable
+from edgeannot.base.streams import own_escapes
+from edgeannot.vision.data import Annotation, Failure
 
 __all__ = ["Reporter", "summary_of"]
 

@@ -13,10 +13,12 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from edgeannot.at_work import AtWork
+from edgeannot.base.clock import clock_synced
+from edgeannot.base.errors import ModelError
+from edgeannot.base.sdnotify import Notifier
+from edgeannot.choice.auto_profile import judge_for_next_start
 from edgeannot.choice.selection import Choice, choose_for, leave_out, measure_and_choose
-from edgeannot.clock import clock_synced
-from edgeannot.control import Control
+from edgeannot.crash_guard import AtWork
 from edgeannot.daemon.announce import Announcer
 from edgeannot.daemon.build import bounds_of, configured_limits, find_any, make_folder, open_sources, pipeline_builder
 from edgeannot.daemon.crew import Crew, Parts
@@ -24,26 +26,24 @@ from edgeannot.daemon.governor import Governor
 from edgeannot.daemon.handoff import Handoff
 from edgeannot.daemon.idle import Chosen, IdleMeasuring
 from edgeannot.daemon.report import Reporter
-from edgeannot.daemon.sdnotify import Notifier
 from edgeannot.daemon.sensors import Sensors
 from edgeannot.daemon.steering import Pace, Steering
 from edgeannot.daemon.switch import Switch
 from edgeannot.daemon.trying import Trying
 from edgeannot.daemon.watch import Watch
 from edgeannot.daemon.workers import Inbox
-from edgeannot.data import Frame
-from edgeannot.delivery.link import Link
-from edgeannot.delivery.store import Store
-from edgeannot.errors import ModelError
-from edgeannot.judge import judge_for_next_start
+from edgeannot.mqtt.publisher import Link
 from edgeannot.payload import Origin
-from edgeannot.picture import configure_opencv
-from edgeannot.pipeline import Pipeline
 from edgeannot.probe import read_board
 from edgeannot.probe.memory import free_memory_bytes
+from edgeannot.remote.control import Control
 from edgeannot.remote.remote import Remote
 from edgeannot.settings import Loaded
 from edgeannot.sinks import SinkContext, open_sinks
+from edgeannot.storage.store import Store
+from edgeannot.vision.data import Frame
+from edgeannot.vision.decode import configure_opencv
+from edgeannot.vision.pipeline import Pipeline
 
 __all__ = ["run_daemon"]
 

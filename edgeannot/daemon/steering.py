@@ -9,13 +9,13 @@ from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Any
 
-from edgeannot.control import Control
+from edgeannot.base.errors import LinkError
 from edgeannot.daemon.governor import Governor, Reading, Rung, Step
 from edgeannot.daemon.sensors import Felt, Sensors
 from edgeannot.daemon.switch import Switch
 from edgeannot.daemon.telemetry import Telemetry
-from edgeannot.errors import LinkError
 from edgeannot.payload import rfc3339
+from edgeannot.remote.control import Control
 
 __all__ = ["Pace", "Steering"]
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from edgeannot.cards import ModelCard
-from edgeannot.control import Wanted
-from edgeannot.data import Annotation, Frame
-from edgeannot.errors import CardError, ConfigError, EdgeannotError, MissingError, ModelError, OutputError
-from edgeannot.pipeline import Limits, Pipeline
+from edgeannot.base.errors import CardError, ConfigError, EdgeannotError, MissingError, ModelError, OutputError
+from edgeannot.remote.control import Wanted
 from edgeannot.trial.sample import sample_photo
+from edgeannot.vision.cards import ModelCard
+from edgeannot.vision.data import Annotation, Frame
+from edgeannot.vision.pipeline import Limits, Pipeline
 
 __all__ = ["Build", "Switch"]
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeannot.data import Annotation
 from edgeannot.probe.clocks import hottest_c
+from edgeannot.vision.data import Annotation
 
 __all__ = ["Telemetry", "read_rss_bytes"]
 

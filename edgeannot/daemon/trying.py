@@ -6,13 +6,13 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from edgeannot.cards import ModelCard, read_cards
+from edgeannot.base.places import bundled_folder
 from edgeannot.choice.conditions import conditions_of
-from edgeannot.places import bundled_folder
 from edgeannot.probe import read_board
-from edgeannot.runtimes import Runtime
 from edgeannot.settings import Settings
 from edgeannot.trial.tried import Tried
+from edgeannot.vision.cards import ModelCard, read_cards
+from edgeannot.vision.runtimes import Runtime
 
 __all__ = ["Trying", "remember_tried"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import time
 
+from edgeannot.base.errors import LinkError
+from edgeannot.base.sdnotify import Notifier
 from edgeannot.daemon.announce import Announcer
 from edgeannot.daemon.crew import Crew
 from edgeannot.daemon.idle import IdleMeasuring
-from edgeannot.daemon.sdnotify import Notifier
 from edgeannot.daemon.steering import Steering
-from edgeannot.errors import LinkError
 
 __all__ = ["Watch"]
 

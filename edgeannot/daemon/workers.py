@@ -15,18 +15,18 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeannot.at_work import AtWork
-from edgeannot.control import Control
+from edgeannot.base.errors import FrameError, LinkError, ModelError
+from edgeannot.crash_guard import AtWork
 from edgeannot.daemon.finishing import Finishing
 from edgeannot.daemon.gate import Gate
 from edgeannot.daemon.handoff import Budget, Closed, Handoff
 from edgeannot.daemon.report import Reporter
 from edgeannot.daemon.telemetry import Telemetry
-from edgeannot.data import Annotation, Failure, Frame
-from edgeannot.delivery.store import Message, Store
-from edgeannot.errors import FrameError, LinkError, ModelError
+from edgeannot.remote.control import Control
 from edgeannot.sinks import Sink
 from edgeannot.sources import Source, Stop, Tick
+from edgeannot.storage.store import Message, Store
+from edgeannot.vision.data import Annotation, Failure, Frame
 
 __all__ = ["Inbox", "Results", "infer", "prune", "read", "weight", "write"]
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Literal
 
-from edgeannot.errors import ConfigError, InputError, LinkError
+from edgeannot.base.errors import ConfigError, InputError, LinkError
 
 __all__ = ["fetch_package", "take_member"]
 

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from edgeannot.cards import Measured, what_is_wrong
-from edgeannot.errors import ConfigError, MissingError
-from edgeannot.foreign import parse_toml, read_text
-from edgeannot.places import bundled_folder
+from edgeannot.base.errors import ConfigError, MissingError
+from edgeannot.base.foreign import parse_toml, read_text
+from edgeannot.base.places import bundled_folder
+from edgeannot.vision.cards import Measured, what_is_wrong
 
 __all__ = ["CATALOGUE", "NAME_LISTS", "CardFacts", "Entry", "FileEntry", "Source", "class_names", "find_entry", "read_catalogue"]
 

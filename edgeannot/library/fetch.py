@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from edgeannot import __version__, atomicfile
-from edgeannot.errors import InputError, LinkError
+from edgeannot import __version__
+from edgeannot.base import atomicfile
+from edgeannot.base.errors import InputError, LinkError
 from edgeannot.library.fetch_failures import BrokenOffError, in_one_line, what_silence_means, what_status_means
 
 __all__ = ["DEFAULT_LIMITS", "FetchLimits", "Progress", "Wanted", "download", "is_web_address", "sha256_of"]

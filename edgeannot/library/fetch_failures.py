@@ -10,7 +10,7 @@ import urllib.request
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from edgeannot.errors import LinkError, MissingError
+from edgeannot.base.errors import LinkError, MissingError
 
 __all__ = ["BrokenOffError", "in_one_line", "what_silence_means", "what_status_means"]
 

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgeannot import atomicfile
-from edgeannot.cards import ModelCard, read_card
-from edgeannot.errors import CardError, InputError, MissingError
-from edgeannot.inspect import Proposal
+from edgeannot.base import atomicfile
+from edgeannot.base.errors import CardError, InputError, MissingError
+from edgeannot.card_inference import Proposal
+from edgeannot.vision.cards import ModelCard, read_card
 
 __all__ = ["add", "card_toml", "remove"]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from edgeannot.errors import ConfigError, EdgeannotError, InputError, LinkError, MissingError
+from edgeannot.base.errors import ConfigError, EdgeannotError, InputError, LinkError, MissingError
 from edgeannot.library.archive import fetch_package, take_member
 from edgeannot.library.catalogue import Entry, FileEntry, Source
 from edgeannot.library.fetch import DEFAULT_LIMITS, FetchLimits, Progress, Wanted, download, is_web_address, sha256_of

@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from edgeannot.cards import ModelCard, Provenance, read_card
-from edgeannot.data import Frame
-from edgeannot.errors import CardError, ConfigError, EdgeannotError, InputError, install
-from edgeannot.inspect import RANGES, Proposal, Wishes, parse_range, propose
+from edgeannot.base.errors import CardError, ConfigError, EdgeannotError, InputError, install
+from edgeannot.card_inference import RANGES, Proposal, Wishes, parse_range, propose
 from edgeannot.library import modelstore
 from edgeannot.library.catalogue import Entry, FileEntry, class_names
 from edgeannot.library.obtain import Asked, clear, held, obtain, told, workshop
-from edgeannot.pipeline import load_pipeline
 from edgeannot.trial.cards import prove
+from edgeannot.vision.cards import ModelCard, Provenance, read_card
+from edgeannot.vision.data import Frame
+from edgeannot.vision.pipeline import load_pipeline
 
 __all__ = ["Pulled", "installed", "pull"]
 
@@ -154,7 +154,7 @@ def _converted(entry: Entry, work: Path, labels: Path | None, provenance: dict[s
     sources = [work / file.name for file in entry.files if not file.name.endswith(LABEL_SUFFIX)]
     what = " and ".join(path.name for path in sources)
     try:
-        tools = importlib.import_module("edgeannot_tools.convert_files")
+        tools = importlib.import_module("edgeannot_tools.convert.files")
     except ModuleNotFoundError as exc:
         if exc.name is None or exc.name.split(".")[0] == "edgeannot":
             raise

@@ -10,7 +10,7 @@ import sysconfig
 from pathlib import Path
 
 from edgeannot.probe.board import Processor, Python, RuntimeFacts
-from edgeannot.runtimes import RUNTIMES, installed_runtimes
+from edgeannot.vision.runtimes import RUNTIMES, installed_runtimes
 
 __all__ = ["python_facts", "runtime_facts", "runtime_version"]
 

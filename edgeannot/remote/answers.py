@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgeannot.data import Annotation
-from edgeannot.delivery.records import Message
-from edgeannot.errors import EdgeannotError, FrameError
+from edgeannot.base.errors import EdgeannotError, FrameError
 from edgeannot.payload import Origin, detections_payload, encode
 from edgeannot.remote.allowed_file import NotAllowedError, read_allowed
 from edgeannot.remote.commands import Code, Refusal, Reply, code_of, refusal_payload, reply_payload
+from edgeannot.storage.records import Message
+from edgeannot.vision.data import Annotation
 
 __all__ = ["Answers", "RefusedError", "read_named", "refusal_of"]
 

@@ -14,10 +14,10 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, from_json
 
-from edgeannot.errors import ConfigError, EdgeannotError, FrameError, LinkError, MissingError, ModelError
-from edgeannot.foreign import valid_text
+from edgeannot.base.errors import ConfigError, EdgeannotError, FrameError, LinkError, MissingError, ModelError
+from edgeannot.base.foreign import valid_text
 from edgeannot.payload import SCHEMA, Origin, Topics, reply_trouble
-from edgeannot.picture_header import begins_as_picture
+from edgeannot.vision.picture_header import begins_as_picture
 
 __all__ = [
     "Body",

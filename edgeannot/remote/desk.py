@@ -18,12 +18,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from edgeannot.at_work import AtWork, Place, of_content
-from edgeannot.control import Control
-from edgeannot.data import Annotation
-from edgeannot.delivery.broker import size_of
-from edgeannot.delivery.store import Message
-from edgeannot.errors import FrameError, LinkError
+from edgeannot.base.errors import FrameError, LinkError
+from edgeannot.crash_guard import AtWork, Place, of_content
+from edgeannot.mqtt.broker import size_of
 from edgeannot.payload import Origin, Topics, encode, state_payload
 from edgeannot.probe.memory import free_memory_bytes
 from edgeannot.remote.answers import Answers, RefusedError, read_named, refusal_of
@@ -42,7 +39,10 @@ from edgeannot.remote.commands import (
     read_command,
     reply_to,
 )
+from edgeannot.remote.control import Control
 from edgeannot.sinks.mqtt import CommandOptions
+from edgeannot.storage.store import Message
+from edgeannot.vision.data import Annotation
 
 if TYPE_CHECKING:
     from paho.mqtt.client import MQTTMessage
@@ -229,7 +229,7 @@ class Desk:
 
     def _detect(self, to: Reply, body: bytes | DetectFile) -> None:
         """Decode a picture and have it annotated; limits of size hold before it is decoded."""
-        from edgeannot.picture import PictureLimits, decode  # noqa: PLC0415 - OpenCV, which a module with settings around it must not load
+        from edgeannot.vision.decode import PictureLimits, decode  # noqa: PLC0415 - OpenCV, which a module with settings around it must not load
 
         options = self._options
         name = body.path if isinstance(body, DetectFile) else ""

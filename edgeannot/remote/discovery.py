@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from edgeannot.foreign import valid_text
+from edgeannot.base.foreign import valid_text
 from edgeannot.payload import Origin, Topics
 
 __all__ = ["About", "Pair", "components", "counted_pairs", "device_id", "discovery_payload", "live_components"]

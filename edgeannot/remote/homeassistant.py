@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from edgeannot.data import Annotation
-from edgeannot.delivery.broker import size_of
-from edgeannot.delivery.store import Message
+from edgeannot.mqtt.broker import size_of
 from edgeannot.payload import Origin, Topics, encode
 from edgeannot.remote.discovery import About, Pair, components, counted_pairs, device_id, discovery_payload, live_components
 from edgeannot.sinks.base import FolderState
 from edgeannot.sinks.mqtt import HomeAssistantOptions
+from edgeannot.storage.store import Message
+from edgeannot.vision.data import Annotation
 
 if TYPE_CHECKING:
     from paho.mqtt.client import MQTTMessage

@@ -6,17 +6,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from edgeannot import __version__
-from edgeannot.at_work import AtWork
-from edgeannot.cards import ModelCard
-from edgeannot.control import Control
-from edgeannot.data import Annotation
-from edgeannot.delivery.link import Link
-from edgeannot.delivery.store import Store
-from edgeannot.errors import CardError
+from edgeannot.base.errors import CardError
+from edgeannot.crash_guard import AtWork
+from edgeannot.mqtt.publisher import Link
 from edgeannot.payload import Origin, Topics
 from edgeannot.probe.clocks import hottest_c
+from edgeannot.remote.control import Control
 from edgeannot.settings import Settings
 from edgeannot.sinks import Sink
+from edgeannot.storage.store import Store
+from edgeannot.vision.cards import ModelCard
+from edgeannot.vision.data import Annotation
 
 if TYPE_CHECKING:
     from edgeannot.remote.desk import Desk
@@ -110,7 +110,7 @@ class Remote:
         return self._settings.labels if wanted is None else wanted
 
     def _jpeg(self, annotation: Annotation) -> bytes:
-        from edgeannot.draw import annotated_jpeg  # noqa: PLC0415 - OpenCV, only when a picture is drawn
+        from edgeannot.vision.draw import annotated_jpeg  # noqa: PLC0415 - OpenCV, only when a picture is drawn
 
         mqtt = self._settings.sinks.mqtt
         return annotated_jpeg(annotation, mqtt.image_quality, mqtt.image_max_side)

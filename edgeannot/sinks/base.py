@@ -9,9 +9,9 @@ from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from edgeannot.data import Annotation
-from edgeannot.delivery.store import Message
 from edgeannot.payload import Origin
+from edgeannot.storage.store import Message
+from edgeannot.vision.data import Annotation
 
 __all__ = ["FolderState", "Options", "Sink", "SinkContext"]
 

@@ -8,11 +8,11 @@ import os
 from datetime import UTC
 from pathlib import Path, PurePosixPath
 
-from edgeannot import atomicfile
-from edgeannot.data import Frame
-from edgeannot.errors import ConfigError, LinkError
-from edgeannot.service import write_advice
+from edgeannot.base import atomicfile
+from edgeannot.base.errors import ConfigError, LinkError
+from edgeannot.base.service import write_advice
 from edgeannot.sinks.base import FolderState
+from edgeannot.vision.data import Frame
 
 __all__ = ["OutputFolder", "companion_name", "picture_name"]
 

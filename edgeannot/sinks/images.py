@@ -7,10 +7,10 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import Field
 
-from edgeannot.data import Annotation
-from edgeannot.delivery.store import Message
 from edgeannot.sinks.base import FolderState, Options, SinkContext
 from edgeannot.sinks.files import OutputFolder, picture_name
+from edgeannot.storage.store import Message
+from edgeannot.vision.data import Annotation
 
 __all__ = ["ImagesOptions", "ImagesSink"]
 
@@ -41,7 +41,7 @@ class ImagesSink:
 
     def write(self, annotation: Annotation) -> Sequence[Message]:
         """Draw, encode and store one picture; no messages."""
-        from edgeannot.draw import annotated_jpeg  # noqa: PLC0415 - loads OpenCV, which reading the settings must not
+        from edgeannot.vision.draw import annotated_jpeg  # noqa: PLC0415 - loads OpenCV, which reading the settings must not
 
         if len(annotation.detections) or self._options.empty:
             self._out.write(copy_name(picture_name(annotation.frame)), annotated_jpeg(annotation, self._options.quality))

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from pydantic import Field
 
-from edgeannot import atomicfile
-from edgeannot.data import Annotation
-from edgeannot.delivery.store import Message
-from edgeannot.errors import ConfigError
+from edgeannot.base import atomicfile
+from edgeannot.base.errors import ConfigError
 from edgeannot.payload import detections_payload, encode
 from edgeannot.sinks.base import FolderState, Options, SinkContext
 from edgeannot.sinks.files import OutputFolder
+from edgeannot.storage.store import Message
+from edgeannot.vision.data import Annotation
 
 __all__ = ["JsonlOptions", "JsonlSink"]
 

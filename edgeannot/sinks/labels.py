@@ -16,14 +16,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from edgeannot.data import Annotation
-from edgeannot.delivery.store import Message
-from edgeannot.errors import EdgeannotError
-from edgeannot.foreign import one_line, read_bytes
+from edgeannot.base.errors import EdgeannotError
+from edgeannot.base.foreign import one_line, read_bytes
 from edgeannot.payload import encode, rfc3339
 from edgeannot.sinks.base import FolderState, Options, SinkContext
 from edgeannot.sinks.classes import ClassList
 from edgeannot.sinks.files import OutputFolder, companion_name, picture_name
+from edgeannot.storage.store import Message
+from edgeannot.vision.data import Annotation
 
 __all__ = ["LabelFormat", "LabelsOptions", "LabelsSink", "coco_json", "voc_xml", "yolo_txt"]
 

@@ -1,4 +1,4 @@
-"""What goes to MQTT for each picture, as messages for the outbox; `edgeannot.delivery.link` sends them."""
+"""What goes to MQTT for each picture, as messages for the outbox; `edgeannot.mqtt.publisher` sends them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from edgeannot.data import Annotation, Sender
-from edgeannot.delivery.broker import BrokerOptions
-from edgeannot.delivery.store import Caps, Message
+from edgeannot.mqtt.broker import BrokerOptions
 from edgeannot.payload import Topics, count_payload, detections_payload, encode
 from edgeannot.sinks.base import FolderState, Options, SinkContext
+from edgeannot.storage.store import Caps, Message
+from edgeannot.vision.data import Annotation, Sender
 
 __all__ = ["CommandOptions", "HomeAssistantOptions", "MqttOptions", "MqttSink"]
 
@@ -145,7 +145,7 @@ class MqttSink:
         """Nothing is held open."""
 
     def _image(self, annotation: Annotation, message_id: str, captured_at: str) -> Message:
-        from edgeannot.draw import annotated_jpeg  # noqa: PLC0415 - loads OpenCV, which reading the settings must not
+        from edgeannot.vision.draw import annotated_jpeg  # noqa: PLC0415 - loads OpenCV, which reading the settings must not
 
         options = self._options
         return Message(

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from edgeannot.delivery.store import Signature
-from edgeannot.errors import ConfigError, FrameError
-from edgeannot.service import is_read_only, is_service, may_write, write_advice
-from edgeannot.sources.shelve import move_aside, quarantine
+from edgeannot.base.errors import ConfigError, FrameError
+from edgeannot.base.service import is_read_only, is_service, may_write, write_advice
+from edgeannot.sources.quarantine import move_aside, quarantine
+from edgeannot.storage.store import Signature
 
 __all__ = ["Afterwards"]
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from edgeannot.data import Sender
-from edgeannot.errors import FrameError
+from edgeannot.base.errors import FrameError
 from edgeannot.payload import unescape_level
+from edgeannot.vision.data import Sender
 
 __all__ = ["Arrival", "matches", "named_level", "read_arrival"]
 

@@ -17,8 +17,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from edgeannot.delivery.store import Signature
 from edgeannot.sources.complete import held_for_writing
+from edgeannot.storage.store import Signature
 
 __all__ = ["GONE", "TEMPORARY_NAMES", "Backlog", "brief", "why"]
 

@@ -28,7 +28,7 @@ def is_beside(path: Path) -> bool:
     if path.suffix.lower() not in SIDE_SUFFIXES:
         return False
     # Loaded when the first file is looked at: settings import the source, and `edgeannot config` must not wait.
-    from edgeannot.picture_header import begins_as_picture  # noqa: PLC0415
+    from edgeannot.vision.picture_header import begins_as_picture  # noqa: PLC0415
 
     try:
         with path.open("rb") as file:

@@ -14,15 +14,15 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from edgeannot.data import Failure, Frame, UInt8Array
-from edgeannot.delivery.store import LedgerEntry
-from edgeannot.errors import ConfigError, FrameError, LinkError, MissingError
-from edgeannot.redaction import redacted
-from edgeannot.service import credential, read_advice
+from edgeannot.base.errors import ConfigError, FrameError, LinkError, MissingError
+from edgeannot.base.redaction import redacted
+from edgeannot.base.service import credential, read_advice
 from edgeannot.sources.capture import Capture, Format, OpenCapture, Target, as_bgr, open_capture, parse_target, with_credentials
 from edgeannot.sources.contract import Context, Item, Stop, Tick
 from edgeannot.sources.grabber import Grabber, Shot
 from edgeannot.sources.turn import Turns
+from edgeannot.storage.store import LedgerEntry
+from edgeannot.vision.data import Failure, Frame, UInt8Array
 
 __all__ = ["CameraOptions", "CameraSource"]
 

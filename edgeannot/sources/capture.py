@@ -12,8 +12,8 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import numpy as np
 
-from edgeannot.data import UInt8Array
-from edgeannot.redaction import learn_secret, redacted
+from edgeannot.base.redaction import learn_secret, redacted
+from edgeannot.vision.data import UInt8Array
 
 __all__ = [
     "Capture",

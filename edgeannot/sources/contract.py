@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from edgeannot.at_work import AtWork
-from edgeannot.data import Failure, Frame
-from edgeannot.delivery.broker import BrokerOptions
-from edgeannot.delivery.store import LedgerEntry, Signature
+from edgeannot.crash_guard import AtWork
+from edgeannot.mqtt.broker import BrokerOptions
+from edgeannot.storage.store import LedgerEntry, Signature
+from edgeannot.vision.data import Failure, Frame
 
 __all__ = ["Context", "Item", "Source", "Stop", "Tick", "never_done"]
 

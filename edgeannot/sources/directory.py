@@ -17,10 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeannot.data import Failure, Frame
-from edgeannot.delivery.store import LedgerEntry, Signature
-from edgeannot.errors import MODEL_OUTPUT, ConfigError, FrameError
-from edgeannot.foreign import valid_text
+from edgeannot.base.errors import MODEL_OUTPUT, ConfigError, FrameError
+from edgeannot.base.foreign import valid_text
 from edgeannot.sources.afterwards import Afterwards
 from edgeannot.sources.backlog import GONE, OLD_S, Backlog, brief, why
 from edgeannot.sources.beside import is_beside
@@ -29,9 +27,11 @@ from edgeannot.sources.contract import Context, Item, Stop, Tick
 from edgeannot.sources.directory_options import DirectoryOptions
 from edgeannot.sources.folder import IDLE_S, Folder
 from edgeannot.sources.turn import DEADLY, UNREADABLE, Turns
+from edgeannot.storage.store import LedgerEntry, Signature
+from edgeannot.vision.data import Failure, Frame
 
 if TYPE_CHECKING:
-    from edgeannot.picture import Picture, PictureLimits
+    from edgeannot.vision.decode import Picture, PictureLimits
 
 __all__ = ["DirectorySource"]
 
@@ -214,7 +214,7 @@ class DirectorySource:
 
     def _limits(self) -> PictureLimits:
         # Loaded when the first picture is read: settings import this module, and `edgeannot config` must not wait for OpenCV.
-        from edgeannot.picture import PictureLimits  # noqa: PLC0415
+        from edgeannot.vision.decode import PictureLimits  # noqa: PLC0415
 
         options = self._options
         return PictureLimits(
@@ -223,7 +223,7 @@ class DirectorySource:
 
     def _read(self, path: Path, signature: Signature) -> bytes | None:
         """The file's bytes; None when it changed meanwhile or is gone. Raises FrameError: UNREADABLE where it is not given."""
-        from edgeannot.picture import check_file_size  # noqa: PLC0415 - as above
+        from edgeannot.vision.decode import check_file_size  # noqa: PLC0415 - as above
 
         check_file_size(signature.size, self._limits())
         try:
@@ -240,7 +240,7 @@ class DirectorySource:
         return data if same else None
 
     def _decode(self, data: bytes, *, smaller: bool) -> Picture:
-        from edgeannot.picture import decode  # noqa: PLC0415 - as above
+        from edgeannot.vision.decode import decode  # noqa: PLC0415 - as above
 
         return decode(data, self._limits(), smaller=smaller)
 

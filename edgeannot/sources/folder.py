@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from edgeannot.errors import MissingError
+from edgeannot.base.errors import MissingError
 from edgeannot.sources.backlog import Backlog, brief, why
 from edgeannot.sources.contract import Stop
 from edgeannot.sources.inotify import Change, TreeWatch

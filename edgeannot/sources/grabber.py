@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from edgeannot.at_work import AtWork
-from edgeannot.data import UInt8Array
+from edgeannot.crash_guard import AtWork
 from edgeannot.sources.capture import Capture, OpenCapture, Target, as_bgr, device_trouble
+from edgeannot.vision.data import UInt8Array
 
 __all__ = ["Grabber", "Shot", "backoff_s"]
 

@@ -17,25 +17,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from edgeannot.at_work import of_content
-from edgeannot.data import Failure, Frame, Sender
-from edgeannot.delivery.broker import Will
-from edgeannot.delivery.store import LedgerEntry
-from edgeannot.errors import ConfigError, FrameError, LinkError
+from edgeannot.base.errors import ConfigError, FrameError, LinkError
+from edgeannot.crash_guard import of_content
+from edgeannot.mqtt.broker import Will
+from edgeannot.mqtt.dedup_queue import Pile
+from edgeannot.mqtt.group import GREET_S, Peers
+from edgeannot.mqtt.subscriber import Delivery, Mailbox
+from edgeannot.mqtt.takeover import Inheritance
+from edgeannot.mqtt.terms import Answer, Terms
 from edgeannot.payload import Topics, encode, escape_level, refused_payload, reply_trouble
 from edgeannot.sources.arrival import Arrival, matches, named_level, read_arrival
 from edgeannot.sources.contract import Context, Item, Stop, Tick
-from edgeannot.sources.inherit import Inheritance
-from edgeannot.sources.mailbox import Delivery, Mailbox
 from edgeannot.sources.mqtt_options import MqttSourceOptions
-from edgeannot.sources.peers import GREET_S, Peers
-from edgeannot.sources.pile import Pile
-from edgeannot.sources.shelve import DataQuarantine
-from edgeannot.sources.terms import Answer, Terms
+from edgeannot.sources.quarantine import DataQuarantine
 from edgeannot.sources.turn import Turns
+from edgeannot.storage.store import LedgerEntry
+from edgeannot.vision.data import Failure, Frame, Sender
 
 if TYPE_CHECKING:
-    from edgeannot.picture import Picture, PictureLimits
+    from edgeannot.vision.decode import Picture, PictureLimits
 
 __all__ = ["MqttSource"]
 
@@ -279,18 +279,18 @@ class MqttSource:
             log.warning("%s: %s: %s; the time of arrival is taken", self.name, escape_level(who), arrival.complaint)
 
     def _check_size(self, delivery: Delivery) -> None:
-        from edgeannot.picture import check_file_size  # noqa: PLC0415 - as below
+        from edgeannot.vision.decode import check_file_size  # noqa: PLC0415 - as below
 
         check_file_size(delivery.size or len(delivery.payload), self._limits())
 
     def _decode(self, data: bytes, *, smaller: bool) -> Picture:
         # Loaded when the first picture comes: settings import this module, and `edgeannot config` must not wait for OpenCV.
-        from edgeannot.picture import decode  # noqa: PLC0415
+        from edgeannot.vision.decode import decode  # noqa: PLC0415
 
         return decode(data, self._limits(), smaller=smaller)
 
     def _limits(self) -> PictureLimits:
-        from edgeannot.picture import PictureLimits  # noqa: PLC0415 - as above
+        from edgeannot.vision.decode import PictureLimits  # noqa: PLC0415 - as above
 
         options = self._options
         return PictureLimits(int(options.max_megapixels * 1e6), options.max_decode_mb << 20, options.max_mb << 20, self._context.free_bytes)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
-from edgeannot.at_work import AtWork, Place
-from edgeannot.errors import FrameError
+from edgeannot.base.errors import FrameError
+from edgeannot.crash_guard import AtWork, Place
 from edgeannot.sources.contract import Stop, Tick
 
 if TYPE_CHECKING:
-    from edgeannot.picture import Picture
+    from edgeannot.vision.decode import Picture
 
 __all__ = ["DEADLY", "UNREADABLE", "Turns"]
 

@@ -10,7 +10,7 @@ import struct
 from collections import Counter
 from pathlib import Path
 
-from edgeannot.errors import MissingError, ModelError
+from edgeannot.base.errors import MissingError, ModelError
 from edgeannot.tflite.flatbuffer import Broken, Table, root
 from edgeannot.tflite.schema import BUILTIN_NAMES, TYPE_NAMES, Operator, Signature, SubGraph, Tensor, TFLiteModel
 from edgeannot.tflite.shapes import Unsizable, shapes_at

@@ -6,19 +6,19 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edgeannot.cards import ModelCard
-from edgeannot.data import TensorSpec, UInt8Array
-from edgeannot.errors import ModelError
-from edgeannot.foreign import printable
-from edgeannot.image import ToTensor
-from edgeannot.pipeline import check_input
-from edgeannot.places import bundled_folder
-from edgeannot.runtimes import Runtime
+from edgeannot.base.errors import ModelError
+from edgeannot.base.foreign import printable
+from edgeannot.base.places import bundled_folder
 from edgeannot.tflite.file import at_size, parse_tflite, read_tflite
 from edgeannot.tflite.schema import TFLiteModel
 from edgeannot.trial.loads import try_model
 from edgeannot.trial.sample import GREY, sample_photo
 from edgeannot.trial.sorts import sorts_results
+from edgeannot.vision.cards import ModelCard
+from edgeannot.vision.data import TensorSpec, UInt8Array
+from edgeannot.vision.pipeline import check_input
+from edgeannot.vision.preprocess import ToTensor
+from edgeannot.vision.runtimes import Runtime
 
 __all__ = ["prove", "prove_foreign"]
 

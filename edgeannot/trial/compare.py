@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeannot.data import RawTensor, TensorSpec
+from edgeannot.vision.data import RawTensor, TensorSpec
 
 __all__ = ["Runs", "difference", "not_finite"]
 

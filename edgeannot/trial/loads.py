@@ -17,14 +17,14 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeannot.child import Child, Died, Refused, command_of, scratch
-from edgeannot.data import TensorSpec
-from edgeannot.engine import load_runtime
-from edgeannot.errors import ModelError
-from edgeannot.foreign import printable
+from edgeannot.base.child import Child, Died, Refused, command_of, scratch
+from edgeannot.base.errors import ModelError
+from edgeannot.base.foreign import printable
 from edgeannot.probe.memory import free_memory_bytes
-from edgeannot.runtimes import Runtime, RuntimeName, installed_runtimes
 from edgeannot.trial.compare import Runs, difference, not_finite
+from edgeannot.vision.data import TensorSpec
+from edgeannot.vision.engine import load_runtime
+from edgeannot.vision.runtimes import Runtime, RuntimeName, installed_runtimes
 
 __all__ = ["Ran", "UntriedError", "memory_limit", "try_model"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeannot.data import UInt8Array
-from edgeannot.errors import FrameError
-from edgeannot.picture import read_picture
-from edgeannot.places import SAMPLES
+from edgeannot.base.errors import FrameError
+from edgeannot.base.places import SAMPLES
+from edgeannot.vision.data import UInt8Array
+from edgeannot.vision.decode import read_picture
 
 __all__ = ["GREY", "sample_photo"]
 

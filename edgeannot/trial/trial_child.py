@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeannot.child import serve
-from edgeannot.data import TensorSpec
-from edgeannot.engine import Engine
-from edgeannot.errors import ModelError
+from edgeannot.base.child import serve
+from edgeannot.base.errors import ModelError
+from edgeannot.vision.data import TensorSpec
+from edgeannot.vision.engine import Engine
 
 __all__ = ["main"]
 

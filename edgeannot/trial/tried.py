@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgeannot.jsonfile import read_json, write_json
+from edgeannot.base.jsonfile import read_json, write_json
 
 __all__ = ["Tried"]
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import pytest
 
+from edgeannot.base.errors import ConfigError, InputError, MissingError
 from edgeannot.choice.bench import Bench, Reference, Row, as_json, as_text, bench, points_of
 from edgeannot.choice.bench_plot import save_plot
-from edgeannot.errors import ConfigError, InputError, MissingError
-from edgeannot.probe.measurements import Conditions
+from edgeannot.choice.measurements import Conditions
 from tests.choice.test_choose import SSD, YOLO, facts, sample
 from tests.choice.test_measure import ANSWER, SAMPLE, fake
 from tests.e2e.daemons import edgeannot

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
+from edgeannot.base.errors import ConfigError
 from edgeannot.choice.candidates import Wish, best_sample, predict_ms
+from edgeannot.choice.card_index import Accuracy, CardFacts
 from edgeannot.choice.choose import BUDGET_MS, budget_of, choose
 from edgeannot.choice.explain import as_dict, as_table
-from edgeannot.choice.shelf import Accuracy, CardFacts
-from edgeannot.data import ModelFacts
-from edgeannot.errors import ConfigError
+from edgeannot.choice.measurements import Conditions, Record, Sample
 from edgeannot.payload import Origin, decode, encode, info_payload
-from edgeannot.probe.measurements import Conditions, Record, Sample
+from edgeannot.vision.data import ModelFacts
 
 COCO = "COCO, 50 pictures"
 HERE = Conditions("x86_64 board", "0-1", None, "", "litert 2.3.0")

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from edgeannot.cards import find_card
-from edgeannot.child import Child, Died, Refused
+from edgeannot.base.child import Child, Died, Refused
+from edgeannot.choice.card_index import facts_of
 from edgeannot.choice.measure import CHILD, Effort, ask_for_samples, measure_micro, measure_models
+from edgeannot.choice.measurements import Conditions, Measurements, Record
 from edgeannot.choice.plan import Point
-from edgeannot.choice.shelf import facts_of
-from edgeannot.probe.measurements import Conditions, Measurements, Record
+from edgeannot.vision.cards import find_card
 from tests.choice.test_choose import YOLO, facts, sample, wish
 from tests.patience import DEADLINE_S
 
@@ -62,7 +62,7 @@ def test_where_no_process_can_be_started_nothing_is_measured_and_nothing_breaks(
     def refuse(*_, **__):
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
-    monkeypatch.setattr("edgeannot.child.subprocess.Popen", refuse)
+    monkeypatch.setattr("edgeannot.base.child.subprocess.Popen", refuse)
     known, told = Measurements(tmp_path / "m.json", HERE), []
     measure_models([YOLO], [], known, wish(ms=100), runtime="auto", deadline_s=DEADLINE_S, told=told.append)
 
@@ -85,7 +85,7 @@ def test_a_child_needs_no_folder_that_can_be_written(monkeypatch):
     def refuse(*_, **__):
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
 
-    monkeypatch.setattr("edgeannot.child.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("edgeannot.base.child.tempfile.TemporaryFile", refuse)
     with Child(fake(ANSWER)) as child:
         assert child.ask(ONE, 30)["samples"] == [SAMPLE]
 
@@ -141,10 +141,11 @@ def test_memory_beyond_the_limit_kills_only_the_child():
 def test_a_child_ends_with_who_asked_it():
     """A model that takes minutes, or hangs, would not notice that nobody reads its answer."""
     child = (
-        "import time; from edgeannot.child import end_with_parent; end_with_parent(); print('{\"micro\": 1}', flush=True); time.sleep(600)"
+        "import time; from edgeannot.base.child import end_with_parent; end_with_parent(); "
+        "print('{\"micro\": 1}', flush=True); time.sleep(600)"
     )
     asking = (
-        "import sys, time; from edgeannot.child import Child; c = Child([sys.executable, '-c', sys.argv[1]]); "
+        "import sys, time; from edgeannot.base.child import Child; c = Child([sys.executable, '-c', sys.argv[1]]); "
         "c.ask({}, 600); print(c._process.pid, flush=True); time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", asking, child], stdout=subprocess.PIPE, text=True) as parent:
@@ -345,9 +346,9 @@ def test_a_picture_is_decoded_into_memory_that_is_there(model, models_dir, runti
     body = f"""
 import resource
 from pathlib import Path
-from edgeannot.cards import find_card
+from edgeannot.vision.cards import find_card
 from edgeannot.choice.measure_child import keep_freed_memory, samples
-from edgeannot.pipeline import load_pipeline
+from edgeannot.vision.pipeline import load_pipeline
 
 keep_freed_memory()
 pipeline = load_pipeline(find_card({model!r}, [Path({str(models_dir)!r})]), threads=2, runtime={runtime_name!r})

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from edgeannot.choice.measurements import Record
 from edgeannot.choice.plan import Point, close_points, next_point
-from edgeannot.probe.measurements import Record
 from tests.choice.test_choose import YOLO, facts, sample, wish
 
 

@@ -9,14 +9,14 @@ from dataclasses import replace
 
 import pytest
 
+from edgeannot.base.errors import ConfigError
+from edgeannot.base.places import model_folders
 from edgeannot.choice import selection
+from edgeannot.choice.card_index import read_shelf
 from edgeannot.choice.conditions import conditions_of, thread_counts
+from edgeannot.choice.measurements import Measurements, Record
 from edgeannot.choice.selection import choose_for, explain_for, measure_and_choose, micro_of, survey, wish_for
-from edgeannot.choice.shelf import read_shelf
-from edgeannot.errors import ConfigError
-from edgeannot.places import model_folders
 from edgeannot.probe import Board, Cluster, Limits, Processor, read_board
-from edgeannot.probe.measurements import Measurements, Record
 from edgeannot.settings import load_settings
 from tests.choice.test_choose import sample
 from tests.e2e.daemons import edgeannot

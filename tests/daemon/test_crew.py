@@ -9,12 +9,12 @@ import numpy as np
 
 from edgeannot.daemon.crew import Crew, Parts
 from edgeannot.daemon.handoff import Handoff
-from edgeannot.data import Annotation, Detections, Frame, ModelFacts
-from edgeannot.delivery.store import Caps, Message, Store
 from edgeannot.payload import Origin
 from edgeannot.sinks import JsonlOptions, LabelsOptions, SinkContext
 from edgeannot.sinks.jsonl import JsonlSink
 from edgeannot.sinks.labels import LabelsSink
+from edgeannot.storage.store import Caps, Message, Store
+from edgeannot.vision.data import Annotation, Detections, Frame, ModelFacts
 
 
 def crew_of(store, *sinks) -> Crew:

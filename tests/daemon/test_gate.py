@@ -4,11 +4,11 @@ import threading
 
 import numpy as np
 
-from edgeannot.control import Control
 from edgeannot.daemon.gate import Gate
 from edgeannot.daemon.handoff import Budget, Handoff
 from edgeannot.daemon.workers import read
-from edgeannot.data import Frame
+from edgeannot.remote.control import Control
+from edgeannot.vision.data import Frame
 from tests.brokers import wait_until
 from tests.patience import DEADLINE_S
 

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from edgeannot.control import Control
+from edgeannot.base.errors import ConfigError, LinkError
 from edgeannot.daemon.idle import Chosen, IdleMeasuring
-from edgeannot.errors import ConfigError, LinkError
+from edgeannot.remote.control import Control
 from tests.brokers import wait_until
 from tests.patience import DEADLINE_S
 

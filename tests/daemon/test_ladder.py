@@ -1,9 +1,9 @@
 """The rungs below a model: its smaller inputs first, then other models, each cheaper than the last."""
 
+from edgeannot.choice.card_index import CardFacts
 from edgeannot.choice.choose import Candidate
-from edgeannot.choice.shelf import CardFacts
+from edgeannot.choice.measurements import Sample
 from edgeannot.daemon.ladder import rungs_below
-from edgeannot.probe.measurements import Sample
 
 
 def facts(name, width=416, sizes=(192, 320, 416), macs=1000):

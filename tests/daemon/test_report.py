@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeannot.daemon.report import Reporter
-from edgeannot.data import Annotation, Detections, Failure, Frame, ModelFacts
+from edgeannot.vision.data import Annotation, Detections, Failure, Frame, ModelFacts
 
 
 def failure(name):

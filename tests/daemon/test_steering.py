@@ -7,15 +7,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edgeannot.control import Control
+from edgeannot.base.errors import LinkError, ModelError
 from edgeannot.daemon.governor import Bounds, Governor, Rung
 from edgeannot.daemon.sensors import Felt
 from edgeannot.daemon.steering import Pace, Steering
 from edgeannot.daemon.telemetry import Telemetry
-from edgeannot.data import Annotation, Detections, Frame, ModelFacts
-from edgeannot.errors import LinkError, ModelError
 from edgeannot.payload import Origin, decode, encode, telemetry_payload
 from edgeannot.probe.pressure import Pressure
+from edgeannot.remote.control import Control
+from edgeannot.vision.data import Annotation, Detections, Frame, ModelFacts
 
 LADDER = (Rung("big", 100.0), Rung("small", 20.0))
 

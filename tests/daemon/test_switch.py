@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeannot.cards import find_card
-from edgeannot.control import Wanted
+from edgeannot.base.errors import ConfigError, ModelError, OutputError
+from edgeannot.base.places import bundled_folder
 from edgeannot.daemon.switch import Switch
-from edgeannot.data import Frame
-from edgeannot.errors import ConfigError, ModelError, OutputError
-from edgeannot.pipeline import Limits, load_pipeline
-from edgeannot.places import bundled_folder
+from edgeannot.remote.control import Wanted
+from edgeannot.vision.cards import find_card
+from edgeannot.vision.data import Frame
+from edgeannot.vision.pipeline import Limits, load_pipeline
 from tests.bad_models import add_model, nan_always, nan_on_black
 from tests.e2e.daemons import SAMPLES
 

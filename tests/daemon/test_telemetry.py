@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from edgeannot.daemon.telemetry import Telemetry
-from edgeannot.data import Annotation, Detections, Frame, ModelFacts
+from edgeannot.vision.data import Annotation, Detections, Frame, ModelFacts
 
 
 def annotation(inference_ms, model="m"):

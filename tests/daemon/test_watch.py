@@ -3,7 +3,7 @@
 import threading
 from types import SimpleNamespace
 
-from edgeannot.at_work import AtWork
+from edgeannot.crash_guard import AtWork
 from edgeannot.daemon.pulse import Pulse
 from edgeannot.daemon.watch import Watch
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeannot.base.errors import LinkError
 from edgeannot.daemon.handoff import Budget, Closed, Handoff
 from edgeannot.daemon.pulse import Pulse, Worker
 from edgeannot.daemon.telemetry import Telemetry
 from edgeannot.daemon.workers import infer, prune, read, write
-from edgeannot.data import Annotation, Detections, Failure, Frame, ModelFacts
-from edgeannot.delivery.store import LedgerEntry, Signature, Store
-from edgeannot.errors import LinkError
 from edgeannot.sources import DirectoryOptions, Tick, open_source
+from edgeannot.storage.store import LedgerEntry, Signature, Store
+from edgeannot.vision.data import Annotation, Detections, Failure, Frame, ModelFacts
 from tests.patience import DEADLINE_S
 
 

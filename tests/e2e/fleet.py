@@ -14,8 +14,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edgeannot.delivery.records import Message
-from edgeannot.delivery.store import Store
+from edgeannot.storage.records import Message
+from edgeannot.storage.store import Store
 from tests.brokers import Broker
 from tests.e2e.daemons import COMMAND, SAMPLES, Daemon, copy_samples, edgeannot
 from tests.patience import DEADLINE_S

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeannot.data import Frame
-from edgeannot.geometry import iou_matrix
 from edgeannot.library.catalogue import read_catalogue
 from edgeannot.library.obtain import Asked
 from edgeannot.library.pull import installed, pull
-from edgeannot.picture import read_picture
-from edgeannot.pipeline import Limits, load_engine, load_pipeline, to_tensor
+from edgeannot.vision.data import Frame
+from edgeannot.vision.decode import read_picture
+from edgeannot.vision.geometry import iou_matrix
+from edgeannot.vision.pipeline import Limits, load_engine, load_pipeline, to_tensor
 from tests.conftest import find_data
 from tests.web import web_site
 

@@ -24,10 +24,12 @@ def broken(part):
     module, _, name = part.rpartition(".")
     patch = f"from {module} import {name}\ndef broken(*_):\n    raise ZeroDivisionError('by design')\n"
     method = "__call__" if name == "Pipeline" else "write"
-    return [sys.executable, "-c", f"{patch}{name}.{method} = broken\nfrom edgeannot.cli import main\nmain()"]
+    return [sys.executable, "-c", f"{patch}{name}.{method} = broken\nfrom edgeannot.cli.app import main\nmain()"]
 
 
-@pytest.mark.parametrize(("part", "doing"), [("edgeannot.pipeline.Pipeline", "annotating"), ("edgeannot.sinks.mqtt.MqttSink", "storing")])
+@pytest.mark.parametrize(
+    ("part", "doing"), [("edgeannot.vision.pipeline.Pipeline", "annotating"), ("edgeannot.sinks.mqtt.MqttSink", "storing")]
+)
 def test_a_part_that_breaks_ends_the_run_with_a_sentence_that_names_the_picture(tmp_path, part, doing):
     """More pictures than the queues hold: no thread may wait for one that has gone."""
     copy_samples(tmp_path / "in", copies=3)

@@ -14,10 +14,10 @@ from pathlib import Path
 import cv2
 import pytest
 
-from edgeannot.cards import find_card
-from edgeannot.data import Frame
-from edgeannot.pipeline import load_pipeline
-from edgeannot.places import bundled_folder
+from edgeannot.base.places import bundled_folder
+from edgeannot.vision.cards import find_card
+from edgeannot.vision.data import Frame
+from edgeannot.vision.pipeline import load_pipeline
 from tests.brokers import Subscriber
 from tests.e2e.daemons import SAMPLES, Daemon
 

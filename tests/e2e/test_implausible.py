@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeannot.cards import read_card
 from edgeannot.choice.conditions import conditions_of
 from edgeannot.probe import read_board
 from edgeannot.trial.tried import Tried
+from edgeannot.vision.cards import read_card
 from tests.bad_models import add_model, nan_always, nan_on_black
 from tests.brokers import Subscriber
 from tests.e2e.daemons import SAMPLES, edgeannot

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeannot.geometry import iou_matrix, nms
+from edgeannot.vision.geometry import iou_matrix, nms
 from tests.e2e.daemons import edgeannot
 
 pytestmark = pytest.mark.runtime

@@ -23,8 +23,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edgeannot.at_work.kernel import boot_id
-from edgeannot.at_work.record import Head, Record
+from edgeannot.crash_guard.kernel import boot_id
+from edgeannot.crash_guard.record import Head, Record
 from edgeannot.probe.limits import group_folders, parse_cgroup, parse_mounts
 from tests.brokers import wait_until
 from tests.e2e.fleet import Fleet
@@ -55,7 +55,7 @@ class VideoCapture(cv2.VideoCapture):
             die()
         return fine, image
 cv2.VideoCapture = VideoCapture
-from edgeannot.cli import main
+from edgeannot.cli.app import main
 main()
 """
 """The real command with a decoder that dies of marked pictures, and of white frames of a camera."""
@@ -64,9 +64,9 @@ COMMAND = [sys.executable, "-c", POISONED]
 
 DYING = [sys.executable, "-c", """
 import ctypes
-from edgeannot.engine import Engine
+from edgeannot.vision.engine import Engine
 Engine.run = lambda self, tensor: ctypes.string_at(0)
-from edgeannot.cli import main
+from edgeannot.cli.app import main
 main()
 """]  # fmt: skip
 """The real command with a runtime that dies of every picture."""

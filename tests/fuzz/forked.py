@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import IO
 from unittest import mock
 
-from edgeannot.child import Child, _stderr_file
+from edgeannot.base.child import Child, _stderr_file
 from edgeannot.trial import loads as real
 from edgeannot.trial import trial_child
 

@@ -153,7 +153,7 @@ def _lists(rng: Random, model: Any, graph: Any) -> None:
 
 
 def _metadata(rng: Random, model: Any, _: Any) -> None:
-    from tests.test_metadata import tflite_metadata
+    from tests.tflite.test_metadata import tflite_metadata
 
     blob = tflite_metadata()
     for _ in range(rng.randrange(3)):

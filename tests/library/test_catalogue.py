@@ -7,11 +7,11 @@ import re
 import pytest
 from typer.main import get_command
 
-from edgeannot.cards import read_cards
-from edgeannot.errors import ConfigError, MissingError
+from edgeannot.base.errors import ConfigError, MissingError
+from edgeannot.base.places import bundled_folder
+from edgeannot.cli.commands.models import models_app
 from edgeannot.library.catalogue import NAME_LISTS, Entry, class_names, find_entry, read_catalogue
-from edgeannot.places import bundled_folder
-from edgeannot.subcommands.models import models_app
+from edgeannot.vision.cards import read_cards
 from tests.docs_pages import DOCS
 
 FILE = {"name": "m.tflite", "sha256": "0" * 64, "known_from": "seen", "sources": [{"url": "https://example.org/m.tflite"}]}

@@ -10,8 +10,8 @@ import threading
 
 import pytest
 
-from edgeannot import atomicfile
-from edgeannot.errors import InputError, LinkError, MissingError
+from edgeannot.base import atomicfile
+from edgeannot.base.errors import InputError, LinkError, MissingError
 from edgeannot.library.fetch import FetchLimits, Wanted, download
 from tests.brokers import free_port
 from tests.web import (

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import typer.testing
 
-from edgeannot.cards import ModelCard, find_card, read_card
-from edgeannot.errors import CardError, EdgeannotError, InputError, MissingError, ModelError
-from edgeannot.inspect import Wishes, parse_anchors, propose
+from edgeannot.base.errors import CardError, EdgeannotError, InputError, MissingError, ModelError
+from edgeannot.card_inference import Wishes, parse_anchors, propose
+from edgeannot.cli.commands.models import models_app
 from edgeannot.library import modelstore
-from edgeannot.subcommands.models import models_app
+from edgeannot.vision.cards import ModelCard, find_card, read_card
 from tests.tflite_maker import Maker
 
 

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 import typer.testing
 
-from edgeannot.cards import find_card
-from edgeannot.cli import main
-from edgeannot.errors import ConfigError, EdgeannotError, InputError, LinkError, MissingError, ModelError
-from edgeannot.inspect.reading import AmbiguousModelError
-from edgeannot.subcommands.models import models_app
-from edgeannot_tools import darknet
+from edgeannot.base.errors import ConfigError, EdgeannotError, InputError, LinkError, MissingError, ModelError
+from edgeannot.card_inference.interpretation import AmbiguousModelError
+from edgeannot.cli.app import main
+from edgeannot.cli.commands.models import models_app
+from edgeannot.vision.cards import find_card
+from edgeannot_tools.convert import darknet
 from tests.patience import DEADLINE_S
 from tests.tflite_maker import Maker
 from tests.tools.test_convert_darknet import ONE_HEAD, Noise
@@ -604,7 +604,7 @@ def test_without_the_tools_a_model_that_has_to_be_converted_says_so(shop, tmp_pa
     files = [file_entry(content, {"url": "https://nowhere.invalid/f"}, name=f"net.{end}") for end in ("cfg", "weights")]
     shop.offer(entry(*files))
     (tmp_path / "net.cfg").write_bytes(content)
-    lame = "import sys; sys.modules['edgeannot_tools'] = None; from edgeannot.cli import main; main()"
+    lame = "import sys; sys.modules['edgeannot_tools'] = None; from edgeannot.cli.app import main; main()"
     words = [
         "models",
         "pull",

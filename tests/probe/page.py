@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from edgeannot.choice.grade import HIGH_GOPS, LEAST_MEMORY, MID_GOPS, grade
 from edgeannot.probe import read_board
-from edgeannot.probe.grade import HIGH_GOPS, LEAST_MEMORY, MID_GOPS, grade
 from tests.probe import recorded
 
 INTRODUCTION = f"""# Boards

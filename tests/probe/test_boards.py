@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgeannot.choice.grade import grade
 from edgeannot.probe import read_board
-from edgeannot.probe.grade import grade
 from tests.docs_pages import DOCS
 from tests.probe import recorded
 from tests.probe.page import boards_page

@@ -24,19 +24,19 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edgeannot.at_work import AtWork, of_content
-from edgeannot.control import Control
-from edgeannot.data import Annotation, Detections, Frame, ModelFacts
-from edgeannot.delivery.broker import BrokerOptions
-from edgeannot.delivery.link import Link
-from edgeannot.delivery.store import Message, Store
-from edgeannot.errors import ModelError
+from edgeannot.base.errors import ModelError
+from edgeannot.crash_guard import AtWork, of_content
+from edgeannot.mqtt.broker import BrokerOptions
+from edgeannot.mqtt.publisher import Link
 from edgeannot.payload import Origin, Topics
 from edgeannot.remote.commands import Pause, Reply, Request
+from edgeannot.remote.control import Control
 from edgeannot.remote.desk import Desk, InForce
 from edgeannot.sinks.mqtt import CommandOptions
-from tests.at_work.dying import die
+from edgeannot.storage.store import Message, Store
+from edgeannot.vision.data import Annotation, Detections, Frame, ModelFacts
 from tests.brokers import wait_until
+from tests.crash_guard.dying import die
 from tests.patience import DEADLINE_S
 
 ORIGIN, TOPICS = Origin("pi", "boot-1"), Topics("pi")

@@ -22,8 +22,6 @@ from edgeannot.daemon.handoff import Handoff
 from edgeannot.daemon.sensors import Felt
 from edgeannot.daemon.steering import Steering
 from edgeannot.daemon.telemetry import Telemetry
-from edgeannot.data import Annotation, Detections, Frame, ModelFacts
-from edgeannot.delivery.store import Store
 from edgeannot.payload import (
     Origin,
     Topics,
@@ -42,6 +40,8 @@ from edgeannot.remote.homeassistant import HomeAssistant
 from edgeannot.settings import Settings
 from edgeannot.sinks.base import FolderState
 from edgeannot.sinks.mqtt import HomeAssistantOptions
+from edgeannot.storage.store import Store
+from edgeannot.vision.data import Annotation, Detections, Frame, ModelFacts
 from tests.docs_pages import DOCS
 
 ORIGIN, TOPICS = Origin("pi", "boot-1"), Topics("pi")

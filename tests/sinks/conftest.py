@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeannot.data import Annotation, Detections, Frame, ModelFacts
 from edgeannot.payload import Origin
 from edgeannot.sinks import SinkContext
+from edgeannot.vision.data import Annotation, Detections, Frame, ModelFacts
 
 MODEL = ModelFacts("yolov3-tiny@320", "ab" * 32, "yolo", "low")
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeannot.data import Frame
 from edgeannot.sinks.files import OutputFolder, companion_name, picture_name
+from edgeannot.vision.data import Frame
 
 
 def test_a_camera_frame_without_a_name_is_called_by_its_time(annotate):

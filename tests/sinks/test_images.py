@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import pytest
 
-from edgeannot.errors import ConfigError
+from edgeannot.base.errors import ConfigError
 from edgeannot.sinks.images import ImagesOptions, ImagesSink
 
 

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from edgeannot.errors import ConfigError
+from edgeannot.base.errors import ConfigError
 from edgeannot.sinks.jsonl import JsonlOptions, JsonlSink
 
 

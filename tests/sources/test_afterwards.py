@@ -6,9 +6,9 @@ import logging
 
 import pytest
 
-from edgeannot.delivery.store import Signature
-from edgeannot.errors import ConfigError
+from edgeannot.base.errors import ConfigError
 from edgeannot.sources.afterwards import Afterwards
+from edgeannot.storage.store import Signature
 
 pytestmark = pytest.mark.usefixtures("bound_by_permissions")
 

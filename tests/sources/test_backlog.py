@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from edgeannot.delivery.store import Signature
 from edgeannot.sources.backlog import Backlog
 from edgeannot.sources.complete import held_for_writing
+from edgeannot.storage.store import Signature
 from tests.patience import DEADLINE_S
 
 

@@ -19,16 +19,16 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from edgeannot.at_work import AtWork
-from edgeannot.data import Failure, Frame
-from edgeannot.errors import ConfigError, LinkError, MissingError
-from edgeannot.redaction import redacted
+from edgeannot.base.errors import ConfigError, LinkError, MissingError
+from edgeannot.base.redaction import redacted
+from edgeannot.crash_guard import AtWork
 from edgeannot.sources import CameraOptions, Context, DirectoryOptions, Tick, open_source
 from edgeannot.sources.camera import CameraSource
 from edgeannot.sources.capture import Target, device_trouble, open_capture, parse_target, with_credentials
 from edgeannot.sources.grabber import Grabber, backoff_s
-from tests.at_work.dying import die
+from edgeannot.vision.data import Failure, Frame
 from tests.brokers import free_port
+from tests.crash_guard.dying import die
 from tests.patience import DEADLINE_S
 
 # What a scripted capture does: a number is a frame of that gray, FAIL a read that fails, HANG a read that blocks until the end.

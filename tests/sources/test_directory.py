@@ -12,11 +12,12 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeannot.at_work import AtWork
-from edgeannot.data import Failure, Frame
-from edgeannot.delivery.store import Signature
-from edgeannot.errors import ConfigError, MissingError
-from edgeannot.sources import Context, DirectoryOptions, inotify, open_source, shelve
+from edgeannot.base.errors import ConfigError, MissingError
+from edgeannot.crash_guard import AtWork
+from edgeannot.sources import Context, DirectoryOptions, inotify, open_source
+from edgeannot.sources import quarantine as shelve
+from edgeannot.storage.store import Signature
+from edgeannot.vision.data import Failure, Frame
 from tests.patience import DEADLINE_S
 
 LONG_AGO = 1_600_000_000

@@ -14,16 +14,16 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from pydantic import ValidationError
 
-from edgeannot.data import Failure, Frame
-from edgeannot.delivery.broker import BrokerOptions
-from edgeannot.errors import ConfigError, FrameError, LinkError
+from edgeannot.base.errors import ConfigError, FrameError, LinkError
+from edgeannot.mqtt.broker import BrokerOptions
+from edgeannot.mqtt.group import Peers, heir
+from edgeannot.mqtt.subscriber import Mailbox
+from edgeannot.mqtt.terms import Terms
 from edgeannot.payload import message_id
 from edgeannot.sources import Context, MqttSourceOptions, open_source
 from edgeannot.sources.arrival import matches, named_level, read_arrival
-from edgeannot.sources.mailbox import Mailbox
-from edgeannot.sources.peers import Peers, heir
-from edgeannot.sources.shelve import folder_bytes
-from edgeannot.sources.terms import Terms
+from edgeannot.sources.quarantine import folder_bytes
+from edgeannot.vision.data import Failure, Frame
 from tests.brokers import wait_until
 from tests.patience import DEADLINE_S
 
@@ -483,8 +483,8 @@ def test_a_peer_works_off_what_a_dead_worker_left_and_its_session_ends(worker, b
 
 def test_what_a_worker_held_that_died_with_the_broker_is_worked_off(worker, make_broker, jpeg, tmp_path, monkeypatch):
     """A broker whose power failed sends no will: the dead worker stays "here" for it."""
-    monkeypatch.setattr("edgeannot.sources.peers._SILENT_S", 1.5)
-    monkeypatch.setattr("edgeannot.sources.peers._ECHO_S", 0.1)
+    monkeypatch.setattr("edgeannot.mqtt.group._SILENT_S", 1.5)
+    monkeypatch.setattr("edgeannot.mqtt.group._ECHO_S", 0.1)
     monkeypatch.setattr("edgeannot.sources.mqtt.GREET_S", 0.5)
     broker = make_broker("persistence true", "autosave_interval 1", "autosave_on_changes true", f"persistence_location {tmp_path}/")
     broker.start()

@@ -4,11 +4,11 @@ import threading
 
 import pytest
 
-from edgeannot.at_work import AtWork
-from edgeannot.errors import FrameError
+from edgeannot.base.errors import FrameError
+from edgeannot.crash_guard import AtWork
 from edgeannot.sources.contract import Tick
 from edgeannot.sources.turn import Turns
-from tests.at_work.dying import die
+from tests.crash_guard.dying import die
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeannot.engine import Engine
-from edgeannot.errors import MissingError, ModelError
+from edgeannot.base.errors import MissingError, ModelError
 from edgeannot.tflite.file import at_size, parse_tflite, read_tflite
 from edgeannot.tflite.schema import BUILTIN_NAMES
-from edgeannot_tools.writer import Net
+from edgeannot.vision.engine import Engine
+from edgeannot_tools.graph.writer import Net
 from tests.tflite_maker import Maker, schema
 
 

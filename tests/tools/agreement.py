@@ -9,10 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edgeannot.cards import ModelCard
-from edgeannot.data import Detections, Frame
-from edgeannot.geometry import iou_matrix
-from edgeannot.pipeline import Limits, load_pipeline
+from edgeannot.vision.cards import ModelCard
+from edgeannot.vision.data import Detections, Frame
+from edgeannot.vision.geometry import iou_matrix
+from edgeannot.vision.pipeline import Limits, load_pipeline
 
 FIRM = 0.35
 """The references hold what scored 0.3 or more; nearer to that, a hair decides."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeannot.engine import installed_runtimes
 from edgeannot.tflite.file import parse_tflite, read_tflite
-from edgeannot_tools.arena import peak_memory, tensor_bytes
-from edgeannot_tools.delegate import ask_runtime
-from edgeannot_tools.graph import Graph, Op, schema
-from edgeannot_tools.writer import Net
+from edgeannot.vision.engine import installed_runtimes
+from edgeannot_tools.graph.graph import Graph, Op, schema
+from edgeannot_tools.graph.writer import Net
+from edgeannot_tools.inspect.arena import peak_memory, tensor_bytes
+from edgeannot_tools.inspect.delegate import ask_runtime
 
 
 def chain(net: Net, x: int, count: int) -> int:

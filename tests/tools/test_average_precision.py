@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeannot.data import Detections
-from edgeannot_tools.average_precision import Truth, average_precision, evaluate_detections, find_misses, precision_recall
-from edgeannot_tools.coco_metrics import coco_metrics
+from edgeannot.vision.data import Detections
+from edgeannot_tools.evaluate.average_precision import Truth, average_precision, evaluate_detections, find_misses, precision_recall
+from edgeannot_tools.evaluate.coco_metrics import coco_metrics
 
 BOX = (10, 10, 30, 30)
 FAR = (60, 60, 80, 80)

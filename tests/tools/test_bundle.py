@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 
 import edgeannot
-from edgeannot.cards import read_card, read_cards
-from edgeannot.errors import InputError, MissingError
-from edgeannot_tools.bundle import MODELS, Built, write_model
-from edgeannot_tools.bundle_labels import coco_labels
-from edgeannot_tools.bundle_photos import PHOTOS, SCENE_NAME, calibration_views
-from edgeannot_tools.calibrate import open_interpreter
-from edgeannot_tools.card_text import card_text
-from edgeannot_tools.graph import Graph, at_size
-from edgeannot_tools.sources import Package, Part, read_part
+from edgeannot.base.errors import InputError, MissingError
+from edgeannot.vision.cards import read_card, read_cards
+from edgeannot_maintain.bundle import MODELS, Built, write_model
+from edgeannot_maintain.card_text import card_text
+from edgeannot_maintain.labels import coco_labels
+from edgeannot_maintain.photos import PHOTOS, SCENE_NAME
+from edgeannot_maintain.sources import Package, Part, read_part
+from edgeannot_tools.graph.graph import Graph, at_size
+from edgeannot_tools.quantize.calibrate import open_interpreter
+from edgeannot_tools.quantize.calibration_set import calibration_views
 
 SAMPLES = Path(edgeannot.__file__).parent / "samples"
 LARGEST_TOTAL = 25_000_000

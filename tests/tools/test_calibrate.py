@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeannot_tools.calibrate import VALUES_A_TENSOR, calibrate, merged
-from edgeannot_tools.graph import Graph, Op, schema
-from edgeannot_tools.int8_ranges import activation_behind, best_range, swish
-from edgeannot_tools.writer import Net
+from edgeannot_tools.graph.graph import Graph, Op, schema
+from edgeannot_tools.graph.writer import Net
+from edgeannot_tools.quantize.calibrate import VALUES_A_TENSOR, calibrate, merged
+from edgeannot_tools.quantize.ranges import activation_behind, best_range, swish
 
 EYE = np.eye(4, dtype=np.float32)[:, :, None, None]
 

@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from edgeannot.cards import Measured, read_card
-from edgeannot.errors import CardError
-from edgeannot_tools.card_record import record_measured
+from edgeannot.base.errors import CardError
+from edgeannot.vision.cards import Measured, read_card
+from edgeannot_tools.evaluate.card_record import record_measured
 
 CARD = """\
 # what this model is good for

@@ -12,16 +12,16 @@ import pytest
 from typer.testing import CliRunner
 
 import edgeannot
-from edgeannot.cards import read_card
-from edgeannot.engine import load_runtime
-from edgeannot.errors import InputError, MissingError
-from edgeannot.inspect import Wishes, propose
-from edgeannot_tools.class_folders import ClassFolders, read_class_folders
-from edgeannot_tools.class_matching import match_classes, with_synonyms
-from edgeannot_tools.classifier_accuracy import TOP, Answer, Ranking, class_rows, classifier_pipeline, measure_classifier
-from edgeannot_tools.classifier_report import save_wrong_answers
-from edgeannot_tools.evaluate import evaluate_app, find_model, rank_classifiers
-from edgeannot_tools.measure import Timing
+from edgeannot.base.errors import InputError, MissingError
+from edgeannot.card_inference import Wishes, propose
+from edgeannot.vision.cards import read_card
+from edgeannot.vision.engine import load_runtime
+from edgeannot_tools.datasets.class_folders import ClassFolders, read_class_folders
+from edgeannot_tools.evaluate.class_matching import match_classes, with_synonyms
+from edgeannot_tools.evaluate.classifier_accuracy import TOP, Answer, Ranking, class_rows, classifier_pipeline, measure_classifier
+from edgeannot_tools.evaluate.classifier_report import save_wrong_answers
+from edgeannot_tools.evaluate.command import evaluate_app, find_model, rank_classifiers
+from edgeannot_tools.evaluate.measure import Timing
 
 MODEL = "efficientnet-lite0"
 SAMPLES = sorted((Path(edgeannot.__file__).parent / "samples").glob("*.jpg"))

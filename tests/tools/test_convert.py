@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from edgeannot.cards import read_card
-from edgeannot.cli import main
-from edgeannot.errors import InputError, MissingError
-from edgeannot_tools.conversion import card_name, write_together
-from edgeannot_tools.convert import convert_app, kind_of
-from edgeannot_tools.writer import Net
+from edgeannot.base.errors import InputError, MissingError
+from edgeannot.cli.app import main
+from edgeannot.vision.cards import read_card
+from edgeannot_tools.convert.command import convert_app, kind_of
+from edgeannot_tools.convert.conversion import card_name, write_together
+from edgeannot_tools.graph.writer import Net
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from edgeannot.cards import read_card
-from edgeannot.data import Frame
-from edgeannot.engine import Engine
-from edgeannot.errors import CardError, InputError, MissingError
-from edgeannot.heads.yolo_grid import YoloGrid
-from edgeannot.pipeline import load_pipeline
-from edgeannot_tools import darknet
-from edgeannot_tools.convert import convert_app
-from edgeannot_tools.darknet_route import find_pair
+from edgeannot.base.errors import CardError, InputError, MissingError
+from edgeannot.vision.cards import read_card
+from edgeannot.vision.data import Frame
+from edgeannot.vision.engine import Engine
+from edgeannot.vision.heads.yolo_grid import YoloGrid
+from edgeannot.vision.pipeline import load_pipeline
+from edgeannot_tools.convert import darknet
+from edgeannot_tools.convert.command import convert_app
+from edgeannot_tools.convert.darknet_route import find_pair
 from tests.tools.agreement import disagreements
 
 CONV = "[convolutional]\nfilters={}\nsize=3\nstride={}\npad=1\nactivation=leaky\n"

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from edgeannot.cards import read_card
-from edgeannot.engine import Engine
-from edgeannot.errors import ConfigError, InputError, ModelError
-from edgeannot_tools import keras_route
-from edgeannot_tools.convert import convert_app
+from edgeannot.base.errors import ConfigError, InputError, ModelError
+from edgeannot.vision.cards import read_card
+from edgeannot.vision.engine import Engine
+from edgeannot_tools.convert import keras_route
+from edgeannot_tools.convert.command import convert_app
 from tests.surroundings import asked
 
 TENSORFLOW = asked("TENSORFLOW")

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from edgeannot.cards import read_card
-from edgeannot.errors import ConfigError, InputError, MissingError, ModelError
-from edgeannot.heads.split import Split
-from edgeannot.heads.yolo_fastestv2 import YoloFastestV2
-from edgeannot_tools.convert import convert_app
-from edgeannot_tools.onnx_file import read_onnx
-from edgeannot_tools.onnx_route import find_onnx2tf
+from edgeannot.base.errors import ConfigError, InputError, MissingError, ModelError
+from edgeannot.vision.cards import read_card
+from edgeannot.vision.heads.split import Split
+from edgeannot.vision.heads.yolo_fastestv2 import YoloFastestV2
+from edgeannot_tools.convert.command import convert_app
+from edgeannot_tools.convert.onnx_file import read_onnx
+from edgeannot_tools.convert.onnx_route import find_onnx2tf
 from tests.surroundings import asked
 from tests.tools import onnx_maker
 from tests.tools.agreement import disagreements

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from edgeannot.cards import read_card
-from edgeannot.data import TensorRef
-from edgeannot.engine import Engine
-from edgeannot.errors import InputError
-from edgeannot.heads.split import Split
-from edgeannot_tools.convert import convert_app
-from edgeannot_tools.graph import Graph, Op, schema
-from edgeannot_tools.writer import Net
+from edgeannot.base.errors import InputError
+from edgeannot.vision.cards import read_card
+from edgeannot.vision.data import TensorRef
+from edgeannot.vision.engine import Engine
+from edgeannot.vision.heads.split import Split
+from edgeannot_tools.convert.command import convert_app
+from edgeannot_tools.graph.graph import Graph, Op, schema
+from edgeannot_tools.graph.writer import Net
 
 
 def convert(source, out, *words):

@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeannot.errors import InputError, MissingError
-from edgeannot_tools import darknet
-from edgeannot_tools.calibrate import open_interpreter
-from edgeannot_tools.graph import Graph
+from edgeannot.base.errors import InputError, MissingError
+from edgeannot_tools.convert import darknet
+from edgeannot_tools.graph.graph import Graph
+from edgeannot_tools.quantize.calibrate import open_interpreter
 
 TOLERANCE = 1e-3
 

@@ -7,7 +7,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from edgeannot.errors import InputError
+from edgeannot.base.errors import InputError
 from edgeannot_tools.cli import APPS
 from edgeannot_tools.datasets import Dataset, LabelledObject, load_dataset, save_dataset
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from edgeannot.errors import InputError
+from edgeannot.base.errors import InputError
 from edgeannot_tools.datasets import find_format, load_dataset, read_labels, save_dataset
 from edgeannot_tools.datasets.form import Picture
 

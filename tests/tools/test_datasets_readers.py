@@ -7,7 +7,7 @@ import json
 import pytest
 import yaml
 
-from edgeannot.errors import InputError, MissingError
+from edgeannot.base.errors import InputError, MissingError
 from edgeannot_tools.datasets import (
     FORMATS,
     Dataset,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeannot.errors import InputError
+from edgeannot.base.errors import InputError
 from edgeannot_tools.datasets import Dataset, LabelledObject, Picture, load_dataset
 from edgeannot_tools.datasets.split import split_dataset
 

@@ -7,11 +7,11 @@ import sys
 import numpy as np
 import pytest
 
-from edgeannot.engine import installed_runtimes, load_runtime
 from edgeannot.tflite.file import parse_tflite, read_tflite
-from edgeannot_tools.delegate import ask_runtime, replaced_operators
-from edgeannot_tools.graph import Graph
-from edgeannot_tools.writer import Net
+from edgeannot.vision.engine import installed_runtimes, load_runtime
+from edgeannot_tools.graph.graph import Graph
+from edgeannot_tools.graph.writer import Net
+from edgeannot_tools.inspect.delegate import ask_runtime, replaced_operators
 from tests.tflite_maker import Maker, write
 
 RNG = np.random.default_rng(9)

@@ -14,16 +14,16 @@ import pytest
 from typer.testing import CliRunner
 
 import edgeannot
-from edgeannot.cards import read_card
-from edgeannot.data import Frame
-from edgeannot.errors import InputError, MissingError
-from edgeannot.picture import read_picture
-from edgeannot.pipeline import load_pipeline
+from edgeannot.base.errors import InputError, MissingError
+from edgeannot.vision.cards import read_card
+from edgeannot.vision.data import Frame
+from edgeannot.vision.decode import read_picture
+from edgeannot.vision.pipeline import load_pipeline
 from edgeannot_tools.datasets import Dataset, LabelledObject, Picture, save_dataset
-from edgeannot_tools.evaluate import evaluate_app, evaluate_model, find_model, match_model
-from edgeannot_tools.evaluate_report import _ticks
-from edgeannot_tools.measure import numbers_of
-from edgeannot_tools.miss_sheet import save_sheet, worst_misses
+from edgeannot_tools.evaluate.command import evaluate_app, evaluate_model, find_model, match_model
+from edgeannot_tools.evaluate.error_sheet import save_sheet, worst_misses
+from edgeannot_tools.evaluate.measure import numbers_of
+from edgeannot_tools.evaluate.report import _ticks
 
 MODEL = "yolov3-tiny"
 SIZE = 224

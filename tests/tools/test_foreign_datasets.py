@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeannot.errors import InputError
-from edgeannot_tools.class_matching import read_mapping
+from edgeannot.base.errors import InputError
 from edgeannot_tools.datasets import FORMATS, ReadOptions
+from edgeannot_tools.evaluate.class_matching import read_mapping
 
 BIG = "9" * 5000
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from edgeannot.data import Detections
-from edgeannot_tools.gate import Alike, compare_boxes, compare_classes, judge
+from edgeannot.vision.data import Detections
+from edgeannot_tools.quantize.acceptance import Alike, compare_boxes, compare_classes, judge
 
 T = 0.3
 

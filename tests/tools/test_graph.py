@@ -6,9 +6,8 @@ import flatbuffers
 import numpy as np
 import pytest
 
-from edgeannot.errors import InputError, MissingError
-from edgeannot_tools.calibrate import open_interpreter
-from edgeannot_tools.graph import (
+from edgeannot.base.errors import InputError, MissingError
+from edgeannot_tools.graph.graph import (
     FILE_IDENTIFIER,
     Graph,
     Op,
@@ -21,7 +20,8 @@ from edgeannot_tools.graph import (
     schema,
     write_file,
 )
-from edgeannot_tools.writer import Net
+from edgeannot_tools.graph.writer import Net
+from edgeannot_tools.quantize.calibrate import open_interpreter
 
 RNG = np.random.default_rng(3)
 WEIGHTS = RNG.normal(0, 0.5, (4, 3, 3, 3)).astype(np.float32)

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeannot.errors import InputError
+from edgeannot.base.errors import InputError
 from edgeannot.tflite.file import parse_tflite
-from edgeannot_tools.calibrate import open_interpreter
-from edgeannot_tools.graph import Graph, Op, collect_garbage, cut, fold_dequantize, retarget_outputs, schema, set_signature
-from edgeannot_tools.writer import Net
+from edgeannot_tools.graph.graph import Graph, Op, collect_garbage, cut, fold_dequantize, retarget_outputs, schema, set_signature
+from edgeannot_tools.graph.writer import Net
+from edgeannot_tools.quantize.calibrate import open_interpreter
 
 RNG = np.random.default_rng(17)
 IMAGE = RNG.random((1, 8, 8, 3)).astype(np.float32)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from edgeannot.engine import installed_runtimes
-from edgeannot.errors import EdgeannotError, MissingError, ModelError
+from edgeannot.base.errors import EdgeannotError, MissingError, ModelError
 from edgeannot.tflite.file import read_tflite
+from edgeannot.vision.engine import installed_runtimes
 from edgeannot_tools.cli import APPS
-from edgeannot_tools.inspect_file import inspect_app
-from edgeannot_tools.inspection import inspect_file
+from edgeannot_tools.inspect.command import inspect_app
+from edgeannot_tools.inspect.inspection import inspect_file
 from tests.tflite_maker import Maker, with_files, write
 
 
@@ -204,4 +204,4 @@ def test_every_real_file_has_an_answer(data_dir):
 
 
 def test_the_command_is_known():
-    assert APPS["inspect_app"] == "edgeannot_tools.inspect_file"
+    assert APPS["inspect_app"] == "edgeannot_tools.inspect.command"

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from edgeannot.errors import ModelError
-from edgeannot_tools.calibrate import calibrate, open_interpreter
-from edgeannot_tools.graph import Graph, Op, schema, set_signature
-from edgeannot_tools.int8_rules import RULES
-from edgeannot_tools.quantize import Recipe, prepare, quantize
+from edgeannot.base.errors import ModelError
+from edgeannot_tools.graph.graph import Graph, Op, schema, set_signature
+from edgeannot_tools.quantize.calibrate import calibrate, open_interpreter
+from edgeannot_tools.quantize.quantizer import Recipe, prepare, quantize
+from edgeannot_tools.quantize.rules import RULES
 
 pytestmark = pytest.mark.runtime
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeannot_tools.calibrate import calibrate
-from edgeannot_tools.graph import Graph
-from edgeannot_tools.layer_noise import EXACT_DB, measure_noise, worst
-from edgeannot_tools.quantize import Recipe, prepare, quantize
-from edgeannot_tools.writer import Net
+from edgeannot_tools.graph.graph import Graph
+from edgeannot_tools.graph.writer import Net
+from edgeannot_tools.quantize.calibrate import calibrate
+from edgeannot_tools.quantize.layer_sqnr import EXACT_DB, measure_noise, worst
+from edgeannot_tools.quantize.quantizer import Recipe, prepare, quantize
 
 RNG = np.random.default_rng(4)
 SAMPLES = [[RNG.random((1, 16, 16, 3)).astype(np.float32)] for _ in range(3)]

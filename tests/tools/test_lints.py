@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from edgeannot.tflite.file import parse_tflite, read_tflite
-from edgeannot_tools.delegate import RuntimeView
-from edgeannot_tools.graph import Graph, Op, schema
-from edgeannot_tools.lints import Code, Finding, find
-from edgeannot_tools.macs import operator_costs
-from edgeannot_tools.number_kinds import read_numbers
-from edgeannot_tools.quantize import Recipe, quantize_model
-from edgeannot_tools.writer import Net
+from edgeannot_tools.graph.graph import Graph, Op, schema
+from edgeannot_tools.graph.macs import operator_costs
+from edgeannot_tools.graph.writer import Net
+from edgeannot_tools.inspect.delegate import RuntimeView
+from edgeannot_tools.inspect.dtypes import read_numbers
+from edgeannot_tools.inspect.lints import Code, Finding, find
+from edgeannot_tools.quantize.quantizer import Recipe, quantize_model
 from tests.tflite_maker import Maker
 
 RNG = np.random.default_rng(33)

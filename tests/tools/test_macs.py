@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from edgeannot.tflite.file import parse_tflite, read_tflite
-from edgeannot_tools.graph import Op, multiply_accumulates, schema
-from edgeannot_tools.macs import operator_costs, operator_macs, total_parameters
-from edgeannot_tools.writer import Net
+from edgeannot_tools.graph.graph import Op, multiply_accumulates, schema
+from edgeannot_tools.graph.macs import operator_costs, operator_macs, total_parameters
+from edgeannot_tools.graph.writer import Net
 
 RNG = np.random.default_rng(5)
 

@@ -1,8 +1,8 @@
 """The networks of the micro-benchmark can be made again, byte for byte, and are what their operation count says."""
 
-from edgeannot.probe.micro import MODELS, OPERATIONS
-from edgeannot_tools.graph import Graph, multiply_accumulates
-from edgeannot_tools.micro import main
+from edgeannot.choice.micro import MODELS, OPERATIONS
+from edgeannot_maintain.micro import main
+from edgeannot_tools.graph.graph import Graph, multiply_accumulates
 
 
 def test_making_them_again_gives_the_shipped_bytes(tmp_path):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from edgeannot.tflite.file import parse_tflite, read_tflite
-from edgeannot_tools.graph import Graph, Op, schema
-from edgeannot_tools.number_kinds import read_numbers
-from edgeannot_tools.quantize import Recipe, quantize_model
-from edgeannot_tools.writer import Net
+from edgeannot_tools.graph.graph import Graph, Op, schema
+from edgeannot_tools.graph.writer import Net
+from edgeannot_tools.inspect.dtypes import read_numbers
+from edgeannot_tools.quantize.quantizer import Recipe, quantize_model
 
 RNG = np.random.default_rng(21)
 

@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from edgeannot.errors import InputError
+from edgeannot.base.errors import InputError
 from edgeannot_tools.output import staged_folder, write_whole
 
 

@@ -8,12 +8,12 @@ import sys
 import numpy as np
 import pytest
 
-from edgeannot.errors import InputError
-from edgeannot_tools.calibrate import calibrate, merged, open_interpreter
-from edgeannot_tools.graph import Graph, Op, retarget_outputs, schema
-from edgeannot_tools.int8_scales import scale_for
-from edgeannot_tools.quantize import Quantized, Recipe, dynamic_range, prepare, quantize, quantize_model
-from edgeannot_tools.writer import Net
+from edgeannot.base.errors import InputError
+from edgeannot_tools.graph.graph import Graph, Op, retarget_outputs, schema
+from edgeannot_tools.graph.writer import Net
+from edgeannot_tools.quantize.calibrate import calibrate, merged, open_interpreter
+from edgeannot_tools.quantize.quantizer import Quantized, Recipe, dynamic_range, prepare, quantize, quantize_model
+from edgeannot_tools.quantize.scales import scale_for
 from tests.patience import DEADLINE_S
 
 RNG = np.random.default_rng(11)

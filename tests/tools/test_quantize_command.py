@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from edgeannot.cards import read_card
-from edgeannot.engine import Engine
-from edgeannot.errors import InputError, MissingError
-from edgeannot.heads.split import Split
-from edgeannot.pipeline import Limits, load_pipeline
-from edgeannot_tools.calibration_set import read_set
+from edgeannot.base.errors import InputError, MissingError
+from edgeannot.vision.cards import read_card
+from edgeannot.vision.engine import Engine
+from edgeannot.vision.heads.split import Split
+from edgeannot.vision.pipeline import Limits, load_pipeline
 from edgeannot_tools.cli import quantize_app
-from edgeannot_tools.graph import Graph, Op, schema
-from edgeannot_tools.writer import Net
+from edgeannot_tools.graph.graph import Graph, Op, schema
+from edgeannot_tools.graph.writer import Net
+from edgeannot_tools.quantize.calibration_set import read_set
 
 SIZE = 32
 CLASSES = ("cat", "dog", "cow")

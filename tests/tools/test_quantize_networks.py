@@ -11,14 +11,13 @@ import pytest
 
 from benchmarks.networks import in_float
 from benchmarks.other_quantizers import litert_own, litert_quantizer
-from edgeannot.engine import Engine
-from edgeannot.inspect import Wishes, parse_anchors
-from edgeannot.pipeline import Limits, Pipeline
-from edgeannot_tools.calibration_set import read_set
-from edgeannot_tools.gate import Agreement, compare_models, judge
-from edgeannot_tools.graph import Graph
-from edgeannot_tools.layer_noise import measure_noise
-from edgeannot_tools.quantize_job import (
+from edgeannot.card_inference import Wishes, parse_anchors
+from edgeannot.vision.engine import Engine
+from edgeannot.vision.pipeline import Limits, Pipeline
+from edgeannot_tools.graph.graph import Graph
+from edgeannot_tools.quantize.acceptance import Agreement, compare_models, judge
+from edgeannot_tools.quantize.calibration_set import read_set
+from edgeannot_tools.quantize.job import (
     Made,
     Options,
     Prepared,
@@ -30,6 +29,7 @@ from edgeannot_tools.quantize_job import (
     make_int8,
     prepare_source,
 )
+from edgeannot_tools.quantize.layer_sqnr import measure_noise
 from tests.surroundings import asked
 
 COCO, VOC = "labels_coco80.txt", "labels_voc20.txt"

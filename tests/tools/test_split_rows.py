@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeannot.heads.yolo_rows import YoloRows
-from edgeannot_tools.calibrate import open_interpreter
-from edgeannot_tools.graph import Graph, Op, schema
-from edgeannot_tools.split_rows import separate_slices, split_rows
-from edgeannot_tools.writer import Net
+from edgeannot.vision.heads.yolo_rows import YoloRows
+from edgeannot_tools.graph.graph import Graph, Op, schema
+from edgeannot_tools.graph.writer import Net
+from edgeannot_tools.quantize.calibrate import open_interpreter
+from edgeannot_tools.quantize.split_rows import separate_slices, split_rows
 
 RNG = np.random.default_rng(2)
 PICTURE = RNG.random((1, 8, 8, 3)).astype(np.float32)

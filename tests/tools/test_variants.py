@@ -10,9 +10,9 @@ import pytest
 from edgeannot.choice.choose import Wish, budget_of
 from edgeannot.choice.selection import survey
 from edgeannot.probe import read_board
-from edgeannot_tools.graph import Graph
-from edgeannot_tools.quantize import Recipe, quantize_model
-from edgeannot_tools.writer import Net
+from edgeannot_tools.graph.graph import Graph
+from edgeannot_tools.graph.writer import Net
+from edgeannot_tools.quantize.quantizer import Recipe, quantize_model
 
 CARD = """
 schema = 1

@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from edgeannot.cards import read_card
-from edgeannot.errors import ModelError
+from edgeannot.base.errors import ModelError
 from edgeannot.trial.cards import prove
 from edgeannot.trial.loads import UntriedError, try_model
+from edgeannot.vision.cards import read_card
 from tests.bad_models import add_model, endless, nan_on_black, short_anchors, stride_zero
 from tests.e2e.daemons import edgeannot
 from tests.patience import DEADLINE_S

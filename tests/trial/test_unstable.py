@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from edgeannot.errors import ModelError
-from edgeannot.inspect import propose
+from edgeannot.base.errors import ModelError
+from edgeannot.card_inference import propose
 from edgeannot.trial.loads import try_model
 from tests.tflite_maker import write
 

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 __all__ = ["APPS"]
 
 APPS = {
-    "convert_app": "edgeannot_tools.convert",
+    "convert_app": "edgeannot_tools.convert.command",
     "datasets_app": "edgeannot_tools.datasets.commands",
-    "evaluate_app": "edgeannot_tools.evaluate",
-    "quantize_app": "edgeannot_tools.quantize_command",
-    "inspect_app": "edgeannot_tools.inspect_file",
+    "evaluate_app": "edgeannot_tools.evaluate.command",
+    "quantize_app": "edgeannot_tools.quantize.command",
+    "inspect_app": "edgeannot_tools.inspect.command",
 }
 """Name of the app -> the module that defines it."""
 

@@ -14,8 +14,8 @@ from rich.segment import Segment
 from rich.text import Text
 from typer.core import TyperCommand
 
-from edgeannot.foreign import printable
-from edgeannot.streams import own_escapes
+from edgeannot.base.foreign import printable
+from edgeannot.base.streams import own_escapes
 
 __all__ = ["Command", "open_console", "print_note"]
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgeannot import atomicfile
-from edgeannot.errors import InputError
+from edgeannot.base import atomicfile
+from edgeannot.base.errors import InputError
 
 __all__ = ["require_writable", "staged_folder", "write_whole"]
 

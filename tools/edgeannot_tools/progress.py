@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from edgeannot.foreign import printable
-from edgeannot.streams import own_escapes
+from edgeannot.base.foreign import printable
+from edgeannot.base.streams import own_escapes
 
 __all__ = ["track", "waiting"]
 

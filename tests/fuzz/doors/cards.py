@@ -12,13 +12,13 @@ from random import Random
 
 import numpy as np
 
-from edgeannot.cards import find_card, read_card, read_cards
-from edgeannot.data import Frame
-from edgeannot.errors import EdgeannotError
-from edgeannot.inspect import Proposal, Wishes, propose
+from edgeannot.base.errors import EdgeannotError
+from edgeannot.base.places import bundled_folder
+from edgeannot.card_inference import Proposal, Wishes, propose
 from edgeannot.library.modelstore import add, card_toml
-from edgeannot.pipeline import load_pipeline
-from edgeannot.places import bundled_folder
+from edgeannot.vision.cards import find_card, read_card, read_cards
+from edgeannot.vision.data import Frame
+from edgeannot.vision.pipeline import load_pipeline
 from tests.fuzz.door import Case, Door, Visit
 from tests.fuzz.doors.models import made_models
 from tests.fuzz.forked import forked_trials
@@ -26,9 +26,9 @@ from tests.fuzz.words import change_text
 
 
 class TheDoor(Door):
-    """`edgeannot.cards`, `models show`, `models verify` and the start of the daemon."""
+    """`edgeannot.vision.cards`, `models show`, `models verify` and the start of the daemon."""
 
-    modules = ("edgeannot/cards.py", "edgeannot/library/modelstore.py", "edgeannot/pipeline.py")
+    modules = ("edgeannot/vision/cards.py", "edgeannot/library/modelstore.py", "edgeannot/vision/pipeline.py")
 
     def seeds(self) -> list[Case]:
         bundled = [Case("toml", path.read_bytes(), {"model": path.stem}) for path in sorted(bundled_folder().glob("*.toml"))]

@@ -8,11 +8,11 @@ from random import Random
 
 import numpy as np
 
-from edgeannot.errors import EdgeannotError, InputError
-from edgeannot.inspect import read_cfg
-from edgeannot_tools import darknet
-from edgeannot_tools.conversion import Request
-from edgeannot_tools.darknet_route import convert_darknet
+from edgeannot.base.errors import EdgeannotError, InputError
+from edgeannot.card_inference import read_cfg
+from edgeannot_tools.convert import darknet
+from edgeannot_tools.convert.conversion import Request
+from edgeannot_tools.convert.darknet_route import convert_darknet
 from tests.fuzz.door import Case, Door, Visit
 from tests.fuzz.numbers import overwrite, spoil
 from tests.fuzz.words import change_text
@@ -55,9 +55,7 @@ class Zeros:
 class TheDoor(Door):
     """`edgeannot convert NET.cfg NET.weights`."""
 
-    modules = (
-        "tools/edgeannot_tools/darknet.py", "tools/edgeannot_tools/darknet_files.py", "tools/edgeannot_tools/darknet_route.py",
-    )  # fmt: skip
+    modules = tuple(f"tools/edgeannot_tools/convert/{name}.py" for name in ("darknet", "darknet_files", "darknet_route"))
 
     def seeds(self) -> list[Case]:
         cfgs = [Case("cfg", text.encode()) for text in CONFIGURATIONS]

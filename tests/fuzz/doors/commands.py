@@ -8,11 +8,11 @@ from random import Random
 
 from pydantic_core import from_json
 
-from edgeannot.errors import ConfigError, FrameError, ModelError
+from edgeannot.base.errors import ConfigError, FrameError, ModelError
+from edgeannot.base.places import SAMPLES
 from edgeannot.payload import Origin, Topics, encode
-from edgeannot.picture_header import begins_as_picture
-from edgeannot.places import SAMPLES
 from edgeannot.remote.commands import Limits, Refusal, code_of, read_command, refusal_payload, reply_payload, reply_to
+from edgeannot.vision.picture_header import begins_as_picture
 from tests.fuzz.door import Case, Door, Visit
 from tests.fuzz.numbers import WORDS
 from tests.fuzz.words import change_text

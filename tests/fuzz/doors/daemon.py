@@ -13,7 +13,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edgeannot.errors import FrameError
+from edgeannot.base.errors import FrameError
 from edgeannot.remote.commands import Request
 from tests.brokers import Broker, Subscriber, wait_until
 from tests.e2e.daemons import Daemon

@@ -7,15 +7,15 @@ import zipfile
 from pathlib import Path
 from random import Random
 
-from edgeannot.inspect import read_labels
-from edgeannot.metadata import read_metadata
-from edgeannot.places import bundled_folder
+from edgeannot.base.places import bundled_folder
+from edgeannot.card_inference import read_labels
 from edgeannot.sinks.classes import ClassList
 from edgeannot.tflite.file import parse_tflite
+from edgeannot.tflite.metadata import read_metadata
 from tests.fuzz.door import Case, Door, Visit
 from tests.fuzz.numbers import spoil
 from tests.fuzz.words import change_text
-from tests.test_metadata import tflite_metadata, tiny
+from tests.tflite.test_metadata import tflite_metadata, tiny
 
 NAMES = ("person", "traffic light", "hot dog", "Löwe", "名前")
 TEXTS = (
@@ -51,7 +51,7 @@ NOTES = (
 class TheDoor(Door):
     """`--labels FILE`, the archive and the tables inside a model, and the list of a folder's classes."""
 
-    modules = ("edgeannot/inspect/label_files.py", "edgeannot/metadata.py", "edgeannot/sinks/classes.py")
+    modules = ("edgeannot/card_inference/label_files.py", "edgeannot/tflite/metadata.py", "edgeannot/sinks/classes.py")
 
     def seeds(self) -> list[Case]:
         lists = [Case(".txt", path.read_bytes()) for path in sorted(bundled_folder().glob("*.labels.txt"))[:1]]

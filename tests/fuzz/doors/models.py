@@ -15,15 +15,15 @@ from typing import Any
 
 from rich.console import Console
 
-from edgeannot.errors import EdgeannotError
-from edgeannot.inspect import RANGES, Wishes, parse_anchors, parse_range, propose
+from edgeannot.base.errors import EdgeannotError
+from edgeannot.base.places import bundled_folder
+from edgeannot.card_inference import RANGES, Wishes, parse_anchors, parse_range, propose
 from edgeannot.library import modelstore
-from edgeannot.metadata import read_metadata
-from edgeannot.places import bundled_folder
 from edgeannot.tflite.file import at_size, parse_tflite
-from edgeannot_tools.inspect_json import as_json
-from edgeannot_tools.inspect_tables import print_inspection
-from edgeannot_tools.inspection import inspect_file
+from edgeannot.tflite.metadata import read_metadata
+from edgeannot_tools.inspect.as_json import as_json
+from edgeannot_tools.inspect.inspection import inspect_file
+from edgeannot_tools.inspect.tables import print_inspection
 from tests.fuzz.door import Case, Door, Visit
 from tests.fuzz.forked import forked_trials
 from tests.fuzz.numbers import WORDS, overwrite, spoil
@@ -42,8 +42,8 @@ class TheDoor(Door):
 
     modules = (
         "edgeannot/tflite/file.py", "edgeannot/tflite/flatbuffer.py", "edgeannot/tflite/shapes.py", "edgeannot/tflite/schema.py",
-        "edgeannot/metadata.py", "edgeannot/library/modelstore.py", *(
-            f"edgeannot/inspect/{name}.py" for name in (
+        "edgeannot/tflite/metadata.py", "edgeannot/library/modelstore.py", *(
+            f"edgeannot/card_inference/{name}.py" for name in (
                 "__init__", "boxes", "facts", "grids", "layers", "maps", "naming", "pairs", "postprocess", "preprocess", "priors",
                 "reading",                 "rows", "seen", "single", "trace", "trial", "wishes",
             )

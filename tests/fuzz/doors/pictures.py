@@ -13,17 +13,17 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from edgeannot.picture import PictureLimits, configure_opencv, read_picture
-from edgeannot.picture_header import begins_as_picture, read_header
-from edgeannot.places import SAMPLES
+from edgeannot.base.places import SAMPLES
+from edgeannot.vision.decode import PictureLimits, configure_opencv, read_picture
+from edgeannot.vision.picture_header import begins_as_picture, read_header
 from tests.fuzz.door import Case, Door, Visit
 from tests.fuzz.numbers import INTEGERS, flip, nasty_integer, spoil
 
 
 class TheDoor(Door):
-    """`edgeannot.picture`, as a folder, a message and a command use it."""
+    """`edgeannot.vision.decode`, as a folder, a message and a command use it."""
 
-    modules = ("edgeannot/picture.py", "edgeannot/picture_header.py")
+    modules = ("edgeannot/vision/decode.py", "edgeannot/vision/picture_header.py")
 
     def open(self, folder: Path) -> None:
         configure_opencv()

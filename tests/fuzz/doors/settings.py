@@ -13,11 +13,12 @@ from pathlib import Path
 from random import Random
 from unittest import mock
 
-from edgeannot import judge, probe
-from edgeannot.cli import app
-from edgeannot.exits import guarded
+from edgeannot import probe
+from edgeannot.base.streams import _Printable
+from edgeannot.choice import auto_profile as judge
+from edgeannot.cli.app import app
+from edgeannot.cli.exits import guarded
 from edgeannot.settings import load_settings
-from edgeannot.streams import _Printable
 from tests.fuzz.door import Case, Door, Visit
 from tests.fuzz.numbers import WORDS
 from tests.fuzz.words import NUMBERS, change_text
@@ -124,7 +125,7 @@ COMMAND_LINES = (
 class TheDoor(Door):
     """`settings.load_settings`, and the whole of `edgeannot run` up to the daemon, which is not started."""
 
-    modules = ("edgeannot/settings.py", "edgeannot/delivery/address.py", "edgeannot/exits.py", "edgeannot/cli.py")
+    modules = ("edgeannot/settings.py", "edgeannot/mqtt/address.py", "edgeannot/cli/exits.py", "edgeannot/cli/app.py")
 
     def seeds(self) -> list[Case]:
         parts = FULL.split(b"\n\n")
@@ -214,7 +215,7 @@ def _command(words: list[str]) -> None:
         mock.patch.object(judge, "micro_of", return_value=None),
         mock.patch.object(probe, "read_board", _board),
         mock.patch("edgeannot.daemon.run.run_daemon", return_value=0),
-        mock.patch("edgeannot.log.set_up_logging"),
+        mock.patch("edgeannot.base.log.set_up_logging"),
         contextlib.redirect_stderr(stream),
         contextlib.redirect_stdout(stream),
     ):

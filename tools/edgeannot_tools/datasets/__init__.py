@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from edgeannot.errors import InputError, MissingError
+from edgeannot.base.errors import InputError, MissingError
 from edgeannot_tools.datasets import coco, darknet, openimages, voc, yolo
 from edgeannot_tools.datasets.form import Dataset, LabelledObject, Picture, PictureMode, Problem, Reading, ReadOptions, WriteOptions
 from edgeannot_tools.output import staged_folder

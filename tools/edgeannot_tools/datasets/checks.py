@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from edgeannot.errors import FrameError
+from edgeannot.base.errors import FrameError
 from edgeannot_tools.datasets.form import Box, Dataset, LabelledObject, Picture, Problem, Reading
 from edgeannot_tools.progress import track
 
@@ -145,7 +145,7 @@ def _copy_problems(pictures: Iterable[Picture]) -> Iterator[Problem]:
 
 def _decode_problems(pictures: Iterable[Picture]) -> Iterator[Problem]:
     """Pictures that cannot be read to their end: judged by the daemon's own reader, which does not let gray bars pass as it is."""
-    from edgeannot.picture import read_picture  # noqa: PLC0415 - OpenCV: conversions and counts do without it
+    from edgeannot.vision.decode import read_picture  # noqa: PLC0415 - OpenCV: conversions and counts do without it
 
     items = list(pictures)
     for picture in track(items, "reading pictures", len(items)):

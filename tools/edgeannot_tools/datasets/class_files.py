@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgeannot.errors import InputError, MissingError
+from edgeannot.base.errors import InputError, MissingError
 
 __all__ = ["CLASS_FILES", "find_class_file", "read_class_file"]
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeannot.errors import InputError
-from edgeannot.foreign import printable, shorten
+from edgeannot.base.errors import InputError
+from edgeannot.base.foreign import printable, shorten
 from edgeannot_tools.datasets.class_files import read_class_file
 from edgeannot_tools.datasets.coco_numbers import box_around, box_of, is_whole
 from edgeannot_tools.datasets.form import (

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from edgeannot.foreign import json_text
+from edgeannot.base.foreign import json_text
 from edgeannot_tools.commands import Command, open_console, print_note
 from edgeannot_tools.datasets import PictureMode, Problem, ReadOptions, WriteOptions, find_format, load_dataset, read_labels, save_dataset
 from edgeannot_tools.datasets.checks import check as check_reading

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgeannot.errors import InputError
+from edgeannot.base.errors import InputError
 from edgeannot_tools.datasets.class_files import read_class_file
 from edgeannot_tools.datasets.form import Dataset, Picture, Problem, Reading, ReadOptions, WriteOptions, sorted_pictures
 from edgeannot_tools.datasets.pictures import listed_paths, place_pictures, require_unique

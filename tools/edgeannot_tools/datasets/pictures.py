@@ -10,7 +10,7 @@ from pathlib import Path
 
 import imagesize
 
-from edgeannot.errors import InputError
+from edgeannot.base.errors import InputError
 from edgeannot_tools.datasets.form import Picture, PictureMode, Problem
 from edgeannot_tools.progress import track
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from edgeannot.errors import InputError
+from edgeannot.base.errors import InputError
 from edgeannot_tools.datasets.checks import content_groups
 from edgeannot_tools.datasets.form import Dataset, Picture, sorted_pictures
 

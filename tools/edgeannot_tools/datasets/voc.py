@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from edgeannot.errors import InputError
+from edgeannot.base.errors import InputError
 from edgeannot_tools.datasets.class_files import find_class_file, read_class_file
 from edgeannot_tools.datasets.form import (
     UNASSIGNED,

@@ -1,0 +1,141 @@
+"""Questions to the numbers of a box output: do they follow the cells, in which units, corners or centres, x or y first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeannot.card_inference.facts import Facts
+from edgeannot.card_inference.interpretation import AmbiguousModelError, Known
+from edgeannot.card_inference.trial import cell_centres, grid_fit
+
+__all__ = ["BoxFacts", "Cells", "candidate_cells", "decoded_boxes", "free_boxes", "query_boxes", "units_by_range"]
+
+STRIDE_SETS = ((8, 16, 32), (8, 16, 32, 64), (16, 32), (4, 8, 16, 32), (8, 16), (16, 32, 64))
+"""Strides of the maps that published detectors predict on, the usual ones first."""
+MAX_QUERIES = 1000
+"""More candidates than this have no transformer's head."""
+ANCHOR_COUNTS = (1, 3, 2, 4, 5, 6, 9)
+FOLLOWS = 0.75
+"""A decoded centre correlates with its cell's at least so much (seen: 0.98 at 224 px in int8, 0.998 at 640); a raw number hardly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """A number of candidates as a number of cells."""
+
+    strides: tuple[int, ...]
+    anchors: int
+
+    def __str__(self) -> str:
+        cells = f"the cells of strides {', '.join(map(str, self.strides))}"
+        return f"{self.anchors} anchors at each of {cells}" if self.anchors > 1 else cells
+
+
+def candidate_cells(facts: Facts, count: int) -> Cells | None:
+    """The strides and anchors that give this many candidates for the model's input; None where no usual ones do."""
+    for strides, anchors in product(STRIDE_SETS, ANCHOR_COUNTS):
+        if facts.cells(strides) * anchors == count:
+            return Cells(strides, anchors)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class BoxFacts:
+    """What four columns of box numbers are."""
+
+    units: Literal["normalized", "pixels"]
+    form: Literal["cxcywh", "xyxy", "yxyx"]
+    because: str
+
+
+def decoded_boxes(known: Known, boxes: NDArray[np.float32], cells: Cells) -> BoxFacts | None:
+    """What `boxes` (pictures, N, 4) are, when their centres follow the cells; None for numbers still to be decoded."""
+    best: tuple[float, BoxFacts] | None = None
+    for centres in _orders(known, cells):
+        fits = [[grid_fit(boxes[..., column], centres[:, axis]) for axis in (0, 1)] for column in range(4)]
+        follows = [[fit.correlation >= FOLLOWS for fit in column] for column in fits]
+        if follows[0][0] and follows[1][1]:
+            form: Literal["cxcywh", "xyxy", "yxyx"] = "xyxy" if follows[2][0] and follows[3][1] else "cxcywh"
+            fit = fits[0][0]
+        elif follows[0][1] and follows[1][0] and follows[2][1] and follows[3][0]:
+            form, fit = "yxyx", fits[0][1]
+        else:
+            continue
+        units: Literal["normalized", "pixels"] = "pixels" if fit.slope > 0.1 else "normalized"
+        says = (
+            f"in a trial run the box centres follow the cells with a slope of {fit.slope:.3g} per pixel (correlation {fit.correlation:.3f})"
+        )
+        because = f"{says}: already decoded, {units}, {form}"
+        if best is None or fit.correlation > best[0]:
+            best = fit.correlation, BoxFacts(units, form, because)
+    return None if best is None else best[1]
+
+
+def _orders(known: Known, cells: Cells) -> list[NDArray[np.float32]]:
+    """Cell centres with anchors innermost, and with anchors outermost in each stride (PyTorch's order)."""
+    picture = known.facts.picture
+    inner = cell_centres(picture, cells.strides, cells.anchors)
+    if cells.anchors == 1:
+        return [inner]
+    outer = [np.tile(cell_centres(picture, (stride,)), (cells.anchors, 1)) for stride in cells.strides]
+    return [inner, np.concatenate(outer)]
+
+
+def free_boxes(boxes: NDArray[np.float32], size: int) -> BoxFacts | None:
+    """What `boxes` (pictures, N, 4) of unknown cells are, when they are boxes inside the picture; None for raw offsets.
+
+    Priors run row by row, so x changes at each step and y only at the end of a row: the busier one of the first two numbers is x.
+    """
+    first, second, third, fourth = (boxes[..., i].astype(np.float64) for i in range(4))
+    biggest = float(np.percentile(np.abs(boxes), 99))
+    units: Literal["normalized", "pixels"] = "pixels" if biggest > 4 else "normalized"
+    limit = 1.5 * (size if units == "pixels" else 1.0)
+    corners = float(np.mean((third >= first) & (fourth >= second))) > 0.98
+    sizes = float(np.mean((third > 0) & (fourth > 0))) > 0.98
+    middle_x, middle_y = ((first + third) / 2, (second + fourth) / 2) if corners else (first, second)
+    inside = float(np.mean((middle_x > -limit / 3) & (middle_x < limit) & (middle_y > -limit / 3) & (middle_y < limit))) > 0.98
+    spread = min(middle_x.std(), middle_y.std()) > 0.12 * limit / 1.5
+    if not (inside and spread and (corners or sizes)):
+        return None
+    x_first = np.abs(np.diff(middle_x)).mean() > np.abs(np.diff(middle_y)).mean()
+    if not corners:
+        return (
+            BoxFacts(units, "cxcywh", f"in a trial run the numbers are centres and sizes inside the picture, {units}") if x_first else None
+        )
+    form: Literal["xyxy", "yxyx"] = "xyxy" if x_first else "yxyx"
+    return BoxFacts(units, form, f"in a trial run the numbers are corners of boxes inside the picture: decoded, {units}, {form}")
+
+
+def query_boxes(known: Known, boxes: NDArray[np.float32]) -> BoxFacts | None:
+    """What `boxes` (pictures, N, 4) are, when they are those of a transformer's queries: in no order, x first."""
+    operators = {op.name for op in known.facts.graph.operators}
+    if boxes.shape[1] > MAX_QUERIES or not operators & {"BATCH_MATMUL", "TOPK_V2"}:
+        return None
+    centres, sizes = boxes[..., :2], boxes[..., 2:]
+    reach = known.facts.picture.width if float(np.percentile(np.abs(boxes), 99)) > 4 else 1
+    inside = float(np.mean((centres > -0.25 * reach) & (centres < 1.25 * reach) & (sizes > 0) & (sizes < 1.5 * reach))) > 0.98
+    if not inside or centres.reshape(-1, 2).std(axis=0).min() < 0.05 * reach:
+        return None
+    units: Literal["normalized", "pixels"] = "pixels" if reach > 1 else "normalized"
+    corners = float(np.mean((sizes > centres).all(axis=-1))) > 0.98
+    what = "corners" if corners else "centres and sizes"
+    because = f"in a trial run the numbers are {what} inside the picture, in no order: queries, {units}"
+    return BoxFacts(units, "xyxy" if corners else "cxcywh", because)
+
+
+def units_by_range(known: Known, numbers: NDArray[np.float32], what: str) -> Literal["normalized", "pixels"]:
+    """Normalized or pixels, by the largest coordinate. Raises AmbiguousModelError where the trial found no box."""
+    if known.wishes.box_units:
+        return known.wishes.box_units
+    largest = float(np.abs(numbers).max(initial=0))
+    if largest == 0:
+        raise AmbiguousModelError(
+            f"model {known.facts.path}: {what} held no box in a trial run, so it may give shares of the picture or pixels",
+            ["--box-units normalized", "--box-units pixels"],
+        )
+    return "pixels" if largest > 2 else "normalized"

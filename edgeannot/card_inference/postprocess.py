@@ -1,0 +1,178 @@
+"""Reads graphs that end in the SSD post-process operator, or in a suppression written with builtin operators."""
+
+from __future__ import annotations
+
+import struct
+from typing import Literal
+
+import numpy as np
+
+from edgeannot.base.errors import ModelError
+from edgeannot.card_inference.boxes import candidate_cells, decoded_boxes, units_by_range
+from edgeannot.card_inference.conventions import SSD, ULTRALYTICS
+from edgeannot.card_inference.facts import POSTPROCESS, Out
+from edgeannot.card_inference.interpretation import Known, Reading
+from edgeannot.card_inference.trace import maker
+from edgeannot.tflite.schema import Operator
+from edgeannot.vision.heads.split import Split
+from edgeannot.vision.heads.ssd_postprocess import SsdPostprocess
+
+__all__ = ["read_postprocess", "read_suppressed"]
+
+ROLES = ("boxes", "classes", "scores", "count")
+"""Order of the operator's own outputs: `detection_postprocess.cc`, kOutputTensorDetectionBoxes and the following."""
+
+
+def read_postprocess(known: Known) -> list[Reading]:
+    """SSD with TFLite_Detection_PostProcess: the operator's own output list says which graph output is which."""
+    facts = known.facts
+    found = [op for op in facts.graph.operators if op.custom_name == POSTPROCESS]
+    if not found:
+        return []
+    operator = found[-1]
+    roles: dict[str, Out] = {}
+    for out in facts.outputs:
+        if maker(facts.graph, out.tensor.index, through_cuts=False) is operator:
+            roles[ROLES[operator.outputs.index(_made_tensor(known, out, operator))]] = out
+    if not {"boxes", "classes", "scores"} <= set(roles):
+        raise ModelError(
+            f"model {facts.path}: the operator {POSTPROCESS} gives boxes, classes and scores, "
+            f"but only {', '.join(roles) or 'none of them'} leave the graph ({facts.describe_outputs()}); export it with all of its outputs"
+        )
+    order = ", ".join(f"{role} = {out.position} {out.tensor.name!r}" for role, out in roles.items())
+    classes, because = _class_count(known, operator)
+    count = roles.get("count")
+    head = SsdPostprocess(
+        boxes=roles["boxes"].ref, classes=roles["classes"].ref, scores=roles["scores"].ref, count=None if count is None else count.ref
+    )
+    evidence = (f"the graph ends in {POSTPROCESS}; its own output list says which output is which: {order}", because)
+    return [Reading(head, "detect", "ssd", SSD, evidence, classes=classes)]
+
+
+def _made_tensor(known: Known, out: Out, operator: Operator) -> int:
+    """The operator's own tensor that an output hands on."""
+    index = out.tensor.index
+    while index not in operator.outputs:
+        step = known.facts.graph.producer(index)
+        assert step is not None  # noqa: S101 - maker() has walked the same way and reached the operator
+        index = step.inputs[0]
+    return index
+
+
+def _class_count(known: Known, operator: Operator) -> tuple[int | None, str]:
+    columns = known.facts.graph.tensors[operator.inputs[1]].shape[-1:]
+    stated = flexbuffer_integer(operator.custom_options, "num_classes")
+    if stated and columns and columns[0] >= stated:
+        background = f", of {columns[0]} columns with {columns[0] - stated} for the background" if columns[0] > stated else ""
+        return stated, f"the operator's options say {stated} classes{background}; it counts them from 0"
+    if columns and columns[0] > 1:
+        return None, f"the operator reads {columns[0]} score columns, the background's perhaps among them"
+    return None, "the file does not say how many classes there are"
+
+
+def flexbuffer_integer(options: bytes, key: str) -> int | None:
+    """An integer of a FlexBuffers map, the form of custom operators' options; None where it is not there.
+
+    https://flatbuffers.dev/flexbuffers/: the map is a vector of values, whose keys are in a vector of the same order.
+    """
+    try:
+        root_width = options[-1]
+        root_at = len(options) - 2 - root_width
+        values = root_at - int.from_bytes(options[root_at : root_at + root_width], "little")
+        width = 1 << (options[-2] & 3)
+        number = [int.from_bytes(options[at : at + width], "little") for at in (values - 3 * width, values - 2 * width, values - width)]
+        keys, key_width, count = values - 3 * width - number[0], number[1], number[2]
+        if options[-2] >> 2 != 9 or not 0 < count < 256 or key_width not in {1, 2, 4, 8}:  # type 9: map
+            return None
+        for i in range(count):
+            at = keys + i * key_width
+            start = at - int.from_bytes(options[at : at + key_width], "little")
+            if options[start : options.index(b"\0", start)] != key.encode():
+                continue
+            kind = options[values + count * width + i] >> 2
+            stored = options[values + i * width : values + (i + 1) * width]
+            if kind in {1, 2}:  # signed, unsigned
+                return int.from_bytes(stored, "little", signed=kind == 1)
+            if kind in {6, 7}:  # the same, stored elsewhere
+                offset = values + i * width - int.from_bytes(stored, "little")
+                return int.from_bytes(
+                    options[offset : offset + (1 << (options[values + count * width + i] & 3))], "little", signed=kind == 6
+                )
+            if kind == 3 and width in {4, 8}:  # float
+                return int(struct.unpack("<f" if width == 4 else "<d", stored)[0])
+    except (IndexError, ValueError, struct.error):
+        return None
+    return None
+
+
+def read_suppressed(known: Known) -> list[Reading]:
+    """Boxes (1, N, 4), scores (1, N), classes (1, N) and perhaps a count: the graph picks each candidate's class itself."""
+    outputs = known.facts.outputs
+    if any(op.custom_name == POSTPROCESS for op in known.facts.graph.operators) or len(outputs) not in {3, 4}:
+        return []
+    shapes = {out.position: tuple(n for n in known.trial.shape(out.position) if n != 1) for out in outputs}
+    boxes = [out for out in outputs if shapes[out.position][1:] == (4,)]
+    if len(boxes) != 1:
+        return []
+    rows = shapes[boxes[0].position][0]
+    vectors = [out for out in outputs if shapes[out.position] == (rows,)]
+    counts = [out for out in outputs if shapes[out.position] == ()]
+    whole = [out for out in vectors if _class_ids(known, out)]
+    classes = (
+        whole if len(whole) == 1 else [out for out in vectors if "class" in out.tensor.name.lower() or "cls" in out.tensor.name.lower()]
+    )
+    if len(vectors) != 2 or len(vectors) + len(counts) + 1 != len(outputs) or len(classes) != 1:
+        return []
+    scores = next(out for out in vectors if out is not classes[0])
+    says = f"{boxes[0]} holds {rows} boxes, {classes[0]} class ids, {scores} their scores"
+    return [_picked(known, boxes[0], scores, classes[0], says, counted=bool(counts))]
+
+
+def _picked(known: Known, boxes: Out, scores: Out, classes: Out, says: str, *, counted: bool) -> Reading:
+    """The reading of such outputs: who has suppressed what, and what the box numbers are.
+
+    counted: whether a count of the boxes is among them, as TensorFlow's exporter always writes and PyTorch's people do not.
+    """
+    numbers = known.trial.of(boxes.position).reshape(len(known.trial.values), -1, 4)
+    names = {op.name for op in known.facts.graph.operators}
+    suppressed, picks = any(name.startswith("NON_MAX_SUPPRESSION") for name in names), "TOPK_V2" in names
+    cells = candidate_cells(known.facts, numbers.shape[1])
+    decoded = decoded_boxes(known, numbers, cells) if cells is not None else None
+    doubts: tuple[str, ...] = ()
+    convention = ULTRALYTICS
+    form: Literal["cxcywh", "xyxy", "yxyx"]
+    if decoded is not None:
+        form, units, why = decoded.form, known.wishes.box_units or decoded.units, decoded.because
+    else:
+        units = units_by_range(known, numbers, str(boxes))
+        corners = bool(np.mean((numbers[..., 2] >= numbers[..., 0]) & (numbers[..., 3] >= numbers[..., 1])) > 0.95)
+        form = "xyxy" if corners else "cxcywh"
+        why = f"in a trial run boxes reach {np.abs(numbers).max():.4g}: {units}, {'corners' if corners else 'centre and size'}"
+        if corners and picks and not suppressed and counted:
+            form, convention = "yxyx", SSD
+            doubts = ("corners are y first, as TensorFlow's CenterNet writes them (--set head.box_form=xyxy)",)
+        elif corners:
+            doubts = ("corners are x first, as YOLO and DETR write them (--set head.box_form=yxyx)",)
+    head = Split(
+        boxes=boxes.ref,
+        scores=scores.ref,
+        classes=classes.ref,
+        box_layout="rows",
+        box_units=units,
+        box_form=form,
+        suppressed=suppressed or (picks and cells is None),
+    )
+    done = (
+        "the graph has picked the best boxes itself"
+        if head.suppressed
+        else "the graph does not suppress overlapping boxes, so that follows"
+    )
+    return Reading(head, "detect", "yolo" if convention is ULTRALYTICS else "other", convention, (says, why, done), doubts=doubts)
+
+
+def _class_ids(known: Known, out: Out) -> bool:
+    """Whether an output holds class ids: integers by type, or whole numbers in a trial run."""
+    if out.tensor.dtype != "float32" and not out.tensor.quantized:
+        return True
+    numbers = known.trial.of(out.position)
+    return bool(np.all(numbers == np.round(numbers))) and float(numbers.max(initial=0)) >= 1

@@ -1,0 +1,374 @@
+"""Reads detectors with one candidate a row or column: YOLOv5 to v11, YOLOX, NanoDet-Plus, and the end-to-end ones (v10, 26)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeannot.base.errors import ModelError
+from edgeannot.card_inference.boxes import BoxFacts, Cells, candidate_cells, decoded_boxes, query_boxes, units_by_range
+from edgeannot.card_inference.conventions import FASTESTV2, NANODET, RT_DETR, ULTRALYTICS, YOLOX
+from edgeannot.card_inference.facts import Out
+from edgeannot.card_inference.interpretation import AmbiguousModelError, Known, Reading
+from edgeannot.card_inference.scores import activation_of
+from edgeannot.card_inference.trace import Piece, pieces
+from edgeannot.vision.heads.dfl import Dfl
+from edgeannot.vision.heads.end_to_end import EndToEnd
+from edgeannot.vision.heads.yolo_fastestv2 import YoloFastestV2
+from edgeannot.vision.heads.yolo_rows import YoloRows
+from edgeannot.vision.heads.yolox import Yolox
+
+__all__ = ["read_end_to_end", "read_rows"]
+
+KEYPOINTS = 51
+"""Numbers of COCO's 17 points of a body, each with a visibility."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """An output as N candidates of C columns."""
+
+    out: Out
+    layout: Literal["rows", "columns"]
+    cells: Cells
+    columns: int
+    extra: int
+    """Columns at the end that are not classes."""
+    numbers: NDArray[np.float32]
+    """(pictures, N, C) from the trial."""
+
+
+def read_end_to_end(known: Known) -> list[Reading]:
+    """(1, N, 6 or more): a box, score, class id; at most a thousand rows, best first."""
+    readings = []
+    for out in known.facts.outputs:
+        shape, numbers = _with_batch(known, out)
+        if len(shape) != 3 or shape[0] != 1 or shape[2] < 6 or shape[1] > 1000 or candidate_cells(known.facts, shape[2]):
+            continue
+        numbers = numbers[:, 0]
+        ids, scores = numbers[..., 5], numbers[..., 4]
+        step = out.tensor.scale if out.tensor.quantized else 0.0
+        whole = _whole(ids, step)
+        sorted_ = bool(np.all(np.diff(scores, axis=1) <= 1e-6 + step))
+        exporter = known.facts.metadata.exporter
+        said = exporter is not None and bool(exporter.end_to_end or exporter.arguments.get("nms"))
+        chosen = any(op in {"TOPK_V2", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5"} for op in _all_operators(known))
+        if not (
+            whole and ids.min() >= -step and scores.min() >= -1e-3 - step and scores.max() <= 1.001 + step and (sorted_ or said or chosen)
+        ):
+            continue
+        if candidate_cells(known.facts, shape[1]) and not (chosen or said):
+            continue
+        form = _row_form(numbers[..., :4], step)
+        if form is None:
+            continue
+        units = _end_to_end_units(known, numbers[..., :4], out)
+        head = EndToEnd(output=out.ref, box_units=units, box_form=form, extra_columns=shape[2] - 6)
+        what = "corners" if form == "xyxy" else "centre and size"
+        reach = float(np.abs(numbers[..., :4]).max())
+        because = [
+            f"{out} has {shape[1]} rows of {what}, score and class: scores fall from row to row, class ids are whole numbers",
+            f"in a trial run coordinates reach {reach:.4g}, the input is {known.facts.picture.width} wide: {units}",
+        ]
+        if said and exporter:
+            because.append(f"{exporter.file} says that it is end-to-end")
+        if shape[2] > 6:
+            because.append(f"the last {shape[2] - 6} numbers of a row (masks or keypoints) are not used")
+        classes = len(exporter.names) if exporter and exporter.names else None
+        doubts = ("corners are x first (--set head.box_form=yxyx)",) if form == "xyxy" and exporter is None else ()
+        readings.append(Reading(head, "detect", "yolo", ULTRALYTICS, tuple(because), classes=classes, doubts=doubts))
+    return readings
+
+
+def _whole(ids: NDArray[np.float32], step: float = 0.0) -> bool:
+    """Whether numbers may be class ids."""
+    return bool(np.abs(ids - np.round(ids)).max(initial=0) <= max(1e-3, step))
+
+
+def _row_form(boxes: NDArray[np.float32], step: float) -> Literal["xyxy", "cxcywh"] | None:
+    """What the numbers of rows that are used may be; corners where none are used. Which of x and y comes first, they do not tell."""
+    used = boxes[np.abs(boxes).max(axis=-1) > step]
+    if not len(used) or np.mean((used[:, 2] >= used[:, 0] - step) & (used[:, 3] >= used[:, 1] - step)) > 0.95:
+        return "xyxy"
+    return "cxcywh" if np.mean((used[:, 2:] > 0).all(axis=1) & (used[:, :2] >= -step).all(axis=1)) > 0.95 else None
+
+
+def _end_to_end_units(known: Known, boxes: NDArray[np.float32], out: Out) -> Literal["normalized", "pixels"]:
+    """By range; where the trial found nothing, by what the exporter is known to write."""
+    if known.facts.metadata.exporter is not None and not known.wishes.box_units and not boxes.any():
+        # Ultralytics' older way to TFLite (onnx2tf, NHWC) divides by the input size, the newer one (litert-torch, NCHW) does not.
+        return "normalized" if known.facts.picture.layout == "NHWC" else "pixels"
+    return units_by_range(known, boxes, str(out))
+
+
+def _all_operators(known: Known) -> Iterable[str]:
+    return (op.name for op in known.facts.graph.operators)
+
+
+def read_rows(known: Known) -> list[Reading]:
+    """One output with the candidates of all strides."""
+    tables = [table for out in known.facts.outputs if (table := _table(known, out)) is not None]
+    if not tables and len(known.facts.outputs) == 1:
+        return _queries(known, known.facts.outputs[0])
+    if len(tables) != 1:
+        return []
+    table = tables[0]
+    made = pieces(known.facts.graph, table.out.tensor.index, table.columns)
+    decoded = decoded_boxes(known, table.numbers[..., :4], table.cells)
+    if decoded is None:
+        return _undecoded(known, table, made) if table.cells.anchors == 1 and not _has_companion(known, table) else []
+    if (picked := _picked_class(known, table, decoded)) is not None:
+        return [picked]
+    return [_decoded(known, table, made, decoded)]
+
+
+def _has_companion(known: Known, table: _Table) -> bool:
+    """Whether another output has numbers for the same candidates: then this one holds their scores, or their distances, only."""
+    count = table.numbers.shape[1]
+    return any(out is not table.out and count in known.trial.shape(out.position)[1:3] for out in known.facts.outputs)
+
+
+def _picked_class(known: Known, table: _Table, boxes: BoxFacts) -> Reading | None:
+    """Box, best score and its class id for each candidate: whole numbers beyond 1 are no scores."""
+    scores, ids = table.numbers[..., 4], table.numbers[..., -1]
+    if table.layout != "rows" or table.columns != 6 or not _whole(ids) or not 1 < float(ids.max()) < len(ids[0]) or float(ids.min()) < 0:
+        return None
+    if float(scores.min()) < -0.01 or float(scores.max()) > 1.01:
+        return None
+    head = EndToEnd(output=table.out.ref, box_units=known.wishes.box_units or boxes.units, box_form=boxes.form, suppressed=False)
+    because = (
+        f"{table.out} has a box, a score and a class id for {table.cells}: the last column holds whole numbers to {ids.max():.0f}",
+        boxes.because,
+        "the graph does not suppress overlapping boxes, so that follows",
+    )
+    return Reading(head, "detect", "yolo", ULTRALYTICS, because)
+
+
+def _queries(known: Known, out: Out) -> list[Reading]:
+    """(1, N, 4 + C): box and class scores of a transformer's queries, as RT-DETR writes them."""
+    shape = known.trial.shape(out.position)
+    if len(shape) != 3 or shape[0] != 1 or shape[2] < 5:
+        return []
+    numbers = known.trial.of(out.position)[:, 0]
+    facts = query_boxes(known, numbers[..., :4])
+    ids = [c for c in range(4, shape[2]) if float(numbers[..., c].max()) > 1 and _whole(numbers[..., c])]
+    if facts is None or ids:
+        return []
+    activation, why = activation_of(numbers[..., 4:], "")
+    head = YoloRows(
+        output=out.ref,
+        layout="rows",
+        objectness=False,
+        box_units=known.wishes.box_units or facts.units,
+        box_form="xyxy" if facts.form == "xyxy" else "cxcywh",
+        activation="sigmoid" if activation == "sigmoid" else "none",
+    )
+    because = (f"{out} has {shape[1]} rows of a box and {shape[2] - 4} class scores", facts.because, why)
+    return [Reading(head, "detect", "other", RT_DETR, because, classes=shape[2] - 4)]
+
+
+def _table(known: Known, out: Out) -> _Table | None:
+    shape, numbers = _with_batch(known, out)
+    if len(shape) != 3 or shape[0] != 1:
+        return None
+    numbers = numbers[:, 0]
+    by_rows, by_columns = candidate_cells(known.facts, shape[1]), candidate_cells(known.facts, shape[2])
+    if by_rows is not None and (by_columns is None or shape[1] > shape[2]):
+        layout: Literal["rows", "columns"] = "rows"
+        cells, columns = by_rows, shape[2]
+    elif by_columns is not None:
+        layout, cells, columns, numbers = "columns", by_columns, shape[1], numbers.transpose(0, 2, 1)
+    else:
+        return None
+    extra = _extra_columns(known, out)
+    return _Table(out, layout, cells, columns, extra, numbers) if columns - extra >= 5 else None
+
+
+def _with_batch(known: Known, out: Out) -> tuple[tuple[int, ...], NDArray[np.float32]]:
+    """An output's shape and numbers, with the batch's axis that some converters leave out."""
+    shape, numbers = known.trial.shape(out.position), known.trial.of(out.position)
+    return ((1, *shape), numbers[:, None]) if len(shape) == 2 and shape[0] != 1 else (shape, numbers)
+
+
+def _extra_columns(known: Known, out: Out) -> int:
+    """Numbers behind the classes: as many as a mask prototype has channels, or a pose model's keypoints have numbers."""
+    exporter = known.facts.metadata.exporter
+    if exporter and exporter.task == "obb":
+        raise ModelError(
+            f"model {known.facts.path}: {exporter.file} says task 'obb': it finds rotated boxes, which this program does not know"
+        )
+    if exporter and exporter.keypoints:
+        return int(np.prod(exporter.keypoints))
+    free = min(known.trial.shape(out.position)[-2:]) - 4
+    if known.names and free - len(known.names) == KEYPOINTS:
+        return KEYPOINTS
+    for other in known.facts.outputs:
+        shape = known.trial.shape(other.position)
+        if other is not out and len(shape) == 4 and max(shape[1:]) >= 8:
+            maps = sorted(shape[1:])
+            if maps[1] * 4 == known.facts.picture.width or maps[2] * 4 == known.facts.picture.width:
+                return int(shape[3] if shape[1] * 4 == known.facts.picture.height else shape[1])
+    return 0
+
+
+def _decoded(known: Known, table: _Table, made: list[Piece], boxes: BoxFacts) -> Reading:
+    objectness, why = _objectness(known, table, made)
+    classes = table.columns - table.extra - 4 - int(objectness)
+    scores = table.numbers[..., 4 : table.columns - table.extra]
+    activation, score_why = activation_of(scores, _score_maker(made, table))
+    head = YoloRows(
+        output=table.out.ref,
+        layout=table.layout,
+        objectness=objectness,
+        box_units=known.wishes.box_units or boxes.units,
+        box_form="xyxy" if boxes.form == "xyxy" else "cxcywh",
+        activation="sigmoid" if activation == "sigmoid" else "none",
+        extra_columns=table.extra,
+    )
+    because = [f"{table.out} has one candidate a {table.layout[:-1]} for {table.cells}", boxes.because, why, score_why]
+    if table.extra:
+        because.append(f"the last {table.extra} numbers of a candidate (masks or keypoints) are not used")
+    # YOLOv6 keeps the column of YOLOX's objectness and fills it with ones.
+    constant = objectness and float(table.numbers[..., 4].min()) > 0.99
+    convention = YOLOX if objectness and table.cells.anchors == 1 and not constant else ULTRALYTICS
+    return Reading(head, "detect", "yolo", convention, tuple(because), classes=classes)
+
+
+def _score_maker(made: list[Piece], table: _Table) -> str:
+    """What made the class columns: the last piece before the extra ones."""
+    left = table.columns - table.extra
+    for piece in made:
+        left -= piece.width
+        if left <= 0:
+            return piece.made_by if len(made) > 1 else ""
+    return ""
+
+
+def _objectness(  # noqa: PLR0911 - one answer a source, the surest first
+    known: Known, table: _Table, made: list[Piece]
+) -> tuple[bool, str]:
+    """Whether the fifth number is an objectness: by the names, by how the graph joins the columns, by the family."""
+    free = table.columns - table.extra - 4
+    counts = known.class_counts()
+    wish = known.wishes.extra.get("head.objectness")
+    if isinstance(wish, bool):
+        return wish, f"{'with' if wish else 'without'} objectness, as given"
+    if free == 1:
+        return False, "one number after the box: its score"
+    exporter = known.facts.metadata.exporter
+    if exporter and exporter.names and len(exporter.names) in {free, free - 1}:
+        objectness = len(exporter.names) == free - 1
+        return (
+            objectness,
+            f"{exporter.file} names {len(exporter.names)} classes: {free} score columns {'with' if objectness else 'without'} objectness",
+        )
+    widths = _joined_widths(made)
+    if widths[:2] == [4, 1] and len(widths) >= 3:
+        return True, f"the graph joins the columns from parts of {widths}: the single one is an objectness"
+    if table.cells.anchors >= 2:
+        return True, f"{table.cells.anchors} anchors a cell: a YOLOv5 or v7 kind, whose fifth number is the objectness"
+    if {free, free - 1} & counts and len({free, free - 1} & counts) == 1:
+        objectness = free - 1 in counts
+        return objectness, f"the {len(known.names)} labels fit {free} score columns only {'with' if objectness else 'without'} objectness"
+    if table.layout == "columns":
+        return False, "one candidate a column, as YOLOv8 and later write it: no objectness"
+    if free in {80, 81}:
+        return free == 81, f"{free} score columns are the 80 classes of COCO {'with' if free == 81 else 'without'} objectness"
+    raise AmbiguousModelError(
+        f"model {known.facts.path}: {table.out} has {free} numbers after the box, either {free} classes (YOLOv8 kind) "
+        f"or objectness and {free - 1} classes (YOLOX kind)",
+        ["--labels FILE with the names of the classes", "--set head.objectness=true|false"],
+    )
+
+
+def _joined_widths(made: list[Piece]) -> list[int]:
+    """Widths of the parts of a candidate, with parts of the box added up to four."""
+    widths = [piece.width for piece in made]
+    while len(widths) > 1 and widths[0] < 4:
+        widths[:2] = [widths[0] + widths[1]]
+    return widths
+
+
+def _undecoded(known: Known, table: _Table, made: list[Piece]) -> list[Reading]:
+    """YOLOX before its decoder, or distance distributions (NanoDet-Plus, v8 cut early) joined with scores."""
+    if (fastest := _fastestv2(known, table, made)) is not None:
+        return [fastest]
+    readings = []
+    widths = [piece.width for piece in made]
+    counts = known.class_counts()
+    candidates = f"{table.out} has one candidate a {table.layout[:-1]} for {table.cells}"
+    first = f"{candidates}; in a trial run its numbers do not follow the cells: not decoded"
+    layout: Literal["channels-last", "channels-first"] = "channels-last" if table.layout == "rows" else "channels-first"
+    for bins in (16, 8):
+        classes = table.columns - 4 * bins
+        joined = "boxes-first" if widths == [4 * bins, classes] else "scores-first" if widths == [classes, 4 * bins] else None
+        if joined is None and classes > 0 and classes in counts:
+            joined = "boxes-first" if bins == 16 else "scores-first"
+        if joined is not None and classes > 0:
+            scores = table.numbers[..., 4 * bins :] if joined == "boxes-first" else table.numbers[..., :classes]
+            activation, why = activation_of(scores, made[-1 if joined == "boxes-first" else 0].made_by if len(made) > 1 else "")
+            # NanoDet-Plus has a fourth stride; the first NanoDet, with three, has its points in the middle of the cells.
+            middle = bins == 16 or 64 not in table.cells.strides
+            head = Dfl(
+                strides=table.cells.strides,
+                boxes=(table.out.ref,),
+                joined="boxes-first" if joined == "boxes-first" else "scores-first",
+                bins=bins,
+                layout=layout,
+                activation="sigmoid" if activation == "sigmoid" else "none",
+                center=0.5 if middle else 0.0,
+            )
+            because = (first, f"{table.columns} columns are 4 x {bins} bins of distances and {classes} classes, {joined}", why)
+            convention = ULTRALYTICS if bins == 16 else NANODET
+            doubts = (
+                ()
+                if middle
+                else ("cell points are at the cell's corner, as in NanoDet-Plus; PicoDet has them in the middle (--set head.center=0.5)",)
+            )
+            readings.append(Reading(head, "detect", "yolo", convention, because, classes=classes, doubts=doubts))
+    classes = table.columns - 5
+    joined_widths = _joined_widths(made)
+    if not readings and (joined_widths[:2] == [4, 1] or not counts or classes in counts):
+        activation, why = activation_of(table.numbers[..., 4:], made[-1].made_by if len(made) > 1 else "")
+        head_x = Yolox(
+            outputs=(table.out.ref,),
+            strides=table.cells.strides,
+            layout=layout,
+            activation="sigmoid" if activation == "sigmoid" else "none",
+        )
+        because = (first, f"{table.columns} columns are box, objectness and {classes} classes, as YOLOX writes them", why)
+        readings.append(Reading(head_x, "detect", "yolo", YOLOX, because, classes=classes))
+    return readings
+
+
+def _fastestv2(known: Known, table: _Table, made: list[Piece]) -> Reading | None:
+    """YOLO-FastestV2: for each cell 3 x 4 box numbers, 3 objectness, then classes that add up to 1."""
+    classes = table.columns - 15
+    if table.cells.strides != (16, 32) or classes < 1:
+        return None
+    tail = table.numbers[..., 15:]
+    joined = [piece.width for piece in made] == [12, 3, classes]
+    summed = classes > 1 and bool(np.all(np.abs(tail.sum(axis=2) - 1) < 0.05))
+    if not (joined or summed):
+        return None
+    activation, why = activation_of(table.numbers[..., 12:15], made[1].made_by if joined else "")
+    wish = known.wishes.anchors
+    if wish is None or len(wish.pairs) != 6:
+        raise AmbiguousModelError(
+            f"model {known.facts.path}: {table.out} reads as YOLO-FastestV2, and the file does not hold its anchors",
+            ["--anchors 'W,H W,H ...' of its training", "--anchors yolo-fastestv2"],
+        )
+    head = YoloFastestV2(
+        outputs=(table.out.ref,),
+        strides=table.cells.strides,
+        anchors=(wish.pairs[:3], wish.pairs[3:]),
+        layout="channels-last" if table.layout == "rows" else "channels-first",
+        activation=activation,
+        class_activation="none" if summed else "softmax",
+    )
+    because = (f"{table.out} has, for {table.cells}, 12 box numbers, 3 objectness and {classes} classes: YOLO-FastestV2", why)
+    return Reading(head, "detect", "yolo", FASTESTV2, because, classes=classes)

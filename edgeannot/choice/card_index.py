@@ -1,0 +1,193 @@
+"""The few facts of every installed model that choosing one needs, remembered between starts.
+
+Reading and checking cards takes pydantic and numpy, tenths of a second on a good board and seconds on a weak one. So their facts are
+kept in a small JSON file together with names, times and sizes of the files they came from, and read from the cards again only when one
+of those changed. What is remembered was checked; the model that is chosen is checked again when it is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeannot.base.jsonfile import read_json, write_json
+from edgeannot.base.places import bundled_folder
+
+if TYPE_CHECKING:
+    from edgeannot.base.errors import CardError
+    from edgeannot.vision.cards import ModelCard
+
+__all__ = ["Accuracy", "CardFacts", "facts_of", "read_shelf"]
+
+_SCHEMA = 3
+"""1 knew of the model file only when it was changed, 2 not which models are bundled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """One measured accuracy of a card: comparable only with others of the same data set and measure."""
+
+    dataset: str
+    measure: str
+    """mAP50 or top-1."""
+    size: int
+    numbers: str
+    """int8 or float32."""
+    value: float
+    """0..1."""
+
+
+@dataclass(frozen=True, slots=True)
+class CardFacts:
+    """What the choice needs of a card; see `cards.ModelCard` for the fields."""
+
+    name: str
+    sha256: str
+    task: str
+    family: str
+    network: str
+    """The name of the network; files of the same network (`variant_of`) stand for one another."""
+    width: int
+    height: int
+    sizes: tuple[int, ...]
+    """Input sizes on offer, smallest first; always at least the card's own width."""
+    named_sizes: bool
+    """Whether sizes are named with @ (a card that lists sizes), or there is only the one."""
+    macs: int
+    file_bytes: int
+    labels: tuple[str, ...] | None
+    """None: the label file cannot be read."""
+    accuracies: tuple[Accuracy, ...]
+    file_time_ns: int = 0
+    """When the model file, its card or its label file was last changed: what failed for one of them may then be well."""
+    bundled: bool = False
+    """Whether it came with edgeannot, and was not added by the user."""
+
+    @property
+    def key(self) -> str:
+        """What measurements are kept under: the file with this card, as another card may run it otherwise, or not at all."""
+        return f"{self.name} {self.sha256}"
+
+    def name_at(self, size: int) -> str:
+        """NAME@SIZE, or NAME where there is only one size."""
+        return f"{self.name}@{size}" if self.named_sizes else self.name
+
+    def area(self, size: int) -> int:
+        """Pixels of the input at a size, which the work of a convolutional network is proportional to."""
+        return size * size if self.named_sizes else self.width * self.height
+
+
+def facts_of(card: ModelCard) -> CardFacts:
+    """The facts of a card that was read."""
+    from edgeannot.base.errors import CardError  # noqa: PLC0415 - the way that remembers needs no card
+
+    try:
+        labels: tuple[str, ...] | None = card.label_names()
+    except CardError:
+        labels = None
+    rows = [
+        Accuracy(row.dataset, measure, row.size, row.numbers, value)
+        for row in card.measured
+        for measure, value in (("mAP50", row.map50), ("top-1", row.top1))
+        if value is not None
+    ]
+    return CardFacts(
+        name=card.name,
+        sha256=card.sha256,
+        task=card.task,
+        family=card.family,
+        network=card.variant_of or card.name,
+        width=card.input.width,
+        height=card.input.height,
+        sizes=tuple(sorted(card.input.sizes)) or (card.input.width,),
+        named_sizes=bool(card.input.sizes),
+        macs=card.macs,
+        file_bytes=_status(card.model_path)[0],  # of one that is missing it is said when it is to be loaded
+        file_time_ns=max(_status(path)[1] for path in _files_of(card)),
+        labels=labels,
+        accuracies=tuple(rows),
+        bundled=card.folder == bundled_folder(),
+    )
+
+
+def _files_of(card: ModelCard) -> list[Path]:
+    return [card.model_path, card.folder / f"{card.name}.toml", *([card.folder / card.labels.file] if card.labels.file else [])]
+
+
+def _status(path: Path) -> tuple[int, int]:
+    """Bytes and time of the last change of a file; zeros where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
+
+
+def read_shelf(folders: Sequence[Path], cache: Path, wrong: Callable[[CardError], None] = lambda _: None) -> list[CardFacts]:
+    """The facts of every card in the folders, by name; of two with one name the first folder's counts.
+
+    cache: the file where they are remembered. wrong: told of each card that cannot be read, which is passed over.
+    """
+    stamp = _stamp(folders)
+    remembered = read_json(cache, _SCHEMA)
+    if remembered.get("stamp") == stamp:
+        try:
+            return [_from_json(entry) for entry in remembered["cards"]]
+        except (KeyError, TypeError, ValueError):  # written by another hand: read the cards
+            pass
+    from edgeannot.vision.cards import read_cards  # noqa: PLC0415 - pydantic and numpy: only when something changed
+
+    errors: list[CardError] = []
+    facts = [facts_of(card) for card in read_cards(folders, errors.append)]
+    for error in errors:
+        wrong(error)
+    if not errors:  # a card that is wrong is told of at every start until it is put right
+        write_json(cache, {"schema": _SCHEMA, "stamp": stamp, "cards": [asdict(entry) for entry in facts]})
+    return facts
+
+
+def _stamp(folders: Iterable[Path]) -> list[list[Any]]:
+    """Name, time and size of every file in the folders: changes when a card, its labels or its weights do."""
+    found: list[list[Any]] = []
+    for folder in folders:
+        try:
+            with os.scandir(folder) as entries:
+                rows = [[str(folder), entry.name, entry.stat().st_mtime_ns, entry.stat().st_size] for entry in entries if entry.is_file()]
+        except OSError:  # a user's own folder is there only when a model was added
+            continue
+        found += sorted(rows)
+    return found
+
+
+def _from_json(entry: dict[str, Any]) -> CardFacts:
+    """The facts in the file's words. Raises KeyError, TypeError or ValueError where somebody else wrote them."""
+    labels = entry["labels"]
+    facts = CardFacts(
+        **{
+            **entry,
+            "sizes": tuple(entry["sizes"]),
+            "labels": None if labels is None else tuple(labels),
+            "accuracies": tuple(Accuracy(**row) for row in entry["accuracies"]),
+        }
+    )
+    if not _is_sound(facts):
+        raise ValueError("no facts of a card")
+    return facts
+
+
+def _is_sound(facts: CardFacts) -> bool:
+    """Whether each fact is of its kind, so that nothing breaks on it later."""
+    rows = facts.accuracies
+    words = [facts.name, facts.sha256, facts.task, facts.family, facts.network, *(facts.labels or ())]
+    words += [word for row in rows for word in (row.dataset, row.measure, row.numbers)]
+    lengths = [facts.width, facts.height, *facts.sizes, *(row.size for row in rows)]
+    counts = [facts.macs, facts.file_bytes, facts.file_time_ns]
+    numbers = [*lengths, *counts, *(row.value for row in rows)]
+    if not (facts.sizes and isinstance(facts.bundled, bool) and all(isinstance(word, str) for word in words)):
+        return False
+    if not all(isinstance(number, int | float) for number in numbers):
+        return False
+    return all(isinstance(number, int) for number in lengths + counts) and min(lengths) > 0 and min(counts) >= 0

@@ -1,0 +1,191 @@
+"""What models cost on this board, remembered between starts: a file that is valid for exactly the conditions it was measured under.
+
+The key is the processor with its limits (cores allowed, CPU quota), the frequency governor, the runtime and its version, and the
+model's hash with its card. Figures for a few sets of conditions are kept side by side, so that a service with a quota and a user at
+the terminal do not undo each other's.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from edgeannot.base.jsonfile import read_json, write_json
+
+__all__ = ["BUSY", "Conditions", "Measurements", "Record", "Sample"]
+
+_SCHEMA = 3
+"""1 was measured with the C library giving memory back after each picture, which the daemon does not do. 2 measured closely what was near
+the budget, but not by turns."""
+BUSY = 0.2
+"""A sample that waited longer for a core says little about the board without its other programs."""
+_KEPT_CONDITIONS = 6
+"""Sets of conditions that are kept, newest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What the figures hold for."""
+
+    cpu: str
+    """Architecture and model of the processor."""
+    cpus: str
+    """The cores that this process may use, as the kernel lists them: "0-3"."""
+    quota: float | None
+    """Cores' worth of CPU time that the control group allows; None: no limit."""
+    governor: str
+    """The frequency governor; empty where the kernel has none."""
+    runtime: str
+    """Name and version: "litert 2.3.0"."""
+
+    @property
+    def hardware(self) -> tuple[str, str]:
+        """What changes only with the board or an upgrade: figures of another are stale for good."""
+        return self.cpu, self.runtime
+
+    def words(self) -> str:
+        """The conditions in one line."""
+        quota = "" if self.quota is None else f", at most {self.quota:.0%} of one core"
+        governor = f", governor {self.governor}" if self.governor else ""
+        return f"{self.cpu}, cores {self.cpus}{quota}{governor}, {self.runtime}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One model at one input size and thread count, measured. Times are of one picture of 0.8 megapixels from a JPEG file."""
+
+    size: int
+    """Width of the input in pixels."""
+    threads: int
+    ms: float
+    """Decoding, preprocessing, inference and postprocessing together: the figure that budgets are held against. The median; under a
+    CPU quota the mean, since there the pauses between two allowances are what counts."""
+    p95_ms: float
+    stages: dict[str, float]
+    """Median ms of decode, preprocess, inference, postprocess."""
+    p95_stages: dict[str, float]
+    """Likewise, what 95 of 100 pictures do not exceed."""
+    cpu_ms: float
+    """CPU time of one picture, over all threads."""
+    peak_bytes: int
+    """Most resident memory of the process that measured, with Python, OpenCV and the runtime in it."""
+    runs: int
+    numbers: str
+    """What the convolutions calculate with: int8 or float32."""
+    waited: float = 0.0
+    """Share of the time in which it waited for a core that another program had, or another guest of the host, or for its CPU quota."""
+    closely: bool = False
+    """Whether it was measured for so long that more would not say more, where something hung on it beside its rivals."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """All that is known of one model file under one set of conditions."""
+
+    samples: tuple[Sample, ...] = ()
+    failure: str = ""
+    """Why nothing more can be measured: "died of an illegal instruction (SIGILL) ..."; empty: nothing is wrong."""
+    failed_size: int = 0
+    """The input size at which it failed."""
+    lasting: bool = False
+    """Whether the failure will be the same the next time."""
+    killed: bool = False
+    """Whether the process died of a signal, such as for want of memory: it is not tried again at each start."""
+    file_time_ns: int = 0
+    """Of the model file that failed: one that was put right is tried again."""
+
+    def undisturbed(self, conditions: Conditions) -> Record:
+        """This record without what was measured while the board was busy. Under a quota waiting is what was to be measured."""
+        if conditions.quota is not None:
+            return self
+        return replace(self, samples=tuple(s for s in self.samples if s.waited <= BUSY))
+
+    def kept(self) -> Record:
+        """What of this record the next start will know: a failure that may pass is forgotten."""
+        return self if self.lasting or self.killed else Record(self.samples)
+
+    def with_sample(self, sample: Sample) -> Record:
+        """This record with one sample more, in place of an older one for the same point."""
+        others = tuple(s for s in self.samples if (s.size, s.threads) != (sample.size, sample.threads))
+        return replace(self, samples=(*others, sample))
+
+
+@dataclass(slots=True)
+class Measurements:
+    """The records for one set of conditions, by the keys of their cards; `save` writes them beside those for other conditions."""
+
+    path: Path
+    conditions: Conditions
+    records: dict[str, Record] = field(default_factory=dict)
+    micro: dict[str, Any] = field(default_factory=dict)
+    """Figures of the micro-benchmark that belongs to no model."""
+    _others: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, path: Path, conditions: Conditions) -> Measurements:
+        """What the file knows; empty where there is none or it cannot be read."""
+        found = cls(path, conditions)
+        key = asdict(conditions)
+        try:
+            for entry in read_json(path, _SCHEMA).get("conditions", []):
+                float(entry["measured_at"])  # `save` sorts by it
+                if entry["key"] == key:
+                    found.micro = dict(entry["micro"])
+                    found.records = {name: _record(record) for name, record in entry["models"].items()}
+                elif Conditions(**entry["key"]).hardware == conditions.hardware:  # else stale for good
+                    found._others.append(entry)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):  # JSON, but not as `save` writes it
+            return cls(path, conditions)
+        return found
+
+    def save(self, installed: Collection[str] | None = None, now: Callable[[], float] = time.time) -> None:
+        """Write the file. Records of models that are no longer installed, by their keys, and the oldest conditions are left out.
+
+        installed: None where it is not known which are. What another process has written meanwhile is kept, but for the models that are
+        known here.
+        """
+        there = Measurements.load(self.path, self.conditions)
+        models = {
+            key: asdict(record.kept())
+            for key, record in {**there.records, **self.records}.items()
+            if (installed is None or key in installed) and (record.samples or record.lasting or record.killed)
+        }
+        entry = {"key": asdict(self.conditions), "measured_at": round(now()), "micro": self.micro or there.micro, "models": models}
+        others = sorted(there._others, key=lambda other: -float(other["measured_at"]))[: _KEPT_CONDITIONS - 1]
+        write_json(self.path, {"schema": _SCHEMA, "conditions": [entry, *others]})
+
+    def forget_failures(self, file_times_ns: Mapping[str, int]) -> None:
+        """Let go of failures of files that were changed since, by their cards' keys."""
+        for key, record in self.records.items():
+            if record.failure and record.file_time_ns != file_times_ns.get(key, record.file_time_ns):
+                self.records[key] = Record(record.samples)
+
+    def record(self, key: str) -> Record:
+        """What is known of a model; an empty record where nothing is."""
+        return self.records.get(key, Record())
+
+
+def _record(entry: dict[str, Any]) -> Record:
+    """The record in the file's words. Raises TypeError or ValueError where somebody else wrote it."""
+    record = Record(**{**entry, "samples": tuple(_sample(sample) for sample in entry["samples"])})
+    if not (isinstance(record.failure, str) and _are_numbers(record.failed_size, record.file_time_ns)):
+        raise ValueError("no record")
+    return record
+
+
+def _sample(entry: dict[str, Any]) -> Sample:
+    sample = Sample(**entry)
+    times = (sample.ms, sample.p95_ms, sample.cpu_ms, sample.waited, *sample.stages.values(), *sample.p95_stages.values())
+    counts = (sample.size, sample.threads, sample.peak_bytes, sample.runs)
+    right = all(isinstance(count, int) for count in counts) and isinstance(sample.numbers, str) and isinstance(sample.closely, bool)
+    if not (right and _are_numbers(*times, *counts) and min(sample.ms, sample.size, sample.threads) > 0):
+        raise ValueError("no sample")
+    return sample
+
+
+def _are_numbers(*values: object) -> bool:
+    return all(isinstance(value, int | float) and 0 <= value <= sys.float_info.max for value in values)

@@ -1,0 +1,225 @@
+"""The `edgeannot` command: flags become settings, errors become exit codes; nothing else happens here.
+
+Commands import what they need when they run, so that `edgeannot --help` loads neither OpenCV nor the runtime.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from edgeannot import __version__
+from edgeannot.base.errors import ConfigError, install
+from edgeannot.cli.exits import guarded
+
+if TYPE_CHECKING:
+    from edgeannot.choice.selection import Measuring
+    from edgeannot.settings import Loaded
+
+__all__ = ["app", "main"]
+
+_ELSEWHERE = {
+    # name -> (module:typer app or function, help). The tools are a package of its own and may not be installed.
+    "models": ("edgeannot.cli.commands.models:models_app", "List, show, verify, pull, add and remove models."),
+    "bench": ("edgeannot.cli.commands.bench:bench_app", "Time models on this board, stage by stage."),
+    "send": ("edgeannot.cli.commands.send:send_app", "Send pictures over MQTT to workers that annotate them."),
+    "convert": ("edgeannot_tools.cli:convert_app", "Convert a Darknet, ONNX or Keras model to TFLite (tools)."),
+    "quantize": ("edgeannot_tools.cli:quantize_app", "Quantize a float model to int8, check the loss (tools)."),
+    "evaluate": ("edgeannot_tools.cli:evaluate_app", "Measure models on a labelled set (tools)."),
+    "datasets": ("edgeannot_tools.cli:datasets_app", "Convert, check, split, count label files (tools)."),
+    "inspect": ("edgeannot_tools.cli:inspect_app", "Show what is inside a TFLite file (tools)."),
+}
+
+
+class _Elsewhere(TyperCommand):
+    """A command known by name and help; its module is imported when it is called."""
+
+    def __init__(self, name: str, target: str, help_text: str) -> None:
+        super().__init__(name, help=help_text, short_help=help_text)
+        self._target = target
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """The context of the real command, imported now; what runs is that one."""
+        module_name, _, attribute = self._target.partition(":")
+        try:
+            found = getattr(importlib.import_module(module_name), attribute)  # the tools load a command's own module here
+        except ModuleNotFoundError as exc:
+            if exc.name is None or exc.name.split(".")[0] == "edgeannot":
+                raise
+            raise ConfigError(f"`edgeannot {self.name}` needs the Python package {exc.name!r}: {install('tools')}") from exc
+        command = typer.main.get_command(found)
+        return command.make_context(info_name, args, parent=parent, **extra)
+
+
+class _Group(TyperGroup):
+    """The commands of this module and those that live elsewhere."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names in the order of the help page."""
+        return [*super().list_commands(ctx), *_ELSEWHERE]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of that name, or None."""
+        if cmd_name in _ELSEWHERE:
+            return _Elsewhere(cmd_name, *_ELSEWHERE[cmd_name])
+        return super().get_command(ctx, cmd_name)
+
+
+app = typer.Typer(cls=_Group, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Configuration file (TOML).")]
+DataDirOption = Annotated[
+    Path | None, typer.Option("--data-dir", metavar="DIR", help="Folder for state: ledger, outbox, quarantine, models.")
+]
+ProfileOption = Annotated[str | None, typer.Option("--profile", metavar="low|mid|high|auto", help="What the board can do; auto looks.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"edgeannot {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+    """Annotate pictures on a small board and publish labels and boxes over MQTT."""
+    del version
+
+
+@app.command()
+def run(
+    profile: ProfileOption = None,
+    watch: Annotated[Path | None, typer.Option(metavar="DIR", help="Annotate the pictures in DIR and those that arrive there.")] = None,
+    camera: Annotated[str | None, typer.Option(metavar="DEVICE|URL|FILE", help="Annotate a camera, a stream or a video file.")] = None,
+    every_n: Annotated[int | None, typer.Option(metavar="N", min=1, help="Take only each N-th frame of a video file.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write annotated pictures, label files and JSON lines there.")] = None,
+    mqtt: Annotated[str | None, typer.Option(metavar="URL", help="Broker, e.g. mqtt://localhost or mqtts://user@host:8883.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME[@SIZE]", help="Model, instead of the profile's choice.")] = None,
+    task: Annotated[str | None, typer.Option(metavar="detect|classify", help="Boxes, or one class a picture.")] = None,
+    labels: Annotated[str | None, typer.Option(metavar="A,B,...", help="Report only these labels.")] = None,
+    min_score: Annotated[float | None, typer.Option(metavar="0..1", help="Smallest score that is reported.")] = None,
+    threads: Annotated[int | None, typer.Option(metavar="N", help="Threads for one inference.")] = None,
+    max_ms: Annotated[
+        float | None, typer.Option(metavar="MS", help="Choose a model that takes at most MS a picture, by measuring.")
+    ] = None,
+    min_fps: Annotated[float | None, typer.Option(metavar="N", help="Choose a model that does N pictures a second, by measuring.")] = None,
+    remeasure: Annotated[bool, typer.Option("--remeasure", help="Measure the models anew before choosing.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Print which model would run and why, and stop.")] = False,
+    device: Annotated[str | None, typer.Option(metavar="NAME", help="Name of this device in topics and messages.")] = None,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    once: Annotated[bool, typer.Option("--once", help="Stop when every picture that is there was annotated.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Also annotate pictures that were done before.")] = False,
+    log_level: Annotated[str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")] = None,
+) -> None:
+    """Watch a folder or a camera, annotate each picture, publish what is in it."""
+    sources: dict[str, Any] = {}
+    if watch is not None:
+        sources["inbox"] = {"kind": "directory", "path": str(watch)}
+    if camera is not None:
+        sources["camera"] = {"kind": "camera", "url": camera}
+    if every_n is not None:
+        if camera is None:
+            raise ConfigError("--every-n is for a video file: name it with --camera FILE")
+        sources["camera"]["every_n"] = every_n
+    sinks: dict[str, Any] = {}
+    if out is not None:
+        sinks = {kind: {"enabled": True} for kind in ("images", "labels", "jsonl")}
+    if mqtt is not None:
+        sinks["mqtt"] = {"url": mqtt}
+    overrides = {
+        "profile": profile, "model": model, "task": task, "min_score": min_score, "threads": threads, "device": device,
+        "max_ms": max_ms, "min_fps": min_fps,
+        "log_level": log_level, "data_dir": data_dir and str(data_dir), "out_dir": out and str(out),
+        "labels": _labels(labels),
+        "sources": sources, "sinks": sinks,
+    }  # fmt: skip
+    loaded = _load(overrides, config, "again" if remeasure else "missing" if explain else "no")
+    if not remeasure and not explain and (loaded.settings.max_ms or loaded.settings.min_fps):
+        loaded = _load(overrides, config, "missing")  # the start measures anyway: the profile is to be what `probe` would say
+    if explain:
+        from edgeannot.choice.selection import explain_for
+        from edgeannot.cli.commands.probe import at_the_terminal
+
+        typer.echo(explain_for(loaded, remeasure=remeasure, told=at_the_terminal))
+        raise typer.Exit
+
+    from edgeannot.base.log import set_up_logging
+    from edgeannot.daemon.run import run_daemon  # the whole of OpenCV and the runtime comes with it
+
+    set_up_logging(loaded.settings.log_level, journal="JOURNAL_STREAM" in os.environ)
+    raise typer.Exit(run_daemon(loaded, once=once, again=again, remeasure=remeasure))
+
+
+@app.command("probe", add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def probe(ctx: typer.Context) -> None:
+    """Show what this board is and what it can do."""
+    from edgeannot.cli.commands.probe import probe as probe_board  # it reads its arguments itself: see `start`
+
+    probe_board(ctx.args)
+
+
+@app.command("config")
+def show_config(profile: ProfileOption = None, config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
+    """Print every setting, its value and where the value came from."""
+    loaded = _load({"profile": profile, "data_dir": data_dir and str(data_dir)}, config)
+    rows = list(loaded.rows())
+    widths = [max(len(row[i]) for row in rows) for i in range(2)]
+    for key, value, origin in rows:
+        typer.echo(f"{key:<{widths[0]}}  {value:<{min(widths[1], 48)}}  {origin}")
+    typer.echo(f"\nprofile in force: {loaded.profile} ({loaded.profile_reason})")
+
+
+@app.command()
+def listen(
+    url: Annotated[str, typer.Argument(metavar="URL", help="Broker, e.g. mqtt://localhost.")] = "mqtt://localhost",
+    device: Annotated[str | None, typer.Option(metavar="NAME", help="Only this device; otherwise all.")] = None,
+    json_lines: Annotated[bool, typer.Option("--json", help="Print the payloads as they come, one a line.")] = False,
+    count: Annotated[int | None, typer.Option(metavar="N", help="Stop after N pictures.")] = None,
+    username: Annotated[str | None, typer.Option(metavar="NAME", help="User name at the broker.")] = None,
+    password_file: Annotated[Path | None, typer.Option(metavar="FILE", help="File that holds the password.")] = None,
+    ca_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate authority of the broker (PEM).")] = None,
+) -> None:
+    """Print what a subscriber to the broker sees, one line a picture."""
+    from pydantic import ValidationError
+
+    from edgeannot.cli.commands.listen import listen as listen_to
+    from edgeannot.mqtt.broker import BrokerOptions
+
+    try:
+        options = BrokerOptions(url=url, username=username, password_file=password_file, ca_file=ca_file)
+    except ValidationError as exc:
+        raise ConfigError(f"the broker's address: {exc.errors()[0]['msg'].removeprefix('Value error, ')}") from exc
+    with contextlib.suppress(KeyboardInterrupt):
+        for line in listen_to(options, device=device, json_lines=json_lines, count=count):
+            typer.echo(line)
+
+
+def _load(overrides: dict[str, Any], config: Path | None, measuring: Measuring = "no") -> Loaded:
+    from edgeannot.choice.auto_profile import load_judged
+    from edgeannot.probe import read_board
+    from edgeannot.settings import default_config_file
+
+    given = {key: value for key, value in overrides.items() if value not in (None, {}, ())}
+    return load_judged(given, config or default_config_file(), read_board(), measuring)
+
+
+def _labels(text: str | None) -> tuple[str, ...] | None:
+    """The names in `A,B,...`. Raises ConfigError where one is empty: an empty list would mean all."""
+    if text is None:
+        return None
+    names = tuple(part.strip() for part in text.split(","))
+    if not all(names):
+        raise ConfigError(f"--labels: wanted names with commas between them, such as person,dog; found {text!r}")
+    return names
+
+
+def main() -> None:
+    """Run the command."""
+    guarded(app)

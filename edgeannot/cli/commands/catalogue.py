@@ -1,0 +1,171 @@
+"""`edgeannot models pull` and `models catalogue`: what `pull` does is said here, and what there is to pull."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeannot.base.errors import EdgeannotError
+from edgeannot.base.foreign import printable
+from edgeannot.base.streams import own_escapes
+from edgeannot.daemon.trying import remember_tried
+from edgeannot.library.catalogue import CATALOGUE, Entry, find_entry, read_catalogue
+from edgeannot.library.fetch import Progress
+from edgeannot.library.obtain import Asked
+from edgeannot.library.pull import Pulled, installed, pull
+from edgeannot.settings import find_data_dir
+from edgeannot.vision.cards import ModelCard
+
+__all__ = ["catalogue_command", "how_to_run", "pull_command"]
+
+BAR = 24
+DataDir = Annotated[Path | None, typer.Option("--data-dir", metavar="DIR", help="Folder for state; added models are in its models/.")]
+CatalogueFile = Annotated[
+    Path, typer.Option("--catalogue", metavar="FILE.toml", help="Another list of models, of the same form.", show_default="its own")
+]
+
+
+def catalogue_command(data_dir: DataDir = None, catalogue: CatalogueFile = CATALOGUE) -> None:
+    """List the well-known models that `pull` brings: size, licence, task, family, input, accuracy."""
+    models = find_data_dir(data_dir) / "models"
+    rows: list[tuple[str, ...]] = [("NAME", "SIZE", "LICENCE", "TASK", "FAMILY", "INPUT", "HERE", "ACCURACY")]
+    rows += [_row(entry, models) for entry in read_catalogue(catalogue).values()]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def pull_command(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Models of the catalogue.")] = None,
+    list_them: Annotated[bool, typer.Option("--list", help="List what there is, as `models catalogue` does.")] = False,
+    files: Annotated[
+        list[Path] | None, typer.Option("--file", metavar="PATH", help="A local copy of the file, or of the archive that holds it.")
+    ] = None,
+    mirror: Annotated[
+        str | None,
+        typer.Option("--from", metavar="URL", help="Fetch from there: the file, or a folder (ending in /) that holds the files."),
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Add it again, in place of what bears its name.")] = False,
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="Agree to what a licence asks, where the model needs it.")
+    ] = False,
+    sha256: Annotated[
+        str | None, typer.Option("--sha256", metavar="HASH", help="The hash of the model's file, where the catalogue has none.")
+    ] = None,
+    pin: Annotated[
+        bool, typer.Option("--pin", help="Where nobody has published a hash: take what comes over https now, and hold the model to that.")
+    ] = False,
+    data_dir: DataDir = None,
+    catalogue: CatalogueFile = CATALOGUE,
+) -> None:
+    """Fetch well-known public models, check them, and add them with their cards.
+
+    Downloads go on where they broke off, through the proxy that the environment names (https_proxy), and count only with the sha256 that
+    the catalogue states. The model is run once before it is added.
+    """
+    if list_them:
+        catalogue_command(data_dir, catalogue)
+        return
+    if not names:
+        raise typer.BadParameter("wanted a model's name; `edgeannot models catalogue` lists them", param_hint="NAME")
+    if len(names) > 1 and (files or sha256 or (mirror and not mirror.endswith("/"))):
+        raise typer.BadParameter("--file, --sha256, and --from with the address of a file, go with one model", param_hint="NAME")
+    if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+        raise typer.BadParameter(f"wanted 64 hexadecimal digits, found {sha256!r}", param_hint="--sha256")
+    entries = read_catalogue(catalogue)
+    chosen = [find_entry(name, entries) for name in names]
+    folder = find_data_dir(data_dir)
+    asked = Asked(
+        models=folder / "models",
+        downloads=folder / "downloads",
+        files=tuple(files or ()),
+        mirror=mirror,
+        offline=offline,
+        force=force,
+        accepted=accept_licence,
+        sha256=None if sha256 is None else sha256.lower(),
+        pin=pin,
+        progress=_bar if sys.stderr.isatty() else None,
+    )
+    failed: list[EdgeannotError] = []
+    for entry in chosen:
+        try:
+            _announce(entry)
+            pulled = pull(entry, asked)
+            if pulled.fresh:
+                remember_tried(pulled.card, folder)
+            _report(entry, pulled, data_dir)
+        except EdgeannotError as exc:
+            if sys.stderr.isatty():
+                own_escapes(sys.stderr).write("\r\x1b[K")  # the bar
+            if len(chosen) == 1:
+                raise
+            failed.append(exc)
+            typer.echo(f"  FAILED: {exc}")
+    if failed:
+        failed[0].args = (f"{len(failed)} of {len(chosen)} models were not added; the first: {failed[0]}",)
+        raise failed[0]
+
+
+def _row(entry: Entry, models: Path) -> tuple[str, ...]:
+    here = "yes" if installed(entry, models) is not None else "-"
+    return (entry.name, _size(entry.bytes), entry.license, entry.task, entry.family, str(entry.input), here, entry.accuracy or "-")
+
+
+def _announce(entry: Entry) -> None:
+    typer.echo(f"{entry.name}: {entry.description}")
+    typer.echo(f"  licence: {entry.license} ({entry.license_from}{f'; {entry.note}' if entry.note else ''})")
+
+
+def _report(entry: Entry, pulled: Pulled, data_dir: Path | None) -> None:
+    card = pulled.card
+    if not pulled.fresh:
+        typer.echo(f"  it is there already, {card.model_path}")
+        return
+    for listed, file in zip(entry.files, pulled.files, strict=True):
+        typer.echo(f"  {file.name} from {pulled.places[file.name]}")
+        typer.echo(f"    sha256 {file.sha256}: {file.known_from}")
+        if listed.sha256 is None:
+            say = f"--sha256 {file.sha256}" if listed is entry.main else f'sha256 = "{file.sha256}" for it in a catalogue of yours'
+            typer.echo(f"    to have the same file on other boards: {say}")
+    for line in pulled.said:
+        typer.echo(f"  - {line}")
+    typer.echo(f"  added to {card.folder}{how_to_run(card, data_dir)}")
+
+
+def how_to_run(card: ModelCard, data_dir: Path | None) -> str:
+    """The end of a sentence that says the command for an added model; empty for one that `run` cannot use."""
+    if card.task == "embed":
+        return ""
+    use = " --task classify" if card.task == "classify" else ""
+    where = "" if data_dir is None else f" --data-dir {data_dir}"
+    return f"; run it with `edgeannot run{use} --model {card.name}{where}`"
+
+
+def _size(count: int | None) -> str:
+    if count is None:
+        return "?"
+    return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{count / 1e3:.0f} kB"
+
+
+def _bar(name: str) -> Progress:
+    """A bar at the terminal, drawn again at most ten times a second; it goes when the file is whole."""
+    drawn = [0.0]
+
+    def show(have: int, whole: int | None) -> None:
+        done = whole is not None and have >= whole
+        if time.monotonic() - drawn[0] < 0.1 and not done:
+            return
+        drawn[0] = time.monotonic()
+        share = "" if not whole else f"[{'#' * (BAR * have // whole):<{BAR}}] {100 * have // whole:3} % "
+        line = "" if done else f"  {printable(name)} {share}{have / 1e6:.1f} MB"
+        own_escapes(sys.stderr).write(f"\r\x1b[K{line}")
+        sys.stderr.flush()
+
+    return show

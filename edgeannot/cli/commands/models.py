@@ -1,0 +1,290 @@
+"""`edgeannot models`: list, show, verify, add and remove models. What it does is in `inspect` and `modelstore`; here it is said."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgeannot.base import atomicfile
+from edgeannot.base.errors import CardError, EdgeannotError, InputError, ModelError
+from edgeannot.base.places import SAMPLES, bundled_folder
+from edgeannot.card_inference import RANGES, Proposal, Wishes, parse_anchors, parse_range, propose, read_cfg
+from edgeannot.cli.commands.catalogue import catalogue_command, how_to_run, pull_command
+from edgeannot.daemon.trying import remember_tried
+from edgeannot.library import modelstore
+from edgeannot.settings import find_data_dir
+from edgeannot.vision.cards import ModelCard, find_card, read_card, read_cards
+from edgeannot.vision.data import Annotation, Frame, UInt8Array
+
+__all__ = ["models_app"]
+
+models_app = typer.Typer(
+    no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="List, show, verify, pull, add and remove models."
+)
+models_app.command("pull")(pull_command)
+models_app.command("catalogue")(catalogue_command)
+
+DataDir = Annotated[Path | None, typer.Option("--data-dir", metavar="DIR", help="Folder for state; added models are in its models/.")]
+Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Models by name; all where none is given.")]
+
+
+def _user_folder(data_dir: Path | None) -> Path:
+    return find_data_dir(data_dir) / "models"
+
+
+def _folders(data_dir: Path | None) -> list[Path]:
+    return [_user_folder(data_dir), bundled_folder()]
+
+
+@models_app.command("list")
+def list_models(data_dir: DataDir = None) -> None:
+    """List the models there are: name, task, family, input, classes, and where they are from."""
+    own = _user_folder(data_dir)
+    rows = [("NAME", "TASK", "FAMILY", "INPUT", "LABELS", "FROM")]
+    wrong: list[CardError] = []
+    for card in read_cards(_folders(data_dir), wrong.append):
+        sizes = f" ({', '.join(map(str, card.input.sizes))})" if card.input.sizes else ""
+        origin = "added" if card.folder == own else "bundled"
+        rows.append(
+            (
+                card.name,
+                card.task,
+                card.family,
+                f"{card.input.width}x{card.input.height}{sizes}",
+                _label_count(card, wrong),
+                origin,
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for error in wrong:
+        typer.echo(f"WRONG: {error}")
+
+
+def _label_count(card: ModelCard, wrong: list[CardError]) -> str:
+    try:
+        return str(len(card.label_names()) or "-")
+    except CardError as exc:
+        wrong.append(exc)
+        return "?"
+
+
+@models_app.command("show")
+def show(name: Annotated[str, typer.Argument(metavar="NAME[@SIZE]|CARD.toml")], data_dir: DataDir = None) -> None:
+    """Print a model's card."""
+    card = find_card(name, _folders(data_dir))
+    typer.echo(f"# {card.model_path}\n")
+    typer.echo(modelstore.card_toml(card), nl=False)
+    if names := card.label_names():
+        typer.echo(f"\n# labels: {', '.join(names)}")
+
+
+@models_app.command("verify")
+def verify(names: Names = None, data_dir: DataDir = None) -> None:
+    """Check models against their cards: checksum, tensors, labels, and runs in a process of its own, whose numbers have to agree."""
+    folders = _folders(data_dir)
+    failed: list[EdgeannotError] = []
+    cards = [find_card(name, folders) for name in names] if names else list(read_cards(folders, failed.append))
+    count = len(cards) + len(failed)
+    for error in failed:
+        typer.echo(f"WRONG: {error}")
+    for card in cards:
+        try:
+            typer.echo(f"{card.name}: {_verified(card)}")
+        except EdgeannotError as exc:
+            failed.append(exc)
+            typer.echo(f"{card.name}: WRONG: {exc}")
+    if failed:
+        raise ModelError(f"{len(failed)} of {count} models cannot be used as their cards say")
+
+
+def _verified(card: ModelCard) -> str:
+    import numpy as np
+
+    from edgeannot.trial.cards import prove
+    from edgeannot.vision.pipeline import load_pipeline
+
+    prove(card)
+    pipeline = load_pipeline(card)
+    width, height = card.input_wh
+    found = pipeline(Frame(np.full((height, width, 3), 114, np.uint8), "verify", 0, datetime.now(UTC), "grey"))
+    classes = card.head.check(pipeline.engine.outputs, card.input_wh)
+    known = f"{classes} classes" if classes is not None else "classes not stated by the tensors"
+    return f"ok (file, tensors, {len(card.label_names())} labels, {known}; ran in {found.timing_ms['inference']:.1f} ms)"
+
+
+@models_app.command("add")
+def add(
+    file: Annotated[Path, typer.Argument(metavar="FILE.tflite", help="The model, or the card that lies beside it (.toml).")],
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="What to call it; the file's name where not given.")] = None,
+    labels: Annotated[Path | None, typer.Option(metavar="FILE", help="Class names, one a line.")] = None,
+    label_offset: Annotated[int | None, typer.Option(metavar="N", help="Line of class 0 in it, counted from 0.")] = None,
+    head: Annotated[
+        str | None, typer.Option(metavar="KIND", help="How outputs are read, e.g. yolo-rows; found out where not given.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(metavar="detect|classify|embed", help="What the model is for.")] = None,
+    input_range: Annotated[str | None, typer.Option(metavar="RANGE", help=f"{', '.join(RANGES)}, or MEAN/STD in bytes.")] = None,
+    color: Annotated[str | None, typer.Option(metavar="RGB|BGR", help="Colour order.")] = None,
+    resize: Annotated[str | None, typer.Option(metavar="stretch|letterbox|letterbox-top-left", help="How pictures are fitted.")] = None,
+    anchors: Annotated[str | None, typer.Option(metavar="'W,H W,H ...'|NAME", help="Anchors of raw YOLO grids, or whose they are.")] = None,
+    cfg: Annotated[Path | None, typer.Option(metavar="FILE", help="Darknet cfg to take the anchors from.")] = None,
+    box_units: Annotated[str | None, typer.Option(metavar="normalized|pixels", help="What box numbers count.")] = None,
+    min_score: Annotated[float | None, typer.Option(metavar="0..1", min=0, max=1, help="Smallest score that is reported.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any field of the card, e.g. head.center=0.")
+    ] = None,
+    try_photo: Annotated[
+        Path | None, typer.Option("--try", metavar="PHOTO", help="Run it on a photo and draw the result into the current folder.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what was found and the card; add nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before adding.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an added model of the same name.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Read a .tflite, say what it is and why, and write a card for it; a card that lies beside it is taken instead, without options."""
+    wishes = Wishes(
+        name=name,
+        head=head,
+        task=_one_of("--task", task, ("detect", "classify", "embed")),
+        labels=labels,
+        label_offset=label_offset,
+        input_range=None if input_range is None else parse_range(input_range, RANGES),
+        color=_one_of("--color", color and color.upper(), ("RGB", "BGR", "GRAY")),
+        resize=_one_of("--resize", resize, ("stretch", "letterbox", "letterbox-top-left")),
+        anchors=None if anchors is None else parse_anchors(anchors),
+        cfg=() if cfg is None else read_cfg(cfg),
+        box_units=_one_of("--box-units", box_units, ("normalized", "pixels")),
+        min_score=min_score,
+        extra=dict(_setting(text) for text in settings or ()),
+    )
+    proposal = _from_its_card(file, wishes) or propose(file, wishes, photos=_photos(try_photo))
+    _refuse_bundled_name(proposal.card.name)
+    _print(proposal)
+    if try_photo is not None:
+        _try(proposal.card, try_photo)
+    if dry_run:
+        typer.echo("\n" + modelstore.card_toml(proposal.card), nl=False)
+        return
+    # Nobody is asked where nobody can answer: the assumptions are printed, and in the card.
+    if proposal.doubts and not yes and sys.stdin.isatty() and not typer.confirm("Add it with these assumptions?", default=True):
+        raise typer.Abort
+    card = modelstore.add(proposal, _user_folder(data_dir), replace=replace)
+    remember_tried(card, card.folder.parent)
+    typer.echo(f"added {card.name} to {card.folder}{how_to_run(card, data_dir)}")
+
+
+@models_app.command("remove")
+def remove(name: Annotated[str, typer.Argument(metavar="NAME")], data_dir: DataDir = None) -> None:
+    """Remove a model that was added."""
+    if (bundled_folder() / f"{name}.toml").is_file() and not (_user_folder(data_dir) / f"{name}.toml").is_file():
+        raise InputError(f"{name} ships with edgeannot and stays; only added models can be removed")
+    for path in modelstore.remove(name, _user_folder(data_dir)):
+        typer.echo(f"removed {path}")
+
+
+def _from_its_card(file: Path, wishes: Wishes) -> Proposal | None:
+    """The model with the card that `convert` or `quantize` wrote beside it, proved by a run; None where no card there is of this file.
+
+    Raises CardError for a card that was named and is wrong, ModelError where it does not run, InputError for options beside a card.
+    """
+    named = file.suffix == ".toml"
+    if wishes != Wishes(name=wishes.name):
+        if named:
+            raise InputError(f"{file.name} is a card, which says everything; give the .tflite to read it anew with these options")
+        return None
+    path = file.with_suffix(".toml")
+    if not (named or path.is_file()):
+        return None
+    try:
+        card = read_card(path)
+        card.verify_file()
+    except CardError:
+        if named:
+            raise
+        return None
+    if not named and not card.model_path.samefile(file):
+        return None
+    from edgeannot.trial.cards import prove
+    from edgeannot.vision.pipeline import load_pipeline
+
+    prove(card)
+    load_pipeline(card)
+    if wishes.name:
+        folder = card.folder
+        card = card.model_copy(update={"name": wishes.name})
+        card._folder = folder  # a copy of a card is of the same folder
+    return Proposal(card, card.model_path, (f"the card beside it, {path.name}, says so",), ())
+
+
+def _photos(asked: Path | None) -> list[UInt8Array]:
+    """Photos for the trial run: the user's, and two that ship with the package."""
+    from edgeannot.vision.decode import read_picture
+
+    samples = sorted(SAMPLES.glob("*.jpg"))[:2]
+    return [read_picture(path, min_side=640).image for path in ([asked] if asked else []) + samples]
+
+
+def _one_of(flag: str, value: str | None, words: tuple[str, ...]) -> Any:
+    """The value, when it is one of the words. Raises InputError."""
+    if value is not None and value not in words:
+        raise InputError(f"{flag}: wanted one of {', '.join(words)}; found {value!r}")
+    return value
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """`head.center=0` as a key and a TOML value; what is no TOML is text."""
+    import tomllib
+
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise InputError(f"--set: wanted KEY=VALUE like head.center=0; found {text!r}")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()
+
+
+def _refuse_bundled_name(name: str) -> None:
+    if (bundled_folder() / f"{name}.toml").is_file():
+        raise InputError(f"a bundled model is called {name}; give this one another --name")
+
+
+def _print(proposal: Proposal) -> None:
+    card = proposal.card
+    names = len(card.label_names())
+    size = f"{card.input.width}x{card.input.height} {card.input.color}"
+    typer.echo(f"{proposal.source.name}: {card.task}, {card.head.kind}, {size}, {names or 'no'} labels")
+    typer.echo("found:")
+    for line in proposal.evidence:
+        typer.echo(f"  - {line}")
+    if proposal.doubts:
+        typer.echo("assumed, since the file does not say:")
+        for line in proposal.doubts:
+            typer.echo(f"  - {line}")
+
+
+def _try(card: ModelCard, photo: Path) -> None:
+    """Annotate a photo, say what was found, and write the drawing into the current folder: the photo's may be a watched one."""
+    from edgeannot.vision.decode import read_picture
+    from edgeannot.vision.pipeline import load_pipeline
+
+    frame = Frame(read_picture(photo).image, "try", 0, datetime.now(UTC), photo.name, photo)
+    result = load_pipeline(card)(frame)
+    drawn = Path(f"{photo.stem}.{card.name}.jpg")
+    _write_drawing(drawn, result)
+    found = ", ".join(f"{label} {score:.2f}" for label, score in zip(result.labels[:12], result.detections.scores, strict=False))
+    typer.echo(f"on {photo.name} it sees: {found or 'nothing'}; drawn in {drawn}")
+
+
+def _write_drawing(path: Path, annotation: Annotation) -> None:
+    from edgeannot.vision.draw import annotated_jpeg
+
+    try:
+        atomicfile.write(path, annotated_jpeg(annotation))
+    except OSError as exc:
+        raise InputError(f"--try: the drawing cannot be written to {path}: {exc.strerror}") from exc

@@ -1,0 +1,207 @@
+"""`edgeannot send`: pictures from files to a broker, as a camera without a model of its own would send them."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from pydantic import ValidationError
+
+from edgeannot.base.errors import ConfigError, InputError, LinkError, MissingError
+from edgeannot.mqtt import broker
+from edgeannot.payload import escape_level, rfc3339
+from edgeannot.vision.picture_header import begins_as_picture
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import Client
+
+__all__ = ["Parcel", "deliver", "parcels", "send_app"]
+
+send_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+_WINDOW: Final = 8
+"""Pictures on their way without an acknowledgement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """One picture to be sent."""
+
+    path: Path
+    id: str
+    captured_at: datetime
+
+
+def parcels(files: Iterable[Path], run: str) -> Iterator[Parcel]:
+    """A parcel for each file, and for each picture in each folder, by name; ids are unique to `run`.
+
+    Raises MissingError where a file is not there, InputError where one named is no picture.
+    """
+    number = 0
+    for given in files:
+        if not given.exists():
+            raise MissingError(f"no file or folder at {given}")
+        inside = given.is_dir()
+        for path in sorted(given.iterdir()) if inside else [given]:
+            if not path.is_file() or not _is_picture(path):
+                if not inside:
+                    raise InputError(f"{path} is no picture")
+                continue
+            yield Parcel(path, f"{run}-{number:06d}", datetime.fromtimestamp(path.stat().st_mtime, UTC))
+            number += 1
+
+
+def deliver(
+    options: broker.BrokerOptions, topic: str, device: str, pictures: Iterable[Parcel], timeout_s: float = 30.0
+) -> Iterator[tuple[Parcel, int]]:
+    """Send pictures with QoS 1; gives each with its size in bytes when the broker has it, in order.
+
+    Raises LinkError when the broker cannot be reached, refuses a picture or does not answer for `timeout_s`.
+    """
+    client = broker.new_client(options, f"edgeannot-send-{secrets.token_hex(4)}")
+    answers = _Answers()
+    client.on_connect = lambda _c, _d, _f, reason, _p: answers.connected(broker.meaning(reason) if reason.is_failure else "")
+    client.on_publish = lambda _c, _d, mid, reason, _p: answers.published(
+        mid, broker.meaning(reason, doing="writing") if reason.is_failure else ""
+    )
+    client.on_disconnect = lambda _c, _d, _f, reason, _p: answers.lost(broker.meaning(reason))
+    broker.connect(client, options)
+    client.loop_start()
+    try:
+        answers.wait_connected(timeout_s, options)
+        flying: list[tuple[int, Parcel, int]] = []
+        for parcel in pictures:
+            while len(flying) >= _WINDOW:
+                yield _landed(flying, answers, timeout_s, options)
+            try:
+                data = parcel.path.read_bytes()
+            except OSError as exc:
+                raise InputError(f"{parcel.path} cannot be read: {exc.strerror}") from exc
+            flying.append((_publish(client, options, topic, device, parcel, data), parcel, len(data)))
+        while flying:
+            yield _landed(flying, answers, timeout_s, options)
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+class _Answers:
+    """What the broker said, for who waits for it."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._connected = False
+        self._trouble = ""
+        self._done: set[int] = set()
+
+    def connected(self, refusal: str) -> None:
+        with self._changed:
+            self._connected, self._trouble = True, refusal
+            self._changed.notify_all()
+
+    def published(self, mid: int, refusal: str) -> None:
+        with self._changed:
+            self._done.add(mid)
+            self._trouble = self._trouble or refusal
+            self._changed.notify_all()
+
+    def lost(self, why: str) -> None:
+        with self._changed:
+            self._trouble = self._trouble or why
+            self._changed.notify_all()
+
+    def wait_connected(self, timeout_s: float, options: broker.BrokerOptions) -> None:
+        self._wait(lambda: self._connected, timeout_s, options)
+
+    def wait_published(self, mid: int, timeout_s: float, options: broker.BrokerOptions) -> None:
+        self._wait(lambda: mid in self._done, timeout_s, options)
+
+    def forget(self, mid: int) -> None:
+        """paho gives the number to another message one day."""
+        with self._changed:
+            self._done.discard(mid)
+
+    def _wait(self, condition: Any, timeout_s: float, options: broker.BrokerOptions) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: condition() or self._trouble, timeout_s)
+            if self._trouble:
+                raise LinkError(f"{options.address}: {self._trouble}")
+            if not condition():
+                raise LinkError(f"{options.address}: the broker does not answer")
+
+
+def _landed(
+    flying: list[tuple[int, Parcel, int]], answers: _Answers, timeout_s: float, options: broker.BrokerOptions
+) -> tuple[Parcel, int]:
+    mid, parcel, size = flying[0]
+    answers.wait_published(mid, timeout_s, options)
+    answers.forget(mid)
+    del flying[0]
+    return parcel, size
+
+
+def _publish(client: Client, options: broker.BrokerOptions, topic: str, device: str, parcel: Parcel, data: bytes) -> int:
+    properties = None
+    if options.protocol == "5":
+        pairs = [("id", parcel.id), ("captured_at", rfc3339(parcel.captured_at)), ("device", device)]
+        kind = "image/png" if parcel.path.suffix.lower() == ".png" else "image/jpeg"
+        properties = broker.properties("PUBLISH", ContentType=kind, UserProperty=pairs)
+    return client.publish(topic, data, qos=1, properties=properties).mid
+
+
+def _is_picture(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return begins_as_picture(file.read(16))
+    except OSError as exc:
+        raise InputError(f"{path} cannot be read: {exc.strerror}") from exc
+
+
+@send_app.command()
+def send(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Pictures, or folders of pictures.")],
+    mqtt: Annotated[str, typer.Option(metavar="URL", help="Broker, e.g. mqtt://localhost.")] = "mqtt://localhost",
+    topic: Annotated[
+        str | None, typer.Option(metavar="TOPIC", help="Where to; by default edgeannot/pictures/ and the device's name.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(metavar="NAME", help="Who sends; by default the host name.")] = None,
+    protocol: Annotated[str, typer.Option(metavar="5|3.1.1", help="Version of MQTT; 3.1.1 carries neither id nor time.")] = "5",
+    username: Annotated[str | None, typer.Option(metavar="NAME", help="User name at the broker.")] = None,
+    password_file: Annotated[Path | None, typer.Option(metavar="FILE", help="File that holds the password.")] = None,
+    ca_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate authority of the broker (PEM).")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print the last line only.")] = False,
+) -> None:
+    """Send pictures to workers that annotate what arrives at a broker (a source of kind "mqtt")."""
+    import platform  # noqa: PLC0415 - for the default only
+
+    name = device or platform.node().split(".")[0] or "edgeannot"
+    where = topic or f"edgeannot/pictures/{escape_level(name)}"
+    if not broker.is_topic(where):
+        raise ConfigError(f"--topic: wanted a topic, found {where!r}; + and # are for who reads")
+    try:
+        options = broker.BrokerOptions.model_validate(
+            {"url": mqtt, "protocol": protocol, "username": username, "password_file": password_file, "ca_file": ca_file}
+        )
+    except ValidationError as exc:
+        raise ConfigError(f"the broker's address: {exc.errors()[0]['msg'].removeprefix('Value error, ')}") from exc
+    began, count, total = time.monotonic(), 0, 0
+    for parcel, size in deliver(options, where, name, _all(files)):
+        count, total = count + 1, total + size
+        if not quiet:
+            typer.echo(f"{parcel.path}  {size / 1000:.0f} kB  {parcel.id}")
+    typer.echo(f"{count} picture{'' if count == 1 else 's'} sent to {where}, {total / 1e6:.1f} MB in {time.monotonic() - began:.1f} s")
+
+
+def _all(files: Sequence[Path]) -> list[Parcel]:
+    """All of them, found before the first is sent. Raises InputError where there is none."""
+    found = list(parcels(files, secrets.token_hex(4)))
+    if not found:
+        raise InputError(f"no picture in {', '.join(map(str, files))}")
+    return found

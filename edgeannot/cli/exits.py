@@ -1,0 +1,70 @@
+"""How every command ends: errors become one sentence and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+
+from edgeannot.base.errors import EdgeannotError
+from edgeannot.base.foreign import shorten_path
+from edgeannot.base.redaction import learn
+from edgeannot.base.streams import open_closed_streams, printable_streams
+
+__all__ = ["guarded"]
+
+_PARSER_USAGE = 2
+"""What typer and argparse exit with where the command line is wrong."""
+_EX_SOFTWARE = 70
+_INTERRUPTED = 130
+"""As a shell has it, and typer."""
+_EX_UNREAD = 1
+"""As typer has it."""
+_EX_NOINPUT = 66
+_EX_NOPERM = 77
+_EX_USAGE = 64  # sysexits.h; systemd and scripts tell it from a program's own failure
+
+
+def guarded(command: Callable[[], object]) -> None:
+    """Run a command; print an error that was foreseen as one sentence and exit with its code."""
+    open_closed_streams()
+    printable_streams()
+    learn(sys.argv)
+    learn(value for name, value in os.environ.items() if name.upper().startswith("EDGEANNOT_") or "proxy" in name.lower())
+    try:
+        command()
+    except EdgeannotError as exc:
+        print(f"edgeannot: {_one_line(exc)}", file=sys.stderr)  # noqa: T201 - the one place where an error meets the user
+        sys.exit(exc.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+    except BrokenPipeError:  # who read it has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left would be written at the end
+        sys.exit(_EX_UNREAD)
+    except SystemExit as exc:
+        sys.exit(_EX_USAGE if exc.code == _PARSER_USAGE else exc.code)
+    except Exception as exc:  # noqa: BLE001 - the last door
+        sys.exit(_told(exc))
+
+
+def _told(exc: Exception) -> int:
+    """Say what was not foreseen, whole unless it is only that the user may not; the exit code."""
+    if isinstance(exc, PermissionError) and exc.filename is not None:
+        advice = "this user has no right to it; run as one who has, or name another place"
+        print(f"edgeannot: {_one_line(exc.filename)}: {advice}", file=sys.stderr)  # noqa: T201 - as above
+        return _EX_NOPERM
+    if isinstance(exc, OSError) and exc.errno in (errno.ENAMETOOLONG, errno.ELOOP) and exc.filename is not None:
+        print(f"edgeannot: {shorten_path(exc.filename)}: {exc.strerror}; wanted the name of a file", file=sys.stderr)  # noqa: T201 - as above
+        return _EX_NOINPUT
+    import traceback  # noqa: PLC0415 - 20 ms that a command without a fault does not need
+
+    traceback.print_exception(exc)
+    where = "".join(f" {note}" for note in getattr(exc, "__notes__", ()))
+    print(f"edgeannot: a fault of the program itself{where}: {type(exc).__name__}: {_one_line(exc)}", file=sys.stderr)  # noqa: T201 - as above
+    return _EX_SOFTWARE
+
+
+def _one_line(said: object) -> str:
+    """Messages of libraries, and names of files, may have line ends in them."""
+    return " ".join(str(said).split("\n"))

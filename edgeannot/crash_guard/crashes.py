@@ -1,0 +1,166 @@
+"""The crash record: which pictures are suspected of having killed the program.
+
+A death counts where the process itself went wrong (a signal such as SIGSEGV, which leaves a trace), where the kernel killed it for
+want of memory, and where a picture hung until the watchdog ended it. What came from outside (SIGKILL by hand, a stop timeout, a power
+cut) says nothing of the pictures that were being processed. Those that were at a death are suspected, and from then on processed in
+isolation: a harmless one is cleared by that, and the cause is the only one there at the second death.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from edgeannot import __version__
+from edgeannot.base.jsonfile import read_json, write_json
+from edgeannot.crash_guard.kernel import Kills, killed_between
+from edgeannot.crash_guard.record import Head, Note
+
+__all__ = ["CrashRecord", "Tally", "cause_of", "fatal_error"]
+
+log = logging.getLogger(__name__)
+
+ENOUGH: Final = 2
+"""Deaths after which a picture is set aside, where it was processed in isolation at the last one."""
+_MOST: Final = 1000
+"""Pictures that are remembered; the oldest go."""
+_SCHEMA: Final = 1
+_FATAL: Final = re.compile(r"^Fatal Python error: ([ -~]{1,80})$", re.MULTILINE)
+_STAGE_OF: Final = {"read": "decoding", "infer": "inferring"}
+"""Which stage a thread that hangs stands for, by the first word of its name. The writer may hang on a disk as well."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What is known of one picture."""
+
+    source: str
+    name: str
+    count: int = 0
+    """Deaths while it was processed."""
+    isolated: bool = False
+    """Whether it was the only one at the last of them."""
+    cause: str = ""
+    """How the program died then, in words."""
+
+
+def cause_of(head: Head, boot: str, kills: Kills, trace: str) -> tuple[str, str] | None:
+    """How the run before died, in words, and the stage that caused it (empty: any); None where no picture can have.
+
+    head: of its record. boot, kills: now. trace: what the handler of fatal signals wrote.
+    """
+    if head.boot != boot:
+        return None
+    fatal = fatal_error(trace)
+    if fatal == "Aborted" and _was_sent(trace):
+        stage = _STAGE_OF.get(head.stalled.split(" ")[0])
+        return (f"it hung while {stage}, until the watchdog ended it", stage) if stage else None
+    if fatal:
+        return fatal, ""
+    if killed_between(head.kills, kills):
+        return "killed by the kernel, as memory ran out", ""
+    return None
+
+
+def fatal_error(trace: str) -> str:
+    """What the handler of fatal signals calls the fault; empty where there was none."""
+    found = _FATAL.search(trace)
+    return found[1] if found else ""
+
+
+def _was_sent(trace: str) -> bool:
+    """Whether SIGABRT came from outside: it is then the main thread that gets it, which only watches."""
+    return "watch.py" in trace.partition("most recent call first")[2]
+
+
+class CrashRecord:
+    """The suspected pictures and cameras, kept in a small file; not for several threads at a time."""
+
+    def __init__(self, path: Path | None) -> None:
+        """path: None keeps it in memory."""
+        self._path = path
+        self._pictures: dict[str, Tally] = {}
+        self.cameras: dict[str, int] = {}
+        """Deaths in a row while a frame of this camera was processed."""
+        self._load()
+
+    def add(self, notes: Sequence[Note], cause: str, stage: str = "") -> None:
+        """The program died while these were processed; stage: only those in this one are suspected."""
+        suspects = [note for note in notes if not stage or note.stage == stage]
+        for note in {note.key: note for note in suspects if note.key}.values():  # the same message may have come twice
+            tally = self._pictures.pop(note.key, None) or Tally(note.source, note.name)
+            tally.count, tally.isolated, tally.cause = tally.count + 1, len(notes) == 1, f"{cause}, while {note.stage}"
+            self._pictures[note.key] = tally
+        for source in {note.source for note in suspects if not note.key}:
+            self.cameras[source] = self.cameras.get(source, 0) + 1
+        if suspects:
+            _say(suspects, cause, self)
+            self._save()
+
+    @property
+    def has_suspects(self) -> bool:
+        """Whether there are suspected pictures on which there is no verdict yet."""
+        return any(self.verdict(key) is None for key in self._pictures)
+
+    def is_suspect(self, key: str) -> bool:
+        """Whether the program died while this picture was processed, and it was not done since."""
+        return key in self._pictures
+
+    def verdict(self, key: str) -> str | None:
+        """Why the picture is to be set aside, in one sentence without its name; None where it is not."""
+        tally = self._pictures.get(key)
+        if tally is None or tally.count < ENOUGH or not tally.isolated:
+            return None
+        return f"the program died {tally.count} times while it processed this picture, the last time in isolation ({tally.cause})"
+
+    def clear(self, key: str) -> None:
+        """The picture was done, and the program lives."""
+        if self._pictures.pop(key, None) is not None:
+            self._save()
+
+    def clear_cameras(self) -> None:
+        """They ran for long."""
+        if self.cameras:
+            self.cameras.clear()
+            self._save()
+
+    def _load(self) -> None:
+        stored = read_json(self._path, _SCHEMA) if self._path is not None else {}
+        if stored.get("version") != __version__:  # another version, with other libraries, may do it
+            return
+        pictures, cameras = stored.get("pictures"), stored.get("cameras")
+        for key, facts in (pictures if isinstance(pictures, dict) else {}).items():
+            tally = _tally(facts)
+            if tally is not None:
+                self._pictures[key] = tally
+        for source, count in (cameras if isinstance(cameras, dict) else {}).items():
+            if isinstance(count, int) and 0 < count < _MOST:
+                self.cameras[source] = count
+
+    def _save(self) -> None:
+        while len(self._pictures) > _MOST:
+            del self._pictures[next(iter(self._pictures))]
+        if self._path is not None:
+            pictures = {key: asdict(tally) for key, tally in self._pictures.items()}
+            write_json(self._path, {"schema": _SCHEMA, "version": __version__, "pictures": pictures, "cameras": self.cameras})
+
+
+def _tally(facts: Any) -> Tally | None:
+    if not isinstance(facts, dict):
+        return None
+    source, name, count, isolated, cause = (facts.get(part) for part in Tally.__slots__)
+    if not (isinstance(source, str) and isinstance(name, str) and isinstance(count, int) and isinstance(cause, str)):
+        return None
+    return Tally(source, name, count, isolated is True, cause)
+
+
+def _say(suspects: Sequence[Note], cause: str, crashes: CrashRecord) -> None:
+    names = sorted({f"a frame of {note.source}" if not note.key else note.name for note in suspects})
+    shown = ", ".join(names[:7]) + (f" and {len(names) - 7} more" if len(names) > 7 else "")
+    known = all(crashes.verdict(note.key) for note in suspects)
+    next_step = "it is set aside when it comes again" if known else "suspected files and messages are processed in isolation next"
+    log.warning("the program died (%s) while it processed %s; %s", cause, shown, next_step)

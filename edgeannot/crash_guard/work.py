@@ -1,0 +1,240 @@
+"""Which picture may begin, and which are being processed: each from before it is decoded until its results are stored.
+
+A suspected picture, at which the program died before, is processed in isolation: it begins when nothing else is being processed, and
+nothing else begins before it is done. So is a picture that needs all the memory there is. No other picture waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import hashlib
+import itertools
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Final
+
+from edgeannot.base import atomicfile
+from edgeannot.crash_guard.crashes import CrashRecord, cause_of, fatal_error
+from edgeannot.crash_guard.kernel import OomCounter, boot_id
+from edgeannot.crash_guard.record import PLACES, Head, Note, Record
+
+__all__ = ["AtWork", "Place", "of_content"]
+
+log = logging.getLogger(__name__)
+
+Place = int
+"""Names a picture that is being processed; 0 names none."""
+
+_WANTED_S: Final = 5.0
+"""How long others wait for one that wants to be isolated and does not ask any more."""
+_STUCK_S: Final = 60.0
+"""How long who wants to be isolated waits for a camera to be closed: one may never come back from a read."""
+_STEADY_S: Final = 600.0
+"""A camera that ran so long without a death is no longer suspected."""
+_LONGEST_PAUSE_S: Final = 300.0
+_MOST_TRACE: Final = 65_536
+
+
+@dataclass(slots=True)
+class _Held:
+    note: Note
+    line: int | None
+    """Its place in the record; None where that is full."""
+
+
+class AtWork:
+    """See the module. Methods may be called from any thread."""
+
+    def __init__(self, folder: Path | None = None, *, root: Path = Path("/"), clock: Callable[[], float] = time.monotonic) -> None:
+        """folder: where the two records lie; None: nothing outlives this process. root: stands for / in tests."""
+        self._clock = clock
+        self._began = clock()
+        self._changed = threading.Condition()
+        self._held: dict[Place, _Held] = {}
+        self._lines = set(range(PLACES))
+        self._numbers = itertools.count(1)
+        self._isolated: Place = 0
+        self._wanting: dict[str, tuple[float, float]] = {}
+        """Since when they want to be isolated, and when they asked last."""
+        self._crashes = CrashRecord(folder and folder / "crashes.json")
+        self._head = Head()
+        self._counter = OomCounter(root)
+        self._record: Record | None = None
+        self._trace: IO[str] | None = None
+        self._was_enabled = False
+        if folder is not None:
+            self._open(folder, boot_id(root))
+
+    # The record
+
+    def _open(self, folder: Path, boot: str) -> None:
+        path, place = folder / "crash-trace.txt", folder / "at-work"
+        last = ""
+        try:
+            self._record = record = Record(place)
+        except OSError as exc:
+            log.warning("%s cannot be opened (%s): a picture that kills the program cannot be found", place, exc.strerror)
+            return
+        try:
+            last, self._trace = _open_trace(path)
+        except OSError as exc:  # of a death for want of memory the kernel tells
+            log.warning("%s cannot be opened (%s): a picture that crashes the program cannot be found", path, exc.strerror)
+        head, notes = record.read()
+        kills = self._counter.read()
+        found = cause_of(head, boot, kills, last) if notes else None
+        if found is not None:
+            self._crashes.add(notes, *found)
+        self._head = Head(boot, kills, pid=os.getpid())
+        record.begin(self._head)
+        if self._trace is not None:
+            self._was_enabled = faulthandler.is_enabled()
+            # Its own stack only: to walk those of threads that run meanwhile can itself crash, in the middle of the trace.
+            faulthandler.enable(self._trace, all_threads=False)
+
+    def close(self) -> None:
+        """The run ends in order: no picture is suspected."""
+        if self._trace is not None:
+            faulthandler.disable()
+            if self._was_enabled:
+                faulthandler.enable()
+            self._trace.close()
+        with self._changed:  # a camera that is stuck in a read leaves later
+            record, self._record, self._trace = self._record, None, None
+        if record is not None:
+            record.close()
+
+    def tick(self, stalled: str = "") -> None:
+        """Note what the kernel counts now; to be called about once a second. stalled: the thread that the watchdog waits for."""
+        head = replace(self._head, kills=self._counter.read(), stalled=stalled)
+        if self._record is not None and head != self._head:
+            self._head = head
+            self._record.put_head(head)
+        if self._clock() - self._began > _STEADY_S:
+            with self._changed:
+                self._crashes.clear_cameras()
+
+    # Pictures
+
+    @property
+    def has_suspects(self) -> bool:
+        """Whether there are suspected pictures, not yet known to be the cause of a death or cleared."""
+        with self._changed:
+            return self._crashes.has_suspects
+
+    def verdict(self, identity: str) -> str | None:
+        """Why this picture is to be set aside, in one sentence without its name; None where it is not."""
+        with self._changed:
+            return self._crashes.verdict(_key(identity))
+
+    def enter(
+        self, source: str, identity: str, name: str, timeout_s: float = 0.0, *, stage: str = "decoding", isolated: bool = False
+    ) -> Place | None:
+        """A picture is about to be worked on; None where it is not its turn within the time: ask again.
+
+        identity: what makes it the same when it comes again; empty where nothing does. name: for people. isolated: nothing else meanwhile.
+        """
+        note = Note(_key(identity), source, name, stage)
+        with self._changed:
+            isolated = isolated or self._crashes.is_suspect(note.key)
+            if isolated:
+                self._want(note.key)
+            if not self._changed.wait_for(lambda: self._may_begin(note.key, isolated=isolated), timeout_s):
+                return None
+            place = next(self._numbers)
+            line = self._lines.pop() if self._lines else None
+            self._held[place] = _Held(note, line)
+            if isolated:
+                self._isolated = place
+                self._wanting.pop(note.key, None)
+        self._put(self._held[place])
+        return place
+
+    def move(self, place: Place, stage: str) -> None:
+        """The picture goes on to another stage."""
+        held = self._held.get(place)
+        if held is not None:
+            held.note = replace(held.note, stage=stage)
+            self._put(held)
+
+    def leave(self, place: Place, *, survived: bool = True) -> None:
+        """The picture is done, or no work. survived: whether it was decoded; one that was not may kill the next time."""
+        with self._changed:
+            held = self._held.pop(place, None)
+            if held is None:
+                return
+            if held.line is not None:
+                if self._record is not None:
+                    self._record.clear(held.line)
+                self._lines.add(held.line)
+            if self._isolated == place:
+                self._isolated = 0
+            if held.note.key and survived:
+                self._crashes.clear(held.note.key)
+            self._changed.notify_all()
+
+    # Cameras
+
+    @property
+    def isolation_wanted(self) -> bool:
+        """Whether a picture is processed in isolation or waits for that: a camera is to be closed meanwhile."""
+        with self._changed:
+            return bool(self._isolated) or self._somebody_waits()
+
+    def pause_s(self, source: str) -> tuple[float, int]:
+        """How long a camera is to wait before it is opened, in seconds, and the deaths in a row while a frame of it was processed."""
+        with self._changed:
+            count = self._crashes.cameras.get(source, 0)
+        return (min(_LONGEST_PAUSE_S, 2.0**count) if count else 0.0), count
+
+    def _want(self, key: str) -> None:
+        now = self._clock()
+        since, asked = self._wanting.get(key, (now, now))
+        self._wanting[key] = (since if now - asked < _WANTED_S else now, now)
+
+    def _may_begin(self, key: str, *, isolated: bool) -> bool:
+        if not isolated:
+            return not self._isolated and not self._somebody_waits()
+        since, _ = self._wanting.get(key, (math.inf, 0.0))
+        stuck = self._clock() - since > _STUCK_S
+        return not self._isolated and all(stuck and held.note.stage == "capturing" for held in self._held.values())
+
+    def _somebody_waits(self) -> bool:
+        now = self._clock()
+        return any(now - asked < _WANTED_S for _, asked in self._wanting.values())
+
+    def _put(self, held: _Held) -> None:
+        if self._record is not None and held.line is not None:
+            self._record.put(held.line, held.note)
+
+
+def of_content(digest: bytes) -> str:
+    """The identity of a picture that is known by its bytes: who sends them again gives them another id, and they kill as before."""
+    return f"content {digest.hex()}"
+
+
+def _key(identity: str) -> str:
+    return hashlib.blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() if identity else ""
+
+
+def _open_trace(path: Path) -> tuple[str, IO[str]]:
+    """What the handler of fatal signals wrote in the run before, and the file for this run's. Raises OSError.
+
+    A trace is kept as NAME.old, and the log names it, for who wants to report it.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    file = os.fdopen(fd, "r+", encoding="utf-8", errors="replace")
+    words = os.pread(fd, _MOST_TRACE, 0).decode("utf-8", "replace")
+    os.ftruncate(fd, 0)
+    if what := fatal_error(words):
+        kept = path.with_name(f"{path.name}.old")
+        with contextlib.suppress(OSError):
+            atomicfile.write(kept, words.encode(), mode=0o600)
+        log.warning("the previous run crashed (%s); its trace is in %s", what, kept)
+    return words, file

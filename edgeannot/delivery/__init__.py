@@ -1,1 +1,0 @@
-"""From a result to the broker and nothing lost between: ledger and outbox on the disk, and the link that empties it."""

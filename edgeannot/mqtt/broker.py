@@ -1,0 +1,340 @@
+"""The door to paho-mqtt: how a broker is named and reached, and what its answers mean.
+
+paho is imported when a client is made, not before: reading the settings must stay light.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from edgeannot.base.errors import ConfigError, LinkError
+from edgeannot.base.redaction import learn_secret
+from edgeannot.base.service import credential, read_advice
+from edgeannot.mqtt.address import Address
+
+if TYPE_CHECKING:
+    import ssl
+
+    from paho.mqtt.client import Client, MQTTMessage
+    from paho.mqtt.properties import Properties
+    from paho.mqtt.reasoncodes import ReasonCode
+
+__all__ = [
+    "Address",
+    "BrokerOptions",
+    "Will",
+    "connect",
+    "has_input",
+    "is_topic",
+    "loss",
+    "meaning",
+    "new_client",
+    "pause_s",
+    "properties",
+    "size_of",
+]
+
+_MEANINGS: Final[Mapping[int, str]] = {
+    # MQTT 5.0, 2.4 reason codes; paho translates those of 3.1.1 to these. docs/delivery.md says what is done at which.
+    0x00: "the broker ended the connection",
+    0x80: "the connection was lost",
+    0x81: "the broker says that a packet of ours was malformed",
+    0x82: "the broker says that we broke the protocol",
+    0x83: "the broker does not accept it, for a reason of its own",
+    0x84: 'the broker does not speak this version of MQTT: set protocol to "3.1.1" (or "5")',
+    0x85: "the broker refuses the client id: set client_id to one that it allows",
+    0x86: "the broker refuses the user name or the password: check username and password_file",
+    0x87: "the broker does not let this user in (not authorised): check username, password_file and the broker's access list",
+    0x88: "the broker says that it is not available",
+    0x89: "the broker says that it is busy",
+    0x8A: "the broker has banned this client",
+    0x8B: "the broker is shutting down",
+    0x8C: "the broker wants another way to log in than a user name and a password",
+    0x8D: "nothing was heard from the broker for too long",
+    0x8E: "another client came with the same client id: give each device its own name, or set client_id",
+    0x8F: "the broker does not accept the topic filter",
+    0x90: "the broker does not accept the topic",
+    0x91: "the broker says that the number of a message is in use",
+    0x92: "the broker does not know the number of a message",
+    0x93: "the broker says that too many messages were on their way at a time",
+    0x94: "the broker does not accept a short form of a topic",
+    0x95: "a message was larger than the broker takes",
+    0x96: "the broker says that messages come too fast",
+    0x97: "the broker's quota for this client is used up",
+    0x98: "the broker's administrator ended the connection",
+    0x99: "the broker does not accept the payload",
+    0x9A: "the broker keeps no retained messages",
+    0x9B: "the broker does not support this QoS: set qos to a lower one",
+    0x9C: "the broker wants us to use another one for now: set url to that",
+    0x9D: "the broker has moved: set url to where it is now",
+    0x9E: "the broker does not know shared subscriptions ($share)",
+    0x9F: "the broker says that connections come too often",
+    0xA0: "the broker ends each connection after a time",
+    0xA1: "the broker does not know numbered subscriptions",
+    0xA2: "the broker does not allow + and # in topic filters",
+}
+
+
+class BrokerOptions(BaseModel):
+    """How to reach an MQTT broker."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, use_attribute_docstrings=True, hide_input_in_errors=True
+    )
+
+    url: str = "mqtt://localhost:1883"
+    """mqtt://, mqtts:// (TLS), ws:// or wss:// (WebSocket), host and port; a user name may stand before the host."""
+    protocol: Literal["5", "3.1.1"] = "5"
+    """Version of MQTT."""
+    username: str | None = None
+    """User name at the broker."""
+    password_file: Path | None = None
+    """File that holds the password; read anew at each connection. A bare name, here and in the files below, is that of a systemd
+    credential (LoadCredential=) where the service has one of it."""
+    ca_file: Path | None = None
+    """Certificates (PEM) of the authorities that may vouch for the broker; unset: those of the system."""
+    cert_file: Path | None = None
+    """Certificate (PEM) that this client shows."""
+    key_file: Path | None = None
+    """Key (PEM, without a passphrase) of cert_file."""
+    client_id: str | None = Field(default=None, min_length=1, max_length=256)
+    """Name at the broker, unlike that of any other client there; unset: made of the device's name."""
+    keepalive_s: int = Field(default=30, ge=2, le=3600)
+    """Silence in seconds after which the broker is asked for a sign of life; a dead link is known after twice that at most."""
+    connect_timeout_s: float = Field(default=10.0, gt=0)
+    """How long one attempt to connect may take, in seconds."""
+    retry_min_s: float = Field(default=1.0, gt=0)
+    """Wait in seconds before the second attempt to connect; doubled at each further one."""
+    retry_max_s: float = Field(default=60.0, gt=0)
+    """Longest wait in seconds between attempts; each is shortened at random by up to half, so that a fleet does not come at once."""
+
+    @field_validator("url")
+    @classmethod
+    def _readable(cls, url: str) -> str:
+        try:
+            Address.parse(url)
+        except ValueError as exc:
+            raise PydanticCustomError("broker_url", "{reason}", {"reason": str(exc)}) from None
+        return url
+
+    @field_validator("password_file", "ca_file", "cert_file", "key_file")
+    @classmethod
+    def _credential(cls, path: Path | None) -> Path | None:
+        return credential(path)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file: wanted both or neither")
+        if not self.address.tls and (self.ca_file or self.cert_file):
+            raise ValueError("ca_file and cert_file are for TLS: wanted a URL that begins with mqtts:// or wss://")
+        if self.address.username and self.username and self.address.username != self.username:
+            raise ValueError(f"username is {self.username!r}, but the URL says {self.address.username!r}: wanted one")
+        if self.password_file and not (self.username or self.address.username):
+            raise ValueError("password_file needs a username")
+        return self
+
+    @property
+    def address(self) -> Address:
+        """Where the broker is."""
+        return Address.parse(self.url)
+
+
+@dataclass(frozen=True, slots=True)
+class Will:
+    """What the broker publishes, retained, when this client vanishes."""
+
+    topic: str
+    payload: bytes
+
+
+def new_client(
+    options: BrokerOptions,
+    client_id: str,
+    will: Will | None = None,
+    *,
+    reconnects: bool = False,
+    clean_session: bool | None = None,
+    own_loop: bool = False,
+    keep_bytes: int = 16 * 2**20,
+) -> Client:
+    """A client that is not connected yet; `connect` connects it. `reconnects`: whether paho's own loop brings it back after a loss.
+
+    clean_session: for MQTT 3.1.1 only, whether the broker forgets the session with the connection (None: it does).
+    own_loop: the caller runs the loop itself and asks `has_input` beside the socket; such a client is quicker.
+    keep_bytes: a larger payload that comes is read away, and `size_of` says how large it was.
+    Raises ConfigError when a named file is missing or is not what it should be.
+    """
+    from paho.mqtt.client import MQTTv5, MQTTv311  # noqa: PLC0415
+    from paho.mqtt.enums import CallbackAPIVersion  # noqa: PLC0415
+
+    from edgeannot.mqtt.quickpaho import client_class  # noqa: PLC0415
+
+    address = options.address
+    client = client_class(quick=own_loop and not address.websocket)(
+        CallbackAPIVersion.VERSION2,
+        client_id=options.client_id or client_id,
+        clean_session=clean_session,
+        protocol=MQTTv5 if options.protocol == "5" else MQTTv311,
+        transport="websockets" if address.websocket else "tcp",
+        reconnect_on_failure=reconnects,
+    )
+    client.keep_bytes = keep_bytes  # type: ignore[attr-defined] # of no meaning to paho's own
+    client.connect_timeout = options.connect_timeout_s
+    client.suppress_exceptions = False
+    if address.websocket:
+        client.ws_set_options(path=address.path)
+    if address.tls:
+        client.tls_set_context(_tls_context(options))
+    username = options.username or address.username
+    if username:
+        client.username_pw_set(username, _password(options.password_file))
+    if will is not None:
+        client.will_set(will.topic, will.payload, qos=1, retain=True)
+    return client
+
+
+def connect(client: Client, options: BrokerOptions, **session: Any) -> None:
+    """Open the connection and send CONNECT; the broker's answer comes by `on_connect`. Raises LinkError with what was in the way.
+
+    session: `clean_start` and `properties` of an MQTT 5 session, as paho takes them.
+    """
+    import ssl  # noqa: PLC0415 - a tenth of the time that `edgeannot --help` may take
+
+    address = options.address
+    try:
+        client.connect(address.host, address.port, options.keepalive_s, **session)
+    except ssl.SSLCertVerificationError as exc:
+        raise LinkError(
+            f"the certificate of {address} is not trusted ({exc.verify_message}); set ca_file to the authority that signed it"
+        ) from exc
+    except ssl.SSLError as exc:
+        raise LinkError(f"no TLS connection to {address} ({_alert(exc)})") from exc
+    except (OSError, ValueError) as exc:  # a host name that cannot be one is a ValueError
+        raise LinkError(f"no connection to {address} ({getattr(exc, 'strerror', None) or exc})") from exc
+
+
+def pause_s(options: BrokerOptions, attempt: int) -> float:
+    """Seconds until the next attempt: doubling up to the longest, shortened at random by up to half."""
+    return min(options.retry_max_s, options.retry_min_s * 2.0 ** min(attempt, 30)) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+
+
+def meaning(reason: ReasonCode, *, doing: Literal["connecting", "writing", "reading"] = "connecting") -> str:
+    """What a reason code of the broker, or of paho, means to the operator; `doing`: what it is the answer to."""
+    code = reason.value
+    if doing == "writing" and code == 0x87:
+        return "the broker does not let us write there (not authorised): check its access list"
+    if doing == "writing" and code == 0x80:
+        return "the broker does not accept it, and does not say why"
+    if doing == "reading" and code in {0x80, 0x87}:  # MQTT 3.1.1 has only the former
+        return "the broker does not let us read there (not authorised): check its access list"
+    return _MEANINGS.get(code, f"the broker gives a reason that MQTT does not know (0x{code:02X})")
+
+
+def loss(client: Client, reason: ReasonCode) -> str:
+    """Why a connection is over: what TLS said where it did, else what the reason means."""
+    import ssl  # noqa: PLC0415
+
+    failure = getattr(client, "failure", None)
+    return _alert(failure) if isinstance(failure, ssl.SSLError) else meaning(reason)
+
+
+def _alert(failure: ssl.SSLError) -> str:
+    """What an alert of TLS means: since TLS 1.3 a client learns only after its handshake that its certificate is not liked."""
+    name = failure.reason or str(failure)
+    if "CERTIFICATE_REQUIRED" in name or "HANDSHAKE_FAILURE" in name:
+        return f"the broker wants a client certificate: set cert_file and key_file ({name})"
+    if "ALERT" in name and ("CERTIFICATE" in name or "UNKNOWN_CA" in name):
+        return f"the broker refuses the client certificate: check cert_file and key_file ({name})"
+    return name
+
+
+def properties(kind: str, **values: Any) -> Properties:
+    """MQTT 5 properties of a packet; `kind` as in paho's PacketTypes ("PUBLISH"); values that are None are left out.
+
+    They are packed here, once: paho would do it at each use, which costs more than the rest of a small message.
+    """
+    from paho.mqtt.packettypes import PacketTypes  # noqa: PLC0415
+    from paho.mqtt.properties import Properties  # noqa: PLC0415
+
+    made = Properties(getattr(PacketTypes, kind))  # type: ignore[no-untyped-call] # paho has not typed it
+    for name, value in values.items():
+        if value is not None:
+            setattr(made, name, value)
+    packed = made.pack()  # type: ignore[no-untyped-call] # paho has not typed it
+    object.__setattr__(made, "pack", lambda: packed)  # its own __setattr__ takes names of properties only
+    return made
+
+
+def has_input(client: Client) -> bool:
+    """Whether something can be read although its socket may have nothing: by TLS, or read ahead."""
+    pending = getattr(client.socket(), "pending", None)
+    return bool(getattr(client, "has_input", False)) or (pending is not None and pending() > 0)
+
+
+def size_of(message: MQTTMessage) -> tuple[int, bool]:
+    """Bytes of a message's payload, and whether they are all there: of one over the client's `keep_bytes` only the first are."""
+    size = getattr(message.payload, "size", None)
+    return (len(message.payload), True) if size is None else (size, False)
+
+
+@lru_cache(maxsize=256)
+def is_topic(topic: str) -> bool:
+    """Whether this can be published to: MQTT 5.0, 4.7."""
+    try:
+        return 0 < len(topic.encode()) <= 65535 and not any(c in topic for c in "+#\0")
+    except UnicodeEncodeError:
+        return False
+
+
+def _tls_context(options: BrokerOptions) -> ssl.SSLContext:
+    """Verified TLS 1.2 or later: the chain and the host name are always checked."""
+    import ssl  # noqa: PLC0415
+
+    try:
+        context = ssl.create_default_context(cafile=options.ca_file)
+    except OSError as exc:  # ssl.SSLError is one
+        advice = _advice(exc, ca_file=options.ca_file)
+        raise ConfigError(f"ca_file {options.ca_file} cannot be used ({_why(exc)}); wanted certificates in PEM form{advice}") from exc
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Python 3.13 and later want extensions (RFC 5280) that authorities of one's own often lack; they were good before.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if options.cert_file is not None:
+        try:
+            context.load_cert_chain(options.cert_file, options.key_file, password=lambda: "")
+        except OSError as exc:
+            advice = _advice(exc, cert_file=options.cert_file, key_file=options.key_file)
+            raise ConfigError(
+                f"cert_file {options.cert_file} with key_file {options.key_file} cannot be used ({_why(exc)}){advice}"
+            ) from exc
+    return context
+
+
+def _password(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        password = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"password_file {path} cannot be read ({_why(exc)}){read_advice('password_file', path, exc)}") from exc
+    learn_secret(password)
+    return password
+
+
+def _advice(exc: OSError, **files: Path | None) -> str:
+    """For the first of the files, by their settings, that cannot be opened: TLS does not say which it was."""
+    shut = ((name, path) for name, path in files.items() if path is not None and not os.access(path, os.R_OK))
+    return next((read_advice(name, path, exc) for name, path in shut), "")
+
+
+def _why(exc: Exception) -> str:
+    return getattr(exc, "reason", None) or getattr(exc, "strerror", None) or str(exc)

@@ -1,0 +1,340 @@
+"""From the outbox to the broker: one thread that connects, sends in order, deletes what is acknowledged, and never gives up.
+
+Each connection is a `Session` of its own; what was in flight when one was lost is sent again on the next, with the same id in its
+payload. All of it, paho included, runs in this thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final, Literal
+
+from edgeannot.base.errors import EdgeannotError, LinkError
+from edgeannot.mqtt import broker
+from edgeannot.mqtt.connection_reports import Memory
+from edgeannot.mqtt.publish_session import Session
+from edgeannot.mqtt.volatile_queue import Told
+from edgeannot.payload import Origin, Topics, encode, status_payload
+from edgeannot.storage.store import Message, Store
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import Client, MQTTMessage
+    from paho.mqtt.properties import Properties
+    from paho.mqtt.reasoncodes import ReasonCode
+
+__all__ = ["Link", "LinkState"]
+
+log = logging.getLogger(__name__)
+
+LinkState = Literal["new", "away", "online", "stopped"]
+
+_STEADY_S: Final = 10.0
+"""A connection that lasted this long was a good one: the next wait is the shortest again."""
+
+_SHORT_MANY: Final = 4
+"""Short connections in a row that are no accident any more."""
+
+
+class Link:
+    """Sends what is in the store. `start`, then `stop` once; every other method may be called from any thread."""
+
+    def __init__(
+        self,
+        options: broker.BrokerOptions,
+        store: Store,
+        origin: Origin,
+        *,
+        prefix: str = "edgeannot",
+        window: int = 64,
+    ) -> None:
+        """`window`: messages that may be unacknowledged at a time. Raises ConfigError when a file that the options name is unusable."""
+        self._options = options
+        self._store = store
+        self._origin = origin
+        self._topics = Topics(origin.device, prefix)
+        self._window = window
+        self._told = Told()
+        self._subscriptions: dict[str, Callable[[MQTTMessage], None]] = {}
+        self._as_published: set[str] = set()
+        self._refused_until: dict[str, float] = {}  # subscriptions, and when to ask for them again (monotonic seconds)
+        self._max_incoming = 2**20
+        self._client_id = options.client_id or f"edgeannot-{origin.device}"
+        self._new_client()  # finds a missing file now rather than at night
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        weakref.finalize(self, os.close, self._wake_fd)
+        self._stopping = threading.Event()
+        self._online = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
+        self._memory = Memory()
+        self._stop_by = 0.0
+        self._attempt = self._short = 0  # connections since one lasted, and those of them that the broker ended soon
+        self.state: LinkState = "new"
+        self.connections = 0
+        """How often the broker let us in."""
+
+    @property
+    def untold(self) -> int:
+        """Messages past the outbox that were pushed out unsent by later ones."""
+        return self._told.pushed_out
+
+    @property
+    def sent(self) -> int:
+        """Messages from the outbox that the broker acknowledged."""
+        return self._memory.sent
+
+    def start(self) -> None:
+        """Begin to connect, in the background; the first attempt is no different from any later one."""
+        self._store.add_listener(self.wake)
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 3.0) -> None:
+        """Publish `stopping`, disconnect and end, within about `timeout_s`; unsent messages stay in the store."""
+        self._stop_by = time.monotonic() + timeout_s
+        self._stopping.set()
+        self.wake()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s + 1.0)
+        if not self._thread.is_alive():
+            self.state = "stopped"
+
+    def wake(self) -> None:
+        """There may be something to send."""
+        os.eventfd_write(self._wake_fd, 1)
+
+    def wait_online(self, timeout_s: float) -> bool:
+        """Wait until the broker has let us in; False when it has not after `timeout_s`."""
+        return self._online.wait(timeout_s)
+
+    def wait_drained(self, timeout_s: float) -> bool:
+        """Wait until the broker has acknowledged everything in the store; False when something is left after `timeout_s`."""
+        return self._store.wait_empty(timeout_s)
+
+    def topic(self, leaf: str) -> str:
+        """The topic of something the device has one of, such as telemetry."""
+        return self._topics.of_device(leaf)
+
+    def subscribe(
+        self, topic_filter: str, handler: Callable[[MQTTMessage], None], *, max_bytes: int = 2**20, as_published: bool = False
+    ) -> None:
+        """Have `handler` called, in the link's thread, for each message; renewed at each connection. Call before `start`.
+
+        max_bytes: of larger payloads only the beginning is kept, see `broker.size_of`; the largest of all subscriptions counts.
+        as_published: on MQTT 5, `retain` of a message is as its sender set it; else, and on
+        3.1.1, it is set only on those that the broker kept from before.
+        """
+        self._subscriptions[topic_filter] = handler
+        self._max_incoming = max(self._max_incoming, max_bytes)
+        if as_published:
+            self._as_published.add(topic_filter)
+
+    def tell(self, message: Message) -> None:
+        """Send a message past the outbox, at once if the broker is there. A retained one is told again at each connection and
+        replaces the one before it on its topic; another is forgotten when the broker is away (telemetry, replies)."""
+        self._told.add(message, online=self._online.is_set())
+        self.wake()
+
+    # The thread
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._one_connection()
+            except Exception as exc:  # noqa: BLE001 - without this thread no message would leave, and nobody would notice
+                self._memory.reports.surprise(exc)
+            self._stopping.wait(broker.pause_s(self._options, self._attempt))
+            self._attempt += 1
+
+    def _one_connection(self) -> None:
+        """Connect, serve until that is over, and say what was in the way."""
+        session, trouble = None, ""
+        try:
+            session = self._connect()
+            self._serve(session)
+        except EdgeannotError as exc:  # also a password file that went away, or a full disk: both may come back
+            trouble = str(exc)
+        except Exception as exc:  # noqa: BLE001 - the connection is to be closed in order
+            self._memory.reports.surprise(exc)
+        finally:
+            self._online.clear()
+            self.state = "away"
+        held = session is not None and self._end(session)
+        explained = session is not None and session.is_explained
+        if held or session is None or not session.accepted:
+            self._short = 0
+        elif session.hung_up and not explained:  # a broker that restarts, or another client, may be told by the reason
+            self._short += 1
+        if held:
+            self._memory.reports.well()
+        if held or explained:
+            self._attempt = 0
+        if self._short >= _SHORT_MANY:  # brokers that say why with "session taken over" are few
+            trouble = (
+                f"{self._options.address}: the broker lets us in and hangs up soon, again and again; "
+                f"does it restart, or is another client there as {self._client_id!r}?"
+            )
+        if trouble and not self._stopping.is_set():
+            self._memory.reports.trouble(trouble, lambda: self._store.pending().rows)
+
+    def _connect(self) -> Session:
+        client = self._new_client()
+        session = Session(client, self._options, self._store, self._memory, self._window)
+        client.on_connect = lambda *args: self._on_connect(session, *args)
+        client.on_disconnect = lambda *args: self._on_disconnect(session, *args)
+        # No MaximumPacketSize: mosquitto 2.0.11 never gives back the place in the window of a message that it may not send.
+        broker.connect(client, self._options)
+        return session
+
+    def _new_client(self) -> Client:
+        will = broker.Will(self._topics.of_device("status"), encode(status_payload(self._origin, "offline")))
+        client = broker.new_client(self._options, self._client_id, will, own_loop=True, keep_bytes=self._max_incoming)
+        client.max_inflight_messages_set(65535)  # the window is ours
+        for topic_filter, handler in self._subscriptions.items():
+            client.message_callback_add(topic_filter, _guarded(handler))
+        return client
+
+    def _serve(self, session: Session) -> None:
+        """Send until the connection is lost or the daemon stops."""
+        while not session.lost:
+            if not session.accepted and time.monotonic() - session.opened_at > self._options.connect_timeout_s:
+                session.lost = "the broker does not answer"
+                break
+            session.turn(self._wake_fd)
+            if session.accepted and not session.lost:
+                session.settle()
+                if self._stopping.is_set():
+                    self._say_goodbye(session)
+                    return
+                self._say_told(session)
+                self._renew_refused(session.client)
+                session.feed()
+                session.flush_if_due()
+            elif self._stopping.is_set():
+                return
+            self._store.sync_if_due()
+        session.settle()
+        raise LinkError(f"{self._options.address}: {session.lost}")
+
+    def _say_told(self, session: Session) -> None:
+        for message in self._told.take():
+            session.say(message)
+
+    def _announce(self, session: Session) -> None:
+        """Say how things stand, retained: a broker may have lost what it was told before."""
+        for message in [self._status("online"), *self._told.take_standing(), *self._store.retained()]:
+            session.say(message)
+
+    def _status(self, state: str) -> Message:
+        return Message(self._topics.of_device("status"), encode(status_payload(self._origin, state)), "status", retain=True)
+
+    def _say_goodbye(self, session: Session) -> None:
+        """Publish `stopping`, wait for what is in flight while there is time, and disconnect, so that no will is sent."""
+        client = session.client
+        self._say_told(session)  # such as the reply to the command that stops us
+        session.say(self._status("stopping"))
+        while client.socket() is not None and time.monotonic() < self._stop_by and not session.is_quiet:
+            session.feed_said()
+            session.turn(self._wake_fd)
+            session.settle()
+        self._flush(session)
+        client.disconnect()
+        while client.socket() is not None and time.monotonic() < self._stop_by:
+            session.turn(self._wake_fd)
+        log.info("disconnected from %s; %d messages are kept for the next start", self._options.address, self._store.pending().rows)
+
+    def _end(self, session: Session) -> bool:
+        """Close what may still be open; whether the connection was a good one."""
+        sock = session.client.socket()
+        if sock is not None:
+            sock.close()
+        self._flush(session)
+        if not self._stopping.is_set():
+            with contextlib.suppress(EdgeannotError):  # said by `_flush`
+                session.note_loss()
+        return session.accepted and time.monotonic() - session.opened_at >= _STEADY_S
+
+    def _flush(self, session: Session) -> None:
+        """Let go of what was acknowledged; where the store fails that is said, and the messages are sent again."""
+        try:
+            session.flush()
+        except EdgeannotError as exc:
+            self._memory.reports.stuck(str(exc))
+
+    # paho's callbacks, all in this thread
+
+    def _on_connect(
+        self, session: Session, client: Client, _data: object, _flags: object, reason: ReasonCode, granted: Properties | None
+    ) -> None:
+        if reason.is_failure:
+            session.lost = broker.meaning(reason)
+            return
+        session.accept(granted)
+        self._refused_until.clear()
+        self._subscribe(client, self._subscriptions)
+        self._announce(session)
+        self.connections += 1
+        self.state = "online"
+        self._online.set()
+        waiting = self._store.pending().rows
+        log.log(
+            logging.INFO if self._memory.reports.news else logging.DEBUG,
+            "connected to %s%s",
+            self._options.address,
+            f"; {waiting} messages wait to be sent" if waiting else "",
+        )
+        self._memory.reports.news = False
+
+    def _renew_refused(self, client: Client) -> None:
+        """Ask again for subscriptions that the broker refused: its quota or its access list may be another by now."""
+        now = time.monotonic()
+        if due := [topic_filter for topic_filter, at in self._refused_until.items() if at <= now]:
+            self._subscribe(client, due)
+
+    def _subscribe(self, client: Client, filters: Iterable[str]) -> None:
+        asked = {self._subscribe_to(client, topic_filter): topic_filter for topic_filter in filters}
+        for topic_filter in asked.values():
+            self._refused_until.pop(topic_filter, None)
+
+        def on_subscribe(_client: Client, _data: object, mid: int, reasons: list[ReasonCode], _properties: object) -> None:
+            for reason in reasons:
+                if reason.is_failure and (refused := asked.get(mid)) is not None:
+                    self._refused_until[refused] = time.monotonic() + self._options.retry_max_s
+                    self._memory.reports.unreadable(refused, broker.meaning(reason, doing="reading"))
+
+        client.on_subscribe = on_subscribe
+
+    def _subscribe_to(self, client: Client, topic_filter: str) -> int | None:
+        """Ask for one subscription; paho's number for it."""
+        from paho.mqtt.subscribeoptions import SubscribeOptions  # noqa: PLC0415
+
+        if self._options.protocol != "5":
+            return client.subscribe(topic_filter, qos=1)[1]
+        wanted = SubscribeOptions(qos=1, retainAsPublished=topic_filter in self._as_published)
+        return client.subscribe(topic_filter, options=wanted)[1]
+
+    def _on_disconnect(
+        self, session: Session, client: Client, _data: object, _flags: object, reason: ReasonCode, _properties: Properties | None
+    ) -> None:
+        # Called twice by paho when keepalive ends the connection; the first reason counts.
+        if not self._stopping.is_set():
+            if not session.lost:
+                session.hung_up = reason.value == 0x80  # what paho gives where nobody said why
+                session.said_too_large = reason.value == 0x95
+            session.lost = session.lost or broker.loss(client, reason)
+
+
+def _guarded(handler: Callable[[MQTTMessage], None]) -> Callable[[Client, object, MQTTMessage], None]:
+    """A message that its handler chokes on must not end the connection: it would come again."""
+
+    def call(_client: Client, _data: object, message: MQTTMessage) -> None:
+        try:
+            handler(message)
+        except Exception:
+            log.exception("a message on %s could not be handled", message.topic)
+
+    return call

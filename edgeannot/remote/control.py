@@ -1,0 +1,254 @@
+"""What may change while the daemon runs, and what may be asked of it: the one object that commands and the governor share.
+
+Whoever wants something changes the snapshot or asks and gets a Future; the inference thread serves what was asked between two
+pictures, so a model is never touched by two threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import numpy as np
+
+from edgeannot.base.errors import ConfigError, LinkError
+from edgeannot.vision.data import Annotation, Frame, UInt8Array
+
+__all__ = ["SNAPSHOT_WAIT_S", "Control", "Wanted"]
+
+SNAPSHOT_WAIT_S: Final = 5.0
+"""How long `ask_snapshot` waits for a new picture before it takes the last one."""
+
+_KEPT_PIXELS: Final = 2_200_000
+"""Largest picture that is kept for a snapshot, 1080p with a margin: more would be felt on a board of 512 MB."""
+
+_DAY_S: Final = 86400.0
+
+_MOST_ASKED: Final = 16
+"""Requests that may wait at a time; whoever asks faster than the model runs is refused, not remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What may change while the daemon runs; an immutable snapshot, replaced as a whole."""
+
+    paused: bool = False
+    """A folder's files stay where they are, a camera's frames are dropped."""
+    min_score: float | None = None
+    """Smallest score that is reported, 0..1; None: as configured."""
+    labels: tuple[str, ...] | None = None
+    """Only these labels, empty: all; None: as configured."""
+    interval_s: float | None = None
+    """Least seconds between pictures of a live source; None: as configured."""
+
+
+Answer = TypeVar("Answer", str, Annotation)
+
+
+@dataclass(slots=True)
+class _Model:
+    name: str
+    reason: str
+    future: Future[str] = field(default_factory=Future)
+
+
+@dataclass(slots=True)
+class _Picture:
+    frame: Frame
+    future: Future[Annotation] = field(default_factory=Future)
+
+
+@dataclass(slots=True)
+class _Snapshot:
+    until: float
+    """When the last picture will do (seconds of the clock)."""
+    future: Future[Annotation] = field(default_factory=Future)
+
+
+class Control:
+    """See the module. Every method may be called from any thread, but those of the inference thread's own section."""
+
+    def __init__(
+        self,
+        wake: Callable[[], None] = lambda: None,
+        check: Callable[[Wanted], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        keep_last: bool = True,
+    ) -> None:
+        """wake: called after a request, so that an inference thread that waits for pictures sees it. check: of a changed snapshot
+        before it counts; raises ConfigError where the model in force cannot do it. keep_last: the last annotation with its
+        picture, for a snapshot that no new picture comes for.
+        """
+        self._wake = wake
+        self._check = check
+        self._clock = clock
+        self._keep_last = keep_last
+        self._changed = threading.Condition()
+        self._wanted = Wanted()
+        self._asked: deque[_Model | _Picture] = deque()
+        self._snapshots: deque[_Snapshot] = deque()
+        self._last: Annotation | None = None
+        self._seq = 0
+        self._closed = False
+        self._held = False
+        self._models: set[Future[str]] = set()
+
+    def now(self) -> Wanted:
+        """The snapshot in force."""
+        return self._wanted
+
+    def change(self, **changes: object) -> Wanted:
+        """Replace fields of the snapshot. Raises ConfigError, and changes nothing, where a value cannot be."""
+        with self._changed:
+            wanted = _replaced(self._wanted, changes)
+            self._check(wanted)
+            self._wanted = wanted
+            self._changed.notify_all()
+        self._wake()
+        return wanted
+
+    def wait_while_paused(self, timeout_s: float) -> bool:
+        """Whether the work may go on; waits for that at most `timeout_s`."""
+        if not (self._wanted.paused or self._held):
+            return True
+        with self._changed:
+            return self._changed.wait_for(lambda: not (self._wanted.paused or self._held), timeout_s)
+
+    def hold(self, held: bool) -> None:
+        """Pause for a need of the daemon's own, which nobody who asks `now` sees; or end that."""
+        with self._changed:
+            self._held = held
+            self._changed.notify_all()
+
+    def ask_model(self, name: str, reason: str = "asked for while running") -> Future[str]:
+        """Ask for another model, NAME[@SIZE]. The result is the full name in force; the exception, a ModelError or ConfigError,
+        says why the old one stays. reason: in words, for the log and `info`.
+        """
+        request = _Model(name, reason)
+        self._models.add(request.future)
+        request.future.add_done_callback(self._models.discard)
+        self._ask(request, self._asked)
+        return request.future
+
+    @property
+    def awaits_model(self) -> bool:
+        """Whether a model that was asked for is not in force yet."""
+        return bool(self._models)
+
+    def ask_annotation(self, image: UInt8Array, source: str, name: str, whole_wh: tuple[int, int] | None = None) -> Future[Annotation]:
+        """Ask for one picture out of turn. image: (H, W, 3) uint8 BGR; source, name and whole_wh: as in `Frame`."""
+        with self._changed:
+            seq, self._seq = self._seq, self._seq + 1
+        digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16)
+        identity = f"{name}@{digest.hexdigest()}"  # of the same picture the same, as of a file
+        frame = Frame(image, source, seq, datetime.now(UTC), identity, name=name, content_hash=digest.digest(), whole_wh=whole_wh)
+        request = _Picture(frame)
+        self._ask(request, self._asked)
+        return request.future
+
+    def ask_snapshot(self) -> Future[Annotation]:
+        """Ask for the next annotation of any source; the last one, when nothing comes within SNAPSHOT_WAIT_S.
+
+        The exception is a LinkError where there is neither.
+        """
+        request = _Snapshot(self._clock() + SNAPSHOT_WAIT_S)
+        self._ask(request, self._snapshots)
+        return request.future
+
+    def _ask(self, request: Any, waiting: deque[Any]) -> None:
+        """Queue a request, or refuse it through its future."""
+        with self._changed:
+            trouble = "the daemon is stopping; ask again when it runs" if self._closed else ""
+            if len(waiting) >= _MOST_ASKED:
+                trouble = f"{_MOST_ASKED} requests wait already; ask again when some are answered"
+            if trouble:
+                request.future.set_exception(LinkError(trouble))
+            else:
+                waiting.append(request)
+        self._wake()
+
+    # The inference thread's own
+
+    def serve(
+        self, load: Callable[[str, str], str], annotate: Callable[[Frame], Annotation], beat: Callable[[], None] = lambda: None
+    ) -> None:
+        """Do what was asked. load: NAME[@SIZE] and reason -> the full name in force, or raises; beat: called after each request."""
+        for _ in range(len(self._asked)):  # what is asked meanwhile waits for the next turn, and pictures get theirs
+            request = self._asked.popleft()
+            if isinstance(request, _Model):
+                _answer(request.future, partial(load, request.name, request.reason))
+            else:
+                _answer(request.future, partial(annotate, request.frame))
+            beat()
+        if self._snapshots:
+            self._serve_late_snapshots()
+
+    def saw(self, annotation: Annotation) -> None:
+        """A picture of a source was annotated: snapshots that wait get it, later ones may."""
+        height, width = annotation.frame.image.shape[:2]
+        self._last = annotation if self._keep_last and height * width <= _KEPT_PIXELS else None
+        while self._snapshots:
+            _answer(self._snapshots.popleft().future, lambda: annotation)
+
+    def close(self) -> None:
+        """Nothing will be served any more: whoever waits is told."""
+        with self._changed:
+            self._closed = True
+            waiting = [*self._asked, *self._snapshots]
+            self._asked.clear()
+            self._snapshots.clear()
+        for request in waiting:
+            if request.future.set_running_or_notify_cancel():
+                request.future.set_exception(LinkError("the daemon is stopping; ask again when it runs"))
+
+    def _serve_late_snapshots(self) -> None:
+        while self._snapshots and self._snapshots[0].until <= self._clock():
+            _answer(self._snapshots.popleft().future, self._last_annotation)
+
+    def _last_annotation(self) -> Annotation:
+        if self._last is None:
+            raise LinkError(f"no picture came within {SNAPSHOT_WAIT_S:g} s, and none from before is kept; ask again while pictures come")
+        return self._last
+
+
+def _answer(future: Future[Answer], work: Callable[[], Answer]) -> None:
+    """Do the work and keep what comes of it, so that no request can end the inference thread."""
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(work())
+    except Exception as exc:  # noqa: BLE001 - handed to whoever asked
+        future.set_exception(exc)
+
+
+def _replaced(wanted: Wanted, changes: dict[str, object]) -> Wanted:
+    """The snapshot with the changes. Raises ConfigError with the field, what it takes and what was given."""
+    known = {each.name for each in fields(Wanted)}
+    for name, value in changes.items():
+        if name not in known:
+            raise ConfigError(f"{name}: unknown; what can change while the daemon runs: {', '.join(sorted(known))}")
+        if trouble := _trouble(name, value):
+            raise ConfigError(f"{name}: wanted {trouble}, found {value!r:.80}")
+    return replace(wanted, **changes)  # type: ignore[arg-type] # each value was looked at
+
+
+def _trouble(name: str, value: object) -> str:
+    """What the field takes, where that is something else than the value; else empty."""
+    if name == "paused":
+        return "" if isinstance(value, bool) else "true or false"
+    if value is None:
+        return ""
+    if name == "labels":
+        return "" if isinstance(value, tuple) and all(isinstance(each, str) and each for each in value) else "a tuple of labels"
+    largest, words = (1.0, "a number from 0 to 1") if name == "min_score" else (_DAY_S, "seconds from 0 to 86400")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return "" if number and 0 <= value <= largest else words  # type: ignore[operator] # a number; NaN compares false

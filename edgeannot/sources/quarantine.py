@@ -1,0 +1,170 @@
+"""Moving files out of a watched folder: into quarantine with the reason beside them, or to where finished pictures go.
+
+Nothing is ever overwritten: a name that is taken gets -1, -2, ... before its extension. A rename where source and target are on
+one file system; otherwise a copy, which gets its name when it is complete, and only then is the original removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import logging
+import math
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from edgeannot.base import atomicfile
+
+__all__ = ["DataQuarantine", "folder_bytes", "move_aside", "quarantine"]
+
+log = logging.getLogger(__name__)
+
+
+_BLOCK_BYTES = 4096
+_MAX_COPY_BYTES = 128 * 2**20
+"""Of a file for quarantine: a film from a large disk may not fill the card that the state is on, nor a sparse file keep us for hours."""
+
+
+def quarantine(path: Path, relative: Path, folder: Path, *, reason: str, message: str, when: str) -> Path:
+    """Move the file to `folder`/`relative` and write why to NAME.reason.txt beside it; gives the new place.
+
+    The file stays, too, where it cannot be removed (a read-only medium). Raises OSError when it can be neither moved nor copied,
+    also because it is too large to be copied to another file system; then no reason is left behind either.
+    """
+    text = f"{_one_line(message)}\nreason: {reason}\nfrom: {_one_line(str(path))}\nat: {when}\n"
+    return _put(folder, relative, text, lambda target: _move(path, target, copy_up_to=_MAX_COPY_BYTES))
+
+
+class DataQuarantine:
+    """Keeps refused bytes that came without a file, up to a cap: who sends them could fill the disk otherwise."""
+
+    def __init__(self, folder: Path | None, cap_bytes: int) -> None:
+        """folder: its own, also of earlier runs; None: nothing is kept."""
+        self._folder = folder
+        self._cap_bytes = cap_bytes
+        self._used: int | None = None
+
+    def keep(self, data: bytes, relative: Path, *, reason: str, message: str, origin: str) -> Path | None:
+        """Write the bytes to `folder`/`relative` and why beside them; the place, or None where they are not kept."""
+        if self._folder is None or not data:
+            return None
+        if self._used is None:
+            self._used = folder_bytes(self._folder)
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        text = f"{_one_line(message)}\nreason: {reason}\nfrom: {_one_line(origin)}\nat: {when}\n"
+        cost = _on_disk(len(data)) + _on_disk(len(text))
+        if self._used + cost > self._cap_bytes:
+            return None
+        try:
+            kept = _put(self._folder, relative, text, lambda target: atomicfile.write(target, data))
+        except OSError as exc:
+            log.warning("what came from %s cannot be kept in %s (%s)", origin, self._folder, exc.strerror)
+            return None
+        self._used += cost
+        return kept
+
+
+def folder_bytes(folder: Path) -> int:
+    """What the files below a folder take on the disk, in bytes; 0 where there is none."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += _on_disk(Path(place, name).lstat().st_size)
+    return total
+
+
+def _on_disk(size: int) -> int:
+    """In whole blocks: a million files of one byte fill a disk, too."""
+    return -(-size // _BLOCK_BYTES) * _BLOCK_BYTES
+
+
+def _put(folder: Path, relative: Path, text: str, place: Callable[[Path], None]) -> Path:
+    """Have `place` make the file under the wanted name or the next that is free, with the text beside it."""
+    for target in _names(folder, relative):
+        note = target.with_name(target.name + ".reason.txt")
+        with contextlib.suppress(FileExistsError):
+            # Creating the note claims the name: it fails where a note is there, and a claimed name without a file is free.
+            fd = atomicfile.create(note)
+            if not os.path.lexists(target):
+                break
+            os.close(fd)
+            note.unlink()
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text)
+        place(target)
+    except OSError:
+        note.unlink()
+        raise
+    return target
+
+
+def move_aside(path: Path, relative: Path, folder: Path) -> Path:
+    """Move the file to `folder`/`relative`; gives the new place. Raises OSError where it cannot go from where it is: no copy is left."""
+    target = next(target for target in _names(folder, relative) if not os.path.lexists(target))
+    _move(path, target, may_stay=False)
+    return target
+
+
+def _names(folder: Path, relative: Path) -> Iterator[Path]:
+    """The wanted name `folder`/`relative` and its alternatives, the folders made. Raises OSError where one below `folder` is a link."""
+    wanted = folder / relative
+    folder.mkdir(parents=True, exist_ok=True)
+    atomicfile.make_folder(wanted.parent, below=folder)
+    stem, suffix = os.fsencode(wanted.stem), os.fsencode(wanted.suffix)[:20]
+    stem = stem[: 220 - len(suffix)]  # file systems take 255 bytes; the number and ".reason.txt" need theirs
+    yield wanted.with_name(os.fsdecode(stem + suffix))
+    for number in itertools.count(1):
+        yield wanted.with_name(os.fsdecode(stem + b"-%d" % number + suffix))
+
+
+def _one_line(text: str) -> str:
+    """Names may hold line ends and what steers a terminal; bytes that are no UTF-8 stay as they are."""
+    return "".join(c if c.isprintable() or "\udc80" <= c <= "\udcff" else c.encode("unicode_escape").decode() for c in text)
+
+
+def _move(path: Path, target: Path, *, copy_up_to: float = math.inf, may_stay: bool = True) -> None:
+    """copy_up_to: bytes of a file that may be copied where it cannot be renamed. may_stay: whether a copy will do where it cannot go."""
+    if path.is_symlink():  # the link moves, what it points to stays; a relative link would point elsewhere from there
+        target.symlink_to(Path(os.path.abspath(path.parent / path.readlink())))  # noqa: PTH100 - resolve() would follow further links
+        _remove(path, target, may_stay=may_stay)
+        return
+    try:
+        path.rename(target)
+    except OSError as exc:
+        if exc.errno not in (errno.EXDEV, errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        if not may_stay and not os.access(path.parent, os.W_OK):  # a large file would be copied for nothing
+            raise
+        if path.stat().st_size > copy_up_to:
+            raise OSError(errno.EFBIG, "it is too large to be copied to another file system") from exc
+        _copy(path, target)
+        _remove(path, target, may_stay=may_stay)
+
+
+def _copy(path: Path, target: Path) -> None:
+    # Not what a link leads to that took the place of the picture, nor a pipe.
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(fd, "rb") as source, atomicfile.new_file(target) as copy:
+        shutil.copyfileobj(source, copy)
+        copy.flush()
+        facts = os.fstat(fd)
+        with contextlib.suppress(PermissionError):  # a USB stick or a share that somebody else has mounted
+            os.fchmod(copy.fileno(), stat.S_IMODE(facts.st_mode))
+        with contextlib.suppress(PermissionError):
+            os.utime(copy.fileno(), ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+
+def _remove(path: Path, copy: Path, *, may_stay: bool) -> None:
+    try:
+        path.unlink()
+    except OSError:
+        if not may_stay:
+            copy.unlink(missing_ok=True)
+            raise

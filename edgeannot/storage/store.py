@@ -1,0 +1,331 @@
+"""What must survive kill -9 and power loss: a ledger of files that are done and an outbox of messages to be sent.
+
+One transaction a picture writes both, so a picture is either done with its messages kept, or not done at all. A commit does not
+wait for the disk (WAL, `synchronous=NORMAL`), and a crash of the program loses nothing of it. After a power cut the newest
+commits may be missing, but from ledger and outbox alike: those pictures are done again, and their messages carry the same ids.
+`sync_s` bounds how much that can be, which matters for camera frames, that nobody can take again. An fsync a picture
+(`synchronous=FULL`) would wear an SD card and stop the writer for tens of milliseconds each time; so it is one each `sync_s`
+seconds, and two for each 4 MB of log that SQLite writes back (docs/delivery.md has the figures).
+
+One connection, one lock: the writer thread commits, the sending thread reads and deletes; both are short.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Self
+
+from edgeannot.base.errors import EdgeannotError, LinkError
+from edgeannot.storage.database import damaged_files, lock_file, open_database, sync_log, translated
+from edgeannot.storage.disk_reserve import Reserve
+from edgeannot.storage.ledger import Ledger
+from edgeannot.storage.outbox import Outbox
+from edgeannot.storage.records import MIGRATIONS, Caps, LedgerEntry, Message, Pending, Signature
+from edgeannot.storage.removed import Opened, same_file, write_anew
+
+__all__ = ["Caps", "LedgerEntry", "Message", "Pending", "Signature", "Store"]
+
+log = logging.getLogger(__name__)
+
+_RESERVE_BYTES = 8 * 2**20
+"""The most that deletions may need before they make room: the log, and what it adds to the database when it is written back."""
+
+_MOST_TOPICS = 10_000
+"""Topics whose retained message a broker that lost its memory is told again: those that changed last."""
+
+_SMALL_BYTES = 2**20
+"""An outbox that can be emptied also where nothing is held back: it lives in pages that the database has already."""
+
+
+class Store:
+    """The database of one daemon; open it with `Store.open`."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock_fd: int, caps: Caps, sync_s: float) -> None:
+        self.path = path
+        self._db = connection
+        self._lock_fd = lock_fd
+        self._caps = caps
+        self._opened = Opened(path)
+        self._sync_s = sync_s
+        self._changed = threading.Condition(threading.RLock())
+        self._syncing = threading.Lock()
+        self._listeners: list[Callable[[], None]] = []
+        self._retained: dict[str, Message] = {}
+        self._synced_at = time.monotonic()
+        self._unsynced = False
+        self._failing = False
+        self._dropping = False
+        self._reserve = _reserve(path)
+        self._reserve.take()
+        self._ledger = Ledger(connection)
+        with translated(path):
+            self._outbox = Outbox(connection, caps)
+
+    @classmethod
+    def open(cls, path: Path, *, caps: Caps | None = None, sync_s: float = 5.0) -> Self:
+        """Open or make the database; a corrupt one is set aside beside it, with an error in the log.
+
+        `sync_s`: longest time in seconds that a commit may wait for the disk, 0 for an fsync a commit. Raises ConfigError when
+        another daemon has it open, the folder cannot be written to, or a newer version of this program made it.
+        """
+        lock_fd = lock_file(Path(f"{path}.lock"))
+        try:
+            try:
+                connection = open_database(path, MIGRATIONS, _check_rows)
+            except LinkError:  # a full disk, and a run that was killed held room back
+                if not _reserve(path).give():
+                    raise
+                connection = open_database(path, MIGRATIONS, _check_rows)
+            return cls(path, connection, lock_fd, caps or Caps(), sync_s)
+        except BaseException:
+            os.close(lock_fd)
+            raise
+
+    def close(self) -> None:
+        """Bring everything to the disk and let go of the database."""
+        try:
+            self.sync()
+        except EdgeannotError as exc:
+            log.warning("%s", exc)
+        with self._changed:
+            self._db.close()
+            self._reserve.give()
+            os.close(self._lock_fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # The ledger
+
+    def is_done(self, source: str, path: str, signature: Signature) -> bool:
+        """Whether this very file, unchanged since, needs no more work."""
+        with self._changed, translated(self.path):
+            return self._ledger.holds(source, path, signature)
+
+    def ledger(self, source: str | None = None) -> list[LedgerEntry]:
+        """The entries of one source, or all, by path."""
+        with self._changed, translated(self.path):
+            return self._ledger.entries(source)
+
+    def ledger_paths(self, source: str, after: str = "", limit: int = 1000) -> list[str]:
+        """The paths of one source's entries that come after one, in order: the ledger in handy pieces, however long it is."""
+        with self._changed, translated(self.path):
+            return self._ledger.paths(source, after, limit)
+
+    def forget(self, source: str, gone: Iterable[str]) -> None:
+        """Drop the entries of files that are no longer there, so that the ledger is no larger than the folder."""
+        with self._changed, self._transaction():
+            self._ledger.forget(source, gone)
+
+    # The outbox
+
+    def commit(self, done: LedgerEntry | None, messages: Sequence[Message]) -> None:
+        """One picture: it is done (a camera's frame has no entry) and these messages are to be sent; all of it or nothing.
+
+        Raises LinkError when the disk is full or fails: nothing was written, try again later.
+        """
+        with self._changed:
+            self._check_room()
+            fresh = [m for m in messages if not (m.retain and self._same_as_last(m))]
+            with self._transaction():
+                if done is not None:
+                    self._ledger.write(done)
+                for message in fresh:
+                    self._outbox.append(message)
+                dropped = self._outbox.enforce_caps()
+            self._unsynced = True
+            self._say_dropping(dropped)
+            self._remember(m for m in fresh if m.retain)
+            if fresh:
+                self._changed.notify_all()
+                for listener in self._listeners:
+                    listener()
+        self.sync_if_due()
+
+    def next_messages(
+        self, after_id: int, limit: int, *, max_bytes: int = 2**22, skip_topics: Iterable[str] = (), images_below: int | None = None
+    ) -> list[Message]:
+        """The oldest unsent messages with a larger id than `after_id`, in order: at most `limit`, and no more after `max_bytes`.
+
+        images_below: leave out images of so many bytes and more.
+        """
+        with self._changed, translated(self.path):
+            return self._outbox.read(after_id, limit, max_bytes, skip_topics, images_below)
+
+    def large_images(self, from_bytes: int, limit: int, *, skip_topics: Iterable[str] = ()) -> list[Message]:
+        """The oldest unsent images of so many bytes and more."""
+        with self._changed, translated(self.path):
+            return self._outbox.images(from_bytes, skip_topics, limit)
+
+    def delete(self, ids: Sequence[int], *, refused: bool = False) -> None:
+        """Forget messages that the broker has (or, `refused`, will never take); ids that are not there are passed over."""
+        with self._changed:
+            try:
+                self._delete(ids, refused=refused)
+            except LinkError:
+                if not self._reserve.give():
+                    raise
+                log.warning("the disk of %s is full: the reserved space is used to remove acknowledged messages", self.path)
+                self._delete(ids, refused=refused)
+            self._changed.notify_all()
+
+    def _delete(self, ids: Sequence[int], *, refused: bool) -> None:
+        with self._transaction():
+            count = self._outbox.delete(ids)
+            if refused:
+                self._outbox.count("refused", count)
+
+    def _check_room(self) -> None:
+        """Where no room is held back, let the outbox grow only as far as it can be emptied again: see `reserve`."""
+        if self._reserve.held or self._outbox.pending().bytes < _SMALL_BYTES:
+            return
+        with contextlib.suppress(OSError):  # the transaction says what is wrong
+            if not self._reserve.has_room():
+                raise LinkError(
+                    f"the disk of {self.path} has less than {_RESERVE_BYTES // 2**20} MB of room; results wait until "
+                    "the broker has taken messages, or there is room again"
+                )
+
+    def pending(self) -> Pending:
+        """What waits to be sent, and what was lost of it."""
+        with self._changed:
+            return self._outbox.pending()
+
+    def damaged(self) -> list[str]:
+        """Names of damaged databases that were set aside, now or at an earlier start, and still lie beside this one."""
+        return [file.name for file in damaged_files(self.path)]
+
+    def retained(self) -> list[Message]:
+        """The newest retained message of each topic since the start: what a broker that lost its memory must be told again."""
+        with self._changed:
+            return list(self._retained.values())
+
+    def add_listener(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after each commit that put messages into the outbox; it must return at once."""
+        with self._changed:
+            self._listeners.append(listener)
+
+    def wait_empty(self, timeout_s: float) -> bool:
+        """Wait until nothing is left to send; False when something is after `timeout_s`."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._outbox.rows, timeout_s)
+
+    # The disk
+
+    def sync(self) -> None:
+        """Bring every commit to the disk; call it before doing what cannot be done again, such as removing an input file.
+
+        Files that were removed meanwhile are written anew. Raises LinkError when the disk does not take it.
+        """
+        with self._syncing:  # who comes meanwhile waits: its commits may be among those on their way
+            with self._changed:
+                self._keep_in_place()
+                if not self._unsynced:
+                    return
+                self._synced_at, self._unsynced = time.monotonic(), False
+            try:  # the disk may take its time: no commit waits for it
+                sync_log(self.path)
+            except EdgeannotError:
+                self._unsynced = True
+                raise
+
+    def sync_if_due(self) -> None:
+        """`sync()` when the last one is `sync_s` ago; call it now and then where no commit follows the last.
+
+        A disk that fails is only logged, when that changes: what was committed is committed, and is kept as long as the machine runs.
+        Raises ConfigError when the lock was removed and another daemon has it now.
+        """
+        if time.monotonic() - self._synced_at < self._sync_s:
+            return
+        try:
+            self.sync()
+        except LinkError as exc:
+            if not self._failing:
+                log.warning("%s", exc)
+            self._failing = True
+        else:
+            if self._failing:
+                log.info("the database %s is written to the disk again", self.path)
+            self._failing = False
+            with self._changed:
+                self._reserve.take(spare=1)
+
+    def _keep_in_place(self) -> None:
+        """Where database, log or lock were removed or replaced, put them back: what is open is all that is left of them.
+
+        Raises LinkError when that fails, ConfigError when another daemon has locked the folder meanwhile.
+        """
+        lock = Path(f"{self.path}.lock")
+        if not same_file(self._lock_fd, lock):
+            fd, old = lock_file(lock), self._lock_fd
+            self._lock_fd = fd
+            os.close(old)
+            log.warning("the lock file %s was removed while it was in use; it is there again", lock)
+        if self._opened.is_in_place(log_needed=self._unsynced):
+            return
+        write_anew(self._db, self.path, self._opened)
+        self._db = open_database(self.path, MIGRATIONS, _check_rows)
+        self._opened = Opened(self.path)
+        self._ledger, self._outbox = Ledger(self._db), Outbox(self._db, self._caps)
+        self._reserve.give()
+        self._reserve.take()
+        log.error("the database %s was removed while it was in use; all that was in it is written there anew", self.path)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._outbox.undone_on_error():
+            try:
+                with translated(self.path):
+                    self._db.execute("BEGIN IMMEDIATE")
+                    yield
+                    self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _say_dropping(self, dropped: int) -> None:
+        """Log when messages begin to be dropped and when that is over; the number is in telemetry at any time."""
+        if dropped and not self._dropping:
+            waiting = self._outbox.pending()
+            log.warning(
+                "the outbox is full (%d messages, %.1f MB): the oldest are dropped, pictures first, until the broker takes some",
+                waiting.rows,
+                waiting.bytes / 2**20,
+            )
+            self._dropping = True
+        elif self._dropping and not dropped and self._outbox.is_roomy:
+            log.warning("the outbox has room again; %d messages were dropped in its life", self._outbox.pending().dropped)
+            self._dropping = False
+
+    def _remember(self, retained: Iterable[Message]) -> None:
+        """Keep the newest of each topic, but not of topics without number: a sender of pictures can name itself anew each time."""
+        for message in retained:
+            self._retained.pop(message.topic, None)
+            self._retained[message.topic] = message
+        while len(self._retained) > _MOST_TOPICS:
+            del self._retained[next(iter(self._retained))]
+
+    def _same_as_last(self, message: Message) -> bool:
+        last = self._retained.get(message.topic)
+        return last is not None and last.payload == message.payload
+
+
+def _check_rows(db: sqlite3.Connection) -> None:
+    """Raise where the tables hold what no store wrote; SQLite itself only looks at how they are laid out."""
+    Ledger(db).check()
+    Outbox(db, Caps()).check()
+
+
+def _reserve(path: Path) -> Reserve:
+    return Reserve(path.with_name(f"{path.name}.reserve"), _RESERVE_BYTES)

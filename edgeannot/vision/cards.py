@@ -1,0 +1,275 @@
+"""Model cards: `NAME.toml` beside a `NAME.tflite` states every fact that the graph itself does not, and is checked at load.
+
+A card is found by name in a list of folders (the user's own first, then the ones that ship with the package). A name may
+carry an input size, `yolov3-tiny@320`, where the card lists that size: the weights ship once and serve them all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+
+from edgeannot.base.errors import CardError, MissingError
+from edgeannot.base.foreign import MAX_INT, is_file, one_line, parse_toml, printable, read_text, shorten
+from edgeannot.vision.heads import AnyHead
+
+__all__ = [
+    "CARD_SCHEMA",
+    "Input",
+    "Labels",
+    "Measured",
+    "ModelCard",
+    "Provenance",
+    "find_card",
+    "read_card",
+    "read_cards",
+]
+
+CARD_SCHEMA = 1
+MAX_NAME = 200
+"""Characters; with what is added to it, a name of a file has 255 bytes at most."""
+MAX_SIDE = 1 << 14
+"""Pixels; a picture of more a side is beyond every board."""
+SMALLEST_STD = 1e-9
+"""A smaller divisor is none: what is divided by it leaves float32."""
+MAX_COUNT = 1 << 20
+"""Classes, detections, columns: what a card counts."""
+MAX_CARD_BYTES = 4 << 20
+"""Of a card with the names of some ten thousand classes."""
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Input(_Table):
+    """How a picture becomes the input tensor: `real = (byte - mean) / std` per channel, then the tensor's own quantization."""
+
+    width: int = Field(gt=0, le=MAX_SIDE)
+    height: int = Field(gt=0, le=MAX_SIDE)
+    channels: Literal[1, 3] = 3
+    sizes: tuple[Annotated[int, Field(gt=0, le=MAX_SIDE)], ...] = ()
+    """Square sizes in pixels that a fully convolutional graph can be derived for; empty: only width x height."""
+    layout: Literal["NHWC", "NCHW"] = "NHWC"
+    resize: Literal["stretch", "letterbox", "letterbox-top-left"] = "stretch"
+    pad: int = Field(default=114, ge=0, le=255)
+    """The byte that fills what a letterbox leaves free."""
+    color: Literal["RGB", "BGR", "GRAY"] = "RGB"
+    mean: tuple[float, ...] = (0.0,)
+    """In bytes, one number or one a channel, in the order of `color`."""
+    std: tuple[float, ...] = (255.0,)
+
+    @model_validator(mode="after")
+    def _one_number_a_channel(self) -> Input:
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) not in (1, self.channels):
+                raise ValueError(f"input.{name}: wanted 1 or {self.channels} numbers, found {len(getattr(self, name))}")
+        if any(abs(number) < SMALLEST_STD for number in self.std):
+            raise ValueError(f"input.std: wanted numbers other than 0, at least {SMALLEST_STD:g}")
+        if (self.color == "GRAY") != (self.channels == 1):
+            raise ValueError(f"input.color is {self.color}, which does not fit {self.channels} channel(s)")
+        return self
+
+
+class Labels(_Table):
+    """Where the names of the classes are: line `class_id + offset` (0-based) of `file`, or of `names`."""
+
+    file: str | None = None
+    names: tuple[str, ...] = ()
+    offset: int = Field(default=0, ge=-MAX_COUNT, le=MAX_COUNT)
+    ignore: tuple[str, ...] = ("???", "background", "-")
+    """Names that stand for no object: a detection of such a class is dropped."""
+
+
+class Defaults(_Table):
+    """What is used where the settings say nothing."""
+
+    min_score: float = Field(default=0.3, ge=0, le=1)
+    iou: float = Field(default=0.45, gt=0, le=1)
+    """Boxes of one class that overlap more than this are one object (NMS)."""
+    max_detections: int = Field(default=100, gt=0, le=MAX_COUNT)
+
+
+class Provenance(_Table):
+    """Where the weights come from and how the file was made of them."""
+
+    source: str = ""
+    """A package with its version and the file inside it, or an address."""
+    source_sha256: str = ""
+    license: str = ""
+    made_by: str = ""
+    """The commands that made the file."""
+    calibration: str = ""
+
+
+class Measured(_Table):
+    """Accuracy as measured on a labelled set, for one input size and number type."""
+
+    dataset: str
+    size: int
+    numbers: Literal["float32", "int8"]
+    pictures: int
+    map50: float | None = None
+    map50_95: float | None = None
+    mean_iou: float | None = None
+    top1: float | None = None
+
+
+class ModelCard(_Table):
+    """The facts of one model. `folder` is where the card was read from; file names in it are relative to that."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+    schema_: Literal[1] = Field(alias="schema")
+    name: str = Field(max_length=MAX_NAME, pattern=r"^[a-z0-9][a-z0-9._-]*(@[0-9]+)?$")
+    description: str = ""
+    file: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    task: Literal["detect", "classify", "embed"]
+    family: Literal["yolo", "ssd", "mobilenet", "other"]
+    variant_of: str = ""
+    """Name of the card whose network this is in another file, e.g. with float weights: one stands for the other, the faster is taken."""
+    macs: int = Field(default=0, ge=0, le=MAX_INT)
+    """Multiply-accumulates of one run at width x height; 0: not known."""
+    input: Input
+    head: Annotated[AnyHead, Field(discriminator="kind")]
+    labels: Labels = Labels()
+    defaults: Defaults = Defaults()
+    provenance: Provenance = Provenance()
+    measured: tuple[Measured, ...] = ()
+
+    _folder: Path = PrivateAttr(default=Path())
+
+    @property
+    def folder(self) -> Path:
+        """The folder that holds the card and its files."""
+        return self._folder
+
+    @property
+    def model_path(self) -> Path:
+        """The .tflite file."""
+        return self._folder / self.file
+
+    @property
+    def input_wh(self) -> tuple[int, int]:
+        """Width and height of the input in pixels."""
+        return self.input.width, self.input.height
+
+    def label_names(self) -> tuple[str, ...]:
+        """The names, line by line; empty where the card has none. Raises CardError when the file cannot be read."""
+        if self.labels.file is None:
+            return tuple(map(one_line, self.labels.names))
+        path = self._folder / self.labels.file
+        try:
+            text = read_text(path, "the label file", max_bytes=MAX_CARD_BYTES, error=CardError)
+        except (CardError, MissingError) as exc:
+            raise CardError(f"card {self.name}: {exc}; put it there or change labels.file") from exc
+        names = tuple(one_line(line.strip()) for line in text.splitlines())
+        if not any(names):
+            raise CardError(f"card {self.name}: the label file {path} is empty; put names into it or take labels.file out of the card")
+        return names
+
+    def at_size(self, size: int) -> ModelCard:
+        """This card for another square input size, named `NAME@SIZE`. Raises CardError for a size that it does not list."""
+        if (size, size) == self.input_wh and size not in self.input.sizes:
+            return self
+        if size not in self.input.sizes:
+            raise self._not_offered(str(size))
+        card = self.model_copy(
+            update={"name": f"{self.name}@{size}", "input": self.input.model_copy(update={"width": size, "height": size})}
+        )
+        card._folder = self._folder
+        return card
+
+    def at_size_named(self, size: str) -> ModelCard:
+        """`at_size` for the word after the @ of a name. Raises CardError also for a word that is no size."""
+        if not re.fullmatch("[0-9]{1,5}", size):
+            raise self._not_offered(repr(size))
+        return self.at_size(int(size))
+
+    def _not_offered(self, size: str) -> CardError:
+        offered = ", ".join(map(str, self.input.sizes)) or f"only {self.input.width}x{self.input.height}"
+        return CardError(f"card {self.name}: input size {size} is not offered; choose from: {offered}")
+
+    def verify_file(self) -> None:
+        """Raises CardError when the model file is missing or is not the one that the card was written for."""
+        try:
+            with self.model_path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except (OSError, ValueError) as exc:  # a ValueError for a name with a NUL in it
+            shown, why = shorten(str(self.model_path), 300), getattr(exc, "strerror", None) or exc
+            raise CardError(f"card {self.name}: the model file {shown} cannot be read ({why}); put it there or remove the card") from exc
+        if found != self.sha256:
+            raise CardError(
+                f"card {self.name}: {self.model_path} has sha256 {found}, the card says {self.sha256}; "
+                "restore the file, or make a new card with `edgeannot models add`"
+            )
+
+
+def read_card(path: Path) -> ModelCard:
+    """The card in a TOML file. Raises CardError that names the file, the field, what was wanted and what was found."""
+    try:
+        text = read_text(path, "card", max_bytes=MAX_CARD_BYTES, error=CardError)
+        card = ModelCard.model_validate(parse_toml(text, f"card {path}", error=CardError))
+    except MissingError as exc:
+        raise CardError(str(exc)) from exc
+    except ValidationError as exc:
+        raise CardError(f"card {path}: {what_is_wrong(exc)}") from exc
+    card._folder = path.parent
+    return card
+
+
+def what_is_wrong(exc: ValidationError) -> str:
+    """The first thing that a card is refused for: its field, what was wanted, what was found."""
+    first = exc.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{printable(where)[:100]}: {printable(first['msg'])[:200]}, found {shorten(first.get('input'))}"
+
+
+def read_cards(folders: Iterable[Path], wrong: Callable[[CardError], None] | None = None) -> Iterator[ModelCard]:
+    """Every card in the folders, by name; of two with one name the first folder's counts.
+
+    wrong: told of each card that cannot be read, which is then passed over. Without it such a card raises its CardError.
+    """
+    seen: set[str] = set()
+    for path in (path for folder in folders for path in sorted(folder.glob("*.toml"))):
+        try:
+            card = read_card(path)
+        except CardError as exc:
+            if wrong is None:
+                raise
+            wrong(exc)
+            continue
+        if card.name not in seen:
+            seen.add(card.name)
+            yield card
+
+
+def find_card(name: str, folders: Iterable[Path]) -> ModelCard:
+    """The card called `name`, or `name@size`, or the card file at that path.
+
+    Raises MissingError with the names there are, CardError where the card cannot be read; other cards do not matter.
+    """
+    folders = list(folders)
+    base, at, size = name.partition("@")
+    nameable = re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,199}", base)
+    if name.endswith(".toml") and is_file(Path(name)):
+        return read_card(Path(name))
+    for path in (folder / f"{base}.toml" for folder in folders if nameable):
+        if path.exists():  # its own file first: a card that cannot be read must not make room for another of its name
+            known = read_card(path)
+            if known.name == base:
+                return known.at_size_named(size) if at else known
+    names = []
+    for card in read_cards(folders, wrong=lambda _: None):
+        if card.name == base:
+            return card.at_size_named(size) if at else card
+        names.append(card.name)
+    raise MissingError(
+        f"no model called {shorten(name)}; known are: {', '.join(names) or 'none'} (folders: {', '.join(map(str, folders))})"
+    )

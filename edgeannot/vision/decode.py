@@ -1,0 +1,224 @@
+"""The one door to decoding picture files: bytes in, an upright (H, W, 3) uint8 BGR picture out, or a FrameError that says why not.
+
+The kind is read from the content, never from the file's name. What a picture becomes:
+
+* grayscale, palette, CMYK and 1-bit pictures become BGR; 16 bits a channel become 8 by the full range;
+* a transparent PNG or WebP is laid on white, as most viewers show it; a TIFF's transparent parts are black, as its decoder gives it;
+* the Exif orientation is applied here for JPEG, PNG and WebP: OpenCV 4.10 passes over that of WebP, 5.0 does not.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeannot.base.errors import FrameError
+from edgeannot.vision.data import UInt8Array
+from edgeannot.vision.picture_header import Header, Kind, read_header
+
+__all__ = ["Picture", "PictureLimits", "configure_opencv", "decode", "read_picture"]
+
+log = logging.getLogger(__name__)
+
+_SMALL_BYTES = 16 * 2**20
+"""Decoding that takes less is not worth the question how much memory is free."""
+
+
+@dataclass(frozen=True, slots=True)
+class PictureLimits:
+    """What is refused before it is decoded."""
+
+    max_pixels: int = 100_000_000
+    max_decode_bytes: int = 256 * 2**20
+    """Memory that decoding may take at its peak: about 6 bytes a pixel, so 44 megapixels of ordinary JPEG; more a pixel for
+    progressive JPEG, transparency and TIFF. A board of 512 MB survives that."""
+    max_file_bytes: int = 128 * 2**20
+    free_bytes: Callable[[], int | None] = lambda: None
+    """Asked before a large picture is decoded, which may take three quarters of it: the rest is for what follows. None: not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded picture. `image` is (H, W, 3) uint8 BGR, upright."""
+
+    image: UInt8Array
+    width: int
+    """Of the whole picture in pixels, upright; larger than the image's own when it was decoded at reduced size."""
+    height: int
+    kind: Kind
+
+
+def configure_opencv(threads: int = 1) -> None:
+    """Set what OpenCV shares in a process; called once by who owns the process, never by an import.
+
+    One thread: decoding does not use more, the resize of a picture takes well under a millisecond, and the pipeline's threads
+    already overlap, so a pool of OpenCV's own would take cores from the inference. Its warnings go: each becomes a FrameError.
+    """
+    cv2.setNumThreads(threads)
+    # OpenCV 5 moved the function; level 0 is silent in both.
+    logging = getattr(getattr(cv2, "utils", None), "logging", None)
+    set_level = getattr(cv2, "setLogLevel", None) or getattr(logging, "setLogLevel", None)
+    if set_level is not None:
+        set_level(0)
+
+
+def read_picture(path: Path, limits: PictureLimits | None = None, *, min_side: int | None = None) -> Picture:
+    """The picture in a file; see `decode`. The error names the file."""
+    limits = limits or PictureLimits()
+    try:
+        # Non-blocking, so that a named pipe without a writer cannot hang the reader.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            facts = os.fstat(file.fileno())
+            check_file_size(facts.st_size, limits)
+            # A pipe or a device could go on for ever; nothing is read from those.
+            data = file.read() if stat.S_ISREG(facts.st_mode) else b""
+        return decode(data, limits, min_side=min_side)
+    except FrameError as exc:
+        raise FrameError(f"{path}: {exc}", exc.reason) from exc
+    except OSError as exc:
+        raise FrameError(f"{path}: cannot be read ({exc.strerror})", "unreadable") from exc
+
+
+def check_file_size(size: int, limits: PictureLimits) -> None:
+    """Raises FrameError "too-large" for a file that is not even to be read."""
+    if size > limits.max_file_bytes:
+        raise FrameError(f"the file has {size >> 20} MB, allowed are {limits.max_file_bytes >> 20} MB", "too-large")
+
+
+def decode(data: bytes, limits: PictureLimits | None = None, *, min_side: int | None = None, smaller: bool = False) -> Picture:
+    """The picture in a file's bytes.
+
+    min_side: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as its shorter side keeps this many pixels; much
+    faster and smaller (a 12-megapixel JPEG on x86: 58 ms and 70 MB in full, 24 ms and 6 MB at 1/4). Picture.width and height
+    stay those of the whole.
+    smaller: a JPEG that would not fit into the memory that is free may be decoded at such a size, too.
+
+    Raises FrameError with the reason empty, not-a-picture, unsupported, truncated, damaged, too-large, memory, or error for a
+    fault of the program.
+    """
+    try:
+        return _decode(data, limits or PictureLimits(), min_side, smaller=smaller)
+    except FrameError:
+        raise
+    except Exception as exc:  # only this picture may be lost by it, now and at each later start
+        log.exception("a picture broke the program, which is a fault of the program; it goes on with the next")
+        raise FrameError(f"decoding it failed ({type(exc).__name__}: {exc}), which is a fault of the program", "error") from exc
+
+
+def _decode(data: bytes, limits: PictureLimits, min_side: int | None, *, smaller: bool) -> Picture:
+    header = read_header(data)
+    reduction = _reduction(header, min_side)
+    _check_size(header, reduction, limits)
+    reduction = _fitting(header, reduction, limits, smaller=smaller)
+    image = _upright(_decode_pixels(data, header, reduction), header.orientation)
+    width, height = header.full_wh
+    found = (image.shape[1], image.shape[0])
+    if found != (-(-width // reduction), -(-height // reduction)):
+        raise FrameError(f"the {header.kind.upper()} header says {width}x{height} pixels, its data gave {found[0]}x{found[1]}", "damaged")
+    return Picture(image, width, height, header.kind)
+
+
+def _reduction(header: Header, min_side: int | None) -> int:
+    if min_side is None or header.kind != "jpeg":
+        return 1
+    return next((factor for factor in (8, 4, 2) if min(header.stored_wh) // factor >= min_side), 1)
+
+
+def _check_size(header: Header, reduction: int, limits: PictureLimits) -> None:
+    width, height = header.stored_wh
+    if width * height > limits.max_pixels:
+        raise FrameError(
+            f"the {header.kind.upper()} would have {width}x{height} pixels ({width * height / 1e6:.0f} megapixels), "
+            f"allowed are {limits.max_pixels / 1e6:.0f} megapixels",
+            "too-large",
+        )
+    needed = header.decode_bytes(reduction)
+    if needed > limits.max_decode_bytes:
+        raise FrameError(
+            f"decoding the {header.kind.upper()} of {width}x{height} pixels would take {needed >> 20} MB of memory, "
+            f"allowed are {limits.max_decode_bytes >> 20} MB",
+            "too-large",
+        )
+
+
+def _fitting(header: Header, reduction: int, limits: PictureLimits, *, smaller: bool) -> int:
+    """The reduction at which the picture fits into the memory that is free. Raises FrameError "memory" where none does."""
+    needed = header.decode_bytes(reduction)
+    free = limits.free_bytes() if needed > _SMALL_BYTES else None
+    if free is None:
+        return reduction
+    room = free * 3 // 4
+    factors = [factor for factor in (1, 2, 4, 8) if factor >= reduction] if smaller and header.kind == "jpeg" else [reduction]
+    for factor in factors:
+        if header.decode_bytes(factor) <= room:
+            return factor
+    width, height = header.stored_wh
+    least = header.decode_bytes(factors[-1])
+    at_best = f", and {least >> 20} MB at 1/{factors[-1]} of its size" if least < needed else ""
+    raise FrameError(
+        f"decoding the {header.kind.upper()} of {width}x{height} pixels would take {needed >> 20} MB of memory{at_best}; "
+        f"{max(free, 0) >> 20} MB are free, of which it may take three quarters",
+        "memory",
+    )
+
+
+def _decode_pixels(data: bytes, header: Header, reduction: int) -> UInt8Array:
+    flags = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}[reduction]
+    flags = cv2.IMREAD_UNCHANGED if header.alpha else flags | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cast("NDArray[Any] | None", cv2.imdecode(np.frombuffer(data, np.uint8), flags))
+    except MemoryError as exc:
+        raise FrameError(f"the {header.kind.upper()} cannot be decoded, as there is not enough memory", "memory") from exc
+    except cv2.error as exc:
+        reason = "memory" if exc.code == cv2.Error.StsNoMem else "damaged"
+        raise FrameError(f"the {header.kind.upper()} cannot be decoded ({str(exc).strip()})", reason) from exc
+    if image is None:
+        raise FrameError(f"the {header.kind.upper()} cannot be decoded; its data is damaged or of a kind that is not read", "damaged")
+    if image.ndim == 3 and image.shape[2] == 4:
+        return _on_white(image)
+    if image.ndim != 3 or image.dtype != np.uint8:
+        raise FrameError(f"the {header.kind.upper()} gave pixels of an unexpected kind: {image.dtype} {image.shape}", "damaged")
+    return cast("UInt8Array", image)
+
+
+def _on_white(bgra: NDArray[Any]) -> UInt8Array:
+    """A transparent picture (H, W, 4), uint8 or uint16, laid on white; in strips, so that little more than the result is allocated."""
+    result = np.empty((*bgra.shape[:2], 3), np.uint8)
+    for top in range(0, len(bgra), 256):
+        part = bgra[top : top + 256]
+        if part.dtype == np.uint16:
+            part = (part >> 8).astype(np.uint8)
+        alpha = part[:, :, 3:].astype(np.uint16)
+        result[top : top + 256] = (part[:, :, :3] * alpha + 255 * (255 - alpha) + 127) // 255
+    return result
+
+
+_TURNS: dict[int, tuple[int | None, int | None]] = {
+    # Exif orientation: (rotation, then mirror axis of cv2.flip), Exif 2.32 section 4.6.4, tag 274
+    1: (None, None),
+    2: (None, 1),
+    3: (cv2.ROTATE_180, None),
+    4: (None, 0),
+    5: (cv2.ROTATE_90_CLOCKWISE, 1),
+    6: (cv2.ROTATE_90_CLOCKWISE, None),
+    7: (cv2.ROTATE_90_CLOCKWISE, 0),
+    8: (cv2.ROTATE_90_COUNTERCLOCKWISE, None),
+}
+
+
+def _upright(image: UInt8Array, orientation: int) -> UInt8Array:
+    rotation, mirror = _TURNS[orientation]
+    if rotation is not None:
+        image = cast("UInt8Array", cv2.rotate(image, rotation))
+    if mirror is not None:
+        image = cast("UInt8Array", cv2.flip(image, mirror))
+    return image

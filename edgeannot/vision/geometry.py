@@ -1,0 +1,147 @@
+"""Box arithmetic: letterbox placement, box formats, overlap, non-maximum suppression. Pure numpy, nothing else.
+
+Boxes are (N, 4) float32. `xyxy` is left, top, right, bottom; `yxyx` swaps the axes; `cxcywh` is centre and size.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeannot.vision.data import Fit, FloatArray, IntArray
+
+__all__ = [
+    "Resize",
+    "areas",
+    "clip",
+    "cxcywh_to_xyxy",
+    "iou_matrix",
+    "nms",
+    "place",
+    "xyxy_to_cxcywh",
+    "yxyx_to_xyxy",
+]
+
+Resize = Literal["stretch", "letterbox", "letterbox-top-left"]
+"""How a picture is brought to the model's input size: each axis by itself, or one scale for both and a pad around or after."""
+
+_BLOCK = 256
+"""Candidates that `nms` compares at a time: large enough for numpy, small enough for a processor's cache."""
+
+
+def place(frame_wh: tuple[int, int], model_wh: tuple[int, int], resize: Resize) -> tuple[Fit, tuple[int, int]]:
+    """How a picture of `frame_wh` lies on an input of `model_wh`, and its size there without the pad.
+
+    An odd pad leaves its extra pixel to the right or below.
+
+    >>> fit, inner_wh = place((640, 480), (320, 320), "letterbox")
+    >>> fit.scale_xy, fit.pad_xy, inner_wh
+    ((0.5, 0.5), (0, 40), (320, 240))
+    """
+    (frame_w, frame_h), (model_w, model_h) = frame_wh, model_wh
+    if min(frame_w, frame_h, model_w, model_h) < 1:
+        raise ValueError(f"wanted sizes of at least one pixel, found frame {frame_wh} and model {model_wh}")
+    if resize == "stretch":
+        return Fit(frame_wh, model_wh, (model_w / frame_w, model_h / frame_h), (0, 0)), model_wh
+    ratio = min(model_w / frame_w, model_h / frame_h)
+    # A very long picture keeps at least one pixel on its short axis; rounding must not pass the input's edge.
+    inner_w = min(max(int(frame_w * ratio + 0.5), 1), model_w)
+    inner_h = min(max(int(frame_h * ratio + 0.5), 1), model_h)
+    pad_xy = (0, 0) if resize == "letterbox-top-left" else ((model_w - inner_w) // 2, (model_h - inner_h) // 2)
+    return Fit(frame_wh, model_wh, (inner_w / frame_w, inner_h / frame_h), pad_xy), (inner_w, inner_h)
+
+
+def cxcywh_to_xyxy(boxes: FloatArray) -> FloatArray:
+    """Centre x, y, width, height as left, top, right, bottom."""
+    half = boxes[:, 2:4] * np.float32(0.5)
+    return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)
+
+
+def xyxy_to_cxcywh(boxes: FloatArray) -> FloatArray:
+    """Left, top, right, bottom as centre x, y, width, height."""
+    return np.concatenate([(boxes[:, :2] + boxes[:, 2:4]) * np.float32(0.5), boxes[:, 2:4] - boxes[:, :2]], axis=1)
+
+
+def yxyx_to_xyxy(boxes: FloatArray) -> FloatArray:
+    """Top, left, bottom, right as left, top, right, bottom (and the other way round)."""
+    return boxes[:, [1, 0, 3, 2]]
+
+
+def clip(boxes_xyxy: FloatArray, size_wh: tuple[int, int]) -> FloatArray:
+    """The parts of the boxes inside of a picture of that size; a box wholly outside becomes one without area on its edge."""
+    far = np.array(size_wh * 2, np.float32)
+    return np.clip(boxes_xyxy, np.float32(0), far)
+
+
+def areas(boxes_xyxy: FloatArray) -> FloatArray:
+    """(N,) areas; 0 where a box is inside out."""
+    sides = np.maximum(boxes_xyxy[:, 2:4] - boxes_xyxy[:, :2], np.float32(0))
+    return np.asarray(sides[:, 0] * sides[:, 1], np.float32)
+
+
+def iou_matrix(a_xyxy: FloatArray, b_xyxy: FloatArray) -> FloatArray:
+    """(N, M) intersection over union of N and M boxes; 0 for two boxes without area.
+
+    >>> iou_matrix(np.array([[0, 0, 2, 2]], np.float32), np.array([[1, 0, 3, 2], [5, 5, 6, 6]], np.float32)).round(3).tolist()
+    [[0.3330000042915344, 0.0]]
+    """
+    shared = _intersections(a_xyxy, b_xyxy)
+    union = areas(a_xyxy)[:, None] + areas(b_xyxy)[None, :] - shared
+    return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0), np.float32)
+
+
+def nms(boxes_xyxy: FloatArray, scores: FloatArray, classes: IntArray, iou: float, limit: int | None = None) -> IntArray:
+    """Return kept row indices, best score first; of equal scores the earlier row counts as the better one.
+
+    boxes: (N, 4) finite, in one pixel space; scores and classes: (N,). A box goes when it overlaps a kept, better box of its own
+    class by *more* than `iou`. At most `limit` rows are kept, which saves time. N = 0 gives an empty array.
+    Greedy suppression as in Felzenszwalb et al., https://doi.org/10.1109/TPAMI.2009.167, section 6.2
+    """
+    order = np.argsort(-scores, kind="stable").astype(np.int64)
+    room = len(order) if limit is None else limit
+    if len(order) <= 4 * _BLOCK or room <= _BLOCK:
+        return _suppress(boxes_xyxy, classes, order, iou, room)
+    # Many candidates and many to keep: class by class, so that boxes of different classes are never compared.
+    groups = [order[classes[order] == c] for c in np.unique(classes)]
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    kept = np.concatenate([_suppress(boxes_xyxy, classes, group, iou, room) for group in groups])
+    return kept[np.argsort(rank[kept])][:room]
+
+
+def _suppress(boxes: FloatArray, classes: IntArray, order: IntArray, iou: float, room: int) -> IntArray:
+    """The first `room` rows of `order` that no earlier kept row covers."""
+    kept = order[:0]
+    for start in range(0, len(order), _BLOCK):
+        if len(kept) >= room:
+            break
+        block = order[start : start + _BLOCK]
+        if len(kept):
+            block = block[~_covers(boxes, classes, kept, block, iou).any(axis=0)]
+        covers = np.triu(_covers(boxes, classes, block, block, iou), k=1)
+        alive = np.ones(len(block), bool)
+        # Only rows that cover a later one can change anything, so the loop is short where boxes lie apart.
+        for row in np.flatnonzero(covers.any(axis=1)):
+            if alive[row]:
+                alive &= ~covers[row]
+        kept = np.concatenate([kept, block[alive]])
+    return kept[:room]
+
+
+def _covers(boxes: FloatArray, classes: IntArray, better: IntArray, worse: IntArray, iou: float) -> NDArray[np.bool_]:
+    """(N, M) whether a better row's box and a worse one's are of one class and overlap by more than `iou`."""
+    a, b = boxes[better], boxes[worse]
+    shared = _intersections(a, b)
+    union = areas(a)[:, None] + areas(b)[None, :] - shared
+    covered: NDArray[np.bool_] = shared > np.float32(iou) * union
+    covered &= classes[better][:, None] == classes[worse][None, :]
+    return covered
+
+
+def _intersections(a: FloatArray, b: FloatArray) -> NDArray[Any]:
+    """(N, M) shared areas. Column by column, because numpy is several times faster on long rows than on pairs of numbers."""
+    width = np.minimum(a[:, 2, None], b[None, :, 2]) - np.maximum(a[:, 0, None], b[None, :, 0])
+    height = np.minimum(a[:, 3, None], b[None, :, 3]) - np.maximum(a[:, 1, None], b[None, :, 1])
+    return np.asarray(np.maximum(width, 0, out=width) * np.maximum(height, 0, out=height))

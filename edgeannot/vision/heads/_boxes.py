@@ -1,0 +1,54 @@
+"""From decoded box numbers to detections in model pixels."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from edgeannot.vision.data import Detections, FloatArray, IntArray
+from edgeannot.vision.geometry import cxcywh_to_xyxy, yxyx_to_xyxy
+
+__all__ = ["BoxForm", "BoxUnits", "candidates", "concatenate", "safe_exp", "to_model_pixels"]
+
+BoxForm = Literal["cxcywh", "xyxy", "yxyx", "cycxhw"]
+BoxUnits = Literal["normalized", "pixels"]
+
+_FAR = np.float32(1e6)
+"""Pixels; what lies farther out is as good as there, and areas stay well inside of float32."""
+
+
+def safe_exp(x: FloatArray) -> FloatArray:
+    """exp(x) for box sizes: an argument beyond 10 (22,026 anchors wide) counts as 10, so that garbage does not overflow."""
+    return np.asarray(np.exp(np.clip(x, np.float32(-60), np.float32(10))), np.float32)
+
+
+def to_model_pixels(boxes: FloatArray, form: BoxForm, units: BoxUnits, input_wh: tuple[int, int]) -> FloatArray:
+    """Boxes (N, 4) of any form and unit as xyxy in model pixels."""
+    if form in ("yxyx", "cycxhw"):
+        boxes = yxyx_to_xyxy(boxes)
+    if form in ("cxcywh", "cycxhw"):
+        boxes = cxcywh_to_xyxy(boxes)
+    return boxes * np.array(input_wh * 2, np.float32) if units == "normalized" else boxes
+
+
+def candidates(boxes_xyxy: FloatArray, scores: FloatArray, classes: IntArray, min_score: float) -> Detections:
+    """Detections of the rows that reach `min_score`, less those whose box or score is not finite or whose box has no area.
+
+    Scores end at 1: where a graph's own scores are quantized, the greatest stored number may stand for more.
+    """
+    boxes = np.clip(boxes_xyxy, -_FAR, _FAR)
+    keep = np.isfinite(boxes_xyxy).all(axis=1) & np.isfinite(scores) & (scores >= np.float32(min_score))
+    keep &= (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    return Detections(boxes[keep].astype(np.float32), np.minimum(scores[keep], 1).astype(np.float32), classes[keep].astype(np.int64))
+
+
+def concatenate(parts: list[Detections]) -> Detections:
+    """The rows of all parts, in order; none gives the empty Detections."""
+    if not parts:
+        return Detections.empty()
+    if len(parts) == 1:
+        return parts[0]
+    return Detections(
+        np.concatenate([p.boxes for p in parts]), np.concatenate([p.scores for p in parts]), np.concatenate([p.classes for p in parts])
+    )

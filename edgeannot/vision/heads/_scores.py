@@ -1,0 +1,88 @@
+"""From stored class numbers to scores: the threshold goes first and in the stored domain, so that few numbers become floats.
+
+The logistic function rises with its argument and dequantization with the stored number, so the best class and the comparison
+with a minimum score come out the same on the stored numbers as on the scores.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeannot.vision.data import FloatArray, IntArray, RawTensor, TensorSpec
+
+__all__ = [
+    "Activation",
+    "activate",
+    "best_columns",
+    "logit",
+    "passing_rows",
+    "sigmoid",
+    "softmax",
+    "stored_threshold",
+    "take_rows",
+    "usable_rows",
+]
+
+Activation = Literal["none", "sigmoid"]
+
+_MAX_EXPONENT = np.float32(80.0)
+"""exp(80) is still a float32; beyond it a score is 0 or 1 anyway."""
+_GARBAGE = np.float32(1e12)
+"""No offset, logit or pixel is as large as this; its square is still a float32."""
+
+
+def sigmoid(x: FloatArray) -> FloatArray:
+    """The logistic function, without overflow."""
+    return np.asarray(np.float32(1) / (np.float32(1) + np.exp(-np.clip(x, -_MAX_EXPONENT, _MAX_EXPONENT))), np.float32)
+
+
+def softmax(x: FloatArray) -> FloatArray:
+    """Shares that add up to 1 along the last axis, without overflow. x: (..., C), finite, C >= 1."""
+    powers = np.exp(x - x.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float32)
+
+
+def logit(score: float) -> float:
+    """The argument at which the logistic function reaches `score`; minus infinity for 0 and, as float32 has it, 16.6 for 1."""
+    if score <= 0.0:
+        return -math.inf
+    score = min(score, 1.0 - 2.0**-24)
+    return math.log(score / (1.0 - score))
+
+
+def activate(numbers: FloatArray, activation: Activation) -> FloatArray:
+    """Scores from real numbers."""
+    return sigmoid(numbers) if activation == "sigmoid" else numbers
+
+
+def stored_threshold(tensor: RawTensor, activation: Literal["none", "sigmoid", "softmax"], min_score: float) -> float:
+    """The smallest stored number whose score is >= `min_score`."""
+    return tensor.stored_at_least(logit(min_score) if activation == "sigmoid" else min_score)
+
+
+def passing_rows(stored: NDArray[Any], threshold: float) -> IntArray:
+    """Indices of the rows of (N, C) with a number >= `threshold`. A row whose greatest number is NaN does not pass."""
+    if stored.shape[1] == 0:
+        return np.zeros(0, np.int64)
+    return np.flatnonzero(stored.max(axis=1) >= threshold).astype(np.int64)
+
+
+def best_columns(stored: NDArray[Any]) -> IntArray:
+    """The column of the greatest number of each row; of equal ones the first."""
+    return np.asarray(stored.argmax(axis=1), np.int64)
+
+
+def usable_rows(real: FloatArray) -> NDArray[np.bool_]:
+    """(n,) whether all numbers of a row (n, C) are finite and of a size that the arithmetic of boxes survives."""
+    return np.asarray((np.abs(real) < _GARBAGE).all(axis=1), np.bool_)  # NaN is not less either
+
+
+def take_rows(table: NDArray[Any], rows: IntArray, spec: TensorSpec) -> tuple[IntArray, FloatArray]:
+    """The real values of some rows of a table of stored numbers, (n, C) float32, and their indices, less those that are not usable."""
+    real = RawTensor(table[rows], spec).real()
+    usable = usable_rows(real)
+    return (rows, real) if usable.all() else (rows[usable], real[usable])

@@ -1,0 +1,153 @@
+"""Heads that give, for each cell, the distances to the four sides of a box as distributions: v8 before its decoder, NanoDet, PicoDet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeannot.base.errors import CardError
+from edgeannot.vision.data import Detections, FloatArray, IntArray, Outputs, RawTensor, TensorRef, TensorSpec
+from edgeannot.vision.heads._boxes import candidates, concatenate
+from edgeannot.vision.heads._grids import Layout, check_cells, check_strides, locate, pair_with_strides, table_of
+from edgeannot.vision.heads._scores import (
+    Activation,
+    activate,
+    best_columns,
+    passing_rows,
+    softmax,
+    stored_threshold,
+    take_rows,
+    usable_rows,
+)
+from edgeannot.vision.heads._tensors import check_score_step, output_spec, shape_error
+
+__all__ = ["Dfl"]
+
+_Group = tuple[TensorRef, TensorRef, TensorRef | None, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dfl:
+    """Per cell 4 x `bins` numbers (left, top, right, bottom) and C class scores.
+
+    distance = sum(softmax(numbers) * 0..bins-1) * stride from the centre (cell + center) * stride. Cells run row by row.
+    Generalized Focal Loss, https://arxiv.org/abs/2006.04388, section 3.2
+    """
+
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
+
+    kind: Literal["dfl"] = "dfl"
+    strides: tuple[int, ...]
+    boxes: tuple[TensorRef, ...]
+    """One output a stride, or one with the cells of all strides in order: (1, h, w, 4 * bins), (1, n, 4 * bins), or channels first."""
+    scores: tuple[TensorRef, ...] = ()
+    """As `boxes`, with C numbers a cell; not used when `joined` says that `boxes` hold them too."""
+    score_sums: tuple[TensorRef, ...] = ()
+    """Where the model has them, one a stride: the sum of a cell's scores (1 number, activated), to reject cells quickly."""
+    joined: Literal["no", "boxes-first", "scores-first"] = "no"
+    """Whether `boxes` are tensors of 4 * bins + C channels, and which part comes first."""
+    bins: int = 16
+    """16 in v8 and later, 8 in NanoDet; 1: the numbers are the distances themselves, in strides."""
+    layout: Layout = "channels-last"
+    activation: Activation
+    """What is still to be done to class scores."""
+    center: float = 0.5
+    """Where in a cell its point is, 0..1."""
+
+    @property
+    def score_outputs(self) -> tuple[TensorRef, ...]:
+        """The outputs that hold scores."""
+        return self.scores if self.joined == "no" else self.boxes
+
+    @property
+    def suppress(self) -> bool:
+        """Always: neighbouring cells find the same object."""
+        return True
+
+    def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:
+        """The number of classes. Raises CardError."""
+        if self.bins < 1:
+            raise CardError(f"head.bins: wanted at least 1, found {self.bins}")
+        check_strides(self.boxes, self.strides, "boxes")
+        found = set()
+        for boxes, scores, score_sum, strides in self._groups():
+            spec = output_spec(outputs, boxes, "boxes")
+            channels = check_cells(spec, "boxes", self.layout, strides, input_wh)
+            if self.joined == "no" and channels != 4 * self.bins:
+                raise shape_error(
+                    spec,
+                    "boxes",
+                    f"{4 * self.bins} channels (4 sides x {self.bins} bins), found {channels}",
+                    "correct head.bins or head.layout",
+                )
+            scores_spec = output_spec(outputs, scores, "scores")
+            found.add(check_cells(scores_spec, "scores", self.layout, strides, input_wh) - (0 if self.joined == "no" else 4 * self.bins))
+            if self.activation == "none":
+                check_score_step(scores_spec, "scores")
+            if (
+                score_sum is not None
+                and check_cells(output_spec(outputs, score_sum, "score_sums"), "score_sums", self.layout, strides, input_wh) != 1
+            ):
+                raise shape_error(output_spec(outputs, score_sum, "score_sums"), "score_sums", "1 channel")
+        if len(found) != 1 or min(found) < 1:
+            raise CardError(f"head.scores: wanted the same number of classes at every stride, at least 1; found {sorted(found)}")
+        return found.pop()
+
+    def decode(self, outputs: Outputs, input_wh: tuple[int, int], min_score: float) -> Detections:
+        """The best class of each cell that reaches `min_score`."""
+        return concatenate([self._decode(outputs, group, input_wh, min_score) for group in self._groups()])
+
+    def _decode(self, outputs: Outputs, group: _Group, input_wh: tuple[int, int], min_score: float) -> Detections:
+        boxes, scores, score_sum, strides = group
+        box_table, score_table = self._tables(outputs[boxes].values, outputs[scores].values)
+        threshold = stored_threshold(outputs[scores], self.activation, min_score)
+        if score_sum is None:
+            rows = passing_rows(score_table, threshold)
+        else:
+            rows = _possible_rows(outputs[score_sum], self.layout, min_score)
+            rows = rows[passing_rows(score_table[rows], threshold)]
+        if not len(rows):
+            return Detections.empty()
+        rows, numbers = take_rows(score_table, rows, outputs[scores].spec)
+        sides = RawTensor(box_table[rows], outputs[boxes].spec).real()
+        usable = usable_rows(sides)
+        rows, numbers, distances = rows[usable], numbers[usable], self._distances(sides[usable])
+        cells, stride = locate(rows, strides, input_wh)
+        points = cells + np.float32(self.center)
+        boxes_xyxy = np.concatenate([points - distances[:, :2], points + distances[:, 2:]], axis=1) * stride
+        return candidates(boxes_xyxy, activate(numbers.max(axis=1), self.activation), best_columns(numbers), min_score)
+
+    def _distances(self, numbers: FloatArray) -> FloatArray:
+        """(n, 4) left, top, right, bottom in strides."""
+        if self.bins == 1:
+            return numbers
+        shares = softmax(numbers.reshape(-1, 4, self.bins))
+        return np.asarray(shares @ np.arange(self.bins, dtype=np.float32), np.float32)
+
+    def _tables(self, boxes: NDArray[Any], scores: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """(n, 4 * bins) and (n, C), views."""
+        box_table, score_table, bins = table_of(boxes, self.layout), table_of(scores, self.layout), 4 * self.bins
+        if self.joined == "boxes-first":
+            return box_table[:, :bins], score_table[:, bins:]
+        if self.joined == "scores-first":
+            return box_table[:, -bins:], score_table[:, :-bins]
+        return box_table, score_table
+
+    def _groups(self) -> list[_Group]:
+        """Outputs that belong together: boxes, scores, score sum, strides of their cells."""
+        scores = self.scores if self.joined == "no" else self.boxes
+        if len(scores) != len(self.boxes) or (self.joined != "no" and self.scores):
+            raise CardError(f"head.scores: wanted {len(self.boxes) if self.joined == 'no' else 'no'} outputs, found {len(self.scores)}")
+        if self.score_sums and len(self.score_sums) != len(self.boxes):
+            raise CardError(f"head.score_sums: wanted none or {len(self.boxes)} outputs, found {len(self.score_sums)}")
+        sums = self.score_sums or (None,) * len(self.boxes)
+        strides = [strides for _, strides in pair_with_strides(self.boxes, self.strides)]
+        return list(zip(self.boxes, scores, sums, strides, strict=True))
+
+
+def _possible_rows(sums: RawTensor, layout: Layout, min_score: float) -> IntArray:
+    """Cells whose best score may reach `min_score`: a sum is never less, but for the rounding of one step."""
+    return passing_rows(table_of(sums.values, layout), sums.stored_at_least(min_score - sums.spec.scale))

@@ -1,0 +1,46 @@
+"""Embedding extractors: a vector that describes the picture, for a classifier trained on top of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from edgeannot.vision.data import Detections, FloatArray, Outputs, TensorRef, TensorSpec
+from edgeannot.vision.heads._tensors import output_spec, shape_error, shape_without_batch
+
+__all__ = ["Embed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embed:
+    """One output with D numbers, (1, D) or (1, 1, 1, D); it finds nothing by itself."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
+
+    kind: Literal["embed"] = "embed"
+    output: TensorRef = 0
+
+    @property
+    def score_outputs(self) -> tuple[TensorRef, ...]:
+        """The outputs that hold scores."""
+        return (self.output,)
+
+    @property
+    def suppress(self) -> bool:
+        """Never: there are no boxes."""
+        return False
+
+    def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:  # noqa: ARG002 - the Head protocol
+        """None, as a vector has no classes. Raises CardError."""
+        spec = output_spec(outputs, self.output, "output")
+        if len(shape_without_batch(spec, 1)) != 1:
+            raise shape_error(spec, "output", "(1, D) or (1, 1, 1, D)")
+        return None
+
+    def decode(self, outputs: Outputs, input_wh: tuple[int, int], min_score: float) -> Detections:  # noqa: ARG002 - the Head protocol
+        """No object."""
+        return Detections.empty()
+
+    def vector(self, outputs: Outputs) -> FloatArray:
+        """The (D,) real values."""
+        return outputs[self.output].real().reshape(-1)

@@ -1,0 +1,63 @@
+"""Detectors whose graph picks the class: one row an object (v10, 26, exports with NMS in the graph), or one a candidate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from edgeannot.vision.data import Detections, Outputs, TensorRef, TensorSpec
+from edgeannot.vision.heads._boxes import BoxUnits, candidates, to_model_pixels
+from edgeannot.vision.heads._scores import take_rows
+from edgeannot.vision.heads._tensors import check_box_step, check_score_step, output_spec, shape_error, shape_without_batch, without_batch
+
+__all__ = ["EndToEnd"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndToEnd:
+    """One output (1, N, 6): four box numbers, score, class id; rows that are not used have score 0."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
+
+    kind: Literal["end-to-end"] = "end-to-end"
+    output: TensorRef
+    box_units: BoxUnits
+    """Shares of the input's width and height, or its pixels."""
+    box_form: Literal["xyxy", "yxyx", "cxcywh"] = "xyxy"
+    suppressed: bool = True
+    """Whether overlapping rows are out already; exports that only pick each candidate's class still need that."""
+    extra_columns: int = 0
+    """Numbers at the end of a row that are not used (mask coefficients, keypoints)."""
+
+    @property
+    def score_outputs(self) -> tuple[TensorRef, ...]:
+        """The outputs that hold scores."""
+        return (self.output,)
+
+    @property
+    def suppress(self) -> bool:
+        """Never where each object has one row."""
+        return not self.suppressed
+
+    def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:
+        """None, as the tensor does not tell the number of classes. Raises CardError."""
+        spec = output_spec(outputs, self.output, "output")
+        shape = shape_without_batch(spec, 2)
+        wanted = 6 + self.extra_columns
+        if len(shape) != 2 or shape[1] != wanted:
+            raise shape_error(spec, "output", f"(1, N, {wanted})")
+        check_box_step(spec, "output", self.box_units, input_wh)
+        check_score_step(spec, "output")
+        return None
+
+    def decode(self, outputs: Outputs, input_wh: tuple[int, int], min_score: float) -> Detections:
+        """The rows that reach `min_score`."""
+        tensor = outputs[self.output]
+        table = without_batch(tensor.values, 2)
+        rows = np.flatnonzero(table[:, 4] >= tensor.stored_at_least(min_score))
+        _, real = take_rows(table[:, :6], rows, tensor.spec)
+        real = real[(real[:, 4] > 0) & (real[:, 5] > -0.5)]
+        boxes = to_model_pixels(real[:, :4], self.box_form, self.box_units, input_wh)
+        return candidates(boxes, real[:, 4], np.rint(real[:, 5]).astype(np.int64), min_score)

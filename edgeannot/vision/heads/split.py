@@ -1,0 +1,112 @@
+"""Decoded boxes and scores in outputs of their own: v8 cut before its last concatenation, NPU exports with class ids, YOLOv4 ports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from edgeannot.vision.data import Detections, FloatArray, IntArray, Outputs, RawTensor, TensorRef, TensorSpec
+from edgeannot.vision.heads._boxes import BoxUnits, candidates, to_model_pixels
+from edgeannot.vision.heads._scores import Activation, activate, best_columns, passing_rows, stored_threshold, usable_rows
+from edgeannot.vision.heads._tensors import check_box_step, check_score_step, output_spec, shape_error, shape_without_batch
+
+__all__ = ["Split"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """Boxes for N candidates in one output, class scores in another; or the best score and its class id in two more."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
+
+    kind: Literal["split"] = "split"
+    boxes: TensorRef
+    scores: TensorRef
+    """(1, N, C) or (1, C, N); with `classes` the best score of each candidate, (1, N)."""
+    classes: TensorRef | None = None
+    """(1, N) class ids of the best scores, where the graph has picked them."""
+    objectness: TensorRef | None = None
+    """(1, N), multiplied into the scores, where the model has one."""
+    box_layout: Literal["rows", "columns"]
+    """rows: (1, N, 4); columns: (1, 4, N)."""
+    score_layout: Literal["rows", "columns"] = "rows"
+    """rows: (1, N, C); columns: (1, C, N). Not used with `classes`."""
+    box_units: BoxUnits
+    box_form: Literal["cxcywh", "xyxy", "yxyx"]
+    activation: Activation = "none"
+    """What is still to be done to scores and objectness."""
+    suppressed: bool = False
+    """Whether the graph has removed overlapping boxes itself."""
+
+    @property
+    def score_outputs(self) -> tuple[TensorRef, ...]:
+        """The outputs that hold scores."""
+        return (self.scores,) if self.objectness is None else (self.scores, self.objectness)
+
+    @property
+    def suppress(self) -> bool:
+        """Unless the graph has done it."""
+        return not self.suppressed
+
+    def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:
+        """The number of classes, or None where the graph picks the class. Raises CardError."""
+        boxes = output_spec(outputs, self.boxes, "boxes")
+        shape = shape_without_batch(boxes, 2)
+        if len(shape) < 2 or shape[-1 if self.box_layout == "rows" else 0] != 4:
+            raise shape_error(boxes, "boxes", "(1, N, 4)" if self.box_layout == "rows" else "(1, 4, N)", "correct head.box_layout")
+        rows = int(np.prod(shape)) // 4
+        for role, ref in (("classes", self.classes), ("objectness", self.objectness)):
+            if ref is not None and int(np.prod(output_spec(outputs, ref, role).shape)) != rows:
+                raise shape_error(output_spec(outputs, ref, role), role, f"(1, {rows}) as there are {rows} boxes")
+        scores = output_spec(outputs, self.scores, "scores")
+        classes = self._count_classes(scores, rows)
+        check_box_step(boxes, "boxes", self.box_units, input_wh)
+        if self.activation == "none":
+            for role, ref in (("scores", self.scores), ("objectness", self.objectness)):
+                if ref is not None:
+                    check_score_step(output_spec(outputs, ref, role), role)
+        return classes
+
+    def decode(self, outputs: Outputs, input_wh: tuple[int, int], min_score: float) -> Detections:
+        """The best class of each candidate that reaches `min_score`."""
+        boxes = _table(outputs[self.boxes], self.box_layout, numbers=4)
+        rows = len(boxes.values)
+        if rows == 0:
+            return Detections.empty()
+        scores = _table(outputs[self.scores], "rows" if self.classes is not None else self.score_layout, rows=rows)
+        gate = scores if self.objectness is None else _table(outputs[self.objectness], "rows", rows=rows)
+        passing = passing_rows(gate.values, stored_threshold(gate, self.activation, min_score))
+        real_boxes, real_scores, real_gate = boxes.real(passing), scores.real(passing), gate.real(passing)
+        ids = best_columns(real_scores) if self.classes is None else _whole(_table(outputs[self.classes], "rows", rows=rows).real(passing))
+        usable = usable_rows(real_boxes) & usable_rows(real_scores) & usable_rows(real_gate) & (ids >= 0)
+        best = activate(real_scores[usable].max(axis=1), self.activation)
+        if self.objectness is not None:
+            best = best * activate(real_gate[usable, 0], self.activation)
+        boxes_xyxy = to_model_pixels(real_boxes[usable], self.box_form, self.box_units, input_wh)
+        return candidates(boxes_xyxy, best, ids[usable], min_score)
+
+    def _count_classes(self, scores: TensorSpec, rows: int) -> int | None:
+        shape = shape_without_batch(scores, 2)
+        if self.classes is not None:
+            if int(np.prod(shape)) != rows:
+                raise shape_error(scores, "scores", f"(1, {rows}), the best score of each of {rows} boxes")
+            return None
+        if len(shape) != 2 or shape[0 if self.score_layout == "rows" else 1] != rows:
+            wanted = f"(1, {rows}, C)" if self.score_layout == "rows" else f"(1, C, {rows})"
+            raise shape_error(scores, "scores", f"{wanted} as there are {rows} boxes", "correct head.score_layout")
+        return shape[1 if self.score_layout == "rows" else 0]
+
+
+def _table(tensor: RawTensor, layout: Literal["rows", "columns"], *, rows: int | None = None, numbers: int = 1) -> RawTensor:
+    """(N, numbers) whatever the layout, a view; with `rows` given, as many numbers as there are."""
+    size = tensor.values.size
+    shape = (size // numbers, numbers) if rows is None else (rows, size // max(rows, 1))
+    return RawTensor(tensor.values.reshape(shape) if layout == "rows" else tensor.values.reshape(shape[::-1]).T, tensor.spec)
+
+
+def _whole(numbers: FloatArray) -> IntArray:
+    """Class ids from real numbers (n, 1); -1 where there is none."""
+    known = usable_rows(numbers)
+    return np.where(known, np.rint(np.where(known, numbers[:, 0], 0)), -1).astype(np.int64)

@@ -1,0 +1,190 @@
+"""SSD without post-processing in the graph: box offsets from anchors, and scores for every class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeannot.base.errors import CardError
+from edgeannot.vision.data import Detections, FloatArray, IntArray, Outputs, RawTensor, TensorRef, TensorSpec
+from edgeannot.vision.geometry import cxcywh_to_xyxy, xyxy_to_cxcywh, yxyx_to_xyxy
+from edgeannot.vision.heads._anchors import AnchorLayer, AnchorRule, OctaveAnchors, ScaledAnchors, make_anchors
+from edgeannot.vision.heads._boxes import candidates, concatenate, safe_exp, to_model_pixels
+from edgeannot.vision.heads._scores import activate, best_columns, logit, passing_rows, softmax, stored_threshold, take_rows, usable_rows
+from edgeannot.vision.heads._tensors import check_score_step, output_spec, shape_error
+
+__all__ = ["AnchorLayer", "OctaveAnchors", "ScaledAnchors", "SsdAnchors"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SsdAnchors:
+    """Raw boxes (1, N, 4) and class scores (1, N, C) over N anchors; or the same in one pair of outputs a layer.
+
+    Exactly one of `scaled`, `octaves`, `layers` and `anchor_tensor` says where the anchors come from. Class ids are columns of
+    the scores, the background's included. BlazeFace and its kin are this kind too: `code = "xywh"`, `exponential = false`,
+    `scales` = the input size, `scaled.unit_size = true`, `extra_columns` = the keypoints' numbers.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
+
+    kind: Literal["ssd-anchors"] = "ssd-anchors"
+    boxes: tuple[TensorRef, ...]
+    """One output with all rows, or one a layer, (1, n, 4), (1, n, 1, 4) or (1, h, w, a * 4), from fine to coarse."""
+    scores: tuple[TensorRef, ...]
+    """As `boxes`, with C numbers in place of the 4."""
+    activation: Literal["none", "sigmoid", "softmax"]
+    """What makes scores of the stored numbers; none: the graph has done it."""
+    background: int | None = None
+    """The column that stands for no object, which never wins; None: there is none (it still counts in a softmax)."""
+    scaled: ScaledAnchors | None = None
+    octaves: OctaveAnchors | None = None
+    layers: tuple[AnchorLayer, ...] = ()
+    anchor_tensor: TensorRef | None = None
+    """The output that holds the anchors themselves, (1, N, 4) in 0..1."""
+    anchor_form: Literal["xyxy", "yxyx", "cxcywh", "cycxhw"] = "xyxy"
+    """How `anchor_tensor` writes a box."""
+    code: Literal["yxhw", "xywh", "corners"] = "yxhw"
+    """Offsets of the centre and size, y first (TensorFlow) or x first (Caffe, PyTorch, MediaPipe), or of x1, y1, x2, y2."""
+    scales: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
+    """Divide the four stored numbers, in their own order (the inverse of Caffe's variances); corners often use 1, 1, 1, 1."""
+    exponential: bool = True
+    """Whether sizes are exp(t) times the anchor's rather than t times it; corners do not use it."""
+    extra_columns: int = 0
+    """Numbers after a row's four that are not used (keypoints)."""
+
+    @property
+    def score_outputs(self) -> tuple[TensorRef, ...]:
+        """The outputs that hold scores."""
+        return self.scores
+
+    @property
+    def suppress(self) -> bool:
+        """Always: neighbouring anchors find the same object."""
+        return True
+
+    def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:
+        """The number of score columns, background included. Raises CardError."""
+        if len(self.boxes) != len(self.scores) or not self.boxes:
+            raise CardError(
+                f"head.scores: wanted as many outputs as head.boxes names, at least one; found {len(self.boxes)} and {len(self.scores)}"
+            )
+        boxes = [output_spec(outputs, ref, "boxes") for ref in self.boxes]
+        scores = [output_spec(outputs, ref, "scores") for ref in self.scores]
+        rows = [self._count_rows(spec) for spec in boxes]
+        anchors = self._count_anchors(outputs, input_wh)
+        if sum(rows) != anchors:
+            found = " + ".join(map(str, rows))
+            raise CardError(
+                f"head.boxes: the outputs have {found} rows, the anchors are {anchors}; correct the anchors' rule or the input size"
+            )
+        columns = {int(np.prod(spec.shape)) / n for spec, n in zip(scores, rows, strict=True)}
+        if len(columns) != 1 or not min(columns).is_integer():
+            raise shape_error(scores[0], "scores", f"{rows[0]} rows of C numbers, as boxes has {rows[0]} rows")
+        classes = int(columns.pop())
+        if self.background is not None and not (0 <= self.background < classes and classes > 1):
+            raise CardError(
+                f"head.background: wanted one of {classes} columns beside another, found {self.background}; correct it, or leave it out"
+            )
+        if self.activation == "none":
+            for spec in scores:
+                check_score_step(spec, "scores")
+        return classes
+
+    def decode(self, outputs: Outputs, input_wh: tuple[int, int], min_score: float) -> Detections:
+        """The best class of each anchor that reaches `min_score`."""
+        parts, start = [], 0
+        for box_ref, score_ref in zip(self.boxes, self.scores, strict=True):
+            boxes = outputs[box_ref]
+            box_table = boxes.values.reshape(-1, 4 + self.extra_columns)[:, :4]
+            score_table = outputs[score_ref].values.reshape(len(box_table), -1)
+            rows, classes, scores = self._best_classes(RawTensor(score_table, outputs[score_ref].spec), min_score)
+            real = RawTensor(box_table[rows], boxes.spec).real()
+            usable = usable_rows(real)
+            anchors = self._anchors(outputs, start + rows[usable], input_wh)
+            boxes_xyxy = self._unpack(real[usable], anchors) * np.array(input_wh * 2, np.float32)
+            parts.append(candidates(boxes_xyxy, scores[usable], classes[usable], min_score))
+            start += len(box_table)
+        return concatenate(parts)
+
+    def _best_classes(self, table: RawTensor, min_score: float) -> tuple[IntArray, IntArray, FloatArray]:
+        """Rows whose best class may reach `min_score`, that class and its score."""
+        if self.activation == "softmax":
+            rows = self._rows_above_background(table, min_score)
+        else:
+            rows = passing_rows(self._without_background(table.values), stored_threshold(table, self.activation, min_score))
+        rows, numbers = take_rows(table.values, rows, table.spec)
+        scores = softmax(numbers) if self.activation == "softmax" else numbers
+        foreground = self._without_background(scores)
+        classes = best_columns(foreground)
+        best = foreground.max(axis=1)
+        if self.background is not None:
+            classes += classes >= self.background
+        return rows, classes, activate(best, "sigmoid") if self.activation == "sigmoid" else best
+
+    def _rows_above_background(self, table: RawTensor, min_score: float) -> IntArray:
+        """Rows that can pass a softmax: a share of s needs a number at least logit(s) above any other number of its row."""
+        if self.background is None:
+            return np.arange(len(table.values), dtype=np.int64)
+        wide = np.float32 if table.values.dtype.kind == "f" else np.int32
+        with np.errstate(invalid="ignore", over="ignore"):  # rows that are not finite are dropped later
+            above = self._without_background(table.values).max(axis=1).astype(wide) - table.values[:, self.background].astype(wide)
+        return np.flatnonzero(above >= logit(min_score) / (table.spec.scale if table.spec.quantized else 1.0)).astype(np.int64)
+
+    def _without_background(self, table: NDArray[Any]) -> NDArray[Any]:
+        """The columns that stand for an object; a view where the background is the first or the last one."""
+        if self.background is None:
+            return table
+        if self.background == 0:
+            return table[:, 1:]
+        return table[:, :-1] if self.background == table.shape[1] - 1 else np.delete(table, self.background, axis=1)
+
+    def _unpack(self, numbers: FloatArray, anchors: FloatArray) -> FloatArray:
+        """Boxes xyxy in shares of the input from stored offsets (n, 4) and their anchors (n, 4) cxcywh."""
+        offsets = np.asarray(numbers / np.array(self.scales, np.float32), np.float32)
+        if self.code == "corners":
+            return np.asarray(cxcywh_to_xyxy(anchors) + offsets * np.tile(anchors[:, 2:], 2), np.float32)
+        if self.code == "yxhw":
+            offsets = yxyx_to_xyxy(offsets)
+        shares = safe_exp(offsets[:, 2:]) if self.exponential else offsets[:, 2:]
+        return cxcywh_to_xyxy(np.concatenate([offsets[:, :2] * anchors[:, 2:] + anchors[:, :2], shares * anchors[:, 2:]], axis=1))
+
+    def _anchors(self, outputs: Outputs, rows: IntArray, input_wh: tuple[int, int]) -> FloatArray:
+        """Anchors of some rows, (n, 4) cxcywh in shares of the input."""
+        if self.anchor_tensor is None:
+            return make_anchors(self._rule(), input_wh)[rows]
+        tensor = outputs[self.anchor_tensor]
+        return xyxy_to_cxcywh(
+            to_model_pixels(RawTensor(tensor.values.reshape(-1, 4)[rows], tensor.spec).real(), self.anchor_form, "pixels", input_wh)
+        )
+
+    def _rule(self) -> AnchorRule:
+        rules: list[AnchorRule] = [rule for rule in (self.scaled, self.octaves, self.layers) if rule]
+        if len(rules) + (self.anchor_tensor is not None) != 1:
+            raise CardError("head: wanted exactly one of scaled, octaves, layers and anchor_tensor, to say where the anchors come from")
+        rule = rules[0] if rules else ()
+        strides = [layer.stride for layer in rule] if isinstance(rule, tuple) else getattr(rule, "strides", ())
+        if any(stride < 1 for stride in strides):
+            raise CardError(f"head: wanted strides of at least one pixel for the anchors, found {list(strides)}")
+        return rule
+
+    def _count_anchors(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int:
+        rule = self._rule()
+        if self.anchor_tensor is None:
+            if isinstance(rule, ScaledAnchors) and rule.scales and len(rule.scales) != len(rule.strides):
+                raise CardError(f"head.scaled.scales: wanted one for each of {len(rule.strides)} strides, found {len(rule.scales)}")
+            return len(make_anchors(rule, input_wh))
+        spec = output_spec(outputs, self.anchor_tensor, "anchor_tensor")
+        if spec.shape[-1] != 4:
+            raise shape_error(spec, "anchor_tensor", "(1, N, 4)")
+        return int(np.prod(spec.shape)) // 4
+
+    def _count_rows(self, spec: TensorSpec) -> int:
+        numbers = 4 + self.extra_columns
+        if (len(spec.shape) < 4 and spec.shape[-1] != numbers) or spec.shape[-1] % numbers:
+            raise shape_error(
+                spec, "boxes", f"(1, N, {numbers}) or (1, h, w, a * {numbers})", "correct head.extra_columns, or name another output"
+            )
+        return int(np.prod(spec.shape)) // numbers

@@ -1,0 +1,144 @@
+"""YOLO whose outputs are the last feature maps: v2, v3, v4 and scaled v4, the Darknet "fastest" ones, v5 cut before its decoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeannot.base.errors import CardError
+from edgeannot.vision.data import Detections, FloatArray, IntArray, Outputs, RawTensor, TensorRef, TensorSpec
+from edgeannot.vision.geometry import cxcywh_to_xyxy
+from edgeannot.vision.heads._boxes import candidates, concatenate, safe_exp
+from edgeannot.vision.heads._scores import Activation, activate, best_columns, softmax, stored_threshold, take_rows
+from edgeannot.vision.heads._tensors import check_score_step, output_spec, shape_error
+
+__all__ = ["Grid", "YoloGrid"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """One output map and the anchors (width, height) of its cells, in the order of its channels."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
+
+    output: TensorRef
+    anchors: tuple[tuple[float, float], ...]
+    xy_scale: float | None = None
+    """This map's own, where the maps differ (v4's `scale_x_y`); None: the head's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class YoloGrid:
+    """Maps with, per cell and anchor, x, y, w, h, objectness and C class numbers; score = objectness * best class.
+
+    The stride is the input size over the map's. With s the logistic function, c the cell and a the anchor:
+    centre = (s(t) * xy_scale - (xy_scale - 1) / 2 + c) * stride; size = exp(t) * a, or (2 s(t))^2 * a.
+
+    v2: `class_activation = "softmax"`, `anchor_units = "cells"`. v3, v4: as it is, with the cfg's `scale_x_y` as `xy_scale`.
+    Scaled v4 (`new_coords = 1`): `size = "square"`, `activation = "none"`, `class_activation = "none"`, `xy_scale = 2`.
+    v5 and v7 cut before their decoder: `size = "square"`, `xy_scale = 2`. https://arxiv.org/abs/1804.02767, section 2.1
+    """
+
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
+
+    kind: Literal["yolo-grid"] = "yolo-grid"
+    grids: tuple[Grid, ...]
+    layout: Literal["NHWC", "NCHW", "NAHWC"] = "NHWC"
+    """NHWC: (1, h, w, a * (5 + C)) or (1, h, w, a, 5 + C); NCHW: (1, a * (5 + C), h, w) or (1, a, 5 + C, h, w);
+    NAHWC: (1, a, h, w, 5 + C), as PyTorch's v5 arranges it."""
+    activation: Activation = "sigmoid"
+    """What is still to be done to x, y, objectness (and to w, h where size is "square"); none: the graph has done it."""
+    class_activation: Literal["sigmoid", "softmax", "none"] = "sigmoid"
+    size: Literal["exp", "square"] = "exp"
+    xy_scale: float = 1.0
+    anchor_units: Literal["pixels", "cells"] = "pixels"
+    """Pixels of the input the anchors were made for, or cells of the map (v2)."""
+
+    @property
+    def score_outputs(self) -> tuple[TensorRef, ...]:
+        """The outputs that hold scores."""
+        return tuple(grid.output for grid in self.grids)
+
+    @property
+    def suppress(self) -> bool:
+        """Always: neighbouring cells find the same object."""
+        return True
+
+    def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:
+        """The number of classes. Raises CardError."""
+        if not self.grids:
+            raise CardError("head.grids: wanted one or more output maps, found none")
+        found = {
+            self._count_classes(output_spec(outputs, grid.output, f"grids[{i}]"), grid, f"grids[{i}]", input_wh)
+            for i, grid in enumerate(self.grids)
+        }
+        if len(found) != 1:
+            raise CardError(f"head.grids: wanted the same number of classes in every map, found {sorted(found)}; correct the anchors")
+        return found.pop()
+
+    def decode(self, outputs: Outputs, input_wh: tuple[int, int], min_score: float) -> Detections:
+        """The best class of each cell and anchor that reaches `min_score`."""
+        return concatenate([self._decode(outputs[grid.output], grid, input_wh, min_score) for grid in self.grids])
+
+    def _decode(self, tensor: RawTensor, grid: Grid, input_wh: tuple[int, int], min_score: float) -> Detections:
+        table = self._by_anchor(tensor.values, len(grid.anchors))
+        anchor, y, x = np.nonzero(table[..., 4] >= stored_threshold(tensor, self.activation, min_score))
+        if not len(anchor):  # most pictures of a camera: a small board has better use for the time than arithmetic over nothing
+            return Detections.empty()
+        stored = table[anchor, y, x]
+        rows, real = take_rows(stored, np.arange(len(stored)), tensor.spec)
+        anchor, y, x = anchor[rows], y[rows], x[rows]
+        classes, class_scores = self._best_class(real[:, 5:])
+        scores = activate(real[:, 4], self.activation) * class_scores
+
+        stride = np.array((input_wh[0] / table.shape[2], input_wh[1] / table.shape[1]), np.float32)
+        scale = self.xy_scale if grid.xy_scale is None else grid.xy_scale
+        centers = activate(real[:, :2], self.activation) * np.float32(scale) - np.float32((scale - 1) / 2)
+        centers = (centers + np.stack([x, y], axis=1)) * stride
+        anchors = np.array(grid.anchors, np.float32)[anchor] * (stride if self.anchor_units == "cells" else np.float32(1))
+        shares = safe_exp(real[:, 2:4]) if self.size == "exp" else (np.float32(2) * activate(real[:, 2:4], self.activation)) ** 2
+        boxes = np.concatenate([centers, shares * anchors], axis=1).astype(np.float32)
+        return candidates(cxcywh_to_xyxy(boxes), scores, classes, min_score)
+
+    def _best_class(self, numbers: FloatArray) -> tuple[IntArray, FloatArray]:
+        """Class ids and scores from the class numbers (n, C) of the cells that are left."""
+        classes = best_columns(numbers)
+        if self.class_activation == "softmax":
+            return classes, softmax(numbers).max(axis=1)
+        return classes, activate(numbers.max(axis=1), self.class_activation)
+
+    def _by_anchor(self, values: NDArray[Any], anchors: int) -> NDArray[Any]:
+        """(a, h, w, 5 + C) whatever the layout, a view."""
+        if self.layout == "NAHWC":
+            return values.reshape(values.shape[-4:])
+        if self.layout == "NHWC":
+            return values.reshape(*values.shape[1:3], anchors, -1).transpose(2, 0, 1, 3)
+        return values.reshape(anchors, -1, *values.shape[-2:]).transpose(0, 2, 3, 1)
+
+    def _count_classes(self, spec: TensorSpec, grid: Grid, role: str, input_wh: tuple[int, int]) -> int:
+        shape, anchors = spec.shape, len(grid.anchors)
+        wanted = {
+            "NHWC": f"(1, h, w, {anchors} * (5 + C)) or (1, h, w, {anchors}, 5 + C)",
+            "NCHW": f"(1, {anchors} * (5 + C), h, w) or (1, {anchors}, 5 + C, h, w)",
+            "NAHWC": f"(1, {anchors}, h, w, 5 + C)",
+        }[self.layout]
+        if len(shape) not in (4, 5) or shape[0] != 1 or not anchors or (self.layout == "NAHWC" and len(shape) != 5):
+            raise shape_error(spec, role, wanted)
+        split = {"NHWC": shape[3:], "NCHW": shape[1:-2], "NAHWC": (shape[1], shape[-1])}[self.layout]
+        numbers = split[-1] if len(split) == 2 else split[0] // anchors
+        if (len(split) == 2 and split[0] != anchors) or (len(split) == 1 and split[0] % anchors) or numbers < 6:
+            raise shape_error(spec, role, f"{wanted}, as there are {anchors} anchors", "correct head.grids.anchors or head.layout")
+        height, width = {"NHWC": shape[1:3], "NCHW": shape[-2:], "NAHWC": shape[2:4]}[self.layout]
+        if input_wh[0] % width or input_wh[1] % height or input_wh[0] // width != input_wh[1] // height:
+            raise shape_error(
+                spec,
+                role,
+                f"a map with one stride for the input of {input_wh[0]}x{input_wh[1]}, found {width}x{height} cells",
+                "correct head.layout or the input size",
+            )
+        if self.activation == "none":
+            check_score_step(spec, role)
+        return numbers - 5

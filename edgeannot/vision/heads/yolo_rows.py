@@ -1,0 +1,83 @@
+"""YOLO whose graph decodes its boxes and answers with one table: v5, v6, v7, YOLOX (objectness), v8, v9, 11, 12 (none)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from numpy.typing import NDArray
+
+from edgeannot.vision.data import Detections, Outputs, TensorRef, TensorSpec
+from edgeannot.vision.heads._boxes import BoxUnits, candidates, to_model_pixels
+from edgeannot.vision.heads._scores import Activation, activate, best_columns, passing_rows, stored_threshold, take_rows
+from edgeannot.vision.heads._tensors import check_box_step, check_score_step, output_spec, shape_error, shape_without_batch, without_batch
+
+__all__ = ["YoloRows"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class YoloRows:
+    """One output with N candidates: four box numbers, objectness where there is one, C class scores."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
+
+    kind: Literal["yolo-rows"] = "yolo-rows"
+    output: TensorRef
+    layout: Literal["rows", "columns"]
+    """rows: (1, N, 4 + C), a candidate after the other; columns: (1, 4 + C, N), as v8 and later write it."""
+    objectness: bool
+    """Whether the fifth number is an objectness, by which the class scores are multiplied."""
+    box_units: BoxUnits
+    """Shares of the input's width and height, or its pixels."""
+    box_form: Literal["cxcywh", "xyxy"] = "cxcywh"
+    activation: Activation = "none"
+    """What is still to be done to objectness and class scores."""
+    extra_columns: int = 0
+    """Numbers at the end of a candidate that are not used (mask coefficients, keypoints)."""
+
+    @property
+    def score_outputs(self) -> tuple[TensorRef, ...]:
+        """The outputs that hold scores."""
+        return (self.output,)
+
+    @property
+    def suppress(self) -> bool:
+        """Always: neighbouring candidates find the same object."""
+        return True
+
+    def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:
+        """The number of classes. Raises CardError."""
+        spec = output_spec(outputs, self.output, "output")
+        shape = shape_without_batch(spec, 2)
+        columns = shape[-1] if self.layout == "rows" else shape[0]
+        classes = columns - self._first_class - self.extra_columns
+        if len(shape) != 2 or classes < 1:
+            numbers = f"{self._first_class} + C{f' + {self.extra_columns}' if self.extra_columns else ''}"
+            raise shape_error(spec, "output", f"(1, N, {numbers})" if self.layout == "rows" else f"(1, {numbers}, N)")
+        if self.activation == "none":
+            check_score_step(spec, "output")
+        check_box_step(spec, "output", self.box_units, input_wh)
+        return classes
+
+    def decode(self, outputs: Outputs, input_wh: tuple[int, int], min_score: float) -> Detections:
+        """The best class of each candidate that reaches `min_score`."""
+        tensor = outputs[self.output]
+        table = self._table(tensor.values)
+        first = self._first_class
+        gate = table[:, 4:5] if self.objectness else table[:, first:]
+        _, real = take_rows(table, passing_rows(gate, stored_threshold(tensor, self.activation, min_score)), tensor.spec)
+        classes = best_columns(real[:, first:])
+        scores = activate(real[:, first:].max(axis=1), self.activation)
+        if self.objectness:
+            scores = scores * activate(real[:, 4], self.activation)
+        return candidates(to_model_pixels(real[:, :4], self.box_form, self.box_units, input_wh), scores, classes, min_score)
+
+    @property
+    def _first_class(self) -> int:
+        return 5 if self.objectness else 4
+
+    def _table(self, values: NDArray[Any]) -> NDArray[Any]:
+        """(N, 4 + C) whatever the layout, a view."""
+        table = without_batch(values, 2)
+        table = table if self.layout == "rows" else table.T
+        return table[:, : table.shape[1] - self.extra_columns]

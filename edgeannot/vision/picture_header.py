@@ -1,0 +1,332 @@
+"""What a picture file says of itself before anything is decoded: kind, size, orientation, and whether all of it is there.
+
+Pure functions of bytes. Everything that must be refused without waking a decoder is refused here: other kinds of files, cut-off
+files, and pictures whose decoding would take more memory than allowed ("decompression bombs").
+
+Formats: JPEG ITU-T T.81, PNG (W3C, third edition), WebP RFC 9649, BMP (Windows DIB), TIFF 6.0, Exif 2.32 (its orientation tag).
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import imagesize
+
+from edgeannot.base.errors import FrameError
+
+__all__ = ["Header", "Kind", "read_header"]
+
+Kind = Literal["jpeg", "png", "webp", "bmp", "tiff"]
+
+_MAGIC: tuple[tuple[bytes, Kind], ...] = (
+    (b"\xff\xd8", "jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"BM", "bmp"),
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+)
+_OTHER_MAGIC = (
+    (b"GIF8", "a GIF"),
+    (b"\0\0\1\0", "an icon (ICO)"),
+    (b"\0\0\2\0\0\0", "a Targa (TGA)"),  # a cursor has a number of pictures there
+    (b"\0\0\2\0", "a cursor (CUR)"),
+    (b"II+\0", "a BigTIFF"),
+    (b"MM\0+", "a BigTIFF"),
+    (b"\0\0\0\x0cjP  ", "a JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000"),
+    (b"\xff\x0a", "a JPEG XL"),
+    (b"\0\0\0\x0cJXL ", "a JPEG XL"),
+    (b"II\xbc\1", "a JPEG XR"),
+    (b"v/1\1", "an OpenEXR"),
+    (b"#?RADIANCE", "a Radiance HDR"),
+    (b"#?RGBE", "a Radiance HDR"),
+    (b"qoif", "a QOI"),
+    (b"IIRO", "a camera's raw file"),
+    (b"IIRS", "a camera's raw file"),
+    (b"IIU\0", "a camera's raw file"),
+    (b"FUJIFILMCCD-RAW", "a camera's raw file"),
+    (b"8BPS", "a Photoshop file"),
+    (b"%PDF", "a PDF"),
+    (b"PK\3\4", "a ZIP archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"RIFF", "a RIFF file (sound or video)"),
+    (b"\x1aE\xdf\xa3", "a Matroska or WebM video"),
+)
+_FTYP = {
+    b"avif": "an AVIF",
+    b"avis": "an AVIF",
+    b"heic": "a HEIC",
+    b"heix": "a HEIC",
+    b"hevc": "a HEIC",
+    b"mif1": "a HEIF",
+    b"msf1": "a HEIF",
+}
+
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f-\x9f]")
+_NETPBM = re.compile(rb"P[1-7F]\s", re.IGNORECASE)
+
+_JPEG_SUPPORTED = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}  # baseline, extended, progressive; the last two with arithmetic coding
+_JPEG_NO_LENGTH = {0x01, *range(0xD0, 0xD9)}
+_MARKER = re.compile(rb"\xff+([^\x00\xff])")
+_TIFF_PHOTOMETRIC = {0, 1, 2, 3, 5, 6}  # white or black is zero, RGB, palette, CMYK, YCbCr
+_TIFF_FORMATS = {1: "B", 3: "H", 4: "I"}  # BYTE, SHORT, LONG
+_TIFF_COMPRESSIONS = {1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946}  # what OpenCV 4.10 and 5.0 both decode
+_TIFF_TAGS = {254, 258, 259, 262, 273, 274, 279, 322, 323, 324, 325, 339}
+_TIFF_MAX_VALUES = 2**17
+"""Of one tag; a directory may name more than fit into memory, all in the same few bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The facts of a picture file that decoding needs."""
+
+    kind: Kind
+    stored_wh: tuple[int, int]
+    """Width and height in pixels as stored, before the orientation is applied."""
+    orientation: int
+    """Exif orientation 1..8, where the decoder is to be told; 1 for TIFF, whose decoder turns the picture itself."""
+    alpha: bool
+    """Whether pixels may be transparent."""
+    native_bytes: int
+    """Bytes a pixel with alpha: 4, or 8 when 16 bits a channel."""
+    coefficient_bytes: float
+    """Bytes a pixel that the coefficients of a JPEG of several scans take while it is decoded; 0 for everything else."""
+
+    @property
+    def full_wh(self) -> tuple[int, int]:
+        """Width and height of the upright picture."""
+        width, height = self.stored_wh
+        return (height, width) if self.orientation >= 5 else (width, height)  # 5..8 swap the axes
+
+    def decode_bytes(self, reduction: int = 1) -> int:
+        """Memory that decoding takes at its peak, in bytes; measured with OpenCV 4.10 and 5.0, which agree.
+
+        OpenCV hands Python a copy, so three bytes a pixel are needed twice; a TIFF of one strip also holds the strip as RGBA.
+        """
+        width, height = self.stored_wh
+        if self.kind == "tiff":
+            return 10 * width * height
+        if self.alpha:
+            return 2 * self.native_bytes * width * height
+        pixels = 3 * width * height / reduction**2
+        return int(max(2 * pixels, pixels + self.coefficient_bytes * width * height))
+
+
+def read_header(data: bytes) -> Header:
+    """The header of a complete picture file. Raises FrameError: empty, unsupported, not-a-picture, truncated or damaged."""
+    kind = _kind(data)
+    try:
+        header = _READERS[kind](data)
+    except (ValueError, struct.error, IndexError, TypeError) as exc:
+        raise FrameError(f"the {kind.upper()} header is damaged or cut off", "damaged") from exc
+    width, height = header.stored_wh
+    if (width, height) == (-1, -1):
+        raise FrameError(f"the {kind.upper()} header names no size where it should", "damaged")
+    if width < 1 or height < 1:
+        raise FrameError(f"the {kind.upper()} header says {width}x{height} pixels; wanted at least 1x1", "damaged")
+    return header
+
+
+def begins_as_picture(head: bytes) -> bool:
+    """Whether the first bytes of a file (16 are enough) are those of a kind that is read here."""
+    return (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or any(head.startswith(magic) for magic, _ in _MAGIC)
+
+
+def _kind(data: bytes) -> Kind:
+    if not data:
+        raise FrameError("the file is empty", "empty")
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
+    for magic, kind in _MAGIC:
+        if data.startswith(magic):
+            return kind
+    if not data.strip(b"\0"):
+        raise FrameError(f"the file holds {len(data)} zero bytes and no picture; it was probably never written to its end", "truncated")
+    wanted = "wanted JPEG, PNG, WebP, BMP or TIFF"
+    if found := _other_kind(data):
+        raise FrameError(f"the file is {found}; {wanted}", "unsupported")
+    raise FrameError(f"the file begins with {data[:8]!r}, which is no known picture; {wanted}", "not-a-picture")
+
+
+def _other_kind(data: bytes) -> str | None:
+    if data[4:8] == b"ftyp":
+        return _FTYP.get(data[8:12], "a video or another ISO media file")
+    for magic, name in _OTHER_MAGIC:
+        if data.startswith(magic):
+            return name
+    if _NETPBM.match(data):
+        return "a PBM, PGM, PPM or PAM"
+    head = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if head.startswith((b"<svg", b"<?xml", b"<!doctype", b"<html")):
+        return "an SVG, XML or HTML file"
+    return None
+
+
+def _jpeg(data: bytes) -> Header:
+    frame = scan = None
+    in_scan = 0
+    for marker, start, end in _jpeg_segments(data):
+        if (0xC0 <= marker <= 0xCF or marker == 0xF7) and marker not in (0xC4, 0xC8, 0xCC) and frame is None:  # F7 is JPEG-LS
+            frame = marker, data[start:end]
+        if marker == 0xDA:
+            scan, in_scan = end, data[start] if start < len(data) else 0
+            break
+    # FF D9 cannot occur inside a scan (T.81 B.1.1.5), and thumbnails with an end of their own lie before it.
+    if scan is None or data.find(b"\xff\xd9", scan) < 0:
+        raise FrameError("the JPEG is cut off: it has no end marker after its picture data", "truncated")
+    if frame is None:
+        raise FrameError("the JPEG has no frame header", "damaged")
+    marker, segment = frame
+    if marker not in _JPEG_SUPPORTED or segment[0] != 8:
+        raise FrameError(
+            f"the JPEG is of a kind that is not read (marker FF{marker:02X}, {segment[0]} bits); wanted baseline or progressive, 8 bits",
+            "unsupported",
+        )
+    info = imagesize.get_info(io.BytesIO(data), exif_rotation=False, dpi=False)
+    coefficients = 0.0
+    if marker in (0xC2, 0xCA) or in_scan < segment[5]:  # progressive, or a scan for each component
+        factors = [(segment[7 + 3 * i] >> 4, segment[7 + 3 * i] & 15) for i in range(segment[5])]
+        largest = max(h for h, _ in factors) * max(v for _, v in factors)
+        coefficients = 2 * sum(h * v for h, v in factors) / max(largest, 1)
+    return Header("jpeg", (info.width, info.height), _valid(info.rotation), alpha=False, native_bytes=3, coefficient_bytes=coefficients)
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and end of each segment's content, up to the first scan; a decoder skips stray bytes between them, so do we."""
+    position = 2
+    while match := _MARKER.search(data, position):
+        marker, start = match[1][0], match.end()
+        if marker == 0xD9:
+            return
+        if marker in _JPEG_NO_LENGTH:
+            position = start
+            continue
+        if start + 2 > len(data):
+            return
+        position = start + max(2, int.from_bytes(data[start : start + 2], "big"))
+        yield marker, start + 2, position
+
+
+def _png(data: bytes) -> Header:
+    exif = b""
+    transparent = False
+    position = 8
+    while True:
+        length, name = struct.unpack_from(">I4s", data, position) if position + 8 <= len(data) else (0, b"")
+        if not name or position + 12 + length > len(data):
+            raise FrameError("the PNG is cut off: its last chunk (IEND) is missing", "truncated")
+        if name == b"IEND":
+            break
+        if name == b"acTL":
+            raise FrameError("the PNG is an animation (APNG); wanted a single picture", "unsupported")
+        if name == b"iCCP" and _CONTROL.search(data[position + 8 : position + 8 + 80].partition(b"\0")[0]):  # the decoder would print it
+            raise FrameError("the PNG's colour profile has a name with control characters in it", "damaged")
+        if name == b"eXIf":
+            exif = data[position + 8 : position + 8 + length]
+        transparent |= name == b"tRNS"
+        position += 12 + length
+    width, height = imagesize.get(io.BytesIO(data))
+    depth, color = data[24], data[25]
+    alpha = transparent or color in (4, 6)
+    return Header("png", (width, height), _exif_orientation(exif), alpha, 8 if depth == 16 else 4, 0.0)
+
+
+def _webp(data: bytes) -> Header:
+    wanted = int.from_bytes(data[4:8], "little") + 8
+    if wanted > len(data):
+        raise FrameError(f"the WebP is cut off: its header says {wanted} bytes, found {len(data)}", "truncated")
+    exif = b""
+    alpha = False
+    position = 12
+    while position + 8 <= len(data):
+        name, length = struct.unpack_from("<4sI", data, position)
+        body = data[position + 8 : position + 8 + length] if name in (b"VP8X", b"EXIF") else data[position + 8 : position + 13]
+        if name == b"VP8X" and body[0] & 0x02:
+            raise FrameError("the WebP is an animation; wanted a single picture", "unsupported")
+        if name == b"EXIF":
+            exif = body.removeprefix(b"Exif\0\0")
+        alpha |= (name == b"VP8X" and bool(body[0] & 0x10)) or (name == b"VP8L" and bool(body[4] & 0x10))
+        position += 8 + length + (length & 1)
+    width, height = imagesize.get(io.BytesIO(data))
+    if data[12:16] == b"VP8 ":
+        width, height = width & 0x3FFF, height & 0x3FFF  # the two high bits ask for upscaling, RFC 6386 9.1
+    return Header("webp", (width, height), _exif_orientation(exif), alpha, 4, 0.0)
+
+
+def _bmp(data: bytes) -> Header:
+    _, pixels, info = struct.unpack_from("<I4xII", data, 2)
+    if info == 12:  # an OS/2 header has 16-bit fields
+        width, height, bits, compression = *struct.unpack_from("<HHxxH", data, 18), 0
+    else:
+        width, height = imagesize.get(io.BytesIO(data))
+        bits, compression = struct.unpack_from("<HI", data, 28)
+    if compression in (0, 3) and pixels + (width * bits + 31) // 32 * 4 * height > len(data):
+        raise FrameError(f"the BMP is cut off: {width}x{height} pixels of {bits} bits need more than its {len(data)} bytes", "truncated")
+    return Header("bmp", (width, height), 1, alpha=False, native_bytes=4, coefficient_bytes=0.0)
+
+
+def _tiff(data: bytes) -> Header:
+    tags = _tiff_tags(data)
+    if data[8:10] == b"CR" or tags.get(254, (0,))[0] & 1:
+        raise FrameError(
+            "the TIFF begins with a small preview of another picture, as a camera's raw file does; wanted a picture", "unsupported"
+        )
+    compression = tags.get(259, (1,))[0]
+    if compression not in _TIFF_COMPRESSIONS:
+        raise FrameError(
+            f"the TIFF is compressed in a way that is not read (number {compression}); wanted none, LZW or deflate", "unsupported"
+        )
+    offsets, counts = tags.get(273) or tags.get(324), tags.get(279) or tags.get(325)
+    ends = [offset + count for offset, count in zip(offsets or (), counts or (), strict=False)]
+    if ends and max(ends) > len(data):
+        raise FrameError(f"the TIFF is cut off: its picture data ends at byte {max(ends)}, the file at {len(data)}", "truncated")
+    photometric, bits = tags.get(262, (1,))[0], max(tags.get(258, (1,)))
+    if photometric not in _TIFF_PHOTOMETRIC or bits > 16 or tags.get(339, (1,))[0] != 1:
+        raise FrameError(
+            f"the TIFF has {bits}-bit samples of a kind that is not read (photometric {photometric}); "
+            "wanted 1 to 16 bit gray, RGB, palette or CMYK",
+            "unsupported",
+        )
+    width, height = imagesize.get(io.BytesIO(data))
+    tile_width, tile_height = tags.get(322, (0,))[0], tags.get(323, (0,))[0]
+    if max(tile_width - width, tile_height - height) > 1024:
+        raise FrameError(f"the TIFF's tiles of {tile_width}x{tile_height} are far larger than its {width}x{height} pixels", "damaged")
+    return Header("tiff", (width, height), 1, alpha=False, native_bytes=4, coefficient_bytes=0.0)
+
+
+def _tiff_tags(data: bytes) -> Mapping[int, tuple[int, ...]]:
+    """The whole numbers that matter here in the first directory of a TIFF structure (TIFF 6.0, section 2), by tag; the first of each."""
+    order = {b"II": "<", b"MM": ">"}.get(data[:2])
+    if order is None:
+        return {}
+    directory = struct.unpack_from(order + "I", data, 4)[0]
+    tags = {}
+    for i in range(struct.unpack_from(order + "H", data, directory)[0]):
+        entry = directory + 2 + 12 * i
+        tag, kind, count = struct.unpack_from(order + "HHI", data, entry)
+        if tag not in _TIFF_TAGS or tag in tags or kind not in _TIFF_FORMATS or count > _TIFF_MAX_VALUES:
+            continue
+        form = f"{order}{count}{_TIFF_FORMATS[kind]}"
+        place = entry + 8 if struct.calcsize(form) <= 4 else struct.unpack_from(order + "I", data, entry + 8)[0]
+        tags[tag] = struct.unpack_from(form, data, place)
+    return {tag: values for tag, values in tags.items() if values}
+
+
+def _exif_orientation(exif: bytes) -> int:
+    """The orientation in an Exif block, which is a TIFF structure; 1 where there is none or the block is damaged."""
+    try:
+        return _valid(_tiff_tags(exif).get(274, (1,))[0])
+    except struct.error:
+        return 1
+
+
+def _valid(orientation: int) -> int:
+    return orientation if 1 <= orientation <= 8 else 1
+
+
+_READERS = {"jpeg": _jpeg, "png": _png, "webp": _webp, "bmp": _bmp, "tiff": _tiff}

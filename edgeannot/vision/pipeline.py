@@ -1,0 +1,176 @@
+"""Frame -> Annotation: the one composition of the stages, used alike by the daemon, the tools and the tests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeannot.base.errors import CardError, ConfigError, ModelError
+from edgeannot.tflite.file import at_size
+from edgeannot.vision.cards import ModelCard
+from edgeannot.vision.data import Annotation, Detections, FloatArray, Frame, ModelFacts, Outputs, Profile, TensorRef, TensorSpec
+from edgeannot.vision.engine import Engine, Runtime
+from edgeannot.vision.geometry import clip, nms
+from edgeannot.vision.plausibility import float_outputs, refuse_certainty, refuse_not_finite
+from edgeannot.vision.preprocess import ToTensor
+
+__all__ = ["Limits", "Pipeline", "check_card", "check_input", "load_engine", "load_pipeline"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is reported: None takes the card's default."""
+
+    min_score: float | None = None
+    iou: float | None = None
+    max_detections: int | None = None
+    labels: tuple[str, ...] = ()
+    """Only these labels; empty: all."""
+
+
+class Pipeline:
+    """A model made ready: call it with a Frame, get its Annotation. Owns the engine; for one thread at a time."""
+
+    def __init__(self, card: ModelCard, engine: Engine, profile: Profile = "mid", limits: Limits | None = None) -> None:
+        limits = limits or Limits()
+        classes = check_card(card, engine)
+        self.card = card
+        self.engine = engine
+        self.facts = ModelFacts(card.name, card.sha256, card.family, profile)
+        self.min_score = card.defaults.min_score if limits.min_score is None else limits.min_score
+        self._iou = card.defaults.iou if limits.iou is None else limits.iou
+        self._max = card.defaults.max_detections if limits.max_detections is None else limits.max_detections
+        self._to_tensor = to_tensor(card, engine)
+        self._floats: tuple[TensorRef, ...] | None = None
+        self._names = card.label_names()
+        self._wanted = _wanted_classes(card, self._names, classes, limits.labels)
+
+    def __call__(self, frame: Frame) -> Annotation:
+        """What the model sees in the frame: boxes in frame pixels, clipped to it, best first. Raises OutputError, or ModelError where
+        the runtime cannot run the model on it."""
+        start = time.perf_counter()
+        tensor, fit = self._to_tensor(frame.image)
+        prepared = time.perf_counter()
+        outputs = self.engine.run(tensor)
+        inferred = time.perf_counter()
+        refuse_not_finite(outputs, self._float_outputs(outputs))
+        found = self.card.head.decode(outputs, self.card.input_wh, self.min_score)
+        refuse_certainty(found, self.card.head, outputs, self.card.input_wh)
+        if self._wanted is not None and len(found):
+            found = found[np.isin(found.classes, self._wanted)]
+        found = self._best(found)
+        found = Detections(clip(_in_whole(fit.to_frame(found.boxes), frame), frame.size_wh), found.scores, found.classes)
+        labels = tuple(self.label(int(c)) for c in found.classes)
+        done = time.perf_counter()
+        timing = {
+            "decode": frame.decode_ms,
+            "preprocess": (prepared - start) * 1e3,
+            "inference": (inferred - prepared) * 1e3,
+            "postprocess": (done - inferred) * 1e3,
+            "total": frame.decode_ms + (done - start) * 1e3,
+        }
+        return Annotation(frame, found, labels, self.facts, timing)
+
+    def _float_outputs(self, outputs: Outputs) -> tuple[TensorRef, ...]:
+        """Those to look at for every picture; known after the first."""
+        if self._floats is None:
+            self._floats = float_outputs(self.card.head, outputs)
+        return self._floats
+
+    def limited(self, limits: Limits) -> Pipeline:
+        """The same model with other limits; both share the engine. Raises ConfigError for labels that the model does not know."""
+        return Pipeline(self.card, self.engine, self.facts.profile, limits)
+
+    def class_names(self) -> dict[int, str]:
+        """Class id -> label for every class that may be reported; empty where the card has no names."""
+        ids = range(len(self._names) - self.card.labels.offset) if self._wanted is None else self._wanted.tolist()
+        return {class_id: self.label(class_id) for class_id in ids if class_id + self.card.labels.offset >= 0} if self._names else {}
+
+    def label(self, class_id: int) -> str:
+        """The name of a class; its number where the card has no names."""
+        line = class_id + self.card.labels.offset
+        return self._names[line] if 0 <= line < len(self._names) else str(class_id)
+
+    def _best(self, found: Detections) -> Detections:
+        if self.card.head.suppress:
+            kept = nms(found.boxes, found.scores, found.classes, self._iou, limit=self._max)
+        else:
+            kept = np.argsort(-found.scores, kind="stable")
+        return found[kept[: self._max]]
+
+
+def _in_whole(boxes: FloatArray, frame: Frame) -> FloatArray:
+    """Boxes (N, 4) in pixels of the decoded image as boxes in pixels of the whole picture: a large one may be decoded smaller."""
+    if frame.whole_wh is None:
+        return boxes
+    height, width = frame.image.shape[:2]
+    return boxes * np.array([frame.whole_wh[0] / width, frame.whole_wh[1] / height] * 2, np.float32)
+
+
+def to_tensor(card: ModelCard, engine: Engine) -> ToTensor:
+    """The preprocessing that the card states, for the engine's input tensor."""
+    facts = card.input
+    return ToTensor(engine.input, card.input_wh, facts.resize, facts.pad, facts.color, facts.layout, mean=facts.mean, std=facts.std)
+
+
+def check_card(card: ModelCard, engine: Engine) -> int | None:
+    """The number of classes. Raises CardError when the card says something else than the tensors, with both values in it."""
+    check_input(card, engine.input)
+    classes = card.head.check(engine.outputs, card.input_wh)
+    names = len(card.label_names())
+    if classes is not None and names and names < classes + card.labels.offset:
+        raise CardError(
+            f"card {card.name}: the model has {classes} classes, the labels {names} lines with offset {card.labels.offset}; "
+            "give the label file that belongs to this model, or correct labels.offset"
+        )
+    return classes
+
+
+def check_input(card: ModelCard, spec: TensorSpec) -> None:
+    """Raises CardError when the input tensor has another shape than the card says."""
+    facts = card.input
+    pixels = (facts.height, facts.width, facts.channels) if facts.layout == "NHWC" else (facts.channels, facts.height, facts.width)
+    if spec.shape != (1, *pixels):
+        raise CardError(
+            f"card {card.name}: the input tensor has shape {spec.shape}, the card says {(1, *pixels)} ({facts.layout}); correct [input]"
+        )
+
+
+def load_engine(card: ModelCard, threads: int = 1, runtime: Runtime = "auto") -> Engine:
+    """An engine for the card's model at the card's input size, its file verified against the card."""
+    card.verify_file()
+    if "@" in card.name:
+        try:
+            model = at_size(card.model_path.read_bytes(), card.input.width)
+        except ModelError as exc:
+            raise ModelError(f"{card.model_path}: {exc}") from exc
+        return Engine(model, threads, runtime)
+    return Engine(card.model_path, threads, runtime)
+
+
+def load_pipeline(
+    card: ModelCard, *, threads: int = 1, runtime: Runtime = "auto", profile: Profile = "mid", limits: Limits | None = None
+) -> Pipeline:
+    """A pipeline for a card, from its files. Raises CardError, ModelError or ConfigError."""
+    return Pipeline(card, load_engine(card, threads, runtime), profile, limits)
+
+
+def _wanted_classes(
+    card: ModelCard, names: Sequence[str], classes: int | None, labels: tuple[str, ...]
+) -> np.ndarray[tuple[int], np.dtype[np.int64]] | None:
+    """Class ids that may be reported, or None for all: the labels asked for, less those that stand for no object."""
+    ignored = set(card.labels.ignore)
+    if labels and (unknown := sorted(set(labels) - set(names))):
+        raise ConfigError(
+            f"labels: the model {card.name} knows no {', '.join(map(repr, unknown))}; "
+            f"it knows: {', '.join(n for n in names if n not in ignored)}"
+        )
+    if not labels and not ignored & set(names):
+        return None
+    count = classes if classes is not None else len(names) - card.labels.offset
+    lines = ((c, c + card.labels.offset) for c in range(count))
+    keep = [c for c, line in lines if 0 <= line < len(names) and names[line] not in ignored and (not labels or names[line] in labels)]
+    return np.array(keep, np.int64)

@@ -1,0 +1,90 @@
+"""From a picture to the model's input tensor: resize, colour order, numbers; and the Fit that maps boxes back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeannot.base.errors import CardError
+from edgeannot.vision.data import Fit, TensorSpec, UInt8Array
+from edgeannot.vision.geometry import place
+
+__all__ = ["ToTensor", "byte_table"]
+
+Resize = Literal["stretch", "letterbox", "letterbox-top-left"]
+_CONVERSION = {"RGB": cv2.COLOR_BGR2RGB, "GRAY": cv2.COLOR_BGR2GRAY}
+
+
+def byte_table(mean: tuple[float, ...], std: tuple[float, ...], spec: TensorSpec) -> NDArray[Any]:
+    """What each byte becomes in the input tensor: (256, 1 or C) of the tensor's type, `quantize((byte - mean) / std)`.
+
+    All arithmetic of preprocessing is in this table, so it is exact and costs one look-up a byte. Rounding is half away from
+    zero and saturating, as in the runtime's own QUANTIZE.
+    """
+    real: NDArray[Any] = (np.arange(256, dtype=np.float64)[:, None] - np.array(mean)) / np.array(std)
+    if spec.dtype.kind == "f":
+        return real.astype(spec.dtype)
+    if spec.dtype == np.uint8 and not spec.quantized:
+        plain: NDArray[Any] = np.clip(np.rint(real), 0, 255).astype(np.uint8)
+        return plain  # the graph begins with a CAST: it wants the bytes themselves
+    if not spec.quantized:
+        raise CardError(
+            f"input {spec.name!r} is {spec.dtype} without a scale: the file says nothing of what its numbers mean; quantize it again"
+        )
+    # float32 division like the runtime's; the sum of a half goes away from zero.
+    steps = (real.astype(np.float32) / np.float32(spec.scale)).astype(np.float64)
+    stored: NDArray[Any] = np.trunc(steps + np.copysign(0.5, steps)) + spec.zero_point
+    limits = np.iinfo(spec.dtype)
+    clipped: NDArray[Any] = np.clip(stored, limits.min, limits.max).astype(spec.dtype)
+    return clipped
+
+
+@dataclass(frozen=True, slots=True)
+class ToTensor:
+    """A function from pictures to input tensors, with the byte table made once.
+
+    Call: (H, W, 3) uint8 BGR -> (tensor of exactly spec.shape and type, Fit). The picture is not written to.
+    """
+
+    spec: TensorSpec
+    size_wh: tuple[int, int]
+    resize: Resize = "stretch"
+    pad: int = 114
+    color: Literal["RGB", "BGR", "GRAY"] = "RGB"
+    layout: Literal["NHWC", "NCHW"] = "NHWC"
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (255.0,)
+    _table: NDArray[Any] | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        table = byte_table(self.mean, self.std, self.spec)
+        identity = table.dtype == np.uint8 and bool((table == np.arange(256)[:, None]).all())
+        object.__setattr__(self, "_table", None if identity else table[None])
+
+    def __call__(self, image_bgr: UInt8Array) -> tuple[NDArray[Any], Fit]:
+        """The input tensor for a picture, and how the picture was placed on it."""
+        height, width = image_bgr.shape[:2]
+        fit, inner_wh = place((width, height), self.size_wh, self.resize)
+        # Bilinear, however far the picture shrinks: what the exporters of all these families evaluate their models with.
+        pixels: NDArray[Any] = image_bgr if inner_wh == (width, height) else cv2.resize(image_bgr, inner_wh, interpolation=cv2.INTER_LINEAR)
+        if self.color in _CONVERSION:
+            pixels = cv2.cvtColor(pixels, _CONVERSION[self.color])
+        if inner_wh != self.size_wh:
+            left, top = fit.pad_xy
+            right, bottom = self.size_wh[0] - inner_wh[0] - left, self.size_wh[1] - inner_wh[1] - top
+            pixels = cv2.copyMakeBorder(pixels, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(self.pad,) * 3)
+        numbers: NDArray[Any] = pixels if self._table is None else _look_up(pixels, self._table)
+        if self.layout == "NCHW":
+            numbers = numbers.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
+        return np.ascontiguousarray(numbers).reshape(self.spec.shape), fit
+
+
+def _look_up(pixels: NDArray[Any], table: NDArray[Any]) -> NDArray[Any]:
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    if table.shape[2] not in (1, channels):
+        raise CardError(f"preprocessing has {table.shape[2]} numbers a channel set, the picture has {channels} channels")
+    return cv2.LUT(pixels, table)

@@ -1,0 +1,142 @@
+"""What an error says where a systemd service is in its own sandbox's way."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from edgeannot.base.errors import ConfigError
+from edgeannot.base.redaction import redacted
+from edgeannot.base.service import credential, is_read_only, is_service, may_write, read_advice, write_advice
+from edgeannot.mqtt.broker import BrokerOptions, new_client
+from edgeannot.sources import CameraOptions
+
+SERVICE = ("NOTIFY_SOCKET", "INVOCATION_ID", "CREDENTIALS_DIRECTORY")
+
+
+@pytest.fixture(autouse=True)
+def at_a_terminal(monkeypatch):
+    for name in SERVICE:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def in_a_service(at_a_terminal, monkeypatch):
+    monkeypatch.setenv("INVOCATION_ID", "0" * 32)
+
+
+def test_no_file_is_no_credential():
+    assert credential(None) is None
+
+
+def test_a_bare_name_is_a_credential_where_there_is_one(tmp_path, monkeypatch):
+    (tmp_path / "mqtt").write_text("secret")
+    assert credential(Path("mqtt")) == Path("mqtt")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+
+    assert credential(Path("mqtt")) == tmp_path / "mqtt"
+    assert credential(Path("other")) == Path("other")
+    assert credential(tmp_path / "mqtt") == tmp_path / "mqtt"
+    assert CameraOptions(url="rtsp://h/", credentials_file="mqtt").credentials_file == tmp_path / "mqtt"
+
+
+@pytest.mark.parametrize("name", ["NOTIFY_SOCKET", "INVOCATION_ID"])
+def test_systemd_is_told_by_what_it_gives(monkeypatch, name):
+    assert not is_service()
+    monkeypatch.setenv(name, "x")
+
+    assert is_service()
+
+
+def secret(tmp_path):
+    """A file that only root, or its owner by changing it, may read."""
+    path = tmp_path / "mqtt-password"
+    path.write_text("hunter2")
+    path.chmod(0)
+    return path
+
+
+def broker_error(**options):
+    with pytest.raises(ConfigError) as caught:
+        new_client(BrokerOptions(url="mqtts://localhost", **options), "x")
+    return str(caught.value)
+
+
+@pytest.mark.usefixtures("bound_by_permissions", "in_a_service")
+def test_a_password_that_only_root_may_read_says_how_the_service_gets_it(tmp_path):
+    path = secret(tmp_path)
+    said = broker_error(username="porch", password_file=path)
+
+    assert said.startswith(f"password_file {path} cannot be read (Permission denied); ")
+    assert f"add LoadCredential=mqtt-password:{path} to the unit" in said
+    assert said.endswith('and set password_file = "mqtt-password"')
+    assert "hunter2" not in said
+    assert redacted(said) == said, "the name and the place of a secret are none"
+
+
+@pytest.mark.usefixtures("bound_by_permissions", "in_a_service")
+@pytest.mark.parametrize("setting", ["ca_file", "key_file"])
+def test_likewise_of_keys_and_certificates(tmp_path, certificates, setting):
+    options = {"cert_file": certificates / "client.crt"} if setting == "key_file" else {}
+    path = secret(tmp_path)
+    said = broker_error(**options, **{setting: path})
+
+    assert f'LoadCredential=mqtt-password:{path} to the unit (systemctl edit edgeannot) and set {setting} = "mqtt-password"' in said
+
+
+@pytest.mark.usefixtures("in_a_service")
+def test_a_credential_that_the_unit_does_not_give_is_said():
+    said = broker_error(username="porch", password_file="mqtt")
+
+    assert "the service has no credential of that name: add LoadCredential=mqtt:FILE" in said
+
+
+@pytest.mark.usefixtures("bound_by_permissions")
+def test_without_systemd_nothing_of_it_is_named(tmp_path):
+    assert broker_error(username="porch", password_file=secret(tmp_path)).endswith("(Permission denied); let this user read it")
+    assert read_advice("password_file", Path("mqtt"), FileNotFoundError()) == ""
+
+
+@pytest.mark.usefixtures("bound_by_permissions")
+def test_whether_a_folder_may_be_written_to_is_told_of_those_that_are_not_there_yet_too(tmp_path):
+    assert may_write(tmp_path)
+    assert may_write(tmp_path / "a" / "b")
+    (tmp_path / "file").touch()
+    assert not may_write(tmp_path / "file")
+    tmp_path.chmod(0o500)
+    try:
+        assert not may_write(tmp_path)
+        assert not may_write(tmp_path / "a" / "b")
+        assert not is_read_only(tmp_path)
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_the_advice_to_write_is_for_rights_and_mounts_only(tmp_path, monkeypatch):
+    assert write_advice(tmp_path) == "let this user write there, or "
+    assert write_advice(tmp_path, NotADirectoryError(20, "Not a directory")) == ""
+    monkeypatch.setenv("INVOCATION_ID", "x")
+
+    said = write_advice(tmp_path, PermissionError(13, "Permission denied"))
+    assert "let the service's user write there (SupplementaryGroups= with a group that may" in said
+    assert f"ReadWritePaths={tmp_path}" in said
+    assert write_advice(tmp_path / "none").startswith(f"make {tmp_path / 'none'}, let the service's user")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system")
+def test_a_folder_that_is_mounted_read_only_is_told_from_one_without_rights(tmp_path, monkeypatch):
+    """As ProtectSystem=strict mounts everything; root may not write there either."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(folder)], check=False, capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    try:
+        assert (may_write(folder), is_read_only(folder), write_advice(folder)) == (False, True, "mount it for writing, or ")
+        monkeypatch.setenv("INVOCATION_ID", "x")
+        assert write_advice(folder).startswith(f"add ReadWritePaths={folder} to the unit (systemctl edit edgeannot) and let")
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)

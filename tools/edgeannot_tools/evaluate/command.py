@@ -1,0 +1,303 @@
+"""`edgeannot evaluate`: models on a labelled set, side by side."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from edgeannot.base.errors import ConfigError, InputError, MissingError, install
+from edgeannot.base.places import bundled_folder
+from edgeannot.settings import default_data_dir
+from edgeannot.trial.cards import prove_foreign
+from edgeannot.vision.cards import Measured, ModelCard, find_card, read_card
+from edgeannot.vision.engine import Runtime
+from edgeannot.vision.pipeline import Limits, load_pipeline
+from edgeannot_tools.commands import Command, open_console
+from edgeannot_tools.datasets import Dataset, ReadOptions, load_dataset
+from edgeannot_tools.datasets.class_folders import ClassFolders, read_class_folders
+from edgeannot_tools.datasets.commands import Kind
+from edgeannot_tools.evaluate.card_record import record_measured
+from edgeannot_tools.evaluate.class_matching import ClassMatch, common_classes, match_classes, read_mapping, with_synonyms
+from edgeannot_tools.evaluate.classifier_accuracy import Ranking, classifier_pipeline, measure_classifier
+from edgeannot_tools.evaluate.classifier_report import print_rankings, rankings_json, save_ranking_plot, save_wrong_answers
+from edgeannot_tools.evaluate.error_sheet import save_sheet
+from edgeannot_tools.evaluate.measure import MAX_DETECTIONS, MIN_SCORE, Result, measure
+from edgeannot_tools.evaluate.report import print_results, results_json, save_plot
+from edgeannot_tools.output import require_writable, write_whole
+
+__all__ = ["evaluate_app", "evaluate_model", "find_model", "match_model", "rank_classifiers"]
+
+evaluate_app = typer.Typer(name="evaluate", add_completion=False, rich_markup_mode=None, help="Measure models on a labelled set.")
+
+
+@evaluate_app.command(cls=Command)
+def evaluate(
+    models: Annotated[list[str], typer.Argument(help="Names of models (NAME or NAME@SIZE), or their card files.", metavar="MODEL")],
+    *,
+    data: Annotated[
+        Path, typer.Option(help="The labelled set: YOLO, Darknet, Pascal VOC, COCO or OpenImages; for classifiers a folder a class.")
+    ],
+    kind: Annotated[Kind | None, typer.Option("--format", help="The format of the set, where the folder holds several.")] = None,
+    images: Annotated[Path | None, typer.Option(help="The folder of the pictures, where they are not beside the labels.")] = None,
+    classes: Annotated[Path | None, typer.Option(help="A file with one class name a line, where none is beside the labels.")] = None,
+    voc_origin: Annotated[
+        int, typer.Option(min=0, max=1, help="Pascal VOC: 1 counts pixels from 1 (the standard), 0 reads edges from 0.")
+    ] = 1,
+    split: Annotated[str | None, typer.Option(help="Only this part of the set, e.g. val.")] = None,
+    class_map: Annotated[Path | None, typer.Option(help='A TOML file with a table [classes] of `"model\'s name" = "set\'s name"`.')] = None,
+    common: Annotated[
+        bool, typer.Option("--common", help="Count only classes that all of the models know, so that they can be compared.")
+    ] = False,
+    threads: Annotated[int, typer.Option(min=1, help="Threads for one inference.")] = 1,
+    runtime: Annotated[str, typer.Option(help="auto, litert or tflite-runtime.")] = "auto",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write accuracy against time to this PNG.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Write the worst misses to this PNG; with several models one file each, NAME added.")
+    ] = None,
+    coco: Annotated[bool | None, typer.Option(help="COCO's own metrics too; by default where faster-coco-eval is installed.")] = None,
+    write_card: Annotated[bool, typer.Option("--write-card", help="Record the figures in each model's card.")] = False,
+    set_name: Annotated[str | None, typer.Option(help="What the card calls the set; by default the name of its folder.")] = None,
+) -> None:
+    """Run the daemon's own pipeline over a labelled set: mAP50, mAP50-95, AP by class, mean IoU, best score, ms a picture.
+
+    Classifiers are measured on a folder with one subfolder a class: top-1 and top-5.
+    """
+    console = open_console()
+    for path in filter(None, (json_file, plot, sheet)):
+        require_writable(path)
+    cards = [find_model(name) for name in models]
+    wanted = _Wanted(
+        data, split, class_map, common, threads, _runtime(runtime), json_file, plot, sheet, set_name or _set_name(data, split), console
+    )
+    if _are_classifiers(cards):
+        for option, value in (("--format", kind), ("--images", images), ("--classes", classes), ("--coco", coco)):
+            if value:
+                raise InputError(f"{option} is for labels with boxes; a classifier is measured on a folder with one subfolder a class")
+        _tools_for(coco=False, plot=plot, console=console)
+        rows = _evaluate_classifiers(cards, wanted)
+    else:
+        with_coco = _tools_for(coco=coco, plot=plot, console=console)
+        rows = _evaluate_detectors(cards, wanted, kind, ReadOptions(images, classes, 0 if voc_origin == 0 else 1), coco=with_coco)
+    if write_card:
+        for card, row in zip(cards, rows, strict=True):
+            path = card_path(card)
+            record_measured(path, row)
+            console.print(f"recorded in {path}", soft_wrap=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What the command was asked for, whatever the models are there to do."""
+
+    data: Path
+    split: str | None
+    class_map: Path | None
+    common: bool
+    threads: int
+    runtime: Runtime
+    json_file: Path | None
+    plot: Path | None
+    sheet: Path | None
+    set_name: str
+    console: Console
+
+    def wrote(self, path: Path) -> None:
+        """Say where a file is."""
+        self.console.print(f"wrote {path}", soft_wrap=True, highlight=False)
+
+
+def _evaluate_detectors(
+    cards: Sequence[ModelCard], wanted: _Wanted, kind: Kind | None, options: ReadOptions, *, coco: bool
+) -> list[Measured]:
+    """Measure, print and write what was asked for; the rows for the cards."""
+    dataset = _part(load_dataset(wanted.data, kind, options), wanted.split, wanted.data)
+    mapping = read_mapping(wanted.class_map) if wanted.class_map is not None else {}
+    matches = [match_model(card, dataset, mapping) for card in cards]
+    if wanted.common:
+        matches = common_classes(matches, dataset.class_names)
+    pairs = zip(cards, matches, strict=True)
+    results = [evaluate_model(card, dataset, match, threads=wanted.threads, runtime=wanted.runtime, coco=coco) for card, match in pairs]
+    print_results(results, dataset.class_names, wanted.console)
+    if wanted.json_file is not None:
+        write_whole(wanted.json_file, results_json(results, str(wanted.data), dataset.class_names) + "\n")
+        wanted.wrote(wanted.json_file)
+    if wanted.plot is not None:
+        save_plot(results, wanted.plot)
+        wanted.wrote(wanted.plot)
+    if wanted.sheet is not None:
+        for result in results:
+            path = _sheet_path(wanted.sheet, result.model, several=len(results) > 1)
+            save_sheet(result, dataset.class_names, path)
+            wanted.wrote(path)
+    return [_measured(result, wanted.set_name) for result in results]
+
+
+def _evaluate_classifiers(cards: Sequence[ModelCard], wanted: _Wanted) -> list[Measured]:
+    """As `_evaluate_detectors`, for classifiers."""
+    folders = read_class_folders(wanted.data, wanted.split)
+    mapping = read_mapping(wanted.class_map) if wanted.class_map is not None else {}
+    rankings = rank_classifiers(cards, folders, mapping, common=wanted.common, threads=wanted.threads, runtime=wanted.runtime)
+    print_rankings(rankings, folders.class_names, wanted.console)
+    if wanted.json_file is not None:
+        write_whole(wanted.json_file, rankings_json(rankings, str(wanted.data), folders.class_names) + "\n")
+        wanted.wrote(wanted.json_file)
+    if wanted.plot is not None:
+        save_ranking_plot(rankings, wanted.plot)
+        wanted.wrote(wanted.plot)
+    if wanted.sheet is not None:
+        for ranking in rankings:
+            path = _sheet_path(wanted.sheet, ranking.model, several=len(rankings) > 1)
+            save_wrong_answers(ranking, folders.class_names, path)
+            wanted.wrote(path)
+    return [
+        Measured(dataset=wanted.set_name, size=r.input_wh[0], numbers=r.numbers, pictures=len(r.answers), top1=round(r.top1, 4))
+        for r in rankings
+    ]
+
+
+def _are_classifiers(cards: Sequence[ModelCard]) -> bool:
+    """Whether all are. Raises InputError where only some are."""
+    found = [card.name for card in cards if card.task == "classify"]
+    if found and len(found) < len(cards):
+        raise InputError(f"{', '.join(found)} cannot be compared with the others: classifiers and detectors are measured on different sets")
+    return bool(found)
+
+
+def rank_classifiers(
+    cards: Sequence[ModelCard],
+    folders: ClassFolders,
+    mapping: Mapping[str, str] | None = None,
+    *,
+    common: bool = False,
+    threads: int = 1,
+    runtime: Runtime = "auto",
+) -> list[Ranking]:
+    """Measure classifiers on one set. Raises InputError where no class of a model is called like one of the set."""
+    matches = []
+    for card in cards:
+        labels = _labels(card)
+        named = with_synonyms(labels, folders.class_names, mapping or {})
+        matches.append(match_classes(labels, folders.class_names, named, card.labels.ignore))
+    if common:
+        matches = common_classes(matches, folders.class_names)
+    return [
+        measure_classifier(classifier_pipeline(card, threads=threads, runtime=runtime), folders, match)
+        for card, match in zip(cards, matches, strict=True)
+    ]
+
+
+def _tools_for(*, coco: bool | None, plot: Path | None, console: Console) -> bool:
+    """Whether to ask for COCO's metrics. Raises ConfigError before any work when a package is missing that the command needs."""
+    if plot is not None and importlib.util.find_spec("matplotlib") is None:
+        raise ConfigError("--plot needs the Python package matplotlib: install `edgeannot[plots]`, or leave --plot away")
+    there = importlib.util.find_spec("faster_coco_eval") is not None
+    if coco and not there:
+        raise ConfigError(f"--coco needs the Python package faster-coco-eval: {install('tools')}, or leave --coco away")
+    if coco is None and not there:
+        console.print("note: COCO's own metrics are left out, they need the Python package faster-coco-eval", soft_wrap=True)
+    return there if coco is None else coco
+
+
+def match_model(card: ModelCard, dataset: Dataset, mapping: Mapping[str, str] | None = None) -> ClassMatch:
+    """Which of the model's classes are which of the set's. Raises InputError where nothing can be measured."""
+    if card.task != "detect":
+        raise InputError(f"model {card.name} is there to {card.task}; what is measured are detectors and classifiers")
+    match = match_classes(_labels(card), dataset.class_names, mapping, card.labels.ignore)
+    known = frozenset(match.set_class_of.values())
+    things = (thing for picture in dataset.pictures for thing in picture.objects)
+    if not any(thing.class_id in known and not (thing.difficult or thing.crowd) for thing in things):
+        raise InputError(
+            f"no object of a class that model {card.name} knows is marked in the set, so there is nothing to measure; "
+            "give another set, or say with --class-map which classes belong together"
+        )
+    return match
+
+
+def evaluate_model(
+    card: ModelCard, dataset: Dataset, match: ClassMatch, *, threads: int = 1, runtime: Runtime = "auto", coco: bool = True
+) -> Result:
+    """Measure a detector on a set, with as many detections as average precision looks at."""
+    prove_foreign(card, runtime)
+    limits = Limits(min_score=MIN_SCORE, max_detections=MAX_DETECTIONS)
+    return measure(load_pipeline(card, threads=threads, runtime=runtime, limits=limits), dataset, match, coco=coco)
+
+
+def find_model(name: str) -> ModelCard:
+    """The card called NAME or NAME@SIZE among the user's models and the bundled ones, or the card at a path (PATH or PATH@SIZE).
+
+    Raises MissingError or CardError.
+    """
+    path, _, size = name.partition("@") if name.partition("@")[2].isdigit() else (name, "", "")
+    if Path(path).suffix == ".tflite":
+        path = str(Path(path).with_suffix(".toml"))
+        if not Path(path).is_file():
+            raise MissingError(f"{name} has no card {Path(path).name} beside it: make one with `edgeannot models add {name}`")
+    if Path(path).suffix == ".toml":
+        if not Path(path).is_file():
+            raise MissingError(f"no model card at {path}")
+        card = read_card(Path(path))
+        return card.at_size(int(size)) if size else card
+    return find_card(name, [default_data_dir() / "models", bundled_folder()])
+
+
+def card_path(card: ModelCard) -> Path:
+    """The file that a card was read from: of its name, or else the one in its folder that bears that name inside."""
+    base = card.name.partition("@")[0]
+    named = card.folder / f"{base}.toml"
+    if named.is_file():
+        return named
+    return next((path for path in sorted(card.folder.glob("*.toml")) if read_card(path).name == base), named)
+
+
+def _labels(card: ModelCard) -> tuple[str, ...]:
+    """The labels of the model's classes, in the order of their ids."""
+    names = card.label_names()[max(0, card.labels.offset) :]
+    if not names:
+        raise InputError(f"model {card.name} has no class names, so they cannot be matched with the set's; add labels to its card")
+    return names
+
+
+def _part(dataset: Dataset, split: str | None, data: Path) -> Dataset:
+    if split is None:
+        return dataset
+    pictures = tuple(picture for picture in dataset.pictures if picture.split == split)
+    if not pictures:
+        raise InputError(f"{data} has no part {split!r}; it has: {', '.join(part or 'pictures in no part' for part in dataset.splits())}")
+    return Dataset(dataset.class_names, pictures, dataset.extra)
+
+
+def _runtime(name: str) -> Runtime:
+    runtimes: tuple[Runtime, ...] = ("auto", "litert", "tflite-runtime")
+    for runtime in runtimes:
+        if runtime == name:
+            return runtime
+    raise InputError(f"no runtime {name!r}; there are: {', '.join(runtimes)}")
+
+
+def _sheet_path(path: Path, model: str, *, several: bool) -> Path:
+    return path.with_stem(f"{path.stem}-{model.replace('@', '-')}") if several else path
+
+
+def _set_name(data: Path, split: str | None) -> str:
+    folder = data.resolve() if data.is_dir() else data.resolve().parent
+    return f"{folder.name} {split}" if split else folder.name
+
+
+def _measured(result: Result, dataset: str) -> Measured:
+    accuracy = result.accuracy
+    return Measured(
+        dataset=dataset,
+        size=result.input_wh[0],
+        numbers=result.numbers,
+        pictures=result.pictures,
+        map50=round(accuracy.map50, 4),
+        map50_95=round(accuracy.map50_95, 4),
+        mean_iou=round(accuracy.mean_iou, 4),
+    )

@@ -1,0 +1,1 @@
+"""TFLite graphs as values: read, changed, written."""

@@ -1,0 +1,270 @@
+"""Writes a float TFLite network layer by layer, channels last (NHWC), without a framework.
+
+`Net` adds one layer a call and gives the number of its output tensor, whose shape it has worked out. Weights come in the layout
+of Darknet and PyTorch, (out, in/groups, kh, kw), and are turned into TFLite's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeannot.base.errors import InputError
+from edgeannot_tools.graph.graph import Graph, Op, schema, set_signature
+
+__all__ = ["ACTIVATIONS", "LEAKY_SLOPE", "Activation", "Net", "Pads"]
+
+Activation = Literal["linear", "relu", "relu6", "leaky", "logistic", "swish", "mish", "tanh", "hard_swish"]
+ACTIVATIONS: tuple[str, ...] = ("linear", "relu", "relu6", "leaky", "logistic", "swish", "mish", "tanh", "hard_swish")
+LEAKY_SLOPE = 0.1
+"""Darknet's slope below zero."""
+
+Pads = tuple[int, int, int, int]
+"""Rows above and below, columns left and right."""
+
+Fused = schema.ActivationFunctionType
+FUSED = {"relu": Fused.RELU, "relu6": Fused.RELU6}
+"""Activations that TFLite's layers apply themselves."""
+
+
+def same_padding(length: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
+    """The (before, after) padding along one axis that TFLite's SAME stands for; the odd one goes after."""
+    reach = (kernel - 1) * dilation + 1
+    out = -(-length // stride)
+    total = max((out - 1) * stride + reach - length, 0)
+    return total // 2, total - total // 2
+
+
+class Net:
+    """A float network in the making; `graph` is finished by `outputs`."""
+
+    def __init__(self) -> None:
+        self.graph = Graph()
+
+    def shape(self, x: int) -> tuple[int, ...]:
+        """The shape of a tensor made here."""
+        return self.graph.shape(x)
+
+    def input(self, name: str, shape: Sequence[int]) -> int:
+        """An input of the network, float32."""
+        x = self.graph.add_tensor(name, shape)
+        self.graph.inputs.append(x)
+        return x
+
+    def outputs(self, tensors: Sequence[int]) -> Graph:
+        """Names the outputs and gives the finished graph."""
+        self.graph.sub.outputs = list(tensors)
+        set_signature(self.graph)
+        return self.graph
+
+    # -- layers with weights -------------------------------------------------------------------------------------------------
+
+    def conv(
+        self,
+        name: str,
+        x: int,
+        weights: NDArray[np.float32],
+        bias: NDArray[np.float32],
+        *,
+        stride: int = 1,
+        pads: Pads | None = None,
+        groups: int = 1,
+        dilation: int = 1,
+        activation: Activation = "linear",
+    ) -> int:
+        """A convolution, depthwise where every input channel is a group. weights: (out, in/groups, kh, kw); bias: (out,).
+
+        `pads` None stands for TFLite's SAME. Zeros that SAME would put elsewhere get an operator of their own: with stride 2,
+        Darknet and PyTorch pad before and after, TFLite only after, and the picture would shift by a pixel.
+        """
+        _, height, width, channels = self.shape(x)
+        out, per_group, kernel_h, kernel_w = weights.shape
+        if per_group * groups != channels:
+            raise InputError(f"layer {name}: weights for {per_group} x {groups} channels, but the input has {channels}")
+        axes = ((height, kernel_h), (width, kernel_w))
+        same = tuple(n for length, kernel in axes for n in same_padding(length, kernel, stride, dilation))
+        padding = schema.Padding.SAME
+        if pads is not None and pads != same:
+            padding = schema.Padding.VALID
+            if any(pads):
+                x = self.pad(f"{name}_pad", x, pads)
+                _, height, width, _ = self.shape(x)
+        size = _out_size((height, width), (kernel_h, kernel_w), stride, dilation, same=padding == schema.Padding.SAME)
+        _require(min(size) > 0, name, f"a kernel of {kernel_h}x{kernel_w} does not fit into {height}x{width}")
+        depthwise = groups == channels and groups > 1
+        options = schema.DepthwiseConv2DOptionsT() if depthwise else schema.Conv2DOptionsT()
+        options.padding, options.strideH, options.strideW = padding, stride, stride
+        options.dilationHFactor = options.dilationWFactor = dilation
+        options.fusedActivationFunction = FUSED.get(activation, Fused.NONE)
+        if depthwise:
+            options.depthMultiplier = out // channels
+            stored = weights.reshape(1, out, kernel_h, kernel_w).transpose(0, 2, 3, 1)
+        else:
+            stored = weights.transpose(0, 2, 3, 1)
+        operands = [x, self.constant(f"{name}_w", stored, np.float32), self.constant(f"{name}_b", bias, np.float32)]
+        y = self._op(Op.DEPTHWISE_CONV_2D if depthwise else Op.CONV_2D, operands, name, (1, *size, out), options)
+        return y if activation in FUSED else self.activation(name, y, activation)
+
+    def fully_connected(self, name: str, x: int, weights: NDArray[np.float32], bias: NDArray[np.float32]) -> int:
+        """A dense layer on (N, in). weights: (out, in); bias: (out,)."""
+        options = schema.FullyConnectedOptionsT()
+        operands = [x, self.constant(f"{name}_w", weights, np.float32), self.constant(f"{name}_b", bias, np.float32)]
+        return self._op(Op.FULLY_CONNECTED, operands, name, (self.shape(x)[0], weights.shape[0]), options)
+
+    # -- layers without weights ----------------------------------------------------------------------------------------------
+
+    def activation(self, name: str, x: int, kind: str) -> int:
+        """An elementwise activation with an operator of its own. Raises InputError for an unknown one."""
+        shape = self.shape(x)
+        if kind == "linear":
+            return x
+        if kind == "leaky":
+            options = schema.LeakyReluOptionsT()
+            options.alpha = LEAKY_SLOPE
+            return self._op(Op.LEAKY_RELU, [x], f"{name}_leaky", shape, options)
+        if kind == "swish":
+            return self.mul(f"{name}_swish", x, self.activation(name, x, "logistic"))
+        if kind == "mish":
+            return self._mish(name, x)
+        plain = {"relu": Op.RELU, "relu6": Op.RELU6, "logistic": Op.LOGISTIC, "tanh": Op.TANH, "hard_swish": Op.HARD_SWISH}
+        if kind not in plain:
+            raise InputError(f"layer {name}: activation {kind!r} is not supported; known are: {', '.join(ACTIVATIONS)}")
+        options = schema.HardSwishOptionsT() if kind == "hard_swish" else None
+        return self._op(plain[kind], [x], f"{name}_{kind}", shape, options)
+
+    def _mish(self, name: str, x: int) -> int:
+        """x * tanh(ln(1 + e^x)) as x - 2x / (e (e + 2) + 2), e = exp(x): where e overflows, the quotient is 0 and x is right."""
+        two = self.constant(f"{name}_two", np.array(2), np.float32)
+        e = self._op(Op.EXP, [x], f"{name}_exp", self.shape(x), schema.ExpOptionsT())
+        below = self.add(f"{name}_below", self.mul(f"{name}_square", e, self.add(f"{name}_sum", e, two)), two)
+        quotient = self._op(Op.DIV, [self.mul(f"{name}_double", x, two), below], f"{name}_div", self.shape(x), schema.DivOptionsT())
+        return self._op(Op.SUB, [x, quotient], f"{name}_mish", self.shape(x), schema.SubOptionsT())
+
+    def add(self, name: str, a: int, b: int, activation: str = "linear") -> int:
+        """Elementwise sum; `b` may have fewer dimensions."""
+        options = schema.AddOptionsT()
+        options.fusedActivationFunction = FUSED.get(activation, Fused.NONE)
+        y = self._op(Op.ADD, [a, b], name, self.shape(a), options)
+        return y if activation in FUSED else self.activation(name, y, activation)
+
+    def mul(self, name: str, a: int, b: int) -> int:
+        """Elementwise product; `b` may be smaller and is repeated then."""
+        return self._op(Op.MUL, [a, b], name, self.shape(a), schema.MulOptionsT())
+
+    def pad(self, name: str, x: int, pads: Pads, channels: int = 0) -> int:
+        """Zeros around the picture, and `channels` zero channels behind the others."""
+        n, height, width, depth = self.shape(x)
+        top, bottom, left, right = pads
+        amounts = self.constant(f"{name}_amounts", np.array([[0, 0], [top, bottom], [left, right], [0, channels]]), np.int32)
+        size = (n, height + top + bottom, width + left + right, depth + channels)
+        return self._op(Op.PAD, [x, amounts], name, size, schema.PadOptionsT())
+
+    def max_pool(self, name: str, x: int, kernel: int, stride: int, pads: Pads | None = None) -> int:
+        """Maximum over windows; `pads` None stands for SAME. What is padded counts as less than any number."""
+        n, height, width, depth = self.shape(x)
+        same = tuple(k for length in (height, width) for k in same_padding(length, kernel, stride))
+        if pads is None or pads == same:
+            padding = schema.Padding.SAME
+        else:
+            padding = schema.Padding.VALID
+            if any(pads):
+                x = self._pad_lowest(f"{name}_pad", x, pads)
+                n, height, width, depth = self.shape(x)
+        size = _out_size((height, width), (kernel, kernel), stride, 1, same=padding == schema.Padding.SAME)
+        _require(min(size) > 0, name, f"a window of {kernel}x{kernel} does not fit into {height}x{width}")
+        options = schema.Pool2DOptionsT()
+        options.padding, options.strideH, options.strideW = padding, stride, stride
+        options.filterHeight = options.filterWidth = kernel
+        return self._op(Op.MAX_POOL_2D, [x], name, (n, *size, depth), options)
+
+    def _pad_lowest(self, name: str, x: int, pads: Pads) -> int:
+        n, height, width, depth = self.shape(x)
+        top, bottom, left, right = pads
+        amounts = self.constant(f"{name}_amounts", np.array([[0, 0], [top, bottom], [left, right], [0, 0]]), np.int32)
+        lowest = self.constant(f"{name}_value", np.array([np.finfo(np.float32).min]), np.float32)
+        size = (n, height + top + bottom, width + left + right, depth)
+        return self._op(Op.PADV2, [x, amounts, lowest], name, size, schema.PadV2OptionsT())
+
+    def mean_hw(self, name: str, x: int, *, keep_dims: bool = True) -> int:
+        """Mean over height and width: (N, 1, 1, C), or (N, C) without `keep_dims`."""
+        n, _, _, depth = self.shape(x)
+        options = schema.ReducerOptionsT()
+        options.keepDims = keep_dims
+        axes = self.constant(f"{name}_axes", np.array([1, 2]), np.int32)
+        return self._op(Op.MEAN, [x, axes], name, (n, 1, 1, depth) if keep_dims else (n, depth), options)
+
+    def resize_nearest(self, name: str, x: int, factor: int) -> int:
+        """Each pixel repeated `factor` times along both axes."""
+        n, height, width, depth = self.shape(x)
+        size = self.constant(f"{name}_size", np.array([height * factor, width * factor]), np.int32)
+        return self._op(
+            Op.RESIZE_NEAREST_NEIGHBOR, [x, size], name, (n, height * factor, width * factor, depth), schema.ResizeNearestNeighborOptionsT()
+        )
+
+    def concat(self, name: str, tensors: Sequence[int], axis: int = 3) -> int:
+        """The tensors one behind the other along an axis. Raises InputError where their other sizes differ."""
+        shapes = [self.shape(x) for x in tensors]
+        others = {shape[:axis] + shape[axis + 1 :] for shape in shapes}
+        _require(len(others) == 1, name, f"cannot join tensors of the shapes {', '.join(map(str, shapes))}")
+        options = schema.ConcatenationOptionsT()
+        options.axis = axis
+        size = list(shapes[0])
+        size[axis] = sum(shape[axis] for shape in shapes)
+        return self._op(Op.CONCATENATION, list(tensors), name, size, options)
+
+    def slice_channels(self, name: str, x: int, first: int, count: int) -> int:
+        """`count` channels from number `first` on."""
+        size = (*self.shape(x)[:3], count)
+        # -1 stands for "to the end", so that the constants do not depend on height and width.
+        begin = self.constant(f"{name}_begin", np.array([0, 0, 0, first]), np.int32)
+        extent = self.constant(f"{name}_extent", np.array([-1, -1, -1, count]), np.int32)
+        return self._op(Op.SLICE, [x, begin, extent], name, size, schema.SliceOptionsT())
+
+    def transpose(self, name: str, x: int, order: Sequence[int]) -> int:
+        """The axes in another order."""
+        axes = self.constant(f"{name}_order", np.array(order), np.int32)
+        return self._op(Op.TRANSPOSE, [x, axes], name, [self.shape(x)[a] for a in order], schema.TransposeOptionsT())
+
+    def reshape(self, name: str, x: int, shape: Sequence[int]) -> int:
+        """The same numbers in another shape."""
+        size = self.constant(f"{name}_shape", np.array(shape), np.int32)
+        options = schema.ReshapeOptionsT()
+        options.newShape = [int(n) for n in shape]
+        return self._op(Op.RESHAPE, [x, size], name, shape, options)
+
+    def space_to_depth(self, name: str, x: int, block: int) -> int:
+        """Blocks of pixels as channels, row first: channel = (row * block + column) * depth + old channel."""
+        n, height, width, depth = self.shape(x)
+        options = schema.SpaceToDepthOptionsT()
+        options.blockSize = block
+        return self._op(Op.SPACE_TO_DEPTH, [x], name, (n, height // block, width // block, depth * block * block), options)
+
+    def softmax(self, name: str, x: int) -> int:
+        """Softmax over the last axis."""
+        options = schema.SoftmaxOptionsT()
+        options.beta = 1.0
+        return self._op(Op.SOFTMAX, [x], name, self.shape(x), options)
+
+    def constant(self, name: str, values: NDArray[Any], dtype: Any) -> int:
+        """A constant tensor."""
+        return self.graph.add_constant(name, np.ascontiguousarray(values, dtype).reshape(values.shape))
+
+    def _op(self, code: int, operands: Sequence[int], name: str, shape: Sequence[int], options: Any = None) -> int:
+        y = self.graph.add_tensor(name, shape)
+        self.graph.add_operator(code, operands, [y], options)
+        return y
+
+
+def _out_size(size: tuple[int, int], kernel: tuple[int, int], stride: int, dilation: int, *, same: bool) -> tuple[int, int]:
+    if same:
+        return -(-size[0] // stride), -(-size[1] // stride)
+    rows, columns = ((n - (k - 1) * dilation - 1) // stride + 1 for n, k in zip(size, kernel, strict=True))
+    return rows, columns
+
+
+def _require(condition: bool, name: str, problem: str) -> None:
+    if not condition:
+        raise InputError(f"layer {name}: {problem}")

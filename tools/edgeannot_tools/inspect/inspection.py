@@ -1,0 +1,132 @@
+"""All that can be said about one TFLite file: what is in it, what it costs, and what the runtimes here make of it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import edgeannot
+from edgeannot.base.errors import EdgeannotError, ModelError
+from edgeannot.card_inference import propose
+from edgeannot.tflite.file import read_tflite
+from edgeannot.tflite.flatbuffer import Broken
+from edgeannot.tflite.metadata import ModelMetadata, read_metadata
+from edgeannot.tflite.schema import TFLiteModel
+from edgeannot.vision.cards import ModelCard, read_card
+from edgeannot.vision.decode import read_picture
+from edgeannot.vision.engine import installed_runtimes
+from edgeannot_tools.graph.macs import WEIGHT_SLOTS, Cost, operator_costs, total_parameters
+from edgeannot_tools.inspect.arena import Peak, peak_memory
+from edgeannot_tools.inspect.delegate import RuntimeView, ask_runtime
+from edgeannot_tools.inspect.dtypes import Numbers, read_numbers
+from edgeannot_tools.inspect.lints import Finding, find
+
+__all__ = ["Inspection", "Suggestion", "inspect_file"]
+
+RANKS = {"CONV_2D": 4, "DEPTHWISE_CONV_2D": 4, "TRANSPOSE_CONV": 4, "CONV_3D": 5, "FULLY_CONNECTED": 2}
+"""How many axes the weights of a layer have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """The card that lies beside the file, or else the one that `edgeannot models add` would write."""
+
+    card: ModelCard | None
+    written: bool = False
+    """The card is there already, and is of this very file."""
+    doubts: tuple[str, ...] = ()
+    """What was settled by a family's convention only."""
+    refused: str = ""
+    """Why there is no card, or none without a choice of the user's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """All that is known of one file."""
+
+    path: Path
+    sha256: str
+    model: TFLiteModel
+    metadata: ModelMetadata
+    numbers: Numbers
+    costs: tuple[Cost, ...]
+    """One for each operator, in their order."""
+    parameters: int
+    peak: Peak
+    runtimes: tuple[RuntimeView, ...]
+    """Those that are installed; empty where the file was only read."""
+    suggestion: Suggestion | None
+    """None where the file was only read."""
+    findings: tuple[Finding, ...]
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one run."""
+        return sum(cost.macs for cost in self.costs)
+
+
+def inspect_file(path: Path, *, run: bool = True) -> Inspection:
+    """Look at the model at `path`; with `run` also through the eyes of every installed runtime.
+
+    Raises MissingError where there is no file, ModelError where it is not a whole TFLite file. What a runtime refuses is no error.
+    """
+    model = read_tflite(path)
+    sha256 = hashlib.sha256(model.raw).hexdigest()
+    _refuse_broken_layers(model, path)
+    numbers = read_numbers(model)
+    costs = operator_costs(model)
+    views = tuple(ask_runtime(model, path, runtime) for runtime in installed_runtimes()) if run else ()
+    return Inspection(
+        path=path,
+        sha256=sha256,
+        model=model,
+        metadata=read_metadata(model),
+        numbers=numbers,
+        costs=costs,
+        parameters=total_parameters(model),
+        peak=peak_memory(model),
+        runtimes=views,
+        suggestion=_suggestion(path, sha256, views) if run else None,
+        findings=find(model, numbers, costs, views),
+    )
+
+
+def _refuse_broken_layers(model: TFLiteModel, path: Path) -> None:
+    """Raises ModelError where a layer lacks what its kind must have: damage that the file's own structure does not show."""
+    for operator in model.graph.operators:
+        slots = WEIGHT_SLOTS.get(operator.name)
+        if slots is None:
+            continue
+        needed = 3 if operator.name == "TRANSPOSE_CONV" else 2
+        shapes = [model.graph.tensors[i].shape for i in operator.inputs[:needed] if i >= 0]
+        try:
+            operator.option(0, "b")
+        except Broken:
+            shapes = []
+        ranks = [len(shape) for shape in shapes]
+        wanted = RANKS.get(operator.name)
+        if (
+            len(ranks) < needed
+            or not operator.outputs
+            or (wanted and ranks[1] != wanted)
+            or (operator.name == "BATCH_MATMUL" and ranks[0] < 2)
+        ):
+            raise ModelError(
+                f"model {path}: operator {operator.index} ({operator.name}) lacks inputs, an output or a shape of its kind; "
+                "the TFLite file is damaged, copy or download it again"
+            )
+
+
+def _suggestion(path: Path, sha256: str, views: tuple[RuntimeView, ...]) -> Suggestion:
+    beside = path.with_suffix(".toml")
+    if beside.is_file() and (card := read_card(beside)).sha256 == sha256:
+        return Suggestion(card, written=True)
+    if views and views[0].crashed:
+        return Suggestion(None, refused=f"not tried, since {views[0].runtime} does not survive the file")
+    samples = sorted((Path(edgeannot.__file__).parent / "samples").glob("*.jpg"))[:2]
+    try:
+        proposal = propose(path, photos=[read_picture(sample, min_side=640).image for sample in samples])
+    except EdgeannotError as exc:
+        return Suggestion(None, refused=str(exc).removeprefix(f"model {path}: "))
+    return Suggestion(proposal.card, doubts=proposal.doubts)

@@ -1,0 +1,181 @@
+"""Runs a float model over sample pictures and notes, for every tensor in it, the smallest and largest value of each picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeannot.base.errors import InputError, ModelError
+from edgeannot_tools.graph.graph import Graph, Type
+from edgeannot_tools.quantize.ranges import activation_behind
+
+__all__ = ["NO_NUMBER", "Calibration", "Runtime", "calibrate", "merged", "open_interpreter"]
+
+Runtime = Literal["litert", "tflite-runtime"]
+NO_NUMBER = 1e30
+"""Values beyond this stand for infinity: ONNX exports pad with the lowest float before a maximum."""
+VALUES_A_SAMPLE = 8192
+VALUES_A_TENSOR = 1 << 18
+"""What is kept of one tensor's numbers: enough for a histogram, and 1 MB. Fewer than some 100,000 cost accuracy."""
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """The ranges of a graph's float tensors by their number: `lowest[t]` and `highest[t]` hold one value a sample."""
+
+    lowest: dict[int, FloatArray]
+    highest: dict[int, FloatArray]
+    values: dict[int, NDArray[np.float32]]
+    """Some of the numbers of tensors that only an activation reads, evenly drawn."""
+    samples: int
+
+    def widest(self, tensor: int) -> tuple[float, float]:
+        """The smallest and the largest value in any sample."""
+        return float(self.lowest[tensor].min()), float(self.highest[tensor].max())
+
+    def usual(self, tensor: int) -> tuple[float, float]:
+        """The mean over the samples of their smallest and of their largest value: what single odd samples do not stretch."""
+        return float(self.lowest[tensor].mean()), float(self.highest[tensor].mean())
+
+    def __contains__(self, tensor: int) -> bool:
+        return tensor in self.lowest
+
+
+def merged(parts: Sequence[Calibration]) -> Calibration:
+    """Several calibrations of one graph, at other input sizes for instance, as one."""
+    if not parts:
+        raise InputError("there is nothing to calibrate with: no sample was given")
+    lowest = {t: np.concatenate([part.lowest[t] for part in parts]) for t in parts[0].lowest}
+    highest = {t: np.concatenate([part.highest[t] for part in parts]) for t in parts[0].highest}
+    values = {t: np.concatenate([part.values[t] for part in parts]) for t in parts[0].values}
+    return Calibration(lowest, highest, values, sum(part.samples for part in parts))
+
+
+def open_interpreter(model: bytes, runtime: Runtime | None = None, *, every_tensor: bool = False, threads: int = 2) -> Any:
+    """An interpreter of LiteRT, or else of tflite-runtime, with its tensors allocated.
+
+    every_tensor: intermediate values can be read too; for that no delegate may take the graph over.
+    """
+    module = _runtime(runtime)
+    options: dict[str, Any] = {}
+    if every_tensor:
+        resolver = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        options = {"experimental_op_resolver_type": resolver, "experimental_preserve_all_tensors": True}
+    try:
+        interpreter = module.Interpreter(model_content=model, num_threads=threads, **options)
+        interpreter.allocate_tensors()
+    except (RuntimeError, ValueError) as exc:
+        raise ModelError(f"the runtime cannot load the model: {exc}") from exc
+    return interpreter
+
+
+def _runtime(runtime: Runtime | None) -> Any:
+    """The interpreter module of a runtime; None takes what is installed, LiteRT first."""
+    if runtime in (None, "litert"):
+        try:
+            from ai_edge_litert import interpreter as litert  # noqa: PLC0415 - which runtime is there shows only now
+        except ImportError as exc:
+            if runtime == "litert":
+                raise ModelError("LiteRT is not installed; install the package ai-edge-litert") from exc
+        else:
+            return litert
+    try:
+        from tflite_runtime import interpreter as tflite  # noqa: PLC0415
+    except ImportError as exc:
+        raise ModelError("no TFLite runtime is installed; install the package ai-edge-litert or tflite-runtime") from exc
+    return tflite
+
+
+def calibrate(graph: Graph, samples: Iterable[Sequence[NDArray[Any]]], runtime: Runtime | None = None) -> Calibration:
+    """The ranges of all float tensors of a float graph over the samples; each sample has one array an input, as the graph takes it.
+
+    Raises InputError where there is no sample, or where a sample does not fit the inputs or makes values that are not finite.
+    """
+    watched = [t for t in range(len(graph.tensors)) if graph.tensors[t].type == Type.FLOAT32 and not graph.is_constant(t)]
+    interpreter = open_interpreter(_with_outputs(graph, watched), runtime, every_tensor=True)
+    inputs = [detail["index"] for detail in interpreter.get_input_details()]
+    lowest: dict[int, list[float]] = {t: [] for t in watched}
+    highest: dict[int, list[float]] = {t: [] for t in watched}
+    consumers = graph.consumers()
+    drawn = {t: _Drawn() for t in watched if activation_behind(graph, t, consumers)}
+    count = 0
+    for sample in samples:
+        for slot, (index, array) in enumerate(zip(inputs, sample, strict=True)):
+            if array.shape != graph.shape(graph.inputs[slot]):
+                wanted = graph.shape(graph.inputs[slot])
+                raise InputError(f"{graph.where}: sample {count} has shape {array.shape}, the input wants {wanted}")
+            interpreter.set_tensor(index, array)
+        interpreter.invoke()
+        count += 1
+        for t in watched:
+            low, high = _extremes(interpreter, t)
+            if not np.isfinite(low + high):
+                raise InputError(f"{graph.where}: tensor {graph.name(t)!r} gets values that are not finite; is the input range right?")
+            lowest[t].append(low)
+            highest[t].append(high)
+            if t in drawn:
+                drawn[t].add(interpreter.get_tensor(t))
+    if not count:
+        raise InputError("there is nothing to calibrate with: no sample was given")
+    return Calibration(
+        {t: np.array(v) for t, v in lowest.items()},
+        {t: np.array(v) for t, v in highest.items()},
+        {t: some.all() for t, some in drawn.items()},
+        count,
+    )
+
+
+def _with_outputs(graph: Graph, tensors: Sequence[int]) -> bytes:
+    """The model with these tensors as its outputs.
+
+    Reading intermediate tensors is not enough, even where the runtime is asked to preserve them: tflite-runtime 2.14 lets ADD
+    write its result over an operand.
+    """
+    copy = Graph.from_bytes(graph.to_bytes(), graph.where)
+    copy.sub.outputs = [t for t in tensors if t not in copy.inputs]
+    copy.model.signatureDefs = None
+    return copy.to_bytes()
+
+
+class _Drawn:
+    """Numbers evenly drawn from a tensor's values over all samples, within a fixed amount of memory."""
+
+    def __init__(self) -> None:
+        self.parts: list[NDArray[np.float32]] = []
+        self.step = 1
+
+    def add(self, values: NDArray[np.float32]) -> None:
+        """Takes some of a sample's numbers; when there are too many in all, every second of old and future ones goes."""
+        flat = values.reshape(-1)
+        # An odd stride meets all channels, whose number is even as a rule.
+        self.parts.append(flat[:: (flat.size // VALUES_A_SAMPLE) | 1][:: self.step].copy())
+        if sum(part.size for part in self.parts) > VALUES_A_TENSOR:
+            self.parts = [np.concatenate(self.parts)[::2].copy()]
+            self.step *= 2
+
+    def all(self) -> NDArray[np.float32]:
+        """What was drawn."""
+        return np.concatenate(self.parts)
+
+
+def _extremes(interpreter: Any, tensor: int) -> tuple[float, float]:
+    """The smallest and largest value of a tensor after a run; 0 and 0 for one without elements or that nothing computes.
+
+    Values that stand for infinity (padding before a maximum) are left out.
+    """
+    try:
+        values = interpreter.get_tensor(tensor)
+    except ValueError:  # not allocated: no operator writes it
+        return 0.0, 0.0
+    if not values.size:
+        return 0.0, 0.0
+    low, high = float(values.min()), float(values.max())
+    if -NO_NUMBER < low <= high < NO_NUMBER or not np.isfinite(low + high):
+        return low, high
+    numbers = values[np.abs(values) < NO_NUMBER]
+    return (float(numbers.min()), float(numbers.max())) if numbers.size else (0.0, 0.0)

@@ -1,0 +1,153 @@
+"""`edgeannot quantize`: a float model becomes int8, is compared with what it was, and gets a card when it is still good."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from edgeannot.base.errors import InputError, MissingError
+from edgeannot.card_inference import RANGES, Wishes, parse_anchors, parse_range, read_cfg
+from edgeannot.vision.engine import Runtime, load_runtime
+from edgeannot_tools.commands import Command, open_console
+from edgeannot_tools.output import require_writable
+from edgeannot_tools.quantize.calibration_set import CalibrationSet, read_set
+from edgeannot_tools.quantize.job import Options, Source, find_source
+from edgeannot_tools.quantize.task import Gate, Task, make_accepted, make_accepted_dynamic, say, write_made
+
+__all__ = ["quantize_app"]
+
+quantize_app = typer.Typer(name="quantize", add_completion=False, rich_markup_mode=None, help="Quantize a float model to int8.")
+
+
+@quantize_app.command(cls=Command)
+def quantize(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.tflite|CARD.toml", help="The float model; a card beside it is read.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT.tflite", help="Where the int8 model goes; its card goes beside it.")],
+    images: Annotated[
+        str | None, typer.Option(metavar="FOLDER|GLOB", help="Pictures like those the model will see; a few bundled photos otherwise.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="Use at most so many of the pictures.")] = 100,
+    input_type: Annotated[str, typer.Option("--input", metavar="uint8|int8|float", help="What the model is fed with.")] = "uint8",
+    output_type: Annotated[
+        str, typer.Option("--output", metavar="auto|int8|float", help="What it answers with; auto: int8 where that is fine enough.")
+    ] = "auto",
+    dynamic: Annotated[
+        bool, typer.Option("--dynamic-range", help="Only store the weights as int8 and compute in float; needs no pictures.")
+    ] = False,
+    clip_heads: Annotated[
+        float, typer.Option(min=0, metavar="X", help="Clip logits to -X..X, which makes their steps finer; 0: do not.")
+    ] = 8.0,
+    float_ops: Annotated[bool, typer.Option("--float-ops", help="Leave operators that int8 does not know in float.")] = False,
+    max_drop: Annotated[
+        float, typer.Option(min=0, max=1, help="Loss that is accepted: of mAP50 with --data, otherwise of sure results.")
+    ] = 0.02,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SET", help="Labelled pictures to judge by: YOLO, VOC, COCO, OpenImages, or for a classifier a folder a class."
+        ),
+    ] = None,
+    check: Annotated[bool, typer.Option("--check/--no-check", help="Compare with the float model, and refuse what lost too much.")] = True,
+    runtime: Annotated[str, typer.Option(metavar="auto|litert|tflite-runtime", help="Which runtime calibrates and compares.")] = "auto",
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="What the card calls it; by default the name of OUT.")] = None,
+    labels: Annotated[Path | None, typer.Option(metavar="FILE", help="Without a card: class names, one a line.")] = None,
+    label_offset: Annotated[int | None, typer.Option(metavar="N", help="Without a card: line of class 0, counted from 0.")] = None,
+    head: Annotated[str | None, typer.Option(metavar="KIND", help="Without a card: how outputs are read.")] = None,
+    input_range: Annotated[str | None, typer.Option(metavar="RANGE", help=f"Without a card: {', '.join(RANGES)}, or MEAN/STD.")] = None,
+    color: Annotated[str | None, typer.Option(metavar="RGB|BGR", help="Without a card: colour order.")] = None,
+    resize: Annotated[str | None, typer.Option(metavar="HOW", help="Without a card: stretch, letterbox or letterbox-top-left.")] = None,
+    anchors: Annotated[str | None, typer.Option(metavar="'W,H ...'|NAME", help="Without a card: anchors of YOLO grids.")] = None,
+    cfg: Annotated[Path | None, typer.Option(metavar="FILE", help="Without a card: Darknet cfg to take the anchors from.")] = None,
+    box_units: Annotated[str | None, typer.Option(metavar="normalized|pixels", help="Without a card: what box numbers count.")] = None,
+) -> None:
+    """Turn a float model into int8, show what that cost, and write it with a card unless it lost too much."""
+    console = open_console()
+    used = _runtime(runtime)
+    load_runtime(used)
+    options = Options(
+        input_type=_word("--input", input_type, {"uint8": "uint8", "int8": "int8", "float": "float32"}),
+        output_type=_word("--output", output_type, {"auto": "auto", "int8": "int8", "float": "float32"}),
+        clip=clip_heads,
+        float_ops=float_ops,
+    )
+    wishes = Wishes(
+        head=head,
+        labels=labels,
+        label_offset=label_offset,
+        input_range=None if input_range is None else parse_range(input_range, RANGES),
+        color=None if color is None else _word("--color", color.upper(), _same("RGB", "BGR", "GRAY")),
+        resize=None if resize is None else _word("--resize", resize, _same("stretch", "letterbox", "letterbox-top-left")),
+        anchors=None if anchors is None else parse_anchors(anchors),
+        cfg=() if cfg is None else read_cfg(cfg),
+        box_units=None if box_units is None else _word("--box-units", box_units, _same("normalized", "pixels")),
+    )
+    _check_paths(model, out)
+    if data is not None and not data.exists():
+        raise MissingError(f"--data: there is no labelled set at {data}")
+    gate = Gate(max_drop, data, used)
+    pictures = read_set(images, limit)
+    source = find_source(model, wishes, [frame.image for frame in pictures.frames[:2]], used)
+    _say_source(source, console)
+    if data is not None and source.card.task == "embed":
+        raise InputError(f"--data: {source.card.name} gives vectors, for which there are no labels; leave it away")
+    if not dynamic:
+        _say_pictures(pictures, console)
+    task = Task(gate, source, pictures, options, name or _card_name(out), out.name, console)
+    write_made(*(make_accepted_dynamic(task, check=check) if dynamic else make_accepted(task, check=check)), source, out)
+    say(console, f"wrote {out} and {out.with_suffix('.toml').name}")
+
+
+def _check_paths(model: Path, out: Path) -> None:
+    if not model.is_file():
+        raise MissingError(f"there is no model {model}")
+    if out.suffix != ".tflite":
+        raise typer.BadParameter(f"--out: wanted a name that ends in .tflite, found {out}")
+    if out.with_suffix("").resolve() == model.with_suffix("").resolve():
+        raise typer.BadParameter(f"--out: {out} is the float model itself, or would replace its card; give another name")
+    require_writable(out)
+
+
+def _card_name(out: Path) -> str:
+    """A card's name from a file's: lower case, digits, dots, dashes."""
+    name = re.sub(r"[^a-z0-9._-]+", "-", out.stem.lower()).strip("-._")
+    return name or "model"
+
+
+def _say_source(source: Source, console: Console) -> None:
+    card = source.card
+    size = f"{card.input.width}x{card.input.height} {card.input.color}, {card.input.resize}"
+    say(console, f"{card.model_path}: {card.task}, {card.head.kind}, {size}")
+    for doubt in source.doubts:
+        say(console, f"  assumed, since the file does not say: {doubt}")
+
+
+def _say_pictures(pictures: CalibrationSet, console: Console) -> None:
+    if pictures.bundled:
+        say(
+            console,
+            f"warning: calibrating with the {len(pictures.frames)} photos that ship with edgeannot; "
+            "pictures of your own camera (--images) give better numbers",
+        )
+    else:
+        say(console, f"calibrating with {pictures.describe()}")
+
+
+def _same(*words: str) -> dict[str, str]:
+    return {word: word for word in words}
+
+
+def _word(flag: str, value: str, words: dict[str, str]) -> Any:
+    """What a word stands for; an unknown one is a usage error."""
+    if value not in words:
+        raise typer.BadParameter(f"{flag}: wanted one of {', '.join(words)}; found {value!r}")
+    return words[value]
+
+
+def _runtime(name: str) -> Runtime:
+    runtime: Runtime = _word("--runtime", name, _same("auto", "litert", "tflite-runtime"))
+    return runtime

@@ -1,0 +1,205 @@
+"""Chooses scale and zero point for every tensor of a graph that is to become int8."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from edgeannot_tools.graph.graph import Graph, Operator, Type
+from edgeannot_tools.quantize.calibrate import NO_NUMBER, Calibration
+from edgeannot_tools.quantize.ranges import SATURATION, activation_behind, best_range, logistic
+from edgeannot_tools.quantize.rules import RULES, Scales
+
+__all__ = ["Recipe", "ScaleZero", "choose_scales", "is_real", "scale_for", "touches_real"]
+
+ScaleZero = tuple[float, int]
+"""Scale and zero point of an int8 tensor."""
+
+Range = tuple[float, float]
+SCALE_BITS = 7
+"""Scales are rounded up to so many bits, so that float kernels of other runtimes and processors lead to the same file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What kind of int8 model is wanted."""
+
+    input_type: Literal["uint8", "int8", "float32"] = "uint8"
+    """uint8 takes a camera's bytes as they are where `input_range` is made for that, such as 0..1 for byte / 255."""
+    output_type: Literal["auto", "int8", "float32"] = "auto"
+    """auto: int8, but float32 where an output needs it to keep its meaning."""
+    input_range: tuple[float, float] | None = None
+    """The real values of the lowest and the highest byte; None takes what calibration saw, which darker pictures make too narrow."""
+    head_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Outputs, by name, that are clipped to a range, which gives them a finer step: logits beyond 8 are as good as 8."""
+    allow_float: bool = False
+    """Whether operators without int8 kernel may stay in float amid the network, at the cost of conversions."""
+    float_tail: bool | None = None
+    """Whether what follows the last weights (box decoding, softmax) stays in float; None: where it would lose its meaning in int8."""
+    float_tensors: frozenset[str] = frozenset()
+    """Operators that give these tensors stay in float: a way to keep the few layers that lose most."""
+    float_outputs: frozenset[str] = frozenset()
+    """Outputs, by name, for which alone it stays in float: decoded boxes need finer steps than the scores beside them."""
+
+
+def is_real(graph: Graph, tensor: int) -> bool:
+    """Whether a tensor is computed and holds real numbers, so that it is stored with a scale."""
+    return tensor >= 0 and bool(graph.tensors[tensor].type == Type.FLOAT32) and not graph.is_constant(tensor)
+
+
+def touches_real(graph: Graph, operator: Operator) -> bool:
+    """Whether an operator reads or gives such a tensor."""
+    return any(is_real(graph, t) for t in (*operator.inputs, *operator.outputs))
+
+
+def scale_for(lowest: float, highest: float, *, exact: bool = False) -> ScaleZero:
+    """The int8 scale and zero point for a range, widened to hold 0 (which padding and rectifiers need to be exact).
+
+    >>> scale_for(0.0, 1.0, exact=True)
+    (0.003921568859368563, -128)
+    """
+    lowest, highest = min(lowest, 0.0), max(highest, 0.0)
+    scale = max((highest - lowest) / 255, 1e-9)
+    if not exact:
+        mantissa, exponent = math.frexp(scale)
+        # The tiny amount taken off first keeps a number that is round already from being rounded up by float noise.
+        scale = math.ldexp(math.ceil(mantissa * 2**SCALE_BITS - 1e-3) / 2**SCALE_BITS, exponent)
+    scale = float(np.float32(scale))
+    return scale, int(np.clip(round(-128 - lowest / scale), -128, 127))
+
+
+def choose_scales(
+    graph: Graph, calibration: Calibration, recipe: Recipe, *, float_positions: set[int], tail: set[int]
+) -> tuple[dict[int, ScaleZero], set[tuple[int, int]]]:
+    """A scale for every computed real-valued tensor, and the (operator, input slot) pairs that must be brought to another scale.
+
+    float_positions: operators that stay in float. tail: those behind the last weights, whose tensors keep their widest range.
+    """
+    groups, requantized = _Groups(), set()
+    shared = []
+    for position, operator in enumerate(graph.operators):
+        if position in float_positions or not touches_real(graph, operator):
+            continue
+        rule = RULES[graph.code(operator)]
+        if rule.fixed is not None:
+            groups.fixed.update(dict.fromkeys(operator.outputs, rule.fixed))
+        elif rule.scales is Scales.SHARED:
+            shared.append((position, operator))
+    # Operators with one input first: they hand a prescribed scale on to their output.
+    for position, operator in sorted(shared, key=lambda item: (_count_real(graph, item[1]) > 1, item[0])):
+        requantized |= {(position, slot) for slot in _join_shared(graph, groups, operator)}
+    members: dict[int, list[int]] = {}
+    for tensor in range(len(graph.tensors)):
+        if is_real(graph, tensor) and tensor in calibration:
+            members.setdefault(groups.find(tensor), []).append(tensor)
+    heads = frozenset(graph.outputs) | {t for i in tail for t in (*graph.operators[i].inputs, *graph.operators[i].outputs)}
+    chooser = _Chooser(graph, calibration, recipe, heads, graph.consumers())
+    scales: dict[int, ScaleZero] = {}
+    for root, tensors in members.items():
+        scale = groups.fixed.get(root) or chooser.scale(tensors, groups.constants.get(root, (0.0, 0.0)))
+        scales.update(dict.fromkeys(tensors, scale))
+    return scales, requantized
+
+
+class _Groups:
+    """Tensors that must share a scale, as a union-find forest. https://en.wikipedia.org/wiki/Disjoint-set_data_structure"""
+
+    def __init__(self) -> None:
+        self.parent: dict[int, int] = {}
+        self.fixed: dict[int, ScaleZero] = {}
+        self.constants: dict[int, tuple[float, float]] = {}
+
+    def find(self, tensor: int) -> int:
+        """The tensor that stands for the group."""
+        while self.parent.setdefault(tensor, tensor) != tensor:
+            self.parent[tensor] = self.parent[self.parent[tensor]]
+            tensor = self.parent[tensor]
+        return tensor
+
+    def join(self, a: int, b: int) -> bool:
+        """Makes one group of two; False, and no change, where they have different prescribed scales, or one has and one has not."""
+        a, b = self.find(a), self.find(b)
+        if a == b:
+            return True
+        if self.fixed.get(a) != self.fixed.get(b):
+            return False
+        self.parent[b] = a
+        low, high = self.constants.get(a, (0.0, 0.0)), self.constants.get(b, (0.0, 0.0))
+        self.constants[a] = (min(low[0], high[0]), max(low[1], high[1]))
+        return True
+
+
+def _count_real(graph: Graph, operator: Operator) -> int:
+    return sum(graph.tensors[t].type == Type.FLOAT32 for t in operator.inputs if t >= 0)
+
+
+def _join_shared(graph: Graph, groups: _Groups, operator: Operator) -> Iterator[int]:
+    """Puts an operator's inputs and outputs in one group; gives the input slots whose prescribed scale forbids it."""
+    slots = [slot for slot, t in enumerate(operator.inputs) if is_real(graph, t)]
+    real_outputs = [t for t in operator.outputs if is_real(graph, t)]
+    inputs = [operator.inputs[slot] for slot in slots]
+    constants = [t for t in operator.inputs if t >= 0 and graph.is_constant(t) and graph.tensors[t].type == Type.FLOAT32]
+    prescribed = {groups.fixed.get(groups.find(t)) for t in inputs}
+    output = real_outputs[0] if real_outputs else inputs[0]
+    if len(prescribed) == 1 and not constants:
+        scale = prescribed.pop()
+        for tensor in real_outputs:
+            if scale is not None and groups.find(tensor) not in groups.fixed:
+                groups.fixed[groups.find(tensor)] = scale
+    for slot, tensor in zip(slots, inputs, strict=True):
+        if not groups.join(output, tensor):
+            yield slot
+    for tensor in real_outputs[1:]:
+        groups.join(output, tensor)
+    root = groups.find(output)
+    low, high = groups.constants.get(root, (0.0, 0.0))
+    for tensor in constants:
+        values = graph.constant(tensor)
+        finite = values[np.abs(values) < NO_NUMBER]
+        if finite.size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+    groups.constants[root] = (low, high)
+
+
+@dataclass(frozen=True, slots=True)
+class _Chooser:
+    """Turns ranges into scales."""
+
+    graph: Graph
+    calibration: Calibration
+    recipe: Recipe
+    heads: frozenset[int]
+    """Tensors by which results leave the network."""
+    consumers: Mapping[int, Sequence[Operator]]
+
+    def scale(self, tensors: Sequence[int], constants: Range) -> ScaleZero:
+        """One scale for the tensors of a group and the constants among its operands."""
+        recipe = self.recipe
+        if recipe.input_range is not None and set(tensors) & set(self.graph.inputs):
+            return scale_for(*recipe.input_range, exact=True)
+        ranges = [self.range(tensor) for tensor in tensors]
+        lowest = min(constants[0], *(low for low, _ in ranges))
+        highest = max(constants[1], *(high for _, high in ranges))
+        for name in (self.graph.name(tensor) for tensor in tensors if tensor in self.heads):
+            if name in recipe.head_ranges:
+                lowest, highest = max(lowest, recipe.head_ranges[name][0]), min(highest, recipe.head_ranges[name][1])
+        return scale_for(lowest, highest)
+
+    def range(self, tensor: int) -> Range:
+        """The range that a tensor is to be stored with, as far as it alone is concerned.
+
+        Inside the network the usual extremes count, because single odd pictures would make every step coarser; before an
+        activation, what is left of the numbers behind it. Where results leave the network the widest extremes do: the scores of
+        rare, confident objects are exactly those.
+        """
+        function = activation_behind(self.graph, tensor, self.consumers)
+        if tensor in self.heads:
+            lowest, highest = self.calibration.widest(tensor)
+            return (max(lowest, -SATURATION), min(highest, SATURATION)) if function is logistic else (lowest, highest)
+        if function is not None:
+            return best_range(self.calibration.values[tensor], *self.calibration.widest(tensor), function)
+        return self.calibration.usual(tensor)
