@@ -205,8 +205,7 @@ def _card(made: Made, source: Source, places: Places) -> ModelCard:
     file.write_bytes(made.data)
     card = described(source, None, made, "candidate", file.name, "")
     card = card.model_copy(update={"labels": card.labels.model_copy(update={"file": None, "names": source.card.label_names()})})
-    card._folder = places.work
-    return card
+    return card.in_folder(places.work)
 
 
 def _words(found: Any) -> str:

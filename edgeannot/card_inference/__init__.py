@@ -32,7 +32,7 @@ from edgeannot.card_inference.seen import what_it_is
 from edgeannot.card_inference.single import read_single
 from edgeannot.card_inference.trial import Trial, fitted, invented_pictures, run_trial
 from edgeannot.tflite.file import read_tflite
-from edgeannot.vision.cards import CARD_SCHEMA, MAX_NAME, ModelCard
+from edgeannot.vision.cards import CARD_SCHEMA, MAX_NAME, ModelCard, what_is_wrong
 from edgeannot.vision.data import UInt8Array
 from edgeannot.vision.engine import Runtime
 from edgeannot.vision.heads import AnyHead
@@ -185,13 +185,9 @@ def _set(table: dict[str, Any], key: str, value: Any) -> None:
 
 def _card(table: dict[str, Any], path: Path) -> ModelCard:
     try:
-        card = ModelCard.model_validate(table)
+        return ModelCard.model_validate(table).in_folder(path.parent)
     except ValidationError as exc:
-        first = exc.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise CardError(f"the card for {path} cannot be written: {where}: {first['msg']}, found {first.get('input')!r:.80}") from exc
-    card._folder = path.parent
-    return card
+        raise CardError(f"the card for {path} cannot be written: {what_is_wrong(exc)}") from exc
 
 
 def _prove(card: ModelCard, facts: Facts, trial: Trial) -> None:

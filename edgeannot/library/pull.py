@@ -173,7 +173,6 @@ def _converted(entry: Entry, work: Path, labels: Path | None, provenance: dict[s
             "variant_of": entry.card.variant_of,
         }
     )
-    changed._folder = card.folder  # a copy of a card is of the same folder
     said = (f"converted {what} to float32 TFLite with the tools", *(note.replace(f"{work}/", "") for note in notes))
     return Proposal(changed, out, said, ()), said
 

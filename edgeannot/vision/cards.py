@@ -150,6 +150,12 @@ class ModelCard(_Table):
         """The folder that holds the card and its files."""
         return self._folder
 
+    def in_folder(self, folder: Path) -> ModelCard:
+        """This card, read from or to be written into `folder`. `model_copy` keeps the folder."""
+        card = self.model_copy()
+        card._folder = folder
+        return card
+
     @property
     def model_path(self) -> Path:
         """The .tflite file."""
@@ -180,11 +186,8 @@ class ModelCard(_Table):
             return self
         if size not in self.input.sizes:
             raise self._not_offered(str(size))
-        card = self.model_copy(
-            update={"name": f"{self.name}@{size}", "input": self.input.model_copy(update={"width": size, "height": size})}
-        )
-        card._folder = self._folder
-        return card
+        resized = self.input.model_copy(update={"width": size, "height": size})
+        return self.model_copy(update={"name": f"{self.name}@{size}", "input": resized})
 
     def at_size_named(self, size: str) -> ModelCard:
         """`at_size` for the word after the @ of a name. Raises CardError also for a word that is no size."""
@@ -215,13 +218,11 @@ def read_card(path: Path) -> ModelCard:
     """The card in a TOML file. Raises CardError that names the file, the field, what was wanted and what was found."""
     try:
         text = read_text(path, "card", max_bytes=MAX_CARD_BYTES, error=CardError)
-        card = ModelCard.model_validate(parse_toml(text, f"card {path}", error=CardError))
+        return ModelCard.model_validate(parse_toml(text, f"card {path}", error=CardError)).in_folder(path.parent)
     except MissingError as exc:
         raise CardError(str(exc)) from exc
     except ValidationError as exc:
         raise CardError(f"card {path}: {what_is_wrong(exc)}") from exc
-    card._folder = path.parent
-    return card
 
 
 def what_is_wrong(exc: ValidationError) -> str:

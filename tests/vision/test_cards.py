@@ -156,3 +156,11 @@ def test_an_empty_label_file_is_said(folder):
 
     with pytest.raises(CardError, match=r"label file .* is empty"):
         card.label_names()
+
+
+def test_a_copy_of_a_card_keeps_the_folder_and_another_can_be_given(folder):
+    card = read_card(folder / "tiny.toml")
+
+    assert card.model_copy(update={"name": "other"}).folder == folder
+    assert card.in_folder(folder / "new").model_path == folder / "new" / card.file
+    assert card.folder == folder

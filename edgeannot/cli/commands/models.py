@@ -215,9 +215,7 @@ def _from_its_card(file: Path, wishes: Wishes) -> Proposal | None:
     prove(card)
     load_pipeline(card)
     if wishes.name:
-        folder = card.folder
         card = card.model_copy(update={"name": wishes.name})
-        card._folder = folder  # a copy of a card is of the same folder
     return Proposal(card, card.model_path, (f"the card beside it, {path.name}, says so",), ())
 
 

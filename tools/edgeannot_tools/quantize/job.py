@@ -116,8 +116,7 @@ def find_source(model: Path, wishes: Wishes, photos: Sequence[UInt8Array], runti
     graph = prepare(Graph.read(model))
     proposal = _proposal(model, graph, wishes, photos, runtime)
     card = proposal.card.model_copy(update={"sha256": hashlib.sha256(model.read_bytes()).hexdigest()})
-    card._folder = model.parent
-    return Source(card, graph, proposal.doubts)
+    return Source(card.in_folder(model.parent), graph, proposal.doubts)
 
 
 def _proposal(model: Path, graph: Graph, wishes: Wishes, photos: Sequence[UInt8Array], runtime: EngineRuntime) -> Proposal:
@@ -299,6 +298,4 @@ def described(source: Source, pictures: CalibrationSet | None, made: Made, name:
         calibration=pictures.describe() if pictures is not None else "",
     )
     update = {"name": name, "file": file, "sha256": hashlib.sha256(made.data).hexdigest(), "provenance": provenance, "measured": ()}
-    card = made.card.model_copy(update=update)
-    card._folder = source.card.folder
-    return card
+    return made.card.model_copy(update=update).in_folder(source.card.folder)

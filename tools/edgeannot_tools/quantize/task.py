@@ -197,9 +197,8 @@ def _staged(card: ModelCard, data: bytes, file: str, folder: Path, source: Sourc
     """The card of a model that lies in `folder` for a while, with the names of the classes in itself."""
     (folder / file).write_bytes(data)
     labels = card.labels.model_copy(update={"file": None, "names": source.card.label_names()})
-    staged = card.model_copy(update={"labels": labels, "file": file, "sha256": hashlib.sha256(data).hexdigest()})
-    staged._folder = folder
-    return staged
+    update = {"labels": labels, "file": file, "sha256": hashlib.sha256(data).hexdigest()}
+    return card.model_copy(update=update).in_folder(folder)
 
 
 def write_made(made: Made, card: ModelCard, source: Source, out: Path) -> None:
