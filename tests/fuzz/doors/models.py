@@ -142,7 +142,7 @@ class _TakenError(Exception):
 @functools.cache
 def made_models() -> tuple[Case, ...]:
     """Every model that the tests of `inspect` propose a card for, with what they say about it."""
-    from tests import test_inspect
+    from tests.card_inference import test_inference
 
     found: list[Case] = []
 
@@ -151,7 +151,7 @@ def made_models() -> tuple[Case, ...]:
         raise _TakenError
 
     with tempfile.TemporaryDirectory() as folder:
-        for name, test in sorted(vars(test_inspect).items()):
+        for name, test in sorted(vars(test_inference).items()):
             if not name.startswith("test_") or "propose_raw" not in python_inspect.signature(test).parameters:
                 continue
             for arguments in _rows(test):
