@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from edgeannot.base.errors import ModelError
 from edgeannot.card_inference.facts import Facts, Picture
-from edgeannot.trial.loads import try_model
-from edgeannot.trial.sorts import sorts_results
+from edgeannot.trial.loads import sorts_results, try_model
 from edgeannot.vision.data import FloatArray, Outputs, RawTensor, TensorSpec, UInt8Array
 from edgeannot.vision.runtimes import Runtime
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from edgeannot.choice.grade import is_disturbed
-from edgeannot.probe.throttle import decode
+from edgeannot.probe.clocks import throttle_reasons
 
 if TYPE_CHECKING:
     from edgeannot.choice.grade import Grade, Micro
@@ -71,7 +71,7 @@ def _throttling(board: Board) -> Iterator[str]:
         if device.slows_processor:
             yield f"{device.kind} slows the processor down: step {device.state} of {device.max_state}"
     if board.firmware_throttle is not None:
-        yield "; ".join(decode(board.firmware_throttle)) or "the firmware reports no throttling since it was started"
+        yield "; ".join(throttle_reasons(board.firmware_throttle)) or "the firmware reports no throttling since it was started"
 
 
 def _xnnpack(used: bool | None) -> str:
@@ -97,7 +97,7 @@ def as_json(board: Board, found: Grade, micro: Micro | None) -> dict[str, Any]:
     values["memory_bytes"] = board.memory_bytes
     values["governor"] = board.governor
     values["temperature_c"] = board.temperature_c
-    values["throttled"] = list(decode(board.firmware_throttle)) if board.firmware_throttle is not None else None
+    values["throttled"] = list(throttle_reasons(board.firmware_throttle)) if board.firmware_throttle is not None else None
     return {
         "board": values,
         "profile": found.profile,

@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeannot.probe.kernel_files import read
 from edgeannot.probe.limits import group_folders, parse_cgroup, parse_mounts
-from edgeannot.probe.texts import read
 
 __all__ = ["Kills", "OomCounter", "boot_id", "killed_between"]
 

@@ -13,7 +13,7 @@ from edgeannot.choice.choose import budget_of
 from edgeannot.crash_guard import AtWork
 from edgeannot.daemon.governor import Bounds
 from edgeannot.daemon.switch import Build
-from edgeannot.probe.memory import free_memory_bytes
+from edgeannot.probe.limits import free_memory_bytes
 from edgeannot.settings import Loaded, Settings
 from edgeannot.sinks import written_paths
 from edgeannot.sources import CameraOptions, Context, DirectoryOptions, Source, open_source

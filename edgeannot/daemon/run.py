@@ -35,7 +35,7 @@ from edgeannot.daemon.workers import Inbox
 from edgeannot.mqtt.publisher import Link
 from edgeannot.payload import Origin
 from edgeannot.probe import read_board
-from edgeannot.probe.memory import free_memory_bytes
+from edgeannot.probe.limits import free_memory_bytes
 from edgeannot.remote.control import Control
 from edgeannot.remote.remote import Remote
 from edgeannot.settings import Loaded

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from edgeannot.probe.clocks import parse_celsius, read_cooling
-from edgeannot.probe.pressure import Pressure, find_pressure, read_pressure
-from edgeannot.probe.texts import number, read
-from edgeannot.probe.throttle import decode, read_throttled
+from edgeannot.probe.clocks import parse_celsius, read_cooling, read_throttled, throttle_reasons
+from edgeannot.probe.kernel_files import number, read
+from edgeannot.probe.limits import Pressure, find_pressure, read_pressure
 
 __all__ = ["DEFAULT_TRIP_C", "Felt", "Sensors", "read_trips"]
 
@@ -63,7 +62,7 @@ class Sensors:
         if now - self._heat_at >= _HEAT_EVERY_S:
             self._heat_at = now
             temperature_c, trip_c = self._hottest()
-            self._felt = Felt(temperature_c, trip_c, self._throttled(), decode(self._bits) if self._bits else ())
+            self._felt = Felt(temperature_c, trip_c, self._throttled(), throttle_reasons(self._bits) if self._bits else ())
         memory = read_pressure(self._pressure) if self._pressure else None
         felt = self._felt
         return Felt(felt.temperature_c, felt.trip_c, felt.throttled, felt.notes, memory)

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 
 from edgeannot.base.errors import CardError, ConfigError, EdgeannotError, MissingError, ModelError, OutputError
 from edgeannot.remote.control import Wanted
-from edgeannot.trial.sample import sample_photo
 from edgeannot.vision.cards import ModelCard
 from edgeannot.vision.data import Annotation, Frame
+from edgeannot.vision.decode import sample_photo
 from edgeannot.vision.pipeline import Limits, Pipeline
 
 __all__ = ["Build", "Switch"]

@@ -1,7 +1,7 @@
-"""What this board is and what of it the process may use: `read_board`.
+"""Read what this board is and what of it the process may use: `read_board`.
 
-Reading is thin and parsing is pure: each module turns a kernel's text into facts and never raises for one that is odd. Nothing
-here imports numpy, OpenCV or a runtime, so that a daemon knows its board in milliseconds.
+Each module parses texts of the kernel into facts by pure functions, and never raises for an odd text. Nothing here imports numpy,
+OpenCV or a runtime, so that a daemon knows its board in milliseconds.
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ import re
 from pathlib import Path
 
 from edgeannot.probe.board import Board, Cluster, Cooling, Frequency, Limits, Processor, Python, RuntimeFacts, Zone
-from edgeannot.probe.clocks import read_cooling, read_frequencies, read_zones
+from edgeannot.probe.clocks import read_cooling, read_frequencies, read_throttled, read_zones
 from edgeannot.probe.cpuinfo import parse_cpuinfo
+from edgeannot.probe.kernel_files import read
 from edgeannot.probe.limits import read_limits
-from edgeannot.probe.naming import read_compatible, read_name
 from edgeannot.probe.software import python_facts, runtime_facts
-from edgeannot.probe.texts import read
-from edgeannot.probe.throttle import read_throttled
 
 __all__ = [
     "Board",
@@ -31,18 +29,21 @@ __all__ = [
     "Zone",
     "parse_cpuinfo",
     "parse_meminfo",
+    "parse_strings",
     "read_board",
+    "read_compatible",
+    "read_name",
 ]
 
 
 def parse_meminfo(text: str) -> int:
-    """Total memory in bytes in the text of /proc/meminfo; 0 where it does not say."""
+    """Return total memory in bytes in the text of /proc/meminfo; 0 where it does not say."""
     found = re.search(r"^MemTotal:\s+(\d{1,15}) kB", text, re.MULTILINE)
     return int(found[1]) * 1024 if found else 0
 
 
 def read_board(root: Path = Path("/")) -> Board:
-    """The facts of this board. `root` stands for /: everything that comes from files is looked for under it."""
+    """Return the facts of this board. `root` stands for /: everything that comes from files is looked for under it."""
     processor = parse_cpuinfo(read(root / "proc/cpuinfo"))
     return Board(
         machine=_machine(root, processor),
@@ -61,7 +62,7 @@ def read_board(root: Path = Path("/")) -> Board:
 
 
 def _machine(root: Path, processor: Processor) -> str:
-    """The kernel's name of the machine: from the kernel itself, else the one that the processor's flags belong to."""
+    """Return the kernel's name of the machine: from the kernel itself, else the one that the processor's flags belong to."""
     if arch := read(root / "proc/sys/kernel/arch").strip():  # Linux 6.1 and later
         return arch
     if root == Path("/"):
@@ -71,3 +72,27 @@ def _machine(root: Path, processor: Processor) -> str:
     if any(cluster.core == "ARM1176" for cluster in processor.clusters):
         return "armv6l"
     return names.get((processor.family, processor.bits), "")
+
+
+_TREES = ("proc/device-tree", "sys/firmware/devicetree/base")
+_NOBODY = {"", "to be filled by o.e.m.", "default string", "system manufacturer", "system product name", "not specified", "none", "o.e.m."}
+"""What makers leave in DMI fields that they never filled."""
+
+
+def parse_strings(text: str) -> tuple[str, ...]:
+    """Return the strings of a device tree property, each ended by a NUL."""
+    return tuple(part.strip() for part in text.split("\0") if part.strip())
+
+
+def read_name(root: Path, fallback: str = "") -> str:
+    """Return the board's name; `fallback` where neither table has one."""
+    for tree in _TREES:
+        if name := " ".join(parse_strings(read(root / tree / "model"))):
+            return name
+    dmi = [read(root / "sys/class/dmi/id" / field).strip() for field in ("sys_vendor", "product_name")]
+    return " ".join(word for word in dmi if word.lower() not in _NOBODY) or fallback
+
+
+def read_compatible(root: Path) -> tuple[str, ...]:
+    """Return the device tree's compatible strings, most specific first."""
+    return next((found for tree in _TREES if (found := parse_strings(read(root / tree / "compatible")))), ())

@@ -135,7 +135,7 @@ class Board:
     zones: tuple[Zone, ...] = ()
     cooling: tuple[Cooling, ...] = ()
     firmware_throttle: int | None = None
-    """Raspberry Pi firmware's bits (`throttle.decode` says them in words); None on other boards."""
+    """Raspberry Pi firmware's bits (`clocks.throttle_reasons` puts them into words); None on other boards."""
     runtime: RuntimeFacts | None = None
     python: Python | None = None
 

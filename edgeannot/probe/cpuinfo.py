@@ -1,4 +1,8 @@
-"""/proc/cpuinfo of Arm, x86 and RISC-V kernels, as text in and facts out. No text makes it raise."""
+"""Parse /proc/cpuinfo of Arm, x86 and RISC-V kernels; no text raises.
+
+Arm cores are named by the implementer and part numbers of the main ID register (MIDR). The numbers are Arm's own, from the technical
+reference manuals; the kernel lists them in arch/arm64/include/asm/cputype.h.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from edgeannot.probe.board import Cluster, Processor
-from edgeannot.probe.cores import LITTLE, core_name
 
-__all__ = ["parse_cpuinfo"]
+__all__ = ["LITTLE", "core_name", "parse_cpuinfo"]
 
 Fields = Mapping[str, str]
 
@@ -23,7 +26,7 @@ _MAX_CPUS = 4096
 
 
 def parse_cpuinfo(text: str) -> Processor:
-    """The processor that the text describes; an empty one where it describes none."""
+    """Return the processor that the text describes; an empty one where it describes none."""
     blocks = list(_blocks(text))
     whole = {key: value for block in blocks for key, value in block.items()}
     cpus = _processors(blocks)
@@ -42,7 +45,7 @@ def parse_cpuinfo(text: str) -> Processor:
 
 
 def _blocks(text: str) -> Iterator[dict[str, str]]:
-    """One dictionary a paragraph."""
+    """Yield one dictionary a paragraph."""
     for paragraph in re.split(r"\n[ \t]*\n", text.replace("\r", "")):
         fields = [found for line in paragraph.splitlines() if (found := _FIELD.fullmatch(line.strip()))]
         if fields:
@@ -50,7 +53,7 @@ def _blocks(text: str) -> Iterator[dict[str, str]]:
 
 
 def _processors(blocks: Iterable[Fields]) -> dict[int, Fields]:
-    """Fields by processor number. 32-bit Arm kernels before 3.8 say what holds for all cores once, beside the numbers."""
+    """Collect fields by processor number. 32-bit Arm kernels before 3.8 say what holds for all cores once, beside the numbers."""
     shared: dict[str, str] = {}
     numbered: dict[int, Fields] = {}
     for block in blocks:
@@ -71,7 +74,7 @@ def _family(fields: Fields) -> str:
 
 
 def _common_features(cpus: Iterable[Fields], family: str) -> frozenset[str]:
-    """The flags that all processors have: a thread may run on any of them."""
+    """Return the flags that all processors have: a thread may run on any of them."""
     sets = [_extensions(fields.get("isa", "")) if family == "riscv" else _flags(fields) for fields in cpus]
     return frozenset.intersection(*sets) if sets else frozenset()
 
@@ -81,7 +84,7 @@ def _flags(fields: Fields) -> frozenset[str]:
 
 
 def _extensions(isa: str) -> frozenset[str]:
-    """The extensions in an ISA string such as rv64imafdcv_zba_zbb.
+    """Return the extensions in an ISA string such as rv64imafdcv_zba_zbb.
 
     The letters s and u are not extensions: T-Head's kernels append them, and their `v` is the draft 0.7.1 of the vector
     extension, which code for the ratified 1.0 does not run on.
@@ -103,7 +106,7 @@ def _bits(family: str, fields: Fields, features: frozenset[str]) -> int:
 
 
 def _clusters(cpus: Mapping[int, Fields], family: str) -> tuple[Cluster, ...]:
-    """Processors of one name, in the order in which the names first come."""
+    """Group processors by name, in the order in which the names first come."""
     by_name: dict[str, list[int]] = {}
     for number, fields in cpus.items():
         by_name.setdefault(_core(fields, family), []).append(number)
@@ -125,7 +128,7 @@ def _out_of_order(name: str, family: str) -> bool | None:
 
 
 def _cores(cpus: Mapping[int, Fields]) -> int:
-    """Cores, where x86 kernels tell them from hardware threads; processors elsewhere."""
+    """Count cores where x86 kernels tell them from hardware threads, else processors."""
     places = {(fields.get("physical id"), fields.get("core id")) for fields in cpus.values()}
     return len(places) if all(None not in place for place in places) else len(cpus)
 
@@ -133,3 +136,38 @@ def _cores(cpus: Mapping[int, Fields]) -> int:
 def _number(text: str, default: int = 0) -> int:
     # The kernel writes small numbers; int() itself refuses texts of thousands of digits.
     return int(text, 0) if re.fullmatch(r"0x[0-9a-fA-F]{1,8}|0|[1-9][0-9]{0,8}", text) else default
+
+
+_ARM = {
+    0xB76: "ARM1176", 0xC05: "Cortex-A5", 0xC07: "Cortex-A7", 0xC08: "Cortex-A8", 0xC09: "Cortex-A9", 0xC0D: "Cortex-A12",
+    0xC0E: "Cortex-A17", 0xC0F: "Cortex-A15", 0xD01: "Cortex-A32", 0xD02: "Cortex-A34", 0xD03: "Cortex-A53", 0xD04: "Cortex-A35",
+    0xD05: "Cortex-A55", 0xD06: "Cortex-A65", 0xD07: "Cortex-A57", 0xD08: "Cortex-A72", 0xD09: "Cortex-A73", 0xD0A: "Cortex-A75",
+    0xD0B: "Cortex-A76", 0xD0C: "Neoverse-N1", 0xD0D: "Cortex-A77", 0xD0E: "Cortex-A76AE", 0xD40: "Neoverse-V1", 0xD41: "Cortex-A78",
+    0xD42: "Cortex-A78AE", 0xD44: "Cortex-X1", 0xD46: "Cortex-A510", 0xD47: "Cortex-A710", 0xD48: "Cortex-X2", 0xD49: "Neoverse-N2",
+    0xD4A: "Neoverse-E1", 0xD4B: "Cortex-A78C", 0xD4C: "Cortex-X1C", 0xD4D: "Cortex-A715", 0xD4E: "Cortex-X3", 0xD4F: "Neoverse-V2",
+    0xD80: "Cortex-A520", 0xD81: "Cortex-A720", 0xD82: "Cortex-X4", 0xD84: "Neoverse-V3", 0xD85: "Cortex-X925", 0xD87: "Cortex-A725",
+}  # fmt: skip
+_OTHERS = {
+    (0x42, 0x100): "Brahma-B53",
+    (0x43, 0x0A1): "ThunderX",
+    (0x43, 0x0AF): "ThunderX2",
+    (0x48, 0xD01): "TaiShan-v110",
+    (0x4E, 0x003): "Denver-2",
+    (0x4E, 0x004): "Carmel",
+    (0x51, 0x800): "Kryo-2xx-Gold",
+    (0x51, 0x801): "Kryo-2xx-Silver",
+    (0xC0, 0xAC3): "Ampere-1",
+    (0xC0, 0xAC4): "Ampere-1a",
+}
+
+LITTLE = frozenset(
+    {"ARM1176", "Cortex-A5", "Cortex-A7", "Cortex-A8", "Cortex-A9", "Cortex-A32", "Cortex-A34", "Cortex-A35", "Cortex-A53", "Cortex-A55"}
+    | {"Cortex-A510", "Cortex-A520", "Brahma-B53", "Kryo-2xx-Silver", "ThunderX"}
+)
+"""Cores that issue in order, and the Cortex-A9, which reorders but has a vector unit of half the width."""
+
+
+def core_name(implementer: int, part: int) -> str:
+    """Return the name of a core, or its two numbers where it is not known: "core 0x61:0x22"."""
+    known = _ARM.get(part) if implementer == 0x41 else _OTHERS.get((implementer, part))
+    return known or f"core {implementer:#x}:{part:#x}"

@@ -1,8 +1,8 @@
-"""What the process may use: affinity from /proc/self/status, quota and memory from its control groups, version 1 and 2.
+"""The limits of this process: affinity from /proc/self/status; quota, memory and pressure from its control groups, version 1 and 2.
 
 A group's files lie under the mount point that /proc/self/mountinfo names, at the group's path from /proc/self/cgroup less the
 part of the hierarchy that the mount leaves out (in a container: often all of it). Limits of parents hold for their children,
-so each is looked for up to the mount point. See cgroups(7), proc(5) and the kernel's admin-guide/cgroup-v2.rst.
+so each is looked for up to the mount point. See cgroups(7), proc(5) and the kernel's admin-guide/cgroup-v2.rst and accounting/psi.rst.
 """
 
 from __future__ import annotations
@@ -11,11 +11,25 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from edgeannot.probe.board import Limits
-from edgeannot.probe.texts import number, read
+from edgeannot.probe.kernel_files import number, read
 
-__all__ = ["Mount", "group_folders", "parse_cgroup", "parse_cpu_list", "parse_cpu_max", "parse_mounts", "read_limits"]
+__all__ = [
+    "Mount",
+    "Pressure",
+    "find_pressure",
+    "free_memory_bytes",
+    "group_folders",
+    "parse_cgroup",
+    "parse_cpu_list",
+    "parse_cpu_max",
+    "parse_mounts",
+    "parse_pressure",
+    "read_limits",
+    "read_pressure",
+]
 
 _NO_LIMIT = 1 << 60
 """Version 1 writes "no limit" as the largest multiple of a page; nothing real is near it."""
@@ -35,7 +49,7 @@ class Mount:
 
 
 def parse_mounts(mountinfo: str) -> tuple[Mount, ...]:
-    """The control group mounts in the text of /proc/self/mountinfo."""
+    """Return the control group mounts in the text of /proc/self/mountinfo."""
     mounts = []
     for line in mountinfo.splitlines():
         before, dash, after = line.partition(" - ")
@@ -51,7 +65,7 @@ def _plain(path: str) -> str:
 
 
 def parse_cgroup(text: str) -> dict[str, str]:
-    """Controller -> the process's group, from the text of /proc/self/cgroup; the key "" is the unified hierarchy (version 2)."""
+    """Map each controller to the process's group, from the text of /proc/self/cgroup; the key "" is the unified hierarchy (version 2)."""
     groups = {}
     for line in text.splitlines():
         parts = line.split(":", 2)
@@ -61,7 +75,7 @@ def parse_cgroup(text: str) -> dict[str, str]:
 
 
 def parse_cpu_list(text: str) -> tuple[int, ...]:
-    """The numbers in a kernel's list: "0-2,5" is 0, 1, 2, 5. What is not a list gives none."""
+    """Return the numbers in a kernel's list: "0-2,5" is 0, 1, 2, 5. What is not a list gives none."""
     numbers: set[int] = set()
     for part in text.strip().split(","):
         found = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part.strip())
@@ -71,13 +85,13 @@ def parse_cpu_list(text: str) -> tuple[int, ...]:
 
 
 def parse_cpu_max(text: str) -> float | None:
-    """Cores in version 2's cpu.max: "50000 100000" is 0.5; "max 100000" is None."""
+    """Parse the cores in version 2's cpu.max: "50000 100000" is 0.5; "max 100000" is None."""
     found = re.fullmatch(r"(\d{1,15}) (\d{1,15})", text.strip())
     return int(found[1]) / int(found[2]) if found and int(found[2]) else None
 
 
 def read_limits(root: Path = Path("/")) -> Limits:
-    """The limits of this process; `root` stands for /."""
+    """Return the limits of this process; `root` stands for /."""
     mounts = parse_mounts(read(root / "proc/self/mountinfo"))
     groups = parse_cgroup(read(root / "proc/self/cgroup"))
     quotas, sizes, cpusets, versions = [], [], [], set()
@@ -109,7 +123,7 @@ def _quota_v1(folder: Path) -> float | None:
 
 
 def group_folders(root: Path, mounts: tuple[Mount, ...], groups: dict[str, str], controller: str) -> Iterator[tuple[int, Path]]:
-    """Version and folder of the process's group for a controller, then those of its parents up to the mount point.
+    """Yield version and folder of the process's group for a controller, then those of its parents up to the mount point.
 
     Where a controller is mounted in version 1, version 2 does not have it: that is how hybrid systems share them out.
     """
@@ -125,3 +139,56 @@ def group_folders(root: Path, mounts: tuple[Mount, ...], groups: dict[str, str],
         point = root / mount.point.lstrip("/")
         for folder in (below, *below.parents) if below.parts else (below,):
             yield mount.version, point / folder
+
+
+def free_memory_bytes(root: Path = Path("/")) -> int | None:
+    """Return the free memory of the machine, or within this process's control groups where that is less; None: not known."""
+    found = re.search(r"^MemAvailable:\s+(\d{1,15}) kB", read(root / "proc/meminfo"), re.MULTILINE)
+    free = [int(found[1]) * 1024] if found else []
+    groups, mounts = parse_cgroup(read(root / "proc/self/cgroup")), parse_mounts(read(root / "proc/self/mountinfo"))
+    for version, folder in group_folders(root, mounts, groups, "memory"):
+        names = ("memory.max", "memory.current") if version == 2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        limit, used = (number(read(folder / name)) for name in names)
+        if limit is not None and used is not None:
+            cache = re.search(r"^inactive_file (\d{1,15})$", read(folder / "memory.stat"), re.MULTILINE)
+            free.append(limit - used + (int(cache[1]) if cache else 0))
+    return min(free, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """Shares of time in percent, 0 to 100, averaged over the last 10 and 60 seconds."""
+
+    some_10s: float
+    """At least one task waited."""
+    some_60s: float
+    full_10s: float
+    """All tasks waited at once: nothing was done."""
+    full_60s: float
+
+
+def parse_pressure(text: str) -> Pressure | None:
+    """Return the figures in a pressure file; None where the text is not one. Kernels before 5.13 leave out `full` for the CPU: 0."""
+    rows = {}
+    for found in re.finditer(r"^(some|full) avg10=([\d.]{1,9}) avg60=([\d.]{1,9}) ", text, re.MULTILINE):
+        if all(re.fullmatch(r"\d+(?:\.\d+)?", value) for value in found.group(2, 3)):
+            rows[found[1]] = (float(found[2]), float(found[3]))
+    if "some" not in rows:
+        return None
+    return Pressure(*rows["some"], *rows.get("full", (0.0, 0.0)))
+
+
+def find_pressure(kind: Literal["cpu", "memory", "io"], root: Path = Path("/")) -> Path | None:
+    """Return the pressure file of this process's group (version 2), else of the whole system; None where the kernel has neither."""
+    groups = parse_cgroup(read(root / "proc/self/cgroup"))
+    mounts = tuple(mount for mount in parse_mounts(read(root / "proc/self/mountinfo")) if mount.version == 2)
+    folders = [folder for _, folder in group_folders(root, mounts, groups, kind)][:1]
+    for path in (*(folder / f"{kind}.pressure" for folder in folders), root / "proc/pressure" / kind):
+        if read_pressure(path):
+            return path
+    return None
+
+
+def read_pressure(path: Path) -> Pressure | None:
+    """Return the figures now; None where the file cannot be read any more."""
+    return parse_pressure(read(path))

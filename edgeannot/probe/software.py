@@ -25,7 +25,7 @@ def python_facts() -> Python:
 
 
 def runtime_facts(processor: Processor) -> RuntimeFacts | None:
-    """The runtime that `auto` takes; None where none is installed."""
+    """Return the runtime that `auto` takes; None where none is installed."""
     for name in installed_runtimes():
         # Measured on x86: LiteRT does, tflite-runtime 2.14 does not. Of tflite-runtime on Arm only the micro-benchmark can tell.
         int8_xnnpack = True if name == "litert" else False if processor.family == "x86" else None
@@ -34,7 +34,7 @@ def runtime_facts(processor: Processor) -> RuntimeFacts | None:
 
 
 def runtime_version(name: str) -> str:
-    """The version in the name of the .dist-info folder beside the package; importlib.metadata would take 0.1 s to load."""
+    """Return the version in the name of the .dist-info folder beside the package; importlib.metadata would take 0.1 s to load."""
     package, distribution = next((value for key, value in RUNTIMES.items() if key == name), ("", ""))
     spec = importlib.util.find_spec(package) if package else None
     stem = re.escape(distribution).replace(r"\-", "[-_.]")

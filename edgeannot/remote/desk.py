@@ -22,7 +22,7 @@ from edgeannot.base.errors import FrameError, LinkError
 from edgeannot.crash_guard import AtWork, Place, of_content
 from edgeannot.mqtt.broker import size_of
 from edgeannot.payload import Origin, Topics, encode, state_payload
-from edgeannot.probe.memory import free_memory_bytes
+from edgeannot.probe.limits import free_memory_bytes
 from edgeannot.remote.answers import Answers, RefusedError, read_named, refusal_of
 from edgeannot.remote.commands import (
     DetectFile,

@@ -11,18 +11,19 @@ from edgeannot.base.foreign import printable
 from edgeannot.base.places import bundled_folder
 from edgeannot.tflite.file import at_size, parse_tflite, read_tflite
 from edgeannot.tflite.schema import TFLiteModel
-from edgeannot.trial.loads import try_model
-from edgeannot.trial.sample import GREY, sample_photo
-from edgeannot.trial.sorts import sorts_results
+from edgeannot.trial.loads import sorts_results, try_model
 from edgeannot.vision.cards import ModelCard
 from edgeannot.vision.data import TensorSpec, UInt8Array
+from edgeannot.vision.decode import sample_photo
 from edgeannot.vision.pipeline import check_input
 from edgeannot.vision.preprocess import ToTensor
 from edgeannot.vision.runtimes import Runtime
 
 __all__ = ["prove", "prove_foreign"]
 
-_NUMBERS = ("float32", "uint8", "int8", "int16")
+_GREY = 114
+"""A byte that shows nothing."""
+_DTYPES = ("float32", "uint8", "int8", "int16")
 
 
 def prove(card: ModelCard, runtime: Runtime = "auto", *, stopped: Callable[[], bool] = lambda: False) -> None:
@@ -51,10 +52,10 @@ def prove_foreign(card: ModelCard, runtime: Runtime = "auto") -> None:
 
 
 def _input_spec(graph: TFLiteModel, card: ModelCard) -> TensorSpec:
-    """The input as the file states it, which is what the runtime is to find. Raises ModelError where it is no picture."""
-    if len(graph.inputs) != 1 or graph.inputs[0].dtype not in _NUMBERS:
+    """Return the input as the file states it. Raises ModelError where it is no picture."""
+    if len(graph.inputs) != 1 or graph.inputs[0].dtype not in _DTYPES:
         found = ", ".join(f"{tensor.name!r} {tensor.shape} {tensor.dtype}" for tensor in graph.inputs) or "none"
-        raise ModelError(f"{card.model_path}: wanted one input, a picture of {', '.join(_NUMBERS)}; found {printable(found)}")
+        raise ModelError(f"{card.model_path}: wanted one input, a picture of {', '.join(_DTYPES)}; found {printable(found)}")
     tensor = graph.inputs[0]
     scale, zero_point = (tensor.scale, tensor.zero_point) if tensor.quantized else (0.0, 0)
     return TensorSpec(tensor.name, 0, tensor.shape, np.dtype(tensor.dtype), scale, zero_point)
@@ -63,4 +64,4 @@ def _input_spec(graph: TFLiteModel, card: ModelCard) -> TensorSpec:
 def _pictures() -> list[UInt8Array]:
     """Nothing to see, something to see, and noise."""
     noise = np.random.default_rng(20).integers(0, 256, (160, 160, 3), np.uint8)
-    return [np.full((160, 160, 3), GREY, np.uint8), sample_photo(), noise]
+    return [np.full((160, 160, 3), _GREY, np.uint8), sample_photo(), noise]

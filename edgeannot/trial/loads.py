@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from edgeannot.base.child import Child, Died, Refused, command_of, scratch
 from edgeannot.base.errors import ModelError
 from edgeannot.base.foreign import printable
-from edgeannot.probe.memory import free_memory_bytes
-from edgeannot.trial.compare import Runs, difference, not_finite
-from edgeannot.vision.data import TensorSpec
+from edgeannot.probe.limits import free_memory_bytes
+from edgeannot.tflite.schema import SubGraph
+from edgeannot.vision.data import RawTensor, TensorSpec
 from edgeannot.vision.engine import load_runtime
 from edgeannot.vision.runtimes import Runtime, RuntimeName, installed_runtimes
 
-__all__ = ["Ran", "UntriedError", "memory_limit", "try_model"]
+__all__ = ["Ran", "UntriedError", "difference", "memory_limit", "not_finite", "sorts_results", "try_model"]
 
 CHILD = command_of("edgeannot.trial.trial_child")
 _LIMIT_S = 90.0
@@ -64,7 +64,7 @@ def try_model(
     command: Sequence[str] = CHILD,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Ran:
-    """What the model gives for the inputs, each of exactly its input's shape and type; the same whenever it is loaded.
+    """Return what the model gives for the inputs, each of exactly its input's shape and type; the same whenever it is loaded.
 
     name: what errors call it. reorders: whether the graph sorts its results, so that they may change places by rounding alone. stopped:
     asked a few times a second; True ends the trial. Raises ModelError where the runtime refuses the model or dies of it, where a number is
@@ -116,25 +116,25 @@ class _Load:
 
 
 def _runtime(runtime: Runtime) -> RuntimeName:
-    """The runtime by its own name: a child may have another idea of `auto`. Raises ConfigError where there is none."""
+    """Return the runtime by its own name: a child may have another idea of `auto`. Raises ConfigError where there is none."""
     installed = installed_runtimes()
     return installed[0] if runtime == "auto" and installed else load_runtime(runtime)[0]
 
 
 def _loads() -> list[tuple[int, int | None]]:
-    """Threads, and the byte in memory that nobody wrote: 0xFF in four bytes is no number, 0x3F in four is 0.75."""
+    """Return thread count and fill byte of each load: 0xFF in four bytes is no number, 0x3F in four is 0.75."""
     several = max(2, min(_MOST_THREADS, len(os.sched_getaffinity(0))))
     return [(1, None), (several, 0xFF), (1, 0x3F), (several, None)]
 
 
 def memory_limit() -> int:
-    """Bytes that a process may take which tries a file: what is free, within bounds."""
+    """Return the memory limit of a trial process in bytes: the free memory, within bounds."""
     free = free_memory_bytes()
     return _MOST_BYTES if free is None else min(max(free, _LEAST_BYTES), _MOST_BYTES)
 
 
 def _loaded(child: Child, request: dict[str, Any], got: IO[bytes], first: _Load | None, each_s: float) -> _Load:
-    """What one load gives. Raises Died, Refused, and the errors of values that are not the child's."""
+    """Load and run the model once in the child. Raises Died, Refused, and the errors of values that are not the child's."""
     answer = child.ask({**request, "digest": first.digest if first else ""}, each_s)["ran"]
     digest, seconds = str(answer["digest"]), float(answer["seconds"])
     if first is not None and digest == first.digest:
@@ -179,7 +179,7 @@ def _output(spec: TensorSpec) -> str:
 
 
 def _own_words(refusal: str, path: str) -> str:
-    """What the child says, without the name that it knows the file by."""
+    """Return the child's message without its name for the file."""
     return printable(refusal.removeprefix(f"{path}: "))
 
 
@@ -193,3 +193,59 @@ def _dead(name: str, used: RuntimeName, death: Died) -> ModelError:
     elif death.killed:  # by the kernel, or by itself where it was given no memory
         advice += ", or other programs take its memory: free some and try again; else the file is damaged"
     return ModelError(f"{name}: the runtime {used} {words} when it was tried in a process of its own; {advice}")
+
+
+Runs = Sequence[Sequence[NDArray[Any]]]
+"""`runs[input][output]`, as stored."""
+
+_NOISE = 0.02
+"""Part of an output's range by which two runs may differ. All 28 files that were compared gave the same to the last bit, with any number of
+threads and on both runtimes; sums in another order may cost some bits, and such a bit may turn a quantized step."""
+_MOVED = 0.05
+"""Part of the numbers that may be farther apart where a graph sorts its results: one result more or less changes a row."""
+
+
+def not_finite(runs: Runs, specs: Sequence[TensorSpec]) -> int | None:
+    """Return the first output in which a number of any run is not finite; None where all are. Whole numbers always are."""
+    for position in range(len(specs)):
+        if any(run[position].dtype.kind == "f" and not np.isfinite(run[position]).all() for run in runs):
+            return position
+    return None
+
+
+def difference(first: Runs, other: Runs, specs: Sequence[TensorSpec], *, reorders: bool) -> tuple[int, str] | None:
+    """Return the first output that differs by more than noise between two loads, and by how much in words; None where none does.
+
+    reorders: whether the graph sorts its results, so that rows may have changed places.
+    """
+    for position, spec in enumerate(specs):
+        for before, now in zip(first, other, strict=True):
+            if words := _how_different(before[position], now[position], spec, reorders=reorders):
+                return position, words
+    return None
+
+
+def _how_different(before: NDArray[Any], now: NDArray[Any], spec: TensorSpec, *, reorders: bool) -> str:
+    """In words; empty where it is noise."""
+    if before.shape != now.shape:
+        return f"shape {before.shape} and {now.shape}"
+    a, b = (RawTensor(values, spec).real().astype(np.float64).reshape(-1) for values in (before, now))
+    if not np.isfinite(b).all():
+        return "numbers that are not finite"
+    if not a.size:
+        return ""
+    span = max(a.max(), b.max()) - min(a.min(), b.min())
+    step = spec.scale if spec.quantized else 0.0
+    bound = max(_NOISE * span, step)
+    if reorders and np.mean(np.abs(np.sort(a) - np.sort(b)) > bound) <= _MOVED:
+        return ""
+    largest = float(np.abs(a - b).max())
+    return f"off by {largest:.3g} in a range of {span:.3g}" if largest > bound else ""
+
+
+_SORTING = frozenset(("TOPK_V2", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5", "TFLite_Detection_PostProcess"))
+
+
+def sorts_results(graph: SubGraph) -> bool:
+    """Return whether an operator of it picks or orders rows by their scores."""
+    return any((operator.custom_name or operator.name) in _SORTING for operator in graph.operators)

@@ -54,7 +54,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fitting(engine: Engine, values: NDArray[Any]) -> NDArray[Any]:
-    """The values, when they are what the runtime wants as input: the file may say something else than the runtime makes of it."""
+    """Return the values, when they are what the runtime wants as input: the file may say something else than the runtime makes of it."""
     wanted = engine.input
     if (values.shape, values.dtype) != (wanted.shape, wanted.dtype):
         raise ModelError(f"the runtime wants an input of shape {wanted.shape} and type {wanted.dtype}, found {values.shape} {values.dtype}")

@@ -22,7 +22,7 @@ class Tried:
         self._where = where
 
     def knows(self, key: str) -> bool:
-        """Whether the file with this key was tried."""
+        """Return whether the file with this key was tried."""
         return key in self._keys()
 
     def add(self, key: str) -> None:

@@ -22,10 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot.base.errors import FrameError
+from edgeannot.base.places import SAMPLES
 from edgeannot.vision.data import UInt8Array
 from edgeannot.vision.picture_header import Header, Kind, read_header
 
-__all__ = ["Picture", "PictureLimits", "configure_opencv", "decode", "read_picture"]
+__all__ = ["Picture", "PictureLimits", "configure_opencv", "decode", "read_picture", "sample_photo"]
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,14 @@ def read_picture(path: Path, limits: PictureLimits | None = None, *, min_side: i
         raise FrameError(f"{path}: {exc}", exc.reason) from exc
     except OSError as exc:
         raise FrameError(f"{path}: cannot be read ({exc.strerror})", "unreadable") from exc
+
+
+def sample_photo() -> UInt8Array:
+    """Return (H, W, 3) uint8 BGR: the street scene that ships with the package, or plain grey where it cannot be read."""
+    try:
+        return read_picture(SAMPLES / "scene.jpg", min_side=640).image
+    except FrameError:
+        return np.full((480, 640, 3), 114, np.uint8)
 
 
 def check_file_size(size: int, limits: PictureLimits) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from edgeannot.daemon.sensors import DEFAULT_TRIP_C, Felt, Sensors, read_trips
-from edgeannot.probe.memory import free_memory_bytes
+from edgeannot.probe.limits import free_memory_bytes
 
 
 @pytest.fixture

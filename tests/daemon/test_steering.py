@@ -13,7 +13,7 @@ from edgeannot.daemon.sensors import Felt
 from edgeannot.daemon.steering import Pace, Steering
 from edgeannot.daemon.telemetry import Telemetry
 from edgeannot.payload import Origin, decode, encode, telemetry_payload
-from edgeannot.probe.pressure import Pressure
+from edgeannot.probe.limits import Pressure
 from edgeannot.remote.control import Control
 from edgeannot.vision.data import Annotation, Detections, Frame, ModelFacts
 

@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeannot.probe.clocks import hottest_c, read_cooling, read_frequencies, read_zones
-from edgeannot.probe.naming import parse_strings, read_name
-from edgeannot.probe.pressure import Pressure, find_pressure, parse_pressure, read_pressure
-from edgeannot.probe.texts import read
-from edgeannot.probe.throttle import decode, parse_throttled, read_throttled
+from edgeannot.probe import parse_strings, read_name
+from edgeannot.probe.clocks import hottest_c, parse_throttled, read_cooling, read_frequencies, read_throttled, read_zones, throttle_reasons
+from edgeannot.probe.kernel_files import read
+from edgeannot.probe.limits import Pressure, find_pressure, parse_pressure, read_pressure
 from tests.probe.test_limits import V2, write
 
 PSI = "some avg10=12.50 avg60=3.00 avg300=1.00 total=123\nfull avg10=2.00 avg60=0.50 avg300=0.10 total=45\n"
@@ -59,9 +58,9 @@ def test_the_firmware_answers_in_two_spellings(text, bits):
 
 
 def test_what_holds_now_is_not_said_again_as_past():
-    assert decode(0) == ()
-    assert decode(0x50005) == ("the supply voltage is too low", "the processor is throttled")
-    assert decode(0x80000) == ("the soft temperature limit was reached since it was started",)
+    assert throttle_reasons(0) == ()
+    assert throttle_reasons(0x50005) == ("the supply voltage is too low", "the processor is throttled")
+    assert throttle_reasons(0x80000) == ("the soft temperature limit was reached since it was started",)
 
 
 def test_the_firmware_is_read_from_sysfs(tmp_path):

@@ -1,4 +1,4 @@
-"""Small files of the kernel, read so that a missing or odd one is a fact and not an error."""
+"""Read small files of the kernel; a missing or odd one is no error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PIECE = 1 << 16
 
 
 def read(path: Path) -> str:
-    """The text of a file; empty where it cannot be read. Device tree texts end in NULs, which are kept."""
+    """Return the text of a file; empty where it cannot be read. Device tree texts end in NULs, which are kept."""
     try:
         with path.open("rb", buffering=0) as file:
             pieces: list[bytes] = []
@@ -26,6 +26,6 @@ def read(path: Path) -> str:
 
 
 def number(text: str) -> int | None:
-    """The integer that the text is; None where it is not one."""
+    """Return the integer that the text is; None where it is not one."""
     stripped = text.strip()
     return int(stripped) if re.fullmatch(r"-?[0-9]{1,19}", stripped) else None
