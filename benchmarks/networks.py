@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeannot.base.places import bundled_folder
-from edgeannot.card_inference import Wishes, parse_anchors
+from edgeannot.card_inference import Hints, parse_anchors
 from edgeannot.vision.cards import read_card
 from edgeannot_maintain.bundle import LITE0_STATE, OID_MODEL, TINY_CFG, TINY_WEIGHTS
 from edgeannot_maintain.sources import Part, read_part
@@ -47,14 +47,14 @@ class Network:
     pictures: str = "detection/coco_val50/images"
 
 
-def tflite(file: str, **wishes: Any) -> Callable[[Places], tuple[Source, float | None]]:
+def tflite(file: str, **hints: Any) -> Callable[[Places], tuple[Source, float | None]]:
     """A float .tflite of the test data."""
 
     def make(places: Places) -> tuple[Source, float | None]:
-        known = dict(wishes)
+        known = dict(hints)
         if "labels" in known:
             known["labels"] = places.data / "models" / known["labels"]
-        return find_source(places.data / "models" / file, Wishes(**known), (), "auto"), None
+        return find_source(places.data / "models" / file, Hints(**known), (), "auto"), None
 
     return make
 
@@ -69,7 +69,7 @@ def converted(sources: Callable[[Places], list[Path]], *flags: str) -> Callable[
         started = time.perf_counter()
         subprocess.run([*COMMAND, "convert", *map(str, files), "-o", str(out), *flags], check=True, capture_output=True)
         seconds = time.perf_counter() - started
-        return find_source(out.with_suffix(".toml"), Wishes(), (), "auto"), seconds
+        return find_source(out.with_suffix(".toml"), Hints(), (), "auto"), seconds
 
     return make
 
@@ -119,7 +119,7 @@ def _with_bundled_card(file: Path, name: str) -> Source:
     file.with_suffix(".toml").write_text(text, encoding="utf-8")
     if bundled.labels.file is not None:
         file.with_name(bundled.labels.file).write_bytes((bundled_folder() / bundled.labels.file).read_bytes())
-    return find_source(file.with_suffix(".toml"), Wishes(), (), "auto")
+    return find_source(file.with_suffix(".toml"), Hints(), (), "auto")
 
 
 def mobilenet_v2(places: Places) -> tuple[Source, float | None]:
@@ -127,8 +127,8 @@ def mobilenet_v2(places: Places) -> tuple[Source, float | None]:
     graph = Graph.read(places.data / "models" / "mobilenet_v2_1.0_224_quant.tflite")
     file = places.work / "mobilenet_v2.tflite"
     file.write_bytes(in_float(graph).to_bytes())
-    wishes = Wishes(labels=places.data / "models" / "labels_imagenet1001.txt", input_range=((128.0,), (128.0,)))
-    return find_source(file, wishes, (), "auto"), None
+    hints = Hints(labels=places.data / "models" / "labels_imagenet1001.txt", input_range=((128.0,), (128.0,)))
+    return find_source(file, hints, (), "auto"), None
 
 
 def in_float(quantized: Graph) -> Graph:

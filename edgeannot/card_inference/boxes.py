@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgeannot.card_inference.facts import Facts
 from edgeannot.card_inference.interpretation import AmbiguousModelError, Known
-from edgeannot.card_inference.trial import cell_centres, grid_fit
+from edgeannot.card_inference.sample_run import cell_centres, grid_fit
 
 __all__ = ["BoxFacts", "Cells", "candidate_cells", "decoded_boxes", "free_boxes", "query_boxes", "units_by_range"]
 
@@ -50,7 +50,7 @@ class BoxFacts:
 
     units: Literal["normalized", "pixels"]
     form: Literal["cxcywh", "xyxy", "yxyx"]
-    because: str
+    evidence: str
 
 
 def decoded_boxes(known: Known, boxes: NDArray[np.float32], cells: Cells) -> BoxFacts | None:
@@ -67,12 +67,10 @@ def decoded_boxes(known: Known, boxes: NDArray[np.float32], cells: Cells) -> Box
         else:
             continue
         units: Literal["normalized", "pixels"] = "pixels" if fit.slope > 0.1 else "normalized"
-        says = (
-            f"in a trial run the box centres follow the cells with a slope of {fit.slope:.3g} per pixel (correlation {fit.correlation:.3f})"
-        )
-        because = f"{says}: already decoded, {units}, {form}"
+        slope = f"a slope of {fit.slope:.3g} per pixel (correlation {fit.correlation:.3f})"
+        evidence = f"in a sample run the box centres follow the cells with {slope}: already decoded, {units}, {form}"
         if best is None or fit.correlation > best[0]:
-            best = fit.correlation, BoxFacts(units, form, because)
+            best = fit.correlation, BoxFacts(units, form, evidence)
     return None if best is None else best[1]
 
 
@@ -105,10 +103,10 @@ def free_boxes(boxes: NDArray[np.float32], size: int) -> BoxFacts | None:
     x_first = np.abs(np.diff(middle_x)).mean() > np.abs(np.diff(middle_y)).mean()
     if not corners:
         return (
-            BoxFacts(units, "cxcywh", f"in a trial run the numbers are centres and sizes inside the picture, {units}") if x_first else None
+            BoxFacts(units, "cxcywh", f"in a sample run the numbers are centres and sizes inside the picture, {units}") if x_first else None
         )
     form: Literal["xyxy", "yxyx"] = "xyxy" if x_first else "yxyx"
-    return BoxFacts(units, form, f"in a trial run the numbers are corners of boxes inside the picture: decoded, {units}, {form}")
+    return BoxFacts(units, form, f"in a sample run the numbers are corners of boxes inside the picture: decoded, {units}, {form}")
 
 
 def query_boxes(known: Known, boxes: NDArray[np.float32]) -> BoxFacts | None:
@@ -124,18 +122,18 @@ def query_boxes(known: Known, boxes: NDArray[np.float32]) -> BoxFacts | None:
     units: Literal["normalized", "pixels"] = "pixels" if reach > 1 else "normalized"
     corners = float(np.mean((sizes > centres).all(axis=-1))) > 0.98
     what = "corners" if corners else "centres and sizes"
-    because = f"in a trial run the numbers are {what} inside the picture, in no order: queries, {units}"
-    return BoxFacts(units, "xyxy" if corners else "cxcywh", because)
+    evidence = f"in a sample run the numbers are {what} inside the picture, in no order: queries, {units}"
+    return BoxFacts(units, "xyxy" if corners else "cxcywh", evidence)
 
 
 def units_by_range(known: Known, numbers: NDArray[np.float32], what: str) -> Literal["normalized", "pixels"]:
-    """Normalized or pixels, by the largest coordinate. Raises AmbiguousModelError where the trial found no box."""
-    if known.wishes.box_units:
-        return known.wishes.box_units
+    """Normalized or pixels, by the largest coordinate. Raises AmbiguousModelError where the sample run found no box."""
+    if known.hints.box_units:
+        return known.hints.box_units
     largest = float(np.abs(numbers).max(initial=0))
     if largest == 0:
         raise AmbiguousModelError(
-            f"model {known.facts.path}: {what} held no box in a trial run, so it may give shares of the picture or pixels",
+            f"model {known.facts.path}: {what} held no box in a sample run, so it may give shares of the picture or pixels",
             ["--box-units normalized", "--box-units pixels"],
         )
     return "pixels" if largest > 2 else "normalized"

@@ -1,4 +1,4 @@
-"""The facts of a graph that every reading needs: its picture input, its outputs, and why it could not run at all."""
+"""The facts of a graph that every rule needs: its picture input, its outputs, and why it could not run at all."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgeannot.base.errors import ModelError
-from edgeannot.card_inference.trace import makers
 from edgeannot.tflite.metadata import ModelMetadata, read_metadata
 from edgeannot.tflite.schema import TYPE_BITS, Operator, SubGraph, Tensor, TFLiteModel
+from edgeannot.tflite.trace import makers
 from edgeannot.vision.cards import MAX_SIDE
 from edgeannot.vision.data import TensorRef
 

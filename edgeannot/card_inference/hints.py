@@ -11,7 +11,7 @@ from typing import Any, Literal
 from edgeannot.base.errors import InputError
 from edgeannot.base.foreign import as_float, printable, read_bytes, shorten, to_float, to_int
 
-__all__ = ["ANCHOR_SETS", "AnchorWish", "CfgLayer", "Wishes", "parse_anchors", "parse_range", "read_cfg"]
+__all__ = ["ANCHOR_SETS", "AnchorHint", "CfgLayer", "Hints", "parse_anchors", "parse_range", "read_cfg"]
 
 Pair = tuple[float, float]
 
@@ -39,7 +39,7 @@ ANCHOR_SETS: dict[str, tuple[float, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class AnchorWish:
+class AnchorHint:
     """Anchors as the user gave them, small to large or as a cfg groups them."""
 
     pairs: tuple[Pair, ...]
@@ -59,7 +59,7 @@ class CfgLayer:
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class Hints:
     """The overrides; None or empty means: find out."""
 
     name: str | None = None
@@ -71,7 +71,7 @@ class Wishes:
     """Mean and std in bytes, in the order of the card's colours."""
     color: Literal["RGB", "BGR", "GRAY"] | None = None
     resize: Literal["stretch", "letterbox", "letterbox-top-left"] | None = None
-    anchors: AnchorWish | None = None
+    anchors: AnchorHint | None = None
     cfg: tuple[CfgLayer, ...] = ()
     box_units: Literal["normalized", "pixels"] | None = None
     min_score: float | None = None
@@ -79,7 +79,7 @@ class Wishes:
     """Card fields by dotted name, e.g. `head.size`, set last."""
 
 
-def parse_anchors(text: str) -> AnchorWish:
+def parse_anchors(text: str) -> AnchorHint:
     """`10,14 23,27 ...`, `[(10,14), ...]` or a name of ANCHOR_SETS. Raises InputError."""
     preset = text.strip().lower()
     if preset in ANCHOR_SETS:
@@ -91,7 +91,7 @@ def parse_anchors(text: str) -> AnchorWish:
         raise InputError(
             f"--anchors: wanted pairs of width and height like '10,14 23,27', or one of {', '.join(ANCHOR_SETS)}; found {shorten(text)}"
         )
-    return AnchorWish(tuple(zip(numbers[::2], numbers[1::2], strict=True)), preset)
+    return AnchorHint(tuple(zip(numbers[::2], numbers[1::2], strict=True)), preset)
 
 
 def parse_range(text: str, named: dict[str, tuple[tuple[float, ...], tuple[float, ...]]]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -1,18 +1,18 @@
-"""What a rule makes of a graph: a reading, with the reasons; and the error for when two readings fit."""
+"""What a rule makes of a graph: an interpretation, with the evidence; and the error for when two interpretations fit."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from edgeannot.base.errors import ModelError
 from edgeannot.card_inference.facts import Facts
-from edgeannot.card_inference.hints import Wishes
-from edgeannot.card_inference.trial import Trial
+from edgeannot.card_inference.hints import Hints
+from edgeannot.card_inference.sample_run import SampleRun
 from edgeannot.vision.heads import AnyHead
 
-__all__ = ["RANGES", "AmbiguousModelError", "Convention", "Known", "Reading"]
+__all__ = ["RANGES", "AmbiguousModelError", "Convention", "Interpretation", "Known"]
 
 RANGES: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "0..1": ((0.0,), (255.0,)),
@@ -28,7 +28,7 @@ RANGES: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 
 
 class AmbiguousModelError(ModelError):
-    """Two or more readings fit the file; `choices` are the flags that would settle it."""
+    """Two or more interpretations fit the file; `choices` are the flags that would settle it."""
 
     def __init__(self, message: str, choices: Sequence[str]) -> None:
         super().__init__(f"{message}; choose with {' or '.join(choices)}")
@@ -40,11 +40,28 @@ class Convention:
     """How pictures are prepared for a family of models, where the file itself does not say."""
 
     who: str
-    """The family, as it is named in the evidence."""
+    """The models, as the evidence names them."""
+    family: Literal["yolo", "ssd", "mobilenet", "other"]
+    """The card's word for them."""
     resize: Literal["stretch", "letterbox", "letterbox-top-left"]
     color: Literal["RGB", "BGR"]
     input_range: str
     """A key of RANGES."""
+
+
+ULTRALYTICS = Convention("YOLOv5 to v11 and their kin", "yolo", "letterbox", "RGB", "0..1")
+DARKNET = Convention("Darknet", "yolo", "stretch", "RGB", "0..1")
+YOLOX = Convention("YOLOX", "yolo", "letterbox-top-left", "BGR", "0..255")
+NANODET = Convention("NanoDet", "yolo", "stretch", "BGR", "nanodet")
+PICODET = Convention("PicoDet", "yolo", "stretch", "RGB", "imagenet")
+RT_DETR = Convention("RT-DETR and its kin", "other", "stretch", "RGB", "0..1")
+SSD = Convention("TensorFlow's SSD and EfficientDet", "ssd", "stretch", "RGB", "-1..1")
+CENTERNET = replace(SSD, family="other")
+FASTESTV2 = Convention("YOLO-FastestV2", "yolo", "stretch", "BGR", "0..1")
+MEDIAPIPE = Convention("MediaPipe's BlazeFace kin", "ssd", "letterbox", "RGB", "-1..1")
+PALM = Convention("MediaPipe's palm detection", "ssd", "letterbox", "RGB", "0..1")
+CLASSIFIER = Convention("TensorFlow's MobileNet and EfficientNet-Lite", "mobilenet", "stretch", "RGB", "-1..1")
+TORCH_CLASSIFIER = Convention("torchvision", "mobilenet", "stretch", "RGB", "imagenet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +69,8 @@ class Known:
     """All that a rule may look at."""
 
     facts: Facts
-    trial: Trial
-    wishes: Wishes
+    run: SampleRun
+    hints: Hints
     names: tuple[str, ...]
     """Class names from the user or the file, empty where there are none."""
 
@@ -63,29 +80,32 @@ class Known:
         if not lines:
             return set()
         counts = {lines}
-        if self.wishes.label_offset:
-            counts.add(lines - self.wishes.label_offset)
+        if self.hints.label_offset:
+            counts.add(lines - self.hints.label_offset)
         elif is_background(self.names[0]):
             counts.add(lines - 1)
         return counts
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Interpretation:
     """One way to understand the outputs."""
 
     head: AnyHead
-    task: Literal["detect", "classify", "embed"]
-    family: Literal["yolo", "ssd", "mobilenet", "other"]
     convention: Convention
-    because: tuple[str, ...]
+    evidence: tuple[str, ...]
     """Evidence, one sentence each."""
     classes: int | None = None
     """Columns of class scores, the background's included; None: the file does not tell."""
     background: int | None = None
     """Which of them stands for no object."""
-    doubts: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
     """What was settled by convention only, and the flag that changes it."""
+
+    @property
+    def task(self) -> Literal["detect", "classify", "embed"]:
+        """What the head gives."""
+        return "classify" if self.head.kind == "classify" else "embed" if self.head.kind == "embed" else "detect"
 
 
 def is_background(name: str) -> bool:

@@ -8,13 +8,21 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeannot.card_inference.conventions import FASTESTV2, NANODET, PICODET, ULTRALYTICS, YOLOX
 from edgeannot.card_inference.facts import Out
 from edgeannot.card_inference.grids import read_grids
-from edgeannot.card_inference.interpretation import AmbiguousModelError, Known, Reading
+from edgeannot.card_inference.interpretation import (
+    FASTESTV2,
+    NANODET,
+    PICODET,
+    ULTRALYTICS,
+    YOLOX,
+    AmbiguousModelError,
+    Interpretation,
+    Known,
+)
 from edgeannot.card_inference.scores import activation_of
 from edgeannot.card_inference.stride_map import Form, StrideMap
-from edgeannot.card_inference.trace import maker, pieces
+from edgeannot.tflite.trace import maker, pieces
 from edgeannot.vision.heads.dfl import Dfl
 from edgeannot.vision.heads.yolo_fastestv2 import YoloFastestV2
 from edgeannot.vision.heads.yolox import Yolox
@@ -26,8 +34,8 @@ FORMS: dict[int, tuple[Form, ...]] = {4: ("hwac", "ahwc", "achw"), 3: ("hwc", "c
 """Those with so many axes, the usual ones first."""
 
 
-def read_maps(known: Known) -> list[Reading]:
-    """Every reading of outputs that are maps of strides."""
+def read_maps(known: Known) -> list[Interpretation]:
+    """Return every interpretation of outputs that are maps of strides."""
     maps = stride_maps(known)
     if maps is None:
         return []
@@ -60,7 +68,7 @@ def stride_maps(known: Known) -> list[StrideMap] | None:
 
 def _stride_map(known: Known, out: Out) -> StrideMap | None:
     picture = known.facts.picture
-    shape = known.trial.shape(out.position)
+    shape = known.run.shape(out.position)
     if not shape or shape[0] != 1:
         return None
     inner = shape[1:]
@@ -75,7 +83,7 @@ def _stride_map(known: Known, out: Out) -> StrideMap | None:
 
 def _numbers(known: Known, item: StrideMap) -> NDArray[np.float32]:
     """(pictures, cells, channels) of a map with one set of numbers a cell."""
-    numbers = known.trial.of(item.out.position)[:, 0]
+    numbers = known.run.of(item.out.position)[:, 0]
     if not item.channels_last:
         numbers = np.moveaxis(numbers, 1, -1)
     return numbers.reshape(len(numbers), -1, item.channels)
@@ -90,7 +98,7 @@ def _made_by(known: Known, item: StrideMap) -> str:
     return "" if operator is None else operator.custom_name or operator.name
 
 
-def _joined(known: Known, strides: tuple[int, ...], maps: list[StrideMap]) -> list[Reading]:
+def _joined(known: Known, strides: tuple[int, ...], maps: list[StrideMap]) -> list[Interpretation]:
     """One map a stride that joins a box with class scores: 4 * bins + C channels, or YOLOX's 5 + C."""
     channels = {item.channels for item in maps}
     if len(channels) != 1 or len(strides) < 2 or any(item.form in {"hwac", "ahwc", "achw"} for item in maps):
@@ -116,22 +124,22 @@ def _joined(known: Known, strides: tuple[int, ...], maps: list[StrideMap]) -> li
         scores = numbers[..., 4 * bins :] if order == "boxes-first" else numbers[..., :classes]
         activation, why = activation_of(scores, made[-1 if order == "boxes-first" else 0].made_by if len(made) > 1 else "")
         head = Dfl(strides=strides, boxes=refs, joined=order, bins=bins, layout=_layout(maps), activation=activation)
-        because = (says, f"{total} channels are 4 x {bins} bins of distances and {classes} classes, {order}", why)
-        return [Reading(head, "detect", "yolo", ULTRALYTICS if bins == 16 else NANODET, because, classes=classes)]
+        evidence = (says, f"{total} channels are 4 x {bins} bins of distances and {classes} classes, {order}", why)
+        return [Interpretation(head, ULTRALYTICS if bins == 16 else NANODET, evidence, classes=classes)]
     if (widths[:2] == [4, 1] and sum(widths[2:]) == total - 5) or (len(widths) == 1 and total - 5 in counts and total % 3):
         numbers = np.concatenate([_numbers(known, item) for item in maps], axis=1)
         activation, why = activation_of(numbers[..., 4:], made[-1].made_by if len(made) > 1 else "")
         head_x = Yolox(outputs=refs, strides=strides, layout=_layout(maps), activation=activation)
-        because = (says, f"{total} channels are box, objectness and {total - 5} classes, as YOLOX writes them", why)
-        return [Reading(head_x, "detect", "yolo", YOLOX, because, classes=total - 5)]
+        evidence = (says, f"{total} channels are box, objectness and {total - 5} classes, as YOLOX writes them", why)
+        return [Interpretation(head_x, YOLOX, evidence, classes=total - 5)]
     return []
 
 
-def _distances(known: Known, strides: tuple[int, ...], groups: list[list[StrideMap]]) -> list[Reading]:
+def _distances(known: Known, strides: tuple[int, ...], groups: list[list[StrideMap]]) -> list[Interpretation]:
     """A box map and a score map a stride, and perhaps a third with the sum of the scores."""
-    readings: list[Reading] = []
+    interpretations: list[Interpretation] = []
     if len(strides) < 2 or any(item.form in {"hwac", "ahwc", "achw"} for group in groups for item in group):
-        return readings
+        return interpretations
     for bins in (16, 8, 1):
         boxes, scores, sums = [], [], []
         for group in groups:
@@ -159,18 +167,18 @@ def _distances(known: Known, strides: tuple[int, ...], groups: list[list[StrideM
             activation=activation,
         )
         each = f"for each stride of {', '.join(map(str, strides))} one output with {4 * bins} channels (4 x {bins} bins of distances)"
-        because = [f"{each} and one with {scores[0].channels} class scores", why]
+        evidence = [f"{each} and one with {scores[0].channels} class scores", why]
         if sums:
-            because.append("a third output a stride holds the sum of the scores")
+            evidence.append("a third output a stride holds the sum of the scores")
         pico = bins == 8 and 64 in strides
         convention = ULTRALYTICS if bins == 16 else PICODET if pico else NANODET
-        doubts = (
+        assumptions = (
             "four strides and 8 bins read as PicoDet; NanoDet-Plus has its points at the cells' corners (--set head.center=0 --color BGR)",
         )
-        readings.append(
-            Reading(head, "detect", "yolo", convention, tuple(because), classes=scores[0].channels, doubts=doubts if pico else ())
+        interpretations.append(
+            Interpretation(head, convention, tuple(evidence), classes=scores[0].channels, assumptions=assumptions if pico else ())
         )
-    return readings
+    return interpretations
 
 
 def _named_boxes(boxes: list[StrideMap], rest: list[StrideMap]) -> tuple[list[StrideMap], list[StrideMap]]:
@@ -179,16 +187,16 @@ def _named_boxes(boxes: list[StrideMap], rest: list[StrideMap]) -> tuple[list[St
     return (named, [*rest, *(item for item in boxes if item not in named)]) if len(named) == 1 else (boxes, rest)
 
 
-def _fastestv2(known: Known, strides: tuple[int, ...], groups: list[list[StrideMap]]) -> list[Reading]:
+def _fastestv2(known: Known, strides: tuple[int, ...], groups: list[list[StrideMap]]) -> list[Interpretation]:
     """Three maps a stride with 4 * A, A and C channels."""
-    wish = known.wishes.anchors
+    hint = known.hints.anchors
     if len(groups[0]) != 3 or len(strides) != 2:
         return []
     sets = [sorted(item.channels for item in group) for group in groups]
     anchors = sets[0][0]
     if anchors < 2 or any(4 * anchors not in channels or channels[0] != anchors for channels in sets):
         return []
-    if wish is None or len(wish.pairs) != anchors * len(strides):
+    if hint is None or len(hint.pairs) != anchors * len(strides):
         raise AmbiguousModelError(
             f"model {known.facts.path}: its outputs read as YOLO-FastestV2, and the file does not hold its anchors",
             ["--anchors 'W,H W,H ...' of its training", "--anchors yolo-fastestv2"],
@@ -200,8 +208,8 @@ def _fastestv2(known: Known, strides: tuple[int, ...], groups: list[list[StrideM
         score = next(item for item in group if item is not objectness and item is not box)
         refs += [box.out.ref, objectness.out.ref, score.out.ref]
         classes = score.channels
-    pairs = wish.pairs
+    pairs = hint.pairs
     per = tuple(pairs[i * anchors : (i + 1) * anchors] for i in range(len(strides)))
     head = YoloFastestV2(outputs=tuple(refs), strides=strides, anchors=per, layout=_layout(groups[0]))
-    because = (f"three outputs a stride with {4 * anchors}, {anchors} and {classes} channels: YOLO-FastestV2",)
-    return [Reading(head, "detect", "yolo", FASTESTV2, because, classes=classes)]
+    evidence = (f"three outputs a stride with {4 * anchors}, {anchors} and {classes} channels: YOLO-FastestV2",)
+    return [Interpretation(head, FASTESTV2, evidence, classes=classes)]

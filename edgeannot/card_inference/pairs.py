@@ -12,12 +12,22 @@ from numpy.typing import NDArray
 
 from edgeannot.base.errors import ModelError
 from edgeannot.card_inference.boxes import BoxFacts, candidate_cells, decoded_boxes, free_boxes, query_boxes
-from edgeannot.card_inference.conventions import DARKNET, MEDIAPIPE, PALM, RT_DETR, SSD, ULTRALYTICS
 from edgeannot.card_inference.facts import Out
-from edgeannot.card_inference.interpretation import AmbiguousModelError, Known, Reading, is_background
+from edgeannot.card_inference.interpretation import (
+    DARKNET,
+    MEDIAPIPE,
+    PALM,
+    RT_DETR,
+    SSD,
+    ULTRALYTICS,
+    AmbiguousModelError,
+    Interpretation,
+    Known,
+    is_background,
+)
 from edgeannot.card_inference.priors import blaze_priors, ssd_priors
 from edgeannot.card_inference.scores import activation_of
-from edgeannot.card_inference.trace import depends_on_input, maker, mostly_silu
+from edgeannot.tflite.trace import depends_on_input, maker, mostly_silu
 from edgeannot.vision.data import TensorRef
 from edgeannot.vision.heads._anchors import OctaveAnchors, ScaledAnchors
 from edgeannot.vision.heads.split import Split
@@ -43,7 +53,7 @@ class _Side:
         return int(self.numbers.shape[2])
 
 
-def read_pairs(known: Known) -> list[Reading]:
+def read_pairs(known: Known) -> list[Interpretation]:
     """Boxes and scores over the same N candidates, and perhaps anchors or objectness as well."""
     sides = _sides(known)
     if sides is None or len(sides) not in {2, 3}:
@@ -63,7 +73,7 @@ def _sides(known: Known) -> list[_Side] | None:
     """All outputs as rows over one N, or None where they have none in common."""
     shapes = []
     for out in known.facts.outputs:
-        shape = known.trial.shape(out.position)
+        shape = known.run.shape(out.position)
         inner = shape[1:] if len(shape) > 1 and shape[0] == 1 else shape
         inner = (inner[0], inner[2]) if len(inner) == 3 and inner[1] == 1 else inner
         inner = (*inner, 1) if len(inner) == 1 else inner
@@ -78,7 +88,7 @@ def _sides(known: Known) -> list[_Side] | None:
     count = max(common)
     sides = []
     for out, shape in zip(known.facts.outputs, shapes, strict=True):
-        numbers = known.trial.of(out.position)
+        numbers = known.run.of(out.position)
         numbers = numbers.reshape(len(numbers), *shape)
         columns = shape[0] != count
         sides.append(_Side(out, numbers.transpose(0, 2, 1) if columns else numbers, columns))
@@ -87,7 +97,7 @@ def _sides(known: Known) -> list[_Side] | None:
 
 def _is_anchors(known: Known, side: _Side) -> bool:
     """Whether an output does not change with the picture."""
-    return not depends_on_input(known.facts.graph, side.out.tensor.index) or known.trial.constant(side.out.position)
+    return not depends_on_input(known.facts.graph, side.out.tensor.index) or known.run.constant(side.out.position)
 
 
 def _roles(known: Known, sides: list[_Side]) -> tuple[_Side, _Side] | None:
@@ -105,9 +115,9 @@ def _roles(known: Known, sides: list[_Side]) -> tuple[_Side, _Side] | None:
 def _alike(known: Known, sides: list[_Side]) -> tuple[_Side, _Side]:
     """Boxes and four class scores have the same shape: decoded boxes, an activation, or a name tells them apart."""
     for role in ("head.boxes", "head.scores"):
-        wish = known.wishes.extra.get(role)
-        wish = wish[0] if isinstance(wish, list) and wish else wish
-        named = [side for side in sides if wish is not None and wish in {side.out.ref, side.out.position}]
+        hint = known.hints.extra.get(role)
+        hint = hint[0] if isinstance(hint, list) and hint else hint
+        named = [side for side in sides if hint is not None and hint in {side.out.ref, side.out.position}]
         if named:
             rest = next(side for side in sides if side is not named[0])
             return (named[0], rest) if role == "head.boxes" else (rest, named[0])
@@ -147,7 +157,7 @@ def _layout(side: _Side) -> Literal["rows", "columns"]:
     return "columns" if side.columns else "rows"
 
 
-def _split(known: Known, boxes: _Side, scores: _Side, facts: BoxFacts, objectness: _Side | None = None) -> Reading:
+def _split(known: Known, boxes: _Side, scores: _Side, facts: BoxFacts, objectness: _Side | None = None) -> Interpretation:
     made_by = _made_by(known, scores)
     activation, why = activation_of(scores.numbers, made_by)
     head = Split(
@@ -156,33 +166,31 @@ def _split(known: Known, boxes: _Side, scores: _Side, facts: BoxFacts, objectnes
         objectness=None if objectness is None else objectness.out.ref,
         box_layout=_layout(boxes),
         score_layout=_layout(scores),
-        box_units=known.wishes.box_units or facts.units,
+        box_units=known.hints.box_units or facts.units,
         box_form=facts.form,
         activation=activation,
     )
-    because = [f"{boxes.out} holds boxes, {scores.out} {scores.width} class scores for each", facts.because, why]
+    evidence = [f"{boxes.out} holds boxes, {scores.out} {scores.width} class scores for each", facts.evidence, why]
     if objectness is not None:
-        because.append(f"{objectness.out} holds an objectness for each")
+        evidence.append(f"{objectness.out} holds an objectness for each")
     cells = candidate_cells(known.facts, boxes.numbers.shape[1])
     queries = cells is None and query_boxes(known, boxes.numbers) is not None
     named = cells is None and not queries and len(known.names) == scores.width - 1
     background = 0 if named or (made_by == "SOFTMAX" and _names_allow_background(known, scores.width)) else None
-    doubts: tuple[str, ...] = ()
-    family: Literal["yolo", "ssd", "other"]
+    assumptions: tuple[str, ...] = ()
     if queries:
-        family, convention = "other", RT_DETR
+        convention = RT_DETR
         if activation == "sigmoid":
-            doubts = ("each class has a sigmoid of its own, as in RT-DETR; the softmax of the first DETR is not known here",)
+            assumptions = ("each class has a sigmoid of its own, as in RT-DETR; the softmax of the first DETR is not known here",)
     elif cells is None:
-        family, convention = "ssd", SSD
+        convention = SSD
     else:
-        family = "yolo"
         # Three anchors a cell in two outputs are the TensorFlow ports of YOLOv3 and v4, which stretch as Darknet does; or YOLOv5, cut.
         convention = DARKNET if cells.anchors == 3 and not mostly_silu(known.facts.graph) else ULTRALYTICS
-    return Reading(head, "detect", family, convention, tuple(because), classes=scores.width, background=background, doubts=doubts)
+    return Interpretation(head, convention, tuple(evidence), classes=scores.width, background=background, assumptions=assumptions)
 
 
-def _with_objectness(known: Known, sides: list[_Side]) -> list[Reading]:
+def _with_objectness(known: Known, sides: list[_Side]) -> list[Interpretation]:
     """Boxes, objectness and class scores."""
     boxes = [side for side in sides if side.width == 4 and _box_facts(known, side) is not None]
     ones = [side for side in sides if side.width == 1]
@@ -226,7 +234,7 @@ def _anchor_form(anchors: NDArray[np.float32]) -> Literal["xyxy", "yxyx", "cxcyw
     return "cxcywh" if x_first else "cycxhw"
 
 
-def _with_anchor_output(known: Known, boxes: _Side, scores: _Side, anchors: _Side) -> Reading:
+def _with_anchor_output(known: Known, boxes: _Side, scores: _Side, anchors: _Side) -> Interpretation:
     """Raw offsets with the anchors themselves as an output that never changes."""
     if float(np.abs(anchors.numbers).max()) > 4:
         raise ModelError(f"model {known.facts.path}: {anchors.out} holds anchors in pixels; wanted shares of the picture, 0 to 1")
@@ -243,20 +251,20 @@ def _with_anchor_output(known: Known, boxes: _Side, scores: _Side, anchors: _Sid
         code="corners" if corners else "yxhw" if form == "cycxhw" else "xywh",
         scales=(1.0, 1.0, 1.0, 1.0) if corners else (10.0, 10.0, 5.0, 5.0),
     )
-    because = (
+    evidence = (
         f"{anchors.out} is the same for every picture: the anchors, {form}",
         f"{boxes.out} holds offsets from them, {scores.out} {scores.width} scores",
         why,
     )
-    doubt = (
+    assumption = (
         "offsets are of corners, as the anchors are (else --set head.code=xywh)"
         if corners
         else "offsets are of centre and size, divided by 10, 10, 5, 5"
     )
-    return Reading(head, "detect", "ssd", SSD, because, classes=scores.width, background=background, doubts=(doubt,))
+    return Interpretation(head, SSD, evidence, classes=scores.width, background=background, assumptions=(assumption,))
 
 
-def _raw(known: Known, boxes: _Side, scores: _Side) -> list[Reading]:
+def _raw(known: Known, boxes: _Side, scores: _Side) -> list[Interpretation]:
     """Raw offsets whose anchors are not in the file: known where a published rule gives exactly this many."""
     picture, count = known.facts.picture, int(boxes.numbers.shape[1])
     if picture.width != picture.height:
@@ -267,18 +275,18 @@ def _raw(known: Known, boxes: _Side, scores: _Side) -> list[Reading]:
     if scores.width == 1 and blaze is not None:
         done = _made_by(known, scores) == "LOGISTIC"
         head = _blaze_head(known, boxes.out.ref, scores.out.ref, boxes.width, blaze.rule, "none" if done else "sigmoid")
-        because = (
+        evidence = (
             f"{boxes.out} holds {count} boxes of {boxes.width} numbers ({boxes.width - 4} of them keypoints), {scores.out} one score each",
             f"{count} are the anchors of {blaze.who} at {picture.width} px",
             "scores are made by LOGISTIC: probabilities already" if done else "scores go through a sigmoid in that family",
         )
         palm = boxes.width == 18  # seven points of a hand; faces have six, bodies four
-        return [Reading(head, "detect", "ssd", PALM if palm else MEDIAPIPE, because, classes=1)]
-    given = [key for key in known.wishes.extra if re.match(r"head\.(scaled|octaves|layers)\b", key)]
+        return [Interpretation(head, PALM if palm else MEDIAPIPE, evidence, classes=1)]
+    given = [key for key in known.hints.extra if re.match(r"head\.(scaled|octaves|layers)\b", key)]
     if boxes.width == 4 and given:
         head = SsdAnchors(boxes=(boxes.out.ref,), scores=(scores.out.ref,), activation=activation, background=background)
-        because = (f"{boxes.out} holds raw offsets, {scores.out} {scores.width} scores", f"anchors by {given[0]}, as given", why)
-        return [Reading(head, "detect", "ssd", SSD, because, classes=scores.width, background=background)]
+        evidence = (f"{boxes.out} holds raw offsets, {scores.out} {scores.width} scores", f"anchors by {given[0]}, as given", why)
+        return [Interpretation(head, SSD, evidence, classes=scores.width, background=background)]
     if boxes.width != 4 or size_priors is None:
         raise AmbiguousModelError(
             f"model {known.facts.path}: {boxes.out} holds raw offsets from {count} anchors, "
@@ -294,12 +302,12 @@ def _raw(known: Known, boxes: _Side, scores: _Side) -> list[Reading]:
         scaled=rule if isinstance(rule, ScaledAnchors) else None,
         octaves=rule if isinstance(rule, OctaveAnchors) else None,
     )
-    because = (
-        f"{boxes.out} holds raw offsets (in a trial run they are no boxes), {scores.out} {scores.width} scores",
+    evidence = (
+        f"{boxes.out} holds raw offsets (in a sample run they are no boxes), {scores.out} {scores.width} scores",
         f"{count} are the anchors of {size_priors.who} at {picture.width} px, offsets divided by 10, 10, 5, 5",
         why,
     )
-    return [Reading(head, "detect", "ssd", SSD, because, classes=scores.width, background=background)]
+    return [Interpretation(head, SSD, evidence, classes=scores.width, background=background)]
 
 
 def _blaze_head(

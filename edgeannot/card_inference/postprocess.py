@@ -9,11 +9,10 @@ import numpy as np
 
 from edgeannot.base.errors import ModelError
 from edgeannot.card_inference.boxes import candidate_cells, decoded_boxes, units_by_range
-from edgeannot.card_inference.conventions import SSD, ULTRALYTICS
 from edgeannot.card_inference.facts import POSTPROCESS, Out
-from edgeannot.card_inference.interpretation import Known, Reading
-from edgeannot.card_inference.trace import maker
+from edgeannot.card_inference.interpretation import CENTERNET, SSD, ULTRALYTICS, Interpretation, Known
 from edgeannot.tflite.schema import Operator
+from edgeannot.tflite.trace import maker
 from edgeannot.vision.heads.split import Split
 from edgeannot.vision.heads.ssd_postprocess import SsdPostprocess
 
@@ -23,7 +22,7 @@ ROLES = ("boxes", "classes", "scores", "count")
 """Order of the operator's own outputs: `detection_postprocess.cc`, kOutputTensorDetectionBoxes and the following."""
 
 
-def read_postprocess(known: Known) -> list[Reading]:
+def read_postprocess(known: Known) -> list[Interpretation]:
     """SSD with TFLite_Detection_PostProcess: the operator's own output list says which graph output is which."""
     facts = known.facts
     found = [op for op in facts.graph.operators if op.custom_name == POSTPROCESS]
@@ -40,13 +39,13 @@ def read_postprocess(known: Known) -> list[Reading]:
             f"but only {', '.join(roles) or 'none of them'} leave the graph ({facts.describe_outputs()}); export it with all of its outputs"
         )
     order = ", ".join(f"{role} = {out.position} {out.tensor.name!r}" for role, out in roles.items())
-    classes, because = _class_count(known, operator)
+    classes, why = _class_count(known, operator)
     count = roles.get("count")
     head = SsdPostprocess(
         boxes=roles["boxes"].ref, classes=roles["classes"].ref, scores=roles["scores"].ref, count=None if count is None else count.ref
     )
-    evidence = (f"the graph ends in {POSTPROCESS}; its own output list says which output is which: {order}", because)
-    return [Reading(head, "detect", "ssd", SSD, evidence, classes=classes)]
+    evidence = (f"the graph ends in {POSTPROCESS}; its own output list says which output is which: {order}", why)
+    return [Interpretation(head, SSD, evidence, classes=classes)]
 
 
 def _made_tensor(known: Known, out: Out, operator: Operator) -> int:
@@ -105,12 +104,12 @@ def flexbuffer_integer(options: bytes, key: str) -> int | None:
     return None
 
 
-def read_suppressed(known: Known) -> list[Reading]:
+def read_suppressed(known: Known) -> list[Interpretation]:
     """Boxes (1, N, 4), scores (1, N), classes (1, N) and perhaps a count: the graph picks each candidate's class itself."""
     outputs = known.facts.outputs
     if any(op.custom_name == POSTPROCESS for op in known.facts.graph.operators) or len(outputs) not in {3, 4}:
         return []
-    shapes = {out.position: tuple(n for n in known.trial.shape(out.position) if n != 1) for out in outputs}
+    shapes = {out.position: tuple(n for n in known.run.shape(out.position) if n != 1) for out in outputs}
     boxes = [out for out in outputs if shapes[out.position][1:] == (4,)]
     if len(boxes) != 1:
         return []
@@ -128,31 +127,31 @@ def read_suppressed(known: Known) -> list[Reading]:
     return [_picked(known, boxes[0], scores, classes[0], says, counted=bool(counts))]
 
 
-def _picked(known: Known, boxes: Out, scores: Out, classes: Out, says: str, *, counted: bool) -> Reading:
-    """The reading of such outputs: who has suppressed what, and what the box numbers are.
+def _picked(known: Known, boxes: Out, scores: Out, classes: Out, says: str, *, counted: bool) -> Interpretation:
+    """Interpret such outputs: who has suppressed what, and what the box numbers are.
 
     counted: whether a count of the boxes is among them, as TensorFlow's exporter always writes and PyTorch's people do not.
     """
-    numbers = known.trial.of(boxes.position).reshape(len(known.trial.values), -1, 4)
+    numbers = known.run.of(boxes.position).reshape(len(known.run.values), -1, 4)
     names = {op.name for op in known.facts.graph.operators}
     suppressed, picks = any(name.startswith("NON_MAX_SUPPRESSION") for name in names), "TOPK_V2" in names
     cells = candidate_cells(known.facts, numbers.shape[1])
     decoded = decoded_boxes(known, numbers, cells) if cells is not None else None
-    doubts: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
     convention = ULTRALYTICS
     form: Literal["cxcywh", "xyxy", "yxyx"]
     if decoded is not None:
-        form, units, why = decoded.form, known.wishes.box_units or decoded.units, decoded.because
+        form, units, why = decoded.form, known.hints.box_units or decoded.units, decoded.evidence
     else:
         units = units_by_range(known, numbers, str(boxes))
         corners = bool(np.mean((numbers[..., 2] >= numbers[..., 0]) & (numbers[..., 3] >= numbers[..., 1])) > 0.95)
         form = "xyxy" if corners else "cxcywh"
-        why = f"in a trial run boxes reach {np.abs(numbers).max():.4g}: {units}, {'corners' if corners else 'centre and size'}"
+        why = f"in a sample run boxes reach {np.abs(numbers).max():.4g}: {units}, {'corners' if corners else 'centre and size'}"
         if corners and picks and not suppressed and counted:
-            form, convention = "yxyx", SSD
-            doubts = ("corners are y first, as TensorFlow's CenterNet writes them (--set head.box_form=xyxy)",)
+            form, convention = "yxyx", CENTERNET
+            assumptions = ("corners are y first, as TensorFlow's CenterNet writes them (--set head.box_form=xyxy)",)
         elif corners:
-            doubts = ("corners are x first, as YOLO and DETR write them (--set head.box_form=yxyx)",)
+            assumptions = ("corners are x first, as YOLO and DETR write them (--set head.box_form=yxyx)",)
     head = Split(
         boxes=boxes.ref,
         scores=scores.ref,
@@ -167,12 +166,12 @@ def _picked(known: Known, boxes: Out, scores: Out, classes: Out, says: str, *, c
         if head.suppressed
         else "the graph does not suppress overlapping boxes, so that follows"
     )
-    return Reading(head, "detect", "yolo" if convention is ULTRALYTICS else "other", convention, (says, why, done), doubts=doubts)
+    return Interpretation(head, convention, (says, why, done), assumptions=assumptions)
 
 
 def _class_ids(known: Known, out: Out) -> bool:
-    """Whether an output holds class ids: integers by type, or whole numbers in a trial run."""
+    """Whether an output holds class ids: integers by type, or whole numbers in a sample run."""
     if out.tensor.dtype != "float32" and not out.tensor.quantized:
         return True
-    numbers = known.trial.of(out.position)
+    numbers = known.run.of(out.position)
     return bool(np.all(numbers == np.round(numbers))) and float(numbers.max(initial=0)) >= 1

@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 
 from edgeannot.card_inference.facts import Facts
-from edgeannot.card_inference.hints import Wishes
-from edgeannot.card_inference.interpretation import RANGES, Convention, Reading
-from edgeannot.card_inference.trace import first_layer_size, input_affine
+from edgeannot.card_inference.hints import Hints
+from edgeannot.card_inference.interpretation import RANGES, Convention, Interpretation
+from edgeannot.tflite.trace import first_layer_size, input_affine
 from edgeannot.vision.cards import Input
 
 __all__ = ["Numbers", "propose_input", "stated_numbers"]
@@ -27,22 +27,22 @@ class Numbers:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    because: str
+    evidence: str
     certain: bool = True
 
 
-def propose_input(facts: Facts, reading: Reading, wishes: Wishes) -> tuple[Input, list[str], list[str]]:
+def propose_input(facts: Facts, interpretation: Interpretation, hints: Hints) -> tuple[Input, list[str], list[str]]:
     """The card's [input] table, the evidence, and what was settled by convention only."""
-    picture, convention = facts.picture, reading.convention
-    numbers = stated_numbers(facts, wishes) or _by_convention(facts, convention)
-    color, color_why = _color(facts, convention, wishes)
-    resize = wishes.resize or convention.resize
-    because = [numbers.because, color_why]
-    doubts = [] if numbers.certain else [f"input numbers {_say(numbers)}, by convention only (--input-range)"]
-    if wishes.color is None and picture.channels == 3 and color == "BGR":
-        doubts.append(f"colour order BGR, by convention of {convention.who} (--color RGB)")
-    if wishes.resize is None:
-        because.append(f"pictures are fitted by {resize}, the convention of {convention.who}")
+    picture, convention = facts.picture, interpretation.convention
+    numbers = stated_numbers(facts, hints) or _by_convention(facts, convention)
+    color, color_why = _color(facts, convention, hints)
+    resize = hints.resize or convention.resize
+    evidence = [numbers.evidence, color_why]
+    assumptions = [] if numbers.certain else [f"input numbers {_say(numbers)}, by convention only (--input-range)"]
+    if hints.color is None and picture.channels == 3 and color == "BGR":
+        assumptions.append(f"colour order BGR, by convention of {convention.who} (--color RGB)")
+    if hints.resize is None:
+        evidence.append(f"pictures are fitted by {resize}, the convention of {convention.who}")
     card = Input(
         width=picture.width,
         height=picture.height,
@@ -53,13 +53,13 @@ def propose_input(facts: Facts, reading: Reading, wishes: Wishes) -> tuple[Input
         mean=_one_or_all(numbers.mean, picture.channels),
         std=_one_or_all(numbers.std, picture.channels),
     )
-    return card, because, doubts
+    return card, evidence, assumptions
 
 
-def stated_numbers(facts: Facts, wishes: Wishes) -> Numbers | None:  # noqa: PLR0911 - one answer a source, the surest first
+def stated_numbers(facts: Facts, hints: Hints) -> Numbers | None:  # noqa: PLR0911 - one answer a source, the surest first
     """Mean and std where the user or the file states them; None where only convention is left."""
-    if wishes.input_range is not None:
-        return Numbers(*wishes.input_range, "input numbers as given")
+    if hints.input_range is not None:
+        return Numbers(*hints.input_range, "input numbers as given")
     tensor = facts.picture.tensor
     if tensor.quantized and tensor.dtype in {"uint8", "int8"}:
         return _from_quantization(facts)
@@ -139,11 +139,11 @@ def _by_convention(facts: Facts, convention: Convention) -> Numbers:
     return Numbers(mean, std, why, certain=False)
 
 
-def _color(facts: Facts, convention: Convention, wishes: Wishes) -> tuple[Literal["RGB", "BGR", "GRAY"], str]:
+def _color(facts: Facts, convention: Convention, hints: Hints) -> tuple[Literal["RGB", "BGR", "GRAY"], str]:
     if facts.picture.channels == 1:
         return "GRAY", "one channel: grayscale"
-    if wishes.color in {"BGR", "RGB"}:
-        return wishes.color, "colour order as given"
+    if hints.color in {"BGR", "RGB"}:
+        return hints.color, "colour order as given"
     stated = facts.metadata.inputs[0].color if facts.metadata.inputs else ""
     if stated == "RGB":
         return "RGB", "the file's metadata says RGB"

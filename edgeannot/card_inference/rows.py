@@ -11,11 +11,19 @@ from numpy.typing import NDArray
 
 from edgeannot.base.errors import ModelError
 from edgeannot.card_inference.boxes import BoxFacts, Cells, candidate_cells, decoded_boxes, query_boxes, units_by_range
-from edgeannot.card_inference.conventions import FASTESTV2, NANODET, RT_DETR, ULTRALYTICS, YOLOX
 from edgeannot.card_inference.facts import Out
-from edgeannot.card_inference.interpretation import AmbiguousModelError, Known, Reading
+from edgeannot.card_inference.interpretation import (
+    FASTESTV2,
+    NANODET,
+    RT_DETR,
+    ULTRALYTICS,
+    YOLOX,
+    AmbiguousModelError,
+    Interpretation,
+    Known,
+)
 from edgeannot.card_inference.scores import activation_of
-from edgeannot.card_inference.trace import Piece, pieces
+from edgeannot.tflite.trace import Piece, pieces
 from edgeannot.vision.heads.dfl import Dfl
 from edgeannot.vision.heads.end_to_end import EndToEnd
 from edgeannot.vision.heads.yolo_fastestv2 import YoloFastestV2
@@ -39,12 +47,12 @@ class _Table:
     extra: int
     """Columns at the end that are not classes."""
     numbers: NDArray[np.float32]
-    """(pictures, N, C) from the trial."""
+    """(pictures, N, C) from the sample run."""
 
 
-def read_end_to_end(known: Known) -> list[Reading]:
+def read_end_to_end(known: Known) -> list[Interpretation]:
     """(1, N, 6 or more): a box, score, class id; at most a thousand rows, best first."""
-    readings = []
+    interpretations = []
     for out in known.facts.outputs:
         shape, numbers = _with_batch(known, out)
         if len(shape) != 3 or shape[0] != 1 or shape[2] < 6 or shape[1] > 1000 or candidate_cells(known.facts, shape[2]):
@@ -70,18 +78,18 @@ def read_end_to_end(known: Known) -> list[Reading]:
         head = EndToEnd(output=out.ref, box_units=units, box_form=form, extra_columns=shape[2] - 6)
         what = "corners" if form == "xyxy" else "centre and size"
         reach = float(np.abs(numbers[..., :4]).max())
-        because = [
+        evidence = [
             f"{out} has {shape[1]} rows of {what}, score and class: scores fall from row to row, class ids are whole numbers",
-            f"in a trial run coordinates reach {reach:.4g}, the input is {known.facts.picture.width} wide: {units}",
+            f"in a sample run coordinates reach {reach:.4g}, the input is {known.facts.picture.width} wide: {units}",
         ]
         if said and exporter:
-            because.append(f"{exporter.file} says that it is end-to-end")
+            evidence.append(f"{exporter.file} says that it is end-to-end")
         if shape[2] > 6:
-            because.append(f"the last {shape[2] - 6} numbers of a row (masks or keypoints) are not used")
+            evidence.append(f"the last {shape[2] - 6} numbers of a row (masks or keypoints) are not used")
         classes = len(exporter.names) if exporter and exporter.names else None
-        doubts = ("corners are x first (--set head.box_form=yxyx)",) if form == "xyxy" and exporter is None else ()
-        readings.append(Reading(head, "detect", "yolo", ULTRALYTICS, tuple(because), classes=classes, doubts=doubts))
-    return readings
+        assumptions = ("corners are x first (--set head.box_form=yxyx)",) if form == "xyxy" and exporter is None else ()
+        interpretations.append(Interpretation(head, ULTRALYTICS, tuple(evidence), classes=classes, assumptions=assumptions))
+    return interpretations
 
 
 def _whole(ids: NDArray[np.float32], step: float = 0.0) -> bool:
@@ -98,8 +106,8 @@ def _row_form(boxes: NDArray[np.float32], step: float) -> Literal["xyxy", "cxcyw
 
 
 def _end_to_end_units(known: Known, boxes: NDArray[np.float32], out: Out) -> Literal["normalized", "pixels"]:
-    """By range; where the trial found nothing, by what the exporter is known to write."""
-    if known.facts.metadata.exporter is not None and not known.wishes.box_units and not boxes.any():
+    """By range; where the sample run found nothing, by what the exporter is known to write."""
+    if known.facts.metadata.exporter is not None and not known.hints.box_units and not boxes.any():
         # Ultralytics' older way to TFLite (onnx2tf, NHWC) divides by the input size, the newer one (litert-torch, NCHW) does not.
         return "normalized" if known.facts.picture.layout == "NHWC" else "pixels"
     return units_by_range(known, boxes, str(out))
@@ -109,7 +117,7 @@ def _all_operators(known: Known) -> Iterable[str]:
     return (op.name for op in known.facts.graph.operators)
 
 
-def read_rows(known: Known) -> list[Reading]:
+def read_rows(known: Known) -> list[Interpretation]:
     """One output with the candidates of all strides."""
     tables = [table for out in known.facts.outputs if (table := _table(known, out)) is not None]
     if not tables and len(known.facts.outputs) == 1:
@@ -129,31 +137,31 @@ def read_rows(known: Known) -> list[Reading]:
 def _has_companion(known: Known, table: _Table) -> bool:
     """Whether another output has numbers for the same candidates: then this one holds their scores, or their distances, only."""
     count = table.numbers.shape[1]
-    return any(out is not table.out and count in known.trial.shape(out.position)[1:3] for out in known.facts.outputs)
+    return any(out is not table.out and count in known.run.shape(out.position)[1:3] for out in known.facts.outputs)
 
 
-def _picked_class(known: Known, table: _Table, boxes: BoxFacts) -> Reading | None:
+def _picked_class(known: Known, table: _Table, boxes: BoxFacts) -> Interpretation | None:
     """Box, best score and its class id for each candidate: whole numbers beyond 1 are no scores."""
     scores, ids = table.numbers[..., 4], table.numbers[..., -1]
     if table.layout != "rows" or table.columns != 6 or not _whole(ids) or not 1 < float(ids.max()) < len(ids[0]) or float(ids.min()) < 0:
         return None
     if float(scores.min()) < -0.01 or float(scores.max()) > 1.01:
         return None
-    head = EndToEnd(output=table.out.ref, box_units=known.wishes.box_units or boxes.units, box_form=boxes.form, suppressed=False)
-    because = (
+    head = EndToEnd(output=table.out.ref, box_units=known.hints.box_units or boxes.units, box_form=boxes.form, suppressed=False)
+    evidence = (
         f"{table.out} has a box, a score and a class id for {table.cells}: the last column holds whole numbers to {ids.max():.0f}",
-        boxes.because,
+        boxes.evidence,
         "the graph does not suppress overlapping boxes, so that follows",
     )
-    return Reading(head, "detect", "yolo", ULTRALYTICS, because)
+    return Interpretation(head, ULTRALYTICS, evidence)
 
 
-def _queries(known: Known, out: Out) -> list[Reading]:
+def _queries(known: Known, out: Out) -> list[Interpretation]:
     """(1, N, 4 + C): box and class scores of a transformer's queries, as RT-DETR writes them."""
-    shape = known.trial.shape(out.position)
+    shape = known.run.shape(out.position)
     if len(shape) != 3 or shape[0] != 1 or shape[2] < 5:
         return []
-    numbers = known.trial.of(out.position)[:, 0]
+    numbers = known.run.of(out.position)[:, 0]
     facts = query_boxes(known, numbers[..., :4])
     ids = [c for c in range(4, shape[2]) if float(numbers[..., c].max()) > 1 and _whole(numbers[..., c])]
     if facts is None or ids:
@@ -163,12 +171,12 @@ def _queries(known: Known, out: Out) -> list[Reading]:
         output=out.ref,
         layout="rows",
         objectness=False,
-        box_units=known.wishes.box_units or facts.units,
+        box_units=known.hints.box_units or facts.units,
         box_form="xyxy" if facts.form == "xyxy" else "cxcywh",
         activation="sigmoid" if activation == "sigmoid" else "none",
     )
-    because = (f"{out} has {shape[1]} rows of a box and {shape[2] - 4} class scores", facts.because, why)
-    return [Reading(head, "detect", "other", RT_DETR, because, classes=shape[2] - 4)]
+    evidence = (f"{out} has {shape[1]} rows of a box and {shape[2] - 4} class scores", facts.evidence, why)
+    return [Interpretation(head, RT_DETR, evidence, classes=shape[2] - 4)]
 
 
 def _table(known: Known, out: Out) -> _Table | None:
@@ -190,7 +198,7 @@ def _table(known: Known, out: Out) -> _Table | None:
 
 def _with_batch(known: Known, out: Out) -> tuple[tuple[int, ...], NDArray[np.float32]]:
     """An output's shape and numbers, with the batch's axis that some converters leave out."""
-    shape, numbers = known.trial.shape(out.position), known.trial.of(out.position)
+    shape, numbers = known.run.shape(out.position), known.run.of(out.position)
     return ((1, *shape), numbers[:, None]) if len(shape) == 2 and shape[0] != 1 else (shape, numbers)
 
 
@@ -203,11 +211,11 @@ def _extra_columns(known: Known, out: Out) -> int:
         )
     if exporter and exporter.keypoints:
         return int(np.prod(exporter.keypoints))
-    free = min(known.trial.shape(out.position)[-2:]) - 4
+    free = min(known.run.shape(out.position)[-2:]) - 4
     if known.names and free - len(known.names) == KEYPOINTS:
         return KEYPOINTS
     for other in known.facts.outputs:
-        shape = known.trial.shape(other.position)
+        shape = known.run.shape(other.position)
         if other is not out and len(shape) == 4 and max(shape[1:]) >= 8:
             maps = sorted(shape[1:])
             if maps[1] * 4 == known.facts.picture.width or maps[2] * 4 == known.facts.picture.width:
@@ -215,7 +223,7 @@ def _extra_columns(known: Known, out: Out) -> int:
     return 0
 
 
-def _decoded(known: Known, table: _Table, made: list[Piece], boxes: BoxFacts) -> Reading:
+def _decoded(known: Known, table: _Table, made: list[Piece], boxes: BoxFacts) -> Interpretation:
     objectness, why = _objectness(known, table, made)
     classes = table.columns - table.extra - 4 - int(objectness)
     scores = table.numbers[..., 4 : table.columns - table.extra]
@@ -224,18 +232,18 @@ def _decoded(known: Known, table: _Table, made: list[Piece], boxes: BoxFacts) ->
         output=table.out.ref,
         layout=table.layout,
         objectness=objectness,
-        box_units=known.wishes.box_units or boxes.units,
+        box_units=known.hints.box_units or boxes.units,
         box_form="xyxy" if boxes.form == "xyxy" else "cxcywh",
         activation="sigmoid" if activation == "sigmoid" else "none",
         extra_columns=table.extra,
     )
-    because = [f"{table.out} has one candidate a {table.layout[:-1]} for {table.cells}", boxes.because, why, score_why]
+    evidence = [f"{table.out} has one candidate a {table.layout[:-1]} for {table.cells}", boxes.evidence, why, score_why]
     if table.extra:
-        because.append(f"the last {table.extra} numbers of a candidate (masks or keypoints) are not used")
+        evidence.append(f"the last {table.extra} numbers of a candidate (masks or keypoints) are not used")
     # YOLOv6 keeps the column of YOLOX's objectness and fills it with ones.
     constant = objectness and float(table.numbers[..., 4].min()) > 0.99
     convention = YOLOX if objectness and table.cells.anchors == 1 and not constant else ULTRALYTICS
-    return Reading(head, "detect", "yolo", convention, tuple(because), classes=classes)
+    return Interpretation(head, convention, tuple(evidence), classes=classes)
 
 
 def _score_maker(made: list[Piece], table: _Table) -> str:
@@ -254,9 +262,9 @@ def _objectness(  # noqa: PLR0911 - one answer a source, the surest first
     """Whether the fifth number is an objectness: by the names, by how the graph joins the columns, by the family."""
     free = table.columns - table.extra - 4
     counts = known.class_counts()
-    wish = known.wishes.extra.get("head.objectness")
-    if isinstance(wish, bool):
-        return wish, f"{'with' if wish else 'without'} objectness, as given"
+    hint = known.hints.extra.get("head.objectness")
+    if isinstance(hint, bool):
+        return hint, f"{'with' if hint else 'without'} objectness, as given"
     if free == 1:
         return False, "one number after the box: its score"
     exporter = known.facts.metadata.exporter
@@ -293,15 +301,15 @@ def _joined_widths(made: list[Piece]) -> list[int]:
     return widths
 
 
-def _undecoded(known: Known, table: _Table, made: list[Piece]) -> list[Reading]:
+def _undecoded(known: Known, table: _Table, made: list[Piece]) -> list[Interpretation]:
     """YOLOX before its decoder, or distance distributions (NanoDet-Plus, v8 cut early) joined with scores."""
     if (fastest := _fastestv2(known, table, made)) is not None:
         return [fastest]
-    readings = []
+    interpretations = []
     widths = [piece.width for piece in made]
     counts = known.class_counts()
     candidates = f"{table.out} has one candidate a {table.layout[:-1]} for {table.cells}"
-    first = f"{candidates}; in a trial run its numbers do not follow the cells: not decoded"
+    first = f"{candidates}; in a sample run its numbers do not follow the cells: not decoded"
     layout: Literal["channels-last", "channels-first"] = "channels-last" if table.layout == "rows" else "channels-first"
     for bins in (16, 8):
         classes = table.columns - 4 * bins
@@ -322,17 +330,17 @@ def _undecoded(known: Known, table: _Table, made: list[Piece]) -> list[Reading]:
                 activation="sigmoid" if activation == "sigmoid" else "none",
                 center=0.5 if middle else 0.0,
             )
-            because = (first, f"{table.columns} columns are 4 x {bins} bins of distances and {classes} classes, {joined}", why)
+            evidence = (first, f"{table.columns} columns are 4 x {bins} bins of distances and {classes} classes, {joined}", why)
             convention = ULTRALYTICS if bins == 16 else NANODET
-            doubts = (
+            assumptions = (
                 ()
                 if middle
                 else ("cell points are at the cell's corner, as in NanoDet-Plus; PicoDet has them in the middle (--set head.center=0.5)",)
             )
-            readings.append(Reading(head, "detect", "yolo", convention, because, classes=classes, doubts=doubts))
+            interpretations.append(Interpretation(head, convention, evidence, classes=classes, assumptions=assumptions))
     classes = table.columns - 5
     joined_widths = _joined_widths(made)
-    if not readings and (joined_widths[:2] == [4, 1] or not counts or classes in counts):
+    if not interpretations and (joined_widths[:2] == [4, 1] or not counts or classes in counts):
         activation, why = activation_of(table.numbers[..., 4:], made[-1].made_by if len(made) > 1 else "")
         head_x = Yolox(
             outputs=(table.out.ref,),
@@ -340,12 +348,12 @@ def _undecoded(known: Known, table: _Table, made: list[Piece]) -> list[Reading]:
             layout=layout,
             activation="sigmoid" if activation == "sigmoid" else "none",
         )
-        because = (first, f"{table.columns} columns are box, objectness and {classes} classes, as YOLOX writes them", why)
-        readings.append(Reading(head_x, "detect", "yolo", YOLOX, because, classes=classes))
-    return readings
+        evidence = (first, f"{table.columns} columns are box, objectness and {classes} classes, as YOLOX writes them", why)
+        interpretations.append(Interpretation(head_x, YOLOX, evidence, classes=classes))
+    return interpretations
 
 
-def _fastestv2(known: Known, table: _Table, made: list[Piece]) -> Reading | None:
+def _fastestv2(known: Known, table: _Table, made: list[Piece]) -> Interpretation | None:
     """YOLO-FastestV2: for each cell 3 x 4 box numbers, 3 objectness, then classes that add up to 1."""
     classes = table.columns - 15
     if table.cells.strides != (16, 32) or classes < 1:
@@ -356,8 +364,8 @@ def _fastestv2(known: Known, table: _Table, made: list[Piece]) -> Reading | None
     if not (joined or summed):
         return None
     activation, why = activation_of(table.numbers[..., 12:15], made[1].made_by if joined else "")
-    wish = known.wishes.anchors
-    if wish is None or len(wish.pairs) != 6:
+    hint = known.hints.anchors
+    if hint is None or len(hint.pairs) != 6:
         raise AmbiguousModelError(
             f"model {known.facts.path}: {table.out} reads as YOLO-FastestV2, and the file does not hold its anchors",
             ["--anchors 'W,H W,H ...' of its training", "--anchors yolo-fastestv2"],
@@ -365,10 +373,10 @@ def _fastestv2(known: Known, table: _Table, made: list[Piece]) -> Reading | None
     head = YoloFastestV2(
         outputs=(table.out.ref,),
         strides=table.cells.strides,
-        anchors=(wish.pairs[:3], wish.pairs[3:]),
+        anchors=(hint.pairs[:3], hint.pairs[3:]),
         layout="channels-last" if table.layout == "rows" else "channels-first",
         activation=activation,
         class_activation="none" if summed else "softmax",
     )
-    because = (f"{table.out} has, for {table.cells}, 12 box numbers, 3 objectness and {classes} classes: YOLO-FastestV2", why)
-    return Reading(head, "detect", "yolo", FASTESTV2, because, classes=classes)
+    evidence = (f"{table.out} has, for {table.cells}, 12 box numbers, 3 objectness and {classes} classes: YOLO-FastestV2", why)
+    return Interpretation(head, FASTESTV2, evidence, classes=classes)

@@ -1,4 +1,4 @@
-"""Whether scores are probabilities already: by the operator that made them, else by the range of a trial run."""
+"""Whether scores are probabilities already: by the operator that made them, else by the range of a sample run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def activation_of(numbers: NDArray[np.float32], made_by: str) -> tuple[Literal["
     if made_by in {"LOGISTIC", "SOFTMAX", "HARD_SIGMOID"} and inside:
         return "none", f"scores are made by {made_by}: probabilities already"
     if not inside:
-        return "sigmoid", f"scores reach from {low:.3g} to {high:.3g} in a trial run: logits, so a sigmoid follows"
+        return "sigmoid", f"scores reach from {low:.3g} to {high:.3g} in a sample run: logits, so a sigmoid follows"
     if made_by in {"CONV_2D", "FULLY_CONNECTED", "ADD", "DEPTHWISE_CONV_2D"} and high - low < 1e-3:
         return "sigmoid", f"scores are made by {made_by}: logits, so a sigmoid follows"
-    return "none", f"scores stay within {low:.3g} to {high:.3g} in a trial run: probabilities already"
+    return "none", f"scores stay within {low:.3g} to {high:.3g} in a sample run: probabilities already"

@@ -10,7 +10,7 @@ __all__ = ["what_it_is"]
 def what_it_is(known: Known) -> str:  # noqa: PLR0911 - one answer a sign, the surest first
     """A clause for the refusal: what the outputs look like and what would be needed."""
     picture = known.facts.picture
-    shapes = [known.trial.shape(out.position) for out in known.facts.outputs]
+    shapes = [known.run.shape(out.position) for out in known.facts.outputs]
     exporter = known.facts.metadata.exporter
     if exporter and exporter.task not in {"", "detect", "classify"}:
         return f"{exporter.file} says task {exporter.task!r}, of which boxes cannot be read here"

@@ -6,10 +6,9 @@ from typing import Literal
 
 import numpy as np
 
-from edgeannot.card_inference.conventions import CLASSIFIER, TORCH_CLASSIFIER
 from edgeannot.card_inference.facts import Out
-from edgeannot.card_inference.interpretation import AmbiguousModelError, Convention, Known, Reading
-from edgeannot.card_inference.trace import maker
+from edgeannot.card_inference.interpretation import CLASSIFIER, TORCH_CLASSIFIER, AmbiguousModelError, Convention, Interpretation, Known
+from edgeannot.tflite.trace import maker
 from edgeannot.vision.heads.classify import Classify
 from edgeannot.vision.heads.embed import Embed
 
@@ -20,50 +19,48 @@ POOLS = frozenset(("MEAN", "AVERAGE_POOL_2D", "MAX_POOL_2D", "L2_NORMALIZATION",
 CLASS_WORDS = ("predict", "softmax", "prob", "logit", "class", "score", "dense")
 
 
-def read_single(known: Known) -> list[Reading]:  # noqa: PLR0911 - one answer a sign, the surest first
+def read_single(known: Known) -> list[Interpretation]:  # noqa: PLR0911 - one answer a sign, the surest first
     """One output (1, C) or (1, 1, 1, C): probabilities, logits or an embedding."""
     if len(known.facts.outputs) != 1:
         return []
     out = known.facts.outputs[0]
-    shape = known.trial.shape(out.position)
+    shape = known.run.shape(out.position)
     inner = [n for n in shape if n != 1] or [1]
     if not shape or len(inner) != 1 or shape[-1] != inner[0]:
         return []
     columns = inner[0]
     operator = maker(known.facts.graph, out.tensor.index)
     made_by = "" if operator is None else operator.name
-    numbers = known.trial.of(out.position).reshape(-1, columns)
+    numbers = known.run.of(out.position).reshape(-1, columns)
     convention = TORCH_CLASSIFIER if known.facts.picture.layout == "NCHW" else CLASSIFIER
-    if known.wishes.task == "embed" or known.wishes.head == "embed":
-        return [Reading(Embed(output=out.ref), "embed", "mobilenet", convention, (f"{out} is taken as an embedding, as asked for",))]
+    if known.hints.task == "embed" or known.hints.head == "embed":
+        return [Interpretation(Embed(output=out.ref), convention, (f"{out} is taken as an embedding, as asked for",))]
     if made_by in {"SOFTMAX", "LOGISTIC"}:
-        because = f"{out} ends in {made_by}: {columns} class probabilities"
-        return [_classifier(out, "none", columns, convention, because)]
+        evidence = f"{out} ends in {made_by}: {columns} class probabilities"
+        return [_classifier(out, "none", columns, convention, evidence)]
     if _is_distribution(numbers):
-        return [_classifier(out, "none", columns, convention, f"{out} adds up to 1 in a trial run: {columns} class probabilities")]
+        return [_classifier(out, "none", columns, convention, f"{out} adds up to 1 in a sample run: {columns} class probabilities")]
     if columns == 1:
         return []
-    if columns in known.class_counts() or known.wishes.task == "classify" or known.wishes.head == "classify":
+    if columns in known.class_counts() or known.hints.task == "classify" or known.hints.head == "classify":
         low, high = float(numbers.min()), float(numbers.max())
-        because = (
-            f"{out} has a number for each of {columns} classes, from {low:.3g} to {high:.3g} in a trial run: logits, so a softmax follows"
+        evidence = (
+            f"{out} has a number for each of {columns} classes, from {low:.3g} to {high:.3g} in a sample run: logits, so a softmax follows"
         )
-        return [_classifier(out, "softmax", columns, convention, because)]
+        return [_classifier(out, "softmax", columns, convention, evidence)]
     if made_by in POOLS and not known.names:
         return [
-            Reading(
+            Interpretation(
                 Embed(output=out.ref),
-                "embed",
-                "mobilenet",
                 convention,
                 (f"{out} ends in {made_by}, not in a classifier's layer: an embedding",),
             )
         ]
     if columns in {1000, 1001} or any(word in out.tensor.name.lower() for word in CLASS_WORDS):
-        because = (
+        evidence = (
             f"{out} has {columns} numbers by the name or count of a classifier, which are no probabilities: logits, so a softmax follows"
         )
-        return [_classifier(out, "softmax", columns, convention, because)]
+        return [_classifier(out, "softmax", columns, convention, evidence)]
     raise AmbiguousModelError(
         f"model {known.facts.path}: {out} ends in {made_by or 'an unknown operator'} with {columns} numbers: "
         f"the logits of {columns} classes, or an embedding",
@@ -71,9 +68,9 @@ def read_single(known: Known) -> list[Reading]:  # noqa: PLR0911 - one answer a 
     )
 
 
-def _classifier(out: Out, activation: Literal["none", "softmax"], columns: int, convention: Convention, because: str) -> Reading:
+def _classifier(out: Out, activation: Literal["none", "softmax"], columns: int, convention: Convention, evidence: str) -> Interpretation:
     head = Classify(output=out.ref, activation=activation)
-    return Reading(head, "classify", "mobilenet", convention, (because,), classes=columns)
+    return Interpretation(head, convention, (evidence,), classes=columns)
 
 
 def _is_distribution(numbers: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> bool:

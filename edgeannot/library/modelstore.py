@@ -33,7 +33,7 @@ def add(proposal: Proposal, folder: Path, *, replace: bool = False) -> ModelCard
     model_name, label_name = f"{card.name}.tflite", f"{card.name}.labels.txt"
     labels = card.labels.model_copy(update={"file": label_name if names else None, "names": ()})
     stored = card.model_copy(update={"file": model_name, "labels": labels})
-    evidence = [*proposal.evidence, *(f"by convention: {doubt}" for doubt in proposal.doubts)]
+    evidence = [*proposal.evidence, *(f"by convention: {assumption}" for assumption in proposal.assumptions)]
     try:
         atomicfile.remove_leftovers(folder)
         _write(folder / model_name, proposal.source.read_bytes())

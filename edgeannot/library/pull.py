@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgeannot.base.errors import CardError, ConfigError, EdgeannotError, InputError, install
-from edgeannot.card_inference import RANGES, Proposal, Wishes, parse_range, propose
+from edgeannot.card_inference import RANGES, Hints, Proposal, parse_range, propose
 from edgeannot.library import modelstore
 from edgeannot.library.catalogue import Entry, FileEntry, class_names
 from edgeannot.library.obtain import Asked, clear, held, obtain, told, workshop
@@ -106,18 +106,18 @@ def _proposal(entry: Entry, work: Path, source: str) -> tuple[Proposal, tuple[st
     }
     if entry.converted:
         return _converted(entry, work, labels, facts)
-    proposal = propose(work / entry.main.name, _wishes(entry, labels, facts))
+    proposal = propose(work / entry.main.name, _hints(entry, labels, facts))
     evidence = tuple(line.replace(f"{work}/", "") for line in proposal.evidence)
-    return replace(proposal, evidence=evidence), (*evidence, *proposal.doubts)
+    return replace(proposal, evidence=evidence), (*evidence, *proposal.assumptions)
 
 
-def _wishes(entry: Entry, labels: Path | None, provenance: dict[str, str]) -> Wishes:
+def _hints(entry: Entry, labels: Path | None, provenance: dict[str, str]) -> Hints:
     facts = entry.card
     extra: dict[str, Any] = {f"provenance.{key}": value for key, value in provenance.items()}
     extra |= {"description": entry.description, "macs": facts.macs, "variant_of": facts.variant_of}
     extra["measured"] = [row.model_dump() for row in entry.measured]
     extra |= dict(_dotted(facts.set))
-    return Wishes(
+    return Hints(
         name=entry.name,
         labels=labels,
         label_offset=facts.label_offset,

@@ -16,16 +16,16 @@ from edgeannot.base.errors import CardError, InputError, ModelError
 from edgeannot.card_inference import (
     RANGES,
     AmbiguousModelError,
+    Hints,
     Proposal,
-    Wishes,
     parse_anchors,
     parse_range,
     propose,
     read_cfg,
     read_labels,
 )
-from edgeannot.card_inference.trace import makers, pieces
 from edgeannot.tflite.file import parse_tflite
+from edgeannot.tflite.trace import makers, pieces
 from edgeannot.vision.engine import installed_runtimes
 from tests.tflite_maker import Maker, cell_table, schema, with_files
 
@@ -38,15 +38,15 @@ Propose = Callable[..., Proposal]
 
 @pytest.fixture
 def propose_raw(tmp_path: Path) -> Propose:
-    """Propose a card for bytes, with wishes by keyword; `names` become a label file."""
+    """Propose a card for bytes, with hints by keyword; `names` become a label file."""
 
-    def run(raw: bytes, *, names: Sequence[str] = (), **wishes: Any) -> Proposal:
+    def run(raw: bytes, *, names: Sequence[str] = (), **hints: Any) -> Proposal:
         path = tmp_path / "My Model (1).tflite"
         path.write_bytes(raw)
         if names:
-            wishes["labels"] = tmp_path / "names.txt"
-            wishes["labels"].write_text("\n".join(names) + "\n", encoding="utf-8")
-        return propose(path, Wishes(**wishes))
+            hints["labels"] = tmp_path / "names.txt"
+            hints["labels"].write_text("\n".join(names) + "\n", encoding="utf-8")
+        return propose(path, Hints(**hints))
 
     return run
 
@@ -214,7 +214,7 @@ def test_numbers_that_do_not_follow_their_cells_read_as_yolox_before_decoding(pr
 
     assert (proposal.card.head.kind, head_of(proposal)["strides"], head_of(proposal)["activation"]) == ("yolox", STRIDES, "none")
     assert (proposal.card.input.color, proposal.card.input.resize, proposal.card.input.layout) == ("BGR", "letterbox-top-left", "NCHW")
-    assert any("--color" in doubt for doubt in proposal.doubts)
+    assert any("--color" in assumption for assumption in proposal.assumptions)
 
 
 def test_scores_joined_with_distance_bins_read_as_nanodet_plus(propose_raw: Propose) -> None:
@@ -304,7 +304,7 @@ def test_end_to_end_rows_without_the_axis_of_a_batch_are_read(propose_raw: Propo
     proposal = propose_raw(maker.outputs(maker.concat([maker.stirred(x, table[:, :5], 1e-5), maker.constant(table[:, 5:])])))
 
     assert head_of(proposal)["kind"] == "end-to-end"
-    assert any("head.box_form" in doubt for doubt in proposal.doubts)
+    assert any("head.box_form" in assumption for assumption in proposal.assumptions)
 
 
 def test_end_to_end_rows_of_centre_and_size_are_not_taken_for_corners(propose_raw: Propose) -> None:
@@ -569,11 +569,11 @@ def test_float_ssd_input_is_assumed_minus_one_to_one_and_said_so(propose_raw: Pr
     proposal = propose_raw(postprocess_model((0, 1, 2, 3), ["b", "c", "s", "n"], dtype="float32"))
 
     assert (proposal.card.input.mean, proposal.card.input.std, proposal.card.input.resize) == ((127.5,), (127.5,), "stretch")
-    assert any("--input-range" in doubt for doubt in proposal.doubts)
+    assert any("--input-range" in assumption for assumption in proposal.assumptions)
     assert (
         propose_raw(
             postprocess_model((0, 1, 2, 3), ["b", "c", "s", "n"], dtype="float32"), input_range=parse_range("0..255", RANGES)
-        ).doubts
+        ).assumptions
         == ()
     )
 
@@ -780,7 +780,7 @@ def test_query_logits_with_one_class_more_than_labels_are_refused(propose_raw: P
     boxes = maker.stirred(x, queries(maker, x))
     raw = maker.outputs(maker.stirred(x, 3 * raw_numbers(1, 300, 4), name="logits"), boxes)
 
-    assert any("softmax" in doubt for doubt in propose_raw(raw).doubts)
+    assert any("softmax" in assumption for assumption in propose_raw(raw).assumptions)
     with pytest.raises(CardError, match=r"4 classes.*3 lines"):
         propose_raw(raw, names=["a", "b", "c"])
 
@@ -811,7 +811,7 @@ def test_boxes_and_scores_of_queries_read_as_rt_detr_in_one_output_or_two(propos
     assert head_of(two) == {**head_of(two), "kind": "split", "box_units": "normalized", "box_form": "cxcywh", "activation": "sigmoid"}
     for proposal in (one, two):
         assert (proposal.card.input.resize, proposal.card.input.mean, proposal.card.input.std) == ("stretch", (0.0,), (255.0,))
-        assert any("--input-range" in doubt for doubt in proposal.doubts)
+        assert any("--input-range" in assumption for assumption in proposal.assumptions)
 
 
 def test_boxes_with_class_ids_picked_in_the_graph_read_as_split(propose_raw: Propose) -> None:
@@ -847,7 +847,7 @@ def test_peaks_picked_in_the_graph_read_as_tensorflows_centernet(propose_raw: Pr
     proposal = propose_raw(maker.outputs(*outputs))
 
     assert head_of(proposal) == {**head_of(proposal), "kind": "split", "box_form": "yxyx", "suppressed": True, "scores": "topk_v2"}
-    assert any("head.box_form" in doubt for doubt in proposal.doubts)
+    assert any("head.box_form" in assumption for assumption in proposal.assumptions)
 
 
 def test_boxes_picked_without_a_count_are_x_first(propose_raw: Propose) -> None:
@@ -862,7 +862,7 @@ def test_boxes_picked_without_a_count_are_x_first(propose_raw: Propose) -> None:
 
     assert head_of(proposal) == {**head_of(proposal), "kind": "split", "box_form": "xyxy", "suppressed": True}
     assert (proposal.card.input.resize, proposal.card.input.std) == ("letterbox", (255.0,))
-    assert any("head.box_form" in doubt for doubt in proposal.doubts)
+    assert any("head.box_form" in assumption for assumption in proposal.assumptions)
 
 
 @pytest.mark.parametrize(("columns", "names", "background"), [(4, ["a", "b", "c"], 0), (3, ["a", "b", "c"], None)])
@@ -971,15 +971,15 @@ def test_quantized_inputs_take_the_pictures_bytes_as_their_steps(
     proposal = propose_raw(classifier(5, dtype=dtype, scale=scale, zero_point=zero_point))
 
     assert (proposal.card.input.mean, proposal.card.input.std) == ((mean,), (pytest.approx(std, rel=1e-5),))
-    assert proposal.doubts == ()
+    assert proposal.assumptions == ()
 
 
 def test_a_16_bit_input_and_a_range_of_its_own_are_left_to_convention_and_said(propose_raw: Propose) -> None:
     wide = propose_raw(classifier(5, dtype="int16", scale=1 / 32767))
     odd = propose_raw(classifier(5, dtype="int8", scale=0.05, zero_point=0))
 
-    assert any("--input-range" in doubt for doubt in wide.doubts)
-    assert any("--input-range" in doubt for doubt in odd.doubts)
+    assert any("--input-range" in assumption for assumption in wide.assumptions)
+    assert any("--input-range" in assumption for assumption in odd.assumptions)
 
 
 @pytest.mark.parametrize(
@@ -1000,7 +1000,7 @@ def test_normalisation_inside_the_graph_says_what_comes_in(propose_raw: Propose,
     proposal = propose_raw(maker.outputs(maker.softmax(maker.stirred(x, raw_numbers(1, 5)))))
 
     assert (proposal.card.input.mean, proposal.card.input.std) == RANGES[wanted]
-    assert proposal.doubts == ()
+    assert proposal.assumptions == ()
 
 
 def test_a_graph_that_turns_the_channels_and_takes_their_mean_off_wants_bytes(propose_raw: Propose) -> None:
@@ -1025,7 +1025,7 @@ def test_tiny_weights_of_the_first_layer_say_that_bytes_come_in(propose_raw: Pro
     proposal = propose_raw(maker.outputs(maker.softmax(maker.stirred(y, raw_numbers(1, 5)))))
 
     assert (proposal.card.input.mean, proposal.card.input.std) == RANGES[wanted]
-    assert any("--input-range" in doubt for doubt in proposal.doubts)
+    assert any("--input-range" in assumption for assumption in proposal.assumptions)
 
 
 def test_a_gray_input_is_gray(propose_raw: Propose) -> None:
@@ -1350,15 +1350,15 @@ def test_real_models_get_the_right_card_from_what_a_user_would_say(data_dir: Pat
     if name == "nanodet_m320_6outs_int8w" and installed_runtimes()[0] == "tflite-runtime":
         pytest.skip("tflite-runtime 2.14 computes NaN in this network's weight-quantized layers on x86")
     said, head, given = REAL[name]
-    wishes: dict[str, Any] = {}
+    hints: dict[str, Any] = {}
     if "labels" in said:
-        wishes["labels"] = data_dir / "models" / said["labels"]
+        hints["labels"] = data_dir / "models" / said["labels"]
     if "names" in said:
-        wishes["labels"] = tmp_path / "labels.txt"
-        wishes["labels"].write_text("\n".join(said["names"]))
+        hints["labels"] = tmp_path / "labels.txt"
+        hints["labels"].write_text("\n".join(said["names"]))
     if "anchors" in said:
-        wishes["anchors"] = parse_anchors(said["anchors"])
-    proposal = propose(data_dir / "models" / f"{name}.tflite", Wishes(**wishes))
+        hints["anchors"] = parse_anchors(said["anchors"])
+    proposal = propose(data_dir / "models" / f"{name}.tflite", Hints(**hints))
     found_head, found_input = head_of(proposal), proposal.card.input.model_dump()
 
     assert {key: found_head[key] for key in head} == head

@@ -11,7 +11,7 @@ import pytest
 import typer.testing
 
 from edgeannot.base.errors import CardError, EdgeannotError, InputError, MissingError, ModelError
-from edgeannot.card_inference import Wishes, parse_anchors, propose
+from edgeannot.card_inference import Hints, parse_anchors, propose
 from edgeannot.cli.commands.models import models_app
 from edgeannot.library import modelstore
 from edgeannot.vision.cards import ModelCard, find_card, read_card
@@ -43,7 +43,7 @@ def run(*words: str | Path) -> str:
 
 def test_an_added_model_is_found_again_with_its_names_and_passes_its_checks(sorter: Path, tmp_path: Path) -> None:
     store = tmp_path / "data" / "models"
-    card = modelstore.add(propose(sorter, Wishes(labels=sorter.with_name("names.txt"))), store)
+    card = modelstore.add(propose(sorter, Hints(labels=sorter.with_name("names.txt"))), store)
 
     assert sorted(path.name for path in store.iterdir()) == ["sorter.labels.txt", "sorter.tflite", "sorter.toml"]
     assert card == find_card("sorter", [store])
@@ -58,7 +58,7 @@ def test_a_name_is_taken_once_unless_it_is_replaced(sorter: Path, tmp_path: Path
 
     with pytest.raises(InputError, match=r"sorter in .* already.*--name"):
         modelstore.add(propose(sorter), store)
-    assert modelstore.add(propose(sorter, Wishes(min_score=0.7)), store, replace=True).defaults.min_score == 0.7
+    assert modelstore.add(propose(sorter, Hints(min_score=0.7)), store, replace=True).defaults.min_score == 0.7
 
 
 def test_a_file_that_changed_after_it_was_read_is_not_added(sorter: Path, tmp_path: Path) -> None:
@@ -92,8 +92,8 @@ def test_nothing_stands_half_written_when_the_disk_is_full(sorter: Path, tmp_pat
 
 def test_removing_takes_the_models_files_and_no_others(sorter: Path, tmp_path: Path) -> None:
     store = tmp_path / "models"
-    modelstore.add(propose(sorter, Wishes(name="one", labels=sorter.with_name("names.txt"))), store)
-    modelstore.add(propose(sorter, Wishes(name="two")), store)
+    modelstore.add(propose(sorter, Hints(name="one", labels=sorter.with_name("names.txt"))), store)
+    modelstore.add(propose(sorter, Hints(name="two")), store)
 
     assert [path.name for path in modelstore.remove("one", store)] == ["one.toml", "one.tflite", "one.labels.txt"]
     assert sorted(path.name for path in store.iterdir()) == ["two.tflite", "two.toml"]
@@ -103,7 +103,7 @@ def test_removing_takes_the_models_files_and_no_others(sorter: Path, tmp_path: P
 
 def test_files_that_another_card_uses_or_that_lie_elsewhere_stay(sorter: Path, tmp_path: Path) -> None:
     store = tmp_path / "models"
-    modelstore.add(propose(sorter, Wishes(name="one")), store)
+    modelstore.add(propose(sorter, Hints(name="one")), store)
     text = (store / "one.toml").read_text()
     (store / "other.toml").write_text(text.replace('name = "one"', 'name = "other"'))
     (store / "far.toml").write_text(text.replace('name = "one"', 'name = "far"').replace('"one.tflite"', '"../sorter.tflite"'))
@@ -194,7 +194,7 @@ def test_models_are_added_listed_shown_verified_and_removed(sorter: Path, tmp_pa
 
 def test_the_card_that_lies_beside_a_model_is_its_card(sorter: Path, tmp_path: Path) -> None:
     made = tmp_path / "made"
-    modelstore.add(propose(sorter, Wishes(labels=sorter.with_name("names.txt"), extra={"macs": 7, "defaults.min_score": 0.9})), made)
+    modelstore.add(propose(sorter, Hints(labels=sorter.with_name("names.txt"), extra={"macs": 7, "defaults.min_score": 0.9})), made)
 
     for given, name in ((made / "sorter.tflite", "sorter"), (made / "sorter.toml", "other")):
         said = run("add", given, "--name", name, "--data-dir", tmp_path / "data")
@@ -206,7 +206,7 @@ def test_the_card_that_lies_beside_a_model_is_its_card(sorter: Path, tmp_path: P
 
 def test_a_card_beside_it_gives_way_to_options_and_to_a_file_that_is_another(sorter: Path, tmp_path: Path) -> None:
     made = tmp_path / "made"
-    modelstore.add(propose(sorter, Wishes(extra={"macs": 7})), made)
+    modelstore.add(propose(sorter, Hints(extra={"macs": 7})), made)
     run("add", made / "sorter.tflite", "--min-score", "0.5", "--data-dir", tmp_path / "data")
     assert find_card("sorter", [tmp_path / "data" / "models"]).macs == 0
     with pytest.raises(InputError, match=r"sorter\.toml is a card, which says everything; give the \.tflite"):
@@ -267,8 +267,8 @@ def test_flags_that_cannot_be_used_are_refused_in_one_sentence(sorter: Path, tmp
 
 def test_verify_names_every_model_that_is_wrong(sorter: Path, tmp_path: Path) -> None:
     store = tmp_path / "models"
-    modelstore.add(propose(sorter, Wishes(name="good")), store)
-    modelstore.add(propose(sorter, Wishes(name="bad", labels=sorter.with_name("names.txt"))), store)
+    modelstore.add(propose(sorter, Hints(name="good")), store)
+    modelstore.add(propose(sorter, Hints(name="bad", labels=sorter.with_name("names.txt"))), store)
     (store / "bad.labels.txt").write_text("cat\n")
 
     with pytest.raises(ModelError, match="1 of 2"):
@@ -289,15 +289,15 @@ def test_a_bundled_model_is_not_removed(tmp_path: Path, models_dir: Path) -> Non
 @pytest.mark.runtime
 def test_a_grid_model_added_with_its_anchors_runs(data_dir: Path, tmp_path: Path) -> None:
     source = data_dir / "models" / "yolofastest_voc320_2heads_f32io.tflite"
-    wishes = Wishes(labels=data_dir / "models" / "labels_voc20.txt", anchors=parse_anchors("yolo-fastest-voc"))
-    modelstore.add(propose(source, wishes), tmp_path / "models")
+    hints = Hints(labels=data_dir / "models" / "labels_voc20.txt", anchors=parse_anchors("yolo-fastest-voc"))
+    modelstore.add(propose(source, hints), tmp_path / "models")
 
     assert ": ok" in run("verify", "yolofastest_voc320_2heads_f32io", "--data-dir", tmp_path)
 
 
 def test_a_broken_card_is_said_and_hides_no_other_model(sorter: Path, tmp_path: Path) -> None:
-    modelstore.add(propose(sorter, Wishes(name="good")), tmp_path / "models")
-    modelstore.add(propose(sorter, Wishes(name="lost", labels=sorter.with_name("names.txt"))), tmp_path / "models")
+    modelstore.add(propose(sorter, Hints(name="good")), tmp_path / "models")
+    modelstore.add(propose(sorter, Hints(name="lost", labels=sorter.with_name("names.txt"))), tmp_path / "models")
     (tmp_path / "models" / "lost.labels.txt").unlink()
     (tmp_path / "models" / "broken.toml").write_text("garbage =")
 

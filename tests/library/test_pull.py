@@ -254,12 +254,12 @@ def test_what_this_runtime_cannot_run_is_not_added(site, shop):
 @pytest.mark.parametrize("names", [["sorter"], ["sorter", "sifter"]])
 def test_a_model_that_can_be_read_in_two_ways_is_refused_in_its_own_words(site, shop, model, monkeypatch, names):
     def unsure(*_: Any, **__: Any) -> None:
-        raise AmbiguousModelError("two readings fit", ["--head yolo-rows", "--head split"])
+        raise AmbiguousModelError("two interpretations fit", ["--head yolo-rows", "--head split"])
 
     monkeypatch.setattr("edgeannot.library.pull.propose", unsure)
     shop.offer(*(entry(file_entry(model, {"url": site.put("/f", model)}), name=name) for name in names))
 
-    with pytest.raises(ModelError, match=r"sorter, from http.*: two readings fit; choose with --head yolo-rows or --head split"):
+    with pytest.raises(ModelError, match=r"sorter, from http.*: two interpretations fit; choose with --head yolo-rows or --head split"):
         shop.pull(*names)
 
 

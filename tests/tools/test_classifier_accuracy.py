@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import edgeannot
 from edgeannot.base.errors import InputError, MissingError
-from edgeannot.card_inference import Wishes, propose
+from edgeannot.card_inference import Hints, propose
 from edgeannot.vision.cards import read_card
 from edgeannot.vision.engine import load_runtime
 from edgeannot_tools.datasets.class_folders import ClassFolders, read_class_folders
@@ -216,7 +216,7 @@ def test_what_cannot_be_measured_is_said(run, labelled, models_dir, tmp_path, sm
 def test_a_plain_loop_counts_the_same(data_dir):
     """MobileNetV2 with ImageNet's lists of synonyms as labels, against resizing, running and sorting by hand."""
     model, labels = data_dir / "models" / "mobilenet_v2_1.0_224_quant.tflite", data_dir / "models" / "labels_imagenet1001.txt"
-    card = propose(model, Wishes(labels=labels)).card
+    card = propose(model, Hints(labels=labels)).card
     lines = labels.read_text().splitlines()
     folders = read_class_folders(data_dir / "classification" / "animals10_dev")
     folders = ClassFolders(folders.class_names, folders.pictures[::5])

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.networks import in_float
 from benchmarks.other_quantizers import litert_own, litert_quantizer
-from edgeannot.card_inference import Wishes, parse_anchors
+from edgeannot.card_inference import Hints, parse_anchors
 from edgeannot.vision.engine import Engine
 from edgeannot.vision.pipeline import Limits, Pipeline
 from edgeannot_tools.graph.graph import Graph
@@ -51,10 +51,10 @@ FEW, SOME = 16, 10
 
 
 def source_of(data_dir: Path, name: str) -> Source:
-    wishes = dict(NETWORKS.get(name, {}))
-    if "labels" in wishes:
-        wishes["labels"] = data_dir / "models" / wishes["labels"]
-    return find_source(data_dir / "models" / f"{name}.tflite", Wishes(**wishes), (), "auto")
+    hints = dict(NETWORKS.get(name, {}))
+    if "labels" in hints:
+        hints["labels"] = data_dir / "models" / hints["labels"]
+    return find_source(data_dir / "models" / f"{name}.tflite", Hints(**hints), (), "auto")
 
 
 def prepared_of(data_dir: Path, source: Source, pictures: int = FEW) -> Prepared:
@@ -112,7 +112,7 @@ def test_mobilenet_v2_keeps_its_classes(data_dir, tmp_path):
     """Its weights are those of the published uint8 file, as float."""
     file = tmp_path / "mobilenet_v2.tflite"
     file.write_bytes(in_float(Graph.read(data_dir / "models" / "mobilenet_v2_1.0_224_quant.tflite")).to_bytes())
-    source = find_source(file, Wishes(labels=data_dir / "models" / "labels_imagenet1001.txt", input_range=((128.0,), (128.0,))), (), "auto")
+    source = find_source(file, Hints(labels=data_dir / "models" / "labels_imagenet1001.txt", input_range=((128.0,), (128.0,))), (), "auto")
 
     made = make_int8(prepared_of(data_dir, source), Options())
 

@@ -12,7 +12,7 @@ import typer
 from edgeannot.base import atomicfile
 from edgeannot.base.errors import CardError, EdgeannotError, InputError, ModelError
 from edgeannot.base.places import SAMPLES, bundled_folder
-from edgeannot.card_inference import RANGES, Proposal, Wishes, parse_anchors, parse_range, propose, read_cfg
+from edgeannot.card_inference import RANGES, Hints, Proposal, parse_anchors, parse_range, propose, read_cfg
 from edgeannot.cli.commands.catalogue import catalogue_command, how_to_run, pull_command
 from edgeannot.daemon.trying import remember_tried
 from edgeannot.library import modelstore
@@ -147,7 +147,7 @@ def add(
     data_dir: DataDir = None,
 ) -> None:
     """Read a .tflite, say what it is and why, and write a card for it; a card that lies beside it is taken instead, without options."""
-    wishes = Wishes(
+    hints = Hints(
         name=name,
         head=head,
         task=_one_of("--task", task, ("detect", "classify", "embed")),
@@ -162,7 +162,7 @@ def add(
         min_score=min_score,
         extra=dict(_setting(text) for text in settings or ()),
     )
-    proposal = _from_its_card(file, wishes) or propose(file, wishes, photos=_photos(try_photo))
+    proposal = _from_its_card(file, hints) or propose(file, hints, photos=_photos(try_photo))
     _refuse_bundled_name(proposal.card.name)
     _print(proposal)
     if try_photo is not None:
@@ -171,7 +171,7 @@ def add(
         typer.echo("\n" + modelstore.card_toml(proposal.card), nl=False)
         return
     # Nobody is asked where nobody can answer: the assumptions are printed, and in the card.
-    if proposal.doubts and not yes and sys.stdin.isatty() and not typer.confirm("Add it with these assumptions?", default=True):
+    if proposal.assumptions and not yes and sys.stdin.isatty() and not typer.confirm("Add it with these assumptions?", default=True):
         raise typer.Abort
     card = modelstore.add(proposal, _user_folder(data_dir), replace=replace)
     remember_tried(card, card.folder.parent)
@@ -187,13 +187,13 @@ def remove(name: Annotated[str, typer.Argument(metavar="NAME")], data_dir: DataD
         typer.echo(f"removed {path}")
 
 
-def _from_its_card(file: Path, wishes: Wishes) -> Proposal | None:
+def _from_its_card(file: Path, hints: Hints) -> Proposal | None:
     """The model with the card that `convert` or `quantize` wrote beside it, proved by a run; None where no card there is of this file.
 
     Raises CardError for a card that was named and is wrong, ModelError where it does not run, InputError for options beside a card.
     """
     named = file.suffix == ".toml"
-    if wishes != Wishes(name=wishes.name):
+    if hints != Hints(name=hints.name):
         if named:
             raise InputError(f"{file.name} is a card, which says everything; give the .tflite to read it anew with these options")
         return None
@@ -214,13 +214,13 @@ def _from_its_card(file: Path, wishes: Wishes) -> Proposal | None:
 
     prove(card)
     load_pipeline(card)
-    if wishes.name:
-        card = card.model_copy(update={"name": wishes.name})
+    if hints.name:
+        card = card.model_copy(update={"name": hints.name})
     return Proposal(card, card.model_path, (f"the card beside it, {path.name}, says so",), ())
 
 
 def _photos(asked: Path | None) -> list[UInt8Array]:
-    """Photos for the trial run: the user's, and two that ship with the package."""
+    """Photos for the sample run: the user's, and two that ship with the package."""
     from edgeannot.vision.decode import read_picture
 
     samples = sorted(SAMPLES.glob("*.jpg"))[:2]
@@ -260,9 +260,9 @@ def _print(proposal: Proposal) -> None:
     typer.echo("found:")
     for line in proposal.evidence:
         typer.echo(f"  - {line}")
-    if proposal.doubts:
+    if proposal.assumptions:
         typer.echo("assumed, since the file does not say:")
-        for line in proposal.doubts:
+        for line in proposal.assumptions:
             typer.echo(f"  - {line}")
 
 

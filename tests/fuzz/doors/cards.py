@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeannot.base.errors import EdgeannotError
 from edgeannot.base.places import bundled_folder
-from edgeannot.card_inference import Proposal, Wishes, propose
+from edgeannot.card_inference import Hints, Proposal, propose
 from edgeannot.library.modelstore import add, card_toml
 from edgeannot.vision.cards import find_card, read_card, read_cards
 from edgeannot.vision.data import Frame
@@ -73,9 +73,9 @@ def _cards() -> dict[int, tuple[str, bytes]]:
         for number, model in enumerate(made_models()[::2]):
             path = folder / "model.tflite"
             path.write_bytes(model.body)
-            wishes = Wishes(head=model.about.get("head"), labels=None)
+            hints = Hints(head=model.about.get("head"), labels=None)
             with contextlib.suppress(EdgeannotError):
-                proposal = propose(path, wishes)
+                proposal = propose(path, hints)
                 if kinds.count(proposal.card.head.kind) < 2:
                     kinds.append(proposal.card.head.kind)
                     found[number] = card_toml(proposal.card), model.body

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from edgeannot.base.errors import EdgeannotError
 from edgeannot.base.places import bundled_folder
-from edgeannot.card_inference import RANGES, Wishes, parse_anchors, parse_range, propose
+from edgeannot.card_inference import RANGES, Hints, parse_anchors, parse_range, propose
 from edgeannot.library import modelstore
 from edgeannot.tflite.file import at_size, parse_tflite
 from edgeannot.tflite.metadata import read_metadata
@@ -38,14 +38,14 @@ HEADS = ("yolo-rows", "yolo-grid", "ssd-anchors", "split", "classify", "dfl", "n
 
 
 class TheDoor(Door):
-    """`edgeannot models add` and `edgeannot inspect`, with the trial on the runtime."""
+    """`edgeannot models add` and `edgeannot inspect`, with the sample run on the runtime."""
 
     modules = (
         "edgeannot/tflite/file.py", "edgeannot/tflite/flatbuffer.py", "edgeannot/tflite/shapes.py", "edgeannot/tflite/schema.py",
-        "edgeannot/tflite/metadata.py", "edgeannot/library/modelstore.py", *(
+        "edgeannot/tflite/metadata.py", "edgeannot/tflite/trace.py", "edgeannot/library/modelstore.py", *(
             f"edgeannot/card_inference/{name}.py" for name in (
-                "__init__", "boxes", "facts", "grids", "layers", "maps", "naming", "pairs", "postprocess", "preprocess", "priors",
-                "reading",                 "rows", "seen", "single", "trace", "trial", "wishes",
+                "__init__", "boxes", "facts", "grids", "hints", "interpretation", "label_files", "layers", "maps", "naming",
+                "pairs", "postprocess", "preprocess", "priors", "rows", "sample_run", "scores", "seen", "single", "stride_map",
             )
         ),
         *(
@@ -99,14 +99,14 @@ class TheDoor(Door):
             labels.write_text("\n".join(case.about["names"]))
         anchors = case.about.get("anchors")
         numbers = case.about.get("range")
-        wishes = Wishes(
+        hints = Hints(
             head=case.about.get("head"),
             labels=labels,
             anchors=None if anchors is None else parse_anchors(anchors),
             input_range=None if numbers is None else parse_range(numbers, RANGES),
         )
         with contextlib.nullcontext() if len(case.body) % 59 == 0 else forked_trials():
-            proposal = propose(path, wishes)
+            proposal = propose(path, hints)
         modelstore.add(proposal, folder / "models")
         modelstore.remove(proposal.card.name, folder / "models")
 

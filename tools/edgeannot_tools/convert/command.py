@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from edgeannot.base.errors import CardError, InputError, MissingError
-from edgeannot.card_inference import RANGES, Wishes, parse_anchors, parse_range, read_cfg
+from edgeannot.card_inference import RANGES, Hints, parse_anchors, parse_range, read_cfg
 from edgeannot.vision.cards import ModelCard
 from edgeannot_tools.commands import Command
 from edgeannot_tools.convert.conversion import Converted, Request, finish, write_together
@@ -85,7 +85,7 @@ def convert(
     request = Request(
         size_wh=_size(size),
         masks=tuple(_mask(text) for text in mask or ()),
-        wishes=Wishes(
+        hints=Hints(
             head=head,
             task=_one_of("--task", task, ("detect", "classify", "embed")),
             labels=labels,

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from edgeannot.base import atomicfile
 from edgeannot.base.errors import CardError, InputError, MissingError, ModelError
-from edgeannot.card_inference import Wishes, read_labels
+from edgeannot.card_inference import Hints, read_labels
 from edgeannot.library.modelstore import card_toml
 from edgeannot.tflite.file import parse_tflite
 from edgeannot.tflite.schema import TYPE_BITS
@@ -43,7 +43,7 @@ class Request:
     """Another input size than the source's."""
     masks: tuple[tuple[int, ...], ...] = ()
     """Darknet: the anchors' numbers of the last [yolo] section, or of each."""
-    wishes: Wishes = field(default_factory=Wishes)
+    hints: Hints = field(default_factory=Hints)
     """What is known of the model beyond its file; of it, Darknet uses name and labels, whose cfg states the rest."""
     split: bool = True
     """Whether a last join of boxes and scores is taken out."""
@@ -64,7 +64,7 @@ class Converted:
     names: tuple[str, ...] = ()
     """Class names."""
     no_card: str = ""
-    because: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
     """Why the card says what it says; comments at its top."""
     notes: tuple[str, ...] = ()
     """What was done, one sentence each."""
@@ -109,7 +109,7 @@ def finish(converted: Converted, out: Path, name: str | None, made_by: str) -> t
         labels = out.with_name(f"{out.stem}.labels.txt")
         files[labels] = "".join(f"{label}\n" for label in converted.names).encode()
         card = card.model_copy(update={"labels": card.labels.model_copy(update={"file": labels.name, "names": ()})})
-    files[out.with_suffix(".toml")] = card_toml(card, converted.because).encode()
+    files[out.with_suffix(".toml")] = card_toml(card, converted.evidence).encode()
     return files, card
 
 

@@ -78,7 +78,7 @@ def convert_darknet(sources: Sequence[Path], request: Request) -> Converted:
         card=table,
         no_card="" if usable else "the cfg ends in a map without [yolo] or [region], so what it is for is not known",
         names=names,
-        because=(f"converted from {cfg.name}, which states the head, and {weights.name}",),
+        evidence=(f"converted from {cfg.name}, which states the head, and {weights.name}",),
         notes=tuple(notes),
         warnings=tuple(warnings),
     )
@@ -117,8 +117,8 @@ def _check_strides(made: darknet.Conversion) -> None:
 def _names(made: darknet.Conversion, cfg: Path, request: Request) -> tuple[tuple[str, ...], list[str]]:
     """Class names and a sentence about them: as given, or from a .names file beside the cfg that has as many as there are classes."""
     classes = made.heads[0].classes if made.heads else made.graph.shape(made.graph.outputs[0])[-1]
-    if request.wishes.labels is not None:
-        return label_names(request.wishes.labels, classes), []
+    if request.hints.labels is not None:
+        return label_names(request.hints.labels, classes), []
     for path in dict.fromkeys([cfg.with_suffix(".names"), *sorted(cfg.parent.glob("*.names"))]):
         if path.is_file() and len(names := read_labels(path)) == classes:
             return names, [f"class names are those of {path}"]

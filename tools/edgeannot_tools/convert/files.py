@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeannot.base.errors import CardError
-from edgeannot.card_inference import Wishes
+from edgeannot.card_inference import Hints
 from edgeannot_tools.convert.command import convert_sources
 from edgeannot_tools.convert.conversion import Request, finish, write_together
 
@@ -18,7 +18,7 @@ def convert_files(sources: Sequence[Path], out: Path, name: str, labels: Path | 
 
     labels: a file of class names. Raises as `convert_sources` does, and CardError where the model's use is not understood.
     """
-    converted = convert_sources(sources, Request(wishes=Wishes(labels=labels)))
+    converted = convert_sources(sources, Request(hints=Hints(labels=labels)))
     files, card = finish(converted, out, name, made_by)
     if card is None:
         raise CardError(f"no card can be written for {converted.source}: {converted.no_card}")

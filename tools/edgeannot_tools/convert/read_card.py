@@ -10,7 +10,7 @@ from typing import Any
 
 import edgeannot
 from edgeannot.base.errors import ModelError
-from edgeannot.card_inference import Proposal, Wishes, propose
+from edgeannot.card_inference import Hints, Proposal, propose
 from edgeannot.vision.cards import ModelCard
 from edgeannot.vision.data import UInt8Array
 from edgeannot.vision.decode import read_picture
@@ -29,10 +29,10 @@ def with_card(graph: Graph, source: Path, request: Request, *, names: Sequence[s
     """A converted graph with its card, where its outputs are understood; then, if asked for, with boxes and scores taken apart.
 
     names: class names that came with the source, for when the user gave none. model: the .tflite to read instead of the graph, where
-    the source is one and holds metadata. Raises InputError or MissingError for wishes that do not fit.
+    the source is one and holds metadata. Raises InputError or MissingError for hints that do not fit.
     """
     try:
-        proposal = describe(graph, source.stem, request.wishes, names, model)
+        proposal = describe(graph, source.stem, request.hints, names, model)
     except ModelError as exc:  # CardError and AmbiguousModelError among them: the graph is right, its use is not known
         reason = str(exc).split(": ", 1)[-1]
         return Converted(graph, source.name, no_card=f"{reason} (`edgeannot models add` takes these options and more)")
@@ -50,23 +50,23 @@ def with_card(graph: Graph, source: Path, request: Request, *, names: Sequence[s
         source=source.name,
         card=_table(card),
         names=found,
-        because=(*proposal.evidence, *(f"by convention: {doubt}" for doubt in proposal.doubts)),
+        evidence=(*proposal.evidence, *(f"by convention: {assumption}" for assumption in proposal.assumptions)),
         notes=tuple(notes),
-        warnings=tuple(f"assumed, since the file does not say: {doubt}" for doubt in proposal.doubts),
+        warnings=tuple(f"assumed, since the file does not say: {assumption}" for assumption in proposal.assumptions),
     )
 
 
-def describe(graph: Graph, stem: str, wishes: Wishes, names: Sequence[str] = (), model: Path | None = None) -> Proposal:
+def describe(graph: Graph, stem: str, hints: Hints, names: Sequence[str] = (), model: Path | None = None) -> Proposal:
     """The card that the graph's own numbers suggest; it is read from a temporary file. Raises what `inspect.propose` does."""
     with tempfile.TemporaryDirectory(prefix="edgeannot-convert-") as folder:
         path = model or Path(folder) / f"{stem or 'model'}.tflite"
         if model is None:
             path.write_bytes(graph.to_bytes())
-        if names and wishes.labels is None:
+        if names and hints.labels is None:
             listed = Path(folder) / "names.txt"
             listed.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-            wishes = replace(wishes, labels=listed)
-        return propose(path, wishes, photos=_photos())
+            hints = replace(hints, labels=listed)
+        return propose(path, hints, photos=_photos())
 
 
 def _photos() -> list[UInt8Array]:

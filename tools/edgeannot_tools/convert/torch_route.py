@@ -26,7 +26,7 @@ def convert_torch(sources: Sequence[Path], request: Request) -> Converted:
     except InputError as exc:
         advice = "only states of EfficientNet-Lite0 are read directly; export another network to ONNX and convert that"
         raise InputError(f"{str(exc).rstrip('.')} ({advice})") from exc
-    labels = request.wishes.labels
+    labels = request.hints.labels
     classes = graph.shape(graph.find(LOGITS))[-1]
     card = {
         "task": "classify",
@@ -42,6 +42,6 @@ def convert_torch(sources: Sequence[Path], request: Request) -> Converted:
         source=path.name,
         card=card,
         names=names,
-        because=("converted from a PyTorch state whose tensors have the names and shapes of EfficientNet-Lite0",),
+        evidence=("converted from a PyTorch state whose tensors have the names and shapes of EfficientNet-Lite0",),
         notes=() if names else (CLASS_NAMES_HINT,),
     )

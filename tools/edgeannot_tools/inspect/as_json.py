@@ -141,6 +141,6 @@ def _suggestion(suggestion: Suggestion | None) -> dict[str, Any] | None:
         "input": list(card.input_wh),
         "labels": len(card.label_names()),
         "card": "written" if suggestion.written else "proposed",
-        "doubts": list(suggestion.doubts),
+        "doubts": list(suggestion.assumptions),
         "refused": None,
     }

@@ -35,7 +35,7 @@ class Suggestion:
     card: ModelCard | None
     written: bool = False
     """The card is there already, and is of this very file."""
-    doubts: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
     """What was settled by a family's convention only."""
     refused: str = ""
     """Why there is no card, or none without a choice of the user's."""
@@ -129,4 +129,4 @@ def _suggestion(path: Path, sha256: str, views: tuple[RuntimeView, ...]) -> Sugg
         proposal = propose(path, photos=[read_picture(sample, min_side=640).image for sample in samples])
     except EdgeannotError as exc:
         return Suggestion(None, refused=str(exc).removeprefix(f"model {path}: "))
-    return Suggestion(proposal.card, doubts=proposal.doubts)
+    return Suggestion(proposal.card, assumptions=proposal.assumptions)

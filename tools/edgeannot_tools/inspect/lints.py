@@ -10,8 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from edgeannot.card_inference.trace import makers
 from edgeannot.tflite.schema import Operator, SubGraph, Tensor, TFLiteModel
+from edgeannot.tflite.trace import makers
 from edgeannot_tools.graph.macs import Cost
 from edgeannot_tools.inspect.delegate import RuntimeView
 from edgeannot_tools.inspect.dtypes import INTEGERS, Numbers, is_float_work

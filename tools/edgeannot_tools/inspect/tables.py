@@ -82,10 +82,10 @@ def _reads_as(suggestion: Suggestion) -> str:
     if card is None:
         return f"no card without help: {suggestion.refused}"
     names = f", {len(card.label_names())} labels" if card.label_names() else ", no labels"
-    doubts = f" (assumed: {'; '.join(suggestion.doubts)})" if suggestion.doubts else ""
+    assumptions = f" (assumed: {'; '.join(suggestion.assumptions)})" if suggestion.assumptions else ""
     wide, high = card.input_wh
     how = f"as its card {card.name}.toml says" if suggestion.written else "`edgeannot models add` makes its card"
-    return f"{card.head.kind}, to {card.task}, {card.family}, input {wide}x{high}{names}{doubts}; {how}"
+    return f"{card.head.kind}, to {card.task}, {card.family}, input {wide}x{high}{names}{assumptions}; {how}"
 
 
 def _tensor_table(found: Inspection, *, every: bool) -> Table:

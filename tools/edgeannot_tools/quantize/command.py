@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from edgeannot.base.errors import InputError, MissingError
-from edgeannot.card_inference import RANGES, Wishes, parse_anchors, parse_range, read_cfg
+from edgeannot.card_inference import RANGES, Hints, parse_anchors, parse_range, read_cfg
 from edgeannot.vision.engine import Runtime, load_runtime
 from edgeannot_tools.commands import Command, open_console
 from edgeannot_tools.output import require_writable
@@ -75,7 +75,7 @@ def quantize(
         clip=clip_heads,
         float_ops=float_ops,
     )
-    wishes = Wishes(
+    hints = Hints(
         head=head,
         labels=labels,
         label_offset=label_offset,
@@ -91,7 +91,7 @@ def quantize(
         raise MissingError(f"--data: there is no labelled set at {data}")
     gate = Gate(max_drop, data, used)
     pictures = read_set(images, limit)
-    source = find_source(model, wishes, [frame.image for frame in pictures.frames[:2]], used)
+    source = find_source(model, hints, [frame.image for frame in pictures.frames[:2]], used)
     _say_source(source, console)
     if data is not None and source.card.task == "embed":
         raise InputError(f"--data: {source.card.name} gives vectors, for which there are no labels; leave it away")
@@ -122,8 +122,8 @@ def _say_source(source: Source, console: Console) -> None:
     card = source.card
     size = f"{card.input.width}x{card.input.height} {card.input.color}, {card.input.resize}"
     say(console, f"{card.model_path}: {card.task}, {card.head.kind}, {size}")
-    for doubt in source.doubts:
-        say(console, f"  assumed, since the file does not say: {doubt}")
+    for assumption in source.assumptions:
+        say(console, f"  assumed, since the file does not say: {assumption}")
 
 
 def _say_pictures(pictures: CalibrationSet, console: Console) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot.base.errors import InputError, ModelError
-from edgeannot.card_inference import Proposal, Wishes, propose
+from edgeannot.card_inference import Hints, Proposal, propose
 from edgeannot.vision.cards import Input, ModelCard, Provenance, read_card
 from edgeannot.vision.data import TensorSpec, UInt8Array
 from edgeannot.vision.engine import Engine
@@ -63,7 +63,7 @@ class Source:
     card: ModelCard
     graph: Graph
     """With float32 weights, whatever the file stores, and operators that int8 knows; it computes the same."""
-    doubts: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
 
     def pipeline(self, runtime: EngineRuntime, limits: Limits, threads: int = 2) -> Pipeline:
         """The float model at work."""
@@ -102,30 +102,30 @@ class Made:
     notes: tuple[str, ...]
 
 
-def find_source(model: Path, wishes: Wishes, photos: Sequence[UInt8Array], runtime: EngineRuntime) -> Source:
+def find_source(model: Path, hints: Hints, photos: Sequence[UInt8Array], runtime: EngineRuntime) -> Source:
     """The model with its card: the one given, the one beside the file, or one read off the graph as `edgeannot models add` does.
 
     Raises MissingError, CardError, ModelError, AmbiguousModelError or InputError.
     """
     path = model if model.suffix == ".toml" else model.with_suffix(".toml")
-    if model.suffix == ".toml" or (path.is_file() and wishes == Wishes()):
+    if model.suffix == ".toml" or (path.is_file() and hints == Hints()):
         card = read_card(path)
         if model.suffix == ".toml" or card.model_path == model:
             card.verify_file()
             return Source(card, prepare(Graph.read(card.model_path)))
     graph = prepare(Graph.read(model))
-    proposal = _proposal(model, graph, wishes, photos, runtime)
+    proposal = _proposal(model, graph, hints, photos, runtime)
     card = proposal.card.model_copy(update={"sha256": hashlib.sha256(model.read_bytes()).hexdigest()})
-    return Source(card.in_folder(model.parent), graph, proposal.doubts)
+    return Source(card.in_folder(model.parent), graph, proposal.assumptions)
 
 
-def _proposal(model: Path, graph: Graph, wishes: Wishes, photos: Sequence[UInt8Array], runtime: EngineRuntime) -> Proposal:
+def _proposal(model: Path, graph: Graph, hints: Hints, photos: Sequence[UInt8Array], runtime: EngineRuntime) -> Proposal:
     """What `edgeannot models add` reads off the file, but run in plain float: not every kernel does stored int8 weights right."""
     with tempfile.TemporaryDirectory(prefix="edgeannot-quantize-") as folder:
         plain = Path(folder) / model.name
         plain.write_bytes(graph.to_bytes() + _appended(model))
         try:
-            return propose(plain, wishes, runtime=runtime, photos=photos)
+            return propose(plain, hints, runtime=runtime, photos=photos)
         except ModelError as exc:
             exc.args = (str(exc).replace(str(plain), str(model)),)  # the user's file, not the copy
             raise

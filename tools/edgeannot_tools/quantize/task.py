@@ -206,7 +206,7 @@ def write_made(made: Made, card: ModelCard, source: Source, out: Path) -> None:
     names = source.card.label_names()
     file = f"{out.stem}{LABELS_END}" if names else None
     labels = card.labels.model_copy(update={"file": file, "names": ()})
-    comments = [f"by convention: {doubt}" for doubt in source.doubts]
+    comments = [f"by convention: {assumption}" for assumption in source.assumptions]
     files = {out: made.data}
     if file is not None:
         files[out.with_name(file)] = "".join(f"{line}\n" for line in names).encode()

@@ -14,11 +14,11 @@ from edgeannot.trial.loads import sorts_results, try_model
 from edgeannot.vision.data import FloatArray, Outputs, RawTensor, TensorSpec, UInt8Array
 from edgeannot.vision.runtimes import Runtime
 
-__all__ = ["GridFit", "Trial", "cell_centres", "fitted", "grid_fit", "invented_pictures", "run_trial"]
+__all__ = ["GridFit", "SampleRun", "cell_centres", "fitted", "grid_fit", "invented_pictures", "run_samples"]
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class SampleRun:
     """What the outputs held: `values[picture][output]`, real numbers in the shapes that the run gave."""
 
     values: tuple[tuple[FloatArray, ...], ...]
@@ -48,9 +48,9 @@ class Trial:
         return (float(numbers.min()), float(numbers.max())) if numbers.size else (0.0, 0.0)
 
 
-def run_trial(
+def run_samples(
     facts: Facts, pictures: Sequence[UInt8Array], mean: Sequence[float], std: Sequence[float], runtime: Runtime = "auto"
-) -> Trial:
+) -> SampleRun:
     """Run the model on pictures of exactly its input size, (H, W, channels) bytes.
 
     mean, std: `real = (byte - mean) / std`. It is loaded several times, in a process of its own. Raises ModelError when the runtime refuses
@@ -67,7 +67,7 @@ def run_trial(
                 f"model {facts.path}: {facts.outputs[position]} changes its shape from picture to picture ({shapes[0]}, {shapes[-1]}); "
                 "export it with a fixed number of results, or without suppression in the graph"
             )
-    return Trial(tuple(values), ran.input, ran.outputs, Outputs(outputs[-1]))
+    return SampleRun(tuple(values), ran.input, ran.outputs, Outputs(outputs[-1]))
 
 
 def _tensor(picture: Picture, pixels: UInt8Array, mean: Sequence[float], std: Sequence[float]) -> NDArray[np.generic]:
@@ -108,7 +108,7 @@ def invented_pictures(picture: Picture, count: int = 2) -> list[UInt8Array]:
 
 
 def fitted(photo_bgr: UInt8Array, picture: Picture) -> UInt8Array:
-    """A photo at the input's size, R, G, B or gray: nearest pixels, which is good enough for a trial."""
+    """A photo at the input's size, R, G, B or gray: nearest pixels, which is good enough for a sample run."""
     rows = np.arange(picture.height) * photo_bgr.shape[0] // picture.height
     columns = np.arange(picture.width) * photo_bgr.shape[1] // picture.width
     pixels = photo_bgr[rows[:, None], columns[None]]
