@@ -74,7 +74,7 @@ def fatal_error(trace: str) -> str:
 
 def _was_sent(trace: str) -> bool:
     """Whether SIGABRT came from outside: it is then the main thread that gets it, which only watches."""
-    return "watch.py" in trace.partition("most recent call first")[2]
+    return "supervisor.py" in trace.partition("most recent call first")[2]
 
 
 class CrashRecord:

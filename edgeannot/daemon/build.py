@@ -11,8 +11,8 @@ from edgeannot.base.places import model_folders
 from edgeannot.base.service import write_advice
 from edgeannot.choice.choose import budget_of
 from edgeannot.crash_guard import AtWork
+from edgeannot.daemon.active_model import Build
 from edgeannot.daemon.governor import Bounds
-from edgeannot.daemon.switch import Build
 from edgeannot.probe.limits import free_memory_bytes
 from edgeannot.settings import Loaded, Settings
 from edgeannot.sinks import written_paths

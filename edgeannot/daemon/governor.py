@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-__all__ = ["RATES", "Bounds", "Governor", "Position", "Reading", "Rung", "Step"]
+__all__ = ["RATES", "Bounds", "DegradationLevel", "Governor", "Position", "Reading", "Step"]
 
 Cause = Literal["latency", "heat", "memory"]
 
@@ -55,12 +55,12 @@ _MEMORY_WELL: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
+class DegradationLevel:
     """A model at an input size."""
 
     name: str
     cost: float
-    """What one picture costs, in any unit that all rungs of one ladder share: ms measured alike, or multiply-accumulates."""
+    """What one picture costs, in any unit that all levels of one ladder share: ms measured alike, or multiply-accumulates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where on the ladder: indexes into RATES and the rungs; (0, 0) is the top."""
+    """Where on the ladder: indexes into RATES and the levels; (0, 0) is the top."""
 
     rate: int = 0
     model: int = 0
@@ -112,10 +112,10 @@ class Step:
 class Governor:
     """See the module. `look` with every reading, about once a second; do what it returns."""
 
-    def __init__(self, rungs: Sequence[Rung], bounds: Bounds) -> None:
-        """rungs: the model chosen first, then cheaper ones, each cheaper than the one before it. At least one."""
+    def __init__(self, levels: Sequence[DegradationLevel], bounds: Bounds) -> None:
+        """levels: the model chosen first, then cheaper ones, each cheaper than the one before it. At least one."""
         self.bounds = bounds
-        self.rungs = tuple(rungs)
+        self.levels = tuple(levels)
         self.position = Position()
         self.exhausted = False
         """Whether something is out of bounds and no step is left."""
@@ -134,7 +134,7 @@ class Governor:
     @property
     def model(self) -> str:
         """The model that should be in force."""
-        return self.rungs[self.position.model].name
+        return self.levels[self.position.model].name
 
     def look(self, now_s: float, reading: Reading) -> Step | None:
         """The step to take now, or None. now_s: of a clock that never goes back."""
@@ -147,15 +147,15 @@ class Governor:
         return self._up(now_s, reading)
 
     def refuse(self, now_s: float, name: str, in_force: str) -> None:
-        """The model of the last step cannot be loaded; `in_force` still is. A cheaper one is no rung any more; one further up may
+        """The model of the last step cannot be loaded; `in_force` still is. A cheaper one is no level any more; one further up may
         only lack memory at the moment, and is tried again later.
         """
-        names = [rung.name for rung in self.rungs]
+        names = [level.name for level in self.levels]
         if names.index(name) > names.index(in_force):
-            self.rungs = tuple(rung for rung in self.rungs if rung.name != name)
+            self.levels = tuple(level for level in self.levels if level.name != name)
         else:
             self._wait_longer(now_s)
-        self.position = replace(self.position, model=[rung.name for rung in self.rungs].index(in_force))
+        self.position = replace(self.position, model=[level.name for level in self.levels].index(in_force))
 
     def _keep_time(self, now_s: float, troubles: Mapping[Cause, str], reading: Reading) -> None:
         """Note since when each trouble lasts, since when there is none, and since when a step up is on offer."""
@@ -200,7 +200,7 @@ class Governor:
         """The next position down that can help against the cause; None where there is none."""
         here = self.position
         slower = replace(here, rate=here.rate + 1) if here.rate + 1 < len(RATES) else None
-        smaller = replace(here, model=here.model + 1) if here.model + 1 < len(self.rungs) else None
+        smaller = replace(here, model=here.model + 1) if here.model + 1 < len(self.levels) else None
         if cause == "heat":
             return slower or smaller
         if cause == "memory":
@@ -208,7 +208,7 @@ class Governor:
         return self._lower_for_latency(now_s, reading.latency_ms or 0.0, self.bounds.budget_ms or 1.0)
 
     def _lower_for_latency(self, now_s: float, latency: float, budget: float) -> Position | None:
-        here, smaller_is_there = self.position, self.position.model + 1 < len(self.rungs)
+        here, smaller_is_there = self.position, self.position.model + 1 < len(self.levels)
         if self._rate_on_trial:  # the lower rate did not bring the latency back: it was for nothing
             self._rate_useless_until = now_s + _RATE_USELESS_S
             here = replace(here, rate=0)
@@ -222,13 +222,13 @@ class Governor:
         return self.bounds.rate_helps and self.position.rate == 0 and now_s >= self._rate_useless_until
 
     def _first_fitting(self, first: int, latency: float, budget: float) -> int:
-        """Index of the first rung from `first` on that is expected to fit; the last where none is."""
-        rungs = range(first, len(self.rungs))
-        return next((i for i in rungs if self._expected_ms(i, latency) <= budget), len(self.rungs) - 1)
+        """Index of the first level from `first` on that is expected to fit; the last where none is."""
+        levels = range(first, len(self.levels))
+        return next((i for i in levels if self._expected_ms(i, latency) <= budget), len(self.levels) - 1)
 
     def _expected_ms(self, index: int, latency_ms: float) -> float:
-        """The time of a picture with another rung: what disturbs is taken to slow both down alike."""
-        return latency_ms * self.rungs[index].cost / self.rungs[self.position.model].cost
+        """The time of a picture with another level: what disturbs is taken to slow both down alike."""
+        return latency_ms * self.levels[index].cost / self.levels[self.position.model].cost
 
     def _offer(self, reading: Reading) -> Position | None:
         """The position up that is expected to hold; None where there is none."""
@@ -285,7 +285,7 @@ class Governor:
         self._rate_on_trial = False
         changes = []
         if position.model != before.model:
-            changes.append(f"model {self.rungs[position.model].name} instead of {self.rungs[before.model].name}")
+            changes.append(f"model {self.levels[position.model].name} instead of {self.levels[before.model].name}")
         if position.rate != before.rate:
             changes.append(f"{RATES[position.rate]:.0%} of the usual rate instead of {RATES[before.rate]:.0%}")
         down = position.model > before.model or position.rate > before.rate

@@ -11,11 +11,11 @@ from functools import partial
 
 from edgeannot.base.errors import EdgeannotError
 from edgeannot.choice.selection import Choice
-from edgeannot.daemon.crew import Crew
-from edgeannot.daemon.governor import Rung
-from edgeannot.daemon.ladder import rungs_below
+from edgeannot.daemon.governor import DegradationLevel
+from edgeannot.daemon.ladder import levels_below
+from edgeannot.daemon.worker_pool import WorkerPool
 
-__all__ = ["Chosen", "IdleMeasuring"]
+__all__ = ["CurrentChoice", "IdleMeasuring"]
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _DRAIN_S = 30.0
 """How long pictures under way may take to be done before measuring begins beside them."""
 
 
-class Chosen:
+class CurrentChoice:
     """The choice as it is now: made at the start, and again when there are measurements."""
 
     def __init__(self, choice: Choice) -> None:
@@ -42,12 +42,12 @@ class Chosen:
         survey = self.choice.survey
         return [] if survey is None else [candidate.name for candidate in survey.decision.candidates if not candidate.obstacle]
 
-    def rungs(self, name: str) -> list[Rung]:
+    def levels(self, name: str) -> list[DegradationLevel]:
         """The governor's ladder below a model. One that the user asked for has none: only another choice may replace a choice."""
         survey = self.choice.survey
         if survey is None or name != self.choice.card.name:
-            return [Rung(name, 1.0)]
-        return rungs_below(name, survey.decision.candidates)
+            return [DegradationLevel(name, 1.0)]
+        return levels_below(name, survey.decision.candidates)
 
 
 class IdleMeasuring:
@@ -55,15 +55,15 @@ class IdleMeasuring:
 
     def __init__(
         self,
-        crew: Crew,
-        chosen: Chosen,
+        pool: WorkerPool,
+        chosen: CurrentChoice,
         measure: Callable[[], Choice],
         *,
         stays: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """measure: may take a minute; raises EdgeannotError. stays: told why when the model does."""
-        self._crew = crew
+        self._pool = pool
         self._chosen = chosen
         self._measure = measure
         self._stays = stays
@@ -86,19 +86,19 @@ class IdleMeasuring:
             self._begin_when_drained(self._held_at)
         elif self._is_time():
             self._held_at = self._clock()
-            self._crew.parts.control.hold(True)
+            self._pool.parts.control.hold(True)
 
     def _is_time(self) -> bool:
-        crew, now = self._crew, self._clock()
-        if crew.telemetry.pictures != self._pictures or crew.files_waiting or crew.pictures_waiting:
-            self._pictures, self._moved_at = crew.telemetry.pictures, now
-        if crew.parts.control.now().paused or crew.parts.switch.card.name != self._chosen.choice.card.name:
+        pool, now = self._pool, self._clock()
+        if pool.telemetry.pictures != self._pictures or pool.files_waiting or pool.pictures_waiting:
+            self._pictures, self._moved_at = pool.telemetry.pictures, now
+        if pool.parts.control.now().paused or pool.parts.active_model.card.name != self._chosen.choice.card.name:
             return False
-        live = any(source.live for source in crew.parts.sources.values())
+        live = any(source.live for source in pool.parts.sources.values())
         return now - self._moved_at >= _IDLE_S or (live and now - self._began >= _LIVE_S)
 
     def _begin_when_drained(self, held_at: float) -> None:
-        if self._crew.pictures_waiting and self._clock() - held_at < _DRAIN_S:
+        if self._pool.pictures_waiting and self._clock() - held_at < _DRAIN_S:
             return
         log.info("a quiet moment: the models are measured once; pictures wait")
         self._thread = threading.Thread(target=self._work, name="measure", daemon=True)
@@ -121,21 +121,21 @@ class IdleMeasuring:
             waits = self._asks_for_another()
         finally:
             if not waits:
-                self._crew.parts.control.hold(False)
+                self._pool.parts.control.hold(False)
 
     def _asks_for_another(self) -> bool:
         """Whether another model is on its way; the pictures wait for it."""
-        parts, found, before = self._crew.parts, self._found, self._chosen.choice.card.name
+        parts, found, before = self._pool.parts, self._found, self._chosen.choice.card.name
         if found is None or parts.stop.is_set():
             return False
-        if parts.switch.card.name != before or parts.control.awaits_model:  # somebody wanted another meanwhile
+        if parts.active_model.card.name != before or parts.control.awaits_model:  # somebody wanted another meanwhile
             return False
         if found.survey is not None and found.survey.doubtful:
             self._stays("measured: others had the processor meanwhile, so the figures decide nothing and the model stays")
             return False
         earlier, self._chosen.choice = self._chosen.choice, found
         why = f"measured: {'; '.join(found.reasons)}"
-        if (found.card.name, found.threads) == (before, parts.switch.threads):
+        if (found.card.name, found.threads) == (before, parts.active_model.threads):
             self._stays(why)
             return False
         parts.control.ask_model(found.card.name, why).add_done_callback(partial(self._came, earlier))
@@ -143,8 +143,8 @@ class IdleMeasuring:
 
     def _came(self, earlier: Choice, answer: Future[str]) -> None:
         """The better model is in force, or could not be put there: then the choice before it holds, and its ladder."""
-        self._crew.parts.control.hold(False)
+        self._pool.parts.control.hold(False)
         if (exc := answer.exception()) is not None:
             self._chosen.choice = earlier
-            if not self._crew.parts.stop.is_set():
+            if not self._pool.parts.stop.is_set():
                 log.warning("%s; the model stays", exc)

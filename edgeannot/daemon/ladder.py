@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgeannot.choice.choose import Candidate
-from edgeannot.daemon.governor import Rung
+from edgeannot.daemon.governor import DegradationLevel
 
-__all__ = ["rungs_below"]
+__all__ = ["levels_below"]
 
 _CHEAPER = 0.9
-"""A rung must cost at most this part of the one above it; smaller steps would not be felt."""
+"""A level must cost at most this part of the one above it; smaller steps would not be felt."""
 
 
-def rungs_below(name: str, candidates: Sequence[Candidate]) -> list[Rung]:
-    """The rungs from the model `name` (NAME[@SIZE]) downwards: its own smaller inputs, then other models, each cheaper than the last.
+def levels_below(name: str, candidates: Sequence[Candidate]) -> list[DegradationLevel]:
+    """The levels from the model `name` (NAME[@SIZE]) downwards: its own smaller inputs, then other models, each cheaper than the last.
 
     The candidates are those of the choice: they do the task and know the labels. Only the top where the name is not among them, or
     its cost is not known.
@@ -22,15 +22,15 @@ def rungs_below(name: str, candidates: Sequence[Candidate]) -> list[Rung]:
     usable = [c for c in candidates if not c.obstacle]
     top = next((c for c in usable if c.name == name), None)
     if top is None or (top_cost := _cost(top, top)) is None:
-        return [Rung(name, 1.0)]
+        return [DegradationLevel(name, 1.0)]
     costs = [(c, cost) for c in usable if (cost := _cost(c, top)) is not None]
     own = sorted(((c, cost) for c, cost in costs if c.facts is top.facts), key=lambda row: -row[1])
     others = sorted(((c, cost) for c, cost in costs if c.facts is not top.facts), key=lambda row: -row[1])
-    rungs = [Rung(name, top_cost)]
+    levels = [DegradationLevel(name, top_cost)]
     for candidate, cost in own + others:
-        if cost <= _CHEAPER * rungs[-1].cost:
-            rungs.append(Rung(candidate.name, cost))
-    return rungs
+        if cost <= _CHEAPER * levels[-1].cost:
+            levels.append(DegradationLevel(candidate.name, cost))
+    return levels
 
 
 def _cost(candidate: Candidate, top: Candidate) -> float | None:

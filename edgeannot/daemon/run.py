@@ -19,19 +19,19 @@ from edgeannot.base.sdnotify import Notifier
 from edgeannot.choice.auto_profile import judge_for_next_start
 from edgeannot.choice.selection import Choice, choose_for, leave_out, measure_and_choose
 from edgeannot.crash_guard import AtWork
+from edgeannot.daemon.active_model import ActiveModel
 from edgeannot.daemon.announce import Announcer
+from edgeannot.daemon.bounded_queue import BoundedQueue
 from edgeannot.daemon.build import bounds_of, configured_limits, find_any, make_folder, open_sources, pipeline_builder
-from edgeannot.daemon.crew import Crew, Parts
+from edgeannot.daemon.first_use_trial import FirstUseTrial
 from edgeannot.daemon.governor import Governor
-from edgeannot.daemon.handoff import Handoff
-from edgeannot.daemon.idle import Chosen, IdleMeasuring
+from edgeannot.daemon.governor_loop import GovernorLoop, Pace
+from edgeannot.daemon.idle import CurrentChoice, IdleMeasuring
 from edgeannot.daemon.report import Reporter
 from edgeannot.daemon.sensors import Sensors
-from edgeannot.daemon.steering import Pace, Steering
-from edgeannot.daemon.switch import Switch
-from edgeannot.daemon.trying import Trying
-from edgeannot.daemon.watch import Watch
-from edgeannot.daemon.workers import Inbox
+from edgeannot.daemon.supervisor import Supervisor
+from edgeannot.daemon.worker_pool import Parts, WorkerPool
+from edgeannot.daemon.workers import FrameQueue
 from edgeannot.mqtt.publisher import Link
 from edgeannot.payload import Origin
 from edgeannot.probe import read_board
@@ -73,10 +73,10 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, reme
     configure_opencv()
     make_folder(settings.data_dir)
     why = f"profile {loaded.profile}: {loaded.profile_reason}"
-    trying = Trying(settings, stop.is_set)
+    trying = FirstUseTrial(settings, stop.is_set)
     build, limits = pipeline_builder(loaded, trying), configured_limits(settings)
     choice, pipeline = _first_model(loaded, lambda choice: build(choice.card, limits, choice.threads), stop, remeasure=remeasure)
-    chosen = Chosen(choice)
+    chosen = CurrentChoice(choice)
     origin = Origin(settings.device, uuid.uuid4().hex[:12], clock_synced)
     reporter = Reporter(sys.stdout) if once or sys.stdout.isatty() else None
     with ExitStack() as stack:
@@ -84,8 +84,8 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, reme
         store = stack.enter_context(Store.open(settings.data_dir / "state.sqlite", caps=mqtt.caps))
         at_work = AtWork(settings.data_dir)
         stack.callback(at_work.close)
-        inbox: Inbox = Handoff(replaced=lambda item: at_work.leave(item.place) if isinstance(item, Frame) else None)
-        switch = Switch(
+        inbox: FrameQueue = BoundedQueue(replaced=lambda item: at_work.leave(item.place) if isinstance(item, Frame) else None)
+        active_model = ActiveModel(
             pipeline,
             build,
             find_any(settings),
@@ -96,8 +96,8 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, reme
             distrusted=trying.forget,
         )
         if at_work.has_suspects:
-            switch.self_test()
-        control = Control(inbox.nudge, switch.check, keep_last=mqtt.commands.enabled)
+            active_model.self_test()
+        control = Control(inbox.nudge, active_model.check, keep_last=mqtt.commands.enabled)
         pace = Pace(control)
         sources = open_sources(settings, store, at_work, pace.interval_s, once=once, again=again)
         sinks = open_sinks(settings.sinks, SinkContext(origin, settings.out_folder, pipeline.class_names()))
@@ -107,23 +107,29 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, reme
         kinds = {name: type(source).__name__.removesuffix("Source").lower() for name, source in sources.items()}
         announcer = Announcer(link, origin, kinds, store.damaged())
         announcer.info(pipeline.facts, (why, *choice.reasons), choice.as_dict())
-        switch.changed = lambda reason: _say_changed(announcer, switch, (why, reason), chosen.choice)
+        active_model.changed = lambda reason: _say_changed(announcer, active_model, (why, reason), chosen.choice)
         if link is not None:
             own = tuple(name for name, kind in kinds.items() if kind != "mqtt")  # results of the others go to their senders' topics
-            remote = Remote(settings, link, store, origin, control, at_work, lambda: switch.card, own)
+            remote = Remote(settings, link, store, origin, control, at_work, lambda: active_model.card, own)
             sinks += remote.sinks
             link.start()
             stack.callback(link.stop)
             remote.start()
             stack.callback(remote.stop)
-        log.info("%s with %d thread(s) on %s: %s", switch.card.name, switch.threads, switch.runtime, "; ".join((why, *choice.reasons)))
+        log.info(
+            "%s with %d thread(s) on %s: %s",
+            active_model.card.name,
+            active_model.threads,
+            active_model.runtime,
+            "; ".join((why, *choice.reasons)),
+        )
         _warn_of_budget(choice)
         patience_s = _FULL_DISK_S if once else math.inf
-        crew = Crew(Parts(inbox, switch, control, store, sources, sinks, reporter, pace.rest_s, stop, patience_s, at_work))
-        trying.beat = crew.infer_beat
-        steering = _steering(loaded, crew, pace, chosen)
-        measuring = None if once else _measuring(loaded, crew, chosen, steering)
-        Watch(crew, Notifier(os.environ), announcer, steering, measuring).run()
+        pool = WorkerPool(Parts(inbox, active_model, control, store, sources, sinks, reporter, pace.rest_s, stop, patience_s, at_work))
+        trying.heartbeat = pool.infer_beat
+        governor_loop = _governor_loop(loaded, pool, pace, chosen)
+        measuring = None if once else _measuring(loaded, pool, chosen, governor_loop)
+        Supervisor(pool, Notifier(os.environ), announcer, governor_loop, measuring).run()
         if reporter is not None:
             reporter.end(sum(source.done_before for source in sources.values()))
         wanted = any(key.startswith("sinks.mqtt") for key in loaded.origins)
@@ -145,31 +151,31 @@ def _first_model(loaded: Loaded, build: Callable[[Choice], Pipeline], stop: thre
             remeasure = False
 
 
-def _measuring(loaded: Loaded, crew: Crew, chosen: Chosen, steering: Steering) -> IdleMeasuring | None:
+def _measuring(loaded: Loaded, pool: WorkerPool, chosen: CurrentChoice, governor_loop: GovernorLoop) -> IdleMeasuring | None:
     """What measures the models in an idle moment; None where the model is set."""
     if chosen.choice.pinned:
         return None
 
     def stays(reason: str) -> None:
-        steering.start_over("the models were measured")  # its ladder follows the new figures
-        crew.parts.switch.changed(reason)
+        governor_loop.start_over("the models were measured")  # its ladder follows the new figures
+        pool.parts.active_model.changed(reason)
 
     def measure() -> Choice:
-        stopped = crew.parts.stop.is_set
+        stopped = pool.parts.stop.is_set
         judge_for_next_start(loaded, read_board(), stopped)
         return measure_and_choose(loaded, stopped=stopped)
 
-    return IdleMeasuring(crew, chosen, measure, stays=stays)
+    return IdleMeasuring(pool, chosen, measure, stays=stays)
 
 
-def _steering(loaded: Loaded, crew: Crew, pace: Pace, chosen: Chosen) -> Steering:
+def _governor_loop(loaded: Loaded, pool: WorkerPool, pace: Pace, chosen: CurrentChoice) -> GovernorLoop:
     """The governor with its sensors, over the ladder of the models in choice."""
-    parts = crew.parts
+    parts = pool.parts
     bounds = bounds_of(loaded, parts.sources.values(), pinned=chosen.choice.pinned)
-    governor = Governor(chosen.rungs(parts.switch.card.name), bounds)
+    governor = Governor(chosen.levels(parts.active_model.card.name), bounds)
     if chosen.choice.pinned and bounds.budget_ms is not None:
         log.info("the model is set: to hold %.0f ms a picture, only the rate will be changed", bounds.budget_ms)
-    return Steering(governor, Sensors(), crew.telemetry, parts.control, parts.switch, pace, rungs=chosen.rungs)
+    return GovernorLoop(governor, Sensors(), pool.telemetry, parts.control, parts.active_model, pace, levels=chosen.levels)
 
 
 def _warn_of_budget(choice: Choice) -> None:
@@ -180,9 +186,9 @@ def _warn_of_budget(choice: Choice) -> None:
         log.warning("no model takes at most %s here: %s, the fastest, takes %.0f ms", why, decision.winner.name, ms)
 
 
-def _say_changed(announcer: Announcer, switch: Switch, reasons: tuple[str, ...], choice: Choice) -> None:
-    log.info("now %s with %d thread(s) on %s: %s", switch.card.name, switch.threads, switch.runtime, reasons[-1])
-    announcer.info(switch.facts, reasons, choice.as_dict())
+def _say_changed(announcer: Announcer, active_model: ActiveModel, reasons: tuple[str, ...], choice: Choice) -> None:
+    log.info("now %s with %d thread(s) on %s: %s", active_model.card.name, active_model.threads, active_model.runtime, reasons[-1])
+    announcer.info(active_model.facts, reasons, choice.as_dict())
 
 
 def _drain(store: Store, link: Link, stop: threading.Event, first_answer_s: float) -> int:

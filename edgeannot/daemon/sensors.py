@@ -12,7 +12,7 @@ from edgeannot.probe.clocks import parse_celsius, read_cooling, read_throttled, 
 from edgeannot.probe.kernel_files import number, read
 from edgeannot.probe.limits import Pressure, find_pressure, read_pressure
 
-__all__ = ["DEFAULT_TRIP_C", "Felt", "Sensors", "read_trips"]
+__all__ = ["DEFAULT_TRIP_C", "SensorReadings", "Sensors", "read_trips"]
 
 DEFAULT_TRIP_C: Final = 80.0
 """From here on a Raspberry Pi slows down; where a zone names no point of its own, it is as good as any."""
@@ -26,7 +26,7 @@ _SLOWED: Final = 0b1110
 
 
 @dataclass(frozen=True, slots=True)
-class Felt:
+class SensorReadings:
     """What the sensors say; None where there is no such sensor."""
 
     temperature_c: float | None = None
@@ -49,11 +49,11 @@ class Sensors:
         self._clock = clock
         self._trips = read_trips(root)
         self._pressure = find_pressure("memory", root)
-        self._felt = Felt()
+        self._felt = SensorReadings()
         self._bits: int | None = None
         self._heat_at = self._firmware_at = float("-inf")
 
-    def read(self) -> Felt:
+    def read(self) -> SensorReadings:
         """What they say now."""
         now = self._clock()
         if now - self._firmware_at >= _FIRMWARE_EVERY_S:
@@ -62,10 +62,10 @@ class Sensors:
         if now - self._heat_at >= _HEAT_EVERY_S:
             self._heat_at = now
             temperature_c, trip_c = self._hottest()
-            self._felt = Felt(temperature_c, trip_c, self._throttled(), throttle_reasons(self._bits) if self._bits else ())
+            self._felt = SensorReadings(temperature_c, trip_c, self._throttled(), throttle_reasons(self._bits) if self._bits else ())
         memory = read_pressure(self._pressure) if self._pressure else None
         felt = self._felt
-        return Felt(felt.temperature_c, felt.trip_c, felt.throttled, felt.notes, memory)
+        return SensorReadings(felt.temperature_c, felt.trip_c, felt.throttled, felt.notes, memory)
 
     def _hottest(self) -> tuple[float | None, float]:
         read_c = [(parse_celsius(read(path)), trip) for path, trip in self._trips]

@@ -17,9 +17,9 @@ import numpy as np
 
 from edgeannot.base.errors import FrameError, LinkError, ModelError
 from edgeannot.crash_guard import AtWork
-from edgeannot.daemon.finishing import Finishing
-from edgeannot.daemon.gate import Gate
-from edgeannot.daemon.handoff import Budget, Closed, Handoff
+from edgeannot.daemon.bounded_queue import BoundedQueue, Closed, MemoryLimiter
+from edgeannot.daemon.pause_gate import PauseGate
+from edgeannot.daemon.post_commit import PostCommit
 from edgeannot.daemon.report import Reporter
 from edgeannot.daemon.telemetry import Telemetry
 from edgeannot.remote.control import Control
@@ -28,37 +28,37 @@ from edgeannot.sources import Source, Stop, Tick
 from edgeannot.storage.store import Message, Store
 from edgeannot.vision.data import Annotation, Failure, Frame
 
-__all__ = ["Inbox", "Results", "infer", "prune", "read", "weight", "write"]
+__all__ = ["FrameQueue", "Results", "infer", "prune", "read", "weight", "write"]
 
 log = logging.getLogger(__name__)
 
 _PRUNE_S = 6 * 3600.0
 """Time between looks for ledger entries of files that are gone, in seconds."""
 
-Inbox = Handoff[Frame | Failure]
-Results = Handoff[Annotation | Failure]
+FrameQueue = BoundedQueue[Frame | Failure]
+Results = BoundedQueue[Annotation | Failure]
 
 
 def read(
     source: Source,
-    inbox: Inbox,
-    budget: Budget,
+    inbox: FrameQueue,
+    budget: MemoryLimiter,
     stop: Stop,
-    beat: Callable[[], None],
+    heartbeat: Callable[[], None],
     waiting: Callable[[int], None],
-    gate: Gate | None = None,
+    gate: PauseGate | None = None,
     dropped: Callable[[Frame], None] = lambda _: None,
 ) -> None:
     """Give each of the source's pictures to the inbox. A live source replaces what waits; a folder waits its turn and for memory.
 
     At a closed gate a folder's picture waits, a live source's is dropped. dropped: told of that.
     """
-    gate = gate or Gate(source, Control())
+    gate = gate or PauseGate(source, Control())
     trouble = ""
-    gate.wait_open(stop, beat)
+    gate.wait_open(stop, heartbeat)
     for item in source.items(stop):
-        beat()
-        if gate.wait_open(stop, beat) and source.live and isinstance(item, Frame):
+        heartbeat()
+        if gate.wait_open(stop, heartbeat) and source.live and isinstance(item, Frame):
             dropped(item)
             continue
         if isinstance(item, Tick):
@@ -70,26 +70,26 @@ def read(
         newest = source.live and isinstance(item, Frame)
         try:
             while not budget.take(weight(source, item)):
-                beat()
+                heartbeat()
                 if stop.is_set():
                     return
             while not inbox.put(item, source.name, replace=newest):
-                beat()
+                heartbeat()
         except Closed:
             return
         if isinstance(item, Frame):
-            gate.rest(stop, beat)
+            gate.rest(stop, heartbeat)
         del item  # who waits for the next picture holds none: one may have 126 MB
         # The source decodes the next one when it is asked for it: not beside one that is over the budget by itself.
         while not stop.is_set() and not budget.within():
-            beat()
+            heartbeat()
 
 
 def infer(
-    inbox: Inbox,
+    inbox: FrameQueue,
     results: Results,
     annotate: Callable[[Frame], Annotation],
-    beat: Callable[[], None],
+    heartbeat: Callable[[], None],
     gave_up: Callable[[Frame], None] = lambda _: None,
     between: Callable[[], None] = lambda: None,
 ) -> None:
@@ -99,14 +99,14 @@ def infer(
     """
     try:
         while True:
-            beat()
+            heartbeat()
             between()
             item = inbox.take()
             if item is None:
                 continue
             result = _annotated(item, annotate, gave_up) if isinstance(item, Frame) else item
             while not results.put(result):
-                beat()
+                heartbeat()
             del item, result
     except Closed:
         return
@@ -143,11 +143,11 @@ def write(
     sinks: Sequence[Sink],
     store: Store,
     sources: Mapping[str, Source],
-    budget: Budget,
+    budget: MemoryLimiter,
     telemetry: Telemetry,
     reporter: Reporter | None,
     stop: Stop,
-    beat: Callable[[], None],
+    heartbeat: Callable[[], None],
     patience_s: float = math.inf,
     at_work: AtWork | None = None,
 ) -> None:
@@ -157,15 +157,15 @@ def write(
     """
     broken: set[tuple[type, type]] = set()
     prune_at = time.monotonic() + _PRUNE_S
-    finishing = Finishing(store, sinks, patience_s)
+    finishing = PostCommit(store, sinks, patience_s)
     at_work = at_work or AtWork()
     try:
         while True:
-            beat()
+            heartbeat()
             if time.monotonic() >= prune_at:
                 prune_at = time.monotonic() + _PRUNE_S
                 for each in sources.values():
-                    prune(store, each, beat)
+                    prune(store, each, heartbeat)
             item = results.take()
             if item is None:
                 finishing.again()
@@ -173,7 +173,7 @@ def write(
                 continue
             source = sources[item.source if isinstance(item, Failure) else item.frame.source]
             if isinstance(item, Failure):
-                if _commit(store, source, item, (), stop, beat, patience_s):
+                if _commit(store, source, item, (), stop, heartbeat, patience_s):
                     source.finish(item)
                     telemetry.rejected(item.reason)
                     _say_failure(item, reporter)
@@ -181,7 +181,7 @@ def write(
             at_work.move(item.frame.place, "storing")
             messages = _messages(sinks, item, broken)
             budget.give(weight(source, item.frame))
-            if _commit(store, source, item.frame, messages, stop, beat, patience_s):
+            if _commit(store, source, item.frame, messages, stop, heartbeat, patience_s):
                 at_work.leave(item.frame.place)
                 finishing.finish(source, item.frame)
                 telemetry.annotated(item)
@@ -222,7 +222,7 @@ def _messages(sinks: Sequence[Sink], annotation: Annotation, broken: set[tuple[t
     return messages
 
 
-def prune(store: Store, source: Source, beat: Callable[[], None]) -> int:
+def prune(store: Store, source: Source, heartbeat: Callable[[], None]) -> int:
     """Forget the ledger's entries of files that are gone, so that it does not grow for ever; how many there were.
 
     Where not one file of the source is there, its medium may be away: then nothing is forgotten, unless the source removes its
@@ -240,7 +240,7 @@ def prune(store: Store, source: Source, beat: Callable[[], None]) -> int:
                 store.forget(source.name, gone)
                 forgotten += len(gone)
                 gone.clear()
-            beat()
+            heartbeat()
     except LinkError as exc:
         log.debug("%s", exc)
     return forgotten
@@ -257,7 +257,7 @@ def _commit(
     item: Frame | Failure,
     messages: Sequence[Message],
     stop: Stop,
-    beat: Callable[[], None],
+    heartbeat: Callable[[], None],
     patience_s: float,
 ) -> bool:
     """One transaction; tried again while the disk refuses it, until told to stop: then False, and the picture is done again later.
@@ -274,7 +274,7 @@ def _commit(
             if not told:
                 log.error("%s; trying again%s", exc, "" if patience_s < math.inf else " until it works")  # noqa: TRY400 - a full disk is no fault of the program
                 told = True
-            beat()
+            heartbeat()
             if time.monotonic() >= give_up_at:
                 raise LinkError(f"{exc}; given up after {patience_s:g} s, what is not done yet is done by the next run") from exc
             if stop.wait(delay_s):

@@ -22,20 +22,20 @@ from edgeannot.vision.picture_header import begins_as_picture
 __all__ = [
     "Body",
     "Code",
+    "CommandError",
     "DetectFile",
     "Limits",
     "Model",
     "Pause",
     "Ping",
-    "Refusal",
     "Reply",
     "Request",
     "Resume",
     "Set",
     "Snapshot",
     "code_of",
+    "error_payload",
     "read_command",
-    "refusal_payload",
     "reply_payload",
     "reply_to",
 ]
@@ -91,7 +91,7 @@ class Set(Body):
         return self
 
     def changes(self) -> dict[str, object]:
-        """What was given, by the names of `control.Wanted`."""
+        """What was given, by the names of `control.RuntimeSettings`."""
         names = {"paused": "paused", "min_score": "min_score", "classes": "labels", "interval": "interval_s"}
         return {wanted: getattr(self, given) for given, wanted in names.items() if given in self.model_fields_set}
 
@@ -156,7 +156,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class CommandError:
     """Why a command is not carried out."""
 
     code: Code
@@ -175,34 +175,34 @@ class Limits:
 
 
 def read_command(
-    topic: str, payload: bytes, *, retained: bool, to: Reply | Refusal, limits: Limits, size: int | None = None
-) -> Request | Refusal:
+    topic: str, payload: bytes, *, retained: bool, to: Reply | CommandError, limits: Limits, size: int | None = None
+) -> Request | CommandError:
     """What a message on a command topic asks for. `to`: what `reply_to` gave for it. size: that of a payload of which only the
     beginning was kept."""
-    if isinstance(to, Refusal):
+    if isinstance(to, CommandError):
         return to
     if retained:
-        return Refusal("retained", "a retained command is ignored, as each connection would repeat it; publish without retain", to)
+        return CommandError("retained", "a retained command is ignored, as each connection would repeat it; publish without retain", to)
     is_picture = topic.endswith("/detect") and begins_as_picture(payload[:16])
     limit = limits.picture_bytes if is_picture else limits.json_bytes
     if (size or len(payload)) > limit:
-        return Refusal("too-large", f"the payload has {size or len(payload)} bytes, allowed are {limit}", to)
+        return CommandError("too-large", f"the payload has {size or len(payload)} bytes, allowed are {limit}", to)
     return Request(payload, to) if is_picture else _read_json(payload, Reply(to.topic, to.command, to.correlation, _id_in(payload)))
 
 
-def _read_json(payload: bytes, to: Reply) -> Request | Refusal:
+def _read_json(payload: bytes, to: Reply) -> Request | CommandError:
     """The command with a JSON payload; nothing at all stands for an empty object."""
     kind = _BODIES.get(to.command)
     if kind is None:
-        return Refusal("unknown-command", f"wanted one of {', '.join(_BODIES)}, found {to.command!r:.80}", to)
+        return CommandError("unknown-command", f"wanted one of {', '.join(_BODIES)}, found {to.command!r:.80}", to)
     try:
         return Request(kind.model_validate_json(payload or b"{}"), to)
     except ValidationError as exc:
         error = exc.errors(include_url=False, include_input=False)[0]
-        return Refusal("invalid", f"{to.command}: {_explain(error, to.command)}", to)
+        return CommandError("invalid", f"{to.command}: {_explain(error, to.command)}", to)
 
 
-def reply_to(topic: str, response_topic: str | None, correlation: bytes | None, topics: Topics, limits: Limits) -> Reply | Refusal:
+def reply_to(topic: str, response_topic: str | None, correlation: bytes | None, topics: Topics, limits: Limits) -> Reply | CommandError:
     """Where the reply goes. A response topic that is not one to publish to, or where others take it for something else, is refused."""
     command = topic.rpartition("/")[2]
     plain = Reply(topics.of_device(f"reply/{command}"), command, correlation)
@@ -210,7 +210,7 @@ def reply_to(topic: str, response_topic: str | None, correlation: bytes | None, 
         return plain
     trouble = reply_trouble(response_topic, topics, limits.other_trees)
     if trouble:
-        return Refusal("response-topic", f"the response topic {trouble}; this reply goes to the plain topic", plain)
+        return CommandError("response-topic", f"the response topic {trouble}; this reply goes to the plain topic", plain)
     return Reply(response_topic, command, correlation)
 
 
@@ -242,7 +242,7 @@ def reply_payload(to: Reply, origin: Origin, result: Mapping[str, Any]) -> dict[
     return {**_head(to, origin), "ok": True, "result": dict(result)}
 
 
-def refusal_payload(refusal: Refusal, origin: Origin) -> dict[str, Any]:
+def error_payload(refusal: CommandError, origin: Origin) -> dict[str, Any]:
     """The reply to a command that was refused, ready for JSON."""
     return {**_head(refusal.to, origin), "ok": False, "error": {"code": refusal.code, "message": valid_text(refusal.message)}}
 

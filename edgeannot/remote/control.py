@@ -22,7 +22,7 @@ import numpy as np
 from edgeannot.base.errors import ConfigError, LinkError
 from edgeannot.vision.data import Annotation, Frame, UInt8Array
 
-__all__ = ["SNAPSHOT_WAIT_S", "Control", "Wanted"]
+__all__ = ["SNAPSHOT_WAIT_S", "Control", "RuntimeSettings"]
 
 SNAPSHOT_WAIT_S: Final = 5.0
 """How long `ask_snapshot` waits for a new picture before it takes the last one."""
@@ -37,7 +37,7 @@ _MOST_ASKED: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RuntimeSettings:
     """What may change while the daemon runs; an immutable snapshot, replaced as a whole."""
 
     paused: bool = False
@@ -79,7 +79,7 @@ class Control:
     def __init__(
         self,
         wake: Callable[[], None] = lambda: None,
-        check: Callable[[Wanted], None] = lambda _: None,
+        check: Callable[[RuntimeSettings], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
         *,
         keep_last: bool = True,
@@ -93,7 +93,7 @@ class Control:
         self._clock = clock
         self._keep_last = keep_last
         self._changed = threading.Condition()
-        self._wanted = Wanted()
+        self._wanted = RuntimeSettings()
         self._asked: deque[_Model | _Picture] = deque()
         self._snapshots: deque[_Snapshot] = deque()
         self._last: Annotation | None = None
@@ -102,11 +102,11 @@ class Control:
         self._held = False
         self._models: set[Future[str]] = set()
 
-    def now(self) -> Wanted:
+    def now(self) -> RuntimeSettings:
         """The snapshot in force."""
         return self._wanted
 
-    def change(self, **changes: object) -> Wanted:
+    def change(self, **changes: object) -> RuntimeSettings:
         """Replace fields of the snapshot. Raises ConfigError, and changes nothing, where a value cannot be."""
         with self._changed:
             wanted = _replaced(self._wanted, changes)
@@ -179,16 +179,16 @@ class Control:
     # The inference thread's own
 
     def serve(
-        self, load: Callable[[str, str], str], annotate: Callable[[Frame], Annotation], beat: Callable[[], None] = lambda: None
+        self, load: Callable[[str, str], str], annotate: Callable[[Frame], Annotation], heartbeat: Callable[[], None] = lambda: None
     ) -> None:
-        """Do what was asked. load: NAME[@SIZE] and reason -> the full name in force, or raises; beat: called after each request."""
+        """Do what was asked. load: NAME[@SIZE] and reason -> the full name in force, or raises; heartbeat: called after each request."""
         for _ in range(len(self._asked)):  # what is asked meanwhile waits for the next turn, and pictures get theirs
             request = self._asked.popleft()
             if isinstance(request, _Model):
                 _answer(request.future, partial(load, request.name, request.reason))
             else:
                 _answer(request.future, partial(annotate, request.frame))
-            beat()
+            heartbeat()
         if self._snapshots:
             self._serve_late_snapshots()
 
@@ -230,9 +230,9 @@ def _answer(future: Future[Answer], work: Callable[[], Answer]) -> None:
         future.set_exception(exc)
 
 
-def _replaced(wanted: Wanted, changes: dict[str, object]) -> Wanted:
+def _replaced(wanted: RuntimeSettings, changes: dict[str, object]) -> RuntimeSettings:
     """The snapshot with the changes. Raises ConfigError with the field, what it takes and what was given."""
-    known = {each.name for each in fields(Wanted)}
+    known = {each.name for each in fields(RuntimeSettings)}
     for name, value in changes.items():
         if name not in known:
             raise ConfigError(f"{name}: unknown; what can change while the daemon runs: {', '.join(sorted(known))}")

@@ -19,7 +19,7 @@ from edgeannot.vision.cards import ModelCard
 from edgeannot.vision.data import Annotation
 
 if TYPE_CHECKING:
-    from edgeannot.remote.desk import Desk
+    from edgeannot.remote.command_handler import CommandHandler
     from edgeannot.remote.homeassistant import HomeAssistant
 
 __all__ = ["Remote"]
@@ -54,8 +54,8 @@ class Remote:
             self.sinks.append(self._assistant)
         self._desk = self._take_commands(store) if settings.sinks.mqtt.commands.enabled else None
 
-    def _take_commands(self, store: Store) -> Desk:
-        from edgeannot.remote.desk import Desk, InForce  # noqa: PLC0415 - a start without commands does not wait for it
+    def _take_commands(self, store: Store) -> CommandHandler:
+        from edgeannot.remote.command_handler import CommandHandler, InForce  # noqa: PLC0415 - a start without commands does not wait for it
 
         settings, mqtt = self._settings, self._settings.sinks.mqtt
 
@@ -63,7 +63,7 @@ class Remote:
             card = self._card()
             return InForce(card.name, card.defaults.min_score if settings.min_score is None else settings.min_score, settings.labels)
 
-        desk = Desk(
+        desk = CommandHandler(
             mqtt.commands,
             self._control,
             in_force,

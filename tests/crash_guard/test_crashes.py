@@ -45,7 +45,7 @@ def test_the_count_of_the_own_group_goes_before_that_of_the_board(before, after,
 
 
 def test_an_abort_from_outside_counts_only_where_the_watchdog_waited_for_a_picture():
-    sent = ABORT.format(file="edgeannot/daemon/watch.py")
+    sent = ABORT.format(file="edgeannot/daemon/supervisor.py")
     assert cause_of(Head("boot"), "boot", Kills(), sent) is None
     assert cause_of(Head("boot", Kills(), "write"), "boot", Kills(), sent) is None  # a disk may hang
     why, stage = cause_of(Head("boot", Kills(), "read inbox"), "boot", Kills(), sent)

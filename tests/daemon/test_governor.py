@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeannot.daemon.governor import RATES, Bounds, Governor, Position, Reading, Rung
+from edgeannot.daemon.governor import RATES, Bounds, DegradationLevel, Governor, Position, Reading
 
-LADDER = (Rung("big@320", 100.0), Rung("big@224", 50.0), Rung("small", 20.0))
+LADDER = (DegradationLevel("big@320", 100.0), DegradationLevel("big@224", 50.0), DegradationLevel("small", 20.0))
 FINE = Reading(latency_ms=100.0, temperature_c=50.0, memory_some=0.0, memory_full=0.0)
 
 
@@ -25,8 +25,8 @@ class Board:
         self.steps = []
 
     def sense(self):
-        rung = self.governor.rungs[self.governor.position.model]
-        return Reading(latency_ms=rung.cost * self.slowness, temperature_c=self.temperature(self.governor))
+        level = self.governor.levels[self.governor.position.model]
+        return Reading(latency_ms=level.cost * self.slowness, temperature_c=self.temperature(self.governor))
 
     def run(self, seconds):
         """Steps taken in that time, as (second, position)."""
@@ -234,12 +234,12 @@ def weather(draw):
 
 @given(weather(), st.sampled_from([None, 40.0, 110.0, 500.0]), st.booleans(), st.integers(1, 3))
 @settings(max_examples=150, deadline=None)
-def test_it_never_moves_faster_than_its_holds_never_leaves_the_ladder_and_comes_back_when_all_is_well(phases, budget, rate_helps, rungs):
-    board = Board(Bounds(budget, rate_helps), LADDER[:rungs])
+def test_it_never_moves_faster_than_its_holds_never_leaves_the_ladder_and_comes_back_when_all_is_well(phases, budget, rate_helps, levels):
+    board = Board(Bounds(budget, rate_helps), LADDER[:levels])
     for seconds, slowness, temperature, memory, throttled, pictures in phases:
 
         def sense(slowness=slowness, temperature=temperature, memory=memory, throttled=throttled, pictures=pictures):
-            latency = board.governor.rungs[board.position.model].cost * slowness if pictures else None
+            latency = board.governor.levels[board.position.model].cost * slowness if pictures else None
             return Reading(latency, temperature, 80.0, throttled, memory, None if memory is None else memory / 2)
 
         board.sense = sense
@@ -247,7 +247,7 @@ def test_it_never_moves_faster_than_its_holds_never_leaves_the_ladder_and_comes_
     moves = [(0.0, Position()), *((when, step.position) for when, step in board.steps)]
     for (before, was), (when, now) in pairwise(moves):
         assert 0 <= now.rate < len(RATES)
-        assert 0 <= now.model < rungs
+        assert 0 <= now.model < levels
         assert now != was
         assert when - before >= 3
         assert when - before >= 15 or now.model > was.model or now.rate > was.rate or (was.rate, now.rate) == (1, 0)
@@ -257,8 +257,8 @@ def test_it_never_moves_faster_than_its_holds_never_leaves_the_ladder_and_comes_
     assert board.position == Position()
 
 
-@pytest.mark.parametrize("rung", LADDER)
-def test_the_model_it_names_is_the_one_at_its_position(rung):
-    governor = Governor((rung,), Bounds())
+@pytest.mark.parametrize("level", LADDER)
+def test_the_model_it_names_is_the_one_at_its_position(level):
+    governor = Governor((level,), Bounds())
 
-    assert governor.model == rung.name
+    assert governor.model == level.name

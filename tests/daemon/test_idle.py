@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from edgeannot.base.errors import ConfigError, LinkError
-from edgeannot.daemon.idle import Chosen, IdleMeasuring
+from edgeannot.daemon.idle import CurrentChoice, IdleMeasuring
 from edgeannot.remote.control import Control
 from tests.brokers import wait_until
 from tests.patience import DEADLINE_S
@@ -25,16 +25,16 @@ def choice(name, measured, threads=1):
 
 
 class House:
-    """A crew that does nothing, with a clock of the test's own."""
+    """A pool that does nothing, with a clock of the test's own."""
 
     def __init__(self, live=False):
         self.now = 0.0
         self.control = Control()
-        self.switch = SimpleNamespace(card=SimpleNamespace(name="prior"), threads=1)
+        self.active_model = SimpleNamespace(card=SimpleNamespace(name="prior"), threads=1)
         source = SimpleNamespace(live=live)
-        parts = SimpleNamespace(control=self.control, switch=self.switch, sources={"a": source}, stop=threading.Event())
-        self.crew = SimpleNamespace(parts=parts, telemetry=SimpleNamespace(pictures=0), files_waiting=0, pictures_waiting=0)
-        self.chosen = Chosen(choice("prior", measured=False))
+        parts = SimpleNamespace(control=self.control, active_model=self.active_model, sources={"a": source}, stop=threading.Event())
+        self.pool = SimpleNamespace(parts=parts, telemetry=SimpleNamespace(pictures=0), files_waiting=0, pictures_waiting=0)
+        self.chosen = CurrentChoice(choice("prior", measured=False))
         self.stays = []
         self.asked = []
         self.answer = Future()
@@ -43,7 +43,7 @@ class House:
         self.found = choice("better", measured=True)
 
     def measuring(self):
-        return IdleMeasuring(self.crew, self.chosen, self._measure, stays=self.stays.append, clock=lambda: self.now)
+        return IdleMeasuring(self.pool, self.chosen, self._measure, stays=self.stays.append, clock=lambda: self.now)
 
     def _measure(self):
         assert self.go_on.wait(DEADLINE_S)
@@ -140,9 +140,9 @@ def test_pictures_wait_until_the_better_model_is_in_force_or_cannot_be(house, er
 def test_while_pictures_come_or_wait_it_is_no_idle_moment(house):
     measuring = house.measuring()
     for _ in range(20):
-        house.crew.telemetry.pictures += 1
+        house.pool.telemetry.pictures += 1
         house.run(measuring, 3)
-    house.crew.files_waiting = 1
+    house.pool.files_waiting = 1
     house.run(measuring, 20)
 
     assert house.control.wait_while_paused(0)
@@ -152,7 +152,7 @@ def test_a_camera_is_interrupted_once(house):
     house = House(live=True)
     measuring = house.measuring()
     for _ in range(25):
-        house.crew.telemetry.pictures += 1
+        house.pool.telemetry.pictures += 1
         house.run(measuring, 1)
 
     assert not house.control.wait_while_paused(0)
@@ -165,10 +165,10 @@ def test_a_camera_is_interrupted_once(house):
 def test_pictures_under_way_are_done_first(house):
     measuring = house.measuring()
     house.run(measuring, 5)
-    house.crew.pictures_waiting = 1
+    house.pool.pictures_waiting = 1
     house.run(measuring, 5)
     assert not any(thread.name == "measure" for thread in threading.enumerate())
-    house.crew.pictures_waiting = 0
+    house.pool.pictures_waiting = 0
     house.run(measuring, 1)
 
     assert any(thread.name == "measure" for thread in threading.enumerate())
@@ -222,11 +222,11 @@ def test_measuring_that_fails_leaves_everything_as_it_was(house, fault, caplog):
 def test_a_model_that_somebody_asked_for_meanwhile_is_not_replaced(house):
     measuring = house.measuring()
     house.run(measuring, 7)
-    house.switch.card = SimpleNamespace(name="wanted")
+    house.active_model.card = SimpleNamespace(name="wanted")
     house.finish(measuring)
 
     assert house.asked == []
-    assert [rung.name for rung in house.chosen.rungs("wanted")] == ["wanted"]
+    assert [level.name for level in house.chosen.levels("wanted")] == ["wanted"]
 
 
 def test_while_paused_nothing_is_measured(house):

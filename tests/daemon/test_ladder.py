@@ -1,9 +1,9 @@
-"""The rungs below a model: its smaller inputs first, then other models, each cheaper than the last."""
+"""The levels below a model: its smaller inputs first, then other models, each cheaper than the last."""
 
 from edgeannot.choice.card_index import CardFacts
 from edgeannot.choice.choose import Candidate
 from edgeannot.choice.measurements import Sample
-from edgeannot.daemon.ladder import rungs_below
+from edgeannot.daemon.ladder import levels_below
 
 
 def facts(name, width=416, sizes=(192, 320, 416), macs=1000):
@@ -17,8 +17,8 @@ def candidate(card, size, ms=None, predicted_ms=None, obstacle=""):
     return Candidate(card, size, 1, sample, predicted_ms, None, obstacle)
 
 
-def names(rungs):
-    return [rung.name for rung in rungs]
+def names(levels):
+    return [level.name for level in levels]
 
 
 BIG = facts("big")
@@ -26,46 +26,46 @@ SMALL = facts("small", 300, (300,), 300)
 
 
 def test_a_model_that_nobody_compared_stands_alone():
-    assert names(rungs_below("other", [])) == ["other"]
-    assert names(rungs_below("other", [candidate(BIG, 416)])) == ["other"]
+    assert names(levels_below("other", [])) == ["other"]
+    assert names(levels_below("other", [candidate(BIG, 416)])) == ["other"]
 
 
 def test_without_measurements_the_work_on_paper_orders_them():
     """At 192 px big does 213 of its 1000 operations, so small, with 300, is no step below that; it is below 320 px alone."""
     every = [candidate(BIG, size) for size in (192, 320, 416)] + [candidate(SMALL, 300)]
 
-    assert names(rungs_below("big@416", every)) == ["big@416", "big@320", "big@192"]
-    assert names(rungs_below("big@320", [c for c in every if c.size != 192])) == ["big@320", "small"]
+    assert names(levels_below("big@416", every)) == ["big@416", "big@320", "big@192"]
+    assert names(levels_below("big@320", [c for c in every if c.size != 192])) == ["big@320", "small"]
 
 
 def test_measurements_count_and_predictions_where_there_are_none():
     every = [candidate(BIG, 416, 100.0), candidate(BIG, 320, 60.0), candidate(BIG, 192, None, 25.0), candidate(SMALL, 300, 10.0)]
-    rungs = rungs_below("big@416", every)
+    levels = levels_below("big@416", every)
 
-    assert names(rungs) == ["big@416", "big@320", "big@192", "small"]
-    assert [rung.cost for rung in rungs] == [100.0, 60.0, 25.0, 10.0]
+    assert names(levels) == ["big@416", "big@320", "big@192", "small"]
+    assert [level.cost for level in levels] == [100.0, 60.0, 25.0, 10.0]
 
 
 def test_what_was_never_measured_is_estimated_by_its_operations():
-    rungs = rungs_below("big@416", [candidate(BIG, 416, 100.0), candidate(SMALL, 300)])
+    levels = levels_below("big@416", [candidate(BIG, 416, 100.0), candidate(SMALL, 300)])
 
-    assert [(rung.name, rung.cost) for rung in rungs] == [("big@416", 100.0), ("small", 30.0)]
+    assert [(level.name, level.cost) for level in levels] == [("big@416", 100.0), ("small", 30.0)]
 
 
 def test_a_step_that_would_not_be_felt_is_left_out():
     every = [candidate(BIG, 416, 100.0), candidate(BIG, 320, 95.0), candidate(BIG, 192, 50.0)]
 
-    assert names(rungs_below("big@416", every)) == ["big@416", "big@192"]
+    assert names(levels_below("big@416", every)) == ["big@416", "big@192"]
 
 
 def test_what_cannot_be_used_is_no_rung():
     every = [candidate(BIG, 416, 100.0), candidate(BIG, 320, 60.0, obstacle="died of an illegal instruction"), candidate(SMALL, 300, 20.0)]
 
-    assert names(rungs_below("big@416", every)) == ["big@416", "small"]
+    assert names(levels_below("big@416", every)) == ["big@416", "small"]
 
 
 def test_without_operations_and_measurements_a_model_has_only_its_own_sizes():
     unknown = facts("unknown", macs=0)
     every = [candidate(unknown, size) for size in (192, 320, 416)] + [candidate(SMALL, 300)]
 
-    assert names(rungs_below("unknown@416", every)) == ["unknown@416", "unknown@320", "unknown@192"]
+    assert names(levels_below("unknown@416", every)) == ["unknown@416", "unknown@320", "unknown@192"]

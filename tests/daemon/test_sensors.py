@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgeannot.daemon.sensors import DEFAULT_TRIP_C, Felt, Sensors, read_trips
+from edgeannot.daemon.sensors import DEFAULT_TRIP_C, SensorReadings, Sensors, read_trips
 from edgeannot.probe.limits import free_memory_bytes
 
 
@@ -30,7 +30,7 @@ def zone(number, milli, **trips):
 
 
 def test_a_board_without_sensors_feels_nothing(tmp_path):
-    assert Sensors(tmp_path).read() == Felt()
+    assert Sensors(tmp_path).read() == SensorReadings()
     assert free_memory_bytes(tmp_path) is None
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from edgeannot.base.errors import LinkError
-from edgeannot.daemon.handoff import Budget, Closed, Handoff
-from edgeannot.daemon.pulse import Pulse, Worker
+from edgeannot.daemon.bounded_queue import BoundedQueue, Closed, MemoryLimiter
+from edgeannot.daemon.heartbeats import Heartbeats, Worker
 from edgeannot.daemon.telemetry import Telemetry
 from edgeannot.daemon.workers import infer, prune, read, write
 from edgeannot.sources import DirectoryOptions, Tick, open_source
@@ -111,26 +111,26 @@ def drain(queue):
 
 
 def run_write(items, source, store, stop=None, sink=None):
-    results = Handoff(depth=10)
+    results = BoundedQueue(depth=10)
     for item in items:
         results.put(item)
     results.end()
     telemetry = Telemetry()
-    write(results, [sink or OneMessage()], store, {"door": source}, Budget(100), telemetry, None, stop or threading.Event(), nothing)
+    write(results, [sink or OneMessage()], store, {"door": source}, MemoryLimiter(100), telemetry, None, stop or threading.Event(), nothing)
     return telemetry
 
 
 def test_a_source_without_pictures_gives_none():
-    inbox = Handoff()
-    read(ListSource([]), inbox, Budget(10**6), threading.Event(), nothing, nothing)
+    inbox = BoundedQueue()
+    read(ListSource([]), inbox, MemoryLimiter(10**6), threading.Event(), nothing, nothing)
 
     assert len(inbox) == 0
 
 
 def test_frames_and_failures_are_handed_over_and_ticks_are_signs_of_life():
-    inbox, waiting = Handoff(depth=5), []
+    inbox, waiting = BoundedQueue(depth=5), []
     items = [frame("a"), failure("b"), Tick(waiting=7), frame("c")]
-    read(ListSource(items), inbox, Budget(10**6), threading.Event(), nothing, waiting.append)
+    read(ListSource(items), inbox, MemoryLimiter(10**6), threading.Event(), nothing, waiting.append)
     inbox.end()
 
     assert [item.name for item in drain(inbox)] == ["a", "b", "c"]
@@ -138,15 +138,15 @@ def test_frames_and_failures_are_handed_over_and_ticks_are_signs_of_life():
 
 
 def test_a_live_source_never_waits_for_the_inference():
-    inbox = Handoff(depth=1)
-    read(ListSource([frame("old"), frame("new")], live=True), inbox, Budget(10**6), threading.Event(), nothing, nothing)
+    inbox = BoundedQueue(depth=1)
+    read(ListSource([frame("old"), frame("new")], live=True), inbox, MemoryLimiter(10**6), threading.Event(), nothing, nothing)
     inbox.end()
 
     assert [item.name for item in drain(inbox)] == ["new"]
 
 
 def test_pictures_over_the_budget_wait_until_others_are_done():
-    inbox, budget, stop = Handoff(depth=5), Budget(frame("a").image.nbytes), threading.Event()
+    inbox, budget, stop = BoundedQueue(depth=5), MemoryLimiter(frame("a").image.nbytes), threading.Event()
     reader = threading.Thread(target=read, args=(ListSource([frame("a"), frame("b")]), inbox, budget, stop, nothing, nothing))
     reader.start()
     assert inbox.take(10).name == "a"
@@ -168,7 +168,7 @@ def test_nothing_is_decoded_beside_a_picture_that_is_over_the_budget_by_itself()
                 yield item
 
     size = frame("a").image.nbytes
-    inbox, budget, stop = Handoff(depth=5), Budget(size - 1), threading.Event()
+    inbox, budget, stop = BoundedQueue(depth=5), MemoryLimiter(size - 1), threading.Event()
     reader = threading.Thread(target=read, args=(Counting([frame("a"), frame("b")]), inbox, budget, stop, nothing, nothing))
     reader.start()
     assert inbox.take(10).name == "a"
@@ -182,7 +182,7 @@ def test_nothing_is_decoded_beside_a_picture_that_is_over_the_budget_by_itself()
 
 
 def test_inference_keeps_the_order_and_ends_its_output():
-    inbox, results = Handoff(depth=3), Handoff(depth=3)
+    inbox, results = BoundedQueue(depth=3), BoundedQueue(depth=3)
     for item in (frame("a"), failure("b"), frame("c")):
         inbox.put(item)
     inbox.end()
@@ -192,7 +192,7 @@ def test_inference_keeps_the_order_and_ends_its_output():
 
 
 def test_when_the_inference_breaks_the_writer_is_still_told_that_the_end_has_come():
-    inbox, results = Handoff(), Handoff()
+    inbox, results = BoundedQueue(), BoundedQueue()
     inbox.put(frame("a"))
 
     with pytest.raises(ZeroDivisionError):
@@ -201,33 +201,51 @@ def test_when_the_inference_breaks_the_writer_is_still_told_that_the_end_has_com
 
 
 def test_when_the_inference_breaks_nobody_waits_to_give_it_more():
-    inbox = Handoff(depth=1)
+    inbox = BoundedQueue(depth=1)
     inbox.put(frame("a"))
 
     with pytest.raises(ZeroDivisionError):
-        infer(inbox, Handoff(), lambda _: 1 / 0, nothing)
+        infer(inbox, BoundedQueue(), lambda _: 1 / 0, nothing)
     with pytest.raises(Closed):
         inbox.put(frame("b"), timeout_s=0)
 
 
 def test_when_a_sink_breaks_the_picture_is_named_and_nobody_waits_to_give_the_writer_more():
-    results = Handoff(depth=1)
+    results = BoundedQueue(depth=1)
     results.put(annotate(frame("a")))
 
     with pytest.raises(ZeroDivisionError) as raised:
-        write(results, [Broken(False)], ListStore(), {"door": ListSource([])}, Budget(100), Telemetry(), None, threading.Event(), nothing)
+        write(
+            results,
+            [Broken(False)],
+            ListStore(),
+            {"door": ListSource([])},
+            MemoryLimiter(100),
+            Telemetry(),
+            None,
+            threading.Event(),
+            nothing,
+        )
     assert raised.value.__notes__ == ["while storing the results of door: a"]
     with pytest.raises(Closed):
         results.put(annotate(frame("b")), timeout_s=0)
 
 
 def test_a_sink_of_files_that_breaks_costs_files_but_no_message(caplog):
-    results, store = Handoff(depth=2), ListStore()
+    results, store = BoundedQueue(depth=2), ListStore()
     for name in ("a", "b"):
         results.put(annotate(frame(name)))
     results.end()
     write(
-        results, [Broken(True), OneMessage()], store, {"door": ListSource([])}, Budget(100), Telemetry(), None, threading.Event(), nothing
+        results,
+        [Broken(True), OneMessage()],
+        store,
+        {"door": ListSource([])},
+        MemoryLimiter(100),
+        Telemetry(),
+        None,
+        threading.Event(),
+        nothing,
     )
 
     assert store.entries == [("a", ["message of a"]), ("b", ["message of b"])]
@@ -235,7 +253,7 @@ def test_a_sink_of_files_that_breaks_costs_files_but_no_message(caplog):
 
 
 def test_a_picture_that_breaks_the_inference_is_set_aside_when_another_does_not():
-    inbox, results = Handoff(depth=3), Handoff(depth=3)
+    inbox, results = BoundedQueue(depth=3), BoundedQueue(depth=3)
     poison = replace(frame("poison"), image=np.full((1, 9, 3), 7, np.uint8), signature=(1, 2, 3))
     for item in (frame("a"), poison, frame("c")):
         inbox.put(item)
@@ -285,20 +303,20 @@ def test_what_a_failing_disk_did_not_confirm_is_finished_when_it_is_well_again_a
     """A picture that came as a message is acknowledged then, and its place in the window is free again."""
     source, store = ListSource([], removes_input=True), ListStore()
     store.broken_disk = True
-    results = Handoff(depth=10)
+    results = BoundedQueue(depth=10)
     for name in "ab":
         results.put(annotate(frame(name)))
-    beats = []
+    heartbeats = []
 
-    def beat():
-        beats.append(1)
-        if len(beats) == 4:  # both were tried in vain, and once more
+    def heartbeat():
+        heartbeats.append(1)
+        if len(heartbeats) == 4:  # both were tried in vain, and once more
             assert source.finished == []
             store.broken_disk = False
-        if source.finished or len(beats) > 20:
+        if source.finished or len(heartbeats) > 20:
             results.end()
 
-    write(results, [OneMessage()], store, {"door": source}, Budget(100), Telemetry(), None, threading.Event(), beat)
+    write(results, [OneMessage()], store, {"door": source}, MemoryLimiter(100), Telemetry(), None, threading.Event(), heartbeat)
 
     assert source.finished == ["a", "b"]
 
@@ -306,11 +324,22 @@ def test_what_a_failing_disk_did_not_confirm_is_finished_when_it_is_well_again_a
 def test_a_run_that_is_to_end_waits_only_so_long_for_a_disk_that_confirms_nothing():
     source, store = ListSource([], removes_input=True), ListStore()
     store.broken_disk = True
-    results = Handoff(depth=10)
+    results = BoundedQueue(depth=10)
     results.put(annotate(frame("a")))
 
     with pytest.raises(LinkError, match="the disk fails"):
-        write(results, [OneMessage()], store, {"door": source}, Budget(100), Telemetry(), None, threading.Event(), nothing, patience_s=0.1)
+        write(
+            results,
+            [OneMessage()],
+            store,
+            {"door": source},
+            MemoryLimiter(100),
+            Telemetry(),
+            None,
+            threading.Event(),
+            nothing,
+            patience_s=0.1,
+        )
     assert source.finished == []
 
 
@@ -336,36 +365,47 @@ def test_told_to_stop_before_a_full_disk_the_picture_is_left_for_later():
 
 def test_a_run_that_is_to_end_gives_a_full_disk_only_so_long():
     source, store = ListSource([]), ListStore(fail=1000)
-    results = Handoff(depth=10)
+    results = BoundedQueue(depth=10)
     results.put(annotate(frame("a")))
     results.end()
 
     with pytest.raises(LinkError, match=r"given up after 0\.1 s, what is not done yet is done by the next run"):
-        write(results, [OneMessage()], store, {"door": source}, Budget(100), Telemetry(), None, threading.Event(), nothing, patience_s=0.1)
+        write(
+            results,
+            [OneMessage()],
+            store,
+            {"door": source},
+            MemoryLimiter(100),
+            Telemetry(),
+            None,
+            threading.Event(),
+            nothing,
+            patience_s=0.1,
+        )
     assert store.entries == []
     assert source.finished == []
 
 
 def test_a_worker_keeps_the_error_that_ended_it_and_owes_no_more_signs_of_life():
-    pulse, failed = Pulse(), threading.Event()
-    worker = Worker("w", lambda: 1 / 0, pulse, failed.set)
+    heartbeats, failed = Heartbeats(), threading.Event()
+    worker = Worker("w", lambda: 1 / 0, heartbeats, failed.set)
     worker.start()
     worker.join(DEADLINE_S)
 
     assert isinstance(worker.error, ZeroDivisionError)
     assert failed.is_set()
-    assert pulse.silence_s() == (0.0, "")
+    assert heartbeats.silence_s() == (0.0, "")
 
 
 def test_the_longest_silence_is_named():
     now = [0.0]
-    pulse = Pulse(clock=lambda: now[0])
-    pulse.beat("read")
+    heartbeats = Heartbeats(clock=lambda: now[0])
+    heartbeats.beat("read")
     now[0] = 2.0
-    pulse.beat("infer")
+    heartbeats.beat("infer")
     now[0] = 3.0
 
-    assert pulse.silence_s() == (3.0, "read")
+    assert heartbeats.silence_s() == (3.0, "read")
 
 
 @pytest.fixture

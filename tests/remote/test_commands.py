@@ -17,17 +17,17 @@ from edgeannot.payload import Origin, Topics, encode
 from edgeannot.remote.commands import (
     _BODIES,
     Code,
+    CommandError,
     DetectFile,
     Limits,
     Model,
     Pause,
     Ping,
-    Refusal,
     Request,
     Set,
     Snapshot,
+    error_payload,
     read_command,
-    refusal_payload,
     reply_payload,
     reply_to,
 )
@@ -56,8 +56,8 @@ def read(command, payload=b"", *, retained=False, response=None, correlation=Non
 
 def code(*args, **kwargs):
     refusal = read(*args, **kwargs)
-    assert isinstance(refusal, Refusal), refusal
-    REPLY.validate(refusal_payload(refusal, ORIGIN))
+    assert isinstance(refusal, CommandError), refusal
+    REPLY.validate(error_payload(refusal, ORIGIN))
     return refusal.code
 
 
@@ -148,7 +148,7 @@ def test_an_invalid_command_says_which_key_and_what_was_wanted_and_repeats_no_va
 def test_the_id_comes_back_also_from_a_command_that_is_wrong_in_everything_else(given_id):
     payload = json.dumps({"id": given_id, "colour": "red"}).encode()
 
-    assert refusal_payload(read("pause", payload), ORIGIN)["id"] == given_id
+    assert error_payload(read("pause", payload), ORIGIN)["id"] == given_id
 
 
 @pytest.mark.parametrize("bad", ["x" * 129, 2**60, 1.5, ["a"], True])
@@ -156,7 +156,7 @@ def test_an_id_that_cannot_be_one_is_refused_and_does_not_come_back(bad):
     refusal = read("ping", json.dumps({"id": bad}).encode())
 
     assert refusal.code == "invalid"
-    assert "id" not in refusal_payload(refusal, ORIGIN)
+    assert "id" not in error_payload(refusal, ORIGIN)
 
 
 @pytest.mark.parametrize("topic", ["panel/answers", "edgeannot/pi/reply/mine", "edgeannotx", "answers/ä"])
@@ -244,8 +244,8 @@ def test_the_schema_file_and_the_program_agree_on_every_payload(name, payload):
 def test_whatever_comes_is_a_command_or_one_valid_reply(command, payload, retained, response, correlation):
     made = read(command, payload, retained=retained, response=response, correlation=correlation)
 
-    if isinstance(made, Refusal):
-        REPLY.validate(json.loads(encode(refusal_payload(made, ORIGIN))))
+    if isinstance(made, CommandError):
+        REPLY.validate(json.loads(encode(error_payload(made, ORIGIN))))
     else:
         assert not retained
         assert made.to.correlation == correlation

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgeannot.base.errors import ConfigError, LinkError, ModelError
-from edgeannot.remote.control import SNAPSHOT_WAIT_S, Control, Wanted
+from edgeannot.remote.control import SNAPSHOT_WAIT_S, Control, RuntimeSettings
 from edgeannot.vision.data import Annotation, Detections, Frame, ModelFacts
 from tests.patience import DEADLINE_S
 
@@ -29,7 +29,7 @@ def load(name, reason):
 def test_at_first_everything_is_as_configured():
     control = Control()
 
-    assert control.now() == Wanted()
+    assert control.now() == RuntimeSettings()
     assert control.wait_while_paused(0)
     control.serve(load, annotate)
 
@@ -40,9 +40,9 @@ def test_a_change_replaces_only_what_is_named_and_older_snapshots_stay_as_they_w
     control.change(min_score=0.5, labels=("cat",))
     after = control.change(interval_s=2.0)
 
-    assert before == Wanted()
+    assert before == RuntimeSettings()
     assert control.now() is after
-    assert after == Wanted(min_score=0.5, labels=("cat",), interval_s=2.0)
+    assert after == RuntimeSettings(min_score=0.5, labels=("cat",), interval_s=2.0)
     assert control.change(min_score=None).min_score is None
 
 
@@ -66,7 +66,7 @@ def test_a_value_that_cannot_be_changes_nothing_and_is_named(changes, words):
 
     with pytest.raises(ConfigError, match=words):
         control.change(**changes)
-    assert control.now() == Wanted()
+    assert control.now() == RuntimeSettings()
 
 
 def test_what_the_model_in_force_cannot_do_is_refused_before_it_counts():
@@ -77,7 +77,7 @@ def test_what_the_model_in_force_cannot_do_is_refused_before_it_counts():
 
     with pytest.raises(ConfigError, match="unicorn"):
         control.change(labels=("unicorn",))
-    assert control.now() == Wanted()
+    assert control.now() == RuntimeSettings()
 
 
 def test_who_waits_while_paused_goes_on_when_it_ends():

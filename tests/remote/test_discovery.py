@@ -17,11 +17,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from edgeannot.daemon.crew import Crew
-from edgeannot.daemon.handoff import Handoff
-from edgeannot.daemon.sensors import Felt
-from edgeannot.daemon.steering import Steering
+from edgeannot.daemon.bounded_queue import BoundedQueue
+from edgeannot.daemon.governor_loop import GovernorLoop
+from edgeannot.daemon.sensors import SensorReadings
 from edgeannot.daemon.telemetry import Telemetry
+from edgeannot.daemon.worker_pool import WorkerPool
 from edgeannot.payload import (
     Origin,
     Topics,
@@ -178,15 +178,16 @@ def figures(tmp_path, **changes):
     """Telemetry as the daemon makes it, of a board at rest."""
     with Store.open(tmp_path / "state.sqlite") as store:
         sinks = [SimpleNamespace(folders=lambda: [FolderState(tmp_path, 0, "")])]
-        parts = SimpleNamespace(store=store, inbox=Handoff(), sinks=sinks)
-        crew = SimpleNamespace(telemetry=Telemetry(), parts=parts, _results=(), files_waiting=0, _gates={})
-        of_crew = Crew.figures(crew)
+        parts = SimpleNamespace(store=store, inbox=BoundedQueue(), sinks=sinks)
+        pool = SimpleNamespace(telemetry=Telemetry(), parts=parts, _results=(), files_waiting=0, _gates={})
+        of_pool = WorkerPool.figures(pool)
     governor = SimpleNamespace(bounds=SimpleNamespace(budget_ms=None), position=SimpleNamespace(rate=0, model=0), exhausted=False)
-    steering = SimpleNamespace(
-        _governor=governor, _felt=Felt(), _telemetry=Telemetry(), _in_force="m", _since_s=0.0, _since=datetime.now(UTC), _reason="",
-        _pace=SimpleNamespace(rate=1.0), _switch=SimpleNamespace(card=SimpleNamespace(name="m", sha256="0"), threads=1),
+    governor_loop = SimpleNamespace(
+        _governor=governor, _felt=SensorReadings(), _telemetry=Telemetry(), _in_force="m",
+        _since_s=0.0, _since=datetime.now(UTC), _reason="",
+        _pace=SimpleNamespace(rate=1.0), _active_model=SimpleNamespace(card=SimpleNamespace(name="m", sha256="0"), threads=1),
     )  # fmt: skip
-    return {**of_crew, **Steering.figures(steering), **changes}
+    return {**of_pool, **GovernorLoop.figures(governor_loop), **changes}
 
 
 def test_the_sensors_of_the_device_read_telemetry_and_info(tmp_path):

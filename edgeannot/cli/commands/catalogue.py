@@ -13,7 +13,7 @@ import typer
 from edgeannot.base.errors import EdgeannotError
 from edgeannot.base.foreign import printable
 from edgeannot.base.streams import own_escapes
-from edgeannot.daemon.trying import remember_tried
+from edgeannot.daemon.first_use_trial import remember_tried
 from edgeannot.library.catalogue import CATALOGUE, Entry, find_entry, read_catalogue
 from edgeannot.library.fetch import Progress
 from edgeannot.library.obtain import Asked

@@ -14,7 +14,7 @@ from edgeannot.base.errors import CardError, EdgeannotError, InputError, ModelEr
 from edgeannot.base.places import SAMPLES, bundled_folder
 from edgeannot.card_inference import RANGES, Hints, Proposal, parse_anchors, parse_range, propose, read_cfg
 from edgeannot.cli.commands.catalogue import catalogue_command, how_to_run, pull_command
-from edgeannot.daemon.trying import remember_tried
+from edgeannot.daemon.first_use_trial import remember_tried
 from edgeannot.library import modelstore
 from edgeannot.settings import find_data_dir
 from edgeannot.vision.cards import ModelCard, find_card, read_card, read_cards

@@ -11,7 +11,7 @@ from pydantic_core import from_json
 from edgeannot.base.errors import ConfigError, FrameError, ModelError
 from edgeannot.base.places import SAMPLES
 from edgeannot.payload import Origin, Topics, encode
-from edgeannot.remote.commands import Limits, Refusal, code_of, read_command, refusal_payload, reply_payload, reply_to
+from edgeannot.remote.commands import CommandError, Limits, code_of, error_payload, read_command, reply_payload, reply_to
 from edgeannot.vision.picture_header import begins_as_picture
 from tests.fuzz.door import Case, Door, Visit
 from tests.fuzz.numbers import WORDS
@@ -79,8 +79,8 @@ class TheDoor(Door):
             pass
         made = taken(case)
         origin = Origin("pi", "boot")
-        if isinstance(made, Refusal):
-            reply = json.loads(encode(refusal_payload(made, origin)))
+        if isinstance(made, CommandError):
+            reply = json.loads(encode(error_payload(made, origin)))
             raise FrameError(reply["error"]["message"], "refused")
         json.loads(encode(reply_payload(made.to, origin, {})))
         assert code_of(ModelError("x")) == "model"

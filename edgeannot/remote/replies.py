@@ -9,11 +9,11 @@ from typing import Any
 from edgeannot.base.errors import EdgeannotError, FrameError
 from edgeannot.payload import Origin, detections_payload, encode
 from edgeannot.remote.allowed_file import NotAllowedError, read_allowed
-from edgeannot.remote.commands import Code, Refusal, Reply, code_of, refusal_payload, reply_payload
+from edgeannot.remote.commands import Code, CommandError, Reply, code_of, error_payload, reply_payload
 from edgeannot.storage.records import Message
 from edgeannot.vision.data import Annotation
 
-__all__ = ["Answers", "RefusedError", "read_named", "refusal_of"]
+__all__ = ["RefusedError", "Replies", "error_of", "read_named"]
 
 
 class RefusedError(Exception):
@@ -24,7 +24,7 @@ class RefusedError(Exception):
         self.code: Code = code
 
 
-class Answers:
+class Replies:
     """Makes the messages of one device."""
 
     def __init__(self, origin: Origin, jpeg: Callable[[Annotation], bytes]) -> None:
@@ -36,9 +36,9 @@ class Answers:
         """The command was carried out, and this came of it."""
         return _message(to, reply_payload(to, self._origin, result))
 
-    def refusal(self, refusal: Refusal) -> Message:
+    def refusal(self, refusal: CommandError) -> Message:
         """The command was not carried out."""
-        return _message(refusal.to, refusal_payload(refusal, self._origin))
+        return _message(refusal.to, error_payload(refusal, self._origin))
 
     def result(self, to: Reply, annotation: Annotation, path: str | None = None) -> Message:
         """What was found in a picture. path: as the command named the file."""
@@ -52,7 +52,7 @@ class Answers:
         facts = detections_payload(annotation, self._origin)
         about = tuple((key, str(facts[key])) for key in ("id", "source", "captured_at"))
         jpeg = self._jpeg(annotation)
-        refusal = Refusal("too-large", f"the broker does not take a picture of {len(jpeg)} bytes; ask for format json", to)
+        refusal = CommandError("too-large", f"the broker does not take a picture of {len(jpeg)} bytes; ask for format json", to)
         return Message(
             to.topic,
             jpeg,
@@ -68,15 +68,15 @@ def _message(to: Reply, payload: Mapping[str, Any]) -> Message:
     return Message(to.topic, encode(payload), "reply", correlation=to.correlation)
 
 
-def refusal_of(exc: Exception, to: Reply) -> Refusal:
+def error_of(exc: Exception, to: Reply) -> CommandError:
     """What an error becomes for who gave the command; of a fault of the program only that it is one."""
     if isinstance(exc, RefusedError):
-        return Refusal(exc.code, str(exc), to)
+        return CommandError(exc.code, str(exc), to)
     if isinstance(exc, FrameError) and exc.reason == "too-large":
-        return Refusal("too-large", str(exc), to)
+        return CommandError("too-large", str(exc), to)
     if isinstance(exc, EdgeannotError):
-        return Refusal(code_of(exc), str(exc), to)
-    return Refusal("failed", "a fault of the program; its log says more", to)
+        return CommandError(code_of(exc), str(exc), to)
+    return CommandError("failed", "a fault of the program; its log says more", to)
 
 
 def read_named(root: Path | None, name: str, max_bytes: int) -> bytes:

@@ -14,19 +14,19 @@ from edgeannot.trial.tried import Tried
 from edgeannot.vision.cards import ModelCard, read_cards
 from edgeannot.vision.runtimes import Runtime
 
-__all__ = ["Trying", "remember_tried"]
+__all__ = ["FirstUseTrial", "remember_tried"]
 
 log = logging.getLogger(__name__)
 
 
-class Trying:
+class FirstUseTrial:
     """Call it with a card before its model is loaded; for one thread at a time."""
 
     def __init__(self, settings: Settings, stopped: Callable[[], bool] = lambda: False) -> None:
         """stopped: True ends a trial; the model is then loaded untried by nobody, as the daemon stops."""
         self._settings = settings
         self._stopped = stopped
-        self.beat: Callable[[], None] = lambda: None
+        self.heartbeat: Callable[[], None] = lambda: None
         """Called a few times a second while it waits."""
 
     def __call__(self, card: ModelCard) -> None:
@@ -55,7 +55,7 @@ class Trying:
         return _tried_here(self._settings.data_dir, self._settings.runtime)
 
     def _waits(self) -> bool:
-        self.beat()
+        self.heartbeat()
         return self._stopped()
 
 

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from edgeannot.remote.control import Control
 from edgeannot.sources import Source, Stop
 
-__all__ = ["Gate"]
+__all__ = ["PauseGate"]
 
 _LOOK_S = 1.0
 """Longest time in one wait, so that a sign of life can be given."""
 
 
-class Gate:
+class PauseGate:
     """The gate of one source. For the thread that reads it; `skipped` may be asked from any."""
 
     def __init__(self, source: Source, control: Control, rest_s: Callable[[], float] = lambda: 0.0) -> None:
@@ -30,20 +30,20 @@ class Gate:
         closed_at = self._closed_at
         return (self._source.skipped if closed_at is None else closed_at) - self._in_pauses
 
-    def wait_open(self, stop: Stop, beat: Callable[[], None]) -> bool:
+    def wait_open(self, stop: Stop, heartbeat: Callable[[], None]) -> bool:
         """Wait while the daemon is paused, or until `stop`; whether there was a pause."""
         if self._control.wait_while_paused(0):
             return False
         self._closed_at = self._source.skipped
         while not self._control.wait_while_paused(_LOOK_S) and not stop.is_set():
-            beat()
+            heartbeat()
         self._in_pauses += self._source.skipped - self._closed_at
         self._closed_at = None
         return True
 
-    def rest(self, stop: Stop, beat: Callable[[], None]) -> None:
+    def rest(self, stop: Stop, heartbeat: Callable[[], None]) -> None:
         """Wait as long as the rate in force wants after a picture of a source that is not live; a live one paces itself."""
         left_s = 0.0 if self._source.live else self._rest_s()
         while left_s > 0 and not stop.wait(min(left_s, _LOOK_S)):
-            beat()
+            heartbeat()
             left_s -= _LOOK_S

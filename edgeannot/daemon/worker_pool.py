@@ -9,20 +9,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgeannot.crash_guard import AtWork
-from edgeannot.daemon.gate import Gate
-from edgeannot.daemon.handoff import Budget, Handoff
-from edgeannot.daemon.pulse import Pulse, Worker
+from edgeannot.daemon.active_model import ActiveModel
+from edgeannot.daemon.bounded_queue import BoundedQueue, MemoryLimiter
+from edgeannot.daemon.heartbeats import Heartbeats, Worker
+from edgeannot.daemon.pause_gate import PauseGate
 from edgeannot.daemon.report import Reporter
-from edgeannot.daemon.switch import Switch
 from edgeannot.daemon.telemetry import Telemetry
-from edgeannot.daemon.workers import Inbox, Results, infer, read, weight, write
+from edgeannot.daemon.workers import FrameQueue, Results, infer, read, weight, write
 from edgeannot.remote.control import Control
 from edgeannot.sinks import Sink
 from edgeannot.sources import Source
 from edgeannot.storage.store import Store
 from edgeannot.vision.data import Annotation, Frame
 
-__all__ = ["Crew", "Parts"]
+__all__ = ["Parts", "WorkerPool"]
 
 _PICTURE_BYTES = 64 * 2**20
 """Decoded pictures under way at a time: one of 12 megapixels, or several small ones."""
@@ -30,35 +30,35 @@ _PICTURE_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a crew works with."""
+    """What a pool works with."""
 
-    inbox: Inbox
-    switch: Switch
+    inbox: FrameQueue
+    active_model: ActiveModel
     control: Control
     store: Store
     sources: dict[str, Source]
     sinks: Sequence[Sink]
     reporter: Reporter | None
     rest_s: Callable[[], float]
-    """See `Gate`."""
+    """See `PauseGate`."""
     stop: threading.Event
     patience_s: float = math.inf
     """How long a disk that refuses results is waited for, in seconds."""
     at_work: AtWork = field(default_factory=AtWork)
 
 
-class Crew:
+class WorkerPool:
     """Use `start`, look at it while `finished` is not set, then `join`."""
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.finished = threading.Event()
-        self.pulse = Pulse()
+        self.heartbeats = Heartbeats()
         self.telemetry = Telemetry()
-        self._results: Results = Handoff()
-        self._budget = Budget(_PICTURE_BYTES)
+        self._results: Results = BoundedQueue()
+        self._budget = MemoryLimiter(_PICTURE_BYTES)
         self._waiting: dict[str, int] = {}
-        self._gates = {name: Gate(source, parts.control, parts.rest_s) for name, source in parts.sources.items()}
+        self._gates = {name: PauseGate(source, parts.control, parts.rest_s) for name, source in parts.sources.items()}
         self._reading_now = len(parts.sources)
         self._reading_lock = threading.Lock()
         readers = [self._worker(f"read {name}", self._reading(source)) for name, source in parts.sources.items()]
@@ -104,23 +104,23 @@ class Crew:
         }
 
     def _worker(self, name: str, work: Callable[[], None]) -> Worker:
-        return Worker(name, work, self.pulse, self.parts.stop.set)
+        return Worker(name, work, self.heartbeats, self.parts.stop.set)
 
     def _beat(self, name: str) -> Callable[[], None]:
-        return lambda: self.pulse.beat(name)
+        return lambda: self.heartbeats.beat(name)
 
     def _reading(self, source: Source) -> Callable[[], None]:
         parts = self.parts
 
         def work() -> None:
-            beat, gate = self._beat(f"read {source.name}"), self._gates[source.name]
+            heartbeat, gate = self._beat(f"read {source.name}"), self._gates[source.name]
             try:
                 read(
                     source,
                     parts.inbox,
                     self._budget,
                     parts.stop,
-                    beat,
+                    heartbeat,
                     lambda n: self._waiting.update({source.name: n}),
                     gate,
                     self._leave,
@@ -135,23 +135,23 @@ class Crew:
 
     def infer_beat(self) -> None:
         """The inference thread lives, though it waits."""
-        self.pulse.beat("infer")
+        self.heartbeats.beat("infer")
 
     def _infer(self) -> None:
-        control, switch, beat = self.parts.control, self.parts.switch, self.infer_beat
+        control, active_model, heartbeat = self.parts.control, self.parts.active_model, self.infer_beat
 
         def between() -> None:
-            switch.limit(control.now())
-            control.serve(switch.use, switch, beat)
+            active_model.limit(control.now())
+            control.serve(active_model.use, active_model, heartbeat)
 
         def annotate(frame: Frame) -> Annotation:
             self.parts.at_work.move(frame.place, "inferring")
-            annotation = switch(frame)
+            annotation = active_model(frame)
             control.saw(annotation)
             return annotation
 
         try:
-            infer(self.parts.inbox, self._results, annotate, beat, self._give_up, between)
+            infer(self.parts.inbox, self._results, annotate, heartbeat, self._give_up, between)
         finally:
             control.close()
 
@@ -163,7 +163,7 @@ class Crew:
         self.parts.at_work.leave(frame.place)
 
     def _write(self) -> None:
-        parts, beat = self.parts, self._beat("write")
+        parts, heartbeat = self.parts, self._beat("write")
         try:
             write(
                 self._results,
@@ -174,7 +174,7 @@ class Crew:
                 self.telemetry,
                 parts.reporter,
                 parts.stop,
-                beat,
+                heartbeat,
                 parts.patience_s,
                 parts.at_work,
             )

@@ -4,8 +4,8 @@ import threading
 from types import SimpleNamespace
 
 from edgeannot.crash_guard import AtWork
-from edgeannot.daemon.pulse import Pulse
-from edgeannot.daemon.watch import Watch
+from edgeannot.daemon.heartbeats import Heartbeats
+from edgeannot.daemon.supervisor import Supervisor
 
 
 class Ticks:
@@ -21,7 +21,7 @@ class Ticks:
         return self.looks < 0
 
 
-class Steering:
+class GovernorLoop:
     def __init__(self, fault=None):
         self.fault = fault
         self.ticks = self.steps = 0
@@ -35,66 +35,66 @@ class Steering:
         return {"governor": {"step": self.steps}}
 
 
-def watch(looks, steering, said, at_each=lambda: None, pulse=None, watchdog_s=None):
+def watch(looks, governor_loop, said, at_each=lambda: None, heartbeats=None, watchdog_s=None):
     parts = SimpleNamespace(
         stop=threading.Event(), inbox=SimpleNamespace(cancel=lambda: said.append("cancel")), reporter=None,
-        switch=SimpleNamespace(card=SimpleNamespace(name="m")), at_work=AtWork(),
+        active_model=SimpleNamespace(card=SimpleNamespace(name="m")), at_work=AtWork(),
     )  # fmt: skip
-    crew = SimpleNamespace(
-        parts=parts, finished=Ticks(looks, at_each), pulse=pulse or Pulse(), telemetry=SimpleNamespace(pictures=7),
+    pool = SimpleNamespace(
+        parts=parts, finished=Ticks(looks, at_each), heartbeats=heartbeats or Heartbeats(), telemetry=SimpleNamespace(pictures=7),
         figures=lambda: {"fps": 1},
         start=lambda: said.append("start"), join=lambda: said.append("join"),
     )  # fmt: skip
     notifier = SimpleNamespace(watchdog_s=watchdog_s, send=lambda **fields: said.append(fields))
     announcer = SimpleNamespace(heard=True, telemetry=said.append)
-    return Watch(crew, notifier, announcer, steering, None), parts
+    return Supervisor(pool, notifier, announcer, governor_loop, None), parts
 
 
 def test_a_run_that_ends_at_once_is_ready_stopping_and_joined():
     said = []
-    watch(0, Steering(), said)[0].run()
+    watch(0, GovernorLoop(), said)[0].run()
 
     assert said == ["start", {"READY": "1"}, {"STOPPING": "1"}, "join"]
 
 
 def test_while_every_thread_lives_the_watchdog_is_fed():
     said = []
-    watch(2, Steering(), said, watchdog_s=30.0)[0].run()
+    watch(2, GovernorLoop(), said, watchdog_s=30.0)[0].run()
 
     assert said[2:4] == [{"WATCHDOG": "1", "STATUS": "7 pictures annotated with m"}] * 2
 
 
 def test_a_thread_that_is_silent_for_too_long_is_named_once_and_the_watchdog_is_not_fed(caplog):
     now = [0.0]
-    pulse = Pulse(clock=lambda: now[0])
-    pulse.beat("infer")
+    heartbeats = Heartbeats(clock=lambda: now[0])
+    heartbeats.beat("infer")
     now[0] = 16.0
     said = []
-    watch(3, Steering(), said, pulse=pulse, watchdog_s=30.0)[0].run()
+    watch(3, GovernorLoop(), said, heartbeats=heartbeats, watchdog_s=30.0)[0].run()
 
     assert caplog.text.count("infer has not moved for 16 s: the watchdog is no longer fed") == 1
     assert not any("WATCHDOG" in fields for fields in said if isinstance(fields, dict))
 
 
 def test_a_step_of_the_governor_is_published_at_once():
-    said, steering = [], Steering()
-    watched, _ = watch(3, steering, said, at_each=lambda: setattr(steering, "steps", 1))
+    said, governor_loop = [], GovernorLoop()
+    watched, _ = watch(3, governor_loop, said, at_each=lambda: setattr(governor_loop, "steps", 1))
     watched.run()
 
     assert said.count({"fps": 1, "governor": {"step": 1}}) == 1
 
 
 def test_a_governor_that_breaks_is_said_once_and_the_work_goes_on(caplog):
-    steering = Steering(ZeroDivisionError())
-    watch(5, steering, [])[0].run()
+    governor_loop = GovernorLoop(ZeroDivisionError())
+    watch(5, governor_loop, [])[0].run()
 
-    assert steering.ticks == 5
+    assert governor_loop.ticks == 5
     assert caplog.text.count("the governor failed, which is a fault of the program") == 1
 
 
 def test_a_stop_is_passed_down_the_line():
     said = []
-    watched, parts = watch(1, Steering(), said)
+    watched, parts = watch(1, GovernorLoop(), said)
     parts.stop.set()
     watched.run()
 

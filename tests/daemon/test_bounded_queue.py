@@ -4,16 +4,16 @@ import threading
 
 import pytest
 
-from edgeannot.daemon.handoff import Closed, Handoff
+from edgeannot.daemon.bounded_queue import BoundedQueue, Closed
 from tests.patience import DEADLINE_S
 
 
 def test_an_empty_queue_gives_nothing_within_the_timeout():
-    assert Handoff[int]().take(timeout_s=0.0) is None
+    assert BoundedQueue[int]().take(timeout_s=0.0) is None
 
 
 def test_items_come_out_in_the_order_they_went_in():
-    queue = Handoff[int](depth=3)
+    queue = BoundedQueue[int](depth=3)
     for i in range(3):
         assert queue.put(i)
 
@@ -21,7 +21,7 @@ def test_items_come_out_in_the_order_they_went_in():
 
 
 def test_a_full_queue_makes_a_giver_wait_until_one_is_taken():
-    queue = Handoff[int](depth=1)
+    queue = BoundedQueue[int](depth=1)
     assert queue.put(0)
     assert not queue.put(1, timeout_s=0.0)
     given = threading.Event()
@@ -35,14 +35,14 @@ def test_a_full_queue_makes_a_giver_wait_until_one_is_taken():
 
 
 def test_each_giver_has_its_own_depth_so_one_cannot_starve_another():
-    queue = Handoff[str](depth=1)
+    queue = BoundedQueue[str](depth=1)
     assert queue.put("a", giver="folder")
 
     assert queue.put("b", giver="camera", timeout_s=0.0)
 
 
 def test_a_live_giver_replaces_its_own_oldest_item_and_counts_it():
-    queue = Handoff[str](depth=2)
+    queue = BoundedQueue[str](depth=2)
     queue.put("file", giver="folder")
     for frame in ("old", "newer", "newest"):
         assert queue.put(frame, giver="camera", replace=True)
@@ -52,7 +52,7 @@ def test_a_live_giver_replaces_its_own_oldest_item_and_counts_it():
 
 
 def test_after_the_end_what_is_inside_is_taken_and_then_it_is_closed():
-    queue = Handoff[int]()
+    queue = BoundedQueue[int]()
     queue.put(1)
     queue.end()
 
@@ -64,7 +64,7 @@ def test_after_the_end_what_is_inside_is_taken_and_then_it_is_closed():
 
 
 def test_cancel_drops_what_is_inside():
-    queue = Handoff[int]()
+    queue = BoundedQueue[int]()
     queue.put(1)
     queue.cancel()
 

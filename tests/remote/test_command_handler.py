@@ -29,9 +29,9 @@ from edgeannot.crash_guard import AtWork, of_content
 from edgeannot.mqtt.broker import BrokerOptions
 from edgeannot.mqtt.publisher import Link
 from edgeannot.payload import Origin, Topics
+from edgeannot.remote.command_handler import CommandHandler, InForce
 from edgeannot.remote.commands import Pause, Reply, Request
 from edgeannot.remote.control import Control
-from edgeannot.remote.desk import Desk, InForce
 from edgeannot.sinks.mqtt import CommandOptions
 from edgeannot.storage.store import Message, Store
 from edgeannot.vision.data import Annotation, Detections, Frame, ModelFacts
@@ -74,7 +74,7 @@ class Board:
         self.store = Store.open(folder / "state.sqlite")
         broker = BrokerOptions(url=url, protocol=protocol, retry_min_s=0.02, retry_max_s=0.05)
         self.link = Link(broker, self.store, ORIGIN)
-        self.desk = Desk(
+        self.desk = CommandHandler(
             CommandOptions(enabled=True, **options),
             self.control,
             lambda: InForce(self.model, 0.3),
@@ -483,7 +483,7 @@ def test_a_stop_answers_what_is_not_done(tmp_path, broker, asker):
 
 
 @pytest.fixture(scope="module")
-def quiet_desk(tmp_path_factory) -> Iterator[tuple[Desk, list[Message]]]:
+def quiet_desk(tmp_path_factory) -> Iterator[tuple[CommandHandler, list[Message]]]:
     """A desk without a link: what it says goes into a list."""
     root = tmp_path_factory.mktemp("desk")
     (root / "secret.jpg").write_bytes(SAMPLE.read_bytes())
@@ -499,7 +499,7 @@ def quiet_desk(tmp_path_factory) -> Iterator[tuple[Desk, list[Message]]]:
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     options = CommandOptions(enabled=True, root=root / "in", max_megapixels=1)
-    desk = Desk(options, control, lambda: InForce("m", 0.3), ORIGIN, TOPICS, said.append, said.append, jpeg=lambda _: b"\xff\xd8")
+    desk = CommandHandler(options, control, lambda: InForce("m", 0.3), ORIGIN, TOPICS, said.append, said.append, jpeg=lambda _: b"\xff\xd8")
     desk.start()
     yield desk, said
     desk.stop()

@@ -9,13 +9,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from edgeannot.base.errors import CardError, ConfigError, EdgeannotError, MissingError, ModelError, OutputError
-from edgeannot.remote.control import Wanted
+from edgeannot.remote.control import RuntimeSettings
 from edgeannot.vision.cards import ModelCard
 from edgeannot.vision.data import Annotation, Frame
 from edgeannot.vision.decode import sample_photo
 from edgeannot.vision.pipeline import Limits, Pipeline
 
-__all__ = ["Build", "Switch"]
+__all__ = ["ActiveModel", "Build"]
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ Build = Callable[[ModelCard, Limits, int], Pipeline]
 """Card, limits and number of threads -> pipeline; raises ModelError or ConfigError."""
 
 
-class Switch:
+class ActiveModel:
     """See the module. `check` may be called from any thread, everything else is the inference thread's."""
 
     def __init__(
@@ -53,7 +53,7 @@ class Switch:
         self._configured = limits
         self._limits = limits
         self._threads_for = threads_for
-        self._applied = Wanted()
+        self._applied = RuntimeSettings()
         self._free_bytes = free_bytes
         self._others = others
         self._distrusted = distrusted
@@ -89,11 +89,11 @@ class Switch:
         """
         self._is_sound()
 
-    def check(self, wanted: Wanted) -> None:
+    def check(self, wanted: RuntimeSettings) -> None:
         """Raises ConfigError where the model in force does not know the labels asked for."""
         _check_labels(self.card, wanted.labels or ())
 
-    def limit(self, wanted: Wanted) -> None:
+    def limit(self, wanted: RuntimeSettings) -> None:
         """Report from the next picture on what is wanted. What the model cannot do is logged, and the limits stay as they are."""
         if wanted is self._applied:
             return

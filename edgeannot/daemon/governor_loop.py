@@ -10,14 +10,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from edgeannot.base.errors import LinkError
-from edgeannot.daemon.governor import Governor, Reading, Rung, Step
-from edgeannot.daemon.sensors import Felt, Sensors
-from edgeannot.daemon.switch import Switch
+from edgeannot.daemon.active_model import ActiveModel
+from edgeannot.daemon.governor import DegradationLevel, Governor, Reading, Step
+from edgeannot.daemon.sensors import SensorReadings, Sensors
 from edgeannot.daemon.telemetry import Telemetry
 from edgeannot.payload import rfc3339
 from edgeannot.remote.control import Control
 
-__all__ = ["Pace", "Steering"]
+__all__ = ["GovernorLoop", "Pace"]
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Pace:
         return self.busy_s * (1.0 / self.rate - 1.0)
 
 
-class Steering:
+class GovernorLoop:
     """Call `tick` about once a second, in one thread."""
 
     def __init__(
@@ -51,24 +51,24 @@ class Steering:
         sensors: Sensors,
         telemetry: Telemetry,
         control: Control,
-        switch: Switch,
+        active_model: ActiveModel,
         pace: Pace,
         *,
-        rungs: Callable[[str], Sequence[Rung]],
+        levels: Callable[[str], Sequence[DegradationLevel]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """rungs: the ladder below a model that somebody else put in force. clock: the one of `telemetry`."""
+        """levels: the ladder below a model that somebody else put in force. clock: the one of `telemetry`."""
         self._governor = governor
         self._sensors = sensors
         self._telemetry = telemetry
         self._control = control
-        self._switch = switch
+        self._active_model = active_model
         self._pace = pace
-        self._rungs = rungs
+        self._levels = levels
         self._clock = clock
-        self._felt = Felt()
-        self._in_force = switch.card.name
-        self._threads = switch.threads
+        self._felt = SensorReadings()
+        self._in_force = active_model.card.name
+        self._threads = active_model.threads
         self._since_s = clock()
         self._since = datetime.now(UTC)
         self._reason = "as chosen at the start"
@@ -83,7 +83,7 @@ class Steering:
         if self._asked is not None:
             self._finish(*self._asked)
             return
-        if (self._switch.card.name, self._switch.threads) != (self._in_force, self._threads):
+        if (self._active_model.card.name, self._active_model.threads) != (self._in_force, self._threads):
             self.start_over("the model was changed")
         if self._control.now().paused:
             return
@@ -101,7 +101,11 @@ class Steering:
         latency_ms = self._telemetry.latency_ms(self._in_force, self._since_s)
         budget_ms = governor.bounds.budget_ms
         return {
-            "model": {"name": self._switch.card.name, "sha256": self._switch.card.sha256, "threads": self._switch.threads},
+            "model": {
+                "name": self._active_model.card.name,
+                "sha256": self._active_model.card.sha256,
+                "threads": self._active_model.threads,
+            },
             "governor": {
                 "step": governor.position.rate + governor.position.model,
                 "rate": self._pace.rate,
@@ -135,7 +139,7 @@ class Steering:
             log.warning("governor: %s, but the model cannot be used: %s", step.reason, exc)
             self._governor.refuse(self._clock(), step.model, self._in_force)
         else:
-            self._in_force, self._threads = step.model, self._switch.threads
+            self._in_force, self._threads = step.model, self._active_model.threads
             self._done(step)
 
     def _done(self, step: Step) -> None:
@@ -151,9 +155,9 @@ class Steering:
 
     def start_over(self, reason: str) -> None:
         """The model that is in force is the top now: somebody else put it there, or there are new figures for the ladder."""
-        self._in_force, self._threads = self._switch.card.name, self._switch.threads
+        self._in_force, self._threads = self._active_model.card.name, self._active_model.threads
         self._asked = None  # a step of the governor before; should it come about yet, that is a change like any other
-        self._governor = Governor(self._rungs(self._in_force), self._governor.bounds)
+        self._governor = Governor(self._levels(self._in_force), self._governor.bounds)
         self._pace.rate = 1.0
         self._mark(reason)
 
@@ -163,7 +167,7 @@ class Steering:
             self._told_exhausted = True
 
 
-def _reading(felt: Felt, latency_ms: float | None) -> Reading:
+def _reading(felt: SensorReadings, latency_ms: float | None) -> Reading:
     memory = felt.memory
     return Reading(
         latency_ms=latency_ms,

@@ -18,7 +18,7 @@ from edgeannot.sources import Source
 from edgeannot.storage.store import Store
 from edgeannot.vision.data import Frame
 
-__all__ = ["Finishing"]
+__all__ = ["PostCommit"]
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ _MOST_HELD: Final = 10_000
 _NO_IMAGE: Final = np.empty((0, 0, 3), np.uint8)
 
 
-class Finishing:
+class PostCommit:
     """Lets sources do with their inputs what their options say; an input that goes for good waits until the disk has its results."""
 
     def __init__(self, store: Store, sinks: Sequence[Sink], patience_s: float) -> None:

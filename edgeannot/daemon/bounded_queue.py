@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-__all__ = ["Budget", "Closed", "Handoff"]
+__all__ = ["BoundedQueue", "Closed", "MemoryLimiter"]
 
 Item = TypeVar("Item")
 
@@ -20,7 +20,7 @@ class Closed(Exception):  # noqa: N818 - it reports the end, not a fault
     """No item will ever come (take), or none is wanted any more (put)."""
 
 
-class Budget:
+class MemoryLimiter:
     """Bounds how many bytes of pictures are under way at a time, so that large pictures cannot fill a small board's memory."""
 
     def __init__(self, limit_bytes: int) -> None:
@@ -48,7 +48,7 @@ class Budget:
             self._changed.notify_all()
 
 
-class Handoff(Generic[Item]):
+class BoundedQueue(Generic[Item]):
     """A queue of at most `depth` items a giver. Every wait is bounded, so that a caller can show a sign of life.
 
     `end()` lets what is inside be taken, then raises Closed; `cancel()` drops what is inside and raises Closed at once.

@@ -10,8 +10,8 @@ import pytest
 
 from edgeannot.base.errors import ConfigError, ModelError, OutputError
 from edgeannot.base.places import bundled_folder
-from edgeannot.daemon.switch import Switch
-from edgeannot.remote.control import Wanted
+from edgeannot.daemon.active_model import ActiveModel
+from edgeannot.remote.control import RuntimeSettings
 from edgeannot.vision.cards import find_card
 from edgeannot.vision.data import Frame
 from edgeannot.vision.pipeline import Limits, load_pipeline
@@ -46,25 +46,25 @@ def builds():
 
 
 def switch_of(builds, limits=ALL, name="yolov3-tiny@192", **options):
-    return Switch(builds(FIND(name), limits, 1), builds, FIND, limits, threads_for=lambda _: 1, **options)
+    return ActiveModel(builds(FIND(name), limits, 1), builds, FIND, limits, threads_for=lambda _: 1, **options)
 
 
 def test_the_next_picture_is_the_new_models_and_whoever_listens_is_told(builds):
-    switch, told = switch_of(builds), []
-    switch.changed = told.append
-    before = switch(SCENE)
-    assert switch.use("yolov3-tiny@224", "why") == "yolov3-tiny@224"
-    after = switch(SCENE)
+    active_model, told = switch_of(builds), []
+    active_model.changed = told.append
+    before = active_model(SCENE)
+    assert active_model.use("yolov3-tiny@224", "why") == "yolov3-tiny@224"
+    after = active_model(SCENE)
 
     assert (before.model.name, after.model.name) == ("yolov3-tiny@192", "yolov3-tiny@224")
-    assert (switch.card.name, switch.facts.name, told) == ("yolov3-tiny@224", "yolov3-tiny@224", ["why"])
+    assert (active_model.card.name, active_model.facts.name, told) == ("yolov3-tiny@224", "yolov3-tiny@224", ["why"])
     assert "person" in after.labels
 
 
 def test_the_model_that_is_in_force_is_not_loaded_again(builds):
-    switch = switch_of(builds)
+    active_model = switch_of(builds)
 
-    assert switch.use("yolov3-tiny@192", "why") == "yolov3-tiny@192"
+    assert active_model.use("yolov3-tiny@192", "why") == "yolov3-tiny@192"
     assert builds.names == ["yolov3-tiny@192"]
 
 
@@ -82,72 +82,72 @@ def test_the_model_that_is_in_force_is_not_loaded_again(builds):
 )
 @pytest.mark.parametrize("free", [None, 0])
 def test_a_model_that_cannot_be_used_leaves_the_old_one_in_force(builds, name, error, words, free):
-    switch = switch_of(builds, free_bytes=lambda: free)
+    active_model = switch_of(builds, free_bytes=lambda: free)
     builds.refused = ("yolov3-tiny@224",)
 
     with pytest.raises(error, match=words):
-        switch.use(name, "why")
-    assert switch(SCENE).model.name == "yolov3-tiny@192"
+        active_model.use(name, "why")
+    assert active_model(SCENE).model.name == "yolov3-tiny@192"
 
 
 def test_where_memory_is_short_the_old_model_goes_first(builds, caplog):
     caplog.set_level("INFO")
-    switch = switch_of(builds, free_bytes=lambda: 10 * 2**20)
-    switch.use("yolov3-tiny@224", "why")
+    active_model = switch_of(builds, free_bytes=lambda: 10 * 2**20)
+    active_model.use("yolov3-tiny@224", "why")
 
     assert "memory is short: yolov3-tiny@192 is unloaded before yolov3-tiny@224 is loaded" in caplog.text
-    assert switch(SCENE).model.name == "yolov3-tiny@224"
+    assert active_model(SCENE).model.name == "yolov3-tiny@224"
 
 
 def test_a_model_that_does_not_come_back_is_no_fault_of_the_settings(builds):
     """A service is not started again on wrong settings; after this it must be."""
-    switch = switch_of(builds, free_bytes=lambda: 0)
+    active_model = switch_of(builds, free_bytes=lambda: 0)
     builds.refused = ("yolov3-tiny@192", "yolov3-tiny@224")
 
     with pytest.raises(RuntimeError, match="which worked before, cannot be loaded again"):
-        switch.use("yolov3-tiny@224", "why")
+        active_model.use("yolov3-tiny@224", "why")
     with pytest.raises(RuntimeError):
-        switch(SCENE)
+        active_model(SCENE)
 
 
 def test_what_is_reported_follows_what_is_wanted_and_goes_back(builds):
-    switch = switch_of(builds)
-    everything = switch(SCENE).labels
-    switch.limit(Wanted(labels=("cat",)))
-    cats = switch(SCENE).labels
-    switch.limit(Wanted(min_score=1.0))
-    nothing = switch(SCENE).labels
-    switch.limit(Wanted())
+    active_model = switch_of(builds)
+    everything = active_model(SCENE).labels
+    active_model.limit(RuntimeSettings(labels=("cat",)))
+    cats = active_model(SCENE).labels
+    active_model.limit(RuntimeSettings(min_score=1.0))
+    nothing = active_model(SCENE).labels
+    active_model.limit(RuntimeSettings())
 
     assert set(cats) == {"cat"} < set(everything)
     assert nothing == ()
-    assert switch(SCENE).labels == everything
+    assert active_model(SCENE).labels == everything
     assert builds.names == ["yolov3-tiny@192"]
 
 
 def test_no_labels_wanted_means_all_also_where_some_are_configured(builds):
-    switch = switch_of(builds, Limits(labels=("cat",)))
-    switch.limit(Wanted(labels=()))
+    active_model = switch_of(builds, Limits(labels=("cat",)))
+    active_model.limit(RuntimeSettings(labels=()))
 
-    assert "person" in switch(SCENE).labels
+    assert "person" in active_model(SCENE).labels
 
 
 def test_labels_that_the_model_does_not_know_are_refused(builds):
-    switch = switch_of(builds)
+    active_model = switch_of(builds)
 
     with pytest.raises(ConfigError, match="knows no 'unicorn'"):
-        switch.check(Wanted(labels=("cat", "unicorn")))
-    switch.check(Wanted(labels=("cat",)))
-    switch.check(Wanted())
+        active_model.check(RuntimeSettings(labels=("cat", "unicorn")))
+    active_model.check(RuntimeSettings(labels=("cat",)))
+    active_model.check(RuntimeSettings())
 
 
 def test_a_model_that_does_not_know_the_labels_in_force_is_refused(builds):
-    switch = switch_of(builds)
-    switch.limit(Wanted(labels=("cup",)))
+    active_model = switch_of(builds)
+    active_model.limit(RuntimeSettings(labels=("cup",)))
 
     with pytest.raises(ConfigError, match="ssd-mobilenet-v2-oid knows no 'cup'"):
-        switch.use("ssd-mobilenet-v2-oid", "why")
-    assert set(switch(SCENE).labels) <= {"cup"}
+        active_model.use("ssd-mobilenet-v2-oid", "why")
+    assert set(active_model(SCENE).labels) <= {"cup"}
 
 
 # A model that breaks
@@ -163,42 +163,42 @@ def classifiers(tmp_path):
 
 
 def switch_over(builds, find, name, **options):
-    return Switch(builds(find(name), ALL, 1), builds, find, ALL, threads_for=lambda _: 1, **options)
+    return ActiveModel(builds(find(name), ALL, 1), builds, find, ALL, threads_for=lambda _: 1, **options)
 
 
 def test_a_picture_that_a_sound_model_makes_no_numbers_of_is_the_pictures_fault(builds, classifiers):
-    switch = switch_over(builds, classifiers, "sound")
+    active_model = switch_over(builds, classifiers, "sound")
 
     with pytest.raises(OutputError, match="not finite"):
-        switch(BLACK)
-    assert switch(SCENE).model.name == "sound"
+        active_model(BLACK)
+    assert active_model(SCENE).model.name == "sound"
 
 
 def test_a_broken_model_makes_room_for_the_next_that_is_sound_and_the_picture_is_not_lost(builds, classifiers):
     told, distrusted = [], []
     names = ["broken-1", "broken-2", "sound"]
-    switch = switch_over(builds, classifiers, "broken-1", others=lambda: names, distrusted=lambda card: distrusted.append(card.name))
-    switch.changed = told.append
+    active_model = switch_over(builds, classifiers, "broken-1", others=lambda: names, distrusted=lambda card: distrusted.append(card.name))
+    active_model.changed = told.append
 
-    assert switch(SCENE).model.name == "sound"
-    assert switch.card.name == "sound"
+    assert active_model(SCENE).model.name == "sound"
+    assert active_model.card.name == "sound"
     assert "broken-1 cannot be used: the model gave 4 of 4 scores that are not finite" in told[-1]
     assert distrusted == ["broken-1", "broken-2"]
     with pytest.raises(OutputError):
-        switch(BLACK)
+        active_model(BLACK)
 
 
 def test_the_model_before_comes_back_first(builds, classifiers):
-    switch = switch_over(builds, classifiers, "sound", others=lambda: ["broken-2"])
-    switch.use("broken-1", "asked for")
+    active_model = switch_over(builds, classifiers, "sound", others=lambda: ["broken-2"])
+    active_model.use("broken-1", "asked for")
 
-    assert switch(SCENE).model.name == "sound"
+    assert active_model(SCENE).model.name == "sound"
     with pytest.raises(ModelError, match="broken-1: it was found to be broken"):
-        switch.use("broken-1", "asked for again")
+        active_model.use("broken-1", "asked for again")
 
 
 def test_where_no_other_model_may_run_a_broken_one_is_the_end(builds, classifiers):
-    switch = switch_over(builds, classifiers, "broken-1")
+    active_model = switch_over(builds, classifiers, "broken-1")
 
     with pytest.raises(ModelError, match=r"broken-1 cannot be used.*no other model may run"):
-        switch(SCENE)
+        active_model(SCENE)

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from edgeannot.daemon.crew import Crew, Parts
-from edgeannot.daemon.handoff import Handoff
+from edgeannot.daemon.bounded_queue import BoundedQueue
+from edgeannot.daemon.worker_pool import Parts, WorkerPool
 from edgeannot.payload import Origin
 from edgeannot.sinks import JsonlOptions, LabelsOptions, SinkContext
 from edgeannot.sinks.jsonl import JsonlSink
@@ -17,13 +17,13 @@ from edgeannot.storage.store import Caps, Message, Store
 from edgeannot.vision.data import Annotation, Detections, Frame, ModelFacts
 
 
-def crew_of(store, *sinks) -> Crew:
+def pool_of(store, *sinks) -> WorkerPool:
     """One that is never started, with no source."""
-    switch = control = None
-    return Crew(
+    active_model = control = None
+    return WorkerPool(
         Parts(
-            inbox=Handoff(),
-            switch=switch,
+            inbox=BoundedQueue(),
+            active_model=active_model,
             control=control,
             store=store,
             sources={},
@@ -43,7 +43,7 @@ def annotation() -> Annotation:
 
 def test_nothing_is_amiss_at_the_start(tmp_path):
     with Store.open(tmp_path / "state.sqlite") as store:
-        figures = crew_of(store).figures()
+        figures = pool_of(store).figures()
 
     assert figures["outbox"] == {"rows": 0, "bytes": 0, "dropped": 0, "refused": 0}
     assert (figures["damaged"], figures["folders"]) == ([], [])
@@ -54,7 +54,7 @@ def test_messages_that_were_dropped_or_lost_with_a_database_are_told(tmp_path):
     path.write_bytes(b"no database" * 1000)
     with Store.open(path, caps=Caps(rows=1)) as store:
         store.commit(None, [Message("t", b"1"), Message("t", b"2")])
-        figures = crew_of(store).figures()
+        figures = pool_of(store).figures()
 
     assert figures["outbox"]["dropped"] == 1
     [name] = figures["damaged"]
@@ -65,10 +65,10 @@ def test_folders_that_take_no_files_are_told_and_that_they_do_again(tmp_path, mo
     context = SinkContext(Origin("pi", "b"), tmp_path)
     sinks = [LabelsSink(LabelsOptions(min_free_mb=10**9), context), JsonlSink(JsonlOptions(min_free_mb=10**9), context)]
     with Store.open(tmp_path / "state.sqlite") as store:
-        crew = crew_of(store, *sinks)
+        pool = pool_of(store, *sinks)
         for sink in sinks:
             sink.write(annotation())
-        labels, lines = crew.figures()["folders"]
+        labels, lines = pool.figures()["folders"]
         assert labels == {"path": str(tmp_path / "labels"), "unwritten": 1, "trouble": f"less than {10**9} MB are free"}
         assert lines == {"path": str(tmp_path / "annotations.jsonl"), "unwritten": 1, "trouble": f"less than {10**9} MB are free"}
 
@@ -76,7 +76,7 @@ def test_folders_that_take_no_files_are_told_and_that_they_do_again(tmp_path, mo
             free_again(sink, monkeypatch)
             sink.write(annotation())
             sink.close()
-        assert [(each["unwritten"], each["trouble"]) for each in crew.figures()["folders"]] == [(1, ""), (1, "")]
+        assert [(each["unwritten"], each["trouble"]) for each in pool.figures()["folders"]] == [(1, ""), (1, "")]
 
 
 def free_again(sink, monkeypatch) -> None:

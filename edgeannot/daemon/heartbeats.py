@@ -6,10 +6,10 @@ import threading
 import time
 from collections.abc import Callable
 
-__all__ = ["Pulse", "Worker"]
+__all__ = ["Heartbeats", "Worker"]
 
 
-class Pulse:
+class Heartbeats:
     """When each worker last showed that it lives; the watchdog is fed only while all of them do."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -33,20 +33,20 @@ class Pulse:
 class Worker(threading.Thread):
     """A named thread that keeps the error which ended it."""
 
-    def __init__(self, name: str, work: Callable[[], None], pulse: Pulse, failed: Callable[[], None]) -> None:
+    def __init__(self, name: str, work: Callable[[], None], heartbeats: Heartbeats, failed: Callable[[], None]) -> None:
         super().__init__(name=name, daemon=True)
         self._work = work
-        self._pulse = pulse
+        self._heartbeats = heartbeats
         self._failed = failed
         self.error: BaseException | None = None
 
     def run(self) -> None:
         """Do the work; on an error keep it and tell."""
-        self._pulse.beat(self.name)
+        self._heartbeats.beat(self.name)
         try:
             self._work()
         except BaseException as exc:  # noqa: BLE001 - the main thread raises it again
             self.error = exc
             self._failed()
         finally:
-            self._pulse.gone(self.name)
+            self._heartbeats.gone(self.name)

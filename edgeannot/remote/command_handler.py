@@ -23,14 +23,13 @@ from edgeannot.crash_guard import AtWork, Place, of_content
 from edgeannot.mqtt.broker import size_of
 from edgeannot.payload import Origin, Topics, encode, state_payload
 from edgeannot.probe.limits import free_memory_bytes
-from edgeannot.remote.answers import Answers, RefusedError, read_named, refusal_of
 from edgeannot.remote.commands import (
+    CommandError,
     DetectFile,
     Limits,
     Model,
     Pause,
     Ping,
-    Refusal,
     Reply,
     Request,
     Resume,
@@ -40,6 +39,7 @@ from edgeannot.remote.commands import (
     reply_to,
 )
 from edgeannot.remote.control import Control
+from edgeannot.remote.replies import RefusedError, Replies, error_of, read_named
 from edgeannot.sinks.mqtt import CommandOptions
 from edgeannot.storage.store import Message
 from edgeannot.vision.data import Annotation
@@ -47,7 +47,7 @@ from edgeannot.vision.data import Annotation
 if TYPE_CHECKING:
     from paho.mqtt.client import MQTTMessage
 
-__all__ = ["Desk", "InForce"]
+__all__ = ["CommandHandler", "InForce"]
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class _Asked:
     """Result of the future -> the reply."""
 
 
-class Desk:
+class CommandHandler:
     """See the module. `take` is for the link's thread, `start` and `stop` for the owner."""
 
     def __init__(
@@ -111,7 +111,7 @@ class Desk:
         self._tell = tell
         self._notify = changed
         self._keep = keep
-        self._answers = Answers(origin, jpeg)
+        self._answers = Replies(origin, jpeg)
         self._limits = Limits(picture_bytes=options.max_picture_mb << 20, other_trees=other_trees)
         self._changed = threading.Condition()
         self._inbox: deque[Request] = deque()
@@ -155,16 +155,16 @@ class Desk:
         made = read_command(message.topic, payload, retained=message.retain, to=to, limits=self._limits, size=size)
         if isinstance(made, Request):
             made = self._put(made) or made
-        if isinstance(made, Refusal):
+        if isinstance(made, CommandError):
             self._refuse(made)
 
-    def _put(self, request: Request) -> Refusal | None:
+    def _put(self, request: Request) -> CommandError | None:
         size = _size(request)
         with self._changed:
             full = len(self._inbox) + self._at_hand + len(self._asked) >= self._options.queue
             heavy = self._inbox_bytes + size > _MOST_PICTURES_QUEUED * self._limits.picture_bytes
             if full or heavy or self._stopping:
-                return Refusal("busy", "as many commands as may wait are waiting; try again later", request.to)
+                return CommandError("busy", "as many commands as may wait are waiting; try again later", request.to)
             self._inbox.append(request)
             self._inbox_bytes += size
             self._changed.notify_all()
@@ -187,7 +187,7 @@ class Desk:
             except Exception:
                 log.exception("the command thread met a fault of the program; it goes on")
         for to in [request.to for request in self._inbox] + [asked.to for asked in self._asked.values()]:
-            self._refuse(Refusal("unavailable", "the daemon is stopping; ask again when it runs", to))
+            self._refuse(CommandError("unavailable", "the daemon is stopping; ask again when it runs", to))
 
     def _next(self) -> Request | None:
         """The oldest request that can begin: pictures one after the other, as a decoded one takes up to a hundred times its size."""
@@ -291,7 +291,7 @@ class Desk:
         for future, asked in list(self._asked.items()):
             if asked.until < now and self._forget(future) is not None:
                 future.cancel()
-                self._refuse(Refusal("timeout", f"not done within {self._options.timeout_s:g} s", asked.to))
+                self._refuse(CommandError("timeout", f"not done within {self._options.timeout_s:g} s", asked.to))
 
     # Replies
 
@@ -305,7 +305,7 @@ class Desk:
             self._tell(message)
         log.log(logging.DEBUG if quiet else logging.INFO, "command %s: done", to.command)
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def _refuse(self, refusal: CommandError) -> None:
         self._tell(self._answers.refusal(refusal))
         # Of an unknown command not even the name gets into the log: anybody who may publish there writes it.
         command = "" if refusal.code == "unknown-command" else f" {refusal.to.command!r:.40}"
@@ -314,7 +314,7 @@ class Desk:
         log.log(level, "a command%s was refused: %s (further ones are not logged)", command, refusal.code)
 
     def _fail(self, to: Reply, exc: Exception) -> None:
-        refusal = refusal_of(exc, to)
+        refusal = error_of(exc, to)
         if refusal.code == "failed":
             log.error("command %s failed, which is a fault of the program", to.command, exc_info=exc)
         self._refuse(refusal)

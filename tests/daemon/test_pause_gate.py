@@ -4,8 +4,8 @@ import threading
 
 import numpy as np
 
-from edgeannot.daemon.gate import Gate
-from edgeannot.daemon.handoff import Budget, Handoff
+from edgeannot.daemon.bounded_queue import BoundedQueue, MemoryLimiter
+from edgeannot.daemon.pause_gate import PauseGate
 from edgeannot.daemon.workers import read
 from edgeannot.remote.control import Control
 from edgeannot.vision.data import Frame
@@ -24,7 +24,7 @@ class Camera:
     def __init__(self, live=True):
         self.live = live
         self.skipped = 0
-        self.given = Handoff(depth=10)
+        self.given = BoundedQueue(depth=10)
 
     def items(self, stop):
         while not stop.is_set():
@@ -55,7 +55,7 @@ def nothing(*_):
 
 def test_an_open_gate_does_not_wait_and_counts_what_its_source_counts():
     source = Camera()
-    gate = Gate(source, Control())
+    gate = PauseGate(source, Control())
     source.skipped = 3
 
     assert not gate.wait_open(threading.Event(), nothing)
@@ -63,19 +63,19 @@ def test_an_open_gate_does_not_wait_and_counts_what_its_source_counts():
 
 
 def test_frames_that_pass_by_during_a_pause_are_not_lost_and_signs_of_life_go_on():
-    source, control, beats = Camera(), Control(), []
-    gate = Gate(source, control)
+    source, control, heartbeats = Camera(), Control(), []
+    gate = PauseGate(source, control)
     source.skipped = 2
     control.change(paused=True)
 
-    def beat():
-        beats.append(gate.skipped)
+    def heartbeat():
+        heartbeats.append(gate.skipped)
         source.skipped += 10
-        if len(beats) == 2:
+        if len(heartbeats) == 2:
             control.change(paused=False)
 
-    assert gate.wait_open(threading.Event(), beat)
-    assert beats == [2, 2]
+    assert gate.wait_open(threading.Event(), heartbeat)
+    assert heartbeats == [2, 2]
     assert gate.skipped == 2
     source.skipped += 1
     assert gate.skipped == 3
@@ -86,22 +86,22 @@ def test_a_stop_ends_the_wait_at_a_closed_gate():
     control.change(paused=True)
     stop.set()
 
-    assert Gate(Camera(), control).wait_open(stop, nothing)
+    assert PauseGate(Camera(), control).wait_open(stop, nothing)
 
 
 def test_a_file_is_followed_by_the_rest_that_the_rate_wants_in_pieces():
     stop = Stop()
-    Gate(Camera(live=False), Control(), lambda: 2.5).rest(stop, nothing)
-    Gate(Camera(live=False), Control(), lambda: 0.0).rest(stop, nothing)
-    Gate(Camera(live=True), Control(), lambda: 2.5).rest(stop, nothing)
+    PauseGate(Camera(live=False), Control(), lambda: 2.5).rest(stop, nothing)
+    PauseGate(Camera(live=False), Control(), lambda: 0.0).rest(stop, nothing)
+    PauseGate(Camera(live=True), Control(), lambda: 2.5).rest(stop, nothing)
 
     assert stop.waits == [1.0, 1.0, 0.5]
 
 
 def reading(source, control):
     """A reader in a thread of its own; returns its inbox and a function that ends it."""
-    inbox, stop = Handoff(depth=10), threading.Event()
-    reader = threading.Thread(target=read, args=(source, inbox, Budget(10**6), stop, nothing, nothing, Gate(source, control)))
+    inbox, stop = BoundedQueue(depth=10), threading.Event()
+    reader = threading.Thread(target=read, args=(source, inbox, MemoryLimiter(10**6), stop, nothing, nothing, PauseGate(source, control)))
     reader.start()
 
     def end():

@@ -8,44 +8,44 @@ import numpy as np
 import pytest
 
 from edgeannot.base.errors import LinkError, ModelError
-from edgeannot.daemon.governor import Bounds, Governor, Rung
-from edgeannot.daemon.sensors import Felt
-from edgeannot.daemon.steering import Pace, Steering
+from edgeannot.daemon.governor import Bounds, DegradationLevel, Governor
+from edgeannot.daemon.governor_loop import GovernorLoop, Pace
+from edgeannot.daemon.sensors import SensorReadings
 from edgeannot.daemon.telemetry import Telemetry
 from edgeannot.payload import Origin, decode, encode, telemetry_payload
 from edgeannot.probe.limits import Pressure
 from edgeannot.remote.control import Control
 from edgeannot.vision.data import Annotation, Detections, Frame, ModelFacts
 
-LADDER = (Rung("big", 100.0), Rung("small", 20.0))
+LADDER = (DegradationLevel("big", 100.0), DegradationLevel("small", 20.0))
 
 
 class Drive:
-    """A steering with everything round it: time, pictures and sensors are the test's, models are names."""
+    """A governor_loop with everything round it: time, pictures and sensors are the test's, models are names."""
 
     def __init__(self, bounds):
         self.now = 0.0
-        self.felt = Felt(temperature_c=50.0)
+        self.felt = SensorReadings(temperature_c=50.0)
         self.loadable = {"big", "small", "other"}
-        self.switch = SimpleNamespace(card=SimpleNamespace(name="big", sha256="0" * 64), threads=2)
+        self.active_model = SimpleNamespace(card=SimpleNamespace(name="big", sha256="0" * 64), threads=2)
         self.control = Control()
         self.telemetry = Telemetry(clock=lambda: self.now)
         self.pace = Pace(self.control)
-        self.steering = Steering(
+        self.governor_loop = GovernorLoop(
             Governor(LADDER, bounds),
             SimpleNamespace(read=lambda: self.felt),
             self.telemetry,
             self.control,
-            self.switch,
+            self.active_model,
             self.pace,
-            rungs=lambda name: [Rung(name, 1.0)],
+            levels=lambda name: [DegradationLevel(name, 1.0)],
             clock=lambda: self.now,
         )
 
     def load(self, name, reason):
         if name not in self.loadable:
             raise ModelError(f"{name} cannot be loaded")
-        self.switch.card = SimpleNamespace(name=name, sha256="1" * 64)
+        self.active_model.card = SimpleNamespace(name=name, sha256="1" * 64)
         return name
 
     def run(self, seconds, ms=None):
@@ -54,8 +54,8 @@ class Drive:
             for _ in range(2):
                 self.now += 0.5
                 if ms is not None:
-                    self.telemetry.annotated(annotation(self.switch.card.name, ms))
-            self.steering.tick()
+                    self.telemetry.annotated(annotation(self.active_model.card.name, ms))
+            self.governor_loop.tick()
             self.control.serve(self.load, lambda frame: None)
 
 
@@ -70,7 +70,7 @@ def drive():
 
 
 def test_before_anything_happened_it_says_so(drive):
-    figures = drive.steering.figures()
+    figures = drive.governor_loop.figures()
 
     assert figures["model"] == {"name": "big", "sha256": "0" * 64, "threads": 2}
     assert figures["governor"] | {"since": ""} == {
@@ -81,10 +81,10 @@ def test_before_anything_happened_it_says_so(drive):
 
 def test_a_step_puts_the_smaller_model_in_force_and_announces_it_with_its_reason(drive, caplog):
     drive.run(7, ms=400.0)
-    figures = drive.steering.figures()
+    figures = drive.governor_loop.figures()
 
-    assert drive.switch.card.name == "small"
-    assert drive.steering.steps == 1
+    assert drive.active_model.card.name == "small"
+    assert drive.governor_loop.steps == 1
     assert figures["model"]["name"] == "small"
     assert figures["governor"]["step"] == 1
     assert figures["governor"]["reason"].endswith("model small instead of big")
@@ -95,18 +95,18 @@ def test_a_model_that_cannot_be_loaded_is_said_once_and_the_old_one_stays(drive,
     drive.loadable = {"big"}
     drive.run(60, ms=400.0)
 
-    assert drive.switch.card.name == "big"
+    assert drive.active_model.card.name == "big"
     assert caplog.text.count("but the model cannot be used: small cannot be loaded") == 1
     assert caplog.text.count("nothing is left to step down to") == 1
 
 
 def test_heat_slows_every_source_down_and_coolness_speeds_it_up_again():
     drive = Drive(Bounds())
-    drive.felt = Felt(temperature_c=85.0)
+    drive.felt = SensorReadings(temperature_c=85.0)
     drive.run(8, ms=200.0)
     assert (drive.pace.interval_s(2.0), drive.pace.rest_s()) == (4.0, pytest.approx(0.2))
 
-    drive.felt = Felt(temperature_c=60.0)
+    drive.felt = SensorReadings(temperature_c=60.0)
     drive.run(60, ms=200.0)
     assert (drive.pace.interval_s(2.0), drive.pace.rest_s()) == (2.0, 0.0)
 
@@ -126,24 +126,24 @@ def test_a_model_that_somebody_else_put_in_force_is_the_top_and_is_not_replaced(
     drive.run(1)
     drive.run(60, ms=1000.0)
 
-    assert drive.switch.card.name == "other"
-    assert drive.steering.figures()["governor"]["step"] == 0
+    assert drive.active_model.card.name == "other"
+    assert drive.governor_loop.figures()["governor"]["step"] == 0
 
 
 def test_the_same_model_with_another_number_of_threads_has_a_new_ladder(drive):
     """The models were measured meanwhile, so the costs are others."""
-    drive.switch.threads = 1
+    drive.active_model.threads = 1
     drive.run(60, ms=1000.0)
 
-    assert drive.switch.card.name == "big"
-    assert drive.steering.figures()["governor"]["exhausted"]
+    assert drive.active_model.card.name == "big"
+    assert drive.governor_loop.figures()["governor"]["exhausted"]
 
 
 def test_while_paused_it_decides_nothing(drive):
     drive.control.change(paused=True)
     drive.run(30, ms=400.0)
 
-    assert drive.steering.steps == 0
+    assert drive.governor_loop.steps == 0
 
 
 def test_a_daemon_that_stops_ends_it_in_silence(drive, caplog):
@@ -156,9 +156,9 @@ def test_a_daemon_that_stops_ends_it_in_silence(drive, caplog):
 
 
 def test_what_the_sensors_say_is_published(drive):
-    drive.felt = Felt(71.5, 80.0, True, ("the supply voltage is too low",), Pressure(12.0, 3.0, 1.0, 0.5))
+    drive.felt = SensorReadings(71.5, 80.0, True, ("the supply voltage is too low",), Pressure(12.0, 3.0, 1.0, 0.5))
     drive.run(1)
-    figures = drive.steering.figures()
+    figures = drive.governor_loop.figures()
 
     assert (figures["throttled"], figures["supply"]) == (True, ["the supply voltage is too low"])
     assert figures["psi"] == {"memory": {"some_avg10": 12.0, "full_avg10": 1.0}}
@@ -170,22 +170,25 @@ def test_a_request_that_is_not_served_yet_is_waited_for(drive):
     drive.run(30, ms=400.0)
 
     assert len(asked) == 1
-    assert drive.steering.steps == 0
+    assert drive.governor_loop.steps == 0
 
 
 def test_its_figures_can_be_sent(drive):
-    payload = telemetry_payload(Origin("pi", "boot-1"), drive.steering.figures())
+    payload = telemetry_payload(Origin("pi", "boot-1"), drive.governor_loop.figures())
 
     assert decode(encode(payload))["governor"]["reason"] == "as chosen at the start"
 
 
 def test_a_step_that_was_asked_for_before_a_new_ladder_came_is_a_change_like_any_other(drive):
-    while drive.steering._asked is None:
+    while drive.governor_loop._asked is None:
         drive.now += 0.5
         drive.telemetry.annotated(annotation("big", 500.0))
-        drive.steering.tick()
-    drive.steering.start_over("the models were measured")
+        drive.governor_loop.tick()
+    drive.governor_loop.start_over("the models were measured")
     drive.control.serve(drive.load, lambda frame: None)
-    drive.steering.tick()
+    drive.governor_loop.tick()
 
-    assert (drive.steering.figures()["governor"]["reason"], drive.steering.figures()["governor"]["step"]) == ("the model was changed", 0)
+    assert (drive.governor_loop.figures()["governor"]["reason"], drive.governor_loop.figures()["governor"]["step"]) == (
+        "the model was changed",
+        0,
+    )
