@@ -72,9 +72,8 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
         for name in command.list_commands(None):
             yield from commands(command.get_command(None, name), (*path, name))
         return
-    if (target := getattr(command, "_target", None)) is not None:
-        module, _, attribute = target.partition(":")
-        found = typer.main.get_command(getattr(__import__(module, fromlist=["x"]), attribute))
+    if (load_app := getattr(command, "load_app", None)) is not None:
+        found = typer.main.get_command(load_app())
         if hasattr(found, "list_commands"):
             yield from commands(found, path)
             return

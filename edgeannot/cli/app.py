@@ -6,15 +6,16 @@ Commands import what they need when they run, so that `edgeannot --help` loads n
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from edgeannot import __version__
+from edgeannot.base.entry_points import EntryPoint, entry_points
 from edgeannot.base.errors import ConfigError, install
 from edgeannot.cli.exits import guarded
 
@@ -24,51 +25,83 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
-_ELSEWHERE = {
-    # name -> (module:typer app or function, help). The tools are a package of its own and may not be installed.
-    "models": ("edgeannot.cli.commands.models:models_app", "List, show, verify, pull, add and remove models."),
-    "bench": ("edgeannot.cli.commands.bench:bench_app", "Time models on this board, stage by stage."),
-    "send": ("edgeannot.cli.commands.send:send_app", "Send pictures over MQTT to workers that annotate them."),
-    "convert": ("edgeannot_tools.cli:convert_app", "Convert a Darknet, ONNX or Keras model to TFLite (tools)."),
-    "quantize": ("edgeannot_tools.cli:quantize_app", "Quantize a float model to int8, check the loss (tools)."),
-    "evaluate": ("edgeannot_tools.cli:evaluate_app", "Measure models on a labelled set (tools)."),
-    "datasets": ("edgeannot_tools.cli:datasets_app", "Convert, check, split, count label files (tools)."),
-    "inspect": ("edgeannot_tools.cli:inspect_app", "Show what is inside a TFLite file (tools)."),
-}
+_TOOLS = "edgeannot.commands"
+"""The entry points by which a package adds commands: a function whose docstring is the help, and which imports the typer app."""
+
+
+def _models() -> typer.Typer:
+    """List, show, verify, pull, add and remove models."""
+    from edgeannot.cli.commands.models import models_app
+
+    return models_app
+
+
+def _bench() -> typer.Typer:
+    """Time models on this board, stage by stage."""
+    from edgeannot.cli.commands.bench import bench_app
+
+    return bench_app
+
+
+def _send() -> typer.Typer:
+    """Send pictures over MQTT to workers that annotate them."""
+    from edgeannot.cli.commands.send import send_app
+
+    return send_app
+
+
+_OWN = {"models": _models, "bench": _bench, "send": _send}
 
 
 class _Elsewhere(TyperCommand):
-    """A command known by name and help; its module is imported when it is called."""
+    """A command known by name and help; its app is imported when it is called."""
 
-    def __init__(self, name: str, target: str, help_text: str) -> None:
+    def __init__(self, name: str, load_app: Callable[[], typer.Typer], package: str = "edgeannot") -> None:
+        help_text = (load_app.__doc__ or "").partition("\n")[0]
         super().__init__(name, help=help_text, short_help=help_text)
-        self._target = target
+        self.load_app = load_app
+        self._package = package
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         """The context of the real command, imported now; what runs is that one."""
-        module_name, _, attribute = self._target.partition(":")
         try:
-            found = getattr(importlib.import_module(module_name), attribute)  # the tools load a command's own module here
+            command = typer.main.get_command(self.load_app())
         except ModuleNotFoundError as exc:
             if exc.name is None or exc.name.split(".")[0] == "edgeannot":
                 raise
-            raise ConfigError(f"`edgeannot {self.name}` needs the Python package {exc.name!r}: {install('tools')}") from exc
-        command = typer.main.get_command(found)
+            advice = install("tools") if self._package == "edgeannot" else f"install it, or {self._package} again"
+            raise ConfigError(f"`edgeannot {self.name}` needs the Python package {exc.name!r}: {advice}") from exc
         return command.make_context(info_name, args, parent=parent, **extra)
 
 
 class _Group(TyperGroup):
-    """The commands of this module and those that live elsewhere."""
+    """The commands of this module, those of modules beside it, and those of other packages, such as the tools."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names in the order of the help page."""
-        return [*super().list_commands(ctx), *_ELSEWHERE]
+        return list(dict.fromkeys([*super().list_commands(ctx), *_OWN, *(each.name for each in entry_points(_TOOLS))]))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of that name, or None."""
-        if cmd_name in _ELSEWHERE:
-            return _Elsewhere(cmd_name, *_ELSEWHERE[cmd_name])
-        return super().get_command(ctx, cmd_name)
+        if cmd_name in _OWN:
+            return _Elsewhere(cmd_name, _OWN[cmd_name])
+        if (command := super().get_command(ctx, cmd_name)) is not None:
+            return command
+        return next((_Elsewhere(cmd_name, _loaded(each), each.package) for each in entry_points(_TOOLS) if each.name == cmd_name), None)
+
+
+def _loaded(entry: EntryPoint) -> Callable[[], typer.Typer]:
+    """The function that an entry point names. One that cannot be imported is said when the command is called, not on the help page."""
+    try:
+        return cast("Callable[[], typer.Typer]", entry.load())
+    except ImportError as exc:
+        error = exc
+
+    def fail() -> typer.Typer:
+        raise error
+
+    fail.__doc__ = f"Cannot be loaded: {error}."
+    return fail
 
 
 app = typer.Typer(cls=_Group, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from edgeannot.base.entry_points import entry_points
 from edgeannot.base.errors import CardError, ConfigError, EdgeannotError, InputError, install
 from edgeannot.card_inference import RANGES, Hints, Proposal, parse_range, propose
 from edgeannot.library import modelstore
@@ -153,17 +153,9 @@ def _converted(entry: Entry, work: Path, labels: Path | None, provenance: dict[s
     """Let the tools make a model of the files. Raises ConfigError where the tools are not installed."""
     sources = [work / file.name for file in entry.files if not file.name.endswith(LABEL_SUFFIX)]
     what = " and ".join(path.name for path in sources)
-    try:
-        tools = importlib.import_module("edgeannot_tools.convert.files")
-    except ModuleNotFoundError as exc:
-        if exc.name is None or exc.name.split(".")[0] == "edgeannot":
-            raise
-        raise ConfigError(
-            f"{entry.name} comes as {what} and is converted on this machine, which needs the Python package {exc.name!r}: "
-            f"{install('tools')}, or convert it elsewhere and bring it with `edgeannot models add`"
-        ) from exc
+    convert = _converter(entry, what)
     out = work / "made" / f"{entry.name}.tflite"
-    notes = tools.convert_files(sources, out, entry.name, labels, provenance["made_by"])
+    notes = convert(sources, out, entry.name, labels, provenance["made_by"])
     card = read_card(out.with_suffix(".toml"))
     changed = card.model_copy(
         update={
@@ -175,6 +167,24 @@ def _converted(entry: Entry, work: Path, labels: Path | None, provenance: dict[s
     )
     said = (f"converted {what} to float32 TFLite with the tools", *(note.replace(f"{work}/", "") for note in notes))
     return Proposal(changed, out, said, ()), said
+
+
+def _converter(entry: Entry, what: str) -> Callable[..., tuple[str, ...]]:
+    """What an installed package offers for files with the ending of the weights. Raises ConfigError where none can be used."""
+    ending = entry.main.name.rpartition(".")[2].lower()
+    offered = next((each for each in entry_points("edgeannot.converters") if each.name == ending), None)
+    cause, needs = None, f"a converter of .{ending} files"
+    try:
+        if offered is not None:
+            return cast("Callable[..., tuple[str, ...]]", offered.load())
+    except ModuleNotFoundError as exc:
+        if exc.name is None or exc.name.split(".")[0] == "edgeannot":
+            raise
+        cause, needs = exc, f"the Python package {exc.name!r}"
+    raise ConfigError(
+        f"{entry.name} comes as {what} and is converted on this machine, which needs {needs}: {install('tools')}, or convert it elsewhere "
+        "and bring it with `edgeannot models add`"
+    ) from cause
 
 
 def _prove(card: ModelCard) -> None:

@@ -127,3 +127,23 @@ def test_config_shows_every_value_and_its_origin(tmp_path):
     assert rows["profile"].split()[1:] == ['"low"', "command", "line"]
     assert rows["max_fps"].split()[1:] == ["2.0", "profile", "low"]
     assert rows["sinks.mqtt.url"].split()[1:] == ['"mqtt://localhost:1883"', "default"]
+
+
+def test_a_package_adds_a_command_and_one_that_is_broken_is_named_when_it_is_called(tmp_path):
+    (tmp_path / "thing-1.dist-info").mkdir()
+    (tmp_path / "thing-1.dist-info/entry_points.txt").write_text(
+        "[edgeannot.commands]\nhello = thing:hello\nlame = no_such_package:x\nrun = thing:hello\n"
+    )
+    (tmp_path / "thing.py").write_text(
+        "import typer\n\n"
+        "def hello():\n    '''Say hello.\n\n    More.'''\n    app = typer.Typer()\n    app.command()(lambda: print('hi'))\n    return app\n"
+    )
+    env = {"PYTHONPATH": str(tmp_path)}
+
+    listed = edgeannot("--help", env=env).stdout
+    assert "  hello     Say hello.\n" in listed
+    assert listed.count("\n  run  ") == 1
+    assert edgeannot("hello", env=env).stdout == "hi\n"
+    lame = edgeannot("lame", env=env)
+    assert lame.returncode == 78
+    assert lame.stderr == "edgeannot: `edgeannot lame` needs the Python package 'no_such_package': install it, or thing again\n"

@@ -8,14 +8,12 @@ import pytest
 from typer.testing import CliRunner
 
 from edgeannot.base.errors import InputError
-from edgeannot_tools.cli import APPS
 from edgeannot_tools.datasets import Dataset, LabelledObject, load_dataset, save_dataset
+from edgeannot_tools.datasets.commands import datasets_app
 
 
 @pytest.fixture
 def run():
-    from edgeannot_tools.cli import datasets_app
-
     return lambda *words: CliRunner().invoke(datasets_app, [str(word) for word in words])
 
 
@@ -23,13 +21,6 @@ def run():
 def yolo(small, tmp_path):
     save_dataset(small.one_of_each(tmp_path / "in"), tmp_path / "set", "yolo")
     return tmp_path / "set"
-
-
-def test_every_app_is_where_the_collection_says():
-    import importlib
-
-    for name, module in APPS.items():
-        assert getattr(importlib.import_module(module), name) is getattr(importlib.import_module("edgeannot_tools.cli"), name)
 
 
 def test_convert_writes_and_says_how_much(run, yolo, tmp_path):

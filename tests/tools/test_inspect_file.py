@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 from edgeannot.base.errors import EdgeannotError, MissingError, ModelError
 from edgeannot.tflite.file import read_tflite
 from edgeannot.vision.engine import installed_runtimes
-from edgeannot_tools.cli import APPS
 from edgeannot_tools.inspect.command import inspect_app
 from edgeannot_tools.inspect.inspection import inspect_file
 from tests.tflite_maker import Maker, with_files, write
@@ -201,7 +200,3 @@ def test_every_real_file_has_an_answer(data_dir):
         assert found.costs, path
         assert found.peak.bytes > 0, path
         assert found.macs > 1e6 or path.name.startswith("NEG_"), path
-
-
-def test_the_command_is_known():
-    assert APPS["inspect_app"] == "edgeannot_tools.inspect.command"

@@ -1,31 +1,48 @@
-"""The workshop's commands: each is a typer app in the module of its subject, loaded from here by name when it is called.
+"""The commands that the tools add to `edgeannot`, found by the entry points of pyproject.toml: the docstrings are the help.
 
-So `edgeannot datasets` does not load what only `edgeannot quantize` needs.
+Each imports its app when it is called, so that `edgeannot --help` loads none, and `edgeannot datasets` not what only `quantize` needs.
 """
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import typer
 
-__all__ = ["APPS"]
-
-APPS = {
-    "convert_app": "edgeannot_tools.convert.command",
-    "datasets_app": "edgeannot_tools.datasets.commands",
-    "evaluate_app": "edgeannot_tools.evaluate.command",
-    "quantize_app": "edgeannot_tools.quantize.command",
-    "inspect_app": "edgeannot_tools.inspect.command",
-}
-"""Name of the app -> the module that defines it."""
+__all__ = ["convert", "datasets", "evaluate", "inspect", "quantize"]
 
 
-def __getattr__(name: str) -> typer.Typer:
-    """The app of that name, from the module of its subject (PEP 562)."""
-    if name not in APPS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    app: typer.Typer = getattr(importlib.import_module(APPS[name]), name)
-    return app
+def convert() -> typer.Typer:
+    """Convert a Darknet, ONNX or Keras model to TFLite (tools)."""
+    from edgeannot_tools.convert.command import convert_app
+
+    return convert_app
+
+
+def quantize() -> typer.Typer:
+    """Quantize a float model to int8, check the loss (tools)."""
+    from edgeannot_tools.quantize.command import quantize_app
+
+    return quantize_app
+
+
+def evaluate() -> typer.Typer:
+    """Measure models on a labelled set (tools)."""
+    from edgeannot_tools.evaluate.command import evaluate_app
+
+    return evaluate_app
+
+
+def datasets() -> typer.Typer:
+    """Convert, check, split, count label files (tools)."""
+    from edgeannot_tools.datasets.commands import datasets_app
+
+    return datasets_app
+
+
+def inspect() -> typer.Typer:
+    """Show what is inside a TFLite file (tools)."""
+    from edgeannot_tools.inspect.command import inspect_app
+
+    return inspect_app
