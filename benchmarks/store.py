@@ -94,14 +94,14 @@ def child_through(folder: Path, pictures: int) -> dict[str, Any]:
     made = [picture(number) for number in range(pictures)]
     with Store.open(folder / "state.sqlite") as store:
         woken, done = threading.Event(), threading.Event()
-        store.add_listener(woken.set)
+        store.queue("mqtt").add_listener(woken.set)
 
         def take() -> None:
             while not (done.is_set() and not store.pending().rows):
                 woken.wait(0.01)
                 woken.clear()
-                while batch := store.next_messages(0, 64):
-                    store.delete([message.id for message in batch])
+                while batch := store.queue("mqtt").next_messages(0, 64):
+                    store.queue("mqtt").delete([message.id for message in batch])
 
         thread = threading.Thread(target=take)
         thread.start()
@@ -121,8 +121,8 @@ def child_growth(folder: Path, messages: int) -> dict[str, Any]:
         for sent in range(wave, messages + 1, wave):
             for number in range(wave // 4):
                 store.commit(None, picture(number)[1][:1] * 4)  # a camera's frames: the ledger grows with the folder, not with time
-            while batch := store.next_messages(0, 256):
-                store.delete([message.id for message in batch])
+            while batch := store.queue("mqtt").next_messages(0, 256):
+                store.queue("mqtt").delete([message.id for message in batch])
             if sent in marks:
                 sizes[str(sent)] = sum(Path(f"{path}{tail}").stat().st_size for tail in ("", "-wal"))
     return {"sizes": sizes}
@@ -193,7 +193,7 @@ CHILDREN: dict[str, Callable[..., dict[str, Any]]] = {
 
 def _link(store: Store, port: int) -> Link:
     options = BrokerOptions(url=f"mqtt://127.0.0.1:{port}", retry_min_s=0.2, retry_max_s=1)
-    return Link(options, store, Origin("bench", "boot"))
+    return Link(options, store.queue("mqtt"), Origin("bench", "boot"))
 
 
 def _memory(name: str) -> int:

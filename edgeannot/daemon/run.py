@@ -81,7 +81,7 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, reme
     reporter = Reporter(sys.stdout) if once or sys.stdout.isatty() else None
     with ExitStack() as stack:
         mqtt = settings.sinks.mqtt
-        store = stack.enter_context(Store.open(settings.data_dir / "state.sqlite", caps=mqtt.caps))
+        store = stack.enter_context(Store.open(settings.data_dir / "state.sqlite"))
         at_work = AtWork(settings.data_dir)
         stack.callback(at_work.close)
         inbox: FrameQueue = BoundedQueue(replaced=lambda item: at_work.leave(item.place) if isinstance(item, Frame) else None)
@@ -103,7 +103,7 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, reme
         sinks = open_sinks(settings.sinks, SinkContext(origin, settings.out_folder, pipeline.class_names()))
         for sink in sinks:
             stack.callback(sink.close)
-        link = Link(mqtt, store, origin, prefix=mqtt.prefix, window=mqtt.window) if mqtt.enabled else None
+        link = Link(mqtt, store.queue("mqtt", mqtt.caps), origin, prefix=mqtt.prefix, window=mqtt.window) if mqtt.enabled else None
         kinds = {name: type(source).__name__.removesuffix("Source").lower() for name, source in sources.items()}
         announcer = Announcer(link, origin, kinds, store.damaged())
         announcer.info(pipeline.facts, (why, *choice.reasons), choice.as_dict())

@@ -20,7 +20,7 @@ from edgeannot.mqtt.connection_reports import Memory
 from edgeannot.mqtt.packet_sizes import Flying
 from edgeannot.mqtt.tcp import Flow, acknowledge, corked
 from edgeannot.storage.records import Message
-from edgeannot.storage.store import Store
+from edgeannot.storage.store import Queue
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client
@@ -49,7 +49,7 @@ sending several messages. A crash in between repeats them, with the same ids."""
 class Session:
     """Born and thrown away with its client; for one thread."""
 
-    def __init__(self, client: Client, options: broker.BrokerOptions, store: Store, memory: Memory, window: int) -> None:
+    def __init__(self, client: Client, options: broker.BrokerOptions, store: Queue, memory: Memory, window: int) -> None:
         self.client = client
         self.opened_at = time.monotonic()
         self.accepted = False

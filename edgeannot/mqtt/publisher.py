@@ -21,7 +21,7 @@ from edgeannot.mqtt.connection_reports import Memory
 from edgeannot.mqtt.publish_session import Session
 from edgeannot.mqtt.volatile_queue import Told
 from edgeannot.payload import Origin, Topics, encode, status_payload
-from edgeannot.storage.store import Message, Store
+from edgeannot.storage.store import Message, Queue
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, MQTTMessage
@@ -47,7 +47,7 @@ class Link:
     def __init__(
         self,
         options: broker.BrokerOptions,
-        store: Store,
+        store: Queue,
         origin: Origin,
         *,
         prefix: str = "edgeannot",

@@ -7,15 +7,25 @@ again and again. So a file of this size lies beside the database, and is given u
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from pathlib import Path
+from typing import Final, Self
 
 from edgeannot.base import atomicfile
+from edgeannot.base.errors import LinkError
 
 __all__ = ["Reserve"]
 
 log = logging.getLogger(__name__)
+
+
+_RESERVE_BYTES: Final = 8 * 2**20
+"""The most that deletions may need before they make room: the log, and what it adds to the database when it is written back."""
+
+_SMALL_BYTES: Final = 2**20
+"""An outbox that can be emptied also where nothing is held back: it lives in pages that the database has already."""
 
 
 class Reserve:
@@ -26,6 +36,11 @@ class Reserve:
         self._path = path
         self._size = size_bytes
         self.held = False
+
+    @classmethod
+    def beside(cls, database: Path) -> Self:
+        """What is held back for the database at this path."""
+        return cls(database.with_name(f"{database.name}.reserve"), _RESERVE_BYTES)
 
     def take(self, spare: int = 0) -> bool:
         """Hold the room, if the disk has it and `spare` times as much beside it; whether it is held."""
@@ -63,3 +78,14 @@ class Reserve:
         """Whether the disk has so many times the room free, beside what is held. Raises OSError."""
         facts = os.statvfs(self._path.parent)
         return facts.f_bavail * facts.f_frsize >= times * self._size
+
+    def check_room(self, waiting_bytes: int) -> None:
+        """Where no room is held back, let the outbox grow only as far as it can be emptied again. Raises LinkError."""
+        if self.held or waiting_bytes < _SMALL_BYTES:
+            return
+        with contextlib.suppress(OSError):  # the transaction says what is wrong
+            if not self.has_room():
+                raise LinkError(
+                    f"the disk of {self._path.parent} has less than {self._size // 2**20} MB of room; results wait until "
+                    "what waits to be sent was taken, or there is room again"
+                )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Final, Self
 
 __all__ = ["MIGRATIONS", "Caps", "LedgerEntry", "Message", "Pending", "Signature"]
@@ -27,6 +28,14 @@ MIGRATIONS: Final[Sequence[str]] = (
     """
     DROP INDEX ledger_content;
     ALTER TABLE outbox ADD COLUMN correlation BLOB;
+    """,
+    # A queue for each sink. Those that waited until now were MQTT's, whose number 0 leaves them their ids.
+    """
+    CREATE TABLE sinks (name TEXT PRIMARY KEY, number INTEGER NOT NULL UNIQUE) WITHOUT ROWID;
+    INSERT INTO sinks VALUES ('mqtt', 0);
+    ALTER TABLE outbox RENAME COLUMN topic TO key;
+    ALTER TABLE outbox ADD COLUMN sink INTEGER GENERATED ALWAYS AS (id >> 48) VIRTUAL;
+    UPDATE counters SET name = 'mqtt.' || name;
     """,
 )
 """The script at place N brings a database of version N to N + 1; `user_version` holds the version. Append, never edit.
@@ -64,31 +73,39 @@ class LedgerEntry:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message on its way to the broker."""
+    """One message on its way out of a sink's queue."""
 
-    topic: str
+    key: str
+    """What the receiver files it under: MQTT's topic, a webhook's idempotency key."""
     payload: bytes
     kind: str = "detections"
     """What it is, for caps and counts: detections, image, count, ... Images are the first to be dropped."""
     qos: int = 1
     retain: bool = False
-    """A retained message takes the place of an unsent one on its topic, and is not stored when nothing changed."""
+    """A retained message takes the place of an unsent one with its key, and is not stored when nothing changed."""
     content_type: str = "application/json"
     expiry_s: int | None = None
     """How long the broker may keep it for a client that is away; None: for ever."""
     properties: tuple[tuple[str, str], ...] = ()
     """MQTT 5 user properties."""
     id: int = 0
-    """Place in the outbox, counting up in the order of commits; 0 before it is there."""
+    """Place in the outbox; within a sink's queue they count up in the order of commits. 0 before it is there."""
     correlation: bytes | None = None
     """MQTT 5 correlation data, for a reply: what the request carried."""
     instead: Message | None = None
     """What is told where the broker does not take this one; for messages that go past the outbox."""
+    sink: str = "mqtt"
+    """Whose queue it goes into."""
+
+    @property
+    def topic(self) -> str:
+        """MQTT's name for the key."""
+        return self.key
 
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """How much may wait in the outbox; over that the oldest go, images before all others, and are counted."""
+    """How much may wait in the queue of one sink; over that its oldest go, images before all others, and are counted."""
 
     rows: int = 1_000_000
     bytes: int = 256 * 2**20
@@ -97,16 +114,19 @@ class Caps:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """What waits, and what had to go since the database was made."""
+    """What waits in the queue of one sink, or in all of them, and what had to go since the database was made."""
 
-    rows: int
-    bytes: int
-    image_rows: int
-    image_bytes: int
-    dropped: int
+    rows: int = 0
+    bytes: int = 0
+    image_rows: int = 0
+    image_bytes: int = 0
+    dropped: int = 0
     """Messages that the caps pushed out unsent."""
-    refused: int
-    """Messages that the broker would never take (too large, not a valid topic there)."""
+    refused: int = 0
+    """Messages that the receiver would never take (too large, not a valid topic there)."""
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(*map(operator.add, astuple(self), astuple(other)))
 
 
 def _signed(number: int) -> int:

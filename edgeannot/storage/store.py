@@ -1,4 +1,4 @@
-"""What must survive kill -9 and power loss: a ledger of files that are done and an outbox of messages to be sent.
+"""What must survive kill -9 and power loss: a ledger of files that are done, and an outbox with a queue of messages for each sink.
 
 One transaction a picture writes both, so a picture is either done with its messages kept, or not done at all. A commit does not
 wait for the disk (WAL, `synchronous=NORMAL`), and a crash of the program loses nothing of it. After a power cut the newest
@@ -7,7 +7,8 @@ commits may be missing, but from ledger and outbox alike: those pictures are don
 (`synchronous=FULL`) would wear an SD card and stop the writer for tens of milliseconds each time; so it is one each `sync_s`
 seconds, and two for each 4 MB of log that SQLite writes back (docs/delivery.md has the figures).
 
-One connection, one lock: the writer thread commits, the sending thread reads and deletes; both are short.
+One connection, one lock: the writer thread commits, each sink's own thread reads and deletes in its queue; all of it is short. A queue has
+its own bounds: a sink that is away for a day drops nothing of another's.
 """
 
 from __future__ import annotations
@@ -23,67 +24,59 @@ from pathlib import Path
 from typing import Self
 
 from edgeannot.base.errors import EdgeannotError, LinkError
-from edgeannot.storage.database import damaged_files, lock_file, open_database, sync_log, translated
+from edgeannot.storage import database
 from edgeannot.storage.disk_reserve import Reserve
-from edgeannot.storage.ledger import Ledger
-from edgeannot.storage.outbox import Outbox
 from edgeannot.storage.records import MIGRATIONS, Caps, LedgerEntry, Message, Pending, Signature
-from edgeannot.storage.removed import Opened, same_file, write_anew
+from edgeannot.storage.tables import Ledger, Outbox
 
-__all__ = ["Caps", "LedgerEntry", "Message", "Pending", "Signature", "Store"]
+__all__ = ["Caps", "LedgerEntry", "Message", "Pending", "Queue", "Signature", "Store"]
 
 log = logging.getLogger(__name__)
 
-_RESERVE_BYTES = 8 * 2**20
-"""The most that deletions may need before they make room: the log, and what it adds to the database when it is written back."""
-
 _MOST_TOPICS = 10_000
 """Topics whose retained message a broker that lost its memory is told again: those that changed last."""
-
-_SMALL_BYTES = 2**20
-"""An outbox that can be emptied also where nothing is held back: it lives in pages that the database has already."""
 
 
 class Store:
     """The database of one daemon; open it with `Store.open`."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, lock_fd: int, caps: Caps, sync_s: float) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock_fd: int, sync_s: float) -> None:
         self.path = path
         self._db = connection
         self._lock_fd = lock_fd
-        self._caps = caps
-        self._opened = Opened(path)
+        self._caps: dict[str, Caps] = {}
+        self._opened = database.Opened(path)
         self._sync_s = sync_s
         self._changed = threading.Condition(threading.RLock())
         self._syncing = threading.Lock()
-        self._listeners: list[Callable[[], None]] = []
-        self._retained: dict[str, Message] = {}
+        self._listeners: dict[str, list[Callable[[], None]]] = {}
+        self._retained: dict[tuple[str, str], Message] = {}
         self._synced_at = time.monotonic()
         self._unsynced = False
         self._failing = False
-        self._dropping = False
-        self._reserve = _reserve(path)
+        self._dropping: set[str] = set()
+        self._reserve = Reserve.beside(path)
         self._reserve.take()
         self._ledger = Ledger(connection)
-        with translated(path):
-            self._outbox = Outbox(connection, caps)
+        with database.translated(path):
+            self._outbox = Outbox(connection, self._caps)
 
     @classmethod
-    def open(cls, path: Path, *, caps: Caps | None = None, sync_s: float = 5.0) -> Self:
+    def open(cls, path: Path, *, sync_s: float = 5.0) -> Self:
         """Open or make the database; a corrupt one is set aside beside it, with an error in the log.
 
         `sync_s`: longest time in seconds that a commit may wait for the disk, 0 for an fsync a commit. Raises ConfigError when
         another daemon has it open, the folder cannot be written to, or a newer version of this program made it.
         """
-        lock_fd = lock_file(Path(f"{path}.lock"))
+        lock_fd = database.lock_file(Path(f"{path}.lock"))
         try:
             try:
-                connection = open_database(path, MIGRATIONS, _check_rows)
+                connection = database.open_database(path, MIGRATIONS, _check_rows)
             except LinkError:  # a full disk, and a run that was killed held room back
-                if not _reserve(path).give():
+                if not Reserve.beside(path).give():
                     raise
-                connection = open_database(path, MIGRATIONS, _check_rows)
-            return cls(path, connection, lock_fd, caps or Caps(), sync_s)
+                connection = database.open_database(path, MIGRATIONS, _check_rows)
+            return cls(path, connection, lock_fd, sync_s)
         except BaseException:
             os.close(lock_fd)
             raise
@@ -109,17 +102,17 @@ class Store:
 
     def is_done(self, source: str, path: str, signature: Signature) -> bool:
         """Whether this very file, unchanged since, needs no more work."""
-        with self._changed, translated(self.path):
+        with self._changed, database.translated(self.path):
             return self._ledger.holds(source, path, signature)
 
     def ledger(self, source: str | None = None) -> list[LedgerEntry]:
         """The entries of one source, or all, by path."""
-        with self._changed, translated(self.path):
+        with self._changed, database.translated(self.path):
             return self._ledger.entries(source)
 
     def ledger_paths(self, source: str, after: str = "", limit: int = 1000) -> list[str]:
         """The paths of one source's entries that come after one, in order: the ledger in handy pieces, however long it is."""
-        with self._changed, translated(self.path):
+        with self._changed, database.translated(self.path):
             return self._ledger.paths(source, after, limit)
 
     def forget(self, source: str, gone: Iterable[str]) -> None:
@@ -135,90 +128,41 @@ class Store:
         Raises LinkError when the disk is full or fails: nothing was written, try again later.
         """
         with self._changed:
-            self._check_room()
+            self._reserve.check_room(self._outbox.bytes)
             fresh = [m for m in messages if not (m.retain and self._same_as_last(m))]
             with self._transaction():
                 if done is not None:
                     self._ledger.write(done)
                 for message in fresh:
                     self._outbox.append(message)
-                dropped = self._outbox.enforce_caps()
+                dropped = {sink: self._outbox.enforce_caps(sink) for sink in {message.sink for message in fresh}}
             self._unsynced = True
-            self._say_dropping(dropped)
             self._remember(m for m in fresh if m.retain)
-            if fresh:
-                self._changed.notify_all()
-                for listener in self._listeners:
+            for sink, count in dropped.items():
+                self._say_dropping(sink, count)
+                for listener in self._listeners.get(sink, ()):
                     listener()
         self.sync_if_due()
 
-    def next_messages(
-        self, after_id: int, limit: int, *, max_bytes: int = 2**22, skip_topics: Iterable[str] = (), images_below: int | None = None
-    ) -> list[Message]:
-        """The oldest unsent messages with a larger id than `after_id`, in order: at most `limit`, and no more after `max_bytes`.
-
-        images_below: leave out images of so many bytes and more.
-        """
-        with self._changed, translated(self.path):
-            return self._outbox.read(after_id, limit, max_bytes, skip_topics, images_below)
-
-    def large_images(self, from_bytes: int, limit: int, *, skip_topics: Iterable[str] = ()) -> list[Message]:
-        """The oldest unsent images of so many bytes and more."""
-        with self._changed, translated(self.path):
-            return self._outbox.images(from_bytes, skip_topics, limit)
-
-    def delete(self, ids: Sequence[int], *, refused: bool = False) -> None:
-        """Forget messages that the broker has (or, `refused`, will never take); ids that are not there are passed over."""
-        with self._changed:
-            try:
-                self._delete(ids, refused=refused)
-            except LinkError:
-                if not self._reserve.give():
-                    raise
-                log.warning("the disk of %s is full: the reserved space is used to remove acknowledged messages", self.path)
-                self._delete(ids, refused=refused)
-            self._changed.notify_all()
-
-    def _delete(self, ids: Sequence[int], *, refused: bool) -> None:
-        with self._transaction():
-            count = self._outbox.delete(ids)
-            if refused:
-                self._outbox.count("refused", count)
-
-    def _check_room(self) -> None:
-        """Where no room is held back, let the outbox grow only as far as it can be emptied again: see `reserve`."""
-        if self._reserve.held or self._outbox.pending().bytes < _SMALL_BYTES:
-            return
-        with contextlib.suppress(OSError):  # the transaction says what is wrong
-            if not self._reserve.has_room():
-                raise LinkError(
-                    f"the disk of {self.path} has less than {_RESERVE_BYTES // 2**20} MB of room; results wait until "
-                    "the broker has taken messages, or there is room again"
-                )
+    def queue(self, sink: str, caps: Caps | None = None) -> Queue:
+        """What waits for one sink, also from earlier starts. caps: what it may hold from now on; None: as before."""
+        if caps is not None:
+            self._caps[sink] = caps
+        return Queue(self, sink)
 
     def pending(self) -> Pending:
-        """What waits to be sent, and what was lost of it."""
+        """What waits for all sinks together, and what was lost of it."""
         with self._changed:
-            return self._outbox.pending()
+            return sum(map(self._outbox.pending, self._outbox.sinks()), Pending())
+
+    def pending_by_sink(self) -> dict[str, Pending]:
+        """The same for each sink that ever had a message here, by name."""
+        with self._changed:
+            return {sink: self._outbox.pending(sink) for sink in self._outbox.sinks()}
 
     def damaged(self) -> list[str]:
         """Names of damaged databases that were set aside, now or at an earlier start, and still lie beside this one."""
-        return [file.name for file in damaged_files(self.path)]
-
-    def retained(self) -> list[Message]:
-        """The newest retained message of each topic since the start: what a broker that lost its memory must be told again."""
-        with self._changed:
-            return list(self._retained.values())
-
-    def add_listener(self, listener: Callable[[], None]) -> None:
-        """Call `listener` after each commit that put messages into the outbox; it must return at once."""
-        with self._changed:
-            self._listeners.append(listener)
-
-    def wait_empty(self, timeout_s: float) -> bool:
-        """Wait until nothing is left to send; False when something is after `timeout_s`."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._outbox.rows, timeout_s)
+        return [file.name for file in database.damaged_files(self.path)]
 
     # The disk
 
@@ -234,7 +178,7 @@ class Store:
                     return
                 self._synced_at, self._unsynced = time.monotonic(), False
             try:  # the disk may take its time: no commit waits for it
-                sync_log(self.path)
+                database.sync_log(self.path)
             except EdgeannotError:
                 self._unsynced = True
                 raise
@@ -266,26 +210,44 @@ class Store:
         Raises LinkError when that fails, ConfigError when another daemon has locked the folder meanwhile.
         """
         lock = Path(f"{self.path}.lock")
-        if not same_file(self._lock_fd, lock):
-            fd, old = lock_file(lock), self._lock_fd
+        if not database.same_file(self._lock_fd, lock):
+            fd, old = database.lock_file(lock), self._lock_fd
             self._lock_fd = fd
             os.close(old)
             log.warning("the lock file %s was removed while it was in use; it is there again", lock)
         if self._opened.is_in_place(log_needed=self._unsynced):
             return
-        write_anew(self._db, self.path, self._opened)
-        self._db = open_database(self.path, MIGRATIONS, _check_rows)
-        self._opened = Opened(self.path)
+        database.write_anew(self._db, self.path, self._opened)
+        self._db = database.open_database(self.path, MIGRATIONS, _check_rows)
+        self._opened = database.Opened(self.path)
         self._ledger, self._outbox = Ledger(self._db), Outbox(self._db, self._caps)
         self._reserve.give()
         self._reserve.take()
         log.error("the database %s was removed while it was in use; all that was in it is written there anew", self.path)
 
+    def _delete(self, sink: str, ids: Sequence[int], *, refused: bool) -> None:
+        """`Queue.delete`. Where the disk is full, the room held back is given up for it."""
+        with self._changed:
+            try:
+                self._delete_rows(sink, ids, refused=refused)
+            except LinkError:
+                if not self._reserve.give():
+                    raise
+                log.warning("the disk of %s is full: the reserved space is used to remove acknowledged messages", self.path)
+                self._delete_rows(sink, ids, refused=refused)
+            self._changed.notify_all()
+
+    def _delete_rows(self, sink: str, ids: Sequence[int], *, refused: bool) -> None:
+        with self._transaction():
+            count = self._outbox.delete(sink, ids)
+            if refused:
+                self._outbox.count_refused(sink, count)
+
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         with self._outbox.undone_on_error():
             try:
-                with translated(self.path):
+                with database.translated(self.path):
                     self._db.execute("BEGIN IMMEDIATE")
                     yield
                     self._db.execute("COMMIT")
@@ -294,38 +256,91 @@ class Store:
                     self._db.execute("ROLLBACK")
                 raise
 
-    def _say_dropping(self, dropped: int) -> None:
-        """Log when messages begin to be dropped and when that is over; the number is in telemetry at any time."""
-        if dropped and not self._dropping:
-            waiting = self._outbox.pending()
+    def _say_dropping(self, sink: str, dropped: int) -> None:
+        """Log when messages of a sink begin to be dropped and when that is over; the number is in telemetry at any time."""
+        waiting = self._outbox.pending(sink)
+        if dropped and sink not in self._dropping:
             log.warning(
-                "the outbox is full (%d messages, %.1f MB): the oldest are dropped, pictures first, until the broker takes some",
+                "the queue of %s is full (%d messages, %.1f MB): its oldest are dropped, pictures first, until some were sent",
+                sink,
                 waiting.rows,
                 waiting.bytes / 2**20,
             )
-            self._dropping = True
-        elif self._dropping and not dropped and self._outbox.is_roomy:
-            log.warning("the outbox has room again; %d messages were dropped in its life", self._outbox.pending().dropped)
-            self._dropping = False
+            self._dropping.add(sink)
+        elif sink in self._dropping and not dropped and self._outbox.is_roomy(sink):
+            log.warning("the queue of %s has room again; %d messages were dropped in its life", sink, waiting.dropped)
+            self._dropping.discard(sink)
 
     def _remember(self, retained: Iterable[Message]) -> None:
         """Keep the newest of each topic, but not of topics without number: a sender of pictures can name itself anew each time."""
         for message in retained:
-            self._retained.pop(message.topic, None)
-            self._retained[message.topic] = message
+            self._retained.pop((message.sink, message.key), None)
+            self._retained[message.sink, message.key] = message
         while len(self._retained) > _MOST_TOPICS:
             del self._retained[next(iter(self._retained))]
 
     def _same_as_last(self, message: Message) -> bool:
-        last = self._retained.get(message.topic)
+        last = self._retained.get((message.sink, message.key))
         return last is not None and last.payload == message.payload
+
+
+class Queue:
+    """The messages of one sink, from any thread; get it with `Store.queue`."""
+
+    def __init__(self, store: Store, sink: str) -> None:
+        self._store = store
+        self.sink = sink
+
+    def next_messages(
+        self, after_id: int, limit: int, *, max_bytes: int = 2**22, skip_topics: Iterable[str] = (), images_below: int | None = None
+    ) -> list[Message]:
+        """The oldest unsent messages with a larger id than `after_id`, in order: at most `limit`, and no more after `max_bytes`.
+
+        images_below: leave out images of so many bytes and more.
+        """
+        with self._reading() as outbox:
+            return outbox.read(self.sink, after_id, limit, max_bytes, skip_topics, images_below)
+
+    def large_images(self, from_bytes: int, limit: int, *, skip_topics: Iterable[str] = ()) -> list[Message]:
+        """The oldest unsent images of so many bytes and more."""
+        with self._reading() as outbox:
+            return outbox.images(self.sink, from_bytes, skip_topics, limit)
+
+    def delete(self, ids: Sequence[int], *, refused: bool = False) -> None:
+        """Forget messages that the receiver has (or, `refused`, will never take); ids that are not there are passed over."""
+        self._store._delete(self.sink, ids, refused=refused)
+
+    def pending(self) -> Pending:
+        """What waits to be sent, and what was lost of it."""
+        with self._reading() as outbox:
+            return outbox.pending(self.sink)
+
+    def retained(self) -> list[Message]:
+        """The newest retained message of each topic since the start: what a broker that lost its memory must be told again."""
+        with self._store._changed:
+            return [message for message in self._store._retained.values() if message.sink == self.sink]
+
+    def add_listener(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after each commit that put messages into the queue; it must return at once."""
+        with self._store._changed:
+            self._store._listeners.setdefault(self.sink, []).append(listener)
+
+    def wait_empty(self, timeout_s: float) -> bool:
+        """Wait until nothing is left to send; False when something is after `timeout_s`."""
+        with self._store._changed:
+            return self._store._changed.wait_for(lambda: not self._store._outbox.pending(self.sink).rows, timeout_s)
+
+    def sync_if_due(self) -> None:
+        """See `Store.sync_if_due`: the thread that sends is the one that is there when no commit follows the last."""
+        self._store.sync_if_due()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Outbox]:
+        with self._store._changed, database.translated(self._store.path):
+            yield self._store._outbox
 
 
 def _check_rows(db: sqlite3.Connection) -> None:
     """Raise where the tables hold what no store wrote; SQLite itself only looks at how they are laid out."""
     Ledger(db).check()
-    Outbox(db, Caps()).check()
-
-
-def _reserve(path: Path) -> Reserve:
-    return Reserve(path.with_name(f"{path.name}.reserve"), _RESERVE_BYTES)
+    Outbox(db, {}).check()

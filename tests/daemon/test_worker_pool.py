@@ -52,7 +52,8 @@ def test_nothing_is_amiss_at_the_start(tmp_path):
 def test_messages_that_were_dropped_or_lost_with_a_database_are_told(tmp_path):
     path = tmp_path / "state.sqlite"
     path.write_bytes(b"no database" * 1000)
-    with Store.open(path, caps=Caps(rows=1)) as store:
+    with Store.open(path) as store:
+        store.queue("mqtt", Caps(rows=1))
         store.commit(None, [Message("t", b"1"), Message("t", b"2")])
         figures = pool_of(store).figures()
 

@@ -129,7 +129,7 @@ class Fleet:
     def kept(self, name: str) -> list[dict]:
         """Results that a dead worker committed and could not send any more; they leave when it comes back."""
         with Store.open(self.workers[name].data_dir / "state.sqlite") as store:
-            messages: list[Message] = store.next_messages(0, 1000)
+            messages: list[Message] = store.queue("mqtt").next_messages(0, 1000)
         return [json.loads(message.payload) for message in messages if message.kind == "detections"]
 
     def end(self) -> None:

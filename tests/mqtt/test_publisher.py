@@ -21,7 +21,7 @@ from edgeannot.mqtt.broker import BrokerOptions
 from edgeannot.mqtt.publisher import Link
 from edgeannot.mqtt.quickpaho import BoundedClient, QuickClient, client_class
 from edgeannot.payload import Origin
-from edgeannot.storage.store import LedgerEntry, Message, Signature, Store
+from edgeannot.storage.store import LedgerEntry, Message, Queue, Signature, Store
 from tests.brokers import free_port, wait_until
 from tests.patience import DEADLINE_S
 
@@ -41,7 +41,7 @@ def start(store: Store) -> Iterator[Callable[..., Link]]:
 
     def make(url: str, *, window: int = 64, **options) -> Link:
         quick = {"retry_min_s": 0.02, "retry_max_s": 0.05, "connect_timeout_s": 5}
-        link = Link(BrokerOptions(url=url, **quick | options), store, Origin("pi", "boot-1"), window=window)
+        link = Link(BrokerOptions(url=url, **quick | options), store.queue("mqtt"), Origin("pi", "boot-1"), window=window)
         links.append(link)
         link.start()
         return link
@@ -259,7 +259,7 @@ def test_messages_that_come_are_heard_whole_whatever_their_size(store, make_brok
     extra = {"mqtt": [], "mqtts": tls(certificates), "ws": ["protocol websockets"]}[scheme]
     broker = make_broker(f"listener {port} 127.0.0.1", *extra).start()
     ca = {"ca_file": certificates / "ca.crt"} if scheme == "mqtts" else {}
-    link = Link(BrokerOptions(url=f"{scheme}://localhost:{port}", **ca), store, Origin("pi", "b"))
+    link = Link(BrokerOptions(url=f"{scheme}://localhost:{port}", **ca), store.queue("mqtt"), Origin("pi", "b"))
     heard: list[bytes] = []
     link.subscribe("in/#", lambda message: heard.append(bytes(message.payload)))
     link.start()
@@ -367,14 +367,14 @@ def test_a_disk_that_is_full_keeps_no_message_from_being_sent_once(store, start,
     subscriber = make_subscriber(broker)
     full = threading.Event()
     full.set()
-    delete = Store.delete
+    delete = Queue.delete
 
     def failing(self, ids, **options):
         if full.is_set():
             raise LinkError("the disk is full")
         delete(self, ids, **options)
 
-    monkeypatch.setattr(Store, "delete", failing)
+    monkeypatch.setattr(Queue, "delete", failing)
     put(store, 0, 500)
     link = start(broker.url)
     subscriber.wait_for(lambda s: len(numbers(s)) == 500, "all messages")
@@ -393,7 +393,7 @@ def test_a_disk_that_is_full_keeps_no_message_from_being_sent_once(store, start,
 def test_a_store_that_fails_for_a_while_ends_no_link(store, start, make_broker, make_subscriber, monkeypatch, caplog, error):
     broker = make_broker()
     failures = threading.Semaphore(0)
-    pending = Store.pending
+    pending = Queue.pending
 
     def failing(self):
         if broker.log() == "":
@@ -401,7 +401,7 @@ def test_a_store_that_fails_for_a_while_ends_no_link(store, start, make_broker, 
             raise error
         return pending(self)
 
-    monkeypatch.setattr(Store, "pending", failing)
+    monkeypatch.setattr(Queue, "pending", failing)
     put(store, 0, 2)
     link = start(broker.url)
     assert failures.acquire(timeout=DEADLINE_S)
@@ -614,7 +614,7 @@ def test_topics_that_may_not_be_read_are_said(store, make_broker, tmp_path, capl
     acl.write_text("topic write #\ntopic read open/#\n")
     broker = make_broker(f"acl_file {acl}").start()
     heard: list[bytes] = []
-    link = Link(BrokerOptions(url=broker.url, protocol=protocol), store, Origin("pi", "b"))
+    link = Link(BrokerOptions(url=broker.url, protocol=protocol), store.queue("mqtt"), Origin("pi", "b"))
     link.subscribe("closed/#", lambda message: None)
     link.subscribe("open/#", lambda message: heard.append(bytes(message.payload)))
     link.start()
@@ -708,9 +708,9 @@ def test_subscriptions_are_renewed_after_a_restart_and_a_choking_handler_harms_n
             raise ValueError("choked")
 
         quick = {"retry_min_s": 0.02, "retry_max_s": 0.05}
-        link = Link(BrokerOptions(url=broker.url, **quick), store, Origin("pi", "b"))
+        link = Link(BrokerOptions(url=broker.url, **quick), store.queue("mqtt"), Origin("pi", "b"))
         link.subscribe("commands/+", handle)
-        sender = Link(BrokerOptions(url=broker.url, **quick), outbox, Origin("other", "b"))
+        sender = Link(BrokerOptions(url=broker.url, **quick), outbox.queue("mqtt"), Origin("other", "b"))
         link.start()
         sender.start()
         try:
@@ -737,7 +737,7 @@ def test_stopping_while_the_broker_is_away_is_quick_and_keeps_everything(store, 
 
 
 def test_stopping_before_the_start_is_no_error(store, broker):
-    Link(BrokerOptions(url=broker.url), store, Origin("pi", "b")).stop()
+    Link(BrokerOptions(url=broker.url), store.queue("mqtt"), Origin("pi", "b")).stop()
 
 
 def tls(certificates: Path, server: str = "server") -> list[str]:

@@ -111,7 +111,8 @@ def link_to(store):
 
     def make(broker, **options):
         quick = {"retry_min_s": 0.02, "retry_max_s": 0.05}
-        links.append(Link(BrokerOptions(url=f"mqtt://127.0.0.1:{broker.port}", **quick | options), store, Origin("pi", "boot-1")))
+        broker_options = BrokerOptions(url=f"mqtt://127.0.0.1:{broker.port}", **quick | options)
+        links.append(Link(broker_options, store.queue("mqtt"), Origin("pi", "boot-1")))
         return links[-1]
 
     yield make

@@ -73,7 +73,7 @@ class Board:
         self.model = "yolov3-tiny@224"
         self.store = Store.open(folder / "state.sqlite")
         broker = BrokerOptions(url=url, protocol=protocol, retry_min_s=0.02, retry_max_s=0.05)
-        self.link = Link(broker, self.store, ORIGIN)
+        self.link = Link(broker, self.store.queue("mqtt"), ORIGIN)
         self.desk = CommandHandler(
             CommandOptions(enabled=True, **options),
             self.control,
@@ -100,7 +100,7 @@ class Board:
         """The broker has our subscriptions when it has acknowledged a message that followed them."""
         assert self.link.wait_online(DEADLINE_S)
         self.store.commit(None, (Message("ready", b""),))
-        assert self.store.wait_empty(DEADLINE_S)
+        assert self.store.queue("mqtt").wait_empty(DEADLINE_S)
 
     def _serve(self) -> None:
         while not self._ended.wait(0.005):
@@ -276,7 +276,7 @@ def test_a_picture_in_the_message_is_annotated(make_board, asker):
     REPLY.validate(reply)
     DETECTIONS.validate(reply["result"])
     assert (reply["result"]["source"], reply["result"]["detections"][0]["label"]) == ("detect", "person")
-    assert board.store.wait_empty(DEADLINE_S)
+    assert board.store.queue("mqtt").wait_empty(DEADLINE_S)
 
 
 def test_a_picture_that_the_program_died_of_twice_is_refused_with_the_reason(make_board, asker, tmp_path):

@@ -38,7 +38,7 @@ def message(text: str = "{}", topic: str = "t/detections", **changes) -> Message
 
 
 def texts(store: Store) -> list[str]:
-    return [m.payload.decode() for m in store.next_messages(0, 10_000)]
+    return [m.payload.decode() for m in store.queue("mqtt").next_messages(0, 10_000)]
 
 
 @pytest.fixture
@@ -49,10 +49,10 @@ def path(tmp_path: Path) -> Path:
 def test_a_new_store_is_empty(path):
     with Store.open(path) as store:
         assert store.ledger() == []
-        assert store.next_messages(0, 10) == []
+        assert store.queue("mqtt").next_messages(0, 10) == []
         assert (store.pending().rows, store.pending().bytes, store.pending().dropped) == (0, 0, 0)
         assert not store.is_done("porch", "a.jpg", Signature(1, 2, 3))
-        assert store.wait_empty(0)
+        assert store.queue("mqtt").wait_empty(0)
 
 
 def test_a_picture_is_done_and_its_messages_wait_also_after_a_restart(path):
@@ -61,7 +61,7 @@ def test_a_picture_is_done_and_its_messages_wait_also_after_a_restart(path):
         store.commit(entry(), [whole, message("2")])
     with Store.open(path) as store:
         assert store.ledger() == [entry()]
-        assert store.next_messages(0, 1) == [replace(whole, id=1)]
+        assert store.queue("mqtt").next_messages(0, 1) == [replace(whole, id=1)]
         assert texts(store) == ["1", "2"]
         assert (store.pending().rows, store.pending().bytes) == (2, 2)
 
@@ -130,11 +130,11 @@ def test_messages_come_in_order_and_go_when_deleted(path):
     with Store.open(path) as store:
         for number in range(5):
             store.commit(None, [message(str(number))])
-        first, second = store.next_messages(0, 2)
+        first, second = store.queue("mqtt").next_messages(0, 2)
 
         assert [m.payload for m in (first, second)] == [b"0", b"1"]
-        assert [m.payload for m in store.next_messages(second.id, 2)] == [b"2", b"3"]
-        store.delete([first.id, second.id, 999])
+        assert [m.payload for m in store.queue("mqtt").next_messages(second.id, 2)] == [b"2", b"3"]
+        store.queue("mqtt").delete([first.id, second.id, 999])
         assert texts(store) == ["2", "3", "4"]
         assert store.pending().rows == 3
 
@@ -143,26 +143,26 @@ def test_ids_are_never_used_again_while_the_store_is_open(path):
     """A sender remembers how far it came by an id: a new message must not hide behind it."""
     with Store.open(path) as store:
         store.commit(None, [message("1")])
-        [sent] = store.next_messages(0, 1)
-        store.delete([sent.id])
+        [sent] = store.queue("mqtt").next_messages(0, 1)
+        store.queue("mqtt").delete([sent.id])
         store.commit(None, [message("2")])
 
-        assert [m.payload for m in store.next_messages(sent.id, 1)] == [b"2"]
+        assert [m.payload for m in store.queue("mqtt").next_messages(sent.id, 1)] == [b"2"]
 
 
 def test_reading_ahead_is_bounded_by_bytes(path):
     with Store.open(path) as store:
         store.commit(None, [message("x" * 100) for _ in range(10)])
 
-        assert len(store.next_messages(0, 10, max_bytes=250)) == 3
-        assert len(store.next_messages(0, 10, max_bytes=1)) == 1
+        assert len(store.queue("mqtt").next_messages(0, 10, max_bytes=250)) == 3
+        assert len(store.queue("mqtt").next_messages(0, 10, max_bytes=1)) == 1
 
 
 def test_topics_can_be_left_out(path):
     with Store.open(path) as store:
         store.commit(None, [message("1", "a"), message("2", "b"), message("3", "c")])
 
-        assert [m.payload for m in store.next_messages(0, 10, skip_topics={"a", "c"})] == [b"2"]
+        assert [m.payload for m in store.queue("mqtt").next_messages(0, 10, skip_topics={"a", "c"})] == [b"2"]
 
 
 def test_a_retained_message_replaces_the_unsent_one_on_its_topic(path):
@@ -171,28 +171,30 @@ def test_a_retained_message_replaces_the_unsent_one_on_its_topic(path):
             store.commit(None, [message(text, "t/count", retain=True), message("x")])
 
         assert texts(store) == ["x", "2 cats", "x"]
-        assert [m.payload for m in store.retained()] == [b"2 cats"]
+        assert [m.payload for m in store.queue("mqtt").retained()] == [b"2 cats"]
         assert store.pending().dropped == 0
 
 
 def test_a_retained_message_that_says_nothing_new_is_not_stored(path):
     with Store.open(path) as store:
         store.commit(None, [message("1 cat", "t/count", retain=True)])
-        store.delete([m.id for m in store.next_messages(0, 10)])
+        store.queue("mqtt").delete([m.id for m in store.queue("mqtt").next_messages(0, 10)])
         store.commit(None, [message("1 cat", "t/count", retain=True)])
 
         assert texts(store) == []
 
 
 def test_over_the_cap_of_rows_the_oldest_go_and_are_counted_for_good(path):
-    with Store.open(path, caps=Caps(rows=3)) as store:
+    with Store.open(path) as store:
+        store.queue("mqtt", Caps(rows=3))
         for number in range(5):
             store.commit(entry(str(number)), [message(str(number))])
 
         assert texts(store) == ["2", "3", "4"]
         assert store.pending().dropped == 2
         assert len(store.ledger()) == 5
-    with Store.open(path, caps=Caps(rows=2)) as store:
+    with Store.open(path) as store:
+        store.queue("mqtt", Caps(rows=2))
         assert store.pending().dropped == 2
         store.commit(None, [message("5")])
         assert texts(store) == ["4", "5"]
@@ -200,7 +202,8 @@ def test_over_the_cap_of_rows_the_oldest_go_and_are_counted_for_good(path):
 
 
 def test_over_the_cap_of_bytes_pictures_go_first(path):
-    with Store.open(path, caps=Caps(bytes=250, image_bytes=10_000)) as store:
+    with Store.open(path) as store:
+        store.queue("mqtt", Caps(bytes=250, image_bytes=10_000))
         store.commit(None, [message("a" * 50), message("b" * 100, kind="image")])
         store.commit(None, [message("c" * 50), message("d" * 100, kind="image")])
 
@@ -209,7 +212,8 @@ def test_over_the_cap_of_bytes_pictures_go_first(path):
 
 
 def test_pictures_have_a_cap_of_their_own(path):
-    with Store.open(path, caps=Caps(image_bytes=150)) as store:
+    with Store.open(path) as store:
+        store.queue("mqtt", Caps(image_bytes=150))
         for text in "abc":
             store.commit(None, [message(text * 100, kind="image"), message(text)])
 
@@ -217,7 +221,8 @@ def test_pictures_have_a_cap_of_their_own(path):
 
 
 def test_retained_messages_stay_over_the_cap(path):
-    with Store.open(path, caps=Caps(rows=1)) as store:
+    with Store.open(path) as store:
+        store.queue("mqtt", Caps(rows=1))
         store.commit(None, [message("1", "a/count", retain=True), message("2", "b/count", retain=True), message("3")])
 
         assert texts(store) == ["1", "2"]
@@ -225,19 +230,20 @@ def test_retained_messages_stay_over_the_cap(path):
 
 def test_retained_messages_of_ever_new_topics_are_bounded_in_memory_and_on_the_disk(path, monkeypatch):
     monkeypatch.setattr("edgeannot.storage.store._MOST_TOPICS", 20)
-    monkeypatch.setattr("edgeannot.storage.outbox._MOST_RETAINED", 30)
-    with Store.open(path, caps=Caps(rows=10)) as store:
+    monkeypatch.setattr("edgeannot.storage.tables._MOST_RETAINED", 30)
+    with Store.open(path) as store:
+        store.queue("mqtt", Caps(rows=10))
         for number in range(100):
             store.commit(None, [message("count", topic=f"camera{number}/count", retain=True)])
 
-        assert [m.topic for m in store.retained()] == [f"camera{number}/count" for number in range(80, 100)]
+        assert [m.topic for m in store.queue("mqtt").retained()] == [f"camera{number}/count" for number in range(80, 100)]
         assert (store.pending().rows, store.pending().dropped) == (30, 70)
 
 
 def test_refused_messages_are_counted_apart(path):
     with Store.open(path) as store:
         store.commit(None, [message("1"), message("2")])
-        store.delete([1], refused=True)
+        store.queue("mqtt").delete([1], refused=True)
 
         assert (store.pending().refused, store.pending().dropped, store.pending().rows) == (1, 0, 1)
 
@@ -305,15 +311,81 @@ def test_a_database_of_an_older_version_is_brought_up_with_all_that_is_in_it(pat
     old_database(path, version)
     with Store.open(path) as store:
         assert store.is_done("porch", "a.jpg", Signature(10, 20, 30))
-        [waiting] = store.next_messages(0, 10)
+        [waiting] = store.queue("mqtt").next_messages(0, 10)
         assert waiting == Message("t", b"\xff\xd8", "image", content_type="image/jpeg", expiry_s=60, properties=(("id", "a"),), id=7)
         assert store.pending().dropped == 3
         store.commit(entry("b"), [message("new", correlation=b"c")])
     with Store.open(path) as store:
-        assert [m.id for m in store.next_messages(0, 10)] == [7, 8]
+        assert [m.id for m in store.queue("mqtt").next_messages(0, 10)] == [7, 8]
         assert len(store.ledger()) == 2
     assert store.damaged() == []
     assert caplog.records == []
+
+
+OLD_STATE = Path(__file__).with_name("state-018ea29.sqlite")
+"""Written by commit 018ea29, of before sinks had queues of their own: 40 pictures; 25 results, the newest count and 5 images wait.
+
+git archive 018ea29 edgeannot | tar -x -C OLD && PYTHONPATH=OLD python3 - <<'END'
+from pathlib import Path
+from edgeannot.delivery.store import Caps, LedgerEntry, Message, Signature, Store
+with Store.open(Path("state-018ea29.sqlite"), caps=Caps(image_bytes=100)) as store:
+    for n in range(40):
+        topic, name = "edgeannot/pi/porch", f"{n:02}.jpg"
+        image = Message(f"{topic}/image", b"\\xff\\xd8" * 10, "image", content_type="image/jpeg", expiry_s=3600, properties=(("id", name),))
+        made = [Message(f"{topic}/detections", b'{"id":"%d"}' % n), Message(f"{topic}/count", b'{"total":%d}' % n, "count", retain=True)]
+        store.commit(LedgerEntry("porch", name, Signature(n, n, n), b""), [*made, image])
+    store.delete([m.id for m in store.next_messages(0, 1000) if m.kind == "detections"][:15])
+END
+"""
+
+
+def test_what_waited_in_a_database_of_before_there_were_queues_waits_in_that_of_mqtt(path):
+    path.parent.mkdir()
+    shutil.copy(OLD_STATE, path)
+    with sqlite3.connect(path) as db:
+        before = db.execute("SELECT id, topic, payload FROM outbox ORDER BY id").fetchall()
+        assert db.execute("SELECT * FROM counters").fetchall() == [("dropped", 35)]
+    db.close()
+    with Store.open(path) as store:
+        waiting = store.queue("mqtt").next_messages(0, 1000)
+        assert [(m.id, m.topic, m.payload) for m in waiting] == before
+        assert [m.payload for m in waiting if m.kind == "detections"] == [b'{"id":"%d"}' % n for n in range(15, 40)]
+        assert [m.payload for m in waiting if m.retain] == [b'{"total":39}']
+        assert {(m.content_type, m.expiry_s, m.properties[0][0]) for m in waiting if m.kind == "image"} == {("image/jpeg", 3600, "id")}
+        assert (store.pending().rows, store.pending().dropped) == (31, 35)
+        assert len(store.ledger()) == 40
+        assert store.queue("webhook").pending().rows == 0
+
+        store.commit(entry("new.jpg"), [message("new"), message("new", sink="webhook")])
+        assert store.queue("mqtt").next_messages(before[-1][0], 9)[0].payload == b"new"
+        store.queue("mqtt").delete([m.id for m in waiting])
+    with Store.open(path) as store:
+        assert (store.queue("mqtt").pending().rows, store.queue("webhook").pending().rows) == (1, 1)
+
+
+def test_a_sink_that_is_away_delays_and_drops_nothing_of_another(path):
+    with Store.open(path) as store:
+        away, well = store.queue("webhook", Caps(rows=5)), store.queue("mqtt", Caps(rows=5))
+        woken = []
+        well.add_listener(lambda: woken.append("mqtt"))
+        for number in range(20):
+            store.commit(None, [message(f"w{number}", sink="webhook")])
+            if number % 5 == 0:
+                store.commit(None, [message(f"m{number}"), message("same", retain=True), message("same", retain=True, sink="webhook")])
+
+        assert [m.payload for m in well.next_messages(0, 99)] == [b"m0", b"same", b"m5", b"m10", b"m15"]
+        assert [m.payload for m in away.next_messages(0, 99)] == [b"same", b"w16", b"w17", b"w18", b"w19"]
+        assert (well.pending().dropped, away.pending().dropped, store.pending().dropped) == (0, 16, 16)
+        assert woken == ["mqtt"] * 4
+
+        away.delete([m.id for m in well.next_messages(0, 99)], refused=True)
+        assert (well.pending().rows, away.pending().refused) == (5, 0), "a queue deletes its own only"
+        well.delete([m.id for m in well.next_messages(0, 99)])
+        assert well.wait_empty(0)
+        assert not away.wait_empty(0)
+    with Store.open(path) as store:
+        assert (store.queue("webhook").pending().rows, store.queue("webhook").pending().dropped) == (5, 16)
+        assert store.pending_by_sink().keys() == {"mqtt", "webhook"}
 
 
 def test_an_upgrade_that_is_cut_short_is_done_at_the_next_start(path):
@@ -370,11 +442,12 @@ def test_a_ledger_whose_order_was_scratched_is_damage_too(path, caplog):
 
 
 def test_dropping_is_said_when_it_begins_and_when_it_is_over(path, caplog):
-    with Store.open(path, caps=Caps(rows=3)) as store:
+    with Store.open(path) as store:
+        store.queue("mqtt", Caps(rows=3))
         for number in range(6):
             store.commit(entry(str(number)), [message(str(number))])
-        assert [record.message[:40] for record in caplog.records] == ["the outbox is full (3 messages, 0.0 MB):"]
-        store.delete([m.id for m in store.next_messages(0, 10)])
+        assert [record.message[:40] for record in caplog.records] == ["the queue of mqtt is full (3 messages, 0"]
+        store.queue("mqtt").delete([m.id for m in store.queue("mqtt").next_messages(0, 10)])
         store.commit(entry("7"), [message("7")])
 
     assert len(caplog.records) == 2
@@ -383,7 +456,8 @@ def test_dropping_is_said_when_it_begins_and_when_it_is_over(path, caplog):
 
 def test_what_was_not_committed_is_not_counted_as_dropped(path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with Store.open(path, caps=Caps(rows=1)) as store:
+    with Store.open(path) as store:
+        store.queue("mqtt", Caps(rows=1))
         store.commit(entry("before"), [message("before")])
         resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 1024, hard))
         try:
@@ -405,8 +479,8 @@ def test_a_store_that_is_emptied_again_and_again_does_not_grow(path):
         for _ in range(6):
             for _ in range(20):
                 store.commit(None, [message("x" * 100_000) for _ in range(5)])
-            while batch := store.next_messages(0, 100):
-                store.delete([m.id for m in batch])
+            while batch := store.queue("mqtt").next_messages(0, 100):
+                store.queue("mqtt").delete([m.id for m in batch])
             sizes.append(size_on_disk(path))
 
     assert max(sizes) <= sizes[0] + 5 * 2**20, "free pages are used again, and the log is cut back to 4 MB"
@@ -417,8 +491,8 @@ def test_a_file_that_an_outage_left_large_and_empty_is_given_back_at_the_next_st
         store.commit(entry(), [])
         for _ in range(30):
             store.commit(None, [message("x" * 1_000_000)])
-        for waiting in store.next_messages(0, 100, max_bytes=10**9):
-            store.delete([waiting.id])
+        for waiting in store.queue("mqtt").next_messages(0, 100, max_bytes=10**9):
+            store.queue("mqtt").delete([waiting.id])
     assert size_on_disk(path) > 25_000_000
 
     with Store.open(path) as store:
@@ -512,7 +586,7 @@ def test_a_name_in_the_schema_that_is_no_text_is_damage(path, caplog):
 @pytest.mark.parametrize(
     "scratch",
     [
-        "UPDATE outbox SET topic = CAST(x'c5c5' AS TEXT)",
+        "UPDATE outbox SET key = CAST(x'c5c5' AS TEXT)",
         "UPDATE outbox SET payload = 'text'",
         "UPDATE outbox SET properties = '[[1]'",
         "UPDATE outbox SET properties = '[[1, 2]]'",
@@ -527,13 +601,13 @@ def test_values_that_no_store_wrote_are_damage(path, scratch, caplog):
     """What cannot be read would stand in the way of all that is to be sent after it, at each connection."""
     with Store.open(path) as store:
         store.commit(entry(), [message(), message()])
-        store.delete([1], refused=True)
+        store.queue("mqtt").delete([1], refused=True)
     with sqlite3.connect(path) as db:
         assert db.execute(scratch).rowcount == 1
     db.close()
 
     with Store.open(path) as store:
-        assert store.next_messages(0, 10) == []
+        assert store.queue("mqtt").next_messages(0, 10) == []
         store.commit(entry(), [message()])
     assert "set aside as" in caplog.text
 
@@ -576,21 +650,21 @@ def test_one_thread_commits_while_another_sends(path):
     got: list[str] = []
     with Store.open(path) as store:
         woken = threading.Event()
-        store.add_listener(woken.set)
+        store.queue("mqtt").add_listener(woken.set)
 
         def send() -> None:
             while len(got) < 500:
                 assert woken.wait(DEADLINE_S)
                 woken.clear()
-                while batch := store.next_messages(0, 64):
+                while batch := store.queue("mqtt").next_messages(0, 64):
                     got.extend(m.payload.decode() for m in batch)
-                    store.delete([m.id for m in batch])
+                    store.queue("mqtt").delete([m.id for m in batch])
 
         sender = threading.Thread(target=send)
         sender.start()
         for number in range(500):
             store.commit(entry(str(number)), [message(str(number))])
-        assert store.wait_empty(DEADLINE_S)
+        assert store.queue("mqtt").wait_empty(DEADLINE_S)
         sender.join(DEADLINE_S)
 
     assert got == [str(number) for number in range(500)]
@@ -600,7 +674,7 @@ def test_a_store_that_is_not_empty_is_waited_for_only_so_long(path):
     with Store.open(path) as store:
         store.commit(None, [message()])
 
-        assert not store.wait_empty(0.01)
+        assert not store.queue("mqtt").wait_empty(0.01)
 
 
 def test_bringing_commits_to_the_disk_is_bounded_in_number(path, monkeypatch):
@@ -640,12 +714,16 @@ class StoreModel(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name) / "0" / "state.sqlite"
-        self.store = Store.open(self.path, caps=self.CAPS)
+        self._open()
         self.done: dict[str, LedgerEntry] = {}
         self.outbox: list[Message] = []
         self.told: dict[str, bytes] = {}
         """What was last said on each retained topic since the start."""
         self.dropped = self.refused = 0
+
+    def _open(self) -> None:
+        self.store = Store.open(self.path)
+        self.store.queue("mqtt", self.CAPS)
 
     def teardown(self) -> None:
         self.store.close()
@@ -701,8 +779,8 @@ class StoreModel(RuleBasedStateMachine):
 
     @rule(count=st.integers(0, 3), refused=st.booleans())
     def send(self, count, refused):
-        ids = [m.id for m in self.store.next_messages(0, count)] if count else []
-        self.store.delete([*ids, 10**9], refused=refused)
+        ids = [m.id for m in self.store.queue("mqtt").next_messages(0, count)] if count else []
+        self.store.queue("mqtt").delete([*ids, 10**9], refused=refused)
         self.refused += len(ids) if refused else 0
         del self.outbox[:count]
 
@@ -715,7 +793,7 @@ class StoreModel(RuleBasedStateMachine):
     @rule()
     def restart(self):
         self.store.close()
-        self.store = Store.open(self.path, caps=self.CAPS)
+        self._open()
         self.told.clear()
 
     @precondition(lambda self: self.done)
@@ -729,13 +807,13 @@ class StoreModel(RuleBasedStateMachine):
                 shutil.copy(file, f"{after}{tail}")
         self.store.close()
         self.path = after
-        self.store = Store.open(self.path, caps=self.CAPS)
+        self._open()
         self.told.clear()
 
     @invariant()
     def agrees(self):
         assert {e.path: e for e in self.store.ledger()} == self.done
-        assert [(m.kind, m.payload) for m in self.store.next_messages(0, 100)] == [(m.kind, m.payload) for m in self.outbox]
+        assert [(m.kind, m.payload) for m in self.store.queue("mqtt").next_messages(0, 100)] == [(m.kind, m.payload) for m in self.outbox]
         pending = self.store.pending()
         assert (pending.rows, pending.bytes) == (len(self.outbox), sum(len(m.payload) for m in self.outbox))
         assert (pending.dropped, pending.refused) == (self.dropped, self.refused)
@@ -849,7 +927,7 @@ def test_files_removed_while_in_use_are_written_anew_and_that_is_said(path, gone
     """SQLite goes on with what it has open: all of that would be gone with the process, and nobody would know."""
     with Store.open(path, sync_s=0) as store:
         store.commit(entry(), [message("1"), message("2")])
-        store.delete([1])
+        store.queue("mqtt").delete([1])
         if gone == "everything":
             shutil.rmtree(path.parent)
         else:
@@ -863,7 +941,7 @@ def test_files_removed_while_in_use_are_written_anew_and_that_is_said(path, gone
             Store.open(path)
     with Store.open(path) as store:
         assert [e.path for e in store.ledger()] == ["a.jpg", "b", "c"]
-        assert [(m.id, m.payload) for m in store.next_messages(0, 9)] == [(2, b"2"), (3, b"3"), (4, b"4")]
+        assert [(m.id, m.payload) for m in store.queue("mqtt").next_messages(0, 9)] == [(2, b"2"), (3, b"3"), (4, b"4")]
         assert store.damaged() == []
     assert "damaged" not in caplog.text
 
@@ -926,7 +1004,7 @@ def test_a_full_disk_can_be_emptied_with_the_room_held_back(path, monkeypatch):
         monkeypatch.setattr(store._reserve, "give", give_room)
         resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 1024, hard))
         try:
-            store.delete([1])
+            store.queue("mqtt").delete([1])
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert store.pending().rows == 19
@@ -935,6 +1013,6 @@ def test_a_full_disk_can_be_emptied_with_the_room_held_back(path, monkeypatch):
         monkeypatch.setattr(store._reserve, "has_room", lambda *_: False)
         with pytest.raises(LinkError, match="results wait until"):
             store.commit(entry(), [message("more")])
-        store.delete(range(1, 21))
+        store.queue("mqtt").delete(range(1, 21))
         store.commit(entry(), [message("more")])
         assert texts(store) == ["more"]
