@@ -12,7 +12,7 @@ from tests.patience import DEADLINE_S
 PROBED = (
     "tests/e2e/test_run.py::test_an_empty_folder_is_nothing_to_do",
     "tests/library/test_fetch.py::test_a_file_arrives_whole_under_its_hash_and_progress_is_told",
-    "tests/tools/test_convert.py::test_an_output_below_a_file_is_refused_before_the_work",
+    "tests/tools/convert/test_convert.py::test_an_output_below_a_file_is_refused_before_the_work",
 )
 
 

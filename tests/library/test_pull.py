@@ -24,7 +24,7 @@ from edgeannot.vision.cards import find_card
 from edgeannot_tools.convert import darknet
 from tests.patience import DEADLINE_S
 from tests.tflite_maker import Maker
-from tests.tools.test_convert_darknet import ONE_HEAD, Noise
+from tests.tools.convert.test_darknet_route import ONE_HEAD, Noise
 from tests.web import cut_after, redirect, stated_without_version, status, web_site
 
 

@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 from typer.testing import CliRunner
 
-from edgeannot_tools.commands import open_console, print_note
 from edgeannot_tools.datasets import Dataset, LabelledObject, save_dataset
-from edgeannot_tools.datasets.commands import datasets_app
+from edgeannot_tools.datasets.command import datasets_app
+from edgeannot_tools.terminal import open_console, print_note
 from tests.patience import DEADLINE_S
 
 ODD = "a [bold] :dog: [/x]"

@@ -24,9 +24,8 @@ from numpy.typing import NDArray
 from edgeannot.base.errors import EdgeannotError
 from edgeannot.vision.data import UInt8Array
 from edgeannot_maintain.card_text import card_text
-from edgeannot_maintain.labels import coco_labels, imagenet_labels
 from edgeannot_maintain.photos import PHOTOS, read_photo, write_samples
-from edgeannot_maintain.sources import Package, Part, read_part
+from edgeannot_maintain.sources import Package, Part, coco_labels, imagenet_labels, read_part
 from edgeannot_tools.convert import darknet, efficientnet
 from edgeannot_tools.convert.torch_state import read_state
 from edgeannot_tools.graph.graph import Graph, at_size, multiply_accumulates, write_file

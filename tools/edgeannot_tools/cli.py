@@ -36,7 +36,7 @@ def evaluate() -> typer.Typer:
 
 def datasets() -> typer.Typer:
     """Convert, check, split, count label files (tools)."""
-    from edgeannot_tools.datasets.commands import datasets_app
+    from edgeannot_tools.datasets.command import datasets_app
 
     return datasets_app
 

@@ -21,7 +21,7 @@ from edgeannot.card_inference import RANGES, Hints, parse_anchors, parse_range, 
 from edgeannot.library import modelstore
 from edgeannot.tflite.file import at_size, parse_tflite
 from edgeannot.tflite.metadata import read_metadata
-from edgeannot_tools.inspect.as_json import as_json
+from edgeannot_tools.inspect.command import as_json
 from edgeannot_tools.inspect.inspection import inspect_file
 from edgeannot_tools.inspect.tables import print_inspection
 from tests.fuzz.door import Case, Door, Visit

@@ -5,22 +5,22 @@ from __future__ import annotations
 import re
 import shlex
 import time
-import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from edgeannot.base.errors import CardError, InputError, MissingError
+from edgeannot.base.errors import CardError, InputError
 from edgeannot.card_inference import RANGES, Hints, parse_anchors, parse_range, read_cfg
 from edgeannot.vision.cards import ModelCard
-from edgeannot_tools.commands import Command
 from edgeannot_tools.convert.conversion import Converted, Request, finish, write_together
+from edgeannot_tools.convert.files import convert_sources
 from edgeannot_tools.output import require_writable
+from edgeannot_tools.terminal import Command
 
-__all__ = ["convert_app", "convert_sources", "kind_of"]
+__all__ = ["convert_app"]
 
 convert_app = typer.Typer(
     name="convert",
@@ -28,11 +28,6 @@ convert_app = typer.Typer(
     rich_markup_mode=None,
     help="Convert a Darknet, ONNX, Keras or float TFLite model to float TFLite.",
 )
-
-HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
-TFLITE_MAGIC = b"TFL3"
-PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-KNOWN = "a Darknet .cfg and .weights, an .onnx, a .keras or .h5, a SavedModel folder, a float .tflite, or the .pth of an EfficientNet-Lite0"
 
 
 @convert_app.command(cls=Command)
@@ -110,60 +105,6 @@ def convert(
     files, written_card = finish(converted, target, name, made_by)
     write_together(files)
     _report(converted, files, written_card, time.monotonic() - started)
-
-
-def convert_sources(sources: Sequence[Path], request: Request) -> Converted:
-    """The float graph of a model of any known kind, and what is known of it.
-
-    Raises MissingError for what is not there, InputError for data that is wrong, ConfigError where a tool has to be installed, and
-    ModelError for what no converter can do.
-    """
-    kinds = {kind_of(path) for path in sources}
-    if len(kinds) != 1 or (len(sources) > 1 and kinds != {"darknet"}):
-        raise InputError(f"wanted one model, found {len(sources)} files: {', '.join(path.name for path in sources)}; give {KNOWN}")
-    return _route(kinds.pop())(sources, request)
-
-
-def _route(kind: str) -> Callable[[Sequence[Path], Request], Converted]:
-    """The function for a kind; imported when it is needed."""
-    if kind == "darknet":
-        from edgeannot_tools.convert.darknet_route import convert_darknet as route  # noqa: PLC0415 - one route of several
-    elif kind == "onnx":
-        from edgeannot_tools.convert.onnx_route import convert_onnx as route  # noqa: PLC0415 - as above
-    elif kind == "keras":
-        from edgeannot_tools.convert.keras_route import convert_keras as route  # noqa: PLC0415 - as above
-    elif kind == "tflite":
-        from edgeannot_tools.convert.tflite_route import convert_tflite as route  # noqa: PLC0415 - as above
-    else:
-        from edgeannot_tools.convert.torch_route import convert_torch as route  # noqa: PLC0415 - as above
-    return route
-
-
-def kind_of(path: Path) -> str:
-    """darknet, onnx, keras, tflite or torch, by content where that tells. Raises MissingError, or InputError for anything else."""
-    if path.is_dir():
-        if (path / "saved_model.pb").is_file():
-            return "keras"
-        raise InputError(f"{path} is a folder without saved_model.pb, so no SavedModel; give {KNOWN}")
-    suffix = path.suffix.lower()
-    if suffix in (".cfg", ".weights"):
-        return "darknet"
-    try:
-        with path.open("rb") as file:
-            start = file.read(16)
-    except FileNotFoundError as exc:
-        raise MissingError(f"there is no file {path}") from exc
-    except OSError as exc:
-        raise MissingError(f"{path} cannot be read: {exc.strerror}") from exc
-    if start[4:8] == TFLITE_MAGIC or suffix == ".tflite":
-        return "tflite"
-    if start.startswith(HDF5_MAGIC) or suffix in (".h5", ".keras"):
-        return "keras"
-    if suffix == ".onnx":
-        return "onnx"
-    if start.startswith(PICKLE_STARTS) or zipfile.is_zipfile(path):
-        return "torch"
-    raise InputError(f"{path} is no model that can be converted; give {KNOWN}")
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -6,18 +6,21 @@ and the paper, https://arxiv.org/abs/1905.11946, table 1. Tensor names are those
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot.base.errors import InputError
+from edgeannot_tools.convert.conversion import CLASS_NAMES_HINT, Converted, Request, label_names, sha256_of
+from edgeannot_tools.convert.torch_state import read_state
 from edgeannot_tools.graph.graph import Graph
 from edgeannot_tools.graph.writer import Activation, Net
 
-__all__ = ["EMBEDDING", "INPUT_SIZE", "LOGITS", "efficientnet_lite0"]
+__all__ = ["EMBEDDING", "INPUT_SIZE", "LOGITS", "convert_torch", "efficientnet_lite0"]
 
 INPUT_SIZE = 224
 BATCH_NORM_EPSILON = 1e-3
@@ -97,3 +100,38 @@ def _tensor(state: State, name: str) -> NDArray[Any]:
     if name not in state:
         raise InputError(f"the state has no tensor {name}; is it an EfficientNet-Lite0?")
     return state[name]
+
+
+MEAN, STD = 127.0, 128.0
+"""EfficientNet-Lite's preprocessing, in bytes."""
+
+
+def convert_torch(sources: Sequence[Path], request: Request) -> Converted:
+    """The classifier of a state file. Raises MissingError, or InputError for what is no such state."""
+    (path,) = sources
+    if request.size_wh not in (None, (INPUT_SIZE, INPUT_SIZE)):
+        raise InputError(f"--size: an EfficientNet-Lite0 takes {INPUT_SIZE}x{INPUT_SIZE} only")
+    try:
+        graph = efficientnet_lite0(read_state(path))
+    except InputError as exc:
+        advice = "only states of EfficientNet-Lite0 are read directly; export another network to ONNX and convert that"
+        raise InputError(f"{str(exc).rstrip('.')} ({advice})") from exc
+    labels = request.hints.labels
+    classes = graph.shape(graph.find(LOGITS))[-1]
+    card = {
+        "task": "classify",
+        "family": "mobilenet",
+        "input": {"width": INPUT_SIZE, "height": INPUT_SIZE, "resize": "stretch", "color": "RGB", "mean": [MEAN], "std": [STD]},
+        "head": {"kind": "classify", "output": LOGITS, "activation": "softmax"},
+        "defaults": {"min_score": 0.1},
+        "provenance": {"source_sha256": sha256_of(path)},
+    }
+    names = () if labels is None else label_names(labels, classes)
+    return Converted(
+        graph,
+        source=path.name,
+        card=card,
+        names=names,
+        evidence=("converted from a PyTorch state whose tensors have the names and shapes of EfficientNet-Lite0",),
+        notes=() if names else (CLASS_NAMES_HINT,),
+    )

@@ -1,16 +1,22 @@
-"""`edgeannot convert` as a function, for `edgeannot models pull`: files of another framework become a model with a card in a folder."""
+"""Finds the converter for a model: darknet, onnx, keras, tflite or torch. The others are modules of their own; TFLite's is here."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edgeannot.base.errors import CardError
+from edgeannot.base.errors import CardError, InputError, MissingError
 from edgeannot.card_inference import Hints
-from edgeannot_tools.convert.command import convert_sources
-from edgeannot_tools.convert.conversion import Request, finish, write_together
+from edgeannot_tools.convert.conversion import Converted, Request, finish, with_card, write_together
+from edgeannot_tools.graph.graph import Graph, Op, at_size, fold_dequantize
 
-__all__ = ["convert_files"]
+__all__ = ["convert_files", "convert_sources", "convert_tflite", "kind_of"]
+
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+TFLITE_MAGIC = b"TFL3"
+PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+KNOWN = "a Darknet .cfg and .weights, an .onnx, a .keras or .h5, a SavedModel folder, a float .tflite, or the .pth of an EfficientNet-Lite0"
 
 
 def convert_files(sources: Sequence[Path], out: Path, name: str, labels: Path | None, made_by: str) -> tuple[str, ...]:
@@ -24,3 +30,80 @@ def convert_files(sources: Sequence[Path], out: Path, name: str, labels: Path | 
         raise CardError(f"no card can be written for {converted.source}: {converted.no_card}")
     write_together(files)
     return (*converted.notes, *converted.warnings)
+
+
+def convert_sources(sources: Sequence[Path], request: Request) -> Converted:
+    """The float graph of a model of any known kind, and what is known of it.
+
+    Raises MissingError for what is not there, InputError for data that is wrong, ConfigError where a tool has to be installed, and
+    ModelError for what no converter can do.
+    """
+    kinds = {kind_of(path) for path in sources}
+    if len(kinds) != 1 or (len(sources) > 1 and kinds != {"darknet"}):
+        raise InputError(f"wanted one model, found {len(sources)} files: {', '.join(path.name for path in sources)}; give {KNOWN}")
+    return _route(kinds.pop())(sources, request)
+
+
+def _route(kind: str) -> Callable[[Sequence[Path], Request], Converted]:
+    """The function for a kind; imported when it is needed."""
+    if kind == "darknet":
+        from edgeannot_tools.convert.darknet_route import convert_darknet as route  # noqa: PLC0415 - one route of several
+    elif kind == "onnx":
+        from edgeannot_tools.convert.onnx_route import convert_onnx as route  # noqa: PLC0415 - as above
+    elif kind == "keras":
+        from edgeannot_tools.convert.keras_route import convert_keras as route  # noqa: PLC0415 - as above
+    elif kind == "tflite":
+        route = convert_tflite
+    else:
+        from edgeannot_tools.convert.efficientnet import convert_torch as route  # noqa: PLC0415 - as above
+    return route
+
+
+def kind_of(path: Path) -> str:
+    """darknet, onnx, keras, tflite or torch, by content where that tells. Raises MissingError, or InputError for anything else."""
+    if path.is_dir():
+        if (path / "saved_model.pb").is_file():
+            return "keras"
+        raise InputError(f"{path} is a folder without saved_model.pb, so no SavedModel; give {KNOWN}")
+    suffix = path.suffix.lower()
+    if suffix in (".cfg", ".weights"):
+        return "darknet"
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except FileNotFoundError as exc:
+        raise MissingError(f"there is no file {path}") from exc
+    except OSError as exc:
+        raise MissingError(f"{path} cannot be read: {exc.strerror}") from exc
+    if start[4:8] == TFLITE_MAGIC or suffix == ".tflite":
+        return "tflite"
+    if start.startswith(HDF5_MAGIC) or suffix in (".h5", ".keras"):
+        return "keras"
+    if suffix == ".onnx":
+        return "onnx"
+    if start.startswith(PICKLE_STARTS) or zipfile.is_zipfile(path):
+        return "torch"
+    raise InputError(f"{path} is no model that can be converted; give {KNOWN}")
+
+
+def convert_tflite(sources: Sequence[Path], request: Request) -> Converted:
+    """The model with float32 weights. Raises MissingError, or InputError for a model that computes in integers."""
+    (path,) = sources
+    graph = Graph.read(path)
+    folded = fold_dequantize(graph)
+    for operator in graph.operators:
+        if graph.code(operator) in (Op.QUANTIZE, Op.DEQUANTIZE, Op.FAKE_QUANT):
+            raise InputError(f"{path} computes in integers already ({graph.place(operator)}); give the float model it was made of")
+    integers = [t for t in graph.inputs + graph.outputs if graph.quantization(t) is not None]
+    if integers:
+        raise InputError(f"{path} computes in integers already (tensor {graph.name(integers[0])!r}); give the float model it was made of")
+    sized = None
+    if request.size_wh is not None and graph.shape(graph.inputs[0])[1:3] != request.size_wh[::-1]:
+        width, height = request.size_wh
+        if width != height:
+            raise InputError(f"--size: a TFLite model can be changed to another square only, found {width}x{height}")
+        at_size(graph, width)
+        sized = f"the input size was changed to {width}x{height}"
+    what = f"{folded} constants in float16 or int8 were expanded to float32" if folded else "its numbers are float32 already"
+    converted = with_card(graph, path, request, model=path if sized is None else None)
+    return converted.noting(*([what] if sized is None else [what, sized]))

@@ -16,11 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeannot.base.errors import ConfigError, InputError, MissingError, ModelError, install
-from edgeannot_tools.convert.conversion import Converted, Request, sha256_of
+from edgeannot_tools.convert.conversion import Converted, Request, sha256_of, with_card
 from edgeannot_tools.convert.onnx_file import OnnxFacts, OnnxInput, read_onnx
-from edgeannot_tools.convert.read_card import with_card
 from edgeannot_tools.graph.graph import Graph
-from edgeannot_tools.progress import waiting
+from edgeannot_tools.terminal import waiting
 
 __all__ = ["convert_onnx", "find_onnx2tf"]
 

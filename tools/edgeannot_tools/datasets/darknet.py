@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgeannot.base.errors import InputError
-from edgeannot_tools.datasets.class_files import read_class_file
-from edgeannot_tools.datasets.form import Dataset, Picture, Problem, Reading, ReadOptions, WriteOptions, sorted_pictures
+from edgeannot_tools.datasets.form import Dataset, Picture, Problem, Reading, ReadOptions, WriteOptions, read_class_file, sorted_pictures
 from edgeannot_tools.datasets.pictures import listed_paths, place_pictures, require_unique
 from edgeannot_tools.datasets.yolo import flag_losses
 from edgeannot_tools.datasets.yolo_text import format_labels, read_picture

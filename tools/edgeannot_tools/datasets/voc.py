@@ -17,7 +17,6 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from edgeannot.base.errors import InputError
-from edgeannot_tools.datasets.class_files import find_class_file, read_class_file
 from edgeannot_tools.datasets.form import (
     UNASSIGNED,
     Box,
@@ -28,6 +27,8 @@ from edgeannot_tools.datasets.form import (
     Reading,
     ReadOptions,
     WriteOptions,
+    find_class_file,
+    read_class_file,
     sorted_pictures,
     split_named,
 )

@@ -17,8 +17,19 @@ import yaml
 
 from edgeannot.base.errors import InputError, MissingError
 from edgeannot.base.foreign import one_line, printable, read_text, shorten
-from edgeannot_tools.datasets.class_files import CLASS_FILES, find_class_file, read_class_file
-from edgeannot_tools.datasets.form import Dataset, Picture, Problem, Reading, ReadOptions, WriteOptions, sorted_pictures, split_named
+from edgeannot_tools.datasets.form import (
+    CLASS_FILES,
+    Dataset,
+    Picture,
+    Problem,
+    Reading,
+    ReadOptions,
+    WriteOptions,
+    find_class_file,
+    read_class_file,
+    sorted_pictures,
+    split_named,
+)
 from edgeannot_tools.datasets.pictures import PICTURE_SUFFIXES, PictureIndex, list_files, listed_paths, place_pictures, require_unique
 from edgeannot_tools.datasets.yolo_text import format_labels, looks_like_labels, read_picture
 

@@ -23,10 +23,10 @@ from edgeannot.vision.decode import read_picture
 from edgeannot.vision.engine import Runtime
 from edgeannot.vision.heads.classify import Classify
 from edgeannot.vision.pipeline import Limits, Pipeline, load_pipeline
-from edgeannot_tools.datasets.class_folders import ClassFolders
+from edgeannot_tools.datasets.pictures import ClassFolders
 from edgeannot_tools.evaluate.class_matching import ClassMatch
 from edgeannot_tools.evaluate.measure import Timing, numbers_of
-from edgeannot_tools.progress import track
+from edgeannot_tools.terminal import track
 
 __all__ = ["Answer", "ClassRow", "Ranking", "class_rows", "classifier_pipeline", "measure_classifier"]
 

@@ -15,10 +15,10 @@ from rich.table import Table
 from edgeannot.base.foreign import json_text
 from edgeannot.vision.data import UInt8Array
 from edgeannot.vision.decode import read_picture
-from edgeannot_tools.commands import print_note
 from edgeannot_tools.evaluate.classifier_accuracy import Answer, Ranking, class_rows
 from edgeannot_tools.evaluate.report import REPORT_SCHEMA, Point, save_points
 from edgeannot_tools.output import write_whole
+from edgeannot_tools.terminal import print_note
 
 __all__ = ["print_rankings", "rankings_json", "save_ranking_plot", "save_wrong_answers"]
 

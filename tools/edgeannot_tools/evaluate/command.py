@@ -18,10 +18,9 @@ from edgeannot.trial.cards import prove_foreign
 from edgeannot.vision.cards import Measured, ModelCard, find_card, read_card
 from edgeannot.vision.engine import Runtime
 from edgeannot.vision.pipeline import Limits, load_pipeline
-from edgeannot_tools.commands import Command, open_console
 from edgeannot_tools.datasets import Dataset, ReadOptions, load_dataset
-from edgeannot_tools.datasets.class_folders import ClassFolders, read_class_folders
-from edgeannot_tools.datasets.commands import Kind
+from edgeannot_tools.datasets.command import Kind
+from edgeannot_tools.datasets.pictures import ClassFolders, read_class_folders
 from edgeannot_tools.evaluate.card_record import record_measured
 from edgeannot_tools.evaluate.class_matching import ClassMatch, common_classes, match_classes, read_mapping, with_synonyms
 from edgeannot_tools.evaluate.classifier_accuracy import Ranking, classifier_pipeline, measure_classifier
@@ -30,6 +29,7 @@ from edgeannot_tools.evaluate.error_sheet import save_sheet
 from edgeannot_tools.evaluate.measure import MAX_DETECTIONS, MIN_SCORE, Result, measure
 from edgeannot_tools.evaluate.report import print_results, results_json, save_plot
 from edgeannot_tools.output import require_writable, write_whole
+from edgeannot_tools.terminal import Command, open_console
 
 __all__ = ["evaluate_app", "evaluate_model", "find_model", "match_model", "rank_classifiers"]
 

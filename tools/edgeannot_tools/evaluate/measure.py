@@ -17,10 +17,9 @@ from edgeannot.vision.decode import read_picture
 from edgeannot.vision.geometry import nms
 from edgeannot.vision.pipeline import Pipeline
 from edgeannot_tools.datasets import Dataset, Picture
-from edgeannot_tools.evaluate.average_precision import Accuracy, Truth, evaluate_detections
+from edgeannot_tools.evaluate.average_precision import Accuracy, CocoMetrics, Truth, coco_metrics, evaluate_detections
 from edgeannot_tools.evaluate.class_matching import ClassMatch
-from edgeannot_tools.evaluate.coco_metrics import CocoMetrics, coco_metrics
-from edgeannot_tools.progress import track
+from edgeannot_tools.terminal import track
 
 __all__ = ["MAX_DETECTIONS", "MIN_SCORE", "Compared", "Result", "Timing", "compare", "measure", "numbers_of"]
 

@@ -14,9 +14,9 @@ from rich.table import Table
 
 from edgeannot.base.errors import ConfigError
 from edgeannot.base.foreign import json_text
-from edgeannot_tools.commands import print_note
 from edgeannot_tools.evaluate.measure import Result
 from edgeannot_tools.output import write_whole
+from edgeannot_tools.terminal import print_note
 
 __all__ = ["REPORT_SCHEMA", "Point", "print_results", "results_json", "save_plot", "save_points"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgeannot.tflite.schema import Operator, SubGraph, TFLiteModel
 from edgeannot_tools.graph.macs import EXPANDS, WEIGHT_SLOTS, stored_weights
 
-__all__ = ["INTEGERS", "Numbers", "is_float_work", "read_numbers"]
+__all__ = ["INTEGERS", "Dtypes", "is_float_work", "read_dtypes"]
 
 INTEGERS = frozenset(("int8", "uint8", "int16"))
 BORDERS = frozenset(("QUANTIZE", "DEQUANTIZE"))
@@ -24,7 +24,7 @@ KINDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Numbers:
+class Dtypes:
     """How a network is quantized."""
 
     kind: str
@@ -43,7 +43,7 @@ class Numbers:
     def __str__(self) -> str:
         """In one line.
 
-        >>> str(Numbers("integer", {"integer": 3}, "int8", "int8", 3, ()))
+        >>> str(Dtypes("integer", {"integer": 3}, "int8", "int8", 3, ()))
         'full integer, int8 activations, int8 weights (per channel)'
         """
         total = sum(self.layers.values())
@@ -60,7 +60,7 @@ class Numbers:
         return text + (f"; of {total} layers with weights: {', '.join(others)}" if others else "")
 
 
-def read_numbers(model: TFLiteModel) -> Numbers:
+def read_dtypes(model: TFLiteModel) -> Dtypes:
     """How the graph that runs is quantized."""
     graph = model.graph
     kinds: Counter[str] = Counter()
@@ -76,7 +76,7 @@ def read_numbers(model: TFLiteModel) -> Numbers:
         weights[stored[0].dtype] += 1
         per_channel += len(stored[0].scales) > 1
     kind = kinds.most_common(1)[0][0] if kinds else "none"
-    return Numbers(
+    return Dtypes(
         kind=kind,
         layers=dict(kinds.most_common()),
         activations=_most(activations),

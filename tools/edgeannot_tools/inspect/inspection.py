@@ -17,9 +17,8 @@ from edgeannot.vision.cards import ModelCard, read_card
 from edgeannot.vision.decode import read_picture
 from edgeannot.vision.engine import installed_runtimes
 from edgeannot_tools.graph.macs import WEIGHT_SLOTS, Cost, operator_costs, total_parameters
-from edgeannot_tools.inspect.arena import Peak, peak_memory
-from edgeannot_tools.inspect.delegate import RuntimeView, ask_runtime
-from edgeannot_tools.inspect.dtypes import Numbers, read_numbers
+from edgeannot_tools.inspect.delegate import Peak, RuntimeView, ask_runtime, peak_memory
+from edgeannot_tools.inspect.dtypes import Dtypes, read_dtypes
 from edgeannot_tools.inspect.lints import Finding, find
 
 __all__ = ["Inspection", "Suggestion", "inspect_file"]
@@ -49,7 +48,7 @@ class Inspection:
     sha256: str
     model: TFLiteModel
     metadata: ModelMetadata
-    numbers: Numbers
+    numbers: Dtypes
     costs: tuple[Cost, ...]
     """One for each operator, in their order."""
     parameters: int
@@ -74,7 +73,7 @@ def inspect_file(path: Path, *, run: bool = True) -> Inspection:
     model = read_tflite(path)
     sha256 = hashlib.sha256(model.raw).hexdigest()
     _refuse_broken_layers(model, path)
-    numbers = read_numbers(model)
+    numbers = read_dtypes(model)
     costs = operator_costs(model)
     views = tuple(ask_runtime(model, path, runtime) for runtime in installed_runtimes()) if run else ()
     return Inspection(

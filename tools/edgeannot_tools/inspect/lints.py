@@ -14,7 +14,7 @@ from edgeannot.tflite.schema import Operator, SubGraph, Tensor, TFLiteModel
 from edgeannot.tflite.trace import makers
 from edgeannot_tools.graph.macs import Cost
 from edgeannot_tools.inspect.delegate import RuntimeView
-from edgeannot_tools.inspect.dtypes import INTEGERS, Numbers, is_float_work
+from edgeannot_tools.inspect.dtypes import INTEGERS, Dtypes, is_float_work
 
 __all__ = ["Code", "Finding", "find"]
 
@@ -47,7 +47,7 @@ class Finding:
     text: str
 
 
-def find(model: TFLiteModel, numbers: Numbers, costs: Sequence[Cost], views: Iterable[RuntimeView]) -> tuple[Finding, ...]:
+def find(model: TFLiteModel, numbers: Dtypes, costs: Sequence[Cost], views: Iterable[RuntimeView]) -> tuple[Finding, ...]:
     """All findings, the gravest first."""
     found = [
         *_custom_operators(model),
@@ -162,7 +162,7 @@ def _saturated_biases(model: TFLiteModel) -> Iterator[Finding]:
             )
 
 
-def _float_islands(model: TFLiteModel, numbers: Numbers) -> Iterator[Finding]:
+def _float_islands(model: TFLiteModel, numbers: Dtypes) -> Iterator[Finding]:
     islands = list(_islands(model.graph)) if numbers.kind == "integer" else []
     if islands:
         names = Counter(operator.custom_name or operator.name for island in islands for operator in island)

@@ -17,7 +17,7 @@ from edgeannot.vision.heads.embed import Embed
 from edgeannot.vision.pipeline import Pipeline, to_tensor
 from edgeannot_tools.evaluate.classifier_accuracy import Ranking
 from edgeannot_tools.evaluate.measure import Result
-from edgeannot_tools.progress import track
+from edgeannot_tools.terminal import track
 
 __all__ = [
     "Agreement",

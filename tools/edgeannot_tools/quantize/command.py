@@ -12,11 +12,11 @@ from rich.console import Console
 from edgeannot.base.errors import InputError, MissingError
 from edgeannot.card_inference import RANGES, Hints, parse_anchors, parse_range, read_cfg
 from edgeannot.vision.engine import Runtime, load_runtime
-from edgeannot_tools.commands import Command, open_console
 from edgeannot_tools.output import require_writable
 from edgeannot_tools.quantize.calibration_set import CalibrationSet, read_set
 from edgeannot_tools.quantize.job import Options, Source, find_source
 from edgeannot_tools.quantize.task import Gate, Task, make_accepted, make_accepted_dynamic, say, write_made
+from edgeannot_tools.terminal import Command, open_console
 
 __all__ = ["quantize_app"]
 

@@ -25,14 +25,13 @@ from edgeannot.vision.heads.yolo_grid import YoloGrid
 from edgeannot.vision.pipeline import Limits, Pipeline
 from edgeannot.vision.preprocess import ToTensor
 from edgeannot_tools.graph.graph import Graph, Op, at_size
-from edgeannot_tools.progress import track
 from edgeannot_tools.quantize.calibrate import Calibration, Runtime, calibrate, merged
 from edgeannot_tools.quantize.calibration_set import CalibrationSet, tensors
 from edgeannot_tools.quantize.layer_sqnr import LayerNoise
 from edgeannot_tools.quantize.quantizer import Recipe, dynamic_range, prepare, quantize
 from edgeannot_tools.quantize.rules import RULES, Scales
-from edgeannot_tools.quantize.split_maps import split_maps
-from edgeannot_tools.quantize.split_rows import separate_slices, split_card
+from edgeannot_tools.quantize.split_outputs import separate_slices, split_card, split_maps
+from edgeannot_tools.terminal import track
 
 __all__ = [
     "Made",

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot_tools.graph.graph import Graph, Op, Operator, Type
-from edgeannot_tools.quantize.calibrate import Runtime, open_interpreter
-from edgeannot_tools.quantize.ranges import activation_behind
+from edgeannot_tools.quantize.calibrate import Runtime, activation_behind, open_interpreter
 
 __all__ = ["LayerNoise", "measure_noise", "worst"]
 

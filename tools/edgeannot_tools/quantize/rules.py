@@ -1,8 +1,8 @@
 """Which TFLite operators have int8 kernels on both runtimes, and what those kernels ask of scales and zero points.
 
 The kernels' demands: https://ai.google.dev/edge/litert/models/quantization_spec. Operators that are not listed (DIV, POW, SQRT,
-LOG, COS, custom ones, ...) have no int8 kernel in at least one of tflite-runtime 2.14 and LiteRT; tests/tools/test_int8_rules.py runs
-every one that is listed.
+LOG, COS, custom ones, ...) have no int8 kernel in at least one of tflite-runtime 2.14 and LiteRT;
+tests/tools/quantize/test_int8_rules.py runs every one that is listed.
 """
 
 from __future__ import annotations

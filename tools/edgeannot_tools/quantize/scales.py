@@ -10,8 +10,7 @@ from typing import Literal
 import numpy as np
 
 from edgeannot_tools.graph.graph import Graph, Operator, Type
-from edgeannot_tools.quantize.calibrate import NO_NUMBER, Calibration
-from edgeannot_tools.quantize.ranges import SATURATION, activation_behind, best_range, logistic
+from edgeannot_tools.quantize.calibrate import NO_NUMBER, SATURATION, Calibration, activation_behind, best_range, logistic
 from edgeannot_tools.quantize.rules import RULES, Scales
 
 __all__ = ["Recipe", "ScaleZero", "choose_scales", "is_real", "scale_for", "touches_real"]

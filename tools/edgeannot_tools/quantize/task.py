@@ -7,11 +7,13 @@ import itertools
 import math
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
+from rich.table import Table
 
 from edgeannot import __version__
 from edgeannot.base.errors import InputError
@@ -21,11 +23,11 @@ from edgeannot.vision.engine import Runtime
 from edgeannot.vision.pipeline import Limits, load_pipeline
 from edgeannot_tools.convert.conversion import write_together
 from edgeannot_tools.datasets import ReadOptions, load_dataset
-from edgeannot_tools.datasets.class_folders import read_class_folders
+from edgeannot_tools.datasets.pictures import read_class_folders
 from edgeannot_tools.evaluate.classifier_accuracy import Ranking
 from edgeannot_tools.evaluate.command import evaluate_model, match_model, rank_classifiers
 from edgeannot_tools.evaluate.measure import Result
-from edgeannot_tools.quantize.acceptance import Verdict, compare_models, judge, judge_accuracy, judge_top1
+from edgeannot_tools.quantize.acceptance import Agreement, Alike, SameClass, Verdict, compare_models, judge, judge_accuracy, judge_top1
 from edgeannot_tools.quantize.calibration_set import CalibrationSet
 from edgeannot_tools.quantize.job import (
     Made,
@@ -38,10 +40,20 @@ from edgeannot_tools.quantize.job import (
     make_int8,
     prepare_source,
 )
-from edgeannot_tools.quantize.layer_sqnr import LayerNoise, measure_noise
-from edgeannot_tools.quantize.report import print_accuracy, print_agreement, print_noise, print_top1
+from edgeannot_tools.quantize.layer_sqnr import LayerNoise, measure_noise, worst
 
-__all__ = ["Gate", "Task", "make_accepted", "make_accepted_dynamic", "say", "write_made"]
+__all__ = [
+    "Gate",
+    "Task",
+    "make_accepted",
+    "make_accepted_dynamic",
+    "print_accuracy",
+    "print_agreement",
+    "print_noise",
+    "print_top1",
+    "say",
+    "write_made",
+]
 
 Numbers = Literal["float32", "int8"]
 THREADS = 2
@@ -221,3 +233,83 @@ def say(console: Console, line: str) -> None:
 
 def _say_made(made: Made, seconds: float, console: Console) -> None:
     say(console, f"quantized in {seconds:.1f} s, {len(made.data):,} bytes" + "".join(f"; {note}" for note in made.notes))
+
+
+WORST = 5
+"""Layers that are named."""
+NAME_ROOM = 60
+"""Characters of a tensor's name that are shown, from its end, where names differ."""
+
+
+def print_accuracy(reference: Result, int8: Result, bytes_before: int, bytes_after: int, console: Console) -> None:
+    """Both models on a labelled set."""
+    table = _table(f"on {reference.pictures} labelled pictures", "float", "int8", "change")
+    rows = (
+        ("mAP50", reference.accuracy.map50, int8.accuracy.map50),
+        ("mAP50-95", reference.accuracy.map50_95, int8.accuracy.map50_95),
+        ("mean IoU of matches", reference.accuracy.mean_iou, int8.accuracy.mean_iou),
+        ("best F1", reference.accuracy.f1, int8.accuracy.f1),
+    )
+    for name, before, after in rows:
+        table.add_row(name, _number(before), _number(after), f"{after - before:+.3f}")
+    table.add_row(f"ms a picture ({int8.runtime})", f"{reference.timing.inference:.1f}", f"{int8.timing.inference:.1f}", "")
+    _add_size(table, bytes_before, bytes_after)
+    console.print(table)
+
+
+def print_top1(reference: Ranking, int8: Ranking, bytes_before: int, bytes_after: int, console: Console) -> None:
+    """Both classifiers on pictures in a folder a class."""
+    table = _table(f"on {len(reference.answers)} labelled pictures", "float", "int8", "change")
+    for name, before, after in (("top-1", reference.top1, int8.top1), ("top-5", reference.top5, int8.top5)):
+        table.add_row(name, _number(before), _number(after), f"{after - before:+.3f}")
+    _add_size(table, bytes_before, bytes_after)
+    console.print(table)
+
+
+def print_agreement(found: Agreement | SameClass | Alike, bytes_before: int, bytes_after: int, console: Console) -> None:
+    """What both models find in pictures without labels."""
+    table = _table(f"on {found.pictures} pictures without labels", "float", "int8", "both")
+    if isinstance(found, Agreement):
+        table.add_row("boxes", str(found.reference), str(found.found), f"{found.matched} matched")
+        table.add_row("sure boxes without a partner", str(found.missing), str(found.invented), f"of {found.sure}")
+        table.add_row("mean IoU of matches", "", "", _number(found.mean_iou))
+        table.add_row("mean score shift", "", "", _number(found.score_shift))
+    elif isinstance(found, SameClass):
+        table.add_row("same best class", "", "", f"{found.same} of {found.pictures}")
+        table.add_row("same, where float is sure", "", "", f"{found.sure_same} of {found.sure}")
+        table.add_row("mean score shift", "", "", _number(found.score_shift))
+    else:
+        table.add_row("cosine of the vectors", "", "", f"mean {found.mean_cosine:.4f}, worst {found.worst_cosine:.4f}")
+    _add_size(table, bytes_before, bytes_after)
+    console.print(table)
+
+
+def print_noise(layers: Sequence[LayerNoise], console: Console) -> None:
+    """The layers that add the most noise, and what is left of the signal at the outputs."""
+    table = _table("signal to noise, int8 against float", "dB", "lost here, dB", "operator")
+    for layer in worst(layers, WORST):
+        table.add_row(_short(layer.tensor), f"{layer.snr_db:.1f}", f"{layer.lost_db:.1f}", f"{layer.operator}, number {layer.position}")
+    for layer in layers:
+        if layer.is_output:
+            table.add_row(f"output {_short(layer.tensor)}", f"{layer.snr_db:.1f}", "", layer.operator)
+    console.print(table)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="", box=None, pad_edge=False)
+    table.add_column("")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "operator" else "right")
+    return table
+
+
+def _add_size(table: Table, before: int, after: int) -> None:
+    table.add_row("file, kB", f"{before / 1e3:,.0f}", f"{after / 1e3:,.0f}", f"{after / before:.0%}")
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= NAME_ROOM else f"...{name[-NAME_ROOM:]}"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edgeannot.base.errors import InputError
 from edgeannot_tools.datasets import Dataset, LabelledObject, Picture, load_dataset
-from edgeannot_tools.datasets.split import split_dataset
+from edgeannot_tools.datasets.checks import split_dataset
 
 SHARES = {"train": 0.7, "val": 0.2, "test": 0.1}
 

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -17,7 +17,7 @@ from typer.core import TyperCommand
 from edgeannot.base.foreign import printable
 from edgeannot.base.streams import own_escapes
 
-__all__ = ["Command", "open_console", "print_note"]
+__all__ = ["Command", "open_console", "print_note", "track", "waiting"]
 
 PIPE_COLUMNS = 160
 """Wide enough for whole paths and tensor names; rich would take 80, which cuts them to pieces."""
@@ -72,3 +72,30 @@ def open_console() -> Console:
 def print_note(console: Console, sentence: str) -> None:
     """Print a sentence that the user should not overlook."""
     console.print(Text.assemble(("note:", "yellow"), " ", sentence), soft_wrap=True)
+
+
+T = TypeVar("T")
+
+
+def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+    """The same items one by one, with a bar on standard error while they last when that is a terminal."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console  # noqa: PLC0415 - only a terminal needs it
+    from rich.progress import track as rich_track  # noqa: PLC0415 - as above
+
+    console = Console(file=own_escapes(sys.stderr), markup=False, emoji=False)
+    yield from rich_track(items, description=printable(what), total=total, console=console, transient=True)
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """A moving line on standard error, where that is a terminal, while a step of unknown length lasts."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console  # noqa: PLC0415 - only a terminal needs it
+
+    with Console(file=own_escapes(sys.stderr), markup=False, emoji=False).status(printable(what)):
+        yield

@@ -7,8 +7,7 @@ import pytest
 
 from edgeannot_tools.graph.graph import Graph, Op, schema
 from edgeannot_tools.graph.writer import Net
-from edgeannot_tools.quantize.calibrate import VALUES_A_TENSOR, calibrate, merged
-from edgeannot_tools.quantize.ranges import activation_behind, best_range, swish
+from edgeannot_tools.quantize.calibrate import VALUES_A_TENSOR, activation_behind, best_range, calibrate, merged, swish
 
 EYE = np.eye(4, dtype=np.float32)[:, :, None, None]
 

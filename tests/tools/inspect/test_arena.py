@@ -9,8 +9,7 @@ from edgeannot.tflite.file import parse_tflite, read_tflite
 from edgeannot.vision.engine import installed_runtimes
 from edgeannot_tools.graph.graph import Graph, Op, schema
 from edgeannot_tools.graph.writer import Net
-from edgeannot_tools.inspect.arena import peak_memory, tensor_bytes
-from edgeannot_tools.inspect.delegate import ask_runtime
+from edgeannot_tools.inspect.delegate import ask_runtime, peak_memory, tensor_bytes
 
 
 def chain(net: Net, x: int, count: int) -> int:

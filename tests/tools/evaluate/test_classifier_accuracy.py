@@ -16,7 +16,7 @@ from edgeannot.base.errors import InputError, MissingError
 from edgeannot.card_inference import Hints, propose
 from edgeannot.vision.cards import read_card
 from edgeannot.vision.engine import load_runtime
-from edgeannot_tools.datasets.class_folders import ClassFolders, read_class_folders
+from edgeannot_tools.datasets.pictures import ClassFolders, read_class_folders
 from edgeannot_tools.evaluate.class_matching import match_classes, with_synonyms
 from edgeannot_tools.evaluate.classifier_accuracy import TOP, Answer, Ranking, class_rows, classifier_pipeline, measure_classifier
 from edgeannot_tools.evaluate.classifier_report import save_wrong_answers

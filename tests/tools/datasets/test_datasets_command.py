@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from edgeannot.base.errors import InputError
 from edgeannot_tools.datasets import Dataset, LabelledObject, load_dataset, save_dataset
-from edgeannot_tools.datasets.commands import datasets_app
+from edgeannot_tools.datasets.command import datasets_app
 
 
 @pytest.fixture

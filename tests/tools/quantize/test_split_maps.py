@@ -12,7 +12,7 @@ from edgeannot.vision.heads.dfl import Dfl
 from edgeannot.vision.heads.yolo_fastestv2 import YoloFastestV2
 from edgeannot_tools.graph.graph import Graph
 from edgeannot_tools.graph.writer import Net
-from edgeannot_tools.quantize.split_maps import split_maps
+from edgeannot_tools.quantize.split_outputs import split_maps
 
 SIDE, CLASSES = 64, 5
 ANCHORS = (((8.0, 8.0), (12.0, 12.0), (16.0, 16.0)), ((20.0, 20.0), (30.0, 30.0), (40.0, 40.0)))

@@ -19,8 +19,8 @@ from edgeannot_tools.convert.command import convert_app
 from edgeannot_tools.convert.onnx_file import read_onnx
 from edgeannot_tools.convert.onnx_route import find_onnx2tf
 from tests.surroundings import asked
-from tests.tools import onnx_maker
 from tests.tools.agreement import disagreements
+from tests.tools.convert import onnx_maker
 
 CLASSES = "{0: 'cat', 1: 'dog', 2: 'it\\'s'}"
 

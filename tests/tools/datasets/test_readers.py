@@ -19,7 +19,7 @@ from edgeannot_tools.datasets import (
     load_dataset,
     save_dataset,
 )
-from edgeannot_tools.datasets.commands import Kind
+from edgeannot_tools.datasets.command import Kind
 
 THING = LabelledObject(0, (16, 12, 48, 36))
 LINE = "0 0.5 0.5 0.5 0.5\n"

@@ -13,7 +13,7 @@ from edgeannot_tools.graph.graph import Graph, Op, schema
 from edgeannot_tools.graph.macs import operator_costs
 from edgeannot_tools.graph.writer import Net
 from edgeannot_tools.inspect.delegate import RuntimeView
-from edgeannot_tools.inspect.dtypes import read_numbers
+from edgeannot_tools.inspect.dtypes import read_dtypes
 from edgeannot_tools.inspect.lints import Code, Finding, find
 from edgeannot_tools.quantize.quantizer import Recipe, quantize_model
 from tests.tflite_maker import Maker
@@ -23,7 +23,7 @@ RNG = np.random.default_rng(33)
 
 def findings(raw: bytes, *views: RuntimeView) -> dict[str, Finding]:
     model = parse_tflite(raw)
-    return {found.code: found for found in find(model, read_numbers(model), operator_costs(model), views)}
+    return {found.code: found for found in find(model, read_dtypes(model), operator_costs(model), views)}
 
 
 def float_net() -> Graph:
@@ -211,6 +211,6 @@ def test_real_files_have_the_findings_that_are_known_of_them(data_dir: Path):
 
 
 def test_every_finding_is_in_the_documents():
-    page = (Path(__file__).resolve().parents[2] / "docs" / "tools.md").read_text(encoding="utf-8")
+    page = (Path(__file__).resolve().parents[3] / "docs" / "tools.md").read_text(encoding="utf-8")
 
     assert [code for code in get_args(Code) if f"`{code}`" not in page] == []

@@ -8,7 +8,7 @@ import pytest
 from edgeannot.tflite.file import parse_tflite, read_tflite
 from edgeannot_tools.graph.graph import Graph, Op, schema
 from edgeannot_tools.graph.writer import Net
-from edgeannot_tools.inspect.dtypes import read_numbers
+from edgeannot_tools.inspect.dtypes import read_dtypes
 from edgeannot_tools.quantize.quantizer import Recipe, quantize_model
 
 RNG = np.random.default_rng(21)
@@ -24,7 +24,7 @@ def float_net() -> Graph:
 
 
 def numbers_of(graph: Graph):
-    return read_numbers(parse_tflite(graph.to_bytes()))
+    return read_dtypes(parse_tflite(graph.to_bytes()))
 
 
 def test_a_graph_without_layers_has_no_kind():
@@ -97,8 +97,8 @@ def test_layers_of_another_kind_are_counted():
     ],
 )
 def test_real_files_are_told_apart(data_dir, file, text):
-    assert str(read_numbers(read_tflite(data_dir / "models" / f"{file}.tflite"))) == text
+    assert str(read_dtypes(read_tflite(data_dir / "models" / f"{file}.tflite"))) == text
 
 
 def test_weights_named_int8_in_a_float_network_are_not_integer_arithmetic(data_dir):
-    assert read_numbers(read_tflite(data_dir / "models" / "yolov8n_640_int8w_f32io.tflite")).kind == "dynamic-range"
+    assert read_dtypes(read_tflite(data_dir / "models" / "yolov8n_640_int8w_f32io.tflite")).kind == "dynamic-range"

