@@ -1,4 +1,4 @@
-"""What ledger, outbox and link do: pictures a second, wear of the disk, growth, resending after an outage, and what a kill costs.
+"""What ledger, outbox and publisher do: pictures a second, wear of the disk, growth, resending after an outage, and what a kill costs.
 
     .venv/bin/python benchmarks/store.py [--part NAME ...] [--scale 0.01]
 
@@ -28,8 +28,8 @@ from typing import Any
 from paho.mqtt.client import Client, MQTTMessage, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edgeannot.mqtt.broker import BrokerOptions
-from edgeannot.mqtt.publisher import Link
+from edgeannot.mqtt.options import BrokerOptions
+from edgeannot.mqtt.publisher import Publisher
 from edgeannot.payload import Origin
 from edgeannot.storage import store as store_module
 from edgeannot.storage.store import LedgerEntry, Message, Signature, Store
@@ -90,7 +90,7 @@ class _Clock:
 
 
 def child_through(folder: Path, pictures: int) -> dict[str, Any]:
-    """Commit pictures while another thread takes their messages out, as the link does."""
+    """Commit pictures while another thread takes their messages out, as the publisher does."""
     made = [picture(number) for number in range(pictures)]
     with Store.open(folder / "state.sqlite") as store:
         woken, done = threading.Event(), threading.Event()
@@ -135,28 +135,28 @@ def child_resend(folder: Path, messages: int, port: int) -> dict[str, Any]:
             entry, made = picture(number)
             store.commit(entry, made[:1])
     with Store.open(folder / "state.sqlite") as store:
-        link = _link(store, port)
+        publisher = _publisher(store, port)
         before = _memory("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here (proc(5))
         began = time.perf_counter()
-        link.start()
-        assert link.wait_drained(DEADLINE_S), "the broker did not take everything"
+        publisher.start()
+        assert publisher.wait_drained(DEADLINE_S), "the broker did not take everything"
         seconds, peak = time.perf_counter() - began, _memory("VmHWM")
-        link.stop()
-        return {"per_s": messages / seconds, "peak": peak, "grown": peak - before, "sent": link.sent}
+        publisher.stop()
+        return {"per_s": messages / seconds, "peak": peak, "grown": peak - before, "sent": publisher.sent}
 
 
 def child_fill_ours(folder: Path, messages: int, port: int) -> dict[str, Any]:
     """Take `messages` results while the broker is away, with a link that tries to reach it; then wait to be killed, or for the broker."""
     with Store.open(folder / "state.sqlite") as store:
-        link = _link(store, port)
-        link.start()
+        publisher = _publisher(store, port)
+        publisher.start()
         for number in range(messages):
             entry, made = picture(number)
             store.commit(entry, made[:1])
         print("filled", flush=True)
-        link.wait_drained(DEADLINE_S)
-        link.stop()
+        publisher.wait_drained(DEADLINE_S)
+        publisher.stop()
     return {}
 
 
@@ -191,9 +191,9 @@ CHILDREN: dict[str, Callable[..., dict[str, Any]]] = {
 }
 
 
-def _link(store: Store, port: int) -> Link:
+def _publisher(store: Store, port: int) -> Publisher:
     options = BrokerOptions(url=f"mqtt://127.0.0.1:{port}", retry_min_s=0.2, retry_max_s=1)
-    return Link(options, store.queue("mqtt"), Origin("bench", "boot"))
+    return Publisher(options, store.queue("mqtt"), Origin("bench", "boot"))
 
 
 def _memory(name: str) -> int:

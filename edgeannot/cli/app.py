@@ -223,7 +223,7 @@ def listen(
     from pydantic import ValidationError
 
     from edgeannot.cli.commands.listen import listen as listen_to
-    from edgeannot.mqtt.broker import BrokerOptions
+    from edgeannot.mqtt.options import BrokerOptions
 
     try:
         options = BrokerOptions(url=url, username=username, password_file=password_file, ca_file=ca_file)

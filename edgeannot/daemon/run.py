@@ -32,7 +32,7 @@ from edgeannot.daemon.sensors import Sensors
 from edgeannot.daemon.supervisor import Supervisor
 from edgeannot.daemon.worker_pool import Parts, WorkerPool
 from edgeannot.daemon.workers import FrameQueue
-from edgeannot.mqtt.publisher import Link
+from edgeannot.mqtt.publisher import Publisher
 from edgeannot.payload import Origin
 from edgeannot.probe import read_board
 from edgeannot.probe.limits import free_memory_bytes
@@ -103,17 +103,19 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, reme
         sinks = open_sinks(settings.sinks, SinkContext(origin, settings.out_folder, pipeline.class_names()))
         for sink in sinks:
             stack.callback(sink.close)
-        link = Link(mqtt, store.queue("mqtt", mqtt.caps), origin, prefix=mqtt.prefix, window=mqtt.window) if mqtt.enabled else None
+        publisher = (
+            Publisher(mqtt, store.queue("mqtt", mqtt.caps), origin, prefix=mqtt.prefix, window=mqtt.window) if mqtt.enabled else None
+        )
         kinds = {name: type(source).__name__.removesuffix("Source").lower() for name, source in sources.items()}
-        announcer = Announcer(link, origin, kinds, store.damaged())
+        announcer = Announcer(publisher, origin, kinds, store.damaged())
         announcer.info(pipeline.facts, (why, *choice.reasons), choice.as_dict())
         active_model.changed = lambda reason: _say_changed(announcer, active_model, (why, reason), chosen.choice)
-        if link is not None:
+        if publisher is not None:
             own = tuple(name for name, kind in kinds.items() if kind != "mqtt")  # results of the others go to their senders' topics
-            remote = Remote(settings, link, store, origin, control, at_work, lambda: active_model.card, own)
+            remote = Remote(settings, publisher, store, origin, control, at_work, lambda: active_model.card, own)
             sinks += remote.sinks
-            link.start()
-            stack.callback(link.stop)
+            publisher.start()
+            stack.callback(publisher.stop)
             remote.start()
             stack.callback(remote.stop)
         log.info(
@@ -133,7 +135,7 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, reme
         if reporter is not None:
             reporter.end(sum(source.done_before for source in sources.values()))
         wanted = any(key.startswith("sinks.mqtt") for key in loaded.origins)
-        return _drain(store, link, stop, mqtt.connect_timeout_s) if once and link is not None and wanted else 0
+        return _drain(store, publisher, stop, mqtt.connect_timeout_s) if once and publisher is not None and wanted else 0
 
 
 def _first_model(loaded: Loaded, build: Callable[[Choice], Pipeline], stop: threading.Event, *, remeasure: bool) -> tuple[Choice, Pipeline]:
@@ -191,7 +193,7 @@ def _say_changed(announcer: Announcer, active_model: ActiveModel, reasons: tuple
     announcer.info(active_model.facts, reasons, choice.as_dict())
 
 
-def _drain(store: Store, link: Link, stop: threading.Event, first_answer_s: float) -> int:
+def _drain(store: Store, publisher: Publisher, stop: threading.Event, first_answer_s: float) -> int:
     """Wait for the broker to take what there is; EX_UNAVAILABLE when it does not, 0 when told to stop waiting.
 
     first_answer_s: how long the first attempt to connect may take; one that failed is waited for only _CONNECT_S.
@@ -200,11 +202,11 @@ def _drain(store: Store, link: Link, stop: threading.Event, first_answer_s: floa
     answers = False
     while store.pending().rows and not stop.is_set():
         waited_s = time.monotonic() - began
-        answers = answers or link.wait_online(0)
-        if waited_s > (_DRAIN_S if answers else first_answer_s if link.state == "new" else _CONNECT_S):
+        answers = answers or publisher.wait_online(0)
+        if waited_s > (_DRAIN_S if answers else first_answer_s if publisher.state == "new" else _CONNECT_S):
             log.warning("%d messages are kept in %s until a broker takes them", store.pending().rows, store.path)
             return _EX_UNAVAILABLE
-        link.wait_drained(0.1)
+        publisher.wait_drained(0.1)
     return 0
 
 

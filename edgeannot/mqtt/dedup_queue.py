@@ -7,10 +7,10 @@ from collections import deque
 
 from edgeannot.mqtt.subscriber import Delivery
 
-__all__ = ["Pile"]
+__all__ = ["DedupQueue"]
 
 
-class Pile:
+class DedupQueue:
     """A queue in which a message that the broker sends again takes the place of itself.
 
     Each lost connection brings all that is not acknowledged once more. Where nobody opens anything meanwhile, as in a pause, the
@@ -47,6 +47,6 @@ def _is_same(one: Delivery, other: Delivery) -> bool:
     acknowledged."""
     return (
         one.qos > 0
-        and (one.mid, one.topic, one.mailbox.client_id) == (other.mid, other.topic, other.mailbox.client_id)
+        and (one.mid, one.topic, one.subscriber.client_id) == (other.mid, other.topic, other.subscriber.client_id)
         and (one.payload, one.size, one.properties) == (other.payload, other.size, other.properties)
     )

@@ -2,7 +2,7 @@
 
 A broker hands each message of a shared subscription to one member. What that member had not acknowledged, and what waits in its
 session, is meant to go to the others when the session ends (MQTT 5.0, 4.8.2: "should"); mosquitto 2.0.11 throws it away. So a
-worker's session outlives its connection, and when the worker does not come back, one of its peers connects under the gone
+worker's session outlives its connection, and when the worker does not come back, one of its group connects under the gone
 worker's client id and works off what the session holds. Should the worker come back meanwhile, the broker gives it its session
 again and closes the peer's connection: at any moment one client has it.
 
@@ -24,7 +24,7 @@ from typing import Final, Literal
 
 from edgeannot.payload import escape_level, unescape_level
 
-__all__ = ["GREET_S", "Peers", "State", "heir"]
+__all__ = ["GREET_S", "Group", "State", "successor"]
 
 State = Literal["here", "leaving", "away"]
 """there; stopped in order, so that its share is free at once; gone without a word, and may be back in a moment."""
@@ -52,7 +52,7 @@ class _Member:
     """Earliest time of the next try to inherit from it (monotonic)."""
 
 
-class Peers:
+class Group:
     """The members of one group as the broker tells of them; may be called from any thread."""
 
     def __init__(self, prefix: str, group: str, me: str, topic_filter: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -112,7 +112,7 @@ class Peers:
         with self._lock:
             return any(name != self.me for name in self._here())
 
-    def to_inherit(self, grace_s: float) -> list[str]:
+    def to_take_over(self, grace_s: float) -> list[str]:
         """The gone members whose pictures are for this worker now; grace_s: how long one that vanished may take to come back."""
         now = self._clock()
         with self._lock:
@@ -126,9 +126,9 @@ class Peers:
                 and (name in silent or now - member.since >= waits[member.state])
                 and now >= member.not_before
             ]
-        return [name for name in gone if here and heir(name, here) == self.me]
+        return [name for name in gone if here and successor(name, here) == self.me]
 
-    def put_off(self, member: str, seconds: float) -> None:
+    def postpone(self, member: str, seconds: float) -> None:
         """Do not try to inherit from this one for a while: somebody else is at it, or the broker is away."""
         with self._lock:
             if member in self._members:
@@ -155,7 +155,7 @@ class Peers:
         return {name for name, member in self._members.items() if member.state == "here" and mine.heard_at - member.heard_at >= _SILENT_S}
 
 
-def heir(gone: str, here: Iterable[str]) -> str:
+def successor(gone: str, here: Iterable[str]) -> str:
     """Which of those who are there takes over: the same answer for each who asks, and shares spread over all."""
     return max(here, key=lambda name: hashlib.sha256(f"{gone}\n{name}".encode("utf-8", "surrogatepass")).digest())
 

@@ -3,7 +3,7 @@
 When a connection breaks with pictures in flight, those larger than anything the broker has acknowledged are in doubt: they are sent
 after everything else, one at a time. A broker that hangs up twice in a row on the same one, and on nothing else in between, does not
 take its size. That is remembered for an hour, or until it acknowledges something as large: such pictures are refused without
-costing a connection. What goes past the outbox (`info`, discovery, replies) is treated alike; results are never in doubt, see `Suspect`.
+costing a connection. What goes past the outbox (`info`, discovery, replies) is treated alike; results never are (`PoisonMessageDetector`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 
 from edgeannot.storage.records import Message
 
-__all__ = ["Flying", "Sizes"]
+__all__ = ["InFlight", "PayloadLimits"]
 
 _LOSSES: Final = 2
 """Connections in a row that break with one message alone until its size is taken for the cause: one may be chance."""
@@ -28,11 +28,11 @@ _FORGET_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Flying:
+class InFlight:
     """A message that was in flight when a connection broke."""
 
     message: Message
-    is_said: bool
+    is_volatile: bool
     """Whether it goes past the outbox."""
 
     @property
@@ -43,7 +43,7 @@ class Flying:
     @property
     def may_be_the_cause(self) -> bool:
         """Whether it is one of those whose size may be the cause."""
-        return (self.is_said or self.message.kind == "image") and self.size > _SMALL_BYTES
+        return (self.is_volatile or self.message.kind == "image") and self.size > _SMALL_BYTES
 
     @property
     def key(self) -> tuple[str, int]:
@@ -51,7 +51,7 @@ class Flying:
         return self.message.topic, self.message.id
 
 
-class Sizes:
+class PayloadLimits:
     """Sizes are those of payloads, in bytes: what else is in a packet hardly differs."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -88,7 +88,7 @@ class Sizes:
             if size >= self._largest and self._refused is None:
                 self.doubt = None
 
-    def lost(self, flying: Sequence[Flying], *, said_why: bool = False) -> Flying | None:
+    def lost(self, flying: Sequence[InFlight], *, said_why: bool = False) -> InFlight | None:
         """The broker hung up with these in flight; the one that is the cause, once that is clear. said_why: it said "too large"."""
         suspected = [each for each in flying if each.may_be_the_cause]
         if self.doubt is not None:

@@ -1,7 +1,7 @@
 """From the outbox to the broker: one thread that connects, sends in order, deletes what is acknowledged, and never gives up.
 
-Each connection is a `Session` of its own; what was in flight when one was lost is sent again on the next, with the same id in its
-payload. All of it, paho included, runs in this thread.
+Each connection is a `PublisherConnection`; what was in flight when one was lost is sent again on the next, with the same id in
+its payload. All of it, paho included, runs in this thread.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Literal
 
 from edgeannot.base.errors import EdgeannotError, LinkError
-from edgeannot.mqtt import broker
-from edgeannot.mqtt.connection_reports import Memory
-from edgeannot.mqtt.publish_session import Session
-from edgeannot.mqtt.volatile_queue import Told
+from edgeannot.mqtt.client import Will, connect, loss, meaning, new_client, pause_s
+from edgeannot.mqtt.connection_history import ConnectionHistory
+from edgeannot.mqtt.options import BrokerOptions
+from edgeannot.mqtt.publisher_connection import PublisherConnection
+from edgeannot.mqtt.volatile_queue import VolatileQueue
 from edgeannot.payload import Origin, Topics, encode, status_payload
 from edgeannot.storage.store import Message, Queue
 
@@ -28,11 +29,11 @@ if TYPE_CHECKING:
     from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
 
-__all__ = ["Link", "LinkState"]
+__all__ = ["Publisher", "PublisherState"]
 
 log = logging.getLogger(__name__)
 
-LinkState = Literal["new", "away", "online", "stopped"]
+PublisherState = Literal["new", "away", "online", "stopped"]
 
 _STEADY_S: Final = 10.0
 """A connection that lasted this long was a good one: the next wait is the shortest again."""
@@ -41,12 +42,12 @@ _SHORT_MANY: Final = 4
 """Short connections in a row that are no accident any more."""
 
 
-class Link:
+class Publisher:
     """Sends what is in the store. `start`, then `stop` once; every other method may be called from any thread."""
 
     def __init__(
         self,
-        options: broker.BrokerOptions,
+        options: BrokerOptions,
         store: Queue,
         origin: Origin,
         *,
@@ -59,7 +60,7 @@ class Link:
         self._origin = origin
         self._topics = Topics(origin.device, prefix)
         self._window = window
-        self._told = Told()
+        self._told = VolatileQueue()
         self._subscriptions: dict[str, Callable[[MQTTMessage], None]] = {}
         self._as_published: set[str] = set()
         self._refused_until: dict[str, float] = {}  # subscriptions, and when to ask for them again (monotonic seconds)
@@ -71,22 +72,22 @@ class Link:
         self._stopping = threading.Event()
         self._online = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
-        self._memory = Memory()
+        self._history = ConnectionHistory()
         self._stop_by = 0.0
         self._attempt = self._short = 0  # connections since one lasted, and those of them that the broker ended soon
-        self.state: LinkState = "new"
+        self.state: PublisherState = "new"
         self.connections = 0
         """How often the broker let us in."""
 
     @property
-    def untold(self) -> int:
+    def evicted(self) -> int:
         """Messages past the outbox that were pushed out unsent by later ones."""
         return self._told.pushed_out
 
     @property
     def sent(self) -> int:
         """Messages from the outbox that the broker acknowledged."""
-        return self._memory.sent
+        return self._history.sent
 
     def start(self) -> None:
         """Begin to connect, in the background; the first attempt is no different from any later one."""
@@ -122,9 +123,9 @@ class Link:
     def subscribe(
         self, topic_filter: str, handler: Callable[[MQTTMessage], None], *, max_bytes: int = 2**20, as_published: bool = False
     ) -> None:
-        """Have `handler` called, in the link's thread, for each message; renewed at each connection. Call before `start`.
+        """Have `handler` called, in the publisher's thread, for each message; renewed at each connection. Call before `start`.
 
-        max_bytes: of larger payloads only the beginning is kept, see `broker.size_of`; the largest of all subscriptions counts.
+        max_bytes: of larger payloads only the beginning is kept, see `size_of`; the largest of all subscriptions counts.
         as_published: on MQTT 5, `retain` of a message is as its sender set it; else, and on
         3.1.1, it is set only on those that the broker kept from before.
         """
@@ -133,7 +134,7 @@ class Link:
         if as_published:
             self._as_published.add(topic_filter)
 
-    def tell(self, message: Message) -> None:
+    def send_now(self, message: Message) -> None:
         """Send a message past the outbox, at once if the broker is there. A retained one is told again at each connection and
         replaces the one before it on its topic; another is forgotten when the broker is away (telemetry, replies)."""
         self._told.add(message, online=self._online.is_set())
@@ -146,8 +147,8 @@ class Link:
             try:
                 self._one_connection()
             except Exception as exc:  # noqa: BLE001 - without this thread no message would leave, and nobody would notice
-                self._memory.reports.surprise(exc)
-            self._stopping.wait(broker.pause_s(self._options, self._attempt))
+                self._history.once.surprise(exc)
+            self._stopping.wait(pause_s(self._options, self._attempt))
             self._attempt += 1
 
     def _one_connection(self) -> None:
@@ -159,7 +160,7 @@ class Link:
         except EdgeannotError as exc:  # also a password file that went away, or a full disk: both may come back
             trouble = str(exc)
         except Exception as exc:  # noqa: BLE001 - the connection is to be closed in order
-            self._memory.reports.surprise(exc)
+            self._history.once.surprise(exc)
         finally:
             self._online.clear()
             self.state = "away"
@@ -170,7 +171,7 @@ class Link:
         elif session.hung_up and not explained:  # a broker that restarts, or another client, may be told by the reason
             self._short += 1
         if held:
-            self._memory.reports.well()
+            self._history.once.well()
         if held or explained:
             self._attempt = 0
         if self._short >= _SHORT_MANY:  # brokers that say why with "session taken over" are few
@@ -179,26 +180,26 @@ class Link:
                 f"does it restart, or is another client there as {self._client_id!r}?"
             )
         if trouble and not self._stopping.is_set():
-            self._memory.reports.trouble(trouble, lambda: self._store.pending().rows)
+            self._history.once.trouble(trouble, lambda: self._store.pending().rows)
 
-    def _connect(self) -> Session:
+    def _connect(self) -> PublisherConnection:
         client = self._new_client()
-        session = Session(client, self._options, self._store, self._memory, self._window)
+        session = PublisherConnection(client, self._options, self._store, self._history, self._window)
         client.on_connect = lambda *args: self._on_connect(session, *args)
         client.on_disconnect = lambda *args: self._on_disconnect(session, *args)
         # No MaximumPacketSize: mosquitto 2.0.11 never gives back the place in the window of a message that it may not send.
-        broker.connect(client, self._options)
+        connect(client, self._options)
         return session
 
     def _new_client(self) -> Client:
-        will = broker.Will(self._topics.of_device("status"), encode(status_payload(self._origin, "offline")))
-        client = broker.new_client(self._options, self._client_id, will, own_loop=True, keep_bytes=self._max_incoming)
+        will = Will(self._topics.of_device("status"), encode(status_payload(self._origin, "offline")))
+        client = new_client(self._options, self._client_id, will, own_loop=True, keep_bytes=self._max_incoming)
         client.max_inflight_messages_set(65535)  # the window is ours
         for topic_filter, handler in self._subscriptions.items():
             client.message_callback_add(topic_filter, _guarded(handler))
         return client
 
-    def _serve(self, session: Session) -> None:
+    def _serve(self, session: PublisherConnection) -> None:
         """Send until the connection is lost or the daemon stops."""
         while not session.lost:
             if not session.accepted and time.monotonic() - session.opened_at > self._options.connect_timeout_s:
@@ -220,11 +221,11 @@ class Link:
         session.settle()
         raise LinkError(f"{self._options.address}: {session.lost}")
 
-    def _say_told(self, session: Session) -> None:
+    def _say_told(self, session: PublisherConnection) -> None:
         for message in self._told.take():
             session.say(message)
 
-    def _announce(self, session: Session) -> None:
+    def _announce(self, session: PublisherConnection) -> None:
         """Say how things stand, retained: a broker may have lost what it was told before."""
         for message in [self._status("online"), *self._told.take_standing(), *self._store.retained()]:
             session.say(message)
@@ -232,7 +233,7 @@ class Link:
     def _status(self, state: str) -> Message:
         return Message(self._topics.of_device("status"), encode(status_payload(self._origin, state)), "status", retain=True)
 
-    def _say_goodbye(self, session: Session) -> None:
+    def _say_goodbye(self, session: PublisherConnection) -> None:
         """Publish `stopping`, wait for what is in flight while there is time, and disconnect, so that no will is sent."""
         client = session.client
         self._say_told(session)  # such as the reply to the command that stops us
@@ -247,7 +248,7 @@ class Link:
             session.turn(self._wake_fd)
         log.info("disconnected from %s; %d messages are kept for the next start", self._options.address, self._store.pending().rows)
 
-    def _end(self, session: Session) -> bool:
+    def _end(self, session: PublisherConnection) -> bool:
         """Close what may still be open; whether the connection was a good one."""
         sock = session.client.socket()
         if sock is not None:
@@ -258,20 +259,20 @@ class Link:
                 session.note_loss()
         return session.accepted and time.monotonic() - session.opened_at >= _STEADY_S
 
-    def _flush(self, session: Session) -> None:
+    def _flush(self, session: PublisherConnection) -> None:
         """Let go of what was acknowledged; where the store fails that is said, and the messages are sent again."""
         try:
             session.flush()
         except EdgeannotError as exc:
-            self._memory.reports.stuck(str(exc))
+            self._history.once.stuck(str(exc))
 
     # paho's callbacks, all in this thread
 
     def _on_connect(
-        self, session: Session, client: Client, _data: object, _flags: object, reason: ReasonCode, granted: Properties | None
+        self, session: PublisherConnection, client: Client, _data: object, _flags: object, reason: ReasonCode, granted: Properties | None
     ) -> None:
         if reason.is_failure:
-            session.lost = broker.meaning(reason)
+            session.lost = meaning(reason)
             return
         session.accept(granted)
         self._refused_until.clear()
@@ -282,12 +283,12 @@ class Link:
         self._online.set()
         waiting = self._store.pending().rows
         log.log(
-            logging.INFO if self._memory.reports.news else logging.DEBUG,
+            logging.INFO if self._history.once.news else logging.DEBUG,
             "connected to %s%s",
             self._options.address,
             f"; {waiting} messages wait to be sent" if waiting else "",
         )
-        self._memory.reports.news = False
+        self._history.once.news = False
 
     def _renew_refused(self, client: Client) -> None:
         """Ask again for subscriptions that the broker refused: its quota or its access list may be another by now."""
@@ -304,7 +305,7 @@ class Link:
             for reason in reasons:
                 if reason.is_failure and (refused := asked.get(mid)) is not None:
                     self._refused_until[refused] = time.monotonic() + self._options.retry_max_s
-                    self._memory.reports.unreadable(refused, broker.meaning(reason, doing="reading"))
+                    self._history.once.unreadable(refused, meaning(reason, doing="reading"))
 
         client.on_subscribe = on_subscribe
 
@@ -318,14 +319,20 @@ class Link:
         return client.subscribe(topic_filter, options=wanted)[1]
 
     def _on_disconnect(
-        self, session: Session, client: Client, _data: object, _flags: object, reason: ReasonCode, _properties: Properties | None
+        self,
+        session: PublisherConnection,
+        client: Client,
+        _data: object,
+        _flags: object,
+        reason: ReasonCode,
+        _properties: Properties | None,
     ) -> None:
         # Called twice by paho when keepalive ends the connection; the first reason counts.
         if not self._stopping.is_set():
             if not session.lost:
                 session.hung_up = reason.value == 0x80  # what paho gives where nobody said why
                 session.said_too_large = reason.value == 0x95
-            session.lost = session.lost or broker.loss(client, reason)
+            session.lost = session.lost or loss(client, reason)
 
 
 def _guarded(handler: Callable[[MQTTMessage], None]) -> Callable[[Client, object, MQTTMessage], None]:

@@ -21,13 +21,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from edgeannot.base.errors import EdgeannotError, LinkError
-from edgeannot.mqtt import broker
+from edgeannot.mqtt.client import connect, meaning, new_client, pause_s, properties, size_of
+from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.mqtt.terms import Answer, Goodbye, Terms
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, MQTTMessage
 
-__all__ = ["Delivery", "Mailbox"]
+__all__ = ["Delivery", "Subscriber"]
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class Delivery:
     repeated: bool
     """Whether the broker says that it sent this before."""
     arrived_at: datetime
-    mailbox: Mailbox
+    subscriber: Subscriber
     mid: int
     qos: int
     size: int | None = None
@@ -62,7 +63,7 @@ class Delivery:
 
     def finish(self, answer: Answer | None = None) -> None:
         """The broker may forget the message; before that, its sender is told `answer`."""
-        self.mailbox.finish(self, answer)
+        self.subscriber.finish(self, answer)
 
 
 @dataclass(eq=False, slots=True)
@@ -87,10 +88,10 @@ class _Connection:
             self.changed.notify_all()
 
 
-class Mailbox:
+class Subscriber:
     """See the module. `start` once, `close` once; the rest may be called from any thread."""
 
-    def __init__(self, options: broker.BrokerOptions, client_id: str, terms: Terms, take: Callable[[Delivery], None]) -> None:
+    def __init__(self, options: BrokerOptions, client_id: str, terms: Terms, take: Callable[[Delivery], None]) -> None:
         """`take` is called in paho's thread for each message and must return at once. Raises ConfigError for unusable files."""
         self._options = options.model_copy(update={"client_id": client_id})
         self._terms = terms
@@ -99,7 +100,7 @@ class Mailbox:
         self._closing = threading.Event()
         self._goodbye = Goodbye()
         self._now: _Connection | None = None
-        self._thread = threading.Thread(target=self._run, name=f"mailbox {client_id}"[:40], daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"subscriber {client_id}"[:40], daemon=True)
         self._new_client()  # finds a missing file now rather than at night
         self.client_id = client_id
         self.online = False
@@ -121,7 +122,7 @@ class Mailbox:
 
     @property
     def over(self) -> bool:
-        """Whether it has ended: after `close`, or after the one connection of a mailbox that is not lasting."""
+        """Whether it has ended: after `close`, or after the one connection of a subscriber that is not lasting."""
         return self._thread.ident is not None and not self._thread.is_alive()
 
     @property
@@ -158,7 +159,7 @@ class Mailbox:
                 return
             self.busy_at = time.monotonic()
             if answer is not None:  # on its way before the acknowledgement: one that is lost with the connection comes with the repeat
-                told = broker.properties("PUBLISH", ContentType="application/json", CorrelationData=answer.correlation)
+                told = properties("PUBLISH", ContentType="application/json", CorrelationData=answer.correlation)
                 connection.client.publish(answer.topic, answer.payload, 1, properties=told if self._options.protocol == "5" else None)
             while connection.pending and connection.pending[0].done:
                 first = connection.pending.popleft()
@@ -202,7 +203,7 @@ class Mailbox:
             if not self._terms.lasting:
                 return
             self.attempts = 1 if time.monotonic() - began >= _STEADY_S else self.attempts + 1
-            self._closing.wait(broker.pause_s(self._options, self.attempts - 1))
+            self._closing.wait(pause_s(self._options, self.attempts - 1))
 
     def _one_connection(self) -> None:
         connection = _Connection(self._new_client())
@@ -212,9 +213,9 @@ class Mailbox:
         if self._options.protocol == "5":
             # No MaximumPacketSize: mosquitto 2.0.11 never gives back the place in the window of a message that it may not send.
             kept = {"SessionExpiryInterval": self._terms.keep_s, "ReceiveMaximum": self._terms.window}
-            options["properties"] = broker.properties("CONNECT", **kept)
+            options["properties"] = properties("CONNECT", **kept)
             options["clean_start"] = not self._terms.keep_s
-        broker.connect(client, self._options, **options)
+        connect(client, self._options, **options)
         with self._lock:
             self._now = connection
         client.loop_start()
@@ -262,17 +263,17 @@ class Mailbox:
             with contextlib.suppress(RuntimeError, ValueError):  # the connection was lost just now
                 client.publish(*goodbye.say, qos=1, retain=True).wait_for_publish(patience_s())
         end_now = goodbye.end_session and self._options.protocol == "5"
-        client.disconnect(properties=broker.properties("DISCONNECT", SessionExpiryInterval=0) if end_now else None)
+        client.disconnect(properties=properties("DISCONNECT", SessionExpiryInterval=0) if end_now else None)
         with connection.changed:
             connection.changed.wait_for(lambda: connection.lost, patience_s())
 
     def _forget_session(self) -> None:
         """With MQTT 3.1.1 a session ends when its client connects with the wish for a clean one."""
-        client = broker.new_client(self._options, self.client_id, clean_session=True)
+        client = new_client(self._options, self.client_id, clean_session=True)
         done = threading.Event()
         client.on_connect = lambda *_: done.set()
         with contextlib.suppress(LinkError):
-            broker.connect(client, self._options)
+            connect(client, self._options)
             client.loop_start()
             done.wait(_ANSWER_S)
             client.disconnect()
@@ -280,7 +281,7 @@ class Mailbox:
 
     def _new_client(self) -> Client:
         clean = None if self._options.protocol == "5" else not self._terms.keep_s
-        client = broker.new_client(self._options, "", self._terms.will, clean_session=clean, keep_bytes=self._terms.keep_bytes)
+        client = new_client(self._options, "", self._terms.will, clean_session=clean, keep_bytes=self._terms.keep_bytes)
         client.manual_ack_set(True)
         return client
 
@@ -291,7 +292,7 @@ class Mailbox:
 
         def on_connect(_client: Client, _data: object, flags: Any, reason: Any, _properties: object) -> None:
             if reason.is_failure:
-                connection.note(lost=broker.meaning(reason))
+                connection.note(lost=meaning(reason))
                 return
             self.found_session = bool(flags.session_present)
             self.busy_at = time.monotonic()
@@ -305,7 +306,7 @@ class Mailbox:
             refused = [(name, reason) for (name, _), reason in zip(self._terms.filters, reasons, strict=False) if reason.is_failure]
             for name, reason in refused[:1]:
                 why = f"the broker does not let us read {name}: check its access list, and whether it knows $share"
-                connection.note(lost=why if reason.value in {0x80, 0x87} else f"{broker.meaning(reason, doing='reading')} ({name})")
+                connection.note(lost=why if reason.value in {0x80, 0x87} else f"{meaning(reason, doing='reading')} ({name})")
                 return
             if self._terms.greeting is not None:
                 client.publish(*self._terms.greeting, qos=1, retain=True)
@@ -316,7 +317,7 @@ class Mailbox:
             self._arrived += 1
             pairs = dict(getattr(message.properties, "UserProperty", ()) or ())
             moment = datetime.now(UTC)
-            size, is_whole = broker.size_of(message)
+            size, is_whole = size_of(message)
             payload = bytes(message.payload)
             delivery = Delivery(message.topic, payload, pairs, bool(message.dup), moment, self, message.mid, message.qos)
             delivery.size = None if is_whole else size
@@ -333,7 +334,7 @@ class Mailbox:
 
         def on_disconnect(_client: Client, _data: object, _flags: object, reason: Any, _properties: object) -> None:
             if not connection.lost:  # paho may say it twice; the first reason counts
-                connection.note(lost=broker.meaning(reason) if reason.is_failure else "closed")
+                connection.note(lost=meaning(reason) if reason.is_failure else "closed")
 
         client.on_connect, client.on_disconnect = on_connect, on_disconnect
         client.on_subscribe, client.on_message = on_subscribe, on_message

@@ -1,4 +1,4 @@
-"""Working off the sessions of group members that have gone; see `peers` for who does it and why."""
+"""Working off the sessions of group members that have gone; see `group` for who does it and why."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import random
 import time
 from collections.abc import Callable
 
-from edgeannot.mqtt.group import Peers
-from edgeannot.mqtt.subscriber import Mailbox
+from edgeannot.mqtt.group import Group
+from edgeannot.mqtt.subscriber import Subscriber
 
-__all__ = ["Inheritance"]
+__all__ = ["SessionTakeover"]
 
 log = logging.getLogger(__name__)
 
@@ -24,53 +24,53 @@ _AT_ONCE = 2
 """Sessions worked off at a time: each brings a window of pictures."""
 
 
-class Inheritance:
+class SessionTakeover:
     """For the thread that pulls the pictures."""
 
-    def __init__(self, peers: Peers, grace_s: float, open_mailbox: Callable[[str], Mailbox]) -> None:
-        """open_mailbox: makes, without starting it, the mailbox of a member's session."""
-        self._peers = peers
+    def __init__(self, group: Group, grace_s: float, open_subscriber: Callable[[str], Subscriber]) -> None:
+        """open_subscriber: makes, without starting it, the subscriber of a member's session."""
+        self._group = group
         self._grace_s = grace_s
-        self._open = open_mailbox
-        self._mailboxes: dict[str, Mailbox] = {}
+        self._open = open_subscriber
+        self._subscribers: dict[str, Subscriber] = {}
         self._announce_at = 0.0
 
     @property
     def busy(self) -> bool:
         """Whether a session is being worked off or is to be."""
-        return bool(self._mailboxes) or bool(self._peers.to_inherit(self._grace_s))
+        return bool(self._subscribers) or bool(self._group.to_take_over(self._grace_s))
 
-    def look_after(self, own: Mailbox) -> None:
-        """Take over sessions that are this worker's to take, and end those that are empty. `own`: the worker's own mailbox."""
-        for member, mailbox in list(self._mailboxes.items()):
-            self._check(member, mailbox)
+    def look_after(self, own: Subscriber) -> None:
+        """Take over sessions that are this worker's to take, and end those that are empty. `own`: the worker's own subscriber."""
+        for member, subscriber in list(self._subscribers.items()):
+            self._check(member, subscriber)
         if not own.online:
             return
         now = time.monotonic()
-        if not self._peers.knows_me and now >= self._announce_at and now - own.busy_at > _QUIET_S:
+        if not self._group.knows_me and now >= self._announce_at and now - own.busy_at > _QUIET_S:
             self._announce_at = now + _ANNOUNCE_S
-            own.say(self._peers.topic(self._peers.me), self._peers.payload("here"))
-        for member in self._peers.to_inherit(self._grace_s):
-            if member not in self._mailboxes and len(self._mailboxes) < _AT_ONCE:
+            own.say(self._group.topic(self._group.me), self._group.payload("here"))
+        for member in self._group.to_take_over(self._grace_s):
+            if member not in self._subscribers and len(self._subscribers) < _AT_ONCE:
                 log.info("%s is gone: taking over what the broker keeps for it", member)
-                self._mailboxes[member] = self._open(member)
-                self._mailboxes[member].start()
+                self._subscribers[member] = self._open(member)
+                self._subscribers[member].start()
 
     def close(self) -> None:
         """Let go of the sessions; another peer will take them."""
-        for mailbox in self._mailboxes.values():
-            mailbox.close(timeout_s=0.0)
-        for mailbox in self._mailboxes.values():  # all say goodbye at the same time
-            mailbox.close()
-        self._mailboxes.clear()
+        for subscriber in self._subscribers.values():
+            subscriber.close(timeout_s=0.0)
+        for subscriber in self._subscribers.values():  # all say goodbye at the same time
+            subscriber.close()
+        self._subscribers.clear()
 
-    def _check(self, member: str, mailbox: Mailbox) -> None:
-        if mailbox.over:
-            del self._mailboxes[member]
-            log.info("what the broker keeps for %s is for later (%s)", member, mailbox.trouble)
-            self._peers.put_off(member, _AGAIN_S * random.uniform(1.0, 2.0))  # noqa: S311 - no secret
-        elif time.monotonic() - mailbox.busy_at >= _QUIET_S and mailbox.is_drained():
-            mailbox.close(end_session=True, say=(self._peers.topic(member), b""))
-            del self._mailboxes[member]
-            self._peers.forget(member)
+    def _check(self, member: str, subscriber: Subscriber) -> None:
+        if subscriber.over:
+            del self._subscribers[member]
+            log.info("what the broker keeps for %s is for later (%s)", member, subscriber.trouble)
+            self._group.postpone(member, _AGAIN_S * random.uniform(1.0, 2.0))  # noqa: S311 - no secret
+        elif time.monotonic() - subscriber.busy_at >= _QUIET_S and subscriber.is_drained():
+            subscriber.close(end_session=True, say=(self._group.topic(member), b""))
+            del self._subscribers[member]
+            self._group.forget(member)
             log.info("nothing is left of what the broker kept for %s", member)

@@ -15,7 +15,7 @@ __all__ = ["Flow", "acknowledge", "corked"]
 
 
 class Flow:
-    """Watches whether bytes leave: a packet may take longer than the keepalive on a slow link, and a ping waits behind it."""
+    """Watches whether bytes leave: a packet may take longer than the keepalive on a slow line, and a ping waits behind it."""
 
     def __init__(self) -> None:
         self._waiting = 0

@@ -1,11 +1,11 @@
-"""What a mailbox agrees with its broker, and what it tells the sender of a message."""
+"""What a subscriber agrees with its broker, and what it tells the sender of a message."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-from edgeannot.mqtt import broker
+from edgeannot.mqtt.client import Will
 
 __all__ = ["Answer", "Goodbye", "Terms"]
 
@@ -24,7 +24,7 @@ class Terms:
     """Messages that may be unacknowledged at a time (MQTT 5; the broker's own figure holds for 3.1.1)."""
     keep_s: int = 0
     """How long the session outlives a connection, in seconds; 0: not at all. MQTT 3.1.1 knows only "not" and "for ever"."""
-    will: broker.Will | None = None
+    will: Will | None = None
     greeting: tuple[str, bytes] | None = None
     """Topic and payload, published retained when the subscriptions are made."""
     greet_s: float = math.inf

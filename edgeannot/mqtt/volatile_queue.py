@@ -8,14 +8,14 @@ from typing import Final
 
 from edgeannot.storage.records import Message
 
-__all__ = ["Told"]
+__all__ = ["VolatileQueue"]
 
 _AT_MOST: Final = 256
-"""Messages that may queue up between two turns of the link; the oldest go."""
+"""Messages that may queue up between two turns of the publisher; the oldest go."""
 
 
-class Told:
-    """A queue that the link empties at each turn, and the newest retained message of each topic."""
+class VolatileQueue:
+    """A queue that the publisher empties at each turn, and the newest retained message of each topic."""
 
     def __init__(self) -> None:
         self._queue: deque[Message] = deque()

@@ -1,4 +1,4 @@
-"""Has commands carried out: takes them from the link's thread, never makes it wait, and answers each one once.
+"""Has commands carried out: takes them from the publisher's thread, never makes it wait, and answers each one once.
 
 What the model has to do is asked of `control` and comes back as a Future, so that `pause` or `ping` do not wait behind a picture.
 The result of `detect` goes through the outbox, as it may have cost a second of the board's time and survives a broken connection
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from edgeannot.base.errors import FrameError, LinkError
 from edgeannot.crash_guard import AtWork, Place, of_content
-from edgeannot.mqtt.broker import size_of
+from edgeannot.mqtt.client import size_of
 from edgeannot.payload import Origin, Topics, encode, state_payload
 from edgeannot.probe.limits import free_memory_bytes
 from edgeannot.remote.commands import (
@@ -81,7 +81,7 @@ class _Asked:
 
 
 class CommandHandler:
-    """See the module. `take` is for the link's thread, `start` and `stop` for the owner."""
+    """See the module. `take` is for the publisher's thread, `start` and `stop` for the owner."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class CommandHandler:
         in_force: Callable[[], InForce],
         origin: Origin,
         topics: Topics,
-        tell: Callable[[Message], None],
+        send_now: Callable[[Message], None],
         keep: Callable[[Message], None],
         *,
         jpeg: Callable[[Annotation], bytes],
@@ -98,7 +98,7 @@ class CommandHandler:
         other_trees: tuple[str, ...] = (),
         at_work: AtWork | None = None,
     ) -> None:
-        """tell: `Link.tell`. keep: puts a message into the outbox, or raises LinkError. jpeg: draws a snapshot.
+        """send_now: `Publisher.send_now`. keep: puts a message into the outbox, or raises LinkError. jpeg: draws a snapshot.
 
         changed: told when the state did. other_trees: see `Limits`.
         """
@@ -108,7 +108,7 @@ class CommandHandler:
         self._in_force = in_force
         self._origin = origin
         self._topics = topics
-        self._tell = tell
+        self._send_now = send_now
         self._notify = changed
         self._keep = keep
         self._answers = Replies(origin, jpeg)
@@ -300,13 +300,13 @@ class CommandHandler:
             try:
                 self._keep(message)
             except LinkError:  # a full disk, of which the store's own log speaks; this reply does not need it
-                self._tell(message)
+                self._send_now(message)
         else:
-            self._tell(message)
+            self._send_now(message)
         log.log(logging.DEBUG if quiet else logging.INFO, "command %s: done", to.command)
 
     def _refuse(self, refusal: CommandError) -> None:
-        self._tell(self._answers.refusal(refusal))
+        self._send_now(self._answers.refusal(refusal))
         # Of an unknown command not even the name gets into the log: anybody who may publish there writes it.
         command = "" if refusal.code == "unknown-command" else f" {refusal.to.command!r:.40}"
         level = logging.DEBUG if refusal.code in self._complained else logging.WARNING
@@ -336,7 +336,7 @@ class CommandHandler:
         payload = encode(state_payload(self._origin, self._state()))
         if payload != self._told_state:
             self._told_state = payload
-            self._tell(Message(self._topics.of_device("state"), payload, "state", retain=True))
+            self._send_now(Message(self._topics.of_device("state"), payload, "state", retain=True))
             self._notify()
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from edgeannot.mqtt.broker import size_of
+from edgeannot.mqtt.client import size_of
 from edgeannot.payload import Origin, Topics, encode
 from edgeannot.remote.discovery import About, Pair, components, counted_pairs, device_id, discovery_payload, live_components
 from edgeannot.sinks.base import FolderState
@@ -32,7 +32,7 @@ _BIRTH_S: Final = 5.0
 
 
 class HomeAssistant:
-    """See the module. A sink for the writer's thread, and two handlers for the link's."""
+    """See the module. A sink for the writer's thread, and two handlers for the publisher's."""
 
     only_files = True
     """Nothing that it fails to see costs a message."""
@@ -43,17 +43,17 @@ class HomeAssistant:
         about: About,
         origin: Origin,
         topics: Topics,
-        tell: Callable[[Message], None],
+        send_now: Callable[[Message], None],
         *,
         labels: Callable[[], Sequence[str]],
         known: Callable[[], Iterable[str]],
     ) -> None:
-        """tell: `Link.tell`. labels: those that are looked for now, empty: all. known: what the model in force can report."""
+        """send_now: `Publisher.send_now`. labels: those that are looked for now, empty: all. known: what the model in force can report."""
         self._options = options
         self._about = about
         self._origin = origin
         self._topics = topics
-        self._tell = tell
+        self._send_now = send_now
         self._labels = labels
         self._known = known
         self._lock = threading.Lock()
@@ -85,7 +85,7 @@ class HomeAssistant:
         with self._lock:
             self._announce()
 
-    # For the link's thread
+    # For the publisher's thread
 
     def take_kept(self, message: MQTTMessage) -> None:
         """The message that the broker kept: what an earlier run announced and this one does not is removed."""
@@ -165,4 +165,4 @@ class HomeAssistant:
         payload = encode(discovery_payload(self._origin, self._topics, self._about, found, self._gone))
         if again or payload != self._told:
             self._told = payload
-            self._tell(Message(self.config_topic, payload, "discovery", retain=True))
+            self._send_now(Message(self.config_topic, payload, "discovery", retain=True))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edgeannot import __version__
 from edgeannot.base.errors import CardError
 from edgeannot.crash_guard import AtWork
-from edgeannot.mqtt.publisher import Link
+from edgeannot.mqtt.publisher import Publisher
 from edgeannot.payload import Origin, Topics
 from edgeannot.probe.clocks import hottest_c
 from edgeannot.remote.control import Control
@@ -26,12 +26,12 @@ __all__ = ["Remote"]
 
 
 class Remote:
-    """Make it before the link starts, `start` it when everything else is there, and `stop` it before the link."""
+    """Make it before the publisher starts, `start` it when everything else is there, and `stop` it before the publisher."""
 
     def __init__(
         self,
         settings: Settings,
-        link: Link,
+        publisher: Publisher,
         store: Store,
         origin: Origin,
         control: Control,
@@ -41,7 +41,7 @@ class Remote:
     ) -> None:
         """card: of the model in force. sources: those whose results go to this device's own topics."""
         self._settings = settings
-        self._link = link
+        self._publisher = publisher
         self._origin = origin
         self._control = control
         self._at_work = at_work
@@ -69,29 +69,35 @@ class Remote:
             in_force,
             self._origin,
             self._topics,
-            self._link.tell,
+            self._publisher.send_now,
             lambda message: store.commit(None, (message,)),
             jpeg=self._jpeg,
             changed=self._assistant.refresh if self._assistant is not None else lambda: None,
             other_trees=(mqtt.home_assistant.prefix,),
             at_work=self._at_work,
         )
-        self._link.subscribe(desk.topic_filter, desk.take, max_bytes=desk.max_bytes, as_published=True)
+        self._publisher.subscribe(desk.topic_filter, desk.take, max_bytes=desk.max_bytes, as_published=True)
         return desk
 
     def _announce(self, sources: tuple[str, ...]) -> HomeAssistant:
         from edgeannot.remote.discovery import About  # noqa: PLC0415 - as above
         from edgeannot.remote.homeassistant import HomeAssistant  # noqa: PLC0415
 
-        mqtt, link = self._settings.sinks.mqtt, self._link
+        mqtt, publisher = self._settings.sinks.mqtt, self._publisher
         about = About(
             __version__, sources, mqtt.counts, mqtt.images, mqtt.commands.enabled, hottest_c() is not None, mqtt.home_assistant.off_delay_s
         )
         assistant = HomeAssistant(
-            mqtt.home_assistant, about, self._origin, self._topics, link.tell, labels=self._labels, known=lambda: _known(self._card())
+            mqtt.home_assistant,
+            about,
+            self._origin,
+            self._topics,
+            publisher.send_now,
+            labels=self._labels,
+            known=lambda: _known(self._card()),
         )
-        link.subscribe(assistant.config_topic, assistant.take_kept)
-        link.subscribe(assistant.birth_topic, assistant.take_birth)
+        publisher.subscribe(assistant.config_topic, assistant.take_kept)
+        publisher.subscribe(assistant.birth_topic, assistant.take_birth)
         assistant.announce()
         return assistant
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from edgeannot.mqtt.broker import BrokerOptions
+from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.payload import Topics, count_payload, detections_payload, encode
 from edgeannot.sinks.base import FolderState, Options, SinkContext
 from edgeannot.storage.store import Caps, Message

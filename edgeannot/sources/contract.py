@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edgeannot.crash_guard import AtWork
-from edgeannot.mqtt.broker import BrokerOptions
+from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.storage.store import LedgerEntry, Signature
 from edgeannot.vision.data import Failure, Frame
 

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Final
 
 from edgeannot.base.errors import ConfigError, FrameError, LinkError
 from edgeannot.crash_guard import of_content
-from edgeannot.mqtt.broker import Will
-from edgeannot.mqtt.dedup_queue import Pile
-from edgeannot.mqtt.group import GREET_S, Peers
-from edgeannot.mqtt.subscriber import Delivery, Mailbox
-from edgeannot.mqtt.takeover import Inheritance
+from edgeannot.mqtt.client import Will
+from edgeannot.mqtt.dedup_queue import DedupQueue
+from edgeannot.mqtt.group import GREET_S, Group
+from edgeannot.mqtt.subscriber import Delivery, Subscriber
+from edgeannot.mqtt.takeover import SessionTakeover
 from edgeannot.mqtt.terms import Answer, Terms
 from edgeannot.payload import Topics, encode, escape_level, refused_payload, reply_trouble
 from edgeannot.sources.arrival import Arrival, matches, named_level, read_arrival
@@ -79,7 +79,7 @@ class MqttSource:
         self._level = options.device_level if options.device_level is not None else named_level(options.topic)
         self._check_topics()
         self._broker = options.broker or context.broker.model_copy(update={"client_id": None})
-        self._arrived = Pile()
+        self._arrived = DedupQueue()
         self._changed = threading.Condition()
         self._under_way: dict[str, _UnderWay] = {}  # by the picture's name
         self._answered: OrderedDict[str, None] = OrderedDict()  # identities
@@ -88,18 +88,18 @@ class MqttSource:
         self._turns = Turns(name, context.at_work, self._tick)
         folder = context.quarantine
         self._quarantine = DataQuarantine(folder and folder / name, options.quarantine_mb << 20)
-        self._peers = self._make_peers()
-        self._mailbox = self._make_mailbox()
-        self._inheritance = Inheritance(self._peers, options.grace_s, self._open_inherited) if self._peers else None
+        self._group = self._make_group()
+        self._subscriber = self._make_subscriber()
+        self._takeover = SessionTakeover(self._group, options.grace_s, self._open_session_of) if self._group else None
 
     def items(self, stop: Stop) -> Iterator[Item]:
         """See `Source.items`. Raises LinkError with `once` when the broker is away."""
-        self._mailbox.start()
+        self._subscriber.start()
         try:
             spoke = time.monotonic()
             while not stop.is_set():
-                if self._inheritance is not None:
-                    self._inheritance.look_after(self._mailbox)
+                if self._takeover is not None:
+                    self._takeover.look_after(self._subscriber)
                 item: Item | None
                 delivery = self._arrived.take(_IDLE_S)
                 if delivery is None:
@@ -171,7 +171,7 @@ class MqttSource:
                     "in as pictures; choose another filter or another sinks.mqtt.prefix"
                 )
 
-    def _make_peers(self) -> Peers | None:
+    def _make_group(self) -> Group | None:
         options = self._options
         if options.group is None or options.hand_over == "broker":
             return None
@@ -180,30 +180,30 @@ class MqttSource:
                 f"sources.{self.name}.broker.client_id: in a group the id is made of the group's and the device's name, so that its "
                 'peers know it; leave client_id out, or set hand_over = "broker"'
             )
-        me = f"{Peers.member_prefix(options.group)}{self._context.device}-{self.name}"
-        return Peers(self._context.prefix, options.group, me, options.topic)
+        me = f"{Group.member_prefix(options.group)}{self._context.device}-{self.name}"
+        return Group(self._context.prefix, options.group, me, options.topic)
 
-    def _make_mailbox(self) -> Mailbox:
-        options, peers = self._options, self._peers
-        filters = ((self._filter, 1),) + (((peers.topics, 0),) if peers else ())
+    def _make_subscriber(self) -> Subscriber:
+        options, group = self._options, self._group
+        filters = ((self._filter, 1),) + (((group.topics, 0),) if group else ())
         terms = Terms(
             filters=filters,
             window=options.window,
-            keep_s=0 if options.group is not None and peers is None else options.keep_s,
-            will=Will(peers.topic(peers.me), peers.payload("away")) if peers else None,
-            greeting=(peers.topic(peers.me), peers.payload("here")) if peers else None,
+            keep_s=0 if options.group is not None and group is None else options.keep_s,
+            will=Will(group.topic(group.me), group.payload("away")) if group else None,
+            greeting=(group.topic(group.me), group.payload("here")) if group else None,
             greet_s=GREET_S,
             keep_bytes=options.max_mb << 20,
         )
         own_id = self._broker.client_id or f"edgeannot-{self._context.device}-{self.name}"
-        return Mailbox(self._broker, peers.me if peers else own_id, terms, self._take)
+        return Subscriber(self._broker, group.me if group else own_id, terms, self._take)
 
-    def _open_inherited(self, member: str) -> Mailbox:
+    def _open_session_of(self, member: str) -> Subscriber:
         """The session of a member that has gone: its subscriptions end, what it holds comes here."""
         options = self._options
-        dropped = (self._filter, *((self._peers.topics,) if self._peers else ()))
+        dropped = (self._filter, *((self._group.topics,) if self._group else ()))
         terms = Terms(dropped_filters=dropped, window=options.window, keep_s=options.keep_s, lasting=False, keep_bytes=options.max_mb << 20)
-        return Mailbox(self._broker, member, terms, self._take)
+        return Subscriber(self._broker, member, terms, self._take)
 
     @property
     def _filter(self) -> str:
@@ -213,8 +213,8 @@ class MqttSource:
     # Arrivals
 
     def _take(self, delivery: Delivery) -> None:
-        """Called in paho's thread: put a picture into the queue, tell the peers what is theirs."""
-        if self._peers is not None and self._peers.heard(delivery.topic, delivery.payload):
+        """Called in paho's thread: put a picture into the queue, tell the group what is theirs."""
+        if self._group is not None and self._group.heard(delivery.topic, delivery.payload):
             delivery.finish()
         elif delivery.qos == 0 and len(self._arrived) >= 2 * self._options.window:
             self.skipped += 1
@@ -310,31 +310,31 @@ class MqttSource:
     # How things stand
 
     def _tick(self) -> Tick:
-        trouble = self._mailbox.trouble
+        trouble = self._subscriber.trouble
         return Tick(len(self._arrived), f"no pictures come: {trouble}" if trouble else "")
 
     def _nothing_left(self) -> bool:
         """With `once`: whether all that the broker had was taken and is stored. Raises LinkError when the broker is away."""
-        mailbox = self._mailbox
-        if mailbox.attempts and not mailbox.online:
-            raise LinkError(f"{mailbox.trouble} (sources.{self.name})")
-        inheriting = self._inheritance is not None and self._inheritance.busy
-        quiet = mailbox.online and time.monotonic() - mailbox.busy_at >= _QUIET_S
-        return quiet and not self._under_way and not self._arrived and not inheriting
+        subscriber = self._subscriber
+        if subscriber.attempts and not subscriber.online:
+            raise LinkError(f"{subscriber.trouble} (sources.{self.name})")
+        taking_over = self._takeover is not None and self._takeover.busy
+        quiet = subscriber.online and time.monotonic() - subscriber.busy_at >= _QUIET_S
+        return quiet and not self._under_way and not self._arrived and not taking_over
 
     def _close(self) -> None:
         """Acknowledge what is done in time, then leave; what is not comes again, here or to a peer."""
         with self._changed:
             self._changed.wait_for(lambda: not self._under_way, _PARTING_S)
-        if self._inheritance is not None:
-            self._inheritance.close()
-        peers = self._peers
-        if peers is None:
-            self._mailbox.close()
+        if self._takeover is not None:
+            self._takeover.close()
+        group = self._group
+        if group is None:
+            self._subscriber.close()
             return
         # Who is the last one stays subscribed, so that the broker keeps what comes meanwhile.
-        release = (self._filter,) if peers.others_here() else ()
-        self._mailbox.close(release=release, say=(peers.topic(peers.me), peers.payload("leaving")))
+        release = (self._filter,) if group.others_here() else ()
+        self._subscriber.close(release=release, say=(group.topic(group.me), group.payload("leaving")))
 
 
 def _folder_name(device: str) -> str:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from edgeannot.mqtt.broker import BrokerOptions
+from edgeannot.mqtt.options import BrokerOptions
 
 __all__ = ["MqttSourceOptions"]
 

@@ -11,7 +11,8 @@ import pytest
 from edgeannot.base.errors import ConfigError
 from edgeannot.base.redaction import redacted
 from edgeannot.base.service import credential, is_read_only, is_service, may_write, read_advice, write_advice
-from edgeannot.mqtt.broker import BrokerOptions, new_client
+from edgeannot.mqtt.client import new_client
+from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.sources import CameraOptions
 
 SERVICE = ("NOTIFY_SOCKET", "INVOCATION_ID", "CREDENTIALS_DIRECTORY")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgeannot.mqtt.packet_sizes import Flying, Sizes
+from edgeannot.mqtt.packet_sizes import InFlight, PayloadLimits
 from edgeannot.storage.records import Message
 
 
@@ -25,15 +25,15 @@ def clock():
 
 @pytest.fixture
 def sizes(clock):
-    return Sizes(clock)
+    return PayloadLimits(clock)
 
 
 def image(number, size):
-    return Flying(Message("t/image", bytes(size), "image", id=number), is_said=False)
+    return InFlight(Message("t/image", bytes(size), "image", id=number), is_volatile=False)
 
 
 def result(number, size=500):
-    return Flying(Message("t/detections", bytes(size), id=number), is_said=False)
+    return InFlight(Message("t/detections", bytes(size), id=number), is_volatile=False)
 
 
 def test_nothing_is_in_doubt_at_first(sizes):
@@ -56,7 +56,7 @@ def test_a_break_with_results_alone_puts_nothing_in_doubt(sizes):
 
 
 def test_what_is_small_is_never_in_doubt(sizes):
-    status = Flying(Message("t/status", bytes(200), "status", retain=True), is_said=True)
+    status = InFlight(Message("t/status", bytes(200), "status", retain=True), is_volatile=True)
 
     assert sizes.lost([status]) is None
     assert sizes.doubt is None
@@ -122,7 +122,7 @@ def test_a_limit_that_was_wrong_is_forgotten_when_something_larger_is_taken_or_a
 
 
 def test_what_goes_past_the_outbox_is_known_again_by_its_topic(sizes):
-    info = Flying(Message("t/info", bytes(3000), "info", retain=True), is_said=True)
+    info = InFlight(Message("t/info", bytes(3000), "info", retain=True), is_volatile=True)
     sizes.lost([info])
 
     assert sizes.lost([replace(info, message=replace(info.message, payload=bytes(3001)))]) is not None

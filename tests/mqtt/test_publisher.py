@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from edgeannot.base.errors import EdgeannotError, LinkError
-from edgeannot.mqtt.broker import BrokerOptions
-from edgeannot.mqtt.publisher import Link
-from edgeannot.mqtt.quickpaho import BoundedClient, QuickClient, client_class
+from edgeannot.mqtt.bounded_client import BoundedClient, QuickClient, client_class
+from edgeannot.mqtt.options import BrokerOptions
+from edgeannot.mqtt.publisher import Publisher
 from edgeannot.payload import Origin
 from edgeannot.storage.store import LedgerEntry, Message, Queue, Signature, Store
 from tests.brokers import free_port, wait_until
@@ -35,20 +35,20 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture
-def start(store: Store) -> Iterator[Callable[..., Link]]:
-    """Start links that try again after hundredths of a second; they end with the test."""
-    links: list[Link] = []
+def start(store: Store) -> Iterator[Callable[..., Publisher]]:
+    """Start publishers that try again after hundredths of a second; they end with the test."""
+    publishers: list[Publisher] = []
 
-    def make(url: str, *, window: int = 64, **options) -> Link:
+    def make(url: str, *, window: int = 64, **options) -> Publisher:
         quick = {"retry_min_s": 0.02, "retry_max_s": 0.05, "connect_timeout_s": 5}
-        link = Link(BrokerOptions(url=url, **quick | options), store.queue("mqtt"), Origin("pi", "boot-1"), window=window)
-        links.append(link)
-        link.start()
-        return link
+        publisher = Publisher(BrokerOptions(url=url, **quick | options), store.queue("mqtt"), Origin("pi", "boot-1"), window=window)
+        publishers.append(publisher)
+        publisher.start()
+        return publisher
 
     yield make
-    for link in links:
-        link.stop(2)
+    for publisher in publishers:
+        publisher.stop(2)
 
 
 def put(store: Store, first: int, count: int, size: int = 0) -> None:
@@ -72,12 +72,12 @@ def test_messages_arrive_in_order_once_and_leave_the_store(store, start, broker,
     subscriber = make_subscriber(broker)
     for number in range(200):
         store.commit(None, [Message("edgeannot/pi/porch/detections", json.dumps({"id": number}).encode(), qos=qos)])
-    link = start(broker.url, protocol=protocol, window=10)
+    publisher = start(broker.url, protocol=protocol, window=10)
 
-    assert link.wait_drained(DEADLINE_S)
+    assert publisher.wait_drained(DEADLINE_S)
     subscriber.wait_for(lambda s: len(numbers(s)) >= 200, "200 messages")
     assert numbers(subscriber) == list(range(200))
-    assert link.sent == 200
+    assert publisher.sent == 200
 
 
 def test_mqtt_5_messages_carry_their_type_expiry_and_properties(store, start, broker, make_subscriber):
@@ -103,17 +103,17 @@ def test_mqtt_5_messages_carry_their_type_expiry_and_properties(store, start, br
 def test_the_broker_may_come_hours_later(store, start, make_broker, make_subscriber, caplog):
     caplog.set_level(logging.INFO, "edgeannot.mqtt.publisher")
     broker = make_broker()
-    link = start(broker.url)
+    publisher = start(broker.url)
     put(store, 0, 50)
-    assert not link.wait_online(0.3)
+    assert not publisher.wait_online(0.3)
     assert store.pending().rows == 50
 
     broker.start()
     subscriber = make_subscriber(broker)
-    assert link.wait_drained(DEADLINE_S)
+    assert publisher.wait_drained(DEADLINE_S)
 
     put(store, 50, 50)
-    assert link.wait_drained(DEADLINE_S)
+    assert publisher.wait_drained(DEADLINE_S)
     subscriber.wait_for(lambda s: set(numbers(s)) >= set(range(50, 100)), "the later fifty")
     refusals = [record for record in caplog.records if "Connection refused" in record.message]
     assert len(refusals) == 1, "only a change of state is logged"
@@ -125,7 +125,7 @@ def test_a_broker_restarted_in_the_middle_costs_no_message(store, start, broker,
     """New connections are held off until the test's own subscriber is back: what it misses would be the broker's loss, not ours."""
     wire = make_wire(broker.port)
     wire.connected = False
-    link = start(wire.url, window=16)
+    publisher = start(wire.url, window=16)
     seen: list[int] = []
     writer = threading.Thread(target=put, args=(store, 0, 1500))
     writer.start()
@@ -141,27 +141,27 @@ def test_a_broker_restarted_in_the_middle_costs_no_message(store, start, broker,
     subscriber = make_subscriber(broker, qos=0)
     wire.connected = True
     writer.join(DEADLINE_S)
-    assert link.wait_drained(DEADLINE_S)
+    assert publisher.wait_drained(DEADLINE_S)
     subscriber.wait_for(lambda s: 1499 in numbers(s), "the last message")
     seen += numbers(subscriber)
 
     assert set(seen) == set(range(1500))
     repeats = len(seen) - 1500
     assert repeats <= 3 * 16, "at most what was in flight comes twice"
-    assert link.connections == 4
+    assert publisher.connections == 4
 
 
 def test_a_link_that_is_cut_again_and_again_loses_nothing_and_keeps_the_order(store, start, broker, make_subscriber, make_wire):
     subscriber = make_subscriber(broker)
     wire = make_wire(broker.port)
-    link = start(wire.url, window=8)
+    publisher = start(wire.url, window=8)
     writer = threading.Thread(target=put, args=(store, 0, 1000))
     writer.start()
     for cut in range(1, 9):
         wait_until(lambda cut=cut: wire.accepted >= cut and len(numbers(subscriber)) >= 50 * cut, f"cut {cut}")
         wire.cut()
     writer.join(DEADLINE_S)
-    assert link.wait_drained(DEADLINE_S)
+    assert publisher.wait_drained(DEADLINE_S)
     subscriber.wait_for(lambda s: 999 in numbers(s), "the last message")
 
     seen = numbers(subscriber)
@@ -173,7 +173,7 @@ def test_a_link_that_is_cut_again_and_again_loses_nothing_and_keeps_the_order(st
 
 def test_the_status_is_retained_and_follows_what_happens(store, start, broker, make_subscriber, make_wire):
     wire = make_wire(broker.port)
-    link = start(wire.url)
+    publisher = start(wire.url)
     wait_until(lambda: f"Received PUBLISH from edgeannot-pi (d0, q1, r1, m1, '{STATUS}'" in broker.log(), "the status to be published")
     subscriber = make_subscriber(broker, STATUS)
     subscriber.wait_for(lambda s: states(s) == ["online"], "the retained status")
@@ -184,19 +184,19 @@ def test_the_status_is_retained_and_follows_what_happens(store, start, broker, m
     subscriber.wait_for(lambda s: states(s)[-1] == "offline", "the last will")
     wire.connected = True
     subscriber.wait_for(lambda s: states(s)[-1] == "online", "online again")
-    link.stop()
+    publisher.stop()
     subscriber.wait_for(lambda s: states(s)[-1] == "stopping", "stopping")
 
     late = make_subscriber(broker, STATUS)
     late.wait_for(lambda s: states(s) == ["stopping"], "stopping, retained, and no will after it")
-    assert link.state == "stopped"
+    assert publisher.state == "stopped"
 
 
 def test_a_broker_that_lost_its_memory_is_told_again(store, start, broker, make_subscriber):
-    link = start(broker.url)
-    link.tell(Message("edgeannot/pi/info", b"{}", "info", retain=True))
+    publisher = start(broker.url)
+    publisher.send_now(Message("edgeannot/pi/info", b"{}", "info", retain=True))
     store.commit(None, [Message("edgeannot/pi/porch/count", b"1 cat", "count", retain=True)])
-    assert link.wait_drained(DEADLINE_S)
+    assert publisher.wait_drained(DEADLINE_S)
     broker.kill()  # it keeps nothing on disk
     broker.start()
 
@@ -208,9 +208,9 @@ def test_a_broker_that_lost_its_memory_is_told_again(store, start, broker, make_
 
 def test_told_messages_pass_by_the_outbox(store, start, broker, make_subscriber):
     subscriber = make_subscriber(broker)
-    link = start(broker.url)
-    assert link.wait_online(DEADLINE_S)
-    link.tell(Message("edgeannot/pi/telemetry", b"{}", "telemetry", qos=0))
+    publisher = start(broker.url)
+    assert publisher.wait_online(DEADLINE_S)
+    publisher.send_now(Message("edgeannot/pi/telemetry", b"{}", "telemetry", qos=0))
 
     subscriber.wait_for(lambda s: s.payloads("edgeannot/pi/telemetry"), "telemetry")
     assert store.pending().rows == 0
@@ -226,13 +226,13 @@ def test_a_refused_password_is_said_by_its_meaning_and_the_right_one_works_at_on
     secret = tmp_path / "secret"
     secret.write_text("wrong\n")
     put(store, 0, 20)
-    link = start(broker.url, username="edge", password_file=secret, protocol=protocol)
+    publisher = start(broker.url, username="edge", password_file=secret, protocol=protocol)
     wait_until(lambda: "not authorised" in caplog.text, "the refusal in the log")
-    assert not link.wait_online(0.1)
+    assert not publisher.wait_online(0.1)
 
     secret.write_text("right\n")
 
-    assert link.wait_drained(DEADLINE_S)
+    assert publisher.wait_drained(DEADLINE_S)
     subscriber.wait_for(lambda s: numbers(s) == list(range(20)), "all messages")
     assert len([record for record in caplog.records if "not authorised" in record.message]) == 1
     assert "wrong" not in caplog.text
@@ -242,12 +242,12 @@ def test_what_the_broker_does_not_let_us_say_of_ourselves_is_reported(store, sta
     acl = tmp_path / "acl"
     acl.write_text("topic read #\ntopic write edgeannot/pi/porch/detections\n")
     broker = make_broker(f"acl_file {acl}").start()
-    link = start(broker.url)
+    publisher = start(broker.url)
     for _ in range(3):
-        link.tell(Message("edgeannot/pi/info", b"{}", "info", retain=True))
+        publisher.send_now(Message("edgeannot/pi/info", b"{}", "info", retain=True))
     put(store, 0, 3)
 
-    assert link.wait_drained(DEADLINE_S)
+    assert publisher.wait_drained(DEADLINE_S)
     wait_until(lambda: "edgeannot/pi/info: the broker does not let us write there (not authorised)" in caplog.text, "info")
     assert "edgeannot/pi/status: " in caplog.text
     assert sum(record.levelno >= logging.WARNING for record in caplog.records) == 2, "once for each topic"
@@ -259,10 +259,10 @@ def test_messages_that_come_are_heard_whole_whatever_their_size(store, make_brok
     extra = {"mqtt": [], "mqtts": tls(certificates), "ws": ["protocol websockets"]}[scheme]
     broker = make_broker(f"listener {port} 127.0.0.1", *extra).start()
     ca = {"ca_file": certificates / "ca.crt"} if scheme == "mqtts" else {}
-    link = Link(BrokerOptions(url=f"{scheme}://localhost:{port}", **ca), store.queue("mqtt"), Origin("pi", "b"))
+    publisher = Publisher(BrokerOptions(url=f"{scheme}://localhost:{port}", **ca), store.queue("mqtt"), Origin("pi", "b"))
     heard: list[bytes] = []
-    link.subscribe("in/#", lambda message: heard.append(bytes(message.payload)))
-    link.start()
+    publisher.subscribe("in/#", lambda message: heard.append(bytes(message.payload)))
+    publisher.start()
     sizes = [0, 1, 127, 128, 16_384, 65_530, 65_536, 300_000, *range(200)]
     try:
         wait_until(lambda: "Sending SUBACK to edgeannot-pi" in broker.log(), "the subscription")
@@ -270,13 +270,13 @@ def test_messages_that_come_are_heard_whole_whatever_their_size(store, make_brok
             store.commit(None, [Message("in/x", size.to_bytes(4, "big") + bytes(size))])
         wait_until(lambda: len(heard) >= len(sizes), "all of them")
     finally:
-        link.stop(2)
+        publisher.stop(2)
 
     assert heard == [size.to_bytes(4, "big") + bytes(size) for size in sizes]
 
 
 def test_the_quick_client_is_in_use():
-    """Where paho has changed within, everything works, slower: then look at quickpaho again."""
+    """Where paho has changed within, everything works, slower: then look at bounded_client again."""
     assert client_class(quick=True) is QuickClient
     assert client_class(quick=False) is BoundedClient
 
@@ -288,7 +288,7 @@ def test_topics_that_may_not_be_written_wait_while_others_flow(store, start, mak
     subscriber = make_subscriber(broker)
     put(store, 0, 3)
     store.commit(None, [Message("edgeannot/pi/door/detections", b"let through")])
-    link = start(broker.url)
+    publisher = start(broker.url)
 
     subscriber.wait_for(lambda s: s.payloads("edgeannot/pi/door/detections"), "the topic that is allowed")
     wait_until(lambda: "edgeannot/pi/porch/detections: the broker does not let us write there" in caplog.text, "the refusal in the log")
@@ -297,7 +297,7 @@ def test_topics_that_may_not_be_written_wait_while_others_flow(store, start, mak
     acl.write_text("topic readwrite #\n")
     broker.start()
     again = make_subscriber(broker)
-    assert link.wait_drained(DEADLINE_S)
+    assert publisher.wait_drained(DEADLINE_S)
     put(store, 3, 1)
     again.wait_for(lambda s: 3 in numbers(s), "a later message")
 
@@ -308,9 +308,9 @@ def test_a_message_larger_than_the_broker_takes_is_dropped_alone(store, start, m
     put(store, 0, 1)
     put(store, 1, 1, size=50_000)
     put(store, 2, 1)
-    link = start(broker.url)
+    publisher = start(broker.url)
 
-    assert link.wait_drained(DEADLINE_S)
+    assert publisher.wait_drained(DEADLINE_S)
     subscriber.wait_for(lambda s: numbers(s) == [0, 2], "the two that fit")
     assert store.pending().refused == 1
     assert "takes packets of up to 20000 bytes" in caplog.text
@@ -322,9 +322,9 @@ def test_a_message_over_a_limit_that_the_broker_did_not_tell_is_dropped_alone(st
     put(store, 0, 1)
     put(store, 1, 1, size=50_000)
     put(store, 2, 1)
-    link = start(broker.url)
+    publisher = start(broker.url)
 
-    assert link.wait_drained(DEADLINE_S)
+    assert publisher.wait_drained(DEADLINE_S)
     subscriber.wait_for(lambda s: set(numbers(s)) == {0, 2}, "the two that fit")
     assert store.pending().refused == 1
 
@@ -332,9 +332,9 @@ def test_a_message_over_a_limit_that_the_broker_did_not_tell_is_dropped_alone(st
 def test_messages_dropped_one_after_another_are_said_once(store, start, make_broker, caplog):
     broker = make_broker("max_packet_size 20000").start()
     put(store, 0, 5, size=50_000)
-    link = start(broker.url)
+    publisher = start(broker.url)
 
-    assert link.wait_drained(DEADLINE_S)
+    assert publisher.wait_drained(DEADLINE_S)
     assert store.pending().refused == 5
     assert sum(record.levelno >= logging.WARNING for record in caplog.records) == 1
 
@@ -342,21 +342,21 @@ def test_messages_dropped_one_after_another_are_said_once(store, start, make_bro
 def test_standing_messages_that_are_too_large_do_not_keep_the_others_back(store, start, make_broker, make_subscriber, caplog):
     broker = make_broker("max_packet_size 2000").start()
     subscriber = make_subscriber(broker)
-    link = start(broker.url)
-    link.tell(Message("edgeannot/pi/info", b"x" * 5000, "info", retain=True))
+    publisher = start(broker.url)
+    publisher.send_now(Message("edgeannot/pi/info", b"x" * 5000, "info", retain=True))
     put(store, 0, 3)
 
-    assert link.wait_drained(DEADLINE_S)
+    assert publisher.wait_drained(DEADLINE_S)
     subscriber.wait_for(lambda s: numbers(s) == [0, 1, 2], "what fits")
-    assert link.connections == 1
+    assert publisher.connections == 1
 
 
 def test_where_a_reply_is_too_large_for_the_broker_what_stands_in_for_it_is_told(start, make_broker, make_subscriber):
     broker = make_broker("max_packet_size 2000").start()
     subscriber = make_subscriber(broker, "reply")
-    link = start(broker.url)
-    assert link.wait_online(DEADLINE_S)
-    link.tell(Message("reply", b"x" * 5000, "reply", instead=Message("reply", b"too large", "reply")))
+    publisher = start(broker.url)
+    assert publisher.wait_online(DEADLINE_S)
+    publisher.send_now(Message("reply", b"x" * 5000, "reply", instead=Message("reply", b"too large", "reply")))
 
     subscriber.wait_for(lambda s: s.messages, "a reply")
     assert subscriber.payloads() == [b"too large"]
@@ -376,16 +376,16 @@ def test_a_disk_that_is_full_keeps_no_message_from_being_sent_once(store, start,
 
     monkeypatch.setattr(Queue, "delete", failing)
     put(store, 0, 500)
-    link = start(broker.url)
+    publisher = start(broker.url)
     subscriber.wait_for(lambda s: len(numbers(s)) == 500, "all messages")
     wait_until(lambda: "the disk is full" in caplog.text, "the reason in the log")
     put(store, 500, 10)
     subscriber.wait_for(lambda s: len(numbers(s)) == 510, "those that came meanwhile")
     full.clear()
 
-    assert link.wait_drained(DEADLINE_S)
+    assert publisher.wait_drained(DEADLINE_S)
     assert numbers(subscriber) == list(range(510))
-    assert (link.connections, link.sent) == (1, 510)
+    assert (publisher.connections, publisher.sent) == (1, 510)
     assert len([record for record in caplog.records if "the disk is full" in record.message]) == 1
 
 
@@ -403,11 +403,11 @@ def test_a_store_that_fails_for_a_while_ends_no_link(store, start, make_broker, 
 
     monkeypatch.setattr(Queue, "pending", failing)
     put(store, 0, 2)
-    link = start(broker.url)
+    publisher = start(broker.url)
     assert failures.acquire(timeout=DEADLINE_S)
     broker.start()
 
-    assert link.wait_drained(DEADLINE_S)
+    assert publisher.wait_drained(DEADLINE_S)
     assert sum(record.exc_info is not None for record in caplog.records) <= 1, "no traceback again and again"
 
 
@@ -418,9 +418,9 @@ def test_a_message_that_an_old_broker_hangs_up_on_is_found_and_dropped(store, st
     put(store, 0, 5)
     put(store, 5, 1, size=50_000)
     put(store, 6, 5)
-    link = start(broker.url, protocol="3.1.1")
+    publisher = start(broker.url, protocol="3.1.1")
 
-    assert link.wait_drained(DEADLINE_S)
+    assert publisher.wait_drained(DEADLINE_S)
     subscriber.wait_for(lambda s: set(numbers(s)) == set(range(11)) - {5}, "all but the large one")
     assert store.pending().refused == 1
     assert "hung up" in caplog.text
@@ -435,58 +435,58 @@ def test_results_do_not_wait_behind_pictures_that_an_old_broker_hangs_up_on(stor
         store.commit(None, [Message("edgeannot/pi/porch/image", bytes(30_000 + number), "image", content_type="image/jpeg")])
     store.commit(None, [Message("edgeannot/pi/porch/image", bytes(5000), "image", content_type="image/jpeg")])
     begun = time.monotonic()
-    link = start(broker.url, protocol="3.1.1", retry_min_s=1.0, retry_max_s=60.0)
+    publisher = start(broker.url, protocol="3.1.1", retry_min_s=1.0, retry_max_s=60.0)
     subscriber.wait_for(lambda s: len(set(numbers(s))) == 12, "every result")
     results_s = time.monotonic() - begun
-    assert link.wait_drained(DEADLINE_S)
+    assert publisher.wait_drained(DEADLINE_S)
 
     assert results_s < 10
-    assert link.connections <= 4
+    assert publisher.connections <= 4
     assert store.pending().refused == 12
     assert subscriber.payloads("edgeannot/pi/porch/image") == [bytes(5000)], "one that fits is no victim of the others"
     assert "is another client there" not in caplog.text
     put(store, 12, 1)
     store.commit(None, [Message("edgeannot/pi/porch/image", bytes(40_000), "image", content_type="image/jpeg")])
-    assert link.wait_drained(DEADLINE_S)
-    assert (link.connections <= 4, store.pending().refused) == (True, 13)
+    assert publisher.wait_drained(DEADLINE_S)
+    assert (publisher.connections <= 4, store.pending().refused) == (True, 13)
 
 
 def test_what_stands_and_is_too_large_for_an_old_broker_keeps_nothing_back(store, start, make_broker, make_subscriber, caplog):
-    """Told at the beginning of each connection, it would break each."""
+    """Sent at the beginning of each connection, it would break each."""
     broker = make_broker("max_packet_size 20000").start()
     subscriber = make_subscriber(broker)
     put(store, 0, 5)
-    link = start(broker.url, protocol="3.1.1")
-    link.tell(Message("homeassistant/device/pi/config", bytes(30_000), "discovery", retain=True))
+    publisher = start(broker.url, protocol="3.1.1")
+    publisher.send_now(Message("homeassistant/device/pi/config", bytes(30_000), "discovery", retain=True))
     subscriber.wait_for(lambda s: len(set(numbers(s))) == 5, "every result")
     wait_until(lambda: "homeassistant/device/pi/config: a message of 30000 bytes is dropped" in caplog.text, "the reason in the log")
-    before = link.connections
+    before = publisher.connections
     put(store, 5, 5)
 
-    assert link.wait_drained(DEADLINE_S)
-    assert link.connections <= before + 1
+    assert publisher.wait_drained(DEADLINE_S)
+    assert publisher.connections <= before + 1
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 def test_connections_that_break_for_other_reasons_cost_no_picture(store, start, broker, make_subscriber, make_wire, protocol):
     """The broker takes every size; the wire is cut again and again while pictures are under way."""
     wire, subscriber = make_wire(broker.port), make_subscriber(broker)
-    link = start(wire.url, protocol=protocol)
+    publisher = start(wire.url, protocol=protocol)
     for number in range(60):
         put(store, number, 1)
         store.commit(None, [Message("edgeannot/pi/porch/image", bytes(50_000 + number), "image", content_type="image/jpeg")])
         if number % 6 == 5:
             wire.cut()
 
-    assert link.wait_drained(3 * DEADLINE_S)
+    assert publisher.wait_drained(3 * DEADLINE_S)
     subscriber.wait_for(lambda s: len({len(p) for p in s.payloads("edgeannot/pi/porch/image")}) == 60, "every picture")
     assert store.pending().refused == 0
 
 
 def test_a_silent_broker_is_noticed_by_keepalive_and_nothing_is_lost(store, start, broker, make_subscriber, make_wire, caplog):
     wire = make_wire(broker.port)
-    link = start(wire.url, keepalive_s=2)
-    assert link.wait_online(DEADLINE_S)
+    publisher = start(wire.url, keepalive_s=2)
+    assert publisher.wait_online(DEADLINE_S)
     broker.pause()
     put(store, 0, 30)
     wait_until(lambda: "nothing was heard" in caplog.text or "connection was lost" in caplog.text, "the silence to be noticed")
@@ -495,35 +495,35 @@ def test_a_silent_broker_is_noticed_by_keepalive_and_nothing_is_lost(store, star
 
     subscriber = make_subscriber(broker)
     put(store, 30, 1)
-    assert link.wait_drained(DEADLINE_S)
+    assert publisher.wait_drained(DEADLINE_S)
     subscriber.wait_for(lambda s: 30 in numbers(s), "the last message")
-    assert link.connections >= 2
+    assert publisher.connections >= 2
 
 
 def test_tls_with_an_authority_of_ones_own(store, start, make_broker, certificates, tmp_path):
     broker = make_broker(*tls(certificates)).start()
     put(store, 0, 10)
-    link = start(f"mqtts://localhost:{broker.port}", ca_file=certificates / "ca.crt")
+    publisher = start(f"mqtts://localhost:{broker.port}", ca_file=certificates / "ca.crt")
 
-    assert link.wait_drained(DEADLINE_S)
+    assert publisher.wait_drained(DEADLINE_S)
 
 
 def test_a_client_certificate_is_shown_where_the_broker_wants_one(store, start, make_broker, certificates):
     broker = make_broker(*tls(certificates), "require_certificate true").start()
     put(store, 0, 10)
     pair = {"cert_file": certificates / "client.crt", "key_file": certificates / "client.key"}
-    link = start(f"mqtts://localhost:{broker.port}", ca_file=certificates / "ca.crt", **pair)
+    publisher = start(f"mqtts://localhost:{broker.port}", ca_file=certificates / "ca.crt", **pair)
 
-    assert link.wait_drained(DEADLINE_S)
+    assert publisher.wait_drained(DEADLINE_S)
 
 
 def test_the_authorities_of_the_system_vouch_where_no_other_is_named(store, start, make_broker, certificates, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "ca.crt"))  # where OpenSSL looks for those of the system
     broker = make_broker(*tls(certificates)).start()
     put(store, 0, 10)
-    link = start(f"mqtts://localhost:{broker.port}")
+    publisher = start(f"mqtts://localhost:{broker.port}")
 
-    assert link.wait_drained(DEADLINE_S)
+    assert publisher.wait_drained(DEADLINE_S)
 
 
 @pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")  # paho leaves it to the garbage collector
@@ -539,11 +539,11 @@ def test_the_authorities_of_the_system_vouch_where_no_other_is_named(store, star
 def test_a_broker_that_nobody_vouches_for_is_never_sent_anything(store, start, make_broker, certificates, caplog, server, ca_file, reason):
     broker = make_broker(*tls(certificates, server)).start()
     put(store, 0, 1)
-    link = start(f"mqtts://localhost:{broker.port}", ca_file=certificates / ca_file if ca_file else None)
+    publisher = start(f"mqtts://localhost:{broker.port}", ca_file=certificates / ca_file if ca_file else None)
 
     wait_until(lambda: "is not trusted" in caplog.text, "the reason in the log")
     assert re.search(reason, caplog.text)
-    assert not link.wait_online(0.1)
+    assert not publisher.wait_online(0.1)
     assert store.pending().rows == 1
     assert "CONNECT" not in broker.log()
 
@@ -554,10 +554,10 @@ def test_a_client_certificate_that_is_missing_or_not_liked_is_said(store, start,
     broker = make_broker(*tls(certificates), "require_certificate true").start()
     put(store, 0, 1)
     pair = {"cert_file": certificates / f"{shown}.crt", "key_file": certificates / f"{shown}.key"} if shown else {}
-    link = start(f"mqtts://localhost:{broker.port}", ca_file=certificates / "ca.crt", **pair)
+    publisher = start(f"mqtts://localhost:{broker.port}", ca_file=certificates / "ca.crt", **pair)
 
     wait_until(lambda: reason in caplog.text, "the reason in the log")
-    assert not link.wait_online(0.1)
+    assert not publisher.wait_online(0.1)
     assert store.pending().rows == 1
 
 
@@ -571,11 +571,11 @@ def test_a_broker_that_is_silent_from_the_start_is_left_and_tried_again(store, s
     broker.pause()
     put(store, 0, 3)
     ca = {"ca_file": certificates / "ca.crt"} if scheme == "mqtts" else {}
-    link = start(f"{scheme}://localhost:{port}", connect_timeout_s=0.3, **ca)
+    publisher = start(f"{scheme}://localhost:{port}", connect_timeout_s=0.3, **ca)
     wait_until(lambda: "trying again" in caplog.text, "the silence to be noticed")
     broker.resume()
 
-    assert link.wait_drained(DEADLINE_S)
+    assert publisher.wait_drained(DEADLINE_S)
 
 
 def test_a_broker_that_answers_pings_and_acknowledges_nothing_is_left(store, start, caplog):
@@ -590,7 +590,7 @@ def test_a_broker_that_answers_pings_and_acknowledges_nothing_is_left(store, sta
 
 
 def test_only_so_many_bytes_are_on_their_way(store, start):
-    """A window of pictures would be more than a small board has, or a slow link carries before keepalive gives it up."""
+    """A window of pictures would be more than a small board has, or a slow line carries before keepalive gives it up."""
     for _ in range(20):
         store.commit(None, [Message("t/image", bytes(300_000), "image")])
     with DeafBroker() as deaf:
@@ -602,9 +602,9 @@ def test_only_so_many_bytes_are_on_their_way(store, start):
 def test_a_message_that_takes_longer_than_the_keepalive_is_not_given_up_while_it_moves(store, start, caplog):
     store.commit(None, [Message("t/image", bytes(700_000), "image")])
     with DeafBroker(bytes_per_s=100_000) as slow:
-        link = start(f"mqtt://127.0.0.1:{slow.port}", keepalive_s=2)
+        publisher = start(f"mqtt://127.0.0.1:{slow.port}", keepalive_s=2)
         wait_until(lambda: slow.received > 700_000, "the last byte")
-        assert link.connections == 1
+        assert publisher.connections == 1
         assert caplog.text == ""
 
 
@@ -614,16 +614,16 @@ def test_topics_that_may_not_be_read_are_said(store, make_broker, tmp_path, capl
     acl.write_text("topic write #\ntopic read open/#\n")
     broker = make_broker(f"acl_file {acl}").start()
     heard: list[bytes] = []
-    link = Link(BrokerOptions(url=broker.url, protocol=protocol), store.queue("mqtt"), Origin("pi", "b"))
-    link.subscribe("closed/#", lambda message: None)
-    link.subscribe("open/#", lambda message: heard.append(bytes(message.payload)))
-    link.start()
+    publisher = Publisher(BrokerOptions(url=broker.url, protocol=protocol), store.queue("mqtt"), Origin("pi", "b"))
+    publisher.subscribe("closed/#", lambda message: None)
+    publisher.subscribe("open/#", lambda message: heard.append(bytes(message.payload)))
+    publisher.start()
     try:
         wait_until(lambda: broker.log().count("Sending SUBACK to edgeannot-pi") == 2, "the subscriptions")
         store.commit(None, [Message("open/x", b"1")])
         wait_until(lambda: heard == [b"1"], "what may be read")
     finally:
-        link.stop(2)
+        publisher.stop(2)
 
     refused = "nothing is received on closed/#: the broker does not let us read there (not authorised)"
     # mosquitto 2.0 takes each subscription and passes nothing on; others refuse it.
@@ -637,58 +637,58 @@ def test_a_message_with_an_impossible_topic_is_dropped_alone(store, start, broke
     put(store, 0, 1)
     store.commit(None, [Message(store_topic, b"x")])
     put(store, 1, 1)
-    link = start(broker.url)
-    link.tell(Message(topic, b"x"))
+    publisher = start(broker.url)
+    publisher.send_now(Message(topic, b"x"))
 
-    assert link.wait_drained(DEADLINE_S)
+    assert publisher.wait_drained(DEADLINE_S)
     subscriber.wait_for(lambda s: numbers(s) == [0, 1], "the two others")
     assert store.pending().refused == 1
     assert "none that can be published to" in caplog.text
-    assert link.connections == 1
+    assert publisher.connections == 1
 
 
 def test_more_standing_messages_than_the_window_are_all_told(store, start, broker, make_subscriber):
     """Such as the counts of many cameras: the broker's limit of what may be in flight holds for them, too."""
     subscriber = make_subscriber(broker, "standing/#")
-    link = start(broker.url, window=4)
+    publisher = start(broker.url, window=4)
     for number in range(100):
-        link.tell(Message(f"standing/{number}", b"x", retain=True))
+        publisher.send_now(Message(f"standing/{number}", b"x", retain=True))
     put(store, 0, 20)
 
-    assert link.wait_drained(DEADLINE_S)
+    assert publisher.wait_drained(DEADLINE_S)
     subscriber.wait_for(lambda s: {m.topic for m in s.messages} == {f"standing/{number}" for number in range(100)}, "all of them")
 
 
 def test_messages_told_too_fast_are_counted(store, broker, start):
-    link = start(broker.url)
-    assert link.wait_online(DEADLINE_S)
+    publisher = start(broker.url)
+    assert publisher.wait_online(DEADLINE_S)
     broker.pause()
     for _ in range(50_000):
-        link.tell(Message("t", b"x", qos=1))
-        if link.untold:
+        publisher.send_now(Message("t", b"x", qos=1))
+        if publisher.evicted:
             break
     broker.resume()
 
-    assert link.untold > 0
+    assert publisher.evicted > 0
 
 
 def test_websockets_carry_it_too(store, start, make_broker, make_subscriber):
     port = free_port()
     make_broker(f"listener {port} 127.0.0.1", "protocol websockets").start()
     put(store, 0, 300)
-    link = start(f"ws://127.0.0.1:{port}/mqtt")
+    publisher = start(f"ws://127.0.0.1:{port}/mqtt")
 
-    assert link.wait_drained(DEADLINE_S)
-    assert link.sent == 300
+    assert publisher.wait_drained(DEADLINE_S)
+    assert publisher.sent == 300
 
 
 def test_websockets_over_tls(store, start, make_broker, certificates):
     port = free_port()
     make_broker(f"listener {port} 127.0.0.1", "protocol websockets", *tls(certificates)).start()
     put(store, 0, 50)
-    link = start(f"wss://localhost:{port}/mqtt", ca_file=certificates / "ca.crt")
+    publisher = start(f"wss://localhost:{port}/mqtt", ca_file=certificates / "ca.crt")
 
-    assert link.wait_drained(DEADLINE_S)
+    assert publisher.wait_drained(DEADLINE_S)
 
 
 def test_two_devices_of_one_name_are_told_apart_in_the_log(store, start, broker, caplog):
@@ -708,10 +708,10 @@ def test_subscriptions_are_renewed_after_a_restart_and_a_choking_handler_harms_n
             raise ValueError("choked")
 
         quick = {"retry_min_s": 0.02, "retry_max_s": 0.05}
-        link = Link(BrokerOptions(url=broker.url, **quick), store.queue("mqtt"), Origin("pi", "b"))
-        link.subscribe("commands/+", handle)
-        sender = Link(BrokerOptions(url=broker.url, **quick), outbox.queue("mqtt"), Origin("other", "b"))
-        link.start()
+        publisher = Publisher(BrokerOptions(url=broker.url, **quick), store.queue("mqtt"), Origin("pi", "b"))
+        publisher.subscribe("commands/+", handle)
+        sender = Publisher(BrokerOptions(url=broker.url, **quick), outbox.queue("mqtt"), Origin("other", "b"))
+        publisher.start()
         sender.start()
         try:
             for text in (b"1", b"2"):
@@ -721,23 +721,23 @@ def test_subscriptions_are_renewed_after_a_restart_and_a_choking_handler_harms_n
                 broker.stop()
                 broker.start()
         finally:
-            link.stop(2)
+            publisher.stop(2)
             sender.stop(2)
 
     assert heard == [b"1", b"2"]
 
 
 def test_stopping_while_the_broker_is_away_is_quick_and_keeps_everything(store, start, make_broker):
-    link = start(make_broker().url, retry_min_s=60, retry_max_s=60)
+    publisher = start(make_broker().url, retry_min_s=60, retry_max_s=60)
     put(store, 0, 5)
-    link.stop(5)
+    publisher.stop(5)
 
-    assert link.state == "stopped"
+    assert publisher.state == "stopped"
     assert store.pending().rows == 5
 
 
 def test_stopping_before_the_start_is_no_error(store, broker):
-    Link(BrokerOptions(url=broker.url), store.queue("mqtt"), Origin("pi", "b")).stop()
+    Publisher(BrokerOptions(url=broker.url), store.queue("mqtt"), Origin("pi", "b")).stop()
 
 
 def tls(certificates: Path, server: str = "server") -> list[str]:

@@ -12,8 +12,9 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edgeannot.mqtt.broker import BrokerOptions, meaning
-from edgeannot.mqtt.publisher import Link
+from edgeannot.mqtt.client import meaning
+from edgeannot.mqtt.options import BrokerOptions
+from edgeannot.mqtt.publisher import Publisher
 from edgeannot.payload import Origin
 from edgeannot.storage.store import Message, Store
 from tests.brokers import DEADLINE_S, wait_until
@@ -106,18 +107,18 @@ def store(tmp_path):
 
 
 @pytest.fixture
-def link_to(store):
-    links = []
+def publisher_to(store):
+    publishers = []
 
     def make(broker, **options):
         quick = {"retry_min_s": 0.02, "retry_max_s": 0.05}
         broker_options = BrokerOptions(url=f"mqtt://127.0.0.1:{broker.port}", **quick | options)
-        links.append(Link(broker_options, store.queue("mqtt"), Origin("pi", "boot-1")))
-        return links[-1]
+        publishers.append(Publisher(broker_options, store.queue("mqtt"), Origin("pi", "boot-1")))
+        return publishers[-1]
 
     yield make
-    for link in links:
-        link.stop(1)
+    for publisher in publishers:
+        publisher.stop(1)
 
 
 def test_each_reason_has_a_sentence_of_its_own():
@@ -135,28 +136,28 @@ def test_each_reason_has_a_sentence_of_its_own():
 
 @pytest.mark.parametrize("qos", [1, 2])
 @pytest.mark.parametrize("code", [*FAILURES, 0xF0])
-def test_a_message_that_is_refused_waits_or_is_counted_and_stops_no_other(store, link_to, code, qos):
+def test_a_message_that_is_refused_waits_or_is_counted_and_stops_no_other(store, publisher_to, code, qos):
     with ScriptedBroker(acknowledge=lambda topic, times: code if topic == "t/refused" and times == 1 else 0) as broker:
-        link = link_to(broker)
-        link.start()
-        assert link.wait_online(DEADLINE_S)
+        publisher = publisher_to(broker)
+        publisher.start()
+        assert publisher.wait_online(DEADLINE_S)
         store.commit(None, [Message("t/refused", b"1", qos=qos), Message("t/other", b"2", qos=qos)])
 
-        assert link.wait_drained(DEADLINE_S)
+        assert publisher.wait_drained(DEADLINE_S)
         assert broker.connections == 1, "no reason is worth a connection"
     assert store.pending().refused == (code in NEVER)
     assert broker.times["t/refused"] == (1 if code in NEVER else 2)
 
 
 @pytest.mark.parametrize("code", [0x97, 0x87, 0x80, 0x83])
-def test_a_quota_does_not_lose_how_things_stand(link_to, caplog, code):
+def test_a_quota_does_not_lose_how_things_stand(publisher_to, caplog, code):
     """`status` and `info` are told again until the broker takes them; what is of the moment is not."""
     with ScriptedBroker(acknowledge=lambda _topic, times: code if times <= 2 else 0) as broker:
-        link = link_to(broker)
-        link.start()
-        assert link.wait_online(DEADLINE_S)
-        link.tell(Message("edgeannot/pi/info", b"{}", "info", retain=True))
-        link.tell(Message("edgeannot/pi/telemetry", b"{}", "telemetry"))
+        publisher = publisher_to(broker)
+        publisher.start()
+        assert publisher.wait_online(DEADLINE_S)
+        publisher.send_now(Message("edgeannot/pi/info", b"{}", "info", retain=True))
+        publisher.send_now(Message("edgeannot/pi/telemetry", b"{}", "telemetry"))
         wait_until(lambda: broker.times["edgeannot/pi/info"] == broker.times["edgeannot/pi/status"] == 3, "both to be taken")
 
     assert broker.times["edgeannot/pi/telemetry"] == 1
@@ -167,17 +168,17 @@ def test_a_quota_does_not_lose_how_things_stand(link_to, caplog, code):
         assert ["tried again" in record.message for record in said] == [True], "said once"
 
 
-def test_what_is_told_anew_takes_the_place_of_what_the_broker_refused(link_to):
+def test_what_is_told_anew_takes_the_place_of_what_the_broker_refused(publisher_to):
     heard = []
     with ScriptedBroker(
         acknowledge=lambda topic, times: heard.append(topic) or (0x97 if topic.endswith("info") and times == 1 else 0)
     ) as broker:
-        link = link_to(broker, retry_max_s=30.0)
-        link.start()
-        assert link.wait_online(DEADLINE_S)
-        link.tell(Message("edgeannot/pi/info", b"1", "info", retain=True))
+        publisher = publisher_to(broker, retry_max_s=30.0)
+        publisher.start()
+        assert publisher.wait_online(DEADLINE_S)
+        publisher.send_now(Message("edgeannot/pi/info", b"1", "info", retain=True))
         wait_until(lambda: broker.times["edgeannot/pi/info"] == 1, "the first")
-        link.tell(Message("edgeannot/pi/info", b"2", "info", retain=True))
+        publisher.send_now(Message("edgeannot/pi/info", b"2", "info", retain=True))
         wait_until(lambda: broker.times["edgeannot/pi/info"] == 2, "the second, at once")
 
 
@@ -185,39 +186,39 @@ def test_what_is_told_anew_takes_the_place_of_what_the_broker_refused(link_to):
     ("code", "said"),
     [(0x8B, "the broker is shutting down"), (0x98, "administrator"), (0x89, "busy"), (0x00, "the broker ended the connection")],
 )
-def test_a_broker_that_says_why_it_hangs_up_is_no_other_client(link_to, caplog, code, said):
+def test_a_broker_that_says_why_it_hangs_up_is_no_other_client(publisher_to, caplog, code, said):
     with ScriptedBroker(disconnect=code) as broker:
-        link_to(broker).start()
+        publisher_to(broker).start()
         wait_until(lambda: broker.connections >= 7, "several connections")
 
     assert said in caplog.text
     assert "another client" not in caplog.text
 
 
-def test_a_session_that_was_taken_over_is_said_as_such(link_to, caplog):
+def test_a_session_that_was_taken_over_is_said_as_such(publisher_to, caplog):
     with ScriptedBroker(disconnect=0x8E) as broker:
-        link_to(broker).start()
+        publisher_to(broker).start()
         wait_until(lambda: "another client came with the same client id" in caplog.text, "the reason in the log")
 
 
-def test_a_subscription_that_a_quota_refused_is_asked_for_again(link_to, caplog):
+def test_a_subscription_that_a_quota_refused_is_asked_for_again(publisher_to, caplog):
     with ScriptedBroker(refuse_subscriptions=2) as broker:
-        link = link_to(broker)
-        link.subscribe("in/#", lambda message: None)
-        link.start()
+        publisher = publisher_to(broker)
+        publisher.subscribe("in/#", lambda message: None)
+        publisher.start()
         wait_until(lambda: broker.subscribed == 3, "the third try")
         assert broker.connections == 1
     assert "quota for this client is used up" in caplog.text
 
 
 @pytest.mark.parametrize("qos", [1, 2])
-def test_the_size_that_a_real_broker_refuses_costs_no_connection(store, link_to, make_broker, qos):
+def test_the_size_that_a_real_broker_refuses_costs_no_connection(store, publisher_to, make_broker, qos):
     """mosquitto gives a reason that paho does not expect in an acknowledgement, and hung up on."""
     broker = make_broker("message_size_limit 20000").start()
-    link = link_to(broker)
-    link.start()
-    assert link.wait_online(DEADLINE_S)
+    publisher = publisher_to(broker)
+    publisher.start()
+    assert publisher.wait_online(DEADLINE_S)
     store.commit(None, [Message("t/x", bytes(50_000), qos=qos), Message("t/x", b"2", qos=qos)])
 
-    assert link.wait_drained(DEADLINE_S)
-    assert (store.pending().refused, link.connections) == (1, 1)
+    assert publisher.wait_drained(DEADLINE_S)
+    assert (store.pending().refused, publisher.connections) == (1, 1)

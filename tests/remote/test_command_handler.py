@@ -26,8 +26,8 @@ from paho.mqtt.properties import Properties
 
 from edgeannot.base.errors import ModelError
 from edgeannot.crash_guard import AtWork, of_content
-from edgeannot.mqtt.broker import BrokerOptions
-from edgeannot.mqtt.publisher import Link
+from edgeannot.mqtt.options import BrokerOptions
+from edgeannot.mqtt.publisher import Publisher
 from edgeannot.payload import Origin, Topics
 from edgeannot.remote.command_handler import CommandHandler, InForce
 from edgeannot.remote.commands import Pause, Reply, Request
@@ -64,7 +64,7 @@ def load(name: str) -> str:
 
 
 class Board:
-    """A device without a model: a control whose requests a thread serves, a link, and a desk between them."""
+    """A device without a model: a control whose requests a thread serves, a publisher, and a desk between them."""
 
     def __init__(
         self, folder: Path, url: str, control: Control | None = None, protocol="5", at_work: AtWork | None = None, **options
@@ -73,32 +73,32 @@ class Board:
         self.model = "yolov3-tiny@224"
         self.store = Store.open(folder / "state.sqlite")
         broker = BrokerOptions(url=url, protocol=protocol, retry_min_s=0.02, retry_max_s=0.05)
-        self.link = Link(broker, self.store.queue("mqtt"), ORIGIN)
+        self.publisher = Publisher(broker, self.store.queue("mqtt"), ORIGIN)
         self.desk = CommandHandler(
             CommandOptions(enabled=True, **options),
             self.control,
             lambda: InForce(self.model, 0.3),
             ORIGIN,
             TOPICS,
-            self.link.tell,
+            self.publisher.send_now,
             lambda message: self.store.commit(None, (message,)),
             jpeg=lambda _: b"\xff\xd8 drawn",
             other_trees=("homeassistant",),
             at_work=at_work,
         )
-        self.link.subscribe(self.desk.topic_filter, self.desk.take, max_bytes=self.desk.max_bytes, as_published=True)
+        self.publisher.subscribe(self.desk.topic_filter, self.desk.take, max_bytes=self.desk.max_bytes, as_published=True)
         self.serving = threading.Event()
         self.serving.set()
         self._ended = threading.Event()
         self._model_thread = threading.Thread(target=self._serve, daemon=True)
         self._model_thread.start()
         self.desk.start()
-        self.link.start()
+        self.publisher.start()
         self.wait_subscribed()
 
     def wait_subscribed(self) -> None:
         """The broker has our subscriptions when it has acknowledged a message that followed them."""
-        assert self.link.wait_online(DEADLINE_S)
+        assert self.publisher.wait_online(DEADLINE_S)
         self.store.commit(None, (Message("ready", b""),))
         assert self.store.queue("mqtt").wait_empty(DEADLINE_S)
 
@@ -116,7 +116,7 @@ class Board:
         self._model_thread.join(DEADLINE_S)
         self.control.close()
         self.desk.stop()
-        self.link.stop(1)
+        self.publisher.stop(1)
         self.store.close()
 
 
@@ -303,7 +303,7 @@ def test_the_result_of_detect_survives_a_broken_connection(make_board, make_wire
     wait_until(lambda: board.control._asked, "the picture to be asked for")
     wire.connected = False
     wire.cut()
-    wait_until(lambda: board.link.state == "away", "the connection to be lost")
+    wait_until(lambda: board.publisher.state == "away", "the connection to be lost")
     board.serving.set()
     wait_until(lambda: board.store.pending().rows, "the result to wait in the outbox")
     wire.connected = True
@@ -457,13 +457,13 @@ def test_rubbish_of_every_kind_gets_a_reply_each_and_the_link_stays(make_board, 
         assert not json.loads(asker.wait()[0].payload)["ok"] or payload == b""
 
     assert asker.ask("ping")["ok"]
-    assert (board.link.connections, asker.got) == (1, [])
+    assert (board.publisher.connections, asker.got) == (1, [])
 
 
 def test_commands_work_again_after_the_broker_was_restarted(make_board, broker):
     board = make_board()
     broker.kill()
-    wait_until(lambda: board.link.state == "away", "the connection to be lost")
+    wait_until(lambda: board.publisher.state == "away", "the connection to be lost")
     broker.start()
     board.wait_subscribed()
     again = Asker(broker.port)
@@ -484,7 +484,7 @@ def test_a_stop_answers_what_is_not_done(tmp_path, broker, asker):
 
 @pytest.fixture(scope="module")
 def quiet_desk(tmp_path_factory) -> Iterator[tuple[CommandHandler, list[Message]]]:
-    """A desk without a link: what it says goes into a list."""
+    """A desk without a publisher: what it says goes into a list."""
     root = tmp_path_factory.mktemp("desk")
     (root / "secret.jpg").write_bytes(SAMPLE.read_bytes())
     (root / "in").mkdir()

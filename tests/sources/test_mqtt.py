@@ -15,9 +15,9 @@ from paho.mqtt.properties import Properties
 from pydantic import ValidationError
 
 from edgeannot.base.errors import ConfigError, FrameError, LinkError
-from edgeannot.mqtt.broker import BrokerOptions
-from edgeannot.mqtt.group import Peers, heir
-from edgeannot.mqtt.subscriber import Mailbox
+from edgeannot.mqtt.group import Group, successor
+from edgeannot.mqtt.options import BrokerOptions
+from edgeannot.mqtt.subscriber import Subscriber
 from edgeannot.mqtt.terms import Terms
 from edgeannot.payload import message_id
 from edgeannot.sources import Context, MqttSourceOptions, open_source
@@ -81,7 +81,7 @@ class Worker:
 
     def begin(self):
         """Pull until the subscription is granted."""
-        self.pull.until(lambda tick: self.source._mailbox.online)
+        self.pull.until(lambda tick: self.source._subscriber.online)
         return self
 
     def take(self, count, **options):
@@ -93,11 +93,11 @@ class Worker:
 
     def die(self):
         """As a power cut would: the connection ends without a word, and nothing of it is used again."""
-        mailbox = self.source._mailbox
-        mailbox._closing.set()
-        sock = mailbox._now.client.socket()
+        subscriber = self.source._subscriber
+        subscriber._closing.set()
+        sock = subscriber._now.client.socket()
         sock.shutdown(2)
-        mailbox._thread.join(DEADLINE_S)
+        subscriber._thread.join(DEADLINE_S)
 
     def leave(self):
         self.pull.items.close()
@@ -144,12 +144,12 @@ def test_once_without_pictures_ends(worker):
 def test_once_a_connection_that_is_made_again_is_no_error(worker, make_wire, broker, camera, jpeg):
     wire = make_wire(broker.port)
     made = worker(at=wire, once=True)
-    camera_sent = made.pull.until(lambda tick: made.source._mailbox.online)
+    camera_sent = made.pull.until(lambda tick: made.source._subscriber.online)
     camera.send(jpeg())
     frame = made.take(1)[0]
-    lost = made.source._mailbox._now
+    lost = made.source._subscriber._now
     wire.cut()
-    wait_until(lambda: made.source._mailbox.online and made.source._mailbox._now is not lost, "the next connection")
+    wait_until(lambda: made.source._subscriber.online and made.source._subscriber._now is not lost, "the next connection")
     made.finish(frame)
 
     rest = made.pull.rest()
@@ -270,7 +270,7 @@ def test_a_picture_under_way_that_comes_again_is_done_once_and_acknowledged(work
     made.pull.until(lambda tick: tick.trouble)
     broker.start()
     made.begin()
-    made.pull.until(lambda tick: made.source._mailbox.pending == 1)
+    made.pull.until(lambda tick: made.source._subscriber.pending == 1)
     made.pull.idle(ticks=1)
 
     made.finish(frame)
@@ -316,11 +316,11 @@ def test_a_line_that_breaks_again_and_again_does_not_pile_up_pictures_that_nobod
     for number in range(4):
         camera.send(jpeg(number), id=str(number))
     first = made.take(1)
-    mailbox = made.source._mailbox
+    subscriber = made.source._subscriber
     for _ in range(3):
-        lost = mailbox._now
+        lost = subscriber._now
         lost.client.socket().shutdown(2)
-        wait_until(lambda lost=lost: mailbox._now not in (None, lost) and mailbox.pending == 2, "both pictures to come again")
+        wait_until(lambda lost=lost: subscriber._now not in (None, lost) and subscriber.pending == 2, "both pictures to come again")
 
     assert len(made.source._arrived) <= 3  # the one that was opened may be there once more
     seen = {first[0].sender.id}
@@ -462,7 +462,7 @@ def test_a_broker_that_speaks_3_1_1_gives_pictures_too(worker, broker, jpeg):
 def test_a_peer_works_off_what_a_dead_worker_left_and_its_session_ends(worker, broker, camera, jpeg, protocol):
     one, two = (worker(name, group="g", grace_s=0.3, protocol=protocol).begin() for name in ("one", "two"))
     for worker_ in (one, two):
-        worker_.pull.until(lambda tick, w=worker_: w.source._peers.others_here() and w.source._peers.knows_me)
+        worker_.pull.until(lambda tick, w=worker_: w.source._group.others_here() and w.source._group.knows_me)
     for i in range(12):
         camera.send(jpeg(i), topic=f"edgeannot/pictures/cam{i}")
     first = one.take(1)[0]
@@ -474,9 +474,9 @@ def test_a_peer_works_off_what_a_dead_worker_left_and_its_session_ends(worker, b
         frame = two.take(1)[0]
         answered.add(frame.image[0, 0, 0])
         two.finish(frame)
-    two.pull.until(lambda tick: not two.source._inheritance.busy)
+    two.pull.until(lambda tick: not two.source._takeover.busy)
 
-    assert not session_present(broker, one.source._mailbox.client_id, protocol)
+    assert not session_present(broker, one.source._subscriber.client_id, protocol)
     camera.send(jpeg(99))  # all of the share is its own now
     assert two.take(1)[0].image[0, 0, 0] == 99
 
@@ -500,8 +500,8 @@ def test_what_a_worker_held_that_died_with_the_broker_is_worked_off(worker, make
     wait_until(lambda: database.exists() and database.stat().st_mtime_ns > before, "the broker to have saved what it has")
 
     broker.kill()
-    two.source._mailbox._closing.set()
-    two.source._mailbox._thread.join(DEADLINE_S)
+    two.source._subscriber._closing.set()
+    two.source._subscriber._thread.join(DEADLINE_S)
     broker.start()
     one.finish(*begun)
 
@@ -515,7 +515,7 @@ def test_what_a_worker_held_that_died_with_the_broker_is_worked_off(worker, make
 def test_a_worker_that_stops_in_order_hands_over_at_once_what_it_has_not_done(worker, camera, jpeg):
     one, two = (worker(name, group="g", grace_s=600).begin() for name in ("one", "two"))
     for worker_ in (one, two):
-        worker_.pull.until(lambda tick, w=worker_: w.source._peers.others_here() and w.source._peers.knows_me)
+        worker_.pull.until(lambda tick, w=worker_: w.source._group.others_here() and w.source._group.knows_me)
     for i in range(6):
         camera.send(jpeg(i))
     one.take(1)
@@ -531,8 +531,8 @@ def test_a_worker_that_stops_in_order_hands_over_at_once_what_it_has_not_done(wo
 
 def test_a_worker_that_comes_back_gets_its_session_again(worker, camera, jpeg):
     one, two = (worker(name, group="g", grace_s=0).begin() for name in ("one", "two"))
-    two.pull.until(lambda tick: two.source._peers.others_here() and two.source._peers.knows_me)
-    one.pull.until(lambda tick: one.source._peers.others_here())
+    two.pull.until(lambda tick: two.source._group.others_here() and two.source._group.knows_me)
+    one.pull.until(lambda tick: one.source._group.others_here())
     for i in range(12):
         camera.send(jpeg(i))
     one.die()
@@ -563,23 +563,23 @@ def test_the_broker_may_be_trusted_with_the_handing_over(worker, camera, jpeg):
 
     made.finish(*made.take(1))
 
-    assert made.source._peers is None
+    assert made.source._group is None
 
 
 def test_a_session_counts_as_empty_only_when_the_broker_has_answered(broker):
     """What was sent before the answer has come by then: a large picture on a slow line is not taken for nothing."""
     options = BrokerOptions(url=broker.url)
-    mailbox = Mailbox(options, "gone", Terms(dropped_filters=("a/+",), keep_s=60, lasting=False), lambda _: None)
-    mailbox.start()
-    wait_until(lambda: mailbox.online, "the broker")
+    subscriber = Subscriber(options, "gone", Terms(dropped_filters=("a/+",), keep_s=60, lasting=False), lambda _: None)
+    subscriber.start()
+    wait_until(lambda: subscriber.online, "the broker")
     broker.pause()
 
-    asked = [mailbox.is_drained() for _ in range(100)]
+    asked = [subscriber.is_drained() for _ in range(100)]
     broker.resume()
 
     assert not any(asked)
-    wait_until(mailbox.is_drained, "the answer")
-    mailbox.close(end_session=True)
+    wait_until(subscriber.is_drained, "the answer")
+    subscriber.close(end_session=True)
 
 
 def session_present(broker, client_id, protocol):
@@ -607,96 +607,96 @@ class Clock:
         return self.now
 
 
-def peers_of(me, clock, *others):
-    peers = Peers("edgeannot", "g", f"edgeannot-group-g-{me}", "f/+", clock)
+def group_of(me, clock, *others):
+    group = Group("edgeannot", "g", f"edgeannot-group-g-{me}", "f/+", clock)
     for name, state in {me: "here", **dict(others)}.items():
-        tell(peers, name, state)
-    return peers
+        tell(group, name, state)
+    return group
 
 
-def tell(peers, name, state, topic_filter="f/+"):
-    other = Peers("edgeannot", "g", f"edgeannot-group-g-{name}", topic_filter)
-    return peers.heard(other.topic(other.me), other.payload(state) if state else b"")
+def tell(group, name, state, topic_filter="f/+"):
+    other = Group("edgeannot", "g", f"edgeannot-group-g-{name}", topic_filter)
+    return group.heard(other.topic(other.me), other.payload(state) if state else b"")
 
 
 def test_nobody_inherits_before_anybody_is_there():
-    assert Peers("edgeannot", "g", "edgeannot-group-g-a", "f/+").to_inherit(0) == []
+    assert Group("edgeannot", "g", "edgeannot-group-g-a", "f/+").to_take_over(0) == []
 
 
 def test_one_that_vanished_is_given_time_and_one_that_left_is_not():
     clock = Clock()
-    peers = peers_of("a", clock, ("b", "away"), ("c", "leaving"))
+    group = group_of("a", clock, ("b", "away"), ("c", "leaving"))
 
-    at_once = peers.to_inherit(10)
+    at_once = group.to_take_over(10)
     clock.now += 0.5
-    soon = peers.to_inherit(10)
+    soon = group.to_take_over(10)
     clock.now += 9.5
 
     assert at_once == []
     assert soon == ["edgeannot-group-g-c"]
-    assert sorted(peers.to_inherit(10)) == ["edgeannot-group-g-b", "edgeannot-group-g-c"]
+    assert sorted(group.to_take_over(10)) == ["edgeannot-group-g-b", "edgeannot-group-g-c"]
 
 
 def test_one_that_is_silent_for_long_is_gone_unless_the_line_is_silent_altogether():
     now = [0.0]
-    peers = Peers("edgeannot", "g", "edgeannot-group-g-me", "f", clock=lambda: now[0])
+    group = Group("edgeannot", "g", "edgeannot-group-g-me", "f", clock=lambda: now[0])
     other = "edgeannot-group-g-other"
-    here = peers.payload("here")
-    for name in (peers.me, other):
-        peers.heard(peers.topic(name), here)
+    here = group.payload("here")
+    for name in (group.me, other):
+        group.heard(group.topic(name), here)
     now[0] = 100.0
-    assert peers.others_here()
-    assert peers.to_inherit(1.0) == []
+    assert group.others_here()
+    assert group.to_take_over(1.0) == []
 
-    peers.heard(peers.topic(peers.me), here)  # the line is back, and what the broker keeps is on its way
-    assert peers.to_inherit(1.0) == []
+    group.heard(group.topic(group.me), here)  # the line is back, and what the broker keeps is on its way
+    assert group.to_take_over(1.0) == []
     now[0] = 102.0
-    assert peers.to_inherit(1.0) == [other]
-    assert not peers.others_here()
+    assert group.to_take_over(1.0) == [other]
+    assert not group.others_here()
 
-    peers.heard(peers.topic(other), here)
-    assert peers.to_inherit(1.0) == []
-    assert peers.others_here()
+    group.heard(group.topic(other), here)
+    assert group.to_take_over(1.0) == []
+    assert group.others_here()
 
 
 def test_the_number_of_members_that_are_remembered_is_bounded():
-    peers = Peers("edgeannot", "g", "edgeannot-group-g-me", "f")
+    group = Group("edgeannot", "g", "edgeannot-group-g-me", "f")
     for number in range(2000):
-        peers.heard(f"edgeannot/groups/g/edgeannot-group-g-{number}", peers.payload("away"))
+        group.heard(f"edgeannot/groups/g/edgeannot-group-g-{number}", group.payload("away"))
 
-    assert len(peers._members) == 1000
+    assert len(group._members) == 1000
 
 
 def test_exactly_one_of_those_who_are_there_inherits_and_all_agree():
     names = [f"edgeannot-group-g-{name}" for name in "abcdefgh"]
 
-    heirs = [heir(gone, [name for name in names if name != gone]) for gone in names]
+    successors = [successor(gone, [name for name in names if name != gone]) for gone in names]
 
-    assert heirs == [heir(gone, [name for name in reversed(names) if name != gone]) for gone in names]
-    assert len(set(heirs)) > 2
+    assert successors == [successor(gone, [name for name in reversed(names) if name != gone]) for gone in names]
+    assert len(set(successors)) > 2
 
 
 def test_a_message_cannot_lead_a_worker_to_connect_as_another_program():
-    peers = peers_of("a", Clock())
-    other = Peers("edgeannot", "g", "homeassistant", "f/+")
+    group = group_of("a", Clock())
+    other = Group("edgeannot", "g", "homeassistant", "f/+")
 
-    assert peers.heard(other.topic("homeassistant"), other.payload("leaving"))
-    assert peers.to_inherit(0) == []
+    assert group.heard(other.topic("homeassistant"), other.payload("leaving"))
+    assert group.to_take_over(0) == []
 
 
 @pytest.mark.parametrize("payload", [b"", b"{", b"[]", b"5", b'{"state":"gone","filter":"f/+"}', b'{"state":"leaving","filter":5}'])
 def test_what_is_no_state_is_passed_over(payload):
-    peers = peers_of("a", Clock())
+    group = group_of("a", Clock())
 
-    assert peers.heard("edgeannot/groups/g/edgeannot-group-g-b", payload)
-    assert peers.to_inherit(0) == []
+    assert group.heard("edgeannot/groups/g/edgeannot-group-g-b", payload)
+    assert group.to_take_over(0) == []
 
 
 def test_a_member_with_another_filter_is_not_inherited_from():
-    peers = peers_of("a", Clock())
-    tell(peers, "b", "leaving", "other/+")
+    group = group_of("a", Clock())
+    tell(group, "b", "leaving", "other/+")
 
-    assert peers.to_inherit(0) == []
+    assert group.to_take_over(0) == []
 
 
 # What a message says, without a broker

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from edgeannot.base.errors import LinkError
 from edgeannot.base.foreign import json_text, printable
-from edgeannot.mqtt import broker
+from edgeannot.mqtt.client import connect, meaning, new_client, size_of
+from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.payload import SCHEMA, decode, escape_level, unescape_level
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Reader:
 
 
 def listen(
-    options: broker.BrokerOptions,
+    options: BrokerOptions,
     *,
     prefix: str = "edgeannot",
     device: str | None = None,
@@ -110,7 +111,7 @@ def listen(
     events: queue.SimpleQueue[Callable[[], Iterator[str]]] = queue.SimpleQueue()
     reader = Reader(prefix, json_lines, device is None)
     client = _subscriber(options, f"{prefix}/{'+' if device is None else escape_level(device)}", reader, events)
-    broker.connect(client, options)
+    connect(client, options)
     client.loop_start()
     try:
         while count is None or reader.pictures < count:
@@ -120,17 +121,17 @@ def listen(
         client.loop_stop()
 
 
-def _subscriber(options: broker.BrokerOptions, base: str, reader: Reader, events: queue.SimpleQueue[Callable[[], Iterator[str]]]) -> Client:
+def _subscriber(options: BrokerOptions, base: str, reader: Reader, events: queue.SimpleQueue[Callable[[], Iterator[str]]]) -> Client:
     """A client that puts what happens into `events`, as functions that give the lines for it, or raise."""
     alone = options.model_copy(update={"client_id": None})  # the daemon may be there under that id
-    client = broker.new_client(alone, f"edgeannot-listen-{secrets.token_hex(4)}", reconnects=True)
+    client = new_client(alone, f"edgeannot-listen-{secrets.token_hex(4)}", reconnects=True)
 
     def fail(text: str) -> Iterator[str]:
         raise LinkError(f"{options.address}: {text}")
 
     def on_connect(_client: Client, _data: object, _flags: object, reason: ReasonCode, _properties: object) -> None:
         if reason.is_failure:
-            events.put(lambda: fail(broker.meaning(reason)))
+            events.put(lambda: fail(meaning(reason)))
             return
         client.subscribe([(f"{base}/{leaf}", 1) for leaf in ("status", "info", "+/detections", "+/image")])
         events.put(lambda: reader.notice(f"listening at {options.address} for {base}"))
@@ -141,10 +142,10 @@ def _subscriber(options: broker.BrokerOptions, base: str, reader: Reader, events
 
     def on_disconnect(_client: Client, _data: object, _flags: object, reason: ReasonCode, _properties: object) -> None:
         if reason.is_failure:
-            events.put(lambda: reader.notice(f"{broker.meaning(reason)}; trying again"))
+            events.put(lambda: reader.notice(f"{meaning(reason)}; trying again"))
 
     def on_message(_client: Client, _data: object, message: MQTTMessage) -> None:
-        size, is_whole = broker.size_of(message)
+        size, is_whole = size_of(message)
         events.put(lambda: reader.lines(message.topic, bytes(message.payload), None if is_whole else size))
 
     client.on_connect, client.on_subscribe, client.on_disconnect, client.on_message = on_connect, on_subscribe, on_disconnect, on_message

@@ -15,7 +15,8 @@ import typer
 from pydantic import ValidationError
 
 from edgeannot.base.errors import ConfigError, InputError, LinkError, MissingError
-from edgeannot.mqtt import broker
+from edgeannot.mqtt.client import connect, is_topic, meaning, new_client, properties
+from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.payload import escape_level, rfc3339
 from edgeannot.vision.picture_header import begins_as_picture
 
@@ -59,20 +60,20 @@ def parcels(files: Iterable[Path], run: str) -> Iterator[Parcel]:
 
 
 def deliver(
-    options: broker.BrokerOptions, topic: str, device: str, pictures: Iterable[Parcel], timeout_s: float = 30.0
+    options: BrokerOptions, topic: str, device: str, pictures: Iterable[Parcel], timeout_s: float = 30.0
 ) -> Iterator[tuple[Parcel, int]]:
     """Send pictures with QoS 1; gives each with its size in bytes when the broker has it, in order.
 
     Raises LinkError when the broker cannot be reached, refuses a picture or does not answer for `timeout_s`.
     """
-    client = broker.new_client(options, f"edgeannot-send-{secrets.token_hex(4)}")
+    client = new_client(options, f"edgeannot-send-{secrets.token_hex(4)}")
     answers = _Answers()
-    client.on_connect = lambda _c, _d, _f, reason, _p: answers.connected(broker.meaning(reason) if reason.is_failure else "")
+    client.on_connect = lambda _c, _d, _f, reason, _p: answers.connected(meaning(reason) if reason.is_failure else "")
     client.on_publish = lambda _c, _d, mid, reason, _p: answers.published(
-        mid, broker.meaning(reason, doing="writing") if reason.is_failure else ""
+        mid, meaning(reason, doing="writing") if reason.is_failure else ""
     )
-    client.on_disconnect = lambda _c, _d, _f, reason, _p: answers.lost(broker.meaning(reason))
-    broker.connect(client, options)
+    client.on_disconnect = lambda _c, _d, _f, reason, _p: answers.lost(meaning(reason))
+    connect(client, options)
     client.loop_start()
     try:
         answers.wait_connected(timeout_s, options)
@@ -117,10 +118,10 @@ class _Answers:
             self._trouble = self._trouble or why
             self._changed.notify_all()
 
-    def wait_connected(self, timeout_s: float, options: broker.BrokerOptions) -> None:
+    def wait_connected(self, timeout_s: float, options: BrokerOptions) -> None:
         self._wait(lambda: self._connected, timeout_s, options)
 
-    def wait_published(self, mid: int, timeout_s: float, options: broker.BrokerOptions) -> None:
+    def wait_published(self, mid: int, timeout_s: float, options: BrokerOptions) -> None:
         self._wait(lambda: mid in self._done, timeout_s, options)
 
     def forget(self, mid: int) -> None:
@@ -128,7 +129,7 @@ class _Answers:
         with self._changed:
             self._done.discard(mid)
 
-    def _wait(self, condition: Any, timeout_s: float, options: broker.BrokerOptions) -> None:
+    def _wait(self, condition: Any, timeout_s: float, options: BrokerOptions) -> None:
         with self._changed:
             self._changed.wait_for(lambda: condition() or self._trouble, timeout_s)
             if self._trouble:
@@ -137,9 +138,7 @@ class _Answers:
                 raise LinkError(f"{options.address}: the broker does not answer")
 
 
-def _landed(
-    flying: list[tuple[int, Parcel, int]], answers: _Answers, timeout_s: float, options: broker.BrokerOptions
-) -> tuple[Parcel, int]:
+def _landed(flying: list[tuple[int, Parcel, int]], answers: _Answers, timeout_s: float, options: BrokerOptions) -> tuple[Parcel, int]:
     mid, parcel, size = flying[0]
     answers.wait_published(mid, timeout_s, options)
     answers.forget(mid)
@@ -147,13 +146,13 @@ def _landed(
     return parcel, size
 
 
-def _publish(client: Client, options: broker.BrokerOptions, topic: str, device: str, parcel: Parcel, data: bytes) -> int:
-    properties = None
+def _publish(client: Client, options: BrokerOptions, topic: str, device: str, parcel: Parcel, data: bytes) -> int:
+    made = None
     if options.protocol == "5":
         pairs = [("id", parcel.id), ("captured_at", rfc3339(parcel.captured_at)), ("device", device)]
         kind = "image/png" if parcel.path.suffix.lower() == ".png" else "image/jpeg"
-        properties = broker.properties("PUBLISH", ContentType=kind, UserProperty=pairs)
-    return client.publish(topic, data, qos=1, properties=properties).mid
+        made = properties("PUBLISH", ContentType=kind, UserProperty=pairs)
+    return client.publish(topic, data, qos=1, properties=made).mid
 
 
 def _is_picture(path: Path) -> bool:
@@ -183,10 +182,10 @@ def send(
 
     name = device or platform.node().split(".")[0] or "edgeannot"
     where = topic or f"edgeannot/pictures/{escape_level(name)}"
-    if not broker.is_topic(where):
+    if not is_topic(where):
         raise ConfigError(f"--topic: wanted a topic, found {where!r}; + and # are for who reads")
     try:
-        options = broker.BrokerOptions.model_validate(
+        options = BrokerOptions.model_validate(
             {"url": mqtt, "protocol": protocol, "username": username, "password_file": password_file, "ca_file": ca_file}
         )
     except ValidationError as exc:

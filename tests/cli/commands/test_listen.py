@@ -12,7 +12,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from edgeannot.base.errors import LinkError
 from edgeannot.cli.commands.listen import Reader, listen
-from edgeannot.mqtt.broker import BrokerOptions
+from edgeannot.mqtt.options import BrokerOptions
 from tests.brokers import Broker, free_port, wait_until
 from tests.patience import DEADLINE_S
 

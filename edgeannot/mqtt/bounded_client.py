@@ -6,7 +6,7 @@ any other.
 
 For each packet paho asks the system for one byte, for one byte more, and for the rest; and for each acknowledgement it builds two
 tables of what MQTT 5 knows. A third of the time of sending a small message goes there. `QuickClient` spares both, for a caller that
-runs the loop itself (`Session.turn`).
+runs the loop itself (`PublisherConnection.turn`).
 
 All these places are methods that begin with an underscore, so a later paho may have others: then `client_class` gives paho's own.
 """

@@ -11,15 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
-
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from edgeannot.base.errors import ConfigError, LinkError
 from edgeannot.base.redaction import learn_secret
-from edgeannot.base.service import credential, read_advice
-from edgeannot.mqtt.address import Address
+from edgeannot.base.service import read_advice
+from edgeannot.mqtt.options import BrokerOptions
 
 if TYPE_CHECKING:
     import ssl
@@ -29,8 +26,6 @@ if TYPE_CHECKING:
     from paho.mqtt.reasoncodes import ReasonCode
 
 __all__ = [
-    "Address",
-    "BrokerOptions",
     "Will",
     "connect",
     "has_input",
@@ -84,71 +79,6 @@ _MEANINGS: Final[Mapping[int, str]] = {
 }
 
 
-class BrokerOptions(BaseModel):
-    """How to reach an MQTT broker."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, use_attribute_docstrings=True, hide_input_in_errors=True
-    )
-
-    url: str = "mqtt://localhost:1883"
-    """mqtt://, mqtts:// (TLS), ws:// or wss:// (WebSocket), host and port; a user name may stand before the host."""
-    protocol: Literal["5", "3.1.1"] = "5"
-    """Version of MQTT."""
-    username: str | None = None
-    """User name at the broker."""
-    password_file: Path | None = None
-    """File that holds the password; read anew at each connection. A bare name, here and in the files below, is that of a systemd
-    credential (LoadCredential=) where the service has one of it."""
-    ca_file: Path | None = None
-    """Certificates (PEM) of the authorities that may vouch for the broker; unset: those of the system."""
-    cert_file: Path | None = None
-    """Certificate (PEM) that this client shows."""
-    key_file: Path | None = None
-    """Key (PEM, without a passphrase) of cert_file."""
-    client_id: str | None = Field(default=None, min_length=1, max_length=256)
-    """Name at the broker, unlike that of any other client there; unset: made of the device's name."""
-    keepalive_s: int = Field(default=30, ge=2, le=3600)
-    """Silence in seconds after which the broker is asked for a sign of life; a dead link is known after twice that at most."""
-    connect_timeout_s: float = Field(default=10.0, gt=0)
-    """How long one attempt to connect may take, in seconds."""
-    retry_min_s: float = Field(default=1.0, gt=0)
-    """Wait in seconds before the second attempt to connect; doubled at each further one."""
-    retry_max_s: float = Field(default=60.0, gt=0)
-    """Longest wait in seconds between attempts; each is shortened at random by up to half, so that a fleet does not come at once."""
-
-    @field_validator("url")
-    @classmethod
-    def _readable(cls, url: str) -> str:
-        try:
-            Address.parse(url)
-        except ValueError as exc:
-            raise PydanticCustomError("broker_url", "{reason}", {"reason": str(exc)}) from None
-        return url
-
-    @field_validator("password_file", "ca_file", "cert_file", "key_file")
-    @classmethod
-    def _credential(cls, path: Path | None) -> Path | None:
-        return credential(path)
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("cert_file and key_file: wanted both or neither")
-        if not self.address.tls and (self.ca_file or self.cert_file):
-            raise ValueError("ca_file and cert_file are for TLS: wanted a URL that begins with mqtts:// or wss://")
-        if self.address.username and self.username and self.address.username != self.username:
-            raise ValueError(f"username is {self.username!r}, but the URL says {self.address.username!r}: wanted one")
-        if self.password_file and not (self.username or self.address.username):
-            raise ValueError("password_file needs a username")
-        return self
-
-    @property
-    def address(self) -> Address:
-        """Where the broker is."""
-        return Address.parse(self.url)
-
-
 @dataclass(frozen=True, slots=True)
 class Will:
     """What the broker publishes, retained, when this client vanishes."""
@@ -177,7 +107,7 @@ def new_client(
     from paho.mqtt.client import MQTTv5, MQTTv311  # noqa: PLC0415
     from paho.mqtt.enums import CallbackAPIVersion  # noqa: PLC0415
 
-    from edgeannot.mqtt.quickpaho import client_class  # noqa: PLC0415
+    from edgeannot.mqtt.bounded_client import client_class  # noqa: PLC0415
 
     address = options.address
     client = client_class(quick=own_loop and not address.websocket)(

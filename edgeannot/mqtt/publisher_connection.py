@@ -15,9 +15,10 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from edgeannot.base.errors import LinkError
-from edgeannot.mqtt import broker
-from edgeannot.mqtt.connection_reports import Memory
-from edgeannot.mqtt.packet_sizes import Flying
+from edgeannot.mqtt.client import has_input, is_topic, meaning, properties
+from edgeannot.mqtt.connection_history import ConnectionHistory
+from edgeannot.mqtt.options import BrokerOptions
+from edgeannot.mqtt.packet_sizes import InFlight
 from edgeannot.mqtt.tcp import Flow, acknowledge, corked
 from edgeannot.storage.records import Message
 from edgeannot.storage.store import Queue
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
 
-__all__ = ["Session"]
+__all__ = ["PublisherConnection"]
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +47,10 @@ _DELETE_S: Final = 0.1
 sending several messages. A crash in between repeats them, with the same ids."""
 
 
-class Session:
+class PublisherConnection:
     """Born and thrown away with its client; for one thread."""
 
-    def __init__(self, client: Client, options: broker.BrokerOptions, store: Queue, memory: Memory, window: int) -> None:
+    def __init__(self, client: Client, options: BrokerOptions, store: Queue, history: ConnectionHistory, window: int) -> None:
         self.client = client
         self.opened_at = time.monotonic()
         self.accepted = False
@@ -61,7 +62,7 @@ class Session:
         """Whether it ended for a message that was being tried: no sign that the next connection will not last."""
         self._options = options
         self._store = store
-        self._memory = memory
+        self._history = history
         self._window = window
         self._max_packet: int | None = None
         self._max_qos = 2
@@ -72,7 +73,7 @@ class Session:
         self._to_say: deque[Message] = deque()
         self._to_say_last: deque[Message] = deque()
         self._say_again: dict[str, tuple[float, Message]] = {}  # retained ones that the broker refuses for now, and when to try again
-        self._doubt = memory.sizes.doubt
+        self._doubt = history.sizes.doubt
         self._trying = False  # whether what is in flight is one message that may cost the connection
         self._answers: list[tuple[int, ReasonCode]] = []
         self._done: list[int] = []  # acknowledged, still in the store
@@ -103,7 +104,7 @@ class Session:
         if sock is None:
             self.lost = self.lost or "the connection was lost"
             return
-        buffered = broker.has_input(client) or bool(self._answers)
+        buffered = has_input(client) or bool(self._answers)
         poller = select.poll()
         poller.register(sock.fileno(), select.POLLIN | (select.POLLOUT if client.want_write() else 0))
         poller.register(wake_fd, select.POLLIN)
@@ -139,16 +140,16 @@ class Session:
         self.feed_said()
         if self._trying:
             return
-        now, doubt = time.monotonic(), self._memory.sizes.doubt
+        now, doubt = time.monotonic(), self._history.sizes.doubt
         if any(until <= now for until in self._held.values()) or doubt != self._doubt:
             self._held = {topic: until for topic, until in self._held.items() if until > now}
             self._cursor, self._doubt = 0, doubt
             self.flush()
         flying_bytes = sum(len(message.payload) for message in self._in_flight.values())
-        room = (1 if self._memory.suspect.travels_alone else self._window) - len(self._in_flight) - len(self._saying)
+        room = (1 if self._history.poison.travels_alone else self._window) - len(self._in_flight) - len(self._saying)
         # The other half keeps the broker busy meanwhile: a batch costs one reading of the store and one waking of the broker.
         enough = room <= 0 or flying_bytes >= _FLIGHT_BYTES
-        if enough or (2 * room < self._window and self._in_flight and not self._memory.suspect.travels_alone):
+        if enough or (2 * room < self._window and self._in_flight and not self._history.poison.travels_alone):
             acknowledge(self.client.socket())
             return
         flying = {message.id for message in self._in_flight.values()}
@@ -174,7 +175,7 @@ class Session:
         self.flush()  # what was acknowledged is not read again
         while self._to_say_last:
             message = self._to_say_last.popleft()
-            if why := self._unfit(message, is_said=True):
+            if why := self._unfit(message, is_volatile=True):
                 self._drop_said(message, why)
             elif mid := self._hand_over(message):
                 self._saying[mid], self._trying = message, True
@@ -197,24 +198,24 @@ class Session:
             if self._trying:
                 return
             message = self._to_say.popleft()
-            if why := self._unfit(message, is_said=True):
+            if why := self._unfit(message, is_volatile=True):
                 self._drop_said(message, why)
-            elif self._memory.sizes.is_doubtful(len(message.payload)):
+            elif self._history.sizes.is_doubtful(len(message.payload)):
                 self._to_say_last.append(message)
             elif mid := self._hand_over(message):
                 self._saying[mid] = message
 
     def _refuse_said(self, message: Message, reason: ReasonCode) -> None:
         """How things stand is not lost for a quota or an access list of the moment; what is of the moment itself is."""
-        why = broker.meaning(reason, doing="writing")
+        why = meaning(reason, doing="writing")
         if not message.retain or reason.value in _NEVER:
             self._drop_said(message, why)
             return
-        self._memory.reports.held(message.topic, why)
+        self._history.once.held(message.topic, why)
         self._say_again[message.topic] = time.monotonic() + self._options.retry_max_s, message
 
     def _drop_said(self, message: Message, why: str) -> None:
-        self._memory.reports.dropped(message, why)
+        self._history.once.dropped(message, why)
         if message.instead is not None:
             self._to_say.append(message.instead)
 
@@ -231,9 +232,9 @@ class Session:
         qos, retain = min(message.qos, self._max_qos), message.retain and self._can_retain
         return self.client.publish(message.topic, message.payload, qos, retain, self._publish_properties(message)).mid
 
-    def _unfit(self, message: Message, *, is_said: bool = False) -> str:
+    def _unfit(self, message: Message, *, is_volatile: bool = False) -> str:
         """Why this message cannot be sent on this connection, which would end with it; empty when it can."""
-        if not broker.is_topic(message.topic):
+        if not is_topic(message.topic):
             return "its topic is none that can be published to"
         try:
             size = _packet_size(message)
@@ -241,7 +242,7 @@ class Session:
             return "its properties are no text"
         if self._max_packet is not None and size > self._max_packet:
             return f"the broker takes packets of up to {self._max_packet} bytes"
-        if (is_said or message.kind == "image") and (refused := self._memory.sizes.refused(len(message.payload))):
+        if (is_volatile or message.kind == "image") and (refused := self._history.sizes.refused(len(message.payload))):
             return f"the broker hung up when one of {refused} bytes came"
         return ""
 
@@ -251,7 +252,7 @@ class Session:
         key = (message.content_type, message.expiry_s, message.properties, message.correlation)
         if key not in self._properties:  # they cost paho more time than the message, and are nearly always the same
             self._properties.clear()
-            self._properties[key] = broker.properties(
+            self._properties[key] = properties(
                 "PUBLISH",
                 ContentType=message.content_type,
                 PayloadFormatIndicator=1 if message.content_type == "application/json" else None,
@@ -269,7 +270,7 @@ class Session:
         for mid, reason in self._answers:
             said = self._saying.pop(mid, None)
             if reason.value < 0x80 and (taken := said or self._in_flight.get(mid)) is not None:
-                self._memory.sizes.acknowledged(len(taken.payload))
+                self._history.sizes.acknowledged(len(taken.payload))
             if said is not None and reason.value >= 0x80:
                 self._refuse_said(said, reason)
             message = self._in_flight.pop(mid, None)
@@ -282,7 +283,7 @@ class Session:
             elif reason.value in _NEVER:
                 refused.append(message)
             elif message.topic not in self._held:
-                self._memory.reports.held(message.topic, broker.meaning(reason, doing="writing"))
+                self._history.once.held(message.topic, meaning(reason, doing="writing"))
                 self._held[message.topic] = time.monotonic() + self._options.retry_max_s
         self._answers.clear()
         if refused:
@@ -301,38 +302,38 @@ class Session:
         try:
             self.flush()
         except LinkError as exc:
-            self._memory.reports.stuck(str(exc))
+            self._history.once.stuck(str(exc))
             self._delete_again_at = now + _TICK_S
 
     def flush(self) -> None:
         """Delete what was acknowledged, in one transaction."""
         if self._done:
             self._store.delete(self._done)
-            self._memory.sent += len(self._done)
-            self._memory.suspect.cleared()
+            self._history.sent += len(self._done)
+            self._history.poison.cleared()
             self._done.clear()
             self._delete_again_at = 0.0
 
     def note_loss(self) -> None:
         """The connection is over: whether it was a message that the broker hung up on."""
-        suspect, sizes = self._memory.suspect, self._memory.sizes
-        flying = [Flying(message, is_said=False) for message in self._in_flight.values()]
-        flying += [Flying(message, is_said=True) for message in self._saying.values()]
+        poison, sizes = self._history.poison, self._history.sizes
+        flying = [InFlight(message, is_volatile=False) for message in self._in_flight.values()]
+        flying += [InFlight(message, is_volatile=True) for message in self._saying.values()]
         cause = sizes.lost(flying, said_why=self.said_too_large) if self.hung_up or self.said_too_large else None
         self.is_explained = self.hung_up and self._trying and sizes.doubt is not None and len(flying) == 1
-        if cause is not None and cause.is_said:
-            self._memory.reports.dropped(cause.message, "the broker hung up when it came")
+        if cause is not None and cause.is_volatile:
+            self._history.once.dropped(cause.message, "the broker hung up when it came")
         elif cause is not None:
             self._refuse([cause.message], "the broker hung up when it came")
         elif self._in_flight and not any(sizes.is_doubtful(each.size) and each.may_be_the_cause for each in flying):
             soon = time.monotonic() - self.opened_at < self._options.keepalive_s
-            if found := suspect.lost(self._in_flight.values(), soon=soon):
-                self._refuse([found], f"the broker hung up {suspect.losses} times when it came")
-                suspect.cleared()
+            if found := poison.lost(self._in_flight.values(), soon=soon):
+                self._refuse([found], f"the broker hung up {poison.losses} times when it came")
+                poison.cleared()
 
     def _refuse(self, messages: list[Message], why: str) -> None:
         for message in messages:
-            self._memory.reports.dropped(message, why)
+            self._history.once.dropped(message, why)
         self._store.delete([message.id for message in messages], refused=True)
 
 

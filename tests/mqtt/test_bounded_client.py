@@ -13,8 +13,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edgeannot.mqtt.broker import size_of
-from edgeannot.mqtt.quickpaho import BoundedClient
+from edgeannot.mqtt.bounded_client import BoundedClient
+from edgeannot.mqtt.client import size_of
 from tests.brokers import DEADLINE_S, wait_until
 
 MB = 2**20

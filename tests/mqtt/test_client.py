@@ -10,8 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from edgeannot.base.errors import ConfigError
-from edgeannot.mqtt.address import Address
-from edgeannot.mqtt.broker import BrokerOptions, is_topic, new_client, pause_s
+from edgeannot.mqtt.client import is_topic, new_client, pause_s
+from edgeannot.mqtt.options import Address, BrokerOptions
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What the link remembers from one connection to the next: what it said already, which message it suspects, how much it sent."""
+"""What the publisher remembers from one connection to the next: what it said already, which message it suspects, how much it sent."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from edgeannot.base.errors import EdgeannotError
-from edgeannot.mqtt.packet_sizes import Sizes
+from edgeannot.mqtt.packet_sizes import PayloadLimits
 from edgeannot.storage.records import Message
 
-__all__ = ["Memory", "Reports", "Suspect"]
+__all__ = ["ConnectionHistory", "OnceLogger", "PoisonMessageDetector"]
 
 log = logging.getLogger(__name__)
 
@@ -19,8 +19,8 @@ _SUSPECT_LOSSES: Final = 8
 """How often in a row a message must be alone on a connection when that breaks until it is taken for the cause."""
 
 
-class Reports:
-    """Log lines, each once until a connection has lasted: neither a long outage nor a flapping link floods the log."""
+class OnceLogger:
+    """Log lines, each once until a connection has lasted: neither a long outage nor a flapping connection floods the log."""
 
     def __init__(self) -> None:
         self._said: set[str] = set()
@@ -48,7 +48,7 @@ class Reports:
         """An error that is a fault of the program."""
         if (what := repr(exc)) not in self._said:
             self._said.add(what)
-            log.error("the MQTT link failed unexpectedly; it connects again", exc_info=exc)
+            log.error("the MQTT publisher failed unexpectedly; it connects again", exc_info=exc)
 
     def stuck(self, text: str) -> None:
         """The store does not let go of what was sent."""
@@ -75,10 +75,10 @@ class Reports:
         log.log(level, "%s: a message of %d bytes is dropped: %s (further ones are only counted)", message.topic, len(message.payload), why)
 
 
-class Suspect:
+class PoisonMessageDetector:
     """A broker of MQTT 3.1.1 answers a message that it cannot take by hanging up: this finds out which result it is.
 
-    Pictures are the likely cause, and are suspected first (`Sizes`); what is left is counted here, where it takes more to lose a message.
+    Pictures are the likely cause, and are suspected first (`PayloadLimits`); what is left is counted here.
     After a loss the first message that was in flight is sent alone; when the connection breaks again and again with it, it goes.
     """
 
@@ -109,11 +109,11 @@ class Suspect:
 
 
 @dataclass(slots=True)
-class Memory:
+class ConnectionHistory:
     """What outlives a connection."""
 
-    reports: Reports = field(default_factory=Reports)
-    suspect: Suspect = field(default_factory=Suspect)
-    sizes: Sizes = field(default_factory=Sizes)
+    once: OnceLogger = field(default_factory=OnceLogger)
+    poison: PoisonMessageDetector = field(default_factory=PoisonMessageDetector)
+    sizes: PayloadLimits = field(default_factory=PayloadLimits)
     sent: int = 0
     """Messages from the outbox that the broker acknowledged."""

@@ -1,0 +1,137 @@
+"""Where a broker is (URLs mqtt://, mqtts://, ws://, wss://) and how it is reached: the settings. Loads neither paho nor ssl."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, Self
+from urllib.parse import unquote, urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from edgeannot.base.service import credential
+
+__all__ = ["Address", "BrokerOptions"]
+
+_SCHEMES: Final[Mapping[str, tuple[bool, bool, int]]] = {
+    # scheme: (TLS, WebSocket, port)
+    "mqtt": (False, False, 1883),
+    "mqtts": (True, False, 8883),
+    "ws": (False, True, 80),
+    "wss": (True, True, 443),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a broker is."""
+
+    host: str
+    port: int
+    tls: bool
+    websocket: bool
+    path: str
+    username: str | None = None
+
+    @classmethod
+    def parse(cls, url: str) -> Self:
+        """The address in a URL `mqtt|mqtts|ws|wss://[user@]host[:port][/path]`.
+
+        Raises ValueError with what was wanted; a password in the URL is refused, because URLs are logged and shown.
+        """
+        parts = urlsplit(url if "://" in url else f"mqtt://{url}")
+        # What stands there may be the rest of a password: it is not repeated, here and below.
+        if parts.query or parts.fragment:
+            raise ValueError("wanted mqtt://[user@]host[:port] (ws:// and wss:// may have a path), found ? or # in it")
+        try:
+            given_port = parts.port
+        except ValueError:
+            raise ValueError("wanted a port from 1 to 65535, found something else") from None
+        if parts.scheme not in _SCHEMES:
+            raise ValueError(f"wanted mqtt://, mqtts://, ws:// or wss://, found {parts.scheme}://")
+        if parts.password is not None:
+            raise ValueError(
+                "a password does not belong into the URL, which is logged and shown: put it into a file and name that in password_file"
+            )
+        if not parts.hostname:
+            raise ValueError("wanted a host, as in mqtt://localhost:1883")
+        if given_port == 0:
+            raise ValueError("wanted a port from 1 to 65535, found 0")
+        tls, websocket, port = _SCHEMES[parts.scheme]
+        if not websocket and parts.path not in {"", "/"}:
+            raise ValueError("a path is for ws:// and wss:// only")
+        path = parts.path if parts.path not in {"", "/"} else "/mqtt"
+        user = unquote(parts.username) if parts.username else None
+        return cls(parts.hostname, given_port or port, tls, websocket, path, user)
+
+    def __str__(self) -> str:
+        scheme = next(name for name, (tls, websocket, _) in _SCHEMES.items() if (tls, websocket) == (self.tls, self.websocket))
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{scheme}://{host}:{self.port}" + (self.path if self.websocket else "")
+
+
+class BrokerOptions(BaseModel):
+    """How to reach an MQTT broker."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, use_attribute_docstrings=True, hide_input_in_errors=True
+    )
+
+    url: str = "mqtt://localhost:1883"
+    """mqtt://, mqtts:// (TLS), ws:// or wss:// (WebSocket), host and port; a user name may stand before the host."""
+    protocol: Literal["5", "3.1.1"] = "5"
+    """Version of MQTT."""
+    username: str | None = None
+    """User name at the broker."""
+    password_file: Path | None = None
+    """File that holds the password; read anew at each connection. A bare name, here and in the files below, is that of a systemd
+    credential (LoadCredential=) where the service has one of it."""
+    ca_file: Path | None = None
+    """Certificates (PEM) of the authorities that may vouch for the broker; unset: those of the system."""
+    cert_file: Path | None = None
+    """Certificate (PEM) that this client shows."""
+    key_file: Path | None = None
+    """Key (PEM, without a passphrase) of cert_file."""
+    client_id: str | None = Field(default=None, min_length=1, max_length=256)
+    """Name at the broker, unlike that of any other client there; unset: made of the device's name."""
+    keepalive_s: int = Field(default=30, ge=2, le=3600)
+    """Silence in seconds after which the broker is asked for a sign of life; a dead link is known after twice that at most."""
+    connect_timeout_s: float = Field(default=10.0, gt=0)
+    """How long one attempt to connect may take, in seconds."""
+    retry_min_s: float = Field(default=1.0, gt=0)
+    """Wait in seconds before the second attempt to connect; doubled at each further one."""
+    retry_max_s: float = Field(default=60.0, gt=0)
+    """Longest wait in seconds between attempts; each is shortened at random by up to half, so that a fleet does not come at once."""
+
+    @field_validator("url")
+    @classmethod
+    def _readable(cls, url: str) -> str:
+        try:
+            Address.parse(url)
+        except ValueError as exc:
+            raise PydanticCustomError("broker_url", "{reason}", {"reason": str(exc)}) from None
+        return url
+
+    @field_validator("password_file", "ca_file", "cert_file", "key_file")
+    @classmethod
+    def _credential(cls, path: Path | None) -> Path | None:
+        return credential(path)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file: wanted both or neither")
+        if not self.address.tls and (self.ca_file or self.cert_file):
+            raise ValueError("ca_file and cert_file are for TLS: wanted a URL that begins with mqtts:// or wss://")
+        if self.address.username and self.username and self.address.username != self.username:
+            raise ValueError(f"username is {self.username!r}, but the URL says {self.address.username!r}: wanted one")
+        if self.password_file and not (self.username or self.address.username):
+            raise ValueError("password_file needs a username")
+        return self
+
+    @property
+    def address(self) -> Address:
+        """Where the broker is."""
+        return Address.parse(self.url)
