@@ -28,7 +28,7 @@ from edgeannot.base.errors import ConfigError, MissingError
 from edgeannot.base.foreign import is_file, json_text, os_bytes, parse_toml, printable, read_text, shorten, shorten_path
 from edgeannot.base.places import NOT_SETTINGS, default_config_file, default_data_dir, nothing_is_configured
 from edgeannot.base.redaction import learn, redacted
-from edgeannot.base.service import is_service
+from edgeannot.base.systemd import is_service
 from edgeannot.sinks import SinkOptions
 from edgeannot.sources import SourceOptions
 from edgeannot.sources.directory_options import named_folder

@@ -14,7 +14,7 @@ import pytest
 from edgeannot.base.errors import CardError, ConfigError, EdgeannotError, InputError, MissingError, ModelError
 from edgeannot.base.jsonfile import read_json
 from edgeannot.card_inference.hints import parse_anchors, parse_range, read_cfg
-from edgeannot.card_inference.label_files import read_labels
+from edgeannot.card_inference.labels import read_labels
 from edgeannot.library.catalogue import read_catalogue
 from edgeannot.mqtt.group import _state_in
 from edgeannot.settings import load_settings

@@ -8,7 +8,6 @@ What only a family's convention settles is listed in `Proposal.assumptions`.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -20,19 +19,17 @@ from edgeannot.base.errors import CardError, InputError, ModelError
 from edgeannot.card_inference.facts import Facts, read_facts
 from edgeannot.card_inference.hints import ANCHOR_SETS, Hints, parse_anchors, parse_range, read_cfg
 from edgeannot.card_inference.interpretation import RANGES, AmbiguousModelError, Interpretation, Known
-from edgeannot.card_inference.label_files import read_labels
-from edgeannot.card_inference.layers import read_layers
+from edgeannot.card_inference.labels import fit_names, names_by_class, read_labels
 from edgeannot.card_inference.maps import read_maps
-from edgeannot.card_inference.naming import fit_names, names_by_class
 from edgeannot.card_inference.pairs import read_pairs
-from edgeannot.card_inference.postprocess import read_postprocess, read_suppressed
 from edgeannot.card_inference.preprocess import propose_input, stated_numbers
-from edgeannot.card_inference.rows import read_end_to_end, read_rows
+from edgeannot.card_inference.rows import read_rows
 from edgeannot.card_inference.sample_run import SampleRun, fitted, invented_pictures, run_samples
-from edgeannot.card_inference.seen import what_it_is
-from edgeannot.card_inference.single import read_single
+from edgeannot.card_inference.single import read_single, what_it_is
+from edgeannot.card_inference.ssd import read_layers
+from edgeannot.card_inference.suppressed import read_end_to_end, read_postprocess, read_suppressed
 from edgeannot.tflite.file import read_tflite
-from edgeannot.vision.cards import CARD_SCHEMA, MAX_NAME, ModelCard, what_is_wrong
+from edgeannot.vision.cards import CARD_SCHEMA, ModelCard, card_name, what_is_wrong
 from edgeannot.vision.data import UInt8Array
 from edgeannot.vision.engine import Runtime
 from edgeannot.vision.heads import AnyHead
@@ -89,7 +86,7 @@ def propose(path: Path, hints: Hints | None = None, *, runtime: Runtime = "auto"
     card_input, input_why, assumptions = propose_input(facts, interpretation, hints)
     table: dict[str, Any] = {
         "schema": CARD_SCHEMA,
-        "name": hints.name or _name_of(path),
+        "name": hints.name or card_name(path.stem),
         "description": facts.metadata.exporter.description if facts.metadata.exporter else facts.metadata.description,
         "file": path.name,
         "sha256": hashlib.sha256(model.raw).hexdigest(),
@@ -165,12 +162,6 @@ def _defaults(hints: Hints, interpretation: Interpretation) -> dict[str, Any]:
 
 def _license(facts: Facts) -> str:
     return facts.metadata.exporter.license if facts.metadata.exporter else facts.metadata.license
-
-
-def _name_of(path: Path) -> str:
-    """A card's name from a file's: lower case, digits, dots, dashes."""
-    name = re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-._")
-    return name[:MAX_NAME].strip("-._") or "model"
 
 
 def _set(table: dict[str, Any], key: str, value: Any) -> None:

@@ -9,11 +9,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeannot.card_inference.facts import Facts
+from edgeannot.card_inference.facts import Facts, Out
 from edgeannot.card_inference.interpretation import AmbiguousModelError, Known
 from edgeannot.card_inference.sample_run import cell_centres, grid_fit
 
-__all__ = ["BoxFacts", "Cells", "candidate_cells", "decoded_boxes", "free_boxes", "query_boxes", "units_by_range"]
+__all__ = ["BoxFacts", "Cells", "Side", "candidate_cells", "decoded_boxes", "free_boxes", "query_boxes", "units_by_range"]
 
 STRIDE_SETS = ((8, 16, 32), (8, 16, 32, 64), (16, 32), (4, 8, 16, 32), (8, 16), (16, 32, 64))
 """Strides of the maps that published detectors predict on, the usual ones first."""
@@ -34,6 +34,21 @@ class Cells:
     def __str__(self) -> str:
         cells = f"the cells of strides {', '.join(map(str, self.strides))}"
         return f"{self.anchors} anchors at each of {cells}" if self.anchors > 1 else cells
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """An output as N rows of numbers. `columns` says whether it is stored the other way round."""
+
+    out: Out
+    numbers: NDArray[np.float32]
+    """(pictures, N, numbers a row)."""
+    columns: bool
+
+    @property
+    def width(self) -> int:
+        """Numbers a row."""
+        return int(self.numbers.shape[2])
 
 
 def candidate_cells(facts: Facts, count: int) -> Cells | None:

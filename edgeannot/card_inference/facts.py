@@ -51,9 +51,9 @@ class Out:
     """The operators that made its numbers."""
 
     @property
-    def made_by(self) -> frozenset[str]:
-        """Their names."""
-        return frozenset(op.custom_name or op.name for op in self.makers)
+    def made_by(self) -> str:
+        """The name of the operator that made its numbers, of one of them where parts are joined; "" for none."""
+        return (self.makers[0].custom_name or self.makers[0].name) if self.makers else ""
 
     def __str__(self) -> str:
         return f"output {self.position} {self.tensor.name!r} {self.tensor.shape} {self.tensor.dtype}"

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from edgeannot.base.errors import InputError
+from edgeannot.card_inference.facts import Out
 from edgeannot.card_inference.hints import ANCHOR_SETS
 from edgeannot.card_inference.interpretation import DARKNET, ULTRALYTICS, AmbiguousModelError, Interpretation, Known
 from edgeannot.tflite.trace import maker, mostly_silu
 from edgeannot.vision.heads.yolo_grid import Grid, YoloGrid
 
-if TYPE_CHECKING:
-    from edgeannot.card_inference.stride_map import StrideMap
-
-__all__ = ["read_grids"]
+__all__ = ["Form", "StrideMap", "read_grids"]
 
 Pairs = tuple[tuple[float, float], ...]
 
@@ -146,3 +145,22 @@ def _size_rule(known: Known, activated: bool, preset: str) -> tuple[Literal["exp
         why = f"the network uses SiLU ({sigmoids} sigmoids), as YOLOv5 and v7: sizes are squares of sigmoids"
         return "square", 2.0, f"{why} (else --set head.size=exp --set head.xy_scale=1)"
     return "exp", 1.0, "the network has no SiLU: a Darknet kind, sizes are exponentials (else --set head.size=square --set head.xy_scale=2)"
+
+
+Form = Literal["hwc", "chw", "hwac", "ahwc", "achw", "nc", "cn"]
+"""The axes of a map behind the batch's: height, width, channels, anchors, or n cells in a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class StrideMap:
+    """An output that belongs to one stride: `form` says where its cells and its channels are."""
+
+    out: Out
+    stride: int
+    channels: int
+    form: Form
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether a cell's numbers lie together."""
+        return self.form in {"hwc", "hwac", "nc", "ahwc"}

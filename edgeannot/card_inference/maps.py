@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot.card_inference.facts import Out
-from edgeannot.card_inference.grids import read_grids
+from edgeannot.card_inference.grids import Form, StrideMap, read_grids
 from edgeannot.card_inference.interpretation import (
     FASTESTV2,
     NANODET,
@@ -20,9 +20,8 @@ from edgeannot.card_inference.interpretation import (
     Interpretation,
     Known,
 )
-from edgeannot.card_inference.scores import activation_of
-from edgeannot.card_inference.stride_map import Form, StrideMap
-from edgeannot.tflite.trace import maker, pieces
+from edgeannot.card_inference.sample_run import activation_of
+from edgeannot.tflite.trace import pieces
 from edgeannot.vision.heads.dfl import Dfl
 from edgeannot.vision.heads.yolo_fastestv2 import YoloFastestV2
 from edgeannot.vision.heads.yolox import Yolox
@@ -93,11 +92,6 @@ def _layout(maps: list[StrideMap]) -> Literal["channels-last", "channels-first"]
     return "channels-last" if maps[0].channels_last else "channels-first"
 
 
-def _made_by(known: Known, item: StrideMap) -> str:
-    operator = maker(known.facts.graph, item.out.tensor.index)
-    return "" if operator is None else operator.custom_name or operator.name
-
-
 def _joined(known: Known, strides: tuple[int, ...], maps: list[StrideMap]) -> list[Interpretation]:
     """One map a stride that joins a box with class scores: 4 * bins + C channels, or YOLOX's 5 + C."""
     channels = {item.channels for item in maps}
@@ -156,7 +150,7 @@ def _distances(known: Known, strides: tuple[int, ...], groups: list[list[StrideM
         if len({item.channels for item in scores}) != 1 or bins == 1:
             continue
         numbers = np.concatenate([_numbers(known, item) for item in scores], axis=1)
-        activation, why = activation_of(numbers, _made_by(known, scores[0]))
+        activation, why = activation_of(numbers, scores[0].out.made_by)
         head = Dfl(
             strides=strides,
             boxes=tuple(item.out.ref for item in boxes),

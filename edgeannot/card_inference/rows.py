@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot.base.errors import ModelError
-from edgeannot.card_inference.boxes import BoxFacts, Cells, candidate_cells, decoded_boxes, query_boxes, units_by_range
+from edgeannot.card_inference.boxes import BoxFacts, Cells, candidate_cells, decoded_boxes, query_boxes
 from edgeannot.card_inference.facts import Out
 from edgeannot.card_inference.interpretation import (
     FASTESTV2,
@@ -22,7 +21,7 @@ from edgeannot.card_inference.interpretation import (
     Interpretation,
     Known,
 )
-from edgeannot.card_inference.scores import activation_of
+from edgeannot.card_inference.sample_run import activation_of, whole_numbers
 from edgeannot.tflite.trace import Piece, pieces
 from edgeannot.vision.heads.dfl import Dfl
 from edgeannot.vision.heads.end_to_end import EndToEnd
@@ -30,7 +29,7 @@ from edgeannot.vision.heads.yolo_fastestv2 import YoloFastestV2
 from edgeannot.vision.heads.yolo_rows import YoloRows
 from edgeannot.vision.heads.yolox import Yolox
 
-__all__ = ["read_end_to_end", "read_rows"]
+__all__ = ["read_rows"]
 
 KEYPOINTS = 51
 """Numbers of COCO's 17 points of a body, each with a visibility."""
@@ -48,73 +47,6 @@ class _Table:
     """Columns at the end that are not classes."""
     numbers: NDArray[np.float32]
     """(pictures, N, C) from the sample run."""
-
-
-def read_end_to_end(known: Known) -> list[Interpretation]:
-    """(1, N, 6 or more): a box, score, class id; at most a thousand rows, best first."""
-    interpretations = []
-    for out in known.facts.outputs:
-        shape, numbers = _with_batch(known, out)
-        if len(shape) != 3 or shape[0] != 1 or shape[2] < 6 or shape[1] > 1000 or candidate_cells(known.facts, shape[2]):
-            continue
-        numbers = numbers[:, 0]
-        ids, scores = numbers[..., 5], numbers[..., 4]
-        step = out.tensor.scale if out.tensor.quantized else 0.0
-        whole = _whole(ids, step)
-        sorted_ = bool(np.all(np.diff(scores, axis=1) <= 1e-6 + step))
-        exporter = known.facts.metadata.exporter
-        said = exporter is not None and bool(exporter.end_to_end or exporter.arguments.get("nms"))
-        chosen = any(op in {"TOPK_V2", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5"} for op in _all_operators(known))
-        if not (
-            whole and ids.min() >= -step and scores.min() >= -1e-3 - step and scores.max() <= 1.001 + step and (sorted_ or said or chosen)
-        ):
-            continue
-        if candidate_cells(known.facts, shape[1]) and not (chosen or said):
-            continue
-        form = _row_form(numbers[..., :4], step)
-        if form is None:
-            continue
-        units = _end_to_end_units(known, numbers[..., :4], out)
-        head = EndToEnd(output=out.ref, box_units=units, box_form=form, extra_columns=shape[2] - 6)
-        what = "corners" if form == "xyxy" else "centre and size"
-        reach = float(np.abs(numbers[..., :4]).max())
-        evidence = [
-            f"{out} has {shape[1]} rows of {what}, score and class: scores fall from row to row, class ids are whole numbers",
-            f"in a sample run coordinates reach {reach:.4g}, the input is {known.facts.picture.width} wide: {units}",
-        ]
-        if said and exporter:
-            evidence.append(f"{exporter.file} says that it is end-to-end")
-        if shape[2] > 6:
-            evidence.append(f"the last {shape[2] - 6} numbers of a row (masks or keypoints) are not used")
-        classes = len(exporter.names) if exporter and exporter.names else None
-        assumptions = ("corners are x first (--set head.box_form=yxyx)",) if form == "xyxy" and exporter is None else ()
-        interpretations.append(Interpretation(head, ULTRALYTICS, tuple(evidence), classes=classes, assumptions=assumptions))
-    return interpretations
-
-
-def _whole(ids: NDArray[np.float32], step: float = 0.0) -> bool:
-    """Whether numbers may be class ids."""
-    return bool(np.abs(ids - np.round(ids)).max(initial=0) <= max(1e-3, step))
-
-
-def _row_form(boxes: NDArray[np.float32], step: float) -> Literal["xyxy", "cxcywh"] | None:
-    """What the numbers of rows that are used may be; corners where none are used. Which of x and y comes first, they do not tell."""
-    used = boxes[np.abs(boxes).max(axis=-1) > step]
-    if not len(used) or np.mean((used[:, 2] >= used[:, 0] - step) & (used[:, 3] >= used[:, 1] - step)) > 0.95:
-        return "xyxy"
-    return "cxcywh" if np.mean((used[:, 2:] > 0).all(axis=1) & (used[:, :2] >= -step).all(axis=1)) > 0.95 else None
-
-
-def _end_to_end_units(known: Known, boxes: NDArray[np.float32], out: Out) -> Literal["normalized", "pixels"]:
-    """By range; where the sample run found nothing, by what the exporter is known to write."""
-    if known.facts.metadata.exporter is not None and not known.hints.box_units and not boxes.any():
-        # Ultralytics' older way to TFLite (onnx2tf, NHWC) divides by the input size, the newer one (litert-torch, NCHW) does not.
-        return "normalized" if known.facts.picture.layout == "NHWC" else "pixels"
-    return units_by_range(known, boxes, str(out))
-
-
-def _all_operators(known: Known) -> Iterable[str]:
-    return (op.name for op in known.facts.graph.operators)
 
 
 def read_rows(known: Known) -> list[Interpretation]:
@@ -143,7 +75,13 @@ def _has_companion(known: Known, table: _Table) -> bool:
 def _picked_class(known: Known, table: _Table, boxes: BoxFacts) -> Interpretation | None:
     """Box, best score and its class id for each candidate: whole numbers beyond 1 are no scores."""
     scores, ids = table.numbers[..., 4], table.numbers[..., -1]
-    if table.layout != "rows" or table.columns != 6 or not _whole(ids) or not 1 < float(ids.max()) < len(ids[0]) or float(ids.min()) < 0:
+    if (
+        table.layout != "rows"
+        or table.columns != 6
+        or not whole_numbers(ids)
+        or not 1 < float(ids.max()) < len(ids[0])
+        or float(ids.min()) < 0
+    ):
         return None
     if float(scores.min()) < -0.01 or float(scores.max()) > 1.01:
         return None
@@ -163,7 +101,7 @@ def _queries(known: Known, out: Out) -> list[Interpretation]:
         return []
     numbers = known.run.of(out.position)[:, 0]
     facts = query_boxes(known, numbers[..., :4])
-    ids = [c for c in range(4, shape[2]) if float(numbers[..., c].max()) > 1 and _whole(numbers[..., c])]
+    ids = [c for c in range(4, shape[2]) if float(numbers[..., c].max()) > 1 and whole_numbers(numbers[..., c])]
     if facts is None or ids:
         return []
     activation, why = activation_of(numbers[..., 4:], "")
@@ -173,14 +111,15 @@ def _queries(known: Known, out: Out) -> list[Interpretation]:
         objectness=False,
         box_units=known.hints.box_units or facts.units,
         box_form="xyxy" if facts.form == "xyxy" else "cxcywh",
-        activation="sigmoid" if activation == "sigmoid" else "none",
+        activation=activation,
     )
     evidence = (f"{out} has {shape[1]} rows of a box and {shape[2] - 4} class scores", facts.evidence, why)
     return [Interpretation(head, RT_DETR, evidence, classes=shape[2] - 4)]
 
 
 def _table(known: Known, out: Out) -> _Table | None:
-    shape, numbers = _with_batch(known, out)
+    numbers = known.run.batched(out.position)
+    shape = numbers.shape[1:]
     if len(shape) != 3 or shape[0] != 1:
         return None
     numbers = numbers[:, 0]
@@ -194,12 +133,6 @@ def _table(known: Known, out: Out) -> _Table | None:
         return None
     extra = _extra_columns(known, out)
     return _Table(out, layout, cells, columns, extra, numbers) if columns - extra >= 5 else None
-
-
-def _with_batch(known: Known, out: Out) -> tuple[tuple[int, ...], NDArray[np.float32]]:
-    """An output's shape and numbers, with the batch's axis that some converters leave out."""
-    shape, numbers = known.run.shape(out.position), known.run.of(out.position)
-    return ((1, *shape), numbers[:, None]) if len(shape) == 2 and shape[0] != 1 else (shape, numbers)
 
 
 def _extra_columns(known: Known, out: Out) -> int:
@@ -234,7 +167,7 @@ def _decoded(known: Known, table: _Table, made: list[Piece], boxes: BoxFacts) ->
         objectness=objectness,
         box_units=known.hints.box_units or boxes.units,
         box_form="xyxy" if boxes.form == "xyxy" else "cxcywh",
-        activation="sigmoid" if activation == "sigmoid" else "none",
+        activation=activation,
         extra_columns=table.extra,
     )
     evidence = [f"{table.out} has one candidate a {table.layout[:-1]} for {table.cells}", boxes.evidence, why, score_why]
@@ -327,7 +260,7 @@ def _undecoded(known: Known, table: _Table, made: list[Piece]) -> list[Interpret
                 joined="boxes-first" if joined == "boxes-first" else "scores-first",
                 bins=bins,
                 layout=layout,
-                activation="sigmoid" if activation == "sigmoid" else "none",
+                activation=activation,
                 center=0.5 if middle else 0.0,
             )
             evidence = (first, f"{table.columns} columns are 4 x {bins} bins of distances and {classes} classes, {joined}", why)
@@ -346,7 +279,7 @@ def _undecoded(known: Known, table: _Table, made: list[Piece]) -> list[Interpret
             outputs=(table.out.ref,),
             strides=table.cells.strides,
             layout=layout,
-            activation="sigmoid" if activation == "sigmoid" else "none",
+            activation=activation,
         )
         evidence = (first, f"{table.columns} columns are box, objectness and {classes} classes, as YOLOX writes them", why)
         interpretations.append(Interpretation(head_x, YOLOX, evidence, classes=classes))

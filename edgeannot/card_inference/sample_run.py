@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,17 @@ from edgeannot.trial.loads import sorts_results, try_model
 from edgeannot.vision.data import FloatArray, Outputs, RawTensor, TensorSpec, UInt8Array
 from edgeannot.vision.runtimes import Runtime
 
-__all__ = ["GridFit", "SampleRun", "cell_centres", "fitted", "grid_fit", "invented_pictures", "run_samples"]
+__all__ = [
+    "GridFit",
+    "SampleRun",
+    "activation_of",
+    "cell_centres",
+    "fitted",
+    "grid_fit",
+    "invented_pictures",
+    "run_samples",
+    "whole_numbers",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +47,11 @@ class SampleRun:
     def shape(self, position: int) -> tuple[int, ...]:
         """An output's shape as the run gave it (the file of an SSD's post-process operator often states none)."""
         return tuple(int(n) for n in self.values[0][position].shape)
+
+    def batched(self, position: int) -> FloatArray:
+        """As `of`, with the batch's axis that some converters leave out of the shape."""
+        numbers = self.of(position)
+        return numbers[:, None] if numbers.ndim == 3 and numbers.shape[1] != 1 else numbers
 
     def constant(self, position: int) -> bool:
         """Whether an output is the same for different pictures, as anchors are."""
@@ -143,3 +159,25 @@ def grid_fit(numbers: NDArray[np.float32], centres: NDArray[np.float32]) -> Grid
     x = np.broadcast_to(centres, moved.shape).astype(np.float64)
     covariance = ((x - x.mean()) * (moved - moved.mean())).mean()
     return GridFit(float(covariance / (x.std() * moved.std())), float(covariance / x.var()))
+
+
+SLACK = 0.01
+"""Quantized probabilities may end a step beyond 0 and 1."""
+
+
+def activation_of(numbers: NDArray[np.float32], made_by: str) -> tuple[Literal["none", "sigmoid"], str]:
+    """What is still to be done to scores, and why. made_by: the operator's name, "" where it is not known."""
+    low, high = float(numbers.min(initial=0)), float(numbers.max(initial=0))
+    inside = low >= -SLACK and high <= 1 + SLACK
+    if made_by in {"LOGISTIC", "SOFTMAX", "HARD_SIGMOID"} and inside:
+        return "none", f"scores are made by {made_by}: probabilities already"
+    if not inside:
+        return "sigmoid", f"scores reach from {low:.3g} to {high:.3g} in a sample run: logits, so a sigmoid follows"
+    if made_by in {"CONV_2D", "FULLY_CONNECTED", "ADD", "DEPTHWISE_CONV_2D"} and high - low < 1e-3:
+        return "sigmoid", f"scores are made by {made_by}: logits, so a sigmoid follows"
+    return "none", f"scores stay within {low:.3g} to {high:.3g} in a sample run: probabilities already"
+
+
+def whole_numbers(ids: NDArray[np.float32], step: float = 0.0) -> bool:
+    """Tell whether numbers may be class ids."""
+    return bool(np.abs(ids - np.round(ids)).max(initial=0) <= max(1e-3, step))

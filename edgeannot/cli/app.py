@@ -183,7 +183,7 @@ def run(
         typer.echo(explain_for(loaded, remeasure=remeasure, told=at_the_terminal))
         raise typer.Exit
 
-    from edgeannot.base.log import set_up_logging
+    from edgeannot.base.streams import set_up_logging
     from edgeannot.daemon.run import run_daemon  # the whole of OpenCV and the runtime comes with it
 
     set_up_logging(loaded.settings.log_level, journal="JOURNAL_STREAM" in os.environ)

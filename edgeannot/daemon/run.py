@@ -13,9 +13,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from edgeannot.base.clock import clock_synced
 from edgeannot.base.errors import ModelError
-from edgeannot.base.sdnotify import Notifier
+from edgeannot.base.systemd import Notifier, clock_synced
 from edgeannot.choice.auto_profile import judge_for_next_start
 from edgeannot.choice.selection import Choice, choose_for, leave_out, measure_and_choose
 from edgeannot.crash_guard import AtWork

@@ -6,7 +6,7 @@ import logging
 import time
 
 from edgeannot.base.errors import LinkError
-from edgeannot.base.sdnotify import Notifier
+from edgeannot.base.systemd import Notifier
 from edgeannot.daemon.announce import Announcer
 from edgeannot.daemon.governor_loop import GovernorLoop
 from edgeannot.daemon.idle import IdleMeasuring

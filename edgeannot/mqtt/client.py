@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from edgeannot.base.errors import ConfigError, LinkError
 from edgeannot.base.redaction import learn_secret
-from edgeannot.base.service import read_advice
+from edgeannot.base.systemd import read_advice
 from edgeannot.mqtt.options import BrokerOptions
 
 if TYPE_CHECKING:

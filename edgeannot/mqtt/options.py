@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from edgeannot.base.service import credential
+from edgeannot.base.systemd import credential
 
 __all__ = ["Address", "BrokerOptions"]
 

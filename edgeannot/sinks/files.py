@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from edgeannot.base import atomicfile
 from edgeannot.base.errors import ConfigError, LinkError
-from edgeannot.base.service import write_advice
+from edgeannot.base.systemd import write_advice
 from edgeannot.sinks.base import FolderState
 from edgeannot.vision.data import Frame
 

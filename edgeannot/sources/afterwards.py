@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgeannot.base.errors import ConfigError, FrameError
-from edgeannot.base.service import is_read_only, is_service, may_write, write_advice
+from edgeannot.base.systemd import is_read_only, is_service, may_write, write_advice
 from edgeannot.sources.quarantine import move_aside, quarantine
 from edgeannot.storage.store import Signature
 

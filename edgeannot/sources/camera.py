@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from edgeannot.base.errors import ConfigError, FrameError, LinkError, MissingError
 from edgeannot.base.redaction import redacted
-from edgeannot.base.service import credential, read_advice
+from edgeannot.base.systemd import credential, read_advice
 from edgeannot.sources.capture import Capture, Format, OpenCapture, Target, as_bgr, open_capture, parse_target, with_credentials
 from edgeannot.sources.contract import Context, Item, Stop, Tick
 from edgeannot.sources.grabber import Grabber, Shot

@@ -24,7 +24,7 @@ from typing import Final
 
 from edgeannot.base import atomicfile
 from edgeannot.base.errors import ConfigError, EdgeannotError, LinkError
-from edgeannot.base.service import write_advice
+from edgeannot.base.systemd import write_advice
 
 __all__ = ["Opened", "damaged_files", "lock_file", "open_database", "same_file", "sync_log", "translated", "write_anew"]
 

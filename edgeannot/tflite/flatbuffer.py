@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
-__all__ = ["Broken", "Table", "root"]
+__all__ = ["Broken", "Table", "flexbuffer_integer", "root"]
 
 MAX_ITEMS = 1 << 24
 """No vector of tables or strings that this package reads is near this long; a longer one means that the bytes are something else."""
@@ -147,3 +147,38 @@ def root(raw: bytes) -> Table:
     if at + 4 > len(raw):
         raise Broken(f"its first table is said to be at byte {at}, and the file ends at {len(raw)}")
     return Table(raw, at)
+
+
+def flexbuffer_integer(options: bytes, key: str) -> int | None:
+    """An integer of a FlexBuffers map, the form of custom operators' options; None where it is not there.
+
+    https://flatbuffers.dev/flexbuffers/: the map is a vector of values, whose keys are in a vector of the same order.
+    """
+    try:
+        root_width = options[-1]
+        root_at = len(options) - 2 - root_width
+        values = root_at - int.from_bytes(options[root_at : root_at + root_width], "little")
+        width = 1 << (options[-2] & 3)
+        number = [int.from_bytes(options[at : at + width], "little") for at in (values - 3 * width, values - 2 * width, values - width)]
+        keys, key_width, count = values - 3 * width - number[0], number[1], number[2]
+        if options[-2] >> 2 != 9 or not 0 < count < 256 or key_width not in {1, 2, 4, 8}:  # type 9: map
+            return None
+        for i in range(count):
+            at = keys + i * key_width
+            start = at - int.from_bytes(options[at : at + key_width], "little")
+            if options[start : options.index(b"\0", start)] != key.encode():
+                continue
+            kind = options[values + count * width + i] >> 2
+            stored = options[values + i * width : values + (i + 1) * width]
+            if kind in {1, 2}:  # signed, unsigned
+                return int.from_bytes(stored, "little", signed=kind == 1)
+            if kind in {6, 7}:  # the same, stored elsewhere
+                offset = values + i * width - int.from_bytes(stored, "little")
+                return int.from_bytes(
+                    options[offset : offset + (1 << (options[values + count * width + i] & 3))], "little", signed=kind == 6
+                )
+            if kind == 3 and width in {4, 8}:  # float
+                return int(struct.unpack("<f" if width == 4 else "<d", stored)[0])
+    except (IndexError, ValueError, struct.error):
+        return None
+    return None

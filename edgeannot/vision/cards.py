@@ -25,6 +25,7 @@ __all__ = [
     "Measured",
     "ModelCard",
     "Provenance",
+    "card_name",
     "find_card",
     "read_card",
     "read_cards",
@@ -212,6 +213,12 @@ class ModelCard(_Table):
                 f"card {self.name}: {self.model_path} has sha256 {found}, the card says {self.sha256}; "
                 "restore the file, or make a new card with `edgeannot models add`"
             )
+
+
+def card_name(stem: str) -> str:
+    """Make a card's name of a file's: lower case, digits, dots, dashes."""
+    name = re.sub(r"[^a-z0-9._-]+", "-", stem.lower()).strip("-._")
+    return name[:MAX_NAME].strip("-._") or "model"
 
 
 def read_card(path: Path) -> ModelCard:

@@ -215,7 +215,7 @@ def _command(words: list[str]) -> None:
         mock.patch.object(judge, "micro_of", return_value=None),
         mock.patch.object(probe, "read_board", _board),
         mock.patch("edgeannot.daemon.run.run_daemon", return_value=0),
-        mock.patch("edgeannot.base.log.set_up_logging"),
+        mock.patch("edgeannot.base.streams.set_up_logging"),
         contextlib.redirect_stderr(stream),
         contextlib.redirect_stdout(stream),
     ):

@@ -16,7 +16,7 @@ from edgeannot.base.errors import InputError, MissingError
 from edgeannot.cli.app import main
 from edgeannot.vision.cards import read_card
 from edgeannot_tools.convert.command import convert_app
-from edgeannot_tools.convert.conversion import card_name, write_together
+from edgeannot_tools.convert.conversion import write_together
 from edgeannot_tools.convert.files import kind_of
 from edgeannot_tools.graph.writer import Net
 
@@ -199,13 +199,6 @@ def test_kinds_are_told_by_content_where_names_do_not(tmp_path):
     assert kind_of(tmp_path / "any.cfg") == "darknet"
     with pytest.raises(MissingError):
         kind_of(tmp_path / "gone.onnx")
-
-
-@pytest.mark.parametrize(
-    ("stem", "name"), [("YOLO v3 (tiny)", "yolo-v3-tiny"), ("___", "model"), ("a.b-c_d", "a.b-c_d"), ("x@320", "x-320")]
-)
-def test_a_cards_name_is_made_of_what_it_may_hold(stem, name):
-    assert card_name(stem) == name
 
 
 @pytest.mark.converters

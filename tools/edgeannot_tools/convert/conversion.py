@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -24,7 +23,7 @@ from edgeannot.library.modelstore import card_toml
 from edgeannot.tflite.file import parse_tflite
 from edgeannot.tflite.schema import TYPE_BITS
 from edgeannot.trial.loads import try_model
-from edgeannot.vision.cards import CARD_SCHEMA, ModelCard
+from edgeannot.vision.cards import CARD_SCHEMA, ModelCard, card_name
 from edgeannot.vision.data import Frame, UInt8Array
 from edgeannot.vision.decode import read_picture
 from edgeannot.vision.engine import Engine
@@ -32,7 +31,7 @@ from edgeannot.vision.pipeline import Pipeline
 from edgeannot_tools.graph.graph import Graph, Op, multiply_accumulates
 from edgeannot_tools.quantize.split_outputs import split_card, split_maps
 
-__all__ = ["Converted", "Request", "card_name", "describe", "finish", "label_names", "sha256_of", "with_card", "write_together"]
+__all__ = ["Converted", "Request", "describe", "finish", "label_names", "sha256_of", "with_card", "write_together"]
 
 POSTPROCESS = "TFLite_Detection_PostProcess"
 """The one custom operator that every runtime has."""
@@ -145,11 +144,6 @@ def _run(data: bytes, where: str) -> None:
     if len(inputs) != 1 or inputs[0].dtype not in TYPE_BITS:
         raise ModelError(f"{where}: wanted one input, a picture; found {len(inputs)}")
     try_model(where, data, [np.zeros(inputs[0].shape, inputs[0].dtype)])
-
-
-def card_name(stem: str) -> str:
-    """A card's name from a file's: lower case, digits, dots, dashes."""
-    return re.sub(r"[^a-z0-9._-]+", "-", stem.lower()).strip("-._") or "model"
 
 
 def write_together(files: Mapping[Path, bytes]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ from rich.console import Console
 
 from edgeannot.base.errors import InputError, MissingError
 from edgeannot.card_inference import RANGES, Hints, parse_anchors, parse_range, read_cfg
+from edgeannot.vision.cards import card_name
 from edgeannot.vision.engine import Runtime, load_runtime
 from edgeannot_tools.output import require_writable
 from edgeannot_tools.quantize.calibration_set import CalibrationSet, read_set
@@ -97,7 +97,7 @@ def quantize(
         raise InputError(f"--data: {source.card.name} gives vectors, for which there are no labels; leave it away")
     if not dynamic:
         _say_pictures(pictures, console)
-    task = Task(gate, source, pictures, options, name or _card_name(out), out.name, console)
+    task = Task(gate, source, pictures, options, name or card_name(out.stem), out.name, console)
     write_made(*(make_accepted_dynamic(task, check=check) if dynamic else make_accepted(task, check=check)), source, out)
     say(console, f"wrote {out} and {out.with_suffix('.toml').name}")
 
@@ -110,12 +110,6 @@ def _check_paths(model: Path, out: Path) -> None:
     if out.with_suffix("").resolve() == model.with_suffix("").resolve():
         raise typer.BadParameter(f"--out: {out} is the float model itself, or would replace its card; give another name")
     require_writable(out)
-
-
-def _card_name(out: Path) -> str:
-    """A card's name from a file's: lower case, digits, dots, dashes."""
-    name = re.sub(r"[^a-z0-9._-]+", "-", out.stem.lower()).strip("-._")
-    return name or "model"
 
 
 def _say_source(source: Source, console: Console) -> None:

@@ -1,15 +1,21 @@
-"""What a systemd unit has to allow and to give to the service: where its sandbox or its own user is in the way, an error names the key.
+"""systemd: what its units allow and give to the service, readiness and the watchdog, and whether the clock is synchronized.
 
-systemd.exec(5): ReadWritePaths=, LoadCredential=, DynamicUser=, ProtectSystem=.
+Where the unit's sandbox or user is in the way, an error names the key: systemd.exec(5) ReadWritePaths=, LoadCredential=, DynamicUser=,
+ProtectSystem=. The notification protocol (sd_notify(3)) is one datagram of `KEY=VALUE` lines; a library would be longer.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+import socket
+from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["credential", "is_read_only", "is_service", "may_write", "read_advice", "write_advice"]
+from edgeannot.base.foreign import as_int
+
+__all__ = ["Notifier", "clock_synced", "credential", "is_read_only", "is_service", "may_write", "read_advice", "write_advice"]
 
 _EDIT = "to the unit (systemctl edit edgeannot)"
 
@@ -72,3 +78,44 @@ def write_advice(folder: Path, exc: OSError | None = None) -> str:
 def _there(folder: Path) -> Path:
     """The folder, or the nearest above it that can be seen."""
     return next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place) or place == place.parent)
+
+
+class Notifier:
+    """Sends to systemd where it listens; does nothing anywhere else."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        address = environment.get("NOTIFY_SOCKET", "")
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        usec, pid = environment.get("WATCHDOG_USEC", ""), environment.get("WATCHDOG_PID", "")
+        microseconds = as_int(usec)
+        mine = not pid or pid == str(os.getpid())
+        self.watchdog_s: float | None = microseconds / 1e6 if microseconds and mine else None
+        """Seconds without a sign of life after which systemd restarts the service; None: no watchdog."""
+
+    def send(self, **fields: str) -> None:
+        """Send fields such as READY="1" or STATUS="12 pictures"; never raises: systemd being deaf must not stop the work."""
+        if not self._address:
+            return
+        text = "\n".join(f"{key}={value}" for key, value in fields.items())
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+                channel.connect(self._address)
+                channel.sendall(text.encode())
+        except OSError:
+            return
+
+
+_TIMEX_BYTES = 512  # more than struct timex has on any architecture
+_TIME_ERROR = 5  # adjtimex(2): the clock is not synchronized
+
+
+def clock_synced() -> bool:
+    """Whether the kernel knows the clock as synchronized (NTP, PTP), or systemd-timesyncd says that it is."""
+    if Path("/run/systemd/timesync/synchronized").exists():
+        return True
+    buffer = ctypes.create_string_buffer(_TIMEX_BYTES)  # modes = 0: only read
+    try:
+        state: int = ctypes.CDLL(None, use_errno=True).adjtimex(buffer)
+    except (OSError, AttributeError):  # no such call here
+        return False
+    return state not in {-1, _TIME_ERROR}

@@ -12,10 +12,12 @@ from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Any
 
-from edgeannot.base.errors import InputError, MissingError
+from edgeannot.base.errors import CardError, InputError, MissingError
 from edgeannot.base.foreign import as_int, decode, one_line, parse_json, printable, read_bytes
+from edgeannot.card_inference.hints import Hints
+from edgeannot.card_inference.interpretation import Interpretation, is_background
 
-__all__ = ["read_labels"]
+__all__ = ["fit_names", "names_by_class", "read_labels"]
 
 GAP = "???"
 """The name of an id that a list leaves out."""
@@ -132,3 +134,50 @@ def _by_id(pairs: Iterable[tuple[int | None, str]]) -> tuple[str, ...]:
     names: Mapping[int | None, str] = dict(pairs)
     ids = [number for number in names if number is not None and 0 <= number < MAX_ID]
     return tuple(names.get(i, GAP) for i in range(max(ids) + 1)) if ids and len(ids) == len(names) else ()
+
+
+NOTHING = "background"
+"""The name of a class that stands for no object; cards ignore it."""
+
+
+def names_by_class(names: tuple[str, ...], offset: int, interpretation: Interpretation) -> tuple[tuple[str, ...], int]:
+    """The names and offset as the card holds them: a background that the list lacks gets its line, so that it is never reported."""
+    if offset < 0:
+        return (NOTHING,) * -offset + names, 0
+    if interpretation.background == 0 and not names and interpretation.classes:
+        return (NOTHING, *(str(i) for i in range(1, interpretation.classes))), 0
+    counted = interpretation.background == 0 or (interpretation.task == "classify" and bool(names) and is_background(names[0]))
+    if counted and names and offset == 0:
+        return (NOTHING, *names[1:]), 0
+    return names, offset
+
+
+def fit_names(names: tuple[str, ...], where: str, interpretation: Interpretation, hints: Hints) -> tuple[int, str]:
+    """The offset (line = class id + offset) and why. Raises CardError, with both counts, when the names do not fit the classes."""
+    lines, classes = len(names), interpretation.classes
+    if not names:
+        return 0, "there are no class names, so numbers will be shown (--labels FILE)"
+    if hints.label_offset is not None:
+        if classes is not None and classes + hints.label_offset > lines:
+            raise CardError(f"--label-offset {hints.label_offset}: the model has {classes} classes, {where} has {lines} lines")
+        return hints.label_offset, f"{where} has {lines} lines; line = class {hints.label_offset:+d}, as given"
+    if classes is None:
+        return (
+            (1, f"{where} starts with {names[0]!r}, so class 0 is its second line")
+            if is_background(names[0])
+            else (0, f"{where} has {lines} lines")
+        )
+    both = f"{where} has {lines} lines for {classes} classes"
+    counts_nothing = interpretation.task == "classify" or interpretation.background is not None or not is_background(names[0])
+    if lines == classes and counts_nothing:
+        return 0, f"{both}: line = class"
+    if lines == classes + 1 and interpretation.background is None and is_background(names[0]):
+        return 1, f"{both}, its first line is {names[0]!r}: line = class + 1"
+    if lines == classes - 1 and (interpretation.background == 0 or classes == 1001):
+        return -1, f"{both}, the first of which is the background: line = class - 1"
+    gaps = "; COCO's own ids run to 90 with gaps, so its 90-line list is wanted" if (classes, lines) in {(90, 80), (91, 80)} else ""
+    raise CardError(
+        f"the model has {classes} classes{' (column 0 is the background)' if interpretation.background == 0 else ''}, "
+        f"{where} has {lines} lines, the first is {names[0]!r}{gaps}; "
+        "give the label file that belongs to this model (--labels), or say which line is class 0 (--label-offset)"
+    )

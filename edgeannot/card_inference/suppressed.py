@@ -1,22 +1,31 @@
-"""Reads graphs that end in the SSD post-process operator, or in a suppression written with builtin operators."""
+"""Interprets graphs that pick the best boxes themselves: TFLite_Detection_PostProcess, builtin suppression, end-to-end rows."""
 
 from __future__ import annotations
 
-import struct
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeannot.base.errors import ModelError
 from edgeannot.card_inference.boxes import candidate_cells, decoded_boxes, units_by_range
 from edgeannot.card_inference.facts import POSTPROCESS, Out
-from edgeannot.card_inference.interpretation import CENTERNET, SSD, ULTRALYTICS, Interpretation, Known
+from edgeannot.card_inference.interpretation import (
+    CENTERNET,
+    SSD,
+    ULTRALYTICS,
+    Interpretation,
+    Known,
+)
+from edgeannot.card_inference.sample_run import whole_numbers
+from edgeannot.tflite.flatbuffer import flexbuffer_integer
 from edgeannot.tflite.schema import Operator
 from edgeannot.tflite.trace import maker
+from edgeannot.vision.heads.end_to_end import EndToEnd
 from edgeannot.vision.heads.split import Split
 from edgeannot.vision.heads.ssd_postprocess import SsdPostprocess
 
-__all__ = ["read_postprocess", "read_suppressed"]
+__all__ = ["read_end_to_end", "read_postprocess", "read_suppressed"]
 
 ROLES = ("boxes", "classes", "scores", "count")
 """Order of the operator's own outputs: `detection_postprocess.cc`, kOutputTensorDetectionBoxes and the following."""
@@ -67,41 +76,6 @@ def _class_count(known: Known, operator: Operator) -> tuple[int | None, str]:
     if columns and columns[0] > 1:
         return None, f"the operator reads {columns[0]} score columns, the background's perhaps among them"
     return None, "the file does not say how many classes there are"
-
-
-def flexbuffer_integer(options: bytes, key: str) -> int | None:
-    """An integer of a FlexBuffers map, the form of custom operators' options; None where it is not there.
-
-    https://flatbuffers.dev/flexbuffers/: the map is a vector of values, whose keys are in a vector of the same order.
-    """
-    try:
-        root_width = options[-1]
-        root_at = len(options) - 2 - root_width
-        values = root_at - int.from_bytes(options[root_at : root_at + root_width], "little")
-        width = 1 << (options[-2] & 3)
-        number = [int.from_bytes(options[at : at + width], "little") for at in (values - 3 * width, values - 2 * width, values - width)]
-        keys, key_width, count = values - 3 * width - number[0], number[1], number[2]
-        if options[-2] >> 2 != 9 or not 0 < count < 256 or key_width not in {1, 2, 4, 8}:  # type 9: map
-            return None
-        for i in range(count):
-            at = keys + i * key_width
-            start = at - int.from_bytes(options[at : at + key_width], "little")
-            if options[start : options.index(b"\0", start)] != key.encode():
-                continue
-            kind = options[values + count * width + i] >> 2
-            stored = options[values + i * width : values + (i + 1) * width]
-            if kind in {1, 2}:  # signed, unsigned
-                return int.from_bytes(stored, "little", signed=kind == 1)
-            if kind in {6, 7}:  # the same, stored elsewhere
-                offset = values + i * width - int.from_bytes(stored, "little")
-                return int.from_bytes(
-                    options[offset : offset + (1 << (options[values + count * width + i] & 3))], "little", signed=kind == 6
-                )
-            if kind == 3 and width in {4, 8}:  # float
-                return int(struct.unpack("<f" if width == 4 else "<d", stored)[0])
-    except (IndexError, ValueError, struct.error):
-        return None
-    return None
 
 
 def read_suppressed(known: Known) -> list[Interpretation]:
@@ -175,3 +149,63 @@ def _class_ids(known: Known, out: Out) -> bool:
         return True
     numbers = known.run.of(out.position)
     return bool(np.all(numbers == np.round(numbers))) and float(numbers.max(initial=0)) >= 1
+
+
+def read_end_to_end(known: Known) -> list[Interpretation]:
+    """(1, N, 6 or more): a box, score, class id; at most a thousand rows, best first."""
+    interpretations = []
+    names = {operator.name for operator in known.facts.graph.operators}
+    for out in known.facts.outputs:
+        numbers = known.run.batched(out.position)
+        shape = numbers.shape[1:]
+        if len(shape) != 3 or shape[0] != 1 or shape[2] < 6 or shape[1] > 1000 or candidate_cells(known.facts, shape[2]):
+            continue
+        numbers = numbers[:, 0]
+        ids, scores = numbers[..., 5], numbers[..., 4]
+        step = out.tensor.scale if out.tensor.quantized else 0.0
+        whole = whole_numbers(ids, step)
+        sorted_ = bool(np.all(np.diff(scores, axis=1) <= 1e-6 + step))
+        exporter = known.facts.metadata.exporter
+        said = exporter is not None and bool(exporter.end_to_end or exporter.arguments.get("nms"))
+        chosen = bool(names & {"TOPK_V2", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5"})
+        if not (
+            whole and ids.min() >= -step and scores.min() >= -1e-3 - step and scores.max() <= 1.001 + step and (sorted_ or said or chosen)
+        ):
+            continue
+        if candidate_cells(known.facts, shape[1]) and not (chosen or said):
+            continue
+        form = _row_form(numbers[..., :4], step)
+        if form is None:
+            continue
+        units = _end_to_end_units(known, numbers[..., :4], out)
+        head = EndToEnd(output=out.ref, box_units=units, box_form=form, extra_columns=shape[2] - 6)
+        what = "corners" if form == "xyxy" else "centre and size"
+        reach = float(np.abs(numbers[..., :4]).max())
+        evidence = [
+            f"{out} has {shape[1]} rows of {what}, score and class: scores fall from row to row, class ids are whole numbers",
+            f"in a sample run coordinates reach {reach:.4g}, the input is {known.facts.picture.width} wide: {units}",
+        ]
+        if said and exporter:
+            evidence.append(f"{exporter.file} says that it is end-to-end")
+        if shape[2] > 6:
+            evidence.append(f"the last {shape[2] - 6} numbers of a row (masks or keypoints) are not used")
+        classes = len(exporter.names) if exporter and exporter.names else None
+        assumptions = ("corners are x first (--set head.box_form=yxyx)",) if form == "xyxy" and exporter is None else ()
+        interpretations.append(Interpretation(head, ULTRALYTICS, tuple(evidence), classes=classes, assumptions=assumptions))
+    return interpretations
+
+
+def _row_form(boxes: NDArray[np.float32], step: float) -> Literal["xyxy", "cxcywh"] | None:
+    """What the numbers of rows that are used may be; corners where none are used. Which of x and y comes first, they do not tell."""
+    used = boxes[np.abs(boxes).max(axis=-1) > step]
+    if not len(used) or np.mean((used[:, 2] >= used[:, 0] - step) & (used[:, 3] >= used[:, 1] - step)) > 0.95:
+        return "xyxy"
+    return "cxcywh" if np.mean((used[:, 2:] > 0).all(axis=1) & (used[:, :2] >= -step).all(axis=1)) > 0.95 else None
+
+
+def _end_to_end_units(known: Known, boxes: NDArray[np.float32], out: Out) -> Literal["normalized", "pixels"]:
+    """By range; where the sample run found nothing, by what the exporter is known to write."""
+    if known.facts.metadata.exporter is not None and not known.hints.box_units and not boxes.any():
+        # Ultralytics' older way to TFLite (onnx2tf, NHWC) divides by the input size, the newer one (litert-torch, NCHW) does not.
+        return "normalized" if known.facts.picture.layout == "NHWC" else "pixels"
+    return units_by_range(known, boxes, str(out))

@@ -1,0 +1,284 @@
+"""Interprets raw SSDs, whose boxes are offsets from anchors: TensorFlow's, BlazeFace and kin, joined or layer by layer."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from math import ceil
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeannot.base.errors import ModelError
+from edgeannot.card_inference.boxes import Side
+from edgeannot.card_inference.facts import Out
+from edgeannot.card_inference.interpretation import (
+    MEDIAPIPE,
+    PALM,
+    SSD,
+    AmbiguousModelError,
+    Interpretation,
+    Known,
+    is_background,
+)
+from edgeannot.card_inference.sample_run import activation_of
+from edgeannot.vision.data import TensorRef
+from edgeannot.vision.heads._anchors import OctaveAnchors, ScaledAnchors
+from edgeannot.vision.heads.ssd_anchors import SsdAnchors
+
+__all__ = ["names_allow_background", "raw_ssd", "read_layers", "ssd_with_anchors"]
+
+
+def names_allow_background(known: Known, columns: int) -> bool:
+    """Whether the labels, if there are any, leave room for a background column."""
+    return not known.names or len(known.names) == columns - 1 or (len(known.names) == columns and is_background(known.names[0]))
+
+
+def _score_facts(known: Known, scores: Side) -> tuple[Literal["none", "sigmoid", "softmax"], int | None, str]:
+    """Activation, background column, and why, for raw SSD scores."""
+    sums, columns = scores.numbers.sum(axis=2), scores.width
+    if columns > 1 and bool(np.all(np.abs(sums - 1) < 0.05)):
+        return (
+            "none",
+            0 if names_allow_background(known, columns) else None,
+            f"the {columns} scores of a box add up to 1: a softmax, column 0 is the background",
+        )
+    activation, why = activation_of(scores.numbers, scores.out.made_by)
+    named = bool(known.names) and len(known.names) == columns and not is_background(known.names[0])
+    if columns == 1 or named or not names_allow_background(known, columns):
+        return activation, None, f"{why}; no background column"
+    return activation, 0, f"{why}; column 0 of {columns} is the background, as in TensorFlow's SSD"
+
+
+def _anchor_form(anchors: NDArray[np.float32]) -> Literal["xyxy", "yxyx", "cxcywh", "cycxhw"]:
+    """How anchors (N, 4) are written. They run row by row, so x changes at each step and y only at the end of a row."""
+    first, second, third, fourth = anchors.T.astype(np.float64)
+    corners = float(np.mean((third > first) & (fourth > second))) > 0.98
+    one, other = ((first + third) / 2, (second + fourth) / 2) if corners else (first, second)
+    x_first = np.abs(np.diff(one)).mean() > np.abs(np.diff(other)).mean()
+    if corners:
+        return "xyxy" if x_first else "yxyx"
+    return "cxcywh" if x_first else "cycxhw"
+
+
+def ssd_with_anchors(known: Known, boxes: Side, scores: Side, anchors: Side) -> Interpretation:
+    """Raw offsets with the anchors themselves as an output that never changes."""
+    if float(np.abs(anchors.numbers).max()) > 4:
+        raise ModelError(f"model {known.facts.path}: {anchors.out} holds anchors in pixels; wanted shares of the picture, 0 to 1")
+    form = _anchor_form(anchors.numbers[0])
+    corners = form in {"xyxy", "yxyx"}
+    activation, background, why = _score_facts(known, scores)
+    head = SsdAnchors(
+        boxes=(boxes.out.ref,),
+        scores=(scores.out.ref,),
+        activation=activation,
+        background=background,
+        anchor_tensor=anchors.out.ref,
+        anchor_form=form,
+        code="corners" if corners else "yxhw" if form == "cycxhw" else "xywh",
+        scales=(1.0, 1.0, 1.0, 1.0) if corners else (10.0, 10.0, 5.0, 5.0),
+    )
+    evidence = (
+        f"{anchors.out} is the same for every picture: the anchors, {form}",
+        f"{boxes.out} holds offsets from them, {scores.out} {scores.width} scores",
+        why,
+    )
+    assumption = (
+        "offsets are of corners, as the anchors are (else --set head.code=xywh)"
+        if corners
+        else "offsets are of centre and size, divided by 10, 10, 5, 5"
+    )
+    return Interpretation(head, SSD, evidence, classes=scores.width, background=background, assumptions=(assumption,))
+
+
+def raw_ssd(known: Known, boxes: Side, scores: Side) -> list[Interpretation]:
+    """Raw offsets whose anchors are not in the file: known where a published rule gives exactly this many."""
+    picture, count = known.facts.picture, int(boxes.numbers.shape[1])
+    if picture.width != picture.height:
+        size_priors = blaze = None
+    else:
+        size_priors, blaze = ssd_priors(picture.width, count), blaze_priors(picture.width, count)
+    activation, background, why = _score_facts(known, scores)
+    if scores.width == 1 and blaze is not None:
+        done = scores.out.made_by == "LOGISTIC"
+        head = _blaze_head(known, boxes.out.ref, scores.out.ref, boxes.width, blaze.rule, "none" if done else "sigmoid")
+        evidence = (
+            f"{boxes.out} holds {count} boxes of {boxes.width} numbers ({boxes.width - 4} of them keypoints), {scores.out} one score each",
+            f"{count} are the anchors of {blaze.who} at {picture.width} px",
+            "scores are made by LOGISTIC: probabilities already" if done else "scores go through a sigmoid in that family",
+        )
+        palm = boxes.width == 18  # seven points of a hand; faces have six, bodies four
+        return [Interpretation(head, PALM if palm else MEDIAPIPE, evidence, classes=1)]
+    given = [key for key in known.hints.extra if re.match(r"head\.(scaled|octaves|layers)\b", key)]
+    if boxes.width == 4 and given:
+        head = SsdAnchors(boxes=(boxes.out.ref,), scores=(scores.out.ref,), activation=activation, background=background)
+        evidence = (f"{boxes.out} holds raw offsets, {scores.out} {scores.width} scores", f"anchors by {given[0]}, as given", why)
+        return [Interpretation(head, SSD, evidence, classes=scores.width, background=background)]
+    if boxes.width != 4 or size_priors is None:
+        raise AmbiguousModelError(
+            f"model {known.facts.path}: {boxes.out} holds raw offsets from {count} anchors, "
+            f"which the file does not hold and no published rule for {picture.width} px gives",
+            ["--set head.scaled=... with the rule of its training configuration (see the model card reference)"],
+        )
+    rule = size_priors.rule
+    head = SsdAnchors(
+        boxes=(boxes.out.ref,),
+        scores=(scores.out.ref,),
+        activation=activation,
+        background=background,
+        scaled=rule if isinstance(rule, ScaledAnchors) else None,
+        octaves=rule if isinstance(rule, OctaveAnchors) else None,
+    )
+    evidence = (
+        f"{boxes.out} holds raw offsets (in a sample run they are no boxes), {scores.out} {scores.width} scores",
+        f"{count} are the anchors of {size_priors.who} at {picture.width} px, offsets divided by 10, 10, 5, 5",
+        why,
+    )
+    return [Interpretation(head, SSD, evidence, classes=scores.width, background=background)]
+
+
+def _blaze_head(
+    known: Known,
+    boxes: TensorRef,
+    scores: TensorRef,
+    width: int,
+    rule: ScaledAnchors | OctaveAnchors,
+    activation: Literal["none", "sigmoid"],
+) -> SsdAnchors:
+    picture = known.facts.picture
+    w, h = float(picture.width), float(picture.height)
+    return SsdAnchors(
+        boxes=(boxes,),
+        scores=(scores,),
+        activation=activation,
+        scaled=rule if isinstance(rule, ScaledAnchors) else None,
+        code="xywh",
+        scales=(w, h, w, h),
+        exponential=False,
+        extra_columns=width - 4,
+    )
+
+
+FEWEST = 4
+"""Layers; SSDs have five or six."""
+
+Pair = tuple[Out, Out]
+
+
+def read_layers(known: Known) -> list[Interpretation]:
+    """Boxes (1, h, w, 4 a) and scores (1, h, w, a C), or (1, n, 4) and (1, n, C), for at least four sizes of maps."""
+    groups: dict[tuple[int, ...], list[Out]] = defaultdict(list)
+    for out in known.facts.outputs:
+        shape = known.run.shape(out.position)
+        if len(shape) not in {3, 4} or shape[0] != 1:
+            return []
+        groups[shape[1:-1]].append(out)
+    cells = sorted(groups, key=lambda size: -int(np.prod(size)))
+    if len(cells) < FEWEST or any(len(group) != 2 for group in groups.values()):
+        return []
+    interpretations = []
+    for columns in sorted({c for group in groups.values() for c in _column_counts(known, group)}):
+        pairs = [_pair(known, groups[size], columns) for size in cells]
+        found = [pair for pair in pairs if pair is not None]
+        rows = sum(_rows(known, pair[0]) for pair in found)
+        priors = ssd_priors(known.facts.picture.width, rows) if len(found) == len(pairs) and _square(known) else None
+        if priors is not None:
+            interpretations.append(_layered(known, found, columns, priors.who, priors.rule))
+    return interpretations
+
+
+def _square(known: Known) -> bool:
+    return known.facts.picture.width == known.facts.picture.height
+
+
+def _channels(known: Known, out: Out) -> int:
+    return known.run.shape(out.position)[-1]
+
+
+def _rows(known: Known, boxes: Out) -> int:
+    """How many boxes a box output holds."""
+    return int(np.prod(known.run.shape(boxes.position))) // 4
+
+
+def _column_counts(known: Known, group: list[Out]) -> set[int]:
+    """How many score columns a pair may have, whichever of the two holds the boxes."""
+    a, b = (_channels(known, out) for out in group)
+    return {scores // (boxes // 4) for boxes, scores in ((a, b), (b, a)) if boxes % 4 == 0 and scores % (boxes // 4) == 0}
+
+
+def _pair(known: Known, group: list[Out], columns: int) -> Pair | None:
+    """Boxes and scores of a layer, when it can have so many score columns."""
+    for boxes, scores in (group, group[::-1]):
+        per_cell, rest = divmod(_channels(known, boxes), 4)
+        if rest == 0 and per_cell * columns == _channels(known, scores):
+            return boxes, scores
+    return None
+
+
+def _layered(known: Known, pairs: list[Pair], columns: int, who: str, rule: ScaledAnchors | OctaveAnchors) -> Interpretation:
+    scores = np.concatenate([known.run.of(pair[1].position).reshape(len(known.run.values), -1, columns) for pair in pairs], axis=1)
+    activation, why = activation_of(scores, pairs[0][1].made_by)
+    named_all = len(known.names) == columns and not is_background(known.names[0])
+    background = None if columns == 1 or named_all else 0
+    head = SsdAnchors(
+        boxes=tuple(pair[0].ref for pair in pairs),
+        scores=tuple(pair[1].ref for pair in pairs),
+        activation=activation,
+        background=background,
+        scaled=rule if isinstance(rule, ScaledAnchors) else None,
+        octaves=rule if isinstance(rule, OctaveAnchors) else None,
+    )
+    evidence = (
+        f"{len(pairs)} pairs of outputs hold offsets and {columns} scores for maps that get smaller: an SSD before its layers are joined",
+        f"together they have the anchors of {who} at {known.facts.picture.width} px, offsets divided by 10, 10, 5, 5",
+        why,
+    )
+    return Interpretation(head, SSD, evidence, classes=columns, background=background)
+
+
+@dataclass(frozen=True, slots=True)
+class Priors:
+    """A rule that gives exactly the number of boxes wanted, and whose it is."""
+
+    who: str
+    rule: ScaledAnchors | OctaveAnchors
+
+
+def _cells(size: int, strides: tuple[int, ...]) -> list[int]:
+    return [ceil(size / stride) ** 2 for stride in strides]
+
+
+def blaze_priors(size: int, count: int) -> Priors | None:
+    """BlazeFace kin (MediaPipe): unit-sized anchors, two a cell and layer, layers of one stride sharing their cells."""
+    kinds = (
+        ("BlazeFace front / short range, palm detection", (8, 16, 16, 16), 2),
+        ("BlazeFace back", (16, 32, 32, 32), 2),
+        ("BlazeFace full range", (4,), 1),
+        ("BlazePose detection", (8, 16, 32, 32, 32), 2),
+    )
+    for who, strides, per_layer in kinds:
+        if sum(_cells(size, strides)) * per_layer == count:
+            rule = ScaledAnchors(
+                strides=strides,
+                min_scale=0.1484375,
+                max_scale=0.75,
+                aspect_ratios=(1.0,),
+                interpolated_aspect_ratio=1.0 if per_layer == 2 else 0.0,
+                unit_size=True,
+            )
+            return Priors(who, rule)
+    return None
+
+
+def ssd_priors(size: int, count: int) -> Priors | None:
+    """TensorFlow's SSD (six layers from stride 16) and its FPN variants (levels 3 to 7)."""
+    classic = _cells(size, (16, 32, 64, 128, 256, 512))
+    if 3 * classic[0] + 6 * sum(classic[1:]) == count:
+        return Priors("TensorFlow's SSD-MobileNet", ScaledAnchors(strides=(16, 32, 64, 128, 256, 512), reduce_lowest=True))
+    if 6 * sum(classic) == count:
+        return Priors("TensorFlow's SSD with six boxes in every layer", ScaledAnchors(strides=(16, 32, 64, 128, 256, 512)))
+    if sum(_cells(size, (8, 16, 32, 64, 128))) * 6 == count:
+        return Priors("TensorFlow's SSD-FPN", OctaveAnchors())
+    return None
