@@ -28,11 +28,12 @@ from typing import Any
 from paho.mqtt.client import Client, MQTTMessage, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion
 
+from edgeannot.base.file_signature import FileSignature
 from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.mqtt.publisher import Publisher
 from edgeannot.payload import Origin
 from edgeannot.storage import store as store_module
-from edgeannot.storage.store import LedgerEntry, Message, Signature, Store
+from edgeannot.storage.store import LedgerEntry, Message, Store
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "delivery.md"
 BEGIN, END = "<!-- made by benchmarks/store.py -->", "<!-- end of benchmarks/store.py -->"
@@ -46,7 +47,7 @@ Row = tuple[str, str, str]
 
 def picture(number: int) -> tuple[LedgerEntry, list[Message]]:
     """A picture as the daemon stores it: five objects (a payload of 1 KB) and its retained counts, new with each picture."""
-    entry = LedgerEntry("inbox", f"2026-01-01/{number:08}.jpg", Signature(200_000 + number, number, number), number.to_bytes(16, "big"))
+    entry = LedgerEntry("inbox", f"2026-01-01/{number:08}.jpg", FileSignature(200_000 + number, number, number), number.to_bytes(16, "big"))
     found = [
         {"label": "person", "class_id": 0, "score": 0.9, "box": {"x1": 1.5, "y1": 2.5, "x2": 300.5, "y2": 400.5}, "track_id": None}
     ] * 5

@@ -16,7 +16,7 @@ from edgeannot.daemon.governor import Bounds
 from edgeannot.probe.limits import free_memory_bytes
 from edgeannot.settings import Loaded, Settings
 from edgeannot.sinks import written_paths
-from edgeannot.sources import CameraOptions, Context, DirectoryOptions, Source, open_source
+from edgeannot.sources import CameraOptions, Context, DirectoryOptions, MqttSourceOptions, Source, open_source
 from edgeannot.sources.contract import never_done
 from edgeannot.storage.store import Store
 from edgeannot.vision.cards import ModelCard, find_card
@@ -86,10 +86,12 @@ def open_sources(
         at_work=at_work,
         free_bytes=free_memory_bytes,
         device=settings.device,
-        broker=settings.sinks.mqtt,
-        prefix=settings.sinks.mqtt.prefix,
     )
-    return {name: open_source(name, option, context) for name, option in options.items()}
+    mqtt = settings.sinks.mqtt
+    return {
+        name: open_source(name, each.beside_results(mqtt, mqtt.prefix) if isinstance(each, MqttSourceOptions) else each, context)
+        for name, each in options.items()
+    }
 
 
 def make_folder(folder: Path) -> None:

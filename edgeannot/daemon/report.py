@@ -48,7 +48,7 @@ class Reporter:
     def _seen_before(self, annotation: Annotation) -> bool:
         """Whether this is a frame of a video that shows the same as the one before: at a terminal only changes are worth a line."""
         frame = annotation.frame
-        is_video = frame.path is not None and frame.signature is None
+        is_video = frame.path is not None and frame.key is None
         shown = (frame.path, tuple(sorted(annotation.labels)))
         before, self._last_shown = self._last_shown, shown
         return is_video and shown == before

@@ -25,10 +25,10 @@ from edgeannot.daemon.telemetry import Telemetry
 from edgeannot.remote.control import Control
 from edgeannot.sinks import Sink
 from edgeannot.sources import Source, Stop, Tick
-from edgeannot.storage.store import Message, Store
+from edgeannot.storage.store import LedgerEntry, Message, Store
 from edgeannot.vision.data import Annotation, Failure, Frame
 
-__all__ = ["FrameQueue", "Results", "infer", "prune", "read", "weight", "write"]
+__all__ = ["FrameQueue", "Results", "infer", "ledger_entry", "prune", "read", "weight", "write"]
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ def _annotated(frame: Frame, annotate: Callable[[Frame], Annotation], gave_up: C
         log.warning("%s: %s: %s; it is set aside", frame.source, frame.name, exc)
         gave_up(frame)
         message = f"{frame.name}: {exc}; set aside"
-        return Failure(frame.source, frame.name, exc.reason, message, frame.path or Path(frame.name), signature=frame.signature)
+        return Failure(frame.source, frame.name, exc.reason, message, frame.path or Path(frame.name), key=frame.key)
     except ModelError:  # no model can be used any more
         raise
     except Exception as exc:
@@ -135,7 +135,7 @@ def _annotated(frame: Frame, annotate: Callable[[Frame], Annotation], gave_up: C
         log.exception("%s: the picture broke the program, which is a fault of the program; it goes on with the next", frame.name)
         gave_up(frame)
         message = f"{frame.name}: annotating it failed ({type(exc).__name__}: {exc}), which is a fault of the program; left where it is"
-        return Failure(frame.source, frame.name, "error", message, frame.path or Path(frame.name), signature=frame.signature)
+        return Failure(frame.source, frame.name, "error", message, frame.path or Path(frame.name), key=frame.key)
 
 
 def write(
@@ -251,6 +251,15 @@ def weight(source: Source, item: Frame | Failure) -> int:
     return item.image.nbytes if isinstance(item, Frame) and not source.live else 0
 
 
+def ledger_entry(source: Source, item: Frame | Failure) -> LedgerEntry | None:
+    """Return what the ledger is to remember of the item; None for one without a key, and for a file that nobody will find again."""
+    if item.key is None or source.is_gone(item.key.path):
+        return None
+    if isinstance(item, Failure):
+        return LedgerEntry(source.name, item.key.path, item.key.signature, b"", item.reason)
+    return LedgerEntry(source.name, item.key.path, item.key.signature, item.content_hash)
+
+
 def _commit(
     store: Store,
     source: Source,
@@ -264,7 +273,7 @@ def _commit(
 
     Raises LinkError when the disk refused for `patience_s` seconds.
     """
-    entry = source.ledger_entry(item)
+    entry = ledger_entry(source, item)
     give_up_at = time.monotonic() + patience_s
     delay_s, told = 0.5, False
     while True:

@@ -6,21 +6,22 @@ Only paths are held, about 200 bytes a file, so a folder of 100,000 pictures cos
 from __future__ import annotations
 
 import errno
+import fcntl
 import fnmatch
 import logging
 import math
 import os
 import re
+import signal
 import stat
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from edgeannot.sources.complete import held_for_writing
-from edgeannot.storage.store import Signature
+from edgeannot.base.file_signature import FileSignature
 
-__all__ = ["GONE", "TEMPORARY_NAMES", "Backlog", "brief", "why"]
+__all__ = ["GONE", "TEMPORARY_NAMES", "Backlog", "brief", "held_for_writing", "why"]
 
 TEMPORARY_NAMES = (
     ".*", "*~", "~$*", "*.part", "*.partial", "*.tmp", "*.temp", "*.crdownload", "*.download", "*.filepart", "*.incomplete", "*.swp",
@@ -43,7 +44,7 @@ log = logging.getLogger(__name__)
 class _Look:
     """When a file was last seen to change (monotonic seconds), how it looked, and when to look again."""
 
-    signature: Signature | None
+    signature: FileSignature | None
     since: float
     due: float
 
@@ -55,6 +56,30 @@ class _Seen:
     found: list[tuple[int, str]] = field(default_factory=list)
     done: set[int] = field(default_factory=set)
     withheld: set[str] = field(default_factory=set)
+
+
+def held_for_writing(path: str) -> bool | None:
+    """Whether a program on this machine has the file open for writing; None where that cannot be told.
+
+    The kernel grants a read lease only on a file that nobody has open for writing (fcntl(2), F_SETLEASE). The caller must own
+    the file or have CAP_LEASE, and some file systems know no leases. A writer on another machine is not seen.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        # Who opens the file for writing in these microseconds breaks the lease, and we would get SIGIO, which ends a process
+        # that does not expect it; SIGURG is ignored unless asked for.
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as exc:
+        return True if exc.errno == errno.EAGAIN else None
+    else:
+        return False
+    finally:
+        os.close(fd)
 
 
 class Backlog:
@@ -108,11 +133,11 @@ class Backlog:
         self._queued.discard(name)
         return name
 
-    def mark_seen(self, name: str, signature: Signature) -> None:
+    def mark_seen(self, name: str, signature: FileSignature) -> None:
         """The file as it is needs no more work; when it changes, it counts as new."""
         self._seen.add(hash((name, signature)))
 
-    def is_seen(self, name: str, signature: Signature) -> bool:
+    def is_seen(self, name: str, signature: FileSignature) -> bool:
         """Whether the file was marked and did not change since."""
         return hash((name, signature)) in self._seen
 
@@ -160,7 +185,7 @@ class Backlog:
         elif stat.S_ISREG(facts.st_mode):
             self.look_again(name, None)
 
-    def look_again(self, name: str, signature: Signature | None, wait_s: float | None = None) -> None:
+    def look_again(self, name: str, signature: FileSignature | None, wait_s: float | None = None) -> None:
         """Let a file rest for a while (by default the settle time); it becomes ready when it is complete and has not changed."""
         now = time.monotonic()
         due = now + (self._settle_s if wait_s is None else wait_s)
@@ -214,7 +239,7 @@ class Backlog:
             return
         if not stat.S_ISREG(facts.st_mode):
             return
-        signature = Signature.of(facts)
+        signature = FileSignature.of(facts)
         if self.is_seen(name, signature):
             seen.done.add(hash((name, signature)))
         elif name not in self._queued and name not in self._unsettled:
@@ -250,7 +275,7 @@ class Backlog:
         if age > OLD_S or (held := self._held(path)) is False or (held is None and age >= self._settle_s):
             self.add_complete(name)
         else:
-            self.look_again(name, Signature.of(facts))
+            self.look_again(name, FileSignature.of(facts))
 
     def _look(self, name: str, look: _Look, now: float) -> None:
         path = self._path(name)
@@ -264,7 +289,7 @@ class Backlog:
         if facts is None or not stat.S_ISREG(facts.st_mode):
             del self._unsettled[name]
             return
-        signature = Signature.of(facts)
+        signature = FileSignature.of(facts)
         held = self._held(path)
         same_s = now - look.since if signature == look.signature else 0.0
         if held is False or same_s >= (HELD_S if held else self._settle_s):

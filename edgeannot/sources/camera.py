@@ -21,7 +21,6 @@ from edgeannot.sources.capture import Capture, Format, OpenCapture, Target, as_b
 from edgeannot.sources.contract import Context, Item, Stop, Tick
 from edgeannot.sources.grabber import Grabber, Shot
 from edgeannot.sources.turn import Turns
-from edgeannot.storage.store import LedgerEntry
 from edgeannot.vision.data import Failure, Frame, UInt8Array
 
 __all__ = ["CameraOptions", "CameraSource"]
@@ -120,11 +119,6 @@ class CameraSource:
     def items(self, stop: Stop) -> Iterator[Item]:
         """See `Source.items`. Raises MissingError where a video file is not there, LinkError with `once` where a camera does not open."""
         return self._live_items(stop) if self.live else self._file_items(stop)
-
-    def ledger_entry(self, item: Frame | Failure) -> LedgerEntry | None:
-        """A frame is no file: nothing is remembered."""
-        del item
-        return None
 
     def is_gone(self, path: str) -> bool:
         """Whatever it was: a camera has no files."""

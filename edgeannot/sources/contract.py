@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from edgeannot.base.file_signature import FileSignature
 from edgeannot.crash_guard import AtWork
-from edgeannot.mqtt.options import BrokerOptions
-from edgeannot.storage.store import LedgerEntry, Signature
 from edgeannot.vision.data import Failure, Frame
 
 __all__ = ["Context", "Item", "Source", "Stop", "Tick", "never_done"]
@@ -40,7 +39,7 @@ class Stop(Protocol):
 
 
 class Source(Protocol):
-    """What every kind of source provides. `items` is for one thread; `finish` and `ledger_entry` may be called from others."""
+    """What every kind of source provides. `items` is for one thread; `finish` and `is_gone` may be called from others."""
 
     @property
     def name(self) -> str:
@@ -69,11 +68,8 @@ class Source(Protocol):
         `once` forbids to wait for it.
         """
 
-    def ledger_entry(self, item: Frame | Failure) -> LedgerEntry | None:
-        """What the ledger is to remember when the item's results are stored; None where there is nothing to remember."""
-
     def is_gone(self, path: str) -> bool:
-        """Whether the file of a ledger entry with this path is no longer there."""
+        """Whether the file of a key with this path is no longer there; what no file can come back for needs no place in the ledger."""
 
     def finish(self, item: Frame | Failure) -> None:
         """The item's results are stored (a failure: it is in the ledger): do with what it came from what the options say.
@@ -82,7 +78,7 @@ class Source(Protocol):
         """
 
 
-IsDone = Callable[[str, str, Signature], bool]
+IsDone = Callable[[str, str, FileSignature], bool]
 
 
 def as_configured(interval_s: float) -> float:
@@ -90,7 +86,7 @@ def as_configured(interval_s: float) -> float:
     return interval_s
 
 
-def never_done(source: str, path: str, signature: Signature) -> bool:
+def never_done(source: str, path: str, signature: FileSignature) -> bool:
     """The ledger of who keeps none."""
     del source, path, signature
     return False
@@ -114,10 +110,6 @@ class Context:
     """Rate of a live camera whose own options say nothing."""
     device: str = "edgeannot"
     """The name of this device."""
-    broker: BrokerOptions = field(default_factory=BrokerOptions)
-    """The broker that results go to: pictures come from there, too, unless a source names another."""
-    prefix: str = "edgeannot"
-    """What the topics of results begin with."""
     interval_s: Callable[[float], float] = as_configured
     """Least seconds between two pictures of a live source, now, given those of its settings; asked for each picture."""
     at_work: AtWork = field(default_factory=AtWork)

@@ -18,17 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeannot.base.errors import MODEL_OUTPUT, ConfigError, FrameError
+from edgeannot.base.file_signature import FileSignature
 from edgeannot.base.foreign import valid_text
-from edgeannot.sources.afterwards import Afterwards
-from edgeannot.sources.backlog import GONE, OLD_S, Backlog, brief, why
-from edgeannot.sources.beside import is_beside
-from edgeannot.sources.complete import held_for_writing
+from edgeannot.sources.backlog import GONE, OLD_S, Backlog, brief, held_for_writing, why
 from edgeannot.sources.contract import Context, Item, Stop, Tick
 from edgeannot.sources.directory_options import DirectoryOptions
 from edgeannot.sources.folder import IDLE_S, Folder
+from edgeannot.sources.quarantine import FinishedFiles
 from edgeannot.sources.turn import DEADLY, UNREADABLE, Turns
-from edgeannot.storage.store import LedgerEntry, Signature
-from edgeannot.vision.data import Failure, Frame
+from edgeannot.vision.data import Failure, FileKey, Frame
 
 if TYPE_CHECKING:
     from edgeannot.vision.decode import Picture, PictureLimits
@@ -37,6 +35,20 @@ __all__ = ["DirectorySource"]
 
 FINAL_REASONS = frozenset({"too-large", "unsupported", "memory", DEADLY})
 """Failures that more bytes cannot cure; after any other the file may still be growing."""
+
+SIDE_SUFFIXES = frozenset(
+    (  # noqa: SIM905 - a list of sixty lines says no more
+        # text and data
+        ".csv .db .dop .html .ini .json .jsonl .log .md .names .pdf .pp3 .sqlite .sqlite-shm .sqlite-wal .toml .txt .xml .xmp .yaml .yml "
+        # documents, programs, archives
+        ".bat .doc .docx .exe .js .odt .py .sh .xls .xlsx .7z .bz2 .gz .rar .tar .tgz .xz .zip "
+        # sound and moving pictures
+        ".aac .flac .m4a .mp3 .ogg .wav .3gp .avi .m4v .mkv .mov .mp4 .mpg .mts .webm .wmv"
+    ).split()
+)
+"""Files that people and programs keep beside pictures. One that is indeed no picture is passed over without a word."""
+RAW_SUFFIXES = frozenset({".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"})
+"""What cameras keep beside their JPEG. Some begin as a TIFF does, which holds a thumbnail only: passed over likewise."""
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +69,11 @@ class DirectorySource:
         self._backlog = Backlog(
             self._root, recursive=options.recursive, ignore=options.ignore, own=self._own_folders(), settle_s=options.settle_s
         )
-        shelf = context.quarantine if options.quarantine == "move" else None
-        self._afterwards = Afterwards(f"sources.{name}", Path(self._root), options.after, options.after_folder, shelf)
-        self._afterwards.check()
+        quarantine = context.quarantine if options.quarantine == "move" else None
+        self._finished = FinishedFiles(f"sources.{name}", Path(self._root), options.after, options.after_folder, quarantine)
+        self._finished.check()
         self._folder = Folder(f"sources.{name}", self._backlog, recursive=options.recursive, rescan_s=options.rescan_s, once=context.once)
-        self._failing: dict[str, tuple[Signature, float]] = {}
+        self._failing: dict[str, tuple[FileSignature, float]] = {}
         self._seq = 0
         self._turns = Turns(name, context.at_work, self._tick)
 
@@ -91,17 +103,6 @@ class DirectorySource:
     def _tick(self) -> Tick:
         return Tick(len(self._backlog), self._folder.trouble)
 
-    def ledger_entry(self, item: Frame | Failure) -> LedgerEntry | None:
-        """The file's entry; None for a file that is no longer there, as nobody will find it again, or that could not be opened."""
-        if item.path is None or item.signature is None or not os.path.lexists(item.path):
-            return None
-        relative = os.path.relpath(item.path, self._root)
-        signature = Signature(*item.signature)
-        if isinstance(item, Failure):
-            # Permissions and disks are put right without a trace in the signature: the next start tries again.
-            return LedgerEntry(self.name, relative, signature, b"", item.reason) if item.reason != UNREADABLE else None
-        return LedgerEntry(self.name, relative, signature, item.content_hash)
-
     def is_gone(self, path: str) -> bool:
         """See `Source.is_gone`; a file that cannot be looked at counts as there."""
         try:
@@ -116,13 +117,14 @@ class DirectorySource:
         """Keep, move or delete the picture's file, unless another picture took its name in the meantime; a failure's has its place, but
         for a picture that was read and of which the model then made nothing plausible.
         """
-        if isinstance(item, Frame) and item.path is not None and item.signature is not None:
-            self._afterwards.clear_away(item.path, Signature(*item.signature))
-        elif isinstance(item, Failure) and item.reason == MODEL_OUTPUT and item.signature is not None:
+        if item.path is None or item.key is None:
+            return
+        if isinstance(item, Frame):
+            self._finished.clear_away(item.path, item.key.signature)
+        elif item.reason == MODEL_OUTPUT:
             with contextlib.suppress(OSError):  # it has gone meanwhile
-                if Signature.of(item.path.stat()) == Signature(*item.signature):
-                    name = os.path.relpath(item.path, self._root)
-                    self._afterwards.set_aside(item.path, name, FrameError(item.message, item.reason))
+                if FileSignature.of(item.path.stat()) == item.key.signature:
+                    self._finished.set_aside(item.path, item.key.path, FrameError(item.message, item.reason))
 
     def _own_folders(self) -> frozenset[str]:
         """The program's own folders that lie inside the watched one, relative to it."""
@@ -156,7 +158,7 @@ class DirectorySource:
             facts = path.stat()
         except OSError as exc:
             if exc.errno not in GONE:
-                return self._withhold(path, name, None, f"the file cannot be looked at ({why(exc)})")
+                return self._withhold(path, name, f"the file cannot be looked at ({why(exc)})")
             log.debug("%s went away before its turn", path)
             self._let_go(name)
             return None
@@ -191,23 +193,23 @@ class DirectorySource:
             path=path,
             decode_ms=(time.perf_counter() - began) * 1e3,
             name=shown,
-            signature=(signature.size, signature.mtime_ns, signature.inode),
+            key=FileKey(name, signature),
             content_hash=digest,
             whole_wh=(picture.width, picture.height),
             place=place,
         )
 
-    def _undone(self, path: Path, name: str, facts: os.stat_result) -> Signature | None:
+    def _undone(self, path: Path, name: str, facts: os.stat_result) -> FileSignature | None:
         """The signature of a file that is to be read now; None where it is no picture or is done."""
-        signature = Signature.of(facts)
+        signature = FileSignature.of(facts)
         if not stat.S_ISREG(facts.st_mode) or self._backlog.is_seen(name, signature):
             return None
         if self._context.is_done(self.name, name, signature):
             self.done_before += 1
             self._backlog.mark_seen(name, signature)
-            self._afterwards.clear_away(path, signature)  # the program ended between storing the results and this
+            self._finished.clear_away(path, signature)  # the program ended between storing the results and this
             return None
-        if is_beside(path):
+        if _is_beside(path):
             self._backlog.mark_seen(name, signature)
             return None
         return signature
@@ -221,7 +223,7 @@ class DirectorySource:
             int(options.max_megapixels * 1e6), options.max_decode_mb << 20, options.max_file_mb << 20, self._context.free_bytes
         )
 
-    def _read(self, path: Path, signature: Signature) -> bytes | None:
+    def _read(self, path: Path, signature: FileSignature) -> bytes | None:
         """The file's bytes; None when it changed meanwhile or is gone. Raises FrameError: UNREADABLE where it is not given."""
         from edgeannot.vision.decode import check_file_size  # noqa: PLC0415 - as above
 
@@ -229,7 +231,7 @@ class DirectorySource:
         try:
             with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
                 data = file.read(signature.size + 1)
-                same = Signature.of(os.fstat(file.fileno())) == signature
+                same = FileSignature.of(os.fstat(file.fileno())) == signature
         except FileNotFoundError:
             return None
         except OSError as exc:
@@ -244,22 +246,22 @@ class DirectorySource:
 
         return decode(data, self._limits(), smaller=smaller)
 
-    def _fail(self, path: Path, name: str, signature: Signature, exc: FrameError) -> Failure | None:
+    def _fail(self, path: Path, name: str, signature: FileSignature, exc: FrameError) -> Failure | None:
         """A file that cannot be read: None while it may still be growing, else its Failure, the file put into quarantine."""
         if exc.reason not in FINAL_REASONS and not self._given_up(path, name, signature):
             self._backlog.look_again(name, signature, min(self._options.retry_s, self._options.settle_s))
             return None
         if exc.reason == UNREADABLE:
-            return self._withhold(path, name, signature, str(exc))
+            return self._withhold(path, name, str(exc))
         self._let_go(name)
         self._backlog.mark_seen(name, signature)
-        moved = self._afterwards.set_aside(path, name, exc)
+        moved = self._finished.set_aside(path, name, exc)
         how = "copied" if os.path.lexists(path) else "moved"  # a read-only medium keeps its files
         where = f"{how} to {moved}" if moved else "left where it is"
         message = f"{valid_text(name)}: {exc}; {where}"
-        return Failure(self.name, valid_text(name), exc.reason, message, path, moved, (signature.size, signature.mtime_ns, signature.inode))
+        return Failure(self.name, valid_text(name), exc.reason, message, path, moved, FileKey(name, signature))
 
-    def _withhold(self, path: Path, name: str, signature: Signature | None, reason: str) -> Failure | None:
+    def _withhold(self, path: Path, name: str, reason: str) -> Failure | None:
         """A file that the system does not give, which says nothing of what is in it: it stays, and is taken when it is given.
 
         None where that was said before.
@@ -268,14 +270,14 @@ class DirectorySource:
         if not self._backlog.withhold(name, reason):
             return None
         message = f"{brief(valid_text(name))}: {reason}; it stays where it is, and is taken when that is over"
-        facts = None if signature is None else (signature.size, signature.mtime_ns, signature.inode)
-        return Failure(self.name, valid_text(name), UNREADABLE, message, path, signature=facts)
+        # Without a key: permissions and disks are put right without a trace in the signature, so the next start tries again.
+        return Failure(self.name, valid_text(name), UNREADABLE, message, path)
 
     def _let_go(self, name: str) -> None:
         self._failing.pop(name, None)
         self._backlog.release(name)
 
-    def _given_up(self, path: Path, name: str, signature: Signature) -> bool:
+    def _given_up(self, path: Path, name: str, signature: FileSignature) -> bool:
         """Whether a file that cannot be read will not become better: it has not changed for a while and nobody writes to it."""
         now = time.monotonic()
         known, since = self._failing.get(name, (None, now))
@@ -294,3 +296,19 @@ def _moment(mtime_ns: int) -> datetime:
         return datetime.fromtimestamp(mtime_ns / 1e9, UTC)
     except (ValueError, OverflowError, OSError):
         return datetime.now(UTC)
+
+
+def _is_beside(path: Path) -> bool:
+    """Whether this is a label file, a video, a raw file or the like, by its name and its first bytes."""
+    if path.suffix.lower() in RAW_SUFFIXES:
+        return True
+    if path.suffix.lower() not in SIDE_SUFFIXES:
+        return False
+    # Loaded when the first file is looked at: settings import the source, and `edgeannot config` must not wait.
+    from edgeannot.vision.picture_header import begins_as_picture  # noqa: PLC0415
+
+    try:
+        with path.open("rb") as file:
+            return not begins_as_picture(file.read(16))
+    except OSError:
+        return False  # reading it will say what is wrong

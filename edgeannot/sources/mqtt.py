@@ -22,6 +22,7 @@ from edgeannot.crash_guard import of_content
 from edgeannot.mqtt.client import Will
 from edgeannot.mqtt.dedup_queue import DedupQueue
 from edgeannot.mqtt.group import GREET_S, Group
+from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.mqtt.subscriber import Delivery, Subscriber
 from edgeannot.mqtt.takeover import SessionTakeover
 from edgeannot.mqtt.terms import Answer, Terms
@@ -31,7 +32,6 @@ from edgeannot.sources.contract import Context, Item, Stop, Tick
 from edgeannot.sources.mqtt_options import MqttSourceOptions
 from edgeannot.sources.quarantine import DataQuarantine
 from edgeannot.sources.turn import Turns
-from edgeannot.storage.store import LedgerEntry
 from edgeannot.vision.data import Failure, Frame, Sender
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class MqttSource:
         self._context = context
         self._level = options.device_level if options.device_level is not None else named_level(options.topic)
         self._check_topics()
-        self._broker = options.broker or context.broker.model_copy(update={"client_id": None})
+        self._broker = options.broker or BrokerOptions()
         self._arrived = DedupQueue()
         self._changed = threading.Condition()
         self._under_way: dict[str, _UnderWay] = {}  # by the picture's name
@@ -117,11 +117,6 @@ class MqttSource:
         finally:
             self._close()
 
-    def ledger_entry(self, item: Frame | Failure) -> LedgerEntry | None:
-        """Nothing is remembered: the broker forgets the message when it is acknowledged."""
-        del item
-        return None
-
     def is_gone(self, path: str) -> bool:
         """Whatever it was: messages are no files."""
         del path
@@ -146,17 +141,17 @@ class MqttSource:
         context, sender = self._context, refused.sender
         told = refused.refused or failure.message
         payload = encode(refused_payload(context.device, self.name, sender, failure.reason, told))
-        topics = Topics(context.device, context.prefix)
+        topics = Topics(context.device, self._options.results_prefix)
         wanted = delivery.reply_topic
         if wanted is not None and not reply_trouble(wanted, topics) and not matches(self._options.topic, wanted):
             return Answer(wanted, payload, delivery.correlation)
-        own = Topics(sender.device if sender else context.device, context.prefix)
+        own = Topics(sender.device if sender else context.device, self._options.results_prefix)
         return Answer(own.of_source(self.name, "refused"), payload, delivery.correlation)
 
     # What is built from the settings
 
     def _check_topics(self) -> None:
-        prefix, topic = self._context.prefix, self._options.topic
+        prefix, topic = self._options.results_prefix, self._options.topic
         status = f"{prefix}/{escape_level(self._context.device)}/status"
         for leaf in (
             f"{prefix}/x/{self.name}/image",
@@ -181,7 +176,7 @@ class MqttSource:
                 'peers know it; leave client_id out, or set hand_over = "broker"'
             )
         me = f"{Group.member_prefix(options.group)}{self._context.device}-{self.name}"
-        return Group(self._context.prefix, options.group, me, options.topic)
+        return Group(options.results_prefix, options.group, me, options.topic)
 
     def _make_subscriber(self) -> Subscriber:
         options, group = self._options, self._group

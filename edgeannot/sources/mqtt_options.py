@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from edgeannot.mqtt.options import BrokerOptions
 
@@ -44,6 +44,19 @@ class MqttSourceOptions(BaseModel):
     more than three quarters of what is free, so that a larger JPEG is decoded at a smaller size."""
     quarantine_mb: int = Field(default=64, ge=0)
     """What refused pictures of this source may take in the quarantine folder; over that they are only counted."""
+
+    _results_prefix: str = PrivateAttr("edgeannot")
+
+    @property
+    def results_prefix(self) -> str:
+        """What the topics of results begin with."""
+        return self._results_prefix
+
+    def beside_results(self, broker: BrokerOptions, prefix: str) -> MqttSourceOptions:
+        """Complete the settings from those of the results: their broker where none is named here, and what their topics begin with."""
+        complete = self.model_copy(update={"broker": self.broker or broker.model_copy(update={"client_id": None})})
+        complete._results_prefix = prefix
+        return complete
 
     @field_validator("topic")
     @classmethod

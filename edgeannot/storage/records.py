@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import operator
-import os
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Final, Self
 
-__all__ = ["MIGRATIONS", "Caps", "LedgerEntry", "Message", "Pending", "Signature"]
+from edgeannot.base.file_signature import FileSignature
+
+__all__ = ["MIGRATIONS", "Caps", "LedgerEntry", "Message", "Pending"]
 
 MIGRATIONS: Final[Sequence[str]] = (
     """
@@ -44,27 +45,13 @@ Each changes the tables: a database with the tables of this version and the numb
 
 
 @dataclass(frozen=True, slots=True)
-class Signature:
-    """What tells, without reading it, that a file is the one that was done: `os.stat`'s size, mtime and inode."""
-
-    size: int
-    mtime_ns: int
-    inode: int
-
-    @classmethod
-    def of(cls, stat: os.stat_result) -> Self:
-        """The signature of a file with this stat."""
-        return cls(stat.st_size, _signed(stat.st_mtime_ns), _signed(stat.st_ino))
-
-
-@dataclass(frozen=True, slots=True)
 class LedgerEntry:
     """A file that needs no more work. A later entry for the same source and path takes its place."""
 
     source: str
     path: str
     """Relative to the source's folder, as `os.fsdecode` gives it."""
-    signature: Signature
+    signature: FileSignature
     content_hash: bytes
     """Of the file's bytes; empty where nobody read it."""
     outcome: str = "annotated"
@@ -127,8 +114,3 @@ class Pending:
 
     def __add__(self, other: Self) -> Self:
         return type(self)(*map(operator.add, astuple(self), astuple(other)))
-
-
-def _signed(number: int) -> int:
-    """A number in the 64 bits that the ledger has: some file systems number files above 2**63, and a wrong time may lie beyond them."""
-    return (number + 2**63) % 2**64 - 2**63

@@ -24,12 +24,13 @@ from pathlib import Path
 from typing import Self
 
 from edgeannot.base.errors import EdgeannotError, LinkError
+from edgeannot.base.file_signature import FileSignature
 from edgeannot.storage import database
 from edgeannot.storage.disk_reserve import Reserve
-from edgeannot.storage.records import MIGRATIONS, Caps, LedgerEntry, Message, Pending, Signature
+from edgeannot.storage.records import MIGRATIONS, Caps, LedgerEntry, Message, Pending
 from edgeannot.storage.tables import Ledger, Outbox
 
-__all__ = ["Caps", "LedgerEntry", "Message", "Pending", "Queue", "Signature", "Store"]
+__all__ = ["Caps", "LedgerEntry", "Message", "Pending", "Queue", "Store"]
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ class Store:
 
     # The ledger
 
-    def is_done(self, source: str, path: str, signature: Signature) -> bool:
+    def is_done(self, source: str, path: str, signature: FileSignature) -> bool:
         """Whether this very file, unchanged since, needs no more work."""
         with self._changed, database.translated(self.path):
             return self._ledger.holds(source, path, signature)

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from edgeannot.storage.records import Caps, LedgerEntry, Message, Pending, Signature
+from edgeannot.base.file_signature import FileSignature
+from edgeannot.storage.records import Caps, LedgerEntry, Message, Pending
 
 __all__ = ["Ledger", "Outbox"]
 
@@ -48,7 +49,7 @@ class Ledger:
             raise ValueError("a row of the ledger has values of other types than ours")
         self._db.execute("SELECT DISTINCT source, outcome FROM ledger").fetchall()  # raises where a text is none
 
-    def holds(self, source: str, path: str, signature: Signature) -> bool:
+    def holds(self, source: str, path: str, signature: FileSignature) -> bool:
         """Whether this very file, unchanged since, is there."""
         query = "SELECT 1 FROM ledger WHERE source = ? AND path = ? AND size = ? AND mtime_ns = ? AND inode = ?"
         row = self._db.execute(query, (source, os.fsencode(path), signature.size, signature.mtime_ns, signature.inode))
@@ -60,7 +61,7 @@ class Ledger:
             "SELECT source, path, size, mtime_ns, inode, content_hash, outcome FROM ledger WHERE ? IN (source, '') ORDER BY source, path"
         )
         rows = self._db.execute(query, (source or "",)).fetchall()
-        return [LedgerEntry(row[0], os.fsdecode(row[1]), Signature(*row[2:5]), *row[5:]) for row in rows]
+        return [LedgerEntry(row[0], os.fsdecode(row[1]), FileSignature(*row[2:5]), *row[5:]) for row in rows]
 
     def paths(self, source: str, after: str, limit: int) -> list[str]:
         """The paths of one source that come after one, in order."""

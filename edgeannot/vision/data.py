@@ -15,10 +15,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeannot.base.file_signature import FileSignature
+
 __all__ = [
     "Annotation",
     "Detections",
     "Failure",
+    "FileKey",
     "Fit",
     "FloatArray",
     "Frame",
@@ -56,6 +59,15 @@ class Sender:
 
 
 @dataclass(frozen=True, slots=True)
+class FileKey:
+    """Which file a picture came from, and how that file was when it was read."""
+
+    path: str
+    """Relative to the source's folder, as `os.fsdecode` gives it."""
+    signature: FileSignature
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """One picture as a source hands it over. `image` is (H, W, 3) uint8 BGR, upright (EXIF orientation applied)."""
 
@@ -74,8 +86,8 @@ class Frame:
     name: str = ""
     """Where the picture lies in its source, as a POSIX path with extension ("2026/cat_dog.jpg"); a camera's frames have names
     made of date, time and seq ("2026-07-01/103105-000012.jpg"). Names of output files follow it. Empty: the sinks make one."""
-    signature: tuple[int, int, int] | None = None
-    """Size in bytes, modification time in ns and inode of the file when it was read, for the ledger; None for a camera."""
+    key: FileKey | None = None
+    """What the ledger remembers it by; None for what is not remembered, such as a camera's frame."""
     content_hash: bytes = b""
     """BLAKE2b, 16 bytes, of the file's bytes; empty for a camera."""
     sender: Sender | None = None
@@ -109,8 +121,8 @@ class Failure:
     """The file, absolute; no longer there when it was moved."""
     quarantined: Path | None = None
     """Where the file is now; None: it was left in place."""
-    signature: tuple[int, int, int] | None = None
-    """As in `Frame.signature`; None where the file could not be looked at."""
+    key: FileKey | None = None
+    """As in `Frame.key`; None where it is to be tried again."""
 
 
 @dataclass(frozen=True, slots=True)

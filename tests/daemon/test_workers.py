@@ -9,18 +9,23 @@ import numpy as np
 import pytest
 
 from edgeannot.base.errors import LinkError
+from edgeannot.base.file_signature import FileSignature
 from edgeannot.daemon.bounded_queue import BoundedQueue, Closed, MemoryLimiter
 from edgeannot.daemon.heartbeats import Heartbeats, Worker
 from edgeannot.daemon.telemetry import Telemetry
-from edgeannot.daemon.workers import infer, prune, read, write
+from edgeannot.daemon.workers import infer, ledger_entry, prune, read, write
 from edgeannot.sources import DirectoryOptions, Tick, open_source
-from edgeannot.storage.store import LedgerEntry, Signature, Store
-from edgeannot.vision.data import Annotation, Detections, Failure, Frame, ModelFacts
+from edgeannot.storage.store import LedgerEntry, Store
+from edgeannot.vision.data import Annotation, Detections, Failure, FileKey, Frame, ModelFacts
 from tests.patience import DEADLINE_S
 
 
+def key(name):
+    return FileKey(name, FileSignature(1, 2, 3))
+
+
 def frame(name, source="door"):
-    return Frame(np.zeros((4, 4, 3), np.uint8), source, 0, datetime.now(UTC), name, name=name)
+    return Frame(np.zeros((4, 4, 3), np.uint8), source, 0, datetime.now(UTC), name, name=name, key=key(name))
 
 
 def annotate(item):
@@ -28,7 +33,7 @@ def annotate(item):
 
 
 def failure(name):
-    return Failure("door", name, "truncated", "it ends too early", Path("/x") / name)
+    return Failure("door", name, "truncated", "it ends too early", Path("/x") / name, key=key(name))
 
 
 class ListSource:
@@ -47,8 +52,8 @@ class ListSource:
     def items(self, stop):
         yield from self._items
 
-    def ledger_entry(self, item):
-        return LedgerEntry(self.name, item.name, Signature(1, 2, 3), b"")
+    def is_gone(self, path):
+        return path == "gone"
 
     def finish(self, frame):
         self.finished.append(frame.name)
@@ -254,7 +259,7 @@ def test_a_sink_of_files_that_breaks_costs_files_but_no_message(caplog):
 
 def test_a_picture_that_breaks_the_inference_is_set_aside_when_another_does_not():
     inbox, results = BoundedQueue(depth=3), BoundedQueue(depth=3)
-    poison = replace(frame("poison"), image=np.full((1, 9, 3), 7, np.uint8), signature=(1, 2, 3))
+    poison = replace(frame("poison"), image=np.full((1, 9, 3), 7, np.uint8))
     for item in (frame("a"), poison, frame("c")):
         inbox.put(item)
     inbox.end()
@@ -264,7 +269,7 @@ def test_a_picture_that_breaks_the_inference_is_set_aside_when_another_does_not(
     first, second, third = drain(results)
     assert (first.frame.name, third.frame.name) == ("a", "c")
     assert gave_up == [poison]
-    assert second.signature == (1, 2, 3)
+    assert second.key == key("poison")
     assert (second.name, second.reason) == ("poison", "error")
     assert "ZeroDivisionError" in second.message
 
@@ -276,6 +281,16 @@ def test_results_and_ledger_go_into_one_commit_and_only_then_is_the_input_finish
     assert store.entries == [("a", ["message of a"]), ("b", [])]
     assert source.finished == ["a", "b"]
     assert telemetry.snapshot()["rejected"] == {"truncated": 1}
+
+
+def test_the_ledger_remembers_what_has_a_key_and_is_still_there():
+    """What was moved, deleted or never a file is not looked for again."""
+    source = ListSource([])
+
+    assert ledger_entry(source, replace(frame("a"), content_hash=b"h")) == LedgerEntry("door", "a", FileSignature(1, 2, 3), b"h")
+    assert ledger_entry(source, failure("b")) == LedgerEntry("door", "b", FileSignature(1, 2, 3), b"", "truncated")
+    assert ledger_entry(source, frame("gone")) is None
+    assert ledger_entry(source, replace(frame("a"), key=None)) is None
 
 
 def test_an_input_that_will_be_removed_waits_for_the_disk():
@@ -415,7 +430,7 @@ def folder_and_store(tmp_path):
     source = open_source("door", DirectoryOptions(path=tmp_path / "in"))
     with Store.open(tmp_path / "state.sqlite") as store:
         for number in range(2500):
-            store.commit(LedgerEntry("door", f"{number:04}.jpg", Signature(1, 2, 3), b""), [])
+            store.commit(LedgerEntry("door", f"{number:04}.jpg", FileSignature(1, 2, 3), b""), [])
         yield source, store
 
 

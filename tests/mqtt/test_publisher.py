@@ -17,11 +17,12 @@ from pathlib import Path
 import pytest
 
 from edgeannot.base.errors import EdgeannotError, LinkError
+from edgeannot.base.file_signature import FileSignature
 from edgeannot.mqtt.bounded_client import BoundedClient, QuickClient, client_class
 from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.mqtt.publisher import Publisher
 from edgeannot.payload import Origin
-from edgeannot.storage.store import LedgerEntry, Message, Queue, Signature, Store
+from edgeannot.storage.store import LedgerEntry, Message, Queue, Store
 from tests.brokers import free_port, wait_until
 from tests.patience import DEADLINE_S
 
@@ -55,7 +56,7 @@ def put(store: Store, first: int, count: int, size: int = 0) -> None:
     """Commit pictures whose one message says its number, as id."""
     for number in range(first, first + count):
         text = json.dumps({"id": number, "pad": "x" * size}).encode()
-        store.commit(LedgerEntry("porch", str(number), Signature(number, 0, 0), b""), [Message("edgeannot/pi/porch/detections", text)])
+        store.commit(LedgerEntry("porch", str(number), FileSignature(number, 0, 0), b""), [Message("edgeannot/pi/porch/detections", text)])
 
 
 def numbers(subscriber) -> list[int]:

@@ -7,9 +7,8 @@ import time
 
 import pytest
 
-from edgeannot.sources.backlog import Backlog
-from edgeannot.sources.complete import held_for_writing
-from edgeannot.storage.store import Signature
+from edgeannot.base.file_signature import FileSignature
+from edgeannot.sources.backlog import Backlog, held_for_writing
 from tests.patience import DEADLINE_S
 
 
@@ -124,7 +123,7 @@ def test_what_was_seen_comes_back_only_when_it_changes(tmp_path):
     path = tmp_path / "a.jpg"
     path.write_bytes(b"x")
     backlog = Backlog(str(tmp_path), held=lambda _: False)
-    backlog.mark_seen("a.jpg", Signature.of(path.stat()))
+    backlog.mark_seen("a.jpg", FileSignature.of(path.stat()))
 
     scan(backlog)
     assert backlog.next() is None
@@ -136,7 +135,7 @@ def test_what_was_seen_comes_back_only_when_it_changes(tmp_path):
 
 def test_what_is_no_longer_there_is_forgotten(tmp_path):
     """The table of files that were seen must not grow for ever in a folder that is emptied."""
-    signature = Signature(1, 2, 3)
+    signature = FileSignature(1, 2, 3)
     backlog = Backlog(str(tmp_path))
     backlog.mark_seen("gone.jpg", signature)
 
@@ -154,7 +153,7 @@ def test_a_hundred_thousand_files_cost_little_memory(tmp_path):
         backlog.add_complete(f"2026-07-01/camera-{number:06d}.jpg")
     waiting = tracemalloc.get_traced_memory()[0]
     while (name := backlog.next()) is not None:
-        backlog.mark_seen(name, Signature(1, 2, 3))
+        backlog.mark_seen(name, FileSignature(1, 2, 3))
     seen = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from inotify_simple import Event
 
-from edgeannot.sources.inotify import MASK, OVERFLOW, Change, TreeWatch
+from edgeannot.sources.folder import MASK, OVERFLOW, Change, TreeWatch
 
 
 def changes(watch):

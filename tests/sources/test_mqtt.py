@@ -73,9 +73,9 @@ class Worker:
             quarantine=self.quarantine,
             once=once,
             device=device,
-            broker=BrokerOptions(url=broker.url, protocol=protocol, retry_min_s=0.05, retry_max_s=0.2),
         )
-        self.source = open_source("pictures", MqttSourceOptions(**options), context)
+        own = BrokerOptions(url=broker.url, protocol=protocol, retry_min_s=0.05, retry_max_s=0.2)
+        self.source = open_source("pictures", MqttSourceOptions(**options).beside_results(own, "edgeannot"), context)
         self.stop = stop
         self.pull = pull(self.source)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeannot.sources import quarantine as shelve
+from edgeannot.sources import quarantine as quarantining
 from edgeannot.sources.quarantine import move_aside, quarantine
 
 FACTS = {"reason": "damaged", "message": "a.jpg: no good", "when": "2026-07-01T10:00:00+00:00"}
@@ -78,7 +78,7 @@ def test_to_another_file_system_a_file_is_copied_and_then_removed(picture, away,
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         return rename(path, target)
 
-    monkeypatch.setattr(shelve.Path, "rename", refuse)
+    monkeypatch.setattr(quarantining.Path, "rename", refuse)
 
     place = move_aside(picture, Path("a.jpg"), away)
 
@@ -96,9 +96,9 @@ def test_a_medium_that_takes_no_permissions_and_no_times_takes_the_file(picture,
     def refuse(*_, **__):
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
-    monkeypatch.setattr(shelve.Path, "rename", other_file_system)
-    monkeypatch.setattr(shelve.os, "fchmod", refuse)
-    monkeypatch.setattr(shelve.os, "utime", refuse)
+    monkeypatch.setattr(quarantining.Path, "rename", other_file_system)
+    monkeypatch.setattr(quarantining.os, "fchmod", refuse)
+    monkeypatch.setattr(quarantining.os, "utime", refuse)
 
     assert move_aside(picture, Path("a.jpg"), away).read_bytes() == b"content"
     assert not picture.exists()
@@ -111,8 +111,8 @@ def test_a_picture_that_cannot_go_leaves_no_copy(picture, away, monkeypatch):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
     rename, unlink = Path.rename, Path.unlink
-    monkeypatch.setattr(shelve.Path, "rename", lambda path, target: refuse(path) if path == picture else rename(path, target))
-    monkeypatch.setattr(shelve.Path, "unlink", lambda path, **options: refuse(path) if path == picture else unlink(path, **options))
+    monkeypatch.setattr(quarantining.Path, "rename", lambda path, target: refuse(path) if path == picture else rename(path, target))
+    monkeypatch.setattr(quarantining.Path, "unlink", lambda path, **options: refuse(path) if path == picture else unlink(path, **options))
 
     with pytest.raises(OSError, match="Read-only"):
         move_aside(picture, Path("a.jpg"), away)

@@ -24,13 +24,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from edgeannot.base.errors import ConfigError, EdgeannotError, LinkError
+from edgeannot.base.file_signature import FileSignature
 from edgeannot.storage.records import MIGRATIONS
-from edgeannot.storage.store import Caps, LedgerEntry, Message, Signature, Store
+from edgeannot.storage.store import Caps, LedgerEntry, Message, Store
 from tests.patience import DEADLINE_S
 
 
 def entry(path: str = "a.jpg", **changes) -> LedgerEntry:
-    return replace(LedgerEntry("porch", path, Signature(10, 20, 30), b"hash of " + os.fsencode(path)), **changes)
+    return replace(LedgerEntry("porch", path, FileSignature(10, 20, 30), b"hash of " + os.fsencode(path)), **changes)
 
 
 def message(text: str = "{}", topic: str = "t/detections", **changes) -> Message:
@@ -51,7 +52,7 @@ def test_a_new_store_is_empty(path):
         assert store.ledger() == []
         assert store.queue("mqtt").next_messages(0, 10) == []
         assert (store.pending().rows, store.pending().bytes, store.pending().dropped) == (0, 0, 0)
-        assert not store.is_done("porch", "a.jpg", Signature(1, 2, 3))
+        assert not store.is_done("porch", "a.jpg", FileSignature(1, 2, 3))
         assert store.queue("mqtt").wait_empty(0)
 
 
@@ -66,34 +67,34 @@ def test_a_picture_is_done_and_its_messages_wait_also_after_a_restart(path):
         assert (store.pending().rows, store.pending().bytes) == (2, 2)
 
 
-@pytest.mark.parametrize("changed", [Signature(11, 20, 30), Signature(10, 21, 30), Signature(10, 20, 31)])
+@pytest.mark.parametrize("changed", [FileSignature(11, 20, 30), FileSignature(10, 21, 30), FileSignature(10, 20, 31)])
 def test_a_file_that_changed_is_not_done(path, changed):
     with Store.open(path) as store:
         store.commit(entry(), [])
 
-        assert store.is_done("porch", "a.jpg", Signature(10, 20, 30))
+        assert store.is_done("porch", "a.jpg", FileSignature(10, 20, 30))
         assert not store.is_done("porch", "a.jpg", changed)
-        assert not store.is_done("door", "a.jpg", Signature(10, 20, 30))
+        assert not store.is_done("door", "a.jpg", FileSignature(10, 20, 30))
 
 
 @pytest.mark.parametrize("facts", [{"st_ino": 2**64 - 1}, {"st_mtime_ns": 10**19}, {"st_mtime_ns": -(10**19)}])
 def test_numbers_beyond_those_of_the_database_are_a_signature_too(path, facts):
     """Some file systems number their files by 64-bit hashes; a clock that was wrong may have left times far off."""
     stat = SimpleNamespace(**({"st_size": 10, "st_mtime_ns": 20, "st_ino": 30} | facts))
-    signature = Signature.of(stat)
+    signature = FileSignature.of(stat)
     with Store.open(path) as store:
         store.commit(entry(signature=signature), [])
 
         assert store.is_done("porch", "a.jpg", signature)
-        assert not store.is_done("porch", "a.jpg", Signature(10, 20, 30))
+        assert not store.is_done("porch", "a.jpg", FileSignature(10, 20, 30))
 
 
 def test_a_file_done_again_has_one_entry(path):
     with Store.open(path) as store:
         store.commit(entry(), [])
-        store.commit(entry(signature=Signature(1, 1, 1), outcome="truncated"), [])
+        store.commit(entry(signature=FileSignature(1, 1, 1), outcome="truncated"), [])
 
-        assert store.ledger("porch") == [entry(signature=Signature(1, 1, 1), outcome="truncated")]
+        assert store.ledger("porch") == [entry(signature=FileSignature(1, 1, 1), outcome="truncated")]
         assert store.ledger("door") == []
 
 
@@ -101,7 +102,7 @@ def test_names_that_are_no_utf8_are_names(path):
     with Store.open(path) as store:
         store.commit(entry("caf\udce9.jpg"), [])
 
-        assert store.is_done("porch", "caf\udce9.jpg", Signature(10, 20, 30))
+        assert store.is_done("porch", "caf\udce9.jpg", FileSignature(10, 20, 30))
         assert [e.path for e in store.ledger()] == ["caf\udce9.jpg"]
 
 
@@ -310,7 +311,7 @@ def old_database(path: Path, version: int) -> None:
 def test_a_database_of_an_older_version_is_brought_up_with_all_that_is_in_it(path, version, caplog):
     old_database(path, version)
     with Store.open(path) as store:
-        assert store.is_done("porch", "a.jpg", Signature(10, 20, 30))
+        assert store.is_done("porch", "a.jpg", FileSignature(10, 20, 30))
         [waiting] = store.queue("mqtt").next_messages(0, 10)
         assert waiting == Message("t", b"\xff\xd8", "image", content_type="image/jpeg", expiry_s=60, properties=(("id", "a"),), id=7)
         assert store.pending().dropped == 3
@@ -615,13 +616,14 @@ def test_values_that_no_store_wrote_are_damage(path, scratch, caplog):
 WRITER = """
 import sys
 from pathlib import Path
-from edgeannot.storage.store import LedgerEntry, Message, Signature, Store
+from edgeannot.base.file_signature import FileSignature
+from edgeannot.storage.store import LedgerEntry, Message, Store
 store = Store.open(Path(sys.argv[1]))
 done = {e.path for e in store.ledger()}
 for number in range(100_000):
     name = str(number)
     if name not in done:
-        store.commit(LedgerEntry("porch", name, Signature(number, 0, 0), b""), [Message("t", name.encode()), Message("t", name.encode())])
+        store.commit(LedgerEntry("porch", name, FileSignature(number, 0, 0), b""), [Message("t", name.encode())] * 2)
         print(name, flush=True)
 """
 
@@ -738,7 +740,7 @@ class StoreModel(RuleBasedStateMachine):
         ),
     )
     def commit(self, name, mtime, sizes, counts):
-        done = entry(name, signature=Signature(1, mtime, 1))
+        done = entry(name, signature=FileSignature(1, mtime, 1))
         messages = [message("x" * size, kind=kind) for kind, size in sizes]
         retained = [message(text, topic, kind="count", retain=True) for topic, text in counts]
         self.store.commit(done, [*messages, *retained])

@@ -1,0 +1,26 @@
+"""What tells, without reading it, that a file is the one that was seen before."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple, Self
+
+__all__ = ["FileSignature"]
+
+
+class FileSignature(NamedTuple):
+    """Size in bytes, modification time in ns and inode, as `os.stat` gives them, each in 64 bits with a sign."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, stat: os.stat_result) -> Self:
+        """Return the signature of a file with this stat."""
+        return cls(stat.st_size, _signed(stat.st_mtime_ns), _signed(stat.st_ino))
+
+
+def _signed(number: int) -> int:
+    """Fit a number into the 64 bits of a database: some file systems number files above 2**63, and a wrong time may lie beyond them."""
+    return (number + 2**63) % 2**64 - 2**63
