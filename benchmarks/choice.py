@@ -2,12 +2,12 @@
 
     .venv/bin/python benchmarks/choice.py [--seconds 1] [--task detect]
 
-Each budget is decided twice: by a cold survey, as the daemon makes it, and by the same rule on exhaustive figures. The survey's choice
+Each budget is decided twice: by a cold evaluation, as the daemon makes it, and by the same rule on exhaustive figures. The model chosen
 must hold the budget by those figures, or be the fastest where none does, and be as accurate and as fast as the best, all within 5 %.
-Everything is measured right before each survey and right after it, since a virtual machine's speed drifts by more than 5 % from minute
-to minute; the mean of the two decides. The points take turns, picture by picture: measured one after the other for a second each, the ratio
-of two of them was found to scatter by 14 %, by turns by 2.5 %. Run it on an idle machine. `--task classify` makes sense with more than
-the one bundled classifier installed.
+Everything is measured right before each evaluation and right after it, since a virtual machine's speed drifts by more than 5 % from
+minute to minute; the mean of the two decides. The points are interleaved, picture by picture: measured one after the other for a second
+each, the ratio of two of them was found to scatter by 14 %, interleaved by 2.5 %. Run it on an idle machine. `--task classify` makes
+sense with more than the one bundled classifier installed.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from typing import Any
 
 from edgeannot.base.child import Child
 from edgeannot.base.places import model_folders
-from edgeannot.choice.card_index import CardFacts, read_shelf
-from edgeannot.choice.choose import BUDGET_MS, Budget, Candidate, Decision, Wish, choose
-from edgeannot.choice.conditions import thread_counts
-from edgeannot.choice.contention import Since
-from edgeannot.choice.grade import grade
+from edgeannot.choice.auto_profile import grade, micro_of
+from edgeannot.choice.candidates import Budget, Candidate, Requirements
+from edgeannot.choice.card_index import CardFacts, read_card_index
+from edgeannot.choice.decision import BUDGET_MS, Decision, decide
+from edgeannot.choice.evaluation import evaluate
 from edgeannot.choice.measure import CHILD, Effort, ask_for_samples
-from edgeannot.choice.measurements import Record, Sample
-from edgeannot.choice.plan import Point
-from edgeannot.choice.selection import micro_of, survey
+from edgeannot.choice.measure_child import Stopwatch
+from edgeannot.choice.measure_plan import Point
+from edgeannot.choice.measurements import Record, Sample, thread_counts
 from edgeannot.probe import read_board
 
 COMMAND = [sys.executable, "-c", "from edgeannot.cli.start import main; main()"]
@@ -47,10 +47,10 @@ PATIENCE_S = 60.0
 """For loading everything."""
 
 
-def exhaustive(shelf: list[CardFacts], counts: tuple[int, ...], seconds: float, folder: Path) -> dict[str, Record]:
-    """Every model, size and thread count, by turns in one process."""
-    points = [(card, Point(size, threads)) for card in shelf for size in card.sizes for threads in counts]
-    effort = Effort(seconds=seconds, runs=10)
+def exhaustive(index: list[CardFacts], counts: tuple[int, ...], seconds: float, folder: Path) -> dict[str, Record]:
+    """Measure every model, size and thread count, interleaved in one process."""
+    points = [(card, Point(size, threads)) for card in index for size in card.sizes for threads in counts]
+    effort = Effort(seconds=seconds)
     with Child(CHILD) as child:
         samples = ask_for_samples(child, points, model_folders(folder), "auto", effort, PATIENCE_S + 10 * seconds * len(points))
     records: dict[str, Record] = {}
@@ -70,18 +70,20 @@ def mean_of(rounds: Sequence[dict[str, Record]]) -> dict[str, Record]:
     return {key: Record(tuple(samples(key))) for key in rounds[0]}
 
 
-def verdict(chosen: Candidate, wish: Wish, shelf: list[CardFacts], before: dict[str, Record], after: dict[str, Record]) -> dict[str, Any]:
-    """The choice against the best by the exhaustive figures right before the survey and right after it."""
+def verdict(
+    chosen: Candidate, required: Requirements, index: list[CardFacts], before: dict[str, Record], after: dict[str, Record]
+) -> dict[str, Any]:
+    """The choice against the best by the exhaustive figures right before the evaluation and right after it."""
     mean = mean_of([before, after])
-    best = choose(shelf, wish, mean).winner
+    best = decide(index, required, mean).winner
     return {
-        "budget_ms": round(wish.budget.ms, 1),
+        "budget_ms": round(required.budget.ms, 1),
         "chosen": f"{chosen.name} x{chosen.threads}",
         "chosen_survey_ms": round(chosen.ms or 0.0, 2),
         "chosen_ms": [round(ms_of(chosen, records), 2) for records in (before, after)],
         "best": f"{best.name} x{best.threads}",
         "best_ms": [round(ms_of(best, records), 2) for records in (before, after)],
-        "ok": is_right(chosen, wish, shelf, mean),
+        "ok": is_right(chosen, required, index, mean),
     }
 
 
@@ -91,9 +93,12 @@ def ms_of(candidate: Candidate, records: dict[str, Record]) -> float:
     return next(s.ms for s in samples if (s.size, s.threads) == (candidate.size, candidate.threads))
 
 
-def is_right(chosen: Candidate, wish: Wish, shelf: list[CardFacts], records: dict[str, Record]) -> bool:
+def is_right(chosen: Candidate, required: Requirements, index: list[CardFacts], records: dict[str, Record]) -> bool:
     """Whether it is as good as the best by these figures, for the budget as it is or 5 % to either side of it."""
-    bests = (choose(shelf, replace(wish, budget=replace(wish.budget, ms=wish.budget.ms * f)), records) for f in (1, 1 / WITHIN, WITHIN))
+    bests = (
+        decide(index, replace(required, budget=replace(required.budget, ms=required.budget.ms * f)), records)
+        for f in (1, 1 / WITHIN, WITHIN)
+    )
     return any(as_good(chosen, ms_of(chosen, records), best) for best in bests)
 
 
@@ -136,24 +141,24 @@ def probing() -> dict[str, Any]:
 
 
 def choices(task: str, seconds: float) -> dict[str, Any]:
-    """A survey for each budget between two exhaustive measurements."""
+    """Evaluate for each budget between two exhaustive measurements."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         board = read_board()
         counts = thread_counts(board, None, 4)
         profile = grade(board, micro_of(board, folder)).profile
-        shelf = [card for card in read_shelf(model_folders(folder), folder / "models.json") if card.task == task]
-        rounds = [exhaustive(shelf, counts, seconds, folder)]
+        index = [card for card in read_card_index(model_folders(folder), folder / "models.json") if card.task == task]
+        rounds = [exhaustive(index, counts, seconds, folder)]
         verdicts = []
         for number, ms in enumerate(budgets(rounds[0])):
-            wish = Wish(
+            required = Requirements(
                 profile, Budget(ms, f"{ms:g} ms a picture", asked=True), task, thread_counts=counts, memory_bytes=board.memory_bytes
             )
-            chosen = survey(wish, folder / str(number), board, measuring="again").decision.winner
-            rounds.append(exhaustive(shelf, counts, seconds, folder))
-            verdicts.append(verdict(chosen, wish, shelf, *rounds[-2:]))
+            chosen = evaluate(required, folder / str(number), board, measuring="again").decision.winner
+            rounds.append(exhaustive(index, counts, seconds, folder))
+            verdicts.append(verdict(chosen, required, index, *rounds[-2:]))
             print(json.dumps(verdicts[-1]), file=sys.stderr)
-    points = [(card, sample) for card in shelf for sample in rounds[0][card.key].samples]
+    points = [(card, sample) for card in index for sample in rounds[0][card.key].samples]
     times = {f"{card.name_at(s.size)} x{s.threads}": [times_at(found[card.key], s) for found in rounds] for card, s in points}
     return {"profile": profile, "choices": verdicts, "exhaustive_ms": times}
 
@@ -169,10 +174,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="how long each point is measured in an exhaustive round")
     parser.add_argument("--task", choices=("detect", "classify"), default="detect")
     args = parser.parse_args()
-    since = Since.now()
+    since = Stopwatch.start()
     figures: dict[str, Any] = {"load_before": os.getloadavg()[0], "probing": probing()}
     figures |= choices(args.task, args.seconds)
-    figures["stolen"] = round(since.waited(), 3)  # this process itself waits for its children only
+    figures["stolen"] = round(since.wait_share(), 3)  # this process itself waits for its children only
     right = [choice["ok"] for choice in figures["choices"]]
     figures["right"] = f"{sum(right)} of {len(right)}"
     figures["ok"] = figures["probing"]["ok"] and all(right)

@@ -64,7 +64,7 @@ def accuracies(lines: Sequence[Line], data: Path) -> tuple[dict[str, Accuracy], 
 
 def key_of(line: Line, card: ModelCard) -> str:
     """A name for one measured point."""
-    return f"{line.name}@{card.input.width} {line.numbers}"
+    return f"{line.name}@{card.input.width} {line.dtype}"
 
 
 def times(lines: Sequence[Line], seconds: float, rounds: int) -> tuple[dict[str, dict[float, float]], str]:
@@ -97,7 +97,7 @@ def _times_of(card: ModelCard, group: CpuGroup | None, seconds: float) -> dict[f
             if group is not None:
                 group.limit(None if share == 1 else share)
             # The kernel deals a quota out in periods of 0.1 s: the mean over many of them is the rate that is had.
-            effort = replace(Effort(), seconds=seconds if share == 1 else 2 * seconds, runs=5, mean=share < 1)
+            effort = replace(Effort(), seconds=seconds if share == 1 else 2 * seconds, mean=share < 1)
             row[share] = float(child.ask({**request, **asdict(effort)}, PATIENCE_S)["samples"][0]["ms"])
         if group is not None:
             group.limit(None)
@@ -132,7 +132,7 @@ def main() -> None:
 def _point(line: Line, card: ModelCard, quality: dict[str, Accuracy], clock: dict[str, dict[float, float]]) -> Point:
     key = key_of(line, card)
     found = quality[key]
-    return Point(line.name, line.family, line.numbers, line.made, card.input.width, found.own, found.classes, found.common, clock[key])
+    return Point(line.name, line.family, line.dtype, line.made, card.input.width, found.own, found.classes, found.common, clock[key])
 
 
 def _machine() -> str:

@@ -24,10 +24,10 @@ TINY_SIZES = (192, 224, 320, 416)
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One model with one kind of numbers, at its sizes."""
+    """One model with one dtype, at its sizes."""
 
     name: str
-    numbers: Literal["int8", "float32"]
+    dtype: Literal["int8", "float32"]
     made: str
     """Where the file is from, in a few words."""
     cards: tuple[ModelCard, ...]

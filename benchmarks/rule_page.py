@@ -17,11 +17,11 @@ CLOSE = 0.03
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One model at one size with one kind of numbers."""
+    """One model at one size with one dtype."""
 
     model: str
     family: str
-    numbers: str
+    dtype: str
     made: str
     size: int
     own: float
@@ -35,7 +35,7 @@ class Point:
     @property
     def name(self) -> str:
         """As in the table."""
-        return f"{self.model}@{self.size} {self.numbers}"
+        return f"{self.model}@{self.size} {self.dtype}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def _verdicts(figures: Figures) -> list[str]:
     return [
         _rule_verdict(figures),
         *(_verdict(figures, share) for share in figures.shares),
-        _numbers_verdict(figures),
+        _dtype_verdict(figures),
         _size_verdict(figures),
     ]
 
@@ -162,19 +162,19 @@ def _rule_verdict(figures: Figures) -> str:
 
 
 def _largest_wins(figures: Figures) -> bool:
-    """Whether the most accurate point of all is also the slowest of its numbers at a full core."""
+    """Whether the most accurate point of all is also the slowest of its dtype at a full core."""
     best = max(figures.points, key=lambda p: p.common)
-    return best.ms[figures.shares[0]] >= max(p.ms[figures.shares[0]] for p in figures.points if p.numbers == best.numbers)
+    return best.ms[figures.shares[0]] >= max(p.ms[figures.shares[0]] for p in figures.points if p.dtype == best.dtype)
 
 
-def _numbers_verdict(figures: Figures) -> str:
+def _dtype_verdict(figures: Figures) -> str:
     """What int8 buys."""
     share = figures.shares[0]
     pairs = [
         (p, q)
         for p in figures.points
         for q in figures.points
-        if (p.model, p.size, p.numbers, q.numbers) == (q.model, q.size, "int8", "float32")
+        if (p.model, p.size, p.dtype, q.dtype) == (q.model, q.size, "int8", "float32")
     ]
     if not pairs:
         return "**int8 against float:** no model was measured in both."
@@ -185,7 +185,7 @@ def _numbers_verdict(figures: Figures) -> str:
 def _size_verdict(figures: Figures) -> str:
     """What the input size of one model does, beside changing the model."""
     share = figures.shares[-1]
-    sizes = sorted((p for p in figures.points if p.model == "yolov3-tiny" and p.numbers == "int8"), key=lambda p: p.size)
+    sizes = sorted((p for p in figures.points if p.model == "yolov3-tiny" and p.dtype == "int8"), key=lambda p: p.size)
     if len(sizes) < 2:
         return ""
     small, large = sizes[0], sizes[-1]
@@ -200,7 +200,7 @@ def _size_verdict(figures: Figures) -> str:
 def _table(figures: Figures) -> str:
     heads = [
         "model",
-        "numbers",
+        "dtype",
         "from",
         "mAP50, common",
         "mAP50, own (classes)",
@@ -209,6 +209,6 @@ def _table(figures: Figures) -> str:
     rows = [f"| {' | '.join(heads)} |", "|---|---|---|" + "---:|" * (len(heads) - 3)]
     for p in sorted(figures.points, key=lambda p: p.ms[figures.shares[0]]):
         times = [f"{p.ms[share]:.1f}" for share in figures.shares]
-        cells = [f"{p.model}@{p.size}", p.numbers, p.made, f"{p.common:.3f}", f"{p.own:.3f} ({p.classes})", *times]
+        cells = [f"{p.model}@{p.size}", p.dtype, p.made, f"{p.common:.3f}", f"{p.own:.3f} ({p.classes})", *times]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)

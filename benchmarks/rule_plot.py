@@ -26,9 +26,9 @@ def save_plot(figures: Figures, path: Path) -> None:
     axes = figure.subplots(panels, 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     looks = _looks(figures)
     for panel, share in zip(axes, figures.shares, strict=True):
-        for (model, numbers), look in looks.items():
-            points = sorted((p for p in figures.points if (p.model, p.numbers) == (model, numbers)), key=lambda p: p.size)
-            _line(panel, points, share, look, f"{model}, {numbers}")
+        for (model, dtype), look in looks.items():
+            points = sorted((p for p in figures.points if (p.model, p.dtype) == (model, dtype)), key=lambda p: p.size)
+            _line(panel, points, share, look, f"{model}, {dtype}")
         panel.set_title(f"At {SHARE_NAMES[share]}, one thread (numbers: input size in pixels)", fontsize=10, loc="left")
         panel.grid(visible=True, which="both", alpha=0.25)
         panel.set_ylabel("mAP50, common classes", fontsize=9)
@@ -39,7 +39,7 @@ def save_plot(figures: Figures, path: Path) -> None:
 
 
 def _looks(figures: Figures) -> dict[tuple[str, str], dict[str, Any]]:
-    """(model, numbers) -> how it is drawn; the numbers of one model share colour and marker."""
+    """(model, dtype) -> how it is drawn; the dtypes of one model share colour and marker."""
     models: dict[str, list[str]] = {"yolo": [], "ssd": []}
     for point in figures.points:
         if point.model not in models[point.family]:
@@ -48,10 +48,10 @@ def _looks(figures: Figures) -> dict[tuple[str, str], dict[str, Any]]:
     for family, names in models.items():
         for number, name in enumerate(names):
             colour = SHADES[family][number % len(SHADES[family])]
-            for numbers, style, fill in (("int8", "-", colour), ("float32", "--", "white")):
-                if any((p.model, p.numbers) == (name, numbers) for p in figures.points):
+            for dtype, style, fill in (("int8", "-", colour), ("float32", "--", "white")):
+                if any((p.model, p.dtype) == (name, dtype) for p in figures.points):
                     marker = MARKERS[(number + (family == "ssd") * 2) % len(MARKERS)]
-                    looks[name, numbers] = {"color": colour, "linestyle": style, "markerfacecolor": fill, "marker": marker}
+                    looks[name, dtype] = {"color": colour, "linestyle": style, "markerfacecolor": fill, "marker": marker}
     return looks
 
 
@@ -60,7 +60,7 @@ def _line(panel: Any, points: list[Point], share: float, look: dict[str, Any], l
     panel.plot(xs, ys, label=label, linewidth=1.2, markersize=6.5, markeredgewidth=1.3, **look)
     if len(points) < 2:
         return
-    above = points[0].numbers == "int8"  # the two lines of one model run side by side: int8 is left of float
+    above = points[0].dtype == "int8"  # the two lines of one model run side by side: int8 is left of float
     for point, x, y in zip(points, xs, ys, strict=True):
         offset, place = ((-5, 4), "right") if above else ((5, -4), "left")
         vertical = "bottom" if above else "top"

@@ -18,10 +18,10 @@ from edgeannot.base.child import Child, Died, Refused
 from edgeannot.base.errors import MissingError
 from edgeannot.base.jsonfile import read_json, write_json
 from edgeannot.choice.card_index import Accuracy, CardFacts
-from edgeannot.choice.explain import columns
-from edgeannot.choice.measure import CHILD, Effort, ask_for_samples
-from edgeannot.choice.measurements import BUSY, Conditions, Sample
-from edgeannot.choice.plan import Point
+from edgeannot.choice.evaluation import columns
+from edgeannot.choice.measure import CHILD, NO_FIGURES, Effort, ask_for_samples
+from edgeannot.choice.measure_plan import Point
+from edgeannot.choice.measurements import NOISY, Conditions, Sample
 
 __all__ = ["Bench", "Reference", "Row", "as_json", "as_text", "bench", "points_of"]
 
@@ -29,6 +29,8 @@ _SCHEMA = 1
 _DIFFERENT = 0.3
 """A time this far from the reference is marked: less is the weather of an ordinary board."""
 _STAGES = ("decode", "preprocess", "inference", "postprocess")
+_JSON_KEYS = {"dtype": "numbers", "wait_share": "waited", "thorough": "closely"}
+"""Field of a sample -> its key in users' JSON, where that is another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +61,9 @@ class Row:
         return None if self.sample is None or not self.reference_ms else self.sample.ms / self.reference_ms - 1
 
     def accuracy(self) -> Accuracy | None:
-        """The card's measured accuracy at this size with these numbers."""
-        numbers = self.sample.numbers if self.sample else ""
-        return next((row for row in self.facts.accuracies if (row.size, row.numbers) == (self.size, numbers)), None)
+        """Return the card's measured accuracy at this size with the dtype that was measured."""
+        dtype = self.sample.dtype if self.sample else ""
+        return next((row for row in self.facts.accuracies if (row.size, row.dtype) == (self.size, dtype)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +88,14 @@ class Reference:
     def with_rows(self, rows: Iterable[Row], conditions: Conditions, *, anew: bool) -> Reference:
         """This reference with the rows that it did not have; `anew`: with those that it had as well. Written to the file.
 
-        What was measured while others had the core is no reference unless asked for, except under a quota, where the waiting is the rule.
+        Noisy measurements are no reference unless asked for, except under a quota, where waiting is the rule.
         """
         trusted = anew or conditions.quota is not None
-        measured = {row.key: row.sample.ms for row in rows if row.sample is not None and (trusted or row.sample.waited <= BUSY)}
+        measured = {row.key: row.sample.ms for row in rows if row.sample is not None and (trusted or row.sample.wait_share <= NOISY)}
         times = {**self.times_ms, **measured} if anew else {**measured, **self.times_ms}
         if times == self.times_ms:
             return self
-        taken = self.taken if self.taken and not anew else f"{time.strftime('%Y-%m-%d')}, {conditions.words()}"
+        taken = self.taken if self.taken and not anew else f"{time.strftime('%Y-%m-%d')}, {conditions.text()}"
         everyone = read_json(self.path, _SCHEMA)
         boards = everyone.get("boards") if isinstance(everyone.get("boards"), dict) else {}
         write_json(self.path, {"schema": _SCHEMA, "boards": {**(boards or {}), _board(conditions): {"taken": taken, "times_ms": times}}})
@@ -114,27 +116,27 @@ class Bench:
         """What to know before one trusts the figures."""
         found = []
         if self.conditions.governor and self.conditions.governor != "performance":
-            found.append(f"the frequency governor is {self.conditions.governor}, not performance: short runs may see a slow clock")
+            found.append(f"the frequency governor is {self.conditions.governor}, not performance: short runs may get a slow clock")
         if self.load_average > 0.5:
             found.append(f"the load average was {self.load_average:.2f} before the first run: other programs were running")
-        waited = max((row.sample.waited for row in self.rows if row.sample), default=0.0)
-        if waited > BUSY and self.conditions.quota is None:
-            found.append(f"others had the core up to {waited:.0%} of the time: such figures become the reference only with --new-reference")
+        worst = max((row.sample.wait_share for row in self.rows if row.sample), default=0.0)
+        if worst > NOISY and self.conditions.quota is None:
+            found.append(f"CPU contention up to {worst:.0%}: noisy figures become the reference only with --new-reference")
         return found
 
 
-def points_of(shelf: Sequence[CardFacts], names: Sequence[str], thread_counts: Sequence[int]) -> list[tuple[CardFacts, int, int]]:
+def points_of(index: Sequence[CardFacts], names: Sequence[str], thread_counts: Sequence[int]) -> list[tuple[CardFacts, int, int]]:
     """Card, size and threads of all points: NAME stands for all its sizes, NAME@SIZE for one, no name for all models.
 
     Raises MissingError for a name that there is not.
     """
     found = []
-    for name in names or [card.name for card in shelf if card.task != "embed"]:
+    for name in names or [card.name for card in index if card.task != "embed"]:
         base, at, size = name.partition("@")
-        cards = [card for card in shelf if card.name == base]
+        cards = [card for card in index if card.name == base]
         sizes = [s for s in cards[0].sizes if not at or str(s) == size] if cards else []
         if not sizes:
-            known = ", ".join(card.name_at(s) for card in shelf for s in card.sizes)
+            known = ", ".join(card.name_at(s) for card in index for s in card.sizes)
             raise MissingError(f"no model called {name!r}; known are: {known or 'none'}")
         found += [(cards[0], s, threads) for s in sizes for threads in thread_counts]
     return found
@@ -149,16 +151,16 @@ def bench(
     runtime: str,
     seconds: float = 1.5,
     command: Sequence[str] = CHILD,
-    told: Callable[[Row], None] = lambda _: None,
+    progress: Callable[[Row], None] = lambda _: None,
 ) -> Bench:
-    """Measure the points one after the other, for about `seconds` each. told: hears each row as it is done."""
+    """Measure the points one after the other, for about `seconds` each. progress: is called with each row that is done."""
     load = os.getloadavg()[0]
-    effort = Effort(seconds=seconds, runs=10, mean=conditions.quota is not None, each_s=60 + 10 * seconds)
+    effort = Effort(seconds=seconds, mean=conditions.quota is not None, each_s=60 + 10 * seconds)
     rows = []
     for card, size, threads in points:
         row = _measured(Row(card, size, threads, None), folders, runtime, effort, command)
         rows.append(replace(row, reference_ms=reference.times_ms.get(row.key)))
-        told(rows[-1])
+        progress(rows[-1])
     return Bench(tuple(rows), conditions, load, reference)
 
 
@@ -170,17 +172,17 @@ def _measured(row: Row, folders: Sequence[Path], runtime: str, effort: Effort, c
     except (Died, Refused) as exc:
         return replace(row, failure=str(exc))
     except (KeyError, TypeError, ValueError):
-        return replace(row, failure="printed something else than figures")
+        return replace(row, failure=NO_FIGURES)
 
 
 def as_text(found: Bench, *, kept: bool = True) -> str:
     """The figures as a table for people, with remarks above. kept: whether there is a reference from now on."""
-    head = ("MODEL", "THREADS", "NUMBERS", *(stage.upper() for stage in _STAGES), "TOTAL", "PER S", "CPU S", "MEMORY", "REFERENCE")
-    lines = [f"board: {found.conditions.words()}", f"load average: {found.load_average:.2f}", *(f"NOTE: {r}" for r in found.remarks())]
+    head = ("MODEL", "THREADS", "DTYPE", *(stage.upper() for stage in _STAGES), "TOTAL", "PER S", "CPU S", "MEMORY", "REFERENCE")
+    lines = [f"board: {found.conditions.text()}", f"load average: {found.load_average:.2f}", *(f"NOTE: {r}" for r in found.remarks())]
     lines += ["ms a picture of 0.8 megapixels: median / 95th percentile; CPU S: seconds of processor time a picture, all threads", ""]
     lines += columns([head, *(_cells(row) for row in found.rows)])
     lines += [f"FAILED: {row.name} with {row.threads} thread(s) {row.failure}" for row in found.rows if row.failure]
-    why = "this run was disturbed" if any(row.sample for row in found.rows) else "nothing could be measured"
+    why = "this run is noisy" if any(row.sample for row in found.rows) else "nothing could be measured"
     none = "there was none; later runs are compared with this one" if kept else f"there is none yet, as {why}"
     lines += ["", f"reference: {found.reference.taken or none}"]
     return "\n".join(lines)
@@ -196,7 +198,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (
         row.name,
         str(s.threads),
-        s.numbers,
+        s.dtype,
         *stages,
         f"{s.ms:.1f}/{s.p95_ms:.1f}",
         f"{1000 / s.ms:.1f}",
@@ -226,13 +228,13 @@ def _entries(rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
         accuracy, change = row.accuracy(), row.change
         yield {
             **base,
-            **{key: value for key, value in asdict(row.sample).items() if key != "threads"},
+            **{_JSON_KEYS.get(key, key): value for key, value in asdict(row.sample).items() if key != "threads"},
             "per_s": round(1000 / row.sample.ms, 2),
             "cpu_s": round(row.sample.cpu_ms / 1000, 5),
             "reference_ms": row.reference_ms,
             "change": None if change is None else round(change, 3),
             "flag": None if change is None or abs(change) <= _DIFFERENT else "slower" if change > 0 else "faster",
-            "accuracy": None if accuracy is None else asdict(accuracy),
+            "accuracy": accuracy and {**accuracy.as_dict(), "size": row.size},
         }
 
 

@@ -1,4 +1,4 @@
-"""What comes into question to run, and how two of them compare: values and arithmetic, no decision."""
+"""Candidates to run and what is required of them, and how two compare: values and arithmetic, no decision."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgeannot.choice.measurements import Sample
 if TYPE_CHECKING:
     from edgeannot.vision.data import Profile  # numpy comes with it
 
-__all__ = ["SAME_TIME", "Budget", "Candidate", "Wish", "best_sample", "common", "gain", "predict_ms"]
+__all__ = ["SAME_TIME", "Budget", "Candidate", "Requirements", "best_sample", "common", "gain", "predict_ms"]
 
 SAME_ACCURACY = 0.01
 """Accuracies of one network this close are equal: the sets that they come from are small."""
@@ -36,8 +36,8 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What is asked of a model, and what the board has for it."""
+class Requirements:
+    """What the settings ask of a model, and what the board has for it."""
 
     profile: Profile
     budget: Budget
@@ -62,10 +62,10 @@ class Candidate:
     """From the same model at other sizes; None where nothing of it was measured."""
     accuracy: Accuracy | None
     """The one to show; comparisons look for a data set that both have."""
-    obstacle: str = ""
-    """Why it cannot be used at all; empty: nothing is in the way."""
-    words: str = ""
-    disturbed: Sample | None = None
+    rejection: str = ""
+    """Why it cannot be used at all; empty: it can."""
+    explanation: str = ""
+    noisy_sample: Sample | None = None
     """A measurement on a busy board, which is shown and decides nothing."""
 
     @property
@@ -76,7 +76,7 @@ class Candidate:
     @property
     def shown(self) -> Sample | None:
         """The figures for a table: those that count, else those that do not."""
-        return self.sample or self.disturbed
+        return self.sample or self.noisy_sample
 
     @property
     def ms(self) -> float | None:
@@ -84,11 +84,10 @@ class Candidate:
         return None if self.sample is None else self.sample.ms
 
     def accuracies(self) -> list[Accuracy]:
-        """Its measured accuracies at this size, for the kind of numbers that it calculates with; the worse where that is not known."""
+        """Return its measured accuracies at this size, for the dtype that it calculates with; the worse where that is not known."""
         rows = [row for row in self.facts.accuracies if row.size == self.size]
-        numbers = self.sample.numbers if self.sample else ""
-        if any(row.numbers == numbers for row in rows):
-            return [row for row in rows if row.numbers == numbers]
+        if self.sample and (same := [row for row in rows if row.dtype == self.sample.dtype]):
+            return same
         worst: dict[tuple[str, str], Accuracy] = {}
         for row in rows:
             key = row.dataset, row.measure

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from edgeannot.base.errors import CardError
     from edgeannot.vision.cards import ModelCard
 
-__all__ = ["Accuracy", "CardFacts", "facts_of", "read_shelf"]
+__all__ = ["Accuracy", "CardFacts", "facts_of", "read_card_index"]
 
-_SCHEMA = 3
-"""1 knew of the model file only when it was changed, 2 not which models are bundled."""
+_SCHEMA = 4
+"""1 knew of the model file only when it was changed, 2 not which models are bundled, 3 had another name for dtype."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,14 @@ class Accuracy:
     measure: str
     """mAP50 or top-1."""
     size: int
-    numbers: str
+    dtype: str
     """int8 or float32."""
     value: float
     """0..1."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for users' JSON, which calls the dtype as cards do."""
+        return {"value": self.value, "measure": self.measure, "dataset": self.dataset, "numbers": self.dtype}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +130,10 @@ def _status(path: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def read_shelf(folders: Sequence[Path], cache: Path, wrong: Callable[[CardError], None] = lambda _: None) -> list[CardFacts]:
+def read_card_index(folders: Sequence[Path], cache: Path, wrong: Callable[[CardError], None] = lambda _: None) -> list[CardFacts]:
     """The facts of every card in the folders, by name; of two with one name the first folder's counts.
 
-    cache: the file where they are remembered. wrong: told of each card that cannot be read, which is passed over.
+    cache: the file where they are remembered. wrong: called for each card that cannot be read, which is skipped.
     """
     stamp = _stamp(folders)
     remembered = read_json(cache, _SCHEMA)
@@ -144,7 +148,7 @@ def read_shelf(folders: Sequence[Path], cache: Path, wrong: Callable[[CardError]
     facts = [facts_of(card) for card in read_cards(folders, errors.append)]
     for error in errors:
         wrong(error)
-    if not errors:  # a card that is wrong is told of at every start until it is put right
+    if not errors:  # a wrong card is reported at every start until it is corrected
         write_json(cache, {"schema": _SCHEMA, "stamp": stamp, "cards": [asdict(entry) for entry in facts]})
     return facts
 
@@ -182,7 +186,7 @@ def _is_sound(facts: CardFacts) -> bool:
     """Whether each fact is of its kind, so that nothing breaks on it later."""
     rows = facts.accuracies
     words = [facts.name, facts.sha256, facts.task, facts.family, facts.network, *(facts.labels or ())]
-    words += [word for row in rows for word in (row.dataset, row.measure, row.numbers)]
+    words += [word for row in rows for word in (row.dataset, row.measure, row.dtype)]
     lengths = [facts.width, facts.height, *facts.sizes, *(row.size for row in rows)]
     counts = [facts.macs, facts.file_bytes, facts.file_time_ns]
     numbers = [*lengths, *counts, *(row.value for row in rows)]

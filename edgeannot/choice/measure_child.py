@@ -1,14 +1,18 @@
-"""The child process of `measure`: loads models and runs them, as asked line by line, and prints what each took. It may die at any time.
+"""The child process of `measure`: load models, run them and print what each took, as asked line by line. It may die at any time.
 
 A request names points (a model, NAME or NAME@SIZE, and threads), the models' folders, the runtime and how long to measure; or asks for the
-micro-benchmark with so many threads. The answer is {"samples": [{...}, ...]}, {"micro": {...}} or {"refused": "why"}. What is measured of a
-model is the pipeline as the daemon runs it, from a JPEG file to boxes. Several points take turns, picture by picture.
+micro-benchmark with so many threads. The answer is {"samples": [{...}, ...]}, {"micro": {...}} or {"refused": "why"}. A model is measured
+as the pipeline that the daemon runs, from a JPEG file to boxes. Several points are interleaved, picture by picture.
+
+The micro-benchmark is one second of real convolutions, int8 and float: a piece of a MobileNet (four depthwise and pointwise pairs of 128
+channels at 28 x 28) with random weights, in two files that `make micro` writes.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import re
 import statistics
 import time
@@ -19,37 +23,43 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgeannot.base.child import serve
+from edgeannot.base.errors import EdgeannotError
 from edgeannot.base.places import SAMPLES
-from edgeannot.choice.contention import Since
-from edgeannot.choice.micro import micro_benchmark
+from edgeannot.choice.auto_profile import Micro
+from edgeannot.choice.measurements import NOISY
 from edgeannot.tflite.file import read_tflite
 from edgeannot.vision.cards import find_card
 from edgeannot.vision.data import Frame
 from edgeannot.vision.decode import configure_opencv, read_picture
+from edgeannot.vision.engine import Engine
 from edgeannot.vision.pipeline import Pipeline, load_pipeline
+from edgeannot.vision.runtimes import Runtime
 
-__all__ = ["PHOTO", "STAGES", "keep_freed_memory", "main", "numbers_of", "samples"]
+__all__ = ["MODELS", "OPERATIONS", "STAGES", "Stopwatch", "dtype_of", "main", "micro_benchmark", "samples", "stolen_ticks"]
 
 PHOTO = SAMPLES / "scene.jpg"
-"""800 x 1000 pixels with several things in it, so that postprocessing has something to do."""
-
+"""800 x 1000 pixels with several objects, so that postprocessing has something to do."""
 STAGES = ("decode", "preprocess", "inference", "postprocess")
 _CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"}
-_LONG_S = 0.5
-"""A run this long is warm by itself, and a few of them say enough."""
-_SPELL_S, _SHORT_SPELL_S = 0.25, 0.1
-_CALM = 0.1
-"""A spell that waited for no larger share of it was not disturbed: less cannot be told, as the kernel counts what a host steals in
-hundredths of a second."""
+_WINDOW_S = 0.2
+"""Measurements are kept or dropped by windows of this length. A CPU quota is dealt out every 0.1 s, so a window has its pauses like any
+other; the kernel counts steal in hundredths of a second, so shorter windows tell less."""
+_RUNS = 3
+"""Runs of a point at least, however slow it is."""
 _PATIENCE = 3
-"""Calm is waited for up to this many times the seconds asked for."""
-_MOST_SECONDS = 8
-"""Measuring ends after this many times the seconds asked for, with two runs at least, however few were done."""
+"""Uncontended windows are waited for up to this many times the seconds asked for."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """glibc, malloc.h; its documentation: mallopt(3)."""
 _KEPT_BYTES = 32 * 2**20
 """Room for a picture of 11 megapixels; glibc takes no more for M_MMAP_THRESHOLD, and on 32 bits not even this."""
+SIDE, CHANNELS, PAIRS = 28, 128, 4
+OPERATIONS = 2 * SIDE * SIDE * PAIRS * (9 * CHANNELS + CHANNELS * CHANNELS)
+"""Multiplications and additions of one run of a network of the micro-benchmark."""
+MODELS = Path(__file__).resolve().parent / "micro_models"
 
 
 def main() -> None:
@@ -60,7 +70,7 @@ def main() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep what a picture's memory was for the next picture, as it is in the daemon.
+    """Have the C library keep the memory of one picture for the next one, as it is in the daemon.
 
     There, the next picture is decoded before the last one is freed, so the heap stays as large as it is. Here, one is freed before the
     next, and whether the heap is then given back to the kernel hangs on what happens to lie above it: 1,200 page faults a picture of
@@ -79,24 +89,72 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     points = [(find_card(point["model"], folders), point["threads"]) for point in request["points"]]
     _reset_peak()
     pipelines = [load_pipeline(card, threads=threads, runtime=request["runtime"]) for card, threads in points]
-    return {"samples": samples(pipelines, request["seconds"], request["runs"], mean=request["mean"])}
+    return {"samples": samples(pipelines, request["seconds"], mean=request["mean"])}
 
 
-def samples(pipelines: Sequence[Pipeline], seconds: float, runs: int, *, mean: bool) -> list[dict[str, Any]]:
-    """The fields of a `measurements.Sample` for each pipeline, but for those that the request holds; `seconds` for each.
+@dataclass(frozen=True, slots=True)
+class Stopwatch:
+    """A moment from which on the time of the calling thread, and its waiting for a core, are counted."""
 
-    They take turns, one picture each: a processor's speed drifts by a fifth within seconds, and so it drifts for all of them alike. What
-    others disturb is left out as far as a little patience helps, but not with `mean`: under a quota the waiting is the figure. Memory
-    and waiting are those of the whole process.
+    started_s: float
+    waited_s: float
+    stolen: dict[int, int]
+
+    @classmethod
+    def start(cls) -> Stopwatch:
+        """Start now."""
+        return cls(time.perf_counter(), _waited_s(), _stolen_now())
+
+    def seconds(self) -> float:
+        """Return the seconds that have passed."""
+        return time.perf_counter() - self.started_s
+
+    def wait_share(self) -> float:
+        """Return the share of the time, 0 to 1, in which the thread waited for a core that another program had, or in which the host
+        gave a core to another guest: of the core with most steal, whichever the thread was on. 0 where the kernel does not count.
+        """
+        # A guest that moves to another host may find its count lower.
+        ticks = max((0, *(ticks - self.stolen.get(cpu, ticks) for cpu, ticks in _stolen_now().items())))
+        lost_s = _waited_s() - self.waited_s + ticks / os.sysconf("SC_CLK_TCK")
+        return min(1.0, max(0.0, lost_s / max(self.seconds(), 1e-9)))
+
+
+def stolen_ticks(stat: str) -> dict[int, int]:
+    """Return core -> ticks that the host of a virtual machine kept it from running: "steal" in /proc/stat (proc_stat(5))."""
+    return {int(found[1]): int(found[2]) for found in re.finditer(r"^cpu(\d+)(?: \d+){7} (\d+)", stat, re.MULTILINE)}
+
+
+def _stolen_now() -> dict[int, int]:
+    try:
+        found = stolen_ticks(Path("/proc/stat").read_text())
+        return {cpu: found[cpu] for cpu in os.sched_getaffinity(0) if cpu in found}
+    except (OSError, ValueError):
+        return {}
+
+
+def _waited_s() -> float:
+    """Return the seconds that this thread waited for a core (kernel: scheduler/sched-stats.rst); 0 where not counted."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
+def samples(pipelines: Sequence[Pipeline], seconds: float, *, mean: bool) -> list[dict[str, Any]]:
+    """Measure each pipeline for `seconds`; return the fields of its `measurements.Sample`, but for those that the request holds.
+
+    They are interleaved, one picture each: a processor's speed drifts by a fifth within seconds, and so it drifts for all of them alike.
+    Contended windows are left out as far as a little patience helps, but not with `mean`: under a quota the waiting is the figure. Memory
+    and wait share are those of the whole process.
     """
     for pipeline in pipelines:
-        _warm_up(pipeline)
-    chosen = _rounds(pipelines, seconds * len(pipelines), runs, pick=not mean)
-    rows = [row for spell in chosen for row in spell.rows]
-    waited = sum(spell.waited * spell.seconds for spell in chosen) / sum(spell.seconds for spell in chosen)
-    shared = {"peak_bytes": _peak_bytes(), "waited": round(waited, 3), "runs": len(rows)}
+        _run(pipeline)  # the first run packs weights and touches memory for the first time
+    chosen = _measure(pipelines, seconds * len(pipelines), pick=not mean)
+    rows = [row for window in chosen for row in window.rows]
+    wait_share = sum(window.wait_share * window.seconds for window in chosen) / sum(window.seconds for window in chosen)
+    shared = {"peak_bytes": _peak_bytes(), "wait_share": round(wait_share, 3), "runs": len(rows)}
     return [
-        {**_figures([row[i] for row in rows], mean=mean), **shared, "numbers": numbers_of(pipeline.card.model_path)}
+        {**_figures([row[i] for row in rows], mean=mean), **shared, "dtype": dtype_of(pipeline.card.model_path)}
         for i, pipeline in enumerate(pipelines)
     ]
 
@@ -113,55 +171,43 @@ def _figures(rows: Sequence[dict[str, float]], *, mean: bool) -> dict[str, Any]:
 
 
 def _p95(values: Sequence[float]) -> float:
-    """The value that 95 of 100 do not exceed; the largest of fewer than 20."""
+    """Return the value that 95 of 100 do not exceed; the largest of fewer than 20."""
     return round(sorted(values)[min(len(values) - 1, int(0.95 * len(values)))], 3)
 
 
-def _warm_up(pipeline: Pipeline) -> None:
-    start = time.perf_counter()
-    _run(pipeline)
-    if time.perf_counter() - start < _LONG_S:
-        _run(pipeline)  # the first run packs weights and touches memory for the first time
-
-
 @dataclass(frozen=True, slots=True)
-class _Spell:
+class _Window:
     """Some rounds in a row: of each, what each pipeline took, stage times, "total" and "cpu" in ms."""
 
     rows: list[list[dict[str, float]]]
     seconds: float
-    waited: float
+    wait_share: float
 
 
-def _rounds(pipelines: Sequence[Pipeline], seconds: float, runs: int, *, pick: bool) -> list[_Spell]:
-    """The spells that count, of so many seconds and rounds together. With `pick` the calmest ones, and more of them are made for a while
-    when too few were calm.
-    """
-    start, spells = time.perf_counter(), list[_Spell]()
+def _measure(pipelines: Sequence[Pipeline], seconds: float, *, pick: bool) -> list[_Window]:
+    """Return windows of so many seconds together. pick: those with the smallest wait share; more are made while too few are uncontended."""
+    stopwatch, windows = Stopwatch.start(), list[_Window]()
     while True:
-        spells.append(_spell(pipelines, max(_SHORT_SPELL_S, min(_SPELL_S, seconds / 2))))
-        elapsed = time.perf_counter() - start
+        windows.append(_window(pipelines, min(_WINDOW_S, seconds / 2)))
         if pick:
-            spells.sort(key=lambda spell: spell.waited)
-        chosen = _first(spells, seconds, runs)
-        if chosen and (not pick or chosen[-1].waited <= _CALM or elapsed > _PATIENCE * seconds):
+            windows.sort(key=lambda window: window.wait_share)
+        chosen = _first(windows, seconds)
+        if chosen and (not pick or chosen[-1].wait_share <= NOISY or stopwatch.seconds() > _PATIENCE * seconds):
             return chosen
-        if elapsed > _MOST_SECONDS * seconds and sum(len(spell.rows) for spell in spells) >= 2:
-            return spells
 
 
-def _spell(pipelines: Sequence[Pipeline], seconds: float) -> _Spell:
-    since, rows = Since.now(), list[list[dict[str, float]]]()
-    while not rows or since.seconds() < seconds:
+def _window(pipelines: Sequence[Pipeline], seconds: float) -> _Window:
+    stopwatch, rows = Stopwatch.start(), list[list[dict[str, float]]]()
+    while not rows or stopwatch.seconds() < seconds:
         rows.append([_run(pipeline) for pipeline in pipelines])
-    return _Spell(rows, since.seconds(), since.waited())
+    return _Window(rows, stopwatch.seconds(), stopwatch.wait_share())
 
 
-def _first(spells: Sequence[_Spell], seconds: float, runs: int) -> list[_Spell]:
-    """The first that make up so many seconds and rounds; empty where all do not."""
-    for count in range(1, len(spells) + 1):
-        if sum(s.seconds for s in spells[:count]) >= seconds and sum(len(s.rows) for s in spells[:count]) >= runs:
-            return list(spells[:count])
+def _first(windows: Sequence[_Window], seconds: float) -> list[_Window]:
+    """Return the first that make up so many seconds, and rounds enough; empty where all do not."""
+    for count in range(1, len(windows) + 1):
+        if sum(w.seconds for w in windows[:count]) >= seconds and sum(len(w.rows) for w in windows[:count]) >= _RUNS:
+            return list(windows[:count])
     return []
 
 
@@ -174,15 +220,15 @@ def _run(pipeline: Pipeline) -> dict[str, float]:
 
 
 @functools.cache
-def numbers_of(model: Path) -> str:
-    """What most layers with weights calculate with, int8 or float32; weights that are only stored as int8 do not count."""
+def dtype_of(model: Path) -> str:
+    """Return what most layers with weights calculate with, int8 or float32; weights that are only stored as int8 do not count."""
     graph = read_tflite(model).graph
     made = [graph.tensors[operator.outputs[0]].dtype for operator in graph.operators if operator.name in _CONVOLUTIONS]
     return "int8" if 2 * sum(dtype in {"int8", "uint8", "int16"} for dtype in made) > len(made) else "float32"
 
 
 def _reset_peak() -> None:
-    """Give back what the model before this one held, and have the high-water mark counted anew (proc(5), clear_refs), where that works."""
+    """Give back the memory of the model before, and have the high-water mark counted anew (proc(5), clear_refs), where that works."""
     with suppress(OSError, AttributeError):  # another C library has no malloc_trim
         ctypes.CDLL(None).malloc_trim(0)
     with suppress(OSError):
@@ -192,3 +238,34 @@ def _reset_peak() -> None:
 def _peak_bytes() -> int:
     found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
     return int(found[1]) * 1024 if found else 0
+
+
+def micro_benchmark(threads: int = 1, runtime: Runtime = "auto", budget_s: float = 1.0) -> Micro:
+    """Measure the speed in int8 and float32, in about `budget_s`. The best window counts; a dtype that the runtime refuses is 0."""
+    stopwatch = Stopwatch.start()
+    int8, float32 = (_gops(MODELS / name, threads, runtime, budget_s / 2) for name in ("int8.tflite", "float.tflite"))
+    return Micro(int8, float32, threads, stopwatch.seconds(), stopwatch.wait_share())
+
+
+def _gops(model: Path, threads: int, runtime: Runtime, budget_s: float) -> float:
+    try:
+        engine = Engine(model, threads=threads, runtime=runtime)
+        tensor = np.ones(engine.input.shape, engine.input.dtype)
+        engine.run(tensor)  # the first run unpacks weights and wakes the threads
+        until, windows = time.perf_counter() + budget_s, [_gops_of_window(engine, tensor)]
+        while time.perf_counter() < until:
+            windows.append(_gops_of_window(engine, tensor))
+    except EdgeannotError:
+        return 0.0
+    return max(windows)
+
+
+def _gops_of_window(engine: Engine, tensor: NDArray[Any]) -> float:
+    """Return giga-operations a second over one window, or over one run where that takes longer."""
+    runs, started = 0, time.perf_counter()
+    while True:
+        engine.run(tensor)
+        runs += 1
+        seconds = time.perf_counter() - started
+        if seconds >= _WINDOW_S:
+            return OPERATIONS * runs / seconds / 1e9

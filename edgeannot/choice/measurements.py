@@ -7,22 +7,34 @@ the terminal do not undo each other's.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from edgeannot.base.jsonfile import read_json, write_json
+from edgeannot.probe import Board
+from edgeannot.probe.software import runtime_version
 
-__all__ = ["BUSY", "Conditions", "Measurements", "Record", "Sample"]
+__all__ = [
+    "NOISY",
+    "Conditions",
+    "Measurements",
+    "Record",
+    "Sample",
+    "conditions_of",
+    "runtime_named",
+    "thread_counts",
+]
 
-_SCHEMA = 3
-"""1 was measured with the C library giving memory back after each picture, which the daemon does not do. 2 measured closely what was near
-the budget, but not by turns."""
-BUSY = 0.2
-"""A sample that waited longer for a core says little about the board without its other programs."""
+_SCHEMA = 4
+"""1 was measured with the C library giving memory back after each picture, which the daemon does not do; 2 not interleaved; 3 had other
+names of fields."""
+NOISY = 0.15
+"""A larger wait share makes a measurement noisy: it says little about the board without its other programs."""
 _KEPT_CONDITIONS = 6
 """Sets of conditions that are kept, newest first."""
 
@@ -47,7 +59,7 @@ class Conditions:
         """What changes only with the board or an upgrade: figures of another are stale for good."""
         return self.cpu, self.runtime
 
-    def words(self) -> str:
+    def text(self) -> str:
         """The conditions in one line."""
         quota = "" if self.quota is None else f", at most {self.quota:.0%} of one core"
         governor = f", governor {self.governor}" if self.governor else ""
@@ -74,11 +86,11 @@ class Sample:
     peak_bytes: int
     """Most resident memory of the process that measured, with Python, OpenCV and the runtime in it."""
     runs: int
-    numbers: str
+    dtype: str
     """What the convolutions calculate with: int8 or float32."""
-    waited: float = 0.0
+    wait_share: float = 0.0
     """Share of the time in which it waited for a core that another program had, or another guest of the host, or for its CPU quota."""
-    closely: bool = False
+    thorough: bool = False
     """Whether it was measured for so long that more would not say more, where something hung on it beside its rivals."""
 
 
@@ -98,13 +110,13 @@ class Record:
     file_time_ns: int = 0
     """Of the model file that failed: one that was put right is tried again."""
 
-    def undisturbed(self, conditions: Conditions) -> Record:
+    def without_noisy(self, conditions: Conditions) -> Record:
         """This record without what was measured while the board was busy. Under a quota waiting is what was to be measured."""
         if conditions.quota is not None:
             return self
-        return replace(self, samples=tuple(s for s in self.samples if s.waited <= BUSY))
+        return replace(self, samples=tuple(s for s in self.samples if s.wait_share <= NOISY))
 
-    def kept(self) -> Record:
+    def persisted(self) -> Record:
         """What of this record the next start will know: a failure that may pass is forgotten."""
         return self if self.lasting or self.killed else Record(self.samples)
 
@@ -142,6 +154,11 @@ class Measurements:
             return cls(path, conditions)
         return found
 
+    @classmethod
+    def of_board(cls, data_dir: Path, board: Board, runtime: str = "auto") -> Measurements:
+        """Load what is remembered of a board as it is limited now."""
+        return cls.load(data_dir / "cache" / "measurements.json", conditions_of(board, runtime))
+
     def save(self, installed: Collection[str] | None = None, now: Callable[[], float] = time.time) -> None:
         """Write the file. Records of models that are no longer installed, by their keys, and the oldest conditions are left out.
 
@@ -150,7 +167,7 @@ class Measurements:
         """
         there = Measurements.load(self.path, self.conditions)
         models = {
-            key: asdict(record.kept())
+            key: asdict(record.persisted())
             for key, record in {**there.records, **self.records}.items()
             if (installed is None or key in installed) and (record.samples or record.lasting or record.killed)
         }
@@ -179,9 +196,9 @@ def _record(entry: dict[str, Any]) -> Record:
 
 def _sample(entry: dict[str, Any]) -> Sample:
     sample = Sample(**entry)
-    times = (sample.ms, sample.p95_ms, sample.cpu_ms, sample.waited, *sample.stages.values(), *sample.p95_stages.values())
+    times = (sample.ms, sample.p95_ms, sample.cpu_ms, sample.wait_share, *sample.stages.values(), *sample.p95_stages.values())
     counts = (sample.size, sample.threads, sample.peak_bytes, sample.runs)
-    right = all(isinstance(count, int) for count in counts) and isinstance(sample.numbers, str) and isinstance(sample.closely, bool)
+    right = all(isinstance(count, int) for count in counts) and isinstance(sample.dtype, str) and isinstance(sample.thorough, bool)
     if not (right and _are_numbers(*times, *counts) and min(sample.ms, sample.size, sample.threads) > 0):
         raise ValueError("no sample")
     return sample
@@ -189,3 +206,44 @@ def _sample(entry: dict[str, Any]) -> Sample:
 
 def _are_numbers(*values: object) -> bool:
     return all(isinstance(value, int | float) and 0 <= value <= sys.float_info.max for value in values)
+
+
+def thread_counts(board: Board, threads: int | None, max_threads: int) -> tuple[int, ...]:
+    """The counts to choose from: the one that is set, else 1 up to the cores there are.
+
+    Under a CPU quota more threads than its cores, rounded up, use the allowance up faster and win nothing.
+    """
+    if threads is not None:
+        return (threads,)
+    quota = board.limits.quota_cores
+    most = min(max(1, len(board.cpus)), max_threads, math.ceil(quota) if quota else max_threads)
+    return tuple(range(1, most + 1))
+
+
+def conditions_of(board: Board, runtime: str = "auto") -> Conditions:
+    """What measurements on this board, by this process, are valid for."""
+    name = runtime_named(board, runtime)
+    bits = f" {board.python.bits}-bit" if board.python else ""
+    return Conditions(
+        cpu=f"{board.machine} {board.processor.name} ({', '.join(board.processor.int8)})",
+        cpus=_ranges(board.cpus),
+        quota=board.limits.quota_cores,
+        governor=board.governor,
+        runtime=f"{name} {runtime_version(name)}{bits}",
+    )
+
+
+def runtime_named(board: Board, runtime: str) -> str:
+    """The runtime that `auto` means here; `auto` again where none is installed, so that loading it says what to do."""
+    return board.runtime.name if runtime == "auto" and board.runtime else runtime
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Numbers as the kernel lists them: 0, 1, 2, 5 is "0-2,5"."""
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1] = [parts[-1][0], number]
+        else:
+            parts.append([number])
+    return ",".join("-".join(map(str, part)) for part in parts)

@@ -20,7 +20,7 @@ from edgeannot.base.errors import ConfigError, install
 from edgeannot.cli.exits import guarded
 
 if TYPE_CHECKING:
-    from edgeannot.choice.selection import Measuring
+    from edgeannot.choice.auto_profile import Measuring
     from edgeannot.settings import Loaded
 
 __all__ = ["app", "main"]
@@ -177,10 +177,10 @@ def run(
     if not remeasure and not explain and (loaded.settings.max_ms or loaded.settings.min_fps):
         loaded = _load(overrides, config, "missing")  # the start measures anyway: the profile is to be what `probe` would say
     if explain:
-        from edgeannot.choice.selection import explain_for
+        from edgeannot.choice.selection import explain_selection
         from edgeannot.cli.commands.probe import at_the_terminal
 
-        typer.echo(explain_for(loaded, remeasure=remeasure, told=at_the_terminal))
+        typer.echo(explain_selection(loaded, remeasure=remeasure, progress=at_the_terminal))
         raise typer.Exit
 
     from edgeannot.base.streams import set_up_logging
@@ -235,12 +235,12 @@ def listen(
 
 
 def _load(overrides: dict[str, Any], config: Path | None, measuring: Measuring = "no") -> Loaded:
-    from edgeannot.choice.auto_profile import load_judged
+    from edgeannot.choice.auto_profile import load_with_auto_profile
     from edgeannot.probe import read_board
     from edgeannot.settings import default_config_file
 
     given = {key: value for key, value in overrides.items() if value not in (None, {}, ())}
-    return load_judged(given, config or default_config_file(), read_board(), measuring)
+    return load_with_auto_profile(given, config or default_config_file(), read_board(), measuring)
 
 
 def _labels(text: str | None) -> tuple[str, ...] | None:

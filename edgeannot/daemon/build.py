@@ -9,7 +9,7 @@ from pathlib import Path
 from edgeannot.base.errors import ConfigError
 from edgeannot.base.places import model_folders
 from edgeannot.base.systemd import write_advice
-from edgeannot.choice.choose import budget_of
+from edgeannot.choice.decision import budget_of
 from edgeannot.crash_guard import AtWork
 from edgeannot.daemon.active_model import Build
 from edgeannot.daemon.governor import Bounds

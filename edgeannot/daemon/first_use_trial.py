@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgeannot.base.places import bundled_folder
-from edgeannot.choice.conditions import conditions_of
+from edgeannot.choice.measurements import conditions_of
 from edgeannot.probe import read_board
 from edgeannot.settings import Settings
 from edgeannot.trial.tried import Tried

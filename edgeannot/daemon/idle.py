@@ -39,15 +39,15 @@ class CurrentChoice:
 
     def others(self) -> list[str]:
         """All models of the choice that can be used, the best first; none where the user set the model."""
-        survey = self.choice.survey
-        return [] if survey is None else [candidate.name for candidate in survey.decision.candidates if not candidate.obstacle]
+        evaluation = self.choice.evaluation
+        return [] if evaluation is None else [candidate.name for candidate in evaluation.decision.candidates if not candidate.rejection]
 
     def levels(self, name: str) -> list[DegradationLevel]:
         """The governor's ladder below a model. One that the user asked for has none: only another choice may replace a choice."""
-        survey = self.choice.survey
-        if survey is None or name != self.choice.card.name:
+        evaluation = self.choice.evaluation
+        if evaluation is None or name != self.choice.card.name:
             return [DegradationLevel(name, 1.0)]
-        return levels_below(name, survey.decision.candidates)
+        return levels_below(name, evaluation.decision.candidates)
 
 
 class IdleMeasuring:
@@ -73,8 +73,8 @@ class IdleMeasuring:
         self._thread: threading.Thread | None = None
         self._held_at: float | None = None
         self._found: Choice | None = None
-        survey = chosen.choice.survey
-        self.done = survey is None or (survey.decision.measured and not survey.doubtful)
+        evaluation = chosen.choice.evaluation
+        self.done = evaluation is None or (evaluation.decision.measured and not evaluation.noisy)
 
     def tick(self) -> None:
         """Look whether it is time, or whether the measuring has ended."""
@@ -130,8 +130,8 @@ class IdleMeasuring:
             return False
         if parts.active_model.card.name != before or parts.control.awaits_model:  # somebody wanted another meanwhile
             return False
-        if found.survey is not None and found.survey.doubtful:
-            self._stays("measured: others had the processor meanwhile, so the figures decide nothing and the model stays")
+        if found.evaluation is not None and found.evaluation.noisy:
+            self._stays("measured: noisy (CPU contention), so the measurements decide nothing and the model stays")
             return False
         earlier, self._chosen.choice = self._chosen.choice, found
         why = f"measured: {'; '.join(found.reasons)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgeannot.choice.choose import Candidate
+from edgeannot.choice.candidates import Candidate
 from edgeannot.daemon.governor import DegradationLevel
 
 __all__ = ["levels_below"]
@@ -19,7 +19,7 @@ def levels_below(name: str, candidates: Sequence[Candidate]) -> list[Degradation
     The candidates are those of the choice: they do the task and know the labels. Only the top where the name is not among them, or
     its cost is not known.
     """
-    usable = [c for c in candidates if not c.obstacle]
+    usable = [c for c in candidates if not c.rejection]
     top = next((c for c in usable if c.name == name), None)
     if top is None or (top_cost := _cost(top, top)) is None:
         return [DegradationLevel(name, 1.0)]

@@ -15,8 +15,8 @@ from contextlib import ExitStack, contextmanager
 
 from edgeannot.base.errors import ModelError
 from edgeannot.base.systemd import Notifier, clock_synced
-from edgeannot.choice.auto_profile import judge_for_next_start
-from edgeannot.choice.selection import Choice, choose_for, leave_out, measure_and_choose
+from edgeannot.choice.auto_profile import grade_for_next_start
+from edgeannot.choice.selection import Choice, exclude, measuring_at_start, select_model
 from edgeannot.crash_guard import AtWork
 from edgeannot.daemon.active_model import ActiveModel
 from edgeannot.daemon.announce import Announcer
@@ -141,11 +141,11 @@ def _first_model(loaded: Loaded, build: Callable[[Choice], Pipeline], stop: thre
     """The choice with its pipeline. A model that the user did not set and that cannot be used is replaced by the next."""
     failed: set[str] = set()
     while True:
-        choice = choose_for(loaded, remeasure=remeasure, stopped=stop.is_set)
+        choice = select_model(loaded, measuring_at_start(loaded, remeasure=remeasure), stopped=stop.is_set)
         try:
             return choice, build(choice)
         except ModelError as exc:
-            if choice.card.sha256 in failed or not leave_out(choice, str(exc)):  # nothing could be remembered
+            if choice.card.sha256 in failed or not exclude(choice, str(exc)):  # nothing could be remembered
                 raise
             failed.add(choice.card.sha256)
             log.warning("%s; it is left out of the choice", exc)
@@ -163,8 +163,8 @@ def _measuring(loaded: Loaded, pool: WorkerPool, chosen: CurrentChoice, governor
 
     def measure() -> Choice:
         stopped = pool.parts.stop.is_set
-        judge_for_next_start(loaded, read_board(), stopped)
-        return measure_and_choose(loaded, stopped=stopped)
+        grade_for_next_start(loaded, read_board(), stopped)
+        return select_model(loaded, "noisy", stopped=stopped)
 
     return IdleMeasuring(pool, chosen, measure, stays=stays)
 
@@ -181,7 +181,7 @@ def _governor_loop(loaded: Loaded, pool: WorkerPool, pace: Pace, chosen: Current
 
 def _warn_of_budget(choice: Choice) -> None:
     """One line where nothing keeps the budget: otherwise a user learns of it from pictures that come late."""
-    decision = choice.survey.decision if choice.survey else None
+    decision = choice.evaluation.decision if choice.evaluation else None
     if decision is not None and decision.winner.ms is not None and decision.winner.ms > decision.budget.ms:
         ms, why = decision.winner.ms, decision.budget.why
         log.warning("no model takes at most %s here: %s, the fastest, takes %.0f ms", why, decision.winner.name, ms)

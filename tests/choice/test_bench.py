@@ -1,4 +1,4 @@
-"""`edgeannot bench`: figures by stage, a reference of the board, and what makes figures doubtful."""
+"""`edgeannot bench`: figures by stage, a reference of the board, and what makes figures noisy."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 
 from edgeannot.base.errors import ConfigError, InputError, MissingError
 from edgeannot.choice.bench import Bench, Reference, Row, as_json, as_text, bench, points_of
-from edgeannot.choice.bench_plot import save_plot
 from edgeannot.choice.measurements import Conditions
-from tests.choice.test_choose import SSD, YOLO, facts, sample
+from edgeannot.cli.commands.bench import save_plot
+from tests.choice.test_decision import SSD, YOLO, facts, sample
 from tests.choice.test_measure import ANSWER, SAMPLE, fake
 from tests.e2e.daemons import edgeannot
 
@@ -57,7 +57,7 @@ def test_without_a_reference_nothing_is_compared_and_the_run_becomes_the_referen
 
 
 def test_what_was_measured_on_a_busy_board_is_no_reference(tmp_path):
-    reference = Reference.load(tmp_path / "bench.json", HERE).with_rows([row(192, waited=0.4), row(416)], HERE, anew=False)
+    reference = Reference.load(tmp_path / "bench.json", HERE).with_rows([row(192, wait_share=0.4), row(416)], HERE, anew=False)
 
     assert len(reference.times_ms) == 1
 
@@ -82,17 +82,17 @@ def test_what_is_thirty_percent_off_the_reference_is_flagged(tmp_path, ms, flag)
 
 def test_the_governor_the_load_and_waiting_are_remarked_on(tmp_path):
     quiet = result(row(), conditions=replace(HERE, governor="performance"), tmp_path=tmp_path)
-    noisy = result(row(waited=0.4), conditions=replace(HERE, governor="powersave"), load=1.5, tmp_path=tmp_path)
+    noisy = result(row(wait_share=0.4), conditions=replace(HERE, governor="powersave"), load=1.5, tmp_path=tmp_path)
 
     assert quiet.remarks() == []
     assert [word in " ".join(noisy.remarks()) for word in ("powersave", "1.50", "40%")] == [True] * 3
 
 
 def test_a_run_that_is_no_reference_does_not_say_that_it_is_one(tmp_path):
-    found = result(row(waited=0.4), tmp_path=tmp_path)
+    found = result(row(wait_share=0.4), tmp_path=tmp_path)
 
     assert "later runs are compared with this one" in as_text(found)
-    assert as_text(found, kept=False).endswith("reference: there is none yet, as this run was disturbed")
+    assert as_text(found, kept=False).endswith("reference: there is none yet, as this run is noisy")
 
 
 def test_where_nothing_could_be_measured_nothing_is_called_disturbed(tmp_path):

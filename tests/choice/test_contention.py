@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edgeannot.choice import contention as waiting
-from edgeannot.choice.contention import Since, stolen_ticks
+from edgeannot.choice import measure_child as waiting
+from edgeannot.choice.measure_child import Stopwatch, stolen_ticks
 
 STAT = """cpu  3666064 278316 557979 3083858 23938 0 16004 {total} 0 0
 cpu0 1636337 141266 260111 1766059 6010 0 2538 {first} 0 0
@@ -29,11 +29,11 @@ def test_the_core_that_was_robbed_most_counts(monkeypatch):
     monkeypatch.setattr(waiting, "_stolen_now", lambda: stolen[0])
     monkeypatch.setattr(waiting, "_waited_s", lambda: 0.0)
     monkeypatch.setattr(waiting.os, "sysconf", lambda _: 100)
-    since = Since.now()
+    since = Stopwatch.start()
     clock[0], stolen[0] = 101.0, {0: 20, 1: 60, 2: 999}  # the third came online meanwhile: since when it counts is not known
 
     assert since.seconds() == pytest.approx(1.0)
-    assert since.waited() == pytest.approx(0.4)
+    assert since.wait_share() == pytest.approx(0.4)
 
 
 def test_a_count_that_went_backwards_does_not_hide_the_waiting(monkeypatch):
@@ -41,10 +41,10 @@ def test_a_count_that_went_backwards_does_not_hide_the_waiting(monkeypatch):
     monkeypatch.setattr(waiting.time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(waiting, "_stolen_now", lambda: stolen[0])
     monkeypatch.setattr(waiting, "_waited_s", lambda: next(waits))
-    since = Since.now()
+    since = Stopwatch.start()
     clock[0], stolen[0] = 120.0, {0: 0}
 
-    assert since.waited() == pytest.approx(0.5)
+    assert since.wait_share() == pytest.approx(0.5)
 
 
 def test_a_share_is_no_more_than_all_and_no_less_than_nothing(monkeypatch):
@@ -52,8 +52,8 @@ def test_a_share_is_no_more_than_all_and_no_less_than_nothing(monkeypatch):
     monkeypatch.setattr(waiting, "_stolen_now", dict)
     monkeypatch.setattr(waiting, "_waited_s", lambda: next(waits))
 
-    assert Since.now().waited() == 1.0
-    assert Since.now().waited() == 0.0
+    assert Stopwatch.start().wait_share() == 1.0
+    assert Stopwatch.start().wait_share() == 0.0
 
 
 def test_without_a_proc_file_system_nothing_waited(monkeypatch):
@@ -61,6 +61,6 @@ def test_without_a_proc_file_system_nothing_waited(monkeypatch):
         raise OSError("no such file")
 
     monkeypatch.setattr(waiting.Path, "read_text", refuse)
-    since = Since.now()
+    since = Stopwatch.start()
 
-    assert since.waited() == 0.0
+    assert since.wait_share() == 0.0

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeannot.choice.grade import HIGH_GOPS, MID_GOPS, Micro, grade
+from edgeannot.choice.auto_profile import HIGH_GOPS, MID_GOPS, Micro, grade
 from edgeannot.probe import Board, Cluster, Cooling, Frequency, Limits, Processor, Python, RuntimeFacts
 
 GIB = 1 << 30
@@ -88,14 +88,14 @@ def test_what_was_measured_goes_over_the_flags(facts, gops, profile):
 
 
 def test_a_busy_board_is_not_graded_down_for_what_others_took():
-    found = grade(board(), micro(1.0, waited=0.5))
+    found = grade(board(), micro(1.0, wait_share=0.5))
 
     assert found.profile == "high"
-    assert "others had the core 50% of the time" in found.reason
+    assert "CPU contention 50%" in found.reason
 
 
 def test_under_a_quota_waiting_is_what_was_measured():
-    assert grade(board(limits=Limits(quota_cores=2.0)), micro(1.0, waited=0.5)).profile == "low"
+    assert grade(board(limits=Limits(quota_cores=2.0)), micro(1.0, wait_share=0.5)).profile == "low"
 
 
 def test_int8_that_is_slower_than_float_is_said():
@@ -117,7 +117,7 @@ def test_what_should_be_known_with_the_grade_is_said_without_changing_it():
 
 
 def test_stored_figures_come_back_and_broken_ones_do_not():
-    stored = micro(12.5, waited=0.1)
+    stored = micro(12.5, wait_share=0.1)
 
     assert Micro.of(asdict(stored)) == stored
     assert Micro.of({}) is None

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from edgeannot.choice.measurements import Conditions, Measurements, Record
-from tests.choice.test_choose import sample
+from tests.choice.test_decision import sample
 
 HERE = Conditions("aarch64 4x Cortex-A72", "0-3", None, "ondemand", "litert 2.3.0")
 RECORD = Record((sample(320, 40), sample(320, 25, 2)))
@@ -127,7 +127,7 @@ def test_json_of_another_form_is_nothing_known(tmp_path, content):
 
 @pytest.mark.parametrize("wrong", [None, "x", [], {}, -1.0, float("nan"), float("inf"), pytest.param(10**400, id="10**400")], ids=repr)
 @pytest.mark.parametrize(
-    "key", ["ms", "threads", "closely", "stages", "waited", "numbers", "peak_bytes", "failed_size", "failure", "measured_at"]
+    "key", ["ms", "threads", "thorough", "stages", "waited", "numbers", "peak_bytes", "failed_size", "failure", "measured_at"]
 )
 def test_figures_of_another_hand_are_nothing_known_and_nothing_breaks(tmp_path, key, wrong):
     path = tmp_path / "m.json"
@@ -206,7 +206,7 @@ def test_the_failure_of_a_file_that_was_put_right_is_forgotten_and_its_figures_s
 
 
 def test_what_was_measured_on_a_busy_board_is_told_apart():
-    record = Record((sample(192, 9, waited=0.5), sample(224, 12, waited=0.01)))
+    record = Record((sample(192, 9, wait_share=0.5), sample(224, 12, wait_share=0.01)))
 
-    assert [s.size for s in record.undisturbed(HERE).samples] == [224]
-    assert record.undisturbed(replace(HERE, quota=0.25)) == record
+    assert [s.size for s in record.without_noisy(HERE).samples] == [224]
+    assert record.without_noisy(replace(HERE, quota=0.25)) == record

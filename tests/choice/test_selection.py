@@ -12,13 +12,14 @@ import pytest
 from edgeannot.base.errors import ConfigError
 from edgeannot.base.places import model_folders
 from edgeannot.choice import selection
-from edgeannot.choice.card_index import read_shelf
-from edgeannot.choice.conditions import conditions_of, thread_counts
-from edgeannot.choice.measurements import Measurements, Record
-from edgeannot.choice.selection import choose_for, explain_for, measure_and_choose, micro_of, survey, wish_for
+from edgeannot.choice.auto_profile import micro_of
+from edgeannot.choice.card_index import read_card_index
+from edgeannot.choice.evaluation import evaluate
+from edgeannot.choice.measurements import Measurements, Record, conditions_of, thread_counts
+from edgeannot.choice.selection import explain_selection, measuring_at_start, requirements_of, select_model
 from edgeannot.probe import Board, Cluster, Limits, Processor, read_board
 from edgeannot.settings import load_settings
-from tests.choice.test_choose import sample
+from tests.choice.test_decision import sample
 from tests.e2e.daemons import edgeannot
 from tests.patience import DEADLINE_S
 
@@ -29,13 +30,23 @@ def settings(tmp_path, profile="mid", **values):
     return load_settings({"data_dir": str(tmp_path), **values}, grade=lambda: (profile, "as the test says"))
 
 
+def start(loaded, *, remeasure=False, **options):
+    """Select as the daemon's start does."""
+    return select_model(loaded, measuring_at_start(loaded, remeasure=remeasure), **options)
+
+
+def measure_again(loaded, *, remeasure=False, **options):
+    """Select as the daemon does when idle."""
+    return select_model(loaded, "again" if remeasure else "noisy", **options)
+
+
 def remember(tmp_path, times_ms, board=BOARD, threads=1, **fields):
     """Write measurements as if they had been taken: model name -> {size: ms}."""
     known = Measurements.load(tmp_path / "cache" / "measurements.json", conditions_of(board))
-    shelf = {card.name: card for card in read_shelf(model_folders(tmp_path), tmp_path / "cache" / "models.json")}
+    index = {card.name: card for card in read_card_index(model_folders(tmp_path), tmp_path / "cache" / "models.json")}
     for name, times in times_ms.items():
-        known.records[shelf[name].key] = Record(tuple(sample(size, ms, threads, **fields) for size, ms in times.items()))
-    known.save({card.key for card in shelf.values()})
+        known.records[index[name].key] = Record(tuple(sample(size, ms, threads, **fields) for size, ms in times.items()))
+    known.save({card.key for card in index.values()})
 
 
 YOLO_TIMES = {192: 30.0, 224: 40.0, 256: 50.0, 320: 80.0, 416: 130.0}
@@ -69,18 +80,18 @@ def test_a_board_of_which_nothing_is_known_gets_one_thread():
 
 @pytest.mark.usefixtures("never_measures")
 def test_without_a_budget_and_without_memory_the_profile_decides_and_nothing_is_measured(tmp_path):
-    choice = choose_for(settings(tmp_path), board=BOARD)
+    choice = start(settings(tmp_path), board=BOARD)
 
     assert choice.card.name == "yolov3-tiny@320"
     assert choice.threads == 3
-    assert not choice.survey.decision.measured
+    assert not choice.evaluation.decision.measured
     assert not choice.pinned
 
 
 @pytest.mark.usefixtures("never_measures")
 def test_without_a_budget_what_is_remembered_decides(tmp_path):
     remember(tmp_path, ALL_TIMES, threads=2)
-    choice = choose_for(settings(tmp_path), board=BOARD)
+    choice = start(settings(tmp_path), board=BOARD)
 
     assert (choice.card.name, choice.threads) == ("yolov3-tiny@416", 2)
     assert choice.threads_for("yolov3-tiny@192") == 2
@@ -92,53 +103,53 @@ def test_without_a_budget_what_is_remembered_decides(tmp_path):
 def test_a_model_that_is_set_is_taken_as_it_is_and_never_measured(tmp_path):
     loaded = settings(tmp_path, model="yolov3-tiny@192", max_ms=1.0)
 
-    for choice in (choose_for(loaded, remeasure=True, board=BOARD), measure_and_choose(loaded, board=BOARD)):
+    for choice in (start(loaded, remeasure=True, board=BOARD), measure_again(loaded, board=BOARD)):
         assert (choice.card.name, choice.pinned, choice.as_dict()) == ("yolov3-tiny@192", True, None)
-    assert "the model is set to yolov3-tiny@192" in explain_for(loaded, board=BOARD)
+    assert "the model is set to yolov3-tiny@192" in explain_selection(loaded, board=BOARD)
 
 
 def test_a_model_that_is_set_and_is_not_there_or_does_something_else_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match="nonsense"):
-        choose_for(settings(tmp_path, model="nonsense"), board=BOARD)
+        start(settings(tmp_path, model="nonsense"), board=BOARD)
     with pytest.raises(ConfigError, match="set one of them only"):
-        choose_for(settings(tmp_path, model="yolov3-tiny", task="classify"), board=BOARD)
+        start(settings(tmp_path, model="yolov3-tiny", task="classify"), board=BOARD)
 
 
 @pytest.mark.parametrize(
     ("call", "values", "measured"),
     [
-        (choose_for, {}, False),
-        (choose_for, {"max_ms": 90.0}, True),
-        (choose_for, {"min_fps": 10.0}, True),
-        (lambda loaded, **k: choose_for(loaded, remeasure=True, **k), {}, True),
-        (measure_and_choose, {}, True),
+        (start, {}, False),
+        (start, {"max_ms": 90.0}, True),
+        (start, {"min_fps": 10.0}, True),
+        (lambda loaded, **k: start(loaded, remeasure=True, **k), {}, True),
+        (measure_again, {}, True),
     ],
 )
 def test_it_measures_where_a_budget_or_the_user_asks_for_it(tmp_path, monkeypatch, call, values, measured):
     calls = []
 
-    def fake(cards, folders, known, wish, **options):
-        calls.append(wish.budget.ms)
+    def fake(cards, folders, known, requirements, **options):
+        calls.append(requirements.budget.ms)
         known.records.update({card.key: Record((sample(card.sizes[0], 42.0),)) for card in cards})
-        options["told"]("measured")
+        options["progress"]("measured")
 
     monkeypatch.setattr("edgeannot.choice.measure.measure_models", fake)
     choice = call(settings(tmp_path, **values), board=BOARD)
 
     assert bool(calls) == measured
-    assert choice.survey.decision.measured == measured
+    assert choice.evaluation.decision.measured == measured
     again = Measurements.load(tmp_path / "cache" / "measurements.json", conditions_of(BOARD))
     assert bool(again.records) == measured, "what was measured is remembered"
 
 
 def test_what_was_measured_on_a_busy_board_is_measured_again_at_rest_only(tmp_path, monkeypatch):
-    remember(tmp_path, ALL_TIMES, waited=0.6)
+    remember(tmp_path, ALL_TIMES, wait_share=0.6)
     seen = []
     monkeypatch.setattr(
         "edgeannot.choice.measure.measure_models", lambda cards, f, known, *a, **k: seen.append(known.record(cards[0].key).samples)
     )
-    choose_for(settings(tmp_path, max_ms=90.0), board=BOARD)
-    measure_and_choose(settings(tmp_path), board=BOARD)
+    start(settings(tmp_path, max_ms=90.0), board=BOARD)
+    measure_again(settings(tmp_path), board=BOARD)
 
     assert [len(samples) for samples in seen] == [5, 0]
 
@@ -148,45 +159,45 @@ def test_a_disturbed_figure_that_nobody_wants_any_more_does_not_keep_the_doubt(t
     remember(tmp_path, ALL_TIMES)
     known = Measurements.load(tmp_path / "cache" / "measurements.json", conditions_of(BOARD))
     key = next(iter(known.records))
-    known.records[key] = known.records[key].with_sample(replace(known.records[key].samples[0], threads=2, waited=0.6, closely=True))
+    known.records[key] = known.records[key].with_sample(replace(known.records[key].samples[0], threads=2, wait_share=0.6, thorough=True))
     known.save()
     monkeypatch.setattr("edgeannot.choice.measure.measure_models", lambda *_, **__: None)
-    assert choose_for(settings(tmp_path, threads=1), board=BOARD).survey.doubtful
-    measure_and_choose(settings(tmp_path, threads=1), board=BOARD)
+    assert start(settings(tmp_path, threads=1), board=BOARD).evaluation.noisy
+    measure_again(settings(tmp_path, threads=1), board=BOARD)
 
-    assert not choose_for(settings(tmp_path, threads=1), board=BOARD).survey.doubtful
+    assert not start(settings(tmp_path, threads=1), board=BOARD).evaluation.noisy
 
 
 @pytest.mark.usefixtures("never_measures")
 def test_at_the_start_what_was_measured_on_a_busy_board_does_not_go_over_the_prior(tmp_path):
-    remember(tmp_path, {"yolov3-tiny": {192: 150.0, 320: 900.0}}, waited=0.6)
-    found = choose_for(settings(tmp_path), board=BOARD).survey
+    remember(tmp_path, {"yolov3-tiny": {192: 150.0, 320: 900.0}}, wait_share=0.6)
+    found = start(settings(tmp_path), board=BOARD).evaluation
 
-    assert (found.decision.winner.name, found.decision.measured, found.doubtful) == ("yolov3-tiny@320", False, True)
+    assert (found.decision.winner.name, found.decision.measured, found.noisy) == ("yolov3-tiny@320", False, True)
 
 
 @pytest.mark.usefixtures("never_measures")
 def test_figures_of_models_that_do_not_come_into_question_are_no_ground_for_doubt(tmp_path):
     """Nobody would measure them again, and each start would hold the sources for nothing."""
-    remember(tmp_path, {"efficientnet-lite0": {224: 9.0}}, waited=0.6)
+    remember(tmp_path, {"efficientnet-lite0": {224: 9.0}}, wait_share=0.6)
     remember(tmp_path, ALL_TIMES)
 
-    assert not choose_for(settings(tmp_path), board=BOARD).survey.doubtful
+    assert not start(settings(tmp_path), board=BOARD).evaluation.noisy
 
 
 def test_a_micro_benchmark_that_ran_nothing_is_no_grade_and_not_remembered(tmp_path, monkeypatch, caplog):
-    nothing = {"int8_gops": 0.0, "float_gops": 0.0, "threads": 1, "seconds": 0.1, "waited": 0.0}
+    nothing = {"int8_gops": 0.0, "float_gops": 0.0, "threads": 1, "seconds": 0.1, "wait_share": 0.0}
     monkeypatch.setattr("edgeannot.choice.measure.measure_micro", lambda *_, **__: nothing)
 
     assert micro_of(BOARD, tmp_path, measuring="missing") is None
-    assert "judged by its facts" in caplog.text
+    assert "graded by its facts" in caplog.text
     assert Measurements.load(tmp_path / "cache" / "measurements.json", conditions_of(BOARD)).micro == {}
 
 
 def test_the_micro_benchmark_leaves_what_another_process_measured_meanwhile(tmp_path, monkeypatch):
     def measured_meanwhile(*_, **__):
         remember(tmp_path, ALL_TIMES)
-        return {"int8_gops": 9.0, "float_gops": 3.0, "threads": 1, "seconds": 1.0, "waited": 0.0}
+        return {"int8_gops": 9.0, "float_gops": 3.0, "threads": 1, "seconds": 1.0, "wait_share": 0.0}
 
     monkeypatch.setattr("edgeannot.choice.measure.measure_micro", measured_meanwhile)
     micro_of(BOARD, tmp_path, measuring="missing")
@@ -199,8 +210,8 @@ def test_measurements_under_another_quota_do_not_count(tmp_path):
     remember(tmp_path, ALL_TIMES)
     squeezed = replace(BOARD, limits=replace(BOARD.limits, quota_cores=0.25))
 
-    assert choose_for(settings(tmp_path), board=BOARD).survey.decision.measured
-    assert not choose_for(settings(tmp_path), board=squeezed).survey.decision.measured
+    assert start(settings(tmp_path), board=BOARD).evaluation.decision.measured
+    assert not start(settings(tmp_path), board=squeezed).evaluation.decision.measured
 
 
 @pytest.mark.usefixtures("never_measures")
@@ -219,19 +230,20 @@ def test_the_bundled_models_are_chosen_from_by_profile_task_and_labels(tmp_path,
     loaded = settings(tmp_path, **values)
     if name is None:
         with pytest.raises(ConfigError, match="knows all of the labels"):
-            survey(wish_for(loaded, BOARD), tmp_path, BOARD)
+            evaluate(requirements_of(loaded, BOARD), tmp_path, BOARD)
     else:
-        assert survey(wish_for(loaded, BOARD), tmp_path, BOARD).decision.winner.name == name
+        assert evaluate(requirements_of(loaded, BOARD), tmp_path, BOARD).decision.winner.name == name
 
 
 def test_the_remembered_way_loads_neither_numpy_nor_pydantic_nor_the_measuring(tmp_path):
     """A warm `edgeannot probe` is to answer in 0.2 s."""
-    read_shelf(model_folders(tmp_path), tmp_path / "cache" / "models.json")
+    read_card_index(model_folders(tmp_path), tmp_path / "cache" / "models.json")
     code = (
         "import sys\nfrom pathlib import Path\nfrom edgeannot.choice.selection import *\n"
-        "from edgeannot.choice.choose import Wish, budget_of\n"
+        "from edgeannot.choice.candidates import Requirements\n"
+        "from edgeannot.choice.decision import budget_of\nfrom edgeannot.choice.evaluation import evaluate\n"
         "from edgeannot.probe import read_board\nboard = read_board()\n"
-        "survey(Wish('mid', budget_of('mid', None, None)), Path(sys.argv[1]), board).table()\n"
+        "evaluate(Requirements('mid', budget_of('mid', None, None)), Path(sys.argv[1]), board).table()\n"
         "print([m for m in ('numpy', 'pydantic', 'cv2', 'ai_edge_litert', 'tflite_runtime', 'subprocess') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=DEADLINE_S, check=True)
@@ -242,18 +254,18 @@ def test_the_remembered_way_loads_neither_numpy_nor_pydantic_nor_the_measuring(t
 def test_where_all_is_remembered_the_measuring_is_not_even_loaded(tmp_path, monkeypatch):
     remember(tmp_path, ALL_TIMES, threads=1)
     monkeypatch.setitem(sys.modules, "edgeannot.choice.measure", None)  # an import of it raises
-    table = explain_for(settings(tmp_path, threads=1), board=BOARD)
+    table = explain_selection(settings(tmp_path, threads=1), board=BOARD)
 
     assert [line.split()[1] for line in table.splitlines() if line.startswith(">")] == ["yolov3-tiny@416"]
 
 
 def test_who_waits_hears_that_it_measures(tmp_path, monkeypatch):
-    monkeypatch.setattr("edgeannot.choice.measure.measure_models", lambda *_, told, **__: told("yolov3-tiny: 7 points measured"))
+    monkeypatch.setattr("edgeannot.choice.measure.measure_models", lambda *_, progress, **__: progress("yolov3-tiny: 7 points measured"))
     said = []
-    explain_for(settings(tmp_path, max_ms=90.0), board=BOARD, told=said.append)
+    explain_selection(settings(tmp_path, max_ms=90.0), board=BOARD, progress=said.append)
 
     assert said == [
-        "measuring the models that come into question, once; budget: 90 ms a picture (max_ms)",
+        "measuring the candidate models once; budget: 90 ms a picture (max_ms)",
         "yolov3-tiny: 7 points measured",
     ]
 
@@ -274,7 +286,7 @@ def test_run_explain_prints_the_table_and_stops(tmp_path):
 
 def test_a_model_that_is_set_but_not_there_is_said_by_the_explanation_too(tmp_path):
     with pytest.raises(ConfigError, match="nosuch"):
-        explain_for(settings(tmp_path, model="nosuch"), board=BOARD)
+        explain_selection(settings(tmp_path, model="nosuch"), board=BOARD)
 
 
 def named(table):
@@ -293,40 +305,40 @@ def named(table):
 )
 def test_what_would_run_is_what_is_explained_however_busy_the_board_was(tmp_path, profile, budget, waited):
     """Figures of a busy board replace nothing where the daemon starts; the table took them for true, and named another model."""
-    remember(tmp_path, ALL_TIMES, waited=waited, closely=True)
+    remember(tmp_path, ALL_TIMES, wait_share=waited, thorough=True)
     loaded = settings(tmp_path, profile, threads=1, **budget)
-    runs = choose_for(loaded, board=BOARD)
+    runs = start(loaded, board=BOARD)
 
     for measuring in ("no", "missing"):
-        assert named(survey(wish_for(loaded, BOARD), tmp_path, BOARD, measuring=measuring).table()) == runs.card.name
-    explained = explain_for(loaded, board=BOARD)
+        assert named(evaluate(requirements_of(loaded, BOARD), tmp_path, BOARD, measuring=measuring).table()) == runs.card.name
+    explained = explain_selection(loaded, board=BOARD)
     assert named(explained) == runs.card.name
     assert f"  {YOLO_TIMES[320]}" in explained, "the figures are shown, too"
-    assert ("decide nothing" in explained) == ("the board was busy" in explained and not budget) == (waited > 0 and not budget)
+    assert ("decide nothing" in explained) == ("CPU contention up to" in explained and not budget) == (waited > 0 and not budget)
     assert ("decide nothing" in "; ".join(runs.reasons)) == (waited > 0 and not budget)
 
 
-@pytest.mark.parametrize("call", [choose_for, measure_and_choose, explain_for])
+@pytest.mark.parametrize("call", [start, measure_again, explain_selection])
 def test_measuring_anew_on_a_busy_board_decides_nothing_either(tmp_path, monkeypatch, call):
     """The next start would go by the profile again."""
 
-    def busy(cards, folders, known, wish, **options):
-        known.records.update({card.key: Record((sample(card.sizes[0], 1.0, waited=0.6, closely=True),)) for card in cards})
+    def busy(cards, folders, known, requirements, **options):
+        known.records.update({card.key: Record((sample(card.sizes[0], 1.0, wait_share=0.6, thorough=True),)) for card in cards})
 
     monkeypatch.setattr("edgeannot.choice.measure.measure_models", busy)
     loaded = settings(tmp_path, "mid")
     found = call(loaded, board=BOARD, remeasure=True)
 
-    assert (found.card.name if isinstance(found, selection.Choice) else named(found)) == choose_for(loaded, board=BOARD).card.name
-    assert choose_for(loaded, board=BOARD).survey.doubtful
+    assert (found.card.name if isinstance(found, selection.Choice) else named(found)) == start(loaded, board=BOARD).card.name
+    assert start(loaded, board=BOARD).evaluation.noisy
 
 
 def test_the_threads_that_are_printed_are_those_that_would_run(tmp_path):
     """The figures of a busy board were taken with others; a row that won with them would tell of another run."""
-    remember(tmp_path, ALL_TIMES, threads=1, waited=0.6, closely=True)
+    remember(tmp_path, ALL_TIMES, threads=1, wait_share=0.6, thorough=True)
     loaded = settings(tmp_path, "mid")
-    runs = choose_for(loaded, board=BOARD)
-    found = survey(wish_for(loaded, BOARD), tmp_path, BOARD)
+    runs = start(loaded, board=BOARD)
+    found = evaluate(requirements_of(loaded, BOARD), tmp_path, BOARD)
     (line,) = [line.split() for line in found.table().splitlines() if line.startswith(">")]
 
     assert runs.threads == 3
@@ -339,21 +351,21 @@ def test_the_threads_that_are_printed_are_those_that_would_run(tmp_path):
 def test_a_failure_that_may_pass_does_not_make_the_table_name_another_model_than_the_start(tmp_path, monkeypatch):
     """It is not remembered, so the start knows nothing of it."""
 
-    def hangs(cards, folders, known, wish, **options):
+    def hangs(cards, folders, known, requirements, **options):
         known.records[cards[0].key] = Record(failure="did not answer in time", failed_size=cards[0].sizes[0])
 
     monkeypatch.setattr("edgeannot.choice.measure.measure_models", hangs)
     loaded = settings(tmp_path, "mid")
-    explained = explain_for(loaded, board=BOARD)
+    explained = explain_selection(loaded, board=BOARD)
 
-    assert named(explained) == choose_for(loaded, board=BOARD).card.name
+    assert named(explained) == start(loaded, board=BOARD).card.name
 
 
 def test_the_commands_agree_on_a_board_that_was_busy(tmp_path):
     """The real commands on this board, with figures as a busy one gives them: a fast SSD, of which the daemon will not hear."""
     board = read_board()
     times = {name: dict.fromkeys(sizes, 5.0 if name.startswith("ssd") else 900.0) for name, sizes in ALL_TIMES.items()}
-    remember(tmp_path, times, board, waited=0.6, closely=True)
+    remember(tmp_path, times, board, wait_share=0.6, thorough=True)
     environment = {"EDGEANNOT_THREADS": "1", "EDGEANNOT_PROFILE": "mid", "EDGEANNOT_DATA_DIR": str(tmp_path)}
     (tmp_path / "in").mkdir()
 

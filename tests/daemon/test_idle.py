@@ -19,7 +19,7 @@ def choice(name, measured, threads=1):
         card=SimpleNamespace(name=name),
         threads=threads,
         reasons=("it fits",),
-        survey=SimpleNamespace(decision=decision, doubtful=False),
+        evaluation=SimpleNamespace(decision=decision, noisy=False),
         threads_for=len,
     )
 
@@ -185,14 +185,14 @@ def test_when_the_same_model_wins_it_stays_and_that_is_told(house):
 
 
 def test_figures_of_a_busy_board_replace_nothing(house):
-    house.found.survey.doubtful = True
+    house.found.evaluation.noisy = True
     before = house.chosen.choice
     measuring = house.measuring()
     house.run(measuring, 7)
     house.finish(measuring)
 
     assert (house.asked, house.chosen.choice) == ([], before)
-    assert "others had the processor" in house.stays[0]
+    assert "CPU contention" in house.stays[0]
     assert house.control.wait_while_paused(0)
 
 

@@ -1,7 +1,7 @@
 """The levels below a model: its smaller inputs first, then other models, each cheaper than the last."""
 
+from edgeannot.choice.candidates import Candidate
 from edgeannot.choice.card_index import CardFacts
-from edgeannot.choice.choose import Candidate
 from edgeannot.choice.measurements import Sample
 from edgeannot.daemon.ladder import levels_below
 
@@ -10,11 +10,9 @@ def facts(name, width=416, sizes=(192, 320, 416), macs=1000):
     return CardFacts(name, name * 8, "detect", "yolo", name, width, width, sizes, len(sizes) > 1, macs, 1, (), ())
 
 
-def candidate(card, size, ms=None, predicted_ms=None, obstacle=""):
-    sample = ms and Sample(
-        size=size, threads=1, ms=ms, p95_ms=ms, stages={}, p95_stages={}, cpu_ms=ms, peak_bytes=1, runs=5, numbers="int8"
-    )
-    return Candidate(card, size, 1, sample, predicted_ms, None, obstacle)
+def candidate(card, size, ms=None, predicted_ms=None, rejection=""):
+    sample = ms and Sample(size=size, threads=1, ms=ms, p95_ms=ms, stages={}, p95_stages={}, cpu_ms=ms, peak_bytes=1, runs=5, dtype="int8")
+    return Candidate(card, size, 1, sample, predicted_ms, None, rejection)
 
 
 def names(levels):
@@ -59,7 +57,7 @@ def test_a_step_that_would_not_be_felt_is_left_out():
 
 
 def test_what_cannot_be_used_is_no_rung():
-    every = [candidate(BIG, 416, 100.0), candidate(BIG, 320, 60.0, obstacle="died of an illegal instruction"), candidate(SMALL, 300, 20.0)]
+    every = [candidate(BIG, 416, 100.0), candidate(BIG, 320, 60.0, rejection="died of an illegal instruction"), candidate(SMALL, 300, 20.0)]
 
     assert names(levels_below("big@416", every)) == ["big@416", "small"]
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeannot.choice.conditions import conditions_of
+from edgeannot.choice.measurements import conditions_of
 from edgeannot.probe import read_board
 from edgeannot.trial.tried import Tried
 from edgeannot.vision.cards import read_card

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from edgeannot.choice.grade import HIGH_GOPS, LEAST_MEMORY, MID_GOPS, grade
+from edgeannot.choice.auto_profile import HIGH_GOPS, LEAST_MEMORY, MID_GOPS, grade
+from edgeannot.choice.measurements import NOISY
 from edgeannot.probe import read_board
 from tests.probe import recorded
 
@@ -39,8 +40,8 @@ The first that applies:
 Flags lie under emulators, hypervisors, quotas and heat. So `edgeannot probe` measures, once, a second of int8 and float
 convolutions through the runtime, in a process of its own: from {MID_GOPS:g} int8 giga-operations a second on it is mid, from
 {HIGH_GOPS:g} on high. Where that says another grade than the flags it counts, downwards as far as it goes, upwards by one step;
-want of memory is not lifted. What other programs took away is not counted against the board: where they had the core for more than
-a fifth of the time, the figure cannot lower the grade. `--profile` or the setting `profile` pins the grade.
+want of memory is not lifted. CPU contention is not counted against the board: a noisy figure (wait share over {NOISY:.0%}) cannot lower
+the grade. `--profile` or the setting `profile` pins the grade.
 
 The bounds come from published times of SSDLite MobileNet v2 (300 px, int8, about 1.3 giga-operations): 122 ms on a Raspberry Pi 3
 B+ and 57 ms on a Pi 4 ([NobuoTsukamoto/benchmarks](https://github.com/NobuoTsukamoto/benchmarks), 4 threads), a Pi 5 being 4.8

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeannot.choice.grade import grade
+from edgeannot.choice.auto_profile import grade
 from edgeannot.probe import read_board
 from tests.docs_pages import DOCS
 from tests.probe import recorded

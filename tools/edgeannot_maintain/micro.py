@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeannot.choice.micro import CHANNELS, MODELS, PAIRS, SIDE
+from edgeannot.choice.measure_child import CHANNELS, MODELS, PAIRS, SIDE
 from edgeannot_tools.graph.graph import Graph, write_file
 from edgeannot_tools.graph.writer import Net
 from edgeannot_tools.quantize.quantizer import quantize_model

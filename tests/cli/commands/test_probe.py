@@ -9,12 +9,11 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from edgeannot.choice.auto_profile import judge_for_next_start, load_judged
-from edgeannot.choice.board_report import as_json, as_text
-from edgeannot.choice.grade import Grade, Micro, grade
-from edgeannot.choice.selection import micro_of, wish_for
+from edgeannot.choice.auto_profile import Grade, Micro, grade, grade_for_next_start, load_with_auto_profile, micro_of
+from edgeannot.choice.selection import requirements_of
 from edgeannot.cli import app as cli
 from edgeannot.cli.commands import probe as probe_cli
+from edgeannot.cli.commands.probe import as_json, as_text
 from edgeannot.probe import read_board
 from edgeannot.settings import load_settings
 from tests.patience import DEADLINE_S
@@ -83,7 +82,7 @@ def test_a_profile_that_is_set_is_shown_with_the_layer_that_set_it(tmp_path):
 def test_a_model_that_is_set_is_not_chosen(tmp_path):
     done = command("probe", "--no-measure", "--explain", "--json", env={**nowhere(tmp_path), "EDGEANNOT_MODEL": "yolov3-tiny"})
 
-    assert json.loads(done.stdout)["choice"]["reasons"] == ["the model is set to yolov3-tiny (environment): nothing is chosen"]
+    assert json.loads(done.stdout)["choice"]["reasons"] == ["the model is set to yolov3-tiny (environment): no automatic selection"]
 
 
 @pytest.mark.parametrize(
@@ -107,20 +106,20 @@ def test_where_nothing_is_configured_the_wish_is_the_one_of_the_default_settings
         monkeypatch.delenv(name)
     board = read_board()
     seen = []
-    monkeypatch.setattr(probe_cli, "survey", lambda wish, *rest, **_: seen.append((wish, rest)))
+    monkeypatch.setattr(probe_cli, "evaluate", lambda requirements, *rest, **_: seen.append((requirements, rest)))
 
-    loaded = load_judged({"data_dir": str(tmp_path)}, None, board)
+    loaded = load_with_auto_profile({"data_dir": str(tmp_path)}, None, board)
     for known in (None, loaded):
-        probe_cli._survey(board, grade(board), known, tmp_path, "no")
+        probe_cli._evaluate(board, grade(board), known, tmp_path, "no")
 
     assert seen[0] == seen[1]
-    assert seen[0][0] == wish_for(loaded, board)
+    assert seen[0][0] == requirements_of(loaded, board)
 
 
 def test_the_settings_are_judged_by_what_was_measured(tmp_path, monkeypatch):
     monkeypatch.setattr("edgeannot.choice.auto_profile.micro_of", lambda *_, **__: Micro(0.5, 0.5, 1, 1.0))
 
-    loaded = load_judged({"data_dir": str(tmp_path)}, None, read_board(recorded.FOLDER / "pi-5"))
+    loaded = load_with_auto_profile({"data_dir": str(tmp_path)}, None, read_board(recorded.FOLDER / "pi-5"))
 
     assert loaded.profile == "low"
     assert "slower than its facts say" in loaded.profile_reason
@@ -131,18 +130,18 @@ def test_where_the_model_is_set_or_the_profile_is_nothing_is_measured_for_the_gr
     monkeypatch.setattr("edgeannot.choice.auto_profile.micro_of", lambda *_, measuring, **__: asked.append(measuring))
     board = read_board(recorded.FOLDER / "pi-5")
     for given in ({}, {"model": "yolov3-tiny"}, {"profile": "low"}):
-        loaded = load_judged({"data_dir": str(tmp_path), **given}, None, board, "missing")
-        judge_for_next_start(loaded, board)
+        loaded = load_with_auto_profile({"data_dir": str(tmp_path), **given}, None, board, "missing")
+        grade_for_next_start(loaded, board)
 
-    assert asked == ["missing", "doubtful", "no", "doubtful"]
+    assert asked == ["missing", "noisy", "no", "noisy"]
 
 
 def test_a_running_daemon_keeps_its_profile_and_says_what_the_next_start_will_have(tmp_path, monkeypatch, caplog):
     board = read_board(recorded.FOLDER / "pi-5")
-    loaded = load_judged({"data_dir": str(tmp_path)}, None, board)
+    loaded = load_with_auto_profile({"data_dir": str(tmp_path)}, None, board)
     monkeypatch.setattr("edgeannot.choice.auto_profile.micro_of", lambda *_, **__: Micro(0.5, 0.5, 1, 1.0))
     with caplog.at_level("INFO"):
-        judge_for_next_start(loaded, board)
+        grade_for_next_start(loaded, board)
 
     assert "profile low from the next start on" in caplog.text
 
@@ -164,8 +163,8 @@ def test_a_run_is_graded_as_probe_would_where_it_measures_anyway(monkeypatch, tm
         seen.append(measuring)
         return load_settings(given, grade=lambda: ("mid", "as the test says"))
 
-    monkeypatch.setattr("edgeannot.choice.auto_profile.load_judged", fake)
-    monkeypatch.setattr("edgeannot.choice.selection.explain_for", lambda *_, **__: "the table")
+    monkeypatch.setattr("edgeannot.choice.auto_profile.load_with_auto_profile", fake)
+    monkeypatch.setattr("edgeannot.choice.selection.explain_selection", lambda *_, **__: "the table")
     monkeypatch.setattr("edgeannot.daemon.run.run_daemon", lambda *_, **__: 0)
     CliRunner().invoke(cli.app, ["run", "--data-dir", str(tmp_path), *given], catch_exceptions=False)
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from random import Random
 from unittest import mock
 
+from tests.fuzz.dtype import WORDS
+
 from edgeannot import probe
 from edgeannot.base.streams import _Printable
 from edgeannot.choice import auto_profile as judge
@@ -20,7 +22,6 @@ from edgeannot.cli.app import app
 from edgeannot.cli.exits import guarded
 from edgeannot.settings import load_settings
 from tests.fuzz.door import Case, Door, Visit
-from tests.fuzz.numbers import WORDS
 from tests.fuzz.words import NUMBERS, change_text
 
 FULL = b"""\
@@ -225,8 +226,8 @@ def _command(words: list[str]) -> None:
         except SystemExit as exc:
             code = exc.code or 0
     stream.flush()
-    told = said.getvalue().decode()
+    progress = said.getvalue().decode()
     if code not in {0, 64, 66, 78}:
-        raise AssertionError(f"the command ended with {code}: {told[-1500:]}")
-    raw = set(told) - {"\n", "\t"} - {letter for letter in told if letter.isprintable()}
-    assert not raw, f"the command wrote {sorted(raw)!r}: {told[-1500:]!r}"
+        raise AssertionError(f"the command ended with {code}: {progress[-1500:]}")
+    raw = set(progress) - {"\n", "\t"} - {letter for letter in progress if letter.isprintable()}
+    assert not raw, f"the command wrote {sorted(raw)!r}: {progress[-1500:]!r}"

@@ -1,6 +1,6 @@
 """The networks of the micro-benchmark can be made again, byte for byte, and are what their operation count says."""
 
-from edgeannot.choice.micro import MODELS, OPERATIONS
+from edgeannot.choice.measure_child import MODELS, OPERATIONS
 from edgeannot_maintain.micro import main
 from edgeannot_tools.graph.graph import Graph, multiply_accumulates
 

@@ -7,8 +7,9 @@ import hashlib
 import numpy as np
 import pytest
 
-from edgeannot.choice.choose import Wish, budget_of
-from edgeannot.choice.selection import survey
+from edgeannot.choice.candidates import Requirements
+from edgeannot.choice.decision import budget_of
+from edgeannot.choice.evaluation import evaluate
 from edgeannot.probe import read_board
 from edgeannot_tools.graph.graph import Graph
 from edgeannot_tools.graph.writer import Net
@@ -51,9 +52,9 @@ def test_both_files_of_a_network_are_measured_and_the_faster_is_chosen(tmp_path)
         (tmp_path / "models" / f"{name}.tflite").write_bytes(content)
         card = CARD.format(name=name, sha256=hashlib.sha256(content).hexdigest(), variant_of=variant_of)
         (tmp_path / "models" / f"{name}.toml").write_text(card)
-    wish = Wish("mid", budget_of("mid", 10_000, None), "classify", ("ebony",))
-    decision = survey(wish, tmp_path, read_board(), measuring="missing").decision
-    times = {c.sample.numbers: c for c in decision.candidates if c.sample}
+    requirements = Requirements("mid", budget_of("mid", 10_000, None), "classify", ("ebony",))
+    decision = evaluate(requirements, tmp_path, read_board(), measuring="missing").decision
+    times = {c.sample.dtype: c for c in decision.candidates if c.sample}
 
     assert set(times) == {"int8", "float32"}, [c.words for c in decision.candidates]
     fastest = min(times.values(), key=lambda c: c.ms)

@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import pytest
 
+from edgeannot.choice.measure_plan import Point, next_point, points_to_compare
 from edgeannot.choice.measurements import Record
-from edgeannot.choice.plan import Point, close_points, next_point
-from tests.choice.test_choose import YOLO, facts, sample, wish
+from tests.choice.test_decision import YOLO, facts, requirements, sample
 
 
 def plan(card, speed, budget_ms, thread_counts):
     """The points that are measured, where `speed(size, threads)` is what each takes."""
     record, points = Record(), []
-    while (point := next_point(card, record, budget_ms, thread_counts)) is not None:
+    while (point := next_point(card, record, requirements(ms=budget_ms, thread_counts=thread_counts))) is not None:
         assert point not in points, "nothing is measured twice"
         points.append(point)
         record = record.with_sample(sample(point.size, speed(point.size, point.threads), point.threads))
@@ -38,7 +38,7 @@ def test_all_sizes_are_measured_where_all_fit_and_threads_only_at_the_largest():
 
 
 def test_sizes_far_beyond_the_budget_are_not_measured():
-    assert {p.size for p in plan(YOLO, by_area, 9, (1,))} == {192, 224}
+    assert {p.size for p in plan(YOLO, by_area, 10.5, (1,))} == {192, 224}
 
 
 def test_a_size_that_does_not_fit_after_all_leads_to_the_next_smaller():
@@ -59,7 +59,8 @@ def close(cards, ms, *records, **fields):
     """Names and threads of what is measured once more, where these are the figures."""
     known = {card.key: record for card, record in zip(cards, records, strict=True)}
     counts = fields.pop("thread_counts", (1, 2))
-    return [(card.name_at(p.size), p.threads) for card, p in close_points(cards, wish(ms=ms, thread_counts=counts, **fields), known)]
+    wanted = requirements(ms=ms, thread_counts=counts, **fields)
+    return [(card.name_at(p.size), p.threads) for card, p in points_to_compare(cards, wanted, known)]
 
 
 LIKE = facts("like", "ssd", maps=((416, 0.44),))  # as accurate as YOLO@320
@@ -73,8 +74,8 @@ def test_nothing_is_close_where_nothing_was_measured_or_nothing_can_run():
 
 
 def test_two_that_are_as_accurate_are_close_where_the_slower_may_be_the_faster():
-    assert close([ONE_SIZE, LIKE], 100, Record((sample(416, 20),)), Record((sample(416, 27),))) == [("yolo", 1), ("like", 1)]
-    assert close([ONE_SIZE, LIKE], 100, Record((sample(416, 20),)), Record((sample(416, 29),))) == []
+    assert close([ONE_SIZE, LIKE], 100, Record((sample(416, 20),)), Record((sample(416, 26),))) == [("yolo", 1), ("like", 1)]
+    assert close([ONE_SIZE, LIKE], 100, Record((sample(416, 20),)), Record((sample(416, 28),))) == []
 
 
 def test_one_that_is_less_accurate_is_not_close_however_fast():
@@ -88,9 +89,9 @@ def test_the_winner_is_doubted_where_it_just_fits_and_a_better_one_where_it_just
         return close([YOLO], budget_ms, Record((sample(192, 10), sample(224, 20), sample(320, 40), sample(416, 80))))
 
     assert at(24) == [("yolo@224", 1)]
-    assert at(26) == []
-    assert at(29) == [("yolo@224", 1), ("yolo@320", 1)]
-    assert at(101) == []
+    assert at(28) == []
+    assert at(30) == [("yolo@224", 1), ("yolo@320", 1)]
+    assert at(109) == []
 
 
 def test_where_none_fits_the_fastest_and_what_is_about_as_fast_are_close():
@@ -105,7 +106,7 @@ def test_thread_counts_that_are_about_as_fast_are_close():
 
 
 def test_what_was_measured_closely_is_not_doubted_but_compared_with_what_was_not():
-    first, second = (Record((sample(416, ms, closely=True),)) for ms in (20, 21))
+    first, second = (Record((sample(416, ms, thorough=True),)) for ms in (20, 21))
 
     assert close([ONE_SIZE, LIKE], 21, first, second) == []
     assert close([ONE_SIZE, LIKE], 100, first, Record((sample(416, 21),))) == [("yolo", 1), ("like", 1)]
@@ -116,7 +117,7 @@ def test_a_winner_far_over_the_budget_is_not_measured_again():
     assert close([ONE_SIZE], 100, Record((sample(416, 5000),))) == []
 
 
-@pytest.mark.parametrize(("ms", "count"), [(20, 8), (1000, 4), (2000, 2), (5000, 0)])
+@pytest.mark.parametrize(("ms", "count"), [(20, 8), (1000, 7), (2000, 3), (5000, 0)])
 def test_no_comparison_is_begun_that_would_take_too_long(ms, count):
     cards = [facts(f"m{i}", maps=((416, 0.40),)) for i in range(12)]
 
@@ -126,8 +127,8 @@ def test_no_comparison_is_begun_that_would_take_too_long(ms, count):
 def test_no_comparison_is_begun_that_would_not_be_done_in_time():
     records = {card.key: Record((sample(416, 20),)) for card in (ONE_SIZE, LIKE)}
 
-    assert len(close_points([ONE_SIZE, LIKE], wish(ms=100), records, left_s=8)) == 2
-    assert close_points([ONE_SIZE, LIKE], wish(ms=100), records, left_s=4) == []
+    assert len(points_to_compare([ONE_SIZE, LIKE], requirements(ms=100), records, left_s=8)) == 2
+    assert points_to_compare([ONE_SIZE, LIKE], requirements(ms=100), records, left_s=4) == []
 
 
 def test_no_more_are_side_by_side_than_the_memory_holds():
@@ -140,6 +141,6 @@ def test_no_more_are_side_by_side_than_the_memory_holds():
 def test_what_failed_for_good_is_not_tried_again_and_what_may_pass_only_below_that_size():
     failed = Record((sample(192, 10),), failure="died of SIGKILL", failed_size=320)
 
-    assert next_point(YOLO, Record(failure="died", lasting=True), 100, (1,)) is None
-    assert next_point(YOLO, replace(failed, lasting=True), 100, (1,)) is None
-    assert next_point(YOLO, failed, 100, (1,)) == Point(224, 1)
+    assert next_point(YOLO, Record(failure="died", lasting=True), requirements(ms=100)) is None
+    assert next_point(YOLO, replace(failed, lasting=True), requirements(ms=100)) is None
+    assert next_point(YOLO, failed, requirements(ms=100)) == Point(224, 1)

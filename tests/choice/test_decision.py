@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from edgeannot.base.errors import ConfigError
-from edgeannot.choice.candidates import Wish, best_sample, predict_ms
+from edgeannot.choice.candidates import Requirements, best_sample, predict_ms
 from edgeannot.choice.card_index import Accuracy, CardFacts
-from edgeannot.choice.choose import BUDGET_MS, budget_of, choose
-from edgeannot.choice.explain import as_dict, as_table
+from edgeannot.choice.decision import BUDGET_MS, budget_of, decide
+from edgeannot.choice.evaluation import as_dict, as_table
 from edgeannot.choice.measurements import Conditions, Record, Sample
 from edgeannot.payload import Origin, decode, encode, info_payload
 from edgeannot.vision.data import ModelFacts
@@ -45,7 +45,7 @@ def sample(size, ms, threads=1, **fields):
         "cpu_ms": ms,
         "peak_bytes": 100 << 20,
         "runs": 9,
-        "numbers": "int8",
+        "dtype": "int8",
     }
     return Sample(size=size, threads=threads, ms=ms, **{**values, **fields})
 
@@ -54,8 +54,8 @@ def measured(card, *samples, **fields):
     return {card.key: Record(samples, **fields)}
 
 
-def wish(profile="mid", ms=None, **fields):
-    return Wish(profile, budget_of(profile, ms, None), **fields)
+def requirements(profile="mid", ms=None, **fields):
+    return Requirements(profile, budget_of(profile, ms, None), **fields)
 
 
 YOLO = facts("yolo", labels=("person", "dog"), sizes=(192, 224, 320, 416), maps=((192, 0.30), (224, 0.36), (320, 0.46), (416, 0.51)))
@@ -63,18 +63,18 @@ SSD = facts("ssd", "ssd", labels=("person", "mug"))
 YOLO_TIMES = [sample(192, 10), sample(224, 14), sample(320, 28), sample(416, 47)]
 
 
-def words(decision, name):
-    return next(c.words for c in decision.candidates if c.name == name)
+def explanation(decision, name):
+    return next(c.explanation for c in decision.candidates if c.name == name)
 
 
 def test_no_model_at_all_is_an_error_that_says_how_to_add_one():
     with pytest.raises(ConfigError, match="edgeannot models add"):
-        choose([], wish(), {})
+        decide([], requirements(), {})
 
 
 @pytest.mark.parametrize(("profile", "name"), [("low", "yolo@224"), ("mid", "yolo@320"), ("high", "ssd")])
 def test_without_measurements_a_weak_board_gets_a_small_yolo_and_a_good_one_the_ssd(profile, name):
-    decision = choose([SSD, YOLO], wish(profile), {})
+    decision = decide([SSD, YOLO], requirements(profile), {})
 
     assert decision.winner.name == name
     assert not decision.measured
@@ -82,20 +82,20 @@ def test_without_measurements_a_weak_board_gets_a_small_yolo_and_a_good_one_the_
 
 
 def test_labels_that_only_one_model_knows_decide():
-    assert choose([SSD, YOLO], wish("low", labels=("mug",)), {}).winner.name == "ssd"
+    assert decide([SSD, YOLO], requirements("low", labels=("mug",)), {}).winner.name == "ssd"
 
 
 def test_labels_that_no_model_knows_are_an_error():
     with pytest.raises(ConfigError, match="zebra"):
-        choose([SSD, YOLO], wish("low", labels=("zebra",)), {})
+        decide([SSD, YOLO], requirements("low", labels=("zebra",)), {})
 
 
 def test_the_task_is_respected():
-    assert choose([YOLO, facts("net", "mobilenet", task="classify")], wish(task="classify"), {}).winner.name == "net"
+    assert decide([YOLO, facts("net", "mobilenet", task="classify")], requirements(task="classify"), {}).winner.name == "net"
 
 
 def test_a_card_without_its_label_file_is_no_obstacle_where_no_label_is_asked_for():
-    assert choose([YOLO, facts("zlost", labels=None)], wish("low"), {}).winner.name == "yolo@224"
+    assert decide([YOLO, facts("zlost", labels=None)], requirements("low"), {}).winner.name == "yolo@224"
 
 
 @pytest.mark.parametrize(
@@ -107,23 +107,23 @@ def test_the_budget_is_the_stricter_of_what_was_asked_for(max_ms, min_fps, ms):
 
 @pytest.mark.parametrize(("ms", "name"), [(100, "yolo@416"), (47, "yolo@416"), (46, "yolo@320"), (20, "yolo@224"), (10, "yolo@192")])
 def test_the_most_accurate_that_fits_the_budget_wins(ms, name):
-    decision = choose([YOLO], wish(ms=ms), measured(YOLO, *YOLO_TIMES))
+    decision = decide([YOLO], requirements(ms=ms), measured(YOLO, *YOLO_TIMES))
 
     assert decision.winner.name == name
     assert decision.measured
 
 
 def test_the_fastest_wins_when_none_fits():
-    decision = choose([YOLO, SSD], wish(ms=5), measured(YOLO, *YOLO_TIMES) | measured(SSD, sample(416, 8)))
+    decision = decide([YOLO, SSD], requirements(ms=5), measured(YOLO, *YOLO_TIMES) | measured(SSD, sample(416, 8)))
 
     assert decision.winner.name == "ssd"
     assert "none takes at most 5 ms" in decision.reasons[0]
-    assert "slower than ssd" in words(decision, "yolo@192")
+    assert "slower than ssd" in explanation(decision, "yolo@192")
 
 
 def test_a_card_that_fails_says_nothing_of_another_card_of_the_same_file():
     mine = replace(facts("mine"), sha256=YOLO.sha256)
-    found = choose([mine, YOLO], wish(), {mine.key: Record(failure="its head has no such output", lasting=True)})
+    found = decide([mine, YOLO], requirements(), {mine.key: Record(failure="its head has no such output", lasting=True)})
 
     assert found.winner.facts is YOLO
 
@@ -131,48 +131,55 @@ def test_a_card_that_fails_says_nothing_of_another_card_of_the_same_file():
 def test_what_was_added_does_not_take_a_bundled_models_place_by_its_name():
     mine = facts("aaa", maps=((416, 0.68),), dataset="streets")
     bundled = replace(facts("yolo", maps=((416, 0.51),)), bundled=True)
-    unmeasured = choose([mine, bundled], wish(), {})
-    timed = choose([mine, bundled], wish(), {**measured(mine, sample(416, 20)), **measured(bundled, sample(416, 40))})
+    unmeasured = decide([mine, bundled], requirements(), {})
+    timed = decide([mine, bundled], requirements(), {**measured(mine, sample(416, 20)), **measured(bundled, sample(416, 40))})
 
     assert (unmeasured.winner.name, timed.winner.name) == ("yolo", "yolo")
-    assert timed.winner.words.startswith("the most accurate of what can be compared that takes at most")
-    assert timed.candidates[1].words.startswith("fits, but yolo comes first (bundled), and their accuracies were not measured on the same")
+    assert timed.winner.explanation.startswith("the most accurate of what can be compared that takes at most")
+    assert timed.candidates[1].explanation.startswith(
+        "fits, but yolo comes first (bundled), and their accuracies were not measured on the same"
+    )
 
 
 def test_an_added_model_that_is_known_to_be_more_accurate_takes_the_place():
     mine = facts("mine", maps=((416, 0.68),))
     bundled = replace(facts("yolo", maps=((416, 0.51),)), bundled=True)
 
-    assert choose([mine, bundled], wish(), {**measured(mine, sample(416, 40)), **measured(bundled, sample(416, 20))}).winner.name == "mine"
+    assert (
+        decide([mine, bundled], requirements(), {**measured(mine, sample(416, 40)), **measured(bundled, sample(416, 20))}).winner.name
+        == "mine"
+    )
 
 
 def test_of_equally_fast_ones_that_do_not_fit_the_prior_decides():
-    assert choose([YOLO, SSD], wish(ms=5), measured(YOLO, sample(192, 10)) | measured(SSD, sample(416, 9.8))).winner.name == "yolo@192"
+    assert (
+        decide([YOLO, SSD], requirements(ms=5), measured(YOLO, sample(192, 10)) | measured(SSD, sample(416, 9.8))).winner.name == "yolo@192"
+    )
 
 
 @pytest.mark.parametrize(("profile", "name"), [("mid", "yolo@416"), ("high", "ssd")])
 def test_accuracies_of_different_sets_are_not_compared_and_the_prior_stands(profile, name):
     other = facts("ssd", "ssd", maps=((416, 0.9),), dataset="another set")
-    decision = choose([YOLO, other], wish(profile, 100), measured(YOLO, *YOLO_TIMES) | measured(other, sample(416, 20)))
+    decision = decide([YOLO, other], requirements(profile, 100), measured(YOLO, *YOLO_TIMES) | measured(other, sample(416, 20)))
 
     assert decision.winner.name == name
     loser = "ssd" if name != "ssd" else "yolo@416"
-    assert "not measured on the same pictures" in words(decision, loser)
+    assert "not measured on the same pictures" in explanation(decision, loser)
 
 
 def test_a_family_that_is_slower_and_less_accurate_on_the_same_pictures_loses_its_turn():
     ssd = facts("ssd", "ssd", maps=((416, 0.2),))
-    decision = choose([YOLO, ssd], wish("high", 100), measured(YOLO, *YOLO_TIMES) | measured(ssd, sample(416, 60)))
+    decision = decide([YOLO, ssd], requirements("high", 100), measured(YOLO, *YOLO_TIMES) | measured(ssd, sample(416, 60)))
 
     assert decision.winner.name == "yolo@416"
     assert any("ssd loses its turn" in reason and "slower and less accurate" in reason for reason in decision.reasons)
-    assert "slower and less accurate than yolo@416 (0.20 against 0.51 mAP50 on COCO, 50 pictures)" in words(decision, "ssd")
+    assert "slower and less accurate than yolo@416 (0.20 against 0.51 mAP50 on COCO, 50 pictures)" in explanation(decision, "ssd")
 
 
 def test_of_equally_accurate_ones_the_faster_wins():
     ssd = facts("ssd", "ssd", maps=((416, 0.505),))
 
-    assert choose([YOLO, ssd], wish("low", 100), measured(YOLO, *YOLO_TIMES) | measured(ssd, sample(416, 20))).winner.name == "ssd"
+    assert decide([YOLO, ssd], requirements("low", 100), measured(YOLO, *YOLO_TIMES) | measured(ssd, sample(416, 20))).winner.name == "ssd"
 
 
 def test_a_model_of_other_labels_is_taken_only_where_they_are_asked_for():
@@ -180,21 +187,21 @@ def test_a_model_of_other_labels_is_taken_only_where_they_are_asked_for():
     records = measured(YOLO, *YOLO_TIMES) | measured(faces, sample(416, 1))
 
     for times in ({}, records):
-        decision = choose([faces, YOLO], wish("high", 5), times)
+        decision = decide([faces, YOLO], requirements("high", 5), times)
         assert decision.winner.name.startswith("yolo")
-        assert "taken only by its name" in words(decision, "a-faces")
-    assert choose([faces, YOLO], wish("high", 100, labels=("face",)), records).winner.name == "a-faces"
+        assert "taken only by its name" in explanation(decision, "a-faces")
+    assert decide([faces, YOLO], requirements("high", 100, labels=("face",)), records).winner.name == "a-faces"
 
 
 def test_of_one_family_what_was_measured_on_labelled_pictures_comes_first():
-    assert choose([facts("a"), facts("b", maps=((416, 0.4),))], wish("low"), {}).winner.name == "b"
+    assert decide([facts("a"), facts("b", maps=((416, 0.4),))], requirements("low"), {}).winner.name == "b"
 
 
 def test_a_small_difference_between_two_networks_is_none():
     """They were measured on fifty pictures: the profile's first family stays, unless it is slower."""
     ssd = facts("ssd", "ssd", maps=((416, 0.475),))
 
-    assert choose([YOLO, ssd], wish("high", 200), measured(YOLO, *YOLO_TIMES) | measured(ssd, sample(416, 10))).winner.name == "ssd"
+    assert decide([YOLO, ssd], requirements("high", 200), measured(YOLO, *YOLO_TIMES) | measured(ssd, sample(416, 10))).winner.name == "ssd"
 
 
 def test_three_that_beat_each_other_in_a_ring_come_to_an_end():
@@ -203,23 +210,23 @@ def test_three_that_beat_each_other_in_a_ring_come_to_an_end():
     times = [sample(416, 30), sample(416, 20), sample(416, 10)]
     records = {card.key: Record((time,)) for card, time in zip(cards, times, strict=True)}
 
-    assert choose(cards, wish(ms=100), records).winner.name in {"a", "b", "c"}
+    assert decide(cards, requirements(ms=100), records).winner.name in {"a", "b", "c"}
 
 
 def test_float_and_int8_files_of_one_network_stand_for_one_another_and_the_faster_wins():
     """int8 can be the slower one on some runtimes."""
     int8, real = facts("net", sizes=(320,)), facts("net-f32", sizes=(320,), network="net")
-    slow_int8 = measured(int8, sample(320, 50)) | measured(real, sample(320, 30, numbers="float32"))
-    fast_int8 = measured(int8, sample(320, 20)) | measured(real, sample(320, 30, numbers="float32"))
+    slow_int8 = measured(int8, sample(320, 50)) | measured(real, sample(320, 30, dtype="float32"))
+    fast_int8 = measured(int8, sample(320, 20)) | measured(real, sample(320, 30, dtype="float32"))
 
-    assert choose([int8, real], wish(ms=100), slow_int8).winner.name == "net-f32@320"
-    assert choose([int8, real], wish(ms=100), fast_int8).winner.name == "net@320"
+    assert decide([int8, real], requirements(ms=100), slow_int8).winner.name == "net-f32@320"
+    assert decide([int8, real], requirements(ms=100), fast_int8).winner.name == "net@320"
 
 
 def test_the_accuracy_is_that_of_the_numbers_the_file_calculates_with():
     card = replace(YOLO, accuracies=(*YOLO.accuracies, Accuracy(COCO, "mAP50", 416, "float32", 0.9)))
-    (one,) = [c for c in choose([card], wish(ms=100), measured(card, *YOLO_TIMES)).candidates if c.size == 416]
-    (unknown,) = [c for c in choose([card], wish(ms=100), {}).candidates if c.size == 416]
+    (one,) = [c for c in decide([card], requirements(ms=100), measured(card, *YOLO_TIMES)).candidates if c.size == 416]
+    (unknown,) = [c for c in decide([card], requirements(ms=100), {}).candidates if c.size == 416]
 
     assert one.accuracy.value == 0.51
     assert unknown.accuracy.value == 0.51, "the worse of both where the numbers are not known"
@@ -228,14 +235,14 @@ def test_the_accuracy_is_that_of_the_numbers_the_file_calculates_with():
 def test_a_variant_without_accuracies_has_those_of_its_network_for_its_own_numbers():
     card = replace(YOLO, accuracies=(*YOLO.accuracies, Accuracy(COCO, "mAP50", 416, "float32", 0.55)))
     twin = facts("yolo-f32", sizes=(416,), network="yolo")
-    decision = choose([card, twin], wish(ms=100), measured(card, *YOLO_TIMES) | measured(twin, sample(416, 90, numbers="float32")))
+    decision = decide([card, twin], requirements(ms=100), measured(card, *YOLO_TIMES) | measured(twin, sample(416, 90, dtype="float32")))
 
     assert decision.winner.name == "yolo-f32@416"
     assert decision.winner.accuracy.value == 0.55
 
 
 def test_the_retained_info_message_carries_the_candidates():
-    choice = as_dict(choose([YOLO, SSD], wish(ms=30), measured(YOLO, *YOLO_TIMES)), HERE)
+    choice = as_dict(decide([YOLO, SSD], requirements(ms=30), measured(YOLO, *YOLO_TIMES)), HERE)
     model = ModelFacts("yolo@320", "0" * 64, "yolo", "mid")
     info = decode(encode(info_payload(Origin("porch", "b"), "1", model, ("why",), {}, choice)))
 
@@ -253,42 +260,42 @@ def test_the_best_thread_count_is_taken_and_the_smaller_of_equal_ones():
 
 def test_a_model_that_died_is_out_and_the_others_are_chosen_from():
     dead = {YOLO.key: Record(failure="died of an illegal instruction", failed_size=192, lasting=True)}
-    decision = choose([YOLO, SSD], wish(), dead | measured(SSD, sample(416, 20)))
+    decision = decide([YOLO, SSD], requirements(), dead | measured(SSD, sample(416, 20)))
 
     assert decision.winner.name == "ssd"
-    assert words(decision, "yolo@416") == "died of an illegal instruction"
+    assert explanation(decision, "yolo@416") == "died of an illegal instruction"
 
 
 def test_what_was_measured_before_a_death_still_counts():
     records = measured(YOLO, sample(192, 10), failure="died of SIGKILL", failed_size=320)
-    decision = choose([YOLO], wish(), records)
+    decision = decide([YOLO], requirements(), records)
 
     assert decision.winner.name == "yolo@192"
-    assert words(decision, "yolo@416") == "died of SIGKILL"
-    assert words(decision, "yolo@224").startswith("not measured")
+    assert explanation(decision, "yolo@416") == "died of SIGKILL"
+    assert explanation(decision, "yolo@224").startswith("not measured")
 
 
 def test_models_that_all_died_for_good_are_an_error_with_the_reasons():
     with pytest.raises(ConfigError, match="no model runs here: yolo died of an illegal instruction"):
-        choose([YOLO], wish(), {YOLO.key: Record(failure="died of an illegal instruction", lasting=True)})
+        decide([YOLO], requirements(), {YOLO.key: Record(failure="died of an illegal instruction", lasting=True)})
 
 
 def test_a_failure_that_may_pass_leaves_a_model_to_run():
-    assert choose([YOLO], wish(), {YOLO.key: Record(failure="gave no figures within 40 s")}).winner.facts is YOLO
+    assert decide([YOLO], requirements(), {YOLO.key: Record(failure="gave no figures within 40 s")}).winner.facts is YOLO
 
 
 def test_a_model_that_needs_more_memory_than_there_is_is_out():
     big = facts("big", file_bytes=400 << 20)
-    decision = choose([big, SSD], wish(memory_bytes=512 << 20), {})
+    decision = decide([big, SSD], requirements(memory_bytes=512 << 20), {})
 
     assert decision.winner.name == "ssd"
-    assert "MB of memory" in words(decision, "big")
+    assert "MB of memory" in explanation(decision, "big")
 
 
 def test_where_memory_is_too_short_for_all_the_one_that_needs_least_is_taken():
     big = facts("big", file_bytes=400 << 20)
 
-    assert choose([big, SSD], wish(memory_bytes=64 << 20), {}).winner.name == "ssd"
+    assert decide([big, SSD], requirements(memory_bytes=64 << 20), {}).winner.name == "ssd"
 
 
 def test_prediction_is_linear_in_the_area_of_the_input():
@@ -301,7 +308,7 @@ def test_prediction_is_linear_in_the_area_of_the_input():
 
 
 def test_the_table_and_the_json_show_every_candidate_with_figures_and_words():
-    decision = choose([YOLO, SSD], wish(ms=30), measured(YOLO, *YOLO_TIMES))
+    decision = decide([YOLO, SSD], requirements(ms=30), measured(YOLO, *YOLO_TIMES))
     table, value = as_table(decision, HERE), as_dict(decision, HERE)
 
     assert [line.split()[1] for line in table.splitlines() if line.startswith(">")] == ["yolo@320"]
@@ -314,16 +321,16 @@ def test_the_table_and_the_json_show_every_candidate_with_figures_and_words():
 
 def test_a_model_whose_file_is_missing_is_not_taken():
     gone = facts("a", file_bytes=0)
-    decision = choose([gone, YOLO], wish(), {})
+    decision = decide([gone, YOLO], requirements(), {})
 
     assert decision.winner.facts is YOLO
-    assert "missing" in next(c.words for c in decision.candidates if c.facts == gone)
+    assert "missing" in next(c.explanation for c in decision.candidates if c.facts == gone)
     with pytest.raises(ConfigError, match="no model runs here: a its model file is missing"):
-        choose([gone], wish(), {})
+        decide([gone], requirements(), {})
 
 
 def test_a_busy_board_is_said():
-    decision = choose([YOLO], wish(), measured(YOLO, sample(192, 20, waited=0.5)))
+    decision = decide([YOLO], requirements(), measured(YOLO, sample(192, 20, wait_share=0.5)))
 
-    assert "had the core up to 50% of the time" in as_table(decision, HERE)
-    assert "had the core" not in as_table(decision, replace(HERE, quota=0.25))
+    assert "CPU contention up to 50%" in as_table(decision, HERE)
+    assert "CPU contention" not in as_table(decision, replace(HERE, quota=0.25))

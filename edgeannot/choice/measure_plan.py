@@ -1,4 +1,4 @@
-"""What is worth measuring: of each model by itself, one point after another, and then what the decision hangs on by little.
+"""Plan what to measure: of each model by itself, one point after another, and then the points of a close decision again.
 
 Pure, from the cards and what is known of them so far.
 """
@@ -9,28 +9,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeannot.base.errors import ConfigError
-from edgeannot.choice.candidates import Candidate, Wish, best_sample, gain, predict_ms
+from edgeannot.choice.candidates import Candidate, Requirements, best_sample, gain, predict_ms
 from edgeannot.choice.card_index import CardFacts
-from edgeannot.choice.choose import MEMORY_SHARE, choose
+from edgeannot.choice.decision import MEMORY_SHARE, decide
 from edgeannot.choice.measurements import Record, Sample
 
-__all__ = ["Point", "close_points", "next_point"]
+__all__ = ["DEADLINE_S", "Point", "next_point", "points_to_compare"]
 
-_TRY_BEYOND = 2.0
-"""A size is tried up to this many times the budget by prediction: predictions err, and the table says more."""
-_TOO_SHORT = 0.25
-"""A time may really be this much longer: a processor's clock goes up for moments (boost), and a median over 0.3 s was found 20 % below
-the one over a longer time."""
-_TOO_LONG = 0.4
-"""A time may be this much too long: one was found 31 % above, as a neighbour was at work meanwhile."""
-
-
-_MOST_S = 30.0
-"""No comparison is begun that may take longer: it would be cut short, and on a slow board the first picture waits for it."""
+DEADLINE_S = 60.0
+"""Measuring ends here on the slowest board; what is left out is measured the next time."""
+_UNSURE = 0.35
+"""A short measurement may be this far off, up or down: a processor's clock goes up for moments (boost) and neighbours come and go, so that
+medians over 0.3 s were found 20 % below and 31 % above those over a longer time. Predictions by the input's area err as much."""
 _EACH_S = 3.6
-"""What one point may take of a comparison where others disturb it."""
-_ROUNDS = 7
-"""What one takes at least, the warm-up included."""
+"""What one point of a comparison may take under contention."""
+_ROUNDS = 4
+"""Rounds that a comparison takes at least, the warm-up included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +35,14 @@ class Point:
     threads: int
 
 
-def next_point(facts: CardFacts, record: Record, budget_ms: float, thread_counts: Sequence[int]) -> Point | None:
-    """What to measure next of a model; None when enough is known.
+def next_point(facts: CardFacts, record: Record, requirements: Requirements) -> Point | None:
+    """Return what to measure next of a model; None when enough is known.
 
     The smallest input with one thread says about what every size takes. The largest size that may fit the budget is measured at every
     thread count, and again the next smaller one should it turn out not to fit; the other sizes at the best count found, as far as
     they are not hopelessly over the budget.
     """
+    budget_ms, thread_counts = requirements.budget.ms, requirements.thread_counts
     if record.failure and (not record.samples or record.lasting):
         return None
     samples = [s for s in record.samples if s.threads in thread_counts]
@@ -74,34 +69,35 @@ def next_point(facts: CardFacts, record: Record, budget_ms: float, thread_counts
     best = best_sample(samples, target, thread_counts)
     threads = best.threads if best else thread_counts[0]
     for size in sorted(sizes, key=lambda size: abs(facts.area(size) - facts.area(target))):
-        if (size, threads) not in done and hoped_ms(size) <= _TRY_BEYOND * budget_ms:
+        if (size, threads) not in done and hoped_ms(size) <= (1 + _UNSURE) * budget_ms:
             return Point(size, threads)
     return None
 
 
-def close_points(
-    cards: Sequence[CardFacts], wish: Wish, records: Mapping[str, Record], left_s: float = _MOST_S
+def points_to_compare(
+    cards: Sequence[CardFacts], requirements: Requirements, records: Mapping[str, Record], left_s: float = DEADLINE_S
 ) -> list[tuple[CardFacts, Point]]:
-    """What is to be measured once more, longer and side by side, as it might be decided otherwise; empty where nothing is close.
+    """Return what to measure again, longer and interleaved, as it might be decided otherwise; empty where nothing is close.
 
     These are the winner and what could take its place: by time, where it is as accurate or none fits the budget; or by accuracy, where
-    only the budget is in its way, and by little. Of each also the thread counts that are about as fast. No more than the memory holds,
-    and than can be measured in `left_s` seconds.
+    only the budget is in its way, and by little. Of each also the thread counts that are about as fast. No more than fit into the memory
+    and into `left_s` seconds, or half of the deadline, as the first picture may wait for it.
     """
     try:
-        decision = choose(cards, wish, records)
+        decision = decide(cards, requirements, records)
     except ConfigError:
         return []
     winner = decision.winner
     if winner.sample is None:
         return []
-    rivals = [c for c in decision.candidates[1:] if c.sample is not None and not c.obstacle and _is_close(c, winner, wish.budget.ms)]
+    usable = [c for c in decision.candidates[1:] if c.sample is not None and not c.rejection]
+    rivals = [c for c in usable if _is_close(c, winner, requirements.budget.ms)]
     rivals.sort(key=lambda c: abs((c.ms or 0) - (winner.ms or 0)))
-    found = [(c, s) for c in (winner, *rivals) for s in _as_fast(c, records[c.facts.key], wish.thread_counts)]
-    while found and _is_too_much([s for _, s in found], wish.memory_bytes, min(left_s, _MOST_S)):
+    found = [(c, s) for c in (winner, *rivals) for s in _as_fast(c, records[c.facts.key], requirements.thread_counts)]
+    while found and _is_too_much([s for _, s in found], requirements.memory_bytes, min(left_s, DEADLINE_S / 2)):
         found.pop()
-    alone = len(found) == 1 and not _may_be_either(winner.ms or 0, wish.budget.ms)
-    if alone or all(s.closely for _, s in found):
+    alone = len(found) == 1 and not _may_be_either(winner.ms or 0, requirements.budget.ms)
+    if alone or all(s.thorough for _, s in found):
         return []
     return [(c.facts, Point(s.size, s.threads)) for c, s in found]
 
@@ -115,7 +111,7 @@ def _is_too_much(samples: Sequence[Sample], memory_bytes: int, most_s: float) ->
 
 def _may_be_either(ms: float, budget_ms: float) -> bool:
     """Whether a time that was measured for a moment may really be on the other side of the budget."""
-    return ms <= budget_ms * (1 + _TOO_LONG) and ms * (1 + _TOO_SHORT) > budget_ms
+    return ms <= budget_ms * (1 + _UNSURE) and ms * (1 + _UNSURE) > budget_ms
 
 
 def _is_close(other: Candidate, winner: Candidate, budget_ms: float) -> bool:
@@ -123,14 +119,14 @@ def _is_close(other: Candidate, winner: Candidate, budget_ms: float) -> bool:
     ms, least_ms = other.ms or 0, winner.ms or 0
     better = gain(other, winner)
     if ms > budget_ms >= least_ms:
-        return ms <= budget_ms * (1 + _TOO_LONG) and (better is None or better > 0)
-    return ms <= least_ms * (1 + _TOO_LONG) and (better == 0 or least_ms > budget_ms)
+        return ms <= budget_ms * (1 + _UNSURE) and (better is None or better > 0)
+    return ms <= least_ms * (1 + _UNSURE) and (better == 0 or least_ms > budget_ms)
 
 
 def _as_fast(candidate: Candidate, record: Record, thread_counts: Sequence[int]) -> list[Sample]:
     """Its best sample, and those of other thread counts that might be the best."""
     of_size = (s for s in record.samples if s.size == candidate.size and s.threads in thread_counts)
-    found = [s for s in of_size if s.ms <= (candidate.ms or 0) * (1 + _TOO_SHORT)]
+    found = [s for s in of_size if s.ms <= (candidate.ms or 0) * (1 + _UNSURE)]
     return sorted(found, key=lambda s: s != candidate.sample)
 
 

@@ -1,4 +1,4 @@
-"""Which model a board should run: a pure function of its profile, the models there are, what was asked for and what was measured.
+"""Decide which model a board should run: a pure function of the profile, the models, the requirements and the measurements.
 
 The rule, in order:
 
@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from edgeannot.base.errors import ConfigError
-from edgeannot.choice.candidates import SAME_TIME, Budget, Candidate, Wish, best_sample, common, gain, predict_ms
+from edgeannot.choice.candidates import SAME_TIME, Budget, Candidate, Requirements, best_sample, common, gain, predict_ms
 from edgeannot.choice.card_index import CardFacts
 from edgeannot.choice.measurements import Record
 
@@ -35,9 +35,9 @@ __all__ = [
     "Budget",
     "Candidate",
     "Decision",
-    "Wish",
+    "Requirements",
     "budget_of",
-    "choose",
+    "decide",
     "in_prior_order",
     "is_for_another_purpose",
 ]
@@ -51,8 +51,8 @@ _INPUT_SIZE: dict[Profile, int] = {"low": 224, "mid": 320, "high": 416}
 BUDGET_MS: dict[Profile, float] = {"low": 500.0, "mid": 200.0, "high": 67.0}
 """Milliseconds a picture may take where nothing was asked for: the profiles' rates for a live camera, 2, 5 and 15 a second."""
 
-OTHER = "knows none of the usual labels; taken only by its name, or where its labels are asked for"
-"""The obstacle of a model that is there for another purpose."""
+OTHER_PURPOSE = "knows none of the usual labels; taken only by its name, or where its labels are asked for"
+"""The rejection of a model that is there for another purpose."""
 
 MEMORY_SHARE = 0.8
 """What of the memory a model's process may fill: the sources, the sinks and the system want some, too."""
@@ -63,7 +63,7 @@ _BYTES_PER_FILE_BYTE = 3
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The candidate taken, and all of them with their words, the winner first."""
+    """The candidate taken, and all of them with their explanations, the winner first."""
 
     winner: Candidate
     candidates: tuple[Candidate, ...]
@@ -85,22 +85,22 @@ def budget_of(profile: Profile, max_ms: float | None, min_fps: float | None) -> 
     )
 
 
-def in_prior_order(facts: Sequence[CardFacts], wish: Wish) -> list[CardFacts]:
+def in_prior_order(facts: Sequence[CardFacts], requirements: Requirements) -> list[CardFacts]:
     """The cards that can do what is asked: the profile's first family first, in it the bundled ones, in those what was measured on
     labelled pictures. What else was added is taken by its name, or where it is known to be more accurate.
 
     Raises ConfigError when there is none.
     """
-    fitting = [card for card in facts if card.task == wish.task]
+    fitting = [card for card in facts if card.task == requirements.task]
     if not fitting:
-        raise ConfigError(f"no model for the task {wish.task!r} is installed; add one with `edgeannot models add FILE.tflite`")
-    knowing = [card for card in fitting if not wish.labels or set(wish.labels) <= set(card.labels or ())]
+        raise ConfigError(f"no model for the task {requirements.task!r} is installed; add one with `edgeannot models add FILE.tflite`")
+    knowing = [card for card in fitting if not requirements.labels or set(requirements.labels) <= set(card.labels or ())]
     if not knowing:
         raise ConfigError(
-            f"no model for the task {wish.task!r} knows all of the labels {', '.join(wish.labels)}; "
+            f"no model for the task {requirements.task!r} knows all of the labels {', '.join(requirements.labels)}; "
             "`edgeannot models show NAME` prints what a model knows"
         )
-    prior = PRIOR.get(wish.task, {}).get(wish.profile, ())
+    prior = PRIOR.get(requirements.task, {}).get(requirements.profile, ())
     rank = {family: i for i, family in enumerate(prior)}
     # A card lists float and int8 accuracies of its network; they are those of the network's other files, too.
     known = {card.name: card.accuracies for card in facts}
@@ -108,55 +108,57 @@ def in_prior_order(facts: Sequence[CardFacts], wish: Wish) -> list[CardFacts]:
     return sorted(knowing, key=lambda card: (rank.get(card.family, len(rank)), not card.bundled, not card.accuracies, card.name))
 
 
-def choose(facts: Sequence[CardFacts], wish: Wish, records: Mapping[str, Record], without: str = "nothing was measured") -> Decision:
-    """The model to run and why. records: what was measured, by the cards' keys; empty where nothing was. without: why it was not.
+def decide(
+    facts: Sequence[CardFacts], requirements: Requirements, records: Mapping[str, Record], without: str = "nothing was measured"
+) -> Decision:
+    """Return the model to run and why. records: what was measured, by the cards' keys; empty where nothing was. without: why it was not.
 
     Raises ConfigError when no card can do what is asked, or all that can died when they were tried.
     """
-    cards = in_prior_order(facts, wish)
-    candidates = [_candidate(card, size, wish, records.get(card.key, Record())) for card in cards for size in card.sizes]
-    candidates = [replace(c, obstacle=OTHER) if is_for_another_purpose(c.facts, cards, wish) else c for c in candidates]
-    usable = [c for c in candidates if not c.obstacle]
+    cards = in_prior_order(facts, requirements)
+    candidates = [_candidate(card, size, requirements, records.get(card.key, Record())) for card in cards for size in card.sizes]
+    candidates = [replace(c, rejection=OTHER_PURPOSE) if is_for_another_purpose(c.facts, cards, requirements) else c for c in candidates]
+    usable = [c for c in candidates if not c.rejection]
     if not usable:
         winner, why = _least_bad(candidates, records)
     elif measured := [c for c in usable if c.sample is not None]:
-        fitting = [c for c in measured if (c.ms or 0) <= wish.budget.ms]
-        winner, why = _most_accurate(fitting, wish) if fitting else _fastest(measured, wish)
+        fitting = [c for c in measured if (c.ms or 0) <= requirements.budget.ms]
+        winner, why = _most_accurate(fitting, requirements) if fitting else _fastest(measured, requirements)
     else:
-        winner, why = _by_prior(usable, wish, without)
-    winner = replace(winner, words=why[0])
-    losers = [replace(c, words=c.obstacle or _loss(c, winner, wish)) for c in candidates if c.name != winner.name]
-    return Decision(winner, (winner, *losers), wish.budget, winner.sample is not None, why)
+        winner, why = _by_prior(usable, requirements, without)
+    winner = replace(winner, explanation=why[0])
+    losers = [replace(c, explanation=c.rejection or _loss(c, winner, requirements)) for c in candidates if c.name != winner.name]
+    return Decision(winner, (winner, *losers), requirements.budget, winner.sample is not None, why)
 
 
-def _candidate(card: CardFacts, size: int, wish: Wish, record: Record) -> Candidate:
-    sample = best_sample(record.samples, size, wish.thread_counts)
+def _candidate(card: CardFacts, size: int, requirements: Requirements, record: Record) -> Candidate:
+    sample = best_sample(record.samples, size, requirements.thread_counts)
     made = Candidate(
         facts=card,
         size=size,
-        threads=sample.threads if sample else wish.thread_counts[-1],
+        threads=sample.threads if sample else requirements.thread_counts[-1],
         sample=sample,
-        predicted_ms=None if sample else predict_ms(card, record.samples, size, wish.thread_counts),
+        predicted_ms=None if sample else predict_ms(card, record.samples, size, requirements.thread_counts),
         accuracy=None,
     )
     rows = made.accuracies()
-    obstacle = ""
+    rejection = ""
     if not card.file_bytes:
-        obstacle = "its model file is missing or empty"
+        rejection = "its model file is missing or empty"
     elif record.failure and sample is None and (not record.samples or card.area(size) >= card.area(record.failed_size)):
-        obstacle = record.failure
-    elif wish.memory_bytes and (need := _need_bytes(made)) > MEMORY_SHARE * wish.memory_bytes:
-        obstacle = f"needs {need >> 20} MB of memory, more than {MEMORY_SHARE:.0%} of the {wish.memory_bytes >> 20} MB there are"
-    return replace(made, accuracy=rows[0] if rows else None, obstacle=obstacle)
+        rejection = record.failure
+    elif requirements.memory_bytes and (need := _need_bytes(made)) > MEMORY_SHARE * requirements.memory_bytes:
+        rejection = f"needs {need >> 20} MB of memory, more than {MEMORY_SHARE:.0%} of the {requirements.memory_bytes >> 20} MB there are"
+    return replace(made, accuracy=rows[0] if rows else None, rejection=rejection)
 
 
-def is_for_another_purpose(card: CardFacts, cards: Sequence[CardFacts], wish: Wish) -> bool:
+def is_for_another_purpose(card: CardFacts, cards: Sequence[CardFacts], requirements: Requirements) -> bool:
     """Whether nobody asked for labels and it shares none, as a model of faces, with the first that was measured on labelled pictures.
 
     cards: in the order of the prior. Upper and lower case make no difference.
     """
     first = next((each for each in cards if each.accuracies), cards[0])
-    if wish.labels or card.labels is None or first.labels is None:
+    if requirements.labels or card.labels is None or first.labels is None:
         return False
     return not {label.casefold() for label in card.labels} & {label.casefold() for label in first.labels}
 
@@ -169,34 +171,34 @@ def _need_bytes(candidate: Candidate) -> int:
 
 def _least_bad(candidates: Sequence[Candidate], records: Mapping[str, Record]) -> tuple[Candidate, tuple[str, ...]]:
     """Where nothing can be used as it should be: what needs least memory of those that did not die of the processor or the file."""
-    ours = [c for c in candidates if c.facts.file_bytes and c.obstacle != OTHER]
+    ours = [c for c in candidates if c.facts.file_bytes and c.rejection != OTHER_PURPOSE]
     alive = [c for c in ours if c.sample is not None or not records.get(c.facts.key, Record()).lasting]
     if not alive:
-        raise ConfigError(f"no model runs here: {'; '.join(dict.fromkeys(f'{c.facts.name} {c.obstacle}' for c in candidates))}")
+        raise ConfigError(f"no model runs here: {'; '.join(dict.fromkeys(f'{c.facts.name} {c.rejection}' for c in candidates))}")
     winner = min(alive, key=_need_bytes)
-    return winner, (f"{winner.obstacle}; the others are no better, and this one needs least",)
+    return winner, (f"{winner.rejection}; the others are no better, and this one needs least",)
 
 
-def _by_prior(usable: Sequence[Candidate], wish: Wish, without: str) -> tuple[Candidate, tuple[str, ...]]:
+def _by_prior(usable: Sequence[Candidate], requirements: Requirements, without: str) -> tuple[Candidate, tuple[str, ...]]:
     first = usable[0].facts
-    usual = _INPUT_SIZE[wish.profile]
+    usual = _INPUT_SIZE[requirements.profile]
     sizes = [c for c in usable if c.facts is first]
     small = [c for c in sizes if c.size <= usual]
     winner = small[-1] if small and first.named_sizes else sizes[0]
-    prior = PRIOR.get(wish.task, {}).get(wish.profile, ())
+    prior = PRIOR.get(requirements.task, {}).get(requirements.profile, ())
     why = [" before ".join(prior)] if len(prior) > 1 else []
     if first.named_sizes:
         why.append(f"input {winner.size} px: the largest offered up to {usual} px for this profile")
     return winner, (*why, without)
 
 
-def _fastest(measured: Sequence[Candidate], wish: Wish) -> tuple[Candidate, tuple[str, ...]]:
+def _fastest(measured: Sequence[Candidate], requirements: Requirements) -> tuple[Candidate, tuple[str, ...]]:
     least = min(c.ms or 0 for c in measured)
     winner = next(c for c in measured if (c.ms or 0) <= least * (1 + SAME_TIME))  # of equally fast ones the prior's
-    return winner, (f"none takes at most {wish.budget.why}: the fastest, {winner.ms:.0f} ms",)
+    return winner, (f"none takes at most {requirements.budget.why}: the fastest, {winner.ms:.0f} ms",)
 
 
-def _most_accurate(fitting: Sequence[Candidate], wish: Wish) -> tuple[Candidate, tuple[str, ...]]:
+def _most_accurate(fitting: Sequence[Candidate], requirements: Requirements) -> tuple[Candidate, tuple[str, ...]]:
     winner, beaten = fitting[0], []
     gone = {winner.name}  # closeness is not transitive: without this, three could beat each other in a ring
     while challenger := next((c for c in fitting if c.name not in gone and _beats(c, winner)), None):
@@ -205,9 +207,9 @@ def _most_accurate(fitting: Sequence[Candidate], wish: Wish) -> tuple[Candidate,
         winner = challenger
         gone.add(winner.name)
     others = len({c.facts.network for c in fitting}) > 1
-    family = f"; {' before '.join(PRIOR.get(wish.task, {}).get(wish.profile, ()))}" if others and not beaten else ""
+    family = f"; {' before '.join(PRIOR.get(requirements.task, {}).get(requirements.profile, ()))}" if others and not beaten else ""
     first = "the most accurate" if all(gain(c, winner) is not None for c in fitting) else "the most accurate of what can be compared"
-    return winner, (f"{first} that takes at most {wish.budget.why}: {winner.ms:.0f} ms{family}", *beaten)
+    return winner, (f"{first} that takes at most {requirements.budget.why}: {winner.ms:.0f} ms{family}", *beaten)
 
 
 def _beats(other: Candidate, winner: Candidate) -> bool:
@@ -218,16 +220,16 @@ def _beats(other: Candidate, winner: Candidate) -> bool:
     return better > 0 or (better == 0 and (other.ms or 0) < (winner.ms or 0) * (1 - SAME_TIME))
 
 
-def _loss(loser: Candidate, winner: Candidate, wish: Wish) -> str:
+def _loss(loser: Candidate, winner: Candidate, requirements: Requirements) -> str:
     """Why a usable candidate was not taken."""
     if loser.ms is None:
         about = "" if loser.predicted_ms is None else f", about {loser.predicted_ms:.0f} ms by its size"
-        beyond = ": beyond the budget" if (loser.predicted_ms or 0) > wish.budget.ms else ""
+        beyond = ": beyond the budget" if (loser.predicted_ms or 0) > requirements.budget.ms else ""
         return f"not measured{about}{beyond}" if winner.ms is not None else "comes later by the profile"
-    if loser.ms > wish.budget.ms:
-        if (winner.ms or 0) > wish.budget.ms:
+    if loser.ms > requirements.budget.ms:
+        if (winner.ms or 0) > requirements.budget.ms:
             return f"{loser.ms:.0f} ms, slower than {winner.name}"
-        return f"{loser.ms:.0f} ms, over {wish.budget.why}"
+        return f"{loser.ms:.0f} ms, over {requirements.budget.why}"
     return _comparison(loser, winner)
 
 

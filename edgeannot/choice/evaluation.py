@@ -1,0 +1,181 @@
+"""Evaluate the models of a board: from the cards, what is remembered or measured now, and the decision; as a table and as JSON.
+
+Imports stay light: cards, numpy and the runtime are loaded only where a model is measured or a card changed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgeannot.base.places import model_folders
+from edgeannot.choice.auto_profile import Measuring
+from edgeannot.choice.candidates import Candidate, Requirements, best_sample
+from edgeannot.choice.card_index import CardFacts, read_card_index
+from edgeannot.choice.decision import Decision, decide, in_prior_order, is_for_another_purpose
+from edgeannot.choice.measure_plan import DEADLINE_S, next_point, points_to_compare
+from edgeannot.choice.measurements import NOISY, Conditions, Measurements, Record, Sample, runtime_named
+from edgeannot.probe import Board
+
+__all__ = ["Evaluation", "as_dict", "as_table", "columns", "evaluate"]
+
+log = logging.getLogger(__name__)
+
+_BUSY = "the measurements are noisy (CPU contention), so they decide nothing until the models are measured again when idle"
+_HEAD = ("", "MODEL", "DTYPE", "THREADS", "MS", "P95", "CPU MS", "MEMORY", "ACCURACY", "WHY")
+_NOTE = "ms: decode, preprocessing, inference and postprocessing of one picture of 0.8 megapixels; ~: by its size, not measured"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A decision and the measurements that it was made from."""
+
+    decision: Decision
+    measurements: Measurements
+
+    @property
+    def conditions(self) -> Conditions:
+        """What the measurements are valid for."""
+        return self.measurements.conditions
+
+    @property
+    def noisy(self) -> bool:
+        """Whether a candidate has a noisy measurement, so that measuring again when idle would say more."""
+        known = self.measurements
+        records = [known.record(key) for key in {candidate.facts.key for candidate in self.decision.candidates}]
+        return any(record.without_noisy(known.conditions) != record for record in records)
+
+    def table(self) -> str:
+        """Return the candidates, their figures and why each won or lost, for people."""
+        return as_table(self.decision, self.conditions)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the same, ready for JSON."""
+        return as_dict(self.decision, self.conditions)
+
+
+def evaluate(
+    requirements: Requirements,
+    data_dir: Path,
+    board: Board,
+    runtime: str = "auto",
+    measuring: Measuring = "no",
+    *,
+    stopped: Callable[[], bool] = lambda: False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Evaluation:
+    """Decide from what is remembered and, if asked, measured now. Raises ConfigError when no card meets the requirements.
+
+    progress: is called when measuring begins, and with one line for each model. stopped: asked now and then; True ends the measuring early.
+    """
+    folders = model_folders(data_dir)
+    index = read_card_index(folders, data_dir / "cache" / "models.json", lambda exc: log.warning("%s; skipped", exc))
+    known = Measurements.of_board(data_dir, board, runtime)
+    known.forget_failures({card.key: card.file_time_ns for card in index})
+    if measuring != "no":
+        cards = in_prior_order(index, requirements)
+        cards = [card for card in cards if not is_for_another_purpose(card, cards, requirements)]
+        before = dict(known.records)
+        for card in cards:
+            if measuring == "again":
+                known.records[card.key] = Record()
+            elif measuring == "noisy":
+                known.records[card.key] = known.record(card.key).without_noisy(known.conditions)
+        unknown = any(next_point(card, known.record(card.key), requirements) for card in cards)
+        if unknown or points_to_compare(cards, requirements, known.records):
+            from edgeannot.choice.measure import measure_models  # noqa: PLC0415 - what is remembered is read without it
+
+            progress(f"measuring the candidate models once; budget: {requirements.budget.why}")
+            name = runtime_named(board, runtime)
+            measure_models(cards, folders, known, requirements, runtime=name, deadline_s=DEADLINE_S, stopped=stopped, progress=progress)
+        if any(known.record(key) != before.get(key, Record()) for key in known.records):  # measured, or dropped
+            known.save({card.key for card in index})
+    return _decided(index, requirements, known)
+
+
+def _decided(index: Sequence[CardFacts], requirements: Requirements, known: Measurements) -> Evaluation:
+    """Decide by what is known: the one rule for the daemon's start, and for every table that says what would run.
+
+    Where no budget was asked for, a start does not measure: it has what is remembered, and noisy measurements are no ground to leave the
+    prior until the models are measured when idle. They are shown all the same.
+    """
+    if requirements.budget.asked:
+        return Evaluation(decide(index, requirements, known.records), known)
+    records = {key: record.persisted() for key, record in known.records.items()}
+    found = Evaluation(decide(index, requirements, records), known)
+    if not found.noisy:
+        return found
+    prior = decide(index, requirements, {key: replace(record, samples=()) for key, record in records.items()}, _BUSY)
+
+    def noisy_sample(candidate: Candidate) -> Sample | None:
+        """Return its measurement. The winner's row tells of what runs, so only one with its threads belongs there."""
+        counts = (candidate.threads,) if candidate is prior.winner else requirements.thread_counts
+        return best_sample(known.record(candidate.facts.key).samples, candidate.size, counts)
+
+    candidates = tuple(replace(c, noisy_sample=noisy_sample(c)) for c in prior.candidates)
+    return Evaluation(replace(prior, winner=candidates[0], candidates=candidates), known)
+
+
+def as_table(decision: Decision, conditions: Conditions) -> str:
+    """Return the candidates with their figures and why each won or lost, lines without an end."""
+    lines = [f"budget: {decision.budget.why}"]
+    shown = [c.shown for c in decision.candidates if c.shown]
+    lines += [f"measured on: {conditions.text()}", _NOTE] if shown else ["nothing was measured; `edgeannot probe --explain` measures"]
+    worst = max((sample.wait_share for sample in shown), default=0.0)
+    if conditions.quota is None and worst > NOISY:
+        lines.append(f"CPU contention up to {worst:.0%}; run again with --remeasure when idle")
+    lines += ["", *columns([_HEAD, *(_row(c, won=c is decision.winner) for c in decision.candidates)])]
+    lines += [f"{'' if i else chr(10)}{reason}" for i, reason in enumerate(decision.reasons[1:])]
+    return "\n".join(lines)
+
+
+def as_dict(decision: Decision, conditions: Conditions) -> dict[str, Any]:
+    """Return the same, ready for JSON; figures that are not known are null."""
+    return {
+        "budget_ms": round(decision.budget.ms, 1),
+        "budget": decision.budget.why,
+        "measured": decision.measured,
+        "conditions": conditions.text(),
+        "reasons": list(decision.reasons),
+        "candidates": [_entry(c, won=c is decision.winner) for c in decision.candidates],
+    }
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of cells as lines, each column as wide as its widest cell."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _row(candidate: Candidate, *, won: bool) -> tuple[str, ...]:
+    sample, accuracy = candidate.shown, candidate.accuracy
+    about = "" if candidate.predicted_ms is None else f"~{candidate.predicted_ms:.0f}"
+    figures = ("", str(candidate.threads) if won else "", about, "", "", "")
+    if sample is not None:
+        times = (f"{sample.ms:.1f}", f"{sample.p95_ms:.1f}", f"{sample.cpu_ms:.1f}")
+        figures = (sample.dtype, str(sample.threads), *times, f"{sample.peak_bytes / 1e6:.0f} MB")
+    other = f" in {accuracy.dtype}" if accuracy and sample and accuracy.dtype != sample.dtype else ""
+    shown = "" if accuracy is None else f"{accuracy.value:.2f} {accuracy.measure}{other}"
+    return (">" if won else "", candidate.name, *figures, shown, candidate.explanation)
+
+
+def _entry(candidate: Candidate, *, won: bool) -> dict[str, Any]:
+    sample, accuracy = candidate.shown, candidate.accuracy
+    return {
+        "model": candidate.name,
+        "family": candidate.facts.family,
+        "won": won,
+        "why": candidate.explanation,
+        "threads": candidate.threads,
+        "disturbed": candidate.noisy_sample is not None,
+        "numbers": sample and sample.dtype,
+        "ms": sample and round(sample.ms, 2),
+        "p95_ms": sample and round(sample.p95_ms, 2),
+        "cpu_ms": sample and round(sample.cpu_ms, 2),
+        "peak_bytes": sample and sample.peak_bytes,
+        "predicted_ms": None if candidate.predicted_ms is None else round(candidate.predicted_ms, 1),
+        "accuracy": accuracy and accuracy.as_dict(),
+    }
