@@ -33,42 +33,19 @@ _MAGIC: tuple[tuple[bytes, Kind], ...] = (
 _OTHER_MAGIC = (
     (b"GIF8", "a GIF"),
     (b"\0\0\1\0", "an icon (ICO)"),
-    (b"\0\0\2\0\0\0", "a Targa (TGA)"),  # a cursor has a number of pictures there
-    (b"\0\0\2\0", "a cursor (CUR)"),
-    (b"II+\0", "a BigTIFF"),
-    (b"MM\0+", "a BigTIFF"),
     (b"\0\0\0\x0cjP  ", "a JPEG 2000"),
-    (b"\xff\x4f\xff\x51", "a JPEG 2000"),
     (b"\xff\x0a", "a JPEG XL"),
     (b"\0\0\0\x0cJXL ", "a JPEG XL"),
-    (b"II\xbc\1", "a JPEG XR"),
-    (b"v/1\1", "an OpenEXR"),
-    (b"#?RADIANCE", "a Radiance HDR"),
-    (b"#?RGBE", "a Radiance HDR"),
-    (b"qoif", "a QOI"),
-    (b"IIRO", "a camera's raw file"),
-    (b"IIRS", "a camera's raw file"),
-    (b"IIU\0", "a camera's raw file"),
-    (b"FUJIFILMCCD-RAW", "a camera's raw file"),
-    (b"8BPS", "a Photoshop file"),
     (b"%PDF", "a PDF"),
     (b"PK\3\4", "a ZIP archive"),
     (b"\x1f\x8b", "a gzip archive"),
     (b"RIFF", "a RIFF file (sound or video)"),
     (b"\x1aE\xdf\xa3", "a Matroska or WebM video"),
 )
-_FTYP = {
-    b"avif": "an AVIF",
-    b"avis": "an AVIF",
-    b"heic": "a HEIC",
-    b"heix": "a HEIC",
-    b"hevc": "a HEIC",
-    b"mif1": "a HEIF",
-    b"msf1": "a HEIF",
-}
+"""What phones, browsers and cameras write and people put into a folder of pictures; anything else is "no known picture"."""
+_FTYP = {b"avif": "an AVIF", b"avis": "an AVIF", b"heic": "a HEIC", b"heix": "a HEIC", b"mif1": "a HEIF"}
 
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f-\x9f]")
-_NETPBM = re.compile(rb"P[1-7F]\s", re.IGNORECASE)
 
 _JPEG_SUPPORTED = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}  # baseline, extended, progressive; the last two with arithmetic coding
 _JPEG_NO_LENGTH = {0x01, *range(0xD0, 0xD9)}
@@ -159,8 +136,6 @@ def _other_kind(data: bytes) -> str | None:
     for magic, name in _OTHER_MAGIC:
         if data.startswith(magic):
             return name
-    if _NETPBM.match(data):
-        return "a PBM, PGM, PPM or PAM"
     head = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if head.startswith((b"<svg", b"<?xml", b"<!doctype", b"<html")):
         return "an SVG, XML or HTML file"

@@ -10,7 +10,7 @@ from edgeannot.vision.data import Outputs, RawTensor, TensorSpec
 from edgeannot.vision.heads.classify import Classify
 from edgeannot.vision.heads.end_to_end import EndToEnd
 from edgeannot.vision.heads.yolo_rows import YoloRows
-from edgeannot.vision.plausibility import float_outputs, refuse_certainty, refuse_not_finite
+from edgeannot.vision.pipeline import float_outputs, refuse_certainty, refuse_not_finite
 
 WH = (64, 64)
 ROWS = YoloRows(output=0, layout="rows", objectness=False, box_units="pixels")
