@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from edgeannot.base import atomicfile
+from edgeannot.base.backoff import backoff_s
 from edgeannot.crash_guard.crashes import CrashRecord, cause_of, fatal_error
 from edgeannot.crash_guard.kernel import OomCounter, boot_id
 from edgeannot.crash_guard.record import PLACES, Head, Note, Record
@@ -191,7 +192,7 @@ class AtWork:
         """How long a camera is to wait before it is opened, in seconds, and the deaths in a row while a frame of it was processed."""
         with self._changed:
             count = self._crashes.cameras.get(source, 0)
-        return (min(_LONGEST_PAUSE_S, 2.0**count) if count else 0.0), count
+        return (backoff_s(count, 2.0, _LONGEST_PAUSE_S, jitter=lambda: 0.0) if count else 0.0), count
 
     def _want(self, key: str) -> None:
         now = self._clock()

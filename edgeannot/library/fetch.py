@@ -11,7 +11,6 @@ import fcntl
 import hashlib
 import http.client
 import os
-import random
 import re
 import shutil
 import time
@@ -26,6 +25,7 @@ from urllib.parse import urlsplit
 
 from edgeannot import __version__
 from edgeannot.base import atomicfile
+from edgeannot.base.backoff import backoff_s
 from edgeannot.base.errors import InputError, LinkError
 from edgeannot.library.fetch_failures import BrokenOffError, in_one_line, what_silence_means, what_status_means
 
@@ -49,7 +49,7 @@ class FetchLimits:
     tries: int = 4
     """In a row without a byte more."""
     first_pause_s: float = 1.0
-    """Before the second try; doubled before each one after it, up to max_pause_s, and varied by a half."""
+    """Before the second try; see `backoff_s`."""
     max_pause_s: float = 30.0
 
 
@@ -181,20 +181,17 @@ class _Transfer:
         """Try until the body is complete, or too many tries in a row brought nothing."""
         if self.wanted.size is not None and self.have >= self.wanted.size:
             return  # whole already, or of something else: the hash decides
-        failures, pause_s = 0, self.limits.first_pause_s
+        failures = 0
         while True:
             before = self.have
             try:
                 self._try()
             except BrokenOffError as exc:
                 failures = 1 if self.have > before else failures + 1
-                if self.have > before:
-                    pause_s = self.limits.first_pause_s
-                pause = max(exc.pause_s or 0.0, pause_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, no secret
+                pause = max(exc.pause_s or 0.0, backoff_s(failures, self.limits.first_pause_s, self.limits.max_pause_s))
                 if failures >= self.limits.tries or time.monotonic() + pause >= self.deadline:
                     raise self._gave_up(str(exc)) from exc
                 time.sleep(pause)
-                pause_s = min(pause_s * 2, self.limits.max_pause_s)
             else:
                 return
 

@@ -6,7 +6,6 @@ paho is imported when a client is made, not before: reading the settings must st
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,7 +32,6 @@ __all__ = [
     "loss",
     "meaning",
     "new_client",
-    "pause_s",
     "properties",
     "size_of",
 ]
@@ -151,11 +149,6 @@ def connect(client: Client, options: BrokerOptions, **session: Any) -> None:
         raise LinkError(f"no TLS connection to {address} ({_alert(exc)})") from exc
     except (OSError, ValueError) as exc:  # a host name that cannot be one is a ValueError
         raise LinkError(f"no connection to {address} ({getattr(exc, 'strerror', None) or exc})") from exc
-
-
-def pause_s(options: BrokerOptions, attempt: int) -> float:
-    """Seconds until the next attempt: doubling up to the longest, shortened at random by up to half."""
-    return min(options.retry_max_s, options.retry_min_s * 2.0 ** min(attempt, 30)) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 
 
 def meaning(reason: ReasonCode, *, doing: Literal["connecting", "writing", "reading"] = "connecting") -> str:

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from edgeannot.base.backoff import backoff_s
 from edgeannot.base.systemd import credential
 
 __all__ = ["Address", "BrokerOptions"]
@@ -135,3 +136,7 @@ class BrokerOptions(BaseModel):
     def address(self) -> Address:
         """Where the broker is."""
         return Address.parse(self.url)
+
+    def retry_wait_s(self, failures: int) -> float:
+        """Return the wait before the next attempt to connect, after so many failures in a row."""
+        return backoff_s(failures, self.retry_min_s, self.retry_max_s)

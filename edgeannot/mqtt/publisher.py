@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Literal
 
 from edgeannot.base.errors import EdgeannotError, LinkError
-from edgeannot.mqtt.client import Will, connect, loss, meaning, new_client, pause_s
+from edgeannot.mqtt.client import Will, connect, loss, meaning, new_client
 from edgeannot.mqtt.connection_history import ConnectionHistory
 from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.mqtt.publisher_connection import PublisherConnection
@@ -148,8 +148,8 @@ class Publisher:
                 self._one_connection()
             except Exception as exc:  # noqa: BLE001 - without this thread no message would leave, and nobody would notice
                 self._history.once.surprise(exc)
-            self._stopping.wait(pause_s(self._options, self._attempt))
             self._attempt += 1
+            self._stopping.wait(self._options.retry_wait_s(self._attempt))
 
     def _one_connection(self) -> None:
         """Connect, serve until that is over, and say what was in the way."""

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from edgeannot.base.errors import EdgeannotError, LinkError
-from edgeannot.mqtt.client import connect, meaning, new_client, pause_s, properties, size_of
+from edgeannot.mqtt.client import connect, meaning, new_client, properties, size_of
 from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.mqtt.terms import Answer, Goodbye, Terms
 
@@ -203,7 +203,7 @@ class Subscriber:
             if not self._terms.lasting:
                 return
             self.attempts = 1 if time.monotonic() - began >= _STEADY_S else self.attempts + 1
-            self._closing.wait(pause_s(self._options, self.attempts - 1))
+            self._closing.wait(self._options.retry_wait_s(self.attempts))
 
     def _one_connection(self) -> None:
         connection = _Connection(self._new_client())

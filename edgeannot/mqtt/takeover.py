@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable
 
+from edgeannot.base.backoff import backoff_s
 from edgeannot.mqtt.group import Group
 from edgeannot.mqtt.subscriber import Subscriber
 
@@ -18,8 +18,8 @@ _QUIET_S = 0.5
 """How long nothing has to come until a session is asked whether it is empty: what it holds comes at once when the window has room."""
 _ANNOUNCE_S = 30.0
 """Least time between two words of this worker that it is there, where the broker does not seem to know."""
-_AGAIN_S = 5.0
-"""Least time until the next try at a session that somebody else took."""
+_AGAIN_S = 10.0
+"""Longest time until the next try at a session that somebody else took."""
 _AT_ONCE = 2
 """Sessions worked off at a time: each brings a window of pictures."""
 
@@ -68,7 +68,7 @@ class SessionTakeover:
         if subscriber.over:
             del self._subscribers[member]
             log.info("what the broker keeps for %s is for later (%s)", member, subscriber.trouble)
-            self._group.postpone(member, _AGAIN_S * random.uniform(1.0, 2.0))  # noqa: S311 - no secret
+            self._group.postpone(member, backoff_s(1, _AGAIN_S, _AGAIN_S))
         elif time.monotonic() - subscriber.busy_at >= _QUIET_S and subscriber.is_drained():
             subscriber.close(end_session=True, say=(self._group.topic(member), b""))
             del self._subscribers[member]

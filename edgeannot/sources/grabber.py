@@ -6,18 +6,17 @@ old ones pile up: 72 frames after a pause of 3 s were seen), but unpacks only th
 
 from __future__ import annotations
 
-import random
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from edgeannot.base.backoff import backoff_s
 from edgeannot.crash_guard import AtWork
 from edgeannot.sources.capture import Capture, OpenCapture, Target, as_bgr, device_trouble
 from edgeannot.vision.data import UInt8Array
 
-__all__ = ["Grabber", "Shot", "backoff_s"]
+__all__ = ["Grabber", "Shot"]
 
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 30.0
@@ -34,11 +33,6 @@ class Shot:
     decode_ms: float
 
 
-def backoff_s(failures: int, jitter: Callable[[], float] = random.random) -> float:
-    """How long to wait after so many failures in a row: 1, 2, 4 ... 30 s, less up to a half, so that boards do not knock in step."""
-    return min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(failures - 1, 10)) * (1.0 - jitter() / 2)
-
-
 class Grabber:
     """Use `start`, `newest` and `close`; one consumer."""
 
@@ -48,16 +42,13 @@ class Grabber:
         target: Target,
         open_capture: OpenCapture,
         at_work: AtWork,
-        wait_s: Callable[[int], float] = backoff_s,
     ) -> None:
-        """at_work: an open camera may kill the program, too, so it is closed while a picture is processed in isolation. wait_s: seconds
-        to wait before opening again, by the number of failures in a row."""
+        """at_work: an open camera may kill the program, too, so it is closed while a picture is processed in isolation."""
         self._name = name
         self._at_work = at_work
         self._gave_way = False
         self._target = target
         self._open_capture = open_capture
-        self._wait_s = wait_s
         self._changed = threading.Condition()
         self._wanted = True
         self._shot: Shot | None = None
@@ -103,7 +94,7 @@ class Grabber:
                     self._at_work.leave(place)
                 if not self._gave_way:
                     self.failures = 1 if steady else self.failures + 1
-                    self._closing.wait(self._wait_s(self.failures))
+                    self._closing.wait(backoff_s(self.failures, FIRST_WAIT_S, LONGEST_WAIT_S))
         except Exception as exc:  # noqa: BLE001 - handed to the consumer, who raises it
             with self._changed:
                 self._crash = exc

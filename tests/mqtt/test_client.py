@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from edgeannot.base.errors import ConfigError
-from edgeannot.mqtt.client import is_topic, new_client, pause_s
+from edgeannot.mqtt.client import is_topic, new_client
 from edgeannot.mqtt.options import Address, BrokerOptions
 
 
@@ -96,18 +96,6 @@ def test_topics_that_can_be_published_to(name):
 @pytest.mark.parametrize("name", ["", "a/+", "#", "a\0b", "x" * 65536, "\udce9"])
 def test_topics_that_cannot(name):
     assert not is_topic(name)
-
-
-def test_waits_between_attempts_double_up_to_the_longest_and_are_never_alike():
-    """A fleet that lost its broker together must not come back together."""
-    options = BrokerOptions(retry_min_s=1, retry_max_s=60)
-    waits = [[pause_s(options, attempt) for _ in range(200)] for attempt in range(12)]
-
-    for attempt, drawn in enumerate(waits):
-        longest = min(60.0, 2.0**attempt)
-        assert 0.5 * longest <= min(drawn) < 0.6 * longest
-        assert 0.9 * longest < max(drawn) <= longest
-    assert pause_s(options, 10**9) <= 60
 
 
 def test_a_file_that_holds_no_certificate_is_a_configuration_error(tmp_path):

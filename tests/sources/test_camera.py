@@ -25,7 +25,6 @@ from edgeannot.crash_guard import AtWork
 from edgeannot.sources import CameraOptions, Context, DirectoryOptions, Tick, open_source
 from edgeannot.sources.camera import CameraSource
 from edgeannot.sources.capture import Target, device_trouble, open_capture, parse_target, with_credentials
-from edgeannot.sources.grabber import Grabber, backoff_s
 from edgeannot.vision.data import Failure, Frame
 from tests.brokers import free_port
 from tests.crash_guard.dying import die
@@ -78,7 +77,7 @@ class ScriptedCapture:
 @pytest.fixture
 def quick(monkeypatch):
     """Reopening without the long waits."""
-    monkeypatch.setattr(Grabber.__init__, "__defaults__", (lambda failures: 0.01,))
+    monkeypatch.setattr("edgeannot.sources.grabber.LONGEST_WAIT_S", 0.01)
 
 
 @pytest.fixture
@@ -264,12 +263,6 @@ def test_gray_frames_become_bgr(pull, quick):
     source = CameraSource("porch", CameraOptions(url="0"), Context(), lambda target: Gray(camera, endless()))
 
     assert pull(source).take(1)[0].image.shape == (4, 6, 3)
-
-
-def test_the_waits_between_attempts_grow_to_thirty_seconds_and_vary():
-    assert [backoff_s(n, lambda: 0.0) for n in (1, 2, 3, 4, 5, 6, 7, 5000)] == [1, 2, 4, 8, 16, 30, 30, 30]
-    assert backoff_s(3, lambda: 1.0) == 2
-    assert len({backoff_s(6) for _ in range(20)}) > 1
 
 
 def test_format_and_limits_reach_the_device(stop):
