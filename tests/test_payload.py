@@ -96,33 +96,37 @@ def test_the_schema_file_is_a_valid_schema():
     SCHEMA.check_schema(SCHEMA.schema)
 
 
+UNIT = st.floats(0, 1, width=32)
+WORDS = st.text(max_size=20) | st.binary(max_size=20).map(os.fsdecode)
+# Made once: a strategy of time zones reads all zones of the system, 40 ms.
+TIMES = st.datetimes(min_value=datetime(1970, 1, 2), max_value=datetime(9999, 12, 30), timezones=st.timezones())  # noqa: DTZ001 - hypothesis adds the zone
+
+
 @st.composite
 def annotations(draw) -> Annotation:
     width, height = draw(st.integers(1, 5000)), draw(st.integers(1, 5000))
     count = draw(st.integers(0, 5))
-    unit = st.floats(0, 1, width=32)
-    corners = np.array([draw(st.tuples(unit, unit, unit, unit)) for _ in range(count)], np.float32).reshape(-1, 2, 2)
+    corners = np.array([draw(st.tuples(UNIT, UNIT, UNIT, UNIT)) for _ in range(count)], np.float32).reshape(-1, 2, 2)
     boxes = (np.sort(corners, axis=1) * np.array([width, height], np.float32)).reshape(-1, 4)
-    words = st.text(max_size=20) | st.binary(max_size=20).map(os.fsdecode)
     tracks = draw(st.none() | st.lists(st.integers(0, 10**9), min_size=count, max_size=count).map(lambda ids: np.array(ids, np.int64)))
     found = Detections(
         boxes.astype(np.float32),
-        np.array([draw(unit) for _ in range(count)], np.float32),
+        np.array([draw(UNIT) for _ in range(count)], np.float32),
         np.array([draw(st.integers(-1, 1000)) for _ in range(count)], np.int64),
         tracks,
     )
-    path = draw(st.none() | words.filter(bool).map(lambda name: Path(name.replace("\0", "_"))))
+    path = draw(st.none() | WORDS.filter(bool).map(lambda name: Path(name.replace("\0", "_"))))
     made = frame(
         image=np.broadcast_to(np.uint8(0), (height, width, 3)),
-        source=draw(words),
+        source=draw(WORDS),
         seq=draw(st.integers(0, 2**53)),
-        captured_at=draw(st.datetimes(min_value=datetime(1970, 1, 2), max_value=datetime(9999, 12, 30), timezones=st.timezones())),  # noqa: DTZ001 - hypothesis adds the zone
-        identity=draw(words),
+        captured_at=draw(TIMES),
+        identity=draw(WORDS),
         path=path,
-        name=draw(words) if path else "",
+        name=draw(WORDS) if path else "",
     )
     timing = {stage: draw(st.floats(0, 1e6)) for stage in ("decode", "inference", "total")}
-    return Annotation(made, found, tuple(draw(words) for _ in range(count)), MODEL, timing)
+    return Annotation(made, found, tuple(draw(WORDS) for _ in range(count)), MODEL, timing)
 
 
 @PATIENT
