@@ -111,7 +111,7 @@ $(HOMEASSISTANT_VENV)/.ready:
 	$(HOMEASSISTANT_VENV)/bin/python -m pip install -q 'homeassistant==2025.4.*' paho-mqtt==2.1.0
 	touch $@
 
-homeassistant-test: env system-packages $(HOMEASSISTANT_VENV)/.ready  ## the documented automations in a real Home Assistant (400 MB)
+homeassistant-test: env system-packages $(HOMEASSISTANT_VENV)/.ready  ## the documented automations in a real Home Assistant (600 MB)
 	EDGEANNOT_HOMEASSISTANT=$(CURDIR)/$(HOMEASSISTANT_VENV)/bin/python $(BIN)/python -m pytest tests/homeassistant -m homeassistant
 
 faults: env system-packages  ## break everything round the daemon and print what was lost; TABLE=FILE also writes that there
