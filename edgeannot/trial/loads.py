@@ -199,7 +199,7 @@ Runs = Sequence[Sequence[NDArray[Any]]]
 """`runs[input][output]`, as stored."""
 
 _NOISE = 0.02
-"""Part of an output's range by which two runs may differ. All 28 files that were compared gave the same to the last bit, with any number of
+"""Part of an output's range by which two runs may differ. All 27 files that were compared gave the same to the last bit, with any number of
 threads and on both runtimes; sums in another order may cost some bits, and such a bit may turn a quantized step."""
 _MOVED = 0.05
 """Part of the numbers that may be farther apart where a graph sorts its results: one result more or less changes a row."""
