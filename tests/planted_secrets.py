@@ -15,9 +15,9 @@ from unittest import mock
 import typer
 from pydantic import BaseModel
 
+from edgeannot.base import redaction
 from edgeannot.cli.app import app
 from edgeannot.cli.exits import guarded
-from edgeannot.base import redaction
 from edgeannot.settings import Settings, load_settings
 
 FORMS = (

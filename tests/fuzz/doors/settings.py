@@ -345,7 +345,7 @@ def _command(words: list[str]) -> None:
         contextlib.redirect_stdout(stream),
     ):
         try:
-            cli.main()
+            guarded(app)
             code: object = 0
         except SystemExit as exc:
             code = exc.code or 0
