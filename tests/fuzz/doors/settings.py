@@ -15,14 +15,16 @@ from random import Random
 from unittest import mock
 
 from edgeannot.mqtt.address import Address
-from tests.fuzz.dtype import WORDS
 
 from edgeannot import probe
 from edgeannot.base.errors import ConfigError
 from edgeannot.base.streams import _Printable
-from edgeannot.choice import auto_profile as judge
+from edgeannot.choice import auto_profile
+from edgeannot.cli.app import app
+from edgeannot.cli.exits import guarded
 from edgeannot.settings import find_data_dir, load_settings
 from tests.fuzz.door import Case, Door, Visit
+from tests.fuzz.numbers import WORDS
 from tests.fuzz.words import NUMBERS, change_text
 
 FULL = b"""\
@@ -332,13 +334,13 @@ def _command(words: list[str]) -> None:
     stream = _Printable(said, io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))  # as the command makes its own streams
     with (
         mock.patch.object(sys, "argv", ["edgeannot", *words]),
-        mock.patch.object(judge, "micro_of", return_value=None),
+        mock.patch.object(auto_profile, "micro_of", return_value=None),
         mock.patch.object(probe, "read_board", _board),
         mock.patch("edgeannot.daemon.run.run_daemon", return_value=0),
-        mock.patch("edgeannot.choice.selection.explain_for", return_value="as the test says"),
+        mock.patch("edgeannot.choice.selection.explain_selection", return_value="as the test says"),
         mock.patch("edgeannot.cli.commands.probe.read_board", _board),
         mock.patch("edgeannot.cli.commands.probe.micro_of", return_value=None),
-        mock.patch("edgeannot.cli.commands.probe._survey", side_effect=ConfigError("no model is measured here")),
+        mock.patch("edgeannot.cli.commands.probe._evaluate", side_effect=ConfigError("no model is measured here")),
         mock.patch("edgeannot.cli.commands.listen.listen", return_value=iter(["a line"])),
         mock.patch("edgeannot.base.streams.set_up_logging"),
         contextlib.redirect_stderr(stream),
