@@ -13,9 +13,21 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
+from edgeannot.base.errors import ConfigError
 from edgeannot.base.foreign import as_int
+from edgeannot.base.redaction import learn_secret
 
-__all__ = ["Notifier", "clock_synced", "credential", "is_read_only", "is_service", "may_write", "read_advice", "write_advice"]
+__all__ = [
+    "Notifier",
+    "clock_synced",
+    "credential",
+    "is_read_only",
+    "is_service",
+    "may_write",
+    "read_advice",
+    "read_secret",
+    "write_advice",
+]
 
 _EDIT = "to the unit (systemctl edit edgeannot)"
 
@@ -43,6 +55,17 @@ def read_advice(setting: str, path: Path, exc: BaseException) -> str:
     if not is_service():
         return "; let this user read it"
     return f'; the service runs as a user of its own: add LoadCredential={path.name}:{path} {_EDIT} and set {setting} = "{path.name}"'
+
+
+def read_secret(setting: str, path: Path) -> str:
+    """The secret in a file that a setting names; nothing that is printed shows it from now on. Raises ConfigError."""
+    try:
+        secret = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as exc:
+        why = exc.reason if isinstance(exc, UnicodeDecodeError) else exc.strerror
+        raise ConfigError(f"{setting} {path} cannot be read ({why}){read_advice(setting, path, exc)}") from exc
+    learn_secret(secret)
+    return secret
 
 
 def may_write(folder: Path) -> bool:

@@ -5,16 +5,14 @@ paho is imported when a client is made, not before: reading the settings must st
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from edgeannot.base.errors import ConfigError, LinkError
-from edgeannot.base.redaction import learn_secret
-from edgeannot.base.systemd import read_advice
+from edgeannot.base.errors import LinkError
+from edgeannot.base.systemd import read_secret
+from edgeannot.base.tls import tls_context
 from edgeannot.mqtt.options import BrokerOptions
 
 if TYPE_CHECKING:
@@ -122,10 +120,11 @@ def new_client(
     if address.websocket:
         client.ws_set_options(path=address.path)
     if address.tls:
-        client.tls_set_context(_tls_context(options))
+        client.tls_set_context(tls_context(options.ca_file, options.cert_file, options.key_file))
     username = options.username or address.username
     if username:
-        client.username_pw_set(username, _password(options.password_file))
+        password = read_secret("password_file", options.password_file) if options.password_file else None
+        client.username_pw_set(username, password)
     if will is not None:
         client.will_set(will.topic, will.payload, qos=1, retain=True)
     return client
@@ -217,47 +216,3 @@ def is_topic(topic: str) -> bool:
         return 0 < len(topic.encode()) <= 65535 and not any(c in topic for c in "+#\0")
     except UnicodeEncodeError:
         return False
-
-
-def _tls_context(options: BrokerOptions) -> ssl.SSLContext:
-    """Verified TLS 1.2 or later: the chain and the host name are always checked."""
-    import ssl  # noqa: PLC0415
-
-    try:
-        context = ssl.create_default_context(cafile=options.ca_file)
-    except OSError as exc:  # ssl.SSLError is one
-        advice = _advice(exc, ca_file=options.ca_file)
-        raise ConfigError(f"ca_file {options.ca_file} cannot be used ({_why(exc)}); wanted certificates in PEM form{advice}") from exc
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Python 3.13 and later want extensions (RFC 5280) that authorities of one's own often lack; they were good before.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if options.cert_file is not None:
-        try:
-            context.load_cert_chain(options.cert_file, options.key_file, password=lambda: "")
-        except OSError as exc:
-            advice = _advice(exc, cert_file=options.cert_file, key_file=options.key_file)
-            raise ConfigError(
-                f"cert_file {options.cert_file} with key_file {options.key_file} cannot be used ({_why(exc)}){advice}"
-            ) from exc
-    return context
-
-
-def _password(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        password = path.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"password_file {path} cannot be read ({_why(exc)}){read_advice('password_file', path, exc)}") from exc
-    learn_secret(password)
-    return password
-
-
-def _advice(exc: OSError, **files: Path | None) -> str:
-    """For the first of the files, by their settings, that cannot be opened: TLS does not say which it was."""
-    shut = ((name, path) for name, path in files.items() if path is not None and not os.access(path, os.R_OK))
-    return next((read_advice(name, path, exc) for name, path in shut), "")
-
-
-def _why(exc: Exception) -> str:
-    return getattr(exc, "reason", None) or getattr(exc, "strerror", None) or str(exc)
