@@ -251,11 +251,9 @@ def test_fields_of_the_card_can_be_set_by_hand(sorter: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--color", "pink"], "--color: wanted one of"),
         (["--set", "head.top_k"], "wanted KEY=VALUE"),
         (["--set", "file.name=1"], "file"),
         (["--labels", "nowhere.txt"], "there is no file"),
-        (["--input-range", "loud"], "--input-range"),
         (["--name", "yolov3-tiny"], "bundled"),
         (["--head", "yolo-rows"], "does not read as"),
     ],

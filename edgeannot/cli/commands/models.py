@@ -12,8 +12,9 @@ import typer
 from edgeannot.base import atomicfile
 from edgeannot.base.errors import CardError, EdgeannotError, InputError, ModelError
 from edgeannot.base.places import SAMPLES, bundled_folder
-from edgeannot.card_inference import RANGES, Hints, Proposal, parse_anchors, parse_range, propose, read_cfg
+from edgeannot.card_inference import Hints, Proposal, propose
 from edgeannot.cli.commands.catalogue import catalogue_command, how_to_run, pull_command
+from edgeannot.cli.model_options import ModelOptions, with_model_options
 from edgeannot.daemon.first_use_trial import remember_tried
 from edgeannot.library import modelstore
 from edgeannot.settings import find_data_dir
@@ -119,21 +120,11 @@ def _verified(card: ModelCard) -> str:
 
 
 @models_app.command("add")
+@with_model_options
 def add(
     file: Annotated[Path, typer.Argument(metavar="FILE.tflite", help="The model, or the card that lies beside it (.toml).")],
+    *,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="What to call it; the file's name where not given.")] = None,
-    labels: Annotated[Path | None, typer.Option(metavar="FILE", help="Class names, one a line.")] = None,
-    label_offset: Annotated[int | None, typer.Option(metavar="N", help="Line of class 0 in it, counted from 0.")] = None,
-    head: Annotated[
-        str | None, typer.Option(metavar="KIND", help="How outputs are read, e.g. yolo-rows; found out where not given.")
-    ] = None,
-    task: Annotated[str | None, typer.Option(metavar="detect|classify|embed", help="What the model is for.")] = None,
-    input_range: Annotated[str | None, typer.Option(metavar="RANGE", help=f"{', '.join(RANGES)}, or MEAN/STD in bytes.")] = None,
-    color: Annotated[str | None, typer.Option(metavar="RGB|BGR", help="Colour order.")] = None,
-    resize: Annotated[str | None, typer.Option(metavar="stretch|letterbox|letterbox-top-left", help="How pictures are fitted.")] = None,
-    anchors: Annotated[str | None, typer.Option(metavar="'W,H W,H ...'|NAME", help="Anchors of raw YOLO grids, or whose they are.")] = None,
-    cfg: Annotated[Path | None, typer.Option(metavar="FILE", help="Darknet cfg to take the anchors from.")] = None,
-    box_units: Annotated[str | None, typer.Option(metavar="normalized|pixels", help="What box numbers count.")] = None,
     min_score: Annotated[float | None, typer.Option(metavar="0..1", min=0, max=1, help="Smallest score that is reported.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any field of the card, e.g. head.center=0.")
@@ -145,23 +136,10 @@ def add(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before adding.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace an added model of the same name.")] = False,
     data_dir: DataDir = None,
+    model_options: ModelOptions,
 ) -> None:
     """Read a .tflite, say what it is and why, and write a card for it; a card that lies beside it is taken instead, without options."""
-    hints = Hints(
-        name=name,
-        head=head,
-        task=_one_of("--task", task, ("detect", "classify", "embed")),
-        labels=labels,
-        label_offset=label_offset,
-        input_range=None if input_range is None else parse_range(input_range, RANGES),
-        color=_one_of("--color", color and color.upper(), ("RGB", "BGR", "GRAY")),
-        resize=_one_of("--resize", resize, ("stretch", "letterbox", "letterbox-top-left")),
-        anchors=None if anchors is None else parse_anchors(anchors),
-        cfg=() if cfg is None else read_cfg(cfg),
-        box_units=_one_of("--box-units", box_units, ("normalized", "pixels")),
-        min_score=min_score,
-        extra=dict(_setting(text) for text in settings or ()),
-    )
+    hints = model_options.hints(name=name, min_score=min_score, extra=dict(_setting(text) for text in settings or ()))
     proposal = _from_its_card(file, hints) or propose(file, hints, photos=_photos(try_photo))
     _refuse_bundled_name(proposal.card.name)
     _print(proposal)
@@ -225,13 +203,6 @@ def _photos(asked: Path | None) -> list[UInt8Array]:
 
     samples = sorted(SAMPLES.glob("*.jpg"))[:2]
     return [read_picture(path, min_side=640).image for path in ([asked] if asked else []) + samples]
-
-
-def _one_of(flag: str, value: str | None, words: tuple[str, ...]) -> Any:
-    """The value, when it is one of the words. Raises InputError."""
-    if value is not None and value not in words:
-        raise InputError(f"{flag}: wanted one of {', '.join(words)}; found {value!r}")
-    return value
 
 
 def _setting(text: str) -> tuple[str, Any]:

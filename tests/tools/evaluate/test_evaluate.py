@@ -176,7 +176,6 @@ def test_what_cannot_be_measured_is_said(run, on_disk, models_dir, tmp_path):
         ((tmp_path / "x.tflite", "--data", on_disk), MissingError, "make one with `edgeannot models add"),
         ((tmp_path / "x.toml", "--data", on_disk), MissingError, "no model card at"),
         ((bundled, "--data", tmp_path / "none"), MissingError, "no labelled set at"),
-        ((bundled, "--data", on_disk, "--runtime", "torch"), InputError, "no runtime 'torch'"),
     ):
         result = run(*words)
         assert isinstance(result.exception, error), result.output

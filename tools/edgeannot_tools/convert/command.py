@@ -8,12 +8,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from edgeannot.base.errors import CardError, InputError
-from edgeannot.card_inference import RANGES, Hints, parse_anchors, parse_range, read_cfg
+from edgeannot.cli.model_options import ModelOptions, with_model_options
 from edgeannot.vision.cards import ModelCard
 from edgeannot_tools.convert.conversion import Converted, Request, finish, write_together
 from edgeannot_tools.convert.files import convert_sources
@@ -31,13 +31,14 @@ convert_app = typer.Typer(
 
 
 @convert_app.command(cls=Command)
+@with_model_options
 def convert(
     sources: Annotated[list[Path], typer.Argument(metavar="SOURCE", help="The model; of a Darknet pair one file or both.")],
+    *,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE.tflite", help="Where to write it; SOURCE's name in this folder by default.")
     ] = None,
     size: Annotated[str | None, typer.Option(metavar="N|WxH", help="Another input size in pixels.")] = None,
-    labels: Annotated[Path | None, typer.Option(metavar="FILE", help="Class names, one a line (or data.yaml, .pbtxt, .json).")] = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="What the card calls the model; the file's name by default.")] = None,
     card: Annotated[
         bool | None, typer.Option("--card/--no-card", help="Insist on a card, or write none; by default one where the model is understood.")
@@ -46,13 +47,6 @@ def convert(
         list[str] | None,
         typer.Option(metavar="1,2,3", help="Darknet: anchors of the last [yolo] section, or, given once for each, of all."),
     ] = None,
-    anchors: Annotated[str | None, typer.Option(metavar="'W,H W,H ...'|NAME", help="Anchors of a raw YOLO, or whose they are.")] = None,
-    cfg: Annotated[Path | None, typer.Option(metavar="FILE", help="Darknet cfg to take the anchors from.")] = None,
-    head: Annotated[str | None, typer.Option(metavar="KIND", help="How the outputs are read, e.g. yolo-rows.")] = None,
-    task: Annotated[str | None, typer.Option(metavar="detect|classify|embed", help="What the model is for.")] = None,
-    input_range: Annotated[str | None, typer.Option(metavar="RANGE", help=f"{', '.join(RANGES)}, or MEAN/STD in bytes.")] = None,
-    color: Annotated[str | None, typer.Option(metavar="RGB|BGR", help="Colour order of the input.")] = None,
-    resize: Annotated[str | None, typer.Option(metavar="stretch|letterbox|letterbox-top-left", help="How pictures are fitted.")] = None,
     keep_join: Annotated[bool, typer.Option("--keep-join", help="Leave boxes and scores joined in one output.")] = False,
     onnx2tf: Annotated[
         Path | None, typer.Option(metavar="PATH", help="The onnx2tf command, where it is not on the PATH or not the one to use.")
@@ -60,6 +54,7 @@ def convert(
     tensorflow: Annotated[
         Path | None, typer.Option(metavar="PYTHON", help="The Python that has TensorFlow, where it is not this one.")
     ] = None,
+    model_options: ModelOptions,
 ) -> None:
     """Convert a model to float TFLite, with a card beside it so that `edgeannot run --model FILE.toml` works at once.
 
@@ -73,23 +68,14 @@ def convert(
               quantize` wants them
     PyTorch   .pth: the state of an EfficientNet-Lite0; others through ONNX
 
-    What a cfg does not state is read off the graph, as `edgeannot models add` does; the options --head to --resize help it.
+    What a cfg does not state is read off the graph, as `edgeannot models add` does; the options --labels to --box-units help it.
     Nothing is written unless the result runs.
     """
     started = time.monotonic()
     request = Request(
         size_wh=_size(size),
         masks=tuple(_mask(text) for text in mask or ()),
-        hints=Hints(
-            head=head,
-            task=_one_of("--task", task, ("detect", "classify", "embed")),
-            labels=labels,
-            input_range=None if input_range is None else parse_range(input_range, RANGES),
-            color=_one_of("--color", color and color.upper(), ("RGB", "BGR")),
-            resize=_one_of("--resize", resize, ("stretch", "letterbox", "letterbox-top-left")),
-            anchors=None if anchors is None else parse_anchors(anchors),
-            cfg=() if cfg is None else read_cfg(cfg),
-        ),
+        hints=model_options.hints(),
         split=not keep_join,
         onnx2tf=onnx2tf,
         tensorflow=tensorflow,
@@ -100,8 +86,7 @@ def convert(
         converted = replace(converted, card=None, no_card="")
     elif card and converted.card is None:
         raise CardError(f"no card can be written for {converted.source}: {converted.no_card}")
-    stated = {"--size": size, "--mask": mask, "--head": head, "--task": task, "--anchors": anchors, "--input-range": input_range}
-    made_by = _command(sources, stated | {"--color": color, "--resize": resize, "--cfg": cfg.name if cfg else None})
+    made_by = _command(sources, {"--size": [size] if size else [], "--mask": mask or []}, model_options)
     files, written_card = finish(converted, target, name, made_by)
     write_together(files)
     _report(converted, files, written_card, time.monotonic() - started)
@@ -123,12 +108,6 @@ def _mask(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
 
 
-def _one_of(flag: str, value: str | None, words: tuple[str, ...]) -> Any:
-    if value is not None and value not in words:
-        raise typer.BadParameter(f"wanted one of {', '.join(words)}; found {value!r}", param_hint=flag)
-    return value
-
-
 def _target(out: Path | None, sources: Sequence[Path]) -> Path:
     """The file to write. Raises InputError where it is a source or cannot be written."""
     stem = sources[0].resolve().stem
@@ -143,13 +122,10 @@ def _target(out: Path | None, sources: Sequence[Path]) -> Path:
     return out
 
 
-def _command(sources: Sequence[Path], options: Mapping[str, str | list[str] | None]) -> str:
+def _command(sources: Sequence[Path], own: Mapping[str, Sequence[str]], model_options: ModelOptions) -> str:
     """The command, for the card: how the file was made, without the folders of this machine."""
-    words = ["edgeannot", "convert", *(path.resolve().name for path in sources)]
-    for flag, value in options.items():
-        for text in [value] if isinstance(value, str) else value or []:
-            words += [flag, text]
-    return shlex.join(words)
+    words = [word for flag, texts in own.items() for text in texts for word in (flag, text)]
+    return shlex.join(["edgeannot", "convert", *(path.resolve().name for path in sources), *words, *model_options.words()])
 
 
 def _report(converted: Converted, files: dict[Path, bytes], card: ModelCard | None, seconds: float) -> None:

@@ -55,7 +55,7 @@ def evaluate(
         bool, typer.Option("--common", help="Count only classes that all of the models know, so that they can be compared.")
     ] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads for one inference.")] = 1,
-    runtime: Annotated[str, typer.Option(help="auto, litert or tflite-runtime.")] = "auto",
+    runtime: Annotated[Runtime, typer.Option(help="Which runtime runs the models.")] = "auto",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write accuracy against time to this PNG.")] = None,
     sheet: Annotated[
@@ -73,9 +73,7 @@ def evaluate(
     for path in filter(None, (json_file, plot, sheet)):
         require_writable(path)
     cards = [find_model(name) for name in models]
-    wanted = _Wanted(
-        data, split, class_map, common, threads, _runtime(runtime), json_file, plot, sheet, set_name or _set_name(data, split), console
-    )
+    wanted = _Wanted(data, split, class_map, common, threads, runtime, json_file, plot, sheet, set_name or _set_name(data, split), console)
     if _are_classifiers(cards):
         for option, value in (("--format", kind), ("--images", images), ("--classes", classes), ("--coco", coco)):
             if value:
@@ -271,14 +269,6 @@ def _part(dataset: Dataset, split: str | None, data: Path) -> Dataset:
     if not pictures:
         raise InputError(f"{data} has no part {split!r}; it has: {', '.join(part or 'pictures in no part' for part in dataset.splits())}")
     return Dataset(dataset.class_names, pictures, dataset.extra)
-
-
-def _runtime(name: str) -> Runtime:
-    runtimes: tuple[Runtime, ...] = ("auto", "litert", "tflite-runtime")
-    for runtime in runtimes:
-        if runtime == name:
-            return runtime
-    raise InputError(f"no runtime {name!r}; there are: {', '.join(runtimes)}")
 
 
 def _sheet_path(path: Path, model: str, *, several: bool) -> Path:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 
 from edgeannot.base.errors import InputError, MissingError
-from edgeannot.card_inference import RANGES, Hints, parse_anchors, parse_range, read_cfg
+from edgeannot.cli.model_options import ModelOptions, with_model_options
 from edgeannot.vision.cards import card_name
 from edgeannot.vision.engine import Runtime, load_runtime
 from edgeannot_tools.output import require_writable
@@ -24,6 +24,7 @@ quantize_app = typer.Typer(name="quantize", add_completion=False, rich_markup_mo
 
 
 @quantize_app.command(cls=Command)
+@with_model_options
 def quantize(
     model: Annotated[Path, typer.Argument(metavar="MODEL.tflite|CARD.toml", help="The float model; a card beside it is read.")],
     *,
@@ -32,9 +33,10 @@ def quantize(
         str | None, typer.Option(metavar="FOLDER|GLOB", help="Pictures like those the model will see; a few bundled photos otherwise.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, metavar="N", help="Use at most so many of the pictures.")] = 100,
-    input_type: Annotated[str, typer.Option("--input", metavar="uint8|int8|float", help="What the model is fed with.")] = "uint8",
+    input_type: Annotated[Literal["uint8", "int8", "float"], typer.Option("--input", help="What the model is fed with.")] = "uint8",
     output_type: Annotated[
-        str, typer.Option("--output", metavar="auto|int8|float", help="What it answers with; auto: int8 where that is fine enough.")
+        Literal["auto", "int8", "float"],
+        typer.Option("--output", help="What it answers with; auto: int8 where that is fine enough."),
     ] = "auto",
     dynamic: Annotated[
         bool, typer.Option("--dynamic-range", help="Only store the weights as int8 and compute in float; needs no pictures.")
@@ -53,45 +55,29 @@ def quantize(
         ),
     ] = None,
     check: Annotated[bool, typer.Option("--check/--no-check", help="Compare with the float model, and refuse what lost too much.")] = True,
-    runtime: Annotated[str, typer.Option(metavar="auto|litert|tflite-runtime", help="Which runtime calibrates and compares.")] = "auto",
+    runtime: Annotated[Runtime, typer.Option(help="Which runtime calibrates and compares.")] = "auto",
     name: Annotated[str | None, typer.Option(metavar="NAME", help="What the card calls it; by default the name of OUT.")] = None,
-    labels: Annotated[Path | None, typer.Option(metavar="FILE", help="Without a card: class names, one a line.")] = None,
-    label_offset: Annotated[int | None, typer.Option(metavar="N", help="Without a card: line of class 0, counted from 0.")] = None,
-    head: Annotated[str | None, typer.Option(metavar="KIND", help="Without a card: how outputs are read.")] = None,
-    input_range: Annotated[str | None, typer.Option(metavar="RANGE", help=f"Without a card: {', '.join(RANGES)}, or MEAN/STD.")] = None,
-    color: Annotated[str | None, typer.Option(metavar="RGB|BGR", help="Without a card: colour order.")] = None,
-    resize: Annotated[str | None, typer.Option(metavar="HOW", help="Without a card: stretch, letterbox or letterbox-top-left.")] = None,
-    anchors: Annotated[str | None, typer.Option(metavar="'W,H ...'|NAME", help="Without a card: anchors of YOLO grids.")] = None,
-    cfg: Annotated[Path | None, typer.Option(metavar="FILE", help="Without a card: Darknet cfg to take the anchors from.")] = None,
-    box_units: Annotated[str | None, typer.Option(metavar="normalized|pixels", help="Without a card: what box numbers count.")] = None,
+    model_options: ModelOptions,
 ) -> None:
-    """Turn a float model into int8, show what that cost, and write it with a card unless it lost too much."""
+    """Turn a float model into int8, show what that cost, and write it with a card unless it lost too much.
+
+    Where no card lies beside the model, one is read off the graph, as `edgeannot models add` does; the options from --labels on help it.
+    """
     console = open_console()
-    used = _runtime(runtime)
-    load_runtime(used)
+    load_runtime(runtime)
     options = Options(
-        input_type=_word("--input", input_type, {"uint8": "uint8", "int8": "int8", "float": "float32"}),
-        output_type=_word("--output", output_type, {"auto": "auto", "int8": "int8", "float": "float32"}),
+        input_type="float32" if input_type == "float" else input_type,
+        output_type="float32" if output_type == "float" else output_type,
         clip=clip_heads,
         float_ops=float_ops,
     )
-    hints = Hints(
-        head=head,
-        labels=labels,
-        label_offset=label_offset,
-        input_range=None if input_range is None else parse_range(input_range, RANGES),
-        color=None if color is None else _word("--color", color.upper(), _same("RGB", "BGR", "GRAY")),
-        resize=None if resize is None else _word("--resize", resize, _same("stretch", "letterbox", "letterbox-top-left")),
-        anchors=None if anchors is None else parse_anchors(anchors),
-        cfg=() if cfg is None else read_cfg(cfg),
-        box_units=None if box_units is None else _word("--box-units", box_units, _same("normalized", "pixels")),
-    )
+    hints = model_options.hints()
     _check_paths(model, out)
     if data is not None and not data.exists():
         raise MissingError(f"--data: there is no labelled set at {data}")
-    gate = Gate(max_drop, data, used)
+    gate = Gate(max_drop, data, runtime)
     pictures = read_set(images, limit)
-    source = find_source(model, hints, [frame.image for frame in pictures.frames[:2]], used)
+    source = find_source(model, hints, [frame.image for frame in pictures.frames[:2]], runtime)
     _say_source(source, console)
     if data is not None and source.card.task == "embed":
         raise InputError(f"--data: {source.card.name} gives vectors, for which there are no labels; leave it away")
@@ -129,19 +115,3 @@ def _say_pictures(pictures: CalibrationSet, console: Console) -> None:
         )
     else:
         say(console, f"calibrating with {pictures.describe()}")
-
-
-def _same(*words: str) -> dict[str, str]:
-    return {word: word for word in words}
-
-
-def _word(flag: str, value: str, words: dict[str, str]) -> Any:
-    """What a word stands for; an unknown one is a usage error."""
-    if value not in words:
-        raise typer.BadParameter(f"{flag}: wanted one of {', '.join(words)}; found {value!r}")
-    return words[value]
-
-
-def _runtime(name: str) -> Runtime:
-    runtime: Runtime = _word("--runtime", name, _same("auto", "litert", "tflite-runtime"))
-    return runtime
