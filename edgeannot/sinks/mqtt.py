@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -71,7 +70,7 @@ class MqttOptions(BrokerOptions):
     """Whether results are kept for a broker and sent to it."""
     prefix: str = "edgeannot"
     """What every topic begins with; one or more levels. The device's name follows."""
-    qos: Literal[0, 1, 2] = 1
+    qos: int = Field(default=1, ge=0, le=2)
     """Quality of service of results: 1 arrives at least once, a repeat with the same id."""
     expiry_s: int | None = Field(default=None, ge=1)
     """How long in seconds the broker keeps a result for a subscriber that is away (MQTT 5); unset: for ever."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 from unittest import mock
 
-from edgeannot.mqtt.address import Address
+from edgeannot.mqtt.options import Address
 
 from edgeannot import probe
 from edgeannot.base.errors import ConfigError
@@ -180,7 +180,7 @@ PARTS_OF_ADDRESSES = (
 class TheDoor(Door):
     """`settings.load_settings`, `Address.parse`, and whole commands; the daemon and what waits for a broker are not started."""
 
-    modules = ("edgeannot/settings.py", "edgeannot/mqtt/address.py", "edgeannot/cli/exits.py", "edgeannot/cli/app.py")
+    modules = ("edgeannot/settings.py", "edgeannot/mqtt/options.py", "edgeannot/cli/exits.py", "edgeannot/cli/app.py")
 
     def seeds(self) -> list[Case]:
         parts = FULL.split(b"\n\n")
