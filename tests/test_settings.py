@@ -112,7 +112,7 @@ def test_what_is_wrong_is_said_with_its_place(tmp_path, text, said):
 
 def test_a_number_out_of_a_few_may_be_set_by_the_environment(monkeypatch):
     monkeypatch.setenv("EDGEANNOT_SINKS__MQTT__QOS", "2")
-    assert load_settings({}).settings.sinks.mqtt.qos == 2
+    assert load().settings.sinks.mqtt.qos == 2
 
 
 def test_a_misspelt_environment_variable_is_an_error(monkeypatch):

@@ -14,14 +14,13 @@ from pathlib import Path
 from random import Random
 from unittest import mock
 
-from edgeannot.mqtt.options import Address
-
 from edgeannot import probe
 from edgeannot.base.errors import ConfigError
 from edgeannot.base.streams import _Printable
 from edgeannot.choice import auto_profile
 from edgeannot.cli.app import app
 from edgeannot.cli.exits import guarded
+from edgeannot.mqtt.options import Address
 from edgeannot.settings import find_data_dir, load_settings
 from tests.fuzz.door import Case, Door, Visit
 from tests.fuzz.numbers import WORDS
