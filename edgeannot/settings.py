@@ -12,9 +12,9 @@ import platform
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SerializeAsAny, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -29,8 +29,8 @@ from edgeannot.base.foreign import is_file, json_text, os_bytes, parse_toml, pri
 from edgeannot.base.places import NOT_SETTINGS, default_config_file, default_data_dir, nothing_is_configured
 from edgeannot.base.redaction import learn, redacted
 from edgeannot.base.systemd import is_service
-from edgeannot.sinks import SinkOptions
-from edgeannot.sources import SourceOptions
+from edgeannot.sinks import SINKS, SinkSections
+from edgeannot.sources import SOURCES, SourceOptions, read_source
 from edgeannot.sources.directory_options import named_folder
 from edgeannot.vision.data import Profile
 from edgeannot.vision.profiles import PROFILE_DEFAULTS
@@ -88,10 +88,10 @@ class Settings(BaseSettings):
     """Boxes of one label that overlap more than this are one object; unset: the model card's."""
     labels: tuple[str, ...] = ()
     """Report only these labels; empty: all that the model knows."""
-    sources: dict[str, SourceOptions] = {}
-    """Where pictures come from, by name: [sources.NAME] with kind = "directory", "camera" or "mqtt"."""
-    sinks: SinkOptions = SinkOptions()
-    """Where results go: [sinks.mqtt], [sinks.images], [sinks.labels], [sinks.jsonl]."""
+    sources: dict[str, Annotated[SerializeAsAny[SourceOptions], PlainValidator(read_source)]] = {}
+    """Where pictures come from, by name: [sources.NAME] with a kind."""
+    sinks: SinkSections = SinkSections()
+    """Where results go: [sinks.KIND]."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """How much is logged."""
 
@@ -278,9 +278,13 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 def _like(path: Sequence[str]) -> str:
     """A question after the setting of that section whose name is nearest; empty where none is near."""
     section: set[type[BaseModel]] = {Settings}
-    for part in path[:-1]:
-        below = {model for each in section if part in each.model_fields for model in _models(each.model_fields[part].annotation)}
-        section = below or section  # the name of a source is no field
+    inner = path[:-1]
+    if path[0] == "sources" and len(path) > 2:
+        section, inner = {kind.options for kind in SOURCES.known.values()}, path[2:-1]
+    elif path[0] == "sinks" and len(path) > 2 and path[1] not in SINKS.built_in:
+        section, inner = {SINKS.find(path[1]).options}, path[2:-1]
+    for part in inner:
+        section = {model for each in section if part in each.model_fields for model in _models(each.model_fields[part].annotation)}
     near = difflib.get_close_matches(path[-1], {name for model in section for name in model.model_fields}, n=1, cutoff=0.7)
     return f"; did you mean {near[0]}?" if near else ""
 
@@ -297,24 +301,18 @@ def _explain(exc: ValidationError, origins: Mapping[str, str]) -> str:
     """One sentence for the first thing that is wrong, with its place and layer."""
     error = exc.errors()[0]
     path = [str(part) for part in error["loc"]]
-    # pydantic puts the chosen kind of a union into the path: sources.door.camera.url is sources.door.url to the user.
-    if path[0] == "sources" and len(path) > 3:
-        del path[2]
     key = printable(".".join(path))
     key = key if len(key) <= 100 else f"{key[:97]}..."
-    context = error.get("ctx", {})
     ours = {
         "extra_forbidden": f"unknown setting{_like(path)}",
         "missing": "wanted a value, found none",
         "tuple_type": 'wanted a list like ["a", "b"]',
         "dict_type": f"wanted a section, [{key}]",
         "model_attributes_type": f"wanted a section, [{key}]",
-        "union_tag_not_found": 'wanted a kind = "directory", "camera" or "mqtt", found none',
-        "union_tag_invalid": f"wanted a kind out of {context.get('expected_tags')}, found {shorten(context.get('tag'))}",
     }
     message = ours.get(error["type"]) or error["msg"].removeprefix("Value error, ")
     # Messages of our own validators say what was found themselves, and leave out what is secret.
-    own = error["type"] in {"extra_forbidden", "missing", "union_tag_not_found", "union_tag_invalid", "value_error", "broker_url"}
+    own = error["type"] in {"extra_forbidden", "missing", "kind", "value_error", "broker_url"}
     found = "" if own else f", found {redacted(shorten(error['input'], 1000)):.80}"
     layer = next((origins[k] for start in (key, key.rpartition(".")[0]) for k in origins if k == start or k.startswith(f"{start}.")), None)
     return f"{key}: {message[:1].lower()}{message[1:]}{found}" + (f" ({layer})" if layer else "")

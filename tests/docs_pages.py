@@ -9,25 +9,29 @@ from typing import Literal, get_args, get_origin
 from pydantic import BaseModel
 
 from edgeannot.settings import PROFILE_DEFAULTS, Settings
-from edgeannot.sinks import ImagesOptions, JsonlOptions, LabelsOptions, MqttOptions
-from edgeannot.sinks.mqtt import CommandOptions, HomeAssistantOptions
-from edgeannot.sources import CameraOptions, DirectoryOptions, MqttSourceOptions
+from edgeannot.sinks import SINKS, SinkSections
+from edgeannot.sources import SOURCES
 from tests.probe.page import boards_page
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
-SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
-    ("", "Top level", Settings),
-    ("sources.NAME", 'A folder: `kind = "directory"`', DirectoryOptions),
-    ("sources.NAME", 'A camera: `kind = "camera"`', CameraOptions),
-    ("sources.NAME", 'Messages: `kind = "mqtt"`', MqttSourceOptions),
-    ("sinks.mqtt", "MQTT", MqttOptions),
-    ("sinks.mqtt.commands", "Commands", CommandOptions),
-    ("sinks.mqtt.home_assistant", "Home Assistant", HomeAssistantOptions),
-    ("sinks.images", "Annotated pictures", ImagesOptions),
-    ("sinks.labels", "Label files", LabelsOptions),
-    ("sinks.jsonl", "JSON lines", JsonlOptions),
-)
+
+def sections() -> Iterator[tuple[str, str, type[BaseModel]]]:
+    """Table, title and model of each section: a kind that is registered is on the page, its title is its docstring."""
+    yield "", "Top level", Settings
+    for kind, source in SOURCES.built_in.items():
+        yield "sources.NAME", f'`kind = "{kind}"`: {_title(source.options)}', source.options
+    for kind in SinkSections.model_fields:
+        options = SINKS.built_in[kind].options
+        yield f"sinks.{kind}", _title(options), options
+        for name, field in options.model_fields.items():
+            if isinstance(inner := field.annotation, type) and issubclass(inner, BaseModel):
+                yield f"sinks.{kind}.{name}", _title(inner), inner
+
+
+def _title(model: type[BaseModel]) -> str:
+    return (model.__doc__ or "").partition("\n")[0].partition(";")[0].rstrip(".")
+
 
 INTRODUCTION = """# Settings
 
@@ -41,7 +45,7 @@ is in force and where it came from.
 def settings_page() -> str:
     """docs/settings.md."""
     parts = [INTRODUCTION]
-    for table, title, model in SECTIONS:
+    for table, title, model in sections():
         heading = f"## {title}" + (f" — `[{table}]`" if table else "")
         parts.append("\n".join([heading, "", "| name | default | what |", "|---|---|---|", *_rows(model), ""]))
     profiles = ["## What a profile sets", "", "| profile | " + " | ".join(PROFILE_DEFAULTS["low"]) + " |", "|---|---|---|"]
@@ -51,8 +55,8 @@ def settings_page() -> str:
 
 def _rows(model: type[BaseModel]) -> Iterator[str]:
     for name, field in model.model_fields.items():
-        if name in {"sources", "sinks", "commands", "home_assistant"}:
-            continue
+        if name == "sources" or (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            continue  # a section of its own
         made = {"device": "the host name", "data_dir": "`~/.local/state/edgeannot`, or systemd's"}.get(name, "made")
         # A section's kind says what the others mean: it has the one value, and still has to be written.
         default = "wanted" if field.is_required() or name == "kind" else made if field.default_factory else _shown(field.default)

@@ -19,6 +19,7 @@ from edgeannot.base import redaction
 from edgeannot.cli.app import app
 from edgeannot.cli.exits import guarded
 from edgeannot.settings import Settings, load_settings
+from edgeannot.sources import SOURCES
 
 FORMS = (
     '"rtsp://bob:{secret}@h"',
@@ -55,8 +56,8 @@ def fields(model: type[BaseModel], before: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
         inner = [part for part in _parts(field.annotation) if isinstance(part, type) and issubclass(part, BaseModel)]
         if name == "sources":
-            for kind in inner:
-                yield from fields(kind, f"sources.{kind.model_fields['kind'].default}.")
+            for kind, source in SOURCES.built_in.items():
+                yield from fields(source.options, f"sources.{kind}.")
         elif inner:
             yield from fields(inner[0], f"{before}{name}.")
         else:

@@ -18,6 +18,9 @@ LOADERS = {"import_module", "__import__", "spec_from_file_location", "run_module
 CHILDREN = {"edgeannot/choice/measure.py": "edgeannot.choice.measure_child", "edgeannot/trial/loads.py": "edgeannot.trial.trial_child"}
 """Modules that are run in a process of their own, each by a module of its own folder."""
 
+GROUPS = {f"edgeannot.{group}" for group in ("sources", "sinks", "heads", "commands", "converters")}
+"""Names of entry points, which some modules have as well."""
+
 
 def text_of(module):
     return (PACKAGE.parent / module).read_text(encoding="utf-8")
@@ -27,7 +30,7 @@ def module_names(tree):
     """Strings of the code that name a module of ours."""
     for node in ast.walk(tree):
         text = node.value if isinstance(node, ast.Constant) else None
-        if isinstance(text, str) and re.fullmatch(r"edgeannot[a-z_]*(\.\w+)+(:[\w.]+)?", text):
+        if isinstance(text, str) and text not in GROUPS and re.fullmatch(r"edgeannot[a-z_]*(\.\w+)+(:[\w.]+)?", text):
             path = PACKAGE.parent / text.partition(":")[0].replace(".", "/")
             if path.is_dir() or path.with_suffix(".py").is_file():
                 yield text

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -32,7 +32,7 @@ from edgeannot.tflite.file import read_tflite
 from edgeannot.vision.cards import CARD_SCHEMA, ModelCard, card_name, what_is_wrong
 from edgeannot.vision.data import UInt8Array
 from edgeannot.vision.engine import Runtime
-from edgeannot.vision.heads import AnyHead
+from edgeannot.vision.heads import HEADS
 from edgeannot.vision.preprocess import byte_table
 
 __all__ = [
@@ -51,8 +51,6 @@ __all__ = [
 FIRST_RULES = (read_postprocess, read_suppressed, read_end_to_end)
 """Rules that rest on an operator or on names; when one fits, the others are not asked."""
 OTHER_RULES = (read_rows, read_pairs, read_layers, read_maps, read_single)
-KINDS = tuple(str(field.default) for kind in get_args(AnyHead) for field in fields(kind) if field.name == "kind")
-"""Every word that `--head` takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +133,8 @@ def _one_interpretation(known: Known) -> Interpretation:
     if not interpretations or (kind_hint and all(found.head.kind != kind_hint for found in interpretations)):
         interpretations = interpretations + [found for rule in OTHER_RULES for found in rule(known)]
     kinds = sorted({found.head.kind for found in interpretations})
-    if kind_hint and kind_hint not in KINDS:
-        raise InputError(f"--head: wanted one of {', '.join(KINDS)}; found {kind_hint!r}")
+    if kind_hint and kind_hint not in HEADS.built_in:
+        raise InputError(f"--head: wanted one of {', '.join(HEADS.built_in)}; found {kind_hint!r}")
     if kind_hint:
         interpretations = [found for found in interpretations if found.head.kind == kind_hint]
         if not interpretations:

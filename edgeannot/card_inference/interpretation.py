@@ -10,7 +10,7 @@ from edgeannot.base.errors import ModelError
 from edgeannot.card_inference.facts import Facts
 from edgeannot.card_inference.hints import Hints
 from edgeannot.card_inference.sample_run import SampleRun
-from edgeannot.vision.heads import AnyHead
+from edgeannot.vision.heads import Head
 
 __all__ = ["RANGES", "AmbiguousModelError", "Convention", "Interpretation", "Known"]
 
@@ -91,7 +91,7 @@ class Known:
 class Interpretation:
     """One way to understand the outputs."""
 
-    head: AnyHead
+    head: Head
     convention: Convention
     evidence: tuple[str, ...]
     """Evidence, one sentence each."""

@@ -1,61 +1,102 @@
 """Sinks: where results go. One file a kind, each with its options beside it; importing them loads neither OpenCV nor paho.
 
-A new kind is one file and two lines here: its options in `SinkOptions`, its class in `open_sinks`.
+A new kind is one file with its options and its class, and one line in `SINKS`. Its settings are the section of its name.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from edgeannot.sinks.base import Options, Sink, SinkContext
+from pydantic import ConfigDict, create_model, model_validator
+
+from edgeannot.base.errors import ConfigError
+from edgeannot.base.options import Options, refused
+from edgeannot.base.registry import Registry
+from edgeannot.sinks.base import Sink, SinkContext, SinkKind, SinkOptions
 from edgeannot.sinks.images import ImagesOptions, ImagesSink
 from edgeannot.sinks.jsonl import JsonlOptions, JsonlSink
 from edgeannot.sinks.labels import LabelsOptions, LabelsSink
 from edgeannot.sinks.mqtt import MqttOptions, MqttSink
 
 __all__ = [
+    "SINKS",
     "ImagesOptions",
     "JsonlOptions",
     "LabelsOptions",
     "MqttOptions",
     "Sink",
     "SinkContext",
+    "SinkKind",
     "SinkOptions",
+    "SinkSections",
     "open_sinks",
     "written_paths",
 ]
 
 
-class SinkOptions(Options):
-    """Where results go."""
+def _problem(name: str, kind: object) -> str:
+    del name
+    if not isinstance(kind, SinkKind):
+        return "is no SinkKind"
+    fits = isinstance(kind.options, type) and issubclass(kind.options, SinkOptions)
+    return "" if fits else "has options that are no SinkOptions"
+
+
+SINKS = Registry(
+    "sink",
+    "edgeannot.sinks",
+    {
+        "images": SinkKind(ImagesOptions, ImagesSink),
+        "labels": SinkKind(LabelsOptions, LabelsSink),
+        "jsonl": SinkKind(JsonlOptions, JsonlSink),
+        "mqtt": SinkKind(MqttOptions, MqttSink),
+    },
+    _problem,
+)
+
+
+def _with_every_kind(base: type[SinkSections]) -> type[SinkSections]:
+    """The class with a section for each kind that is built in."""
+    kinds = [(kind, each.options) for kind, each in SINKS.built_in.items() if kind not in base.model_fields]
+    fields: dict[str, Any] = {kind: (options, options()) for kind, options in kinds}
+    return create_model(base.__name__, __base__=base, __doc__=base.__doc__, __module__=__name__, **fields)
+
+
+@_with_every_kind
+class SinkSections(Options):
+    """Where results go: a section for each kind. Those that installed packages add are there when the settings name them."""
+
+    model_config = ConfigDict(extra="allow")
 
     mqtt: MqttOptions = MqttOptions()
-    """[sinks.mqtt]: detections and counts to a broker."""
-    images: ImagesOptions = ImagesOptions()
-    """[sinks.images]: annotated copies of the pictures."""
-    labels: LabelsOptions = LabelsOptions()
-    """[sinks.labels]: label files for training tools."""
-    jsonl: JsonlOptions = JsonlOptions()
-    """[sinks.jsonl]: the results as lines of a file."""
+    """Named here because the daemon itself speaks to this broker, too."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_added(cls, sections: Any) -> Any:
+        added = {name: each for name, each in sections.items() if name not in cls.model_fields} if isinstance(sections, Mapping) else {}
+        if not added:
+            return sections
+        try:
+            fields: dict[str, Any] = {name: (SINKS.find(name).options, ...) for name in added if SINKS.offers(name)}
+        except ConfigError as exc:
+            raise refused(exc) from exc
+        read = create_model("SinkSections", __base__=Options, **fields).model_validate(added)  # refuses a name that nobody offers
+        return {**sections, **{name: getattr(read, name) for name in added}}
+
+    def by_kind(self) -> Iterator[tuple[str, SinkOptions]]:
+        """The section of each kind, in the order in which sinks take a result."""
+        for kind in [*SINKS.built_in, *(self.model_extra or {})]:
+            yield kind, getattr(self, kind)
 
 
-def written_paths(options: SinkOptions, out_dir: Path) -> tuple[Path, ...]:
+def written_paths(sections: SinkSections, out_dir: Path) -> tuple[Path, ...]:
     """The folders and files that the enabled sinks write to; a watched folder must not lie in one of them."""
-    paths = [out_dir / sink.folder for sink in (options.images, options.labels) if sink.enabled]
-    if options.jsonl.enabled:
-        paths += [out_dir / options.jsonl.file.with_name(name) for name in options.jsonl.names()]
-    return tuple(paths)
+    return tuple(path for _, options in sections.by_kind() if options.enabled for path in options.written_paths(out_dir))
 
 
-def open_sinks(options: SinkOptions, context: SinkContext) -> list[Sink]:
+def open_sinks(sections: SinkSections, context: SinkContext) -> list[Sink]:
     """The sinks that are enabled. Raises ConfigError when a file or folder of theirs cannot be written."""
-    sinks: list[Sink] = []
-    if options.images.enabled:
-        sinks.append(ImagesSink(options.images, context))
-    if options.labels.enabled:
-        sinks.append(LabelsSink(options.labels, context))
-    if options.jsonl.enabled:
-        sinks.append(JsonlSink(options.jsonl, context))
-    if options.mqtt.enabled:
-        sinks.append(MqttSink(options.mqtt, context))
-    return sinks
+    return [SINKS.find(kind).open(options, context) for kind, options in sections.by_kind() if options.enabled]

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict
-
+from edgeannot.base.options import Options
 from edgeannot.payload import Origin
 from edgeannot.storage.store import Message
 from edgeannot.vision.data import Annotation
 
-__all__ = ["FolderState", "Options", "Sink", "SinkContext"]
+__all__ = ["FolderState", "Options", "Sink", "SinkContext", "SinkKind", "SinkOptions"]
 
 
-class Options(BaseModel):
-    """Settings of one kind of sink."""
+class SinkOptions(Options):
+    """Settings of one kind of sink: [sinks.KIND]."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False)
+    enabled: bool = False
+    """Whether results go there."""
+
+    def written_paths(self, out_dir: Path) -> tuple[Path, ...]:
+        """The folders and files that it writes to, relative ones below out_dir: a watched folder must not lie in one of them."""
+        del out_dir
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +70,12 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Flush and let go of everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class SinkKind:
+    """One kind of sink: its settings, and what makes one of them."""
+
+    options: type[SinkOptions]
+    open: Callable[[Any, SinkContext], Sink]
+    """Options and context -> sink. Raises ConfigError when a file or folder of it cannot be written."""

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import Field
 
-from edgeannot.sinks.base import FolderState, Options, SinkContext
+from edgeannot.sinks.base import FolderState, SinkContext, SinkOptions
 from edgeannot.sinks.files import OutputFolder, picture_name
 from edgeannot.storage.store import Message
 from edgeannot.vision.data import Annotation
@@ -15,7 +15,7 @@ from edgeannot.vision.data import Annotation
 __all__ = ["ImagesOptions", "ImagesSink"]
 
 
-class ImagesOptions(Options):
+class ImagesOptions(SinkOptions):
     """Annotated copies of the pictures."""
 
     enabled: bool = False
@@ -28,6 +28,10 @@ class ImagesOptions(Options):
     """Also write a copy of a picture in which nothing was found."""
     min_free_mb: int = Field(default=200, ge=0)
     """Free disk space, in megabytes, below which no copies are written."""
+
+    def written_paths(self, out_dir: Path) -> tuple[Path, ...]:
+        """The one folder."""
+        return (out_dir / self.folder,)
 
 
 class ImagesSink:

@@ -13,7 +13,7 @@ from pydantic import Field
 from edgeannot.base import atomicfile
 from edgeannot.base.errors import ConfigError
 from edgeannot.payload import detections_payload, encode
-from edgeannot.sinks.base import FolderState, Options, SinkContext
+from edgeannot.sinks.base import FolderState, SinkContext, SinkOptions
 from edgeannot.sinks.files import OutputFolder
 from edgeannot.storage.store import Message
 from edgeannot.vision.data import Annotation
@@ -23,7 +23,7 @@ __all__ = ["JsonlOptions", "JsonlSink"]
 log = logging.getLogger(__name__)
 
 
-class JsonlOptions(Options):
+class JsonlOptions(SinkOptions):
     """Results as JSON lines."""
 
     enabled: bool = False
@@ -39,9 +39,10 @@ class JsonlOptions(Options):
     min_free_mb: int = Field(default=50, ge=0)
     """Free disk space, in megabytes, below which nothing is appended."""
 
-    def names(self) -> list[str]:
-        """What the file and its renamed predecessors are called."""
-        return [self.file.name, *(f"{self.file.name}.{number}" for number in range(1, self.keep + 1))]
+    def written_paths(self, out_dir: Path) -> tuple[Path, ...]:
+        """The file and its renamed predecessors."""
+        names = [self.file.name, *(f"{self.file.name}.{number}" for number in range(1, self.keep + 1))]
+        return tuple(out_dir / self.file.with_name(name) for name in names)
 
 
 class JsonlSink:

@@ -19,7 +19,7 @@ from pydantic import Field
 from edgeannot.base.errors import EdgeannotError
 from edgeannot.base.foreign import one_line, read_bytes
 from edgeannot.payload import encode, rfc3339
-from edgeannot.sinks.base import FolderState, Options, SinkContext
+from edgeannot.sinks.base import FolderState, SinkContext, SinkOptions
 from edgeannot.sinks.classes import ClassList
 from edgeannot.sinks.files import OutputFolder, companion_name, picture_name
 from edgeannot.storage.store import Message
@@ -32,7 +32,7 @@ LabelFormat = Literal["yolo", "voc", "coco"]
 _CLASSES = PurePosixPath("classes.txt")
 
 
-class LabelsOptions(Options):
+class LabelsOptions(SinkOptions):
     """Label files for training tools."""
 
     enabled: bool = False
@@ -45,6 +45,10 @@ class LabelsOptions(Options):
     """Add the score as a sixth column of YOLO files; VOC and COCO files always carry it."""
     min_free_mb: int = Field(default=50, ge=0)
     """Free disk space, in megabytes, below which no label files are written."""
+
+    def written_paths(self, out_dir: Path) -> tuple[Path, ...]:
+        """The one folder, which has those of several formats in it."""
+        return (out_dir / self.folder,)
 
 
 class LabelsSink:

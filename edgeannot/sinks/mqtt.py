@@ -7,9 +7,10 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
+from edgeannot.base.options import Options
 from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.payload import Topics, count_payload, detections_payload, encode
-from edgeannot.sinks.base import FolderState, Options, SinkContext
+from edgeannot.sinks.base import FolderState, SinkContext, SinkOptions
 from edgeannot.storage.store import Caps, Message
 from edgeannot.vision.data import Annotation, Sender
 
@@ -63,7 +64,7 @@ class HomeAssistantOptions(Options):
     _is_topic = field_validator("prefix")(_topic_levels)
 
 
-class MqttOptions(BrokerOptions):
+class MqttOptions(BrokerOptions, SinkOptions):
     """Results over MQTT."""
 
     enabled: bool = True

@@ -1,43 +1,79 @@
 """Sources: where pictures come from. A source is a generator that its caller pulls; one file a kind.
 
 The caller owns the loop and the thread. It gets a `Frame` for each picture, a `Failure` for each file that cannot be one, and a
-`Tick` when there is neither. A new kind is one file with its options (a pydantic model with a `kind`) and one line here.
+`Tick` when there is neither. A new kind is one file with its options and its class, and one line in `SOURCES`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
 
-from pydantic import Field
+from pydantic_core import PydanticKnownError
 
+from edgeannot.base.errors import ConfigError
+from edgeannot.base.options import refused
+from edgeannot.base.registry import Registry
 from edgeannot.sources.camera import CameraOptions, CameraSource
-from edgeannot.sources.contract import Context, Item, Source, Stop, Tick
+from edgeannot.sources.contract import Context, Item, Source, SourceKind, SourceOptions, Stop, Tick
 from edgeannot.sources.directory import DirectorySource
 from edgeannot.sources.directory_options import DirectoryOptions
 from edgeannot.sources.mqtt import MqttSource
 from edgeannot.sources.mqtt_options import MqttSourceOptions
 
 __all__ = [
+    "SOURCES",
     "CameraOptions",
     "Context",
     "DirectoryOptions",
     "Item",
     "MqttSourceOptions",
     "Source",
+    "SourceKind",
     "SourceOptions",
     "Stop",
     "Tick",
     "open_source",
+    "read_source",
 ]
 
-SourceOptions = Annotated[DirectoryOptions | CameraOptions | MqttSourceOptions, Field(discriminator="kind")]
+
+def _problem(name: str, kind: object) -> str:
+    if not isinstance(kind, SourceKind):
+        return "is no SourceKind"
+    options: object = kind.options
+    if not (isinstance(options, type) and issubclass(options, SourceOptions)):
+        return "has options that are no SourceOptions"
+    found = options.model_fields["kind"].default
+    return "" if found == name else f"has options whose kind is {found!r}"
 
 
-def open_source(name: str, options: DirectoryOptions | CameraOptions | MqttSourceOptions, context: Context | None = None) -> Source:
+SOURCES = Registry(
+    "source",
+    "edgeannot.sources",
+    {
+        "directory": SourceKind(DirectoryOptions, DirectorySource),
+        "camera": SourceKind(CameraOptions, CameraSource),
+        "mqtt": SourceKind(MqttSourceOptions, MqttSource),
+    },
+    _problem,
+)
+
+
+def read_source(section: object) -> SourceOptions:
+    """The settings of one source, by its kind. For pydantic: raises its errors."""
+    if isinstance(section, SourceOptions):
+        return section
+    if not isinstance(section, Mapping):
+        raise PydanticKnownError("dict_type")
+    if not isinstance(kind := section.get("kind"), str):
+        raise refused(f"wanted a kind = {SOURCES.wanted}, found {'none' if kind is None else 'no text'}")
+    try:
+        options = SOURCES.find(kind).options
+    except ConfigError as exc:
+        raise refused(exc) from exc
+    return options.model_validate(section)
+
+
+def open_source(name: str, options: SourceOptions, context: Context | None = None) -> Source:
     """The source of that kind; nothing is opened before its items are asked for. Raises ConfigError for settings that clash."""
-    context = context or Context()
-    if isinstance(options, DirectoryOptions):
-        return DirectorySource(name, options, context)
-    if isinstance(options, MqttSourceOptions):
-        return MqttSource(name, options, context)
-    return CameraSource(name, options, context)
+    return SOURCES.find(options.kind).open(name, options, context or Context())

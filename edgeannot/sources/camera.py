@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from edgeannot.base.errors import ConfigError, FrameError, LinkError, MissingError
 from edgeannot.base.redaction import redacted
 from edgeannot.base.systemd import credential, read_advice
 from edgeannot.sources.capture import Capture, Format, OpenCapture, Target, as_bgr, open_capture, parse_target, with_credentials
-from edgeannot.sources.contract import Context, Item, Stop, Tick
+from edgeannot.sources.contract import Context, Item, SourceOptions, Stop, Tick
 from edgeannot.sources.grabber import Grabber, Shot
 from edgeannot.sources.turn import Turns
 from edgeannot.vision.data import Failure, Frame, UInt8Array
@@ -32,10 +32,8 @@ CAP_PROP_POS_MSEC = 0
 """OpenCV's number for the time of the current frame; named here, so that these options do not load OpenCV."""
 
 
-class CameraOptions(BaseModel):
-    """Settings of a camera or a video file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+class CameraOptions(SourceOptions):
+    """A camera or a video file."""
 
     kind: Literal["camera"] = "camera"
     url: str

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from edgeannot.base.file_signature import FileSignature
+from edgeannot.base.options import Options
 from edgeannot.crash_guard import AtWork
 from edgeannot.vision.data import Failure, Frame
 
-__all__ = ["Context", "Item", "Source", "Stop", "Tick", "never_done"]
+__all__ = ["Context", "Item", "Source", "SourceKind", "SourceOptions", "Stop", "Tick", "never_done"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,3 +117,20 @@ class Context:
     """Which picture may begin, and which are suspected of having killed the program."""
     free_bytes: Callable[[], int | None] = lambda: None
     """Memory that can still be taken, now; None: not known."""
+
+
+class SourceOptions(Options):
+    """Settings of one source: [sources.NAME]."""
+
+    kind: str
+    """Which kind of source this is."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceKind:
+    """One kind of source: its settings, and what makes one of them."""
+
+    options: type[SourceOptions]
+    """Its field `kind` has the kind's name as its only value and default."""
+    open: Callable[[str, Any, Context], Source]
+    """Name, options and context -> source. Opens nothing yet. Raises ConfigError for settings that clash."""

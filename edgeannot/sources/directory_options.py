@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from edgeannot.sources.contract import SourceOptions
 
 __all__ = ["DirectoryOptions", "named_folder"]
 
 
-class DirectoryOptions(BaseModel):
-    """Settings of a folder that is watched."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+class DirectoryOptions(SourceOptions):
+    """A folder that is watched."""
 
     kind: Literal["directory"] = "directory"
     path: Path

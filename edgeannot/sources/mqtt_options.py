@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from edgeannot.mqtt.options import BrokerOptions
+from edgeannot.sources.contract import SourceOptions
 
 __all__ = ["MqttSourceOptions"]
 
 
-class MqttSourceOptions(BaseModel):
-    """Settings of a broker that pictures come from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False)
+class MqttSourceOptions(SourceOptions):
+    """Pictures that arrive as MQTT messages."""
 
     kind: Literal["mqtt"] = "mqtt"
     broker: BrokerOptions | None = None

@@ -6,17 +6,20 @@ carry an input size, `yolov3-tiny@320`, where the card lists that size: the weig
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, PrivateAttr, TypeAdapter, ValidationError, model_validator
+from pydantic_core import PydanticKnownError
 
-from edgeannot.base.errors import CardError, MissingError
+from edgeannot.base.errors import CardError, ConfigError, MissingError
 from edgeannot.base.foreign import MAX_INT, is_file, one_line, parse_toml, printable, read_text, shorten
-from edgeannot.vision.heads import AnyHead
+from edgeannot.base.options import refused
+from edgeannot.vision.heads import HEADS, Head
 
 __all__ = [
     "CARD_SCHEMA",
@@ -29,6 +32,7 @@ __all__ = [
     "find_card",
     "read_card",
     "read_cards",
+    "read_head",
 ]
 
 CARD_SCHEMA = 1
@@ -121,6 +125,25 @@ class Measured(_Table):
     top1: float | None = None
 
 
+def read_head(table: object) -> Head:
+    """The head of a card's `[head]` table, by its kind. For pydantic: raises its errors."""
+    if not isinstance(table, Mapping):
+        if type(table) in HEADS.known.values():
+            return cast("Head", table)
+        raise PydanticKnownError("dict_type")
+    if not isinstance(kind := table.get("kind"), str):
+        raise refused(f"wanted a kind = {HEADS.wanted}")
+    try:
+        return _adapter(HEADS.find(kind)).validate_python(table)
+    except ConfigError as exc:
+        raise refused(exc) from exc
+
+
+@functools.cache
+def _adapter(kind: type[Head]) -> TypeAdapter[Head]:
+    return TypeAdapter(kind)
+
+
 class ModelCard(_Table):
     """The facts of one model. `folder` is where the card was read from; file names in it are relative to that."""
 
@@ -138,7 +161,7 @@ class ModelCard(_Table):
     macs: int = Field(default=0, ge=0, le=MAX_INT)
     """Multiply-accumulates of one run at width x height; 0: not known."""
     input: Input
-    head: Annotated[AnyHead, Field(discriminator="kind")]
+    head: Annotated[Head, PlainValidator(read_head)]
     labels: Labels = Labels()
     defaults: Defaults = Defaults()
     provenance: Provenance = Provenance()

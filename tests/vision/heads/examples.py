@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot.vision.data import Outputs, RawTensor, TensorSpec
-from edgeannot.vision.heads import AnyHead
+from edgeannot.vision.heads import Head
 from edgeannot.vision.heads.classify import Classify
 from edgeannot.vision.heads.dfl import Dfl
 from edgeannot.vision.heads.embed import Embed
@@ -32,7 +32,7 @@ CELLS = 8 * 4 + 4 * 2  # of strides 8 and 16
 class Example:
     """A head, the shapes of its outputs, the classes they hold, and which outputs are never quantized."""
 
-    head: AnyHead
+    head: Head
     shapes: tuple[tuple[int, ...], ...]
     classes: int | None
     whole: tuple[int, ...] = ()

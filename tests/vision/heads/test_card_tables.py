@@ -7,12 +7,13 @@ from dataclasses import fields, is_dataclass
 from typing import Annotated, Any
 
 import pytest
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import PlainValidator, TypeAdapter, ValidationError
 
-from edgeannot.vision.heads import AnyHead
+from edgeannot.vision.cards import read_head
+from edgeannot.vision.heads import Head
 from tests.vision.heads.examples import EXAMPLES
 
-HEAD = TypeAdapter(Annotated[AnyHead, Field(discriminator="kind")])
+HEAD = TypeAdapter(Annotated[Head, PlainValidator(read_head)])
 
 
 def table_of(value: Any) -> Any:

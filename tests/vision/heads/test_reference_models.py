@@ -14,7 +14,7 @@ import pytest
 from edgeannot.vision.data import Detections, Fit, Outputs
 from edgeannot.vision.engine import Engine
 from edgeannot.vision.geometry import clip, iou_matrix, nms, place
-from edgeannot.vision.heads import AnyHead
+from edgeannot.vision.heads import Head
 from edgeannot.vision.heads.classify import Classify
 from edgeannot.vision.heads.dfl import Dfl
 from edgeannot.vision.heads.embed import Embed
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.runtime
 class Case:
     """One model with what its card would say, and where the reference is known to differ."""
 
-    head: AnyHead
+    head: Head
     classes: int | None
     preprocess: dict[str, Any]
     class_shift: int = 0

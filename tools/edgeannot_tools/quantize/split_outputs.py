@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeannot.vision.cards import ModelCard
 from edgeannot.vision.data import TensorRef
-from edgeannot.vision.heads import AnyHead
+from edgeannot.vision.heads import Head
 from edgeannot.vision.heads.dfl import Dfl
 from edgeannot.vision.heads.split import Split
 from edgeannot.vision.heads.yolo_fastestv2 import YoloFastestV2
@@ -24,7 +24,7 @@ from edgeannot_tools.graph.graph import Graph, Op, Operator, Type, collect_garba
 __all__ = ["split_maps", "split_rows"]
 
 
-def split_maps(graph: Graph, head: AnyHead, input_wh: tuple[int, int]) -> AnyHead | None:
+def split_maps(graph: Graph, head: Head, input_wh: tuple[int, int]) -> Head | None:
     """Changes the graph so that numbers of unlike units are outputs of their own; gives the head that reads them.
 
     None, and no change, for other heads and where the parts were not joined but made together.
