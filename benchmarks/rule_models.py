@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 from benchmarks.networks import COMMAND, Places, cached, ssd_oid
+from edgeannot.base.foreign import sha256_of
 from edgeannot.base.places import bundled_folder
 from edgeannot.library.catalogue import Entry, read_catalogue
-from edgeannot.library.fetch import sha256_of
-from edgeannot.library.obtain import Asked
+from edgeannot.library.obtain import PullOptions
 from edgeannot.library.pull import pull
 from edgeannot.vision.cards import ModelCard, find_card, read_card
 from edgeannot_maintain.bundle import TINY_CFG, TINY_WEIGHTS
@@ -91,7 +91,7 @@ def _from_catalogue(places: Places) -> list[Line]:
         if any(file.sha256 not in there for file in entry.files):
             continue
         files = tuple(there[file.sha256] for file in entry.files)
-        card = pull(entry, Asked(places.work / "models", places.work / "downloads", files=files, offline=True)).card
+        card = pull(entry, PullOptions(places.work / "models", places.work / "downloads", files=files, offline=True)).card
         if not entry.converted:
             lines.append(Line(entry.name, "int8", "catalogue, published as int8", (card,)))
             continue

@@ -76,16 +76,16 @@ class Topics:
         return f"{self.prefix}/{escape_level(self.device)}"
 
     def of_device(self, leaf: str) -> str:
-        """The topic of something the device has one of: status, info, telemetry."""
+        """Return the topic of something the device has one of: status, info, telemetry."""
         return f"{self.base}/{leaf}"
 
     def of_source(self, source: str, leaf: str) -> str:
-        """The topic of something each source has: detections, image, count."""
+        """Return the topic of something each source has: detections, image, count."""
         return f"{self.base}/{escape_level(source)}/{leaf}"
 
 
 def reply_trouble(topic: str, topics: Topics, other_trees: Sequence[str] = ("homeassistant",)) -> str:
-    """What is wrong with an MQTT 5 response topic (4.7: no wildcards, not empty); empty when nothing is.
+    """Return what is wrong with an MQTT 5 response topic (4.7: no wildcards, not empty); empty when nothing is.
 
     other_trees: first levels of topics that a reply must not be sent to, beside our own prefix: others act on what they read there.
     """
@@ -104,7 +104,7 @@ def reply_trouble(topic: str, topics: Topics, other_trees: Sequence[str] = ("hom
 
 
 def refused_payload(device: str, source: str, sender: Sender | None, reason: str, message: str) -> dict[str, Any]:
-    """What the sender of a picture is told that is not annotated. reason: as in `FrameError.reason`; message: one sentence."""
+    """Return what the sender of a picture is told that is not annotated. reason: as in `FrameError.reason`; message: one sentence."""
     told = _sender(sender) or {"sender": None}
     return {
         "schema": SCHEMA,
@@ -116,7 +116,7 @@ def refused_payload(device: str, source: str, sender: Sender | None, reason: str
 
 
 def escape_level(word: str) -> str:
-    """One topic level for any word: unsafe characters become %XX of their UTF-8 bytes, the empty word a lone "%".
+    """Return one topic level for any word: unsafe characters become %XX of their UTF-8 bytes, the empty word a lone "%".
 
     Raises ConfigError for a word whose escaped form is over 1024 bytes: cutting it short could give two words one topic.
 
@@ -132,7 +132,7 @@ def escape_level(word: str) -> str:
 
 
 def unescape_level(level: str) -> str:
-    """The word that `escape_level` was given.
+    """Return the word that `escape_level` was given.
 
     >>> unescape_level("front%2Fdoor %231")
     'front/door #1'
@@ -144,7 +144,7 @@ def unescape_level(level: str) -> str:
 
 
 def message_id(device: str, frame: Frame, model_sha256: str) -> str:
-    """A UUID (version 5) that names this picture's result by this model: the same after a restart, so repeats can be dropped.
+    """Return a UUID (version 5) that names this picture's result by this model: the same after a restart, so repeats can be dropped.
 
     Of a picture that came as a message it is the same on every device: another worker may get the message again.
     """
@@ -154,14 +154,14 @@ def message_id(device: str, frame: Frame, model_sha256: str) -> str:
 
 
 def rfc3339(moment: datetime) -> str:
-    """A moment in UTC with milliseconds, "2026-07-01T10:31:05.120Z"; a naive one is refused with ValueError."""
+    """Return a moment in UTC with milliseconds, "2026-07-01T10:31:05.120Z"; a naive one is refused with ValueError."""
     if moment.tzinfo is None:
         raise ValueError(f"wanted a moment with a time zone, found {moment!r}")
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def detections_payload(annotation: Annotation, origin: Origin) -> dict[str, Any]:
-    """The result for one picture, ready for JSON, schema 1."""
+    """Return the result for one picture, ready for JSON, schema 1."""
     frame, model = annotation.frame, annotation.model
     width, height = frame.size_wh
     return {
@@ -182,7 +182,7 @@ def detections_payload(annotation: Annotation, origin: Origin) -> dict[str, Any]
 
 
 def count_payload(annotation: Annotation, origin: Origin) -> dict[str, Any]:
-    """How many of each label the newest picture shows. No time in it: unchanged counts are the same bytes, sent once.
+    """Return how many of each label the newest picture shows. No time in it: unchanged counts are the same bytes, sent once.
 
     A camera that several workers serve has a time: another's counts may stand there meanwhile, so each must be sent.
     """
@@ -199,12 +199,12 @@ def count_payload(annotation: Annotation, origin: Origin) -> dict[str, Any]:
 
 
 def status_payload(origin: Origin, state: str) -> dict[str, Any]:
-    """Whether the device is there: state is online, stopping or offline (the Last Will)."""
+    """Tell whether the device is there: state is online, stopping or offline (the Last Will)."""
     return {"schema": SCHEMA, "state": state, "device": valid_text(origin.device), "boot_id": origin.boot_id}
 
 
 def state_payload(origin: Origin, state: Mapping[str, Any]) -> dict[str, Any]:
-    """What commands may change, as it is now; `state` is JSON-ready."""
+    """Return what commands may change, as it is now; `state` is JSON-ready."""
     return {"schema": SCHEMA, "device": valid_text(origin.device), "boot_id": origin.boot_id, **state}
 
 
@@ -217,7 +217,7 @@ def info_payload(
     choice: Mapping[str, Any] | None = None,
     damaged: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """What runs there and why. `sources`: name -> kind. `choice`: the models it was chosen from (`explain.as_dict`); None: it was set.
+    """Return what runs and why. `sources`: name -> kind. `choice`: the models it was chosen from (`explain.as_dict`); None: it was set.
     `damaged`: names of databases in its data directory that were set aside, and whose messages are lost.
     """
     return {
@@ -235,17 +235,17 @@ def info_payload(
 
 
 def telemetry_payload(origin: Origin, figures: Mapping[str, Any]) -> dict[str, Any]:
-    """How the device is doing; `figures` is JSON-ready."""
+    """Return how the device is doing; `figures` is JSON-ready."""
     return {"schema": SCHEMA, "device": valid_text(origin.device), "boot_id": origin.boot_id, **figures}
 
 
 def encode(payload: Mapping[str, Any]) -> bytes:
-    """A payload as compact UTF-8 JSON; a number that is not finite is a ValueError."""
+    """Return a payload as compact UTF-8 JSON; a number that is not finite is a ValueError."""
     return json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def decode(payload: bytes) -> Any:
-    """The value that the JSON bytes hold. Raises ValueError when they hold none."""
+    """Return the value that the JSON bytes hold. Raises ValueError when they hold none."""
     return json.loads(payload.decode())
 
 
@@ -274,7 +274,7 @@ def _box(box_xyxy: Sequence[float], unit_wh: tuple[int, int], decimals: int) -> 
 
 
 def _sender(sender: Sender | None) -> dict[str, Any]:
-    """The field `sender` of a picture that came as a message; no field for any other."""
+    """Return the field `sender` of a picture that came as a message; no field for any other."""
     if sender is None:
         return {}
     facts = {"device": valid_text(sender.device), "topic": valid_text(sender.topic), "id": sender.id and valid_text(sender.id)}
@@ -282,7 +282,7 @@ def _sender(sender: Sender | None) -> dict[str, Any]:
 
 
 def _picture_path(frame: Frame) -> str | None:
-    """The file as its source names it; a camera's frame has none."""
+    """Return the file as its source names it; a camera's frame has none."""
     if frame.path is None:
         return None
     return valid_text(frame.name or frame.path.name)

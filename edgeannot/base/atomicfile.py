@@ -35,7 +35,7 @@ def write(path: Path, data: bytes, *, mode: int | None = None, durable: bool = F
 
 @contextlib.contextmanager
 def new_file(path: Path, *, mode: int | None = None, durable: bool = False, below: Path | None = None) -> Iterator[BinaryIO]:
-    """A file to fill, which gets the name `path` when the block ends well, and disappears when it does not. Its folder is made.
+    """Yield a file to fill, which gets the name `path` when the block ends well, and disappears when it does not. Its folder is made.
 
     mode: its permissions; None: those that the umask leaves. durable: the content and the name are on the disk before it returns.
     below: the folder that the user named, above `path`; between the two no link is followed. Raises OSError, also where something else
@@ -100,7 +100,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _open_folder(folder: Path, below: Path | None) -> int:
-    """A descriptor for the folder, which is made."""
+    """Return a descriptor for the folder, which is made."""
     flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
     if below is None or folder == below:
         folder.mkdir(parents=True, exist_ok=True)
@@ -134,14 +134,14 @@ def _create(path: Path | str, mode: int | None, folder: int | None) -> int:
 
 
 def _set_mode(fd: int, mode: int | None) -> None:
-    """The umask may have taken some away, or an earlier version given more."""
+    """Set the permissions: the umask may have taken some away, or an earlier version given more."""
     if mode is not None and stat.S_IMODE(os.fstat(fd).st_mode) != mode:
         with contextlib.suppress(OSError):  # a file system without permissions, or somebody else's file
             os.fchmod(fd, mode)
 
 
 def _refuse_what_is_no_file(path: Path, folder: int) -> None:
-    """Raises OSError where the name leads to a folder, a pipe or a device: /dev/stdout may be named, and must not be replaced."""
+    """Raise OSError where the name leads to a folder, a pipe or a device: /dev/stdout may be named, and must not be replaced."""
     try:
         mode = os.stat(path.name, dir_fd=folder).st_mode
     except OSError:  # nothing is there, or a link to nothing or in a circle, which is replaced

@@ -67,7 +67,7 @@ class Refused(Exception):  # noqa: N818 - likewise
 
 
 def command_of(module: str, *roots: Path) -> tuple[str, ...]:
-    """The command of a child that runs the module's `main`. Nothing is imported from the current folder, which may be anybody's.
+    """Return the command of a child that runs the module's `main`. Nothing is imported from the current folder, which may be anybody's.
 
     roots: folders beside this package's own in which packages of ours lie.
     """
@@ -76,7 +76,7 @@ def command_of(module: str, *roots: Path) -> tuple[str, ...]:
 
 
 def scratch() -> IO[bytes]:
-    """A file in memory without a name, to be given to a child; it is gone when both have closed it."""
+    """Return a file in memory without a name, to be given to a child; it is gone when both have closed it."""
     return cast("IO[bytes]", os.fdopen(os.memfd_create("edgeannot"), "w+b"))
 
 
@@ -127,7 +127,7 @@ class Child:
                 stream.close()
 
     def ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-        """The answer to a request. Raises Died, or Refused with the child's own words."""
+        """Return the answer to a request. Raises Died, or Refused with the child's own words."""
         with contextlib.suppress(OSError):  # it has ended: said below
             self._requests.write(json.dumps(request).encode() + b"\n")
             self._requests.flush()
@@ -141,7 +141,7 @@ class Child:
             return answer
 
     def _limit(self, memory_bytes: int) -> None:
-        """The limits that the child gets: it goes first when memory runs out, and may not take more than there is."""
+        """Set the limits that the child gets: it goes first when memory runs out, and may not take more than there is."""
         pid = self._process.pid
         # It has ended already, or this system does not let us: the kernel's own limits remain.
         with contextlib.suppress(OSError):
@@ -152,7 +152,7 @@ class Child:
                 resource.prlimit(pid, resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
 
     def _line(self, deadline: float, timeout_s: float) -> bytes:
-        """The next line of its output, without the end. Raises Died when none comes."""
+        """Return the next line of its output, without the end. Raises Died when none comes."""
         number = self._answers.fileno()
         while b"\n" not in self._pending:
             left_s = deadline - time.monotonic()
@@ -194,7 +194,7 @@ class Child:
         return Died(f"ended with exit code {code}{last}")
 
     def _stderr_tail(self) -> str:
-        """The end of what it wrote to stderr, such as `: std::bad_alloc`."""
+        """Return the end of what it wrote to stderr, such as `: std::bad_alloc`."""
         self._errors.seek(0, os.SEEK_END)
         self._errors.seek(max(0, self._errors.tell() - 4096))
         lines = [line.strip() for line in self._errors.read().decode("utf-8", "replace").splitlines() if line.strip()]

@@ -36,7 +36,7 @@ class EntryPoint:
 
 
 def entry_points(group: str) -> tuple[EntryPoint, ...]:
-    """The entry points of a group in all packages on the path, by name. Of a package that lies there twice the first counts."""
+    """Return the entry points of a group in all packages on the path, by name. Of a package that lies there twice the first counts."""
     found = (each for package, text in _installed(tuple(sys.path)) for each in _read(text, group, package))
     return tuple(sorted(found, key=lambda each: (each.name, each.package)))
 

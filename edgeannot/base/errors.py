@@ -34,7 +34,7 @@ MODEL_OUTPUT = "model-output"
 
 
 def install(extras: str) -> str:
-    """The advice for a package that is missing, by the extras that bring it: "tools", "tools,onnx"."""
+    """Return the advice for a package that is missing, by the extras that bring it: "tools", "tools,onnx"."""
     return f"install `edgeannot[{extras}]` (in a checkout: `pip install '.[{extras}]'`)"
 
 

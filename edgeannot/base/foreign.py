@@ -6,6 +6,7 @@ here, with bounds on what it costs; it gives a clean value or one sentence in an
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import re
@@ -29,6 +30,7 @@ __all__ = [
     "printable",
     "read_bytes",
     "read_text",
+    "sha256_of",
     "shorten",
     "shorten_path",
     "to_float",
@@ -49,7 +51,7 @@ _FLOAT = re.compile(r"[+-]?(?:[0-9]{1,60}\.?[0-9]{0,60}|\.[0-9]{1,60})(?:[eE][+-
 
 
 def printable(text: object, *, lines: bool = False) -> str:
-    """One line that can neither steer a terminal nor make a line of its own in a log: what is not printable becomes U+FFFD.
+    """Return one line that can neither steer a terminal nor make a line of its own in a log: what is not printable becomes U+FFFD.
 
     That is control and format characters (also those that turn the direction of writing) and lone surrogates, so the result is always
     valid UTF-8. lines: line ends and tabs stay, for tables and tracebacks.
@@ -65,7 +67,7 @@ def printable(text: object, *, lines: bool = False) -> str:
 
 
 def json_text(value: object, *, indent: int | None = None) -> str:
-    """JSON that a terminal may show and every reader takes for the same value: what is not printable stands as \\uNNNN.
+    """Return JSON that a terminal may show and every reader takes for the same value: what is not printable stands as \\uNNNN.
 
     Without `indent` it is one line without spaces, as messages and JSON lines have it.
     """
@@ -78,7 +80,7 @@ def json_text(value: object, *, indent: int | None = None) -> str:
 
 
 def shorten(value: object, longest: int = 80) -> str:
-    """A value as an error quotes it: its `repr`, printable, cut to `longest` characters."""
+    """Return a value as an error quotes it: its `repr`, printable, cut to `longest` characters."""
     try:
         text = repr(value if not isinstance(value, str | bytes) else value[: longest + 1])
     except (ValueError, RecursionError):  # a whole number of more digits than Python writes; a list in itself
@@ -88,12 +90,12 @@ def shorten(value: object, longest: int = 80) -> str:
 
 
 def valid_text(text: str) -> str:
-    """Text that UTF-8, and so JSON and MQTT, can carry: bytes of a file name that are no UTF-8 are shown as \\xNN."""
+    """Return text that UTF-8, and so JSON and MQTT, can carry: bytes of a file name that are no UTF-8 are shown as \\xNN."""
     return os_bytes(text).decode("utf-8", "backslashreplace")
 
 
 def one_line(text: object) -> str:
-    """A name or a label as a file or a message may hold it: `valid_text` without control characters and line ends (U+FFFD instead).
+    """Return a name or a label as a file or a message may hold it: `valid_text` without control characters and line ends (U+FFFD instead).
 
     Unlike `printable` it leaves in place what words of some scripts need: joiners, marks of direction.
     """
@@ -101,7 +103,7 @@ def one_line(text: object) -> str:
 
 
 def os_bytes(text: str) -> bytes:
-    """The bytes of a text as a file name has them: a lone surrogate is the byte that was not UTF-8."""
+    """Return the bytes of a text as a file name has them: a lone surrogate is the byte that was not UTF-8."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # a surrogate that no file name gives
@@ -109,7 +111,7 @@ def os_bytes(text: str) -> bytes:
 
 
 def as_int(value: object) -> int | None:
-    """The whole number that a text, or a number out of JSON or TOML, states; None where it states none, or one beyond `MAX_INT`."""
+    """Return the whole number that a text, or a number out of JSON or TOML, states; None where it states none, or one beyond `MAX_INT`."""
     if isinstance(value, str):
         text = value.strip()
         value = int(text) if _INT.fullmatch(text) else None
@@ -119,7 +121,7 @@ def as_int(value: object) -> int | None:
 
 
 def as_float(value: object) -> float | None:
-    """The finite number that a text, or a number out of JSON or TOML, states; None where it states none."""
+    """Return the finite number that a text, or a number out of JSON or TOML, states; None where it states none."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     if isinstance(value, str):
@@ -134,7 +136,7 @@ def as_float(value: object) -> float | None:
 
 
 def to_int(value: object, what: str, *, lowest: int = -MAX_INT, highest: int = MAX_INT, error: type[EdgeannotError] = InputError) -> int:
-    """The whole number that `value` states. Raises `error`, which begins with `what`, for anything else or out of bounds."""
+    """Return the whole number that `value` states. Raises `error`, which begins with `what`, for anything else or out of bounds."""
     number = as_int(value)
     if number is None or not lowest <= number <= highest:
         bounds = "" if (lowest, highest) == (-MAX_INT, MAX_INT) else f" from {lowest} to {highest}"
@@ -143,7 +145,7 @@ def to_int(value: object, what: str, *, lowest: int = -MAX_INT, highest: int = M
 
 
 def to_float(value: object, what: str, *, error: type[EdgeannotError] = InputError) -> float:
-    """The finite number that `value` states. Raises `error`, which begins with `what`, for anything else."""
+    """Return the finite number that `value` states. Raises `error`, which begins with `what`, for anything else."""
     number = as_float(value)
     if number is None:
         raise error(f"{what}: wanted a number, found {shorten(value)}")
@@ -151,7 +153,7 @@ def to_float(value: object, what: str, *, error: type[EdgeannotError] = InputErr
 
 
 def decode(data: bytes, what: str, *, error: type[EdgeannotError] = InputError) -> str:
-    """The UTF-8 text of the bytes, without a byte order mark, line ends as "\\n". Raises `error`, which begins with `what`."""
+    """Return the UTF-8 text of the bytes, without a byte order mark, line ends as "\\n". Raises `error`, which begins with `what`."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
@@ -161,7 +163,7 @@ def decode(data: bytes, what: str, *, error: type[EdgeannotError] = InputError) 
 
 
 def read_bytes(path: Path, what: str, *, max_bytes: int = MAX_TEXT_BYTES, error: type[EdgeannotError] = InputError) -> bytes:
-    """The content of a regular file of at most `max_bytes`. `what` says what kind of file was wanted, e.g. "the label file".
+    """Return the content of a regular file of at most `max_bytes`. `what` says what kind of file was wanted, e.g. "the label file".
 
     Raises MissingError where there is none; `error` where it is larger, cannot be read, or is a folder, a pipe or a device.
     """
@@ -182,7 +184,7 @@ def read_bytes(path: Path, what: str, *, max_bytes: int = MAX_TEXT_BYTES, error:
 
 
 def _read_regular(path: Path, most: int) -> bytes | None:
-    """The first bytes of a regular file; None for anything else."""
+    """Return the first bytes of a regular file; None for anything else."""
     number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # else a pipe that nobody writes to would hold the program
     try:
         if not stat.S_ISREG(os.fstat(number).st_mode):
@@ -194,7 +196,7 @@ def _read_regular(path: Path, most: int) -> bytes | None:
 
 
 def read_text(path: Path, what: str, *, max_bytes: int = MAX_TEXT_BYTES, error: type[EdgeannotError] = InputError) -> str:
-    """The text of a file; what `read_bytes` and `decode` say."""
+    """Return the text of a file; what `read_bytes` and `decode` say."""
     return decode(read_bytes(path, what, max_bytes=max_bytes, error=error), f"{what} {shorten_path(path)}", error=error)
 
 
@@ -203,7 +205,7 @@ def parse_json(data: bytes | str, what: str, *, error: type[EdgeannotError] = ..
 @overload
 def parse_json(data: bytes | str, what: str, *, error: None) -> Any | None: ...
 def parse_json(data: bytes | str, what: str, *, error: type[EdgeannotError] | None = InputError) -> Any:
-    """The value of a JSON text; its numbers may still be anything (`as_int`, `as_float`).
+    """Return the value of a JSON text; its numbers may still be anything (`as_int`, `as_float`).
 
     Raises `error`, which begins with `what`, for what is none or is nested too deep; gives None instead where `error` is None.
     """
@@ -218,7 +220,7 @@ def parse_json(data: bytes | str, what: str, *, error: type[EdgeannotError] | No
 
 
 def parse_toml(text: str, what: str, *, error: type[EdgeannotError] = InputError) -> dict[str, Any]:
-    """The table of a TOML text. Raises `error`, which begins with `what`, for what is none or is nested too deep."""
+    """Return the table of a TOML text. Raises `error`, which begins with `what`, for what is none or is nested too deep."""
     import tomllib  # noqa: PLC0415 - as above
 
     # tomllib takes time by the square of a key's parts: two minutes for one of 100 KB.
@@ -231,7 +233,7 @@ def parse_toml(text: str, what: str, *, error: type[EdgeannotError] = InputError
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a file; no for a name that none can have, where `Path.is_file` raises for some."""
+    """Tell whether there is a file; no for a name that none can have, where `Path.is_file` raises for some."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -239,7 +241,7 @@ def is_file(path: Path) -> bool:
 
 
 def shorten_path(path: Path | str) -> str:
-    """A path as a message shows it: printable, and of one that is very long its two ends."""
+    """Return a path as a message shows it: printable, and of one that is very long its two ends."""
     text = printable(valid_text(str(path)))
     return text if len(text) <= 300 else f"{text[:200]}...{text[-90:]}"
 
@@ -250,3 +252,9 @@ def _why(exc: Exception) -> str:
 
 def _size(count: int) -> str:
     return f"{count / (1 << 20):g} MB" if count >= 1 << 20 else f"{count} bytes"
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hash of a file's content, in hexadecimal. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

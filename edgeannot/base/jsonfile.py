@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def read_json(path: Path, schema: int) -> dict[str, Any]:
-    """The object in the file if its "schema" is the one wanted; {} where there is no file, or none that can be read.
+    """Return the object in the file if its "schema" is the one wanted; {} where there is no file, or none that can be read.
 
     A damaged file is renamed to NAME.damaged and logged once, so that the next write does not hide what happened.
     """

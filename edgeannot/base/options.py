@@ -17,5 +17,5 @@ class Options(BaseModel):
 
 
 def refused(message: str | ConfigError) -> PydanticCustomError:
-    """An error for pydantic, which adds the place."""
+    """Return an error for pydantic, which adds the place."""
     return PydanticCustomError("kind", "{said}", {"said": str(message)})

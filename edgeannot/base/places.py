@@ -32,7 +32,7 @@ def default_data_dir() -> Path:
 
 
 def default_config_file() -> Path | None:
-    """The first configuration file that exists: systemd's ConfigurationDirectory, /etc/edgeannot, the user's own."""
+    """Return the first configuration file that exists: systemd's ConfigurationDirectory, /etc/edgeannot, the user's own."""
     folders = [Path(folder) for folder in os.environ.get("CONFIGURATION_DIRECTORY", "/etc/edgeannot").split(":") if folder]
     user = os.environ.get("XDG_CONFIG_HOME") or ((home := _home()) and home / ".config")
     own = [Path(user) / "edgeannot"] if user else []
@@ -56,13 +56,13 @@ def _home() -> Path | None:
 
 
 def nothing_is_configured() -> bool:
-    """Whether neither a configuration file nor the environment says anything, so that the defaults hold and need not be loaded."""
+    """Tell whether neither a configuration file nor the environment says anything, so that the defaults hold and need not be loaded."""
     named = {name.upper() for name in os.environ} - NOT_SETTINGS
     return default_config_file() is None and not any(name.startswith("EDGEANNOT_") for name in named)
 
 
 def bundled_folder() -> Path:
-    """The folder of the models that ship with the package: inside it when installed, beside it in a checkout."""
+    """Return the folder of the models that ship with the package: inside it when installed, beside it in a checkout."""
     inside = _PACKAGE / "models"
     return inside if inside.is_dir() else _PACKAGE.parent / "models"
 

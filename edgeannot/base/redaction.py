@@ -50,7 +50,7 @@ class _Known:
 
 
 def redacted(text: object) -> str:
-    """The text as it may be shown. What is hidden becomes ***; a text without secrets stays as it is.
+    """Return the text as it may be shown. What is hidden becomes ***; a text without secrets stays as it is.
 
     >>> redacted("rtsp://admin:hunter2@cam.local/stream?channel=1&pwd=hunter2")
     'rtsp://***@cam.local/stream?channel=1&pwd=***'
@@ -90,7 +90,7 @@ def learn(values: Iterable[Any]) -> None:
 
 
 def _learn_from(value: str) -> None:
-    """The whole value is one address, or nothing that can be told: a password may hold blanks and quotes, which end a word elsewhere."""
+    """Learn the secret of a value that is one address: a password may hold blanks and quotes, which end a word elsewhere."""
     if len(value) > _MAX_VALUE:
         return
     user, at, _ = value.rpartition("@")
@@ -100,12 +100,12 @@ def _learn_from(value: str) -> None:
 
 
 def _whole(form: str) -> str:
-    """A short word is not looked for inside of others."""
+    """Make the pattern for a secret; a short word is not looked for inside of others."""
     return rf"(?<!\w){re.escape(form)}(?!\w)" if len(form) < 8 and form.isalnum() else re.escape(form)
 
 
 def _without_user(match: re.Match[str]) -> str:
-    """A word without the user and the password before its @, and without what is no port behind a host."""
+    """Return a word without the user and the password before its @, and without what is no port behind a host."""
     word = match[0]
     scheme = _SCHEME.match(word)
     start = scheme.end() if scheme else 0
@@ -123,7 +123,7 @@ def _without_user(match: re.Match[str]) -> str:
 
 
 def _without_value(match: re.Match[str]) -> str:
-    """`password = x` in a text like TOML, `"password": x` in one like JSON. A sentence may go on after a colon."""
+    """Return match `password = x` in a text like TOML, `"password": x` in one like JSON. A sentence may go on after a colon."""
     bare, opening = match["bare"], match["open"] or match["nested"] or ""
     if ":" in match["sign"] and not match["quote"] and not (opening and match["name"].lower() != "token"):
         return match[0]

@@ -42,15 +42,15 @@ class Registry(Generic[T]):
         return {**self.built_in, **self._added}
 
     def package(self, name: str) -> str | None:
-        """The installed package that a kind is from; None for one that is built in."""
+        """Return the installed package that a kind is from; None for one that is built in."""
         return self._packages.get(name)
 
     def offers(self, name: str) -> bool:
-        """Whether there is a kind of that name; nothing is imported."""
+        """Tell whether there is a kind of that name; nothing is imported."""
         return name in self.known or any(each.name == name for each in entry_points(self.group))
 
     def find(self, name: str) -> T:
-        """The kind of that name. Raises ConfigError where there is none, or the package that offers it cannot be used."""
+        """Return the kind of that name. Raises ConfigError where there is none, or the package that offers it cannot be used."""
         if name not in self.built_in and name not in self._added:
             entry = self._entry(name)
             self._added[name] = self._load(entry)

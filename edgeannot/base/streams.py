@@ -44,7 +44,7 @@ class _Printable(_Redacted):
 
 
 def own_escapes(stream: TextIO) -> TextIO:
-    """The stream for who draws with control characters (a progress bar, coloured tables) and cleans what comes from outside itself."""
+    """Return the stream that lets control characters through, for code that draws and cleans foreign text itself."""
     return stream.own if isinstance(stream, _Printable) else stream
 
 
@@ -88,11 +88,11 @@ class _OneLine(logging.Formatter):
     """Words in messages come from anywhere (names of files): nothing in them may make lines of its own or steer the terminal."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
-        """The line, without the traceback that may follow it."""
+        """Return the line, without the traceback that may follow it."""
         return printable(redacted(super().formatMessage(record)))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - the library's name
-        """The traceback. Its last line may hold foreign text, so that none of its lines may begin like one with a priority."""
+        """Return the traceback. Its last line may hold foreign text, so that none of its lines may begin like one with a priority."""
         return printable(redacted(super().formatException(ei)), lines=True).replace("\n<", "\n <")
 
 

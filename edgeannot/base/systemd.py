@@ -33,12 +33,12 @@ _EDIT = "to the unit (systemctl edit edgeannot)"
 
 
 def is_service() -> bool:
-    """Whether systemd started this process as a service."""
+    """Tell whether systemd started this process as a service."""
     return "NOTIFY_SOCKET" in os.environ or "INVOCATION_ID" in os.environ
 
 
 def credential(path: Path | None) -> Path | None:
-    """A file that the settings name; a bare name is that of a systemd credential where the service has one of it (LoadCredential=)."""
+    """Return the file that a setting names; a bare name means the systemd credential of that name, if there is one (LoadCredential=)."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY")  # it is there for this service alone
     if path is None or not folder or len(path.parts) != 1 or not (found := Path(folder) / path).is_file():
         return path
@@ -46,7 +46,7 @@ def credential(path: Path | None) -> Path | None:
 
 
 def read_advice(setting: str, path: Path, exc: BaseException) -> str:
-    """What to do about a secret file that could not be read, to be put behind the reason; empty where nothing more is to be said."""
+    """Return advice about a secret file that could not be read, to be put behind the reason; empty where there is none."""
     bare = len(path.parts) == 1
     if is_service() and bare and isinstance(exc, FileNotFoundError):
         return f"; the service has no credential of that name: add LoadCredential={path}:FILE {_EDIT}"
@@ -58,7 +58,7 @@ def read_advice(setting: str, path: Path, exc: BaseException) -> str:
 
 
 def read_secret(setting: str, path: Path) -> str:
-    """The secret in a file that a setting names; nothing that is printed shows it from now on. Raises ConfigError."""
+    """Return the secret in a file that a setting names; nothing that is printed shows it from now on. Raises ConfigError."""
     try:
         secret = path.read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as exc:
@@ -69,13 +69,13 @@ def read_secret(setting: str, path: Path) -> str:
 
 
 def may_write(folder: Path) -> bool:
-    """Whether files can be made in a folder and removed from it, as far as rights and mounts tell; of one that is not there: made."""
+    """Tell whether files can be made in a folder and removed from it, as far as rights and mounts tell; of one that is not there: made."""
     place = _there(folder)
     return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
 
 
 def is_read_only(folder: Path) -> bool:
-    """Whether the folder, or the nearest above it that is there, is mounted read-only, as ProtectSystem=strict mounts everything."""
+    """Tell whether the folder, or the nearest above it that is there, is mounted read-only, as ProtectSystem=strict mounts everything."""
     try:
         return bool(os.statvfs(_there(folder)).f_flag & os.ST_RDONLY)
     except OSError:
@@ -83,7 +83,7 @@ def is_read_only(folder: Path) -> bool:
 
 
 def write_advice(folder: Path, exc: OSError | None = None) -> str:
-    """How this process may write to a folder that it may not write to now, to be put before another way: "let this user write there, or ".
+    """Return advice to be put before another way: how this process may write to a folder, "let this user write there, or ".
 
     exc: the error that said so; empty where another is in the way than rights and mounts.
     """
@@ -99,7 +99,7 @@ def write_advice(folder: Path, exc: OSError | None = None) -> str:
 
 
 def _there(folder: Path) -> Path:
-    """The folder, or the nearest above it that can be seen."""
+    """Return the folder, or the nearest above it that can be seen."""
     return next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place) or place == place.parent)
 
 
@@ -133,7 +133,7 @@ _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronized
 
 
 def clock_synced() -> bool:
-    """Whether the kernel knows the clock as synchronized (NTP, PTP), or systemd-timesyncd says that it is."""
+    """Tell whether the kernel knows the clock as synchronized (NTP, PTP), or systemd-timesyncd says that it is."""
     if Path("/run/systemd/timesync/synchronized").exists():
         return True
     buffer = ctypes.create_string_buffer(_TIMEX_BYTES)  # modes = 0: only read

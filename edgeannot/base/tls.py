@@ -16,7 +16,7 @@ __all__ = ["tls_context"]
 
 
 def tls_context(ca_file: Path | None, cert_file: Path | None, key_file: Path | None) -> ssl.SSLContext:
-    """Verified TLS 1.2 or later: the chain and the host name are always checked.
+    """Return verified TLS 1.2 or later: the chain and the host name are always checked.
 
     Raises ConfigError where a file cannot be used; it calls the file by the setting of the same name.
     """

@@ -66,7 +66,7 @@ class Proposal:
 
 
 def propose(path: Path, hints: Hints | None = None, *, runtime: Runtime = "auto", photos: Sequence[UInt8Array] = ()) -> Proposal:
-    """A card for the .tflite at `path`.
+    """Return a card for the .tflite at `path`.
 
     photos: any pictures, (H, W, 3) uint8 BGR, to run the model on beside invented ones; real things in them make the answer surer.
     Raises MissingError (no such file), ModelError (it cannot run or detects nothing), AmbiguousModelError, CardError (names and
@@ -105,7 +105,7 @@ def propose(path: Path, hints: Hints | None = None, *, runtime: Runtime = "auto"
 
 
 def _names(facts: Facts, hints: Hints) -> tuple[tuple[str, ...], str]:
-    """Class names and where they come from: the user's file, the exporter's, or the one appended to the model."""
+    """Return class names and where they come from: the user's file, the exporter's, or the one appended to the model."""
     if hints.labels is not None:
         return read_labels(hints.labels), str(hints.labels)
     if facts.metadata.exporter and facts.metadata.exporter.names:
@@ -179,7 +179,7 @@ def _card(table: dict[str, Any], path: Path) -> ModelCard:
 
 
 def _prove(card: ModelCard, facts: Facts, run: SampleRun) -> None:
-    """Raises ModelError where the input cannot be fed, or the head cannot read what the sample run gave (a step too coarse for boxes)."""
+    """Raise ModelError where the input cannot be fed, or the head cannot read what the sample run gave (a step too coarse for boxes)."""
     try:
         byte_table(card.input.mean, card.input.std, run.input)
         card.head.check(run.specs, card.input_wh)

@@ -52,7 +52,7 @@ class Side:
 
 
 def candidate_cells(facts: Facts, count: int) -> Cells | None:
-    """The strides and anchors that give this many candidates for the model's input; None where no usual ones do."""
+    """Return the strides and anchors that give this many candidates for the model's input; None where no usual ones do."""
     for strides, anchors in product(STRIDE_SETS, ANCHOR_COUNTS):
         if facts.cells(strides) * anchors == count:
             return Cells(strides, anchors)
@@ -69,7 +69,7 @@ class BoxFacts:
 
 
 def decoded_boxes(known: Known, boxes: NDArray[np.float32], cells: Cells) -> BoxFacts | None:
-    """What `boxes` (pictures, N, 4) are, when their centres follow the cells; None for numbers still to be decoded."""
+    """Return what `boxes` (pictures, N, 4) are, when their centres follow the cells; None for numbers still to be decoded."""
     best: tuple[float, BoxFacts] | None = None
     for centres in _orders(known, cells):
         fits = [[grid_fit(boxes[..., column], centres[:, axis]) for axis in (0, 1)] for column in range(4)]
@@ -90,7 +90,7 @@ def decoded_boxes(known: Known, boxes: NDArray[np.float32], cells: Cells) -> Box
 
 
 def _orders(known: Known, cells: Cells) -> list[NDArray[np.float32]]:
-    """Cell centres with anchors innermost, and with anchors outermost in each stride (PyTorch's order)."""
+    """Return cell centres with anchors innermost, and with anchors outermost in each stride (PyTorch's order)."""
     picture = known.facts.picture
     inner = cell_centres(picture, cells.strides, cells.anchors)
     if cells.anchors == 1:
@@ -100,7 +100,7 @@ def _orders(known: Known, cells: Cells) -> list[NDArray[np.float32]]:
 
 
 def free_boxes(boxes: NDArray[np.float32], size: int) -> BoxFacts | None:
-    """What `boxes` (pictures, N, 4) of unknown cells are, when they are boxes inside the picture; None for raw offsets.
+    """Return what `boxes` (pictures, N, 4) of unknown cells are, when they are boxes inside the picture; None for raw offsets.
 
     Priors run row by row, so x changes at each step and y only at the end of a row: the busier one of the first two numbers is x.
     """
@@ -125,7 +125,7 @@ def free_boxes(boxes: NDArray[np.float32], size: int) -> BoxFacts | None:
 
 
 def query_boxes(known: Known, boxes: NDArray[np.float32]) -> BoxFacts | None:
-    """What `boxes` (pictures, N, 4) are, when they are those of a transformer's queries: in no order, x first."""
+    """Return what `boxes` (pictures, N, 4) are, when they are those of a transformer's queries: in no order, x first."""
     operators = {op.name for op in known.facts.graph.operators}
     if boxes.shape[1] > MAX_QUERIES or not operators & {"BATCH_MATMUL", "TOPK_V2"}:
         return None
@@ -142,7 +142,7 @@ def query_boxes(known: Known, boxes: NDArray[np.float32]) -> BoxFacts | None:
 
 
 def units_by_range(known: Known, numbers: NDArray[np.float32], what: str) -> Literal["normalized", "pixels"]:
-    """Normalized or pixels, by the largest coordinate. Raises AmbiguousModelError where the sample run found no box."""
+    """Return normalized or pixels, by the largest coordinate. Raises AmbiguousModelError where the sample run found no box."""
     if known.hints.box_units:
         return known.hints.box_units
     largest = float(np.abs(numbers).max(initial=0))

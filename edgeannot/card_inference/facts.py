@@ -75,16 +75,16 @@ class Facts:
         return self.model.graph
 
     def describe_outputs(self) -> str:
-        """All outputs in one line, for messages."""
+        """Return all outputs in one line, for messages."""
         return ", ".join(str(out) for out in self.outputs)
 
     def cells(self, strides: tuple[int, ...]) -> int:
-        """How many cells the maps of these strides have together, for the model's input."""
+        """Return how many cells the maps of these strides have together, for the model's input."""
         return sum(-(-self.picture.height // s) * -(-self.picture.width // s) for s in strides)
 
 
 def read_facts(model: TFLiteModel, path: str) -> Facts:
-    """The facts of a file. Raises ModelError with the reason when it cannot run here or has no picture input."""
+    """Return the facts of a file. Raises ModelError with the reason when it cannot run here or has no picture input."""
     _refuse_operators(model, path)
     names = [tensor.name for tensor in model.outputs]
     outputs = tuple(

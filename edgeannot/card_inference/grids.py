@@ -18,7 +18,7 @@ Pairs = tuple[tuple[float, float], ...]
 
 
 def read_grids(known: Known, strides: tuple[int, ...], maps: list[StrideMap]) -> list[Interpretation]:
-    """One map a stride, fine to coarse, all with as many channels a cell."""
+    """Interpret one map a stride, fine to coarse, all with as many channels a cell."""
     widths = {item.channels for item in maps}
     if len(widths) != 1 or any(item.form in {"nc", "cn"} for item in maps) or (len(maps) == 1 and strides[0] < 16):
         return []
@@ -59,7 +59,7 @@ def read_grids(known: Known, strides: tuple[int, ...], maps: list[StrideMap]) ->
 def _anchor_count(  # noqa: PLR0911 - one answer a source, the surest first
     known: Known, strides: tuple[int, ...], maps: list[StrideMap], channels: int
 ) -> tuple[int, int, str] | None:
-    """Anchors a cell, classes, and why; None where the channels are no A * (5 + C)."""
+    """Return anchors a cell, classes, and why; None where the channels are no A * (5 + C)."""
     shape = known.run.shape(maps[0].out.position)
     fits = {a: channels // a - 5 for a in (3, 5, 2, 4, 6, 9, 1) if channels % a == 0 and channels // a > 5}
     if not fits:
@@ -89,7 +89,7 @@ def _anchor_count(  # noqa: PLR0911 - one answer a source, the surest first
 
 
 def _anchors(known: Known, strides: tuple[int, ...], per_cell: int, classes: int) -> tuple[list[Pairs], str, str]:
-    """Anchors of each map, fine to coarse; the preset they come from; and a sentence."""
+    """Return anchors of each map, fine to coarse; the preset they come from; and a sentence."""
     hints = known.hints
     if hints.cfg:
         if len(hints.cfg) != len(strides):
@@ -114,7 +114,7 @@ def _anchors(known: Known, strides: tuple[int, ...], per_cell: int, classes: int
 
 
 def _offered(name: str, numbers: tuple[float, ...], wanted: int, classes: int) -> bool:
-    """Whether a published set could be this model's: as many anchors, and no set of other classes."""
+    """Tell whether a published set could be this model's: as many anchors, and no set of other classes."""
     words = {"coco": 80, "voc": 20}
     return len(numbers) == 2 * wanted and name != "yolo-fastestv2" and all(classes == n for word, n in words.items() if name.endswith(word))
 
@@ -124,7 +124,7 @@ def _mean_area(pairs: Pairs) -> float:
 
 
 def _activated(known: Known, maps: list[StrideMap]) -> bool:
-    """Whether the graph has applied the sigmoid: by the operator at the end, and the range of a sample run."""
+    """Tell whether the graph has applied the sigmoid: by the operator at the end, and the range of a sample run."""
     operator = maker(known.facts.graph, maps[0].out.tensor.index)
     spans = [known.run.span(item.out.position) for item in maps]
     inside = min(low for low, _ in spans) >= -0.01 and max(high for _, high in spans) <= 1.01
@@ -132,7 +132,7 @@ def _activated(known: Known, maps: list[StrideMap]) -> bool:
 
 
 def _size_rule(known: Known, activated: bool, preset: str) -> tuple[Literal["exp", "square"], float, str]:
-    """How sizes are written: exp (Darknet) or the square of a sigmoid (YOLOv5, v7): the activations of the network tell."""
+    """Return how sizes are written: exp (Darknet) or the square of a sigmoid (YOLOv5, v7): the activations of the network tell."""
     if preset in {"yolov5", "yolov7"} or activated:
         return (
             "square",

@@ -80,7 +80,7 @@ class Hints:
 
 
 def parse_anchors(text: str) -> AnchorHint:
-    """`10,14 23,27 ...`, `[(10,14), ...]` or a name of ANCHOR_SETS. Raises InputError."""
+    """Parse `10,14 23,27 ...`, `[(10,14), ...]` or a name of ANCHOR_SETS. Raises InputError."""
     preset = text.strip().lower()
     if preset in ANCHOR_SETS:
         numbers = list(ANCHOR_SETS[preset])
@@ -95,7 +95,7 @@ def parse_anchors(text: str) -> AnchorHint:
 
 
 def parse_range(text: str, named: dict[str, tuple[tuple[float, ...], tuple[float, ...]]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """A name of `named`, or `MEAN/STD` in bytes with one or three numbers each, like `127/128`. Raises InputError."""
+    """Return a name of `named`, or `MEAN/STD` in bytes with one or three numbers each, like `127/128`. Raises InputError."""
     word = text.strip().lower().replace(" ", "")
     if word in named:
         return named[word]
@@ -108,13 +108,13 @@ def parse_range(text: str, named: dict[str, tuple[tuple[float, ...], tuple[float
 
 
 def _numbers(text: str) -> list[float] | None:
-    """The numbers in a text, between commas or spaces; None where one is none."""
+    """Return the numbers in a text, between commas or spaces; None where one is none."""
     numbers = [as_float(word) for word in text.replace(",", " ").split()]
     return None if None in numbers else [number for number in numbers if number is not None]
 
 
 def read_cfg(path: Path) -> tuple[CfgLayer, ...]:
-    """The [yolo] and [region] layers of a Darknet cfg. Raises MissingError or InputError."""
+    """Return the [yolo] and [region] layers of a Darknet cfg. Raises MissingError or InputError."""
     text = read_bytes(path, "--cfg:").decode("utf-8", "replace")
     where = f"--cfg: {printable(path)}"
     layers = tuple(_cfg_layer(kind, options, where) for kind, options in _sections(text) if kind in {"yolo", "region"})
@@ -124,7 +124,7 @@ def read_cfg(path: Path) -> tuple[CfgLayer, ...]:
 
 
 def _sections(text: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """The sections of a cfg, each with its options."""
+    """Yield the sections of a cfg, each with its options."""
     kind, options = "", dict[str, str]()
     for raw in text.splitlines():
         line = re.split("[#;]", raw, maxsplit=1)[0].strip()

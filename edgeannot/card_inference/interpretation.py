@@ -75,7 +75,7 @@ class Known:
     """Class names from the user or the file, empty where there are none."""
 
     def class_counts(self) -> set[int]:
-        """How many classes the names may stand for: all lines, or one less where the first is a background."""
+        """Return how many classes the names may stand for: all lines, or one less where the first is a background."""
         lines = len(self.names)
         if not lines:
             return set()
@@ -109,5 +109,5 @@ class Interpretation:
 
 
 def is_background(name: str) -> bool:
-    """Whether a line of a label file stands for no object."""
+    """Tell whether a line of a label file stands for no object."""
     return name.strip().lower().strip("_") in {"???", "background", "-", "bg", "unlabeled", ""}

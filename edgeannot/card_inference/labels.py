@@ -27,7 +27,7 @@ MAX_BYTES = 4 << 20
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """The names by line. A line's own number (`0 person`, `0: person`) is taken as its id, gaps become "???".
+    """Return the names by line. A line's own number (`0 person`, `0: person`) is taken as its id, gaps become "???".
 
     Raises MissingError, or InputError for a file that is no list of names.
     """
@@ -68,7 +68,7 @@ def _from_text(text: str) -> tuple[str, ...]:
 
 
 def _from_yaml(text: str) -> tuple[str, ...]:
-    """The `names:` of a data.yaml: a list or ids with names in brackets, a list of dashes, or ids with names."""
+    """Return the `names:` of a data.yaml: a list or ids with names in brackets, a list of dashes, or ids with names."""
     lines = list(dropwhile(lambda line: not re.match(r"names[ \t]*:", line), text.split("\n")))
     if not lines:
         return ()
@@ -93,7 +93,7 @@ def _uncommented(line: str) -> str:
 
 
 def _key_and_name(row: str) -> tuple[int | None, str]:
-    """`0: person`, `'0': "person"`."""
+    """Return split `0: person` or `'0': "person"`."""
     key, _, name = row.partition(":")
     return as_int(_bare(key)), _bare(name)
 
@@ -103,7 +103,7 @@ def _bare(text: str) -> str:
 
 
 def _from_pbtxt(text: str) -> tuple[str, ...]:
-    """`item { id: 1 name: "person" }`, with ids from 1: line 0 stands for the background."""
+    """Read `item { id: 1 name: "person" }`, with ids from 1: line 0 stands for the background."""
     found: list[tuple[int | None, str]] = []
     for part in re.split(r"\bitem\s*\{", text)[1:]:
         body, end, _ = part.partition("}")
@@ -115,7 +115,7 @@ def _from_pbtxt(text: str) -> tuple[str, ...]:
 
 
 def _from_json(text: str) -> tuple[str, ...]:
-    """A list of names, or an object of ids and names, alone or under "names" or "id2label"; of a list (Keras' ImageNet) its last name."""
+    """Read a list of names, or an object of ids and names, alone or under "names" or "id2label"; of a list (Keras) its last name."""
     value = parse_json(text, "", error=None)
     value = value.get("names", value.get("id2label", value)) if isinstance(value, dict) else value
     if isinstance(value, list):
@@ -124,13 +124,13 @@ def _from_json(text: str) -> tuple[str, ...]:
 
 
 def _said(name: Any) -> str:
-    """What JSON has for a name. Nested, or without end, it is none."""
+    """Return what JSON has for a name. Nested, or without end, it is none."""
     name = name[-1] if isinstance(name, list) and name else name
     return name if isinstance(name, str) else str(name) if isinstance(name, int | float) and as_int(name) is not None else GAP
 
 
 def _by_id(pairs: Iterable[tuple[int | None, str]]) -> tuple[str, ...]:
-    """The names by their ids; () where one of these is none."""
+    """Return the names by their ids; () where one of these is none."""
     names: Mapping[int | None, str] = dict(pairs)
     ids = [number for number in names if number is not None and 0 <= number < MAX_ID]
     return tuple(names.get(i, GAP) for i in range(max(ids) + 1)) if ids and len(ids) == len(names) else ()
@@ -141,7 +141,7 @@ NOTHING = "background"
 
 
 def names_by_class(names: tuple[str, ...], offset: int, interpretation: Interpretation) -> tuple[tuple[str, ...], int]:
-    """The names and offset as the card holds them: a background that the list lacks gets its line, so that it is never reported."""
+    """Return the names and offset as the card holds them: a background that the list lacks gets its line, so that it is never reported."""
     if offset < 0:
         return (NOTHING,) * -offset + names, 0
     if interpretation.background == 0 and not names and interpretation.classes:
@@ -153,7 +153,7 @@ def names_by_class(names: tuple[str, ...], offset: int, interpretation: Interpre
 
 
 def fit_names(names: tuple[str, ...], where: str, interpretation: Interpretation, hints: Hints) -> tuple[int, str]:
-    """The offset (line = class id + offset) and why. Raises CardError, with both counts, when the names do not fit the classes."""
+    """Return the offset (line = class id + offset) and why. Raises CardError, with both counts, when the names do not fit the classes."""
     lines, classes = len(names), interpretation.classes
     if not names:
         return 0, "there are no class names, so numbers will be shown (--labels FILE)"

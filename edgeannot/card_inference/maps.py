@@ -55,7 +55,7 @@ def read_maps(known: Known) -> list[Interpretation]:
 
 
 def stride_maps(known: Known) -> list[StrideMap] | None:
-    """Each output with its stride; None where one of them is no such map. Outputs that repeat another's form are kept."""
+    """Return each output with its stride; None where one of them is no such map. Outputs that repeat another's form are kept."""
     maps = []
     for out in known.facts.outputs:
         item = _stride_map(known, out)
@@ -81,7 +81,7 @@ def _stride_map(known: Known, out: Out) -> StrideMap | None:
 
 
 def _numbers(known: Known, item: StrideMap) -> NDArray[np.float32]:
-    """(pictures, cells, channels) of a map with one set of numbers a cell."""
+    """Return (pictures, cells, channels) of a map with one set of numbers a cell."""
     numbers = known.run.of(item.out.position)[:, 0]
     if not item.channels_last:
         numbers = np.moveaxis(numbers, 1, -1)
@@ -93,7 +93,7 @@ def _layout(maps: list[StrideMap]) -> Literal["channels-last", "channels-first"]
 
 
 def _joined(known: Known, strides: tuple[int, ...], maps: list[StrideMap]) -> list[Interpretation]:
-    """One map a stride that joins a box with class scores: 4 * bins + C channels, or YOLOX's 5 + C."""
+    """Interpret one map a stride that joins a box with class scores: 4 * bins + C channels, or YOLOX's 5 + C."""
     channels = {item.channels for item in maps}
     if len(channels) != 1 or len(strides) < 2 or any(item.form in {"hwac", "ahwc", "achw"} for item in maps):
         return []
@@ -130,7 +130,7 @@ def _joined(known: Known, strides: tuple[int, ...], maps: list[StrideMap]) -> li
 
 
 def _distances(known: Known, strides: tuple[int, ...], groups: list[list[StrideMap]]) -> list[Interpretation]:
-    """A box map and a score map a stride, and perhaps a third with the sum of the scores."""
+    """Interpret a box map and a score map a stride, and perhaps a third with the sum of the scores."""
     interpretations: list[Interpretation] = []
     if len(strides) < 2 or any(item.form in {"hwac", "ahwc", "achw"} for group in groups for item in group):
         return interpretations
@@ -176,13 +176,13 @@ def _distances(known: Known, strides: tuple[int, ...], groups: list[list[StrideM
 
 
 def _named_boxes(boxes: list[StrideMap], rest: list[StrideMap]) -> tuple[list[StrideMap], list[StrideMap]]:
-    """Where as many classes as box numbers make two outputs look alike, their names decide."""
+    """Return split by name: where as many classes as box numbers make two outputs look alike, their names decide."""
     named = [item for item in boxes if any(word in item.out.tensor.name.lower() for word in ("box", "reg", "dis", "dfl"))]
     return (named, [*rest, *(item for item in boxes if item not in named)]) if len(named) == 1 else (boxes, rest)
 
 
 def _fastestv2(known: Known, strides: tuple[int, ...], groups: list[list[StrideMap]]) -> list[Interpretation]:
-    """Three maps a stride with 4 * A, A and C channels."""
+    """Interpret three maps a stride with 4 * A, A and C channels."""
     hint = known.hints.anchors
     if len(groups[0]) != 3 or len(strides) != 2:
         return []

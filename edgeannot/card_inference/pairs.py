@@ -27,7 +27,7 @@ SMALLEST = 16
 
 
 def read_pairs(known: Known) -> list[Interpretation]:
-    """Boxes and scores over the same N candidates, and perhaps anchors or objectness as well."""
+    """Interpret boxes and scores over the same N candidates, and perhaps anchors or objectness as well."""
     sides = _sides(known)
     if sides is None or len(sides) not in {2, 3}:
         return []
@@ -43,7 +43,7 @@ def read_pairs(known: Known) -> list[Interpretation]:
 
 
 def _sides(known: Known) -> list[Side] | None:
-    """All outputs as rows over one N, or None where they have none in common."""
+    """Return all outputs as rows over one N, or None where they have none in common."""
     shapes = []
     for out in known.facts.outputs:
         shape = known.run.shape(out.position)
@@ -69,12 +69,12 @@ def _sides(known: Known) -> list[Side] | None:
 
 
 def _is_anchors(known: Known, side: Side) -> bool:
-    """Whether an output does not change with the picture."""
+    """Tell whether an output does not change with the picture."""
     return not depends_on_input(known.facts.graph, side.out.tensor.index) or known.run.constant(side.out.position)
 
 
 def _roles(known: Known, sides: list[Side]) -> tuple[Side, Side] | None:
-    """Boxes and scores of two outputs. Where both have four columns, the one that is not probabilities holds the boxes."""
+    """Return boxes and scores of two outputs. Where both have four columns, the one that is not probabilities holds the boxes."""
     fours = [side for side in sides if side.width == 4]
     if len(fours) == 2:
         return _alike(known, fours)
@@ -86,7 +86,7 @@ def _roles(known: Known, sides: list[Side]) -> tuple[Side, Side] | None:
 
 
 def _alike(known: Known, sides: list[Side]) -> tuple[Side, Side]:
-    """Boxes and four class scores have the same shape: decoded boxes, an activation, or a name tells them apart."""
+    """Tell boxes from four class scores of the same shape: by decoded boxes, an activation, or a name."""
     for role in ("head.boxes", "head.scores"):
         hint = known.hints.extra.get(role)
         hint = hint[0] if isinstance(hint, list) and hint else hint
@@ -110,7 +110,7 @@ def _alike(known: Known, sides: list[Side]) -> tuple[Side, Side]:
 
 
 def _box_facts(known: Known, side: Side) -> BoxFacts | None:
-    """What the boxes are when they are decoded."""
+    """Return what the boxes are when they are decoded."""
     if side.width != 4:
         return None
     cells = candidate_cells(known.facts, side.numbers.shape[1])
@@ -157,7 +157,7 @@ def _split(known: Known, boxes: Side, scores: Side, facts: BoxFacts, objectness:
 
 
 def _with_objectness(known: Known, sides: list[Side]) -> list[Interpretation]:
-    """Boxes, objectness and class scores."""
+    """Interpret boxes, objectness and class scores."""
     boxes = [side for side in sides if side.width == 4 and _box_facts(known, side) is not None]
     ones = [side for side in sides if side.width == 1]
     rest = [side for side in sides if side not in boxes and side not in ones]

@@ -32,7 +32,7 @@ class Numbers:
 
 
 def propose_input(facts: Facts, interpretation: Interpretation, hints: Hints) -> tuple[Input, list[str], list[str]]:
-    """The card's [input] table, the evidence, and what was settled by convention only."""
+    """Return the card's [input] table, the evidence, and what was settled by convention only."""
     picture, convention = facts.picture, interpretation.convention
     numbers = stated_numbers(facts, hints) or _by_convention(facts, convention)
     color, color_why = _color(facts, convention, hints)
@@ -57,7 +57,7 @@ def propose_input(facts: Facts, interpretation: Interpretation, hints: Hints) ->
 
 
 def stated_numbers(facts: Facts, hints: Hints) -> Numbers | None:  # noqa: PLR0911 - one answer a source, the surest first
-    """Mean and std where the user or the file states them; None where only convention is left."""
+    """Return mean and std where the user or the file states them; None where only convention is left."""
     if hints.input_range is not None:
         return Numbers(*hints.input_range, "input numbers as given")
     tensor = facts.picture.tensor
@@ -97,7 +97,7 @@ def _from_quantization(facts: Facts) -> Numbers | None:
 def _from_affine(
     factor: np.ndarray[tuple[int, ...], np.dtype[np.float64]], offset: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 ) -> Numbers | None:
-    """What the input is when the graph itself scales it: the range that becomes 0..1 or -1..1, else one that ends within about 3.
+    """Return what the input is when the graph itself scales it: the range that becomes 0..1 or -1..1, else one that ends within about 3.
 
     Bytes also where the graph takes their mean off and leaves the rest to the weights, as networks from Caffe do.
     """
@@ -119,7 +119,7 @@ def _from_affine(
 
 
 def _by_convention(facts: Facts, convention: Convention) -> Numbers:
-    """The family's numbers, unless the size of the first layer's weights contradicts them."""
+    """Return the family's numbers, unless the size of the first layer's weights contradicts them."""
     word, why = (
         convention.input_range,
         f"the file does not state the input numbers; models of {convention.who} take {convention.input_range}",
@@ -151,7 +151,7 @@ def _color(facts: Facts, convention: Convention, hints: Hints) -> tuple[Literal[
 
 
 def _shortest(numbers: tuple[float, ...]) -> tuple[float, ...]:
-    """One number where all are the same."""
+    """Return one number where all are the same."""
     rounded = tuple(round(number, 4) for number in numbers)
     return rounded[:1] if len(set(rounded)) == 1 else rounded
 

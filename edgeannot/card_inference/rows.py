@@ -50,7 +50,7 @@ class _Table:
 
 
 def read_rows(known: Known) -> list[Interpretation]:
-    """One output with the candidates of all strides."""
+    """Interpret one output with the candidates of all strides."""
     tables = [table for out in known.facts.outputs if (table := _table(known, out)) is not None]
     if not tables and len(known.facts.outputs) == 1:
         return _queries(known, known.facts.outputs[0])
@@ -67,13 +67,13 @@ def read_rows(known: Known) -> list[Interpretation]:
 
 
 def _has_companion(known: Known, table: _Table) -> bool:
-    """Whether another output has numbers for the same candidates: then this one holds their scores, or their distances, only."""
+    """Tell whether another output has numbers for the same candidates: then this one holds their scores, or their distances, only."""
     count = table.numbers.shape[1]
     return any(out is not table.out and count in known.run.shape(out.position)[1:3] for out in known.facts.outputs)
 
 
 def _picked_class(known: Known, table: _Table, boxes: BoxFacts) -> Interpretation | None:
-    """Box, best score and its class id for each candidate: whole numbers beyond 1 are no scores."""
+    """Interpret a box, best score and its class id for each candidate: whole numbers beyond 1 are no scores."""
     scores, ids = table.numbers[..., 4], table.numbers[..., -1]
     if (
         table.layout != "rows"
@@ -95,7 +95,7 @@ def _picked_class(known: Known, table: _Table, boxes: BoxFacts) -> Interpretatio
 
 
 def _queries(known: Known, out: Out) -> list[Interpretation]:
-    """(1, N, 4 + C): box and class scores of a transformer's queries, as RT-DETR writes them."""
+    """Interpret (1, N, 4 + C): box and class scores of a transformer's queries, as RT-DETR writes them."""
     shape = known.run.shape(out.position)
     if len(shape) != 3 or shape[0] != 1 or shape[2] < 5:
         return []
@@ -136,7 +136,7 @@ def _table(known: Known, out: Out) -> _Table | None:
 
 
 def _extra_columns(known: Known, out: Out) -> int:
-    """Numbers behind the classes: as many as a mask prototype has channels, or a pose model's keypoints have numbers."""
+    """Return numbers behind the classes: as many as a mask prototype has channels, or a pose model's keypoints have numbers."""
     exporter = known.facts.metadata.exporter
     if exporter and exporter.task == "obb":
         raise ModelError(
@@ -180,7 +180,7 @@ def _decoded(known: Known, table: _Table, made: list[Piece], boxes: BoxFacts) ->
 
 
 def _score_maker(made: list[Piece], table: _Table) -> str:
-    """What made the class columns: the last piece before the extra ones."""
+    """Return what made the class columns: the last piece before the extra ones."""
     left = table.columns - table.extra
     for piece in made:
         left -= piece.width
@@ -192,7 +192,7 @@ def _score_maker(made: list[Piece], table: _Table) -> str:
 def _objectness(  # noqa: PLR0911 - one answer a source, the surest first
     known: Known, table: _Table, made: list[Piece]
 ) -> tuple[bool, str]:
-    """Whether the fifth number is an objectness: by the names, by how the graph joins the columns, by the family."""
+    """Tell whether the fifth number is an objectness: by the names, by how the graph joins the columns, by the family."""
     free = table.columns - table.extra - 4
     counts = known.class_counts()
     hint = known.hints.extra.get("head.objectness")
@@ -227,7 +227,7 @@ def _objectness(  # noqa: PLR0911 - one answer a source, the surest first
 
 
 def _joined_widths(made: list[Piece]) -> list[int]:
-    """Widths of the parts of a candidate, with parts of the box added up to four."""
+    """Return widths of the parts of a candidate, with parts of the box added up to four."""
     widths = [piece.width for piece in made]
     while len(widths) > 1 and widths[0] < 4:
         widths[:2] = [widths[0] + widths[1]]
@@ -235,7 +235,7 @@ def _joined_widths(made: list[Piece]) -> list[int]:
 
 
 def _undecoded(known: Known, table: _Table, made: list[Piece]) -> list[Interpretation]:
-    """YOLOX before its decoder, or distance distributions (NanoDet-Plus, v8 cut early) joined with scores."""
+    """Interpret YOLOX before its decoder, or distance distributions (NanoDet-Plus, v8 cut early) joined with scores."""
     if (fastest := _fastestv2(known, table, made)) is not None:
         return [fastest]
     interpretations = []
@@ -287,7 +287,7 @@ def _undecoded(known: Known, table: _Table, made: list[Piece]) -> list[Interpret
 
 
 def _fastestv2(known: Known, table: _Table, made: list[Piece]) -> Interpretation | None:
-    """YOLO-FastestV2: for each cell 3 x 4 box numbers, 3 objectness, then classes that add up to 1."""
+    """Interpret YOLO-FastestV2: for each cell 3 x 4 box numbers, 3 objectness, then classes that add up to 1."""
     classes = table.columns - 15
     if table.cells.strides != (16, 32) or classes < 1:
         return None

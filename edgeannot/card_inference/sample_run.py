@@ -41,11 +41,11 @@ class SampleRun:
     """The last run's outputs as they are stored."""
 
     def of(self, position: int) -> FloatArray:
-        """All numbers of an output over the pictures, (pictures, *shape)."""
+        """Return all numbers of an output over the pictures, (pictures, *shape)."""
         return np.stack([run[position] for run in self.values])
 
     def shape(self, position: int) -> tuple[int, ...]:
-        """An output's shape as the run gave it (the file of an SSD's post-process operator often states none)."""
+        """Return an output's shape as the run gave it (the file of an SSD's post-process operator often states none)."""
         return tuple(int(n) for n in self.values[0][position].shape)
 
     def batched(self, position: int) -> FloatArray:
@@ -54,12 +54,12 @@ class SampleRun:
         return numbers[:, None] if numbers.ndim == 3 and numbers.shape[1] != 1 else numbers
 
     def constant(self, position: int) -> bool:
-        """Whether an output is the same for different pictures, as anchors are."""
+        """Tell whether an output is the same for different pictures, as anchors are."""
         numbers = self.of(position)
         return bool(np.all(numbers == numbers[0]))
 
     def span(self, position: int) -> tuple[float, float]:
-        """Smallest and largest number of an output."""
+        """Return smallest and largest number of an output."""
         numbers = self.of(position)
         return (float(numbers.min()), float(numbers.max())) if numbers.size else (0.0, 0.0)
 
@@ -102,7 +102,7 @@ def _tensor(picture: Picture, pixels: UInt8Array, mean: Sequence[float], std: Se
 
 
 def invented_pictures(picture: Picture, count: int = 2) -> list[UInt8Array]:
-    """Pictures with smooth colours, hard edges and a little noise, the same ones each time: enough to move every number."""
+    """Return pictures with smooth colours, hard edges and a little noise, the same ones each time: enough to move every number."""
     rng = np.random.default_rng(20)
     rows, columns = np.mgrid[0 : picture.height, 0 : picture.width].astype(np.float64)
     made = []
@@ -124,7 +124,7 @@ def invented_pictures(picture: Picture, count: int = 2) -> list[UInt8Array]:
 
 
 def fitted(photo_bgr: UInt8Array, picture: Picture) -> UInt8Array:
-    """A photo at the input's size, R, G, B or gray: nearest pixels, which is good enough for a sample run."""
+    """Return a photo at the input's size, R, G, B or gray: nearest pixels, which is good enough for a sample run."""
     rows = np.arange(picture.height) * photo_bgr.shape[0] // picture.height
     columns = np.arange(picture.width) * photo_bgr.shape[1] // picture.width
     pixels = photo_bgr[rows[:, None], columns[None]]
@@ -133,7 +133,7 @@ def fitted(photo_bgr: UInt8Array, picture: Picture) -> UInt8Array:
 
 
 def cell_centres(picture: Picture, strides: Sequence[int], anchors: int = 1) -> FloatArray:
-    """(N, 2) x and y of cell centres in input pixels, row by row, stride after stride, each repeated for its anchors."""
+    """Return (N, 2) x and y of cell centres in input pixels, row by row, stride after stride, each repeated for its anchors."""
     layers = []
     for stride in strides:
         rows, columns = -(-picture.height // stride), -(-picture.width // stride)
@@ -166,7 +166,7 @@ SLACK = 0.01
 
 
 def activation_of(numbers: NDArray[np.float32], made_by: str) -> tuple[Literal["none", "sigmoid"], str]:
-    """What is still to be done to scores, and why. made_by: the operator's name, "" where it is not known."""
+    """Return what is still to be done to scores, and why. made_by: the operator's name, "" where it is not known."""
     low, high = float(numbers.min(initial=0)), float(numbers.max(initial=0))
     inside = low >= -SLACK and high <= 1 + SLACK
     if made_by in {"LOGISTIC", "SOFTMAX", "HARD_SIGMOID"} and inside:

@@ -20,7 +20,7 @@ CLASS_WORDS = ("predict", "softmax", "prob", "logit", "class", "score", "dense")
 
 
 def read_single(known: Known) -> list[Interpretation]:  # noqa: PLR0911 - one answer a sign, the surest first
-    """One output (1, C) or (1, 1, 1, C): probabilities, logits or an embedding."""
+    """Interpret one output (1, C) or (1, 1, 1, C): probabilities, logits or an embedding."""
     if len(known.facts.outputs) != 1:
         return []
     out = known.facts.outputs[0]
@@ -78,7 +78,7 @@ def _is_distribution(numbers: np.ndarray[tuple[int, ...], np.dtype[np.float32]])
 
 
 def what_it_is(known: Known) -> str:  # noqa: PLR0911 - one answer a sign, the surest first
-    """A clause for the refusal: what the outputs look like and what would be needed."""
+    """Return a clause for the refusal: what the outputs look like and what would be needed."""
     picture = known.facts.picture
     shapes = [known.run.shape(out.position) for out in known.facts.outputs]
     exporter = known.facts.metadata.exporter

@@ -32,12 +32,12 @@ __all__ = ["names_allow_background", "raw_ssd", "read_layers", "ssd_with_anchors
 
 
 def names_allow_background(known: Known, columns: int) -> bool:
-    """Whether the labels, if there are any, leave room for a background column."""
+    """Tell whether the labels, if there are any, leave room for a background column."""
     return not known.names or len(known.names) == columns - 1 or (len(known.names) == columns and is_background(known.names[0]))
 
 
 def _score_facts(known: Known, scores: Side) -> tuple[Literal["none", "sigmoid", "softmax"], int | None, str]:
-    """Activation, background column, and why, for raw SSD scores."""
+    """Return activation, background column, and why, for raw SSD scores."""
     sums, columns = scores.numbers.sum(axis=2), scores.width
     if columns > 1 and bool(np.all(np.abs(sums - 1) < 0.05)):
         return (
@@ -53,7 +53,7 @@ def _score_facts(known: Known, scores: Side) -> tuple[Literal["none", "sigmoid",
 
 
 def _anchor_form(anchors: NDArray[np.float32]) -> Literal["xyxy", "yxyx", "cxcywh", "cycxhw"]:
-    """How anchors (N, 4) are written. They run row by row, so x changes at each step and y only at the end of a row."""
+    """Return how anchors (N, 4) are written. They run row by row, so x changes at each step and y only at the end of a row."""
     first, second, third, fourth = anchors.T.astype(np.float64)
     corners = float(np.mean((third > first) & (fourth > second))) > 0.98
     one, other = ((first + third) / 2, (second + fourth) / 2) if corners else (first, second)
@@ -64,7 +64,7 @@ def _anchor_form(anchors: NDArray[np.float32]) -> Literal["xyxy", "yxyx", "cxcyw
 
 
 def ssd_with_anchors(known: Known, boxes: Side, scores: Side, anchors: Side) -> Interpretation:
-    """Raw offsets with the anchors themselves as an output that never changes."""
+    """Interpret raw offsets with the anchors themselves as an output that never changes."""
     if float(np.abs(anchors.numbers).max()) > 4:
         raise ModelError(f"model {known.facts.path}: {anchors.out} holds anchors in pixels; wanted shares of the picture, 0 to 1")
     form = _anchor_form(anchors.numbers[0])
@@ -94,7 +94,7 @@ def ssd_with_anchors(known: Known, boxes: Side, scores: Side, anchors: Side) -> 
 
 
 def raw_ssd(known: Known, boxes: Side, scores: Side) -> list[Interpretation]:
-    """Raw offsets whose anchors are not in the file: known where a published rule gives exactly this many."""
+    """Interpret raw offsets whose anchors are not in the file: known where a published rule gives exactly this many."""
     picture, count = known.facts.picture, int(boxes.numbers.shape[1])
     if picture.width != picture.height:
         size_priors = blaze = None
@@ -168,7 +168,7 @@ Pair = tuple[Out, Out]
 
 
 def read_layers(known: Known) -> list[Interpretation]:
-    """Boxes (1, h, w, 4 a) and scores (1, h, w, a C), or (1, n, 4) and (1, n, C), for at least four sizes of maps."""
+    """Interpret boxes (1, h, w, 4 a) and scores (1, h, w, a C), or (1, n, 4) and (1, n, C), for at least four sizes of maps."""
     groups: dict[tuple[int, ...], list[Out]] = defaultdict(list)
     for out in known.facts.outputs:
         shape = known.run.shape(out.position)
@@ -198,18 +198,18 @@ def _channels(known: Known, out: Out) -> int:
 
 
 def _rows(known: Known, boxes: Out) -> int:
-    """How many boxes a box output holds."""
+    """Return how many boxes a box output holds."""
     return int(np.prod(known.run.shape(boxes.position))) // 4
 
 
 def _column_counts(known: Known, group: list[Out]) -> set[int]:
-    """How many score columns a pair may have, whichever of the two holds the boxes."""
+    """Return how many score columns a pair may have, whichever of the two holds the boxes."""
     a, b = (_channels(known, out) for out in group)
     return {scores // (boxes // 4) for boxes, scores in ((a, b), (b, a)) if boxes % 4 == 0 and scores % (boxes // 4) == 0}
 
 
 def _pair(known: Known, group: list[Out], columns: int) -> Pair | None:
-    """Boxes and scores of a layer, when it can have so many score columns."""
+    """Return boxes and scores of a layer, when it can have so many score columns."""
     for boxes, scores in (group, group[::-1]):
         per_cell, rest = divmod(_channels(known, boxes), 4)
         if rest == 0 and per_cell * columns == _channels(known, scores):

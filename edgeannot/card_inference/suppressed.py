@@ -32,7 +32,7 @@ ROLES = ("boxes", "classes", "scores", "count")
 
 
 def read_postprocess(known: Known) -> list[Interpretation]:
-    """SSD with TFLite_Detection_PostProcess: the operator's own output list says which graph output is which."""
+    """Interpret SSD with TFLite_Detection_PostProcess: the operator's own output list says which graph output is which."""
     facts = known.facts
     found = [op for op in facts.graph.operators if op.custom_name == POSTPROCESS]
     if not found:
@@ -58,7 +58,7 @@ def read_postprocess(known: Known) -> list[Interpretation]:
 
 
 def _made_tensor(known: Known, out: Out, operator: Operator) -> int:
-    """The operator's own tensor that an output hands on."""
+    """Return the operator's own tensor that an output hands on."""
     index = out.tensor.index
     while index not in operator.outputs:
         step = known.facts.graph.producer(index)
@@ -79,7 +79,7 @@ def _class_count(known: Known, operator: Operator) -> tuple[int | None, str]:
 
 
 def read_suppressed(known: Known) -> list[Interpretation]:
-    """Boxes (1, N, 4), scores (1, N), classes (1, N) and perhaps a count: the graph picks each candidate's class itself."""
+    """Interpret boxes (1, N, 4), scores (1, N), classes (1, N) and perhaps a count: the graph picks each candidate's class itself."""
     outputs = known.facts.outputs
     if any(op.custom_name == POSTPROCESS for op in known.facts.graph.operators) or len(outputs) not in {3, 4}:
         return []
@@ -144,7 +144,7 @@ def _picked(known: Known, boxes: Out, scores: Out, classes: Out, says: str, *, c
 
 
 def _class_ids(known: Known, out: Out) -> bool:
-    """Whether an output holds class ids: integers by type, or whole numbers in a sample run."""
+    """Tell whether an output holds class ids: integers by type, or whole numbers in a sample run."""
     if out.tensor.dtype != "float32" and not out.tensor.quantized:
         return True
     numbers = known.run.of(out.position)
@@ -152,7 +152,7 @@ def _class_ids(known: Known, out: Out) -> bool:
 
 
 def read_end_to_end(known: Known) -> list[Interpretation]:
-    """(1, N, 6 or more): a box, score, class id; at most a thousand rows, best first."""
+    """Interpret (1, N, 6 or more): a box, score, class id; at most a thousand rows, best first."""
     interpretations = []
     names = {operator.name for operator in known.facts.graph.operators}
     for out in known.facts.outputs:
@@ -196,7 +196,7 @@ def read_end_to_end(known: Known) -> list[Interpretation]:
 
 
 def _row_form(boxes: NDArray[np.float32], step: float) -> Literal["xyxy", "cxcywh"] | None:
-    """What the numbers of rows that are used may be; corners where none are used. Which of x and y comes first, they do not tell."""
+    """Return what the numbers of rows that are used may be; corners where none are used. Which of x and y comes first, they do not tell."""
     used = boxes[np.abs(boxes).max(axis=-1) > step]
     if not len(used) or np.mean((used[:, 2] >= used[:, 0] - step) & (used[:, 3] >= used[:, 1] - step)) > 0.95:
         return "xyxy"

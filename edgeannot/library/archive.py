@@ -62,7 +62,7 @@ def take_member(archive: Path, member: str, target: Path, *, start: int = 0, end
 
 @contextlib.contextmanager
 def _opened(archive: Path, member: str) -> Iterator[IO[bytes]]:
-    """The member as a stream. Raises InputError where there is none that is a plain file."""
+    """Yield the member as a stream. Raises InputError where there is none that is a plain file."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as whole:
             if member not in whole.namelist() or whole.getinfo(member).is_dir():
@@ -84,7 +84,7 @@ class _Header(tarfile.TarInfo):
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
-        """Raises ValueError for one that nobody would write: gigabytes of zeros are packed into megabytes."""
+        """Raise ValueError for one that nobody would write: gigabytes of zeros are packed into megabytes."""
         header = super().frombuf(buf, encoding, errors)
         if header.type in _ATTRIBUTES and header.size > MAX_ATTRIBUTES:
             raise ValueError(f"{header.size:,} bytes of attributes, at most {MAX_ATTRIBUTES:,} are taken")
@@ -101,7 +101,7 @@ def _skip(source: IO[bytes], count: int) -> None:
 
 
 def fetch_package(client: Literal["pip", "npm"], requirement: str, folder: Path) -> Path:
-    """The archive of a package at a version (`name==1.2`, `@scope/name@1.2`), fetched into an empty folder inside `folder`.
+    """Return the archive of a package at a version (`name==1.2`, `@scope/name@1.2`), fetched into an empty folder inside `folder`.
 
     The clients' own settings say which registry is asked, and through which proxy. Wheels only: making a source distribution ready
     would run its code. Raises ConfigError (no client here), LinkError (the client cannot fetch it).
@@ -129,7 +129,7 @@ def fetch_package(client: Literal["pip", "npm"], requirement: str, folder: Path)
 
 
 def _pip(requirement: str) -> list[str]:
-    """The pip of this environment, else one on the PATH. Raises ConfigError."""
+    """Return the pip of this environment, else one on the PATH. Raises ConfigError."""
     if importlib.util.find_spec("pip") is not None:
         return [sys.executable, "-m", "pip"]
     if (found := shutil.which("pip3") or shutil.which("pip")) is not None:

@@ -156,7 +156,7 @@ class _Catalogue(_Table):
 
 
 def read_catalogue(path: Path = CATALOGUE) -> dict[str, Entry]:
-    """Entries by name, in the file's order. Raises MissingError, or ConfigError that names the entry and the field."""
+    """Return entries by name, in the file's order. Raises MissingError, or ConfigError that names the entry and the field."""
     try:
         text = read_text(path, "the catalogue", error=ConfigError)
         entries = _Catalogue.model_validate(parse_toml(text, f"the catalogue {path}", error=ConfigError)).model
@@ -171,14 +171,14 @@ def read_catalogue(path: Path = CATALOGUE) -> dict[str, Entry]:
 
 
 def find_entry(name: str, entries: dict[str, Entry]) -> Entry:
-    """The entry of that name. Raises MissingError with the names that there are."""
+    """Return the entry of that name. Raises MissingError with the names that there are."""
     if name not in entries:
         raise MissingError(f"no model of the catalogue is called {name!r}; there are: {', '.join(entries) or 'none'}")
     return entries[name]
 
 
 def class_names(entry: Entry) -> tuple[str, ...]:
-    """The names of an entry's classes in the order of their ids; empty where it states none. Raises OSError."""
+    """Return the names of an entry's classes in the order of their ids; empty where it states none. Raises OSError."""
     if not isinstance(entry.names, str):
         return entry.names
     return _named_list(entry.names)
@@ -200,5 +200,5 @@ def _named_list(which: str) -> tuple[str, ...]:
 
 
 def _bundled(model: str) -> tuple[str, ...]:
-    """The names of a bundled model: the same words for the same things, whatever model finds them."""
+    """Return the names of a bundled model: the same words for the same things, whatever model finds them."""
     return tuple((bundled_folder() / f"{model}.labels.txt").read_text(encoding="utf-8").split("\n")[:-1])

@@ -20,16 +20,24 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO, Any
-from urllib.parse import urlsplit
+from typing import IO
 
 from edgeannot import __version__
 from edgeannot.base import atomicfile
 from edgeannot.base.backoff import backoff_s
 from edgeannot.base.errors import InputError, LinkError
-from edgeannot.library.fetch_failures import BrokenOffError, in_one_line, what_silence_means, what_status_means
+from edgeannot.base.foreign import sha256_of
+from edgeannot.library.web import (
+    BrokenOffError,
+    Redirections,
+    error_of_answer,
+    error_of_silence,
+    is_web_address,
+    on_one_line,
+    refuse_unencrypted,
+)
 
-__all__ = ["DEFAULT_LIMITS", "FetchLimits", "Progress", "Wanted", "download", "is_web_address", "sha256_of"]
+__all__ = ["DEFAULT_LIMITS", "FetchLimits", "Progress", "Wanted", "download"]
 
 Progress = Callable[[int, int | None], None]
 """Told the bytes that are there and the bytes there will be, where known."""
@@ -74,7 +82,7 @@ class Wanted:
 
 
 def download(wanted: Wanted, folder: Path, *, limits: FetchLimits = DEFAULT_LIMITS, progress: Progress | None = None) -> Path:
-    """The path of the file, fetched into `folder` unless it is there already.
+    """Return the path of the file, fetched into `folder` unless it is there already.
 
     Raises LinkError (nothing answers, it takes too long, the server fails), MissingError (the server has no such file), InputError (it
     is another file or too large, no room, the address is none). What had arrived before a LinkError stays: the next call goes on there.
@@ -82,17 +90,17 @@ def download(wanted: Wanted, folder: Path, *, limits: FetchLimits = DEFAULT_LIMI
     if not is_web_address(wanted.url):
         raise InputError(f"{wanted.url!r} is no address to fetch from: wanted http://... or https://...")
     if wanted.encrypted:
-        _refuse_open(wanted.url)
+        refuse_unencrypted(wanted.url)
     target = folder / wanted.key
     if wanted.sha256 is not None and target.is_file() and sha256_of(target) == wanted.sha256:
         return target
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder / f"{wanted.key}.part") as part:
+        with _locked(folder / f"{wanted.key}.part") as part:
             _Transfer(wanted, part, limits, progress).run()
             os.fsync(part.fileno())
             Path(part.name).replace(target)
-            _forget_etag(Path(part.name))
+            Path(part.name).with_suffix(".etag").unlink(missing_ok=True)
     except OSError as exc:
         raise InputError(
             f"{wanted.url} cannot be stored in {folder}: {exc.strerror or exc}; make room there, or choose another folder"
@@ -100,24 +108,9 @@ def download(wanted: Wanted, folder: Path, *, limits: FetchLimits = DEFAULT_LIMI
     return target
 
 
-def is_web_address(url: str) -> bool:
-    """Whether it names a host to ask over http or https."""
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a bracket or a port that is none
-        return False
-
-
-def sha256_of(path: Path) -> str:
-    """The hash of a file's content. Raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[IO[bytes]]:
-    """The partial file, open for reading and writing, with nobody else at it. Raises LinkError where somebody is."""
+def _locked(path: Path) -> Iterator[IO[bytes]]:
+    """Yield the partial file, open for reading and writing, with nobody else at it. Raises LinkError where somebody is."""
     with open(path, "ab+", opener=lambda name, _: atomicfile.open_append(Path(name))) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -143,17 +136,12 @@ class _Transfer:
 
     def run(self) -> None:
         """Fetch until the file is whole and checked. Raises as `download` does."""
-        resumed = self.have > 0
-        self._fetch_whole()
-        if self._is_right():
-            return
-        if resumed:  # what stood there from before may have been of another file
-            self._start_over()
+        for _ in range(2 if self.have else 1):  # what stood there from before may have been of another file
             self._fetch_whole()
-            if self._is_right():
+            self.part.flush()
+            if self.wanted.sha256 is None or (found := sha256_of(Path(self.part.name))) == self.wanted.sha256:
                 return
-        found = self._digest()
-        self._start_over()
+            self._start_over()
         raise InputError(
             f"{self.wanted.url} is not the file that is wanted: its sha256 is {found}, wanted {self.wanted.sha256}; "
             "it was changed there, or on the way: nothing was kept"
@@ -165,17 +153,10 @@ class _Transfer:
         self.part.flush()
         return os.fstat(self.part.fileno()).st_size
 
-    def _is_right(self) -> bool:
-        return self.wanted.sha256 is None or self._digest() == self.wanted.sha256
-
-    def _digest(self) -> str:
-        self.part.flush()
-        return sha256_of(Path(self.part.name))
-
     def _start_over(self) -> None:
         if self.have:
             self.part.truncate(0)
-        _forget_etag(Path(self.part.name))
+        self.etag_path.unlink(missing_ok=True)
 
     def _fetch_whole(self) -> None:
         """Try until the body is complete, or too many tries in a row brought nothing."""
@@ -200,7 +181,7 @@ class _Transfer:
         return LinkError(f"{self.wanted.url} cannot be fetched: {why}{so_far}")
 
     def _try(self) -> None:
-        """One request. Raises BrokenOffError where another may help."""
+        """Send one request. Raises BrokenOffError where another may help."""
         try:
             with self._ask() as response:
                 self._take(response)
@@ -208,14 +189,14 @@ class _Transfer:
             with exc:
                 if exc.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                     self._start_over()
-                raise what_status_means(self.wanted.url, exc) from exc
+                raise error_of_answer(self.wanted.url, exc) from exc
         except urllib.error.URLError as exc:
-            raise what_silence_means(self.wanted.url, exc, self.limits.stall_s) from exc
+            raise error_of_silence(self.wanted.url, exc, self.limits.stall_s) from exc
         except (http.client.HTTPException, ConnectionError) as exc:
-            raise BrokenOffError(f"the connection broke ({type(exc).__name__}: {in_one_line(exc)})") from exc
+            raise BrokenOffError(f"the connection broke ({type(exc).__name__}: {on_one_line(exc)})") from exc
         except ValueError as exc:  # of urllib, for the address of a redirection
             raise LinkError(
-                f"{self.wanted.url} cannot be fetched: the server answers what cannot be understood ({in_one_line(exc)})"
+                f"{self.wanted.url} cannot be fetched: the server answers what cannot be understood ({on_one_line(exc)})"
             ) from exc
 
     def _ask(self) -> http.client.HTTPResponse:
@@ -229,13 +210,10 @@ class _Transfer:
                 headers["If-Range"] = etag
         request = urllib.request.Request(self.wanted.url, headers=headers)  # noqa: S310 - the scheme was checked
         # A new opener each time: the one that urllib keeps would keep the proxies of its first call.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler(), _Redirections(encrypted=self.wanted.encrypted))
-        response: http.client.HTTPResponse = opener.open(request, timeout=self._patience())
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler(), Redirections(encrypted=self.wanted.encrypted))
+        timeout_s = max(0.01, min(self.limits.stall_s, self.deadline - time.monotonic()))
+        response: http.client.HTTPResponse = opener.open(request, timeout=timeout_s)
         return response
-
-    def _patience(self) -> float:
-        """Seconds that the next step may take."""
-        return max(0.01, min(self.limits.stall_s, self.deadline - time.monotonic()))
 
     def _take(self, response: http.client.HTTPResponse) -> None:
         """Write the body. Raises BrokenOffError where it is shorter than was said."""
@@ -253,13 +231,12 @@ class _Transfer:
             self._refuse_size(self.have, partial=True)
             if self.progress is not None:
                 self.progress(self.have, total or self.wanted.size)
-        if total is not None and self.have < total:
-            raise BrokenOffError(f"the connection ended after {self.have:,} of {total:,} bytes")
-        if self.wanted.size is not None and total is None and self.have < self.wanted.size:
-            raise BrokenOffError(f"the connection ended after {self.have:,} of {self.wanted.size:,} bytes")
+        expected = self.wanted.size if total is None else total
+        if expected is not None and self.have < expected:
+            raise BrokenOffError(f"the connection ended after {self.have:,} of {expected:,} bytes")
 
     def _block(self, response: http.client.HTTPResponse) -> bytes:
-        """What has arrived, at most BLOCK bytes; not waiting for more, so that a trickle cannot outwait the deadline."""
+        """Return what has arrived, at most BLOCK bytes; not waiting for more, so that a trickle cannot outwait the deadline."""
         if time.monotonic() >= self.deadline:
             raise self._gave_up(f"it took longer than {self.limits.deadline_s:g} s")
         try:
@@ -270,7 +247,7 @@ class _Transfer:
             raise BrokenOffError(f"the connection broke ({exc.strerror or exc})") from exc
 
     def _refuse_size(self, size: int | None, *, partial: bool = False) -> None:
-        """Raises InputError for a body that cannot be the file, before more of it is written."""
+        """Raise InputError for a body that cannot be the file, before more of it is written."""
         wanted = self.wanted.size
         if size is None:
             return
@@ -289,36 +266,8 @@ class _Transfer:
             )
 
 
-class _Redirections(urllib.request.HTTPRedirectHandler):
-    """Follows redirections on the web only; encrypted: and none to where anybody on the way could change the file."""
-
-    def __init__(self, *, encrypted: bool) -> None:
-        self._encrypted = encrypted
-
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> urllib.request.Request | None:
-        try:
-            self._refuse(req.full_url, newurl)
-        except (InputError, LinkError):
-            fp.close()
-            raise
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-    def _refuse(self, url: str, to: str) -> None:
-        if not is_web_address(to):
-            raise LinkError(f"{url} cannot be fetched: the server sends on to {to!r}, which is no address on the web")
-        if self._encrypted:
-            _refuse_open(to)
-
-
-def _refuse_open(url: str) -> None:
-    """Raises InputError for an address whose answer could be anybody's."""
-    place = urlsplit(url)
-    if place.scheme != "https" and place.hostname not in ("localhost", "127.0.0.1", "::1"):
-        raise InputError(f"{url} is not encrypted, and without a sha256 nothing else says whose file it is; wanted https://...")
-
-
 def _first_byte(response: http.client.HTTPResponse) -> int | None:
-    """The place of a partial body in the file; None where it is not said."""
+    """Return the place of a partial body in the file; None where it is not said."""
     match = re.match(r"bytes ([0-9]{1,18})-[0-9]+/", response.headers.get("Content-Range", ""))
     return int(match[1]) if match else None
 
@@ -335,7 +284,3 @@ def _etag(path: Path) -> str:
         return path.read_text(encoding="latin-1").strip()
     except OSError:
         return ""
-
-
-def _forget_etag(part: Path) -> None:
-    part.with_suffix(".etag").unlink(missing_ok=True)

@@ -67,7 +67,7 @@ def remove(name: str, folder: Path) -> list[Path]:
 
 
 def _files_of(path: Path) -> tuple[str, ...]:
-    """The files that a card names; for a card that cannot be read, those that `add` would have written."""
+    """Return the files that a card names; for a card that cannot be read, those that `add` would have written."""
     try:
         card = read_card(path)
     except CardError:
@@ -76,14 +76,14 @@ def _files_of(path: Path) -> tuple[str, ...]:
 
 
 def card_toml(card: ModelCard, comments: Iterable[str] = ()) -> str:
-    """A card as TOML, without what is empty; `comments` go on top, one line each."""
+    """Return a card as TOML, without what is empty; `comments` go on top, one line each."""
     table = card.model_dump(mode="json", by_alias=True)
     lines = [f"# {' '.join(comment.split())}" for comment in comments]
     return "\n".join([*lines, *([""] if lines else []), *_table(table, ())]) + "\n"
 
 
 def _table(table: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
-    """The lines of one table: plain values first, then its tables under their own headings."""
+    """Return the lines of one table: plain values first, then its tables under their own headings."""
     values = {key: value for key, value in table.items() if not isinstance(value, dict) and not _empty(value)}
     tables = {key: value for key, value in table.items() if isinstance(value, dict) and not _empty(value)}
     # A list of tables is written inline, but for the measurements, which are rows of many columns.
@@ -115,7 +115,7 @@ def _value(value: Any) -> str:
 
 
 def _string(text: str) -> str:
-    """A TOML basic string, https://toml.io/en/v1.0.0#string: quote, backslash and control characters are escaped."""
+    """Return a TOML basic string, https://toml.io/en/v1.0.0#string: quote, backslash and control characters are escaped."""
     escaped = "".join(f"\\u{ord(c):04X}" if ord(c) < 0x20 or ord(c) == 0x7F else f"\\{c}" if c in '"\\' else c for c in text)
     return f'"{escaped}"'
 

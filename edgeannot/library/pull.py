@@ -15,7 +15,7 @@ from edgeannot.base.errors import CardError, ConfigError, EdgeannotError, InputE
 from edgeannot.card_inference import RANGES, Hints, Proposal, parse_range, propose
 from edgeannot.library import modelstore
 from edgeannot.library.catalogue import Entry, FileEntry, class_names
-from edgeannot.library.obtain import Asked, clear, held, obtain, told, workshop
+from edgeannot.library.obtain import PullOptions, obtain, remove_downloads, with_given_sha256, with_known_sha256, working_folder
 from edgeannot.trial.cards import prove
 from edgeannot.vision.cards import ModelCard, Provenance, read_card
 from edgeannot.vision.data import Frame
@@ -34,7 +34,7 @@ class Pulled:
     fresh: bool
     """False: it was there already."""
     files: tuple[FileEntry, ...] = ()
-    """Each with the hash that it was held to."""
+    """Each with the hash that it was checked against."""
     places: Mapping[str, str] = field(default_factory=dict)
     """Where each file came from."""
     said: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class Pulled:
 
 
 def installed(entry: Entry, folder: Path) -> ModelCard | None:
-    """The entry's model where it is in `folder` already, whole and of the same source; None where it is not, or is another."""
+    """Return the entry's model where it is in `folder` already, whole and of the same source; None where it is not, or is another."""
     path = folder / f"{entry.name}.toml"
     if not path.is_file():
         return None
@@ -56,24 +56,24 @@ def installed(entry: Entry, folder: Path) -> ModelCard | None:
     return card if card.provenance.source_sha256 == entry.main.sha256 else None
 
 
-def pull(entry: Entry, asked: Asked) -> Pulled:
+def pull(entry: Entry, options: PullOptions) -> Pulled:
     """Add the entry's model, unless it is there.
 
     Raises LinkError (nothing to be fetched from), MissingError, InputError (another file, another model of that name, no room), ConfigError
     (not agreed to, no hash to hold it to, a tool is missing), ModelError (this runtime cannot run it).
     """
-    entry = told(entry, asked)
-    if not asked.force and (card := installed(entry, asked.models)) is not None:
+    entry = with_given_sha256(entry, options)
+    if not options.force and (card := installed(entry, options.models)) is not None:
         return Pulled(card, fresh=False)
-    if not asked.force and (asked.models / f"{entry.name}.toml").exists():
-        raise InputError(f"there is another model called {entry.name} in {asked.models}; remove it, or replace it with --force")
-    if entry.accept and not asked.accepted:
+    if not options.force and (options.models / f"{entry.name}.toml").exists():
+        raise InputError(f"there is another model called {entry.name} in {options.models}; remove it, or replace it with --force")
+    if entry.accept and not options.accepted:
         raise ConfigError(f"{entry.name} is under {entry.license}, which asks: {entry.accept}; say --accept-licence if you agree")
     try:
-        with workshop(asked.downloads) as work:
-            pinned = [held(file, entry, asked, work) for file in entry.files]
+        with working_folder(options.downloads) as work:
+            pinned = [with_known_sha256(file, entry, options, work) for file in entry.files]
             files = tuple(file for file, _ in pinned)
-            places = {file.name: place or obtain(file, asked, work) for file, place in pinned}
+            places = {file.name: place or obtain(file, options, work) for file, place in pinned}
             # With a hash of the catalogue, a mirror's and a local copy have the makers' bytes.
             sources = [str(listed.sources[0]) if listed.sha256 else places[listed.name] for listed in entry.files]
             entry = entry.model_copy(update={"files": files})
@@ -83,11 +83,11 @@ def pull(entry: Entry, asked: Asked) -> Pulled:
             except EdgeannotError as exc:  # the folder is gone when this is read
                 exc.args = (f"{entry.name}, from {'; '.join(sources)}: {str(exc).replace(f'{work}/', '')}",)
                 raise
-            card = modelstore.add(proposal, asked.models, replace=True)
+            card = modelstore.add(proposal, options.models, replace=True)
     except OSError as exc:
-        where = exc.filename2 or exc.filename or asked.downloads  # of a copy that fails the first is where it came from
+        where = exc.filename2 or exc.filename or options.downloads  # of a copy that fails the first is where it came from
         raise InputError(f"{entry.name} cannot be stored: {where}: {exc.strerror or exc}") from exc
-    clear(entry, asked.downloads)
+    remove_downloads(entry, options.downloads)
     return Pulled(card, fresh=True, files=files, places=places, said=said)
 
 
@@ -96,7 +96,7 @@ def _made_by(entry: Entry) -> str:
 
 
 def _proposal(entry: Entry, work: Path, source: str) -> tuple[Proposal, tuple[str, ...]]:
-    """The entry's model with its card, in `work`, and what was found out or done."""
+    """Return the entry's model with its card, in `work`, and what was found out or done."""
     labels = _label_file(entry, work)
     facts = {
         "source": source,
@@ -130,7 +130,7 @@ def _hints(entry: Entry, labels: Path | None, provenance: dict[str, str]) -> Hin
 
 
 def _dotted(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """A table's fields by their dotted names, however TOML nests them."""
+    """Yield a table's fields by their dotted names, however TOML nests them."""
     for key, value in table.items():
         if isinstance(value, dict):
             yield from _dotted(value, f"{before}{key}.")
@@ -139,7 +139,7 @@ def _dotted(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, A
 
 
 def _label_file(entry: Entry, work: Path) -> Path | None:
-    """The file of class names: fetched with the model, or written from the catalogue's list; None where the entry has none."""
+    """Return the file of class names: fetched with the model, or written from the catalogue's list; None where the entry has none."""
     if (fetched := next((work / file.name for file in entry.files if file.name.endswith(LABEL_SUFFIX)), None)) is not None:
         return fetched
     if not (names := class_names(entry)):
@@ -170,7 +170,7 @@ def _converted(entry: Entry, work: Path, labels: Path | None, provenance: dict[s
 
 
 def _converter(entry: Entry, what: str) -> Callable[..., tuple[str, ...]]:
-    """What an installed package offers for files with the ending of the weights. Raises ConfigError where none can be used."""
+    """Return what an installed package offers for files with the ending of the weights. Raises ConfigError where none can be used."""
     ending = entry.main.name.rpartition(".")[2].lower()
     offered = next((each for each in entry_points("edgeannot.converters") if each.name == ending), None)
     cause, needs = None, f"a converter of .{ending} files"
@@ -188,7 +188,7 @@ def _converter(entry: Entry, what: str) -> Callable[..., tuple[str, ...]]:
 
 
 def _prove(card: ModelCard) -> None:
-    """Raises ModelError where the model cannot be run, or does not run with its card: the daemon's own way, with a grey picture."""
+    """Raise ModelError where the model cannot be run, or does not run with its card: the daemon's own way, with a grey picture."""
     prove(card)
     width, height = card.input_wh
     load_pipeline(card)(Frame(np.full((height, width, 3), 114, np.uint8), "pull", 0, datetime.now(UTC), "grey"))

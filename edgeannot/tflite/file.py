@@ -34,7 +34,7 @@ FOREIGN = (
 
 
 def read_tflite(path: Path) -> TFLiteModel:
-    """The file at `path`. Raises MissingError where there is none, ModelError where it is not a whole TFLite file."""
+    """Return the file at `path`. Raises MissingError where there is none, ModelError where it is not a whole TFLite file."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ModelError(f"model {path}: wanted a TFLite file of at most 2 GiB, found {path.stat().st_size} bytes")
@@ -47,7 +47,7 @@ def read_tflite(path: Path) -> TFLiteModel:
 
 
 def parse_tflite(raw: bytes, name: str = "model") -> TFLiteModel:
-    """The file whose bytes are `raw`; `name` is what error messages call it. Raises ModelError."""
+    """Return the file whose bytes are `raw`; `name` is what error messages call it. Raises ModelError."""
     if len(raw) < 8 or raw[4:8] != IDENTIFIER:
         raise ModelError(f"model {name}: wanted a TFLite file (bytes 4 to 7 are 'TFL3'), found {_foreign(raw)}")
     try:
@@ -57,7 +57,7 @@ def parse_tflite(raw: bytes, name: str = "model") -> TFLiteModel:
 
 
 def at_size(raw: bytes, size: int) -> bytes:
-    """The same model for a square input of `size` pixels: tensor shapes and the sizes that RESIZE operators hold are patched in place.
+    """Return the model for a square input of `size` pixels: tensor shapes and the sizes that RESIZE operators hold are patched.
 
     Weights and offsets stay where they are, so the result has the length of `raw`. Raises ModelError for a graph whose result
     depends on the size in another way (a fixed RESHAPE, a fully connected layer, ...), and for a size that does not fit its strides.

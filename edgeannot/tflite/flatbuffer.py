@@ -44,7 +44,7 @@ class Table:
     _taken: _Taken = field(default_factory=_Taken, repr=False, compare=False)
 
     def place(self, field: int, size: int = 0) -> int:
-        """The byte position of a field's own `size` bytes, or 0 where it is not stored."""
+        """Return the byte position of a field's own `size` bytes, or 0 where it is not stored."""
         vtable = self.at - self._unpack("<i", self.at)
         length = self._unpack("<H", vtable)
         slot = 4 + 2 * field
@@ -57,22 +57,22 @@ class Table:
         return self.at + offset
 
     def number(self, field: int, code: str, default: float = 0) -> int:
-        """An integer field; `code` is its `struct` letter."""
+        """Return an integer field; `code` is its `struct` letter."""
         at = self.place(field)
         return int(self._unpack("<" + code, at)) if at else int(default)
 
     def real(self, field: int, default: float = 0.0) -> float:
-        """A float field."""
+        """Return a float field."""
         at = self.place(field)
         return float(self._unpack("<f", at)) if at else default
 
     def table(self, field: int) -> Table | None:
-        """A table that the field points to, or None."""
+        """Return a table that the field points to, or None."""
         at = self.place(field)
         return Table(self.raw, self._follow(at), self._taken) if at else None
 
     def vector(self, field: int, item_size: int) -> tuple[int, int]:
-        """The byte position of a vector's first item and how many items it has; (0, 0) where it is not stored."""
+        """Return the byte position of a vector's first item and how many items it has; (0, 0) where it is not stored."""
         at = self.place(field)
         if not at:
             return 0, 0
@@ -82,17 +82,17 @@ class Table:
         return start + 4, count
 
     def numbers(self, field: int, code: str) -> tuple[int, ...]:
-        """A vector of integers; `code` is the `struct` letter of one."""
+        """Return a vector of integers; `code` is the `struct` letter of one."""
         start, count = self._vector_to_take(field, struct.calcsize("<" + code))
         return struct.unpack_from(f"<{count}{code}", self.raw, start) if count else ()
 
     def reals(self, field: int) -> tuple[float, ...]:
-        """A vector of 32-bit floats."""
+        """Return a vector of 32-bit floats."""
         start, count = self._vector_to_take(field, 4)
         return struct.unpack_from(f"<{count}f", self.raw, start) if count else ()
 
     def tables(self, field: int) -> tuple[Table, ...]:
-        """A vector of tables."""
+        """Return a vector of tables."""
         start, count = self.vector(field, 4)
         if count > MAX_ITEMS:
             raise Broken(f"a list at byte {start} claims {count} entries")
@@ -100,16 +100,16 @@ class Table:
         return tuple(Table(self.raw, self._follow(start + 4 * i), self._taken) for i in range(count))
 
     def blob(self, field: int) -> bytes:
-        """A vector of bytes."""
+        """Return a vector of bytes."""
         start, count = self._vector_to_take(field, 1)
         return bytes(self.raw[start : start + count])
 
     def text(self, field: int) -> str:
-        """A string; bytes that are no UTF-8 are replaced, since names are for people."""
+        """Return a string; bytes that are no UTF-8 are replaced, since names are for people."""
         return self.blob(field).decode("utf-8", "replace")
 
     def texts(self, field: int) -> tuple[str, ...]:
-        """A vector of strings."""
+        """Return a vector of strings."""
         start, count = self.vector(field, 4)
         return tuple(self._string(self._follow(start + 4 * i)) for i in range(count))
 
@@ -140,7 +140,7 @@ class Table:
 
 
 def root(raw: bytes) -> Table:
-    """The table that the file starts with. Raises Broken where the bytes are too few."""
+    """Return the table that the file starts with. Raises Broken where the bytes are too few."""
     if len(raw) < 8:
         raise Broken(f"the file has {len(raw)} bytes")
     at = int(struct.unpack_from("<I", raw, 0)[0])
@@ -150,7 +150,7 @@ def root(raw: bytes) -> Table:
 
 
 def flexbuffer_integer(options: bytes, key: str) -> int | None:
-    """An integer of a FlexBuffers map, the form of custom operators' options; None where it is not there.
+    """Return an integer of a FlexBuffers map, the form of custom operators' options; None where it is not there.
 
     https://flatbuffers.dev/flexbuffers/: the map is a vector of values, whose keys are in a vector of the same order.
     """

@@ -90,7 +90,7 @@ class ModelMetadata:
     """What could not be read, for people."""
 
     def label_file(self) -> tuple[str, tuple[str, ...]] | None:
-        """The appended file with the classes' names and its lines: the one the metadata names, else the only text file there is."""
+        """Return the appended file with the classes' names and its lines: the one the metadata names, else the only text file there is."""
         plain = [name for name in self.files if not _python_dict(self.files[name])]
         named = [name for tensor in self.outputs for name in tensor.labels if name in plain]
         texts = [name for name in plain if name.lower().endswith((".txt", ".names", ".labels"))]
@@ -99,7 +99,7 @@ class ModelMetadata:
 
 
 def read_metadata(model: TFLiteModel) -> ModelMetadata:
-    """What the file says of itself; broken metadata is left out and named in `notes`, since a model runs without it."""
+    """Return what the file says of itself; broken metadata is left out and named in `notes`, since a model runs without it."""
     files, notes = _appended_files(model.raw)
     exporter = None
     for name, content in files.items():
@@ -188,12 +188,12 @@ def _tensor(table: Table) -> TensorMetadata:
 
 
 def _pick(names: tuple[Any, ...], number: int) -> Any:
-    """The name of an enum's number; the first, "not stated", for a number of a newer schema."""
+    """Return the name of an enum's number; the first, "not stated", for a number of a newer schema."""
     return names[number] if 0 <= number < len(names) else names[0]
 
 
 def _lines(content: bytes) -> tuple[str, ...]:
-    """Label lines, without the empty ones at the end."""
+    """Return label lines, without the empty ones at the end."""
     lines = [one_line(line.strip()) for line in content.decode("utf-8-sig", "replace").splitlines()]
     while lines and not lines[-1]:
         lines.pop()
@@ -206,7 +206,7 @@ def _json(content: bytes) -> dict[str, Any] | None:
 
 
 def _python_dict(content: bytes) -> dict[str, Any] | None:
-    """The dict that older exporters wrote with `str()`; literals only, nothing is run."""
+    """Return the dict that older exporters wrote with `str()`; literals only, nothing is run."""
     text = content.decode("utf-8", "replace").strip()
     if not text.startswith("{") or len(text) > MAX_DICT_BYTES:
         return None
@@ -237,7 +237,7 @@ def _exporter(file: str, table: dict[str, Any]) -> Exporter:
 
 
 def _names(names: Any) -> tuple[str, ...]:
-    """Class names in order, from a list or from a dict of ids (JSON makes the ids strings)."""
+    """Return class names in order, from a list or from a dict of ids (JSON makes the ids strings)."""
     if isinstance(names, list):
         return tuple(map(one_line, names))
     by_id = {as_int(key): one_line(name) for key, name in names.items()}
@@ -246,7 +246,7 @@ def _names(names: Any) -> tuple[str, ...]:
 
 
 def _integers(value: Any) -> tuple[int, ...]:
-    """Positive whole numbers from a number, a list, or their text; none where one of them is something else."""
+    """Return positive whole numbers from a number, a list, or their text; none where one of them is something else."""
     values = re.findall(r"[^][(),\s]+", value[:100]) if isinstance(value, str) else value if isinstance(value, list | tuple) else (value,)
     numbers = [as_int(part) for part in values]
     return tuple(n for n in numbers if n) if all(n is not None and 0 < n < MAX_NUMBER for n in numbers) else ()

@@ -115,7 +115,7 @@ class Operator:
     custom_options: bytes
 
     def option(self, field: int, code: str = "i", default: int = 0) -> int:
-        """A number of the builtin options by its position in the schema."""
+        """Return a number of the builtin options by its position in the schema."""
         return default if self.options is None else self.options.number(field, code, default)
 
 
@@ -130,14 +130,14 @@ class SubGraph:
     operators: tuple[Operator, ...]
 
     def producer(self, tensor: int) -> Operator | None:
-        """The operator that writes a tensor, or None for an input or a constant."""
+        """Return the operator that writes a tensor, or None for an input or a constant."""
         for operator in self.operators:
             if tensor in operator.outputs:
                 return operator
         return None
 
     def consumers(self, tensor: int) -> tuple[Operator, ...]:
-        """The operators that read a tensor."""
+        """Return the operators that read a tensor."""
         return tuple(operator for operator in self.operators if tensor in operator.inputs)
 
 
@@ -179,5 +179,5 @@ class TFLiteModel:
         return tuple(self.graph.tensors[i] for i in self.graph.outputs)
 
     def constant(self, tensor: Tensor) -> memoryview:
-        """The bytes of a constant tensor, empty for an activation."""
+        """Return the bytes of a constant tensor, empty for an activation."""
         return memoryview(self.raw)[tensor.data_at : tensor.data_at + tensor.data_size]

@@ -31,7 +31,7 @@ class Unsizable(ValueError):  # noqa: N818 - at_size turns it into a ModelError
 
 
 def image_axes(shape: Sequence[int]) -> tuple[int, int]:
-    """Which axes of a picture tensor are its height and width. Raises Unsizable for what is no picture of 1, 3 or 4 channels."""
+    """Return which axes of a picture tensor are its height and width. Raises Unsizable for what is no picture of 1, 3 or 4 channels."""
     if len(shape) == 4 and shape[3] in {1, 3, 4}:
         return 1, 2
     if len(shape) == 4 and shape[1] in {1, 3, 4}:
@@ -40,7 +40,7 @@ def image_axes(shape: Sequence[int]) -> tuple[int, int]:
 
 
 def shapes_at(model: TFLiteModel, size: int) -> tuple[list[Shape], dict[int, Shape]]:
-    """Every tensor's shape for a square input of `size` pixels, and the new int32 numbers of RESIZE constants by byte position."""
+    """Return every tensor's shape for a square input of `size` pixels, and the new int32 numbers of RESIZE constants by byte position."""
     if size <= 0:
         raise Unsizable("wanted a size above 0")
     if len(model.inputs) != 1:
@@ -112,7 +112,7 @@ class _Step:
         return self.model.graph.tensors[self.op.inputs[position]]
 
     def integers(self, position: int) -> Shape:
-        """The int32 or int64 numbers of a constant input."""
+        """Return the int32 or int64 numbers of a constant input."""
         tensor = self.tensor(position)
         data = bytes(self.model.constant(tensor))
         if not data or tensor.dtype not in {"int32", "int64"}:
@@ -121,13 +121,13 @@ class _Step:
         return struct.unpack(f"<{len(data) // width}{code}", data)
 
     def kept_constants(self) -> dict[int, Shape]:
-        """The size numbers that this operator needs as they are."""
+        """Return the size numbers that this operator needs as they are."""
         if self.op.name not in RESIZE or not self.tensor(1).constant:
             return {}
         return {self.tensor(1).data_at: self.integers(1)}
 
     def constants(self, old: list[Shape], new: list[Shape]) -> dict[int, Shape]:
-        """The numbers that this operator needs changed for the new shapes, by byte position."""
+        """Return the numbers that this operator needs changed for the new shapes, by byte position."""
         if self.op.name not in RESIZE:
             return {}
         tensor = self.tensor(1)
@@ -143,14 +143,14 @@ class _Step:
         return {tensor.data_at: tuple(wanted)}
 
     def _only_resizes(self, size: Tensor) -> None:
-        """Raises where the bytes of a size are also used for something else."""
+        """Raise where the bytes of a size are also used for something else."""
         sharing = {t.index for t in self.model.graph.tensors if t.buffer == size.buffer}
         users = [op for op in self.model.graph.operators if sharing & set(op.inputs)]
         if self.model.buffer_users.get(size.buffer, 0) > len(sharing) or any(op.name not in RESIZE for op in users):
             raise self.refuse("shares its constant size with an operator of another kind")
 
     def outputs(self, shapes: list[Shape]) -> list[Shape]:
-        """The output shapes for these tensor shapes."""
+        """Return the output shapes for these tensor shapes."""
         name = self.op.name
         inputs = [shapes[i] if i >= 0 else () for i in self.op.inputs]
         if name in SAME_SHAPE:
@@ -177,7 +177,7 @@ class _Step:
         return tuple(n for axis, n in enumerate(shape) if axis not in axes)
 
     def window(self, n: int, kernel: int, stride: int, dilation: int) -> int:
-        """How often a window fits: padding SAME (0) rounds up, VALID (1) counts whole windows."""
+        """Return how often a window fits: padding SAME (0) rounds up, VALID (1) counts whole windows."""
         if stride <= 0:
             raise self.refuse("has a stride of 0")
         reach = (kernel - 1) * dilation + 1
@@ -232,7 +232,7 @@ class _Step:
         return [tuple(inputs[0][axis] for axis in self.integers(1))]
 
     def slice_(self, inputs: list[Shape]) -> list[Shape]:
-        """SLICE, where the axes that change are taken whole (begin 0, size -1 means the rest)."""
+        """Follow SLICE, where the axes that change are taken whole (begin 0, size -1 means the rest)."""
         source = self.tensor(0).shape
         taken = []
         for now, before, begin, size in zip(inputs[0], source, self.integers(1), self.integers(2), strict=True):

@@ -53,7 +53,7 @@ class Piece:
 
 
 def maker(graph: SubGraph, tensor: int, *, through_cuts: bool = True) -> Operator | None:
-    """The operator that made a tensor's numbers, past all that only move or cut them."""
+    """Return the operator that made a tensor's numbers, past all that only move or cut them."""
     passing = MOVES | CUTS if through_cuts else MOVES
     for _ in range(MAX_STEPS):
         operator = graph.producer(tensor)
@@ -83,7 +83,7 @@ def makers(graph: SubGraph, tensor: int) -> list[Operator]:
 
 
 def pieces(graph: SubGraph, tensor: int, columns: int) -> list[Piece]:
-    """What an output's `columns` columns are joined from, in order; one piece where they are not joined.
+    """Return what an output's `columns` columns are joined from, in order; one piece where they are not joined.
 
     Joins along the other axis (the strides of a detector) are followed into their first part, since all parts are made alike.
     """
@@ -105,7 +105,7 @@ def pieces(graph: SubGraph, tensor: int, columns: int) -> list[Piece]:
 
 
 def _widths(graph: SubGraph, join: Operator, columns: int) -> list[int] | None:
-    """How the columns are spread over the inputs of a CONCATENATION; None where it joins along another axis."""
+    """Return how the columns are spread over the inputs of a CONCATENATION; None where it joins along another axis."""
     shape = graph.tensors[join.outputs[0]].shape
     axis = join.option(0) % len(shape) if shape else 0
     if not shape or shape[axis] != columns:
@@ -118,14 +118,14 @@ def _widths(graph: SubGraph, join: Operator, columns: int) -> list[int] | None:
 
 
 def mostly_silu(graph: SubGraph) -> int:
-    """How many sigmoids there are, where they are the activations of the network's layers (SiLU, as in YOLOv5 and later); else 0."""
+    """Return how many sigmoids there are, where they are the activations of the network's layers (SiLU, as in YOLOv5 and later); else 0."""
     names = [op.name for op in graph.operators]
     sigmoids = names.count("LOGISTIC") + names.count("HARD_SWISH")
     return sigmoids if sigmoids > max(names.count("CONV_2D"), 1) / 2 and "LEAKY_RELU" not in names else 0
 
 
 def depends_on_input(graph: SubGraph, tensor: int) -> bool:
-    """Whether any path leads from the graph's input to the tensor."""
+    """Tell whether any path leads from the graph's input to the tensor."""
     by_output = {out: op for op in graph.operators for out in op.outputs}
     waiting, seen = [tensor], set()
     while waiting:
@@ -139,7 +139,7 @@ def depends_on_input(graph: SubGraph, tensor: int) -> bool:
 
 
 def constant_values(model: TFLiteModel, tensor: Tensor) -> NDArray[np.float64] | None:
-    """The real values of a constant, also behind a DEQUANTIZE (float16 weights); None for what is not constant."""
+    """Return the real values of a constant, also behind a DEQUANTIZE (float16 weights); None for what is not constant."""
     producer = model.graph.producer(tensor.index)
     if producer is not None and producer.name == "DEQUANTIZE":
         tensor = model.graph.tensors[producer.inputs[0]]
@@ -158,7 +158,7 @@ def constant_values(model: TFLiteModel, tensor: Tensor) -> NDArray[np.float64] |
 
 
 def first_layer_size(model: TFLiteModel) -> float | None:
-    """The median over the first convolution's filters of the root of their summed squares; None without such a layer."""
+    """Return the median over the first convolution's filters of the root of their summed squares; None without such a layer."""
     first = next((op for op in model.graph.operators if op.name == "CONV_2D"), None)
     weights = None if first is None or len(first.inputs) < 2 else constant_values(model, model.graph.tensors[first.inputs[1]])
     if weights is None or weights.ndim != 4:
@@ -167,7 +167,7 @@ def first_layer_size(model: TFLiteModel) -> float | None:
 
 
 def input_affine(model: TFLiteModel) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """`(factor, offset)` a channel, where the graph itself starts with `x * factor + offset`; None where it does not."""
+    """Return `(factor, offset)` a channel, where the graph itself starts with `x * factor + offset`; None where it does not."""
     graph, tensor = model.graph, model.inputs[0].index
     factor, offset, found = np.ones(1), np.zeros(1), False
     for _ in range(MAX_STEPS):

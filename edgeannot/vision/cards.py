@@ -7,7 +7,6 @@ carry an input size, `yolov3-tiny@320`, where the card lists that size: the weig
 from __future__ import annotations
 
 import functools
-import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, PrivateAttr, 
 from pydantic_core import PydanticKnownError
 
 from edgeannot.base.errors import CardError, ConfigError, MissingError
-from edgeannot.base.foreign import MAX_INT, is_file, one_line, parse_toml, printable, read_text, shorten
+from edgeannot.base.foreign import MAX_INT, is_file, one_line, parse_toml, printable, read_text, sha256_of, shorten
 from edgeannot.base.options import refused
 from edgeannot.vision.heads import HEADS, Head
 
@@ -126,7 +125,7 @@ class Measured(_Table):
 
 
 def read_head(table: object) -> Head:
-    """The head of a card's `[head]` table, by its kind. For pydantic: raises its errors."""
+    """Return the head of a card's `[head]` table, by its kind. For pydantic: raises its errors."""
     if not isinstance(table, Mapping):
         if type(table) in HEADS.known.values():
             return cast("Head", table)
@@ -175,7 +174,7 @@ class ModelCard(_Table):
         return self._folder
 
     def in_folder(self, folder: Path) -> ModelCard:
-        """This card, read from or to be written into `folder`. `model_copy` keeps the folder."""
+        """Return this card, read from or to be written into `folder`. `model_copy` keeps the folder."""
         card = self.model_copy()
         card._folder = folder
         return card
@@ -191,7 +190,7 @@ class ModelCard(_Table):
         return self.input.width, self.input.height
 
     def label_names(self) -> tuple[str, ...]:
-        """The names, line by line; empty where the card has none. Raises CardError when the file cannot be read."""
+        """Return the names, line by line; empty where the card has none. Raises CardError when the file cannot be read."""
         if self.labels.file is None:
             return tuple(map(one_line, self.labels.names))
         path = self._folder / self.labels.file
@@ -205,7 +204,7 @@ class ModelCard(_Table):
         return names
 
     def at_size(self, size: int) -> ModelCard:
-        """This card for another square input size, named `NAME@SIZE`. Raises CardError for a size that it does not list."""
+        """Return this card for another square input size, named `NAME@SIZE`. Raises CardError for a size that it does not list."""
         if (size, size) == self.input_wh and size not in self.input.sizes:
             return self
         if size not in self.input.sizes:
@@ -224,10 +223,9 @@ class ModelCard(_Table):
         return CardError(f"card {self.name}: input size {size} is not offered; choose from: {offered}")
 
     def verify_file(self) -> None:
-        """Raises CardError when the model file is missing or is not the one that the card was written for."""
+        """Raise CardError when the model file is missing or is not the one that the card was written for."""
         try:
-            with self.model_path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            found = sha256_of(self.model_path)
         except (OSError, ValueError) as exc:  # a ValueError for a name with a NUL in it
             shown, why = shorten(str(self.model_path), 300), getattr(exc, "strerror", None) or exc
             raise CardError(f"card {self.name}: the model file {shown} cannot be read ({why}); put it there or remove the card") from exc
@@ -245,7 +243,7 @@ def card_name(stem: str) -> str:
 
 
 def read_card(path: Path) -> ModelCard:
-    """The card in a TOML file. Raises CardError that names the file, the field, what was wanted and what was found."""
+    """Return the card in a TOML file. Raises CardError that names the file, the field, what was wanted and what was found."""
     try:
         text = read_text(path, "card", max_bytes=MAX_CARD_BYTES, error=CardError)
         return ModelCard.model_validate(parse_toml(text, f"card {path}", error=CardError)).in_folder(path.parent)
@@ -256,14 +254,14 @@ def read_card(path: Path) -> ModelCard:
 
 
 def what_is_wrong(exc: ValidationError) -> str:
-    """The first thing that a card is refused for: its field, what was wanted, what was found."""
+    """Return the first thing that a card is refused for: its field, what was wanted, what was found."""
     first = exc.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     return f"{printable(where)[:100]}: {printable(first['msg'])[:200]}, found {shorten(first.get('input'))}"
 
 
 def read_cards(folders: Iterable[Path], wrong: Callable[[CardError], None] | None = None) -> Iterator[ModelCard]:
-    """Every card in the folders, by name; of two with one name the first folder's counts.
+    """Yield every card in the folders, by name; of two with one name the first folder's counts.
 
     wrong: told of each card that cannot be read, which is then passed over. Without it such a card raises its CardError.
     """
@@ -282,7 +280,7 @@ def read_cards(folders: Iterable[Path], wrong: Callable[[CardError], None] | Non
 
 
 def find_card(name: str, folders: Iterable[Path]) -> ModelCard:
-    """The card called `name`, or `name@size`, or the card file at that path.
+    """Return the card called `name`, or `name@size`, or the card file at that path.
 
     Raises MissingError with the names there are, CardError where the card cannot be read; other cards do not matter.
     """

@@ -143,12 +143,12 @@ class Fit:
     pad_xy: tuple[int, int]
 
     def to_model(self, boxes_xyxy: FloatArray) -> FloatArray:
-        """Boxes (N, 4) in frame pixels as boxes in model pixels."""
+        """Return boxes (N, 4) in frame pixels as boxes in model pixels."""
         scale, pad = self._factors()
         return (boxes_xyxy * scale + pad).astype(np.float32)
 
     def to_frame(self, boxes_xyxy: FloatArray) -> FloatArray:
-        """Boxes (N, 4) in model pixels as boxes in frame pixels, not clipped."""
+        """Return boxes (N, 4) in model pixels as boxes in frame pixels, not clipped."""
         scale, pad = self._factors()
         return ((boxes_xyxy - pad) / scale).astype(np.float32)
 
@@ -188,7 +188,7 @@ class Detections:
         return len(self.scores)
 
     def __getitem__(self, rows: NDArray[Any] | slice) -> Detections:
-        """The rows picked by a boolean mask, an index array or a slice."""
+        """Return the rows picked by a boolean mask, an index array or a slice."""
         tracks = None if self.tracks is None else self.tracks[rows]
         return Detections(self.boxes[rows], self.scores[rows], self.classes[rows], tracks)
 
@@ -222,14 +222,14 @@ class RawTensor:
     spec: TensorSpec
 
     def real(self, rows: Any = None) -> FloatArray:
-        """The real values as float32; `rows` is any numpy index into `values` (None: everything)."""
+        """Return the real values as float32; `rows` is any numpy index into `values` (None: everything)."""
         stored = self.values if rows is None else self.values[rows]
         if not self.spec.quantized:
             return np.asarray(stored, np.float32)
         return (stored.astype(np.float32) - np.float32(self.spec.zero_point)) * np.float32(self.spec.scale)
 
     def stored_at_least(self, real: float) -> float:
-        """The smallest stored number whose real value is >= `real`: compare `values >= tensor.stored_at_least(0.3)`.
+        """Return the smallest stored number whose real value is >= `real`: compare `values >= tensor.stored_at_least(0.3)`.
 
         For a quantized tensor a whole number, at most one past the type's range, so that the comparison stays in the stored type
         (a float would make numpy convert the whole tensor first). `real` may be infinite.
@@ -241,7 +241,7 @@ class RawTensor:
         return int(np.ceil(np.clip(stored, limits.min, limits.max + 1)))
 
     def reshape(self, *shape: int) -> RawTensor:
-        """The same numbers in another shape."""
+        """Return the same numbers in another shape."""
         return RawTensor(self.values.reshape(*shape), self.spec)
 
 

@@ -73,7 +73,7 @@ def configure_opencv(threads: int = 1) -> None:
 
 
 def read_picture(path: Path, limits: PictureLimits | None = None, *, min_side: int | None = None) -> Picture:
-    """The picture in a file; see `decode`. The error names the file."""
+    """Return the picture in a file; see `decode`. The error names the file."""
     limits = limits or PictureLimits()
     try:
         # Non-blocking, so that a named pipe without a writer cannot hang the reader.
@@ -98,13 +98,13 @@ def sample_photo() -> UInt8Array:
 
 
 def check_file_size(size: int, limits: PictureLimits) -> None:
-    """Raises FrameError "too-large" for a file that is not even to be read."""
+    """Raise FrameError "too-large" for a file that is not even to be read."""
     if size > limits.max_file_bytes:
         raise FrameError(f"the file has {size >> 20} MB, allowed are {limits.max_file_bytes >> 20} MB", "too-large")
 
 
 def decode(data: bytes, limits: PictureLimits | None = None, *, min_side: int | None = None, smaller: bool = False) -> Picture:
-    """The picture in a file's bytes.
+    """Return the picture in a file's bytes.
 
     min_side: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as its shorter side keeps this many pixels; much
     faster and smaller (a 12-megapixel JPEG on x86: 58 ms and 70 MB in full, 24 ms and 6 MB at 1/4). Picture.width and height
@@ -160,7 +160,7 @@ def _check_size(header: Header, reduction: int, limits: PictureLimits) -> None:
 
 
 def _fitting(header: Header, reduction: int, limits: PictureLimits, *, smaller: bool) -> int:
-    """The reduction at which the picture fits into the memory that is free. Raises FrameError "memory" where none does."""
+    """Return the reduction at which the picture fits into the memory that is free. Raises FrameError "memory" where none does."""
     needed = header.decode_bytes(reduction)
     free = limits.free_bytes() if needed > _SMALL_BYTES else None
     if free is None:
@@ -200,7 +200,7 @@ def _decode_pixels(data: bytes, header: Header, reduction: int) -> UInt8Array:
 
 
 def _on_white(bgra: NDArray[Any]) -> UInt8Array:
-    """A transparent picture (H, W, 4), uint8 or uint16, laid on white; in strips, so that little more than the result is allocated."""
+    """Lay a transparent picture (H, W, 4), uint8 or uint16, on white; in strips, so that little more than the result is allocated."""
     result = np.empty((*bgra.shape[:2], 3), np.uint8)
     for top in range(0, len(bgra), 256):
         part = bgra[top : top + 256]

@@ -30,7 +30,7 @@ _GOLDEN: Final = 0.6180339887498949
 
 
 def draw(image: UInt8Array, detections: Detections, labels: Sequence[str]) -> UInt8Array:
-    """A new BGR picture with a box and a label for each detection, the best on top; `image` stays as it is.
+    """Return a new BGR picture with a box and a label for each detection, the best on top; `image` stays as it is.
 
     Lines and letters grow with the picture. A label sits on its box, or near where there is no room, and is moved and shrunk so
     that it stays in the picture.
@@ -52,7 +52,7 @@ def draw(image: UInt8Array, detections: Detections, labels: Sequence[str]) -> UI
 
 
 def annotated_jpeg(annotation: Annotation, quality: int = 90, max_side: int | None = None) -> bytes:
-    """The frame with its detections drawn, as JPEG; made smaller first where a side exceeds `max_side` pixels, or what a JPEG can have."""
+    """Draw the detections on the frame and return it as JPEG; first made smaller than `max_side` and what a JPEG can have."""
     image, found = annotation.frame.image, annotation.detections
     height, width = image.shape[:2]
     longest = max(height, width)
@@ -72,7 +72,7 @@ def annotated_jpeg(annotation: Annotation, quality: int = 90, max_side: int | No
 
 
 def class_color(class_id: int) -> tuple[int, int, int]:
-    """A strong BGR colour for a class: the same for ever, and unlike that of the classes near it."""
+    """Return a strong BGR colour for a class: the same for ever, and unlike that of the classes near it."""
     hue = (0.08 + class_id * _GOLDEN) % 1.0
     lightness = (0.50, 0.62, 0.42)[class_id % 3]
     red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.9)
@@ -104,7 +104,7 @@ class _Plate:
 
 
 def _plate(text: str, box_xyxy: Sequence[float], size_wh: tuple[int, int], taken: Sequence[Rectangle]) -> _Plate:
-    """A label's place: on the box, over a label that is there, inside or below; the first where it covers no other label."""
+    """Return a label's place: on the box, over a label that is there, inside or below; the first where it covers no other label."""
     scale = _text_scale(text, size_wh)
     stroke = _stroke(scale)
     (text_width, text_height), baseline = cv2.getTextSize(text, _FONT, scale, stroke)
@@ -130,7 +130,7 @@ def _overlap(one: Rectangle, other: Rectangle) -> bool:
 
 
 def _text_scale(text: str, size_wh: tuple[int, int]) -> float:
-    """The font's scale: letters of about a 45th of the picture, 9 pixels at least, no wider than the picture."""
+    """Return the font's scale: letters of about a 45th of the picture, 9 pixels at least, no wider than the picture."""
     scale = max(9.0, math.sqrt(size_wh[0] * size_wh[1]) / 45) / _FONT_HEIGHT
     (text_width, _), _ = cv2.getTextSize(text, _FONT, scale, _stroke(scale))
     return float(scale * min(1.0, 0.9 * size_wh[0] / text_width))
@@ -141,13 +141,13 @@ def _stroke(scale: float) -> int:
 
 
 def _readable_on(color: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Black on a light colour, white on a dark one (ITU-R BT.601 luma)."""
+    """Return black on a light colour, white on a dark one (ITU-R BT.601 luma)."""
     blue, green, red = color
     return (0, 0, 0) if 0.114 * blue + 0.587 * green + 0.299 * red > 120 else (255, 255, 255)
 
 
 def _ascii(text: str) -> str:
-    """The label in the characters that the font has: accents are taken off, what is left over becomes "?"."""
+    """Return the label in the characters that the font has: accents are taken off, what is left over becomes "?"."""
     base = (c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in base)
 

@@ -27,7 +27,7 @@ __all__ = ["RUNTIMES", "Engine", "Runtime", "RuntimeName", "installed_runtimes",
 
 
 def load_runtime(runtime: Runtime = "auto") -> tuple[RuntimeName, ModuleType]:
-    """The interpreter module of a runtime and its name. Raises ConfigError, saying what to install, when it cannot be used."""
+    """Return the interpreter module of a runtime and its name. Raises ConfigError, saying what to install, when it cannot be used."""
     installed = installed_runtimes()
     if runtime == "auto":
         if not installed:
@@ -98,7 +98,7 @@ class Engine:
         self.outputs: tuple[TensorSpec, ...] = tuple(_spec(detail, i) for i, detail in enumerate(outputs))
 
     def run(self, tensor: NDArray[Any]) -> Outputs:
-        """The outputs, as copies, for an input of exactly the shape and type of `self.input`."""
+        """Return the outputs, as copies, for an input of exactly the shape and type of `self.input`."""
         try:
             self._interpreter.set_tensor(self._input_index, tensor)
             self._interpreter.invoke()

@@ -32,7 +32,7 @@ _BLOCK = 256
 
 
 def place(frame_wh: tuple[int, int], model_wh: tuple[int, int], resize: Resize) -> tuple[Fit, tuple[int, int]]:
-    """How a picture of `frame_wh` lies on an input of `model_wh`, and its size there without the pad.
+    """Return how a picture of `frame_wh` lies on an input of `model_wh`, and its size there without the pad.
 
     An odd pad leaves its extra pixel to the right or below.
 
@@ -54,35 +54,35 @@ def place(frame_wh: tuple[int, int], model_wh: tuple[int, int], resize: Resize) 
 
 
 def cxcywh_to_xyxy(boxes: FloatArray) -> FloatArray:
-    """Centre x, y, width, height as left, top, right, bottom."""
+    """Return centre x, y, width, height as left, top, right, bottom."""
     half = boxes[:, 2:4] * np.float32(0.5)
     return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)
 
 
 def xyxy_to_cxcywh(boxes: FloatArray) -> FloatArray:
-    """Left, top, right, bottom as centre x, y, width, height."""
+    """Return left, top, right, bottom as centre x, y, width, height."""
     return np.concatenate([(boxes[:, :2] + boxes[:, 2:4]) * np.float32(0.5), boxes[:, 2:4] - boxes[:, :2]], axis=1)
 
 
 def yxyx_to_xyxy(boxes: FloatArray) -> FloatArray:
-    """Top, left, bottom, right as left, top, right, bottom (and the other way round)."""
+    """Return top, left, bottom, right as left, top, right, bottom (and the other way round)."""
     return boxes[:, [1, 0, 3, 2]]
 
 
 def clip(boxes_xyxy: FloatArray, size_wh: tuple[int, int]) -> FloatArray:
-    """The parts of the boxes inside of a picture of that size; a box wholly outside becomes one without area on its edge."""
+    """Return the parts of the boxes inside of a picture of that size; a box wholly outside becomes one without area on its edge."""
     far = np.array(size_wh * 2, np.float32)
     return np.clip(boxes_xyxy, np.float32(0), far)
 
 
 def areas(boxes_xyxy: FloatArray) -> FloatArray:
-    """(N,) areas; 0 where a box is inside out."""
+    """Return (N,) areas; 0 where a box is inside out."""
     sides = np.maximum(boxes_xyxy[:, 2:4] - boxes_xyxy[:, :2], np.float32(0))
     return np.asarray(sides[:, 0] * sides[:, 1], np.float32)
 
 
 def iou_matrix(a_xyxy: FloatArray, b_xyxy: FloatArray) -> FloatArray:
-    """(N, M) intersection over union of N and M boxes; 0 for two boxes without area.
+    """Return (N, M) intersection over union of N and M boxes; 0 for two boxes without area.
 
     >>> iou_matrix(np.array([[0, 0, 2, 2]], np.float32), np.array([[1, 0, 3, 2], [5, 5, 6, 6]], np.float32)).round(3).tolist()
     [[0.3330000042915344, 0.0]]
@@ -112,7 +112,7 @@ def nms(boxes_xyxy: FloatArray, scores: FloatArray, classes: IntArray, iou: floa
 
 
 def _suppress(boxes: FloatArray, classes: IntArray, order: IntArray, iou: float, room: int) -> IntArray:
-    """The first `room` rows of `order` that no earlier kept row covers."""
+    """Return the first `room` rows of `order` that no earlier kept row covers."""
     kept = order[:0]
     for start in range(0, len(order), _BLOCK):
         if len(kept) >= room:
@@ -131,7 +131,7 @@ def _suppress(boxes: FloatArray, classes: IntArray, order: IntArray, iou: float,
 
 
 def _covers(boxes: FloatArray, classes: IntArray, better: IntArray, worse: IntArray, iou: float) -> NDArray[np.bool_]:
-    """(N, M) whether a better row's box and a worse one's are of one class and overlap by more than `iou`."""
+    """Return (N, M) whether a better row's box and a worse one's are of one class and overlap by more than `iou`."""
     a, b = boxes[better], boxes[worse]
     shared = _intersections(a, b)
     union = areas(a)[:, None] + areas(b)[None, :] - shared
@@ -141,7 +141,7 @@ def _covers(boxes: FloatArray, classes: IntArray, better: IntArray, worse: IntAr
 
 
 def _intersections(a: FloatArray, b: FloatArray) -> NDArray[Any]:
-    """(N, M) shared areas. Column by column, because numpy is several times faster on long rows than on pairs of numbers."""
+    """Return (N, M) shared areas. Column by column, because numpy is several times faster on long rows than on pairs of numbers."""
     width = np.minimum(a[:, 2, None], b[None, :, 2]) - np.maximum(a[:, 0, None], b[None, :, 0])
     height = np.minimum(a[:, 3, None], b[None, :, 3]) - np.maximum(a[:, 1, None], b[None, :, 1])
     return np.asarray(np.maximum(width, 0, out=width) * np.maximum(height, 0, out=height))

@@ -81,7 +81,7 @@ class Header:
         return (height, width) if self.orientation >= 5 else (width, height)  # 5..8 swap the axes
 
     def decode_bytes(self, reduction: int = 1) -> int:
-        """Memory that decoding takes at its peak, in bytes; measured with OpenCV 4.10 and 5.0, which agree.
+        """Return memory that decoding takes at its peak, in bytes; measured with OpenCV 4.10 and 5.0, which agree.
 
         OpenCV hands Python a copy, so three bytes a pixel are needed twice; a TIFF of one strip also holds the strip as RGBA.
         """
@@ -95,7 +95,7 @@ class Header:
 
 
 def read_header(data: bytes) -> Header:
-    """The header of a complete picture file. Raises FrameError: empty, unsupported, not-a-picture, truncated or damaged."""
+    """Return the header of a complete picture file. Raises FrameError: empty, unsupported, not-a-picture, truncated or damaged."""
     kind = _kind(data)
     try:
         header = _READERS[kind](data)
@@ -110,7 +110,7 @@ def read_header(data: bytes) -> Header:
 
 
 def begins_as_picture(head: bytes) -> bool:
-    """Whether the first bytes of a file (16 are enough) are those of a kind that is read here."""
+    """Tell whether the first bytes of a file (16 are enough) are those of a kind that is read here."""
     return (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or any(head.startswith(magic) for magic, _ in _MAGIC)
 
 
@@ -275,7 +275,7 @@ def _tiff(data: bytes) -> Header:
 
 
 def _tiff_tags(data: bytes) -> Mapping[int, tuple[int, ...]]:
-    """The whole numbers that matter here in the first directory of a TIFF structure (TIFF 6.0, section 2), by tag; the first of each."""
+    """Return the needed whole numbers of a TIFF structure's first directory (TIFF 6.0, section 2), by tag; the first of each."""
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None:
         return {}
@@ -293,7 +293,7 @@ def _tiff_tags(data: bytes) -> Mapping[int, tuple[int, ...]]:
 
 
 def _exif_orientation(exif: bytes) -> int:
-    """The orientation in an Exif block, which is a TIFF structure; 1 where there is none or the block is damaged."""
+    """Return the orientation in an Exif block, which is a TIFF structure; 1 where there is none or the block is damaged."""
     try:
         return _valid(_tiff_tags(exif).get(274, (1,))[0])
     except struct.error:

@@ -59,8 +59,10 @@ class Pipeline:
         self._wanted = _wanted_classes(card, self._names, classes, limits.labels)
 
     def __call__(self, frame: Frame) -> Annotation:
-        """What the model sees in the frame: boxes in frame pixels, clipped to it, best first. Raises OutputError, or ModelError where
-        the runtime cannot run the model on it."""
+        """Return what the model sees: boxes in frame pixels, clipped to it, best first.
+
+        Raises OutputError, or ModelError where the runtime cannot run the model on it.
+        """
         start = time.perf_counter()
         tensor, fit = self._to_tensor(frame.image)
         prepared = time.perf_counter()
@@ -85,22 +87,22 @@ class Pipeline:
         return Annotation(frame, found, labels, self.facts, timing)
 
     def _float_outputs(self, outputs: Outputs) -> tuple[TensorRef, ...]:
-        """Those to look at for every picture; known after the first."""
+        """Return those to look at for every picture; known after the first."""
         if self._floats is None:
             self._floats = float_outputs(self.card.head, outputs)
         return self._floats
 
     def limited(self, limits: Limits) -> Pipeline:
-        """The same model with other limits; both share the engine. Raises ConfigError for labels that the model does not know."""
+        """Return the same model with other limits; both share the engine. Raises ConfigError for labels that the model does not know."""
         return Pipeline(self.card, self.engine, self.facts.profile, limits)
 
     def class_names(self) -> dict[int, str]:
-        """Class id -> label for every class that may be reported; empty where the card has no names."""
+        """Return class id -> label for every class that may be reported; empty where the card has no names."""
         ids = range(len(self._names) - self.card.labels.offset) if self._wanted is None else self._wanted.tolist()
         return {class_id: self.label(class_id) for class_id in ids if class_id + self.card.labels.offset >= 0} if self._names else {}
 
     def label(self, class_id: int) -> str:
-        """The name of a class; its number where the card has no names."""
+        """Return the name of a class; its number where the card has no names."""
         line = class_id + self.card.labels.offset
         return self._names[line] if 0 <= line < len(self._names) else str(class_id)
 
@@ -113,7 +115,7 @@ class Pipeline:
 
 
 def _in_whole(boxes: FloatArray, frame: Frame) -> FloatArray:
-    """Boxes (N, 4) in pixels of the decoded image as boxes in pixels of the whole picture: a large one may be decoded smaller."""
+    """Return boxes (N, 4) in pixels of the decoded image as boxes in pixels of the whole picture: a large one may be decoded smaller."""
     if frame.whole_wh is None:
         return boxes
     height, width = frame.image.shape[:2]
@@ -121,13 +123,13 @@ def _in_whole(boxes: FloatArray, frame: Frame) -> FloatArray:
 
 
 def to_tensor(card: ModelCard, engine: Engine) -> ToTensor:
-    """The preprocessing that the card states, for the engine's input tensor."""
+    """Return the preprocessing that the card states, for the engine's input tensor."""
     facts = card.input
     return ToTensor(engine.input, card.input_wh, facts.resize, facts.pad, facts.color, facts.layout, mean=facts.mean, std=facts.std)
 
 
 def check_card(card: ModelCard, engine: Engine) -> int | None:
-    """The number of classes. Raises CardError when the card says something else than the tensors, with both values in it."""
+    """Return the number of classes. Raises CardError when the card says something else than the tensors, with both values in it."""
     check_input(card, engine.input)
     classes = card.head.check(engine.outputs, card.input_wh)
     names = len(card.label_names())
@@ -140,7 +142,7 @@ def check_card(card: ModelCard, engine: Engine) -> int | None:
 
 
 def check_input(card: ModelCard, spec: TensorSpec) -> None:
-    """Raises CardError when the input tensor has another shape than the card says."""
+    """Raise CardError when the input tensor has another shape than the card says."""
     facts = card.input
     pixels = (facts.height, facts.width, facts.channels) if facts.layout == "NHWC" else (facts.channels, facts.height, facts.width)
     if spec.shape != (1, *pixels):
@@ -150,7 +152,7 @@ def check_input(card: ModelCard, spec: TensorSpec) -> None:
 
 
 def load_engine(card: ModelCard, threads: int = 1, runtime: Runtime = "auto") -> Engine:
-    """An engine for the card's model at the card's input size, its file verified against the card."""
+    """Return an engine for the card's model at the card's input size, its file verified against the card."""
     card.verify_file()
     if "@" in card.name:
         try:
@@ -164,14 +166,14 @@ def load_engine(card: ModelCard, threads: int = 1, runtime: Runtime = "auto") ->
 def load_pipeline(
     card: ModelCard, *, threads: int = 1, runtime: Runtime = "auto", profile: Profile = "mid", limits: Limits | None = None
 ) -> Pipeline:
-    """A pipeline for a card, from its files. Raises CardError, ModelError or ConfigError."""
+    """Return a pipeline for a card, from its files. Raises CardError, ModelError or ConfigError."""
     return Pipeline(card, load_engine(card, threads, runtime), profile, limits)
 
 
 def _wanted_classes(
     card: ModelCard, names: Sequence[str], classes: int | None, labels: tuple[str, ...]
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]] | None:
-    """Class ids that may be reported, or None for all: the labels asked for, less those that stand for no object."""
+    """Return class ids that may be reported, or None for all: the labels asked for, less those that stand for no object."""
     ignored = set(card.labels.ignore)
     if labels and (unknown := sorted(set(labels) - set(names))):
         raise ConfigError(
@@ -194,12 +196,12 @@ _MANY_OBJECTS = 100
 
 
 def float_outputs(head: Head, outputs: Outputs) -> tuple[TensorRef, ...]:
-    """Of the outputs that hold scores those that may hold something else than finite numbers: whole numbers always are."""
+    """Return of the outputs that hold scores those that may hold something else than finite numbers: whole numbers always are."""
     return tuple(ref for ref in head.score_outputs if outputs[ref].values.dtype.kind == "f")
 
 
 def refuse_not_finite(outputs: Outputs, refs: Sequence[TensorRef]) -> None:
-    """Raises OutputError where a number is not finite. A sum says so of all at once: 0.1 ms for the largest tables that are known."""
+    """Raise OutputError where a number is not finite. A sum says so of all at once: 0.1 ms for the largest tables that are known."""
     for ref in refs:
         values = outputs[ref].values
         with np.errstate(over="ignore", invalid="ignore"):
@@ -210,7 +212,7 @@ def refuse_not_finite(outputs: Outputs, refs: Sequence[TensorRef]) -> None:
 
 
 def refuse_certainty(found: Detections, head: Head, outputs: Outputs, input_wh: tuple[int, int]) -> None:
-    """Raises OutputError where every place that could hold an object is as good as sure to hold one. found: what `head` decoded."""
+    """Raise OutputError where every place that could hold an object is as good as sure to hold one. found: what `head` decoded."""
     many = _MANY_SLOTS if head.suppress else _MANY_OBJECTS
     if len(found) < many or found.scores.min() < _SURE:
         return

@@ -20,7 +20,7 @@ _CONVERSION = {"RGB": cv2.COLOR_BGR2RGB, "GRAY": cv2.COLOR_BGR2GRAY}
 
 
 def byte_table(mean: tuple[float, ...], std: tuple[float, ...], spec: TensorSpec) -> NDArray[Any]:
-    """What each byte becomes in the input tensor: (256, 1 or C) of the tensor's type, `quantize((byte - mean) / std)`.
+    """Return what each byte becomes in the input tensor: (256, 1 or C) of the tensor's type, `quantize((byte - mean) / std)`.
 
     All arithmetic of preprocessing is in this table, so it is exact and costs one look-up a byte. Rounding is half away from
     zero and saturating, as in the runtime's own QUANTIZE.
@@ -66,7 +66,7 @@ class ToTensor:
         object.__setattr__(self, "_table", None if identity else table[None])
 
     def __call__(self, image_bgr: UInt8Array) -> tuple[NDArray[Any], Fit]:
-        """The input tensor for a picture, and how the picture was placed on it."""
+        """Return the input tensor for a picture, and how the picture was placed on it."""
         height, width = image_bgr.shape[:2]
         fit, inner_wh = place((width, height), self.size_wh, self.resize)
         # Bilinear, however far the picture shrinks: what the exporters of all these families evaluate their models with.

@@ -18,5 +18,5 @@ RUNTIMES: dict[RuntimeName, tuple[str, str]] = {
 
 
 def installed_runtimes() -> list[RuntimeName]:
-    """The runtimes that are installed, best first; nothing is imported."""
+    """Return the runtimes that are installed, best first; nothing is imported."""
     return [name for name, (package, _) in RUNTIMES.items() if importlib.util.find_spec(package) is not None]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgeannot.library.catalogue import read_catalogue
-from edgeannot.library.obtain import Asked
+from edgeannot.library.obtain import PullOptions
 from edgeannot.library.pull import installed, pull
 from edgeannot.vision.data import Frame
 from edgeannot.vision.decode import read_picture
@@ -45,9 +45,9 @@ def models(tmp_path_factory):
         for entry in ENTRIES.values():
             for file in entry.files:
                 site.put(f"/{file.name}", HERE[file.sha256].read_bytes())
-            asked = Asked(folder / "models", folder / "downloads", mirror=site.url("/"))
-            assert pull(entry, asked).fresh
-            assert installed(entry, asked.models) is not None
+            options = PullOptions(folder / "models", folder / "downloads", mirror=site.url("/"))
+            assert pull(entry, options).fresh
+            assert installed(entry, options.models) is not None
     assert not (folder / "downloads").exists()
     return folder / "models"
 

@@ -16,7 +16,7 @@ from edgeannot.base.streams import own_escapes
 from edgeannot.daemon.first_use_trial import remember_tried
 from edgeannot.library.catalogue import CATALOGUE, Entry, find_entry, read_catalogue
 from edgeannot.library.fetch import Progress
-from edgeannot.library.obtain import Asked
+from edgeannot.library.obtain import PullOptions
 from edgeannot.library.pull import Pulled, installed, pull
 from edgeannot.settings import find_data_dir
 from edgeannot.vision.cards import ModelCard
@@ -81,7 +81,7 @@ def pull_command(
     entries = read_catalogue(catalogue)
     chosen = [find_entry(name, entries) for name in names]
     folder = find_data_dir(data_dir)
-    asked = Asked(
+    options = PullOptions(
         models=folder / "models",
         downloads=folder / "downloads",
         files=tuple(files or ()),
@@ -97,7 +97,7 @@ def pull_command(
     for entry in chosen:
         try:
             _announce(entry)
-            pulled = pull(entry, asked)
+            pulled = pull(entry, options)
             if pulled.fresh:
                 remember_tried(pulled.card, folder)
             _report(entry, pulled, data_dir)

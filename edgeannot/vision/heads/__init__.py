@@ -49,13 +49,13 @@ class Head(Protocol):
         """Whether `decode` may answer with overlapping boxes of one object, so that NMS must follow."""
 
     def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:
-        """The number of classes that the tensors hold, or None where they do not tell (an SSD's post-process op).
+        """Return the number of classes that the tensors hold, or None where they do not tell (an SSD's post-process op).
 
         Raises CardError, with both values in it, when a tensor is missing or has another shape than the fields claim.
         """
 
     def decode(self, outputs: Outputs, input_wh: tuple[int, int], min_score: float) -> Detections:
-        """Candidates with `score >= min_score`; boxes xyxy in model pixels; class ids as the model counts them."""
+        """Return candidates with `score >= min_score`; boxes xyxy in model pixels; class ids as the model counts them."""
 
 
 def _problem(name: str, kind: object) -> str:

@@ -123,7 +123,7 @@ AnchorRule = ScaledAnchors | OctaveAnchors | tuple[AnchorLayer, ...]
 
 @lru_cache(maxsize=8)
 def make_anchors(rule: AnchorRule, input_wh: tuple[int, int]) -> FloatArray:
-    """(N, 4) cxcywh in shares of the input, layer by layer, cells row by row, boxes of a cell in the rule's order. Read only."""
+    """Return (N, 4) cxcywh in shares of the input, layer by layer, cells row by row, boxes of a cell in the rule's order. Read only."""
     if isinstance(rule, ScaledAnchors):
         parts = _scaled(rule, input_wh)
     elif isinstance(rule, OctaveAnchors):
@@ -161,7 +161,7 @@ def _scaled(rule: ScaledAnchors, input_wh: tuple[int, int]) -> list[FloatArray]:
 
 
 def _sizes(rule: ScaledAnchors, layer: int, scales: list[float]) -> list[tuple[float, float]]:
-    """Width and height of a layer's boxes before any stretch."""
+    """Return width and height of a layer's boxes before any stretch."""
     scale = scales[layer]
     if layer == 0 and rule.reduce_lowest:
         shapes = [(0.1, 1.0), (scale, 2.0), (scale, 0.5)]
@@ -198,7 +198,7 @@ def _cells_wh(stride: int, input_wh: tuple[int, int]) -> tuple[int, int]:
 def _tile(
     cells_wh: tuple[int, int], step_xy: tuple[float, float], offset_x: float, offset_y: float, sizes: list[tuple[float, float]]
 ) -> FloatArray:
-    """Every size at every cell, cells row by row."""
+    """Return every size at every cell, cells row by row."""
     count = cells_wh[0] * cells_wh[1] * len(sizes)
     if count > MAX_ANCHORS:
         raise CardError(f"head.anchors: wanted at most {MAX_ANCHORS} anchors a layer, found {count}")

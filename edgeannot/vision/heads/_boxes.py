@@ -19,12 +19,12 @@ _FAR = np.float32(1e6)
 
 
 def safe_exp(x: FloatArray) -> FloatArray:
-    """exp(x) for box sizes: an argument beyond 10 (22,026 anchors wide) counts as 10, so that garbage does not overflow."""
+    """Return exp(x) for box sizes: an argument beyond 10 (22,026 anchors wide) counts as 10, so that garbage does not overflow."""
     return np.asarray(np.exp(np.clip(x, np.float32(-60), np.float32(10))), np.float32)
 
 
 def to_model_pixels(boxes: FloatArray, form: BoxForm, units: BoxUnits, input_wh: tuple[int, int]) -> FloatArray:
-    """Boxes (N, 4) of any form and unit as xyxy in model pixels."""
+    """Return boxes (N, 4) of any form and unit as xyxy in model pixels."""
     if form in ("yxyx", "cycxhw"):
         boxes = yxyx_to_xyxy(boxes)
     if form in ("cxcywh", "cycxhw"):
@@ -33,7 +33,7 @@ def to_model_pixels(boxes: FloatArray, form: BoxForm, units: BoxUnits, input_wh:
 
 
 def candidates(boxes_xyxy: FloatArray, scores: FloatArray, classes: IntArray, min_score: float) -> Detections:
-    """Detections of the rows that reach `min_score`, less those whose box or score is not finite or whose box has no area.
+    """Return detections of the rows that reach `min_score`, less those whose box or score is not finite or whose box has no area.
 
     Scores end at 1: where a graph's own scores are quantized, the greatest stored number may stand for more.
     """
@@ -44,7 +44,7 @@ def candidates(boxes_xyxy: FloatArray, scores: FloatArray, classes: IntArray, mi
 
 
 def concatenate(parts: list[Detections]) -> Detections:
-    """The rows of all parts, in order; none gives the empty Detections."""
+    """Return the rows of all parts, in order; none gives the empty Detections."""
     if not parts:
         return Detections.empty()
     if len(parts) == 1:

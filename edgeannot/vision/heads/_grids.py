@@ -17,12 +17,12 @@ Layout = Literal["channels-last", "channels-first"]
 
 
 def grid_wh(stride: int, input_wh: tuple[int, int]) -> tuple[int, int]:
-    """Cells on each axis; a cell that reaches over the edge counts."""
+    """Return cells on each axis; a cell that reaches over the edge counts."""
     return -(-input_wh[0] // stride), -(-input_wh[1] // stride)
 
 
 def cell_count(strides: tuple[int, ...], input_wh: tuple[int, int]) -> int:
-    """Cells of all the grids."""
+    """Return cells of all the grids."""
     return sum(w * h for w, h in (grid_wh(stride, input_wh) for stride in strides))
 
 
@@ -37,14 +37,14 @@ def locate(rows: IntArray, strides: tuple[int, ...], input_wh: tuple[int, int]) 
 
 
 def pair_with_strides(refs: tuple[TensorRef, ...], strides: tuple[int, ...]) -> list[tuple[TensorRef, tuple[int, ...]]]:
-    """Each output with the strides of the grids in it: all of them where there is one output, else one each."""
+    """Return each output with the strides of the grids in it: all of them where there is one output, else one each."""
     if len(refs) == 1:
         return [(refs[0], strides)]
     return [(ref, (stride,)) for ref, stride in zip(refs, strides, strict=True)]
 
 
 def table_of(values: NDArray[Any], layout: Layout) -> NDArray[Any]:
-    """(1, h, w, C) or (1, n, C), or channels first, as a table (n, C); a view where memory allows."""
+    """Return (1, h, w, C) or (1, n, C), or channels first, as a table (n, C); a view where memory allows."""
     if layout == "channels-last":
         return values.reshape(-1, values.shape[-1])
     channels = values.shape[1] if values.shape[0] == 1 and values.ndim > 2 else values.shape[0]
@@ -52,7 +52,7 @@ def table_of(values: NDArray[Any], layout: Layout) -> NDArray[Any]:
 
 
 def check_cells(spec: TensorSpec, role: str, layout: Layout, strides: tuple[int, ...], input_wh: tuple[int, int]) -> int:
-    """The channels of a tensor of cells. Raises CardError when its cells are not those of the strides."""
+    """Return the channels of a tensor of cells. Raises CardError when its cells are not those of the strides."""
     shape = spec.shape[1:] if len(spec.shape) > 2 and spec.shape[0] == 1 else spec.shape
     if len(shape) not in (2, 3):
         raise shape_error(spec, role, f"(1, cells, channels) or (1, height, width, channels), {layout}")
@@ -68,7 +68,7 @@ def check_cells(spec: TensorSpec, role: str, layout: Layout, strides: tuple[int,
 
 
 def check_strides(refs: tuple[TensorRef, ...], strides: tuple[int, ...], role: str) -> None:
-    """Raises CardError unless there is one output, or one for each stride."""
+    """Raise CardError unless there is one output, or one for each stride."""
     if not strides or min(strides) < 1:
         raise CardError(f"head.strides: wanted one or more strides in pixels, found {strides}")
     if len(refs) not in (1, len(strides)):

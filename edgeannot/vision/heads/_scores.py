@@ -36,18 +36,18 @@ _GARBAGE = np.float32(1e12)
 
 
 def sigmoid(x: FloatArray) -> FloatArray:
-    """The logistic function, without overflow."""
+    """Return the logistic function, without overflow."""
     return np.asarray(np.float32(1) / (np.float32(1) + np.exp(-np.clip(x, -_MAX_EXPONENT, _MAX_EXPONENT))), np.float32)
 
 
 def softmax(x: FloatArray) -> FloatArray:
-    """Shares that add up to 1 along the last axis, without overflow. x: (..., C), finite, C >= 1."""
+    """Return shares that add up to 1 along the last axis, without overflow. x: (..., C), finite, C >= 1."""
     powers = np.exp(x - x.max(axis=-1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float32)
 
 
 def logit(score: float) -> float:
-    """The argument at which the logistic function reaches `score`; minus infinity for 0 and, as float32 has it, 16.6 for 1."""
+    """Return the argument at which the logistic function reaches `score`; minus infinity for 0 and, as float32 has it, 16.6 for 1."""
     if score <= 0.0:
         return -math.inf
     score = min(score, 1.0 - 2.0**-24)
@@ -55,34 +55,34 @@ def logit(score: float) -> float:
 
 
 def activate(numbers: FloatArray, activation: Activation) -> FloatArray:
-    """Scores from real numbers."""
+    """Return scores from real numbers."""
     return sigmoid(numbers) if activation == "sigmoid" else numbers
 
 
 def stored_threshold(tensor: RawTensor, activation: Literal["none", "sigmoid", "softmax"], min_score: float) -> float:
-    """The smallest stored number whose score is >= `min_score`."""
+    """Return the smallest stored number whose score is >= `min_score`."""
     return tensor.stored_at_least(logit(min_score) if activation == "sigmoid" else min_score)
 
 
 def passing_rows(stored: NDArray[Any], threshold: float) -> IntArray:
-    """Indices of the rows of (N, C) with a number >= `threshold`. A row whose greatest number is NaN does not pass."""
+    """Return indices of the rows of (N, C) with a number >= `threshold`. A row whose greatest number is NaN does not pass."""
     if stored.shape[1] == 0:
         return np.zeros(0, np.int64)
     return np.flatnonzero(stored.max(axis=1) >= threshold).astype(np.int64)
 
 
 def best_columns(stored: NDArray[Any]) -> IntArray:
-    """The column of the greatest number of each row; of equal ones the first."""
+    """Return the column of the greatest number of each row; of equal ones the first."""
     return np.asarray(stored.argmax(axis=1), np.int64)
 
 
 def usable_rows(real: FloatArray) -> NDArray[np.bool_]:
-    """(n,) whether all numbers of a row (n, C) are finite and of a size that the arithmetic of boxes survives."""
+    """Return (n,) whether all numbers of a row (n, C) are finite and of a size that the arithmetic of boxes survives."""
     return np.asarray((np.abs(real) < _GARBAGE).all(axis=1), np.bool_)  # NaN is not less either
 
 
 def take_rows(table: NDArray[Any], rows: IntArray, spec: TensorSpec) -> tuple[IntArray, FloatArray]:
-    """The real values of some rows of a table of stored numbers, (n, C) float32, and their indices, less those that are not usable."""
+    """Return the real values of some rows of a stored table, (n, C) float32, and their indices, less those that are not usable."""
     real = RawTensor(table[rows], spec).real()
     usable = usable_rows(real)
     return (rows, real) if usable.all() else (rows[usable], real[usable])

@@ -19,7 +19,7 @@ _COARSEST_SCORE = 0.1
 
 
 def output_spec(outputs: tuple[TensorSpec, ...], ref: TensorRef, role: str) -> TensorSpec:
-    """The output that a card names. Raises CardError with the outputs there are."""
+    """Return the output that a card names. Raises CardError with the outputs there are."""
     for spec in outputs:
         if ref in (spec.index, spec.name):
             return spec
@@ -30,19 +30,19 @@ def output_spec(outputs: tuple[TensorSpec, ...], ref: TensorRef, role: str) -> T
 def shape_error(
     spec: TensorSpec, role: str, wanted: str, advice: str = "correct [head], or take the model that the card was written for"
 ) -> CardError:
-    """An error for a tensor of another shape than the head's fields claim."""
+    """Return an error for a tensor of another shape than the head's fields claim."""
     return CardError(f"head.{role}: output {spec.name!r} has shape {spec.shape}, wanted {wanted}; {advice}")
 
 
 def without_batch(array: NDArray[Any], rank: int) -> NDArray[Any]:
-    """The array without its leading axes of length 1, down to `rank` axes (a view)."""
+    """Return the array without its leading axes of length 1, down to `rank` axes (a view)."""
     while array.ndim > rank and array.shape[0] == 1:
         array = array[0]
     return array
 
 
 def shape_without_batch(spec: TensorSpec, rank: int) -> tuple[int, ...]:
-    """The shape that `without_batch` gives."""
+    """Return the shape that `without_batch` gives."""
     shape = spec.shape
     while len(shape) > rank and shape[0] == 1:
         shape = shape[1:]
@@ -50,14 +50,14 @@ def shape_without_batch(spec: TensorSpec, rank: int) -> tuple[int, ...]:
 
 
 def check_box_step(spec: TensorSpec, role: str, units: BoxUnits, input_wh: tuple[int, int]) -> None:
-    """Raises CardError when quantization leaves so few steps that a coordinate is off by a visible part of the picture."""
+    """Raise CardError when quantization leaves so few steps that a coordinate is off by a visible part of the picture."""
     step = spec.scale / (max(input_wh) if units == "pixels" else 1.0)
     if spec.quantized and step > _COARSEST_BOX:
         raise _coarse(spec, role, f"{step:.1%} of the picture", f"boxes (at most {_COARSEST_BOX:.0%})")
 
 
 def check_score_step(spec: TensorSpec, role: str) -> None:
-    """Raises CardError when quantization leaves too few steps between score 0 and score 1. For scores that the graph has activated."""
+    """Raise CardError when quantization leaves too few steps between score 0 and score 1. For scores that the graph has activated."""
     if spec.quantized and spec.scale > _COARSEST_SCORE:
         raise _coarse(spec, role, f"{spec.scale:.3g}", f"scores of 0..1 (at most {_COARSEST_SCORE})")
 

@@ -39,7 +39,7 @@ class Classify:
         return False
 
     def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:  # noqa: ARG002 - the Head protocol
-        """The number of classes. Raises CardError."""
+        """Return the number of classes. Raises CardError."""
         spec = output_spec(outputs, self.output, "output")
         shape = shape_without_batch(spec, 1)
         if len(shape) != 1:
@@ -51,7 +51,7 @@ class Classify:
         return shape[0]
 
     def decode(self, outputs: Outputs, input_wh: tuple[int, int], min_score: float) -> Detections:
-        """The best `top_k` classes that reach `min_score`, best first; of equal scores the lower class id first."""
+        """Return the best `top_k` classes that reach `min_score`, best first; of equal scores the lower class id first."""
         numbers = outputs[self.output].real().reshape(-1)
         if not usable_rows(numbers[None]).all():
             return Detections.empty()

@@ -68,7 +68,7 @@ class Dfl:
         return True
 
     def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:
-        """The number of classes. Raises CardError."""
+        """Return the number of classes. Raises CardError."""
         if self.bins < 1:
             raise CardError(f"head.bins: wanted at least 1, found {self.bins}")
         check_strides(self.boxes, self.strides, "boxes")
@@ -97,7 +97,7 @@ class Dfl:
         return found.pop()
 
     def decode(self, outputs: Outputs, input_wh: tuple[int, int], min_score: float) -> Detections:
-        """The best class of each cell that reaches `min_score`."""
+        """Return the best class of each cell that reaches `min_score`."""
         return concatenate([self._decode(outputs, group, input_wh, min_score) for group in self._groups()])
 
     def _decode(self, outputs: Outputs, group: _Group, input_wh: tuple[int, int], min_score: float) -> Detections:
@@ -121,14 +121,14 @@ class Dfl:
         return candidates(boxes_xyxy, activate(numbers.max(axis=1), self.activation), best_columns(numbers), min_score)
 
     def _distances(self, numbers: FloatArray) -> FloatArray:
-        """(n, 4) left, top, right, bottom in strides."""
+        """Return (n, 4) left, top, right, bottom in strides."""
         if self.bins == 1:
             return numbers
         shares = softmax(numbers.reshape(-1, 4, self.bins))
         return np.asarray(shares @ np.arange(self.bins, dtype=np.float32), np.float32)
 
     def _tables(self, boxes: NDArray[Any], scores: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """(n, 4 * bins) and (n, C), views."""
+        """Return (n, 4 * bins) and (n, C), views."""
         box_table, score_table, bins = table_of(boxes, self.layout), table_of(scores, self.layout), 4 * self.bins
         if self.joined == "boxes-first":
             return box_table[:, :bins], score_table[:, bins:]
@@ -137,7 +137,7 @@ class Dfl:
         return box_table, score_table
 
     def _groups(self) -> list[_Group]:
-        """Outputs that belong together: boxes, scores, score sum, strides of their cells."""
+        """Return outputs that belong together: boxes, scores, score sum, strides of their cells."""
         scores = self.scores if self.joined == "no" else self.boxes
         if len(scores) != len(self.boxes) or (self.joined != "no" and self.scores):
             raise CardError(f"head.scores: wanted {len(self.boxes) if self.joined == 'no' else 'no'} outputs, found {len(self.scores)}")
@@ -149,5 +149,5 @@ class Dfl:
 
 
 def _possible_rows(sums: RawTensor, layout: Layout, min_score: float) -> IntArray:
-    """Cells whose best score may reach `min_score`: a sum is never less, but for the rounding of one step."""
+    """Return cells whose best score may reach `min_score`: a sum is never less, but for the rounding of one step."""
     return passing_rows(table_of(sums.values, layout), sums.stored_at_least(min_score - sums.spec.scale))

@@ -42,5 +42,5 @@ class Embed:
         return Detections.empty()
 
     def vector(self, outputs: Outputs) -> FloatArray:
-        """The (D,) real values."""
+        """Return the (D,) real values."""
         return outputs[self.output].real().reshape(-1)

@@ -53,7 +53,7 @@ class EndToEnd:
         return None
 
     def decode(self, outputs: Outputs, input_wh: tuple[int, int], min_score: float) -> Detections:
-        """The rows that reach `min_score`."""
+        """Return the rows that reach `min_score`."""
         tensor = outputs[self.output]
         table = without_batch(tensor.values, 2)
         rows = np.flatnonzero(table[:, 4] >= tensor.stored_at_least(min_score))

@@ -51,7 +51,7 @@ class Split:
         return not self.suppressed
 
     def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:
-        """The number of classes, or None where the graph picks the class. Raises CardError."""
+        """Return the number of classes, or None where the graph picks the class. Raises CardError."""
         boxes = output_spec(outputs, self.boxes, "boxes")
         shape = shape_without_batch(boxes, 2)
         if len(shape) < 2 or shape[-1 if self.box_layout == "rows" else 0] != 4:
@@ -70,7 +70,7 @@ class Split:
         return classes
 
     def decode(self, outputs: Outputs, input_wh: tuple[int, int], min_score: float) -> Detections:
-        """The best class of each candidate that reaches `min_score`."""
+        """Return the best class of each candidate that reaches `min_score`."""
         boxes = _table(outputs[self.boxes], self.box_layout, numbers=4)
         rows = len(boxes.values)
         if rows == 0:
@@ -100,13 +100,13 @@ class Split:
 
 
 def _table(tensor: RawTensor, layout: Literal["rows", "columns"], *, rows: int | None = None, numbers: int = 1) -> RawTensor:
-    """(N, numbers) whatever the layout, a view; with `rows` given, as many numbers as there are."""
+    """Return (N, numbers) whatever the layout, a view; with `rows` given, as many numbers as there are."""
     size = tensor.values.size
     shape = (size // numbers, numbers) if rows is None else (rows, size // max(rows, 1))
     return RawTensor(tensor.values.reshape(shape) if layout == "rows" else tensor.values.reshape(shape[::-1]).T, tensor.spec)
 
 
 def _whole(numbers: FloatArray) -> IntArray:
-    """Class ids from real numbers (n, 1); -1 where there is none."""
+    """Return class ids from real numbers (n, 1); -1 where there is none."""
     known = usable_rows(numbers)
     return np.where(known, np.rint(np.where(known, numbers[:, 0], 0)), -1).astype(np.int64)

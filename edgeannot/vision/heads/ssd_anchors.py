@@ -66,7 +66,7 @@ class SsdAnchors:
         return True
 
     def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:
-        """The number of score columns, background included. Raises CardError."""
+        """Return the number of score columns, background included. Raises CardError."""
         if len(self.boxes) != len(self.scores) or not self.boxes:
             raise CardError(
                 f"head.scores: wanted as many outputs as head.boxes names, at least one; found {len(self.boxes)} and {len(self.scores)}"
@@ -94,7 +94,7 @@ class SsdAnchors:
         return classes
 
     def decode(self, outputs: Outputs, input_wh: tuple[int, int], min_score: float) -> Detections:
-        """The best class of each anchor that reaches `min_score`."""
+        """Return the best class of each anchor that reaches `min_score`."""
         parts, start = [], 0
         for box_ref, score_ref in zip(self.boxes, self.scores, strict=True):
             boxes = outputs[box_ref]
@@ -110,7 +110,7 @@ class SsdAnchors:
         return concatenate(parts)
 
     def _best_classes(self, table: RawTensor, min_score: float) -> tuple[IntArray, IntArray, FloatArray]:
-        """Rows whose best class may reach `min_score`, that class and its score."""
+        """Return rows whose best class may reach `min_score`, that class and its score."""
         if self.activation == "softmax":
             rows = self._rows_above_background(table, min_score)
         else:
@@ -125,7 +125,7 @@ class SsdAnchors:
         return rows, classes, activate(best, "sigmoid") if self.activation == "sigmoid" else best
 
     def _rows_above_background(self, table: RawTensor, min_score: float) -> IntArray:
-        """Rows that can pass a softmax: a share of s needs a number at least logit(s) above any other number of its row."""
+        """Return rows that can pass a softmax: a share of s needs a number at least logit(s) above any other number of its row."""
         if self.background is None:
             return np.arange(len(table.values), dtype=np.int64)
         wide = np.float32 if table.values.dtype.kind == "f" else np.int32
@@ -134,7 +134,7 @@ class SsdAnchors:
         return np.flatnonzero(above >= logit(min_score) / (table.spec.scale if table.spec.quantized else 1.0)).astype(np.int64)
 
     def _without_background(self, table: NDArray[Any]) -> NDArray[Any]:
-        """The columns that stand for an object; a view where the background is the first or the last one."""
+        """Return the columns that stand for an object; a view where the background is the first or the last one."""
         if self.background is None:
             return table
         if self.background == 0:
@@ -142,7 +142,7 @@ class SsdAnchors:
         return table[:, :-1] if self.background == table.shape[1] - 1 else np.delete(table, self.background, axis=1)
 
     def _unpack(self, numbers: FloatArray, anchors: FloatArray) -> FloatArray:
-        """Boxes xyxy in shares of the input from stored offsets (n, 4) and their anchors (n, 4) cxcywh."""
+        """Return boxes xyxy in shares of the input from stored offsets (n, 4) and their anchors (n, 4) cxcywh."""
         offsets = np.asarray(numbers / np.array(self.scales, np.float32), np.float32)
         if self.code == "corners":
             return np.asarray(cxcywh_to_xyxy(anchors) + offsets * np.tile(anchors[:, 2:], 2), np.float32)
@@ -152,7 +152,7 @@ class SsdAnchors:
         return cxcywh_to_xyxy(np.concatenate([offsets[:, :2] * anchors[:, 2:] + anchors[:, :2], shares * anchors[:, 2:]], axis=1))
 
     def _anchors(self, outputs: Outputs, rows: IntArray, input_wh: tuple[int, int]) -> FloatArray:
-        """Anchors of some rows, (n, 4) cxcywh in shares of the input."""
+        """Return anchors of some rows, (n, 4) cxcywh in shares of the input."""
         if self.anchor_tensor is None:
             return make_anchors(self._rule(), input_wh)[rows]
         tensor = outputs[self.anchor_tensor]

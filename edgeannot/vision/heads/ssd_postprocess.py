@@ -59,7 +59,7 @@ class SsdPostprocess:
         return None
 
     def decode(self, outputs: Outputs, input_wh: tuple[int, int], min_score: float) -> Detections:
-        """The operator's rows that reach `min_score`."""
+        """Return the operator's rows that reach `min_score`."""
         scores = outputs[self.scores].real().reshape(-1)
         filled = len(scores)
         if self.count is not None:

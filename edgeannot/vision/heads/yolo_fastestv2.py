@@ -50,7 +50,7 @@ class YoloFastestV2:
         return True
 
     def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:
-        """The number of classes. Raises CardError."""
+        """Return the number of classes. Raises CardError."""
         count = len(self.anchors[0]) if self.anchors else 0
         if not count or len(self.anchors) != len(self.strides) or any(len(pairs) != count for pairs in self.anchors):
             raise CardError(
@@ -74,7 +74,7 @@ class YoloFastestV2:
         return found.pop()
 
     def decode(self, outputs: Outputs, input_wh: tuple[int, int], min_score: float) -> Detections:
-        """The cells and anchors that reach `min_score`."""
+        """Return the cells and anchors that reach `min_score`."""
         parts = []
         for refs, strides in self._groups():
             box, gate, share = self._parts(outputs, refs)
@@ -86,7 +86,7 @@ class YoloFastestV2:
     def _decode(
         self, tables: tuple[RawTensor, ...], rows: IntArray, strides: tuple[int, ...], input_wh: tuple[int, int], min_score: float
     ) -> Detections:
-        """Detections of some rows of one group: every anchor of those cells, thresholded once more by the product."""
+        """Return detections of some rows of one group: every anchor of those cells, thresholded once more by the product."""
         box, objectness, numbers = (table.real(rows) for table in tables)
         usable = usable_rows(np.concatenate([box, objectness, numbers], axis=1))
         rows, box, objectness, numbers = rows[usable], box[usable], objectness[usable], numbers[usable]
@@ -102,14 +102,14 @@ class YoloFastestV2:
         return candidates(cxcywh_to_xyxy(boxes), scores.reshape(-1), np.repeat(classes, count), min_score)
 
     def _groups(self) -> list[tuple[tuple[TensorRef, ...], tuple[int, ...]]]:
-        """Outputs that belong together, with the strides of the cells in them."""
+        """Return outputs that belong together, with the strides of the cells in them."""
         if len(self.outputs) == 1:
             return [(self.outputs, self.strides)]
         each = len(self.outputs) // len(self.strides)
         return [(self.outputs[i * each : (i + 1) * each], (stride,)) for i, stride in enumerate(self.strides)]
 
     def _parts(self, outputs: Outputs, refs: tuple[TensorRef, ...]) -> tuple[RawTensor, RawTensor, RawTensor]:
-        """Tables (n, 4 * A), (n, A) and (n, C) of a group, views."""
+        """Return tables (n, 4 * A), (n, A) and (n, C) of a group, views."""
         tables = [RawTensor(table_of(outputs[ref].values, self.layout), outputs[ref].spec) for ref in refs]
         if len(tables) == 3:
             return tables[0], tables[1], tables[2]

@@ -68,7 +68,7 @@ class YoloGrid:
         return True
 
     def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:
-        """The number of classes. Raises CardError."""
+        """Return the number of classes. Raises CardError."""
         if not self.grids:
             raise CardError("head.grids: wanted one or more output maps, found none")
         found = {
@@ -80,7 +80,7 @@ class YoloGrid:
         return found.pop()
 
     def decode(self, outputs: Outputs, input_wh: tuple[int, int], min_score: float) -> Detections:
-        """The best class of each cell and anchor that reaches `min_score`."""
+        """Return the best class of each cell and anchor that reaches `min_score`."""
         return concatenate([self._decode(outputs[grid.output], grid, input_wh, min_score) for grid in self.grids])
 
     def _decode(self, tensor: RawTensor, grid: Grid, input_wh: tuple[int, int], min_score: float) -> Detections:
@@ -104,14 +104,14 @@ class YoloGrid:
         return candidates(cxcywh_to_xyxy(boxes), scores, classes, min_score)
 
     def _best_class(self, numbers: FloatArray) -> tuple[IntArray, FloatArray]:
-        """Class ids and scores from the class numbers (n, C) of the cells that are left."""
+        """Return class ids and scores from the class numbers (n, C) of the cells that are left."""
         classes = best_columns(numbers)
         if self.class_activation == "softmax":
             return classes, softmax(numbers).max(axis=1)
         return classes, activate(numbers.max(axis=1), self.class_activation)
 
     def _by_anchor(self, values: NDArray[Any], anchors: int) -> NDArray[Any]:
-        """(a, h, w, 5 + C) whatever the layout, a view."""
+        """Return (a, h, w, 5 + C) whatever the layout, a view."""
         if self.layout == "NAHWC":
             return values.reshape(values.shape[-4:])
         if self.layout == "NHWC":

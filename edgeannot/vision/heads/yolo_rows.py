@@ -46,7 +46,7 @@ class YoloRows:
         return True
 
     def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:
-        """The number of classes. Raises CardError."""
+        """Return the number of classes. Raises CardError."""
         spec = output_spec(outputs, self.output, "output")
         shape = shape_without_batch(spec, 2)
         columns = shape[-1] if self.layout == "rows" else shape[0]
@@ -60,7 +60,7 @@ class YoloRows:
         return classes
 
     def decode(self, outputs: Outputs, input_wh: tuple[int, int], min_score: float) -> Detections:
-        """The best class of each candidate that reaches `min_score`."""
+        """Return the best class of each candidate that reaches `min_score`."""
         tensor = outputs[self.output]
         table = self._table(tensor.values)
         first = self._first_class
@@ -77,7 +77,7 @@ class YoloRows:
         return 5 if self.objectness else 4
 
     def _table(self, values: NDArray[Any]) -> NDArray[Any]:
-        """(N, 4 + C) whatever the layout, a view."""
+        """Return (N, 4 + C) whatever the layout, a view."""
         table = without_batch(values, 2)
         table = table if self.layout == "rows" else table.T
         return table[:, : table.shape[1] - self.extra_columns]

@@ -46,7 +46,7 @@ class Yolox:
         return True
 
     def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:
-        """The number of classes. Raises CardError."""
+        """Return the number of classes. Raises CardError."""
         check_strides(self.outputs, self.strides, "outputs")
         found = set()
         for ref, strides in pair_with_strides(self.outputs, self.strides):
@@ -59,7 +59,7 @@ class Yolox:
         return found.pop()
 
     def decode(self, outputs: Outputs, input_wh: tuple[int, int], min_score: float) -> Detections:
-        """The best class of each cell that reaches `min_score`."""
+        """Return the best class of each cell that reaches `min_score`."""
         pairs = pair_with_strides(self.outputs, self.strides)
         return concatenate([self._decode(outputs[ref], strides, input_wh, min_score) for ref, strides in pairs])
 

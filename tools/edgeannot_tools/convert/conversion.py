@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 import edgeannot
 from edgeannot.base import atomicfile
-from edgeannot.base.errors import CardError, InputError, MissingError, ModelError
+from edgeannot.base.errors import CardError, InputError, ModelError
 from edgeannot.card_inference import Hints, Proposal, propose, read_labels
 from edgeannot.library.modelstore import card_toml
 from edgeannot.tflite.file import parse_tflite
@@ -31,7 +31,7 @@ from edgeannot.vision.pipeline import Pipeline
 from edgeannot_tools.graph.graph import Graph, Op, multiply_accumulates
 from edgeannot_tools.quantize.split_outputs import split_card, split_maps
 
-__all__ = ["Converted", "Request", "describe", "finish", "label_names", "sha256_of", "with_card", "write_together"]
+__all__ = ["Converted", "Request", "describe", "finish", "label_names", "with_card", "write_together"]
 
 POSTPROCESS = "TFLite_Detection_PostProcess"
 """The one custom operator that every runtime has."""
@@ -169,15 +169,6 @@ def label_names(path: Path, classes: int) -> tuple[str, ...]:
     if len(names) != classes:
         raise InputError(f"--labels: {path} has {len(names)} names, the model has {classes} classes; give the file that belongs to it")
     return names
-
-
-def sha256_of(path: Path) -> str:
-    """The hash of a file's content. Raises MissingError where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as exc:
-        raise MissingError(f"{path} cannot be read: {exc.strerror}") from exc
 
 
 PHOTO_SIDE = 640

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot.base.errors import InputError
-from edgeannot_tools.convert.conversion import CLASS_NAMES_HINT, Converted, Request, label_names, sha256_of
+from edgeannot.base.foreign import sha256_of
+from edgeannot_tools.convert.conversion import CLASS_NAMES_HINT, Converted, Request, label_names
 from edgeannot_tools.convert.torch_state import read_state
 from edgeannot_tools.graph.graph import Graph
 from edgeannot_tools.graph.writer import Activation, Net

@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeannot.base.errors import ConfigError, InputError, MissingError, ModelError, install
-from edgeannot_tools.convert.conversion import Converted, Request, sha256_of, with_card
+from edgeannot.base.foreign import sha256_of
+from edgeannot_tools.convert.conversion import Converted, Request, with_card
 from edgeannot_tools.convert.onnx_file import OnnxFacts, OnnxInput, read_onnx
 from edgeannot_tools.graph.graph import Graph
 from edgeannot_tools.terminal import waiting
