@@ -3,7 +3,8 @@
     EdgeannotError
     |-- ConfigError      the settings cannot be used: stop, exit code 78
     |-- ModelError       a model or its card cannot be used: stop, exit code 78
-    |   `-- CardError    the card disagrees with itself or with its model
+    |   |-- CardError    the card disagrees with itself or with its model
+    |   `-- ShortageError  memory or time ran out for it, which may pass: stop, exit code 75, to be started again
     |-- FrameError       this picture cannot be read: skip, count, quarantine, go on
     |   `-- OutputError  the outputs of the model for it are implausible
     |-- LinkError        something outside is away (broker, camera): retry with backoff
@@ -25,6 +26,7 @@ __all__ = [
     "MissingError",
     "ModelError",
     "OutputError",
+    "ShortageError",
     "install",
 ]
 
@@ -58,6 +60,12 @@ class ModelError(EdgeannotError):
 
 class CardError(ModelError):
     """A model card is malformed or says something else than the model's own tensors."""
+
+
+class ShortageError(ModelError):
+    """Memory or time ran out while a model was tried: the model may be too large for this board, or others take what it needs for now."""
+
+    exit_code = 75  # EX_TEMPFAIL: systemd starts the service again
 
 
 class FrameError(EdgeannotError):

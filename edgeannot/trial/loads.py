@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot.base.child import Child, Died, Refused, command_of, scratch
-from edgeannot.base.errors import ModelError
+from edgeannot.base.errors import ModelError, ShortageError
 from edgeannot.base.foreign import printable
 from edgeannot.probe.limits import free_memory_bytes
 from edgeannot.tflite.schema import SubGraph
@@ -68,7 +68,8 @@ def try_model(
 
     name: what errors call it. reorders: whether the graph sorts its results, so that they may change places by rounding alone. stopped:
     asked a few times a second; True ends the trial. Raises ModelError where the runtime refuses the model or dies of it, where a number is
-    not finite, or where the numbers change from load to load; UntriedError where it could not be tried; ConfigError without a runtime.
+    not finite, or where the numbers change from load to load; ShortageError where memory or time ran out; UntriedError where it could not
+    be tried; ConfigError without a runtime.
     """
     used = _runtime(runtime)
     first: _Load | None = None
@@ -192,7 +193,8 @@ def _dead(name: str, used: RuntimeName, death: Died) -> ModelError:
         advice = "the file is damaged, or uses what this runtime cannot do: copy it again, convert it again, or try the other runtime"
     elif death.killed:  # by the kernel, or by itself where it was given no memory
         advice += ", or other programs take its memory: free some and try again; else the file is damaged"
-    return ModelError(f"{name}: the runtime {used} {words} when it was tried in a process of its own; {advice}")
+    kind = ModelError if death.lasting else ShortageError
+    return kind(f"{name}: the runtime {used} {words} when it was tried in a process of its own; {advice}")
 
 
 Runs = Sequence[Sequence[NDArray[Any]]]

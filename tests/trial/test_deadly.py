@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from edgeannot.base.errors import ModelError
+from edgeannot.base.errors import ModelError, ShortageError
 from edgeannot.trial.cards import prove
 from edgeannot.trial.loads import UntriedError, try_model
 from edgeannot.vision.cards import read_card
@@ -97,6 +98,29 @@ def test_what_was_tried_when_it_was_added_is_not_tried_again_by_the_daemon(tmp_p
     assert (added.returncode, ran.returncode) == (0, 0), added.stderr + ran.stderr
     assert "sound with" in ran.stderr
     assert "never run here" not in ran.stderr
+
+
+KILLED = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+
+
+def test_a_child_that_the_kernel_kills_is_a_shortage_that_may_pass():
+    with pytest.raises(ShortageError, match="free some and try again"):
+        try_model("m", nan_on_black(), [PICTURE], command=[sys.executable, "-c", KILLED])
+
+
+def test_a_daemon_whose_model_meets_a_shortage_at_the_start_ends_so_that_it_is_started_again(tmp_path):
+    """Not with 78: what else runs on the board at boot may want the memory for a minute only."""
+    (tmp_path / "in").mkdir()
+    add_model(tmp_path / "data/models", "sound", nan_on_black())
+    code = (
+        f"import sys; from edgeannot.trial import loads; loads.try_model.__kwdefaults__['command'] = [sys.executable, '-c', {KILLED!r}]; "
+        "from edgeannot.cli.start import main; main()"
+    )
+    arguments = ["run", "--once", "--model", "sound", "--watch", tmp_path / "in", "--data-dir", tmp_path / "data"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+
+    assert done.returncode == 75, done.stderr
+    assert "SIGKILL" in one_sentence(done)
 
 
 def test_what_a_sound_file_gives_comes_back_and_it_is_not_tried_where_the_program_is_told_to_stop(tmp_path):
