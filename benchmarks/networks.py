@@ -16,7 +16,7 @@ from edgeannot.vision.cards import read_card
 from edgeannot_maintain.bundle import LITE0_STATE, OID_MODEL, TINY_CFG, TINY_WEIGHTS
 from edgeannot_maintain.sources import Part, read_part
 from edgeannot_tools.graph.graph import Graph, Type
-from edgeannot_tools.quantize.job import Source, find_source
+from edgeannot_tools.quantize.model import FloatModel, load_float_model
 
 __all__ = ["NETWORKS", "Network", "Places", "in_float"]
 
@@ -39,7 +39,7 @@ class Network:
     """One row group: how its float model comes about, and what it is measured on."""
 
     name: str
-    make: Callable[[Places], tuple[Source, float | None]]
+    make: Callable[[Places], tuple[FloatModel, float | None]]
     """The float model, and the seconds that converting took (None: it was TFLite already)."""
     labelled: str | None = "coco_val50/labels_yolo"
     """Below detection/; None: agreement with the float model on the pictures of `pictures`."""
@@ -47,37 +47,37 @@ class Network:
     pictures: str = "detection/coco_val50/images"
 
 
-def tflite(file: str, **hints: Any) -> Callable[[Places], tuple[Source, float | None]]:
+def tflite(file: str, **hints: Any) -> Callable[[Places], tuple[FloatModel, float | None]]:
     """A float .tflite of the test data."""
 
-    def make(places: Places) -> tuple[Source, float | None]:
+    def make(places: Places) -> tuple[FloatModel, float | None]:
         known = dict(hints)
         if "labels" in known:
             known["labels"] = places.data / "models" / known["labels"]
-        return find_source(places.data / "models" / file, Hints(**known), (), "auto"), None
+        return load_float_model(places.data / "models" / file, Hints(**known), (), "auto"), None
 
     return make
 
 
-def converted(sources: Callable[[Places], list[Path]], *flags: str) -> Callable[[Places], tuple[Source, float | None]]:
+def converted(sources: Callable[[Places], list[Path]], *flags: str) -> Callable[[Places], tuple[FloatModel, float | None]]:
     """What `edgeannot convert` makes; the time is that of the command as a user calls it."""
 
-    def make(places: Places) -> tuple[Source, float | None]:
+    def make(places: Places) -> tuple[FloatModel, float | None]:
         files = sources(places)
         out = places.work / "converted" / f"{files[0].stem}.tflite"
         out.parent.mkdir(exist_ok=True)
         started = time.perf_counter()
         subprocess.run([*COMMAND, "convert", *map(str, files), "-o", str(out), *flags], check=True, capture_output=True)
         seconds = time.perf_counter() - started
-        return find_source(out.with_suffix(".toml"), Hints(), (), "auto"), seconds
+        return load_float_model(out.with_suffix(".toml"), Hints(), (), "auto"), seconds
 
     return make
 
 
-def darknet(stem: str, names: str | None = None) -> Callable[[Places], tuple[Source, float | None]]:
+def darknet(stem: str, names: str | None = None) -> Callable[[Places], tuple[FloatModel, float | None]]:
     """A Darknet pair of the test data."""
 
-    def make(places: Places) -> tuple[Source, float | None]:
+    def make(places: Places) -> tuple[FloatModel, float | None]:
         flags = ["--labels", str(places.data / "models" / names)] if names else []
         return converted(lambda p: [p.data / "models" / "darknet" / f"{stem}{end}" for end in (".cfg", ".weights")], *flags)(places)
 
@@ -98,37 +98,37 @@ def cached(*parts: Part) -> Callable[[Places], list[Path]]:
     return write
 
 
-def yolov3_tiny(places: Places) -> tuple[Source, float | None]:
+def yolov3_tiny(places: Places) -> tuple[FloatModel, float | None]:
     """The bundled YOLO before it is quantized."""
     return converted(cached(TINY_CFG, TINY_WEIGHTS), "--mask", "1,2,3", "--labels", str(bundled_folder() / "yolov3-tiny.labels.txt"))(
         places
     )
 
 
-def ssd_oid(places: Places) -> tuple[Source, float | None]:
+def ssd_oid(places: Places) -> tuple[FloatModel, float | None]:
     """The bundled SSD with its float16 weights, read by the bundled card."""
     file = places.work / "ssd-mobilenet-v2-oid.tflite"
     file.write_bytes(read_part(OID_MODEL, places.cache))
     return _with_bundled_card(file, "ssd-mobilenet-v2-oid"), None
 
 
-def _with_bundled_card(file: Path, name: str) -> Source:
+def _with_bundled_card(file: Path, name: str) -> FloatModel:
     bundled = read_card(bundled_folder() / f"{name}.toml")
     text = (bundled_folder() / f"{name}.toml").read_text(encoding="utf-8")
     text = text.replace(bundled.sha256, OID_MODEL.sha256)
     file.with_suffix(".toml").write_text(text, encoding="utf-8")
     if bundled.labels.file is not None:
         file.with_name(bundled.labels.file).write_bytes((bundled_folder() / bundled.labels.file).read_bytes())
-    return find_source(file.with_suffix(".toml"), Hints(), (), "auto")
+    return load_float_model(file.with_suffix(".toml"), Hints(), (), "auto")
 
 
-def mobilenet_v2(places: Places) -> tuple[Source, float | None]:
+def mobilenet_v2(places: Places) -> tuple[FloatModel, float | None]:
     """MobileNetV2's trained weights as float, from the file that holds them as uint8."""
     graph = Graph.read(places.data / "models" / "mobilenet_v2_1.0_224_quant.tflite")
     file = places.work / "mobilenet_v2.tflite"
     file.write_bytes(in_float(graph).to_bytes())
     hints = Hints(labels=places.data / "models" / "labels_imagenet1001.txt", input_range=((128.0,), (128.0,)))
-    return find_source(file, hints, (), "auto"), None
+    return load_float_model(file, hints, (), "auto"), None
 
 
 def in_float(quantized: Graph) -> Graph:

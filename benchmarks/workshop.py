@@ -35,24 +35,24 @@ from edgeannot_tools.evaluate.command import match_model
 from edgeannot_tools.evaluate.measure import MAX_DETECTIONS, MIN_SCORE, measure
 from edgeannot_tools.graph.graph import Graph
 from edgeannot_tools.output import write_whole
-from edgeannot_tools.quantize.acceptance import Agreement, Alike, compare_models, judge, judge_accuracy
+from edgeannot_tools.quantize.acceptance import BoxAgreement, VectorAgreement, check_accuracy, check_agreement, compare_models
 from edgeannot_tools.quantize.calibration_set import read_set
-from edgeannot_tools.quantize.job import (
-    Made,
-    Options,
-    Prepared,
-    Source,
-    described,
+from edgeannot_tools.quantize.layer_sqnr import measure_sqnr, worst_layers
+from edgeannot_tools.quantize.model import (
+    FloatModel,
+    PreparedModel,
+    QuantizedModel,
+    QuantizeOptions,
     float_beginning,
     input_tensors,
-    make_int8,
-    prepare_source,
+    make_card,
+    prepare_model,
+    quantize_model,
 )
-from edgeannot_tools.quantize.layer_sqnr import measure_noise, worst
 
 ROOT = Path(__file__).resolve().parent.parent
 CALIBRATION_PICTURES = 24
-NOISE_SAMPLES = 3
+SQNR_SAMPLES = 3
 ACCEPTED_LOSS = 0.02
 ROUNDS = 15
 TIMER = """
@@ -102,8 +102,8 @@ def rows_of(network: Network, places: Places) -> list[Row]:
     rows = [Row("float", source.card.model_path.stat().st_size, judge_one(None).words, 0.0, convert_s)]
     files: list[Path | None] = [_written(folder / "float.tflite", source.graph.to_bytes())]
     started = time.perf_counter()
-    prepared = prepare_source(source, pictures)
-    made = make_int8(prepared, Options())
+    prepared = prepare_model(source, pictures)
+    made = quantize_model(prepared, QuantizeOptions())
     seconds = time.perf_counter() - started
     samples = list(input_tensors(prepared.card, prepared.graph, pictures))
     made, found, note = _best(prepared, made, samples, judge_one)
@@ -119,7 +119,9 @@ def rows_of(network: Network, places: Places) -> list[Row]:
     return _timed(rows, files, places)
 
 
-def _other(name: str, quantizer: Callable[[bytes], bytes], prepared: Prepared, made: Made, judge_one: Judge) -> tuple[Row, bytes | None]:
+def _other(
+    name: str, quantizer: Callable[[bytes], bytes], prepared: PreparedModel, made: QuantizedModel, judge_one: Judge
+) -> tuple[Row, bytes | None]:
     """Another quantizer's row, and its file where it made one."""
     started = time.perf_counter()
     try:
@@ -166,13 +168,13 @@ class Found:
 
     words: str
     drop: float = 0.0
-    passed: bool = True
+    accepted: bool = True
 
 
-Judge = Callable[[Made | None], Found]
+Judge = Callable[[QuantizedModel | None], Found]
 
 
-def _judge(network: Network, source: Source, places: Places) -> Judge:
+def _judge(network: Network, source: FloatModel, places: Places) -> Judge:
     """A function that measures one int8 model (None: the float model) and gives its accuracy in words and its loss."""
     labelled = network.labelled is not None
     dataset = load_dataset(places.data / "detection" / network.labelled) if network.labelled is not None else None
@@ -183,56 +185,58 @@ def _judge(network: Network, source: Source, places: Places) -> Judge:
     match = match_model(source.card, dataset) if dataset is not None else None
     result = measure(reference, dataset, match, coco=False) if dataset is not None and match is not None else None
 
-    def judge_one(made: Made | None) -> Found:
+    def judge_one(made: QuantizedModel | None) -> Found:
         if made is None:
             return Found(f"mAP50 {result.accuracy.map50:.3f}" if result is not None else "reference")
         card = _card(made, source, places)
         pipeline = Pipeline(card, Engine(made.data, 2), limits=limits)
         if result is not None and dataset is not None and match is not None:
             found = measure(pipeline, dataset, match, coco=False)
-            verdict = judge_accuracy(result, found, ACCEPTED_LOSS)
-            return Found(f"mAP50 {found.accuracy.map50:.3f}", verdict.drop, verdict.passed)
+            loss = check_accuracy(result, found, ACCEPTED_LOSS)
+            return Found(f"mAP50 {found.accuracy.map50:.3f}", loss.drop, loss.accepted)
         agreement = compare_models(reference, pipeline, frames)
-        verdict = judge(agreement, ACCEPTED_LOSS)
-        return Found(_words(agreement), verdict.drop, verdict.passed)
+        loss = check_agreement(agreement, ACCEPTED_LOSS)
+        return Found(_words(agreement), loss.drop, loss.accepted)
 
     return judge_one
 
 
-def _card(made: Made, source: Source, places: Places) -> ModelCard:
+def _card(made: QuantizedModel, source: FloatModel, places: Places) -> ModelCard:
     """The card beside its file, which `measure` looks into."""
     file = places.work / "candidate.tflite"
     file.write_bytes(made.data)
-    card = described(source, None, made, "candidate", file.name, "")
+    card = make_card(source, None, made, "candidate", file.name, "")
     card = card.model_copy(update={"labels": card.labels.model_copy(update={"file": None, "names": source.card.label_names()})})
     return card.in_folder(places.work)
 
 
 def _words(found: Any) -> str:
-    if isinstance(found, Agreement):
+    if isinstance(found, BoxAgreement):
         return f"{found.matched} of {found.reference} boxes, IoU {found.mean_iou:.2f}"
-    if isinstance(found, Alike):
+    if isinstance(found, VectorAgreement):
         return f"cosine {found.mean_cosine:.3f}"
     return f"top-1 same {found.same} of {found.pictures}"
 
 
-def _best(prepared: Prepared, made: Made, samples: Sequence[Any], judge_one: Judge) -> tuple[Made, Found, str]:
+def _best(prepared: PreparedModel, made: QuantizedModel, samples: Sequence[Any], judge_one: Judge) -> tuple[QuantizedModel, Found, str]:
     """What `edgeannot quantize` ends with: the model, or one whose beginning stays in float where int8 lost too much; and a note."""
     first = found = judge_one(made)
     last = -1
-    while not found.passed:
-        layers = measure_noise(prepared.graph, made.graph, samples[:NOISE_SAMPLES])
+    while not found.accepted:
+        layers = measure_sqnr(prepared.graph, made.graph, samples[:SQNR_SAMPLES])
         beginning = float_beginning(prepared.graph, layers, last)
         if beginning is None:
-            weak = ", ".join(f"{layer.tensor.split(';')[0]} ({layer.operator}, {layer.snr_db:.0f} dB)" for layer in worst(layers, 3))
+            weak = ", ".join(
+                f"{layer.tensor.split(';')[0]} ({layer.operator}, {layer.sqnr_db:.0f} dB)" for layer in worst_layers(layers, 3)
+            )
             return made, found, f"{_beginning_note(first, last, prepared)}loses most in {weak}"
         last, names = beginning
-        made = make_int8(prepared, Options(), names)
+        made = quantize_model(prepared, QuantizeOptions(), names)
         found = judge_one(made)
     return made, found, _beginning_note(first, last, prepared).removesuffix("; ")
 
 
-def _beginning_note(first: Found, last: int, prepared: Prepared) -> str:
+def _beginning_note(first: Found, last: int, prepared: PreparedModel) -> str:
     if last < 0:
         return ""
     total = len(prepared.graph.operators)

@@ -28,10 +28,11 @@ from edgeannot_maintain.photos import PHOTOS, read_photo, write_samples
 from edgeannot_maintain.sources import Package, Part, coco_labels, imagenet_labels, read_part
 from edgeannot_tools.convert import darknet, efficientnet
 from edgeannot_tools.convert.torch_state import read_state
-from edgeannot_tools.graph.graph import Graph, at_size, multiply_accumulates, write_file
+from edgeannot_tools.graph.edits import at_size, multiply_accumulates
+from edgeannot_tools.graph.graph import Graph, write_file
 from edgeannot_tools.quantize.calibrate import Runtime, calibrate, merged
 from edgeannot_tools.quantize.calibration_set import calibration_views
-from edgeannot_tools.quantize.quantizer import Recipe, prepare, quantize
+from edgeannot_tools.quantize.graph_quantizer import Recipe, prepare_graph, quantize_graph
 
 __all__ = ["MODELS", "Built", "main"]
 
@@ -85,14 +86,14 @@ def build_yolov3_tiny(cache: Path, photos: Sequence[UInt8Array], runtime: Runtim
     write_file(cfg, read_part(TINY_CFG, cache))
     write_file(weights, read_part(TINY_WEIGHTS, cache))
     network = darknet.convert(cfg, weights, masks=TINY_MASKS)
-    prepared = prepare(network.graph)
+    prepared = prepare_graph(network.graph)
     parts = []
     for size in TINY_CALIBRATION_SIZES:
         sized = Graph.from_bytes(prepared.to_bytes())
         at_size(sized, size)
         parts.append(calibrate(sized, _samples(photos, size, mean=0.0, std=255.0), runtime))
     recipe = Recipe(output_type="int8", input_range=(0.0, 1.0), head_ranges={head.output: LOGITS for head in network.heads})
-    graph = quantize(prepared, merged(parts), recipe).graph
+    graph = quantize_graph(prepared, merged(parts), recipe).graph
     width, height = network.input_wh
     card = {
         "description": "YOLOv3-tiny on COCO: 80 classes of everyday things; small inputs for weak boards",
@@ -123,7 +124,7 @@ def build_yolov3_tiny(cache: Path, photos: Sequence[UInt8Array], runtime: Runtim
 def build_ssd_mobilenet_v2_oid(cache: Path, photos: Sequence[UInt8Array], runtime: Runtime | None) -> Built:
     """24 classes of OpenImages, from MediaPipe's Objectron, which finds its objects with it."""
     source = Graph.from_bytes(read_part(OID_MODEL, cache), str(OID_MODEL))
-    prepared = prepare(source)
+    prepared = prepare_graph(source)
     boxes, scores = (prepared.name(t) for t in prepared.outputs)
     calibration = calibrate(prepared, _samples(photos, OID_SIZE, mean=OID_MEAN, std=OID_STD), runtime)
     recipe = Recipe(
@@ -131,7 +132,7 @@ def build_ssd_mobilenet_v2_oid(cache: Path, photos: Sequence[UInt8Array], runtim
         input_range=((0 - OID_MEAN) / OID_STD, (255 - OID_MEAN) / OID_STD),
         head_ranges={boxes: BOX_OFFSETS, scores: LOGITS},
     )
-    graph = quantize(prepared, calibration, recipe).graph
+    graph = quantize_graph(prepared, calibration, recipe).graph
     card = {
         "description": "SSD-MobileNetV2 on OpenImages V4: 24 classes; well-placed boxes for boards with cores to spare",
         "task": "detect",
@@ -171,11 +172,11 @@ def build_efficientnet_lite0(cache: Path, photos: Sequence[UInt8Array], runtime:
     """ImageNet's 1000 classes, and the 1280 numbers before the last layer, from which other classes can be learnt."""
     state = cache / "efficientnet-lite0.pth"
     write_file(state, read_part(LITE0_STATE, cache))
-    prepared = prepare(efficientnet.efficientnet_lite0(read_state(state)))
+    prepared = prepare_graph(efficientnet.efficientnet_lite0(read_state(state)))
     size = efficientnet.INPUT_SIZE
     calibration = calibrate(prepared, _samples(photos, size, mean=LITE0_MEAN, std=LITE0_STD), runtime)
     recipe = Recipe(output_type="int8", input_range=(-LITE0_MEAN / LITE0_STD, (255 - LITE0_MEAN) / LITE0_STD))
-    graph = quantize(prepared, calibration, recipe).graph
+    graph = quantize_graph(prepared, calibration, recipe).graph
     card = {
         "description": "EfficientNet-Lite0 on ImageNet: 1000 classes for the whole picture, and an embedding of 1280 numbers",
         "task": "classify",

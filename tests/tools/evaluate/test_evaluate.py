@@ -22,7 +22,7 @@ from edgeannot.vision.pipeline import load_pipeline
 from edgeannot_tools.datasets import Dataset, LabelledObject, Picture, save_dataset
 from edgeannot_tools.evaluate.command import evaluate_app, evaluate_model, find_model, match_model
 from edgeannot_tools.evaluate.error_sheet import save_sheet, worst_misses
-from edgeannot_tools.evaluate.measure import numbers_of
+from edgeannot_tools.evaluate.measure import dtype_of
 from edgeannot_tools.evaluate.report import _ticks
 
 MODEL = "yolov3-tiny"
@@ -67,10 +67,10 @@ def test_a_model_agrees_with_itself(card, labelled):
 
 def test_numbers_are_what_the_network_calculates_with(data_dir, card):
     """int8 weights behind float inputs are not int8 arithmetic."""
-    assert numbers_of(card.model_path) == "int8"
-    assert numbers_of(data_dir / "models" / "yolov8n_640_int8w_f32io.tflite") == "float32"
-    assert numbers_of(data_dir / "models" / "yolov5n_640_fp16.tflite") == "float32"
-    assert numbers_of(data_dir / "models" / "yolov8n_224_int8io.tflite") == "int8"
+    assert dtype_of(card.model_path) == "int8"
+    assert dtype_of(data_dir / "models" / "yolov8n_640_int8w_f32io.tflite") == "float32"
+    assert dtype_of(data_dir / "models" / "yolov5n_640_fp16.tflite") == "float32"
+    assert dtype_of(data_dir / "models" / "yolov8n_224_int8io.tflite") == "int8"
 
 
 def test_objects_that_are_not_there_make_the_sheet(card, labelled, tmp_path):

@@ -10,7 +10,8 @@ import pytest
 
 from edgeannot.base.errors import InputError
 from edgeannot.tflite.file import parse_tflite
-from edgeannot_tools.graph.graph import Graph, Op, collect_garbage, cut, fold_dequantize, retarget_outputs, schema, set_signature
+from edgeannot_tools.graph.edits import collect_garbage, cut, fold_dequantize, retarget_outputs, set_signature
+from edgeannot_tools.graph.graph import Graph, Op, schema
 from edgeannot_tools.graph.writer import Net
 from edgeannot_tools.quantize.calibrate import open_interpreter
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from edgeannot.tflite.file import parse_tflite, read_tflite
-from edgeannot_tools.graph.graph import Op, multiply_accumulates, schema
+from edgeannot_tools.graph.edits import multiply_accumulates
+from edgeannot_tools.graph.graph import Op, schema
 from edgeannot_tools.graph.macs import operator_costs, operator_macs, total_parameters
 from edgeannot_tools.graph.writer import Net
 

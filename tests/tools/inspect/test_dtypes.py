@@ -9,7 +9,7 @@ from edgeannot.tflite.file import parse_tflite, read_tflite
 from edgeannot_tools.graph.graph import Graph, Op, schema
 from edgeannot_tools.graph.writer import Net
 from edgeannot_tools.inspect.dtypes import read_dtypes
-from edgeannot_tools.quantize.quantizer import Recipe, quantize_model
+from edgeannot_tools.quantize.graph_quantizer import Recipe, calibrate_and_quantize
 
 RNG = np.random.default_rng(21)
 
@@ -23,26 +23,26 @@ def float_net() -> Graph:
     return net.outputs([x])
 
 
-def numbers_of(graph: Graph):
+def dtype_of(graph: Graph):
     return read_dtypes(parse_tflite(graph.to_bytes()))
 
 
 def test_a_graph_without_layers_has_no_kind():
     net = Net()
     x = net.input("x", (1, 4))
-    numbers = numbers_of(net.outputs([net.activation("y", x, "tanh")]))
+    numbers = dtype_of(net.outputs([net.activation("y", x, "tanh")]))
 
     assert (numbers.kind, numbers.layers, str(numbers)) == ("none", {}, "no layer with weights")
 
 
 def test_float_is_float():
-    assert str(numbers_of(float_net())) == "float32"
+    assert str(dtype_of(float_net())) == "float32"
 
 
 def test_full_integer_with_a_scale_a_channel():
     samples = [[RNG.random((1, 8, 8, 3)).astype(np.float32)] for _ in range(3)]
-    made = quantize_model(float_net().to_bytes(), samples, Recipe())
-    numbers = numbers_of(made.graph)
+    made = calibrate_and_quantize(float_net().to_bytes(), samples, Recipe())
+    numbers = dtype_of(made.graph)
 
     assert (numbers.kind, numbers.per_channel, numbers.float_operators) == ("integer", 3, ())
     assert str(numbers) == "full integer, int8 activations, int8 weights (per channel)"
@@ -66,21 +66,21 @@ def stored_as(dtype: type, *, layers: int, expanded: bool = True) -> Graph:
 
 @pytest.mark.parametrize(("dtype", "kind"), [(np.float16, "float16"), (np.int8, "weight-only")])
 def test_weights_behind_dequantize_are_only_stored_smaller(dtype, kind):
-    numbers = numbers_of(stored_as(dtype, layers=3))
+    numbers = dtype_of(stored_as(dtype, layers=3))
 
     assert numbers.kind == kind
     assert numbers.layers == {kind: 3}
 
 
 def test_int8_weights_that_float_layers_take_as_they_are_are_dynamic_range():
-    numbers = numbers_of(stored_as(np.int8, layers=3, expanded=False))
+    numbers = dtype_of(stored_as(np.int8, layers=3, expanded=False))
 
     assert (numbers.kind, numbers.activations, numbers.weights) == ("dynamic-range", "float32", "int8")
     assert str(numbers).endswith("(dynamic range) (per tensor)")
 
 
 def test_layers_of_another_kind_are_counted():
-    numbers = numbers_of(stored_as(np.float16, layers=1))
+    numbers = dtype_of(stored_as(np.float16, layers=1))
 
     assert numbers.layers == {"float32": 2, "float16": 1}
     assert str(numbers) == "float32; of 3 layers with weights: 1 float16"

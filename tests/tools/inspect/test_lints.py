@@ -15,7 +15,7 @@ from edgeannot_tools.graph.writer import Net
 from edgeannot_tools.inspect.delegate import RuntimeView
 from edgeannot_tools.inspect.dtypes import read_dtypes
 from edgeannot_tools.inspect.lints import Code, Finding, find
-from edgeannot_tools.quantize.quantizer import Recipe, quantize_model
+from edgeannot_tools.quantize.graph_quantizer import Recipe, calibrate_and_quantize
 from tests.tflite_maker import Maker
 
 RNG = np.random.default_rng(33)
@@ -35,7 +35,7 @@ def float_net() -> Graph:
 
 def int8_net() -> Graph:
     samples = [[RNG.random((1, 8, 8, 3)).astype(np.float32)] for _ in range(3)]
-    return quantize_model(float_net().to_bytes(), samples, Recipe()).graph
+    return calibrate_and_quantize(float_net().to_bytes(), samples, Recipe()).graph
 
 
 def test_a_clean_network_has_no_findings():

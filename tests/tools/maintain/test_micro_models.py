@@ -2,7 +2,8 @@
 
 from edgeannot.choice.measure_child import MODELS, OPERATIONS
 from edgeannot_maintain.micro import main
-from edgeannot_tools.graph.graph import Graph, multiply_accumulates
+from edgeannot_tools.graph.edits import multiply_accumulates
+from edgeannot_tools.graph.graph import Graph
 
 
 def test_making_them_again_gives_the_shipped_bytes(tmp_path):

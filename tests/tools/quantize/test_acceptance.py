@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeannot.vision.data import Detections
-from edgeannot_tools.quantize.acceptance import Alike, compare_boxes, compare_classes, judge
+from edgeannot_tools.quantize.acceptance import VectorAgreement, check_agreement, compare_boxes, compare_classes
 
 T = 0.3
 
@@ -28,7 +28,7 @@ def test_without_pictures_nothing_is_lost_and_the_verdict_warns():
 
     assert (agreement.reference, agreement.sure, agreement.drop) == (0, 0, 0.0)
     assert math.isnan(agreement.mean_iou)
-    assert "too few to judge" in judge(agreement, 0.02).warning
+    assert "too few to judge" in check_agreement(agreement, 0.02).warning
 
 
 def test_pictures_in_which_neither_finds_anything_are_no_loss():
@@ -43,9 +43,9 @@ def test_the_same_boxes_agree():
     assert (agreement.reference, agreement.found, agreement.matched) == (40, 40, 40)
     assert agreement.mean_iou == pytest.approx(1)
     assert agreement.score_shift == pytest.approx(0.05)
-    verdict = judge(agreement, 0.02)
-    assert verdict.passed
-    assert not verdict.warning
+    result = check_agreement(agreement, 0.02)
+    assert result.accepted
+    assert not result.warning
 
 
 def test_boxes_near_the_threshold_may_come_and_go():
@@ -80,15 +80,15 @@ def test_a_box_has_one_partner_only():
 def test_a_single_changed_box_never_decides():
     wanted = many(0.9, 12)
 
-    assert judge(compare_boxes([(wanted, wanted[:11])], T), 0.02).passed
-    assert not judge(compare_boxes([(wanted, wanted[:9])], T), 0.02).passed
+    assert check_agreement(compare_boxes([(wanted, wanted[:11])], T), 0.02).accepted
+    assert not check_agreement(compare_boxes([(wanted, wanted[:9])], T), 0.02).accepted
 
 
 def test_a_model_that_finds_nothing_any_more_is_refused_however_few_the_boxes():
-    verdict = judge(compare_boxes([(found((0, 0.9, 0)), Detections.empty())], T), 0.02)
+    result = check_agreement(compare_boxes([(found((0, 0.9, 0)), Detections.empty())], T), 0.02)
 
-    assert not verdict.passed
-    assert verdict.warning
+    assert not result.accepted
+    assert result.warning
 
 
 def test_a_classifier_is_judged_by_the_pictures_on_which_the_float_model_is_sure():
@@ -98,8 +98,8 @@ def test_a_classifier_is_judged_by_the_pictures_on_which_the_float_model_is_sure
     result = compare_classes([(sure, sure)] * 20 + [(unsure, swapped)] * 5)
 
     assert (result.pictures, result.same, result.sure, result.sure_same) == (25, 20, 20, 20)
-    assert judge(result, 0.02).passed
-    assert not judge(compare_classes([(sure, sure)] * 18 + [(sure, swapped)] * 2), 0.02).passed
+    assert check_agreement(result, 0.02).accepted
+    assert not check_agreement(compare_classes([(sure, sure)] * 18 + [(sure, swapped)] * 2), 0.02).accepted
 
 
 def test_a_classifier_that_answers_nothing_has_changed_its_class():
@@ -110,12 +110,12 @@ def test_a_classifier_that_answers_nothing_has_changed_its_class():
 
 
 def test_embeddings_are_judged_by_their_mean_cosine():
-    assert judge(Alike(5, 0.99, 0.97), 0.02).passed
-    assert not judge(Alike(5, 0.97, 0.9), 0.02).passed
+    assert check_agreement(VectorAgreement(5, 0.99, 0.97), 0.02).accepted
+    assert not check_agreement(VectorAgreement(5, 0.97, 0.9), 0.02).accepted
 
 
 def test_scores_that_moved_far_are_refused_though_every_box_is_found():
-    verdict = judge(compare_boxes([(many(0.95), many(0.75))], T), 0.02)
+    result = check_agreement(compare_boxes([(many(0.95), many(0.75))], T), 0.02)
 
-    assert not verdict.passed
-    assert "scores moved by 0.20" in verdict.reason
+    assert not result.accepted
+    assert "scores moved by 0.20" in result.reason

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from edgeannot.base.errors import ModelError
-from edgeannot_tools.graph.graph import Graph, Op, schema, set_signature
+from edgeannot_tools.graph.edits import set_signature
+from edgeannot_tools.graph.graph import Graph, Op, schema
 from edgeannot_tools.quantize.calibrate import calibrate, open_interpreter
-from edgeannot_tools.quantize.quantizer import Recipe, prepare, quantize
+from edgeannot_tools.quantize.graph_quantizer import Recipe, prepare_graph, quantize_graph
 from edgeannot_tools.quantize.rules import RULES
 
 pytestmark = pytest.mark.runtime
@@ -409,9 +410,9 @@ def test_every_rule_has_a_case():
 def test_int8_means_the_same_as_float(name, runtime):
     pytest.importorskip({"litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}[runtime])
     code, build = CASES[name]
-    prepared = prepare(float_graph(build))
+    prepared = prepare_graph(float_graph(build))
     samples = [np.random.default_rng(seed).normal(0, 2, SHAPE).astype(np.float32).clip(-4, 4) for seed in range(4)]
-    result = quantize(
+    result = quantize_graph(
         prepared,
         calibrate(prepared, ([x] for x in samples), runtime),
         Recipe(input_type="float32", output_type="float32", float_tail=False),

@@ -8,8 +8,8 @@ import pytest
 from edgeannot_tools.graph.graph import Graph
 from edgeannot_tools.graph.writer import Net
 from edgeannot_tools.quantize.calibrate import calibrate
-from edgeannot_tools.quantize.layer_sqnr import EXACT_DB, measure_noise, worst
-from edgeannot_tools.quantize.quantizer import Recipe, prepare, quantize
+from edgeannot_tools.quantize.graph_quantizer import Recipe, prepare_graph, quantize_graph
+from edgeannot_tools.quantize.layer_sqnr import EXACT_DB, measure_sqnr, worst_layers
 
 RNG = np.random.default_rng(4)
 SAMPLES = [[RNG.random((1, 16, 16, 3)).astype(np.float32)] for _ in range(3)]
@@ -23,27 +23,27 @@ def network() -> Graph:
     net = Net()
     x = net.conv("first", net.input("images", (1, 16, 16, 3)), *weights(8, 3), activation="swish")
     x = net.conv("second", x, *weights(8, 8), activation="swish")
-    return prepare(net.outputs([net.conv("third", x, *weights(8, 8))]))
+    return prepare_graph(net.outputs([net.conv("third", x, *weights(8, 8))]))
 
 
 def quantized(graph: Graph) -> Graph:
-    return quantize(graph, calibrate(graph, SAMPLES), Recipe(input_range=(0.0, 1.0))).graph
+    return quantize_graph(graph, calibrate(graph, SAMPLES), Recipe(input_range=(0.0, 1.0))).graph
 
 
 def test_without_samples_no_layer_has_lost_anything():
     graph = network()
 
-    assert {layer.snr_db for layer in measure_noise(graph, quantized(graph), [])} == {EXACT_DB}
+    assert {layer.sqnr_db for layer in measure_sqnr(graph, quantized(graph), [])} == {EXACT_DB}
 
 
 @pytest.mark.runtime
 def test_a_graph_against_itself_has_no_noise():
     graph = network()
 
-    layers = measure_noise(graph, graph, SAMPLES)
+    layers = measure_sqnr(graph, graph, SAMPLES)
 
     assert [layer.tensor for layer in layers] == ["first_swish", "second_swish", "third"]
-    assert {(layer.snr_db, layer.lost_db) for layer in layers} == {(EXACT_DB, 0.0)}
+    assert {(layer.sqnr_db, layer.lost_db) for layer in layers} == {(EXACT_DB, 0.0)}
     assert [layer.is_output for layer in layers] == [False, False, True]
 
 
@@ -51,10 +51,10 @@ def test_a_graph_against_itself_has_no_noise():
 def test_int8_keeps_most_of_the_signal_and_each_layer_adds_a_little():
     graph = network()
 
-    layers = measure_noise(graph, quantized(graph), SAMPLES)
+    layers = measure_sqnr(graph, quantized(graph), SAMPLES)
 
     assert len(layers) == 3
-    assert all(25 < layer.snr_db < 60 for layer in layers)
+    assert all(25 < layer.sqnr_db < 60 for layer in layers)
     assert layers[0].lost_db > layers[1].lost_db, "what the first layer lost counts as its own"
 
 
@@ -62,7 +62,7 @@ def test_what_an_activation_throws_away_is_no_loss():
     """Before a swish, int8 clips far negative numbers on purpose; only its result is looked at."""
     graph = network()
 
-    names = {layer.tensor for layer in measure_noise(graph, quantized(graph), SAMPLES)}
+    names = {layer.tensor for layer in measure_sqnr(graph, quantized(graph), SAMPLES)}
 
     assert not {"first", "first_logistic", "second", "second_logistic"} & names
 
@@ -77,8 +77,8 @@ def test_a_damaged_layer_is_named_first():
     int8.set_constant(second.inputs[1], kept)
     int8.set_quantization(second.inputs[1], scheme.scale, scheme.zero_point, scheme.axis)
 
-    layers = measure_noise(graph, int8, SAMPLES)
+    layers = measure_sqnr(graph, int8, SAMPLES)
 
     by_name = {layer.tensor: layer for layer in layers}
-    assert by_name["second_swish"].snr_db < 10
-    assert worst([layer for layer in layers if layer.tensor != "first_swish"], 1)[0].tensor == "second_swish"
+    assert by_name["second_swish"].sqnr_db < 10
+    assert worst_layers([layer for layer in layers if layer.tensor != "first_swish"], 1)[0].tensor == "second_swish"

@@ -15,21 +15,21 @@ from edgeannot.card_inference import Hints, parse_anchors
 from edgeannot.vision.engine import Engine
 from edgeannot.vision.pipeline import Limits, Pipeline
 from edgeannot_tools.graph.graph import Graph
-from edgeannot_tools.quantize.acceptance import Agreement, compare_models, judge
+from edgeannot_tools.quantize.acceptance import BoxAgreement, check_agreement, compare_models
 from edgeannot_tools.quantize.calibration_set import read_set
-from edgeannot_tools.quantize.job import (
-    Made,
-    Options,
-    Prepared,
-    Source,
-    described,
-    find_source,
+from edgeannot_tools.quantize.layer_sqnr import measure_sqnr
+from edgeannot_tools.quantize.model import (
+    FloatModel,
+    PreparedModel,
+    QuantizedModel,
+    QuantizeOptions,
     float_beginning,
     input_tensors,
-    make_int8,
-    prepare_source,
+    load_float_model,
+    make_card,
+    prepare_model,
+    quantize_model,
 )
-from edgeannot_tools.quantize.layer_sqnr import measure_noise
 from tests.surroundings import asked
 
 COCO, VOC = "labels_coco80.txt", "labels_voc20.txt"
@@ -50,20 +50,20 @@ SLOW = {"yolov8n_640_int8w_f32io"}
 FEW, SOME = 16, 10
 
 
-def source_of(data_dir: Path, name: str) -> Source:
+def source_of(data_dir: Path, name: str) -> FloatModel:
     hints = dict(NETWORKS.get(name, {}))
     if "labels" in hints:
         hints["labels"] = data_dir / "models" / hints["labels"]
-    return find_source(data_dir / "models" / f"{name}.tflite", Hints(**hints), (), "auto")
+    return load_float_model(data_dir / "models" / f"{name}.tflite", Hints(**hints), (), "auto")
 
 
-def prepared_of(data_dir: Path, source: Source, pictures: int = FEW) -> Prepared:
-    return prepare_source(source, read_set(str(data_dir / "detection" / "voc50_formats" / "images"), pictures))
+def prepared_of(data_dir: Path, source: FloatModel, pictures: int = FEW) -> PreparedModel:
+    return prepare_model(source, read_set(str(data_dir / "detection" / "voc50_formats" / "images"), pictures))
 
 
-def agreement(source: Source, made: Made, data_dir: Path, where: str = "detection/coco_val50/images") -> Agreement:
+def agreement(source: FloatModel, made: QuantizedModel, data_dir: Path, where: str = "detection/coco_val50/images") -> BoxAgreement:
     """On pictures that were not calibrated with."""
-    card = described(source, None, made, "int8", "int8.tflite", "")
+    card = make_card(source, None, made, "int8", "int8.tflite", "")
     limits = Limits() if card.task == "detect" else Limits(min_score=0.0)
     card = card.model_copy(update={"labels": card.labels.model_copy(update={"file": None, "names": source.card.label_names()})})
     int8 = Pipeline(card, Engine(made.data, 2), limits=limits)
@@ -74,11 +74,11 @@ def agreement(source: Source, made: Made, data_dir: Path, where: str = "detectio
 def test_int8_finds_what_float_finds(name, data_dir):
     source = source_of(data_dir, name)
 
-    made = make_int8(prepared_of(data_dir, source), Options())
+    made = quantize_model(prepared_of(data_dir, source), QuantizeOptions())
 
     found = agreement(source, made, data_dir)
     assert len(made.data) < 0.5 * 4 * sum(n for _, n in sizes_of(source.graph))
-    assert judge(found, ALLOWED.get(name, 0.06)).passed, found
+    assert check_agreement(found, ALLOWED.get(name, 0.06)).accepted, found
     if found.reference >= 10:
         assert found.mean_iou > 0.88
         assert found.matched > 0.8 * found.reference
@@ -94,17 +94,17 @@ def test_yolox_nano_is_saved_by_a_beginning_in_float(data_dir):
     """Its first layers differ a hundredfold between channels, of which int8 with one step for all loses most; the rest does not mind."""
     source = source_of(data_dir, "yolox_nano_mask3_nchw_fp16")
     pictures = read_set(str(data_dir / "detection" / "voc50_formats" / "images"), FEW)
-    prepared = prepare_source(source, pictures)
-    made = make_int8(prepared, Options())
+    prepared = prepare_model(source, pictures)
+    made = quantize_model(prepared, QuantizeOptions())
     lost = agreement(source, made, data_dir, "photos")
 
-    layers = measure_noise(prepared.graph, made.graph, itertools.islice(input_tensors(prepared.card, prepared.graph, pictures), 2))
+    layers = measure_sqnr(prepared.graph, made.graph, itertools.islice(input_tensors(prepared.card, prepared.graph, pictures), 2))
     last, names = float_beginning(prepared.graph, layers)
-    saved = agreement(source, make_int8(prepared, Options(), names), data_dir, "photos")
+    saved = agreement(source, quantize_model(prepared, QuantizeOptions(), names), data_dir, "photos")
 
-    assert not judge(lost, 0.02).passed
+    assert not check_agreement(lost, 0.02).accepted
     assert last < 0.1 * len(prepared.graph.operators)
-    assert judge(saved, 0.1).passed, saved
+    assert check_agreement(saved, 0.1).accepted, saved
     assert saved.matched >= 0.8 * saved.reference
 
 
@@ -112,9 +112,11 @@ def test_mobilenet_v2_keeps_its_classes(data_dir, tmp_path):
     """Its weights are those of the published uint8 file, as float."""
     file = tmp_path / "mobilenet_v2.tflite"
     file.write_bytes(in_float(Graph.read(data_dir / "models" / "mobilenet_v2_1.0_224_quant.tflite")).to_bytes())
-    source = find_source(file, Hints(labels=data_dir / "models" / "labels_imagenet1001.txt", input_range=((128.0,), (128.0,))), (), "auto")
+    source = load_float_model(
+        file, Hints(labels=data_dir / "models" / "labels_imagenet1001.txt", input_range=((128.0,), (128.0,))), (), "auto"
+    )
 
-    made = make_int8(prepared_of(data_dir, source), Options())
+    made = quantize_model(prepared_of(data_dir, source), QuantizeOptions())
 
     found = agreement(source, made, data_dir)
     assert source.card.task == "classify"
@@ -130,7 +132,7 @@ def test_both_runtimes_lead_to_the_same_bytes(data_dir):
     pictures = read_set(str(data_dir / "photos"), 3)
 
     digests = {
-        hashlib.sha256(make_int8(prepare_source(source, pictures, runtime), Options()).data).hexdigest()
+        hashlib.sha256(quantize_model(prepare_model(source, pictures, runtime), QuantizeOptions()).data).hexdigest()
         for runtime in ("litert", "tflite-runtime")
     }
 
@@ -142,7 +144,7 @@ MARGIN = 0.03
 """Of matched boxes and of IoU: what a dozen pictures cannot tell from chance."""
 
 
-def at_least_as_good(ours: Agreement, theirs: Agreement) -> None:
+def at_least_as_good(ours: BoxAgreement, theirs: BoxAgreement) -> None:
     assert ours.matched >= theirs.matched - MARGIN * ours.reference, (ours, theirs)
     assert ours.mean_iou >= theirs.mean_iou - MARGIN, (ours, theirs)
     assert ours.drop <= theirs.drop + MARGIN, (ours, theirs)
@@ -155,7 +157,7 @@ def test_litert_s_own_quantizer_does_no_better(name, data_dir):
     source = source_of(data_dir, name)
     prepared = prepared_of(data_dir, source)
     pictures = read_set(str(data_dir / "detection" / "voc50_formats" / "images"), FEW)
-    made = make_int8(prepared, Options())
+    made = quantize_model(prepared, QuantizeOptions())
 
     theirs = litert_own(prepared.graph.to_bytes(), input_tensors(prepared.card, prepared.graph, pictures))
 
@@ -171,13 +173,13 @@ def test_litert_quantizer_does_no_better(name, data_dir):
     source = source_of(data_dir, name)
     prepared = prepared_of(data_dir, source)
     pictures = read_set(str(data_dir / "detection" / "voc50_formats" / "images"), FEW)
-    made = make_int8(prepared, Options())
+    made = quantize_model(prepared, QuantizeOptions())
 
     theirs = litert_quantizer(python, prepared.graph.to_bytes(), input_tensors(prepared.card, prepared.graph, pictures))
 
     at_least_as_good(agreement(source, made, data_dir), agreement(source, with_data(made, theirs), data_dir))
 
 
-def with_data(made: Made, data: bytes) -> Made:
+def with_data(made: QuantizedModel, data: bytes) -> QuantizedModel:
     """The same card over another's file."""
-    return Made(data, made.card, made.prepared, made.graph, made.notes)
+    return QuantizedModel(data, made.card, made.prepared, made.graph, made.notes)

@@ -13,7 +13,7 @@ from edgeannot.choice.evaluation import evaluate
 from edgeannot.probe import read_board
 from edgeannot_tools.graph.graph import Graph
 from edgeannot_tools.graph.writer import Net
-from edgeannot_tools.quantize.quantizer import Recipe, quantize_model
+from edgeannot_tools.quantize.graph_quantizer import Recipe, calibrate_and_quantize
 
 CARD = """
 schema = 1
@@ -46,7 +46,7 @@ def test_both_files_of_a_network_are_measured_and_the_faster_is_chosen(tmp_path)
     samples = [[np.random.default_rng(i).random((1, 64, 64, 3), np.float32)] for i in range(3)]
     (tmp_path / "models").mkdir()
     for name, content, variant_of in (
-        ("ivory", quantize_model(real, samples, Recipe()).graph.to_bytes(), ""),
+        ("ivory", calibrate_and_quantize(real, samples, Recipe()).graph.to_bytes(), ""),
         ("ivory-f32", real, "ivory"),
     ):
         (tmp_path / "models" / f"{name}.tflite").write_bytes(content)

@@ -28,7 +28,8 @@ from edgeannot.vision.data import Frame, UInt8Array
 from edgeannot.vision.decode import read_picture
 from edgeannot.vision.engine import Engine
 from edgeannot.vision.pipeline import Pipeline
-from edgeannot_tools.graph.graph import Graph, Op, multiply_accumulates
+from edgeannot_tools.graph.edits import multiply_accumulates
+from edgeannot_tools.graph.graph import Graph, Op
 from edgeannot_tools.quantize.split_outputs import split_card, split_maps
 
 __all__ = ["Converted", "Request", "describe", "finish", "label_names", "with_card", "write_together"]

@@ -9,7 +9,8 @@ from pathlib import Path
 from edgeannot.base.errors import CardError, InputError, MissingError
 from edgeannot.card_inference import Hints
 from edgeannot_tools.convert.conversion import Converted, Request, finish, with_card, write_together
-from edgeannot_tools.graph.graph import Graph, Op, at_size, fold_dequantize
+from edgeannot_tools.graph.edits import at_size, fold_dequantize
+from edgeannot_tools.graph.graph import Graph, Op
 
 __all__ = ["convert_files", "convert_sources", "convert_tflite", "kind_of"]
 

@@ -25,7 +25,7 @@ from edgeannot.vision.heads.classify import Classify
 from edgeannot.vision.pipeline import Limits, Pipeline, load_pipeline
 from edgeannot_tools.datasets.pictures import ClassFolders
 from edgeannot_tools.evaluate.class_matching import ClassMatch
-from edgeannot_tools.evaluate.measure import Timing, numbers_of
+from edgeannot_tools.evaluate.measure import Timing, dtype_of
 from edgeannot_tools.terminal import track
 
 __all__ = ["Answer", "ClassRow", "Ranking", "class_rows", "classifier_pipeline", "measure_classifier"]
@@ -127,7 +127,7 @@ def measure_classifier(pipeline: Pipeline, folders: ClassFolders, match: ClassMa
     return Ranking(
         model=pipeline.card.name,
         input_wh=pipeline.card.input_wh,
-        numbers=numbers_of(pipeline.card.model_path),
+        numbers=dtype_of(pipeline.card.model_path),
         runtime=pipeline.engine.runtime,
         threads=pipeline.engine.threads,
         answers=tuple(answers),

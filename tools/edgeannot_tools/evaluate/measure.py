@@ -21,7 +21,7 @@ from edgeannot_tools.evaluate.average_precision import Accuracy, CocoMetrics, Tr
 from edgeannot_tools.evaluate.class_matching import ClassMatch
 from edgeannot_tools.terminal import track
 
-__all__ = ["MAX_DETECTIONS", "MIN_SCORE", "Compared", "Result", "Timing", "compare", "measure", "numbers_of"]
+__all__ = ["MAX_DETECTIONS", "MIN_SCORE", "Compared", "Result", "Timing", "compare", "dtype_of", "measure"]
 
 MIN_SCORE = 0.02
 """Detections below this score are not asked for: they change average precision by less than a hundredth and cost time."""
@@ -89,7 +89,7 @@ def measure(pipeline: Pipeline, dataset: Dataset, match: ClassMatch, *, coco: bo
     return Result(
         model=pipeline.card.name,
         input_wh=pipeline.card.input_wh,
-        numbers=numbers_of(pipeline.card.model_path),
+        numbers=dtype_of(pipeline.card.model_path),
         runtime=pipeline.engine.runtime,
         threads=pipeline.engine.threads,
         pictures=len(pictures),
@@ -102,7 +102,7 @@ def measure(pipeline: Pipeline, dataset: Dataset, match: ClassMatch, *, coco: bo
     )
 
 
-def numbers_of(model: Path) -> Literal["int8", "float32"]:
+def dtype_of(model: Path) -> Literal["int8", "float32"]:
     """What most convolutions of a .tflite file calculate with; weights that are only stored as int8 do not count."""
     graph = read_tflite(model).subgraphs[0]
     made = [graph.tensors[operator.outputs[0]].dtype for operator in graph.operators if operator.name in _CONVOLUTIONS]

@@ -1,208 +1,348 @@
-"""TFLite graphs as objects, and what can be done to them: cut, fold, retarget, resize, count.
+"""A TFLite model as an object: read, look at, add to, write.
 
-Edits change a `Graph` in place and leave no holes: `collect_garbage` renumbers tensors, so keep their names, not their numbers.
+A `Graph` wraps the object API of LiteRT's generated schema (`ModelT` and friends) for models with one subgraph. Tensors are known
+by their number in the file. Nothing here runs a model.
+
+Schema: https://github.com/tensorflow/tensorflow/blob/master/tensorflow/compiler/mlir/lite/schema/schema.fbs
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
 
+import flatbuffers
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
 
-from edgeannot.base.errors import InputError
-from edgeannot_tools.graph.macs import operator_macs
-from edgeannot_tools.graph.model import FILE_IDENTIFIER, Graph, Op, Operator, Quantization, Type, schema, write_file
+from edgeannot.base import atomicfile
+from edgeannot.base.errors import InputError, MissingError
 
-__all__ = [
-    "FILE_IDENTIFIER",
-    "Graph",
-    "Op",
-    "Operator",
-    "Quantization",
-    "Type",
-    "at_size",
-    "collect_garbage",
-    "cut",
-    "fold_dequantize",
-    "multiply_accumulates",
-    "retarget_outputs",
-    "schema",
-    "set_signature",
-    "write_file",
-]
+__all__ = ["FILE_IDENTIFIER", "Graph", "Op", "Operator", "Quantization", "Type", "or_empty", "schema", "write_file"]
 
+FILE_IDENTIFIER = b"TFL3"
+SCHEMA_VERSION = 3
+Op = schema.BuiltinOperator
+Type = schema.TensorType
 
-def set_signature(graph: Graph) -> None:
-    """States inputs and outputs by tensor name as the signature `serving_default`, which some converters insist on."""
-    definition = schema.SignatureDefT()
-    definition.signatureKey, definition.subgraphIndex = "serving_default", 0
+Operator = Any
+"""A schema `OperatorT`: `inputs` and `outputs` hold tensor numbers, -1 in `inputs` stands for an absent one."""
 
-    def entry(tensor: int) -> Any:
-        item = schema.TensorMapT()
-        item.name, item.tensorIndex = graph.name(tensor), tensor
-        return item
-
-    definition.inputs = [entry(t) for t in graph.inputs]
-    definition.outputs = [entry(t) for t in graph.outputs]
-    graph.model.signatureDefs = [definition]
+DTYPES: dict[int, np.dtype[Any]] = {
+    Type.FLOAT32: np.dtype(np.float32),
+    Type.FLOAT16: np.dtype(np.float16),
+    Type.FLOAT64: np.dtype(np.float64),
+    Type.INT8: np.dtype(np.int8),
+    Type.UINT8: np.dtype(np.uint8),
+    Type.INT16: np.dtype(np.int16),
+    Type.UINT16: np.dtype(np.uint16),
+    Type.INT32: np.dtype(np.int32),
+    Type.UINT32: np.dtype(np.uint32),
+    Type.INT64: np.dtype(np.int64),
+    Type.UINT64: np.dtype(np.uint64),
+    Type.BOOL: np.dtype(np.bool_),
+}
+TYPES = {dtype: code for code, dtype in DTYPES.items()}
+OPERATOR_NAMES: dict[int, str] = {code: name for name, code in vars(Op).items() if not name.startswith("_")}
+# Files from before 2020 have the operator's number in a signed byte; newer numbers put this into it and the number beside it.
+LAST_OLD_OPERATOR = 127
 
 
-def collect_garbage(graph: Graph) -> None:
-    """Drops tensors, buffers and operator kinds that nothing uses, renumbers the rest in their order, and renews the signature.
+@dataclass(frozen=True, slots=True)
+class Quantization:
+    """How a tensor's integers stand for reals: `real = (stored - zero_point) * scale`, one pair or one a slice along `axis`."""
 
-    The model's metadata stay, with their buffers. Operators stay as they are: see `cut`.
+    scale: NDArray[np.float32]
+    zero_point: NDArray[np.int64]
+    axis: int = 0
+
+    def real(self, stored: NDArray[Any]) -> NDArray[np.float32]:
+        """The real values of the tensor's whole content."""
+        shape = [1] * stored.ndim
+        if self.scale.size > 1:
+            shape[self.axis] = -1
+        scale, zero_point = self.scale.reshape(shape), self.zero_point.reshape(shape)
+        return ((stored.astype(np.float64) - zero_point) * scale).astype(np.float32)
+
+
+class _AlignedBuilder(flatbuffers.Builder):  # type: ignore[misc] # flatbuffers ships no types
+    """The schema asks for 16-byte alignment of weights (`force_align`), which the Python code generator leaves out.
+
+    Without it a 32-bit Arm kernel may fault on a float that starts at an odd address.
     """
-    used = set(graph.inputs) | set(graph.outputs)
-    for operator in graph.operators:
-        used |= {t for t in (*operator.inputs, *operator.outputs) if t >= 0}
-    new_number = {old: new for new, old in enumerate(sorted(used))}
-    graph.sub.tensors = [graph.tensors[t] for t in sorted(used)]
-    for operator in graph.operators:
-        operator.inputs = [new_number.get(t, -1) for t in operator.inputs]
-        operator.outputs = [new_number[t] for t in operator.outputs]
-        operator.intermediates = None
-    graph.sub.inputs = [new_number[t] for t in graph.inputs]
-    graph.sub.outputs = [new_number[t] for t in graph.outputs]
-    kinds = sorted({operator.opcodeIndex for operator in graph.operators})
-    graph.model.operatorCodes = [graph.model.operatorCodes[i] for i in kinds]
-    for operator in graph.operators:
-        operator.opcodeIndex = kinds.index(operator.opcodeIndex)
-    _collect_buffers(graph)
-    set_signature(graph)
+
+    def CreateNumpyVector(self, x: NDArray[Any]) -> int:  # noqa: N802 - the base class's name
+        if x.dtype != np.uint8:
+            return cast("int", super().CreateNumpyVector(x))
+        self.StartVector(1, x.size, 16)
+        start = self.Head() - x.size
+        self.head: int = start
+        self.Bytes[start : start + x.size] = x.tobytes()
+        return cast("int", self.EndVector())
 
 
-def _collect_buffers(graph: Graph) -> None:
-    """Keeps the buffers that tensors and metadata name; buffer 0 is empty by the schema's rule."""
-    kept, new_number = [schema.BufferT()], {0: 0}
-    metadata = graph.model.metadata or []
-    for owner in (*graph.tensors, *metadata):
-        if owner.buffer not in new_number:
-            new_number[owner.buffer] = len(kept)
-            kept.append(graph.model.buffers[owner.buffer])
-        owner.buffer = new_number[owner.buffer]
-    graph.model.buffers = kept
-    graph.model.metadataBuffer = None  # unused since `metadata` has names
+class Graph:
+    """A TFLite model with one subgraph. `model` is the schema's object tree, for what has no method here."""
+
+    def __init__(self, model: Any = None, where: str = "the model") -> None:
+        """An empty graph, or one around an object tree. `where` names the model in messages."""
+        self.where = where
+        self.model = model if model is not None else _empty_model()
+        if self.model.subgraphs is None or len(self.model.subgraphs) != 1:
+            found = len(self.model.subgraphs or [])
+            raise InputError(f"{where}: wanted a model with one subgraph, found {found}; export it without control flow and functions")
+        self._normalise()
+
+    @classmethod
+    def read(cls, path: Path) -> Graph:
+        """The model in a file. Raises MissingError where there is none and InputError where it is not TFLite."""
+        try:
+            data = path.read_bytes()
+        except OSError as exc:
+            raise MissingError(f"the model {path} cannot be read: {exc.strerror}") from exc
+        return cls.from_bytes(data, str(path))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str = "the model") -> Graph:
+        """The model in these bytes. Weights that lie behind the flatbuffer (`Buffer.offset`) are read too."""
+        if data[4:8] != FILE_IDENTIFIER:
+            raise InputError(f"{where} is not a TFLite model: wanted the letters TFL3 at byte 4, found {data[4:8]!r}")
+        try:
+            model = schema.ModelT.InitFromPackedBuf(data, 0)
+        except Exception as exc:  # the generated reader raises whatever struct, numpy or indexing raise on broken bytes
+            raise InputError(f"{where} is a damaged TFLite model ({exc}); fetch or export it again") from exc
+        for buffer in model.buffers or []:
+            if buffer.offset > 1:  # 0 and 1 mean: the bytes are inside
+                end = buffer.offset + buffer.size
+                if end > len(data):
+                    raise InputError(f"{where} is truncated: weights end at byte {end}, the file has {len(data)}; fetch it again")
+                buffer.data = np.frombuffer(data, np.uint8, buffer.size, buffer.offset)
+                buffer.offset = buffer.size = 0
+        return cls(model, where)
+
+    def to_bytes(self) -> bytes:
+        """The model as a file's content; the same graph gives the same bytes."""
+        builder = _AlignedBuilder(1 << 20)
+        builder.Finish(self.model.Pack(builder), FILE_IDENTIFIER)
+        return bytes(builder.Output())
+
+    def write(self, path: Path) -> None:
+        """Writes the model file; an interrupted run leaves no half of it."""
+        write_file(path, self.to_bytes())
+
+    def _normalise(self) -> None:
+        """Lists for arrays and str for bytes, so that edits need no case distinctions."""
+        self.model.description = _text(self.model.description)
+        self.sub.operators, self.sub.tensors = list(or_empty(self.sub.operators)), list(or_empty(self.sub.tensors))
+        self.model.buffers, self.model.operatorCodes = list(or_empty(self.model.buffers)), list(or_empty(self.model.operatorCodes))
+        for operator in self.operators:
+            operator.inputs = [int(i) for i in or_empty(operator.inputs)]
+            operator.outputs = [int(i) for i in or_empty(operator.outputs)]
+        self.sub.inputs = [int(i) for i in or_empty(self.sub.inputs)]
+        self.sub.outputs = [int(i) for i in or_empty(self.sub.outputs)]
+        for tensor in self.tensors:
+            tensor.name = _text(tensor.name)
+        for code in self.model.operatorCodes:
+            # Unpacked here, so that the byte and the int agree for every reader.
+            code.builtinCode = max(code.builtinCode, code.deprecatedBuiltinCode)
+
+    # -- looking -------------------------------------------------------------------------------------------------------------
+
+    @property
+    def sub(self) -> Any:
+        """The schema's `SubGraphT`."""
+        return self.model.subgraphs[0]
+
+    @property
+    def tensors(self) -> list[Any]:
+        """The schema's `TensorT` objects by number."""
+        return self.sub.tensors  # type: ignore[no-any-return] # the schema is untyped
+
+    @property
+    def operators(self) -> list[Operator]:
+        """The operators in the order of execution."""
+        return self.sub.operators  # type: ignore[no-any-return]
+
+    @property
+    def inputs(self) -> list[int]:
+        """The numbers of the graph's input tensors."""
+        return self.sub.inputs  # type: ignore[no-any-return]
+
+    @property
+    def outputs(self) -> list[int]:
+        """The numbers of the graph's output tensors."""
+        return self.sub.outputs  # type: ignore[no-any-return]
+
+    def name(self, tensor: int) -> str:
+        """The tensor's name in the file."""
+        return cast("str", self.tensors[tensor].name)
+
+    def shape(self, tensor: int) -> tuple[int, ...]:
+        """The tensor's shape; () for a scalar."""
+        return tuple(int(n) for n in or_empty(self.tensors[tensor].shape))
+
+    def dtype(self, tensor: int) -> np.dtype[Any]:
+        """The tensor's number type. Raises InputError for types that have no numpy counterpart (strings, 4-bit, resources)."""
+        code = self.tensors[tensor].type
+        if code not in DTYPES:
+            raise InputError(f"{self.where}: tensor {self.name(tensor)!r} has type number {code}, which cannot be handled here")
+        return DTYPES[code]
+
+    def is_constant(self, tensor: int) -> bool:
+        """Whether the tensor's values are in the file."""
+        data = self.model.buffers[self.tensors[tensor].buffer].data
+        return data is not None and len(data) > 0
+
+    def constant(self, tensor: int) -> NDArray[Any]:
+        """The stored values of a constant tensor (read-only). Raises InputError where it is none, or has too few bytes."""
+        if not self.is_constant(tensor):
+            raise InputError(f"{self.where}: tensor {self.name(tensor)!r} was expected to be a constant, but is computed")
+        raw = np.asarray(self.model.buffers[self.tensors[tensor].buffer].data, np.uint8)
+        dtype, shape = self.dtype(tensor), self.shape(tensor)
+        if raw.size != int(np.prod(shape, dtype=np.int64)) * dtype.itemsize:
+            what = f"tensor {self.name(tensor)!r} of shape {shape}"
+            raise InputError(f"{self.where}: {what} has {raw.size} bytes of {dtype}; the file is damaged")
+        return np.frombuffer(raw.tobytes(), dtype).reshape(shape)
+
+    def quantization(self, tensor: int) -> Quantization | None:
+        """The tensor's scale and zero point; None where its numbers are the values themselves (no scale, or scale 0)."""
+        found = self.tensors[tensor].quantization
+        scale = np.asarray(or_empty(found.scale if found is not None else None), np.float32)
+        if scale.size == 0 or not scale.any():
+            return None
+        zero_point = np.asarray(or_empty(found.zeroPoint), np.int64)
+        if zero_point.size != scale.size:
+            zero_point = np.resize(zero_point, scale.size) if zero_point.size else np.zeros(scale.size, np.int64)
+        return Quantization(scale, zero_point, int(found.quantizedDimension))
+
+    def find(self, name: str) -> int:
+        """The number of the tensor called `name`. Raises InputError with names that look alike."""
+        for i, tensor in enumerate(self.tensors):
+            if tensor.name == name:
+                return i
+        last = name.rsplit("/", 1)[-1].lower()
+        near = [t.name for t in self.tensors if last and last in (t.name or "").lower()][:5]
+        raise InputError(f"{self.where} has no tensor called {name!r}" + (f"; near are: {', '.join(near)}" if near else ""))
+
+    def code(self, operator: Operator) -> int:
+        """The operator's kind, a number of `schema.BuiltinOperator`."""
+        return int(self.model.operatorCodes[operator.opcodeIndex].builtinCode)
+
+    def code_name(self, operator: Operator) -> str:
+        """The operator's kind in words: "CONV_2D", or a custom operator's own name."""
+        code = self.code(operator)
+        if code == Op.CUSTOM:
+            return _text(self.model.operatorCodes[operator.opcodeIndex].customCode) or "CUSTOM"
+        return OPERATOR_NAMES.get(code, f"operator {code}")
+
+    def version(self, operator: Operator) -> int:
+        """The operator's version as the file states it."""
+        return int(self.model.operatorCodes[operator.opcodeIndex].version)
+
+    def place(self, operator: Operator) -> str:
+        """Where an operator is, for messages: "DIV, operator 31 of 120, which gives 'model/div'"."""
+        number = next(i for i, o in enumerate(self.operators) if o is operator)
+        gives = ", ".join(repr(self.name(t)) for t in operator.outputs)
+        return f"{self.code_name(operator)}, operator {number} of {len(self.operators)}, which gives {gives}"
+
+    def producers(self) -> dict[int, Operator]:
+        """The operator that computes each computed tensor."""
+        return {tensor: operator for operator in self.operators for tensor in operator.outputs}
+
+    def consumers(self) -> dict[int, list[Operator]]:
+        """The operators that read each tensor, in the order of execution."""
+        found: dict[int, list[Operator]] = {}
+        for operator in self.operators:
+            for tensor in dict.fromkeys(operator.inputs):
+                if tensor >= 0:
+                    found.setdefault(tensor, []).append(operator)
+        return found
+
+    # -- adding --------------------------------------------------------------------------------------------------------------
+
+    def add_tensor(self, name: str, shape: Sequence[int], dtype: Any = np.float32) -> int:
+        """A new computed tensor; gives its number."""
+        tensor = schema.TensorT()
+        tensor.name, tensor.shape = name, [int(n) for n in shape]
+        tensor.type, tensor.buffer = TYPES[np.dtype(dtype)], 0
+        self.tensors.append(tensor)
+        return len(self.tensors) - 1
+
+    def add_constant(self, name: str, values: NDArray[Any]) -> int:
+        """A new constant tensor; gives its number."""
+        number = self.add_tensor(name, values.shape, values.dtype)
+        self.set_constant(number, values)
+        return number
+
+    def set_constant(self, tensor: int, values: NDArray[Any]) -> None:
+        """Gives a tensor new values, with their type and shape; other tensors that shared its buffer keep theirs."""
+        buffer = schema.BufferT()
+        buffer.data = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
+        self.model.buffers.append(buffer)
+        target = self.tensors[tensor]
+        target.buffer = len(self.model.buffers) - 1
+        target.type, target.shape = TYPES[np.dtype(values.dtype)], [int(n) for n in values.shape]
+
+    def set_quantization(self, tensor: int, scale: Any, zero_point: Any, axis: int = 0) -> None:
+        """States scale and zero point of a tensor, one pair or one for each slice along `axis`."""
+        found = schema.QuantizationParametersT()
+        found.scale = np.atleast_1d(np.asarray(scale, np.float32)).tolist()
+        found.zeroPoint = np.atleast_1d(np.asarray(zero_point, np.int64)).tolist()
+        found.quantizedDimension = axis
+        self.tensors[tensor].quantization = found
+
+    def opcode(self, code: int, version: int = 1, custom: str | None = None) -> int:
+        """The index for `OperatorT.opcodeIndex`, entering the kind and version in the model's table where it is new."""
+        for i, known in enumerate(self.model.operatorCodes):
+            if known.builtinCode == code and known.version == version and _text(known.customCode) == (custom or ""):
+                return i
+        entry = schema.OperatorCodeT()
+        entry.builtinCode, entry.deprecatedBuiltinCode = code, min(code, LAST_OLD_OPERATOR)
+        entry.version, entry.customCode = version, custom
+        self.model.operatorCodes.append(entry)
+        return len(self.model.operatorCodes) - 1
+
+    def add_operator(
+        self,
+        code: int,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        options: Any = None,
+        *,
+        version: int = 1,
+        position: int | None = None,
+    ) -> Operator:
+        """A new operator, last or at `position`. `options` is a schema object such as `Conv2DOptionsT`; its class names its kind."""
+        operator = schema.OperatorT()
+        operator.opcodeIndex = self.opcode(code, version)
+        operator.inputs, operator.outputs = [int(i) for i in inputs], [int(i) for i in outputs]
+        if options is not None:
+            operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
+            operator.builtinOptions = options
+        self.operators.insert(len(self.operators) if position is None else position, operator)
+        return operator
 
 
-def retarget_outputs(graph: Graph, names: Iterable[str]) -> None:
-    """Makes the named tensors the graph's outputs, in this order, and drops the operators that only served others."""
-    wanted = [graph.find(name) for name in names]
-    if not wanted:
-        raise InputError(f"{graph.where}: no output was named")
-    needed, kept = set(wanted), []
-    for operator in reversed(graph.operators):
-        if needed & set(operator.outputs):
-            kept.append(operator)
-            needed |= {t for t in operator.inputs if t >= 0}
-    graph.sub.operators = kept[::-1]
-    graph.sub.outputs = wanted
-    lost = [t for t in graph.inputs if t not in needed]
-    if len(lost) == len(graph.inputs):
-        raise InputError(f"{graph.where}: the outputs {', '.join(map(graph.name, wanted))} do not depend on any input of the graph")
-    graph.sub.inputs = [t for t in graph.inputs if t in needed]
-    collect_garbage(graph)
+def write_file(path: Path, data: bytes) -> None:
+    """Writes a file so that there is all of it or none."""
+    atomicfile.write(path, data)
 
 
-def cut(graph: Graph, outputs: Iterable[str], inputs: Iterable[str] | None = None) -> None:
-    """Reduces the graph to what lies between the named tensors; without `inputs` it begins where it did.
-
-    Raises InputError where an output also needs something from before the new inputs.
-    """
-    if inputs is not None:
-        starts = [graph.find(name) for name in inputs]
-        graph.sub.operators = [o for o in graph.operators if not set(o.outputs) & set(starts)]
-        old, graph.sub.inputs = set(graph.inputs) - set(starts), starts
-        retarget_outputs(graph, outputs)
-        names = {graph.name(t) for t in graph.inputs}
-        given = set(graph.inputs)
-        for operator in graph.operators:
-            missing = [t for t in operator.inputs if t >= 0 and t not in given and not graph.is_constant(t)]
-            if missing:
-                raise InputError(
-                    f"{graph.where}: {graph.place(operator)} needs {graph.name(missing[0])!r} from before the new inputs "
-                    f"({', '.join(sorted(names))}; {len(old)} old inputs were cut off)"
-                )
-            given |= set(operator.outputs)
-    else:
-        retarget_outputs(graph, outputs)
+def _empty_model() -> Any:
+    model, sub = schema.ModelT(), schema.SubGraphT()
+    model.version, model.description = SCHEMA_VERSION, "edgeannot"
+    model.operatorCodes, model.buffers, model.subgraphs = [], [schema.BufferT()], [sub]
+    sub.name, sub.tensors, sub.operators, sub.inputs, sub.outputs = "main", [], [], [], []
+    return model
 
 
-def fold_dequantize(graph: Graph) -> int:
-    """Turns constants that are stored smaller (float16, or int8 weights) and expanded at run time into float32 constants.
-
-    Two styles are known: a DEQUANTIZE operator behind the constant, and int8 weights that a float operator takes as they are
-    (dynamic range). Gives the number of constants that were folded; the results do not change, apart from dynamic-range
-    operators, which then no longer round their activations.
-    """
-    folded, kept = 0, []
-    for operator in graph.operators:
-        if graph.code(operator) == Op.DEQUANTIZE and graph.is_constant(operator.inputs[0]):
-            _expand(graph, operator.inputs[0], operator.outputs[0])
-            folded += 1
-        else:
-            kept.append(operator)
-    graph.sub.operators = kept
-    for operator in kept:
-        if graph.code(operator) in (Op.DEQUANTIZE, Op.QUANTIZE) or not any(_is_float(graph, t) for t in operator.outputs):
-            continue
-        for slot, tensor in enumerate(operator.inputs):
-            if tensor >= 0 and graph.is_constant(tensor) and graph.tensors[tensor].type == Type.INT8 and graph.quantization(tensor):
-                wide = graph.add_tensor(graph.name(tensor), graph.shape(tensor))
-                _expand(graph, tensor, wide)
-                operator.inputs[slot] = wide
-                folded += 1
-    collect_garbage(graph)
-    return folded
+def or_empty(values: Any) -> Any:
+    """The vector, or an empty list where the file leaves it out."""
+    return [] if values is None else values
 
 
-def multiply_accumulates(graph: Graph) -> int:
-    """The multiply-accumulates of one run, counted over the operators with weights and over matrix products (see `macs`)."""
-    total = 0
-    for operator in graph.operators:
-        shapes = [graph.shape(t) if t >= 0 else () for t in operator.inputs]
-        options = operator.builtinOptions
-        transposed = graph.code(operator) == Op.BATCH_MATMUL and options is not None and bool(options.adjX)
-        total += operator_macs(graph.code_name(operator), shapes, graph.shape(operator.outputs[0]), transposed_left=transposed)
-    return total
-
-
-def _is_float(graph: Graph, tensor: int) -> bool:
-    return bool(graph.tensors[tensor].type == Type.FLOAT32)
-
-
-def _expand(graph: Graph, stored: int, wide: int) -> None:
-    """Makes `wide` a float32 constant with the real values of the constant `stored`."""
-    values = graph.constant(stored)
-    scheme = graph.quantization(stored)
-    graph.set_constant(wide, scheme.real(values) if scheme is not None else values.astype(np.float32))
-    graph.tensors[wide].quantization = None
-
-
-def at_size(graph: Graph, size: int) -> None:
-    """Changes the square input size of a fully convolutional graph in place, without touching any weight.
-
-    Height and width of every computed 4-D tensor, and the target size of every RESIZE, change in proportion. Raises InputError
-    where a size does not divide, or where an operator is in the way whose constants depend on the size (RESHAPE, SLICE, ...).
-    """
-    old = graph.shape(graph.inputs[0])
-    if len(old) != 4 or old[1] != old[2]:
-        raise InputError(f"{graph.where}: wanted a square (1, H, W, C) input to change its size, found {old}")
-
-    def scaled(length: int, what: str) -> int:
-        if length * size % old[1]:
-            raise InputError(f"{graph.where}: {what} of {length} does not scale from input size {old[1]} to {size}")
-        return length * size // old[1]
-
-    for operator in graph.operators:
-        code = graph.code(operator)
-        if code in (Op.RESIZE_NEAREST_NEIGHBOR, Op.RESIZE_BILINEAR):
-            target = graph.constant(operator.inputs[1])
-            graph.set_constant(operator.inputs[1], np.array([scaled(int(n), "resize target") for n in target], np.int32))
-        elif code in (Op.RESHAPE, Op.SLICE, Op.STRIDED_SLICE, Op.FULLY_CONNECTED, Op.TRANSPOSE_CONV, Op.TILE):
-            raise InputError(f"{graph.where}: cannot change the input size past {graph.place(operator)}")
-    for number, tensor in enumerate(graph.tensors):
-        shape = graph.shape(number)
-        if len(shape) == 4 and not graph.is_constant(number):
-            tensor.shape = [shape[0], scaled(shape[1], "height"), scaled(shape[2], "width"), shape[3]]
-            tensor.shapeSignature = None
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else (value or "")

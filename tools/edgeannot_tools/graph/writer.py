@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot.base.errors import InputError
-from edgeannot_tools.graph.graph import Graph, Op, schema, set_signature
+from edgeannot_tools.graph.edits import set_signature
+from edgeannot_tools.graph.graph import Graph, Op, schema
 
 __all__ = ["ACTIVATIONS", "LEAKY_SLOPE", "Activation", "Net", "Pads"]
 

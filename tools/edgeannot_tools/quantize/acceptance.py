@@ -1,7 +1,7 @@
 """Whether an int8 model may take its float model's place: what both find in the same pictures, and what that says of the loss.
 
 Without labels the float model is the reference. Boxes near the score threshold come and go with any change of arithmetic, so the
-verdict rests on the sure ones: a box well above the threshold in one model has to be in the other, at or above the threshold.
+check rests on the sure ones: a box well above the threshold in one model has to be in the other, at or above the threshold.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from edgeannot_tools.evaluate.measure import Result
 from edgeannot_tools.terminal import track
 
 __all__ = [
-    "Agreement",
-    "Alike",
-    "SameClass",
-    "Verdict",
+    "AcceptanceResult",
+    "BoxAgreement",
+    "ClassAgreement",
+    "VectorAgreement",
+    "check_accuracy",
+    "check_agreement",
+    "check_top1",
     "compare_boxes",
     "compare_classes",
     "compare_models",
-    "judge",
-    "judge_accuracy",
-    "judge_top1",
 ]
 
 SAME_IOU = 0.5
@@ -40,11 +40,11 @@ SSD-MobileNet: with this margin, models that lost up to 0.02 of mAP50 change up 
 LARGEST_SHIFT = 0.15
 """When scores move by more than this on average, the model needs thresholds of its own, whatever it finds."""
 TOO_FEW = 10
-"""With fewer sure boxes than this in all pictures, a verdict says little."""
+"""With fewer sure boxes than this in all pictures, the check says little."""
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class BoxAgreement:
     """How far an int8 detector finds what its float model finds. Counts are over all pictures, boxes at or above the threshold."""
 
     pictures: int
@@ -72,7 +72,7 @@ class Agreement:
 
 
 @dataclass(frozen=True, slots=True)
-class SameClass:
+class ClassAgreement:
     """How often an int8 classifier gives the class that its float model gives."""
 
     pictures: int
@@ -90,7 +90,7 @@ class SameClass:
 
 
 @dataclass(frozen=True, slots=True)
-class Alike:
+class VectorAgreement:
     """How near the vectors of an int8 embedding are to its float model's."""
 
     pictures: int
@@ -104,18 +104,18 @@ class Alike:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class AcceptanceResult:
     """Whether the loss is within bounds, and why."""
 
-    passed: bool
+    accepted: bool
     drop: float
     reason: str
     """What was counted, one clause."""
     warning: str = ""
-    """What makes the verdict less sure, one sentence; empty where nothing does."""
+    """What makes the result less sure, one sentence; empty where nothing does."""
 
 
-def compare_models(reference: Pipeline, int8: Pipeline, frames: Sequence[Frame]) -> Agreement | SameClass | Alike:
+def compare_models(reference: Pipeline, int8: Pipeline, frames: Sequence[Frame]) -> BoxAgreement | ClassAgreement | VectorAgreement:
     """Run both models over the pictures and compare what they find, as the task of the card asks for."""
     if reference.card.task == "embed":
         return _compare_vectors(reference, int8, frames)
@@ -125,7 +125,7 @@ def compare_models(reference: Pipeline, int8: Pipeline, frames: Sequence[Frame])
     return compare_boxes(pairs, reference.min_score)
 
 
-def compare_boxes(pairs: Sequence[tuple[Detections, Detections]], min_score: float) -> Agreement:
+def compare_boxes(pairs: Sequence[tuple[Detections, Detections]], min_score: float) -> BoxAgreement:
     """Compare the detections of a float and an int8 model, one pair a picture; both hold boxes of at least `min_score`."""
     ious: list[float] = []
     shifts: list[float] = []
@@ -140,7 +140,7 @@ def compare_boxes(pairs: Sequence[tuple[Detections, Detections]], min_score: flo
         missing += sum(bool(wanted.scores[row] >= threshold) for row in range(len(wanted)) if row not in partner)
         invented += sum(bool(found.scores[row] >= threshold) for row in lonely)
         sure += int((wanted.scores >= threshold).sum() + (found.scores >= threshold).sum())
-    return Agreement(
+    return BoxAgreement(
         pictures=len(pairs),
         reference=sum(len(wanted) for wanted, _ in pairs),
         found=sum(len(found) for _, found in pairs),
@@ -166,7 +166,7 @@ def _partners(wanted: Detections, found: Detections) -> dict[int, int]:
     return partner
 
 
-def compare_classes(pairs: Sequence[tuple[Detections, Detections]]) -> SameClass:
+def compare_classes(pairs: Sequence[tuple[Detections, Detections]]) -> ClassAgreement:
     """Compare the classes of a float and an int8 classifier, one pair a picture, each best first; pictures without a class do not count."""
     same = sure = sure_same = 0
     shifts: list[float] = []
@@ -179,15 +179,15 @@ def compare_classes(pairs: Sequence[tuple[Detections, Detections]]) -> SameClass
         same, sure, sure_same = same + equal, sure + is_sure, sure_same + (is_sure and equal)
         row = np.flatnonzero(found.classes == wanted.classes[0])
         shifts.append(abs(float(wanted.scores[0]) - (float(found.scores[row[0]]) if len(row) else 0.0)))
-    return SameClass(len(shifts), same, sure, sure_same, float(np.mean(shifts)) if shifts else float("nan"))
+    return ClassAgreement(len(shifts), same, sure, sure_same, float(np.mean(shifts)) if shifts else float("nan"))
 
 
-def _compare_vectors(reference: Pipeline, int8: Pipeline, frames: Sequence[Frame]) -> Alike:
+def _compare_vectors(reference: Pipeline, int8: Pipeline, frames: Sequence[Frame]) -> VectorAgreement:
     cosines = []
     for frame in track(frames, "comparing", len(frames)):
         a, b = (_vector(pipeline, frame) for pipeline in (reference, int8))
         cosines.append(float(a @ b / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12)))
-    return Alike(len(cosines), float(np.mean(cosines)), float(np.min(cosines)))
+    return VectorAgreement(len(cosines), float(np.mean(cosines)), float(np.min(cosines)))
 
 
 def _vector(pipeline: Pipeline, frame: Frame) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
@@ -197,11 +197,11 @@ def _vector(pipeline: Pipeline, frame: Frame) -> np.ndarray[tuple[int, ...], np.
     return head.vector(pipeline.engine.run(to_tensor(pipeline.card, pipeline.engine)(frame.image)[0])).astype(np.float64)
 
 
-def judge(found: Agreement | SameClass | Alike, max_drop: float) -> Verdict:
-    """The verdict on an agreement. A single box or picture never decides, because one that changes may be chance."""
-    if isinstance(found, Alike):
-        return Verdict(found.drop <= max_drop, found.drop, f"mean cosine to the float model's vectors {found.mean_cosine:.4f}")
-    if isinstance(found, SameClass):
+def check_agreement(found: BoxAgreement | ClassAgreement | VectorAgreement, max_drop: float) -> AcceptanceResult:
+    """Check an agreement. A single box or picture never decides, because one that changes may be chance."""
+    if isinstance(found, VectorAgreement):
+        return AcceptanceResult(found.drop <= max_drop, found.drop, f"mean cosine to the float model's vectors {found.mean_cosine:.4f}")
+    if isinstance(found, ClassAgreement):
         changed, total, things = found.sure - found.sure_same, found.sure, "sure pictures changed class"
     else:
         changed, total, things = found.missing + found.invented, found.sure, "sure boxes are in one model only"
@@ -209,19 +209,21 @@ def judge(found: Agreement | SameClass | Alike, max_drop: float) -> Verdict:
     if total < TOO_FEW:
         warning = f"the pictures show only {total} sure results, too few to judge by; name pictures of what the model is for (--images)"
     if found.score_shift > LARGEST_SHIFT:
-        return Verdict(False, found.drop, f"scores moved by {found.score_shift:.2f} on average, and {changed} of {total} {things}", warning)
-    passed = found.drop <= max_drop or (changed <= 1 and total > 1)
-    return Verdict(passed, found.drop, f"{changed} of {total} {things}", warning)
+        return AcceptanceResult(
+            False, found.drop, f"scores moved by {found.score_shift:.2f} on average, and {changed} of {total} {things}", warning
+        )
+    accepted = found.drop <= max_drop or (changed <= 1 and total > 1)
+    return AcceptanceResult(accepted, found.drop, f"{changed} of {total} {things}", warning)
 
 
-def judge_accuracy(reference: Result, int8: Result, max_drop: float) -> Verdict:
-    """The verdict on a labelled set: how much mAP50 is lost."""
+def check_accuracy(reference: Result, int8: Result, max_drop: float) -> AcceptanceResult:
+    """Check on a labelled set how much mAP50 is lost."""
     before, after = reference.accuracy.map50, int8.accuracy.map50
     drop = before - after
-    return Verdict(drop <= max_drop, drop, f"mAP50 {before:.3f} in float, {after:.3f} in int8")
+    return AcceptanceResult(drop <= max_drop, drop, f"mAP50 {before:.3f} in float, {after:.3f} in int8")
 
 
-def judge_top1(reference: Ranking, int8: Ranking, max_drop: float) -> Verdict:
-    """The verdict on pictures in a folder a class: how often less the right class comes first."""
+def check_top1(reference: Ranking, int8: Ranking, max_drop: float) -> AcceptanceResult:
+    """Check on pictures in a folder a class how much top-1 is lost."""
     drop = reference.top1 - int8.top1
-    return Verdict(drop <= max_drop, drop, f"top-1 {reference.top1:.3f} in float, {int8.top1:.3f} in int8")
+    return AcceptanceResult(drop <= max_drop, drop, f"top-1 {reference.top1:.3f} in float, {int8.top1:.3f} in int8")

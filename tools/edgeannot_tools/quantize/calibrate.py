@@ -218,9 +218,9 @@ def activation_behind(graph: Graph, tensor: int, consumers: Mapping[int, Sequenc
         return None
     codes = sorted(graph.code(reader) for reader in readers)
     if codes == sorted((Op.LOGISTIC, Op.MUL)):
-        gate = next(reader for reader in readers if graph.code(reader) == Op.LOGISTIC)
+        criteria = next(reader for reader in readers if graph.code(reader) == Op.LOGISTIC)
         product = next(reader for reader in readers if graph.code(reader) == Op.MUL)
-        return swish if set(product.inputs) == {tensor, *gate.outputs} else None
+        return swish if set(product.inputs) == {tensor, *criteria.outputs} else None
     return _function(graph, readers[0]) if len(readers) == 1 else None
 
 

@@ -13,9 +13,16 @@ from edgeannot.cli.model_options import ModelOptions, with_model_options
 from edgeannot.vision.cards import card_name
 from edgeannot.vision.engine import Runtime, load_runtime
 from edgeannot_tools.output import require_writable
+from edgeannot_tools.quantize.attempts import (
+    AcceptanceCriteria,
+    QuantizeRequest,
+    quantize_until_accepted,
+    quantize_weights,
+    say,
+    write_model,
+)
 from edgeannot_tools.quantize.calibration_set import CalibrationSet, read_set
-from edgeannot_tools.quantize.job import Options, Source, find_source
-from edgeannot_tools.quantize.task import Gate, Task, make_accepted, make_accepted_dynamic, say, write_made
+from edgeannot_tools.quantize.model import FloatModel, QuantizeOptions, load_float_model
 from edgeannot_tools.terminal import Command, open_console
 
 __all__ = ["quantize_app"]
@@ -65,7 +72,7 @@ def quantize(
     """
     console = open_console()
     load_runtime(runtime)
-    options = Options(
+    options = QuantizeOptions(
         input_type="float32" if input_type == "float" else input_type,
         output_type="float32" if output_type == "float" else output_type,
         clip=clip_heads,
@@ -75,16 +82,16 @@ def quantize(
     _check_paths(model, out)
     if data is not None and not data.exists():
         raise MissingError(f"--data: there is no labelled set at {data}")
-    gate = Gate(max_drop, data, runtime)
+    criteria = AcceptanceCriteria(max_drop, data, runtime)
     pictures = read_set(images, limit)
-    source = find_source(model, hints, [frame.image for frame in pictures.frames[:2]], runtime)
+    source = load_float_model(model, hints, [frame.image for frame in pictures.frames[:2]], runtime)
     _say_source(source, console)
     if data is not None and source.card.task == "embed":
         raise InputError(f"--data: {source.card.name} gives vectors, for which there are no labels; leave it away")
     if not dynamic:
         _say_pictures(pictures, console)
-    task = Task(gate, source, pictures, options, name or card_name(out.stem), out.name, console)
-    write_made(*(make_accepted_dynamic(task, check=check) if dynamic else make_accepted(task, check=check)), source, out)
+    request = QuantizeRequest(criteria, source, pictures, options, name or card_name(out.stem), out.name, console)
+    write_model(*(quantize_weights(request, check=check) if dynamic else quantize_until_accepted(request, check=check)), source, out)
     say(console, f"wrote {out} and {out.with_suffix('.toml').name}")
 
 
@@ -98,7 +105,7 @@ def _check_paths(model: Path, out: Path) -> None:
     require_writable(out)
 
 
-def _say_source(source: Source, console: Console) -> None:
+def _say_source(source: FloatModel, console: Console) -> None:
     card = source.card
     size = f"{card.input.width}x{card.input.height} {card.input.color}, {card.input.resize}"
     say(console, f"{card.model_path}: {card.task}, {card.head.kind}, {size}")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgeannot_tools.graph.graph import Graph, Op, Operator, Type
 from edgeannot_tools.quantize.calibrate import Runtime, activation_behind, open_interpreter
 
-__all__ = ["LayerNoise", "measure_noise", "worst"]
+__all__ = ["LayerSqnr", "measure_sqnr", "worst_layers"]
 
 EXACT_DB = 120.0
 """What is reported for a tensor without any error: float32 itself is no better."""
@@ -24,7 +24,7 @@ CHOOSING = frozenset({Op.TOPK_V2, Op.ARG_MAX, Op.ARG_MIN, Op.NON_MAX_SUPPRESSION
 
 
 @dataclass(frozen=True, slots=True)
-class LayerNoise:
+class LayerSqnr:
     """One operator's result."""
 
     operator: str
@@ -33,16 +33,16 @@ class LayerNoise:
     """The name of its result in the file."""
     position: int
     """Of the operator in the float graph, from 0."""
-    snr_db: float
+    sqnr_db: float
     """10 log10(sum of squares of the float values / sum of squares of the differences), over all samples."""
     lost_db: float
     """How much less that is than for the worst of its inputs: what this layer itself adds. The input of the graph counts as exact."""
     is_output: bool
 
 
-def measure_noise(
+def measure_sqnr(
     prepared: Graph, int8: Graph, samples: Iterable[Sequence[NDArray[Any]]], runtime: Runtime | None = None
-) -> list[LayerNoise]:
+) -> list[LayerSqnr]:
     """The noise of every layer whose result is in both graphs, in the order of execution.
 
     `prepared` is the float graph that `int8` was made of (tensors are paired by name); samples are as `calibrate` takes them.
@@ -66,12 +66,12 @@ def measure_noise(
     return list(_layers(prepared, ratio))
 
 
-def worst(layers: Iterable[LayerNoise], count: int) -> list[LayerNoise]:
+def worst_layers(layers: Iterable[LayerSqnr], count: int) -> list[LayerSqnr]:
     """The layers that add the most noise themselves, worst first."""
     return sorted(layers, key=lambda layer: (-layer.lost_db, layer.position))[:count]
 
 
-def _layers(graph: Graph, ratio: dict[int, float]) -> Iterable[LayerNoise]:
+def _layers(graph: Graph, ratio: dict[int, float]) -> Iterable[LayerSqnr]:
     """The layers with what each adds. A result that is not compared passes on what its operator was given."""
     known: dict[int, float] = {}
     readers = graph.consumers()
@@ -88,7 +88,7 @@ def _layers(graph: Graph, ratio: dict[int, float]) -> Iterable[LayerNoise]:
                 continue
             known[tensor] = ratio[tensor]
             lost = max(0.0, before - ratio[tensor])
-            yield LayerNoise(graph.code_name(operator), graph.name(tensor), position, ratio[tensor], lost, tensor in graph.outputs)
+            yield LayerSqnr(graph.code_name(operator), graph.name(tensor), position, ratio[tensor], lost, tensor in graph.outputs)
 
 
 def _is_inner(graph: Graph, tensor: int, readers: dict[int, list[Operator]]) -> bool:

@@ -19,7 +19,8 @@ from edgeannot.vision.heads.dfl import Dfl
 from edgeannot.vision.heads.split import Split
 from edgeannot.vision.heads.yolo_fastestv2 import YoloFastestV2
 from edgeannot.vision.heads.yolo_rows import YoloRows
-from edgeannot_tools.graph.graph import Graph, Op, Operator, Type, collect_garbage, retarget_outputs, schema
+from edgeannot_tools.graph.edits import collect_garbage, retarget_outputs
+from edgeannot_tools.graph.graph import Graph, Op, Operator, Type, schema
 
 __all__ = ["split_maps", "split_rows"]
 

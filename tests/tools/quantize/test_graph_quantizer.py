@@ -9,10 +9,18 @@ import numpy as np
 import pytest
 
 from edgeannot.base.errors import InputError
-from edgeannot_tools.graph.graph import Graph, Op, retarget_outputs, schema
+from edgeannot_tools.graph.edits import retarget_outputs
+from edgeannot_tools.graph.graph import Graph, Op, schema
 from edgeannot_tools.graph.writer import Net
 from edgeannot_tools.quantize.calibrate import calibrate, merged, open_interpreter
-from edgeannot_tools.quantize.quantizer import Quantized, Recipe, dynamic_range, prepare, quantize, quantize_model
+from edgeannot_tools.quantize.graph_quantizer import (
+    QuantizedGraph,
+    Recipe,
+    calibrate_and_quantize,
+    prepare_graph,
+    quantize_graph,
+    quantize_graph_weights,
+)
 from edgeannot_tools.quantize.scales import scale_for
 from tests.patience import DEADLINE_S
 
@@ -46,9 +54,9 @@ def decoded_network() -> Graph:
     return net.outputs([net.concat("rows", [pixels, net.activation("scores", scores, "logistic")], axis=2)])
 
 
-def made(graph: Graph, recipe: Recipe, runtime=None) -> Quantized:
-    prepared = prepare(graph)
-    return quantize(prepared, calibrate(prepared, ([image] for image in IMAGES), runtime), recipe)
+def made(graph: Graph, recipe: Recipe, runtime=None) -> QuantizedGraph:
+    prepared = prepare_graph(graph)
+    return quantize_graph(prepared, calibrate(prepared, ([image] for image in IMAGES), runtime), recipe)
 
 
 def run(graph: Graph, image: np.ndarray, runtime=None) -> list[np.ndarray]:
@@ -76,7 +84,7 @@ def noise(graph: Graph, reference: Graph) -> float:
 
 def test_nothing_to_calibrate_with_is_an_error():
     with pytest.raises(InputError, match="no sample was given"):
-        quantize_model(grid_network().to_bytes(), [], Recipe())
+        calibrate_and_quantize(grid_network().to_bytes(), [], Recipe())
     with pytest.raises(InputError, match="no sample was given"):
         merged([])
 
@@ -104,9 +112,9 @@ def test_camera_bytes_go_in_as_they_are():
 
 
 def test_the_given_graph_is_not_changed():
-    prepared = prepare(grid_network())
+    prepared = prepare_graph(grid_network())
     before = prepared.to_bytes()
-    quantize(prepared, calibrate(prepared, ([image] for image in IMAGES)), Recipe())
+    quantize_graph(prepared, calibrate(prepared, ([image] for image in IMAGES)), Recipe())
     assert prepared.to_bytes() == before
 
 
@@ -182,7 +190,7 @@ def test_a_prelu_with_one_slope_becomes_a_leaky_relu(slopes, kind):
     net.graph.add_operator(Op.PRELU, [x, net.constant("slopes", np.array(slopes).reshape(1, 1, -1), np.float32)], [y])
     graph = net.outputs([y])
 
-    prepared = prepare(graph)
+    prepared = prepare_graph(graph)
 
     assert [prepared.code_name(operator) for operator in prepared.operators] == ["CONV_2D", kind]
     if len(slopes) == 8:  # fewer slopes than channels are more than one runtime's float kernel can do
@@ -225,17 +233,17 @@ def test_score_tensors_have_the_scale_that_kernels_insist_on():
 def test_a_quantized_model_is_refused():
     quantized = made(grid_network(), Recipe()).graph
     with pytest.raises(InputError, match="quantized already"):
-        prepare(quantized)
+        prepare_graph(quantized)
 
 
 def test_a_sample_of_another_shape_is_refused():
     with pytest.raises(InputError, match=r"sample 0 has shape \(1, 8, 8, 3\), the input wants \(1, 16, 16, 3\)"):
-        quantize_model(grid_network().to_bytes(), [[np.zeros((1, 8, 8, 3), np.float32)]], Recipe())
+        calibrate_and_quantize(grid_network().to_bytes(), [[np.zeros((1, 8, 8, 3), np.float32)]], Recipe())
 
 
 def test_values_that_are_not_finite_are_refused():
     with pytest.raises(InputError, match="not finite"):
-        quantize_model(grid_network().to_bytes(), [[np.full((1, 16, 16, 3), np.nan, np.float32)]], Recipe())
+        calibrate_and_quantize(grid_network().to_bytes(), [[np.full((1, 16, 16, 3), np.nan, np.float32)]], Recipe())
 
 
 @pytest.mark.runtime
@@ -243,7 +251,7 @@ def test_dynamic_range_is_small_and_close():
     net = Net()
     x = net.conv("a", net.input("images", (1, 16, 16, 3)), *conv_weights(64, 3), activation="relu")
     graph = net.outputs([net.conv("head", x, *conv_weights(64, 64))])
-    small = dynamic_range(graph)
+    small = quantize_graph_weights(graph)
     assert len(small.to_bytes()) < 0.4 * len(graph.to_bytes())
     assert noise(small, graph) < 0.01
     assert small.dtype(small.inputs[0]) == np.float32

@@ -13,7 +13,7 @@ from edgeannot_tools.quantize.calibrate import Calibration
 from edgeannot_tools.quantize.rules import RULES, Rule, Scales
 from edgeannot_tools.quantize.scales import Recipe, ScaleZero, choose_scales, is_real, touches_real
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["Assignment", "assign"]
 
 FEW_WEIGHTS = 64
 """A convolution with no more weights is part of box decoding (the sum over bins of a DFL head) rather than of the network."""
@@ -24,7 +24,7 @@ MOVES = frozenset({Op.RESHAPE, Op.SQUEEZE, Op.EXPAND_DIMS, Op.TRANSPOSE, Op.SLIC
 
 
 @dataclass(slots=True)
-class Plan:
+class Assignment:
     """The decisions; operators are known by their position."""
 
     float_positions: set[int] = field(default_factory=set)
@@ -37,9 +37,9 @@ class Plan:
     """Sentences for the user."""
 
 
-def make_plan(graph: Graph, calibration: Calibration, recipe: Recipe) -> Plan:
+def assign(graph: Graph, calibration: Calibration, recipe: Recipe) -> Assignment:
     """The plan for a float graph. Raises InputError, naming operators and their places, for what cannot be int8."""
-    plan = Plan()
+    plan = Assignment()
     tail = _tail(graph)
     unsupported = {i for i, operator in enumerate(graph.operators) if touches_real(graph, operator) and _rule(graph, operator) is None}
     mixed = _mixed_joins(graph, calibration, tail)

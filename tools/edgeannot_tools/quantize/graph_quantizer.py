@@ -20,13 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot.base.errors import InputError
-from edgeannot_tools.graph.graph import Graph, Op, Operator, Type, collect_garbage, fold_dequantize, schema
+from edgeannot_tools.graph.edits import collect_garbage, fold_dequantize
+from edgeannot_tools.graph.graph import Graph, Op, Operator, Type, schema
+from edgeannot_tools.quantize.assignment import Assignment, assign
 from edgeannot_tools.quantize.calibrate import Calibration, Runtime, calibrate
-from edgeannot_tools.quantize.plan import Plan, make_plan
 from edgeannot_tools.quantize.rules import RULES, Scales, WeightSlots
 from edgeannot_tools.quantize.scales import Recipe, ScaleZero, is_real, scale_for
 
-__all__ = ["Quantized", "Recipe", "dynamic_range", "prepare", "quantize", "quantize_model"]
+__all__ = ["QuantizedGraph", "Recipe", "calibrate_and_quantize", "prepare_graph", "quantize_graph", "quantize_graph_weights"]
 
 WEIGHT_LIMIT = 127
 """Weights use -127..127, so that their zero point is 0 and products of two of them fit the kernels' 16-bit sums."""
@@ -39,7 +40,7 @@ SMALL_CONSTANT = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Quantized:
+class QuantizedGraph:
     """An int8 graph, and what had to be decided on the way."""
 
     graph: Graph
@@ -49,13 +50,15 @@ class Quantized:
     """Sentences for the user."""
 
 
-def quantize_model(data: bytes, samples: Iterable[Sequence[NDArray[Any]]], recipe: Recipe, runtime: Runtime | None = None) -> Quantized:
+def calibrate_and_quantize(
+    data: bytes, samples: Iterable[Sequence[NDArray[Any]]], recipe: Recipe, runtime: Runtime | None = None
+) -> QuantizedGraph:
     """Prepares, calibrates and quantizes a float TFLite model; each sample has one array an input, as the float model takes it."""
-    prepared = prepare(Graph.from_bytes(data))
-    return quantize(prepared, calibrate(prepared, samples, runtime), recipe)
+    prepared = prepare_graph(Graph.from_bytes(data))
+    return quantize_graph(prepared, calibrate(prepared, samples, runtime), recipe)
 
 
-def prepare(graph: Graph) -> Graph:
+def prepare_graph(graph: Graph) -> Graph:
     """A copy that is ready to be calibrated: all numbers float32, and operators replaced by equal ones that int8 knows.
 
     float16 constants and int8 weights are expanded, divisions by a constant become products, squares and negations too, and a PRELU
@@ -117,20 +120,20 @@ def _use_product(graph: Graph, operator: Operator) -> None:
     operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.MulOptions, options
 
 
-def quantize(graph: Graph, calibration: Calibration, recipe: Recipe) -> Quantized:
+def quantize_graph(graph: Graph, calibration: Calibration, recipe: Recipe) -> QuantizedGraph:
     """The int8 model of a prepared float graph, which is not changed. Raises InputError for what int8 cannot hold."""
-    plan = make_plan(graph, calibration, recipe)
+    plan = assign(graph, calibration, recipe)
     copy = Graph.from_bytes(graph.to_bytes(), graph.where)
     kept = tuple(copy.place(copy.operators[i]) for i in sorted(plan.float_positions))
     _Writer(copy, plan).rewrite(recipe)
     collect_garbage(copy)
-    return Quantized(copy, kept, tuple(plan.notes))
+    return QuantizedGraph(copy, kept, tuple(plan.notes))
 
 
 class _Writer:
     """Rewrites a graph after a plan, operator by operator; conversions are put in where an int8 and a float part meet."""
 
-    def __init__(self, graph: Graph, plan: Plan) -> None:
+    def __init__(self, graph: Graph, plan: Assignment) -> None:
         self.graph, self.plan = graph, plan
         self.operators = graph.operators
         self.written: list[Operator] = []
@@ -285,12 +288,12 @@ class _Writer:
             operator.inputs[slots.bias] = number
 
 
-def dynamic_range(graph: Graph) -> Graph:
+def quantize_graph_weights(graph: Graph) -> Graph:
     """A copy with int8 weights that computes in float: a quarter of the size and no calibration, but no faster everywhere.
 
     The weights are expanded once at load by a DEQUANTIZE operator behind each, so that every kernel and delegate takes them.
     """
-    copy = prepare(graph)
+    copy = prepare_graph(graph)
     for operator in list(copy.operators):
         rule = RULES.get(copy.code(operator))
         if rule is None or rule.weights is None or not copy.is_constant(operator.inputs[rule.weights.weights]):

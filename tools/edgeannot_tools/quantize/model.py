@@ -1,4 +1,4 @@
-"""From a float model with its card to an int8 model with a card of its own, in memory; the command writes and judges it."""
+"""From a float model with its card to an int8 model with a card of its own, in memory; `attempts` compares and writes it."""
 
 from __future__ import annotations
 
@@ -24,27 +24,28 @@ from edgeannot.vision.heads.ssd_anchors import SsdAnchors
 from edgeannot.vision.heads.yolo_grid import YoloGrid
 from edgeannot.vision.pipeline import Limits, Pipeline
 from edgeannot.vision.preprocess import ToTensor
-from edgeannot_tools.graph.graph import Graph, Op, at_size
+from edgeannot_tools.graph.edits import at_size
+from edgeannot_tools.graph.graph import Graph, Op
 from edgeannot_tools.quantize.calibrate import Calibration, Runtime, calibrate, merged
 from edgeannot_tools.quantize.calibration_set import CalibrationSet, tensors
-from edgeannot_tools.quantize.layer_sqnr import LayerNoise
-from edgeannot_tools.quantize.quantizer import Recipe, dynamic_range, prepare, quantize
+from edgeannot_tools.quantize.graph_quantizer import Recipe, prepare_graph, quantize_graph, quantize_graph_weights
+from edgeannot_tools.quantize.layer_sqnr import LayerSqnr
 from edgeannot_tools.quantize.rules import RULES, Scales
 from edgeannot_tools.quantize.split_outputs import separate_slices, split_card, split_maps
 from edgeannot_tools.terminal import track
 
 __all__ = [
-    "Made",
-    "Options",
-    "Prepared",
-    "Source",
-    "described",
-    "find_source",
+    "FloatModel",
+    "PreparedModel",
+    "QuantizeOptions",
+    "QuantizedModel",
     "float_beginning",
     "input_tensors",
-    "make_dynamic",
-    "make_int8",
-    "prepare_source",
+    "load_float_model",
+    "make_card",
+    "prepare_model",
+    "quantize_model",
+    "quantize_model_weights",
 ]
 
 LEAN = 0.25
@@ -56,7 +57,7 @@ LARGEST_BEGINNING = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class FloatModel:
     """A float model, what is known of it, and what had to be assumed."""
 
     card: ModelCard
@@ -70,7 +71,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class QuantizeOptions:
     """What kind of int8 model is wanted."""
 
     input_type: Literal["uint8", "int8", "float32"] = "uint8"
@@ -81,7 +82,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedModel:
     """A model ready to be quantized, once or several times with other options."""
 
     card: ModelCard
@@ -90,7 +91,7 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class QuantizedModel:
     """The result: the file's bytes and its card, which is complete but for its measurements."""
 
     data: bytes
@@ -101,7 +102,7 @@ class Made:
     notes: tuple[str, ...]
 
 
-def find_source(model: Path, hints: Hints, photos: Sequence[UInt8Array], runtime: EngineRuntime) -> Source:
+def load_float_model(model: Path, hints: Hints, photos: Sequence[UInt8Array], runtime: EngineRuntime) -> FloatModel:
     """The model with its card: the one given, the one beside the file, or one read off the graph as `edgeannot models add` does.
 
     Raises MissingError, CardError, ModelError, AmbiguousModelError or InputError.
@@ -111,11 +112,11 @@ def find_source(model: Path, hints: Hints, photos: Sequence[UInt8Array], runtime
         card = read_card(path)
         if model.suffix == ".toml" or card.model_path == model:
             card.verify_file()
-            return Source(card, prepare(Graph.read(card.model_path)))
-    graph = prepare(Graph.read(model))
+            return FloatModel(card, prepare_graph(Graph.read(card.model_path)))
+    graph = prepare_graph(Graph.read(model))
     proposal = _proposal(model, graph, hints, photos, runtime)
     card = proposal.card.model_copy(update={"sha256": hashlib.sha256(model.read_bytes()).hexdigest()})
-    return Source(card.in_folder(model.parent), graph, proposal.assumptions)
+    return FloatModel(card.in_folder(model.parent), graph, proposal.assumptions)
 
 
 def _proposal(model: Path, graph: Graph, hints: Hints, photos: Sequence[UInt8Array], runtime: EngineRuntime) -> Proposal:
@@ -140,17 +141,17 @@ def _appended(model: Path) -> bytes:
     return b"" if start is None else model.read_bytes()[start:]
 
 
-def prepare_source(source: Source, pictures: CalibrationSet, runtime: Runtime | None = None) -> Prepared:
+def prepare_model(source: FloatModel, pictures: CalibrationSet, runtime: Runtime | None = None) -> PreparedModel:
     """Takes boxes and scores apart and runs the float model over the pictures. Raises InputError for what cannot be quantized."""
-    graph = prepare(source.graph)
+    graph = prepare_graph(source.graph)
     card = _byte_steps(source.card)
     separate_slices(graph)
     split = split_maps(graph, card.head, card.input_wh)
     card = split_card(graph, card) if split is None else card.model_copy(update={"head": split})
-    return Prepared(card, graph, _leaning(_calibrate(graph, card, pictures, runtime)))
+    return PreparedModel(card, graph, _leaning(_calibrate(graph, card, pictures, runtime)))
 
 
-def make_int8(prepared: Prepared, options: Options, float_tensors: Collection[str] = ()) -> Made:
+def quantize_model(prepared: PreparedModel, options: QuantizeOptions, float_tensors: Collection[str] = ()) -> QuantizedModel:
     """Quantize; the operators that give `float_tensors` stay in float. Raises InputError for what int8 cannot hold."""
     card, graph = prepared.card, prepared.graph
     recipe = Recipe(
@@ -162,27 +163,27 @@ def make_int8(prepared: Prepared, options: Options, float_tensors: Collection[st
         float_outputs=frozenset() if options.output_type == "int8" else _decoded_boxes(card),
         float_tensors=frozenset(float_tensors),
     )
-    made = quantize(graph, prepared.calibration, recipe)
-    return Made(made.graph.to_bytes(), card, graph, made.graph, made.notes)
+    made = quantize_graph(graph, prepared.calibration, recipe)
+    return QuantizedModel(made.graph.to_bytes(), card, graph, made.graph, made.notes)
 
 
-def float_beginning(prepared: Graph, layers: Sequence[LayerNoise], beyond: int = -1) -> tuple[int, frozenset[str]] | None:
+def float_beginning(prepared: Graph, layers: Sequence[LayerSqnr], beyond: int = -1) -> tuple[int, frozenset[str]] | None:
     """What to keep in float so that the signal reaches the rest of the network: (last operator's position, names of the results).
 
     That is everything up to the first layer behind `beyond` whose signal to noise falls below a floor. None where no layer does, or
     only one so far behind that a float network would be left.
     """
-    weak = next((layer for layer in layers if layer.position > beyond and layer.snr_db < FLOOR_DB), None)
+    weak = next((layer for layer in layers if layer.position > beyond and layer.sqnr_db < FLOOR_DB), None)
     if weak is None or weak.position > LARGEST_BEGINNING * len(prepared.operators):
         return None
     made = (tensor for operator in prepared.operators[: weak.position + 1] for tensor in operator.outputs)
     return weak.position, frozenset(prepared.name(tensor) for tensor in made)
 
 
-def make_dynamic(source: Source) -> Made:
+def quantize_model_weights(source: FloatModel) -> QuantizedModel:
     """The model with int8 weights that computes in float."""
-    graph = dynamic_range(source.graph)
-    return Made(graph.to_bytes(), source.card, prepare(source.graph), graph, ("weights in int8, arithmetic in float",))
+    graph = quantize_graph_weights(source.graph)
+    return QuantizedModel(graph.to_bytes(), source.card, prepare_graph(source.graph), graph, ("weights in int8, arithmetic in float",))
 
 
 def input_tensors(card: ModelCard, graph: Graph, pictures: CalibrationSet) -> Iterator[list[NDArray[Any]]]:
@@ -285,7 +286,7 @@ def _only_logistic(graph: Graph, consumers: dict[int, list[Any]], tensor: int) -
     return True
 
 
-def described(source: Source, pictures: CalibrationSet | None, made: Made, name: str, file: str, command: str) -> ModelCard:
+def make_card(source: FloatModel, pictures: CalibrationSet | None, made: QuantizedModel, name: str, file: str, command: str) -> ModelCard:
     """The card of the finished file."""
     origin = source.card.provenance
     float_file = source.card.model_path

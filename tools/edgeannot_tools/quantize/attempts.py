@@ -1,4 +1,4 @@
-"""One quantization from pictures to files: made, compared with the float model, tried again where it lost too much, written or refused."""
+"""One quantization from pictures to files: made, compared with the float model, tried again where it lost too much, written or refused"""
 
 from __future__ import annotations
 
@@ -27,45 +27,54 @@ from edgeannot_tools.datasets.pictures import read_class_folders
 from edgeannot_tools.evaluate.classifier_accuracy import Ranking
 from edgeannot_tools.evaluate.command import evaluate_model, match_model, rank_classifiers
 from edgeannot_tools.evaluate.measure import Result
-from edgeannot_tools.quantize.acceptance import Agreement, Alike, SameClass, Verdict, compare_models, judge, judge_accuracy, judge_top1
+from edgeannot_tools.quantize.acceptance import (
+    AcceptanceResult,
+    BoxAgreement,
+    ClassAgreement,
+    VectorAgreement,
+    check_accuracy,
+    check_agreement,
+    check_top1,
+    compare_models,
+)
 from edgeannot_tools.quantize.calibration_set import CalibrationSet
-from edgeannot_tools.quantize.job import (
-    Made,
-    Options,
-    Source,
-    described,
+from edgeannot_tools.quantize.layer_sqnr import LayerSqnr, measure_sqnr, worst_layers
+from edgeannot_tools.quantize.model import (
+    FloatModel,
+    QuantizedModel,
+    QuantizeOptions,
     float_beginning,
     input_tensors,
-    make_dynamic,
-    make_int8,
-    prepare_source,
+    make_card,
+    prepare_model,
+    quantize_model,
+    quantize_model_weights,
 )
-from edgeannot_tools.quantize.layer_sqnr import LayerNoise, measure_noise, worst
 
 __all__ = [
-    "Gate",
-    "Task",
-    "make_accepted",
-    "make_accepted_dynamic",
+    "AcceptanceCriteria",
+    "QuantizeRequest",
     "print_accuracy",
     "print_agreement",
-    "print_noise",
+    "print_sqnr",
     "print_top1",
+    "quantize_until_accepted",
+    "quantize_weights",
     "say",
-    "write_made",
+    "write_model",
 ]
 
-Numbers = Literal["float32", "int8"]
+Dtype = Literal["float32", "int8"]
 THREADS = 2
 """For comparing; figures are printed, not compared in time."""
-NOISE_SAMPLES = 3
+SQNR_SAMPLES = 3
 """Pictures that the noise of single layers is measured on."""
 LABELS_END = ".labels.txt"
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
-    """How the result is judged."""
+class AcceptanceCriteria:
+    """What an int8 model has to keep of its float model."""
 
     max_drop: float
     data: Path | None
@@ -73,139 +82,142 @@ class Gate:
     runtime: Runtime
 
     @property
-    def calibrating(self) -> Literal["litert", "tflite-runtime"] | None:
+    def calibration_runtime(self) -> Literal["litert", "tflite-runtime"] | None:
         """The runtime as the calibration takes it."""
         return None if self.runtime == "auto" else self.runtime
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class QuantizeRequest:
     """One call of the command."""
 
-    gate: Gate
-    source: Source
+    criteria: AcceptanceCriteria
+    source: FloatModel
     pictures: CalibrationSet
-    options: Options
+    options: QuantizeOptions
     name: str
     file: str
     console: Console
 
-    def card(self, made: Made, more: str) -> ModelCard:
+    def card(self, made: QuantizedModel, more: str) -> ModelCard:
         """The card of an int8 model; `more` is added to the command that made it, which is named without paths."""
         options = self.options
         flags = f"--input {options.input_type} --output {options.output_type} --clip-heads {options.clip:g}"
         command = f"edgeannot {__version__}: quantize {flags}{' --float-ops' if options.float_ops else ''}{more}"
-        return described(self.source, self.pictures, made, self.name, self.file, command)
+        return make_card(self.source, self.pictures, made, self.name, self.file, command)
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Comparison:
     """What a comparison gave."""
 
-    verdict: Verdict
-    layers: list[LayerNoise]
+    result: AcceptanceResult
+    layers: list[LayerSqnr]
     measured: tuple[Measured, ...]
     """For the card."""
 
 
-def make_accepted(task: Task, *, check: bool) -> tuple[Made, ModelCard]:
-    """Quantize, judge, and where too much was lost try again with more of the beginning in float. Raises InputError at last."""
+def quantize_until_accepted(request: QuantizeRequest, *, check: bool) -> tuple[QuantizedModel, ModelCard]:
+    """Quantize, compare, and where too much was lost try again with more of the beginning in float. Raises InputError at last."""
     started = time.monotonic()
-    prepared = prepare_source(task.source, task.pictures, task.gate.calibrating)
+    prepared = prepare_model(request.source, request.pictures, request.criteria.calibration_runtime)
     last, names = -1, frozenset[str]()
     while True:
-        made = make_int8(prepared, task.options, names)
-        _say_made(made, time.monotonic() - started, task.console)
-        card = task.card(made, f", the first {last + 1} operators in float" if names else "")
+        made = quantize_model(prepared, request.options, names)
+        _say_made(made, time.monotonic() - started, request.console)
+        card = request.card(made, f", the first {last + 1} operators in float" if names else "")
         if not check:
             return made, card
-        judged = _judged(task, made, card)
-        if judged.verdict.passed:
-            return made, card.model_copy(update={"measured": judged.measured})
-        beginning = float_beginning(prepared.graph, judged.layers, last)
+        comparison = _compare(request, made, card)
+        if comparison.result.accepted:
+            return made, card.model_copy(update={"measured": comparison.measured})
+        beginning = float_beginning(prepared.graph, comparison.layers, last)
         if beginning is None:
-            raise InputError(_refusal(task, judged.verdict))
+            raise InputError(_refusal(request, comparison.result))
         (last, names), started = beginning, time.monotonic()
-        say(task.console, f"lost too much: {judged.verdict.reason}; again, with the first {last + 1} operators in float")
+        say(request.console, f"lost too much: {comparison.result.reason}; again, with the first {last + 1} operators in float")
 
 
-def make_accepted_dynamic(task: Task, *, check: bool) -> tuple[Made, ModelCard]:
-    """Store the weights as int8 and judge. Raises InputError where even that lost too much."""
+def quantize_weights(request: QuantizeRequest, *, check: bool) -> tuple[QuantizedModel, ModelCard]:
+    """Store the weights as int8 and compare. Raises InputError where even that lost too much."""
     started = time.monotonic()
-    made = make_dynamic(task.source)
-    _say_made(made, time.monotonic() - started, task.console)
-    card = described(task.source, None, made, task.name, task.file, f"edgeannot {__version__}: quantize --dynamic-range")
+    made = quantize_model_weights(request.source)
+    _say_made(made, time.monotonic() - started, request.console)
+    card = make_card(request.source, None, made, request.name, request.file, f"edgeannot {__version__}: quantize --dynamic-range")
     if not check:
         return made, card
-    judged = _judged(task, made, card)
-    if not judged.verdict.passed:
-        raise InputError(_refusal(task, judged.verdict))
-    return made, card.model_copy(update={"measured": judged.measured})
+    comparison = _compare(request, made, card)
+    if not comparison.result.accepted:
+        raise InputError(_refusal(request, comparison.result))
+    return made, card.model_copy(update={"measured": comparison.measured})
 
 
-def _judged(task: Task, made: Made, card: ModelCard) -> Judged:
-    """Compare with the float model, print both sides, and give the verdict."""
-    gate, console = task.gate, task.console
+def _compare(request: QuantizeRequest, made: QuantizedModel, card: ModelCard) -> Comparison:
+    """Compare with the float model, print both sides, and check the loss."""
+    criteria, console = request.criteria, request.console
     with tempfile.TemporaryDirectory(prefix="edgeannot-quantize-") as folder:
-        reference = _staged(task.source.card, task.source.graph.to_bytes(), "float.tflite", Path(folder), task.source)
-        candidate = _staged(card, made.data, "int8.tflite", Path(folder), task.source)
-        sizes = task.source.card.model_path.stat().st_size, len(made.data)
-        verdict, measured = _compared(task, reference, candidate, sizes)
-    samples = itertools.islice(input_tensors(made.card, made.prepared, task.pictures), NOISE_SAMPLES)
-    layers = measure_noise(made.prepared, made.graph, samples, gate.calibrating)
-    print_noise(layers, console)
-    if verdict.warning:
-        say(console, f"warning: {verdict.warning}")
-    if verdict.passed:
-        say(console, f"accepted: {verdict.reason} (loss {verdict.drop:.3f}, allowed {gate.max_drop:g})")
-    return Judged(verdict, layers, measured)
+        reference = _staged(request.source.card, request.source.graph.to_bytes(), "float.tflite", Path(folder), request.source)
+        candidate = _staged(card, made.data, "int8.tflite", Path(folder), request.source)
+        sizes = request.source.card.model_path.stat().st_size, len(made.data)
+        result, measured = _compare_on(request, reference, candidate, sizes)
+    samples = itertools.islice(input_tensors(made.card, made.prepared, request.pictures), SQNR_SAMPLES)
+    layers = measure_sqnr(made.prepared, made.graph, samples, criteria.calibration_runtime)
+    print_sqnr(layers, console)
+    if result.warning:
+        say(console, f"warning: {result.warning}")
+    if result.accepted:
+        say(console, f"accepted: {result.reason} (loss {result.drop:.3f}, allowed {criteria.max_drop:g})")
+    return Comparison(result, layers, measured)
 
 
-def _compared(task: Task, reference: ModelCard, candidate: ModelCard, sizes: tuple[int, int]) -> tuple[Verdict, tuple[Measured, ...]]:
-    """The verdict on labelled pictures, with the rows for the card, or on the calibration pictures. sizes: of both files in bytes."""
-    gate, console, cards = task.gate, task.console, (reference, candidate)
-    if gate.data is None:
+def _compare_on(
+    request: QuantizeRequest, reference: ModelCard, candidate: ModelCard, sizes: tuple[int, int]
+) -> tuple[AcceptanceResult, tuple[Measured, ...]]:
+    """The result on labelled pictures, with the rows for the card, or on the calibration pictures. sizes: of both files in bytes."""
+    criteria, console, cards = request.criteria, request.console, (reference, candidate)
+    if criteria.data is None:
         limits = Limits() if reference.task == "detect" else Limits(min_score=0.0)
-        float_pipeline, int8_pipeline = (load_pipeline(card, threads=THREADS, runtime=gate.runtime, limits=limits) for card in cards)
-        agreement = compare_models(float_pipeline, int8_pipeline, task.pictures.frames)
+        float_pipeline, int8_pipeline = (load_pipeline(card, threads=THREADS, runtime=criteria.runtime, limits=limits) for card in cards)
+        agreement = compare_models(float_pipeline, int8_pipeline, request.pictures.frames)
         print_agreement(agreement, *sizes, console)
-        return judge(agreement, gate.max_drop), ()
+        return check_agreement(agreement, criteria.max_drop), ()
     if reference.task == "classify":
-        folders = read_class_folders(gate.data)
-        first, second = rank_classifiers(cards, folders, threads=THREADS, runtime=gate.runtime)
+        folders = read_class_folders(criteria.data)
+        first, second = rank_classifiers(cards, folders, threads=THREADS, runtime=criteria.runtime)
         print_top1(first, second, *sizes, console)
-        rows = _row(gate, first, "float32", top1=first.top1), _row(gate, second, "int8", top1=second.top1)
-        return judge_top1(first, second, gate.max_drop), rows
-    dataset = load_dataset(gate.data, None, ReadOptions())
+        rows = _row(criteria, first, "float32", top1=first.top1), _row(criteria, second, "int8", top1=second.top1)
+        return check_top1(first, second, criteria.max_drop), rows
+    dataset = load_dataset(criteria.data, None, ReadOptions())
     match = match_model(reference, dataset)
-    before, after = (evaluate_model(card, dataset, match, threads=THREADS, runtime=gate.runtime, coco=False) for card in cards)
+    before, after = (evaluate_model(card, dataset, match, threads=THREADS, runtime=criteria.runtime, coco=False) for card in cards)
     print_accuracy(before, after, *sizes, console)
-    return judge_accuracy(before, after, gate.max_drop), (_box_row(gate, before, "float32"), _box_row(gate, after, "int8"))
+    return check_accuracy(before, after, criteria.max_drop), (_box_row(criteria, before, "float32"), _box_row(criteria, after, "int8"))
 
 
-def _refusal(task: Task, verdict: Verdict) -> str:
+def _refusal(request: QuantizeRequest, result: AcceptanceResult) -> str:
     own = "calibrate with pictures of what the model is for (--images)"
-    advice = own if task.pictures.bundled else "look at the worst layers above"
+    advice = own if request.pictures.bundled else "look at the worst layers above"
     return (
-        f"the int8 model of {task.source.card.model_path.name} lost too much: {verdict.reason}, a loss of {verdict.drop:.3f} where "
-        f"{task.gate.max_drop:g} is allowed; nothing was written: {advice}, allow more (--max-drop), or write it all the same (--no-check)"
+        f"the int8 model of {request.source.card.model_path.name} lost too much: {result.reason}, a loss of {result.drop:.3f} where "
+        f"{request.criteria.max_drop:g} is allowed; nothing was written: {advice}, allow more (--max-drop), "
+        "or write it all the same (--no-check)"
     )
 
 
-def _box_row(gate: Gate, result: Result, numbers: Numbers) -> Measured:
+def _box_row(criteria: AcceptanceCriteria, result: Result, dtype: Dtype) -> Measured:
     accuracy = result.accuracy
-    return _row(gate, result, numbers, map50=accuracy.map50, map50_95=accuracy.map50_95, mean_iou=accuracy.mean_iou)
+    return _row(criteria, result, dtype, map50=accuracy.map50, map50_95=accuracy.map50_95, mean_iou=accuracy.mean_iou)
 
 
-def _row(gate: Gate, result: Result | Ranking, numbers: Numbers, **figures: float) -> Measured:
+def _row(criteria: AcceptanceCriteria, result: Result | Ranking, dtype: Dtype, **figures: float) -> Measured:
     """A row for the card; a figure that does not exist is left out."""
     pictures = result.pictures if isinstance(result, Result) else len(result.answers)
     rounded: dict[str, Any] = {key: round(value, 4) for key, value in figures.items() if not math.isnan(value)}
-    name = gate.data.resolve().name if gate.data is not None else ""
-    return Measured(dataset=name, size=result.input_wh[0], numbers=numbers, pictures=pictures, **rounded)
+    name = criteria.data.resolve().name if criteria.data is not None else ""
+    return Measured(dataset=name, size=result.input_wh[0], numbers=dtype, pictures=pictures, **rounded)
 
 
-def _staged(card: ModelCard, data: bytes, file: str, folder: Path, source: Source) -> ModelCard:
+def _staged(card: ModelCard, data: bytes, file: str, folder: Path, source: FloatModel) -> ModelCard:
     """The card of a model that lies in `folder` for a while, with the names of the classes in itself."""
     (folder / file).write_bytes(data)
     labels = card.labels.model_copy(update={"file": None, "names": source.card.label_names()})
@@ -213,7 +225,7 @@ def _staged(card: ModelCard, data: bytes, file: str, folder: Path, source: Sourc
     return card.model_copy(update=update).in_folder(folder)
 
 
-def write_made(made: Made, card: ModelCard, source: Source, out: Path) -> None:
+def write_model(made: QuantizedModel, card: ModelCard, source: FloatModel, out: Path) -> None:
     """Writes model, class names and card together, the card last, so that at no instant it stands there without its model."""
     names = source.card.label_names()
     file = f"{out.stem}{LABELS_END}" if names else None
@@ -231,7 +243,7 @@ def say(console: Console, line: str) -> None:
     console.print(line, soft_wrap=True)
 
 
-def _say_made(made: Made, seconds: float, console: Console) -> None:
+def _say_made(made: QuantizedModel, seconds: float, console: Console) -> None:
     say(console, f"quantized in {seconds:.1f} s, {len(made.data):,} bytes" + "".join(f"; {note}" for note in made.notes))
 
 
@@ -266,15 +278,15 @@ def print_top1(reference: Ranking, int8: Ranking, bytes_before: int, bytes_after
     console.print(table)
 
 
-def print_agreement(found: Agreement | SameClass | Alike, bytes_before: int, bytes_after: int, console: Console) -> None:
+def print_agreement(found: BoxAgreement | ClassAgreement | VectorAgreement, bytes_before: int, bytes_after: int, console: Console) -> None:
     """What both models find in pictures without labels."""
     table = _table(f"on {found.pictures} pictures without labels", "float", "int8", "both")
-    if isinstance(found, Agreement):
+    if isinstance(found, BoxAgreement):
         table.add_row("boxes", str(found.reference), str(found.found), f"{found.matched} matched")
         table.add_row("sure boxes without a partner", str(found.missing), str(found.invented), f"of {found.sure}")
         table.add_row("mean IoU of matches", "", "", _number(found.mean_iou))
         table.add_row("mean score shift", "", "", _number(found.score_shift))
-    elif isinstance(found, SameClass):
+    elif isinstance(found, ClassAgreement):
         table.add_row("same best class", "", "", f"{found.same} of {found.pictures}")
         table.add_row("same, where float is sure", "", "", f"{found.sure_same} of {found.sure}")
         table.add_row("mean score shift", "", "", _number(found.score_shift))
@@ -284,14 +296,14 @@ def print_agreement(found: Agreement | SameClass | Alike, bytes_before: int, byt
     console.print(table)
 
 
-def print_noise(layers: Sequence[LayerNoise], console: Console) -> None:
+def print_sqnr(layers: Sequence[LayerSqnr], console: Console) -> None:
     """The layers that add the most noise, and what is left of the signal at the outputs."""
     table = _table("signal to noise, int8 against float", "dB", "lost here, dB", "operator")
-    for layer in worst(layers, WORST):
-        table.add_row(_short(layer.tensor), f"{layer.snr_db:.1f}", f"{layer.lost_db:.1f}", f"{layer.operator}, number {layer.position}")
+    for layer in worst_layers(layers, WORST):
+        table.add_row(_short(layer.tensor), f"{layer.sqnr_db:.1f}", f"{layer.lost_db:.1f}", f"{layer.operator}, number {layer.position}")
     for layer in layers:
         if layer.is_output:
-            table.add_row(f"output {_short(layer.tensor)}", f"{layer.snr_db:.1f}", "", layer.operator)
+            table.add_row(f"output {_short(layer.tensor)}", f"{layer.sqnr_db:.1f}", "", layer.operator)
     console.print(table)
 
 
