@@ -88,7 +88,7 @@ class Micro:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Micro | None:
-        """From the fields of a stored one (`dataclasses.asdict`); None where they are not."""
+        """Build it from the fields of a stored one (`dataclasses.asdict`); None where they are wrong."""
         try:
             found = cls(
                 int8_gops=float(values["int8_gops"]),
@@ -122,7 +122,7 @@ class Grade:
 
 
 def grade(board: Board, micro: Micro | None = None) -> Grade:
-    """The board's grade; `micro` may overrule the flags."""
+    """Grade the board; `micro` may overrule the flags."""
     if board.memory_bytes and board.memory_bytes < LEAST_MEMORY * _GIB:
         return Grade("low", (_memory_reason(board), *_notes(board)))
     profile, reason = _by_flags(board)
@@ -170,7 +170,7 @@ def _with_int8(board: Board, what: str) -> tuple[Profile, str]:
 
 
 def _reorders(board: Board) -> bool:
-    """Whether any core reorders; x86 with VNNI always does, and of a core that is not known it is assumed: the unknown are new."""
+    """Return whether any core reorders; x86 with VNNI always does, and of a core that is not known it is assumed: the unknown are new."""
     return any(cluster.out_of_order is not False for cluster in board.clusters)
 
 
@@ -198,7 +198,7 @@ def _one_core_reason(board: Board) -> str:
 
 
 def is_noisy(micro: Micro, board: Board) -> bool:
-    """Whether the board was busy when it was measured. Under a CPU quota waiting is what was to be measured."""
+    """Return whether it was measured under CPU contention. Under a CPU quota the waiting is part of the figure."""
     return board.limits.quota_cores is None and micro.wait_share > NOISY
 
 
@@ -218,7 +218,7 @@ def _figures(micro: Micro) -> str:
 
 
 def _notes(board: Board) -> list[str]:
-    """What does not change the grade but should be known with it."""
+    """Return what does not change the grade but should be known with it."""
     notes = []
     if board.python is not None and board.python.bits == 32 and board.machine in {"aarch64", "x86_64"}:
         notes.append("a 32-bit Python on a 64-bit kernel: a 64-bit system would be faster and have LiteRT")

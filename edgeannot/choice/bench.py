@@ -1,4 +1,4 @@
-"""Times models on this board, stage by stage, and compares with what the same board did before.
+"""Time models on this board, stage by stage, and compare with what the same board did before.
 
 Every point (a model at an input size and thread count) is measured in a process of its own, so that its memory is its own, too. What
 is timed is the pipeline as the daemon runs it, one picture after the other, from a JPEG file of 0.8 megapixels to boxes.
@@ -77,7 +77,7 @@ class Reference:
 
     @classmethod
     def load(cls, path: Path, conditions: Conditions) -> Reference:
-        """The reference for a board with these limits; governor and runtime may differ, as they are among what is compared."""
+        """Load the reference for a board with these limits; governor and runtime may differ, as they are among what is compared."""
         try:
             entry = read_json(path, _SCHEMA)["boards"][_board(conditions)]
             times_ms = {str(key): float(ms) for key, ms in entry["times_ms"].items()}
@@ -86,7 +86,7 @@ class Reference:
             return cls(path, {})
 
     def with_rows(self, rows: Iterable[Row], conditions: Conditions, *, anew: bool) -> Reference:
-        """This reference with the rows that it did not have; `anew`: with those that it had as well. Written to the file.
+        """Add the rows that it did not have, with `anew` also those that it had, and write the file.
 
         Noisy measurements are no reference unless asked for, except under a quota, where waiting is the rule.
         """
@@ -113,7 +113,7 @@ class Bench:
     reference: Reference
 
     def remarks(self) -> list[str]:
-        """What to know before one trusts the figures."""
+        """Return warnings about the figures."""
         found = []
         if self.conditions.governor and self.conditions.governor != "performance":
             found.append(f"the frequency governor is {self.conditions.governor}, not performance: short runs may get a slow clock")
@@ -126,7 +126,7 @@ class Bench:
 
 
 def points_of(index: Sequence[CardFacts], names: Sequence[str], thread_counts: Sequence[int]) -> list[tuple[CardFacts, int, int]]:
-    """Card, size and threads of all points: NAME stands for all its sizes, NAME@SIZE for one, no name for all models.
+    """Return card, size and threads of all points: NAME stands for all its sizes, NAME@SIZE for one, no name for all models.
 
     Raises MissingError for a name that there is not.
     """
@@ -176,7 +176,7 @@ def _measured(row: Row, folders: Sequence[Path], runtime: str, effort: Effort, c
 
 
 def as_text(found: Bench, *, kept: bool = True) -> str:
-    """The figures as a table for people, with remarks above. kept: whether there is a reference from now on."""
+    """Return the figures as a table for people, with remarks above. kept: whether there is a reference from now on."""
     head = ("MODEL", "THREADS", "DTYPE", *(stage.upper() for stage in _STAGES), "TOTAL", "PER S", "CPU S", "MEMORY", "REFERENCE")
     lines = [f"board: {found.conditions.text()}", f"load average: {found.load_average:.2f}", *(f"NOTE: {r}" for r in found.remarks())]
     lines += ["ms a picture of 0.8 megapixels: median / 95th percentile; CPU S: seconds of processor time a picture, all threads", ""]
@@ -209,7 +209,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def as_json(found: Bench) -> dict[str, Any]:
-    """The same, ready for JSON."""
+    """Return the same, ready for JSON."""
     return {
         "conditions": asdict(found.conditions),
         "load_average": found.load_average,

@@ -96,7 +96,7 @@ class Candidate:
 
 
 def best_sample(samples: Sequence[Sample], size: int, thread_counts: Sequence[int]) -> Sample | None:
-    """The fastest sample of a size; of equally fast ones that with the fewest threads, as it leaves more for others."""
+    """Return the fastest sample of a size; of equally fast ones that with the fewest threads, as it leaves more for others."""
     found = [s for s in samples if s.size == size and s.threads in thread_counts]
     if not found:
         return None
@@ -105,7 +105,7 @@ def best_sample(samples: Sequence[Sample], size: int, thread_counts: Sequence[in
 
 
 def predict_ms(facts: CardFacts, samples: Sequence[Sample], size: int, thread_counts: Sequence[int]) -> float | None:
-    """Milliseconds of a size from the model's other sizes: linear in the input's area, as the work of a convolutional network is.
+    """Predict the milliseconds of a size from the model's other sizes: linear in the input's area, as the work of a network is.
 
     None where nothing was measured.
     """
@@ -125,7 +125,7 @@ def predict_ms(facts: CardFacts, samples: Sequence[Sample], size: int, thread_co
 
 
 def gain(one: Candidate, other: Candidate) -> float | None:
-    """How much more accurate `one` is, 0 where they are equal; None where that cannot be said."""
+    """Return how much more accurate `one` is, 0 where they are equal; None where that cannot be said."""
     if (pair := common(one, other)) is not None:
         difference = pair[0].value - pair[1].value
         alike = SAME_ACCURACY if one.facts.network == other.facts.network else SAME_ACCURACY_OF_TWO
@@ -136,7 +136,7 @@ def gain(one: Candidate, other: Candidate) -> float | None:
 
 
 def common(one: Candidate, other: Candidate) -> tuple[Accuracy, Accuracy] | None:
-    """Their accuracies on a data set that both were measured on; None where there is none."""
+    """Return their accuracies on a data set that both were measured on; None where there is none."""
     for mine in one.accuracies():
         for its in other.accuracies():
             if (mine.dataset, mine.measure) == (its.dataset, its.measure):

@@ -76,16 +76,16 @@ class CardFacts:
         return f"{self.name} {self.sha256}"
 
     def name_at(self, size: int) -> str:
-        """NAME@SIZE, or NAME where there is only one size."""
+        """Return NAME@SIZE, or NAME where there is only one size."""
         return f"{self.name}@{size}" if self.named_sizes else self.name
 
     def area(self, size: int) -> int:
-        """Pixels of the input at a size, which the work of a convolutional network is proportional to."""
+        """Return pixels of the input at a size, which the work of a convolutional network is proportional to."""
         return size * size if self.named_sizes else self.width * self.height
 
 
 def facts_of(card: ModelCard) -> CardFacts:
-    """The facts of a card that was read."""
+    """Return the facts of a card."""
     from edgeannot.base.errors import CardError  # noqa: PLC0415 - the way that remembers needs no card
 
     try:
@@ -122,7 +122,7 @@ def _files_of(card: ModelCard) -> list[Path]:
 
 
 def _status(path: Path) -> tuple[int, int]:
-    """Bytes and time of the last change of a file; zeros where there is none."""
+    """Return bytes and time of the last change of a file; zeros where there is none."""
     try:
         found = path.stat()
     except OSError:
@@ -131,7 +131,7 @@ def _status(path: Path) -> tuple[int, int]:
 
 
 def read_card_index(folders: Sequence[Path], cache: Path, wrong: Callable[[CardError], None] = lambda _: None) -> list[CardFacts]:
-    """The facts of every card in the folders, by name; of two with one name the first folder's counts.
+    """Return the facts of every card in the folders, by name; of two with one name the first folder's counts.
 
     cache: the file where they are remembered. wrong: called for each card that cannot be read, which is skipped.
     """
@@ -154,7 +154,7 @@ def read_card_index(folders: Sequence[Path], cache: Path, wrong: Callable[[CardE
 
 
 def _stamp(folders: Iterable[Path]) -> list[list[Any]]:
-    """Name, time and size of every file in the folders: changes when a card, its labels or its weights do."""
+    """Return name, time and size of every file in the folders: changes when a card, its labels or its weights do."""
     found: list[list[Any]] = []
     for folder in folders:
         try:
@@ -167,7 +167,7 @@ def _stamp(folders: Iterable[Path]) -> list[list[Any]]:
 
 
 def _from_json(entry: dict[str, Any]) -> CardFacts:
-    """The facts in the file's words. Raises KeyError, TypeError or ValueError where somebody else wrote them."""
+    """Read the facts from the file's JSON. Raises KeyError, TypeError or ValueError where somebody else wrote them."""
     labels = entry["labels"]
     facts = CardFacts(
         **{
@@ -183,7 +183,7 @@ def _from_json(entry: dict[str, Any]) -> CardFacts:
 
 
 def _is_sound(facts: CardFacts) -> bool:
-    """Whether each fact is of its kind, so that nothing breaks on it later."""
+    """Return whether each fact has its type, so that nothing breaks on it later."""
     rows = facts.accuracies
     words = [facts.name, facts.sha256, facts.task, facts.family, facts.network, *(facts.labels or ())]
     words += [word for row in rows for word in (row.dataset, row.measure, row.dtype)]

@@ -74,7 +74,7 @@ class Decision:
 
 
 def budget_of(profile: Profile, max_ms: float | None, min_fps: float | None) -> Budget:
-    """The stricter of what was asked for, or the profile's own budget where nothing was."""
+    """Return the stricter of what was asked for, or the profile's own budget where nothing was."""
     asked = []
     if max_ms is not None:
         asked.append(Budget(max_ms, f"{max_ms:g} ms a picture (max_ms)", asked=True))
@@ -86,8 +86,8 @@ def budget_of(profile: Profile, max_ms: float | None, min_fps: float | None) -> 
 
 
 def in_prior_order(facts: Sequence[CardFacts], requirements: Requirements) -> list[CardFacts]:
-    """The cards that can do what is asked: the profile's first family first, in it the bundled ones, in those what was measured on
-    labelled pictures. What else was added is taken by its name, or where it is known to be more accurate.
+    """Return the cards that can do what is asked: the profile's first family first, in it the bundled ones, in those the ones with an
+    accuracy. Other added models are taken by name, or where they are known to be more accurate.
 
     Raises ConfigError when there is none.
     """
@@ -153,7 +153,7 @@ def _candidate(card: CardFacts, size: int, requirements: Requirements, record: R
 
 
 def is_for_another_purpose(card: CardFacts, cards: Sequence[CardFacts], requirements: Requirements) -> bool:
-    """Whether nobody asked for labels and it shares none, as a model of faces, with the first that was measured on labelled pictures.
+    """Return whether it knows none of the labels of the first card with an accuracy (a model of faces), and nobody asked for labels.
 
     cards: in the order of the prior. Upper and lower case make no difference.
     """
@@ -170,7 +170,7 @@ def _need_bytes(candidate: Candidate) -> int:
 
 
 def _least_bad(candidates: Sequence[Candidate], records: Mapping[str, Record]) -> tuple[Candidate, tuple[str, ...]]:
-    """Where nothing can be used as it should be: what needs least memory of those that did not die of the processor or the file."""
+    """Return a way out where every candidate is rejected: the one that needs least memory, but for lasting failures."""
     ours = [c for c in candidates if c.facts.file_bytes and c.rejection != OTHER_PURPOSE]
     alive = [c for c in ours if c.sample is not None or not records.get(c.facts.key, Record()).lasting]
     if not alive:
@@ -213,7 +213,7 @@ def _most_accurate(fitting: Sequence[Candidate], requirements: Requirements) -> 
 
 
 def _beats(other: Candidate, winner: Candidate) -> bool:
-    """Whether it takes the winner's place: more accurate, or as accurate and clearly faster. Strict, so that no two beat each other."""
+    """Return whether it takes the winner's place: more accurate, or as accurate and clearly faster; no two beat each other."""
     better = gain(other, winner)
     if better is None:
         return False
@@ -221,7 +221,7 @@ def _beats(other: Candidate, winner: Candidate) -> bool:
 
 
 def _loss(loser: Candidate, winner: Candidate, requirements: Requirements) -> str:
-    """Why a usable candidate was not taken."""
+    """Return why a usable candidate was not taken."""
     if loser.ms is None:
         about = "" if loser.predicted_ms is None else f", about {loser.predicted_ms:.0f} ms by its size"
         beyond = ": beyond the budget" if (loser.predicted_ms or 0) > requirements.budget.ms else ""

@@ -20,7 +20,7 @@ from edgeannot.choice.measure_plan import DEADLINE_S, next_point, points_to_comp
 from edgeannot.choice.measurements import NOISY, Conditions, Measurements, Record, Sample, runtime_named
 from edgeannot.probe import Board
 
-__all__ = ["Evaluation", "as_dict", "as_table", "columns", "evaluate"]
+__all__ = ["Evaluation", "columns", "evaluate"]
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +49,28 @@ class Evaluation:
         return any(record.without_noisy(known.conditions) != record for record in records)
 
     def table(self) -> str:
-        """Return the candidates, their figures and why each won or lost, for people."""
-        return as_table(self.decision, self.conditions)
+        """Return the candidates, their figures and why each won or lost, as lines without an end."""
+        decision, conditions = self.decision, self.conditions
+        lines = [f"budget: {decision.budget.why}"]
+        shown = [c.shown for c in decision.candidates if c.shown]
+        lines += [f"measured on: {conditions.text()}", _NOTE] if shown else ["nothing was measured; `edgeannot probe --explain` measures"]
+        worst = max((sample.wait_share for sample in shown), default=0.0)
+        if conditions.quota is None and worst > NOISY:
+            lines.append(f"CPU contention up to {worst:.0%}; run again with --remeasure when idle")
+        lines += ["", *columns([_HEAD, *(_row(c, won=c is decision.winner) for c in decision.candidates)])]
+        return "\n".join(lines + [f"{'' if i else chr(10)}{reason}" for i, reason in enumerate(decision.reasons[1:])])
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the same, ready for JSON."""
-        return as_dict(self.decision, self.conditions)
+        """Return the same, ready for JSON; figures that are not known are null."""
+        decision = self.decision
+        return {
+            "budget_ms": round(decision.budget.ms, 1),
+            "budget": decision.budget.why,
+            "measured": decision.measured,
+            "conditions": self.conditions.text(),
+            "reasons": list(decision.reasons),
+            "candidates": [_entry(c, won=c is decision.winner) for c in decision.candidates],
+        }
 
 
 def evaluate(
@@ -119,33 +135,8 @@ def _decided(index: Sequence[CardFacts], requirements: Requirements, known: Meas
     return Evaluation(replace(prior, winner=candidates[0], candidates=candidates), known)
 
 
-def as_table(decision: Decision, conditions: Conditions) -> str:
-    """Return the candidates with their figures and why each won or lost, lines without an end."""
-    lines = [f"budget: {decision.budget.why}"]
-    shown = [c.shown for c in decision.candidates if c.shown]
-    lines += [f"measured on: {conditions.text()}", _NOTE] if shown else ["nothing was measured; `edgeannot probe --explain` measures"]
-    worst = max((sample.wait_share for sample in shown), default=0.0)
-    if conditions.quota is None and worst > NOISY:
-        lines.append(f"CPU contention up to {worst:.0%}; run again with --remeasure when idle")
-    lines += ["", *columns([_HEAD, *(_row(c, won=c is decision.winner) for c in decision.candidates)])]
-    lines += [f"{'' if i else chr(10)}{reason}" for i, reason in enumerate(decision.reasons[1:])]
-    return "\n".join(lines)
-
-
-def as_dict(decision: Decision, conditions: Conditions) -> dict[str, Any]:
-    """Return the same, ready for JSON; figures that are not known are null."""
-    return {
-        "budget_ms": round(decision.budget.ms, 1),
-        "budget": decision.budget.why,
-        "measured": decision.measured,
-        "conditions": conditions.text(),
-        "reasons": list(decision.reasons),
-        "candidates": [_entry(c, won=c is decision.winner) for c in decision.candidates],
-    }
-
-
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows of cells as lines, each column as wide as its widest cell."""
+    """Format rows of cells as lines, each column as wide as its widest cell."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 

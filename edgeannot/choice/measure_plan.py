@@ -54,7 +54,7 @@ def next_point(facts: CardFacts, record: Record, requirements: Requirements) -> 
         return Point(sizes[0], thread_counts[0])
 
     def hoped_ms(size: int) -> float:
-        """The time at the best thread count, where threads not tried yet are given all the help that they could be."""
+        """Return the time at the best thread count, as if threads not tried yet helped in full."""
         if tried := [s for s in samples if s.size == size]:
             helped = min(s.ms * s.threads for s in tried) / thread_counts[-1]
             open_ended = len(tried) < len(thread_counts) and not _past_the_best(samples, size)
@@ -103,19 +103,19 @@ def points_to_compare(
 
 
 def _is_too_much(samples: Sequence[Sample], memory_bytes: int, most_s: float) -> bool:
-    """Whether they cannot be measured in one process, or not in time."""
+    """Return whether they cannot be measured in one process, or not in time."""
     takes_s = max(_EACH_S * len(samples), _ROUNDS * sum(s.ms for s in samples) / 1e3)
     too_large = len(samples) > 1 and sum(s.peak_bytes for s in samples) > MEMORY_SHARE * memory_bytes > 0
     return takes_s > most_s or too_large
 
 
 def _may_be_either(ms: float, budget_ms: float) -> bool:
-    """Whether a time that was measured for a moment may really be on the other side of the budget."""
+    """Return whether a short measurement may really be on the other side of the budget."""
     return ms <= budget_ms * (1 + _UNSURE) and ms * (1 + _UNSURE) > budget_ms
 
 
 def _is_close(other: Candidate, winner: Candidate, budget_ms: float) -> bool:
-    """Whether other times, but not very other ones, would put it in the winner's place."""
+    """Return whether times within the uncertainty would put it in the winner's place."""
     ms, least_ms = other.ms or 0, winner.ms or 0
     better = gain(other, winner)
     if ms > budget_ms >= least_ms:
@@ -124,13 +124,13 @@ def _is_close(other: Candidate, winner: Candidate, budget_ms: float) -> bool:
 
 
 def _as_fast(candidate: Candidate, record: Record, thread_counts: Sequence[int]) -> list[Sample]:
-    """Its best sample, and those of other thread counts that might be the best."""
+    """Return its best sample, and those of other thread counts that might be the best."""
     of_size = (s for s in record.samples if s.size == candidate.size and s.threads in thread_counts)
     found = [s for s in of_size if s.ms <= (candidate.ms or 0) * (1 + _UNSURE)]
     return sorted(found, key=lambda s: s != candidate.sample)
 
 
 def _past_the_best(samples: Iterable[Sample], size: int) -> bool:
-    """Whether the last two thread counts tried at a size were no faster than one before them: then more will not be, either."""
+    """Return whether the last two thread counts tried at a size were no faster than one before them: then more will not be, either."""
     times = [s.ms for s in sorted((s for s in samples if s.size == size), key=lambda s: s.threads)]
     return len(times) > 2 and min(times[-2:]) >= min(times[:-2])

@@ -1,4 +1,4 @@
-"""What models cost on this board, remembered between starts: a file that is valid for exactly the conditions it was measured under.
+"""Remember what models cost on this board between starts: a file that is valid for exactly the conditions it was measured under.
 
 The key is the processor with its limits (cores allowed, CPU quota), the frequency governor, the runtime and its version, and the
 model's hash with its card. Figures for a few sets of conditions are kept side by side, so that a service with a quota and a user at
@@ -60,7 +60,7 @@ class Conditions:
         return self.cpu, self.runtime
 
     def text(self) -> str:
-        """The conditions in one line."""
+        """Return the conditions in one line."""
         quota = "" if self.quota is None else f", at most {self.quota:.0%} of one core"
         governor = f", governor {self.governor}" if self.governor else ""
         return f"{self.cpu}, cores {self.cpus}{quota}{governor}, {self.runtime}"
@@ -111,17 +111,17 @@ class Record:
     """Of the model file that failed: one that was put right is tried again."""
 
     def without_noisy(self, conditions: Conditions) -> Record:
-        """This record without what was measured while the board was busy. Under a quota waiting is what was to be measured."""
+        """Return this record without noisy samples. Under a quota no sample is noisy, as waiting is part of the figure."""
         if conditions.quota is not None:
             return self
         return replace(self, samples=tuple(s for s in self.samples if s.wait_share <= NOISY))
 
     def persisted(self) -> Record:
-        """What of this record the next start will know: a failure that may pass is forgotten."""
+        """Return the record as the next start will know it: a failure that may pass is forgotten."""
         return self if self.lasting or self.killed else Record(self.samples)
 
     def with_sample(self, sample: Sample) -> Record:
-        """This record with one sample more, in place of an older one for the same point."""
+        """Return this record with one sample more, in place of an older one for the same point."""
         others = tuple(s for s in self.samples if (s.size, s.threads) != (sample.size, sample.threads))
         return replace(self, samples=(*others, sample))
 
@@ -139,7 +139,7 @@ class Measurements:
 
     @classmethod
     def load(cls, path: Path, conditions: Conditions) -> Measurements:
-        """What the file knows; empty where there is none or it cannot be read."""
+        """Load the file; empty where there is none or it cannot be read."""
         found = cls(path, conditions)
         key = asdict(conditions)
         try:
@@ -176,18 +176,18 @@ class Measurements:
         write_json(self.path, {"schema": _SCHEMA, "conditions": [entry, *others]})
 
     def forget_failures(self, file_times_ns: Mapping[str, int]) -> None:
-        """Let go of failures of files that were changed since, by their cards' keys."""
+        """Drop failures of files that were changed since, by their cards' keys."""
         for key, record in self.records.items():
             if record.failure and record.file_time_ns != file_times_ns.get(key, record.file_time_ns):
                 self.records[key] = Record(record.samples)
 
     def record(self, key: str) -> Record:
-        """What is known of a model; an empty record where nothing is."""
+        """Return what is known of a model; an empty record where nothing is."""
         return self.records.get(key, Record())
 
 
 def _record(entry: dict[str, Any]) -> Record:
-    """The record in the file's words. Raises TypeError or ValueError where somebody else wrote it."""
+    """Read a record from the file's JSON. Raises TypeError or ValueError where somebody else wrote it."""
     record = Record(**{**entry, "samples": tuple(_sample(sample) for sample in entry["samples"])})
     if not (isinstance(record.failure, str) and _are_numbers(record.failed_size, record.file_time_ns)):
         raise ValueError("no record")
@@ -209,7 +209,7 @@ def _are_numbers(*values: object) -> bool:
 
 
 def thread_counts(board: Board, threads: int | None, max_threads: int) -> tuple[int, ...]:
-    """The counts to choose from: the one that is set, else 1 up to the cores there are.
+    """Return the counts to choose from: the one that is set, else 1 up to the cores there are.
 
     Under a CPU quota more threads than its cores, rounded up, use the allowance up faster and win nothing.
     """
@@ -221,7 +221,7 @@ def thread_counts(board: Board, threads: int | None, max_threads: int) -> tuple[
 
 
 def conditions_of(board: Board, runtime: str = "auto") -> Conditions:
-    """What measurements on this board, by this process, are valid for."""
+    """Return what measurements on this board, by this process, are valid for."""
     name = runtime_named(board, runtime)
     bits = f" {board.python.bits}-bit" if board.python else ""
     return Conditions(
@@ -234,12 +234,12 @@ def conditions_of(board: Board, runtime: str = "auto") -> Conditions:
 
 
 def runtime_named(board: Board, runtime: str) -> str:
-    """The runtime that `auto` means here; `auto` again where none is installed, so that loading it says what to do."""
+    """Return the runtime that `auto` means here; `auto` again where none is installed, so that loading it says what to do."""
     return board.runtime.name if runtime == "auto" and board.runtime else runtime
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """Numbers as the kernel lists them: 0, 1, 2, 5 is "0-2,5"."""
+    """Format numbers as the kernel lists them: 0, 1, 2, 5 is "0-2,5"."""
     parts: list[list[int]] = []
     for number in sorted(numbers):
         if parts and number == parts[-1][-1] + 1:

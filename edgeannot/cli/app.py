@@ -63,7 +63,7 @@ class _Elsewhere(TyperCommand):
         self._package = package
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        """The context of the real command, imported now; what runs is that one."""
+        """Return the context of the real command, imported now; what runs is that one."""
         try:
             command = typer.main.get_command(self.load_app())
         except ModuleNotFoundError as exc:
@@ -78,11 +78,11 @@ class _Group(TyperGroup):
     """The commands of this module, those of modules beside it, and those of other packages, such as the tools."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Names in the order of the help page."""
+        """Return names in the order of the help page."""
         return list(dict.fromkeys([*super().list_commands(ctx), *_OWN, *(each.name for each in entry_points(_TOOLS))]))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of that name, or None."""
+        """Return the command of that name, or None."""
         if cmd_name in _OWN:
             return _Elsewhere(cmd_name, _OWN[cmd_name])
         if (command := super().get_command(ctx, cmd_name)) is not None:
@@ -91,7 +91,7 @@ class _Group(TyperGroup):
 
 
 def _loaded(entry: EntryPoint) -> Callable[[], typer.Typer]:
-    """The function that an entry point names. One that cannot be imported is said when the command is called, not on the help page."""
+    """Load the function of an entry point. An import error is raised when the command is called, not on the help page."""
     try:
         return cast("Callable[[], typer.Typer]", entry.load())
     except ImportError as exc:
@@ -110,7 +110,7 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", h
 DataDirOption = Annotated[
     Path | None, typer.Option("--data-dir", metavar="DIR", help="Folder for state: ledger, outbox, quarantine, models.")
 ]
-ProfileOption = Annotated[str | None, typer.Option("--profile", metavar="low|mid|high|auto", help="What the board can do; auto looks.")]
+ProfileOption = Annotated[str | None, typer.Option("--profile", metavar="low|mid|high|auto", help="Board class; auto detects it.")]
 
 
 def _version(value: bool) -> None:
@@ -133,22 +133,20 @@ def run(
     every_n: Annotated[int | None, typer.Option(metavar="N", min=1, help="Take only each N-th frame of a video file.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write annotated pictures, label files and JSON lines there.")] = None,
     mqtt: Annotated[str | None, typer.Option(metavar="URL", help="Broker, e.g. mqtt://localhost or mqtts://user@host:8883.")] = None,
-    model: Annotated[str | None, typer.Option(metavar="NAME[@SIZE]", help="Model, instead of the profile's choice.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME[@SIZE]", help="Run this model; turns automatic selection off.")] = None,
     task: Annotated[str | None, typer.Option(metavar="detect|classify", help="Boxes, or one class a picture.")] = None,
     labels: Annotated[str | None, typer.Option(metavar="A,B,...", help="Report only these labels.")] = None,
     min_score: Annotated[float | None, typer.Option(metavar="0..1", help="Smallest score that is reported.")] = None,
     threads: Annotated[int | None, typer.Option(metavar="N", help="Threads for one inference.")] = None,
-    max_ms: Annotated[
-        float | None, typer.Option(metavar="MS", help="Choose a model that takes at most MS a picture, by measuring.")
-    ] = None,
-    min_fps: Annotated[float | None, typer.Option(metavar="N", help="Choose a model that does N pictures a second, by measuring.")] = None,
-    remeasure: Annotated[bool, typer.Option("--remeasure", help="Measure the models anew before choosing.")] = False,
-    explain: Annotated[bool, typer.Option("--explain", help="Print which model would run and why, and stop.")] = False,
+    max_ms: Annotated[float | None, typer.Option(metavar="MS", help="Measure, and select a model that takes at most MS a picture.")] = None,
+    min_fps: Annotated[float | None, typer.Option(metavar="N", help="Measure, and select a model that does N pictures a second.")] = None,
+    remeasure: Annotated[bool, typer.Option("--remeasure", help="Measure the models again before selection.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Print the model selected and why, and stop.")] = False,
     device: Annotated[str | None, typer.Option(metavar="NAME", help="Name of this device in topics and messages.")] = None,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
-    once: Annotated[bool, typer.Option("--once", help="Stop when every picture that is there was annotated.")] = False,
-    again: Annotated[bool, typer.Option("--again", help="Also annotate pictures that were done before.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Stop when all present pictures are annotated.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Annotate done pictures again.")] = False,
     log_level: Annotated[str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")] = None,
 ) -> None:
     """Watch a folder or a camera, annotate each picture, publish what is in it."""
@@ -175,7 +173,7 @@ def run(
     }  # fmt: skip
     loaded = _load(overrides, config, "again" if remeasure else "missing" if explain else "no")
     if not remeasure and not explain and (loaded.settings.max_ms or loaded.settings.min_fps):
-        loaded = _load(overrides, config, "missing")  # the start measures anyway: the profile is to be what `probe` would say
+        loaded = _load(overrides, config, "missing")  # the start measures anyway: grade the board as `probe` would
     if explain:
         from edgeannot.choice.selection import explain_selection
         from edgeannot.cli.commands.probe import at_the_terminal
@@ -244,7 +242,7 @@ def _load(overrides: dict[str, Any], config: Path | None, measuring: Measuring =
 
 
 def _labels(text: str | None) -> tuple[str, ...] | None:
-    """The names in `A,B,...`. Raises ConfigError where one is empty: an empty list would mean all."""
+    """Return the names in `A,B,...`. Raises ConfigError where one is empty: an empty list would mean all."""
     if text is None:
         return None
     names = tuple(part.strip() for part in text.split(","))

@@ -1,4 +1,4 @@
-"""How every command ends: errors become one sentence and an exit code."""
+"""End every command: errors become one sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _EX_USAGE = 64  # sysexits.h; systemd and scripts tell it from a program's own f
 
 
 def guarded(command: Callable[[], object]) -> None:
-    """Run a command; print an error that was foreseen as one sentence and exit with its code."""
+    """Run a command; print a known error as one sentence and exit with its code."""
     open_closed_streams()
     printable_streams()
     learn(sys.argv)
@@ -39,19 +39,19 @@ def guarded(command: Callable[[], object]) -> None:
         sys.exit(exc.exit_code)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
-    except BrokenPipeError:  # who read it has seen enough
+    except BrokenPipeError:  # the reader has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left would be written at the end
         sys.exit(_EX_UNREAD)
     except SystemExit as exc:
         sys.exit(_EX_USAGE if exc.code == _PARSER_USAGE else exc.code)
-    except Exception as exc:  # noqa: BLE001 - the last door
+    except Exception as exc:  # noqa: BLE001 - the last catch
         sys.exit(_told(exc))
 
 
 def _told(exc: Exception) -> int:
-    """Say what was not foreseen, whole unless it is only that the user may not; the exit code."""
+    """Print an unknown error, with its traceback unless a file is the cause; return the exit code."""
     if isinstance(exc, PermissionError) and exc.filename is not None:
-        advice = "this user has no right to it; run as one who has, or name another place"
+        advice = "permission denied; run as a user with access, or choose another place"
         print(f"edgeannot: {_one_line(exc.filename)}: {advice}", file=sys.stderr)  # noqa: T201 - as above
         return _EX_NOPERM
     if isinstance(exc, OSError) and exc.errno in (errno.ENAMETOOLONG, errno.ELOOP) and exc.filename is not None:
@@ -61,10 +61,10 @@ def _told(exc: Exception) -> int:
 
     traceback.print_exception(exc)
     where = "".join(f" {note}" for note in getattr(exc, "__notes__", ()))
-    print(f"edgeannot: a fault of the program itself{where}: {type(exc).__name__}: {_one_line(exc)}", file=sys.stderr)  # noqa: T201 - as above
+    print(f"edgeannot: internal error (please report){where}: {type(exc).__name__}: {_one_line(exc)}", file=sys.stderr)  # noqa: T201 - as above
     return _EX_SOFTWARE
 
 
 def _one_line(said: object) -> str:
-    """Messages of libraries, and names of files, may have line ends in them."""
+    """Remove line ends, which messages of libraries and names of files may have."""
     return " ".join(str(said).split("\n"))

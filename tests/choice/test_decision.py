@@ -1,6 +1,7 @@
 """The choice of a model: only cards that can do what is asked; the prior without measurements, budget and accuracy with them."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -8,8 +9,8 @@ from edgeannot.base.errors import ConfigError
 from edgeannot.choice.candidates import Requirements, best_sample, predict_ms
 from edgeannot.choice.card_index import Accuracy, CardFacts
 from edgeannot.choice.decision import BUDGET_MS, budget_of, decide
-from edgeannot.choice.evaluation import as_dict, as_table
-from edgeannot.choice.measurements import Conditions, Record, Sample
+from edgeannot.choice.evaluation import Evaluation
+from edgeannot.choice.measurements import Conditions, Measurements, Record, Sample
 from edgeannot.payload import Origin, decode, encode, info_payload
 from edgeannot.vision.data import ModelFacts
 
@@ -61,6 +62,10 @@ def requirements(profile="mid", ms=None, **fields):
 YOLO = facts("yolo", labels=("person", "dog"), sizes=(192, 224, 320, 416), maps=((192, 0.30), (224, 0.36), (320, 0.46), (416, 0.51)))
 SSD = facts("ssd", "ssd", labels=("person", "mug"))
 YOLO_TIMES = [sample(192, 10), sample(224, 14), sample(320, 28), sample(416, 47)]
+
+
+def evaluation(decision, conditions=HERE):
+    return Evaluation(decision, Measurements(Path("none.json"), conditions))
 
 
 def explanation(decision, name):
@@ -242,7 +247,7 @@ def test_a_variant_without_accuracies_has_those_of_its_network_for_its_own_numbe
 
 
 def test_the_retained_info_message_carries_the_candidates():
-    choice = as_dict(decide([YOLO, SSD], requirements(ms=30), measured(YOLO, *YOLO_TIMES)), HERE)
+    choice = evaluation(decide([YOLO, SSD], requirements(ms=30), measured(YOLO, *YOLO_TIMES))).as_dict()
     model = ModelFacts("yolo@320", "0" * 64, "yolo", "mid")
     info = decode(encode(info_payload(Origin("porch", "b"), "1", model, ("why",), {}, choice)))
 
@@ -309,7 +314,7 @@ def test_prediction_is_linear_in_the_area_of_the_input():
 
 def test_the_table_and_the_json_show_every_candidate_with_figures_and_words():
     decision = decide([YOLO, SSD], requirements(ms=30), measured(YOLO, *YOLO_TIMES))
-    table, value = as_table(decision, HERE), as_dict(decision, HERE)
+    table, value = evaluation(decision).table(), evaluation(decision).as_dict()
 
     assert [line.split()[1] for line in table.splitlines() if line.startswith(">")] == ["yolo@320"]
     assert all(name in table for name in ("yolo@192", "yolo@416", "ssd", "30 ms a picture (max_ms)", "litert 2.3.0"))
@@ -332,5 +337,5 @@ def test_a_model_whose_file_is_missing_is_not_taken():
 def test_a_busy_board_is_said():
     decision = decide([YOLO], requirements(), measured(YOLO, sample(192, 20, wait_share=0.5)))
 
-    assert "CPU contention up to 50%" in as_table(decision, HERE)
-    assert "CPU contention" not in as_table(decision, replace(HERE, quota=0.25))
+    assert "CPU contention up to 50%" in evaluation(decision).table()
+    assert "CPU contention" not in evaluation(decision, replace(HERE, quota=0.25)).table()

@@ -114,7 +114,7 @@ def test_a_fault_of_the_program_ends_with_a_sentence_and_its_own_exit_code():
     done = subprocess.run([sys.executable, "-c", code, "config"], capture_output=True, text=True, timeout=DEADLINE_S, check=False)
 
     assert done.returncode == 70
-    assert done.stderr.splitlines()[-1] == "edgeannot: a fault of the program itself: ZeroDivisionError: by design"
+    assert done.stderr.splitlines()[-1] == "edgeannot: internal error (please report): ZeroDivisionError: by design"
 
 
 def test_config_shows_every_value_and_its_origin(tmp_path):

@@ -37,7 +37,7 @@ def test_what_the_user_may_not_is_one_sentence():
     done = ended("def command(): raise PermissionError(13, 'Permission denied', '/var/lib/private/edgeannot')\nguarded(command)")
 
     assert done.returncode == 77
-    assert done.stderr.startswith("edgeannot: /var/lib/private/edgeannot: this user has no right to it; ")
+    assert done.stderr.startswith("edgeannot: /var/lib/private/edgeannot: permission denied; ")
     assert done.stderr.count("\n") == 1
 
 
@@ -46,7 +46,7 @@ def test_another_fault_is_told_whole():
 
     assert done.returncode == 70
     assert "Traceback" in done.stderr
-    assert "a fault of the program itself: OSError" in done.stderr
+    assert "internal error (please report): OSError" in done.stderr
 
 
 NASTY = "a\\x1b[2J\\nfake: b\\udcff\\u202e"  # as it stands in the source of a command

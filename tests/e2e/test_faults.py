@@ -38,7 +38,7 @@ def test_a_part_that_breaks_ends_the_run_with_a_sentence_that_names_the_picture(
 
     assert done.returncode == 70, done.stderr
     last = done.stderr.splitlines()[-1]
-    assert last.startswith(f"edgeannot: a fault of the program itself while {doing}")
+    assert last.startswith(f"edgeannot: internal error (please report) while {doing}")
     assert "inbox: 000-astronaut.jpg" in last
     with sqlite3.connect(tmp_path / "data" / "state.sqlite") as database:
         assert database.execute("SELECT count(*) FROM ledger").fetchone() == (0,), "it is done again at the next start"

@@ -34,19 +34,19 @@ _MARKERS = "osD^vP*X"
 @bench_app.command()
 def bench_models(
     models: Annotated[
-        list[str] | None, typer.Argument(metavar="[MODEL]...", help="NAME: all its sizes; NAME@SIZE: one. None: all.")
+        list[str] | None, typer.Argument(metavar="[MODEL]...", help="NAME: all its sizes; NAME@SIZE: one; default: all models.")
     ] = None,
     threads: Annotated[list[int] | None, typer.Option(metavar="N", min=1, help="Thread count, may be given several times.")] = None,
     seconds: Annotated[float, typer.Option(metavar="S", min=0.05, max=600, help="How long each point is measured.")] = 1.5,
     runtime: Annotated[str, typer.Option(metavar="|".join(("auto", *RUNTIMES)), help="The TFLite runtime.")] = "auto",
     json_out: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw accuracy against time into a file.")] = None,
-    new_reference: Annotated[bool, typer.Option("--new-reference", help="Compare with this run from now on.")] = False,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Plot accuracy against time into a file.")] = None,
+    new_reference: Annotated[bool, typer.Option("--new-reference", help="Make this run the reference for later ones.")] = False,
     data_dir: Annotated[
         Path | None, typer.Option("--data-dir", metavar="DIR", help="Folder that holds added models and the reference.")
     ] = None,
 ) -> None:
-    """Time models on this board: every stage, pictures a second, memory, CPU time. The first run is kept as the board's reference."""
+    """Time models on this board: stages, pictures a second, memory, CPU time. The first run becomes the board's reference."""
     if runtime not in ("auto", *RUNTIMES):
         raise InputError(f"--runtime: wanted one of {', '.join(('auto', *RUNTIMES))}; found {runtime!r}")
     if plot is not None and importlib.util.find_spec("matplotlib") is None:  # before minutes of measuring
@@ -120,7 +120,7 @@ def save_plot(found: Bench, path: Path) -> None:
 
 
 def _lines(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Model -> its sizes that have an accuracy, each at the fastest thread count, smallest first."""
+    """Map each model to its sizes that have an accuracy, each at the fastest thread count, smallest first."""
     best: dict[str, Row] = {}
     for row in rows:
         if row.sample is not None and row.accuracy() is not None and (row.name not in best or _ms(row) < _ms(best[row.name])):

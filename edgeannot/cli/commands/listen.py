@@ -43,7 +43,7 @@ class Reader:
     _seen: OrderedDict[str, None] = field(default_factory=OrderedDict)
 
     def lines(self, topic: str, payload: bytes, size: int | None = None) -> Iterator[str]:
-        """The lines for one message: none, or one. size: that of a payload of which only the beginning was kept."""
+        """Return the lines for one message: none, or one. size: that of a payload of which only the beginning was kept."""
         device, _, leaf = topic.removeprefix(f"{self.prefix}/").partition("/")
         source, _, kind = leaf.rpartition("/")
         try:
@@ -67,7 +67,7 @@ class Reader:
                 yield self._line("!", f"a message on {topic} is not understood ({exc!r:.80})")
 
     def notice(self, text: str) -> Iterator[str]:
-        """A line about the connection itself; none among JSON lines."""
+        """Return a line about the connection itself; none among JSON lines."""
         if not self.json_lines:
             yield self._line("!", text)
 
@@ -104,7 +104,7 @@ def listen(
     json_lines: bool = False,
     count: int | None = None,
 ) -> Iterator[str]:
-    """Lines for what `device` (None: every device) publishes, as it comes, for ever or until `count` pictures were seen.
+    """Yield lines for what `device` (None: every device) publishes, as it comes, for ever or until `count` pictures were seen.
 
     A broker that goes away later is waited for; raises LinkError when it cannot be reached at first or refuses.
     """
@@ -122,7 +122,7 @@ def listen(
 
 
 def _subscriber(options: BrokerOptions, base: str, reader: Reader, events: queue.SimpleQueue[Callable[[], Iterator[str]]]) -> Client:
-    """A client that puts what happens into `events`, as functions that give the lines for it, or raise."""
+    """Return a client that puts what happens into `events`, as functions that give the lines for it, or raise."""
     alone = options.model_copy(update={"client_id": None})  # the daemon may be there under that id
     client = new_client(alone, f"edgeannot-listen-{secrets.token_hex(4)}", reconnects=True)
 

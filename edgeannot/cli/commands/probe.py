@@ -1,4 +1,4 @@
-"""`edgeannot probe`: what the board is, what it is graded as and why, and on request which model that leads to.
+"""`edgeannot probe`: show the board, its grade and why, and on request the model selected for it.
 
 The usual call, with everything remembered and nothing configured, loads neither typer nor the settings nor numpy: it answers in 0.2 s.
 """
@@ -61,22 +61,22 @@ def probe(arguments: Sequence[str]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="edgeannot probe",
-        description="Show what this board is and what it can do: processor, memory, limits, clocks, heat, runtime, its profile and why.",
+        description="Show the board (processor, memory, limits, clocks, heat, runtime), its profile and why.",
         allow_abbrev=False,
     )
     add = parser.add_argument
     add("--json", action="store_true", help="Print everything as one JSON object.")
-    add("--explain", action="store_true", help="Also say which model is chosen, and why not the others.")
+    add("--explain", action="store_true", help="Also print the model selected, and why not the others.")
     either = parser.add_mutually_exclusive_group()
-    either.add_argument("--remeasure", action="store_true", help="Measure again what is remembered.")
-    either.add_argument("--no-measure", action="store_true", help="Measure nothing, also where nothing is remembered.")
+    either.add_argument("--remeasure", action="store_true", help="Measure again, also remembered figures.")
+    either.add_argument("--no-measure", action="store_true", help="Measure nothing.")
     add("--config", metavar="FILE", type=Path, help="Configuration file (TOML).")
     add("--data-dir", metavar="DIR", type=Path, help="Folder where measurements are remembered.")
     return parser
 
 
 def _evaluate(board: Board, found: Grade, loaded: Loaded | None, folder: Path, measuring: Measuring) -> Evaluation:
-    """The choice of a model for the settings, or for what they are where nothing is configured."""
+    """Evaluate the models for the settings, or for their defaults where nothing is configured."""
     if loaded:
         return evaluate(requirements_of(loaded, board), folder, board, loaded.settings.runtime, measuring, progress=at_the_terminal)
     requirements = Requirements(
@@ -89,13 +89,13 @@ def _evaluate(board: Board, found: Grade, loaded: Loaded | None, folder: Path, m
 
 
 def at_the_terminal(line: str) -> None:
-    """Say what takes its time to who waits for it, and to nobody else."""
+    """Print progress if standard error is a terminal."""
     if sys.stderr.isatty():
         sys.stderr.write(f"{line}\n")
 
 
 def as_text(board: Board, found: Grade, micro: Micro | None) -> str:
-    """Lines of "name  value"; what is not known is left out, but for what everybody looks for."""
+    """Format the board as lines of "name  value"; most unknown values are left out."""
     rows = [*_rows(board), *_micro_row(micro, board), ("profile", found.profile), *(("", reason) for reason in found.reasons)]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
@@ -163,7 +163,7 @@ def _micro_row(micro: Micro | None, board: Board) -> Iterator[tuple[str, str]]:
 
 
 def as_json(board: Board, found: Grade, micro: Micro | None) -> dict[str, Any]:
-    """The same and all the rest; sets as sorted lists."""
+    """Return the same and all other facts for JSON; sets as sorted lists."""
     values = asdict(board)
     values["processor"]["features"] = sorted(board.processor.features)
     values["usable_cores"] = board.usable_cores

@@ -29,7 +29,7 @@ ENVIRONMENT = {
     "EDGEANNOT_SINKS__MQTT__HOME_ASSISTANT__ENABLED": "true",
     "EDGEANNOT_SOURCES__INBOX__AFTER": "delete",
 }
-FAULTS = ("Traceback", "a fault of the program", "Fatal Python error")
+FAULTS = ("Traceback", "a fault of the program", "internal error", "Fatal Python error")
 
 
 class TheDoor(Door):
