@@ -123,7 +123,7 @@ def _without_user(match: re.Match[str]) -> str:
 
 
 def _without_value(match: re.Match[str]) -> str:
-    """Return match `password = x` in a text like TOML, `"password": x` in one like JSON. A sentence may go on after a colon."""
+    """Match `password = x` in a text like TOML, `"password": x` in one like JSON. A sentence may go on after a colon."""
     bare, opening = match["bare"], match["open"] or match["nested"] or ""
     if ":" in match["sign"] and not match["quote"] and not (opening and match["name"].lower() != "token"):
         return match[0]

@@ -1,4 +1,4 @@
-"""Questions to the numbers of a box output: do they follow the cells, in which units, corners or centres, x or y first."""
+"""Questions to the numbers of candidates: do boxes follow the cells, in which units, corners or centres, x or y first."""
 
 from __future__ import annotations
 
@@ -10,10 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot.card_inference.facts import Facts, Out
-from edgeannot.card_inference.interpretation import AmbiguousModelError, Known
-from edgeannot.card_inference.sample_run import cell_centres, grid_fit
+from edgeannot.card_inference.interpretation import NANODET, ULTRALYTICS, YOLOX, AmbiguousModelError, Interpretation, Known
+from edgeannot.card_inference.sample_run import activation_of, cell_centres, grid_fit
+from edgeannot.tflite.trace import Piece
+from edgeannot.vision.data import TensorRef
+from edgeannot.vision.heads.dfl import Dfl
+from edgeannot.vision.heads.yolox import Yolox
 
-__all__ = ["BoxFacts", "Cells", "Side", "candidate_cells", "decoded_boxes", "free_boxes", "query_boxes", "units_by_range"]
+__all__ = [
+    "BoxFacts",
+    "Cells",
+    "JoinedColumns",
+    "Side",
+    "candidate_cells",
+    "decoded_boxes",
+    "fastestv2_anchors",
+    "free_boxes",
+    "query_boxes",
+    "units_by_range",
+]
 
 STRIDE_SETS = ((8, 16, 32), (8, 16, 32, 64), (16, 32), (4, 8, 16, 32), (8, 16), (16, 32, 64))
 """Strides of the maps that published detectors predict on, the usual ones first."""
@@ -49,6 +64,54 @@ class Side:
     def width(self) -> int:
         """Numbers a row."""
         return int(self.numbers.shape[2])
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedColumns:
+    """Candidates before the family's decoder, whose columns join a box with class scores."""
+
+    outputs: tuple[TensorRef, ...]
+    strides: tuple[int, ...]
+    numbers: NDArray[np.float32]
+    """(pictures, N, columns)."""
+    layout: Literal["channels-last", "channels-first"]
+    made: list[Piece]
+    """What the columns are joined from."""
+    evidence: str
+
+    def distances(self, bins: int, order: Literal["boxes-first", "scores-first"], *, center: float = 0.5) -> Interpretation:
+        """Interpret four distributions of `bins` distances and class scores, as YOLOv8 (16) and NanoDet (8) write them."""
+        columns, boxes_first = self.numbers.shape[2], order == "boxes-first"
+        classes = columns - 4 * bins
+        scores = self.numbers[..., 4 * bins :] if boxes_first else self.numbers[..., :classes]
+        activation, why = self._activation(scores, self.made[-1 if boxes_first else 0])
+        head = Dfl(
+            strides=self.strides, boxes=self.outputs, joined=order, bins=bins, layout=self.layout, activation=activation, center=center
+        )
+        evidence = (self.evidence, f"{columns} columns are 4 x {bins} bins of distances and {classes} classes, {order}", why)
+        return Interpretation(head, ULTRALYTICS if bins == 16 else NANODET, evidence, classes=classes)
+
+    def yolox(self) -> Interpretation:
+        """Interpret box, objectness and class scores, as YOLOX writes them."""
+        columns = self.numbers.shape[2]
+        activation, why = self._activation(self.numbers[..., 4:], self.made[-1])
+        head = Yolox(outputs=self.outputs, strides=self.strides, layout=self.layout, activation=activation)
+        evidence = (self.evidence, f"{columns} columns are box, objectness and {columns - 5} classes, as YOLOX writes them", why)
+        return Interpretation(head, YOLOX, evidence, classes=columns - 5)
+
+    def _activation(self, scores: NDArray[np.float32], piece: Piece) -> tuple[Literal["none", "sigmoid"], str]:
+        return activation_of(scores, piece.made_by if len(self.made) > 1 else "")
+
+
+def fastestv2_anchors(known: Known, count: int) -> tuple[tuple[tuple[float, float], ...], ...]:
+    """Return the anchors given for YOLO-FastestV2, `count` for each of its two strides. Raises AmbiguousModelError where they lack."""
+    hint = known.hints.anchors
+    if hint is None or len(hint.pairs) != 2 * count:
+        raise AmbiguousModelError(
+            f"model {known.facts.path}: its outputs read as YOLO-FastestV2, and the file does not hold its anchors",
+            ["--anchors 'W,H W,H ...' of its training", "--anchors yolo-fastestv2"],
+        )
+    return hint.pairs[:count], hint.pairs[count:]
 
 
 def candidate_cells(facts: Facts, count: int) -> Cells | None:

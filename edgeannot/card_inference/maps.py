@@ -3,40 +3,60 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeannot.base.errors import InputError
+from edgeannot.card_inference.boxes import JoinedColumns, fastestv2_anchors
 from edgeannot.card_inference.facts import Out
-from edgeannot.card_inference.grids import Form, StrideMap, read_grids
+from edgeannot.card_inference.hints import ANCHOR_SETS
 from edgeannot.card_inference.interpretation import (
+    DARKNET,
     FASTESTV2,
     NANODET,
     PICODET,
     ULTRALYTICS,
-    YOLOX,
     AmbiguousModelError,
     Interpretation,
     Known,
 )
 from edgeannot.card_inference.sample_run import activation_of
-from edgeannot.tflite.trace import pieces
+from edgeannot.tflite.trace import maker, mostly_silu, pieces
 from edgeannot.vision.heads.dfl import Dfl
 from edgeannot.vision.heads.yolo_fastestv2 import YoloFastestV2
-from edgeannot.vision.heads.yolox import Yolox
+from edgeannot.vision.heads.yolo_grid import Grid, YoloGrid
 
-__all__ = ["read_maps", "stride_maps"]
+__all__ = ["read_maps"]
 
+Form = Literal["hwc", "chw", "hwac", "ahwc", "achw", "nc", "cn"]
+"""The axes of a map behind the batch's: height, width, channels, anchors, or n cells in a row."""
 STRIDES = (4, 8, 16, 32, 64, 128)
 FORMS: dict[int, tuple[Form, ...]] = {4: ("hwac", "ahwc", "achw"), 3: ("hwc", "chw"), 2: ("nc", "cn")}
 """Those with so many axes, the usual ones first."""
 
 
+@dataclass(frozen=True, slots=True)
+class StrideMap:
+    """An output that belongs to one stride: `form` says where its cells and its channels are."""
+
+    out: Out
+    stride: int
+    channels: int
+    form: Form
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether a cell's numbers lie together."""
+        return self.form in {"hwc", "hwac", "nc", "ahwc"}
+
+
 def read_maps(known: Known) -> list[Interpretation]:
     """Return every interpretation of outputs that are maps of strides."""
-    maps = stride_maps(known)
-    if maps is None:
+    maps = [found for out in known.facts.outputs if (found := _stride_map(known, out)) is not None]
+    if len(maps) < len(known.facts.outputs):
         return []
     by_stride: dict[int, list[StrideMap]] = defaultdict(list)
     for item in maps:
@@ -48,21 +68,10 @@ def read_maps(known: Known) -> list[Interpretation]:
     groups = [by_stride[stride] for stride in strides]
     if per_stride == 1:
         singles = [group[0] for group in groups]
-        return _joined(known, strides, singles) or read_grids(known, strides, singles)
+        return _joined(known, strides, singles) or _grids(known, strides, singles)
     if per_stride in {2, 3}:
         return [*_fastestv2(known, strides, groups), *_distances(known, strides, groups)]
     return []
-
-
-def stride_maps(known: Known) -> list[StrideMap] | None:
-    """Return each output with its stride; None where one of them is no such map. Outputs that repeat another's form are kept."""
-    maps = []
-    for out in known.facts.outputs:
-        item = _stride_map(known, out)
-        if item is None:
-            return None
-        maps.append(item)
-    return maps
 
 
 def _stride_map(known: Known, out: Out) -> StrideMap | None:
@@ -101,31 +110,26 @@ def _joined(known: Known, strides: tuple[int, ...], maps: list[StrideMap]) -> li
     made = pieces(known.facts.graph, maps[0].out.tensor.index, total)
     widths = [piece.width for piece in made]
     counts = known.class_counts()
-    refs = tuple(item.out.ref for item in maps)
-    says = f"{len(maps)} outputs with {total} channels for strides {', '.join(map(str, strides))}"
+    joined = JoinedColumns(
+        outputs=tuple(item.out.ref for item in maps),
+        strides=strides,
+        numbers=np.concatenate([_numbers(known, item) for item in maps], axis=1),
+        layout=_layout(maps),
+        made=made,
+        evidence=f"{len(maps)} outputs with {total} channels for strides {', '.join(map(str, strides))}",
+    )
     for bins in (16, 8):
         classes = total - 4 * bins
-        order: Literal["boxes-first", "scores-first"] | None = None
-        if widths == [4 * bins, classes]:
-            order = "boxes-first"
-        elif widths == [classes, 4 * bins]:
-            order = "scores-first"
-        elif len(widths) == 1 and classes in counts and not (total % 3 == 0 and total // 3 - 5 in counts):
-            order = "boxes-first" if bins == 16 else "scores-first"
-        if order is None or classes < 1:
+        if classes < 1:
             continue
-        numbers = np.concatenate([_numbers(known, item) for item in maps], axis=1)
-        scores = numbers[..., 4 * bins :] if order == "boxes-first" else numbers[..., :classes]
-        activation, why = activation_of(scores, made[-1 if order == "boxes-first" else 0].made_by if len(made) > 1 else "")
-        head = Dfl(strides=strides, boxes=refs, joined=order, bins=bins, layout=_layout(maps), activation=activation)
-        evidence = (says, f"{total} channels are 4 x {bins} bins of distances and {classes} classes, {order}", why)
-        return [Interpretation(head, ULTRALYTICS if bins == 16 else NANODET, evidence, classes=classes)]
+        if widths == [4 * bins, classes]:
+            return [joined.distances(bins, "boxes-first")]
+        if widths == [classes, 4 * bins]:
+            return [joined.distances(bins, "scores-first")]
+        if len(widths) == 1 and classes in counts and not (total % 3 == 0 and total // 3 - 5 in counts):
+            return [joined.distances(bins, "boxes-first" if bins == 16 else "scores-first")]
     if (widths[:2] == [4, 1] and sum(widths[2:]) == total - 5) or (len(widths) == 1 and total - 5 in counts and total % 3):
-        numbers = np.concatenate([_numbers(known, item) for item in maps], axis=1)
-        activation, why = activation_of(numbers[..., 4:], made[-1].made_by if len(made) > 1 else "")
-        head_x = Yolox(outputs=refs, strides=strides, layout=_layout(maps), activation=activation)
-        evidence = (says, f"{total} channels are box, objectness and {total - 5} classes, as YOLOX writes them", why)
-        return [Interpretation(head_x, YOLOX, evidence, classes=total - 5)]
+        return [joined.yolox()]
     return []
 
 
@@ -176,25 +180,20 @@ def _distances(known: Known, strides: tuple[int, ...], groups: list[list[StrideM
 
 
 def _named_boxes(boxes: list[StrideMap], rest: list[StrideMap]) -> tuple[list[StrideMap], list[StrideMap]]:
-    """Return split by name: where as many classes as box numbers make two outputs look alike, their names decide."""
+    """Split by name: where as many classes as box numbers make two outputs look alike, their names decide."""
     named = [item for item in boxes if any(word in item.out.tensor.name.lower() for word in ("box", "reg", "dis", "dfl"))]
     return (named, [*rest, *(item for item in boxes if item not in named)]) if len(named) == 1 else (boxes, rest)
 
 
 def _fastestv2(known: Known, strides: tuple[int, ...], groups: list[list[StrideMap]]) -> list[Interpretation]:
     """Interpret three maps a stride with 4 * A, A and C channels."""
-    hint = known.hints.anchors
     if len(groups[0]) != 3 or len(strides) != 2:
         return []
     sets = [sorted(item.channels for item in group) for group in groups]
     anchors = sets[0][0]
     if anchors < 2 or any(4 * anchors not in channels or channels[0] != anchors for channels in sets):
         return []
-    if hint is None or len(hint.pairs) != anchors * len(strides):
-        raise AmbiguousModelError(
-            f"model {known.facts.path}: its outputs read as YOLO-FastestV2, and the file does not hold its anchors",
-            ["--anchors 'W,H W,H ...' of its training", "--anchors yolo-fastestv2"],
-        )
+    pairs = fastestv2_anchors(known, anchors)
     refs, classes = [], 0
     for group in groups:
         objectness = next(item for item in group if item.channels == anchors)
@@ -202,8 +201,139 @@ def _fastestv2(known: Known, strides: tuple[int, ...], groups: list[list[StrideM
         score = next(item for item in group if item is not objectness and item is not box)
         refs += [box.out.ref, objectness.out.ref, score.out.ref]
         classes = score.channels
-    pairs = hint.pairs
-    per = tuple(pairs[i * anchors : (i + 1) * anchors] for i in range(len(strides)))
-    head = YoloFastestV2(outputs=tuple(refs), strides=strides, anchors=per, layout=_layout(groups[0]))
+    head = YoloFastestV2(outputs=tuple(refs), strides=strides, anchors=pairs, layout=_layout(groups[0]))
     evidence = (f"three outputs a stride with {4 * anchors}, {anchors} and {classes} channels: YOLO-FastestV2",)
     return [Interpretation(head, FASTESTV2, evidence, classes=classes)]
+
+
+Pairs = tuple[tuple[float, float], ...]
+
+
+def _grids(known: Known, strides: tuple[int, ...], maps: list[StrideMap]) -> list[Interpretation]:
+    """Interpret one map a stride, fine to coarse, all with as many channels a cell."""
+    widths = {item.channels for item in maps}
+    if len(widths) != 1 or any(item.form in {"nc", "cn"} for item in maps) or (len(maps) == 1 and strides[0] < 16):
+        return []
+    anchors = _anchor_count(known, strides, maps, widths.pop())
+    if anchors is None:
+        return []
+    per_cell, classes, why = anchors
+    layers, preset, where = _anchors(known, strides, per_cell, classes)
+    activated = _activated(known, maps)
+    size, xy_scale, family = _size_rule(known, activated, preset)
+    forms: dict[str, Literal["NHWC", "NCHW", "NAHWC"]] = {"hwc": "NHWC", "hwac": "NHWC", "chw": "NCHW", "achw": "NCHW", "ahwc": "NAHWC"}
+    v2 = len(maps) == 1 and (preset.startswith("yolov2") or (bool(known.hints.cfg) and known.hints.cfg[0].kind == "region"))
+    if known.hints.cfg and known.hints.cfg[0].new_coords:
+        size, activated, xy_scale = "square", True, 2.0
+    by_cfg = sorted(known.hints.cfg, key=lambda layer: _mean_area(layer.anchors))
+    scales = [layer.xy_scale if layer.xy_scale != 1 else None for layer in by_cfg] or [None] * len(maps)
+    head = YoloGrid(
+        grids=tuple(
+            Grid(output=item.out.ref, anchors=pairs, xy_scale=scale) for item, pairs, scale in zip(maps, layers, scales, strict=True)
+        ),
+        layout=forms[maps[0].form],
+        activation="none" if activated else "sigmoid",
+        class_activation="softmax" if v2 and not activated else "none" if activated else "sigmoid",
+        size=size,
+        xy_scale=xy_scale,
+        anchor_units="cells" if v2 else "pixels",
+    )
+    channels = f"{per_cell * (5 + classes)} channels for strides {', '.join(map(str, strides))}"
+    evidence = (
+        f"{len(maps)} output(s) with {channels}: {per_cell} anchors x (5 + {classes})",
+        why,
+        where,
+        family,
+    )
+    return [Interpretation(head, ULTRALYTICS if size == "square" else DARKNET, evidence, classes=classes)]
+
+
+def _anchor_count(  # noqa: PLR0911 - one answer a source, the surest first
+    known: Known, strides: tuple[int, ...], maps: list[StrideMap], channels: int
+) -> tuple[int, int, str] | None:
+    """Return anchors a cell, classes, and why; None where the channels are no A * (5 + C)."""
+    shape = known.run.shape(maps[0].out.position)
+    fits = {a: channels // a - 5 for a in (3, 5, 2, 4, 6, 9, 1) if channels % a == 0 and channels // a > 5}
+    if not fits:
+        return None
+    axes = {"hwac": (3, 4), "ahwc": (1, 4), "achw": (1, 2)}.get(maps[0].form)
+    if axes is not None:
+        per_cell, numbers = shape[axes[0]], shape[axes[1]]
+        return (per_cell, numbers - 5, f"the output's own axes say {per_cell} anchors of {numbers} numbers") if numbers > 5 else None
+    if known.hints.cfg:
+        a = len(known.hints.cfg[0].anchors)
+        return (a, fits[a], f"the cfg has {a} anchors a layer") if a in fits else None
+    if known.hints.anchors is not None:
+        a = len(known.hints.anchors.pairs) // len(maps)
+        if a not in fits or len(known.hints.anchors.pairs) % len(maps):
+            raise InputError(
+                f"--anchors: {len(known.hints.anchors.pairs)} anchors for {len(maps)} outputs of {channels} channels do not fit; "
+                f"possible are {', '.join(f'{n * len(maps)} ({c} classes)' for n, c in fits.items())}"
+            )
+        return a, fits[a], f"{len(known.hints.anchors.pairs)} anchors for {len(maps)} output(s)"
+    named = [(a, c) for a, c in fits.items() if c in known.class_counts()]
+    if len(named) == 1:
+        return *named[0], f"the {len(known.names)} labels fit {named[0][0]} anchors a cell"
+    usual = 5 if len(maps) == 1 else 3
+    if usual in fits:
+        return usual, fits[usual], f"{usual} anchors a cell are usual for {len(strides)} stride(s)"
+    return None
+
+
+def _anchors(known: Known, strides: tuple[int, ...], per_cell: int, classes: int) -> tuple[list[Pairs], str, str]:
+    """Return anchors of each map, fine to coarse; the preset they come from; and a sentence."""
+    hints = known.hints
+    if hints.cfg:
+        if len(hints.cfg) != len(strides):
+            raise InputError(f"--cfg: it has {len(hints.cfg)} detection layers, the model {len(strides)} detection outputs")
+        if hints.cfg[0].classes and hints.cfg[0].classes != classes:
+            raise InputError(f"--cfg: it says {hints.cfg[0].classes} classes, the model's outputs hold {classes}")
+        by_size = sorted((layer.anchors for layer in hints.cfg), key=_mean_area)
+        return by_size, "", "anchors are the cfg's, the large ones for the coarse map"
+    if hints.anchors is None:
+        presets = [name for name, n in ANCHOR_SETS.items() if _offered(name, n, per_cell * len(strides), classes)]
+        raise AmbiguousModelError(
+            f"model {known.facts.path}: its outputs are raw grids with {per_cell} anchors a cell and {classes} classes, "
+            "and the file does not hold the anchors",
+            ["--anchors 'W,H W,H ...' of its training", "--cfg FILE", *(f"--anchors {name}" for name in presets)],
+        )
+    pairs = hints.anchors.pairs
+    layers = [pairs[i * per_cell : (i + 1) * per_cell] for i in range(len(strides))]
+    if len(strides) > 1 and _mean_area(layers[0]) > _mean_area(layers[-1]):
+        layers.reverse()  # given coarse map first, as in YOLOv5's older files and in Darknet's order of layers
+    where = f"anchors of {hints.anchors.preset}" if hints.anchors.preset else "anchors as given"
+    return layers, hints.anchors.preset, f"{where}, the large ones for the coarse map"
+
+
+def _offered(name: str, numbers: tuple[float, ...], wanted: int, classes: int) -> bool:
+    """Tell whether a published set could be this model's: as many anchors, and no set of other classes."""
+    words = {"coco": 80, "voc": 20}
+    return len(numbers) == 2 * wanted and name != "yolo-fastestv2" and all(classes == n for word, n in words.items() if name.endswith(word))
+
+
+def _mean_area(pairs: Pairs) -> float:
+    return sum(w * h for w, h in pairs) / len(pairs)
+
+
+def _activated(known: Known, maps: list[StrideMap]) -> bool:
+    """Tell whether the graph has applied the sigmoid: by the operator at the end, and the range of a sample run."""
+    operator = maker(known.facts.graph, maps[0].out.tensor.index)
+    spans = [known.run.span(item.out.position) for item in maps]
+    inside = min(low for low, _ in spans) >= -0.01 and max(high for _, high in spans) <= 1.01
+    return inside and (operator is None or operator.name not in {"CONV_2D", "FULLY_CONNECTED"})
+
+
+def _size_rule(known: Known, activated: bool, preset: str) -> tuple[Literal["exp", "square"], float, str]:
+    """Return how sizes are written: exp (Darknet) or the square of a sigmoid (YOLOv5, v7): the activations of the network tell."""
+    if preset in {"yolov5", "yolov7"} or activated:
+        return (
+            "square",
+            2.0,
+            "sizes are squares of sigmoids, as in YOLOv5 and v7" + (f" ({preset} anchors)" if preset else " (values end in a sigmoid)"),
+        )
+    if preset or known.hints.cfg:
+        return "exp", 1.0, "sizes are exponentials, as in Darknet"
+    if sigmoids := mostly_silu(known.facts.graph):
+        why = f"the network uses SiLU ({sigmoids} sigmoids), as YOLOv5 and v7: sizes are squares of sigmoids"
+        return "square", 2.0, f"{why} (else --set head.size=exp --set head.xy_scale=1)"
+    return "exp", 1.0, "the network has no SiLU: a Darknet kind, sizes are exponentials (else --set head.size=square --set head.xy_scale=2)"

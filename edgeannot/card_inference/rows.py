@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot.base.errors import ModelError
-from edgeannot.card_inference.boxes import BoxFacts, Cells, candidate_cells, decoded_boxes, query_boxes
+from edgeannot.card_inference.boxes import BoxFacts, Cells, JoinedColumns, candidate_cells, decoded_boxes, fastestv2_anchors, query_boxes
 from edgeannot.card_inference.facts import Out
 from edgeannot.card_inference.interpretation import (
     FASTESTV2,
-    NANODET,
     RT_DETR,
     ULTRALYTICS,
     YOLOX,
@@ -23,14 +22,13 @@ from edgeannot.card_inference.interpretation import (
 )
 from edgeannot.card_inference.sample_run import activation_of, whole_numbers
 from edgeannot.tflite.trace import Piece, pieces
-from edgeannot.vision.heads.dfl import Dfl
 from edgeannot.vision.heads.end_to_end import EndToEnd
 from edgeannot.vision.heads.yolo_fastestv2 import YoloFastestV2
 from edgeannot.vision.heads.yolo_rows import YoloRows
-from edgeannot.vision.heads.yolox import Yolox
 
 __all__ = ["read_rows"]
 
+CORNER_POINTS = "cell points are at the cell's corner, as in NanoDet-Plus; PicoDet has them in the middle (--set head.center=0.5)"
 KEYPOINTS = 51
 """Numbers of COCO's 17 points of a body, each with a visibility."""
 
@@ -238,51 +236,31 @@ def _undecoded(known: Known, table: _Table, made: list[Piece]) -> list[Interpret
     """Interpret YOLOX before its decoder, or distance distributions (NanoDet-Plus, v8 cut early) joined with scores."""
     if (fastest := _fastestv2(known, table, made)) is not None:
         return [fastest]
-    interpretations = []
-    widths = [piece.width for piece in made]
-    counts = known.class_counts()
+    widths, counts = [piece.width for piece in made], known.class_counts()
     candidates = f"{table.out} has one candidate a {table.layout[:-1]} for {table.cells}"
-    first = f"{candidates}; in a sample run its numbers do not follow the cells: not decoded"
-    layout: Literal["channels-last", "channels-first"] = "channels-last" if table.layout == "rows" else "channels-first"
+    joined = JoinedColumns(
+        outputs=(table.out.ref,),
+        strides=table.cells.strides,
+        numbers=table.numbers,
+        layout="channels-last" if table.layout == "rows" else "channels-first",
+        made=made,
+        evidence=f"{candidates}; in a sample run its numbers do not follow the cells: not decoded",
+    )
+    interpretations = []
     for bins in (16, 8):
         classes = table.columns - 4 * bins
-        joined = "boxes-first" if widths == [4 * bins, classes] else "scores-first" if widths == [classes, 4 * bins] else None
-        if joined is None and classes > 0 and classes in counts:
-            joined = "boxes-first" if bins == 16 else "scores-first"
-        if joined is not None and classes > 0:
-            scores = table.numbers[..., 4 * bins :] if joined == "boxes-first" else table.numbers[..., :classes]
-            activation, why = activation_of(scores, made[-1 if joined == "boxes-first" else 0].made_by if len(made) > 1 else "")
-            # NanoDet-Plus has a fourth stride; the first NanoDet, with three, has its points in the middle of the cells.
-            middle = bins == 16 or 64 not in table.cells.strides
-            head = Dfl(
-                strides=table.cells.strides,
-                boxes=(table.out.ref,),
-                joined="boxes-first" if joined == "boxes-first" else "scores-first",
-                bins=bins,
-                layout=layout,
-                activation=activation,
-                center=0.5 if middle else 0.0,
-            )
-            evidence = (first, f"{table.columns} columns are 4 x {bins} bins of distances and {classes} classes, {joined}", why)
-            convention = ULTRALYTICS if bins == 16 else NANODET
-            assumptions = (
-                ()
-                if middle
-                else ("cell points are at the cell's corner, as in NanoDet-Plus; PicoDet has them in the middle (--set head.center=0.5)",)
-            )
-            interpretations.append(Interpretation(head, convention, evidence, classes=classes, assumptions=assumptions))
-    classes = table.columns - 5
-    joined_widths = _joined_widths(made)
-    if not interpretations and (joined_widths[:2] == [4, 1] or not counts or classes in counts):
-        activation, why = activation_of(table.numbers[..., 4:], made[-1].made_by if len(made) > 1 else "")
-        head_x = Yolox(
-            outputs=(table.out.ref,),
-            strides=table.cells.strides,
-            layout=layout,
-            activation=activation,
-        )
-        evidence = (first, f"{table.columns} columns are box, objectness and {classes} classes, as YOLOX writes them", why)
-        interpretations.append(Interpretation(head_x, YOLOX, evidence, classes=classes))
+        order: Literal["boxes-first", "scores-first"] = "boxes-first" if bins == 16 else "scores-first"
+        if classes < 1 or (sorted(widths) != sorted([4 * bins, classes]) and classes not in counts):
+            continue
+        if len(widths) == 2 and set(widths) == {4 * bins, classes}:
+            order = "boxes-first" if widths[0] == 4 * bins else "scores-first"
+        # NanoDet-Plus has a fourth stride; the first NanoDet, with three, has its points in the middle of the cells.
+        if bins == 8 and 64 in table.cells.strides:
+            interpretations.append(replace(joined.distances(bins, order, center=0.0), assumptions=(CORNER_POINTS,)))
+        else:
+            interpretations.append(joined.distances(bins, order))
+    if not interpretations and (_joined_widths(made)[:2] == [4, 1] or not counts or table.columns - 5 in counts):
+        interpretations.append(joined.yolox())
     return interpretations
 
 
@@ -297,16 +275,10 @@ def _fastestv2(known: Known, table: _Table, made: list[Piece]) -> Interpretation
     if not (joined or summed):
         return None
     activation, why = activation_of(table.numbers[..., 12:15], made[1].made_by if joined else "")
-    hint = known.hints.anchors
-    if hint is None or len(hint.pairs) != 6:
-        raise AmbiguousModelError(
-            f"model {known.facts.path}: {table.out} reads as YOLO-FastestV2, and the file does not hold its anchors",
-            ["--anchors 'W,H W,H ...' of its training", "--anchors yolo-fastestv2"],
-        )
     head = YoloFastestV2(
         outputs=(table.out.ref,),
         strides=table.cells.strides,
-        anchors=(hint.pairs[:3], hint.pairs[3:]),
+        anchors=fastestv2_anchors(known, 3),
         layout="channels-last" if table.layout == "rows" else "channels-first",
         activation=activation,
         class_activation="none" if summed else "softmax",

@@ -32,7 +32,7 @@ MAX_DIRECTORY_BYTES = 1 << 20
 MAX_DICT_BYTES = 256 << 10
 """Reading a text as Python takes 200 times its length."""
 MAX_NUMBER = 1 << 16
-LABEL_TYPES = {2: "axis", 3: "value"}
+LABEL_TYPES = {2, 3}
 """enum AssociatedFileType: labels of an output's columns, or of the numbers in it."""
 
 
@@ -40,19 +40,12 @@ LABEL_TYPES = {2: "axis", 3: "value"}
 class TensorMetadata:
     """What TFLite Metadata says of one input or output."""
 
-    name: str
-    description: str
-    content: Literal["", "feature", "image", "boxes", "audio"]
     color: Literal["", "RGB", "GRAY"]
     mean: tuple[float, ...]
     """With `std`: `real = (byte - mean) / std`; empty where not stated."""
     std: tuple[float, ...]
     labels: tuple[str, ...]
     """Names of label files that belong to the tensor."""
-    box_index: tuple[int, ...]
-    """Where a box's numbers are, in the order of `box_type`."""
-    box_type: Literal["", "boundaries", "upper-left", "center"]
-    box_units: Literal["", "normalized", "pixels"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +57,7 @@ class Exporter:
     task: str
     names: tuple[str, ...]
     input_wh: tuple[int, int] | None
-    strides: int | None
     end_to_end: bool | None
-    channels: int | None
     keypoints: tuple[int, ...]
     """Number of keypoints and numbers a keypoint, for a pose model."""
     arguments: dict[str, Any]
@@ -164,32 +155,11 @@ def _tensor(table: Table) -> TensorMetadata:
         options = unit.table(1)
         if options and unit.number(0, "B") == 1:
             mean, std = options.reals(0), options.reals(1)
-    content = table.table(3)  # table Content: content_properties_type, content_properties, range
-    kind = content.number(0, "B") if content else 0
-    properties = content.table(1) if content else None
-    image = properties if kind == 2 else None  # table ImageProperties: color_space, default_size
-    boxes = properties if kind == 3 else None  # table BoundingBoxProperties: index, type, coordinate_type
-    contents: tuple[Literal["", "feature", "image", "boxes", "audio"], ...] = ("", "feature", "image", "boxes", "audio")
-    colors: tuple[Literal["", "RGB", "GRAY"], ...] = ("", "RGB", "GRAY")
-    box_types: tuple[Literal["", "boundaries", "upper-left", "center"], ...] = ("", "boundaries", "upper-left", "center")
-    units: tuple[Literal["normalized", "pixels"], ...] = ("normalized", "pixels")
-    return TensorMetadata(
-        name=table.text(0),
-        description=table.text(1),
-        content=_pick(contents, kind),
-        color=_pick(colors, image.number(0, "b")) if image else "",
-        mean=mean,
-        std=std,
-        labels=tuple(entry.text(0) for entry in table.tables(6) if entry.number(2, "b") in LABEL_TYPES),
-        box_index=boxes.numbers(0, "I") if boxes else (),
-        box_type=_pick(box_types, boxes.number(1, "b")) if boxes else "",
-        box_units=_pick(units, boxes.number(2, "b")) if boxes else "",
-    )
-
-
-def _pick(names: tuple[Any, ...], number: int) -> Any:
-    """Return the name of an enum's number; the first, "not stated", for a number of a newer schema."""
-    return names[number] if 0 <= number < len(names) else names[0]
+    content = table.table(3)  # table Content: content_properties_type, content_properties, range; union member 2 is ImageProperties
+    image = content.table(1) if content and content.number(0, "B") == 2 else None  # table ImageProperties: color_space, default_size
+    colors: dict[int, Literal["RGB", "GRAY"]] = {1: "RGB", 2: "GRAY"}
+    labels = tuple(entry.text(0) for entry in table.tables(6) if entry.number(2, "b") in LABEL_TYPES)
+    return TensorMetadata(colors.get(image.number(0, "b"), "") if image else "", mean, std, labels)
 
 
 def _lines(content: bytes) -> tuple[str, ...]:
@@ -227,9 +197,7 @@ def _exporter(file: str, table: dict[str, Any]) -> Exporter:
         task=printable(table.get("task", "")),
         names=_names(table["names"]),
         input_wh=(size[1], size[0]) if len(size) == 2 else (size[0], size[0]) if len(size) == 1 else None,
-        strides=next(iter(_integers(table.get("stride"))), None),
         end_to_end=end_to_end if isinstance(end_to_end, bool) else None,
-        channels=next(iter(_integers(table.get("channels"))), None),
         keypoints=_integers(table.get("kpt_shape")),
         arguments=arguments if isinstance(arguments, dict) else {},
         license=printable(table.get("license", "")),

@@ -44,7 +44,7 @@ class TheDoor(Door):
         "edgeannot/tflite/file.py", "edgeannot/tflite/flatbuffer.py", "edgeannot/tflite/shapes.py", "edgeannot/tflite/schema.py",
         "edgeannot/tflite/metadata.py", "edgeannot/tflite/trace.py", "edgeannot/library/modelstore.py", *(
             f"edgeannot/card_inference/{name}.py" for name in (
-                "__init__", "boxes", "facts", "grids", "hints", "interpretation", "labels", "maps", "pairs", "preprocess", "rows",
+                "__init__", "boxes", "facts", "hints", "interpretation", "labels", "maps", "pairs", "preprocess", "rows",
                 "sample_run", "single", "ssd", "suppressed",
             )
         ),
