@@ -31,8 +31,7 @@ from edgeannot.vision.cards import ModelCard
 from edgeannot.vision.engine import Engine
 from edgeannot.vision.pipeline import Limits, Pipeline
 from edgeannot_tools.datasets import load_dataset
-from edgeannot_tools.evaluate.command import match_model
-from edgeannot_tools.evaluate.measure import MAX_DETECTIONS, MIN_SCORE, measure
+from edgeannot_tools.evaluate.measure import MAX_DETECTIONS, MIN_SCORE, match_model, measure
 from edgeannot_tools.graph.graph import Graph
 from edgeannot_tools.output import write_whole
 from edgeannot_tools.quantize.acceptance import BoxAgreement, VectorAgreement, check_accuracy, check_agreement, compare_models

@@ -8,7 +8,7 @@ import pytest
 
 from edgeannot.base.errors import CardError
 from edgeannot.vision.cards import Measured, read_card
-from edgeannot_tools.evaluate.card_record import record_measured
+from edgeannot_tools.evaluate.command import record_measured
 
 CARD = """\
 # what this model is good for

@@ -18,9 +18,17 @@ from edgeannot.vision.cards import read_card
 from edgeannot.vision.engine import load_runtime
 from edgeannot_tools.datasets.pictures import ClassFolders, read_class_folders
 from edgeannot_tools.evaluate.class_matching import match_classes, with_synonyms
-from edgeannot_tools.evaluate.classifier_accuracy import TOP, Answer, Ranking, class_rows, classifier_pipeline, measure_classifier
-from edgeannot_tools.evaluate.classifier_report import save_wrong_answers
-from edgeannot_tools.evaluate.command import evaluate_app, find_model, rank_classifiers
+from edgeannot_tools.evaluate.classifier_accuracy import (
+    TOP,
+    Answer,
+    Ranking,
+    class_rows,
+    classifier_pipeline,
+    measure_classifier,
+    rank_classifiers,
+)
+from edgeannot_tools.evaluate.command import evaluate_app, find_model
+from edgeannot_tools.evaluate.drawings import save_wrong_answers
 from edgeannot_tools.evaluate.measure import Timing
 
 MODEL = "efficientnet-lite0"

@@ -20,10 +20,9 @@ from edgeannot.vision.data import Frame
 from edgeannot.vision.decode import read_picture
 from edgeannot.vision.pipeline import load_pipeline
 from edgeannot_tools.datasets import Dataset, LabelledObject, Picture, save_dataset
-from edgeannot_tools.evaluate.command import evaluate_app, evaluate_model, find_model, match_model
-from edgeannot_tools.evaluate.error_sheet import save_sheet, worst_misses
-from edgeannot_tools.evaluate.measure import dtype_of
-from edgeannot_tools.evaluate.report import _ticks
+from edgeannot_tools.evaluate.command import evaluate_app, find_model
+from edgeannot_tools.evaluate.drawings import _ticks, save_error_sheet, worst_misses
+from edgeannot_tools.evaluate.measure import dtype_of, evaluate_model, match_model
 
 MODEL = "yolov3-tiny"
 SIZE = 224
@@ -81,7 +80,7 @@ def test_objects_that_are_not_there_make_the_sheet(card, labelled, tmp_path):
     data = Dataset(labelled.class_names, (Picture(first.name, first.size_wh, (invented,), first.path),))
     result = evaluate_model(card, data, match_model(card, data))
 
-    count = save_sheet(result, data.class_names, tmp_path / "sheet.png", limit=5)
+    count = save_error_sheet(result, data.class_names, tmp_path / "sheet.png", limit=5)
     misses = worst_misses(result, data.class_names, 5)
 
     assert misses[0].caption.startswith("overlooked: toaster (")

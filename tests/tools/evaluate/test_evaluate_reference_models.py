@@ -9,7 +9,7 @@ import pytest
 
 from edgeannot.vision.cards import read_card
 from edgeannot_tools.datasets import load_dataset
-from edgeannot_tools.evaluate.command import evaluate_model, match_model
+from edgeannot_tools.evaluate.measure import evaluate_model, match_model
 
 LETTERBOX = 'resize = "letterbox"'
 SIGNED = "mean = [127.5]\nstd = [127.5]"

@@ -3,6 +3,9 @@
 A detection belongs to the object of its class that it overlaps most; it is right when the overlap reaches the threshold and no better
 detection took the object before. An object marked difficult, and a crowd that holds most of the detection, count neither way.
 Everingham et al.: The Pascal Visual Object Classes (VOC) Challenge, 2010, https://doi.org/10.1007/s11263-009-0275-4, section 4.2
+
+COCO's own metrics come from faster-coco-eval. The curves by all points stay ours: the figures in cards and docs are theirs, and COCO's
+101 points, its second choice of an object and its want of difficult objects move them by up to a hundredth.
 """
 
 from __future__ import annotations
@@ -88,7 +91,7 @@ class Accuracy:
 
 
 @dataclass(frozen=True, slots=True)
-class _Verdicts:
+class _Matches:
     """Detections of one class over all pictures. right, ignored: (N, T) for each threshold; iou with the object chosen."""
 
     scores: Floats
@@ -132,10 +135,10 @@ def evaluate_detections(pairs: Sequence[tuple[Truth, Detections]], thresholds: S
     for pair in pairs:
         for class_id in {*pair[0].classes.tolist(), *pair[1].classes.tolist()}:
             of_class[class_id].append(pair)
-    verdicts = {class_id: _judge(of_class[class_id], class_id, np.array(thresholds)) for class_id in sorted({*present, *of_class})}
-    aps = np.array([_class_aps(verdicts[class_id]) for class_id in present]).reshape(-1, len(thresholds))
-    classes = tuple(ClassAccuracy(c, verdicts[c].objects, float(ap[0]), float(ap.mean())) for c, ap in zip(present, aps, strict=True))
-    best = _best_f1(list(verdicts.values()))
+    matches = {class_id: _match_class(of_class[class_id], class_id, np.array(thresholds)) for class_id in sorted({*present, *of_class})}
+    aps = np.array([_class_aps(matches[class_id]) for class_id in present]).reshape(-1, len(thresholds))
+    classes = tuple(ClassAccuracy(c, matches[c].objects, float(ap[0]), float(ap.mean())) for c, ap in zip(present, aps, strict=True))
+    best = _best_f1(list(matches.values()))
     return Accuracy(
         map50=float(aps[:, 0].mean()) if present else float("nan"),
         map50_95=float(aps.mean()) if present else float("nan"),
@@ -144,8 +147,8 @@ def evaluate_detections(pairs: Sequence[tuple[Truth, Detections]], thresholds: S
         f1=best[1],
         precision=best[2],
         recall=best[3],
-        mean_iou=_mean_iou(list(verdicts.values()), best[0]),
-        objects=sum(verdict.objects for verdict in verdicts.values()),
+        mean_iou=_mean_iou(list(matches.values()), best[0]),
+        objects=sum(match.objects for match in matches.values()),
         detections=sum(len(detections) for _, detections in pairs),
     )
 
@@ -157,25 +160,25 @@ def find_misses(truth: Truth, detections: Detections, score: float, iou: float =
     rows = np.flatnonzero(detections.scores >= score)
     kept = detections[rows]
     for class_id in sorted({*truth.classes.tolist(), *kept.classes.tolist()}):
-        verdicts = _judge_picture(truth, kept, class_id, np.array([iou]))
+        matches = _match_picture(truth, kept, class_id, np.array([iou]))
         of_class = rows[kept.classes == class_id]
         ordered = of_class[np.argsort(-detections.scores[of_class].astype(np.float64), kind="stable")]
         wrong += [
             int(row)
-            for row, right, ignored in zip(ordered, verdicts.right[:, 0], verdicts.ignored[:, 0], strict=True)
+            for row, right, ignored in zip(ordered, matches.right[:, 0], matches.ignored[:, 0], strict=True)
             if not right and not ignored
         ]
         objects = np.flatnonzero((truth.classes == class_id) & ~truth.crowd)
-        found = {int(objects[chosen]) for chosen, right in zip(verdicts.chosen, verdicts.right[:, 0], strict=True) if right}
+        found = {int(objects[chosen]) for chosen, right in zip(matches.chosen, matches.right[:, 0], strict=True) if right}
         missed += [int(row) for row in objects if int(row) not in found and not truth.difficult[row]]
     return missed, wrong
 
 
-def _judge(pairs: Sequence[tuple[Truth, Detections]], class_id: int, thresholds: Floats) -> _Verdicts:
-    """Judge every detection of a class in every picture."""
-    parts = [_judge_picture(truth, detections, class_id, thresholds) for truth, detections in pairs]
+def _match_class(pairs: Sequence[tuple[Truth, Detections]], class_id: int, thresholds: Floats) -> _Matches:
+    """Match every detection of a class in every picture."""
+    parts = [_match_picture(truth, detections, class_id, thresholds) for truth, detections in pairs]
     objects = sum(int(((truth.classes == class_id) & ~truth.difficult & ~truth.crowd).sum()) for truth, _ in pairs)
-    return _Verdicts(
+    return _Matches(
         np.concatenate([part.scores for part in parts]),
         np.concatenate([part.right for part in parts]),
         np.concatenate([part.ignored for part in parts]),
@@ -185,7 +188,7 @@ def _judge(pairs: Sequence[tuple[Truth, Detections]], class_id: int, thresholds:
     )
 
 
-def _judge_picture(truth: Truth, detections: Detections, class_id: int, thresholds: Floats) -> _Verdicts:
+def _match_picture(truth: Truth, detections: Detections, class_id: int, thresholds: Floats) -> _Matches:
     of_class = detections.classes == class_id
     scores = detections.scores[of_class].astype(np.float64)
     order = np.argsort(-scores, kind="stable")
@@ -195,7 +198,7 @@ def _judge_picture(truth: Truth, detections: Detections, class_id: int, threshol
     right = np.zeros((len(scores), len(thresholds)), bool)
     ignored = np.zeros_like(right)
     if not len(scores) or not (wanted.any() or len(crowds)):  # most of a detector's unsure boxes; they need no arithmetic
-        return _Verdicts(scores, right, ignored, np.zeros(len(scores)), np.full(len(scores), -1, np.int64), 0)
+        return _Matches(scores, right, ignored, np.zeros(len(scores)), np.full(len(scores), -1, np.int64), 0)
     overlaps = _overlaps(boxes, truth.boxes[wanted])
     chosen = overlaps.argmax(axis=1) if overlaps.size else np.full(len(scores), -1, np.int64)
     iou = overlaps.max(axis=1, initial=0.0)
@@ -211,7 +214,7 @@ def _judge_picture(truth: Truth, detections: Detections, class_id: int, threshol
     if len(crowds):
         inside_crowd = _overlaps(boxes, crowds, over_first=True).max(axis=1, initial=0.0)
         ignored |= ~right & (inside_crowd[:, None] >= thresholds)
-    return _Verdicts(scores, right, ignored, iou, chosen, 0)
+    return _Matches(scores, right, ignored, iou, chosen, 0)
 
 
 def _overlaps(a: Floats, b: Floats, *, over_first: bool = False) -> Floats:
@@ -224,21 +227,21 @@ def _overlaps(a: Floats, b: Floats, *, over_first: bool = False) -> Floats:
     return overlaps
 
 
-def _class_aps(verdicts: _Verdicts) -> list[float]:
+def _class_aps(matches: _Matches) -> list[float]:
     """The average precision at each threshold."""
     aps = []
-    for column in range(verdicts.right.shape[1]):
-        counted = ~verdicts.ignored[:, column]
-        recall, precision = precision_recall(verdicts.scores[counted], verdicts.right[counted, column], verdicts.objects)
+    for column in range(matches.right.shape[1]):
+        counted = ~matches.ignored[:, column]
+        recall, precision = precision_recall(matches.scores[counted], matches.right[counted, column], matches.objects)
         aps.append(average_precision(recall, precision))
     return aps
 
 
-def _best_f1(verdicts: Sequence[_Verdicts]) -> tuple[float, float, float, float]:
+def _best_f1(matches: Sequence[_Matches]) -> tuple[float, float, float, float]:
     """(score, F1, precision, recall) where F1 over all detections of all classes is highest; zeros where nothing was found."""
-    objects = sum(verdict.objects for verdict in verdicts)
-    scores = np.concatenate([verdict.scores[~verdict.ignored[:, 0]] for verdict in verdicts]) if verdicts else np.zeros(0)
-    right = np.concatenate([verdict.right[~verdict.ignored[:, 0], 0] for verdict in verdicts]) if verdicts else np.zeros(0, bool)
+    objects = sum(match.objects for match in matches)
+    scores = np.concatenate([match.scores[~match.ignored[:, 0]] for match in matches]) if matches else np.zeros(0)
+    right = np.concatenate([match.right[~match.ignored[:, 0], 0] for match in matches]) if matches else np.zeros(0, bool)
     if not len(scores) or not objects:
         return 0.0, 0.0, 0.0, 0.0
     recall, precision = precision_recall(scores, right, objects)
@@ -250,8 +253,8 @@ def _best_f1(verdicts: Sequence[_Verdicts]) -> tuple[float, float, float, float]
     return float(ordered[best]), float(f1[best]), float(precision[best]), float(recall[best])
 
 
-def _mean_iou(verdicts: Sequence[_Verdicts], score: float) -> float:
-    values = [verdict.iou[verdict.right[:, 0] & (verdict.scores >= score)] for verdict in verdicts]
+def _mean_iou(matches: Sequence[_Matches], score: float) -> float:
+    values = [match.iou[match.right[:, 0] & (match.scores >= score)] for match in matches]
     joined = np.concatenate(values) if values else np.zeros(0)
     return float(joined.mean()) if len(joined) else float("nan")
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from edgeannot.base.errors import InputError
 from edgeannot.base.foreign import parse_toml, read_text
+from edgeannot.vision.cards import ModelCard
 
-__all__ = ["ClassMatch", "common_classes", "match_classes", "read_mapping", "with_synonyms"]
+__all__ = ["ClassMatch", "class_labels", "common_classes", "match_classes", "read_mapping", "with_synonyms"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +106,11 @@ def read_mapping(path: Path) -> dict[str, str]:
     if not isinstance(classes, dict) or not all(isinstance(name, str) for name in classes.values()):
         raise InputError(f'the class mapping {path}: wanted a table [classes] with lines like `"Man" = "person"`, found {sorted(table)}')
     return classes
+
+
+def class_labels(card: ModelCard) -> tuple[str, ...]:
+    """The labels of the model's classes, in the order of their ids."""
+    names = card.label_names()[max(0, card.labels.offset) :]
+    if not names:
+        raise InputError(f"model {card.name} has no class names, so they cannot be matched with the set's; add labels to its card")
+    return names

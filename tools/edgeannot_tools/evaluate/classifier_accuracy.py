@@ -7,28 +7,25 @@ class is the best one, or among the five best, of all classes that the model kno
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from edgeannot.base.errors import FrameError, InputError
+from edgeannot.base.errors import InputError
 from edgeannot.trial.cards import prove_foreign
 from edgeannot.vision.cards import ModelCard
-from edgeannot.vision.data import Frame
-from edgeannot.vision.decode import read_picture
 from edgeannot.vision.engine import Runtime
 from edgeannot.vision.heads.classify import Classify
 from edgeannot.vision.pipeline import Limits, Pipeline, load_pipeline
 from edgeannot_tools.datasets.pictures import ClassFolders
-from edgeannot_tools.evaluate.class_matching import ClassMatch
-from edgeannot_tools.evaluate.measure import Timing, dtype_of
+from edgeannot_tools.evaluate.class_matching import ClassMatch, class_labels, common_classes, match_classes, with_synonyms
+from edgeannot_tools.evaluate.measure import Timing, dtype_of, read_frame
 from edgeannot_tools.terminal import track
 
-__all__ = ["Answer", "ClassRow", "Ranking", "class_rows", "classifier_pipeline", "measure_classifier"]
+__all__ = ["Answer", "ClassRow", "Ranking", "class_rows", "classifier_pipeline", "measure_classifier", "rank_classifiers"]
 
 TOP = 5
 UNKNOWN = -1
@@ -111,7 +108,7 @@ def measure_classifier(pipeline: Pipeline, folders: ClassFolders, match: ClassMa
     times: list[dict[str, float]] = []
     answers: list[Answer] = []
     for number, (path, class_id) in enumerate(track(pictures, pipeline.card.name, len(pictures))):
-        annotation = pipeline(_frame(path, number))
+        annotation = pipeline(read_frame(path, number, "remove or replace that file"))
         times.append(dict(annotation.timing_ms))
         classes = [match.set_class_of.get(label, UNKNOWN) for label in annotation.labels]
         answers.append(
@@ -156,9 +153,24 @@ def _share(hits: Sequence[bool]) -> float:
     return sum(hits) / len(hits) if hits else float("nan")
 
 
-def _frame(path: Path, number: int) -> Frame:
-    try:
-        image = read_picture(path).image
-    except FrameError as exc:
-        raise InputError(f"{exc}; remove or replace that file") from exc
-    return Frame(image, "evaluate", number, datetime.now(UTC), path.name, path)
+def rank_classifiers(
+    cards: Sequence[ModelCard],
+    folders: ClassFolders,
+    mapping: Mapping[str, str] | None = None,
+    *,
+    common: bool = False,
+    threads: int = 1,
+    runtime: Runtime = "auto",
+) -> list[Ranking]:
+    """Measure classifiers on one set. Raises InputError where no class of a model is called like one of the set."""
+    matches = []
+    for card in cards:
+        labels = class_labels(card)
+        named = with_synonyms(labels, folders.class_names, mapping or {})
+        matches.append(match_classes(labels, folders.class_names, named, card.labels.ignore))
+    if common:
+        matches = common_classes(matches, folders.class_names)
+    return [
+        measure_classifier(classifier_pipeline(card, threads=threads, runtime=runtime), folders, match)
+        for card, match in zip(cards, matches, strict=True)
+    ]

@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
+import tomlkit
 import typer
 from rich.console import Console
+from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import AoT, Table
 
-from edgeannot.base.errors import ConfigError, InputError, MissingError, install
+from edgeannot.base.errors import CardError, ConfigError, InputError, MissingError, install
 from edgeannot.base.places import bundled_folder
 from edgeannot.settings import default_data_dir
-from edgeannot.trial.cards import prove_foreign
 from edgeannot.vision.cards import Measured, ModelCard, find_card, read_card
 from edgeannot.vision.engine import Runtime
-from edgeannot.vision.pipeline import Limits, load_pipeline
 from edgeannot_tools.datasets import Dataset, ReadOptions, load_dataset
 from edgeannot_tools.datasets.command import Kind
-from edgeannot_tools.datasets.pictures import ClassFolders, read_class_folders
-from edgeannot_tools.evaluate.card_record import record_measured
-from edgeannot_tools.evaluate.class_matching import ClassMatch, common_classes, match_classes, read_mapping, with_synonyms
-from edgeannot_tools.evaluate.classifier_accuracy import Ranking, classifier_pipeline, measure_classifier
-from edgeannot_tools.evaluate.classifier_report import print_rankings, rankings_json, save_ranking_plot, save_wrong_answers
-from edgeannot_tools.evaluate.error_sheet import save_sheet
-from edgeannot_tools.evaluate.measure import MAX_DETECTIONS, MIN_SCORE, Result, measure
-from edgeannot_tools.evaluate.report import print_results, results_json, save_plot
+from edgeannot_tools.datasets.pictures import read_class_folders
+from edgeannot_tools.evaluate.class_matching import common_classes, read_mapping
+from edgeannot_tools.evaluate.classifier_accuracy import Ranking, rank_classifiers
+from edgeannot_tools.evaluate.drawings import save_error_sheet, save_plot, save_ranking_plot, save_wrong_answers
+from edgeannot_tools.evaluate.measure import Result, evaluate_model, match_model
+from edgeannot_tools.evaluate.report import print_rankings, print_results, rankings_json, results_json
 from edgeannot_tools.output import require_writable, write_whole
 from edgeannot_tools.terminal import Command, open_console
 
-__all__ = ["evaluate_app", "evaluate_model", "find_model", "match_model", "rank_classifiers"]
+__all__ = ["evaluate_app", "find_model", "record_measured"]
 
 evaluate_app = typer.Typer(name="evaluate", add_completion=False, rich_markup_mode=None, help="Measure models on a labelled set.")
 
@@ -90,6 +90,9 @@ def evaluate(
             console.print(f"recorded in {path}", soft_wrap=True)
 
 
+Found = TypeVar("Found", Result, Ranking)
+
+
 @dataclass(frozen=True, slots=True)
 class _Wanted:
     """What the command was asked for, whatever the models are there to do."""
@@ -106,8 +109,28 @@ class _Wanted:
     set_name: str
     console: Console
 
-    def wrote(self, path: Path) -> None:
-        """Say where a file is."""
+    def write(
+        self,
+        found: Sequence[Found],
+        class_names: Sequence[str],
+        as_json: Callable[[Sequence[Found], str, Sequence[str]], str],
+        save_plot: Callable[[Sequence[Found], Path], None],
+        save_sheet: Callable[[Found, Sequence[str], Path], int],
+    ) -> None:
+        """Write the files that were asked for, and say where they are."""
+        if self.json_file is not None:
+            write_whole(self.json_file, as_json(found, str(self.data), class_names) + "\n")
+            self._wrote(self.json_file)
+        if self.plot is not None:
+            save_plot(found, self.plot)
+            self._wrote(self.plot)
+        if self.sheet is not None:
+            for one in found:
+                path = _sheet_path(self.sheet, one.model, several=len(found) > 1)
+                save_sheet(one, class_names, path)
+                self._wrote(path)
+
+    def _wrote(self, path: Path) -> None:
         self.console.print(f"wrote {path}", soft_wrap=True, highlight=False)
 
 
@@ -123,17 +146,7 @@ def _evaluate_detectors(
     pairs = zip(cards, matches, strict=True)
     results = [evaluate_model(card, dataset, match, threads=wanted.threads, runtime=wanted.runtime, coco=coco) for card, match in pairs]
     print_results(results, dataset.class_names, wanted.console)
-    if wanted.json_file is not None:
-        write_whole(wanted.json_file, results_json(results, str(wanted.data), dataset.class_names) + "\n")
-        wanted.wrote(wanted.json_file)
-    if wanted.plot is not None:
-        save_plot(results, wanted.plot)
-        wanted.wrote(wanted.plot)
-    if wanted.sheet is not None:
-        for result in results:
-            path = _sheet_path(wanted.sheet, result.model, several=len(results) > 1)
-            save_sheet(result, dataset.class_names, path)
-            wanted.wrote(path)
+    wanted.write(results, dataset.class_names, results_json, save_plot, save_error_sheet)
     return [_measured(result, wanted.set_name) for result in results]
 
 
@@ -143,17 +156,7 @@ def _evaluate_classifiers(cards: Sequence[ModelCard], wanted: _Wanted) -> list[M
     mapping = read_mapping(wanted.class_map) if wanted.class_map is not None else {}
     rankings = rank_classifiers(cards, folders, mapping, common=wanted.common, threads=wanted.threads, runtime=wanted.runtime)
     print_rankings(rankings, folders.class_names, wanted.console)
-    if wanted.json_file is not None:
-        write_whole(wanted.json_file, rankings_json(rankings, str(wanted.data), folders.class_names) + "\n")
-        wanted.wrote(wanted.json_file)
-    if wanted.plot is not None:
-        save_ranking_plot(rankings, wanted.plot)
-        wanted.wrote(wanted.plot)
-    if wanted.sheet is not None:
-        for ranking in rankings:
-            path = _sheet_path(wanted.sheet, ranking.model, several=len(rankings) > 1)
-            save_wrong_answers(ranking, folders.class_names, path)
-            wanted.wrote(path)
+    wanted.write(rankings, folders.class_names, rankings_json, save_ranking_plot, save_wrong_answers)
     return [
         Measured(dataset=wanted.set_name, size=r.input_wh[0], numbers=r.numbers, pictures=len(r.answers), top1=round(r.top1, 4))
         for r in rankings
@@ -168,29 +171,6 @@ def _are_classifiers(cards: Sequence[ModelCard]) -> bool:
     return bool(found)
 
 
-def rank_classifiers(
-    cards: Sequence[ModelCard],
-    folders: ClassFolders,
-    mapping: Mapping[str, str] | None = None,
-    *,
-    common: bool = False,
-    threads: int = 1,
-    runtime: Runtime = "auto",
-) -> list[Ranking]:
-    """Measure classifiers on one set. Raises InputError where no class of a model is called like one of the set."""
-    matches = []
-    for card in cards:
-        labels = _labels(card)
-        named = with_synonyms(labels, folders.class_names, mapping or {})
-        matches.append(match_classes(labels, folders.class_names, named, card.labels.ignore))
-    if common:
-        matches = common_classes(matches, folders.class_names)
-    return [
-        measure_classifier(classifier_pipeline(card, threads=threads, runtime=runtime), folders, match)
-        for card, match in zip(cards, matches, strict=True)
-    ]
-
-
 def _tools_for(*, coco: bool | None, plot: Path | None, console: Console) -> bool:
     """Whether to ask for COCO's metrics. Raises ConfigError before any work when a package is missing that the command needs."""
     if plot is not None and importlib.util.find_spec("matplotlib") is None:
@@ -201,30 +181,6 @@ def _tools_for(*, coco: bool | None, plot: Path | None, console: Console) -> boo
     if coco is None and not there:
         console.print("note: COCO's own metrics are left out, they need the Python package faster-coco-eval", soft_wrap=True)
     return there if coco is None else coco
-
-
-def match_model(card: ModelCard, dataset: Dataset, mapping: Mapping[str, str] | None = None) -> ClassMatch:
-    """Which of the model's classes are which of the set's. Raises InputError where nothing can be measured."""
-    if card.task != "detect":
-        raise InputError(f"model {card.name} is there to {card.task}; what is measured are detectors and classifiers")
-    match = match_classes(_labels(card), dataset.class_names, mapping, card.labels.ignore)
-    known = frozenset(match.set_class_of.values())
-    things = (thing for picture in dataset.pictures for thing in picture.objects)
-    if not any(thing.class_id in known and not (thing.difficult or thing.crowd) for thing in things):
-        raise InputError(
-            f"no object of a class that model {card.name} knows is marked in the set, so there is nothing to measure; "
-            "give another set, or say with --class-map which classes belong together"
-        )
-    return match
-
-
-def evaluate_model(
-    card: ModelCard, dataset: Dataset, match: ClassMatch, *, threads: int = 1, runtime: Runtime = "auto", coco: bool = True
-) -> Result:
-    """Measure a detector on a set, with as many detections as average precision looks at."""
-    prove_foreign(card, runtime)
-    limits = Limits(min_score=MIN_SCORE, max_detections=MAX_DETECTIONS)
-    return measure(load_pipeline(card, threads=threads, runtime=runtime, limits=limits), dataset, match, coco=coco)
 
 
 def find_model(name: str) -> ModelCard:
@@ -252,14 +208,6 @@ def card_path(card: ModelCard) -> Path:
     if named.is_file():
         return named
     return next((path for path in sorted(card.folder.glob("*.toml")) if read_card(path).name == base), named)
-
-
-def _labels(card: ModelCard) -> tuple[str, ...]:
-    """The labels of the model's classes, in the order of their ids."""
-    names = card.label_names()[max(0, card.labels.offset) :]
-    if not names:
-        raise InputError(f"model {card.name} has no class names, so they cannot be matched with the set's; add labels to its card")
-    return names
 
 
 def _part(dataset: Dataset, split: str | None, data: Path) -> Dataset:
@@ -291,3 +239,51 @@ def _measured(result: Result, dataset: str) -> Measured:
         map50_95=round(accuracy.map50_95, 4),
         mean_iou=round(accuracy.mean_iou, 4),
     )
+
+
+_KEY = ("dataset", "size", "numbers")
+"""Rows that agree in these are the same measurement, taken again."""
+
+
+def record_measured(card: Path, row: Measured) -> None:
+    """Write the row into the card's [[measured]] tables, in place of the one for the same set, size and numbers if there is one.
+
+    Raises CardError when the card cannot be read or would not be a card any more; the file is then as it was.
+    """
+    try:
+        before = card.read_bytes()
+        document = tomlkit.parse(before.decode())
+    except (OSError, UnicodeDecodeError, TOMLKitError) as exc:
+        raise CardError(f"card {card} cannot be read: {exc}") from exc
+    table = _table(row)
+    rows = document.get("measured")
+    if not isinstance(rows, AoT):
+        if rows is not None:  # `measured = []`, or an inline list: written out as tables
+            del document["measured"]
+            old = [_table(Measured.model_validate(dict(item))) for item in rows]
+        else:
+            old = []
+        rows = tomlkit.aot()
+        for item in old:
+            rows.append(item)
+        document.append("measured", rows)
+    same = next((number for number, old_row in enumerate(rows) if all(old_row.get(key) == table[key] for key in _KEY)), None)
+    if same is None:
+        rows.append(table)
+    else:
+        for key, value in table.items():
+            rows[same][key] = value
+    write_whole(card, tomlkit.dumps(document))
+    try:
+        read_card(card)
+    except CardError:
+        write_whole(card, before)
+        raise
+
+
+def _table(row: Measured) -> Table:
+    table = tomlkit.table()
+    for key, value in row.model_dump(exclude_none=True).items():
+        if not (isinstance(value, float) and math.isnan(value)):
+            table.append(key, round(value, 4) if isinstance(value, float) else value)
+    return table

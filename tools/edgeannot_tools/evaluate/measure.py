@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,16 +12,31 @@ import numpy as np
 
 from edgeannot.base.errors import FrameError, InputError
 from edgeannot.tflite.file import read_tflite
+from edgeannot.trial.cards import prove_foreign
+from edgeannot.vision.cards import ModelCard
 from edgeannot.vision.data import Detections, Frame
 from edgeannot.vision.decode import read_picture
+from edgeannot.vision.engine import Runtime
 from edgeannot.vision.geometry import nms
-from edgeannot.vision.pipeline import Pipeline
+from edgeannot.vision.pipeline import Limits, Pipeline, load_pipeline
 from edgeannot_tools.datasets import Dataset, Picture
 from edgeannot_tools.evaluate.average_precision import Accuracy, CocoMetrics, Truth, coco_metrics, evaluate_detections
-from edgeannot_tools.evaluate.class_matching import ClassMatch
+from edgeannot_tools.evaluate.class_matching import ClassMatch, class_labels, match_classes
 from edgeannot_tools.terminal import track
 
-__all__ = ["MAX_DETECTIONS", "MIN_SCORE", "Compared", "Result", "Timing", "compare", "dtype_of", "measure"]
+__all__ = [
+    "MAX_DETECTIONS",
+    "MIN_SCORE",
+    "Compared",
+    "Result",
+    "Timing",
+    "compare",
+    "dtype_of",
+    "evaluate_model",
+    "match_model",
+    "measure",
+    "read_frame",
+]
 
 MIN_SCORE = 0.02
 """Detections below this score are not asked for: they change average precision by less than a hundredth and cost time."""
@@ -116,19 +131,23 @@ def compare(detections: Sequence[Detections], pictures: Sequence[Picture]) -> Ac
 
 
 def _frame(picture: Picture, number: int) -> Frame:
-    """The picture as the daemon would get it. Raises InputError when it cannot be read."""
+    """The picture as the daemon would get it. Raises InputError when it cannot be read, or is not of the size that its labels are for."""
     if picture.path is None:
         raise InputError(f"picture {picture.name} has no file")
+    frame = read_frame(picture.path, number, "`edgeannot datasets check` finds all such pictures")
+    height, width = frame.image.shape[:2]
+    if (width, height) != picture.size_wh:
+        wanted = "x".join(map(str, picture.size_wh))
+        raise InputError(f"{picture.path}: the labels are for {wanted} pixels, the picture has {width}x{height}")
+    return replace(frame, name=picture.name)
+
+
+def read_frame(path: Path, number: int, advice: str) -> Frame:
+    """A picture as the daemon would get it. Raises InputError, with the advice, when it cannot be read."""
     try:
-        image = read_picture(picture.path).image
+        return Frame(read_picture(path).image, "evaluate", number, datetime.now(UTC), path.name, path)
     except FrameError as exc:
-        raise InputError(f"{exc}; `edgeannot datasets check` finds all such pictures") from exc
-    found = (image.shape[1], image.shape[0])
-    if found != picture.size_wh:
-        raise InputError(
-            f"{picture.path}: the labels are for {picture.size_wh[0]}x{picture.size_wh[1]} pixels, the picture has {found[0]}x{found[1]}"
-        )
-    return Frame(image, "evaluate", number, datetime.now(UTC), picture.name, picture.path)
+        raise InputError(f"{exc}; {advice}") from exc
 
 
 def _in_set_classes(found: Detections, labels: Sequence[str], match: ClassMatch, iou: float) -> Detections:
@@ -147,3 +166,27 @@ def _truth(picture: Picture, classes: frozenset[int]) -> Truth:
         np.array([thing.difficult for thing in things], bool),
         np.array([thing.crowd for thing in things], bool),
     )
+
+
+def match_model(card: ModelCard, dataset: Dataset, mapping: Mapping[str, str] | None = None) -> ClassMatch:
+    """Which of the model's classes are which of the set's. Raises InputError where nothing can be measured."""
+    if card.task != "detect":
+        raise InputError(f"model {card.name} is there to {card.task}; what is measured are detectors and classifiers")
+    match = match_classes(class_labels(card), dataset.class_names, mapping, card.labels.ignore)
+    known = frozenset(match.set_class_of.values())
+    things = (thing for picture in dataset.pictures for thing in picture.objects)
+    if not any(thing.class_id in known and not (thing.difficult or thing.crowd) for thing in things):
+        raise InputError(
+            f"no object of a class that model {card.name} knows is marked in the set, so there is nothing to measure; "
+            "give another set, or say with --class-map which classes belong together"
+        )
+    return match
+
+
+def evaluate_model(
+    card: ModelCard, dataset: Dataset, match: ClassMatch, *, threads: int = 1, runtime: Runtime = "auto", coco: bool = True
+) -> Result:
+    """Measure a detector on a set, with as many detections as average precision looks at."""
+    prove_foreign(card, runtime)
+    limits = Limits(min_score=MIN_SCORE, max_detections=MAX_DETECTIONS)
+    return measure(load_pipeline(card, threads=threads, runtime=runtime, limits=limits), dataset, match, coco=coco)

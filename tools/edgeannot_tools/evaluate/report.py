@@ -1,28 +1,23 @@
-"""What an evaluation shows: a table, JSON, a plot of accuracy against time, and a sheet of the worst misses."""
+"""What an evaluation prints, as tables and as JSON: of detectors first, then of classifiers."""
 
 from __future__ import annotations
 
 import dataclasses
-import io
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from edgeannot.base.errors import ConfigError
 from edgeannot.base.foreign import json_text
-from edgeannot_tools.evaluate.measure import Result
-from edgeannot_tools.output import write_whole
+from edgeannot_tools.evaluate.classifier_accuracy import Ranking, class_rows
+from edgeannot_tools.evaluate.measure import Result, Timing
 from edgeannot_tools.terminal import print_note
 
-__all__ = ["REPORT_SCHEMA", "Point", "print_results", "results_json", "save_plot", "save_points"]
+__all__ = ["print_rankings", "print_results", "rankings_json", "results_json"]
 
 REPORT_SCHEMA = 1
-ENOUGH_TICKS = 3
-"""On the axis of times, to read values between them."""
 
 
 def results_json(results: Sequence[Result], data: str, class_names: Sequence[str]) -> str:
@@ -51,12 +46,7 @@ def _as_dict(result: Result, class_names: Sequence[str]) -> dict[str, Any]:
             "recall": _number(accuracy.recall),
         },
         "coco": None if result.coco is None else {key: _number(value) for key, value in dataclasses.asdict(result.coco).items()},
-        "ms": {
-            "preprocess": round(result.timing.preprocess, 3),
-            "inference": round(result.timing.inference, 3),
-            "postprocess": round(result.timing.postprocess, 3),
-            "total": round(result.timing.total, 3),
-        },
+        "ms": _milliseconds(result.timing),
         "classes": [
             {"name": class_names[row.class_id], "objects": row.objects, "ap50": _number(row.ap50), "ap50_95": _number(row.ap50_95)}
             for row in accuracy.classes
@@ -67,6 +57,10 @@ def _as_dict(result: Result, class_names: Sequence[str]) -> dict[str, Any]:
             "objects": result.left_out_objects,
         },
     }
+
+
+def _milliseconds(timing: Timing) -> dict[str, float]:
+    return {name: round(getattr(timing, name), 3) for name in ("preprocess", "inference", "postprocess", "total")}
 
 
 def _number(value: float) -> float | None:
@@ -158,103 +152,88 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
-def save_plot(results: Sequence[Result], path: Path) -> None:
-    """Write mAP50 against time a picture, one point a model, as a PNG. Raises ConfigError when matplotlib is not installed."""
-    points = [Point(result.model, result.timing.total, result.accuracy.map50, result.numbers) for result in results]
-    save_points(points, "mAP50", path, threads=results[0].threads, pictures=results[0].pictures)
+def rankings_json(rankings: Sequence[Ranking], data: str, class_names: Sequence[str]) -> str:
+    """The figures of every model as JSON; shares are 0..1."""
+    report = {"schema": REPORT_SCHEMA, "data": data, "models": [_ranking_dict(ranking, class_names) for ranking in rankings]}
+    return json_text(report, indent=1)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Point:
-    """One model in a plot."""
-
-    name: str
-    time_ms: float
-    accuracy: float
-    """0..1, or no number where there is none, which is drawn at 0."""
-    numbers: str
-    """What the network calculates with: int8 or float32."""
-
-    @property
-    def height(self) -> float:
-        """Where it is drawn."""
-        return 0.0 if math.isnan(self.accuracy) else self.accuracy
-
-
-def save_points(points: Sequence[Point], measure: str, path: Path, *, threads: int, pictures: int) -> None:
-    """Write accuracy against time a picture as a PNG. Raises ConfigError when matplotlib is not installed."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - 80 MB with what it needs, and only plots need it
-        from matplotlib.figure import Figure  # noqa: PLC0415 - as above
-    except ImportError as exc:
-        raise ConfigError("a plot needs the Python package matplotlib: install `edgeannot[plots]`, or leave --plot away") from exc
-    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for point in points:
-        axes.plot([point.time_ms], [point.height], "s" if point.numbers == "int8" else "o", markersize=8)
-    axes.set_xscale("log")
-    axes.set_xlim(*_room([point.time_ms for point in points]))
-    axes.set_ylim(0, max(0.1, *(point.height for point in points)) * 1.2)
-    with_threads = f"{threads} thread{'s' if threads > 1 else ''}"
-    axes.set_xlabel(f"ms a picture (median of preprocessing, inference and postprocessing; {with_threads})")
-    axes.set_ylabel(measure)
-    axes.set_title(f"accuracy against time on {pictures} pictures (squares: int8, circles: float32)", fontsize=10)
-    axes.grid(visible=True, which="both", alpha=0.3)
-    ticks = _ticks(*axes.get_xlim())
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.set_xticks([], minor=True)
-    _label_points(axes, [(point.name, point.time_ms, point.height) for point in points])
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    write_whole(path, buffer.getvalue())
+def _ranking_dict(ranking: Ranking, class_names: Sequence[str]) -> dict[str, Any]:
+    return {
+        "model": ranking.model,
+        "task": "classify",
+        "input": list(ranking.input_wh),
+        "numbers": ranking.numbers,
+        "runtime": ranking.runtime,
+        "threads": ranking.threads,
+        "pictures": len(ranking.answers),
+        "top1": _number(ranking.top1),
+        "top5": _number(ranking.top5),
+        "top1_in_set": _number(ranking.top1_in_set),
+        "ms": _milliseconds(ranking.timing),
+        "classes": [
+            {
+                "name": class_names[row.class_id],
+                "pictures": row.pictures,
+                "top1": _number(row.top1),
+                "top5": _number(row.top5),
+                "mistaken_for": row.mistaken_for or None,
+            }
+            for row in class_rows(ranking)
+        ],
+        "left_out": {
+            "set_classes": list(ranking.match.only_set),
+            "pictures": ranking.left_out,
+            "model_classes": len(ranking.match.only_model),
+        },
+    }
 
 
-def _room(times_ms: Sequence[float]) -> tuple[float, float]:
-    """Limits of a logarithmic axis with room for the points' names on both sides."""
-    low, high = min(times_ms), max(times_ms)
-    margin = (high / low) ** 0.15 * 1.3
-    return low / margin, high * margin
+def print_rankings(rankings: Sequence[Ranking], class_names: Sequence[str], console: Console) -> None:
+    """Print one row a model, then each class beside each other, then what was left out."""
+    table = Table(caption="top-1: the best of all classes of the model is right; in set: the best of those that the set has")
+    table.add_column("model", overflow="fold")
+    for column in ("numbers", "classes", "pictures", "top-1", "top-5", "top-1 in set", "ms", "inference"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for ranking in rankings:
+        table.add_row(
+            ranking.model,
+            ranking.numbers,
+            str(len({answer.class_id for answer in ranking.answers})),
+            str(len(ranking.answers)),
+            *(f"{share:.3f}" for share in (ranking.top1, ranking.top5, ranking.top1_in_set)),
+            f"{ranking.timing.total:.1f}",
+            f"{ranking.timing.inference:.1f}",
+        )
+    console.print(table)
+    console.print(_ranking_classes(rankings, class_names))
+    for ranking in rankings:
+        for sentence in _ranking_left_out(ranking):
+            print_note(console, f"{ranking.model}: {sentence}")
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers for a logarithmic axis: 1, 2, 5, 10, ..., or so many more that a short axis has some too.
+def _ranking_classes(rankings: Sequence[Ranking], class_names: Sequence[str]) -> Table:
+    table = Table(title="top-1 by class, and what it is most often mistaken for")
+    table.add_column("class")
+    table.add_column("pictures", justify="right")
+    for ranking in rankings:
+        table.add_column(ranking.model, overflow="fold")
+    rows = [{row.class_id: row for row in class_rows(ranking)} for ranking in rankings]
+    for class_id in sorted({class_id for by_id in rows for class_id in by_id}):
+        own = [by_id.get(class_id) for by_id in rows]
+        cells = [f"{row.top1:.3f}  {row.mistaken_for}".rstrip() if row else "" for row in own]
+        table.add_row(class_names[class_id], str(next(row.pictures for row in own if row)), *cells)
+    return table
 
-    >>> _ticks(1.1, 1.9), _ticks(3, 30)
-    ([1.2, 1.5], [5.0, 10.0, 20.0])
-    """
-    for steps in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8), (1, 1.2, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9)):
-        decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        ticks = [float(f"{step}e{decade}") for decade in decades for step in steps]
-        found = [tick for tick in ticks if low <= tick <= high]
-        if len(found) >= ENOUGH_TICKS:
-            break
-    return found
 
-
-def _label_points(axes: Any, points: Sequence[tuple[str, float, float]]) -> None:
-    """Write each name beside its point, where it covers no other name or point and stays on the plot if there is such a place."""
-    figure = axes.figure
-    figure.draw_without_rendering()
-    marks = [axes.transData.transform((x, y)) for _, x, y in points]
-    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in marks]
-    frame = axes.get_window_extent().extents
-    for name, x, y in points:
-        best = None
-        for right, up in ((1, 6), (-1, 6), (1, -14), (-1, -14), (1, 18), (-1, 18), (1, -26), (-1, -26)):
-            label = axes.annotate(
-                name, (x, y), (8 * right, up), textcoords="offset points", fontsize=8, ha="left" if right > 0 else "right"
-            )
-            box = tuple(label.get_window_extent().extents)
-            outside = box[0] < frame[0] or box[2] > frame[2] or box[1] < frame[1] or box[3] > frame[3]
-            cost = 2 * outside + sum(box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in taken)
-            if best is None or cost < best[0]:
-                if best is not None:
-                    best[1].remove()
-                best = (cost, label, box)
-            else:
-                label.remove()
-            if cost == 0:
-                break
-        if best is not None:
-            taken.append(best[2])
+def _ranking_left_out(ranking: Ranking) -> list[str]:
+    sentences = []
+    if ranking.left_out:
+        why = "are not known to all of the models" if ranking.match.not_common else "are not the model's"
+        names = ", ".join(ranking.match.only_set[:8]) + (", ..." if len(ranking.match.only_set) > 8 else "")
+        sentences.append(f"{ranking.left_out} pictures left out, their classes {why}: {names}; --class-map says what they are called there")
+    if ranking.match.only_model:
+        sentences.append(
+            f"{len(ranking.match.only_model)} classes of the model are not in the set; to answer one of them is a miss in top-1"
+        )
+    return sentences
