@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 from pathlib import Path
@@ -19,10 +20,11 @@ _MAX_BYTES = 64 << 20
 log = logging.getLogger(__name__)
 
 
-def read_json(path: Path, schema: int) -> dict[str, Any]:
+def read_json(path: Path, schema: int, *, sealed: bool = False) -> dict[str, Any]:
     """Return the object in the file if its "schema" is the one wanted; {} where there is no file, or none that can be read.
 
-    A damaged file is renamed to NAME.damaged and logged once, so that the next write does not hide what happened.
+    A damaged file is renamed to NAME.damaged and logged once, so that the next write does not hide what happened. sealed: {} also where
+    the content is not what `write_json` sealed, so that the reader need not check each field.
     """
     try:
         data = read_bytes(path, "the file", max_bytes=_MAX_BYTES)
@@ -38,11 +40,18 @@ def read_json(path: Path, schema: int) -> dict[str, Any]:
     if not isinstance(value, dict):
         _set_aside(path, "holds no JSON object")
         return {}
+    if sealed and value.pop("seal", None) != _seal(value):
+        return {}
     return value if value.get("schema") == schema else {}  # of another version of this program: written over
 
 
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Put the object at `path`, making its folder. What cannot be written costs only time at the next start, so it is a log line."""
+def write_json(path: Path, value: dict[str, Any], *, sealed: bool = False) -> None:
+    """Put the object at `path`, making its folder. sealed: see `read_json`.
+
+    What cannot be written costs only time at the next start, so it is a log line.
+    """
+    if sealed:
+        value = {**value, "seal": _seal(value)}
     text = json.dumps(value, separators=(",", ":"))  # in ASCII: names of files need not be UTF-8
     try:
         atomicfile.write(path, text.encode(), mode=0o600, durable=True)
@@ -50,6 +59,10 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
         log.warning("%s cannot be written (%s); it is made anew each time", path, exc.strerror)
     else:
         atomicfile.remove_leftovers(path.parent)
+
+
+def _seal(value: dict[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(value).encode(), digest_size=16).hexdigest()
 
 
 def _set_aside(path: Path, why: str) -> None:

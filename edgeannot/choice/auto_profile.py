@@ -18,9 +18,8 @@ Imports stay light: the settings (pydantic) and the measuring are loaded where t
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -85,22 +84,6 @@ class Micro:
     """That both took together."""
     wait_share: float = 0.0
     """As in `measurements.Sample`."""
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Micro | None:
-        """Build it from the fields of a stored one (`dataclasses.asdict`); None where they are wrong."""
-        try:
-            found = cls(
-                int8_gops=float(values["int8_gops"]),
-                float_gops=float(values["float_gops"]),
-                threads=int(values["threads"]),
-                seconds=float(values["seconds"]),
-                wait_share=float(values["wait_share"]),
-            )
-        except (KeyError, TypeError, ValueError, OverflowError):
-            return None
-        figures = (found.int8_gops, found.float_gops, found.seconds, found.wait_share)
-        return found if found.threads > 0 and all(0 <= figure < math.inf for figure in figures) else None
 
     @property
     def profile(self) -> Profile:
@@ -244,22 +227,21 @@ def micro_of(
     None where it is not known: not measured, or the child died, which is logged.
     """
     known = Measurements.of_board(data_dir, board, runtime)
-    found = Micro.of(known.micro)
+    found = Micro(**known.micro) if known.micro else None
     wanted = found is None or (measuring == "noisy" and is_noisy(found, board))
     if measuring == "again" or (measuring != "no" and wanted):
         from edgeannot.base.child import Died, Refused  # noqa: PLC0415 - see above
         from edgeannot.choice.measure import measure_micro  # noqa: PLC0415 - see above
 
         try:
-            measured = measure_micro(thread_counts(board, None, _MICRO_THREADS)[-1], runtime_named(board, runtime), stopped=stopped)
+            found = measure_micro(thread_counts(board, None, _MICRO_THREADS)[-1], runtime_named(board, runtime), stopped=stopped)
         except (Died, Refused) as exc:
             log.warning("the runtime %s in the micro-benchmark", exc)
             return None
-        found = Micro.of(measured)
-        if found is None or not (found.int8_gops or found.float_gops):
+        if not (found.int8_gops or found.float_gops):
             log.warning("the runtime ran no network of the micro-benchmark, so the board is graded by its facts")
             return None
-        known.micro = measured
+        known.micro = asdict(found)
         known.save()
     return found
 

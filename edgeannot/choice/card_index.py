@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,12 +137,10 @@ def read_card_index(folders: Sequence[Path], cache: Path, wrong: Callable[[CardE
     cache: the file where they are remembered. wrong: called for each card that cannot be read, which is skipped.
     """
     stamp = _stamp(folders)
-    remembered = read_json(cache, _SCHEMA)
+    remembered = read_json(cache, _SCHEMA, sealed=True)
     if remembered.get("stamp") == stamp:
-        try:
+        with suppress(KeyError, TypeError):  # written by a version with other fields: read the cards
             return [_from_json(entry) for entry in remembered["cards"]]
-        except (KeyError, TypeError, ValueError):  # written by another hand: read the cards
-            pass
     from edgeannot.vision.cards import read_cards  # noqa: PLC0415 - pydantic and numpy: only when something changed
 
     errors: list[CardError] = []
@@ -149,7 +148,7 @@ def read_card_index(folders: Sequence[Path], cache: Path, wrong: Callable[[CardE
     for error in errors:
         wrong(error)
     if not errors:  # a wrong card is reported at every start until it is corrected
-        write_json(cache, {"schema": _SCHEMA, "stamp": stamp, "cards": [asdict(entry) for entry in facts]})
+        write_json(cache, {"schema": _SCHEMA, "stamp": stamp, "cards": [asdict(entry) for entry in facts]}, sealed=True)
     return facts
 
 
@@ -167,31 +166,6 @@ def _stamp(folders: Iterable[Path]) -> list[list[Any]]:
 
 
 def _from_json(entry: dict[str, Any]) -> CardFacts:
-    """Read the facts from the file's JSON. Raises KeyError, TypeError or ValueError where somebody else wrote them."""
-    labels = entry["labels"]
-    facts = CardFacts(
-        **{
-            **entry,
-            "sizes": tuple(entry["sizes"]),
-            "labels": None if labels is None else tuple(labels),
-            "accuracies": tuple(Accuracy(**row) for row in entry["accuracies"]),
-        }
-    )
-    if not _is_sound(facts):
-        raise ValueError("no facts of a card")
-    return facts
-
-
-def _is_sound(facts: CardFacts) -> bool:
-    """Return whether each fact has its type, so that nothing breaks on it later."""
-    rows = facts.accuracies
-    words = [facts.name, facts.sha256, facts.task, facts.family, facts.network, *(facts.labels or ())]
-    words += [word for row in rows for word in (row.dataset, row.measure, row.dtype)]
-    lengths = [facts.width, facts.height, *facts.sizes, *(row.size for row in rows)]
-    counts = [facts.macs, facts.file_bytes, facts.file_time_ns]
-    numbers = [*lengths, *counts, *(row.value for row in rows)]
-    if not (facts.sizes and isinstance(facts.bundled, bool) and all(isinstance(word, str) for word in words)):
-        return False
-    if not all(isinstance(number, int | float) for number in numbers):
-        return False
-    return all(isinstance(number, int) for number in lengths + counts) and min(lengths) > 0 and min(counts) >= 0
+    labels = None if entry["labels"] is None else tuple(entry["labels"])
+    accuracies = tuple(Accuracy(**row) for row in entry["accuracies"])
+    return CardFacts(**{**entry, "sizes": tuple(entry["sizes"]), "labels": labels, "accuracies": accuracies})

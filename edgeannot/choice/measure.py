@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeannot.base.child import Child, Died, Refused, command_of
+from edgeannot.choice.auto_profile import Micro
 from edgeannot.choice.candidates import Requirements
 from edgeannot.choice.card_index import CardFacts
 from edgeannot.choice.measure_plan import Point, next_point, points_to_compare
@@ -58,10 +59,10 @@ def measure_micro(
     timeout_s: float = 30.0,
     command: Sequence[str] = CHILD,
     stopped: Callable[[], bool] = lambda: False,
-) -> dict[str, Any]:
-    """Return the fields of an `auto_profile.Micro`. Raises Died where the runtime died or `stopped` is True; Refused without a runtime."""
+) -> Micro:
+    """Run the micro-benchmark. Raises Died where the runtime died or `stopped` is True; Refused without a runtime."""
     with Child(command, stopped=stopped) as child:
-        return dict(child.ask({"micro": threads, "runtime": runtime}, timeout_s)["micro"])
+        return Micro(**child.ask({"micro": threads, "runtime": runtime}, timeout_s)["micro"])
 
 
 def measure_models(

@@ -8,7 +8,6 @@ the terminal do not undo each other's.
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -141,16 +140,15 @@ class Measurements:
     def load(cls, path: Path, conditions: Conditions) -> Measurements:
         """Load the file; empty where there is none or it cannot be read."""
         found = cls(path, conditions)
-        key = asdict(conditions)
         try:
-            for entry in read_json(path, _SCHEMA).get("conditions", []):
-                float(entry["measured_at"])  # `save` sorts by it
-                if entry["key"] == key:
-                    found.micro = dict(entry["micro"])
+            for entry in read_json(path, _SCHEMA, sealed=True).get("conditions", []):
+                known = Conditions(**entry["key"])
+                if known == conditions:
+                    found.micro = entry["micro"]
                     found.records = {name: _record(record) for name, record in entry["models"].items()}
-                elif Conditions(**entry["key"]).hardware == conditions.hardware:  # else stale for good
+                elif known.hardware == conditions.hardware:  # else stale for good
                     found._others.append(entry)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):  # JSON, but not as `save` writes it
+        except (KeyError, TypeError):  # written by a version with other fields
             return cls(path, conditions)
         return found
 
@@ -172,8 +170,8 @@ class Measurements:
             if (installed is None or key in installed) and (record.samples or record.lasting or record.killed)
         }
         entry = {"key": asdict(self.conditions), "measured_at": round(now()), "micro": self.micro or there.micro, "models": models}
-        others = sorted(there._others, key=lambda other: -float(other["measured_at"]))[: _KEPT_CONDITIONS - 1]
-        write_json(self.path, {"schema": _SCHEMA, "conditions": [entry, *others]})
+        others = sorted(there._others, key=lambda other: -other["measured_at"])[: _KEPT_CONDITIONS - 1]
+        write_json(self.path, {"schema": _SCHEMA, "conditions": [entry, *others]}, sealed=True)
 
     def forget_failures(self, file_times_ns: Mapping[str, int]) -> None:
         """Drop failures of files that were changed since, by their cards' keys."""
@@ -187,25 +185,7 @@ class Measurements:
 
 
 def _record(entry: dict[str, Any]) -> Record:
-    """Read a record from the file's JSON. Raises TypeError or ValueError where somebody else wrote it."""
-    record = Record(**{**entry, "samples": tuple(_sample(sample) for sample in entry["samples"])})
-    if not (isinstance(record.failure, str) and _are_numbers(record.failed_size, record.file_time_ns)):
-        raise ValueError("no record")
-    return record
-
-
-def _sample(entry: dict[str, Any]) -> Sample:
-    sample = Sample(**entry)
-    times = (sample.ms, sample.p95_ms, sample.cpu_ms, sample.wait_share, *sample.stages.values(), *sample.p95_stages.values())
-    counts = (sample.size, sample.threads, sample.peak_bytes, sample.runs)
-    right = all(isinstance(count, int) for count in counts) and isinstance(sample.dtype, str) and isinstance(sample.thorough, bool)
-    if not (right and _are_numbers(*times, *counts) and min(sample.ms, sample.size, sample.threads) > 0):
-        raise ValueError("no sample")
-    return sample
-
-
-def _are_numbers(*values: object) -> bool:
-    return all(isinstance(value, int | float) and 0 <= value <= sys.float_info.max for value in values)
+    return Record(**{**entry, "samples": tuple(Sample(**sample) for sample in entry["samples"])})
 
 
 def thread_counts(board: Board, threads: int | None, max_threads: int) -> tuple[int, ...]:

@@ -1,10 +1,6 @@
 """The grade: flags first, and what was measured over them."""
 
-from dataclasses import asdict
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from edgeannot.choice.auto_profile import HIGH_GOPS, MID_GOPS, Micro, grade
 from edgeannot.probe import Board, Cluster, Cooling, Frequency, Limits, Processor, Python, RuntimeFacts
@@ -116,19 +112,6 @@ def test_what_should_be_known_with_the_grade_is_said_without_changing_it():
     assert len(found.reasons) == 5
 
 
-def test_stored_figures_come_back_and_broken_ones_do_not():
-    stored = micro(12.5, wait_share=0.1)
-
-    assert Micro.of(asdict(stored)) == stored
-    assert Micro.of({}) is None
-    assert Micro.of({**asdict(stored), "threads": "four"}) is None
-    for key in asdict(stored):
-        for wrong in (float("inf"), float("nan"), -1.0):
-            assert Micro.of({**asdict(stored), key: wrong}) is None, (key, wrong)
-    assert Micro.of({**asdict(stored), "int8_gops": 10**400}) is None
-
-
-@given(gops=st.floats(0, 1e4), cores=st.integers(1, 8), memory=st.integers(1, 16 * GIB))
 def test_measuring_lifts_by_one_step_at_most_and_never_a_board_without_memory(gops, cores, memory):
     facts = board(cores=cores, memory=memory)
     steps = ("low", "mid", "high")

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from edgeannot.base.jsonfile import read_json, write_json
 from edgeannot.choice.measurements import Conditions, Measurements, Record
 from tests.choice.test_decision import sample
 
@@ -113,10 +114,10 @@ def test_a_damaged_file_is_set_aside_with_one_line_and_made_anew(tmp_path, caplo
         b"{}",
         b'{"schema": 99}',
         b'{"schema": 1, "conditions": [{}]}',
-        b'{"schema": 3}',
-        b'{"schema": 3, "conditions": [{}]}',
-        b'{"schema": 3, "conditions": 5}',
-        b'{"schema": 3, "conditions": [7]}',
+        b'{"schema": 4}',
+        b'{"schema": 4, "conditions": [{}]}',
+        b'{"schema": 4, "conditions": 5}',
+        b'{"schema": 4, "conditions": [7]}',
     ],
 )
 def test_json_of_another_form_is_nothing_known(tmp_path, content):
@@ -125,32 +126,27 @@ def test_json_of_another_form_is_nothing_known(tmp_path, content):
     assert Measurements.load(tmp_path / "m.json", HERE).records == {}
 
 
-@pytest.mark.parametrize("wrong", [None, "x", [], {}, -1.0, float("nan"), float("inf"), pytest.param(10**400, id="10**400")], ids=repr)
-@pytest.mark.parametrize(
-    "key", ["ms", "threads", "thorough", "stages", "waited", "numbers", "peak_bytes", "failed_size", "failure", "measured_at"]
-)
-def test_figures_of_another_hand_are_nothing_known_and_nothing_breaks(tmp_path, key, wrong):
+@pytest.mark.parametrize("key", ["ms", "threads", "wait_share", "dtype", "failure", "measured_at"])
+def test_figures_of_another_hand_are_nothing_known(tmp_path, key):
     path = tmp_path / "m.json"
     saved(path)
     whole = json.loads(path.read_text())
     entry = whole["conditions"][0]
     record = entry["models"]["a"]
     place = entry if key in entry else record if key in record else record["samples"][0]
-    place[key] = wrong
+    place[key] = 7
     path.write_text(json.dumps(whole))
-    known = Measurements.load(path, HERE)
 
-    assert known.records in ({}, {"a": RECORD}) or (key, wrong) in [("failure", "x"), ("numbers", "x"), ("stages", {})]
+    assert Measurements.load(path, HERE).records == {}
     saved(path, replace(HERE, quota=0.5))
 
 
-@pytest.mark.parametrize("key", ["size", "threads", "peak_bytes", "runs"])
-def test_counts_that_are_no_whole_numbers_are_nothing_known(tmp_path, key):
+def test_figures_of_a_version_with_other_fields_are_nothing_known(tmp_path):
     path = tmp_path / "m.json"
     saved(path)
-    whole = json.loads(path.read_text())
-    whole["conditions"][0]["models"]["a"]["samples"][0][key] = 1e12
-    path.write_text(json.dumps(whole))
+    whole = read_json(path, 4)
+    whole["conditions"][0]["models"]["a"]["samples"][0]["colour"] = "red"
+    write_json(path, whole, sealed=True)
 
     assert Measurements.load(path, HERE).records == {}
 

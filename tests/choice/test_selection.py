@@ -12,7 +12,7 @@ import pytest
 from edgeannot.base.errors import ConfigError
 from edgeannot.base.places import model_folders
 from edgeannot.choice import selection
-from edgeannot.choice.auto_profile import micro_of
+from edgeannot.choice.auto_profile import Micro, micro_of
 from edgeannot.choice.card_index import read_card_index
 from edgeannot.choice.evaluation import evaluate
 from edgeannot.choice.measurements import Measurements, Record, conditions_of, thread_counts
@@ -186,8 +186,7 @@ def test_figures_of_models_that_do_not_come_into_question_are_no_ground_for_doub
 
 
 def test_a_micro_benchmark_that_ran_nothing_is_no_grade_and_not_remembered(tmp_path, monkeypatch, caplog):
-    nothing = {"int8_gops": 0.0, "float_gops": 0.0, "threads": 1, "seconds": 0.1, "wait_share": 0.0}
-    monkeypatch.setattr("edgeannot.choice.measure.measure_micro", lambda *_, **__: nothing)
+    monkeypatch.setattr("edgeannot.choice.measure.measure_micro", lambda *_, **__: Micro(0.0, 0.0, 1, 0.1))
 
     assert micro_of(BOARD, tmp_path, measuring="missing") is None
     assert "graded by its facts" in caplog.text
@@ -197,7 +196,7 @@ def test_a_micro_benchmark_that_ran_nothing_is_no_grade_and_not_remembered(tmp_p
 def test_the_micro_benchmark_leaves_what_another_process_measured_meanwhile(tmp_path, monkeypatch):
     def measured_meanwhile(*_, **__):
         remember(tmp_path, ALL_TIMES)
-        return {"int8_gops": 9.0, "float_gops": 3.0, "threads": 1, "seconds": 1.0, "wait_share": 0.0}
+        return Micro(9.0, 3.0, 1, 1.0)
 
     monkeypatch.setattr("edgeannot.choice.measure.measure_micro", measured_meanwhile)
     micro_of(BOARD, tmp_path, measuring="missing")
