@@ -1,12 +1,11 @@
-"""paho's client with a bound on what it keeps of a message that comes, and quicker in two places.
+"""paho's client with a bound on what it keeps of a message that comes, and with its own reading of acknowledgements.
 
 paho gathers a packet in memory until it is whole, however large it is: anyone who may publish could fill the memory. `BoundedClient`
 reads a message over its limit away in pieces, and hands on the beginning with its size, so that it is acknowledged and answered like
 any other.
 
-For each packet paho asks the system for one byte, for one byte more, and for the rest; and for each acknowledgement it builds two
-tables of what MQTT 5 knows. A third of the time of sending a small message goes there. `QuickClient` spares both, for a caller that
-runs the loop itself (`PublisherConnection.turn`).
+For each acknowledgement paho builds two tables of what MQTT 5 knows, which takes two fifths of the time of sending a small message
+(docs/design.md has the figure), and it hangs up at a reason that is not in them.
 
 All these places are methods that begin with an underscore, so a later paho may have others: then `client_class` gives paho's own.
 """
@@ -21,7 +20,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-__all__ = ["BoundedClient", "LeftOut", "QuickClient", "client_class"]
+__all__ = ["BoundedClient", "LeftOut", "client_class"]
 
 _READ_BYTES: Final = 65536
 _HEAD_BYTES: Final = 2 * 65536
@@ -62,6 +61,8 @@ class BoundedClient(Client):
     """A payload of more than `keep_bytes`, and a little, comes as `LeftOut`; acknowledgements are read quickly, whatever their reason."""
 
     keep_bytes: int = 16 * 2**20
+    failure: OSError | None = None
+    """What ended the connection, where the system or TLS said it; paho only tells that it is over."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._left_out: dict[int, LeftOut] = {}
@@ -69,7 +70,13 @@ class BoundedClient(Client):
         super().__init__(*args, **options)
 
     def _sock_recv(self, bufsize: int) -> bytes:
-        return super()._sock_recv(min(bufsize, _READ_BYTES))  # it makes room for all that is asked for
+        try:
+            return super()._sock_recv(min(bufsize, _READ_BYTES))  # it makes room for all that is asked for
+        except BlockingIOError:
+            raise
+        except OSError as exc:
+            self.failure = exc
+            raise
 
     def _packet_read(self) -> MQTTErrorCode:
         if not isinstance(self._in_packet["packet"], _Kept):
@@ -142,34 +149,7 @@ def _head(kept: bytearray, command: int, *, has_properties: bool) -> tuple[bytes
     return bytes(kept[:place]) + b"\0", number, b""
 
 
-class QuickClient(BoundedClient):
-    """Reads ahead: `has_input` says whether more can be read although the socket has nothing."""
-
-    _ahead: memoryview = memoryview(b"")
-    failure: OSError | None = None
-    """What ended the connection, where the system or TLS said it; paho only tells that it is over."""
-
-    @property
-    def has_input(self) -> bool:
-        """Whether bytes are here that were read and not looked at."""
-        return len(self._ahead) > 0
-
-    def _sock_recv(self, bufsize: int) -> bytes:
-        if not self._ahead:
-            try:
-                self._ahead = memoryview(super()._sock_recv(_READ_BYTES))
-            except BlockingIOError:
-                raise
-            except OSError as exc:
-                self.failure = exc
-                raise
-        data, self._ahead = bytes(self._ahead[:bufsize]), self._ahead[bufsize:]
-        return data
-
-
-def client_class(*, quick: bool) -> type[Client]:
-    """The class to make clients of. quick: for a caller that runs the loop itself; not for WebSockets, which have their own frames."""
+def client_class() -> type[Client]:
+    """Return the class to make clients of: paho's own where a later paho has other methods within."""
     used = ("_sock_recv", "_packet_read", "_handle_publish", "_handle_on_message", "_handle_pubackcomp", "_handle_pubrec", "_do_on_publish")
-    if not all(hasattr(Client, name) for name in used):
-        return Client
-    return QuickClient if quick else BoundedClient
+    return BoundedClient if all(hasattr(Client, name) for name in used) else Client

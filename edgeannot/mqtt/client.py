@@ -1,12 +1,13 @@
-"""The door to paho-mqtt: how a broker is named and reached, and what its answers mean.
+"""The door to paho-mqtt: how a broker is reached, how a message is given to it, and what its answers mean.
 
 paho is imported when a client is made, not before: reading the settings must stay light.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import queue
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -14,6 +15,7 @@ from edgeannot.base.errors import LinkError
 from edgeannot.base.systemd import read_secret
 from edgeannot.base.tls import tls_context
 from edgeannot.mqtt.options import BrokerOptions
+from edgeannot.storage.store import Message
 
 if TYPE_CHECKING:
     import ssl
@@ -23,14 +25,14 @@ if TYPE_CHECKING:
     from paho.mqtt.reasoncodes import ReasonCode
 
 __all__ = [
-    "Will",
     "connect",
-    "has_input",
     "is_topic",
     "loss",
     "meaning",
     "new_client",
     "properties",
+    "publish",
+    "publish_all",
     "size_of",
 ]
 
@@ -75,28 +77,18 @@ _MEANINGS: Final[Mapping[int, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Will:
-    """What the broker publishes, retained, when this client vanishes."""
-
-    topic: str
-    payload: bytes
-
-
 def new_client(
     options: BrokerOptions,
     client_id: str,
-    will: Will | None = None,
+    will: Message | None = None,
     *,
-    reconnects: bool = False,
     clean_session: bool | None = None,
-    own_loop: bool = False,
     keep_bytes: int = 16 * 2**20,
 ) -> Client:
-    """A client that is not connected yet; `connect` connects it. `reconnects`: whether paho's own loop brings it back after a loss.
+    """Make a client for one connection, which `connect` opens.
 
+    will: what the broker publishes when this client vanishes.
     clean_session: for MQTT 3.1.1 only, whether the broker forgets the session with the connection (None: it does).
-    own_loop: the caller runs the loop itself and asks `has_input` beside the socket; such a client is quicker.
     keep_bytes: a larger payload that comes is read away, and `size_of` says how large it was.
     Raises ConfigError when a named file is missing or is not what it should be.
     """
@@ -106,13 +98,13 @@ def new_client(
     from edgeannot.mqtt.bounded_client import client_class  # noqa: PLC0415
 
     address = options.address
-    client = client_class(quick=own_loop and not address.websocket)(
+    client = client_class()(
         CallbackAPIVersion.VERSION2,
         client_id=options.client_id or client_id,
         clean_session=clean_session,
         protocol=MQTTv5 if options.protocol == "5" else MQTTv311,
         transport="websockets" if address.websocket else "tcp",
-        reconnect_on_failure=reconnects,
+        reconnect_on_failure=False,
     )
     client.keep_bytes = keep_bytes  # type: ignore[attr-defined] # of no meaning to paho's own
     client.connect_timeout = options.connect_timeout_s
@@ -126,7 +118,7 @@ def new_client(
         password = read_secret("password_file", options.password_file) if options.password_file else None
         client.username_pw_set(username, password)
     if will is not None:
-        client.will_set(will.topic, will.payload, qos=1, retain=True)
+        client.will_set(will.topic, will.payload, will.qos, will.retain)
     return client
 
 
@@ -197,10 +189,71 @@ def properties(kind: str, **values: Any) -> Properties:
     return made
 
 
-def has_input(client: Client) -> bool:
-    """Whether something can be read although its socket may have nothing: by TLS, or read ahead."""
-    pending = getattr(client.socket(), "pending", None)
-    return bool(getattr(client, "has_input", False)) or (pending is not None and pending() > 0)
+def publish(client: Client, message: Message, *, max_qos: int = 2, can_retain: bool = True) -> int:
+    """Give a message to paho, whatever comes of it: only an acknowledgement counts. Returns paho's number for it."""
+    made = None
+    if client.protocol == 5:
+        made = _publish_properties(message.content_type, message.expiry_s, message.correlation, message.properties)
+    return client.publish(message.topic, message.payload, min(message.qos, max_qos), message.retain and can_retain, made).mid
+
+
+@lru_cache(maxsize=16)
+def _publish_properties(
+    content_type: str, expiry_s: int | None, correlation: bytes | None, pairs: tuple[tuple[str, str], ...]
+) -> Properties:
+    """Remembered: they cost paho more time than the message, and are nearly always the same."""
+    return properties(
+        "PUBLISH",
+        ContentType=content_type,
+        PayloadFormatIndicator=1 if content_type == "application/json" else None,
+        MessageExpiryInterval=expiry_s,
+        CorrelationData=correlation,
+        UserProperty=list(pairs) or None,
+    )
+
+
+def publish_all(
+    options: BrokerOptions, client_id: str, messages: Iterable[Message], *, window: int = 8, timeout_s: float = 30.0
+) -> Iterator[Message]:
+    """Send messages over a connection of their own; gives each when the broker has it, in order. None may have QoS 0.
+
+    window: messages on their way without an acknowledgement. Raises LinkError when the broker cannot be reached, refuses one or
+    does not answer for `timeout_s`.
+    """
+    client = new_client(options, client_id)
+    answers: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()  # paho's number (0: of the connection), and what is in the way
+    client.on_connect = lambda _c, _d, _f, reason, _p: answers.put((0, meaning(reason) if reason.is_failure else ""))
+    client.on_publish = lambda _c, _d, mid, reason, _p: answers.put((mid, meaning(reason, doing="writing") if reason.is_failure else ""))
+    client.on_disconnect = lambda _c, _d, _f, reason, _p: answers.put((0, loss(client, reason)))
+    answered: set[int] = set()
+
+    def wait_for(mid: int) -> None:
+        while mid not in answered:
+            try:
+                number, trouble = answers.get(timeout=timeout_s)
+            except queue.Empty:
+                trouble = "the broker does not answer"
+            if trouble:
+                raise LinkError(f"{options.address}: {trouble}")
+            answered.add(number)
+        answered.discard(mid)  # paho gives the number to another message one day
+
+    connect(client, options)
+    client.loop_start()
+    try:
+        wait_for(0)
+        in_flight: deque[tuple[int, Message]] = deque()
+        for message in messages:
+            if len(in_flight) >= window:
+                wait_for(in_flight[0][0])
+                yield in_flight.popleft()[1]
+            in_flight.append((publish(client, message), message))
+        for mid, message in in_flight:
+            wait_for(mid)
+            yield message
+    finally:
+        client.disconnect()
+        client.loop_stop()
 
 
 def size_of(message: MQTTMessage) -> tuple[int, bool]:

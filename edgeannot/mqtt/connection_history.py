@@ -1,78 +1,181 @@
-"""What the publisher remembers from one connection to the next: what it said already, which message it suspects, how much it sent."""
+"""What outlives a connection of the publisher: what was logged, which messages a broker hangs up on, and what goes past the outbox."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from edgeannot.base.errors import EdgeannotError
-from edgeannot.mqtt.packet_sizes import PayloadLimits
 from edgeannot.storage.records import Message
 
-__all__ = ["ConnectionHistory", "OnceLogger", "PoisonMessageDetector"]
+__all__ = ["ConnectionHistory", "InFlight", "OnceLogger", "PayloadLimits", "PoisonMessageDetector", "VolatileQueue"]
 
 log = logging.getLogger(__name__)
 
-_SUSPECT_LOSSES: Final = 8
+_LOSSES: Final = 2
+"""Connections in a row that break with one message alone until its size is taken for the cause: one may be chance."""
+
+_SMALL_BYTES: Final = 1024
+"""Whatever breaks with nothing larger breaks for another reason: `status` never waits for its turn."""
+
+_FORGET_S: Final = 3600.0
+"""The broker may have other settings meanwhile, or chance struck twice."""
+
+_POISON_LOSSES: Final = 8
 """How often in a row a message must be alone on a connection when that breaks until it is taken for the cause."""
+
+_MOST_VOLATILE: Final = 256
+"""Messages that may queue up between two turns of the publisher; the oldest go."""
 
 
 class OnceLogger:
-    """Log lines, each once until a connection has lasted: neither a long outage nor a flapping connection floods the log."""
+    """Logs each line once until a connection has lasted: neither a long outage nor a flapping connection floods the log."""
 
     def __init__(self) -> None:
-        self._said: set[str] = set()
-        self._dropped: set[tuple[str, str]] = set()
-        self.news = True
-        """Whether the next connection is worth a line."""
+        self._logged: set[str] = set()
+        self._refusals: set[tuple[str, str]] = set()
 
-    def well(self) -> None:
-        """A connection has lasted: what comes now is news."""
-        self._said.clear()
+    def reset(self) -> None:
+        """Forget the lines: a connection has lasted, and what comes now is news."""
+        self._logged.clear()
 
-    def trouble(self, text: str, waiting: Callable[[], int]) -> None:
-        """What is in the way of a connection. `waiting`: how many messages the outbox holds."""
-        if text in self._said:
-            return
-        self._said.add(text)
-        self.news = True
-        try:
-            count = f"{waiting()} messages wait, "
-        except EdgeannotError:  # then this is the trouble
-            count = ""
-        log.warning("%s; %strying again at growing intervals", text, count)
+    def is_new(self, line: str) -> bool:
+        """Whether to log this line."""
+        is_new = line not in self._logged
+        self._logged.add(line)
+        return is_new
 
-    def surprise(self, exc: Exception) -> None:
-        """An error that is a fault of the program."""
-        if (what := repr(exc)) not in self._said:
-            self._said.add(what)
+    def warning(self, text: str, *args: object) -> None:
+        """Log a warning if it is new."""
+        if self.is_new(text % args):
+            log.warning(text, *args)
+
+    def fault(self, exc: Exception) -> None:
+        """Log an error that is a fault of the program."""
+        if self.is_new(repr(exc)):
             log.error("the MQTT publisher failed unexpectedly; it connects again", exc_info=exc)
 
-    def stuck(self, text: str) -> None:
-        """The store does not let go of what was sent."""
-        if text not in self._said:
-            self._said.add(text)
-            log.warning("%s; messages go on, and are removed from the outbox when it can be", text)
+    def not_deleted(self, exc: Exception) -> None:
+        """Log that the outbox does not let go of what was sent."""
+        self.warning("%s; messages go on, and are removed from the outbox when it can be", exc)
 
-    def unreadable(self, topic_filter: str, why: str) -> None:
-        """A subscription that the broker refused."""
-        if (what := f"{topic_filter}: {why}") not in self._said:
-            self._said.add(what)
-            log.warning("nothing is received on %s: %s", topic_filter, why)
-
-    def held(self, topic: str, why: str) -> None:
-        """A topic that the broker refuses for now. For the life of the program each topic and reason is one line."""
-        level = logging.DEBUG if (topic, why) in self._dropped else logging.WARNING
-        self._dropped.add((topic, why))
-        log.log(level, "%s: %s; its messages wait and are tried again", topic, why)
+    def refused_for_now(self, topic: str, why: str) -> None:
+        """Log that the broker refuses a topic for now."""
+        log.log(self._refusal_level(topic, why), "%s: %s; its messages wait and are tried again", topic, why)
 
     def dropped(self, message: Message, why: str) -> None:
-        """A message that will never be sent. For the life of the program each topic and reason is one line."""
-        level = logging.DEBUG if (message.topic, why) in self._dropped else logging.WARNING
-        self._dropped.add((message.topic, why))
-        log.log(level, "%s: a message of %d bytes is dropped: %s (further ones are only counted)", message.topic, len(message.payload), why)
+        """Log that a message will never be sent."""
+        text = "%s: a message of %d bytes is dropped: %s (further ones are only counted)"
+        log.log(self._refusal_level(message.topic, why), text, message.topic, len(message.payload), why)
+
+    def _refusal_level(self, topic: str, why: str) -> int:
+        """For the life of the program each topic and reason is one line."""
+        level = logging.DEBUG if (topic, why) in self._refusals else logging.WARNING
+        self._refusals.add((topic, why))
+        return level
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """A message that was in flight when a connection broke."""
+
+    message: Message
+    is_volatile: bool
+    """Whether it goes past the outbox."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of its payload."""
+        return len(self.message.payload)
+
+    @property
+    def may_be_the_cause(self) -> bool:
+        """Whether it is one of those whose size may be the cause."""
+        return (self.is_volatile or self.message.kind == "image") and self.size > _SMALL_BYTES
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """The same for the same message on the next connection."""
+        return self.message.topic, self.message.id
+
+
+class PayloadLimits:
+    """How large a message a broker takes that does not say so: MQTT 3.1.1 has no word for it, the broker hangs up.
+
+    When a connection breaks with pictures in flight, those larger than anything the broker has acknowledged are suspected: they are sent
+    after everything else, one at a time. A broker that hangs up twice in a row on the same one, and on nothing else in between, does not
+    take its size. That is remembered for an hour, or until it acknowledges something as large: such pictures are refused without
+    costing a connection. What goes past the outbox (`info`, discovery, replies) is treated alike; results never are, see
+    `PoisonMessageDetector`. Sizes are bytes of payloads: what else is in a packet hardly differs.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._taken = 0
+        self._largest = 0  # of those in flight when connections broke
+        self._refused: int | None = None
+        self._refused_at = 0.0
+        self._unexplained = 0  # breaks in a row with pictures in flight, none of which was larger than what was taken before
+        self._suspect: tuple[str, int] | None = None
+        self._losses = 0
+        self.suspect_bytes: int | None = None
+        """Pictures, and what goes past the outbox, of this size and more are sent last and one at a time; None: nothing is suspected."""
+
+    def is_suspect(self, size: int) -> bool:
+        """Whether a message whose size may be the cause is to be sent last and alone."""
+        return self.suspect_bytes is not None and size >= self.suspect_bytes
+
+    def refused(self, size: int) -> int | None:
+        """The size that the broker hung up on, where this one is no smaller."""
+        if self._refused is not None and self._clock() - self._refused_at > _FORGET_S:
+            self._refused = None
+        return self._refused if self._refused is not None and size >= self._refused else None
+
+    def acknowledged(self, size: int) -> None:
+        """The broker took a message of this size."""
+        self._taken = max(self._taken, size)
+        if size > _SMALL_BYTES:
+            self._unexplained = 0
+        if self._refused is not None and size >= self._refused:
+            self._refused = None
+        if self.is_suspect(size):
+            self.suspect_bytes, self._suspect, self._losses = size + 1, None, 0
+            if size >= self._largest and self._refused is None:
+                self.suspect_bytes = None
+
+    def lost(self, flying: Sequence[InFlight], *, said_why: bool = False) -> InFlight | None:
+        """The broker hung up with these in flight; the one that is the cause, once that is clear. said_why: it said "too large"."""
+        suspected = [each for each in flying if each.may_be_the_cause]
+        if self.suspect_bytes is not None:
+            suspected = [each for each in suspected if self.is_suspect(each.size)]
+        elif all(each.size <= self._taken for each in suspected):
+            self._unexplained += bool(suspected)
+            if self._unexplained < _LOSSES:  # else it does not take any more what it took before
+                return None
+        else:
+            suspected = [each for each in suspected if each.size > self._taken]
+        if not suspected:
+            self._suspect, self._losses = None, 0
+            return None
+        if self.suspect_bytes is None:
+            self._unexplained = 0
+            self.suspect_bytes = min(each.size for each in suspected)
+        self._largest = max(self._largest, *(each.size for each in suspected))
+        if len(flying) > 1:
+            return None
+        [only] = flying
+        self._losses = self._losses + 1 if only.key == self._suspect else 1
+        self._suspect = only.key
+        if self._losses < _LOSSES and not said_why:
+            return None
+        self._refused, self._refused_at = only.size, self._clock()
+        self._taken = min(self._taken, only.size - 1)
+        self._suspect, self._losses = None, 0
+        return only
 
 
 class PoisonMessageDetector:
@@ -84,36 +187,67 @@ class PoisonMessageDetector:
 
     def __init__(self) -> None:
         self._id = 0
-        self._losses = 0
+        self.losses = 0
+        """Connections in a row that broke when the suspected message came."""
 
     @property
     def travels_alone(self) -> bool:
         """Whether one message is to be sent at a time."""
         return self._id != 0
 
-    @property
-    def losses(self) -> int:
-        """Connections in a row that broke when the suspect came."""
-        return self._losses
-
     def cleared(self) -> None:
         """Something was acknowledged: the broker takes what we send."""
-        self._id = self._losses = 0
+        self._id = self.losses = 0
 
     def lost(self, in_flight: Collection[Message], *, soon: bool) -> Message | None:
         """A connection broke with these in flight, `soon` after it was made; the message that is the cause, once that is clear."""
         first = min(in_flight, key=lambda message: message.id)
-        self._losses = self._losses + 1 if self._id == first.id else 1
+        self.losses = self.losses + 1 if self._id == first.id else 1
         self._id = first.id
-        return first if self._losses >= _SUSPECT_LOSSES and len(in_flight) == 1 and soon else None
+        return first if self.losses >= _POISON_LOSSES and len(in_flight) == 1 and soon else None
 
 
 @dataclass(slots=True)
 class ConnectionHistory:
-    """What outlives a connection."""
+    """What outlives a connection, for the publisher's thread."""
 
     once: OnceLogger = field(default_factory=OnceLogger)
     poison: PoisonMessageDetector = field(default_factory=PoisonMessageDetector)
-    sizes: PayloadLimits = field(default_factory=PayloadLimits)
+    limits: PayloadLimits = field(default_factory=PayloadLimits)
     sent: int = 0
     """Messages from the outbox that the broker acknowledged."""
+
+
+class VolatileQueue:
+    """A queue that the publisher empties at each turn, and the newest retained message of each topic."""
+
+    def __init__(self) -> None:
+        self._queue: deque[Message] = deque()
+        self._retained: dict[str, Message] = {}
+        self._lock = threading.Lock()
+        self.pushed_out = 0
+        """Messages that later ones pushed out, and that nobody will hear."""
+
+    def add(self, message: Message, *, online: bool) -> None:
+        """Queue a message; a retained one stands until the next on its topic. online: whether it would be sent at once."""
+        with self._lock:
+            if message.retain:
+                self._retained[message.topic] = message
+            self._queue.append(message)
+            if len(self._queue) > _MOST_VOLATILE:
+                # Nothing is lost of a retained one, which is said at the next connection, nor of others while the broker is away.
+                gone = self._queue.popleft()
+                self.pushed_out += online and not gone.retain
+
+    def take(self) -> list[Message]:
+        """What was queued since the last time."""
+        with self._lock:
+            queued = list(self._queue)
+            self._queue.clear()
+        return queued
+
+    def take_retained(self) -> list[Message]:
+        """What is to be said at the beginning of a connection: what stands, and nothing that was of a moment before it."""
+        with self._lock:
+            self._queue.clear()
+            return list(self._retained.values())

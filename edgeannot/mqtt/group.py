@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import threading
 import time
@@ -22,9 +23,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from edgeannot.base.backoff import backoff_s
+from edgeannot.mqtt.subscriber import Subscriber
 from edgeannot.payload import escape_level, unescape_level
+from edgeannot.storage.store import Message
 
-__all__ = ["GREET_S", "Group", "State", "successor"]
+__all__ = ["GREET_S", "Group", "SessionTakeover", "State", "successor"]
+
+log = logging.getLogger(__name__)
 
 State = Literal["here", "leaving", "away"]
 """there; stopped in order, so that its share is free at once; gone without a word, and may be back in a moment."""
@@ -40,6 +46,14 @@ _MOST_BYTES: Final = 4096
 _PARTING_S: Final = 0.5
 """Time for one that is leaving to hang up by itself."""
 _STATES: Final[frozenset[str]] = frozenset({"here", "leaving", "away"})
+_QUIET_S = 0.5
+"""How long nothing has to come until a session is asked whether it is empty: what it holds comes at once when the window has room."""
+_ANNOUNCE_S = 30.0
+"""Least time between two words of this worker that it is there, where the broker does not seem to know."""
+_AGAIN_S = 10.0
+"""Longest time until the next try at a session that somebody else took."""
+_AT_ONCE = 2
+"""Sessions worked off at a time: each brings a window of pictures."""
 
 
 @dataclass(slots=True)
@@ -80,9 +94,10 @@ class Group:
         """Where a member's state is told."""
         return f"{self._base}/{escape_level(member)}"
 
-    def payload(self, state: State) -> bytes:
+    def message(self, state: State) -> Message:
         """What this worker tells of itself."""
-        return json.dumps({"schema": 1, "state": state, "filter": self._filter}).encode()
+        payload = json.dumps({"schema": 1, "state": state, "filter": self._filter}).encode()
+        return Message(self.topic(self.me), payload, "group", retain=True)
 
     def heard(self, topic: str, payload: bytes) -> bool:
         """Take in a message if it is of this group; False where it is not. What cannot be a member is passed over."""
@@ -153,6 +168,58 @@ class Group:
         if mine is None or self._clock() - mine.heard_at < _ECHO_S:
             return set()
         return {name for name, member in self._members.items() if member.state == "here" and mine.heard_at - member.heard_at >= _SILENT_S}
+
+
+class SessionTakeover:
+    """Works off the sessions of members that have gone; for the thread that pulls the pictures."""
+
+    def __init__(self, group: Group, grace_s: float, open_subscriber: Callable[[str], Subscriber]) -> None:
+        """open_subscriber: makes, without starting it, the subscriber of a member's session."""
+        self._group = group
+        self._grace_s = grace_s
+        self._open = open_subscriber
+        self._subscribers: dict[str, Subscriber] = {}
+        self._announce_at = 0.0
+
+    @property
+    def busy(self) -> bool:
+        """Whether a session is being worked off or is to be."""
+        return bool(self._subscribers) or bool(self._group.to_take_over(self._grace_s))
+
+    def look_after(self, own: Subscriber) -> None:
+        """Take over sessions that are this worker's to take, and end those that are empty. `own`: the worker's own subscriber."""
+        for member, subscriber in list(self._subscribers.items()):
+            self._check(member, subscriber)
+        if not own.online:
+            return
+        now = time.monotonic()
+        if not self._group.knows_me and now >= self._announce_at and now - own.busy_at > _QUIET_S:
+            self._announce_at = now + _ANNOUNCE_S
+            own.send_now(self._group.message("here"))
+        for member in self._group.to_take_over(self._grace_s):
+            if member not in self._subscribers and len(self._subscribers) < _AT_ONCE:
+                log.info("%s is gone: taking over what the broker keeps for it", member)
+                self._subscribers[member] = self._open(member)
+                self._subscribers[member].start()
+
+    def close(self) -> None:
+        """Let go of the sessions; another member will take them."""
+        for subscriber in self._subscribers.values():
+            subscriber.close(timeout_s=0.0)
+        for subscriber in self._subscribers.values():  # all say goodbye at the same time
+            subscriber.close()
+        self._subscribers.clear()
+
+    def _check(self, member: str, subscriber: Subscriber) -> None:
+        if subscriber.over:
+            del self._subscribers[member]
+            log.info("what the broker keeps for %s is for later (%s)", member, subscriber.trouble)
+            self._group.postpone(member, backoff_s(1, _AGAIN_S, _AGAIN_S))
+        elif time.monotonic() - subscriber.busy_at >= _QUIET_S and subscriber.is_drained():
+            subscriber.close(end_session=True, last_message=Message(self._group.topic(member), b"", "group", retain=True))
+            del self._subscribers[member]
+            self._group.forget(member)
+            log.info("nothing is left of what the broker kept for %s", member)
 
 
 def successor(gone: str, here: Iterable[str]) -> str:

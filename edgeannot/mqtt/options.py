@@ -1,7 +1,8 @@
-"""Where a broker is (URLs mqtt://, mqtts://, ws://, wss://) and how it is reached: the settings. Loads neither paho nor ssl."""
+"""Where a broker is (URLs mqtt://, mqtts://, ws://, wss://), how it is reached, and what is agreed with it. Loads neither paho nor ssl."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,9 @@ from pydantic_core import PydanticCustomError
 
 from edgeannot.base.backoff import backoff_s
 from edgeannot.base.systemd import credential
+from edgeannot.storage.store import Message
 
-__all__ = ["Address", "BrokerOptions"]
+__all__ = ["Address", "BrokerOptions", "SessionOptions"]
 
 _SCHEMES: Final[Mapping[str, tuple[bool, bool, int]]] = {
     # scheme: (TLS, WebSocket, port)
@@ -140,3 +142,29 @@ class BrokerOptions(BaseModel):
     def retry_wait_s(self, failures: int) -> float:
         """Return the wait before the next attempt to connect, after so many failures in a row."""
         return backoff_s(failures, self.retry_min_s, self.retry_max_s)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """What a subscriber agrees with the broker at each connection."""
+
+    filters: tuple[tuple[str, int], ...] = ()
+    """Topic filters to subscribe to, and the QoS for each."""
+    needs_all_filters: bool = True
+    """Whether one that is refused ends the connection; else only when all are."""
+    dropped_filters: tuple[str, ...] = ()
+    """Subscriptions of the session that are ended at once."""
+    keep_bytes: int = 16 * 2**20
+    """Of larger payloads only the beginning is kept."""
+    window: int = 4
+    """Messages that may be unacknowledged at a time (MQTT 5; the broker's own figure holds for 3.1.1)."""
+    keep_s: int = 0
+    """How long the session outlives a connection, in seconds; 0: not at all. MQTT 3.1.1 knows only "not" and "for ever"."""
+    will: Message | None = None
+    """What the broker publishes when this client vanishes."""
+    greeting: Message | None = None
+    """Published when the subscriptions are made."""
+    greet_s: float = math.inf
+    """Seconds after which it is published again, and so on."""
+    lasting: bool = True
+    """Whether a connection that is lost is made again."""

@@ -16,11 +16,10 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Literal
 
 from edgeannot.base.errors import EdgeannotError, LinkError
-from edgeannot.mqtt.client import Will, connect, loss, meaning, new_client
-from edgeannot.mqtt.connection_history import ConnectionHistory
+from edgeannot.mqtt.client import connect, meaning, new_client
+from edgeannot.mqtt.connection_history import ConnectionHistory, VolatileQueue
 from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.mqtt.publisher_connection import PublisherConnection
-from edgeannot.mqtt.volatile_queue import VolatileQueue
 from edgeannot.payload import Origin, Topics, encode, status_payload
 from edgeannot.storage.store import Message, Queue
 
@@ -48,7 +47,7 @@ class Publisher:
     def __init__(
         self,
         options: BrokerOptions,
-        store: Queue,
+        queue: Queue,
         origin: Origin,
         *,
         prefix: str = "edgeannot",
@@ -56,11 +55,11 @@ class Publisher:
     ) -> None:
         """`window`: messages that may be unacknowledged at a time. Raises ConfigError when a file that the options name is unusable."""
         self._options = options
-        self._store = store
+        self._queue = queue
         self._origin = origin
         self._topics = Topics(origin.device, prefix)
         self._window = window
-        self._told = VolatileQueue()
+        self._volatile = VolatileQueue()
         self._subscriptions: dict[str, Callable[[MQTTMessage], None]] = {}
         self._as_published: set[str] = set()
         self._refused_until: dict[str, float] = {}  # subscriptions, and when to ask for them again (monotonic seconds)
@@ -75,6 +74,7 @@ class Publisher:
         self._history = ConnectionHistory()
         self._stop_by = 0.0
         self._attempt = self._short = 0  # connections since one lasted, and those of them that the broker ended soon
+        self._is_news = True  # whether the next connection is worth a line
         self.state: PublisherState = "new"
         self.connections = 0
         """How often the broker let us in."""
@@ -82,7 +82,7 @@ class Publisher:
     @property
     def evicted(self) -> int:
         """Messages past the outbox that were pushed out unsent by later ones."""
-        return self._told.pushed_out
+        return self._volatile.pushed_out
 
     @property
     def sent(self) -> int:
@@ -91,7 +91,7 @@ class Publisher:
 
     def start(self) -> None:
         """Begin to connect, in the background; the first attempt is no different from any later one."""
-        self._store.add_listener(self.wake)
+        self._queue.add_listener(self.wake)
         self._thread.start()
 
     def stop(self, timeout_s: float = 3.0) -> None:
@@ -114,7 +114,7 @@ class Publisher:
 
     def wait_drained(self, timeout_s: float) -> bool:
         """Wait until the broker has acknowledged everything in the store; False when something is left after `timeout_s`."""
-        return self._store.wait_empty(timeout_s)
+        return self._queue.wait_empty(timeout_s)
 
     def topic(self, leaf: str) -> str:
         """The topic of something the device has one of, such as telemetry."""
@@ -137,7 +137,7 @@ class Publisher:
     def send_now(self, message: Message) -> None:
         """Send a message past the outbox, at once if the broker is there. A retained one is told again at each connection and
         replaces the one before it on its topic; another is forgotten when the broker is away (telemetry, replies)."""
-        self._told.add(message, online=self._online.is_set())
+        self._volatile.add(message, online=self._online.is_set())
         self.wake()
 
     # The thread
@@ -147,31 +147,31 @@ class Publisher:
             try:
                 self._one_connection()
             except Exception as exc:  # noqa: BLE001 - without this thread no message would leave, and nobody would notice
-                self._history.once.surprise(exc)
+                self._history.once.fault(exc)
             self._attempt += 1
             self._stopping.wait(self._options.retry_wait_s(self._attempt))
 
     def _one_connection(self) -> None:
         """Connect, serve until that is over, and say what was in the way."""
-        session, trouble = None, ""
+        connection, trouble = None, ""
         try:
-            session = self._connect()
-            self._serve(session)
+            connection = self._connect()
+            self._serve(connection)
         except EdgeannotError as exc:  # also a password file that went away, or a full disk: both may come back
             trouble = str(exc)
         except Exception as exc:  # noqa: BLE001 - the connection is to be closed in order
-            self._history.once.surprise(exc)
+            self._history.once.fault(exc)
         finally:
             self._online.clear()
             self.state = "away"
-        held = session is not None and self._end(session)
-        explained = session is not None and session.is_explained
-        if held or session is None or not session.accepted:
+        held = connection is not None and self._close(connection)
+        explained = connection is not None and connection.is_explained
+        if held or connection is None or not connection.accepted:
             self._short = 0
-        elif session.hung_up and not explained:  # a broker that restarts, or another client, may be told by the reason
+        elif connection.hung_up and not explained:  # a broker that restarts, or another client, may be told by the reason
             self._short += 1
         if held:
-            self._history.once.well()
+            self._history.once.reset()
         if held or explained:
             self._attempt = 0
         if self._short >= _SHORT_MANY:  # brokers that say why with "session taken over" are few
@@ -179,116 +179,115 @@ class Publisher:
                 f"{self._options.address}: the broker lets us in and hangs up soon, again and again; "
                 f"does it restart, or is another client there as {self._client_id!r}?"
             )
-        if trouble and not self._stopping.is_set():
-            self._history.once.trouble(trouble, lambda: self._store.pending().rows)
+        if trouble and not self._stopping.is_set() and self._history.once.is_new(trouble):
+            self._is_news = True
+            log.warning("%s; %strying again at growing intervals", trouble, self._waiting())
+
+    def _waiting(self) -> str:
+        try:
+            return f"{self._queue.pending().rows} messages wait, "
+        except EdgeannotError:  # then this is the trouble
+            return ""
 
     def _connect(self) -> PublisherConnection:
         client = self._new_client()
-        session = PublisherConnection(client, self._options, self._store, self._history, self._window)
-        client.on_connect = lambda *args: self._on_connect(session, *args)
-        client.on_disconnect = lambda *args: self._on_disconnect(session, *args)
+        connection = PublisherConnection(client, self._options, self._queue, self._history, self._window)
+        client.on_connect = lambda *args: self._on_connect(connection, *args)
         # No MaximumPacketSize: mosquitto 2.0.11 never gives back the place in the window of a message that it may not send.
         connect(client, self._options)
-        return session
+        return connection
 
     def _new_client(self) -> Client:
-        will = Will(self._topics.of_device("status"), encode(status_payload(self._origin, "offline")))
-        client = new_client(self._options, self._client_id, will, own_loop=True, keep_bytes=self._max_incoming)
+        client = new_client(self._options, self._client_id, self._status("offline"), keep_bytes=self._max_incoming)
         client.max_inflight_messages_set(65535)  # the window is ours
         for topic_filter, handler in self._subscriptions.items():
             client.message_callback_add(topic_filter, _guarded(handler))
         return client
 
-    def _serve(self, session: PublisherConnection) -> None:
+    def _serve(self, connection: PublisherConnection) -> None:
         """Send until the connection is lost or the daemon stops."""
-        while not session.lost:
-            if not session.accepted and time.monotonic() - session.opened_at > self._options.connect_timeout_s:
-                session.lost = "the broker does not answer"
+        while not connection.lost:
+            if not connection.accepted and time.monotonic() - connection.opened_at > self._options.connect_timeout_s:
+                connection.lost = "the broker does not answer"
                 break
-            session.turn(self._wake_fd)
-            if session.accepted and not session.lost:
-                session.settle()
+            connection.loop_once(self._wake_fd)
+            if connection.accepted and not connection.lost:
+                connection.collect_acks()
                 if self._stopping.is_set():
-                    self._say_goodbye(session)
+                    self._disconnect(connection)
                     return
-                self._say_told(session)
-                self._renew_refused(session.client)
-                session.feed()
-                session.flush_if_due()
+                self._send_volatile(connection)
+                self._renew_refused(connection.client)
+                connection.send_pending()
+                connection.delete_if_due()
             elif self._stopping.is_set():
                 return
-            self._store.sync_if_due()
-        session.settle()
-        raise LinkError(f"{self._options.address}: {session.lost}")
+            self._queue.sync_if_due()
+        connection.collect_acks()
+        raise LinkError(f"{self._options.address}: {connection.lost}")
 
-    def _say_told(self, session: PublisherConnection) -> None:
-        for message in self._told.take():
-            session.say(message)
+    def _send_volatile(self, connection: PublisherConnection) -> None:
+        for message in self._volatile.take():
+            connection.send_now(message)
 
-    def _announce(self, session: PublisherConnection) -> None:
+    def _announce(self, connection: PublisherConnection) -> None:
         """Say how things stand, retained: a broker may have lost what it was told before."""
-        for message in [self._status("online"), *self._told.take_standing(), *self._store.retained()]:
-            session.say(message)
+        for message in [self._status("online"), *self._volatile.take_retained(), *self._queue.retained()]:
+            connection.send_now(message)
 
     def _status(self, state: str) -> Message:
         return Message(self._topics.of_device("status"), encode(status_payload(self._origin, state)), "status", retain=True)
 
-    def _say_goodbye(self, session: PublisherConnection) -> None:
+    def _disconnect(self, connection: PublisherConnection) -> None:
         """Publish `stopping`, wait for what is in flight while there is time, and disconnect, so that no will is sent."""
-        client = session.client
-        self._say_told(session)  # such as the reply to the command that stops us
-        session.say(self._status("stopping"))
-        while client.socket() is not None and time.monotonic() < self._stop_by and not session.is_quiet:
-            session.feed_said()
-            session.turn(self._wake_fd)
-            session.settle()
-        self._flush(session)
+        client = connection.client
+        self._send_volatile(connection)  # such as the reply to the command that stops us
+        connection.send_now(self._status("stopping"))
+        while client.socket() is not None and time.monotonic() < self._stop_by and not connection.is_quiet:
+            connection.send_volatile()
+            connection.loop_once(self._wake_fd)
+            connection.collect_acks()
+        self._delete_acknowledged(connection)
         client.disconnect()
         while client.socket() is not None and time.monotonic() < self._stop_by:
-            session.turn(self._wake_fd)
-        log.info("disconnected from %s; %d messages are kept for the next start", self._options.address, self._store.pending().rows)
+            connection.loop_once(self._wake_fd)
+        log.info("disconnected from %s; %d messages are kept for the next start", self._options.address, self._queue.pending().rows)
 
-    def _end(self, session: PublisherConnection) -> bool:
+    def _close(self, connection: PublisherConnection) -> bool:
         """Close what may still be open; whether the connection was a good one."""
-        sock = session.client.socket()
+        sock = connection.client.socket()
         if sock is not None:
             sock.close()
-        self._flush(session)
+        self._delete_acknowledged(connection)
         if not self._stopping.is_set():
-            with contextlib.suppress(EdgeannotError):  # said by `_flush`
-                session.note_loss()
-        return session.accepted and time.monotonic() - session.opened_at >= _STEADY_S
+            with contextlib.suppress(EdgeannotError):  # said by `_delete_acknowledged`
+                connection.explain_loss()
+        return connection.accepted and time.monotonic() - connection.opened_at >= _STEADY_S
 
-    def _flush(self, session: PublisherConnection) -> None:
+    def _delete_acknowledged(self, connection: PublisherConnection) -> None:
         """Let go of what was acknowledged; where the store fails that is said, and the messages are sent again."""
         try:
-            session.flush()
+            connection.delete_acknowledged()
         except EdgeannotError as exc:
-            self._history.once.stuck(str(exc))
-
-    # paho's callbacks, all in this thread
+            self._history.once.not_deleted(exc)
 
     def _on_connect(
-        self, session: PublisherConnection, client: Client, _data: object, _flags: object, reason: ReasonCode, granted: Properties | None
+        self, connection: PublisherConnection, client: Client, _data: object, _flags: object, reason: ReasonCode, granted: Properties | None
     ) -> None:
         if reason.is_failure:
-            session.lost = meaning(reason)
+            connection.lost = meaning(reason)
             return
-        session.accept(granted)
+        connection.accept(granted)
         self._refused_until.clear()
         self._subscribe(client, self._subscriptions)
-        self._announce(session)
+        self._announce(connection)
         self.connections += 1
         self.state = "online"
         self._online.set()
-        waiting = self._store.pending().rows
-        log.log(
-            logging.INFO if self._history.once.news else logging.DEBUG,
-            "connected to %s%s",
-            self._options.address,
-            f"; {waiting} messages wait to be sent" if waiting else "",
-        )
-        self._history.once.news = False
+        waiting = self._queue.pending().rows
+        level = logging.INFO if self._is_news else logging.DEBUG
+        log.log(level, "connected to %s%s", self._options.address, f"; {waiting} messages wait to be sent" if waiting else "")
+        self._is_news = False
 
     def _renew_refused(self, client: Client) -> None:
         """Ask again for subscriptions that the broker refused: its quota or its access list may be another by now."""
@@ -305,7 +304,7 @@ class Publisher:
             for reason in reasons:
                 if reason.is_failure and (refused := asked.get(mid)) is not None:
                     self._refused_until[refused] = time.monotonic() + self._options.retry_max_s
-                    self._history.once.unreadable(refused, meaning(reason, doing="reading"))
+                    self._history.once.warning("nothing is received on %s: %s", refused, meaning(reason, doing="reading"))
 
         client.on_subscribe = on_subscribe
 
@@ -317,22 +316,6 @@ class Publisher:
             return client.subscribe(topic_filter, qos=1)[1]
         wanted = SubscribeOptions(qos=1, retainAsPublished=topic_filter in self._as_published)
         return client.subscribe(topic_filter, options=wanted)[1]
-
-    def _on_disconnect(
-        self,
-        session: PublisherConnection,
-        client: Client,
-        _data: object,
-        _flags: object,
-        reason: ReasonCode,
-        _properties: Properties | None,
-    ) -> None:
-        # Called twice by paho when keepalive ends the connection; the first reason counts.
-        if not self._stopping.is_set():
-            if not session.lost:
-                session.hung_up = reason.value == 0x80  # what paho gives where nobody said why
-                session.said_too_large = reason.value == 0x95
-            session.lost = session.lost or loss(client, reason)
 
 
 def _guarded(handler: Callable[[MQTTMessage], None]) -> Callable[[Client, object, MQTTMessage], None]:

@@ -2,26 +2,28 @@
 
 paho keeps what is in flight in memory and reorders it after a reconnect. So each connection gets a client of its own, with
 nothing in it, and the outbox is read again from its oldest row, in order. The loop is paho's own (`loop_read`, `loop_write`,
-`loop_misc`) round one `poll`, so all of paho runs in the thread that calls `turn`.
+`loop_misc`) round one `poll`, so all of paho runs in the thread that calls `loop_once`.
 """
 
 from __future__ import annotations
 
-import logging
+import contextlib
+import fcntl
 import os
 import select
+import socket
+import struct
+import termios
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from edgeannot.base.errors import LinkError
-from edgeannot.mqtt.client import has_input, is_topic, meaning, properties
-from edgeannot.mqtt.connection_history import ConnectionHistory
+from edgeannot.mqtt.client import is_topic, loss, meaning, publish
+from edgeannot.mqtt.connection_history import ConnectionHistory, InFlight
 from edgeannot.mqtt.options import BrokerOptions
-from edgeannot.mqtt.packet_sizes import InFlight
-from edgeannot.mqtt.tcp import Flow, acknowledge, corked
-from edgeannot.storage.records import Message
-from edgeannot.storage.store import Queue
+from edgeannot.storage.store import Message, Queue
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
     from paho.mqtt.reasoncodes import ReasonCode
 
 __all__ = ["PublisherConnection"]
-
-log = logging.getLogger(__name__)
 
 _TICK_S: Final = 1.0
 """How often keepalive is looked after; a commit, an answer or a stop wakes the thread at once."""
@@ -50,7 +50,7 @@ sending several messages. A crash in between repeats them, with the same ids."""
 class PublisherConnection:
     """Born and thrown away with its client; for one thread."""
 
-    def __init__(self, client: Client, options: BrokerOptions, store: Queue, history: ConnectionHistory, window: int) -> None:
+    def __init__(self, client: Client, options: BrokerOptions, queue: Queue, history: ConnectionHistory, window: int) -> None:
         self.client = client
         self.opened_at = time.monotonic()
         self.accepted = False
@@ -61,33 +61,32 @@ class PublisherConnection:
         self.is_explained = False
         """Whether it ended for a message that was being tried: no sign that the next connection will not last."""
         self._options = options
-        self._store = store
+        self._queue = queue
         self._history = history
         self._window = window
         self._max_packet: int | None = None
         self._max_qos = 2
         self._can_retain = True
         self._cursor = 0  # the largest outbox id that was handed to the client
-        self._in_flight: dict[int, Message] = {}  # from the outbox, by paho's message number
-        self._saying: dict[int, Message] = {}  # past the outbox, by the same number
-        self._to_say: deque[Message] = deque()
-        self._to_say_last: deque[Message] = deque()
-        self._say_again: dict[str, tuple[float, Message]] = {}  # retained ones that the broker refuses for now, and when to try again
-        self._doubt = history.sizes.doubt
-        self._trying = False  # whether what is in flight is one message that may cost the connection
+        self._in_flight: dict[int, InFlight] = {}  # by paho's message number
+        self._volatile: deque[Message] = deque()
+        self._volatile_last: deque[Message] = deque()
+        self._volatile_retry: dict[str, tuple[float, Message]] = {}  # retained ones that the broker refuses for now, and when to try again
+        self._suspect_bytes = history.limits.suspect_bytes
+        self._probing = False  # whether what is in flight is one message that may cost the connection
         self._answers: list[tuple[int, ReasonCode]] = []
-        self._done: list[int] = []  # acknowledged, still in the store
-        self._done_since = self._moved_at = self.opened_at
+        self._acknowledged: list[int] = []  # acknowledged, still in the store
+        self._acknowledged_since = self._moved_at = self.opened_at
         self._delete_again_at = 0.0
-        self._held: dict[str, float] = {}  # topics that the broker refuses for now, and when to try them again (monotonic seconds)
-        self._flow = Flow()
-        self._properties: dict[object, Properties] = {}
+        self._refused_until: dict[str, float] = {}  # topics that the broker refuses for now, and when to try them again (monotonic seconds)
+        self._sender = _SendBuffer()
         client.on_publish = lambda _client, _data, mid, reason, _properties: self._answers.append((mid, reason))
+        client.on_disconnect = self._on_disconnect
 
     @property
     def is_quiet(self) -> bool:
         """Whether all that was sent is acknowledged and all that was to be said is said."""
-        return not (self._in_flight or self._saying or self._to_say)
+        return not (self._in_flight or self._volatile)
 
     def accept(self, granted: Properties | None) -> None:
         """The broker let us in, and told what it takes."""
@@ -97,140 +96,117 @@ class PublisherConnection:
         self._max_qos = getattr(granted, "MaximumQoS", 2)
         self._can_retain = bool(getattr(granted, "RetainAvailable", 1))
 
-    def turn(self, wake_fd: int) -> None:
+    def _on_disconnect(self, client: Client, _data: object, _flags: object, reason: ReasonCode, _properties: object) -> None:
+        # Called twice by paho when keepalive ends the connection; the first reason counts.
+        if not self.lost:
+            self.hung_up = reason.value == 0x80  # what paho gives where nobody said why
+            self.said_too_large = reason.value == 0x95
+            self.lost = loss(client, reason)
+
+    def loop_once(self, wake_fd: int) -> None:
         """Wait for the socket or a wake-up, then let paho read, write and look after keepalive."""
         client = self.client
         sock: Any = client.socket()
         if sock is None:
             self.lost = self.lost or "the connection was lost"
             return
-        buffered = has_input(client) or bool(self._answers)
+        pending = getattr(sock, "pending", None)  # TLS has read it already
+        buffered = bool(self._answers) or (pending is not None and pending() > 0)
         poller = select.poll()
         poller.register(sock.fileno(), select.POLLIN | (select.POLLOUT if client.want_write() else 0))
         poller.register(wake_fd, select.POLLIN)
-        ready = dict(poller.poll(0 if buffered else 1000 * (_DELETE_S if self._done and not self._delete_again_at else _TICK_S)))
+        ready = dict(poller.poll(0 if buffered else 1000 * (_DELETE_S if self._acknowledged and not self._delete_again_at else _TICK_S)))
         if wake_fd in ready:
             os.eventfd_read(wake_fd)
         if buffered or ready.keys() - {wake_fd}:
             client.loop_read()
         if client.want_write():
             client.loop_write()
-        if not self._flow.is_moving(sock, self._options.keepalive_s):
+        if not self._sender.is_moving(sock, self._options.keepalive_s):
             client.loop_misc()  # keepalive
             self._check_progress()
 
     def _check_progress(self) -> None:
         """A broker that answers pings and acknowledges nothing, as one behind a broken proxy does, is no broker."""
         now = time.monotonic()
-        if self._answers or self.client.want_write() or not (self._in_flight or self._saying):
+        if self._answers or self.client.want_write() or not self._in_flight:
             self._moved_at = now
         elif now - self._moved_at > 2 * self._options.keepalive_s:
             self.lost = self.lost or "the broker has not acknowledged anything for too long"
 
     # Sending
 
-    def say(self, message: Message) -> None:
+    def send_now(self, message: Message) -> None:
         """Send a message that is not in the outbox, before all that are, as soon as the window has room."""
         if message.retain:
-            self._say_again.pop(message.topic, None)
-        self._to_say.append(message)
+            self._volatile_retry.pop(message.topic, None)
+        self._volatile.append(message)
 
-    def feed(self) -> None:
-        """Hand over messages in order while the window has room; what is in doubt comes when nothing else waits."""
-        self.feed_said()
-        if self._trying:
+    def send_pending(self) -> None:
+        """Hand over messages in order while the window has room; a suspected one comes when nothing else waits."""
+        self.send_volatile()
+        if self._probing:
             return
-        now, doubt = time.monotonic(), self._history.sizes.doubt
-        if any(until <= now for until in self._held.values()) or doubt != self._doubt:
-            self._held = {topic: until for topic, until in self._held.items() if until > now}
-            self._cursor, self._doubt = 0, doubt
-            self.flush()
-        flying_bytes = sum(len(message.payload) for message in self._in_flight.values())
-        room = (1 if self._history.poison.travels_alone else self._window) - len(self._in_flight) - len(self._saying)
+        now, suspect_bytes = time.monotonic(), self._history.limits.suspect_bytes
+        if any(until <= now for until in self._refused_until.values()) or suspect_bytes != self._suspect_bytes:
+            self._refused_until = {topic: until for topic, until in self._refused_until.items() if until > now}
+            self._cursor, self._suspect_bytes = 0, suspect_bytes
+            self.delete_acknowledged()
+        flying_bytes = sum(each.size for each in self._in_flight.values())
+        alone = self._history.poison.travels_alone
+        room = (1 if alone else self._window) - len(self._in_flight)
         # The other half keeps the broker busy meanwhile: a batch costs one reading of the store and one waking of the broker.
-        enough = room <= 0 or flying_bytes >= _FLIGHT_BYTES
-        if enough or (2 * room < self._window and self._in_flight and not self._history.poison.travels_alone):
-            acknowledge(self.client.socket())
+        if room <= 0 or flying_bytes >= _FLIGHT_BYTES or (2 * room < self._window and self._in_flight and not alone):
+            _acknowledge_tcp(self.client.socket())
             return
-        flying = {message.id for message in self._in_flight.values()}
+        flying = {each.message.id for each in self._in_flight.values() if not each.is_volatile}
         wanted = room + (len(flying) if self._cursor == 0 else 0)
         more_bytes = _FLIGHT_BYTES - (flying_bytes if self._cursor else 0)
-        messages = self._store.next_messages(self._cursor, wanted, max_bytes=more_bytes, skip_topics=self._held, images_below=doubt)
-        if doubt is not None and not messages and self.is_idle:
-            self._try_one(doubt)
+        messages = self._queue.next_messages(
+            self._cursor, wanted, max_bytes=more_bytes, skip_topics=self._refused_until, images_below=suspect_bytes
+        )
+        if suspect_bytes is not None and not messages and not self._in_flight:
+            self._probe_one(suspect_bytes)
             return
-        with corked(self.client.socket() if len(messages) > 1 else None):
-            for message in messages:
-                if message.id not in flying and not self._publish(message):
-                    return
-                self._cursor = message.id
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing is in flight."""
-        return not (self._in_flight or self._saying)
-
-    def _try_one(self, doubt: int) -> None:
-        """Send one message that may cost the connection, alone, so that there is no question which one did."""
-        self.flush()  # what was acknowledged is not read again
-        while self._to_say_last:
-            message = self._to_say_last.popleft()
-            if why := self._unfit(message, is_volatile=True):
-                self._drop_said(message, why)
-            elif mid := self._hand_over(message):
-                self._saying[mid], self._trying = message, True
+        for message in messages:
+            if message.id not in flying:
+                self._send(message)
+            if self.client.socket() is None:
                 return
-        for message in self._store.large_images(doubt, self._window, skip_topics=self._held):
-            self._publish(message)
-            if self._in_flight:
-                self._trying = True
-                return
+            self._cursor = message.id
 
-    def feed_said(self) -> None:
-        """Hand over what is to be said while the window has room."""
-        self._trying = self._trying and not self.is_idle
+    def send_volatile(self) -> None:
+        """Send the messages past the outbox while the window has room."""
+        self._probing = self._probing and bool(self._in_flight)
         now = time.monotonic()
-        for topic, (at, message) in list(self._say_again.items()):
+        for topic, (at, message) in list(self._volatile_retry.items()):
             if at <= now:
-                del self._say_again[topic]
-                self._to_say.append(message)
-        while self._to_say and len(self._in_flight) + len(self._saying) < self._window and self.client.socket() is not None:
-            if self._trying:
-                return
-            message = self._to_say.popleft()
-            if why := self._unfit(message, is_volatile=True):
-                self._drop_said(message, why)
-            elif self._history.sizes.is_doubtful(len(message.payload)):
-                self._to_say_last.append(message)
-            elif mid := self._hand_over(message):
-                self._saying[mid] = message
+                del self._volatile_retry[topic]
+                self._volatile.append(message)
+        while self._volatile and not self._probing and len(self._in_flight) < self._window and self.client.socket() is not None:
+            message = self._volatile.popleft()
+            if self._history.limits.is_suspect(len(message.payload)) and not self._unfit(message, is_volatile=True):
+                self._volatile_last.append(message)
+            else:
+                self._send(message, is_volatile=True)
 
-    def _refuse_said(self, message: Message, reason: ReasonCode) -> None:
-        """How things stand is not lost for a quota or an access list of the moment; what is of the moment itself is."""
-        why = meaning(reason, doing="writing")
-        if not message.retain or reason.value in _NEVER:
-            self._drop_said(message, why)
-            return
-        self._history.once.held(message.topic, why)
-        self._say_again[message.topic] = time.monotonic() + self._options.retry_max_s, message
+    def _probe_one(self, suspect_bytes: int) -> None:
+        """Send one message that may cost the connection, alone, so that there is no question which one did."""
+        self.delete_acknowledged()  # what was acknowledged is not read again
+        while self._volatile_last and not self._probing:
+            self._probing = self._send(self._volatile_last.popleft(), is_volatile=True)
+        if not self._probing:
+            images = self._queue.large_images(suspect_bytes, self._window, skip_topics=self._refused_until)
+            self._probing = any(self._send(message) for message in images)
 
-    def _drop_said(self, message: Message, why: str) -> None:
-        self._history.once.dropped(message, why)
-        if message.instead is not None:
-            self._to_say.append(message.instead)
-
-    def _publish(self, message: Message) -> bool:
-        """Send one message from the outbox; False when the connection is lost."""
-        if why := self._unfit(message):
-            self._refuse([message], why)
-            return True
-        self._in_flight[self._hand_over(message)] = message
-        return self.client.socket() is not None
-
-    def _hand_over(self, message: Message) -> int:
-        """Give a message to paho, whatever comes of it: only an acknowledgement counts. Returns paho's number for it."""
-        qos, retain = min(message.qos, self._max_qos), message.retain and self._can_retain
-        return self.client.publish(message.topic, message.payload, qos, retain, self._publish_properties(message)).mid
+    def _send(self, message: Message, *, is_volatile: bool = False) -> bool:
+        """Give a message to paho; False when it is not fit, and dropped."""
+        if why := self._unfit(message, is_volatile=is_volatile):
+            self._drop([InFlight(message, is_volatile)], why)
+            return False
+        mid = publish(self.client, message, max_qos=self._max_qos, can_retain=self._can_retain)
+        self._in_flight[mid] = InFlight(message, is_volatile)
+        return True
 
     def _unfit(self, message: Message, *, is_volatile: bool = False) -> str:
         """Why this message cannot be sent on this connection, which would end with it; empty when it can."""
@@ -242,99 +218,117 @@ class PublisherConnection:
             return "its properties are no text"
         if self._max_packet is not None and size > self._max_packet:
             return f"the broker takes packets of up to {self._max_packet} bytes"
-        if (is_volatile or message.kind == "image") and (refused := self._history.sizes.refused(len(message.payload))):
+        if (is_volatile or message.kind == "image") and (refused := self._history.limits.refused(len(message.payload))):
             return f"the broker hung up when one of {refused} bytes came"
         return ""
 
-    def _publish_properties(self, message: Message) -> Properties | None:
-        if self._options.protocol != "5":
-            return None
-        key = (message.content_type, message.expiry_s, message.properties, message.correlation)
-        if key not in self._properties:  # they cost paho more time than the message, and are nearly always the same
-            self._properties.clear()
-            self._properties[key] = properties(
-                "PUBLISH",
-                ContentType=message.content_type,
-                PayloadFormatIndicator=1 if message.content_type == "application/json" else None,
-                MessageExpiryInterval=message.expiry_s,
-                CorrelationData=message.correlation,
-                UserProperty=list(message.properties) or None,
-            )
-        return self._properties[key]
-
     # Acknowledgements
 
-    def settle(self) -> None:
-        """Note what was acknowledged; it is in the store until `flush`."""
+    def collect_acks(self) -> None:
+        """Note what was acknowledged; it is in the store until `delete_acknowledged`."""
+        answers, self._answers[:] = list(self._answers), []
         refused = []
-        for mid, reason in self._answers:
-            said = self._saying.pop(mid, None)
-            if reason.value < 0x80 and (taken := said or self._in_flight.get(mid)) is not None:
-                self._history.sizes.acknowledged(len(taken.payload))
-            if said is not None and reason.value >= 0x80:
-                self._refuse_said(said, reason)
-            message = self._in_flight.pop(mid, None)
-            if message is None:  # one that did not come from the outbox
+        for mid, reason in answers:
+            flying = self._in_flight.pop(mid, None)
+            if flying is None:
                 continue
             if reason.value < 0x80:
-                if not self._done:
-                    self._done_since = time.monotonic()
-                self._done.append(message.id)
-            elif reason.value in _NEVER:
-                refused.append(message)
-            elif message.topic not in self._held:
-                self._history.once.held(message.topic, meaning(reason, doing="writing"))
-                self._held[message.topic] = time.monotonic() + self._options.retry_max_s
-        self._answers.clear()
-        if refused:
-            self._refuse(refused, "the broker will never accept them")
+                self._history.limits.acknowledged(flying.size)
+                if not self._acknowledged:
+                    self._acknowledged_since = time.monotonic()
+                if not flying.is_volatile:
+                    self._acknowledged.append(flying.message.id)
+            elif reason.value in _NEVER or (flying.is_volatile and not flying.message.retain):
+                refused.append((flying, meaning(reason, doing="writing")))
+            else:
+                self._try_later(flying, meaning(reason, doing="writing"))
+        for why in {why for _, why in refused}:
+            self._drop([flying for flying, its_reason in refused if its_reason == why], why)
 
-    def flush_if_due(self) -> None:
+    def _try_later(self, refused: InFlight, why: str) -> None:
+        """Keep what the broker refuses for now: how things stand is not lost for a quota or an access list of the moment."""
+        topic, again_at = refused.message.topic, time.monotonic() + self._options.retry_max_s
+        if refused.is_volatile:
+            self._volatile_retry[topic] = again_at, refused.message
+        elif topic in self._refused_until:
+            return
+        else:
+            self._refused_until[topic] = again_at
+        self._history.once.refused_for_now(topic, why)
+
+    def delete_if_due(self) -> None:
         """Delete what was acknowledged when that is worth a transaction, or nothing else is to be done.
 
         Where the disk does not take it (it may be full), the numbers are kept and further messages sent: nothing comes twice for that.
         """
         now = time.monotonic()
         if now < self._delete_again_at or not (
-            not self._in_flight or len(self._done) >= _DELETE_MANY or now - self._done_since >= _DELETE_S
+            not self._in_flight or len(self._acknowledged) >= _DELETE_MANY or now - self._acknowledged_since >= _DELETE_S
         ):
             return
         try:
-            self.flush()
+            self.delete_acknowledged()
         except LinkError as exc:
-            self._history.once.stuck(str(exc))
+            self._history.once.not_deleted(exc)
             self._delete_again_at = now + _TICK_S
 
-    def flush(self) -> None:
+    def delete_acknowledged(self) -> None:
         """Delete what was acknowledged, in one transaction."""
-        if self._done:
-            self._store.delete(self._done)
-            self._history.sent += len(self._done)
+        if self._acknowledged:
+            self._queue.delete(self._acknowledged)
+            self._history.sent += len(self._acknowledged)
             self._history.poison.cleared()
-            self._done.clear()
+            self._acknowledged.clear()
             self._delete_again_at = 0.0
 
-    def note_loss(self) -> None:
-        """The connection is over: whether it was a message that the broker hung up on."""
-        poison, sizes = self._history.poison, self._history.sizes
-        flying = [InFlight(message, is_volatile=False) for message in self._in_flight.values()]
-        flying += [InFlight(message, is_volatile=True) for message in self._saying.values()]
-        cause = sizes.lost(flying, said_why=self.said_too_large) if self.hung_up or self.said_too_large else None
-        self.is_explained = self.hung_up and self._trying and sizes.doubt is not None and len(flying) == 1
-        if cause is not None and cause.is_volatile:
-            self._history.once.dropped(cause.message, "the broker hung up when it came")
-        elif cause is not None:
-            self._refuse([cause.message], "the broker hung up when it came")
-        elif self._in_flight and not any(sizes.is_doubtful(each.size) and each.may_be_the_cause for each in flying):
+    def explain_loss(self) -> None:
+        """Drop the message that the broker hung up on, once it is clear that it was one. The connection is over."""
+        poison, limits, flying = self._history.poison, self._history.limits, list(self._in_flight.values())
+        cause = limits.lost(flying, said_why=self.said_too_large) if self.hung_up or self.said_too_large else None
+        self.is_explained = self.hung_up and self._probing and limits.suspect_bytes is not None and len(flying) == 1
+        results = [each.message for each in flying if not each.is_volatile]
+        if cause is not None:
+            self._drop([cause], "the broker hung up when it came")
+        elif results and not any(limits.is_suspect(each.size) and each.may_be_the_cause for each in flying):
             soon = time.monotonic() - self.opened_at < self._options.keepalive_s
-            if found := poison.lost(self._in_flight.values(), soon=soon):
-                self._refuse([found], f"the broker hung up {poison.losses} times when it came")
+            if found := poison.lost(results, soon=soon):
+                self._drop([InFlight(found, is_volatile=False)], f"the broker hung up {poison.losses} times when it came")
                 poison.cleared()
 
-    def _refuse(self, messages: list[Message], why: str) -> None:
-        for message in messages:
-            self._history.once.dropped(message, why)
-        self._store.delete([message.id for message in messages], refused=True)
+    def _drop(self, refused: Sequence[InFlight], why: str) -> None:
+        for each in refused:
+            self._history.once.dropped(each.message, why)
+            if each.message.instead is not None:
+                self._volatile.append(each.message.instead)
+        if ids := [each.message.id for each in refused if not each.is_volatile]:
+            self._queue.delete(ids, refused=True)
+
+
+class _SendBuffer:
+    """Watches whether bytes leave: a packet may take longer than the keepalive on a slow line, and a ping waits behind it."""
+
+    def __init__(self) -> None:
+        self._waiting = 0
+        self._moved_at = time.monotonic()
+
+    def is_moving(self, sock: Any, within_s: float) -> bool:
+        """Whether bytes wait to be sent and some have left, or come, in the last `within_s` seconds."""
+        try:  # bytes that the other side's kernel has not acknowledged: tcp(7), SIOCOUTQ, which has the number of TIOCOUTQ
+            waiting = int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))[0])
+        except (OSError, ValueError):  # closed meanwhile
+            waiting = 0
+        now = time.monotonic()
+        if waiting != self._waiting:
+            self._waiting, self._moved_at = waiting, now
+        return waiting > 0 and now - self._moved_at < within_s
+
+
+def _acknowledge_tcp(sock: Any) -> None:
+    """Have the kernel tell the broker's at once that its answers came: they gather there until then (Nagle's algorithm), and ours would
+    wait 40 ms for something of ours to send along."""
+    if hasattr(sock, "setsockopt"):  # paho's WebSocket is none of the system's
+        with contextlib.suppress(OSError):  # closed meanwhile
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
 def _packet_size(message: Message) -> int:

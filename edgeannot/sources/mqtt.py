@@ -19,13 +19,10 @@ from typing import TYPE_CHECKING, Final
 
 from edgeannot.base.errors import ConfigError, FrameError, LinkError
 from edgeannot.crash_guard import of_content
-from edgeannot.mqtt.client import Will
-from edgeannot.mqtt.dedup_queue import DedupQueue
-from edgeannot.mqtt.group import GREET_S, Group
-from edgeannot.mqtt.options import BrokerOptions
-from edgeannot.mqtt.subscriber import Delivery, Subscriber
-from edgeannot.mqtt.takeover import SessionTakeover
-from edgeannot.mqtt.terms import Answer, Terms
+from edgeannot.mqtt.deliveries import DedupQueue, Delivery
+from edgeannot.mqtt.group import GREET_S, Group, SessionTakeover
+from edgeannot.mqtt.options import BrokerOptions, SessionOptions
+from edgeannot.mqtt.subscriber import Subscriber
 from edgeannot.payload import Topics, encode, escape_level, refused_payload, reply_trouble
 from edgeannot.sources.arrival import Arrival, matches, named_level, read_arrival
 from edgeannot.sources.contract import Context, Item, Stop, Tick
@@ -136,17 +133,17 @@ class MqttSource:
         for delivery in done.deliveries:
             delivery.finish(self._answer(delivery, done, item) if isinstance(item, Failure) else None)
 
-    def _answer(self, delivery: Delivery, refused: _UnderWay, failure: Failure) -> Answer:
-        """What the sender of a picture that has no result is told: on its response topic, else beside its results."""
+    def _answer(self, delivery: Delivery, refused: _UnderWay, failure: Failure) -> tuple[str, bytes]:
+        """Return topic and text for the sender of a picture that has no result: its response topic, else one beside its results."""
         context, sender = self._context, refused.sender
         told = refused.refused or failure.message
         payload = encode(refused_payload(context.device, self.name, sender, failure.reason, told))
         topics = Topics(context.device, self._options.results_prefix)
         wanted = delivery.reply_topic
         if wanted is not None and not reply_trouble(wanted, topics) and not matches(self._options.topic, wanted):
-            return Answer(wanted, payload, delivery.correlation)
+            return wanted, payload
         own = Topics(sender.device if sender else context.device, self._options.results_prefix)
-        return Answer(own.of_source(self.name, "refused"), payload, delivery.correlation)
+        return own.of_source(self.name, "refused"), payload
 
     # What is built from the settings
 
@@ -181,24 +178,26 @@ class MqttSource:
     def _make_subscriber(self) -> Subscriber:
         options, group = self._options, self._group
         filters = ((self._filter, 1),) + (((group.topics, 0),) if group else ())
-        terms = Terms(
+        session = SessionOptions(
             filters=filters,
             window=options.window,
             keep_s=0 if options.group is not None and group is None else options.keep_s,
-            will=Will(group.topic(group.me), group.payload("away")) if group else None,
-            greeting=(group.topic(group.me), group.payload("here")) if group else None,
+            will=group.message("away") if group else None,
+            greeting=group.message("here") if group else None,
             greet_s=GREET_S,
             keep_bytes=options.max_mb << 20,
         )
         own_id = self._broker.client_id or f"edgeannot-{self._context.device}-{self.name}"
-        return Subscriber(self._broker, group.me if group else own_id, terms, self._take)
+        return Subscriber(self._broker, group.me if group else own_id, session, self._take)
 
     def _open_session_of(self, member: str) -> Subscriber:
         """The session of a member that has gone: its subscriptions end, what it holds comes here."""
         options = self._options
         dropped = (self._filter, *((self._group.topics,) if self._group else ()))
-        terms = Terms(dropped_filters=dropped, window=options.window, keep_s=options.keep_s, lasting=False, keep_bytes=options.max_mb << 20)
-        return Subscriber(self._broker, member, terms, self._take)
+        session = SessionOptions(
+            dropped_filters=dropped, window=options.window, keep_s=options.keep_s, lasting=False, keep_bytes=options.max_mb << 20
+        )
+        return Subscriber(self._broker, member, session, self._take)
 
     @property
     def _filter(self) -> str:
@@ -328,8 +327,8 @@ class MqttSource:
             self._subscriber.close()
             return
         # Who is the last one stays subscribed, so that the broker keeps what comes meanwhile.
-        release = (self._filter,) if group.others_here() else ()
-        self._subscriber.close(release=release, say=(group.topic(group.me), group.payload("leaving")))
+        unsubscribe = (self._filter,) if group.others_here() else ()
+        self._subscriber.close(unsubscribe=unsubscribe, last_message=group.message("leaving"))
 
 
 def _folder_name(device: str) -> str:

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from edgeannot.base.errors import ConfigError
-from edgeannot.mqtt.client import is_topic, new_client
+from edgeannot.base.errors import ConfigError, LinkError
+from edgeannot.mqtt.client import is_topic, new_client, publish_all
 from edgeannot.mqtt.options import Address, BrokerOptions
+from edgeannot.storage.store import Message
 
 
 @pytest.mark.parametrize(
@@ -111,3 +112,32 @@ def test_reading_the_options_loads_neither_opencv_nor_paho():
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert found.stdout.strip() == "[]"
+
+
+def test_messages_are_given_back_in_order_as_the_broker_takes_them(broker, make_subscriber):
+    subscriber = make_subscriber(broker, "camera/#")
+    messages = [Message("camera/1", b"%d" % number, content_type="image/jpeg") for number in range(50)]
+
+    sent = list(publish_all(BrokerOptions(url=broker.url), "sender", messages, window=4))
+
+    assert sent == messages
+    subscriber.wait_for(lambda s: s.payloads("camera/1") == [message.payload for message in messages], "all of them")
+
+
+def test_a_broker_that_is_away_or_refuses_ends_the_sending_with_its_meaning(make_broker):
+    away, closed = make_broker(), make_broker(anonymous=False).start()
+
+    with pytest.raises(LinkError, match="no connection to"):
+        list(publish_all(BrokerOptions(url=away.url), "sender", [Message("t", b"")]))
+    with pytest.raises(LinkError, match="not authorised"):
+        list(publish_all(BrokerOptions(url=closed.url), "sender", [Message("t", b"")]))
+
+
+def test_a_message_that_is_refused_ends_the_sending(make_broker, tmp_path):
+    (tmp_path / "acl").write_text("topic write open\n")
+    broker = make_broker(f"acl_file {tmp_path}/acl").start()
+    sending = publish_all(BrokerOptions(url=broker.url), "sender", [Message("open", b""), Message("shut", b"")], window=1)
+
+    assert next(sending).topic == "open"
+    with pytest.raises(LinkError, match="does not let us write there"):
+        next(sending)

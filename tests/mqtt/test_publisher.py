@@ -18,7 +18,7 @@ import pytest
 
 from edgeannot.base.errors import EdgeannotError, LinkError
 from edgeannot.base.file_signature import FileSignature
-from edgeannot.mqtt.bounded_client import BoundedClient, QuickClient, client_class
+from edgeannot.mqtt.bounded_client import BoundedClient, client_class
 from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.mqtt.publisher import Publisher
 from edgeannot.payload import Origin
@@ -276,10 +276,9 @@ def test_messages_that_come_are_heard_whole_whatever_their_size(store, make_brok
     assert heard == [size.to_bytes(4, "big") + bytes(size) for size in sizes]
 
 
-def test_the_quick_client_is_in_use():
-    """Where paho has changed within, everything works, slower: then look at bounded_client again."""
-    assert client_class(quick=True) is QuickClient
-    assert client_class(quick=False) is BoundedClient
+def test_the_bounded_client_is_in_use():
+    """Where paho has changed within, everything works, slower and without the bound: then look at bounded_client again."""
+    assert client_class() is BoundedClient
 
 
 def test_topics_that_may_not_be_written_wait_while_others_flow(store, start, make_broker, make_subscriber, tmp_path, caplog):

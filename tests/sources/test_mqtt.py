@@ -16,9 +16,8 @@ from pydantic import ValidationError
 
 from edgeannot.base.errors import ConfigError, FrameError, LinkError
 from edgeannot.mqtt.group import Group, successor
-from edgeannot.mqtt.options import BrokerOptions
+from edgeannot.mqtt.options import BrokerOptions, SessionOptions
 from edgeannot.mqtt.subscriber import Subscriber
-from edgeannot.mqtt.terms import Terms
 from edgeannot.payload import message_id
 from edgeannot.sources import Context, MqttSourceOptions, open_source
 from edgeannot.sources.arrival import matches, named_level, read_arrival
@@ -95,7 +94,7 @@ class Worker:
         """As a power cut would: the connection ends without a word, and nothing of it is used again."""
         subscriber = self.source._subscriber
         subscriber._closing.set()
-        sock = subscriber._now.client.socket()
+        sock = subscriber._connection.client.socket()
         sock.shutdown(2)
         subscriber._thread.join(DEADLINE_S)
 
@@ -147,9 +146,9 @@ def test_once_a_connection_that_is_made_again_is_no_error(worker, make_wire, bro
     camera_sent = made.pull.until(lambda tick: made.source._subscriber.online)
     camera.send(jpeg())
     frame = made.take(1)[0]
-    lost = made.source._subscriber._now
+    lost = made.source._subscriber._connection
     wire.cut()
-    wait_until(lambda: made.source._subscriber.online and made.source._subscriber._now is not lost, "the next connection")
+    wait_until(lambda: made.source._subscriber.online and made.source._subscriber._connection is not lost, "the next connection")
     made.finish(frame)
 
     rest = made.pull.rest()
@@ -318,9 +317,9 @@ def test_a_line_that_breaks_again_and_again_does_not_pile_up_pictures_that_nobod
     first = made.take(1)
     subscriber = made.source._subscriber
     for _ in range(3):
-        lost = subscriber._now
+        lost = subscriber._connection
         lost.client.socket().shutdown(2)
-        wait_until(lambda lost=lost: subscriber._now not in (None, lost) and subscriber.pending == 2, "both pictures to come again")
+        wait_until(lambda lost=lost: subscriber._connection not in (None, lost) and subscriber.pending == 2, "both pictures to come again")
 
     assert len(made.source._arrived) <= 3  # the one that was opened may be there once more
     seen = {first[0].sender.id}
@@ -569,7 +568,7 @@ def test_the_broker_may_be_trusted_with_the_handing_over(worker, camera, jpeg):
 def test_a_session_counts_as_empty_only_when_the_broker_has_answered(broker):
     """What was sent before the answer has come by then: a large picture on a slow line is not taken for nothing."""
     options = BrokerOptions(url=broker.url)
-    subscriber = Subscriber(options, "gone", Terms(dropped_filters=("a/+",), keep_s=60, lasting=False), lambda _: None)
+    subscriber = Subscriber(options, "gone", SessionOptions(dropped_filters=("a/+",), keep_s=60, lasting=False), lambda _: None)
     subscriber.start()
     wait_until(lambda: subscriber.online, "the broker")
     broker.pause()
@@ -616,7 +615,7 @@ def group_of(me, clock, *others):
 
 def tell(group, name, state, topic_filter="f/+"):
     other = Group("edgeannot", "g", f"edgeannot-group-g-{name}", topic_filter)
-    return group.heard(other.topic(other.me), other.payload(state) if state else b"")
+    return group.heard(other.topic(other.me), other.message(state).payload if state else b"")
 
 
 def test_nobody_inherits_before_anybody_is_there():
@@ -641,7 +640,7 @@ def test_one_that_is_silent_for_long_is_gone_unless_the_line_is_silent_altogethe
     now = [0.0]
     group = Group("edgeannot", "g", "edgeannot-group-g-me", "f", clock=lambda: now[0])
     other = "edgeannot-group-g-other"
-    here = group.payload("here")
+    here = group.message("here").payload
     for name in (group.me, other):
         group.heard(group.topic(name), here)
     now[0] = 100.0
@@ -662,7 +661,7 @@ def test_one_that_is_silent_for_long_is_gone_unless_the_line_is_silent_altogethe
 def test_the_number_of_members_that_are_remembered_is_bounded():
     group = Group("edgeannot", "g", "edgeannot-group-g-me", "f")
     for number in range(2000):
-        group.heard(f"edgeannot/groups/g/edgeannot-group-g-{number}", group.payload("away"))
+        group.heard(f"edgeannot/groups/g/edgeannot-group-g-{number}", group.message("away").payload)
 
     assert len(group._members) == 1000
 
@@ -680,7 +679,7 @@ def test_a_message_cannot_lead_a_worker_to_connect_as_another_program():
     group = group_of("a", Clock())
     other = Group("edgeannot", "g", "homeassistant", "f/+")
 
-    assert group.heard(other.topic("homeassistant"), other.payload("leaving"))
+    assert group.heard(other.topic("homeassistant"), other.message("leaving").payload)
     assert group.to_take_over(0) == []
 
 

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import secrets
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from edgeannot.base.errors import LinkError
 from edgeannot.base.foreign import json_text, printable
-from edgeannot.mqtt.client import connect, meaning, new_client, size_of
-from edgeannot.mqtt.options import BrokerOptions
+from edgeannot.mqtt.deliveries import Delivery
+from edgeannot.mqtt.options import BrokerOptions, SessionOptions
+from edgeannot.mqtt.subscriber import Subscriber
 from edgeannot.payload import SCHEMA, decode, escape_level, unescape_level
-
-if TYPE_CHECKING:
-    from paho.mqtt.client import Client, MQTTMessage
-    from paho.mqtt.reasoncodes import ReasonCode
 
 __all__ = ["Reader", "listen"]
 
 _REMEMBERED_IDS: Final = 10_000
+_WINDOW: Final = 64
+"""Messages that the broker may send before the first is acknowledged."""
+_TICK_S: Final = 0.1
+"""How often the state of the connection is looked at."""
 
 
 def _now() -> datetime:
@@ -106,50 +109,36 @@ def listen(
 ) -> Iterator[str]:
     """Yield lines for what `device` (None: every device) publishes, as it comes, for ever or until `count` pictures were seen.
 
-    A broker that goes away later is waited for; raises LinkError when it cannot be reached at first or refuses.
+    A broker that goes away later is waited for; raises LinkError when it cannot be reached at first, or refuses then.
     """
-    events: queue.SimpleQueue[Callable[[], Iterator[str]]] = queue.SimpleQueue()
+    base = f"{prefix}/{'+' if device is None else escape_level(device)}"
     reader = Reader(prefix, json_lines, device is None)
-    client = _subscriber(options, f"{prefix}/{'+' if device is None else escape_level(device)}", reader, events)
-    connect(client, options)
-    client.loop_start()
+    came: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
+
+    def take(delivery: Delivery) -> None:
+        delivery.finish()
+        came.put(delivery)
+
+    filters = tuple((f"{base}/{leaf}", 1) for leaf in ("status", "info", "+/detections", "+/image"))
+    session = SessionOptions(filters=filters, needs_all_filters=False, window=_WINDOW)
+    own_id = f"edgeannot-listen-{secrets.token_hex(4)}"  # the daemon may be there under the client_id of the settings
+    subscriber = Subscriber(options, own_id, session, take)
+    subscriber.start()
     try:
+        while not subscriber.online:
+            if subscriber.trouble:
+                raise LinkError(subscriber.trouble)
+            time.sleep(_TICK_S)
+        trouble: str | None = None
         while count is None or reader.pictures < count:
-            yield from events.get()()
+            if subscriber.trouble != trouble:
+                trouble = subscriber.trouble
+                yield from reader.notice(f"{trouble}; trying again" if trouble else f"listening at {options.address} for {base}")
+            with contextlib.suppress(queue.Empty):
+                delivery = came.get(timeout=_TICK_S)
+                yield from reader.lines(delivery.topic, delivery.payload, delivery.size)
     finally:
-        client.disconnect()
-        client.loop_stop()
-
-
-def _subscriber(options: BrokerOptions, base: str, reader: Reader, events: queue.SimpleQueue[Callable[[], Iterator[str]]]) -> Client:
-    """Return a client that puts what happens into `events`, as functions that give the lines for it, or raise."""
-    alone = options.model_copy(update={"client_id": None})  # the daemon may be there under that id
-    client = new_client(alone, f"edgeannot-listen-{secrets.token_hex(4)}", reconnects=True)
-
-    def fail(text: str) -> Iterator[str]:
-        raise LinkError(f"{options.address}: {text}")
-
-    def on_connect(_client: Client, _data: object, _flags: object, reason: ReasonCode, _properties: object) -> None:
-        if reason.is_failure:
-            events.put(lambda: fail(meaning(reason)))
-            return
-        client.subscribe([(f"{base}/{leaf}", 1) for leaf in ("status", "info", "+/detections", "+/image")])
-        events.put(lambda: reader.notice(f"listening at {options.address} for {base}"))
-
-    def on_subscribe(_client: Client, _data: object, _mid: int, reasons: list[ReasonCode], _properties: object) -> None:
-        if all(reason.is_failure for reason in reasons):
-            events.put(lambda: fail("the broker does not let this user read: check username, password_file and the broker's access list"))
-
-    def on_disconnect(_client: Client, _data: object, _flags: object, reason: ReasonCode, _properties: object) -> None:
-        if reason.is_failure:
-            events.put(lambda: reader.notice(f"{meaning(reason)}; trying again"))
-
-    def on_message(_client: Client, _data: object, message: MQTTMessage) -> None:
-        size, is_whole = size_of(message)
-        events.put(lambda: reader.lines(message.topic, bytes(message.payload), None if is_whole else size))
-
-    client.on_connect, client.on_subscribe, client.on_disconnect, client.on_message = on_connect, on_subscribe, on_disconnect, on_message
-    return client
+        subscriber.close()
 
 
 def _describe(info: Mapping[str, Any]) -> str:

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import secrets
-import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 
-from edgeannot.base.errors import ConfigError, InputError, LinkError, MissingError
-from edgeannot.mqtt.client import connect, is_topic, meaning, new_client, properties
+from edgeannot.base.errors import ConfigError, InputError, MissingError
+from edgeannot.mqtt.client import is_topic, publish_all
 from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.payload import escape_level, rfc3339
+from edgeannot.storage.store import Message
 from edgeannot.vision.picture_header import begins_as_picture
-
-if TYPE_CHECKING:
-    from paho.mqtt.client import Client
 
 __all__ = ["Parcel", "deliver", "parcels", "send_app"]
 
 send_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-
-_WINDOW: Final = 8
-"""Pictures on their way without an acknowledgement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,93 +61,25 @@ def deliver(
 
     Raises LinkError when the broker cannot be reached, refuses a picture or does not answer for `timeout_s`.
     """
-    client = new_client(options, f"edgeannot-send-{secrets.token_hex(4)}")
-    answers = _Answers()
-    client.on_connect = lambda _c, _d, _f, reason, _p: answers.connected(meaning(reason) if reason.is_failure else "")
-    client.on_publish = lambda _c, _d, mid, reason, _p: answers.published(
-        mid, meaning(reason, doing="writing") if reason.is_failure else ""
-    )
-    client.on_disconnect = lambda _c, _d, _f, reason, _p: answers.lost(meaning(reason))
-    connect(client, options)
-    client.loop_start()
-    try:
-        answers.wait_connected(timeout_s, options)
-        flying: list[tuple[int, Parcel, int]] = []
+    on_their_way: deque[Parcel] = deque()
+
+    def messages() -> Iterator[Message]:
         for parcel in pictures:
-            while len(flying) >= _WINDOW:
-                yield _landed(flying, answers, timeout_s, options)
-            try:
-                data = parcel.path.read_bytes()
-            except OSError as exc:
-                raise InputError(f"{parcel.path} cannot be read: {exc.strerror}") from exc
-            flying.append((_publish(client, options, topic, device, parcel, data), parcel, len(data)))
-        while flying:
-            yield _landed(flying, answers, timeout_s, options)
-    finally:
-        client.disconnect()
-        client.loop_stop()
+            on_their_way.append(parcel)
+            yield _message(topic, device, parcel)
+
+    for message in publish_all(options, f"edgeannot-send-{secrets.token_hex(4)}", messages(), timeout_s=timeout_s):
+        yield on_their_way.popleft(), len(message.payload)
 
 
-class _Answers:
-    """What the broker said, for who waits for it."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._connected = False
-        self._trouble = ""
-        self._done: set[int] = set()
-
-    def connected(self, refusal: str) -> None:
-        with self._changed:
-            self._connected, self._trouble = True, refusal
-            self._changed.notify_all()
-
-    def published(self, mid: int, refusal: str) -> None:
-        with self._changed:
-            self._done.add(mid)
-            self._trouble = self._trouble or refusal
-            self._changed.notify_all()
-
-    def lost(self, why: str) -> None:
-        with self._changed:
-            self._trouble = self._trouble or why
-            self._changed.notify_all()
-
-    def wait_connected(self, timeout_s: float, options: BrokerOptions) -> None:
-        self._wait(lambda: self._connected, timeout_s, options)
-
-    def wait_published(self, mid: int, timeout_s: float, options: BrokerOptions) -> None:
-        self._wait(lambda: mid in self._done, timeout_s, options)
-
-    def forget(self, mid: int) -> None:
-        """paho gives the number to another message one day."""
-        with self._changed:
-            self._done.discard(mid)
-
-    def _wait(self, condition: Any, timeout_s: float, options: BrokerOptions) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: condition() or self._trouble, timeout_s)
-            if self._trouble:
-                raise LinkError(f"{options.address}: {self._trouble}")
-            if not condition():
-                raise LinkError(f"{options.address}: the broker does not answer")
-
-
-def _landed(flying: list[tuple[int, Parcel, int]], answers: _Answers, timeout_s: float, options: BrokerOptions) -> tuple[Parcel, int]:
-    mid, parcel, size = flying[0]
-    answers.wait_published(mid, timeout_s, options)
-    answers.forget(mid)
-    del flying[0]
-    return parcel, size
-
-
-def _publish(client: Client, options: BrokerOptions, topic: str, device: str, parcel: Parcel, data: bytes) -> int:
-    made = None
-    if options.protocol == "5":
-        pairs = [("id", parcel.id), ("captured_at", rfc3339(parcel.captured_at)), ("device", device)]
-        kind = "image/png" if parcel.path.suffix.lower() == ".png" else "image/jpeg"
-        made = properties("PUBLISH", ContentType=kind, UserProperty=pairs)
-    return client.publish(topic, data, qos=1, properties=made).mid
+def _message(topic: str, device: str, parcel: Parcel) -> Message:
+    try:
+        data = parcel.path.read_bytes()
+    except OSError as exc:
+        raise InputError(f"{parcel.path} cannot be read: {exc.strerror}") from exc
+    kind = "image/png" if parcel.path.suffix.lower() == ".png" else "image/jpeg"
+    pairs = (("id", parcel.id), ("captured_at", rfc3339(parcel.captured_at)), ("device", device))
+    return Message(topic, data, "image", content_type=kind, properties=pairs)
 
 
 def _is_picture(path: Path) -> bool:
