@@ -1,6 +1,8 @@
 """The grade: flags first, and what was measured over them."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgeannot.choice.auto_profile import HIGH_GOPS, MID_GOPS, Micro, grade
 from edgeannot.probe import Board, Cluster, Cooling, Frequency, Limits, Processor, Python, RuntimeFacts
@@ -112,6 +114,7 @@ def test_what_should_be_known_with_the_grade_is_said_without_changing_it():
     assert len(found.reasons) == 5
 
 
+@given(gops=st.floats(0, 1e4), cores=st.integers(1, 8), memory=st.integers(1, 16 * GIB))
 def test_measuring_lifts_by_one_step_at_most_and_never_a_board_without_memory(gops, cores, memory):
     facts = board(cores=cores, memory=memory)
     steps = ("low", "mid", "high")
