@@ -43,9 +43,11 @@ class ActiveModel:
         free_bytes: Callable[[], int | None] = lambda: None,
         others: Callable[[], Sequence[str]] = tuple,
         distrusted: Callable[[ModelCard], None] = lambda _: None,
+        changed: Callable[[ActiveModel, str], None] = lambda *_: None,
     ) -> None:
         """limits: as configured. threads_for: of a model's name. free_bytes: memory that can still be taken; None: not known. others: the
         models that may follow one that is broken, best first. distrusted: told of a model that was found to be broken.
+        changed: told when another model is in force, and why it is.
         """
         self._pipeline: Pipeline | None = first
         self._build = build
@@ -61,8 +63,7 @@ class ActiveModel:
         """Hashes of the models that were found to be broken."""
         self._earlier: list[str] = []
         """Models that were in force before, the last one at the end."""
-        self.changed: Callable[[str], None] = lambda _: None
-        """Told when another model is in force, and why it is."""
+        self._changed = changed
         self.card = first.card
         """Of the model in force."""
         self.facts = first.facts
@@ -131,7 +132,7 @@ class ActiveModel:
         self._pipeline = pipeline
         self.card, self.facts = card, pipeline.facts
         self.threads, self.runtime = pipeline.engine.threads, pipeline.engine.runtime
-        self.changed(reason)
+        self._changed(self, reason)
         return card.name
 
     def _is_sound(self) -> bool:

@@ -28,7 +28,7 @@ class MemoryLimiter:
         self._used = 0
         self._changed = threading.Condition()
 
-    def take(self, size: int, timeout_s: float = 1.0) -> bool:
+    def acquire(self, size: int, timeout_s: float = 1.0) -> bool:
         """Wait for room; False when there was none within `timeout_s` (try again). One picture alone always has room."""
         with self._changed:
             if not self._changed.wait_for(lambda: not self._used or self._used + size <= self._limit, timeout_s):
@@ -41,8 +41,8 @@ class MemoryLimiter:
         with self._changed:
             return self._changed.wait_for(lambda: self._used <= self._limit, timeout_s)
 
-    def give(self, size: int) -> None:
-        """The picture that `take` was asked for is done with."""
+    def release(self, size: int) -> None:
+        """Give back what `acquire` took."""
         with self._changed:
             self._used -= size
             self._changed.notify_all()

@@ -1,9 +1,9 @@
-"""Settings -> parts: which model, its pipeline, the sources. What can be wrong with a setting is found here, before a thread starts."""
+"""Settings -> collaborators: which model, its pipeline, the sources. Wrong settings are found here, before a thread starts."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from edgeannot.base.errors import ConfigError
@@ -16,13 +16,13 @@ from edgeannot.daemon.governor import Bounds
 from edgeannot.probe.limits import free_memory_bytes
 from edgeannot.settings import Loaded, Settings
 from edgeannot.sinks import written_paths
-from edgeannot.sources import CameraOptions, Context, DirectoryOptions, MqttSourceOptions, Source, open_source
+from edgeannot.sources import CameraOptions, Context, DirectoryOptions, MqttSourceOptions, Source, SourceOptions, open_source
 from edgeannot.sources.contract import never_done
 from edgeannot.storage.store import Store
 from edgeannot.vision.cards import ModelCard, find_card
 from edgeannot.vision.pipeline import Limits, Pipeline, load_pipeline
 
-__all__ = ["bounds_of", "configured_limits", "find_any", "make_folder", "open_sources", "pipeline_builder"]
+__all__ = ["bounds_of", "configured_limits", "find_any", "make_folder", "open_sources", "pipeline_builder", "source_options"]
 
 log = logging.getLogger(__name__)
 
@@ -65,16 +65,27 @@ def bounds_of(loaded: Loaded, sources: Iterable[Source], *, pinned: bool) -> Bou
     return Bounds(max(budget_ms, 1000 / max(rates, default=settings.max_fps)), rate_helps=False)
 
 
+def source_options(settings: Settings) -> dict[str, SourceOptions]:
+    """Return the options of the sources by name: an inbox in the data directory where the settings name none."""
+    if settings.sources:
+        return dict(settings.sources)
+    inbox = settings.data_dir / "inbox"
+    make_folder(inbox)
+    log.info("watching %s: put pictures there, or name a folder with --watch DIR or in the configuration file ([sources.NAME])", inbox)
+    return {"inbox": DirectoryOptions(path=inbox)}
+
+
 def open_sources(
-    settings: Settings, store: Store, at_work: AtWork, interval_s: Callable[[float], float], *, once: bool, again: bool
+    settings: Settings,
+    options: Mapping[str, SourceOptions],
+    store: Store,
+    at_work: AtWork,
+    interval_s: Callable[[float], float],
+    *,
+    once: bool,
+    again: bool,
 ) -> dict[str, Source]:
-    """The sources by name; an inbox in the data directory where the settings name none. at_work, interval_s: see `Context`."""
-    options = dict(settings.sources)
-    if not options:
-        inbox = settings.data_dir / "inbox"
-        make_folder(inbox)
-        log.info("watching %s: put pictures there, or name a folder with --watch DIR or in the configuration file ([sources.NAME])", inbox)
-        options = {"inbox": DirectoryOptions(path=inbox)}
+    """Open the sources; by name. at_work, interval_s: see `Context`."""
     context = Context(
         quarantine=settings.data_dir / "quarantine",
         own_folders=(settings.data_dir, settings.out_folder),

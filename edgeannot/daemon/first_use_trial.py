@@ -22,12 +22,14 @@ log = logging.getLogger(__name__)
 class FirstUseTrial:
     """Call it with a card before its model is loaded; for one thread at a time."""
 
-    def __init__(self, settings: Settings, stopped: Callable[[], bool] = lambda: False) -> None:
-        """stopped: True ends a trial; the model is then loaded untried by nobody, as the daemon stops."""
+    def __init__(
+        self, settings: Settings, stopped: Callable[[], bool] = lambda: False, heartbeat: Callable[[], None] = lambda: None
+    ) -> None:
+        """stopped: True ends a trial; the model is then loaded untried by nobody, as the daemon stops.
+        heartbeat: called a few times a second while it waits."""
         self._settings = settings
         self._stopped = stopped
-        self.heartbeat: Callable[[], None] = lambda: None
-        """Called a few times a second while it waits."""
+        self._heartbeat = heartbeat
 
     def __call__(self, card: ModelCard) -> None:
         """Raises ModelError, with a sentence, where the file kills the runtime, is refused by it or gives other numbers each time."""
@@ -55,7 +57,7 @@ class FirstUseTrial:
         return _tried_here(self._settings.data_dir, self._settings.runtime)
 
     def _waits(self) -> bool:
-        self.heartbeat()
+        self._heartbeat()
         return self._stopped()
 
 

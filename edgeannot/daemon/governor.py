@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-__all__ = ["RATES", "Bounds", "DegradationLevel", "Governor", "Position", "Reading", "Step"]
+__all__ = ["DEFAULT_TRIP_C", "RATES", "Bounds", "DegradationLevel", "Governor", "Position", "SensorReadings", "Step"]
 
 Cause = Literal["latency", "heat", "memory"]
 
@@ -42,6 +42,8 @@ _RATE_USELESS_S: Final = 600.0
 _SOON_S: Final = 60.0
 """A step down within this time after one up says that the one up was wrong."""
 
+DEFAULT_TRIP_C: Final = 80.0
+"""From here on a Raspberry Pi slows down; where a zone names no point of its own, it is as good as any."""
 _OVER: Final = 1.1
 """Part of the budget over which the latency is too long: models are chosen to just fit, and medians wobble."""
 _SLIGHTLY_OVER: Final = 1.3
@@ -74,16 +76,19 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """What the sensors say now; None: no such sensor, or nothing to say."""
+class SensorReadings:
+    """What the sensors and the last pictures say now; None: no such sensor, or nothing to say."""
 
     latency_ms: float | None = None
     """Median of the last pictures, all of them since the last step."""
     temperature_c: float | None = None
-    trip_c: float = 80.0
-    """Temperature from which the board slows down by itself."""
+    """Of the zone that is nearest to its trip point."""
+    trip_c: float = DEFAULT_TRIP_C
+    """Temperature from which that zone makes the board slow down by itself."""
     throttled: bool | None = None
     """Whether the firmware or the kernel slows the processor down, for heat or for a weak supply."""
+    notes: tuple[str, ...] = ()
+    """What the firmware says of supply and heat, in words."""
     memory_some: float | None = None
     memory_full: float | None = None
     """Percent of the last 10 s; see `_MEMORY_SOME`."""
@@ -136,7 +141,7 @@ class Governor:
         """The model that should be in force."""
         return self.levels[self.position.model].name
 
-    def look(self, now_s: float, reading: Reading) -> Step | None:
+    def look(self, now_s: float, reading: SensorReadings) -> Step | None:
         """The step to take now, or None. now_s: of a clock that never goes back."""
         troubles = self._troubles(reading)
         self._keep_time(now_s, troubles, reading)
@@ -157,7 +162,7 @@ class Governor:
             self._wait_longer(now_s)
         self.position = replace(self.position, model=[level.name for level in self.levels].index(in_force))
 
-    def _keep_time(self, now_s: float, troubles: Mapping[Cause, str], reading: Reading) -> None:
+    def _keep_time(self, now_s: float, troubles: Mapping[Cause, str], reading: SensorReadings) -> None:
         """Note since when each trouble lasts, since when there is none, and since when a step up is on offer."""
         self._since = {cause: self._since.get(cause, now_s) for cause in troubles}
         if self._well_at is None or troubles or not _is_well(reading):
@@ -168,7 +173,7 @@ class Governor:
         if now_s - self._up_at > _SOON_S and self._up_at == self._stepped_at:  # the last step went up, and holds
             self._hold_up_s, self._trial_s = _HOLD_UP_S, _TRIAL_S
 
-    def _troubles(self, reading: Reading) -> dict[Cause, str]:
+    def _troubles(self, reading: SensorReadings) -> dict[Cause, str]:
         """What is out of bounds now, in words, the most pressing first."""
         found: dict[Cause, str] = {}
         if reading.throttled:
@@ -183,7 +188,7 @@ class Governor:
             found["latency"] = f"{latency:.0f} ms a picture, over the budget of {budget:.0f} ms"
         return found
 
-    def _down(self, now_s: float, cause: Cause, words: str, reading: Reading) -> Step | None:
+    def _down(self, now_s: float, cause: Cause, words: str, reading: SensorReadings) -> Step | None:
         position = self._lower(now_s, cause, reading)
         if position is None:
             self.exhausted = True
@@ -196,7 +201,7 @@ class Governor:
         self._rate_on_trial = on_trial
         return step
 
-    def _lower(self, now_s: float, cause: Cause, reading: Reading) -> Position | None:
+    def _lower(self, now_s: float, cause: Cause, reading: SensorReadings) -> Position | None:
         """The next position down that can help against the cause; None where there is none."""
         here = self.position
         slower = replace(here, rate=here.rate + 1) if here.rate + 1 < len(RATES) else None
@@ -230,7 +235,7 @@ class Governor:
         """The time of a picture with another level: what disturbs is taken to slow both down alike."""
         return latency_ms * self.levels[index].cost / self.levels[self.position.model].cost
 
-    def _offer(self, reading: Reading) -> Position | None:
+    def _offer(self, reading: SensorReadings) -> Position | None:
         """The position up that is expected to hold; None where there is none."""
         here, budget, latency = self.position, self.bounds.budget_ms, reading.latency_ms
         faster = replace(here, rate=here.rate - 1) if here.rate else None
@@ -248,11 +253,11 @@ class Governor:
             return replace(here, model=best if self._last_down == "latency" else here.model - 1)
         return faster
 
-    def _fits(self, reading: Reading) -> bool:
+    def _fits(self, reading: SensorReadings) -> bool:
         latency, budget = reading.latency_ms, self.bounds.budget_ms
         return latency is not None and budget is not None and latency <= budget
 
-    def _up(self, now_s: float, reading: Reading) -> Step | None:
+    def _up(self, now_s: float, reading: SensorReadings) -> Step | None:
         """The step up that has been on offer for long enough, or a trial after a longer time."""
         here, offer = self.position, self._offer(reading)
         offered_s = now_s - (now_s if self._offered_at is None else self._offered_at)
@@ -292,7 +297,7 @@ class Governor:
         return Step(position, self.model, RATES[position.rate], down, f"{words}: {', '.join(changes)}")
 
 
-def _is_well(reading: Reading) -> bool:
+def _is_well(reading: SensorReadings) -> bool:
     """Whether heat and memory are clearly within their bounds."""
     cool = reading.temperature_c is None or reading.temperature_c < reading.trip_c - _COOL_BY_C
     free = (reading.memory_some or 0.0) < _MEMORY_WELL * _MEMORY_SOME and (reading.memory_full or 0.0) < _MEMORY_WELL * _MEMORY_FULL

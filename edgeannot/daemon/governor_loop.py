@@ -1,4 +1,4 @@
-"""The governor at the wheel: what it decides becomes the pace of the sources and the model in force."""
+"""The loop round the governor: sensors are read, and its steps become the pace of the sources and the active model."""
 
 from __future__ import annotations
 
@@ -6,20 +6,32 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from edgeannot.base.errors import LinkError
 from edgeannot.daemon.active_model import ActiveModel
-from edgeannot.daemon.governor import DegradationLevel, Governor, Reading, Step
-from edgeannot.daemon.sensors import SensorReadings, Sensors
+from edgeannot.daemon.governor import DEFAULT_TRIP_C, DegradationLevel, Governor, SensorReadings, Step
 from edgeannot.daemon.telemetry import Telemetry
 from edgeannot.payload import rfc3339
+from edgeannot.probe.clocks import parse_celsius, read_cooling, read_throttled, throttle_reasons
+from edgeannot.probe.kernel_files import number, read
+from edgeannot.probe.limits import find_pressure, read_pressure
 from edgeannot.remote.control import Control
 
-__all__ = ["GovernorLoop", "Pace"]
+__all__ = ["GovernorLoop", "Pace", "Sensors", "read_trips"]
 
 log = logging.getLogger(__name__)
+
+_PLAUSIBLE_C: Final = (40.0, 125.0)
+"""A trip point outside of this is a placeholder."""
+_HEAT_EVERY_S: Final = 2.0
+_FIRMWARE_EVERY_S: Final = 15.0
+"""`vcgencmd`, which some boards need for the answer, is a process of its own."""
+_SLOWED: Final = 0b1110
+"""The firmware's bits for a capped clock, throttling and the soft temperature limit. A low supply alone slows nothing down."""
 
 
 class Pace:
@@ -66,7 +78,7 @@ class GovernorLoop:
         self._pace = pace
         self._levels = levels
         self._clock = clock
-        self._felt = SensorReadings()
+        self._readings = SensorReadings()
         self._in_force = active_model.card.name
         self._threads = active_model.threads
         self._since_s = clock()
@@ -79,7 +91,7 @@ class GovernorLoop:
 
     def tick(self) -> None:
         """Read the sensors, and do what the governor says."""
-        self._felt = self._sensors.read()
+        self._readings = self._sensors.read()
         if self._asked is not None:
             self._finish(*self._asked)
             return
@@ -90,14 +102,15 @@ class GovernorLoop:
         latency_ms = self._telemetry.latency_ms(self._in_force, self._since_s)
         if latency_ms is not None:
             self._pace.busy_s = latency_ms / 1000
-        step = self._governor.look(self._clock(), _reading(self._felt, latency_ms))
+        step = self._governor.look(self._clock(), replace(self._readings, latency_ms=latency_ms))
         if step is not None:
             self._take(step)
         self._tell_exhausted()
 
     def figures(self) -> dict[str, Any]:
         """JSON-ready, for telemetry."""
-        governor, felt = self._governor, self._felt
+        governor, readings = self._governor, self._readings
+        memory = None if readings.memory_some is None else {"some_avg10": readings.memory_some, "full_avg10": readings.memory_full}
         latency_ms = self._telemetry.latency_ms(self._in_force, self._since_s)
         budget_ms = governor.bounds.budget_ms
         return {
@@ -115,9 +128,9 @@ class GovernorLoop:
                 "latency_ms": None if latency_ms is None else round(latency_ms, 1),
                 "exhausted": governor.exhausted,
             },
-            "throttled": felt.throttled,
-            "supply": list(felt.notes),
-            "psi": {"memory": felt.memory and {"some_avg10": felt.memory.some_10s, "full_avg10": felt.memory.full_10s}},
+            "throttled": readings.throttled,
+            "supply": list(readings.notes),
+            "psi": {"memory": memory},
         }
 
     def _take(self, step: Step) -> None:
@@ -167,13 +180,63 @@ class GovernorLoop:
             self._told_exhausted = True
 
 
-def _reading(felt: SensorReadings, latency_ms: float | None) -> Reading:
-    memory = felt.memory
-    return Reading(
-        latency_ms=latency_ms,
-        temperature_c=felt.temperature_c,
-        trip_c=felt.trip_c,
-        throttled=felt.throttled,
-        memory_some=None if memory is None else memory.some_10s,
-        memory_full=None if memory is None else memory.full_10s,
-    )
+class Sensors:
+    """Asks each sensor as often as it is worth; for one thread."""
+
+    def __init__(self, root: Path = Path("/"), clock: Callable[[], float] = time.monotonic) -> None:
+        """root: stands for / in tests."""
+        self._root = root
+        self._clock = clock
+        self._trips = read_trips(root)
+        self._pressure = find_pressure("memory", root)
+        self._readings = SensorReadings()
+        self._bits: int | None = None
+        self._heat_at = self._firmware_at = float("-inf")
+
+    def read(self) -> SensorReadings:
+        """Read those that are due; what all of them say now."""
+        now = self._clock()
+        if now - self._firmware_at >= _FIRMWARE_EVERY_S:
+            self._firmware_at = now
+            self._bits = read_throttled(self._root)
+        if now - self._heat_at >= _HEAT_EVERY_S:
+            self._heat_at = now
+            temperature_c, trip_c = self._hottest()
+            self._readings = SensorReadings(
+                None, temperature_c, trip_c, self._throttled(), throttle_reasons(self._bits) if self._bits else ()
+            )
+        memory = read_pressure(self._pressure) if self._pressure is not None else None
+        if memory is None:
+            return self._readings
+        return replace(self._readings, memory_some=memory.some_10s, memory_full=memory.full_10s)
+
+    def _hottest(self) -> tuple[float | None, float]:
+        read_c = [(parse_celsius(read(path)), trip) for path, trip in self._trips]
+        found = [(celsius, trip) for celsius, trip in read_c if celsius is not None]
+        return max(found, key=lambda zone: zone[0] - zone[1], default=(None, DEFAULT_TRIP_C))
+
+    def _throttled(self) -> bool | None:
+        cooling = read_cooling(self._root)
+        if any(device.slows_processor for device in cooling):
+            return True
+        if self._bits is not None:
+            return bool(self._bits & _SLOWED)
+        return False if cooling else None
+
+
+def read_trips(root: Path = Path("/")) -> list[tuple[Path, float]]:
+    """The temperature files of the thermal zones, each with the temperature in °C from which the kernel slows the board down.
+
+    That is the lowest passive trip point, else DEFAULT_TRIP_C (kernel: driver-api/thermal/sysfs-api.rst).
+    """
+    zones = []
+    for folder in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
+        passive = [_trip_c(kind) for kind in folder.glob("trip_point_*_type") if read(kind).strip() == "passive"]
+        plausible = [trip for trip in passive if _PLAUSIBLE_C[0] <= trip <= _PLAUSIBLE_C[1]]
+        zones.append((folder / "temp", min(plausible, default=DEFAULT_TRIP_C)))
+    return zones
+
+
+def _trip_c(kind: Path) -> float:
+    milli = number(read(kind.with_name(kind.name.removesuffix("_type") + "_temp")))
+    return (milli or 0) / 1000

@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 
 from edgeannot.base.errors import EdgeannotError
+from edgeannot.choice.candidates import Candidate
 from edgeannot.choice.selection import Choice
+from edgeannot.daemon.active_model import ActiveModel
 from edgeannot.daemon.governor import DegradationLevel
-from edgeannot.daemon.ladder import levels_below
 from edgeannot.daemon.worker_pool import WorkerPool
+from edgeannot.remote.control import Control
 
-__all__ = ["CurrentChoice", "IdleMeasuring"]
+__all__ = ["CurrentChoice", "IdleMeasuring", "levels_below"]
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,8 @@ _LIVE_S = 20.0
 """A camera has none; it is interrupted once, this long after the start."""
 _DRAIN_S = 30.0
 """How long pictures under way may take to be done before measuring begins beside them."""
+_CHEAPER = 0.9
+"""A level must cost at most this part of the one above it; smaller steps would not be felt."""
 
 
 class CurrentChoice:
@@ -59,11 +63,19 @@ class IdleMeasuring:
         chosen: CurrentChoice,
         measure: Callable[[], Choice],
         *,
+        control: Control,
+        active_model: ActiveModel,
+        live: bool,
+        stop: threading.Event,
         stays: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """measure: may take a minute; raises EdgeannotError. stays: told why when the model does."""
+        """measure: may take a minute; raises EdgeannotError. live: whether there is a camera. stays: told why when the model does."""
         self._pool = pool
+        self._control = control
+        self._active_model = active_model
+        self._live = live
+        self._stop = stop
         self._chosen = chosen
         self._measure = measure
         self._stays = stays
@@ -86,21 +98,20 @@ class IdleMeasuring:
             self._begin_when_drained(self._held_at)
         elif self._is_time():
             self._held_at = self._clock()
-            self._pool.parts.control.hold(True)
+            self._control.hold(True)
 
     def _is_time(self) -> bool:
-        pool, now = self._pool, self._clock()
-        if pool.telemetry.pictures != self._pictures or pool.files_waiting or pool.pictures_waiting:
-            self._pictures, self._moved_at = pool.telemetry.pictures, now
-        if pool.parts.control.now().paused or pool.parts.active_model.card.name != self._chosen.choice.card.name:
+        progress, now = self._pool.progress, self._clock()
+        if progress.annotated != self._pictures or progress.files_waiting or progress.pictures_waiting:
+            self._pictures, self._moved_at = progress.annotated, now
+        if self._control.now().paused or self._active_model.card.name != self._chosen.choice.card.name:
             return False
-        live = any(source.live for source in pool.parts.sources.values())
-        return now - self._moved_at >= _IDLE_S or (live and now - self._began >= _LIVE_S)
+        return now - self._moved_at >= _IDLE_S or (self._live and now - self._began >= _LIVE_S)
 
     def _begin_when_drained(self, held_at: float) -> None:
-        if self._pool.pictures_waiting and self._clock() - held_at < _DRAIN_S:
+        if self._pool.progress.pictures_waiting and self._clock() - held_at < _DRAIN_S:
             return
-        log.info("a quiet moment: the models are measured once; pictures wait")
+        log.info("idle: the models are measured once; input is paused")
         self._thread = threading.Thread(target=self._work, name="measure", daemon=True)
         self._thread.start()
 
@@ -121,30 +132,68 @@ class IdleMeasuring:
             waits = self._asks_for_another()
         finally:
             if not waits:
-                self._pool.parts.control.hold(False)
+                self._control.hold(False)
 
     def _asks_for_another(self) -> bool:
         """Whether another model is on its way; the pictures wait for it."""
-        parts, found, before = self._pool.parts, self._found, self._chosen.choice.card.name
-        if found is None or parts.stop.is_set():
+        found, before = self._found, self._chosen.choice.card.name
+        if found is None or self._stop.is_set():
             return False
-        if parts.active_model.card.name != before or parts.control.awaits_model:  # somebody wanted another meanwhile
+        if self._active_model.card.name != before or self._control.awaits_model:  # somebody wanted another meanwhile
             return False
         if found.evaluation is not None and found.evaluation.noisy:
             self._stays("measured: noisy (CPU contention), so the measurements decide nothing and the model stays")
             return False
         earlier, self._chosen.choice = self._chosen.choice, found
         why = f"measured: {'; '.join(found.reasons)}"
-        if (found.card.name, found.threads) == (before, parts.active_model.threads):
+        if (found.card.name, found.threads) == (before, self._active_model.threads):
             self._stays(why)
             return False
-        parts.control.ask_model(found.card.name, why).add_done_callback(partial(self._came, earlier))
+        self._control.ask_model(found.card.name, why).add_done_callback(partial(self._came, earlier))
         return True
 
     def _came(self, earlier: Choice, answer: Future[str]) -> None:
         """The better model is in force, or could not be put there: then the choice before it holds, and its ladder."""
-        self._pool.parts.control.hold(False)
+        self._control.hold(False)
         if (exc := answer.exception()) is not None:
             self._chosen.choice = earlier
-            if not self._pool.parts.stop.is_set():
+            if not self._stop.is_set():
                 log.warning("%s; the model stays", exc)
+
+
+def levels_below(name: str, candidates: Sequence[Candidate]) -> list[DegradationLevel]:
+    """The levels from the model `name` (NAME[@SIZE]) downwards: its own smaller inputs, then other models, each cheaper than the last.
+
+    The candidates are those of the choice: they do the task and know the labels. Only the top where the name is not among them, or
+    its cost is not known.
+    """
+    usable = [c for c in candidates if not c.rejection]
+    top = next((c for c in usable if c.name == name), None)
+    if top is None or (top_cost := _cost(top, top)) is None:
+        return [DegradationLevel(name, 1.0)]
+    costs = [(c, cost) for c in usable if (cost := _cost(c, top)) is not None]
+    own = sorted(((c, cost) for c, cost in costs if c.facts is top.facts), key=lambda row: -row[1])
+    others = sorted(((c, cost) for c, cost in costs if c.facts is not top.facts), key=lambda row: -row[1])
+    levels = [DegradationLevel(name, top_cost)]
+    for candidate, cost in own + others:
+        if cost <= _CHEAPER * levels[-1].cost:
+            levels.append(DegradationLevel(candidate.name, cost))
+    return levels
+
+
+def _cost(candidate: Candidate, top: Candidate) -> float | None:
+    """What one picture costs: ms where the top was measured, else multiply-accumulates; None where it cannot be compared to the top."""
+    if top.ms is None and not _macs(top):
+        return candidate.facts.area(candidate.size) if candidate.facts is top.facts else None
+    if top.ms is None:
+        return _macs(candidate) or None
+    if (ms := candidate.ms or candidate.predicted_ms) is not None:
+        return ms
+    macs, top_macs = _macs(candidate), _macs(top)
+    return top.ms * macs / top_macs if macs and top_macs else None
+
+
+def _macs(candidate: Candidate) -> float:
+    """Multiply-accumulates at its size; 0: not known. The work of a convolutional network is proportional to its input's area."""
+    facts = candidate.facts
+    return facts.macs * facts.area(candidate.size) / (facts.width * facts.height)

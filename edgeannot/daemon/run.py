@@ -10,8 +10,9 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Protocol
 
 from edgeannot.base.errors import ModelError
 from edgeannot.base.systemd import Notifier, clock_synced
@@ -19,18 +20,18 @@ from edgeannot.choice.auto_profile import grade_for_next_start
 from edgeannot.choice.selection import Choice, exclude, measuring_at_start, select_model
 from edgeannot.crash_guard import AtWork
 from edgeannot.daemon.active_model import ActiveModel
-from edgeannot.daemon.announce import Announcer
-from edgeannot.daemon.bounded_queue import BoundedQueue
-from edgeannot.daemon.build import bounds_of, configured_limits, find_any, make_folder, open_sources, pipeline_builder
+from edgeannot.daemon.bounded_queue import BoundedQueue, MemoryLimiter
+from edgeannot.daemon.build import bounds_of, configured_limits, find_any, make_folder, open_sources, pipeline_builder, source_options
 from edgeannot.daemon.first_use_trial import FirstUseTrial
 from edgeannot.daemon.governor import Governor
-from edgeannot.daemon.governor_loop import GovernorLoop, Pace
+from edgeannot.daemon.governor_loop import GovernorLoop, Pace, Sensors
 from edgeannot.daemon.idle import CurrentChoice, IdleMeasuring
 from edgeannot.daemon.report import Reporter
-from edgeannot.daemon.sensors import Sensors
-from edgeannot.daemon.supervisor import Supervisor
-from edgeannot.daemon.worker_pool import Parts, WorkerPool
-from edgeannot.daemon.workers import FrameQueue
+from edgeannot.daemon.supervisor import Announcer, Supervisor
+from edgeannot.daemon.telemetry import Telemetry
+from edgeannot.daemon.worker_pool import Heartbeats, WorkerPool
+from edgeannot.daemon.workers import FrameQueue, Inference, PauseGate, Reader, ResultQueue
+from edgeannot.daemon.writer import Writer
 from edgeannot.mqtt.publisher import Publisher
 from edgeannot.payload import Origin
 from edgeannot.probe import read_board
@@ -38,13 +39,14 @@ from edgeannot.probe.limits import free_memory_bytes
 from edgeannot.remote.control import Control
 from edgeannot.remote.remote import Remote
 from edgeannot.settings import Loaded
-from edgeannot.sinks import SinkContext, open_sinks
+from edgeannot.sinks import Sink, SinkContext, open_sinks
+from edgeannot.sources import Source, Stop
 from edgeannot.storage.store import Store
 from edgeannot.vision.data import Frame
 from edgeannot.vision.decode import configure_opencv
 from edgeannot.vision.pipeline import Pipeline
 
-__all__ = ["run_daemon"]
+__all__ = ["Deliverer", "run_daemon"]
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,8 @@ _CONNECT_S = 2.0
 _DRAIN_S = 60.0
 _FULL_DISK_S = 30.0
 """How long `once` waits for a disk that takes no results; a daemon waits for ever, as somebody may tidy up."""
+_PICTURE_BYTES = 64 * 2**20
+"""Decoded pictures under way at a time: one of 12 megapixels, or several small ones."""
 _EX_UNAVAILABLE = 69
 
 
@@ -68,22 +72,29 @@ def run_daemon(loaded: Loaded, *, once: bool = False, again: bool = False, remea
 
 
 def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, remeasure: bool) -> int:
-    settings = loaded.settings
+    settings, mqtt = loaded.settings, loaded.settings.sinks.mqtt
     configure_opencv()
     make_folder(settings.data_dir)
-    why = f"profile {loaded.profile}: {loaded.profile_reason}"
-    trying = FirstUseTrial(settings, stop.is_set)
-    build, limits = pipeline_builder(loaded, trying), configured_limits(settings)
+    heartbeats, telemetry = Heartbeats(), Telemetry()
+    trial = FirstUseTrial(settings, stop.is_set, heartbeats.beat)
+    build, limits = pipeline_builder(loaded, trial), configured_limits(settings)
     choice, pipeline = _first_model(loaded, lambda choice: build(choice.card, limits, choice.threads), stop, remeasure=remeasure)
     chosen = CurrentChoice(choice)
     origin = Origin(settings.device, uuid.uuid4().hex[:12], clock_synced)
     reporter = Reporter(sys.stdout) if once or sys.stdout.isatty() else None
+    options = source_options(settings)
+    kinds = {name: each.kind for name, each in options.items()}
+    patience_s = _FULL_DISK_S if once else math.inf
     with ExitStack() as stack:
-        mqtt = settings.sinks.mqtt
         store = stack.enter_context(Store.open(settings.data_dir / "state.sqlite"))
         at_work = AtWork(settings.data_dir)
         stack.callback(at_work.close)
-        inbox: FrameQueue = BoundedQueue(replaced=lambda item: at_work.leave(item.place) if isinstance(item, Frame) else None)
+        publisher = (
+            Publisher(mqtt, store.queue("mqtt", mqtt.caps), origin, prefix=mqtt.prefix, window=mqtt.window) if mqtt.enabled else None
+        )
+        why = f"profile {loaded.profile}: {loaded.profile_reason}"
+        log.info("%s", why)
+        announcer = Announcer(publisher, origin, kinds, chosen, why, store.damaged())
         active_model = ActiveModel(
             pipeline,
             build,
@@ -92,49 +103,58 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, reme
             threads_for=chosen.threads_for,
             free_bytes=free_memory_bytes,
             others=chosen.others,
-            distrusted=trying.forget,
+            distrusted=trial.forget,
+            changed=announcer.model,
         )
         if at_work.has_suspects:
             active_model.self_test()
-        control = Control(inbox.nudge, active_model.check, keep_last=mqtt.commands.enabled)
+        frames: FrameQueue = BoundedQueue(replaced=lambda item: at_work.leave(item.place) if isinstance(item, Frame) else None)
+        control = Control(frames.nudge, active_model.check, keep_last=mqtt.commands.enabled)
         pace = Pace(control)
-        sources = open_sources(settings, store, at_work, pace.interval_s, once=once, again=again)
+        sources = open_sources(settings, options, store, at_work, pace.interval_s, once=once, again=again)
         sinks = open_sinks(settings.sinks, SinkContext(origin, settings.out_folder, pipeline.class_names()))
         for sink in sinks:
             stack.callback(sink.close)
-        publisher = (
-            Publisher(mqtt, store.queue("mqtt", mqtt.caps), origin, prefix=mqtt.prefix, window=mqtt.window) if mqtt.enabled else None
-        )
-        kinds = {name: type(source).__name__.removesuffix("Source").lower() for name, source in sources.items()}
-        announcer = Announcer(publisher, origin, kinds, store.damaged())
-        announcer.info(pipeline.facts, (why, *choice.reasons), choice.as_dict())
-        active_model.changed = lambda reason: _say_changed(announcer, active_model, (why, reason), chosen.choice)
+        announcer.model(active_model, *choice.reasons)
+        _warn_of_budget(choice)
+        deliverers: list[Deliverer] = []
         if publisher is not None:
             own = tuple(name for name, kind in kinds.items() if kind != "mqtt")  # results of the others go to their senders' topics
             remote = Remote(settings, publisher, store, origin, control, at_work, lambda: active_model.card, own)
             sinks += remote.sinks
-            publisher.start()
-            stack.callback(publisher.stop)
-            remote.start()
-            stack.callback(remote.stop)
-        log.info(
-            "%s with %d thread(s) on %s: %s",
-            active_model.card.name,
-            active_model.threads,
-            active_model.runtime,
-            "; ".join((why, *choice.reasons)),
+            is_wanted = any(key.startswith("sinks.mqtt") for key in loaded.origins)
+            deliverers.append(_MqttDelivery(publisher, store, remote, mqtt.connect_timeout_s if is_wanted else None))
+        for deliverer in deliverers:
+            deliverer.start()
+            stack.callback(deliverer.stop)
+        pool = _worker_pool(
+            sources, sinks, store, frames, active_model, control, pace, at_work, telemetry, heartbeats, reporter, stop, patience_s
         )
-        _warn_of_budget(choice)
-        patience_s = _FULL_DISK_S if once else math.inf
-        pool = WorkerPool(Parts(inbox, active_model, control, store, sources, sinks, reporter, pace.rest_s, stop, patience_s, at_work))
-        trying.heartbeat = pool.infer_beat
-        governor_loop = _governor_loop(loaded, pool, pace, chosen)
-        measuring = None if once else _measuring(loaded, pool, chosen, governor_loop)
-        Supervisor(pool, Notifier(os.environ), announcer, governor_loop, measuring).run()
+        governor_loop = _governor_loop(loaded, chosen, sources, active_model, control, pace, telemetry)
+        measuring = None
+        if not once and not choice.pinned:
+            measuring = _measuring(loaded, chosen, sources, pool, active_model, control, governor_loop, announcer, stop)
+        Supervisor(
+            pool,
+            stop=stop,
+            heartbeats=heartbeats,
+            notifier=Notifier(os.environ),
+            announcer=announcer,
+            active_model=active_model,
+            at_work=at_work,
+            governor_loop=governor_loop,
+            measuring=measuring,
+            reporter=reporter,
+        ).run()
         if reporter is not None:
             reporter.end(sum(source.done_before for source in sources.values()))
-        wanted = any(key.startswith("sinks.mqtt") for key in loaded.origins)
-        return _drain(store, publisher, stop, mqtt.connect_timeout_s) if once and publisher is not None and wanted else 0
+        return _drained(deliverers, stop) if once else 0
+
+
+def _drained(deliverers: Iterable[Deliverer], stop: Stop) -> int:
+    """Wait for each of them; the exit code."""
+    left = [deliverer for deliverer in deliverers if not deliverer.drain(stop)]
+    return _EX_UNAVAILABLE if left else 0
 
 
 def _first_model(loaded: Loaded, build: Callable[[Choice], Pipeline], stop: threading.Event, *, remeasure: bool) -> tuple[Choice, Pipeline]:
@@ -152,31 +172,85 @@ def _first_model(loaded: Loaded, build: Callable[[Choice], Pipeline], stop: thre
             remeasure = False
 
 
-def _measuring(loaded: Loaded, pool: WorkerPool, chosen: CurrentChoice, governor_loop: GovernorLoop) -> IdleMeasuring | None:
-    """What measures the models in an idle moment; None where the model is set."""
-    if chosen.choice.pinned:
-        return None
+def _worker_pool(
+    sources: Mapping[str, Source],
+    sinks: Sequence[Sink],
+    store: Store,
+    frames: FrameQueue,
+    active_model: ActiveModel,
+    control: Control,
+    pace: Pace,
+    at_work: AtWork,
+    telemetry: Telemetry,
+    heartbeats: Heartbeats,
+    reporter: Reporter | None,
+    stop: threading.Event,
+    patience_s: float,
+) -> WorkerPool:
+    """Build the threads; what only they share is made here."""
+    results: ResultQueue = BoundedQueue()
+    limiter, beat = MemoryLimiter(_PICTURE_BYTES), heartbeats.beat
+    gates = {name: PauseGate(source, control, pace.rest_s) for name, source in sources.items()}
+    return WorkerPool(
+        readers=[
+            Reader(source, frames, gate=gates[name], limiter=limiter, at_work=at_work, stop=stop, heartbeat=beat)
+            for name, source in sources.items()
+        ],
+        inference=Inference(
+            frames, results, active_model=active_model, control=control, sources=sources, limiter=limiter, at_work=at_work, heartbeat=beat
+        ),
+        writer=Writer(
+            results, sources, sinks, store,
+            limiter=limiter, telemetry=telemetry, at_work=at_work, stop=stop, heartbeat=beat, reporter=reporter, patience_s=patience_s,
+        ),
+        frames=frames,
+        results=results,
+        telemetry=telemetry,
+        heartbeats=heartbeats,
+        stop=stop,
+    )  # fmt: skip
+
+
+def _governor_loop(
+    loaded: Loaded,
+    chosen: CurrentChoice,
+    sources: Mapping[str, Source],
+    active_model: ActiveModel,
+    control: Control,
+    pace: Pace,
+    telemetry: Telemetry,
+) -> GovernorLoop:
+    """Build the governor with its sensors, over the ladder of the models in choice."""
+    bounds = bounds_of(loaded, sources.values(), pinned=chosen.choice.pinned)
+    if chosen.choice.pinned and bounds.budget_ms is not None:
+        log.info("the model is set: to hold %.0f ms a picture, only the rate will be changed", bounds.budget_ms)
+    governor = Governor(chosen.levels(active_model.card.name), bounds)
+    return GovernorLoop(governor, Sensors(), telemetry, control, active_model, pace, levels=chosen.levels)
+
+
+def _measuring(
+    loaded: Loaded,
+    chosen: CurrentChoice,
+    sources: Mapping[str, Source],
+    pool: WorkerPool,
+    active_model: ActiveModel,
+    control: Control,
+    governor_loop: GovernorLoop,
+    announcer: Announcer,
+    stop: threading.Event,
+) -> IdleMeasuring:
+    """Build what measures the models in an idle moment."""
+
+    def measure() -> Choice:
+        grade_for_next_start(loaded, read_board(), stop.is_set)
+        return select_model(loaded, "noisy", stopped=stop.is_set)
 
     def stays(reason: str) -> None:
         governor_loop.start_over("the models were measured")  # its ladder follows the new figures
-        pool.parts.active_model.changed(reason)
+        announcer.model(active_model, reason)
 
-    def measure() -> Choice:
-        stopped = pool.parts.stop.is_set
-        grade_for_next_start(loaded, read_board(), stopped)
-        return select_model(loaded, "noisy", stopped=stopped)
-
-    return IdleMeasuring(pool, chosen, measure, stays=stays)
-
-
-def _governor_loop(loaded: Loaded, pool: WorkerPool, pace: Pace, chosen: CurrentChoice) -> GovernorLoop:
-    """The governor with its sensors, over the ladder of the models in choice."""
-    parts = pool.parts
-    bounds = bounds_of(loaded, parts.sources.values(), pinned=chosen.choice.pinned)
-    governor = Governor(chosen.levels(parts.active_model.card.name), bounds)
-    if chosen.choice.pinned and bounds.budget_ms is not None:
-        log.info("the model is set: to hold %.0f ms a picture, only the rate will be changed", bounds.budget_ms)
-    return GovernorLoop(governor, Sensors(), pool.telemetry, parts.control, parts.active_model, pace, levels=chosen.levels)
+    is_live = any(source.live for source in sources.values())
+    return IdleMeasuring(pool, chosen, measure, control=control, active_model=active_model, live=is_live, stop=stop, stays=stays)
 
 
 def _warn_of_budget(choice: Choice) -> None:
@@ -187,26 +261,49 @@ def _warn_of_budget(choice: Choice) -> None:
         log.warning("no model takes at most %s here: %s, the fastest, takes %.0f ms", why, decision.winner.name, ms)
 
 
-def _say_changed(announcer: Announcer, active_model: ActiveModel, reasons: tuple[str, ...], choice: Choice) -> None:
-    log.info("now %s with %d thread(s) on %s: %s", active_model.card.name, active_model.threads, active_model.runtime, reasons[-1])
-    announcer.info(active_model.facts, reasons, choice.as_dict())
+class Deliverer(Protocol):
+    """Brings what the store keeps for one sink to where it belongs, in a thread of its own; what cannot be brought there stays."""
+
+    def start(self) -> None:
+        """Begin to deliver."""
+
+    def stop(self) -> None:
+        """Stop in order."""
+
+    def drain(self, stop: Stop) -> bool:
+        """Wait until all is delivered, as long as that is of use; False where something is left, but for a `stop`."""
 
 
-def _drain(store: Store, publisher: Publisher, stop: threading.Event, first_answer_s: float) -> int:
-    """Wait for the broker to take what there is; EX_UNAVAILABLE when it does not, 0 when told to stop waiting.
+class _MqttDelivery:
+    """The publisher with its commands. first_answer_s: how long the first attempt to connect may take; None: `drain` waits for nothing."""
 
-    first_answer_s: how long the first attempt to connect may take; one that failed is waited for only _CONNECT_S.
-    """
-    began = time.monotonic()
-    answers = False
-    while store.pending().rows and not stop.is_set():
-        waited_s = time.monotonic() - began
-        answers = answers or publisher.wait_online(0)
-        if waited_s > (_DRAIN_S if answers else first_answer_s if publisher.state == "new" else _CONNECT_S):
-            log.warning("%d messages are kept in %s until a broker takes them", store.pending().rows, store.path)
-            return _EX_UNAVAILABLE
-        publisher.wait_drained(0.1)
-    return 0
+    def __init__(self, publisher: Publisher, store: Store, remote: Remote, first_answer_s: float | None) -> None:
+        self._publisher = publisher
+        self._store = store
+        self._remote = remote
+        self._first_answer_s = first_answer_s
+
+    def start(self) -> None:
+        self._publisher.start()
+        self._remote.start()
+
+    def stop(self) -> None:
+        self._remote.stop()
+        self._publisher.stop()
+
+    def drain(self, stop: Stop) -> bool:
+        if self._first_answer_s is None:
+            return True
+        began = time.monotonic()
+        answers = False
+        while (left := self._store.pending().rows) and not stop.is_set():
+            waited_s = time.monotonic() - began
+            answers = answers or self._publisher.wait_online(0)
+            if waited_s > (_DRAIN_S if answers else self._first_answer_s if self._publisher.state == "new" else _CONNECT_S):
+                log.warning("%d messages are kept in %s until a broker takes them", left, self._store.path)
+                return False
+            self._publisher.wait_drained(0.1)
+        return True
 
 
 @contextmanager

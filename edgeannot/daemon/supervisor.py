@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from edgeannot import __version__
 from edgeannot.base.errors import LinkError
 from edgeannot.base.systemd import Notifier
-from edgeannot.daemon.announce import Announcer
+from edgeannot.crash_guard import AtWork
+from edgeannot.daemon.active_model import ActiveModel
 from edgeannot.daemon.governor_loop import GovernorLoop
-from edgeannot.daemon.idle import IdleMeasuring
-from edgeannot.daemon.worker_pool import WorkerPool
+from edgeannot.daemon.idle import CurrentChoice, IdleMeasuring
+from edgeannot.daemon.report import Reporter
+from edgeannot.daemon.worker_pool import Heartbeats, WorkerPool
+from edgeannot.mqtt.publisher import Publisher
+from edgeannot.payload import Origin, encode, info_payload, telemetry_payload
+from edgeannot.storage.store import Message
 
-__all__ = ["Supervisor"]
+__all__ = ["Announcer", "Supervisor"]
 
 log = logging.getLogger(__name__)
 
@@ -20,17 +29,73 @@ _TICK_S = 1.0
 _TELEMETRY_S = 30.0
 
 
+class Announcer:
+    """Sends it by the publisher, or to nobody where there is none. From any thread."""
+
+    def __init__(
+        self,
+        publisher: Publisher | None,
+        origin: Origin,
+        sources: Mapping[str, str],
+        chosen: CurrentChoice,
+        why: str,
+        damaged: Sequence[str] = (),
+    ) -> None:
+        """sources: name -> kind. why: of the profile. damaged: see `info_payload`."""
+        self._publisher = publisher
+        self._origin = origin
+        self._sources = sources
+        self._chosen = chosen
+        self._why = why
+        self._damaged = damaged
+
+    @property
+    def heard(self) -> bool:
+        """Whether there is a publisher at all."""
+        return self._publisher is not None
+
+    def model(self, model: ActiveModel, *reasons: str) -> None:
+        """Log and publish, retained, what runs here and why; again after each change of the model."""
+        log.info("%s with %d thread(s) on %s: %s", model.card.name, model.threads, model.runtime, "; ".join(reasons))
+        if self._publisher is not None:
+            choice = self._chosen.choice.as_dict()
+            info = info_payload(self._origin, __version__, model.facts, (self._why, *reasons), self._sources, choice, self._damaged)
+            self._publisher.send_now(Message(self._publisher.topic("info"), encode(info), "info", retain=True))
+
+    def telemetry(self, figures: Mapping[str, Any]) -> None:
+        """Tell how the device is doing."""
+        if self._publisher is not None:
+            payload = telemetry_payload(self._origin, {**figures, "untold": self._publisher.evicted})
+            self._publisher.send_now(Message(self._publisher.topic("telemetry"), encode(payload), "telemetry", qos=0))
+
+
 class Supervisor:
     """Looks at a pool about once a second until it has finished."""
 
     def __init__(
-        self, pool: WorkerPool, notifier: Notifier, announcer: Announcer, governor_loop: GovernorLoop, measuring: IdleMeasuring | None
+        self,
+        pool: WorkerPool,
+        *,
+        stop: threading.Event,
+        heartbeats: Heartbeats,
+        notifier: Notifier,
+        announcer: Announcer,
+        active_model: ActiveModel,
+        at_work: AtWork,
+        governor_loop: GovernorLoop,
+        measuring: IdleMeasuring | None = None,
+        reporter: Reporter | None = None,
     ) -> None:
         self._pool = pool
+        self._stop = stop
+        self._heartbeats = heartbeats
         self._notifier = notifier
         self._announcer = announcer
+        self._active_model = active_model
+        self._at_work = at_work
         self._governor_loop = governor_loop
         self._measuring = measuring
+        self._reporter = reporter
         self._fed = True
         self._faults: set[type] = set()
         self._steps = governor_loop.steps
@@ -48,13 +113,12 @@ class Supervisor:
         watchdog_s = self._notifier.watchdog_s
         tick_s = _TICK_S if watchdog_s is None else min(_TICK_S, watchdog_s / 3)
         patience_s = float("inf") if watchdog_s is None else watchdog_s / 2
-        parts = self._pool.parts
         while not self._pool.finished.wait(tick_s):
-            if parts.stop.is_set():
-                parts.inbox.cancel()
+            if self._stop.is_set():
+                self._pool.cancel()
             self._feed(patience_s)
-            if parts.reporter is not None:
-                parts.reporter.progress(self._pool.files_waiting)
+            if self._reporter is not None:
+                self._reporter.progress(self._pool.progress.files_waiting)
             self._steer()
             if self._measuring is not None:
                 self._measuring.tick()
@@ -66,7 +130,7 @@ class Supervisor:
             self._governor_loop.tick()
         except Exception as exc:  # the work goes on without a governor, too
             if type(exc) not in self._faults:
-                log.exception("the governor failed, which is a fault of the program; it tries again")
+                log.exception("internal error of the governor, please report; it tries again")
             self._faults.add(type(exc))
 
     def _publish_telemetry(self) -> None:
@@ -83,10 +147,10 @@ class Supervisor:
 
     def _feed(self, patience_s: float) -> None:
         """Give systemd a sign of life, unless a thread owes its own for too long."""
-        silence_s, name = self._pool.heartbeats.silence_s()
-        self._pool.parts.at_work.tick(name if silence_s >= patience_s else "")
+        silence_s, name = self._heartbeats.silence_s()
+        self._at_work.tick(name if silence_s >= patience_s else "")
         if silence_s < patience_s:
-            status = f"{self._pool.telemetry.pictures} pictures annotated with {self._pool.parts.active_model.card.name}"
+            status = f"{self._pool.progress.annotated} pictures annotated with {self._active_model.card.name}"
             self._notifier.send(WATCHDOG="1", STATUS=status)
         elif self._fed:
             log.error("%s has not moved for %.0f s: the watchdog is no longer fed", name, silence_s)

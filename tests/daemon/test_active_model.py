@@ -45,13 +45,13 @@ def builds():
     return Builds()
 
 
-def switch_of(builds, limits=ALL, name="yolov3-tiny@192", **options):
+def model_of(builds, limits=ALL, name="yolov3-tiny@192", **options):
     return ActiveModel(builds(FIND(name), limits, 1), builds, FIND, limits, threads_for=lambda _: 1, **options)
 
 
 def test_the_next_picture_is_the_new_models_and_whoever_listens_is_told(builds):
-    active_model, told = switch_of(builds), []
-    active_model.changed = told.append
+    told = []
+    active_model = model_of(builds, changed=lambda _, reason: told.append(reason))
     before = active_model(SCENE)
     assert active_model.use("yolov3-tiny@224", "why") == "yolov3-tiny@224"
     after = active_model(SCENE)
@@ -62,7 +62,7 @@ def test_the_next_picture_is_the_new_models_and_whoever_listens_is_told(builds):
 
 
 def test_the_model_that_is_in_force_is_not_loaded_again(builds):
-    active_model = switch_of(builds)
+    active_model = model_of(builds)
 
     assert active_model.use("yolov3-tiny@192", "why") == "yolov3-tiny@192"
     assert builds.names == ["yolov3-tiny@192"]
@@ -82,7 +82,7 @@ def test_the_model_that_is_in_force_is_not_loaded_again(builds):
 )
 @pytest.mark.parametrize("free", [None, 0])
 def test_a_model_that_cannot_be_used_leaves_the_old_one_in_force(builds, name, error, words, free):
-    active_model = switch_of(builds, free_bytes=lambda: free)
+    active_model = model_of(builds, free_bytes=lambda: free)
     builds.refused = ("yolov3-tiny@224",)
 
     with pytest.raises(error, match=words):
@@ -92,7 +92,7 @@ def test_a_model_that_cannot_be_used_leaves_the_old_one_in_force(builds, name, e
 
 def test_where_memory_is_short_the_old_model_goes_first(builds, caplog):
     caplog.set_level("INFO")
-    active_model = switch_of(builds, free_bytes=lambda: 10 * 2**20)
+    active_model = model_of(builds, free_bytes=lambda: 10 * 2**20)
     active_model.use("yolov3-tiny@224", "why")
 
     assert "memory is short: yolov3-tiny@192 is unloaded before yolov3-tiny@224 is loaded" in caplog.text
@@ -101,7 +101,7 @@ def test_where_memory_is_short_the_old_model_goes_first(builds, caplog):
 
 def test_a_model_that_does_not_come_back_is_no_fault_of_the_settings(builds):
     """A service is not started again on wrong settings; after this it must be."""
-    active_model = switch_of(builds, free_bytes=lambda: 0)
+    active_model = model_of(builds, free_bytes=lambda: 0)
     builds.refused = ("yolov3-tiny@192", "yolov3-tiny@224")
 
     with pytest.raises(RuntimeError, match="which worked before, cannot be loaded again"):
@@ -111,7 +111,7 @@ def test_a_model_that_does_not_come_back_is_no_fault_of_the_settings(builds):
 
 
 def test_what_is_reported_follows_what_is_wanted_and_goes_back(builds):
-    active_model = switch_of(builds)
+    active_model = model_of(builds)
     everything = active_model(SCENE).labels
     active_model.limit(RuntimeSettings(labels=("cat",)))
     cats = active_model(SCENE).labels
@@ -126,14 +126,14 @@ def test_what_is_reported_follows_what_is_wanted_and_goes_back(builds):
 
 
 def test_no_labels_wanted_means_all_also_where_some_are_configured(builds):
-    active_model = switch_of(builds, Limits(labels=("cat",)))
+    active_model = model_of(builds, Limits(labels=("cat",)))
     active_model.limit(RuntimeSettings(labels=()))
 
     assert "person" in active_model(SCENE).labels
 
 
 def test_labels_that_the_model_does_not_know_are_refused(builds):
-    active_model = switch_of(builds)
+    active_model = model_of(builds)
 
     with pytest.raises(ConfigError, match="knows no 'unicorn'"):
         active_model.check(RuntimeSettings(labels=("cat", "unicorn")))
@@ -142,7 +142,7 @@ def test_labels_that_the_model_does_not_know_are_refused(builds):
 
 
 def test_a_model_that_does_not_know_the_labels_in_force_is_refused(builds):
-    active_model = switch_of(builds)
+    active_model = model_of(builds)
     active_model.limit(RuntimeSettings(labels=("cup",)))
 
     with pytest.raises(ConfigError, match="ssd-mobilenet-v2-oid knows no 'cup'"):
@@ -162,12 +162,12 @@ def classifiers(tmp_path):
     return partial(find_card, folders=[tmp_path])
 
 
-def switch_over(builds, find, name, **options):
+def classifier_of(builds, find, name, **options):
     return ActiveModel(builds(find(name), ALL, 1), builds, find, ALL, threads_for=lambda _: 1, **options)
 
 
 def test_a_picture_that_a_sound_model_makes_no_numbers_of_is_the_pictures_fault(builds, classifiers):
-    active_model = switch_over(builds, classifiers, "sound")
+    active_model = classifier_of(builds, classifiers, "sound")
 
     with pytest.raises(OutputError, match="not finite"):
         active_model(BLACK)
@@ -177,8 +177,14 @@ def test_a_picture_that_a_sound_model_makes_no_numbers_of_is_the_pictures_fault(
 def test_a_broken_model_makes_room_for_the_next_that_is_sound_and_the_picture_is_not_lost(builds, classifiers):
     told, distrusted = [], []
     names = ["broken-1", "broken-2", "sound"]
-    active_model = switch_over(builds, classifiers, "broken-1", others=lambda: names, distrusted=lambda card: distrusted.append(card.name))
-    active_model.changed = told.append
+    active_model = classifier_of(
+        builds,
+        classifiers,
+        "broken-1",
+        others=lambda: names,
+        distrusted=lambda card: distrusted.append(card.name),
+        changed=lambda _, reason: told.append(reason),
+    )
 
     assert active_model(SCENE).model.name == "sound"
     assert active_model.card.name == "sound"
@@ -189,7 +195,7 @@ def test_a_broken_model_makes_room_for_the_next_that_is_sound_and_the_picture_is
 
 
 def test_the_model_before_comes_back_first(builds, classifiers):
-    active_model = switch_over(builds, classifiers, "sound", others=lambda: ["broken-2"])
+    active_model = classifier_of(builds, classifiers, "sound", others=lambda: ["broken-2"])
     active_model.use("broken-1", "asked for")
 
     assert active_model(SCENE).model.name == "sound"
@@ -198,7 +204,7 @@ def test_the_model_before_comes_back_first(builds, classifiers):
 
 
 def test_where_no_other_model_may_run_a_broken_one_is_the_end(builds, classifiers):
-    active_model = switch_over(builds, classifiers, "broken-1")
+    active_model = classifier_of(builds, classifiers, "broken-1")
 
     with pytest.raises(ModelError, match=r"broken-1 cannot be used.*no other model may run"):
         active_model(SCENE)

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeannot.daemon.governor import RATES, Bounds, DegradationLevel, Governor, Position, Reading
+from edgeannot.daemon.governor import RATES, Bounds, DegradationLevel, Governor, Position, SensorReadings
 
 LADDER = (DegradationLevel("big@320", 100.0), DegradationLevel("big@224", 50.0), DegradationLevel("small", 20.0))
-FINE = Reading(latency_ms=100.0, temperature_c=50.0, memory_some=0.0, memory_full=0.0)
+FINE = SensorReadings(latency_ms=100.0, temperature_c=50.0, memory_some=0.0, memory_full=0.0)
 
 
 class Board:
@@ -26,7 +26,7 @@ class Board:
 
     def sense(self):
         level = self.governor.levels[self.governor.position.model]
-        return Reading(latency_ms=level.cost * self.slowness, temperature_c=self.temperature(self.governor))
+        return SensorReadings(latency_ms=level.cost * self.slowness, temperature_c=self.temperature(self.governor))
 
     def run(self, seconds):
         """Steps taken in that time, as (second, position)."""
@@ -45,7 +45,7 @@ class Board:
 
 def test_nothing_to_read_is_nothing_to_do():
     board = Board(Bounds())
-    board.reading = Reading()
+    board.reading = SensorReadings()
 
     assert board.run(600) == []
     assert board.position == Position()
@@ -89,7 +89,7 @@ def test_when_the_quota_is_lifted_the_first_choice_comes_back_but_not_at_once():
 
 def test_a_little_too_slow_takes_half_the_rate_and_keeps_it_where_that_helps():
     board = Board(Bounds(budget_ms=100))
-    board.sense = lambda: Reading(latency_ms=125.0 if board.position.rate == 0 else 70.0)
+    board.sense = lambda: SensorReadings(latency_ms=125.0 if board.position.rate == 0 else 70.0)
     ((_, step),) = board.run(10)
 
     assert (step.model, step.rate) == ("big@320", 0.5)
@@ -141,7 +141,7 @@ def test_between_the_trip_point_and_cool_nothing_moves():
 
 def test_a_board_that_its_firmware_slows_down_is_hot_whatever_the_thermometer_says():
     board = Board(Bounds())
-    board.reading = Reading(temperature_c=40.0, throttled=True)
+    board.reading = SensorReadings(temperature_c=40.0, throttled=True)
     _, step = board.run(10)[0]
 
     assert step.rate == 0.5
@@ -150,7 +150,7 @@ def test_a_board_that_its_firmware_slows_down_is_hot_whatever_the_thermometer_sa
 
 def test_want_of_memory_takes_a_smaller_model_at_once():
     board = Board(Bounds())
-    board.reading = Reading(memory_some=30.0, memory_full=8.0)
+    board.reading = SensorReadings(memory_some=30.0, memory_full=8.0)
     _, step = board.run(10)[0]
 
     assert (step.model, step.rate) == ("big@224", 1.0)
@@ -166,7 +166,7 @@ def test_where_the_model_was_set_only_the_rate_changes():
 def test_a_step_up_that_fails_is_tried_ever_less_often():
     """Ten hours in a quota that only the small model fits, and expectations that are always too good."""
     board = Board(Bounds(budget_ms=100))
-    board.sense = lambda: Reading(latency_ms=30.0 if board.governor.model == "small" else 400.0)
+    board.sense = lambda: SensorReadings(latency_ms=30.0 if board.governor.model == "small" else 400.0)
     ups = [when for when, step in board.run(36_000) if not step.down]
     waits = [later - earlier for earlier, later in pairwise(ups)]
 
@@ -177,9 +177,9 @@ def test_a_step_up_that_fails_is_tried_ever_less_often():
 def test_a_trial_is_made_where_the_costs_on_paper_are_wrong():
     """By the ladder's costs the top would take 400 ms, in truth it takes 90."""
     board = Board(Bounds(budget_ms=100))
-    board.sense = lambda: Reading(latency_ms=300.0)
+    board.sense = lambda: SensorReadings(latency_ms=300.0)
     board.run(20)
-    board.sense = lambda: Reading(latency_ms=90.0)
+    board.sense = lambda: SensorReadings(latency_ms=90.0)
     board.run(300)
 
     assert board.position == Position()
@@ -240,7 +240,7 @@ def test_it_never_moves_faster_than_its_holds_never_leaves_the_ladder_and_comes_
 
         def sense(slowness=slowness, temperature=temperature, memory=memory, throttled=throttled, pictures=pictures):
             latency = board.governor.levels[board.position.model].cost * slowness if pictures else None
-            return Reading(latency, temperature, 80.0, throttled, memory, None if memory is None else memory / 2)
+            return SensorReadings(latency, temperature, 80.0, throttled, memory, None if memory is None else memory / 2)
 
         board.sense = sense
         board.run(seconds)
@@ -252,7 +252,7 @@ def test_it_never_moves_faster_than_its_holds_never_leaves_the_ladder_and_comes_
         assert when - before >= 3
         assert when - before >= 15 or now.model > was.model or now.rate > was.rate or (was.rate, now.rate) == (1, 0)
 
-    board.sense = lambda: Reading(budget and 0.5 * budget, 50.0, 80.0, False, 0.0, 0.0)
+    board.sense = lambda: SensorReadings(budget and 0.5 * budget, 50.0, 80.0, False, 0.0, 0.0)
     board.run(3 * 960 + 5 * 240)
     assert board.position == Position()
 

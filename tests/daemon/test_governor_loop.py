@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 
 from edgeannot.base.errors import LinkError, ModelError
-from edgeannot.daemon.governor import Bounds, DegradationLevel, Governor
+from edgeannot.daemon.governor import Bounds, DegradationLevel, Governor, SensorReadings
 from edgeannot.daemon.governor_loop import GovernorLoop, Pace
-from edgeannot.daemon.sensors import SensorReadings
 from edgeannot.daemon.telemetry import Telemetry
 from edgeannot.payload import Origin, decode, encode, telemetry_payload
-from edgeannot.probe.limits import Pressure
 from edgeannot.remote.control import Control
 from edgeannot.vision.data import Annotation, Detections, Frame, ModelFacts
 
@@ -156,7 +154,7 @@ def test_a_daemon_that_stops_ends_it_in_silence(drive, caplog):
 
 
 def test_what_the_sensors_say_is_published(drive):
-    drive.felt = SensorReadings(71.5, 80.0, True, ("the supply voltage is too low",), Pressure(12.0, 3.0, 1.0, 0.5))
+    drive.felt = SensorReadings(None, 71.5, 80.0, True, ("the supply voltage is too low",), 12.0, 1.0)
     drive.run(1)
     figures = drive.governor_loop.figures()
 

@@ -31,9 +31,8 @@ class House:
         self.now = 0.0
         self.control = Control()
         self.active_model = SimpleNamespace(card=SimpleNamespace(name="prior"), threads=1)
-        source = SimpleNamespace(live=live)
-        parts = SimpleNamespace(control=self.control, active_model=self.active_model, sources={"a": source}, stop=threading.Event())
-        self.pool = SimpleNamespace(parts=parts, telemetry=SimpleNamespace(pictures=0), files_waiting=0, pictures_waiting=0)
+        self.live = live
+        self.progress = SimpleNamespace(annotated=0, files_waiting=0, pictures_waiting=0)
         self.chosen = CurrentChoice(choice("prior", measured=False))
         self.stays = []
         self.asked = []
@@ -43,7 +42,17 @@ class House:
         self.found = choice("better", measured=True)
 
     def measuring(self):
-        return IdleMeasuring(self.pool, self.chosen, self._measure, stays=self.stays.append, clock=lambda: self.now)
+        return IdleMeasuring(
+            SimpleNamespace(progress=self.progress),
+            self.chosen,
+            self._measure,
+            control=self.control,
+            active_model=self.active_model,
+            live=self.live,
+            stop=threading.Event(),
+            stays=self.stays.append,
+            clock=lambda: self.now,
+        )
 
     def _measure(self):
         assert self.go_on.wait(DEADLINE_S)
@@ -140,9 +149,9 @@ def test_pictures_wait_until_the_better_model_is_in_force_or_cannot_be(house, er
 def test_while_pictures_come_or_wait_it_is_no_idle_moment(house):
     measuring = house.measuring()
     for _ in range(20):
-        house.pool.telemetry.pictures += 1
+        house.progress.annotated += 1
         house.run(measuring, 3)
-    house.pool.files_waiting = 1
+    house.progress.files_waiting = 1
     house.run(measuring, 20)
 
     assert house.control.wait_while_paused(0)
@@ -152,7 +161,7 @@ def test_a_camera_is_interrupted_once(house):
     house = House(live=True)
     measuring = house.measuring()
     for _ in range(25):
-        house.pool.telemetry.pictures += 1
+        house.progress.annotated += 1
         house.run(measuring, 1)
 
     assert not house.control.wait_while_paused(0)
@@ -165,10 +174,10 @@ def test_a_camera_is_interrupted_once(house):
 def test_pictures_under_way_are_done_first(house):
     measuring = house.measuring()
     house.run(measuring, 5)
-    house.pool.pictures_waiting = 1
+    house.progress.pictures_waiting = 1
     house.run(measuring, 5)
     assert not any(thread.name == "measure" for thread in threading.enumerate())
-    house.pool.pictures_waiting = 0
+    house.progress.pictures_waiting = 0
     house.run(measuring, 1)
 
     assert any(thread.name == "measure" for thread in threading.enumerate())

@@ -3,7 +3,7 @@
 from edgeannot.choice.candidates import Candidate
 from edgeannot.choice.card_index import CardFacts
 from edgeannot.choice.measurements import Sample
-from edgeannot.daemon.ladder import levels_below
+from edgeannot.daemon.idle import levels_below
 
 
 def facts(name, width=416, sizes=(192, 320, 416), macs=1000):

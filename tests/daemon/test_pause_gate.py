@@ -4,9 +4,9 @@ import threading
 
 import numpy as np
 
+from edgeannot.crash_guard import AtWork
 from edgeannot.daemon.bounded_queue import BoundedQueue, MemoryLimiter
-from edgeannot.daemon.pause_gate import PauseGate
-from edgeannot.daemon.workers import read
+from edgeannot.daemon.workers import PauseGate, Reader
 from edgeannot.remote.control import Control
 from edgeannot.vision.data import Frame
 from tests.brokers import wait_until
@@ -101,7 +101,10 @@ def test_a_file_is_followed_by_the_rest_that_the_rate_wants_in_pieces():
 def reading(source, control):
     """A reader in a thread of its own; returns its inbox and a function that ends it."""
     inbox, stop = BoundedQueue(depth=10), threading.Event()
-    reader = threading.Thread(target=read, args=(source, inbox, MemoryLimiter(10**6), stop, nothing, nothing, PauseGate(source, control)))
+    made = Reader(
+        source, inbox, gate=PauseGate(source, control), limiter=MemoryLimiter(10**6), at_work=AtWork(), stop=stop, heartbeat=nothing
+    )
+    reader = threading.Thread(target=made.run)
     reader.start()
 
     def end():

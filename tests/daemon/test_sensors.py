@@ -2,7 +2,8 @@
 
 import pytest
 
-from edgeannot.daemon.sensors import DEFAULT_TRIP_C, SensorReadings, Sensors, read_trips
+from edgeannot.daemon.governor import DEFAULT_TRIP_C, SensorReadings
+from edgeannot.daemon.governor_loop import Sensors, read_trips
 from edgeannot.probe.limits import free_memory_bytes
 
 
@@ -86,7 +87,7 @@ def test_memory_pressure_is_read_each_time_and_heat_less_often(tree):
     now[0] = 2.0
     later = sensors.read()
 
-    assert (soon.memory.some_10s, soon.memory.full_10s, soon.temperature_c) == (9.0, 0.5, 50.0)
+    assert (soon.memory_some, soon.memory_full, soon.temperature_c) == (9.0, 0.5, 50.0)
     assert later.temperature_c == 60.0
 
 

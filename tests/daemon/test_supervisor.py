@@ -4,8 +4,8 @@ import threading
 from types import SimpleNamespace
 
 from edgeannot.crash_guard import AtWork
-from edgeannot.daemon.heartbeats import Heartbeats
 from edgeannot.daemon.supervisor import Supervisor
+from edgeannot.daemon.worker_pool import Heartbeats
 
 
 class Ticks:
@@ -36,18 +36,22 @@ class GovernorLoop:
 
 
 def watch(looks, governor_loop, said, at_each=lambda: None, heartbeats=None, watchdog_s=None):
-    parts = SimpleNamespace(
-        stop=threading.Event(), inbox=SimpleNamespace(cancel=lambda: said.append("cancel")), reporter=None,
-        active_model=SimpleNamespace(card=SimpleNamespace(name="m")), at_work=AtWork(),
-    )  # fmt: skip
+    stop = threading.Event()
     pool = SimpleNamespace(
-        parts=parts, finished=Ticks(looks, at_each), heartbeats=heartbeats or Heartbeats(), telemetry=SimpleNamespace(pictures=7),
-        figures=lambda: {"fps": 1},
-        start=lambda: said.append("start"), join=lambda: said.append("join"),
+        finished=Ticks(looks, at_each), progress=SimpleNamespace(annotated=7, files_waiting=0), figures=lambda: {"fps": 1},
+        start=lambda: said.append("start"), cancel=lambda: said.append("cancel"), join=lambda: said.append("join"),
     )  # fmt: skip
-    notifier = SimpleNamespace(watchdog_s=watchdog_s, send=lambda **fields: said.append(fields))
-    announcer = SimpleNamespace(heard=True, telemetry=said.append)
-    return Supervisor(pool, notifier, announcer, governor_loop, None), parts
+    supervisor = Supervisor(
+        pool,
+        stop=stop,
+        heartbeats=heartbeats or Heartbeats(),
+        notifier=SimpleNamespace(watchdog_s=watchdog_s, send=lambda **fields: said.append(fields)),
+        announcer=SimpleNamespace(heard=True, telemetry=said.append),
+        active_model=SimpleNamespace(card=SimpleNamespace(name="m")),
+        at_work=AtWork(),
+        governor_loop=governor_loop,
+    )
+    return supervisor, stop
 
 
 def test_a_run_that_ends_at_once_is_ready_stopping_and_joined():
@@ -67,7 +71,7 @@ def test_while_every_thread_lives_the_watchdog_is_fed():
 def test_a_thread_that_is_silent_for_too_long_is_named_once_and_the_watchdog_is_not_fed(caplog):
     now = [0.0]
     heartbeats = Heartbeats(clock=lambda: now[0])
-    heartbeats.beat("infer")
+    heartbeats.begin("infer")
     now[0] = 16.0
     said = []
     watch(3, GovernorLoop(), said, heartbeats=heartbeats, watchdog_s=30.0)[0].run()
@@ -89,13 +93,13 @@ def test_a_governor_that_breaks_is_said_once_and_the_work_goes_on(caplog):
     watch(5, governor_loop, [])[0].run()
 
     assert governor_loop.ticks == 5
-    assert caplog.text.count("the governor failed, which is a fault of the program") == 1
+    assert caplog.text.count("internal error of the governor, please report") == 1
 
 
 def test_a_stop_is_passed_down_the_line():
     said = []
-    watched, parts = watch(1, GovernorLoop(), said)
-    parts.stop.set()
+    watched, stop = watch(1, GovernorLoop(), said)
+    stop.set()
     watched.run()
 
     assert "cancel" in said

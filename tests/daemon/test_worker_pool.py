@@ -7,8 +7,12 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from edgeannot.daemon.bounded_queue import BoundedQueue
-from edgeannot.daemon.worker_pool import Parts, WorkerPool
+from edgeannot.crash_guard import AtWork
+from edgeannot.daemon.bounded_queue import BoundedQueue, MemoryLimiter
+from edgeannot.daemon.telemetry import Telemetry
+from edgeannot.daemon.worker_pool import Heartbeats, WorkerPool
+from edgeannot.daemon.workers import Inference
+from edgeannot.daemon.writer import Writer
 from edgeannot.payload import Origin
 from edgeannot.sinks import JsonlOptions, LabelsOptions, SinkContext
 from edgeannot.sinks.jsonl import JsonlSink
@@ -19,20 +23,17 @@ from edgeannot.vision.data import Annotation, Detections, Frame, ModelFacts
 
 def pool_of(store, *sinks) -> WorkerPool:
     """One that is never started, with no source."""
-    active_model = control = None
+    frames, results, telemetry, stop = BoundedQueue(), BoundedQueue(), Telemetry(), threading.Event()
+    shared = {"limiter": MemoryLimiter(1), "at_work": AtWork(), "heartbeat": lambda: None}
     return WorkerPool(
-        Parts(
-            inbox=BoundedQueue(),
-            active_model=active_model,
-            control=control,
-            store=store,
-            sources={},
-            sinks=sinks,
-            reporter=None,
-            rest_s=lambda: 0.0,
-            stop=threading.Event(),
-            patience_s=1.0,
-        )
+        readers=[],
+        inference=Inference(frames, results, active_model=None, control=None, sources={}, **shared),
+        writer=Writer(results, {}, sinks, store, telemetry=telemetry, stop=stop, **shared),
+        frames=frames,
+        results=results,
+        telemetry=telemetry,
+        heartbeats=Heartbeats(),
+        stop=stop,
     )
 
 

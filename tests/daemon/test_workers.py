@@ -10,10 +10,13 @@ import pytest
 
 from edgeannot.base.errors import LinkError
 from edgeannot.base.file_signature import FileSignature
+from edgeannot.crash_guard import AtWork
 from edgeannot.daemon.bounded_queue import BoundedQueue, Closed, MemoryLimiter
-from edgeannot.daemon.heartbeats import Heartbeats, Worker
 from edgeannot.daemon.telemetry import Telemetry
-from edgeannot.daemon.workers import infer, ledger_entry, prune, read, write
+from edgeannot.daemon.worker_pool import Heartbeats, Worker
+from edgeannot.daemon.workers import Inference, PauseGate, Reader
+from edgeannot.daemon.writer import Writer, ledger_entry, prune
+from edgeannot.remote.control import Control
 from edgeannot.sources import DirectoryOptions, Tick, open_source
 from edgeannot.storage.store import LedgerEntry, Store
 from edgeannot.vision.data import Annotation, Detections, Failure, FileKey, Frame, ModelFacts
@@ -115,54 +118,92 @@ def drain(queue):
         return items
 
 
+def read(source, frames, limiter, stop=None):
+    """Read the source to its end; the reader."""
+    stop = stop or threading.Event()
+    gate = PauseGate(source, Control())
+    reader = Reader(source, frames, gate=gate, limiter=limiter, at_work=AtWork(), stop=stop, heartbeat=nothing)
+    reader.run()
+    return reader
+
+
+class Model:
+    """An active model that does as the test says."""
+
+    def __init__(self, annotate):
+        self._annotate = annotate
+
+    def __call__(self, frame):
+        return self._annotate(frame)
+
+    def limit(self, wanted):
+        pass
+
+    def use(self, name, reason):
+        pass
+
+
+def infer(frames, results, annotate):
+    inference = Inference(
+        frames, results, active_model=Model(annotate), control=Control(), sources={"door": ListSource([])}, limiter=MemoryLimiter(100),
+        at_work=AtWork(), heartbeat=nothing,
+    )  # fmt: skip
+    inference.run()
+
+
+def write(results, sinks, store, source, stop=None, heartbeat=nothing, **options):
+    """Write what the queue has; the telemetry."""
+    telemetry, shared = Telemetry(), {"limiter": MemoryLimiter(100), "at_work": AtWork(), "stop": stop or threading.Event()}
+    Writer(results, {"door": source}, sinks, store, telemetry=telemetry, heartbeat=heartbeat, **shared, **options).run()
+    return telemetry
+
+
 def run_write(items, source, store, stop=None, sink=None):
     results = BoundedQueue(depth=10)
     for item in items:
         results.put(item)
     results.end()
-    telemetry = Telemetry()
-    write(results, [sink or OneMessage()], store, {"door": source}, MemoryLimiter(100), telemetry, None, stop or threading.Event(), nothing)
-    return telemetry
+    return write(results, [sink or OneMessage()], store, source, stop)
 
 
 def test_a_source_without_pictures_gives_none():
     inbox = BoundedQueue()
-    read(ListSource([]), inbox, MemoryLimiter(10**6), threading.Event(), nothing, nothing)
+    read(ListSource([]), inbox, MemoryLimiter(10**6))
 
     assert len(inbox) == 0
 
 
 def test_frames_and_failures_are_handed_over_and_ticks_are_signs_of_life():
-    inbox, waiting = BoundedQueue(depth=5), []
+    inbox = BoundedQueue(depth=5)
     items = [frame("a"), failure("b"), Tick(waiting=7), frame("c")]
-    read(ListSource(items), inbox, MemoryLimiter(10**6), threading.Event(), nothing, waiting.append)
+    reader = read(ListSource(items), inbox, MemoryLimiter(10**6))
     inbox.end()
 
     assert [item.name for item in drain(inbox)] == ["a", "b", "c"]
-    assert waiting == [7]
+    assert reader.files_waiting == 7
 
 
 def test_a_live_source_never_waits_for_the_inference():
     inbox = BoundedQueue(depth=1)
-    read(ListSource([frame("old"), frame("new")], live=True), inbox, MemoryLimiter(10**6), threading.Event(), nothing, nothing)
+    read(ListSource([frame("old"), frame("new")], live=True), inbox, MemoryLimiter(10**6))
     inbox.end()
 
     assert [item.name for item in drain(inbox)] == ["new"]
 
 
-def test_pictures_over_the_budget_wait_until_others_are_done():
-    inbox, budget, stop = BoundedQueue(depth=5), MemoryLimiter(frame("a").image.nbytes), threading.Event()
-    reader = threading.Thread(target=read, args=(ListSource([frame("a"), frame("b")]), inbox, budget, stop, nothing, nothing))
+def test_pictures_over_the_limit_wait_until_others_are_done():
+    inbox, limiter = BoundedQueue(depth=5), MemoryLimiter(frame("a").image.nbytes)
+    reader = threading.Thread(target=read, args=(ListSource([frame("a"), frame("b")]), inbox, limiter))
     reader.start()
     assert inbox.take(10).name == "a"
     assert inbox.take(0) is None
-    budget.give(frame("a").image.nbytes)
+    limiter.release(frame("a").image.nbytes)
 
     assert inbox.take(10).name == "b"
     reader.join(DEADLINE_S)
 
 
-def test_nothing_is_decoded_beside_a_picture_that_is_over_the_budget_by_itself():
+def test_nothing_is_decoded_beside_a_picture_that_is_over_the_limit_by_itself():
     """Two of 42 megapixels at a time, one decoded and one drawn on, would take 630 MB."""
     asked = threading.Semaphore(0)
 
@@ -173,16 +214,16 @@ def test_nothing_is_decoded_beside_a_picture_that_is_over_the_budget_by_itself()
                 yield item
 
     size = frame("a").image.nbytes
-    inbox, budget, stop = BoundedQueue(depth=5), MemoryLimiter(size - 1), threading.Event()
-    reader = threading.Thread(target=read, args=(Counting([frame("a"), frame("b")]), inbox, budget, stop, nothing, nothing))
+    inbox, limiter = BoundedQueue(depth=5), MemoryLimiter(size - 1)
+    reader = threading.Thread(target=read, args=(Counting([frame("a"), frame("b")]), inbox, limiter))
     reader.start()
     assert inbox.take(10).name == "a"
     assert asked.acquire(timeout=DEADLINE_S)
     assert not asked.acquire(timeout=0.2)
-    budget.give(size)
+    limiter.release(size)
 
     assert inbox.take(10).name == "b"
-    budget.give(size)
+    limiter.release(size)
     reader.join(DEADLINE_S)
 
 
@@ -191,7 +232,7 @@ def test_inference_keeps_the_order_and_ends_its_output():
     for item in (frame("a"), failure("b"), frame("c")):
         inbox.put(item)
     inbox.end()
-    infer(inbox, results, annotate, nothing)
+    infer(inbox, results, annotate)
 
     assert [type(item) for item in drain(results)] == [Annotation, Failure, Annotation]
 
@@ -201,7 +242,7 @@ def test_when_the_inference_breaks_the_writer_is_still_told_that_the_end_has_com
     inbox.put(frame("a"))
 
     with pytest.raises(ZeroDivisionError):
-        infer(inbox, results, lambda _: 1 / 0, nothing)
+        infer(inbox, results, lambda _: 1 / 0)
     assert drain(results) == []
 
 
@@ -210,7 +251,7 @@ def test_when_the_inference_breaks_nobody_waits_to_give_it_more():
     inbox.put(frame("a"))
 
     with pytest.raises(ZeroDivisionError):
-        infer(inbox, BoundedQueue(), lambda _: 1 / 0, nothing)
+        infer(inbox, BoundedQueue(), lambda _: 1 / 0)
     with pytest.raises(Closed):
         inbox.put(frame("b"), timeout_s=0)
 
@@ -220,17 +261,7 @@ def test_when_a_sink_breaks_the_picture_is_named_and_nobody_waits_to_give_the_wr
     results.put(annotate(frame("a")))
 
     with pytest.raises(ZeroDivisionError) as raised:
-        write(
-            results,
-            [Broken(False)],
-            ListStore(),
-            {"door": ListSource([])},
-            MemoryLimiter(100),
-            Telemetry(),
-            None,
-            threading.Event(),
-            nothing,
-        )
+        write(results, [Broken(False)], ListStore(), ListSource([]))
     assert raised.value.__notes__ == ["while storing the results of door: a"]
     with pytest.raises(Closed):
         results.put(annotate(frame("b")), timeout_s=0)
@@ -241,17 +272,7 @@ def test_a_sink_of_files_that_breaks_costs_files_but_no_message(caplog):
     for name in ("a", "b"):
         results.put(annotate(frame(name)))
     results.end()
-    write(
-        results,
-        [Broken(True), OneMessage()],
-        store,
-        {"door": ListSource([])},
-        MemoryLimiter(100),
-        Telemetry(),
-        None,
-        threading.Event(),
-        nothing,
-    )
+    write(results, [Broken(True), OneMessage()], store, ListSource([]))
 
     assert store.entries == [("a", ["message of a"]), ("b", ["message of b"])]
     assert [(record.args[1], bool(record.exc_info)) for record in caplog.records] == [("a", True), ("b", False)]
@@ -263,12 +284,10 @@ def test_a_picture_that_breaks_the_inference_is_set_aside_when_another_does_not(
     for item in (frame("a"), poison, frame("c")):
         inbox.put(item)
     inbox.end()
-    gave_up = []
-    infer(inbox, results, lambda item: 1 / 0 if item.size_wh == (9, 1) else annotate(item), nothing, gave_up.append)
+    infer(inbox, results, lambda item: 1 / 0 if item.size_wh == (9, 1) else annotate(item))
 
     first, second, third = drain(results)
     assert (first.frame.name, third.frame.name) == ("a", "c")
-    assert gave_up == [poison]
     assert second.key == key("poison")
     assert (second.name, second.reason) == ("poison", "error")
     assert "ZeroDivisionError" in second.message
@@ -331,7 +350,7 @@ def test_what_a_failing_disk_did_not_confirm_is_finished_when_it_is_well_again_a
         if source.finished or len(heartbeats) > 20:
             results.end()
 
-    write(results, [OneMessage()], store, {"door": source}, MemoryLimiter(100), Telemetry(), None, threading.Event(), heartbeat)
+    write(results, [OneMessage()], store, source, heartbeat=heartbeat)
 
     assert source.finished == ["a", "b"]
 
@@ -343,18 +362,7 @@ def test_a_run_that_is_to_end_waits_only_so_long_for_a_disk_that_confirms_nothin
     results.put(annotate(frame("a")))
 
     with pytest.raises(LinkError, match="the disk fails"):
-        write(
-            results,
-            [OneMessage()],
-            store,
-            {"door": source},
-            MemoryLimiter(100),
-            Telemetry(),
-            None,
-            threading.Event(),
-            nothing,
-            patience_s=0.1,
-        )
+        write(results, [OneMessage()], store, source, patience_s=0.1)
     assert source.finished == []
 
 
@@ -385,18 +393,7 @@ def test_a_run_that_is_to_end_gives_a_full_disk_only_so_long():
     results.end()
 
     with pytest.raises(LinkError, match=r"given up after 0\.1 s, what is not done yet is done by the next run"):
-        write(
-            results,
-            [OneMessage()],
-            store,
-            {"door": source},
-            MemoryLimiter(100),
-            Telemetry(),
-            None,
-            threading.Event(),
-            nothing,
-            patience_s=0.1,
-        )
+        write(results, [OneMessage()], store, source, patience_s=0.1)
     assert store.entries == []
     assert source.finished == []
 
@@ -415,9 +412,9 @@ def test_a_worker_keeps_the_error_that_ended_it_and_owes_no_more_signs_of_life()
 def test_the_longest_silence_is_named():
     now = [0.0]
     heartbeats = Heartbeats(clock=lambda: now[0])
-    heartbeats.beat("read")
+    heartbeats.begin("read")
     now[0] = 2.0
-    heartbeats.beat("infer")
+    heartbeats.begin("infer")
     now[0] = 3.0
 
     assert heartbeats.silence_s() == (3.0, "read")

@@ -6,11 +6,11 @@ import json
 
 import jsonschema
 import pytest
-from tests.remote.test_desk import Asker
 
 from tests.bad_models import add_model, endless
 from tests.e2e.daemons import ROOT, SAMPLES, Daemon, copy_samples
 from tests.patience import DEADLINE_S
+from tests.remote.test_command_handler import Asker
 
 pytestmark = pytest.mark.runtime
 

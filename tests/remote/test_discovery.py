@@ -17,11 +17,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from edgeannot.daemon.bounded_queue import BoundedQueue
+from edgeannot.daemon.governor import SensorReadings
 from edgeannot.daemon.governor_loop import GovernorLoop
-from edgeannot.daemon.sensors import SensorReadings
 from edgeannot.daemon.telemetry import Telemetry
-from edgeannot.daemon.worker_pool import WorkerPool
+from edgeannot.daemon.writer import Writer
 from edgeannot.payload import (
     Origin,
     Topics,
@@ -178,12 +177,11 @@ def figures(tmp_path, **changes):
     """Telemetry as the daemon makes it, of a board at rest."""
     with Store.open(tmp_path / "state.sqlite") as store:
         sinks = [SimpleNamespace(folders=lambda: [FolderState(tmp_path, 0, "")])]
-        parts = SimpleNamespace(store=store, inbox=BoundedQueue(), sinks=sinks)
-        pool = SimpleNamespace(telemetry=Telemetry(), parts=parts, _results=(), files_waiting=0, _gates={})
-        of_pool = WorkerPool.figures(pool)
+        writer = SimpleNamespace(_store=store, _sinks=sinks)
+        of_pool = {**Telemetry().snapshot(), "queues": {}, "skipped": 0, **Writer.figures(writer)}
     governor = SimpleNamespace(bounds=SimpleNamespace(budget_ms=None), position=SimpleNamespace(rate=0, model=0), exhausted=False)
     governor_loop = SimpleNamespace(
-        _governor=governor, _felt=SensorReadings(), _telemetry=Telemetry(), _in_force="m",
+        _governor=governor, _readings=SensorReadings(), _telemetry=Telemetry(), _in_force="m",
         _since_s=0.0, _since=datetime.now(UTC), _reason="",
         _pace=SimpleNamespace(rate=1.0), _active_model=SimpleNamespace(card=SimpleNamespace(name="m", sha256="0"), threads=1),
     )  # fmt: skip

@@ -1,0 +1,262 @@
+"""The last of the daemon's loops: stores results, and then does with each input what its source's options say."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+
+from edgeannot.base.errors import LinkError
+from edgeannot.crash_guard import AtWork
+from edgeannot.daemon.bounded_queue import Closed, MemoryLimiter
+from edgeannot.daemon.report import Reporter
+from edgeannot.daemon.telemetry import Telemetry
+from edgeannot.daemon.workers import ResultQueue, weight
+from edgeannot.sinks import Sink
+from edgeannot.sources import Source, Stop
+from edgeannot.storage.store import LedgerEntry, Message, Store
+from edgeannot.vision.data import Annotation, Failure, Frame
+
+__all__ = ["PostCommit", "Writer", "ledger_entry", "prune"]
+
+log = logging.getLogger(__name__)
+
+_PRUNE_S = 6 * 3600.0
+"""Time between looks for ledger entries of files that are gone, in seconds."""
+
+_MOST_HELD: Final = 10_000
+"""Inputs that may wait for a failing disk; files beyond stay where they are, also later."""
+
+_NO_IMAGE: Final = np.empty((0, 0, 3), np.uint8)
+
+
+class Writer:
+    """Stores each result: files first, then ledger and outbox in one transaction, then the input is finished. `run` is for one thread."""
+
+    def __init__(
+        self,
+        results: ResultQueue,
+        sources: Mapping[str, Source],
+        sinks: Sequence[Sink],
+        store: Store,
+        *,
+        limiter: MemoryLimiter,
+        telemetry: Telemetry,
+        at_work: AtWork,
+        stop: Stop,
+        heartbeat: Callable[[], None],
+        reporter: Reporter | None = None,
+        patience_s: float = math.inf,
+    ) -> None:
+        """patience_s: how long a disk that refuses a result is waited for; then its LinkError is raised."""
+        self._results = results
+        self._sources = sources
+        self._sinks = sinks
+        self._store = store
+        self._limiter = limiter
+        self._telemetry = telemetry
+        self._at_work = at_work
+        self._stop = stop
+        self._heartbeat = heartbeat
+        self._reporter = reporter
+        self._patience_s = patience_s
+        self._post_commit = PostCommit(store, sinks, patience_s)
+        self._broken: set[tuple[type, type]] = set()
+        """Sinks and their errors that were logged with a traceback."""
+
+    def run(self) -> None:
+        """Store results until there are no more."""
+        prune_at = time.monotonic() + _PRUNE_S
+        try:
+            while True:
+                self._heartbeat()
+                if time.monotonic() >= prune_at:
+                    prune_at = time.monotonic() + _PRUNE_S
+                    for source in self._sources.values():
+                        prune(self._store, source, self._heartbeat)
+                item = self._results.take()
+                if item is None:
+                    self._post_commit.again()
+                    self._store.sync_if_due()
+                elif isinstance(item, Failure):
+                    self._store_failure(item)
+                else:
+                    self._store_annotation(item)
+                del item
+        except Closed:
+            return
+        finally:  # also where this broke: nobody may wait for it
+            self._results.cancel()
+
+    def figures(self) -> dict[str, Any]:
+        """Return how store and folders are doing, for telemetry. Raises LinkError while the disk is away."""
+        pending = self._store.pending()
+        return {
+            "outbox": {"rows": pending.rows, "bytes": pending.bytes, "dropped": pending.dropped, "refused": pending.refused},
+            "damaged": self._store.damaged(),
+            "folders": [
+                {"path": str(state.path), "unwritten": state.unwritten, "trouble": state.trouble}
+                for sink in self._sinks
+                for state in sink.folders()
+            ],
+        }
+
+    def _store_failure(self, failure: Failure) -> None:
+        source = self._sources[failure.source]
+        if self._commit(source, failure, ()):
+            source.finish(failure)
+            self._telemetry.rejected(failure.reason)
+            self._say(failure)
+
+    def _store_annotation(self, annotation: Annotation) -> None:
+        frame = annotation.frame
+        source = self._sources[frame.source]
+        self._at_work.move(frame.place, "storing")
+        messages = self._messages(annotation)
+        self._limiter.release(weight(source, frame))
+        if self._commit(source, frame, messages):
+            self._at_work.leave(frame.place)
+            self._post_commit.finish(source, frame)
+            self._telemetry.annotated(annotation)
+            if self._reporter is not None:
+                self._reporter.picture(annotation)
+
+    def _say(self, failure: Failure) -> None:
+        """Log one line. What the system did not let us read is somebody's to put right, and waits for it: that is a warning."""
+        if self._reporter is not None:
+            self._reporter.failure(failure)
+        level = logging.DEBUG if self._reporter is not None else logging.WARNING if failure.reason == "unreadable" else logging.INFO
+        log.log(level, "%s: %s", failure.source, failure.message)
+
+    def _messages(self, annotation: Annotation) -> list[Message]:
+        """Let the sinks work; their messages. A fault in a sink of files costs its file, as a full disk does, never the message."""
+        messages: list[Message] = []
+        frame = annotation.frame
+        for sink in self._sinks:
+            try:
+                messages += sink.write(annotation)
+            except Exception as exc:
+                exc.add_note(f"while storing the results of {frame.source}: {frame.name}")
+                if not sink.only_files:
+                    raise
+                kind = type(sink), type(exc)
+                log.exception(
+                    "%s: internal error for %s (%s), please report; its file is missing, messages flow",
+                    type(sink).__name__, frame.name, type(exc).__name__, exc_info=kind not in self._broken,
+                )  # fmt: skip
+                self._broken.add(kind)
+        return messages
+
+    def _commit(self, source: Source, item: Frame | Failure, messages: Sequence[Message]) -> bool:
+        """Commit one transaction; try again while the disk refuses it, until told to stop: then False, and the picture is done again later.
+
+        Raises LinkError when the disk refused for `patience_s` seconds.
+        """
+        entry = ledger_entry(source, item)
+        give_up_at = time.monotonic() + self._patience_s
+        delay_s, told = 0.5, False
+        while True:
+            try:
+                self._store.commit(entry, messages)
+            except LinkError as exc:
+                if not told:
+                    log.error("%s; trying again%s", exc, "" if self._patience_s < math.inf else " until it works")  # noqa: TRY400 - a full disk is no fault of the program
+                    told = True
+                self._heartbeat()
+                if time.monotonic() >= give_up_at:
+                    raise LinkError(f"{exc}; given up after {self._patience_s:g} s, what is not done yet is done by the next run") from exc
+                if self._stop.wait(delay_s):
+                    return False
+                delay_s = min(delay_s * 2, 10.0)
+            else:
+                if told:
+                    log.info("the store takes results again")
+                return True
+
+
+class PostCommit:
+    """Lets sources do with their inputs what their options say; an input that goes for good waits until the disk has its results."""
+
+    def __init__(self, store: Store, sinks: Sequence[Sink], patience_s: float) -> None:
+        self._store = store
+        self._sinks = sinks
+        self._patience_s = patience_s
+        self._held: deque[tuple[Source, Frame]] = deque(maxlen=_MOST_HELD)
+        self._failing_since = 0.0
+
+    def finish(self, source: Source, frame: Frame) -> None:
+        """The results of this picture are committed."""
+        if not source.removes_input:
+            source.finish(frame)
+            return
+        self._held.append((source, replace(frame, image=_NO_IMAGE)))
+        self._try()
+
+    def again(self) -> None:
+        """Try again what the disk did not confirm: a picture that came as a message keeps its place in the broker's window until then.
+
+        Raises LinkError when the disk refused for `patience_s` seconds.
+        """
+        if self._held:
+            self._try()
+
+    def _try(self) -> None:
+        try:
+            for sink in self._sinks:
+                sink.flush()
+            self._store.sync()
+        except LinkError as exc:
+            now = time.monotonic()
+            if not self._failing_since:
+                self._failing_since = now
+                log.warning("%s; %s, and what follows, stays where it is until that works", exc, self._held[-1][1].name)
+            elif now - self._failing_since >= self._patience_s:
+                raise
+            return
+        if self._failing_since:
+            os.sync()  # a sink brings its last file only to the disk: this is for those before
+            log.info("results are written to the disk again")
+            self._failing_since = 0.0
+        while self._held:
+            source, frame = self._held.popleft()
+            source.finish(frame)
+
+
+def ledger_entry(source: Source, item: Frame | Failure) -> LedgerEntry | None:
+    """Return what the ledger is to remember of the item; None for one without a key, and for a file that nobody will find again."""
+    if item.key is None or source.is_gone(item.key.path):
+        return None
+    if isinstance(item, Failure):
+        return LedgerEntry(source.name, item.key.path, item.key.signature, b"", item.reason)
+    return LedgerEntry(source.name, item.key.path, item.key.signature, item.content_hash)
+
+
+def prune(store: Store, source: Source, heartbeat: Callable[[], None]) -> int:
+    """Forget the ledger's entries of files that are gone, so that it does not grow for ever; how many there were.
+
+    Where not one file of the source is there, its medium may be away: then nothing is forgotten, unless the source removes its
+    files itself. A store that fails is left for the next time.
+    """
+    gone: list[str] = []
+    forgotten, trusted, last = 0, source.removes_input, ""
+    try:
+        while paths := store.ledger_paths(source.name, after=last):
+            last = paths[-1]
+            missing = [path for path in paths if source.is_gone(path)]
+            gone += missing
+            trusted = trusted or len(missing) < len(paths)
+            if trusted and gone:
+                store.forget(source.name, gone)
+                forgotten += len(gone)
+                gone.clear()
+            heartbeat()
+    except LinkError as exc:
+        log.debug("%s", exc)
+    return forgotten
