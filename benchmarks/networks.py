@@ -1,4 +1,4 @@
-"""The real networks that the workshop's table is about: how the float model of each comes about, and what it is measured on."""
+"""The real networks that the table of quantizers is about: how the float model of each comes about, and what it is measured on."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What ledger, outbox and publisher do: pictures a second, wear of the disk, growth, resending after an outage, and what a kill costs.
 
-    .venv/bin/python benchmarks/store.py [--part NAME ...] [--scale 0.01]
+    .venv/bin/python -m benchmarks.store [--part NAME ...] [--scale 0.01]
 
 Needs mosquitto for the parts `resend` and `kill`; counts system calls with strace where it is installed. Prints a table; a whole run
 (all parts, scale 1) also writes it into docs/delivery.md. Each measurement has a process of its own, so that one does not warm another.
@@ -10,24 +10,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from paho.mqtt.client import Client, MQTTMessage, MQTTv311
+from paho.mqtt.client import Client, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion
 
+from benchmarks.store_broker import DEADLINE_S, MOSQUITTO, TOPIC, Listener, mosquitto
 from edgeannot.base.file_signature import FileSignature
 from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.mqtt.publisher import Publisher
@@ -37,9 +35,6 @@ from edgeannot.storage.store import LedgerEntry, Message, Store
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "delivery.md"
 BEGIN, END = "<!-- made by benchmarks/store.py -->", "<!-- end of benchmarks/store.py -->"
-MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-TOPIC = "edgeannot/bench/inbox/detections"
-DEADLINE_S = 180.0
 
 Row = tuple[str, str, str]
 """What, target, measured."""
@@ -210,7 +205,7 @@ def _written_bytes() -> int:
 
 def run_child(name: str, folder: Path, *arguments: object, prefix: Sequence[str] = ()) -> dict[str, Any]:
     """Run a child to its end; what it found."""
-    command = [*prefix, sys.executable, __file__, "--child", name, str(folder), *map(str, arguments)]
+    command = [*prefix, sys.executable, "-m", "benchmarks.store", "--child", name, str(folder), *map(str, arguments)]
     found: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
     return found
 
@@ -274,11 +269,7 @@ def part_kill(work: Path, scale: float) -> Iterator[Row]:
             lost, repeated = outage(work, name, count, killed=killed)
             what = "the client is killed (SIGKILL) in it" if killed else "the client lives on"
             wanted = "0 lost" if label == "edgeannot" else ""
-            yield (
-                f"{label}: {count:,} messages in an outage, {what}",
-                wanted,
-                f"{lost:,} lost, {repeated:,} repeated",
-            )
+            yield f"{label}: {count:,} messages in an outage, {what}", wanted, f"{lost:,} lost, {repeated:,} repeated"
 
 
 def outage(work: Path, name: str, count: int, *, killed: bool) -> tuple[int, int]:
@@ -288,7 +279,7 @@ def outage(work: Path, name: str, count: int, *, killed: bool) -> tuple[int, int
         with Listener(broker.port):
             pass  # its session stays, and lasts over the restart
         broker.stop()
-        command = [sys.executable, __file__, "--child", name, str(folder)]
+        command = [sys.executable, "-m", "benchmarks.store", "--child", name, str(folder)]
         with subprocess.Popen([*command, str(count), str(broker.port)], stdout=subprocess.PIPE, text=True) as client:
             assert client.stdout is not None
             assert client.stdout.readline() == "filled\n", f"{name} failed"
@@ -302,86 +293,6 @@ def outage(work: Path, name: str, count: int, *, killed: bool) -> tuple[int, int
         with Listener(broker.port) as listener:
             seen = listener.until_quiet()
     return count - len(set(seen)), len(seen) - len(set(seen))
-
-
-class Listener:
-    """A subscriber whose session the broker keeps while it is away."""
-
-    def __init__(self, port: int) -> None:
-        self._client = Client(CallbackAPIVersion.VERSION2, client_id="bench-listener", clean_session=False, protocol=MQTTv311)
-        self._ids: list[int] = []
-        self._moved = threading.Event()
-        subscribed = threading.Event()
-
-        def on_message(_client: Client, _data: object, message: MQTTMessage) -> None:
-            self._ids.append(json.loads(message.payload)["seq"])
-            self._moved.set()
-
-        self._client.on_message = on_message
-        self._client.on_connect = lambda *_: self._client.subscribe(TOPIC, 1)
-        self._client.on_subscribe = lambda *_: subscribed.set()
-        self._client.connect("127.0.0.1", port)
-        self._client.loop_start()
-        assert subscribed.wait(DEADLINE_S), "the benchmark's own subscriber could not subscribe"
-
-    def __enter__(self) -> Listener:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
-
-    def until_quiet(self, quiet_s: float = 2.0) -> list[int]:
-        """What has come when nothing more does."""
-        while self._moved.wait(quiet_s):
-            self._moved.clear()
-        return self._ids
-
-
-class Mosquitto:
-    """A broker of our own; start and stop it at will."""
-
-    def __init__(self, folder: Path, *settings: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            self.port = int(server.getsockname()[1])
-        lines = [f"listener {self.port} 127.0.0.1", "allow_anonymous true", "max_queued_messages 0", "log_type error", *settings]
-        lines += [f"persistence_location {folder}/"] + (["user root"] if os.geteuid() == 0 else [])
-        self._configuration = folder / "mosquitto.conf"
-        self._configuration.write_text("\n".join(lines) + "\n")
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Return when it listens."""
-        assert MOSQUITTO is not None
-        self._process = subprocess.Popen([MOSQUITTO, "-c", str(self._configuration)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + DEADLINE_S
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-            except OSError:
-                assert self._process.poll() is None, "mosquitto does not start"
-                assert time.monotonic() < deadline, "mosquitto does not listen"
-                time.sleep(0.01)
-            else:
-                return
-
-    def stop(self) -> None:
-        """As systemd would; it writes down what it keeps."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
-            self._process = None
-
-
-@contextmanager
-def mosquitto(folder: Path, *settings: str) -> Iterator[Mosquitto]:
-    """A broker that runs meanwhile."""
-    broker = Mosquitto(folder, *settings)
-    broker.start()
-    try:
-        yield broker
-    finally:
-        broker.stop()
 
 
 def fresh(work: Path) -> Path:

@@ -1,4 +1,4 @@
-"""What the workshop's commands share: text is printed as it is, and a signal leaves nothing behind."""
+"""What the tools' commands share: text is printed as it is, and a signal leaves nothing behind."""
 
 from __future__ import annotations
 

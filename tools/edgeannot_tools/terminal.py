@@ -1,4 +1,4 @@
-"""What the workshop's commands share: where they print to, and how a signal ends them."""
+"""What the tools' commands share: where they print to, and how a signal ends them."""
 
 from __future__ import annotations
 

@@ -277,7 +277,7 @@ class CocoMetrics:
 def coco_metrics(pairs: Sequence[tuple[Truth, Detections]]) -> CocoMetrics:
     """The metrics over all pictures. Raises ConfigError when faster-coco-eval is not installed."""
     try:
-        from faster_coco_eval import COCO, COCOeval_faster  # noqa: PLC0415 - the workshop runs without it
+        from faster_coco_eval import COCO, COCOeval_faster  # noqa: PLC0415 - the tools run without it
     except ImportError as exc:
         raise ConfigError(f"COCO's metrics need the Python package faster-coco-eval: {install('tools')}") from exc
     class_ids = sorted({int(c) for truth, _ in pairs for c in truth.classes})

@@ -1,6 +1,6 @@
-"""Writes docs/workshop-table.md: what converting and quantizing real networks costs, here and with two other quantizers, in one run.
+"""Writes docs/quantizers.md: what converting and quantizing real networks costs, here and with two other quantizers, in one run.
 
-    EDGEANNOT_TEST_DATA=DATA .venv/bin/python -m benchmarks.workshop \
+    EDGEANNOT_TEST_DATA=DATA .venv/bin/python -m benchmarks.quantizers \
         --second-python .venv-tflite/bin/python --litert-quantizer .venv-lq/bin/python
 
 The second Python has tflite-runtime, the third litert-quantizer; without them their columns and rows are left out. Every quantizer gets
@@ -14,7 +14,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from typing import Any
 
 from benchmarks.networks import NETWORKS, Network, Places
 from benchmarks.other_quantizers import QuantizerError, litert_own, litert_quantizer
+from benchmarks.quantizers_page import CALIBRATION_PICTURES, ROUNDS, Row, page, table_line
 from edgeannot.base.errors import EdgeannotError
 from edgeannot.vision.cards import ModelCard
 from edgeannot.vision.engine import Engine
@@ -50,10 +50,8 @@ from edgeannot_tools.quantize.model import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-CALIBRATION_PICTURES = 24
 SQNR_SAMPLES = 3
 ACCEPTED_LOSS = 0.02
-ROUNDS = 15
 TIMER = """
 import importlib, json, statistics, sys, time
 import numpy as np
@@ -74,22 +72,6 @@ for _ in range(int(rounds)):
         t.append((time.perf_counter() - start) * 1e3)
 print(json.dumps([statistics.median(t) for t in times]))
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One file's figures."""
-
-    made_by: str
-    size: int = 0
-    accuracy: str = ""
-    drop: float = math.nan
-    seconds: float | None = None
-    ms: tuple[float | None, float | None] = (None, None)
-    note: str = ""
-
-
-# -- quantizing and measuring ----------------------------------------------------------------------------------------------------
 
 
 def rows_of(network: Network, places: Places) -> list[Row]:
@@ -269,70 +251,6 @@ def _median_ms(python: str, package: str, files: dict[int, str]) -> dict[int, fl
     return found
 
 
-# -- the table -------------------------------------------------------------------------------------------------------------------
-
-
-def _line(network: str, row: Row) -> str:
-    ms = ["-" if value is None else f"{value:.1f}" for value in row.ms]
-    loss = "-" if row.made_by != "float" and math.isnan(row.drop) else "" if row.made_by == "float" else f"{row.drop:+.3f}"
-    size = f"{row.size / 1e6:.2f}" if row.size else "-"
-    seconds = "-" if row.seconds is None else f"{row.seconds:.1f}"
-    return f"| {network} | {row.made_by} | {size} | {row.accuracy or '-'} | {loss} | {ms[0]} | {ms[1]} | {seconds} |"
-
-
-def page(groups: Sequence[tuple[Network, list[Row]]], places: Places, seconds: float) -> str:
-    """The Markdown page."""
-    made_on = (
-        f"On {_machine()}, one thread, medians of {ROUNDS} interleaved runs; load average {os.getloadavg()[0]:.1f} at the end of a run of "
-        f"{seconds / 60:.0f} minutes. LiteRT is ai-edge-litert {_version(sys.executable, 'ai-edge-litert')}, "
-        f"the second runtime tflite-runtime {_version(places.second_python, 'tflite-runtime')}, "
-        f"the other quantizer litert-quantizer {_version(places.litert_quantizer, 'litert-quantizer')}."
-    )
-    how = (
-        f"Every quantizer got the same float graph, with boxes and scores apart, and the same {CALIBRATION_PICTURES} calibration pictures. "
-        "mAP50 is measured on 50 labelled pictures that were not among them (0.02 is noise); where there is no such set, agreement with "
-        "the float model at its score threshold on 50 pictures. The loss is that of mAP50, or the share of sure results that changed. "
-        "Seconds: in the float row what `edgeannot convert` took as a command, in the others quantizing with calibration. How much faster "
-        "int8 is depends on the processor: with int8 dot products (VNNI on x86, dotprod on Arm) several times, without them hardly."
-    )
-    lines = [
-        "# Converting and quantizing real networks",
-        "",
-        "Made by one command, `python -m benchmarks.workshop` (its first lines say how); do not edit.",
-        "",
-        made_on,
-        "",
-        how,
-        "",
-        "| network | made by | MB | accuracy | loss | ms LiteRT | ms tflite-runtime | s |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    notes = []
-    for network, rows in groups:
-        for number, row in enumerate(rows):
-            lines.append(_line(network.name if number == 0 else "", row))
-            if row.note:
-                notes.append(f"* {network.name}, {row.made_by}: {row.note}.")
-    return "\n".join([*lines, "", *notes, ""])
-
-
-def _machine() -> str:
-    facts = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if ":" in line)
-    named = {key.strip(): value.strip() for key, value in facts.items()}
-    features = set(named.get("flags", named.get("Features", "")).split())
-    dot = "with" if features & {"avx512_vnni", "avx_vnni", "asimddp"} else "without"
-    name = named.get("model name", platform.machine())
-    return f"{name} ({os.cpu_count()} cores, {platform.machine()}, {dot} int8 dot products)"
-
-
-def _version(python: str | None, distribution: str) -> str:
-    if python is None:
-        return "(not there)"
-    code = f"import importlib.metadata as m; print(m.version({distribution!r}))"
-    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "(not there)"
-
-
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description="Write the table of quantized networks.")
@@ -343,20 +261,20 @@ def main() -> None:
     parser.add_argument("--second-python", help="a Python with tflite-runtime")
     parser.add_argument("--litert-quantizer", help="a Python with litert-quantizer")
     parser.add_argument("--only", action="append", default=[], help="only networks whose name holds this (may be repeated)")
-    parser.add_argument("-o", "--out", type=Path, default=ROOT / "docs" / "workshop-table.md")
+    parser.add_argument("-o", "--out", type=Path, default=ROOT / "docs" / "quantizers.md")
     options = parser.parse_args()
     if options.data is None or not (options.data / "MANIFEST.tsv").is_file():
         parser.error("the test data is not there; name it with --data or EDGEANNOT_TEST_DATA")
     started = time.monotonic()
     groups: list[tuple[Network, list[Row]]] = []
-    with tempfile.TemporaryDirectory(prefix="edgeannot-workshop-") as work:
+    with tempfile.TemporaryDirectory(prefix="edgeannot-quantizers-") as work:
         places = Places(options.data, options.cache, Path(work), options.second_python, options.litert_quantizer)
         for network in NETWORKS:
             if not options.only or any(part.lower() in network.name.lower() for part in options.only):
                 rows = rows_of(network, places)
                 groups.append((network, rows))
                 for row in rows:
-                    print(_line(network.name, row), row.note, flush=True)
+                    print(table_line(network.name, row), row.note, flush=True)
     write_whole(options.out, page(groups, places, time.monotonic() - started))
     print(f"wrote {options.out} in {time.monotonic() - started:.0f} s")
 
