@@ -6,7 +6,6 @@ is timed is the pipeline as the daemon runs it, one picture after the other, fro
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,7 +24,8 @@ from edgeannot.choice.measurements import NOISY, Conditions, Sample
 
 __all__ = ["Bench", "Reference", "Row", "as_json", "as_text", "bench", "points_of"]
 
-_SCHEMA = 1
+_SCHEMA = 2
+"""1 was not sealed."""
 _DIFFERENT = 0.3
 """A time this far from the reference is marked: less is the weather of an ordinary board."""
 _STAGES = ("decode", "preprocess", "inference", "postprocess")
@@ -78,12 +78,8 @@ class Reference:
     @classmethod
     def load(cls, path: Path, conditions: Conditions) -> Reference:
         """Load the reference for a board with these limits; governor and runtime may differ, as they are among what is compared."""
-        try:
-            entry = read_json(path, _SCHEMA)["boards"][_board(conditions)]
-            times_ms = {str(key): float(ms) for key, ms in entry["times_ms"].items()}
-            return cls(path, {key: ms for key, ms in times_ms.items() if 0 < ms < math.inf}, str(entry["taken"]))
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-            return cls(path, {})
+        entry = read_json(path, _SCHEMA, sealed=True).get("boards", {}).get(_board(conditions))
+        return cls(path, {}) if entry is None else cls(path, entry["times_ms"], entry["taken"])
 
     def with_rows(self, rows: Iterable[Row], conditions: Conditions, *, anew: bool) -> Reference:
         """Add the rows that it did not have, with `anew` also those that it had, and write the file.
@@ -96,9 +92,9 @@ class Reference:
         if times == self.times_ms:
             return self
         taken = self.taken if self.taken and not anew else f"{time.strftime('%Y-%m-%d')}, {conditions.text()}"
-        everyone = read_json(self.path, _SCHEMA)
-        boards = everyone.get("boards") if isinstance(everyone.get("boards"), dict) else {}
-        write_json(self.path, {"schema": _SCHEMA, "boards": {**(boards or {}), _board(conditions): {"taken": taken, "times_ms": times}}})
+        boards = read_json(self.path, _SCHEMA, sealed=True).get("boards", {})
+        boards[_board(conditions)] = {"taken": taken, "times_ms": times}
+        write_json(self.path, {"schema": _SCHEMA, "boards": boards}, sealed=True)
         return replace(self, times_ms=times, taken=taken)
 
 

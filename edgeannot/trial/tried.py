@@ -1,4 +1,4 @@
-"""What was tried here before, so that a model is tried once: by the file's hash, for one runtime and processor. Only what went well."""
+"""Remember successful trials, so that a model is tried once: by the file's hash, for one runtime and processor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from edgeannot.base.jsonfile import read_json, write_json
 
 __all__ = ["Tried"]
 
-_SCHEMA = 1
+_SCHEMA = 2
+"""1 was not sealed."""
 _KEPT = 200
 """Newest files that are remembered."""
 
@@ -26,18 +27,17 @@ class Tried:
         return key in self._keys()
 
     def add(self, key: str) -> None:
-        """The file with this key was tried, and may be used."""
+        """Remember that the file with this key was tried, and may be used."""
         self._write([*(known for known in self._keys() if known != key), key])
 
     def forget(self, key: str) -> None:
-        """What was found of the file with this key no longer holds."""
+        """Forget the file with this key: it is to be tried again."""
         if key in (known := self._keys()):
             self._write([other for other in known if other != key])
 
     def _write(self, keys: list[str]) -> None:
-        write_json(self._path, {"schema": _SCHEMA, "where": self._where, "models": keys[-_KEPT:]})
+        write_json(self._path, {"schema": _SCHEMA, "where": self._where, "models": keys[-_KEPT:]}, sealed=True)
 
     def _keys(self) -> list[str]:
-        stored = read_json(self._path, _SCHEMA)
-        keys = stored.get("models")
-        return [key for key in keys if isinstance(key, str)] if isinstance(keys, list) and stored.get("where") == self._where else []
+        stored = read_json(self._path, _SCHEMA, sealed=True)
+        return stored["models"] if stored.get("where") == self._where else []
