@@ -43,7 +43,7 @@ def entry_points(group: str) -> tuple[EntryPoint, ...]:
 
 @functools.lru_cache(maxsize=1)
 def _installed(folders: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Name and `entry_points.txt` of each installed package that has one."""
+    """Return name and `entry_points.txt` of each installed package that has one."""
     found: dict[str, str] = {}
     for folder in folders:
         try:

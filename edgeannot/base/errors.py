@@ -9,7 +9,8 @@
     |   `-- OutputError  the outputs of the model for it are implausible
     |-- LinkError        something outside is away (broker, camera): retry with backoff
     |-- InputError       data given to a tool is wrong: exit code 65
-    `-- MissingError     a file or folder that was named is not there: exit code 66
+    |-- MissingError     a file or folder that was named is not there: exit code 66
+    `-- PluginError      the code of an installed package raised or hangs: set aside by its name
 
 A message says what was wanted, what was found, where, and what to do, in one sentence that needs no traceback. Errors of
 libraries are translated once, at the door that imports the library, with the cause kept (`raise ... from exc`).
@@ -26,6 +27,7 @@ __all__ = [
     "MissingError",
     "ModelError",
     "OutputError",
+    "PluginError",
     "ShortageError",
     "install",
 ]
@@ -101,3 +103,7 @@ class MissingError(EdgeannotError):
     """A named file or folder does not exist."""
 
     exit_code = 66
+
+
+class PluginError(EdgeannotError):
+    """The code of an installed package raised, or did not return in time."""

@@ -32,13 +32,13 @@ class Registry(Generic[T]):
 
     @property
     def wanted(self) -> str:
-        """The names that are built in, as an error lists them: "a", "b" or "c"."""
+        """List the names that are built in as an error does: "a", "b" or "c"."""
         *others, last = (f'"{name}"' for name in self.built_in)
         return f"{', '.join(others)} or {last}"
 
     @property
     def known(self) -> dict[str, T]:
-        """The kinds that are built in and those that were found."""
+        """Return the kinds that are built in and those that were found."""
         return {**self.built_in, **self._added}
 
     def package(self, name: str) -> str | None:

@@ -15,10 +15,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from edgeannot.base.errors import CardError, InputError, ModelError
+from edgeannot.base.errors import CardError, InputError, ModelError, OutputError
 from edgeannot.card_inference.facts import Facts, read_facts
 from edgeannot.card_inference.hints import ANCHOR_SETS, Hints, parse_anchors, parse_range, read_cfg
-from edgeannot.card_inference.interpretation import RANGES, AmbiguousModelError, Interpretation, Known
+from edgeannot.card_inference.interpretation import OF_PACKAGE, RANGES, AmbiguousModelError, Interpretation, Known
 from edgeannot.card_inference.labels import fit_names, names_by_class, read_labels
 from edgeannot.card_inference.maps import read_maps
 from edgeannot.card_inference.pairs import read_pairs
@@ -29,10 +29,10 @@ from edgeannot.card_inference.single import read_single, what_it_is
 from edgeannot.card_inference.ssd import read_layers
 from edgeannot.card_inference.suppressed import read_end_to_end, read_postprocess, read_suppressed
 from edgeannot.tflite.file import read_tflite
-from edgeannot.vision.cards import CARD_SCHEMA, ModelCard, card_name, what_is_wrong
+from edgeannot.vision.cards import CARD_SCHEMA, ModelCard, card_name, read_head, what_is_wrong
 from edgeannot.vision.data import UInt8Array
 from edgeannot.vision.engine import Runtime
-from edgeannot.vision.heads import HEADS
+from edgeannot.vision.heads import HEADS, reader_of
 from edgeannot.vision.preprocess import byte_table
 
 __all__ = [
@@ -129,12 +129,12 @@ def _run(facts: Facts, hints: Hints, runtime: Runtime, photos: Sequence[UInt8Arr
 def _one_interpretation(known: Known) -> Interpretation:
     """Return the interpretation that fits. Raises AmbiguousModelError for two, ModelError for none."""
     facts, kind_hint = known.facts, known.hints.head
+    if kind_hint and kind_hint not in HEADS.built_in:
+        return _of_package(kind_hint, known.hints)
     interpretations = next((fits for rule in FIRST_RULES if (fits := rule(known))), [])
     if not interpretations or (kind_hint and all(found.head.kind != kind_hint for found in interpretations)):
         interpretations = interpretations + [found for rule in OTHER_RULES for found in rule(known)]
     kinds = sorted({found.head.kind for found in interpretations})
-    if kind_hint and kind_hint not in HEADS.built_in:
-        raise InputError(f"--head: wanted one of {', '.join(HEADS.built_in)}; found {kind_hint!r}")
     if kind_hint:
         interpretations = [found for found in interpretations if found.head.kind == kind_hint]
         if not interpretations:
@@ -149,6 +149,19 @@ def _one_interpretation(known: Known) -> Interpretation:
         flags = [f"--head {kind}" for kind in kinds if len(kinds) > 1]
         raise AmbiguousModelError(f"model {facts.path}: two interpretations fit: {ways}", [*flags, "--labels FILE"])
     return interpretations[0]
+
+
+def _of_package(kind: str, hints: Hints) -> Interpretation:
+    """Take what an installed package adds on the user's word, with the fields of `--set head.FIELD=VALUE`. Raises InputError."""
+    if not HEADS.offers(kind):
+        raise InputError(f"--head: wanted one of {', '.join(HEADS.built_in)}, or one that an installed package adds; found {kind!r}")
+    HEADS.find(kind)
+    fields = {key.removeprefix("head."): value for key, value in hints.extra.items() if key.startswith("head.")}
+    try:
+        head = read_head({"kind": kind, **fields})
+    except ValidationError as exc:
+        raise InputError(f"--head {kind}: {what_is_wrong(exc)}; give the head's fields with --set head.FIELD=VALUE") from exc
+    return Interpretation(head, OF_PACKAGE, (f"--head says that the outputs are for {kind}, of the package {HEADS.package(kind)}",))
 
 
 def _defaults(hints: Hints, interpretation: Interpretation) -> dict[str, Any]:
@@ -182,7 +195,8 @@ def _prove(card: ModelCard, facts: Facts, run: SampleRun) -> None:
     """Raise ModelError where the input cannot be fed, or the head cannot read what the sample run gave (a step too coarse for boxes)."""
     try:
         byte_table(card.input.mean, card.input.std, run.input)
-        card.head.check(run.specs, card.input_wh)
-        card.head.decode(run.outputs, card.input_wh, card.defaults.min_score)
-    except CardError as exc:
+        reader = reader_of(card.head)
+        reader.check(run.specs, card.input_wh)
+        reader.decode(run.outputs, card.input_wh, card.defaults.min_score)
+    except (CardError, OutputError) as exc:
         raise ModelError(f"model {facts.path}: reads as {card.head.kind}, but cannot be used so: {exc}") from exc

@@ -62,6 +62,7 @@ MEDIAPIPE = Convention("MediaPipe's BlazeFace kin", "ssd", "letterbox", "RGB", "
 PALM = Convention("MediaPipe's palm detection", "ssd", "letterbox", "RGB", "0..1")
 CLASSIFIER = Convention("TensorFlow's MobileNet and EfficientNet-Lite", "mobilenet", "stretch", "RGB", "-1..1")
 TORCH_CLASSIFIER = Convention("torchvision", "mobilenet", "stretch", "RGB", "imagenet")
+OF_PACKAGE = Convention("models with a head of a package", "other", "stretch", "RGB", "0..1")
 
 
 @dataclass(frozen=True, slots=True)

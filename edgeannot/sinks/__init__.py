@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ConfigDict, create_model, model_validator
 
@@ -16,6 +16,7 @@ from edgeannot.base.options import Options, refused
 from edgeannot.base.registry import Registry
 from edgeannot.sinks.base import Sink, SinkContext, SinkKind, SinkOptions
 from edgeannot.sinks.images import ImagesOptions, ImagesSink
+from edgeannot.sinks.isolated import IsolatedSink, PluginSink
 from edgeannot.sinks.jsonl import JsonlOptions, JsonlSink
 from edgeannot.sinks.labels import LabelsOptions, LabelsSink
 from edgeannot.sinks.mqtt import MqttOptions, MqttSink
@@ -26,6 +27,7 @@ __all__ = [
     "JsonlOptions",
     "LabelsOptions",
     "MqttOptions",
+    "PluginSink",
     "Sink",
     "SinkContext",
     "SinkKind",
@@ -58,7 +60,7 @@ SINKS = Registry(
 
 
 def _with_every_kind(base: type[SinkSections]) -> type[SinkSections]:
-    """The class with a section for each kind that is built in."""
+    """Return the class with a section for each kind that is built in."""
     kinds = [(kind, each.options) for kind, each in SINKS.built_in.items() if kind not in base.model_fields]
     fields: dict[str, Any] = {kind: (options, options()) for kind, options in kinds}
     return create_model(base.__name__, __base__=base, __doc__=base.__doc__, __module__=__name__, **fields)
@@ -87,16 +89,23 @@ class SinkSections(Options):
         return {**sections, **{name: getattr(read, name) for name in added}}
 
     def by_kind(self) -> Iterator[tuple[str, SinkOptions]]:
-        """The section of each kind, in the order in which sinks take a result."""
+        """Give the section of each kind, in the order in which sinks take a result."""
         for kind in [*SINKS.built_in, *(self.model_extra or {})]:
             yield kind, getattr(self, kind)
 
 
 def written_paths(sections: SinkSections, out_dir: Path) -> tuple[Path, ...]:
-    """The folders and files that the enabled sinks write to; a watched folder must not lie in one of them."""
+    """Return the folders and files that the enabled sinks write to; a watched folder must not lie in one of them."""
     return tuple(path for _, options in sections.by_kind() if options.enabled for path in options.written_paths(out_dir))
 
 
 def open_sinks(sections: SinkSections, context: SinkContext) -> list[Sink]:
-    """The sinks that are enabled. Raises ConfigError when a file or folder of theirs cannot be written."""
-    return [SINKS.find(kind).open(options, context) for kind, options in sections.by_kind() if options.enabled]
+    """Make the sinks that are enabled. Raises ConfigError when a file or folder of theirs cannot be written."""
+    return [_open(kind, options, context) for kind, options in sections.by_kind() if options.enabled]
+
+
+def _open(kind: str, options: SinkOptions, context: SinkContext) -> Sink:
+    found = SINKS.find(kind)
+    if package := SINKS.package(kind):
+        return IsolatedSink(kind, package, lambda: found.open(options, context))
+    return cast("Sink", found.open(options, context))

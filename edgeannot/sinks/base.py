@@ -22,7 +22,7 @@ class SinkOptions(Options):
     """Whether results go there."""
 
     def written_paths(self, out_dir: Path) -> tuple[Path, ...]:
-        """The folders and files that it writes to, relative ones below out_dir: a watched folder must not lie in one of them."""
+        """Return the folders and files that it writes to, relative ones below out_dir: a watched folder must not lie in one of them."""
         del out_dir
         return ()
 
@@ -77,5 +77,5 @@ class SinkKind:
     """One kind of sink: its settings, and what makes one of them."""
 
     options: type[SinkOptions]
-    open: Callable[[Any, SinkContext], Sink]
-    """Options and context -> sink. Raises ConfigError when a file or folder of it cannot be written."""
+    open: Callable[[Any, SinkContext], object]
+    """Options and context -> `Sink`; a package's: `PluginSink`. Raises ConfigError when a file or folder of it cannot be written."""

@@ -30,7 +30,7 @@ class ImagesOptions(SinkOptions):
     """Free disk space, in megabytes, below which no copies are written."""
 
     def written_paths(self, out_dir: Path) -> tuple[Path, ...]:
-        """The one folder."""
+        """Return the one folder."""
         return (out_dir / self.folder,)
 
 

@@ -40,7 +40,7 @@ class JsonlOptions(SinkOptions):
     """Free disk space, in megabytes, below which nothing is appended."""
 
     def written_paths(self, out_dir: Path) -> tuple[Path, ...]:
-        """The file and its renamed predecessors."""
+        """Return the file and its renamed predecessors."""
         names = [self.file.name, *(f"{self.file.name}.{number}" for number in range(1, self.keep + 1))]
         return tuple(out_dir / self.file.with_name(name) for name in names)
 

@@ -47,7 +47,7 @@ class LabelsOptions(SinkOptions):
     """Free disk space, in megabytes, below which no label files are written."""
 
     def written_paths(self, out_dir: Path) -> tuple[Path, ...]:
-        """The one folder, which has those of several formats in it."""
+        """Return the one folder, which has those of several formats in it."""
         return (out_dir / self.folder,)
 
 

@@ -7,6 +7,7 @@ The caller owns the loop and the thread. It gets a `Frame` for each picture, a `
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 from pydantic_core import PydanticKnownError
 
@@ -17,6 +18,7 @@ from edgeannot.sources.camera import CameraOptions, CameraSource
 from edgeannot.sources.contract import Context, Item, Source, SourceKind, SourceOptions, Stop, Tick
 from edgeannot.sources.directory import DirectorySource
 from edgeannot.sources.directory_options import DirectoryOptions
+from edgeannot.sources.isolated import IsolatedSource, PluginSource
 from edgeannot.sources.mqtt import MqttSource
 from edgeannot.sources.mqtt_options import MqttSourceOptions
 
@@ -27,6 +29,7 @@ __all__ = [
     "DirectoryOptions",
     "Item",
     "MqttSourceOptions",
+    "PluginSource",
     "Source",
     "SourceKind",
     "SourceOptions",
@@ -60,7 +63,7 @@ SOURCES = Registry(
 
 
 def read_source(section: object) -> SourceOptions:
-    """The settings of one source, by its kind. For pydantic: raises its errors."""
+    """Read the settings of one source by its kind. For pydantic: raises its errors."""
     if isinstance(section, SourceOptions):
         return section
     if not isinstance(section, Mapping):
@@ -75,5 +78,8 @@ def read_source(section: object) -> SourceOptions:
 
 
 def open_source(name: str, options: SourceOptions, context: Context | None = None) -> Source:
-    """The source of that kind; nothing is opened before its items are asked for. Raises ConfigError for settings that clash."""
-    return SOURCES.find(options.kind).open(name, options, context or Context())
+    """Make the source of that kind; nothing is opened before its items are asked for. Raises ConfigError for settings that clash."""
+    context, kind = context or Context(), SOURCES.find(options.kind)
+    if package := SOURCES.package(options.kind):
+        return IsolatedSource(name, options.kind, package, lambda: kind.open(name, options, context), once=context.once)
+    return cast("Source", kind.open(name, options, context))

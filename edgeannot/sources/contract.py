@@ -132,5 +132,5 @@ class SourceKind:
 
     options: type[SourceOptions]
     """Its field `kind` has the kind's name as its only value and default."""
-    open: Callable[[str, Any, Context], Source]
-    """Name, options and context -> source. Opens nothing yet. Raises ConfigError for settings that clash."""
+    open: Callable[[str, Any, Context], object]
+    """Name, options and context -> `Source`; a package's: `PluginSource`. Opens nothing yet. Raises ConfigError for settings that clash."""

@@ -14,7 +14,7 @@ from edgeannot.vision.cards import ModelCard
 from edgeannot.vision.data import Annotation, Detections, FloatArray, Frame, ModelFacts, Outputs, Profile, TensorRef, TensorSpec
 from edgeannot.vision.engine import Engine, Runtime
 from edgeannot.vision.geometry import clip, nms
-from edgeannot.vision.heads import Head
+from edgeannot.vision.heads import Head, reader_of
 from edgeannot.vision.preprocess import ToTensor
 
 __all__ = [
@@ -46,7 +46,8 @@ class Pipeline:
 
     def __init__(self, card: ModelCard, engine: Engine, profile: Profile = "mid", limits: Limits | None = None) -> None:
         limits = limits or Limits()
-        classes = check_card(card, engine)
+        self._head = reader_of(card.head)
+        classes = check_card(card, engine, self._head)
         self.card = card
         self.engine = engine
         self.facts = ModelFacts(card.name, card.sha256, card.family, profile)
@@ -69,8 +70,8 @@ class Pipeline:
         outputs = self.engine.run(tensor)
         inferred = time.perf_counter()
         refuse_not_finite(outputs, self._float_outputs(outputs))
-        found = self.card.head.decode(outputs, self.card.input_wh, self.min_score)
-        refuse_certainty(found, self.card.head, outputs, self.card.input_wh)
+        found = self._head.decode(outputs, self.card.input_wh, self.min_score)
+        refuse_certainty(found, self._head, outputs, self.card.input_wh)
         if self._wanted is not None and len(found):
             found = found[np.isin(found.classes, self._wanted)]
         found = self._best(found)
@@ -89,7 +90,7 @@ class Pipeline:
     def _float_outputs(self, outputs: Outputs) -> tuple[TensorRef, ...]:
         """Return those to look at for every picture; known after the first."""
         if self._floats is None:
-            self._floats = float_outputs(self.card.head, outputs)
+            self._floats = float_outputs(self._head, outputs)
         return self._floats
 
     def limited(self, limits: Limits) -> Pipeline:
@@ -107,7 +108,7 @@ class Pipeline:
         return self._names[line] if 0 <= line < len(self._names) else str(class_id)
 
     def _best(self, found: Detections) -> Detections:
-        if self.card.head.suppress:
+        if self._head.suppress:
             kept = nms(found.boxes, found.scores, found.classes, self._iou, limit=self._max)
         else:
             kept = np.argsort(-found.scores, kind="stable")
@@ -128,10 +129,13 @@ def to_tensor(card: ModelCard, engine: Engine) -> ToTensor:
     return ToTensor(engine.input, card.input_wh, facts.resize, facts.pad, facts.color, facts.layout, mean=facts.mean, std=facts.std)
 
 
-def check_card(card: ModelCard, engine: Engine) -> int | None:
-    """Return the number of classes. Raises CardError when the card says something else than the tensors, with both values in it."""
+def check_card(card: ModelCard, engine: Engine, head: Head) -> int | None:
+    """Return the number of classes. head: `reader_of(card.head)`.
+
+    Raises CardError when the card says something else than the tensors, with both values in it.
+    """
     check_input(card, engine.input)
-    classes = card.head.check(engine.outputs, card.input_wh)
+    classes = head.check(engine.outputs, card.input_wh)
     names = len(card.label_names())
     if classes is not None and names and names < classes + card.labels.offset:
         raise CardError(

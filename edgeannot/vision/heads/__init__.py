@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Protocol
 
 from edgeannot.base.registry import Registry
 from edgeannot.vision.data import Detections, Outputs, TensorRef, TensorSpec
+from edgeannot.vision.heads._isolated import IsolatedHead
 from edgeannot.vision.heads.classify import Classify
 from edgeannot.vision.heads.dfl import Dfl
 from edgeannot.vision.heads.embed import Embed
@@ -28,7 +29,7 @@ from edgeannot.vision.heads.yolo_grid import YoloGrid
 from edgeannot.vision.heads.yolo_rows import YoloRows
 from edgeannot.vision.heads.yolox import Yolox
 
-__all__ = ["HEADS", "Head"]
+__all__ = ["HEADS", "Head", "reader_of"]
 
 
 class Head(Protocol):
@@ -81,3 +82,9 @@ _BUILT_IN: dict[str, type[Head]] = {
     "embed": Embed,
 }
 HEADS: Registry[type[Head]] = Registry("head", "edgeannot.heads", _BUILT_IN, _problem)
+
+
+def reader_of(head: Head) -> Head:
+    """Return what reads outputs as the head says: itself, or, for one of a package, a guard round it. Raises CardError."""
+    package = HEADS.package(head.kind)
+    return IsolatedHead(head, package) if package else head

@@ -1,0 +1,1 @@
+"""A source, a sink and a head for edgeannot."""
