@@ -1,5 +1,5 @@
 """Which pictures are being processed, so that one that kills the program is known afterwards: `work` who may begin, `record` the file
-that outlives the process, `kernel` what the kernel tells of deaths, `crashes` the pictures suspected of them."""
+that outlives the process and what the kernel tells of deaths, `crashes` the pictures suspected of them."""
 
 from edgeannot.crash_guard.work import AtWork, Place, of_content
 

@@ -17,8 +17,7 @@ from typing import Any, Final
 
 from edgeannot import __version__
 from edgeannot.base.jsonfile import read_json, write_json
-from edgeannot.crash_guard.kernel import Kills, killed_between
-from edgeannot.crash_guard.record import Head, Note
+from edgeannot.crash_guard.record import Kills, Note, RunState, killed_between
 
 __all__ = ["CrashRecord", "Tally", "cause_of", "fatal_error"]
 
@@ -48,7 +47,7 @@ class Tally:
     """How the program died then, in words."""
 
 
-def cause_of(head: Head, boot: str, kills: Kills, trace: str) -> tuple[str, str] | None:
+def cause_of(head: RunState, boot: str, kills: Kills, trace: str) -> tuple[str, str] | None:
     """How the run before died, in words, and the stage that caused it (empty: any); None where no picture can have.
 
     head: of its record. boot, kills: now. trace: what the handler of fatal signals wrote.

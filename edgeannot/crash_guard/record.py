@@ -3,6 +3,10 @@
 It lies in the page cache: a write costs microseconds, is never brought to the disk by us, and is there for the next process whatever
 killed this one. Of another boot it says nothing. Plain writes and no map: on a full disk a map would kill the process by itself.
 One line of fixed length a place; a line that is not understood counts as empty.
+
+Beside it, what the kernel tells of deaths. A process that is killed learns nothing of it, and SIGKILL looks the same whether the kernel
+sent it for want of memory or somebody else did. The kernel counts the first kind: see proc(5) on /proc/vmstat, and its
+admin-guide/cgroup-v2.rst on memory.events.
 """
 
 from __future__ import annotations
@@ -10,14 +14,16 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from edgeannot.base.foreign import printable
-from edgeannot.crash_guard.kernel import Kills
+from edgeannot.probe.kernel_files import read
+from edgeannot.probe.limits import group_folders, parse_cgroup, parse_mounts
 
-__all__ = ["PLACES", "Head", "Note", "Record"]
+__all__ = ["PLACES", "Kills", "Note", "OomCounter", "Record", "RunState", "boot_id", "killed_between"]
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +32,61 @@ PLACES: Final = 128
 _LINE: Final = 1024
 _SCHEMA: Final = 1
 _MOST_NAME: Final = 200
+_OOM_KILL = re.compile(r"^oom_kill (\d{1,18})$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Kills:
+    """How many processes the kernel has killed for want of memory."""
+
+    group: str = ""
+    """The control group that `in_group` counts for: a new one of the same name begins at 0 again."""
+    in_group: int | None = None
+    on_board: int | None = None
+    """None: the kernel does not say."""
+
+
+class OomCounter:
+    """Finds once where the kernel counts, so that asking costs two short reads."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        """root: stands for / in tests."""
+        self._vmstat = root / "proc/vmstat"
+        self._events, self._group = _events_file(root)
+
+    def read(self) -> Kills:
+        """The figures now."""
+        in_group = _kill_count(self._events) if self._events is not None else None
+        return Kills(self._group, in_group, _kill_count(self._vmstat))
+
+
+def killed_between(before: Kills, after: Kills) -> bool:
+    """Whether the kernel killed a process for want of memory in between: one of this group, where that group is still there."""
+    if before.group == after.group and before.in_group is not None and after.in_group is not None:
+        return after.in_group > before.in_group
+    return before.on_board is not None and after.on_board is not None and after.on_board > before.on_board
+
+
+def boot_id(root: Path = Path("/")) -> str:
+    """Another text after each start of the kernel; empty where it is not told."""
+    return read(root / "proc/sys/kernel/random/boot_id").strip()[:64]
+
+
+def _kill_count(path: Path) -> int | None:
+    found = _OOM_KILL.search(read(path))
+    return int(found[1]) if found else None
+
+
+def _events_file(root: Path) -> tuple[Path | None, str]:
+    """The file that counts for this process's own group, and what tells that group from a later one of the same name."""
+    groups, mounts = parse_cgroup(read(root / "proc/self/cgroup")), parse_mounts(read(root / "proc/self/mountinfo"))
+    for version, folder in group_folders(root, mounts, groups, "memory"):
+        path = folder / ("memory.events" if version == 2 else "memory.oom_control")
+        try:
+            return path, f"{folder}#{folder.stat().st_ino}"
+        except OSError:
+            return None, ""
+    return None, ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +103,7 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class RunState:
     """What holds for the run that wrote the record."""
 
     boot: str = ""
@@ -61,21 +122,21 @@ class Record:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self._complained = False
 
-    def read(self) -> tuple[Head, list[Note]]:
+    def read(self) -> tuple[RunState, list[Note]]:
         """What the run before left behind."""
         try:
             lines = [_parsed(os.pread(self._fd, _LINE, place * _LINE)) for place in range(PLACES + 1)]
         except OSError:
-            return Head(), []
+            return RunState(), []
         notes = [Note(*(line[part] for part in Note.__slots__)) for line in lines[1:] if _is_note(line)]
-        return _head(lines[0]), notes
+        return _run_state(lines[0]), notes
 
-    def begin(self, head: Head) -> None:
+    def begin(self, head: RunState) -> None:
         """Forget what was there, and take the room for all places now: later the disk may be full."""
         self._write(0, b"\n" * _LINE * (PLACES + 1))
-        self.put_head(head)
+        self.put_state(head)
 
-    def put_head(self, head: Head) -> None:
+    def put_state(self, head: RunState) -> None:
         """Say what holds now."""
         self._write(0, _line({"schema": _SCHEMA, **asdict(head)}))
 
@@ -119,13 +180,13 @@ def _is_note(line: dict[str, Any]) -> bool:
     return all(isinstance(line.get(part), str) for part in Note.__slots__)
 
 
-def _head(line: dict[str, Any]) -> Head:
+def _run_state(line: dict[str, Any]) -> RunState:
     kills = line.get("kills")
     if line.get("schema") != _SCHEMA or not isinstance(kills, dict):
-        return Head()
+        return RunState()
     in_group, on_board = (number if isinstance(number, int) else None for number in (kills.get("in_group"), kills.get("on_board")))
     pid = line.get("pid")
-    return Head(
+    return RunState(
         boot=str(line.get("boot", "")),
         kills=Kills(str(kills.get("group", "")), in_group, on_board),
         stalled=str(line.get("stalled", "")),

@@ -23,8 +23,7 @@ from typing import IO, Final
 from edgeannot.base import atomicfile
 from edgeannot.base.backoff import backoff_s
 from edgeannot.crash_guard.crashes import CrashRecord, cause_of, fatal_error
-from edgeannot.crash_guard.kernel import OomCounter, boot_id
-from edgeannot.crash_guard.record import PLACES, Head, Note, Record
+from edgeannot.crash_guard.record import PLACES, Note, OomCounter, Record, RunState, boot_id
 
 __all__ = ["AtWork", "Place", "of_content"]
 
@@ -65,7 +64,7 @@ class AtWork:
         self._wanting: dict[str, tuple[float, float]] = {}
         """Since when they want to be isolated, and when they asked last."""
         self._crashes = CrashRecord(folder and folder / "crashes.json")
-        self._head = Head()
+        self._state = RunState()
         self._counter = OomCounter(root)
         self._record: Record | None = None
         self._trace: IO[str] | None = None
@@ -92,8 +91,8 @@ class AtWork:
         found = cause_of(head, boot, kills, last) if notes else None
         if found is not None:
             self._crashes.add(notes, *found)
-        self._head = Head(boot, kills, pid=os.getpid())
-        record.begin(self._head)
+        self._state = RunState(boot, kills, pid=os.getpid())
+        record.begin(self._state)
         if self._trace is not None:
             self._was_enabled = faulthandler.is_enabled()
             # Its own stack only: to walk those of threads that run meanwhile can itself crash, in the middle of the trace.
@@ -113,10 +112,10 @@ class AtWork:
 
     def tick(self, stalled: str = "") -> None:
         """Note what the kernel counts now; to be called about once a second. stalled: the thread that the watchdog waits for."""
-        head = replace(self._head, kills=self._counter.read(), stalled=stalled)
-        if self._record is not None and head != self._head:
-            self._head = head
-            self._record.put_head(head)
+        head = replace(self._state, kills=self._counter.read(), stalled=stalled)
+        if self._record is not None and head != self._state:
+            self._state = head
+            self._record.put_state(head)
         if self._clock() - self._began > _STEADY_S:
             with self._changed:
                 self._crashes.clear_cameras()

@@ -24,6 +24,7 @@ from edgeannot.mqtt.client import size_of
 from edgeannot.payload import Origin, Topics, encode, state_payload
 from edgeannot.probe.limits import free_memory_bytes
 from edgeannot.remote.commands import (
+    OLD_NAMES,
     CommandError,
     DetectFile,
     Limits,
@@ -38,7 +39,7 @@ from edgeannot.remote.commands import (
     read_command,
     reply_to,
 )
-from edgeannot.remote.control import Control
+from edgeannot.remote.control import Control, Defaults
 from edgeannot.remote.replies import RefusedError, Replies, error_of, read_named
 from edgeannot.sinks.mqtt import CommandOptions
 from edgeannot.storage.store import Message
@@ -47,7 +48,7 @@ from edgeannot.vision.data import Annotation
 if TYPE_CHECKING:
     from paho.mqtt.client import MQTTMessage
 
-__all__ = ["CommandHandler", "InForce"]
+__all__ = ["CommandHandler"]
 
 log = logging.getLogger(__name__)
 
@@ -56,17 +57,6 @@ _TICK_S: Final = 1.0
 
 _MOST_PICTURES_QUEUED: Final = 2
 """Pictures of the largest size that may wait to be decoded; of smaller ones more."""
-
-
-@dataclass(frozen=True, slots=True)
-class InForce:
-    """What holds where no command has changed it."""
-
-    model: str
-    """Full name of the model."""
-    min_score: float
-    labels: tuple[str, ...] = ()
-    """Only these are reported; empty: all."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,7 +77,7 @@ class CommandHandler:
         self,
         options: CommandOptions,
         control: Control,
-        in_force: Callable[[], InForce],
+        defaults: Callable[[], Defaults],
         origin: Origin,
         topics: Topics,
         send_now: Callable[[Message], None],
@@ -105,7 +95,7 @@ class CommandHandler:
         self._options = options
         self._control = control
         self._at_work = at_work or AtWork()
-        self._in_force = in_force
+        self._defaults = defaults
         self._origin = origin
         self._topics = topics
         self._send_now = send_now
@@ -220,12 +210,19 @@ class CommandHandler:
                 self._ask(to, self._control.ask_snapshot(), finish)
             else:
                 if isinstance(body, Set):
+                    self._warn_of_old_names(body)
                     self._control.change(**body.changes())
                 elif isinstance(body, (Pause, Resume)):
                     self._control.change(paused=isinstance(body, Pause))
                 self._reply(to, self._answers.json(to, self._state()), quiet=isinstance(body, Ping))
         except Exception as exc:  # noqa: BLE001 - told to who asked
             self._fail(to, exc)
+
+    def _warn_of_old_names(self, body: Set) -> None:
+        for name in body.old_names:
+            if name not in self._complained:
+                self._complained.add(name)
+                log.warning("command set: %s is now called %s; the old name still works", name, OLD_NAMES[name])
 
     def _detect(self, to: Reply, body: bytes | DetectFile) -> None:
         """Decode a picture and have it annotated; limits of size hold before it is decoded."""
@@ -322,7 +319,7 @@ class CommandHandler:
     # The state
 
     def _state(self) -> dict[str, Any]:
-        wanted, usual = self._control.now(), self._in_force()
+        wanted, usual = self._control.now(), self._defaults()
         return {
             "paused": wanted.paused,
             "min_score": usual.min_score if wanted.min_score is None else wanted.min_score,

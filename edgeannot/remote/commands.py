@@ -20,6 +20,7 @@ from edgeannot.payload import SCHEMA, Origin, Topics, reply_trouble
 from edgeannot.vision.picture_header import begins_as_picture
 
 __all__ = [
+    "OLD_NAMES",
     "Body",
     "Code",
     "CommandError",
@@ -47,6 +48,11 @@ Code = Literal[
 """Why a command was refused, for programs; the message beside it is for people."""
 
 _Label = Annotated[str, Field(min_length=1, max_length=200)]
+_Labels = Annotated[tuple[_Label, ...], Field(max_length=1000)]
+_Interval = Annotated[float, Field(ge=0, le=86400)]
+
+OLD_NAMES: Final[Mapping[str, str]] = {"classes": "labels", "interval": "interval_s"}
+"""Of parameters of `set`, before they had the names of the settings; they still work."""
 
 
 class Body(BaseModel):
@@ -79,21 +85,32 @@ class Set(Body):
     """The same as `pause` and `resume`."""
     min_score: Annotated[float, Field(ge=0, le=1)] | None = None
     """Smallest score that is reported."""
-    classes: Annotated[tuple[_Label, ...], Field(max_length=1000)] | None = None
+    labels: _Labels | None = None
     """Report only these labels; an empty list: all that the model knows."""
-    interval: Annotated[float, Field(ge=0, le=86400)] | None = None
+    interval_s: _Interval | None = None
     """Least seconds between two pictures of a live source."""
+    classes: _Labels | None = None
+    """The old name of `labels`."""
+    interval: _Interval | None = None
+    """The old name of `interval_s`."""
 
     @model_validator(mode="after")
     def _changes_something(self) -> Set:
-        if not self.model_fields_set - {"id"}:
-            raise ValueError("wanted at least one of paused, min_score, classes, interval")
+        given = self.model_fields_set - {"id"}
+        if not given:
+            raise ValueError("wanted at least one of paused, min_score, labels, interval_s")
+        if twice := next((old for old in self.old_names if OLD_NAMES[old] in given), None):
+            raise ValueError(f"{twice} is the old name of {OLD_NAMES[twice]}: wanted one of them")
         return self
 
+    @property
+    def old_names(self) -> list[str]:
+        """The old names that were given."""
+        return [name for name in OLD_NAMES if name in self.model_fields_set]
+
     def changes(self) -> dict[str, object]:
-        """What was given, by the names of `control.RuntimeSettings`."""
-        names = {"paused": "paused", "min_score": "min_score", "classes": "labels", "interval": "interval_s"}
-        return {wanted: getattr(self, given) for given, wanted in names.items() if given in self.model_fields_set}
+        """Return what was given, by the names of `control.RuntimeSettings`."""
+        return {OLD_NAMES.get(name, name): getattr(self, name) for name in self.model_fields_set - {"id"}}
 
 
 class Model(Body):
@@ -226,7 +243,7 @@ def _explain(error: ErrorDetails, command: str) -> str:
     """One sentence for what is wrong, with nothing of the payload but the name of an unknown key."""
     key = ".".join(str(part) for part in error["loc"][:1])[:40]
     if error["type"] == "extra_forbidden":
-        known = ", ".join(_BODIES[command].model_fields)
+        known = ", ".join(name for name in _BODIES[command].model_fields if name not in OLD_NAMES)
         return f"{key!r} is unknown; wanted {known}"
     if error["type"] == "json_invalid":
         wanted = "a picture or a JSON object with `path`" if command == "detect" else "a JSON object"

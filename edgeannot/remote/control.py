@@ -22,7 +22,7 @@ import numpy as np
 from edgeannot.base.errors import ConfigError, LinkError
 from edgeannot.vision.data import Annotation, Frame, UInt8Array
 
-__all__ = ["SNAPSHOT_WAIT_S", "Control", "RuntimeSettings"]
+__all__ = ["SNAPSHOT_WAIT_S", "Control", "Defaults", "RuntimeSettings"]
 
 SNAPSHOT_WAIT_S: Final = 5.0
 """How long `ask_snapshot` waits for a new picture before it takes the last one."""
@@ -48,6 +48,17 @@ class RuntimeSettings:
     """Only these labels, empty: all; None: as configured."""
     interval_s: float | None = None
     """Least seconds between pictures of a live source; None: as configured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What holds where no command has changed it."""
+
+    model: str
+    """Full name of the model."""
+    min_score: float
+    labels: tuple[str, ...] = ()
+    """Only these are reported; empty: all."""
 
 
 Answer = TypeVar("Answer", str, Annotation)

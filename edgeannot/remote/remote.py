@@ -11,7 +11,7 @@ from edgeannot.crash_guard import AtWork
 from edgeannot.mqtt.publisher import Publisher
 from edgeannot.payload import Origin, Topics
 from edgeannot.probe.clocks import hottest_c
-from edgeannot.remote.control import Control
+from edgeannot.remote.control import Control, Defaults
 from edgeannot.settings import Settings
 from edgeannot.sinks import Sink
 from edgeannot.storage.store import Store
@@ -52,21 +52,21 @@ class Remote:
         self._assistant = self._announce(sources) if settings.sinks.mqtt.home_assistant.enabled else None
         if self._assistant is not None:
             self.sinks.append(self._assistant)
-        self._desk = self._take_commands(store) if settings.sinks.mqtt.commands.enabled else None
+        self._handler = self._take_commands(store) if settings.sinks.mqtt.commands.enabled else None
 
     def _take_commands(self, store: Store) -> CommandHandler:
-        from edgeannot.remote.command_handler import CommandHandler, InForce  # noqa: PLC0415 - a start without commands does not wait for it
+        from edgeannot.remote.command_handler import CommandHandler  # noqa: PLC0415 - a start without commands does not wait for it
 
         settings, mqtt = self._settings, self._settings.sinks.mqtt
 
-        def in_force() -> InForce:
+        def defaults() -> Defaults:
             card = self._card()
-            return InForce(card.name, card.defaults.min_score if settings.min_score is None else settings.min_score, settings.labels)
+            return Defaults(card.name, card.defaults.min_score if settings.min_score is None else settings.min_score, settings.labels)
 
-        desk = CommandHandler(
+        handler = CommandHandler(
             mqtt.commands,
             self._control,
-            in_force,
+            defaults,
             self._origin,
             self._topics,
             self._publisher.send_now,
@@ -76,8 +76,8 @@ class Remote:
             other_trees=(mqtt.home_assistant.prefix,),
             at_work=self._at_work,
         )
-        self._publisher.subscribe(desk.topic_filter, desk.take, max_bytes=desk.max_bytes, as_published=True)
-        return desk
+        self._publisher.subscribe(handler.topic_filter, handler.take, max_bytes=handler.max_bytes, as_published=True)
+        return handler
 
     def _announce(self, sources: tuple[str, ...]) -> HomeAssistant:
         from edgeannot.remote.discovery import About  # noqa: PLC0415 - as above
@@ -103,13 +103,13 @@ class Remote:
 
     def start(self) -> None:
         """Begin to carry out commands."""
-        if self._desk is not None:
-            self._desk.start()
+        if self._handler is not None:
+            self._handler.start()
 
     def stop(self) -> None:
         """Refuse what is not done yet, and end."""
-        if self._desk is not None:
-            self._desk.stop()
+        if self._handler is not None:
+            self._handler.stop()
 
     def _labels(self) -> tuple[str, ...]:
         wanted = self._control.now().labels

@@ -1,19 +1,20 @@
-"""Replies to commands as messages, and what an error becomes in them."""
+"""Replies to commands as messages, what an error becomes in them, and files that a command names."""
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgeannot.base.errors import EdgeannotError, FrameError
 from edgeannot.payload import Origin, detections_payload, encode
-from edgeannot.remote.allowed_file import NotAllowedError, read_allowed
 from edgeannot.remote.commands import Code, CommandError, Reply, code_of, error_payload, reply_payload
 from edgeannot.storage.records import Message
 from edgeannot.vision.data import Annotation
 
-__all__ = ["RefusedError", "Replies", "error_of", "read_named"]
+__all__ = ["NotAllowedError", "RefusedError", "Replies", "error_of", "read_allowed", "read_named"]
 
 
 class RefusedError(Exception):
@@ -93,3 +94,34 @@ def read_named(root: Path | None, name: str, max_bytes: int) -> bytes:
         raise RefusedError("no-such-file", "there is no such file in the allowed folder") from exc
     except OSError as exc:
         raise RefusedError("not-allowed", f"the file cannot be read ({exc.strerror})") from exc
+
+
+class NotAllowedError(Exception):
+    """The name leads elsewhere than to a regular file under the folder. The text is for who named it, and names no file."""
+
+
+def read_allowed(root: Path, name: str, max_bytes: int) -> bytes:
+    """The content of the file `name` under `root`.
+
+    The file is first opened without reading (`O_PATH`, open(2)), so that a device or a pipe is not touched; then the kernel says which
+    file that is, and only that one, not its name, is opened for reading. So nobody can exchange it in between.
+
+    Raises NotAllowedError, FileNotFoundError, or another OSError where it cannot be read; ValueError where it is larger than `max_bytes`.
+    """
+    parts = PurePosixPath(name).parts
+    if "\0" in name or not parts or parts[0] == "/" or ".." in parts:
+        raise NotAllowedError("wanted a path relative to the allowed folder, without ..")
+    handle = os.open(root / name, os.O_PATH | os.O_CLOEXEC)
+    try:
+        found = Path(os.readlink(f"/proc/self/fd/{handle}"))  # noqa: PTH115 - a path only the kernel has
+        if not found.is_relative_to(os.path.realpath(root)):
+            raise NotAllowedError("the path leads out of the allowed folder")
+        facts = os.fstat(handle)
+        if not stat.S_ISREG(facts.st_mode):
+            raise NotAllowedError("the path does not lead to a regular file")
+        if facts.st_size > max_bytes:
+            raise ValueError(f"the file has {facts.st_size} bytes, allowed are {max_bytes}")
+        with open(f"/proc/self/fd/{handle}", "rb", buffering=0) as file:  # noqa: PTH123 - as above
+            return file.read(max_bytes)
+    finally:
+        os.close(handle)

@@ -5,8 +5,7 @@ import json
 import pytest
 
 from edgeannot.crash_guard.crashes import CrashRecord, cause_of
-from edgeannot.crash_guard.kernel import Kills, OomCounter, boot_id, killed_between
-from edgeannot.crash_guard.record import PLACES, Head, Note, Record
+from edgeannot.crash_guard.record import PLACES, Kills, Note, OomCounter, Record, RunState, boot_id, killed_between
 
 SEGV = 'Fatal Python error: Segmentation fault\n\nStack (most recent call first):\n  File "picture.py", line 1 in decode\n'
 ABORT = 'Fatal Python error: Aborted\n\nStack (most recent call first):\n  File "{file}", line 1 in f\n'
@@ -16,16 +15,16 @@ FRAME = Note("", "porch", "2026/1.jpg", "inferring")
 
 
 def test_without_a_sign_of_its_own_or_the_kernels_no_picture_is_to_blame():
-    assert cause_of(Head("boot", Kills("g", 1, 1)), "boot", Kills("g", 1, 1), "") is None
+    assert cause_of(RunState("boot", Kills("g", 1, 1)), "boot", Kills("g", 1, 1), "") is None
 
 
 def test_a_crash_trace_is_a_sign_and_so_is_a_process_killed_for_want_of_memory():
-    assert cause_of(Head("boot"), "boot", Kills(), SEGV) == ("Segmentation fault", "")
-    assert cause_of(Head("boot", Kills("g", 1, 5)), "boot", Kills("g", 2, 6), "") == ("killed by the kernel, as memory ran out", "")
+    assert cause_of(RunState("boot"), "boot", Kills(), SEGV) == ("Segmentation fault", "")
+    assert cause_of(RunState("boot", Kills("g", 1, 5)), "boot", Kills("g", 2, 6), "") == ("killed by the kernel, as memory ran out", "")
 
 
 def test_of_another_boot_nothing_counts():
-    assert cause_of(Head("boot", Kills("g", 1, 1)), "another", Kills("g", 9, 9), SEGV) is None
+    assert cause_of(RunState("boot", Kills("g", 1, 1)), "another", Kills("g", 9, 9), SEGV) is None
 
 
 @pytest.mark.parametrize(
@@ -46,11 +45,11 @@ def test_the_count_of_the_own_group_goes_before_that_of_the_board(before, after,
 
 def test_an_abort_from_outside_counts_only_where_the_watchdog_waited_for_a_picture():
     sent = ABORT.format(file="edgeannot/daemon/supervisor.py")
-    assert cause_of(Head("boot"), "boot", Kills(), sent) is None
-    assert cause_of(Head("boot", Kills(), "write"), "boot", Kills(), sent) is None  # a disk may hang
-    why, stage = cause_of(Head("boot", Kills(), "read inbox"), "boot", Kills(), sent)
+    assert cause_of(RunState("boot"), "boot", Kills(), sent) is None
+    assert cause_of(RunState("boot", Kills(), "write"), "boot", Kills(), sent) is None  # a disk may hang
+    why, stage = cause_of(RunState("boot", Kills(), "read inbox"), "boot", Kills(), sent)
     assert (why, stage) == ("it hung while decoding, until the watchdog ended it", "decoding")
-    assert cause_of(Head("boot"), "boot", Kills(), ABORT.format(file="edgeannot/vision/decode.py")) == ("Aborted", "")
+    assert cause_of(RunState("boot"), "boot", Kills(), ABORT.format(file="edgeannot/vision/decode.py")) == ("Aborted", "")
 
 
 def test_a_picture_is_set_aside_after_two_deaths_the_last_one_alone(tmp_path, caplog):
@@ -112,8 +111,8 @@ def test_another_version_of_the_program_tries_everything_again(tmp_path):
 
 def test_the_record_is_there_for_the_next_process(tmp_path):
     record = Record(tmp_path / "at-work")
-    assert record.read() == (Head(), [])
-    head = Head("boot", Kills("group", 1, 2), "infer")
+    assert record.read() == (RunState(), [])
+    head = RunState("boot", Kills("group", 1, 2), "infer")
     record.begin(head)
     record.put(0, ONE)
     record.put(PLACES - 1, Note("c" * 32, "s" * 500, "\udcff\n" + "名" * 500, "storing"))

@@ -91,9 +91,9 @@ def test_what_is_reported_and_by_which_model_follows_the_commands(start, asker):
     _, inbox, subscriber = start()
     assert asker.ask("set", {"min_score": 1.0})["result"]["min_score"] == 1.0
     assert asker.ask("detect", PERSON.read_bytes())["result"]["detections"] == []
-    asker.ask("set", {"min_score": None, "classes": ["person"]})
+    asker.ask("set", {"min_score": None, "labels": ["person"]})
     assert {row["label"] for row in asker.ask("detect", PERSON.read_bytes())["result"]["detections"]} == {"person"}
-    assert asker.ask("set", {"classes": ["unicorn"]})["error"]["code"] == "invalid"
+    assert asker.ask("set", {"labels": ["unicorn"]})["error"]["code"] == "invalid"
     assert asker.ask("model", {"name": "yolov3-tiny@320"})["result"] == {"model": "yolov3-tiny@320"}
     assert asker.ask("detect", PERSON.read_bytes())["result"]["model"]["name"] == "yolov3-tiny@320"
     assert asker.ask("model", {"name": "nothing"})["error"]["code"] == "model"
@@ -110,7 +110,7 @@ def test_home_assistant_is_told_of_the_device_and_of_labels_as_they_are_seen(sta
     assert "count_inbox_person" not in discovered(subscriber)["components"]
     copy_samples(inbox)
     subscriber.wait_for(lambda s: "count_inbox_person" in discovered(s)["components"], "the label", DEADLINE_S)
-    asker.ask("set", {"classes": ["dog"]})
+    asker.ask("set", {"labels": ["dog"]})
     subscriber.wait_for(lambda s: discovered(s)["components"]["count_inbox_person"] == {"platform": "sensor"}, "its removal")
     jsonschema.validate(discovered(subscriber), HOME_ASSISTANT)
     assert {"pause", "min_score", "fps", "model", "objects_inbox"} <= discovered(subscriber)["components"].keys()

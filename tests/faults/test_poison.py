@@ -23,8 +23,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edgeannot.crash_guard.kernel import boot_id
-from edgeannot.crash_guard.record import Head, Record
+from edgeannot.crash_guard.record import Record, RunState, boot_id
 from edgeannot.probe.limits import group_folders, parse_cgroup, parse_mounts
 from tests.brokers import wait_until
 from tests.e2e.fleet import Fleet
@@ -111,7 +110,7 @@ def poison(stage, name="000003-poison.jpg"):
 def recorded(daemon):
     """What this life has put into the record: its head, and the names of the pictures being processed."""
     if not (daemon.data_dir / "at-work").exists():
-        return Head(), []
+        return RunState(), []
     record = Record(daemon.data_dir / "at-work")
     try:
         head, notes = record.read()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeannot.remote.allowed_file import NotAllowedError, read_allowed
+from edgeannot.remote.replies import NotAllowedError, read_allowed
 
 MOST = 1000
 

@@ -29,9 +29,9 @@ from edgeannot.crash_guard import AtWork, of_content
 from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.mqtt.publisher import Publisher
 from edgeannot.payload import Origin, Topics
-from edgeannot.remote.command_handler import CommandHandler, InForce
+from edgeannot.remote.command_handler import CommandHandler
 from edgeannot.remote.commands import Pause, Reply, Request
-from edgeannot.remote.control import Control
+from edgeannot.remote.control import Control, Defaults
 from edgeannot.sinks.mqtt import CommandOptions
 from edgeannot.storage.store import Message, Store
 from edgeannot.vision.data import Annotation, Detections, Frame, ModelFacts
@@ -64,7 +64,7 @@ def load(name: str) -> str:
 
 
 class Board:
-    """A device without a model: a control whose requests a thread serves, a publisher, and a desk between them."""
+    """A device without a model: a control whose requests a thread serves, a publisher, and a handler between them."""
 
     def __init__(
         self, folder: Path, url: str, control: Control | None = None, protocol="5", at_work: AtWork | None = None, **options
@@ -74,10 +74,10 @@ class Board:
         self.store = Store.open(folder / "state.sqlite")
         broker = BrokerOptions(url=url, protocol=protocol, retry_min_s=0.02, retry_max_s=0.05)
         self.publisher = Publisher(broker, self.store.queue("mqtt"), ORIGIN)
-        self.desk = CommandHandler(
+        self.handler = CommandHandler(
             CommandOptions(enabled=True, **options),
             self.control,
-            lambda: InForce(self.model, 0.3),
+            lambda: Defaults(self.model, 0.3),
             ORIGIN,
             TOPICS,
             self.publisher.send_now,
@@ -86,13 +86,13 @@ class Board:
             other_trees=("homeassistant",),
             at_work=at_work,
         )
-        self.publisher.subscribe(self.desk.topic_filter, self.desk.take, max_bytes=self.desk.max_bytes, as_published=True)
+        self.publisher.subscribe(self.handler.topic_filter, self.handler.take, max_bytes=self.handler.max_bytes, as_published=True)
         self.serving = threading.Event()
         self.serving.set()
         self._ended = threading.Event()
         self._model_thread = threading.Thread(target=self._serve, daemon=True)
         self._model_thread.start()
-        self.desk.start()
+        self.handler.start()
         self.publisher.start()
         self.wait_subscribed()
 
@@ -115,7 +115,7 @@ class Board:
         self._ended.set()
         self._model_thread.join(DEADLINE_S)
         self.control.close()
-        self.desk.stop()
+        self.handler.stop()
         self.publisher.stop(1)
         self.store.close()
 
@@ -214,13 +214,21 @@ def test_pause_set_and_resume_change_what_control_says_and_the_state_follows(mak
 
     assert asker.ask("pause")["result"]["paused"] is True
     assert board.control.now().paused
-    assert asker.ask("set", {"min_score": 0.5, "classes": ["cat"], "interval": 2})["result"]["min_score"] == 0.5
+    assert asker.ask("set", {"min_score": 0.5, "labels": ["cat"], "interval_s": 2})["result"]["min_score"] == 0.5
     assert (board.control.now().labels, board.control.now().interval_s) == (("cat",), 2.0)
     assert asker.ask("set", {"min_score": None})["result"]["min_score"] == 0.3
     assert asker.ask("resume")["result"]["paused"] is False
     assert not board.control.now().paused
     subscriber.wait_for(lambda s: states(s) and states(s)[-1]["classes"] == ["cat"] and not states(s)[-1]["paused"], "the last state")
     assert any(state["paused"] for state in states(subscriber))
+
+
+def test_an_old_name_is_warned_of_once(make_board, asker, caplog):
+    make_board()
+    for _ in range(2):
+        assert asker.ask("set", {"classes": ["cat"]})["ok"]
+
+    assert caplog.text.count("classes is now called labels") == 1
 
 
 def test_a_change_by_somebody_else_gets_into_the_state(make_board, broker, make_subscriber):
@@ -484,8 +492,8 @@ def test_a_stop_answers_what_is_not_done(tmp_path, broker, asker):
 
 @pytest.fixture(scope="module")
 def quiet_desk(tmp_path_factory) -> Iterator[tuple[CommandHandler, list[Message]]]:
-    """A desk without a publisher: what it says goes into a list."""
-    root = tmp_path_factory.mktemp("desk")
+    """A handler without a publisher: what it says goes into a list."""
+    root = tmp_path_factory.mktemp("handler")
     (root / "secret.jpg").write_bytes(SAMPLE.read_bytes())
     (root / "in").mkdir()
     said: list[Message] = []
@@ -499,10 +507,12 @@ def quiet_desk(tmp_path_factory) -> Iterator[tuple[CommandHandler, list[Message]
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     options = CommandOptions(enabled=True, root=root / "in", max_megapixels=1)
-    desk = CommandHandler(options, control, lambda: InForce("m", 0.3), ORIGIN, TOPICS, said.append, said.append, jpeg=lambda _: b"\xff\xd8")
-    desk.start()
-    yield desk, said
-    desk.stop()
+    handler = CommandHandler(
+        options, control, lambda: Defaults("m", 0.3), ORIGIN, TOPICS, said.append, said.append, jpeg=lambda _: b"\xff\xd8"
+    )
+    handler.start()
+    yield handler, said
+    handler.stop()
     ended.set()
     thread.join(DEADLINE_S)
 
@@ -522,10 +532,10 @@ PAYLOADS = (
     st.sampled_from(["ping", "pause", "resume", "set", "model", "detect", "x"]), PAYLOADS, st.booleans(), st.none() | st.text(max_size=20)
 )
 def test_no_message_kills_the_desk_or_reads_a_file_outside(quiet_desk, command, payload, retain, response):
-    desk, said = quiet_desk
+    handler, said = quiet_desk
     said.clear()
     properties = SimpleNamespace(ResponseTopic=response) if response is not None else None
-    desk.take(SimpleNamespace(topic=f"{BASE}/command/{command}", payload=payload, retain=retain, properties=properties))
+    handler.take(SimpleNamespace(topic=f"{BASE}/command/{command}", payload=payload, retain=retain, properties=properties))
 
     wait_until(lambda: [m for m in said if m.kind == "reply"], "the reply")
     [reply] = [m for m in said if m.kind == "reply"]
@@ -535,9 +545,9 @@ def test_no_message_kills_the_desk_or_reads_a_file_outside(quiet_desk, command, 
 
 
 def test_a_request_that_breaks_the_program_is_answered_and_the_next_is_served(quiet_desk, caplog):
-    desk, said = quiet_desk
+    handler, said = quiet_desk
     said.clear()
-    desk._put(Request(object(), Reply("t", "ping")))
+    handler._put(Request(object(), Reply("t", "ping")))
     wait_until(lambda: said, "a reply")
-    desk._put(Request(Pause(), Reply("t", "pause")))
+    handler._put(Request(Pause(), Reply("t", "pause")))
     wait_until(lambda: any(b'"paused":true' in m.payload for m in said), "the next")

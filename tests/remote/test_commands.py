@@ -71,7 +71,7 @@ def test_nothing_at_all_is_an_empty_object(command):
     [
         ("ping", b"", Ping()),
         ("pause", b"{}", Pause()),
-        ("set", b'{"min_score": 0.5, "classes": ["cat"]}', Set(min_score=0.5, classes=("cat",))),
+        ("set", b'{"min_score": 0.5, "labels": ["cat"]}', Set(min_score=0.5, labels=("cat",))),
         ("model", b'{"name": "yolov3-tiny@320"}', Model(name="yolov3-tiny@320")),
         ("detect", b'{"path": "a/b.jpg"}', DetectFile(path="a/b.jpg")),
         ("detect", JPEG, JPEG),
@@ -87,7 +87,15 @@ def test_a_command_is_what_it_says(command, payload, body):
 
 
 def test_only_what_was_given_is_changed_and_null_takes_it_back():
-    assert read("set", b'{"min_score": null, "interval": 2, "id": 7}').body.changes() == {"min_score": None, "interval_s": 2.0}
+    assert read("set", b'{"min_score": null, "interval_s": 2, "id": 7}').body.changes() == {"min_score": None, "interval_s": 2.0}
+
+
+def test_the_old_names_of_what_can_be_set_still_work_but_not_beside_the_new_ones():
+    body = read("set", b'{"classes": ["cat"], "interval": 2}').body
+
+    assert body.changes() == {"labels": ("cat",), "interval_s": 2.0}
+    assert body.old_names == ["classes", "interval"]
+    assert "classes is the old name of labels" in read("set", b'{"classes": ["cat"], "labels": ["dog"]}').message
 
 
 @pytest.mark.parametrize(
@@ -107,9 +115,9 @@ def test_only_what_was_given_is_changed_and_null_takes_it_back():
         ("set", b'{"min_score": 1.5}', "invalid"),
         ("set", b'{"min_score": "0.5"}', "invalid"),
         ("set", b'{"min_score": NaN}', "invalid"),
-        ("set", b'{"interval": Infinity}', "invalid"),
-        ("set", b'{"classes": "cat"}', "invalid"),
-        ("set", b'{"classes": [1]}', "invalid"),
+        ("set", b'{"interval_s": Infinity}', "invalid"),
+        ("set", b'{"labels": "cat"}', "invalid"),
+        ("set", b'{"labels": [1]}', "invalid"),
         ("set", b'{"paused": 1}', "invalid"),
         ("set", b'{"paused": null}', "invalid"),
         ("model", b"{}", "invalid"),
@@ -141,7 +149,7 @@ def test_an_invalid_command_says_which_key_and_what_was_wanted_and_repeats_no_va
     assert "min_score" in refusal.message
     assert "secret" not in refusal.message
     assert refusal.to.id == "a1"
-    assert "min_score, classes, interval" in read("set", b'{"score": 1}').message
+    assert "min_score, labels, interval_s" in read("set", b'{"score": 1}').message
 
 
 @pytest.mark.parametrize("given_id", ["a1", 7, "ä\u2028"])
@@ -213,11 +221,11 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3),
     max_leaves=4,
 )  # fmt: skip
-KEYS = st.sampled_from(["id", "paused", "min_score", "classes", "interval", "name", "path", "format", "other"])
+KEYS = st.sampled_from(["id", "paused", "min_score", "labels", "interval_s", "classes", "interval", "name", "path", "format", "other"])
 
 
 @given(st.sampled_from(list(_BODIES)), st.dictionaries(KEYS, VALUES, max_size=3))
-@example("set", {"classes": []})
+@example("set", {"labels": []})
 @example("model", {"name": "a.toml"})
 def test_the_schema_file_and_the_program_agree_on_every_payload(name, payload):
     """Where they differ, a program that follows the schema would be refused."""
