@@ -139,7 +139,7 @@ def _one_interpretation(known: Known) -> Interpretation:
         interpretations = [found for found in interpretations if found.head.kind == kind_hint]
         if not interpretations:
             raise ModelError(
-                f"model {facts.path}: does not read as --head {kind_hint}: {facts.describe_outputs()}; "
+                f"model {facts.path}: does not fit --head {kind_hint}: {facts.describe_outputs()}; "
                 f"what fits: {', '.join(kinds) or 'nothing known'}"
             )
     if not interpretations:
@@ -199,4 +199,4 @@ def _prove(card: ModelCard, facts: Facts, run: SampleRun) -> None:
         reader.check(run.specs, card.input_wh)
         reader.decode(run.outputs, card.input_wh, card.defaults.min_score)
     except (CardError, OutputError) as exc:
-        raise ModelError(f"model {facts.path}: reads as {card.head.kind}, but cannot be used so: {exc}") from exc
+        raise ModelError(f"model {facts.path}: its outputs fit {card.head.kind}, but the model cannot be used: {exc}") from exc

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgeannot.base.errors import ModelError
 from edgeannot.card_inference.boxes import Side
-from edgeannot.card_inference.facts import Out
+from edgeannot.card_inference.facts import Out, Picture
 from edgeannot.card_inference.interpretation import (
     MEDIAPIPE,
     PALM,
@@ -24,7 +24,6 @@ from edgeannot.card_inference.interpretation import (
     is_background,
 )
 from edgeannot.card_inference.sample_run import activation_of
-from edgeannot.vision.data import TensorRef
 from edgeannot.vision.heads._anchors import OctaveAnchors, ScaledAnchors
 from edgeannot.vision.heads.ssd_anchors import SsdAnchors
 
@@ -96,69 +95,54 @@ def ssd_with_anchors(known: Known, boxes: Side, scores: Side, anchors: Side) -> 
 def raw_ssd(known: Known, boxes: Side, scores: Side) -> list[Interpretation]:
     """Interpret raw offsets whose anchors are not in the file: known where a published rule gives exactly this many."""
     picture, count = known.facts.picture, int(boxes.numbers.shape[1])
-    if picture.width != picture.height:
-        size_priors = blaze = None
-    else:
-        size_priors, blaze = ssd_priors(picture.width, count), blaze_priors(picture.width, count)
+    if scores.width == 1 and (blaze := _blaze_anchors(picture, count)) is not None:
+        return [_blaze(picture, boxes, scores, blaze)]
     activation, background, why = _score_facts(known, scores)
-    if scores.width == 1 and blaze is not None:
-        done = scores.out.made_by == "LOGISTIC"
-        head = _blaze_head(known, boxes.out.ref, scores.out.ref, boxes.width, blaze.rule, "none" if done else "sigmoid")
-        evidence = (
-            f"{boxes.out} holds {count} boxes of {boxes.width} numbers ({boxes.width - 4} of them keypoints), {scores.out} one score each",
-            f"{count} are the anchors of {blaze.who} at {picture.width} px",
-            "scores are made by LOGISTIC: probabilities already" if done else "scores go through a sigmoid in that family",
-        )
-        palm = boxes.width == 18  # seven points of a hand; faces have six, bodies four
-        return [Interpretation(head, PALM if palm else MEDIAPIPE, evidence, classes=1)]
     given = [key for key in known.hints.extra if re.match(r"head\.(scaled|octaves|layers)\b", key)]
-    if boxes.width == 4 and given:
-        head = SsdAnchors(boxes=(boxes.out.ref,), scores=(scores.out.ref,), activation=activation, background=background)
-        evidence = (f"{boxes.out} holds raw offsets, {scores.out} {scores.width} scores", f"anchors by {given[0]}, as given", why)
-        return [Interpretation(head, SSD, evidence, classes=scores.width, background=background)]
-    if boxes.width != 4 or size_priors is None:
+    anchors = PublishedAnchors("") if given else _ssd_anchors(picture, count)
+    if boxes.width != 4 or anchors is None:
         raise AmbiguousModelError(
             f"model {known.facts.path}: {boxes.out} holds raw offsets from {count} anchors, "
             f"which the file does not hold and no published rule for {picture.width} px gives",
             ["--set head.scaled=... with the rule of its training configuration (see the model card reference)"],
         )
-    rule = size_priors.rule
     head = SsdAnchors(
         boxes=(boxes.out.ref,),
         scores=(scores.out.ref,),
         activation=activation,
         background=background,
-        scaled=rule if isinstance(rule, ScaledAnchors) else None,
-        octaves=rule if isinstance(rule, OctaveAnchors) else None,
+        scaled=anchors.scaled,
+        octaves=anchors.octaves,
     )
     evidence = (
         f"{boxes.out} holds raw offsets (in a sample run they are no boxes), {scores.out} {scores.width} scores",
-        f"{count} are the anchors of {size_priors.who} at {picture.width} px, offsets divided by 10, 10, 5, 5",
+        f"anchors by {given[0]}, as given" if given else f"{count} are {anchors.of(picture)}",
         why,
     )
     return [Interpretation(head, SSD, evidence, classes=scores.width, background=background)]
 
 
-def _blaze_head(
-    known: Known,
-    boxes: TensorRef,
-    scores: TensorRef,
-    width: int,
-    rule: ScaledAnchors | OctaveAnchors,
-    activation: Literal["none", "sigmoid"],
-) -> SsdAnchors:
-    picture = known.facts.picture
+def _blaze(picture: Picture, boxes: Side, scores: Side, anchors: PublishedAnchors) -> Interpretation:
+    done = scores.out.made_by == "LOGISTIC"
     w, h = float(picture.width), float(picture.height)
-    return SsdAnchors(
-        boxes=(boxes,),
-        scores=(scores,),
-        activation=activation,
-        scaled=rule if isinstance(rule, ScaledAnchors) else None,
+    head = SsdAnchors(
+        boxes=(boxes.out.ref,),
+        scores=(scores.out.ref,),
+        activation="none" if done else "sigmoid",
+        scaled=anchors.scaled,
         code="xywh",
         scales=(w, h, w, h),
         exponential=False,
-        extra_columns=width - 4,
+        extra_columns=boxes.width - 4,
     )
+    count = boxes.numbers.shape[1]
+    evidence = (
+        f"{boxes.out} holds {count} boxes of {boxes.width} numbers ({boxes.width - 4} of them keypoints), {scores.out} one score each",
+        f"{count} are the anchors of {anchors.who} at {picture.width} px",
+        "scores are made by LOGISTIC: probabilities already" if done else "scores go through a sigmoid in that family",
+    )
+    palm = boxes.width == 18  # seven points of a hand; faces have six, bodies four
+    return Interpretation(head, PALM if palm else MEDIAPIPE, evidence, classes=1)
 
 
 FEWEST = 4
@@ -180,26 +164,16 @@ def read_layers(known: Known) -> list[Interpretation]:
         return []
     interpretations = []
     for columns in sorted({c for group in groups.values() for c in _column_counts(known, group)}):
-        pairs = [_pair(known, groups[size], columns) for size in cells]
-        found = [pair for pair in pairs if pair is not None]
-        rows = sum(_rows(known, pair[0]) for pair in found)
-        priors = ssd_priors(known.facts.picture.width, rows) if len(found) == len(pairs) and _square(known) else None
-        if priors is not None:
-            interpretations.append(_layered(known, found, columns, priors.who, priors.rule))
+        pairs = [pair for size in cells if (pair := _pair(known, groups[size], columns)) is not None]
+        rows = sum(int(np.prod(known.run.shape(boxes.position))) // 4 for boxes, _ in pairs)
+        anchors = _ssd_anchors(known.facts.picture, rows) if len(pairs) == len(cells) else None
+        if anchors is not None:
+            interpretations.append(_layered(known, pairs, columns, anchors))
     return interpretations
-
-
-def _square(known: Known) -> bool:
-    return known.facts.picture.width == known.facts.picture.height
 
 
 def _channels(known: Known, out: Out) -> int:
     return known.run.shape(out.position)[-1]
-
-
-def _rows(known: Known, boxes: Out) -> int:
-    """Return how many boxes a box output holds."""
-    return int(np.prod(known.run.shape(boxes.position))) // 4
 
 
 def _column_counts(known: Known, group: list[Out]) -> set[int]:
@@ -217,7 +191,7 @@ def _pair(known: Known, group: list[Out], columns: int) -> Pair | None:
     return None
 
 
-def _layered(known: Known, pairs: list[Pair], columns: int, who: str, rule: ScaledAnchors | OctaveAnchors) -> Interpretation:
+def _layered(known: Known, pairs: list[Pair], columns: int, anchors: PublishedAnchors) -> Interpretation:
     scores = np.concatenate([known.run.of(pair[1].position).reshape(len(known.run.values), -1, columns) for pair in pairs], axis=1)
     activation, why = activation_of(scores, pairs[0][1].made_by)
     named_all = len(known.names) == columns and not is_background(known.names[0])
@@ -227,31 +201,37 @@ def _layered(known: Known, pairs: list[Pair], columns: int, who: str, rule: Scal
         scores=tuple(pair[1].ref for pair in pairs),
         activation=activation,
         background=background,
-        scaled=rule if isinstance(rule, ScaledAnchors) else None,
-        octaves=rule if isinstance(rule, OctaveAnchors) else None,
+        scaled=anchors.scaled,
+        octaves=anchors.octaves,
     )
     evidence = (
         f"{len(pairs)} pairs of outputs hold offsets and {columns} scores for maps that get smaller: an SSD before its layers are joined",
-        f"together they have the anchors of {who} at {known.facts.picture.width} px, offsets divided by 10, 10, 5, 5",
+        f"together they have {anchors.of(known.facts.picture)}",
         why,
     )
     return Interpretation(head, SSD, evidence, classes=columns, background=background)
 
 
 @dataclass(frozen=True, slots=True)
-class Priors:
-    """A rule that gives exactly the number of boxes wanted, and whose it is."""
+class PublishedAnchors:
+    """A rule that gives exactly the number of anchors wanted, and whose it is."""
 
     who: str
-    rule: ScaledAnchors | OctaveAnchors
+    scaled: ScaledAnchors | None = None
+    octaves: OctaveAnchors | None = None
+
+    def of(self, picture: Picture) -> str:
+        """Return a clause for the evidence."""
+        return f"the anchors of {self.who} at {picture.width} px, offsets divided by 10, 10, 5, 5"
 
 
-def _cells(size: int, strides: tuple[int, ...]) -> list[int]:
-    return [ceil(size / stride) ** 2 for stride in strides]
+def _cells(picture: Picture, strides: tuple[int, ...]) -> list[int]:
+    """Return the cells of each layer; none where the picture is not square, as in no published rule."""
+    return [ceil(picture.width / stride) ** 2 for stride in strides] if picture.width == picture.height else []
 
 
-def blaze_priors(size: int, count: int) -> Priors | None:
-    """BlazeFace kin (MediaPipe): unit-sized anchors, two a cell and layer, layers of one stride sharing their cells."""
+def _blaze_anchors(picture: Picture, count: int) -> PublishedAnchors | None:
+    """Return the rule of a BlazeFace kind (MediaPipe): boxes as large as the input; layers of one stride share their cells."""
     kinds = (
         ("BlazeFace front / short range, palm detection", (8, 16, 16, 16), 2),
         ("BlazeFace back", (16, 32, 32, 32), 2),
@@ -259,7 +239,7 @@ def blaze_priors(size: int, count: int) -> Priors | None:
         ("BlazePose detection", (8, 16, 32, 32, 32), 2),
     )
     for who, strides, per_layer in kinds:
-        if sum(_cells(size, strides)) * per_layer == count:
+        if sum(_cells(picture, strides)) * per_layer == count:
             rule = ScaledAnchors(
                 strides=strides,
                 min_scale=0.1484375,
@@ -268,17 +248,18 @@ def blaze_priors(size: int, count: int) -> Priors | None:
                 interpolated_aspect_ratio=1.0 if per_layer == 2 else 0.0,
                 unit_size=True,
             )
-            return Priors(who, rule)
+            return PublishedAnchors(who, rule)
     return None
 
 
-def ssd_priors(size: int, count: int) -> Priors | None:
-    """TensorFlow's SSD (six layers from stride 16) and its FPN variants (levels 3 to 7)."""
-    classic = _cells(size, (16, 32, 64, 128, 256, 512))
-    if 3 * classic[0] + 6 * sum(classic[1:]) == count:
-        return Priors("TensorFlow's SSD-MobileNet", ScaledAnchors(strides=(16, 32, 64, 128, 256, 512), reduce_lowest=True))
+def _ssd_anchors(picture: Picture, count: int) -> PublishedAnchors | None:
+    """Return the rule of TensorFlow's SSD (six layers from stride 16) or its FPN variants (levels 3 to 7)."""
+    strides = (16, 32, 64, 128, 256, 512)
+    classic = _cells(picture, strides)
+    if 6 * sum(classic) - 3 * sum(classic[:1]) == count:
+        return PublishedAnchors("TensorFlow's SSD-MobileNet", ScaledAnchors(strides=strides, reduce_lowest=True))
     if 6 * sum(classic) == count:
-        return Priors("TensorFlow's SSD with six boxes in every layer", ScaledAnchors(strides=(16, 32, 64, 128, 256, 512)))
-    if sum(_cells(size, (8, 16, 32, 64, 128))) * 6 == count:
-        return Priors("TensorFlow's SSD-FPN", OctaveAnchors())
+        return PublishedAnchors("TensorFlow's SSD with six boxes in every layer", ScaledAnchors(strides=strides))
+    if 6 * sum(_cells(picture, (8, 16, 32, 64, 128))) == count:
+        return PublishedAnchors("TensorFlow's SSD-FPN", octaves=OctaveAnchors())
     return None

@@ -43,7 +43,7 @@ def take_member(archive: Path, member: str, target: Path, *, start: int = 0, end
                 out.write(block)
                 left = None if left is None else left - len(block)
                 if out.tell() > max_bytes:
-                    raise InputError(f"{member} in {archive.name} unpacks to more than the {max_bytes:,} bytes that are wanted")
+                    raise InputError(f"{member} in {archive.name} unpacks to more than the {max_bytes:,} bytes allowed")
     except (
         tarfile.TarError,
         zipfile.BadZipFile,

@@ -88,7 +88,7 @@ def download(wanted: Wanted, folder: Path, *, limits: FetchLimits = DEFAULT_LIMI
     is another file or too large, no room, the address is none). What had arrived before a LinkError stays: the next call goes on there.
     """
     if not is_web_address(wanted.url):
-        raise InputError(f"{wanted.url!r} is no address to fetch from: wanted http://... or https://...")
+        raise InputError(f"{wanted.url!r} is not a web address; wanted http://... or https://...")
     if wanted.encrypted:
         refuse_unencrypted(wanted.url)
     target = folder / wanted.key
@@ -115,7 +115,7 @@ def _locked(path: Path) -> Iterator[IO[bytes]]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
-            raise LinkError(f"another command is fetching {path.name.removesuffix('.part')} just now; wait for it") from exc
+            raise LinkError(f"another command is downloading {path.name.removesuffix('.part')}; wait until it has finished") from exc
         try:
             yield file
         finally:
@@ -143,7 +143,7 @@ class _Transfer:
                 return
             self._start_over()
         raise InputError(
-            f"{self.wanted.url} is not the file that is wanted: its sha256 is {found}, wanted {self.wanted.sha256}; "
+            f"{self.wanted.url} is not the wanted file: its sha256 is {found}, wanted {self.wanted.sha256}; "
             "it was changed there, or on the way: nothing was kept"
         )
 
@@ -253,9 +253,7 @@ class _Transfer:
             return
         if wanted is not None and (size > wanted or (size < wanted and not partial)):
             self._start_over()
-            raise InputError(
-                f"{self.wanted.url} is not the file that is wanted: it has {size:,} bytes, wanted {wanted:,}; nothing was kept"
-            )
+            raise InputError(f"{self.wanted.url} is not the wanted file: it has {size:,} bytes, wanted {wanted:,}; nothing was kept")
         if size > self.limits.max_bytes:
             self._start_over()
             raise InputError(f"{self.wanted.url} has {size:,} bytes or more, at most {self.limits.max_bytes:,} are taken; nothing was kept")

@@ -92,10 +92,10 @@ def with_known_sha256(file: FileEntry, entry: Entry, options: PullOptions, work:
     """
     if file.sha256 is not None:
         return file, ""
-    say = "say it with --sha256 if you know it, or " if file is entry.main else ""
+    say = "give it with --sha256 if you know it, or " if file is entry.main else ""
     urls = [source.url for source in _sources(file, options.mirror) if source.url is not None and source.member is None]
     if not options.pin:
-        pin = f"have what {urls[0]} gives now pinned with --pin" if urls else "pin a file of yours with --pin --file"
+        pin = f"pin the file that {urls[0]} gives now with --pin" if urls else "pin a file of yours with --pin --file"
         raise ConfigError(f"no sha256 of {file.name} is published: {say}{pin}")
     if options.files:
         return file.model_copy(update={"sha256": sha256_of(_copy_to_pin(file, entry, options.files))}), ""
@@ -210,12 +210,14 @@ def _unpacked(archive: Path, source: Source, file: FileEntry, work: Path) -> Pat
     bound = file.bytes if file.bytes is not None else DEFAULT_LIMITS.max_bytes
     take_member(archive, source.member or "", target, start=source.start, end=source.end, max_bytes=bound)
     if (found := sha256_of(target)) != file.sha256:
-        raise InputError(f"{source} is not the file that is wanted: its sha256 is {found}, wanted {file.sha256}; nothing was kept")
+        raise InputError(f"{source} is not the wanted file: its sha256 is {found}, wanted {file.sha256}; nothing was kept")
     return target
 
 
 def _offline(file: FileEntry) -> LinkError:
-    return LinkError(f"{file.name} is not here, and --offline was said; fetch {file.sources[0]} elsewhere and give it with --file")
+    return LinkError(
+        f"{file.name} has not been downloaded, and --offline is set; fetch {file.sources[0]} elsewhere and give it with --file"
+    )
 
 
 def _first_that_works(places: Iterable[Place], fetch: Callable[[Place], Result]) -> tuple[Result, Place]:
@@ -234,7 +236,7 @@ def _first_that_works(places: Iterable[Place], fetch: Callable[[Place], Result])
 
 def remove_downloads(entry: Entry, downloads: Path) -> None:
     """Remove what the downloads folder holds for an entry that was added, and the folder where that leaves it empty."""
-    with contextlib.suppress(OSError):  # the model is there; what cannot be cleared is only in the way
+    with contextlib.suppress(OSError):  # the model has been added; leftovers only take space
         for file in entry.files:
             (downloads / str(file.sha256)).unlink(missing_ok=True)
         if not any(downloads.iterdir()):

@@ -68,7 +68,7 @@ def pull(entry: Entry, options: PullOptions) -> Pulled:
     if not options.force and (options.models / f"{entry.name}.toml").exists():
         raise InputError(f"there is another model called {entry.name} in {options.models}; remove it, or replace it with --force")
     if entry.accept and not options.accepted:
-        raise ConfigError(f"{entry.name} is under {entry.license}, which asks: {entry.accept}; say --accept-licence if you agree")
+        raise ConfigError(f"{entry.name} is under {entry.license}, which asks: {entry.accept}; add --accept-licence if you agree")
     try:
         with working_folder(options.downloads) as work:
             pinned = [with_known_sha256(file, entry, options, work) for file in entry.files]

@@ -107,7 +107,7 @@ class Redirections(urllib.request.HTTPRedirectHandler):
         with contextlib.ExitStack() as on_refusal:
             on_refusal.callback(fp.close)
             if not is_web_address(newurl):
-                raise LinkError(f"{req.full_url} cannot be fetched: the server sends on to {newurl!r}, which is no address on the web")
+                raise LinkError(f"{req.full_url} cannot be fetched: the server redirects to {newurl!r}, which is not a web address")
             if self._encrypted:
                 refuse_unencrypted(newurl)
             on_refusal.pop_all()

@@ -27,16 +27,8 @@ CUTS = frozenset(["STRIDED_SLICE", "SLICE", "SPLIT", "SPLIT_V", "GATHER"])
 """Operators that take a part of a tensor."""
 MAX_STEPS = 64
 
-TYPES = {
-    "float32": "<f4",
-    "float16": "<f2",
-    "int32": "<i4",
-    "int64": "<i8",
-    "int8": "<i1",
-    "uint8": "<u1",
-    "int16": "<i2",
-    "float64": "<f8",
-}
+TYPES = frozenset(("float32", "float16", "float64", "int8", "uint8", "int16", "int32", "int64"))
+"""Of constants that are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +138,7 @@ def constant_values(model: TFLiteModel, tensor: Tensor) -> NDArray[np.float64] |
     if not tensor.constant or tensor.dtype not in TYPES:
         return None
     try:
-        values = np.frombuffer(model.constant(tensor), TYPES[tensor.dtype]).astype(np.float64).reshape(tensor.shape)
+        values = np.frombuffer(model.constant(tensor), np.dtype(tensor.dtype).newbyteorder("<")).astype(np.float64).reshape(tensor.shape)
         if not tensor.scales or tensor.scales == (0.0,):
             return values
         spread = [-1 if axis == tensor.axis else 1 for axis in range(values.ndim)] if len(tensor.scales) > 1 else [1] * values.ndim

@@ -1067,7 +1067,7 @@ def test_a_field_that_a_card_does_not_have_is_refused(propose_raw: Propose) -> N
 def test_a_head_that_does_not_fit_or_exist_is_refused(propose_raw: Propose) -> None:
     raw = rows_model(cell_table(SIZE, STRIDES), scores(CELLS, 3), columns=True)
 
-    with pytest.raises(ModelError, match=r"does not read as --head classify.*yolo-rows"):
+    with pytest.raises(ModelError, match=r"does not fit --head classify.*yolo-rows"):
         propose_raw(raw, head="classify")
     with pytest.raises(InputError, match=r"wanted one of .*yolo-rows"):
         propose_raw(raw, head="yolov8")

@@ -249,7 +249,7 @@ def test_a_body_shorter_than_stated_is_tried_again_and_given_up(site, tmp_path):
 def test_a_body_longer_than_stated_is_not_the_file(site, tmp_path):
     url = site.put("/f", CONTENT, *[stated(1000)] * 9)
 
-    assert refused(wanted(url, size=None), tmp_path, InputError, "is not the file") == []
+    assert refused(wanted(url, size=None), tmp_path, InputError, "is not the wanted file") == []
 
 
 def test_a_file_that_is_not_there_is_said_at_once(site, tmp_path):
@@ -308,14 +308,14 @@ def test_a_redirect_away_from_the_web_is_not_followed(site, tmp_path, encrypted)
     url = site.put("/f", b"", redirect("ftp://127.0.0.1:9/f"))
     file = Wanted(url, None, None, encrypted=True) if encrypted else wanted(url)
 
-    refused(file, tmp_path, LinkError, "sends on to 'ftp://127.0.0.1:9/f', which is no address on the web")
+    refused(file, tmp_path, LinkError, "redirects to 'ftp://127.0.0.1:9/f', which is not a web address")
 
 
 @pytest.mark.parametrize(
     "url", ["ftp://example.org/f", "file:///etc/hostname", "/a/path", "http:///f", "", "http://[::1/f", "http://a:b/f"]
 )
 def test_only_web_addresses_are_fetched(tmp_path, url):
-    with pytest.raises(InputError, match="is no address to fetch from"):
+    with pytest.raises(InputError, match="is not a web address"):
         download(Wanted(url), tmp_path)
 
 
@@ -348,7 +348,7 @@ def test_two_do_not_write_one_file(site, tmp_path):
         other.write(b"x")
         other.flush()
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(LinkError, match="another command is fetching"):
+        with pytest.raises(LinkError, match="another command is downloading"):
             download(wanted(site.put("/f", CONTENT)), tmp_path, limits=QUICK)
 
 

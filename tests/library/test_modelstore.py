@@ -255,7 +255,7 @@ def test_fields_of_the_card_can_be_set_by_hand(sorter: Path, tmp_path: Path) -> 
         (["--set", "file.name=1"], "file"),
         (["--labels", "nowhere.txt"], "there is no file"),
         (["--name", "yolov3-tiny"], "bundled"),
-        (["--head", "yolo-rows"], "does not read as"),
+        (["--head", "yolo-rows"], "does not fit"),
     ],
 )
 def test_flags_that_cannot_be_used_are_refused_in_one_sentence(sorter: Path, tmp_path: Path, words: list[str], says: str) -> None:

@@ -229,7 +229,7 @@ def test_a_member_that_is_another_file_is_refused(site, shop, model, tmp_path):
         archive.writestr("detect.tflite", model[:-1] + b"?")
     shop.offer(entry(file_entry(model, {"url": site.put("/a.zip", (tmp_path / "a.zip").read_bytes()), "member": "detect.tflite"})))
 
-    with pytest.raises(InputError, match=f"detect.tflite is not the file that is wanted: .* wanted {sha256(model)}"):
+    with pytest.raises(InputError, match=f"detect.tflite is not the wanted file: .* wanted {sha256(model)}"):
         shop.pull("sorter")
     assert shop.holds() == []
 
@@ -275,7 +275,7 @@ def test_one_that_fails_does_not_keep_the_others_away(site, shop, model):
 def test_a_licence_that_asks_for_more_is_agreed_to_first(site, shop, model):
     shop.offer(entry(file_entry(model, {"url": site.put("/f", model)}), license="LicenseRef-X", accept="use it on Sundays only"))
 
-    with pytest.raises(ConfigError, match=r"LicenseRef-X, which asks: use it on Sundays only; say --accept-licence"):
+    with pytest.raises(ConfigError, match=r"LicenseRef-X, which asks: use it on Sundays only; add --accept-licence"):
         shop.pull("sorter")
     assert site.asked == []
     shop.pull("sorter", "--accept-licence")
@@ -387,9 +387,9 @@ def test_what_a_mirror_gave_is_named_as_what_it_came_from(site, shop, model):
 @pytest.mark.parametrize("source", [{"pip": "sorter==1.0", "member": "a"}, {"url": "https://nowhere.invalid/a.zip", "member": "a"}])
 def test_what_comes_in_an_archive_cannot_be_pinned_but_a_copy_of_it_can(source, shop, model, tmp_path):
     shop.offer(unpublished(source))
-    with pytest.raises(ConfigError, match=r"no sha256 of sorter\.tflite is published: say it with --sha256 .* or pin a file of yours"):
+    with pytest.raises(ConfigError, match=r"no sha256 of sorter\.tflite is published: give it with --sha256 .* or pin a file of yours"):
         shop.pull("sorter")
-    with pytest.raises(ConfigError, match=r"sorter\.tflite cannot be pinned out of .*, a: say it with .* give it with --pin --file"):
+    with pytest.raises(ConfigError, match=r"sorter\.tflite cannot be pinned out of .*, a: give it with .* give it with --pin --file"):
         shop.pull("sorter", "--pin")
 
     (tmp_path / "copied").write_bytes(model)
@@ -419,7 +419,7 @@ def test_two_files_without_hashes_under_other_names_are_not_guessed(shop, tmp_pa
 
     with pytest.raises(InputError, match=r"--file: which of the files given is net\.cfg is not known"):
         shop.pull("finder", "--pin", "--file", tmp_path / "a", "--file", tmp_path / "b")
-    with pytest.raises(ConfigError, match=r"no sha256 of net\.cfg is published: have what https://nowhere\.invalid/net\.cfg gives"):
+    with pytest.raises(ConfigError, match=r"no sha256 of net\.cfg is published: pin the file that https://nowhere\.invalid/net\.cfg gives"):
         shop.pull("finder", "--sha256", "0" * 64)
     assert shop.holds() == []
 

@@ -21,6 +21,9 @@ class Classify:
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
+    suppress: ClassVar[bool] = False
+    """Never: all boxes are the whole picture."""
+
     kind: Literal["classify"] = "classify"
     output: TensorRef = 0
     activation: Literal["none", "softmax", "sigmoid"] = "none"
@@ -32,11 +35,6 @@ class Classify:
     def score_outputs(self) -> tuple[TensorRef, ...]:
         """The outputs that hold scores."""
         return (self.output,)
-
-    @property
-    def suppress(self) -> bool:
-        """Never: all boxes are the whole picture."""
-        return False
 
     def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:  # noqa: ARG002 - the Head protocol
         """Return the number of classes. Raises CardError."""

@@ -39,6 +39,9 @@ class Dfl:
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
+    suppress: ClassVar[bool] = True
+    """Always: neighbouring cells find the same object."""
+
     kind: Literal["dfl"] = "dfl"
     strides: tuple[int, ...]
     boxes: tuple[TensorRef, ...]
@@ -61,11 +64,6 @@ class Dfl:
     def score_outputs(self) -> tuple[TensorRef, ...]:
         """The outputs that hold scores."""
         return self.scores if self.joined == "no" else self.boxes
-
-    @property
-    def suppress(self) -> bool:
-        """Always: neighbouring cells find the same object."""
-        return True
 
     def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:
         """Return the number of classes. Raises CardError."""

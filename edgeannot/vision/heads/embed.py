@@ -17,6 +17,9 @@ class Embed:
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
+    suppress: ClassVar[bool] = False
+    """Never: there are no boxes."""
+
     kind: Literal["embed"] = "embed"
     output: TensorRef = 0
 
@@ -25,20 +28,15 @@ class Embed:
         """The outputs that hold scores."""
         return (self.output,)
 
-    @property
-    def suppress(self) -> bool:
-        """Never: there are no boxes."""
-        return False
-
     def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:  # noqa: ARG002 - the Head protocol
-        """None, as a vector has no classes. Raises CardError."""
+        """Return None, as a vector has no classes. Raises CardError."""
         spec = output_spec(outputs, self.output, "output")
         if len(shape_without_batch(spec, 1)) != 1:
             raise shape_error(spec, "output", "(1, D) or (1, 1, 1, D)")
         return None
 
     def decode(self, outputs: Outputs, input_wh: tuple[int, int], min_score: float) -> Detections:  # noqa: ARG002 - the Head protocol
-        """No object."""
+        """Return no object."""
         return Detections.empty()
 
     def vector(self, outputs: Outputs) -> FloatArray:

@@ -42,7 +42,7 @@ class EndToEnd:
         return not self.suppressed
 
     def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:
-        """None, as the tensor does not tell the number of classes. Raises CardError."""
+        """Return None, as the tensor does not tell the number of classes. Raises CardError."""
         spec = output_spec(outputs, self.output, "output")
         shape = shape_without_batch(spec, 2)
         wanted = 6 + self.extra_columns

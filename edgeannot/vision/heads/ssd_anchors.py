@@ -30,6 +30,9 @@ class SsdAnchors:
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
+    suppress: ClassVar[bool] = True
+    """Always: neighbouring anchors find the same object."""
+
     kind: Literal["ssd-anchors"] = "ssd-anchors"
     boxes: tuple[TensorRef, ...]
     """One output with all rows, or one a layer, (1, n, 4), (1, n, 1, 4) or (1, h, w, a * 4), from fine to coarse."""
@@ -59,11 +62,6 @@ class SsdAnchors:
     def score_outputs(self) -> tuple[TensorRef, ...]:
         """The outputs that hold scores."""
         return self.scores
-
-    @property
-    def suppress(self) -> bool:
-        """Always: neighbouring anchors find the same object."""
-        return True
 
     def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:
         """Return the number of score columns, background included. Raises CardError."""

@@ -25,6 +25,9 @@ class SsdPostprocess:
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
+    suppress: ClassVar[bool] = False
+    """Never: the operator has done it."""
+
     kind: Literal["ssd-postprocess"] = "ssd-postprocess"
     boxes: TensorRef
     classes: TensorRef
@@ -37,13 +40,8 @@ class SsdPostprocess:
         """The outputs that hold scores."""
         return (self.scores,)
 
-    @property
-    def suppress(self) -> bool:
-        """Never: the operator has done it."""
-        return False
-
     def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:  # noqa: ARG002 - the Head protocol
-        """None, as the tensors do not tell the number of classes. Raises CardError."""
+        """Return None, as the tensors do not tell the number of classes. Raises CardError."""
         boxes = output_spec(outputs, self.boxes, "boxes")
         shape = shape_without_batch(boxes, 2)
         if len(shape) != 2 or shape[1] != 4:

@@ -29,6 +29,9 @@ class YoloFastestV2:
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
+    suppress: ClassVar[bool] = True
+    """Always: neighbouring cells find the same object."""
+
     kind: Literal["yolo-fastestv2"] = "yolo-fastestv2"
     outputs: tuple[TensorRef, ...]
     strides: tuple[int, ...] = (16, 32)
@@ -43,11 +46,6 @@ class YoloFastestV2:
     def score_outputs(self) -> tuple[TensorRef, ...]:
         """The outputs that hold scores."""
         return self.outputs
-
-    @property
-    def suppress(self) -> bool:
-        """Always: neighbouring cells find the same object."""
-        return True
 
     def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:
         """Return the number of classes. Raises CardError."""

@@ -44,6 +44,9 @@ class YoloGrid:
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
+    suppress: ClassVar[bool] = True
+    """Always: neighbouring cells find the same object."""
+
     kind: Literal["yolo-grid"] = "yolo-grid"
     grids: tuple[Grid, ...]
     layout: Literal["NHWC", "NCHW", "NAHWC"] = "NHWC"
@@ -61,11 +64,6 @@ class YoloGrid:
     def score_outputs(self) -> tuple[TensorRef, ...]:
         """The outputs that hold scores."""
         return tuple(grid.output for grid in self.grids)
-
-    @property
-    def suppress(self) -> bool:
-        """Always: neighbouring cells find the same object."""
-        return True
 
     def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:
         """Return the number of classes. Raises CardError."""

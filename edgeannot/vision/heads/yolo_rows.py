@@ -21,6 +21,9 @@ class YoloRows:
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
+    suppress: ClassVar[bool] = True
+    """Always: neighbouring candidates find the same object."""
+
     kind: Literal["yolo-rows"] = "yolo-rows"
     output: TensorRef
     layout: Literal["rows", "columns"]
@@ -39,11 +42,6 @@ class YoloRows:
     def score_outputs(self) -> tuple[TensorRef, ...]:
         """The outputs that hold scores."""
         return (self.output,)
-
-    @property
-    def suppress(self) -> bool:
-        """Always: neighbouring candidates find the same object."""
-        return True
 
     def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:
         """Return the number of classes. Raises CardError."""

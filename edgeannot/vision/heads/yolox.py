@@ -27,6 +27,9 @@ class Yolox:
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
+    suppress: ClassVar[bool] = True
+    """Always: neighbouring cells find the same object."""
+
     kind: Literal["yolox"] = "yolox"
     outputs: tuple[TensorRef, ...]
     """One output with the rows of all strides, or one a stride: (1, n, 5 + C) or (1, h, w, 5 + C), or with the channels first."""
@@ -39,11 +42,6 @@ class Yolox:
     def score_outputs(self) -> tuple[TensorRef, ...]:
         """The outputs that hold scores."""
         return self.outputs
-
-    @property
-    def suppress(self) -> bool:
-        """Always: neighbouring cells find the same object."""
-        return True
 
     def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:
         """Return the number of classes. Raises CardError."""
