@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "edgeannot"
 MODULES = sorted(path.relative_to(PACKAGE.parent).as_posix() for path in PACKAGE.rglob("*.py"))
 
-IMPORTERS = {"edgeannot/base/entry_points.py", "edgeannot/vision/engine.py"}
+IMPORTERS = {"edgeannot/base/registry.py", "edgeannot/vision/engine.py"}
 """Who imports by name: what other packages registered, and the runtimes."""
 LOADERS = {"import_module", "__import__", "spec_from_file_location", "run_module", "run_path", "exec", "eval", "find_loader"}
 

@@ -15,8 +15,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from edgeannot import __version__
-from edgeannot.base.entry_points import EntryPoint, entry_points
 from edgeannot.base.errors import ConfigError, install
+from edgeannot.base.registry import EntryPoint, entry_points
 from edgeannot.cli.exits import guarded
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from edgeannot.base.entry_points import entry_points
 from edgeannot.base.errors import CardError, ConfigError, EdgeannotError, InputError, install
+from edgeannot.base.registry import entry_points
 from edgeannot.card_inference import RANGES, Hints, Proposal, parse_range, propose
 from edgeannot.library import modelstore
 from edgeannot.library.catalogue import Entry, FileEntry, class_names

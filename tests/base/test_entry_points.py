@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from edgeannot.base.entry_points import entry_points
+from edgeannot.base.registry import entry_points
 
 
 @pytest.fixture
