@@ -56,8 +56,8 @@ class ModelOptions:
         )
 
     def words(self) -> list[str]:
-        """Give the options as they are typed, files without their folders."""
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        """Give the options as they are typed, files without their folders; without --labels: a card has the names."""
+        given = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "labels"}
         flags = {f"--{name.replace('_', '-')}": value for name, value in given.items() if value is not None}
         return [word for flag, value in flags.items() for word in (flag, value.name if isinstance(value, Path) else str(value))]
 

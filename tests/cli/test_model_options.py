@@ -66,5 +66,5 @@ def test_the_options_become_hints(tmp_path):
 
     (hints, typed), (nothing, silence) = found
     assert hints == Hints(name="m", color="BGR", label_offset=1, box_units="pixels", labels=tmp_path / "names.txt")
-    assert typed == ["--labels", "names.txt", "--label-offset", "1", "--color", "BGR", "--box-units", "pixels"]
+    assert typed == ["--label-offset", "1", "--color", "BGR", "--box-units", "pixels"]
     assert (nothing, silence) == (Hints(name="m"), [])

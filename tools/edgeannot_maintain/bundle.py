@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from edgeannot.base.errors import EdgeannotError
 from edgeannot.vision.data import UInt8Array
 from edgeannot_maintain.card_text import card_text
-from edgeannot_maintain.photos import PHOTOS, read_photo, write_samples
-from edgeannot_maintain.sources import Package, Part, coco_labels, imagenet_labels, read_part
-from edgeannot_tools.convert import darknet, efficientnet
-from edgeannot_tools.convert.torch_state import read_state
+from edgeannot_maintain.sources import PHOTOS, Package, Part, coco_labels, imagenet_labels, read_part, read_photo, write_samples
+from edgeannot_tools.convert import darknet
+from edgeannot_tools.convert.torch_route import INPUT_SIZE, efficientnet_lite0, read_state
+from edgeannot_tools.convert.torch_route import LOGITS as CLASS_LOGITS
 from edgeannot_tools.graph.edits import at_size, multiply_accumulates
 from edgeannot_tools.graph.graph import Graph, write_file
 from edgeannot_tools.quantize.calibrate import Runtime, calibrate, merged
@@ -99,7 +99,7 @@ def build_yolov3_tiny(cache: Path, photos: Sequence[UInt8Array], runtime: Runtim
         "description": "YOLOv3-tiny on COCO: 80 classes of everyday things; small inputs for weak boards",
         "task": "detect",
         "family": "yolo",
-        "macs": network.macs,
+        "macs": multiply_accumulates(prepared),
         "input": {
             "width": width,
             "height": height,
@@ -172,8 +172,8 @@ def build_efficientnet_lite0(cache: Path, photos: Sequence[UInt8Array], runtime:
     """ImageNet's 1000 classes, and the 1280 numbers before the last layer, from which other classes can be learnt."""
     state = cache / "efficientnet-lite0.pth"
     write_file(state, read_part(LITE0_STATE, cache))
-    prepared = prepare_graph(efficientnet.efficientnet_lite0(read_state(state)))
-    size = efficientnet.INPUT_SIZE
+    prepared = prepare_graph(efficientnet_lite0(read_state(state)))
+    size = INPUT_SIZE
     calibration = calibrate(prepared, _samples(photos, size, mean=LITE0_MEAN, std=LITE0_STD), runtime)
     recipe = Recipe(output_type="int8", input_range=(-LITE0_MEAN / LITE0_STD, (255 - LITE0_MEAN) / LITE0_STD))
     graph = quantize_graph(prepared, calibration, recipe).graph
@@ -183,7 +183,7 @@ def build_efficientnet_lite0(cache: Path, photos: Sequence[UInt8Array], runtime:
         "family": "mobilenet",
         "macs": multiply_accumulates(prepared),
         "input": {"width": size, "height": size, **_stretched_rgb(LITE0_MEAN, LITE0_STD)},
-        "head": {"kind": "classify", "output": efficientnet.LOGITS, "activation": "softmax", "top_k": 5},
+        "head": {"kind": "classify", "output": CLASS_LOGITS, "activation": "softmax", "top_k": 5},
         "provenance": {
             "source": str(LITE0_STATE),
             "source_sha256": LITE0_STATE.sha256,

@@ -16,8 +16,7 @@ from edgeannot.vision.cards import read_card
 from edgeannot.vision.heads.split import Split
 from edgeannot.vision.heads.yolo_fastestv2 import YoloFastestV2
 from edgeannot_tools.convert.command import convert_app
-from edgeannot_tools.convert.onnx_file import read_onnx
-from edgeannot_tools.convert.onnx_route import find_onnx2tf
+from edgeannot_tools.convert.onnx_route import find_onnx2tf, read_onnx
 from tests.surroundings import asked
 from tests.tools.agreement import disagreements
 from tests.tools.convert import onnx_maker

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edgeannot.base.errors import InputError, MissingError
-from edgeannot_tools.convert.torch_state import STREAM_MAGIC, STREAM_PROTOCOL, read_state
+from edgeannot_tools.convert.torch_route import STREAM_MAGIC, STREAM_PROTOCOL, read_state
 
 MATRIX = np.arange(6, dtype=np.float32).reshape(2, 3)
 VECTOR = np.array([7, -8], np.int64)

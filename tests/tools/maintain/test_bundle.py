@@ -16,8 +16,7 @@ from edgeannot.base.errors import InputError, MissingError
 from edgeannot.vision.cards import read_card, read_cards
 from edgeannot_maintain.bundle import MODELS, Built, write_model
 from edgeannot_maintain.card_text import card_text
-from edgeannot_maintain.photos import PHOTOS, SCENE_NAME
-from edgeannot_maintain.sources import Package, Part, coco_labels, read_part
+from edgeannot_maintain.sources import PHOTOS, SCENE_NAME, Package, Part, coco_labels, read_part
 from edgeannot_tools.graph.edits import at_size
 from edgeannot_tools.graph.graph import Graph
 from edgeannot_tools.quantize.calibrate import open_interpreter

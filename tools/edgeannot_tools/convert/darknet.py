@@ -31,7 +31,7 @@ from edgeannot_tools.convert.darknet_files import (
     read_bytes,
     with_masks,
 )
-from edgeannot_tools.graph.graph import Graph, write_file
+from edgeannot_tools.graph.graph import Graph
 from edgeannot_tools.graph.writer import ACTIVATIONS, Activation, Net
 
 __all__ = ["HEAD_KINDS", "TINY_WARNING", "Conversion", "Head", "Network", "Section", "WeightSource", "WeightsFile", "convert", "parse_cfg"]
@@ -72,14 +72,8 @@ class Conversion:
     input_wh: tuple[int, int]
     heads: tuple[Head, ...]
     """Empty for a classifier."""
-    macs: int
-    """Multiply-accumulates of one run."""
     warnings: tuple[str, ...]
     """Sentences for the user about what may be wrong with the files."""
-
-    def write(self, path: Path) -> None:
-        """Writes the float TFLite model."""
-        write_file(path, self.graph.to_bytes())
 
 
 def convert(
@@ -112,7 +106,6 @@ class Network:
         self.image = self.net.input("images", (1, height, width, first.count("channels", 3)))
         self.tensors: list[int] = []
         self.heads: list[Head] = []
-        self.macs = 0
         for number, section in enumerate(self.sections):
             self.tensors.append(self._layer(number, section))
 
@@ -122,7 +115,7 @@ class Network:
         outputs = [graph.find(head.output) for head in self.heads] or self.tensors[-1:]
         if not outputs:
             raise InputError(f"{self.where} has no layers")
-        return Conversion(self.net.outputs(outputs), self.input_wh, tuple(self.heads), self.macs, tuple(warnings))
+        return Conversion(self.net.outputs(outputs), self.input_wh, tuple(self.heads), tuple(warnings))
 
     def _layer(self, number: int, section: Section) -> int:
         x = self.tensors[-1] if self.tensors else self.image
@@ -139,7 +132,7 @@ class Network:
             "route": self._route,
             "shortcut": self._shortcut,
             "scale_channels": self._scale_channels,
-            "sam": self._sam,
+            "sam": self._scale_channels,
             "reorg": self._reorg,
             "softmax": self._softmax,
             "soft": self._softmax,
@@ -176,7 +169,6 @@ class Network:
         if min(out_hw) < 1:
             raise self._wrong(section, f"a kernel of {kernel} does not fit into {height}x{width}; the input size is too small")
         after = [max((o - 1) * stride + reach - n - pad, 0) for o, n in zip(out_hw, (height, width), strict=True)]
-        self.macs += out_hw[0] * out_hw[1] * weights.size
         return self.net.conv(
             name,
             x,
@@ -261,15 +253,11 @@ class Network:
         return x
 
     def _scale_channels(self, number: int, section: Section, x: int) -> int:
-        """The layer before gives one factor a channel (squeeze and excitation); `from` is what it multiplies."""
+        """Multiply `from` by the layer before: a factor a channel (squeeze and excitation) or an element ([sam])."""
         source = next(iter(section.integers("from")), 0)
         name = self._name(number, section)
         y = self.net.mul(name, self._source(number, section, source), x)
         return self.net.activation(name, y, self._activation(section, "linear"))
-
-    def _sam(self, number: int, section: Section, x: int) -> int:
-        """Spatial attention: the layer before times `from`, element by element."""
-        return self._scale_channels(number, section, x)
 
     def _reorg(self, number: int, section: Section, x: int) -> int:
         """Darknet's reorg of v2 is no plain space-to-depth: it reads the (C, H, W) map as (C / s^2, H * s, W * s) first."""

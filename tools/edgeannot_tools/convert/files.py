@@ -56,7 +56,7 @@ def _route(kind: str) -> Callable[[Sequence[Path], Request], Converted]:
     elif kind == "tflite":
         route = convert_tflite
     else:
-        from edgeannot_tools.convert.efficientnet import convert_torch as route  # noqa: PLC0415 - as above
+        from edgeannot_tools.convert.torch_route import convert_torch as route  # noqa: PLC0415 - as above
     return route
 
 
