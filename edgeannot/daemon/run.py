@@ -135,7 +135,7 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, reme
         if not once and not choice.pinned:
             measuring = _measuring(loaded, chosen, sources, pool, active_model, control, governor_loop, announcer, stop)
         Supervisor(
-            pool,
+            pool=pool,
             stop=stop,
             heartbeats=heartbeats,
             notifier=Notifier(os.environ),
@@ -193,14 +193,15 @@ def _worker_pool(
     gates = {name: PauseGate(source, control, pace.rest_s) for name, source in sources.items()}
     return WorkerPool(
         readers=[
-            Reader(source, frames, gate=gates[name], limiter=limiter, at_work=at_work, stop=stop, heartbeat=beat)
+            Reader(source=source, frames=frames, gate=gates[name], limiter=limiter, at_work=at_work, stop=stop, heartbeat=beat)
             for name, source in sources.items()
         ],
         inference=Inference(
-            frames, results, active_model=active_model, control=control, sources=sources, limiter=limiter, at_work=at_work, heartbeat=beat
+            frames=frames, results=results, active_model=active_model, control=control, sources=sources,
+            limiter=limiter, at_work=at_work, heartbeat=beat,
         ),
         writer=Writer(
-            results, sources, sinks, store,
+            results=results, sources=sources, sinks=sinks, store=store,
             limiter=limiter, telemetry=telemetry, at_work=at_work, stop=stop, heartbeat=beat, reporter=reporter, patience_s=patience_s,
         ),
         frames=frames,

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from edgeannot import __version__
@@ -69,65 +70,54 @@ class Announcer:
             self._publisher.send_now(Message(self._publisher.topic("telemetry"), encode(payload), "telemetry", qos=0))
 
 
+@dataclass(eq=False, kw_only=True)
 class Supervisor:
     """Looks at a pool about once a second until it has finished."""
 
-    def __init__(
-        self,
-        pool: WorkerPool,
-        *,
-        stop: threading.Event,
-        heartbeats: Heartbeats,
-        notifier: Notifier,
-        announcer: Announcer,
-        active_model: ActiveModel,
-        at_work: AtWork,
-        governor_loop: GovernorLoop,
-        measuring: IdleMeasuring | None = None,
-        reporter: Reporter | None = None,
-    ) -> None:
-        self._pool = pool
-        self._stop = stop
-        self._heartbeats = heartbeats
-        self._notifier = notifier
-        self._announcer = announcer
-        self._active_model = active_model
-        self._at_work = at_work
-        self._governor_loop = governor_loop
-        self._measuring = measuring
-        self._reporter = reporter
+    pool: WorkerPool
+    stop: threading.Event
+    heartbeats: Heartbeats
+    notifier: Notifier
+    announcer: Announcer
+    active_model: ActiveModel
+    at_work: AtWork
+    governor_loop: GovernorLoop
+    measuring: IdleMeasuring | None = None
+    reporter: Reporter | None = None
+
+    def __post_init__(self) -> None:
         self._fed = True
         self._faults: set[type] = set()
-        self._steps = governor_loop.steps
+        self._steps = self.governor_loop.steps
         self._telemetry_at = time.monotonic() + _TELEMETRY_S
 
     def run(self) -> None:
         """Start the threads and watch them until the last has ended; raises the error of one that broke."""
-        self._pool.start()
-        self._notifier.send(READY="1")
+        self.pool.start()
+        self.notifier.send(READY="1")
         self._watch()
-        self._notifier.send(STOPPING="1")
-        self._pool.join()
+        self.notifier.send(STOPPING="1")
+        self.pool.join()
 
     def _watch(self) -> None:
-        watchdog_s = self._notifier.watchdog_s
+        watchdog_s = self.notifier.watchdog_s
         tick_s = _TICK_S if watchdog_s is None else min(_TICK_S, watchdog_s / 3)
         patience_s = float("inf") if watchdog_s is None else watchdog_s / 2
-        while not self._pool.finished.wait(tick_s):
-            if self._stop.is_set():
-                self._pool.cancel()
+        while not self.pool.finished.wait(tick_s):
+            if self.stop.is_set():
+                self.pool.cancel()
             self._feed(patience_s)
-            if self._reporter is not None:
-                self._reporter.progress(self._pool.progress.files_waiting)
+            if self.reporter is not None:
+                self.reporter.progress(self.pool.progress.files_waiting)
             self._steer()
-            if self._measuring is not None:
-                self._measuring.tick()
-            if time.monotonic() >= self._telemetry_at or self._governor_loop.steps != self._steps:
+            if self.measuring is not None:
+                self.measuring.tick()
+            if time.monotonic() >= self._telemetry_at or self.governor_loop.steps != self._steps:
                 self._publish_telemetry()
 
     def _steer(self) -> None:
         try:
-            self._governor_loop.tick()
+            self.governor_loop.tick()
         except Exception as exc:  # the work goes on without a governor, too
             if type(exc) not in self._faults:
                 log.exception("internal error of the governor, please report; it tries again")
@@ -136,22 +126,22 @@ class Supervisor:
     def _publish_telemetry(self) -> None:
         """Tell the figures now, and again after the usual time."""
         self._telemetry_at = time.monotonic() + _TELEMETRY_S
-        self._steps = self._governor_loop.steps
-        if not self._announcer.heard:
+        self._steps = self.governor_loop.steps
+        if not self.announcer.heard:
             return
         try:
-            figures = self._pool.figures()
+            figures = self.pool.figures()
         except LinkError:  # the disk is away, and the writer says so
             return
-        self._announcer.telemetry({**figures, **self._governor_loop.figures()})
+        self.announcer.telemetry({**figures, **self.governor_loop.figures()})
 
     def _feed(self, patience_s: float) -> None:
         """Give systemd a sign of life, unless a thread owes its own for too long."""
-        silence_s, name = self._heartbeats.silence_s()
-        self._at_work.tick(name if silence_s >= patience_s else "")
+        silence_s, name = self.heartbeats.silence_s()
+        self.at_work.tick(name if silence_s >= patience_s else "")
         if silence_s < patience_s:
-            status = f"{self._pool.progress.annotated} pictures annotated with {self._active_model.card.name}"
-            self._notifier.send(WATCHDOG="1", STATUS=status)
+            status = f"{self.pool.progress.annotated} pictures annotated with {self.active_model.card.name}"
+            self.notifier.send(WATCHDOG="1", STATUS=status)
         elif self._fed:
             log.error("%s has not moved for %.0f s: the watchdog is no longer fed", name, silence_s)
         self._fed = silence_s < patience_s

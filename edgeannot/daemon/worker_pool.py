@@ -76,32 +76,26 @@ class Progress:
     """Pictures that were read and are not stored."""
 
 
+@dataclass(eq=False, kw_only=True)
 class WorkerPool:
     """Use `start`, look at it while `finished` is not set, then `join`."""
 
-    def __init__(
-        self,
-        *,
-        readers: Sequence[Reader],
-        inference: Inference,
-        writer: Writer,
-        frames: FrameQueue,
-        results: ResultQueue,
-        telemetry: Telemetry,
-        heartbeats: Heartbeats,
-        stop: threading.Event,
-    ) -> None:
+    readers: Sequence[Reader]
+    inference: Inference
+    writer: Writer
+    frames: FrameQueue
+    results: ResultQueue
+    telemetry: Telemetry
+    heartbeats: Heartbeats
+    stop: threading.Event
+
+    def __post_init__(self) -> None:
         self.finished = threading.Event()
-        self._readers = readers
-        self._writer = writer
-        self._frames = frames
-        self._results = results
-        self._telemetry = telemetry
-        self._reading_now = len(readers)
+        self._reading_now = len(self.readers)
         self._reading_lock = threading.Lock()
-        work = [(f"read {reader.source.name}", self._reading(reader)) for reader in readers]
-        work += [("infer", inference.run), ("write", self._write)]
-        self._workers = [Worker(name, each, heartbeats, stop.set) for name, each in work]
+        work = [(f"read {reader.source.name}", self._reading(reader)) for reader in self.readers]
+        work += [("infer", self.inference.run), ("write", self._write)]
+        self._workers = [Worker(name, each, self.heartbeats, self.stop.set) for name, each in work]
 
     def start(self) -> None:
         """Start the threads."""
@@ -110,7 +104,7 @@ class WorkerPool:
 
     def cancel(self) -> None:
         """Drop the pictures that wait to be annotated, and take no more."""
-        self._frames.cancel()
+        self.frames.cancel()
 
     def join(self) -> None:
         """Wait for the threads' end; raises the error of one that broke."""
@@ -123,18 +117,16 @@ class WorkerPool:
     @property
     def progress(self) -> Progress:
         """How far the work is now."""
-        return Progress(
-            self._telemetry.pictures, sum(reader.files_waiting for reader in self._readers), len(self._frames) + len(self._results)
-        )
+        return Progress(self.telemetry.pictures, sum(reader.files_waiting for reader in self.readers), len(self.frames) + len(self.results))
 
     def figures(self) -> dict[str, Any]:
         """Return counts, times, queues and outbox, ready for JSON. Raises LinkError while the disk is away."""
         files = self.progress.files_waiting
         return {
-            **self._telemetry.snapshot(),
-            "queues": {"frames": len(self._frames), "results": len(self._results), "files": files},
-            "skipped": self._frames.replaced + sum(reader.gate.skipped for reader in self._readers),
-            **self._writer.figures(),
+            **self.telemetry.snapshot(),
+            "queues": {"frames": len(self.frames), "results": len(self.results), "files": files},
+            "skipped": self.frames.replaced + sum(reader.gate.skipped for reader in self.readers),
+            **self.writer.figures(),
         }
 
     def _reading(self, reader: Reader) -> Callable[[], None]:
@@ -145,12 +137,12 @@ class WorkerPool:
                 with self._reading_lock:
                     self._reading_now -= 1
                     if not self._reading_now:
-                        self._frames.end()
+                        self.frames.end()
 
         return work
 
     def _write(self) -> None:
         try:
-            self._writer.run()
+            self.writer.run()
         finally:
             self.finished.set()

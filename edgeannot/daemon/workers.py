@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -71,42 +71,32 @@ class PauseGate:
             left_s -= _LOOK_S
 
 
+@dataclass(eq=False, kw_only=True)
 class Reader:
     """Gives a source's pictures to the inference. A live source replaces what waits; a folder waits its turn and for memory.
 
     At a closed gate a folder's picture waits, a live source's is dropped. `run` is for one thread.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        frames: FrameQueue,
-        *,
-        gate: PauseGate,
-        limiter: MemoryLimiter,
-        at_work: AtWork,
-        stop: Stop,
-        heartbeat: Callable[[], None],
-    ) -> None:
-        self.source = source
-        self.gate = gate
-        self.files_waiting = 0
-        """Files that the source knows of and has not read."""
-        self._frames = frames
-        self._limiter = limiter
-        self._at_work = at_work
-        self._stop = stop
-        self._heartbeat = heartbeat
-        self._trouble = ""
+    source: Source
+    frames: FrameQueue
+    gate: PauseGate
+    limiter: MemoryLimiter
+    at_work: AtWork
+    stop: Stop
+    heartbeat: Callable[[], None]
+    files_waiting: int = field(default=0, init=False)
+    """Files that the source knows of and has not read."""
+    _trouble: str = field(default="", init=False)
 
     def run(self) -> None:
         """Read until told to stop, or until the source or the queue has ended."""
-        source, stop, heartbeat = self.source, self._stop, self._heartbeat
+        source, stop, heartbeat = self.source, self.stop, self.heartbeat
         self.gate.wait_open(stop, heartbeat)
         for item in source.items(stop):
             heartbeat()
             if self.gate.wait_open(stop, heartbeat) and source.live and isinstance(item, Frame):
-                self._at_work.leave(item.place)
+                self.at_work.leave(item.place)
                 continue
             if isinstance(item, Tick):
                 self._note(item)
@@ -120,7 +110,7 @@ class Reader:
                 self.gate.rest(stop, heartbeat)
             del item  # who waits for the next picture holds none: one may have 126 MB
             # The source decodes the next one when it is asked for it: not beside one that is over the limit by itself.
-            while not stop.is_set() and not self._limiter.within():
+            while not stop.is_set() and not self.limiter.within():
                 heartbeat()
 
     def _note(self, tick: Tick) -> None:
@@ -132,67 +122,56 @@ class Reader:
 
     def _hand_over(self, item: Frame | Failure) -> bool:
         """Put the item into the queue when there is room and memory; False when told to stop before. Raises Closed."""
-        while not self._limiter.acquire(weight(self.source, item)):
-            self._heartbeat()
-            if self._stop.is_set():
+        while not self.limiter.acquire(weight(self.source, item)):
+            self.heartbeat()
+            if self.stop.is_set():
                 return False
-        while not self._frames.put(item, self.source.name, replace=self.source.live and isinstance(item, Frame)):
-            self._heartbeat()
+        while not self.frames.put(item, self.source.name, replace=self.source.live and isinstance(item, Frame)):
+            self.heartbeat()
         return True
 
 
+@dataclass(eq=False, kw_only=True)
 class Inference:
     """Annotates each frame; failures pass by, so that the writer sees everything in order. `run` is for one thread."""
 
-    def __init__(
-        self,
-        frames: FrameQueue,
-        results: ResultQueue,
-        *,
-        active_model: ActiveModel,
-        control: Control,
-        sources: Mapping[str, Source],
-        limiter: MemoryLimiter,
-        at_work: AtWork,
-        heartbeat: Callable[[], None],
-    ) -> None:
-        self._frames = frames
-        self._results = results
-        self._active_model = active_model
-        self._control = control
-        self._sources = sources
-        self._limiter = limiter
-        self._at_work = at_work
-        self._heartbeat = heartbeat
+    frames: FrameQueue
+    results: ResultQueue
+    active_model: ActiveModel
+    control: Control
+    sources: Mapping[str, Source]
+    limiter: MemoryLimiter
+    at_work: AtWork
+    heartbeat: Callable[[], None]
 
     def run(self) -> None:
         """Annotate until no more frames come; between two of them, or about once a second, do what was asked of `control`."""
-        control, model = self._control, self._active_model
+        control, model = self.control, self.active_model
         try:
             while True:
-                self._heartbeat()
+                self.heartbeat()
                 model.limit(control.now())
-                control.serve(model.use, model, self._heartbeat)
-                item = self._frames.take()
+                control.serve(model.use, model, self.heartbeat)
+                item = self.frames.take()
                 if item is None:
                     continue
                 result = self._annotated(item) if isinstance(item, Frame) else item
-                while not self._results.put(result):
-                    self._heartbeat()
+                while not self.results.put(result):
+                    self.heartbeat()
                 del item, result
         except Closed:
             return
         finally:  # also where this broke: nobody may wait for it
-            self._frames.cancel()
-            self._results.end()
+            self.frames.cancel()
+            self.results.end()
             control.close()
 
     def _annotated(self, frame: Frame) -> Annotation | Failure:
         """Return the result, or a failure where only this picture breaks the program: it must not break every later start as well."""
-        self._at_work.move(frame.place, "inferring")
+        self.at_work.move(frame.place, "inferring")
         try:
-            annotation = self._active_model(frame)
-            self._control.saw(annotation)
+            annotation = self.active_model(frame)
+            self.control.saw(annotation)
         except FrameError as exc:
             log.warning("%s: %s: %s; it is set aside", frame.source, frame.name, exc)
             return self._failure(frame, exc.reason, f"{frame.name}: {exc}; set aside")
@@ -201,7 +180,7 @@ class Inference:
         except Exception as exc:
             exc.add_note(f"while annotating {frame.source}: {frame.name}")
             try:
-                self._active_model(replace(frame, image=np.full((64, 64, 3), 114, np.uint8)))
+                self.active_model(replace(frame, image=np.full((64, 64, 3), 114, np.uint8)))
             except Exception:  # noqa: BLE001 - the first error says more
                 raise exc from None  # no picture is annotated
             log.exception("internal error while annotating %s (please report); skipped", frame.name)
@@ -211,8 +190,8 @@ class Inference:
 
     def _failure(self, frame: Frame, reason: str, message: str) -> Failure:
         """Give the frame up."""
-        self._limiter.release(weight(self._sources[frame.source], frame))
-        self._at_work.leave(frame.place)
+        self.limiter.release(weight(self.sources[frame.source], frame))
+        self.at_work.leave(frame.place)
         return Failure(frame.source, frame.name, reason, message, frame.path or Path(frame.name), key=frame.key)
 
 

@@ -8,7 +8,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -37,54 +37,42 @@ _MOST_HELD: Final = 10_000
 _NO_IMAGE: Final = np.empty((0, 0, 3), np.uint8)
 
 
+@dataclass(eq=False, kw_only=True)
 class Writer:
     """Stores each result: files first, then ledger and outbox in one transaction, then the input is finished. `run` is for one thread."""
 
-    def __init__(
-        self,
-        results: ResultQueue,
-        sources: Mapping[str, Source],
-        sinks: Sequence[Sink],
-        store: Store,
-        *,
-        limiter: MemoryLimiter,
-        telemetry: Telemetry,
-        at_work: AtWork,
-        stop: Stop,
-        heartbeat: Callable[[], None],
-        reporter: Reporter | None = None,
-        patience_s: float = math.inf,
-    ) -> None:
-        """patience_s: how long a disk that refuses a result is waited for; then its LinkError is raised."""
-        self._results = results
-        self._sources = sources
-        self._sinks = sinks
-        self._store = store
-        self._limiter = limiter
-        self._telemetry = telemetry
-        self._at_work = at_work
-        self._stop = stop
-        self._heartbeat = heartbeat
-        self._reporter = reporter
-        self._patience_s = patience_s
-        self._post_commit = PostCommit(store, sinks, patience_s)
-        self._broken: set[tuple[type, type]] = set()
-        """Sinks and their errors that were logged with a traceback."""
+    results: ResultQueue
+    sources: Mapping[str, Source]
+    sinks: Sequence[Sink]
+    store: Store
+    limiter: MemoryLimiter
+    telemetry: Telemetry
+    at_work: AtWork
+    stop: Stop
+    heartbeat: Callable[[], None]
+    reporter: Reporter | None = None
+    patience_s: float = math.inf
+    """How long a disk that refuses a result is waited for; then its LinkError is raised."""
+    _broken: set[tuple[type, type]] = field(default_factory=set, init=False)
+    """Sinks and their errors that were logged with a traceback."""
+
+    def __post_init__(self) -> None:
+        self._post_commit = PostCommit(self.store, self.sinks, self.patience_s)
 
     def run(self) -> None:
         """Store results until there are no more."""
         prune_at = time.monotonic() + _PRUNE_S
         try:
             while True:
-                self._heartbeat()
+                self.heartbeat()
                 if time.monotonic() >= prune_at:
                     prune_at = time.monotonic() + _PRUNE_S
-                    for source in self._sources.values():
-                        prune(self._store, source, self._heartbeat)
-                item = self._results.take()
+                    for source in self.sources.values():
+                        prune(self.store, source, self.heartbeat)
+                item = self.results.take()
                 if item is None:
                     self._post_commit.again()
-                    self._store.sync_if_due()
+                    self.store.sync_if_due()
                 elif isinstance(item, Failure):
                     self._store_failure(item)
                 else:
@@ -93,53 +81,53 @@ class Writer:
         except Closed:
             return
         finally:  # also where this broke: nobody may wait for it
-            self._results.cancel()
+            self.results.cancel()
 
     def figures(self) -> dict[str, Any]:
         """Return how store and folders are doing, for telemetry. Raises LinkError while the disk is away."""
-        pending = self._store.pending()
+        pending = self.store.pending()
         return {
             "outbox": {"rows": pending.rows, "bytes": pending.bytes, "dropped": pending.dropped, "refused": pending.refused},
-            "damaged": self._store.damaged(),
+            "damaged": self.store.damaged(),
             "folders": [
                 {"path": str(state.path), "unwritten": state.unwritten, "trouble": state.trouble}
-                for sink in self._sinks
+                for sink in self.sinks
                 for state in sink.folders()
             ],
         }
 
     def _store_failure(self, failure: Failure) -> None:
-        source = self._sources[failure.source]
+        source = self.sources[failure.source]
         if self._commit(source, failure, ()):
             source.finish(failure)
-            self._telemetry.rejected(failure.reason)
+            self.telemetry.rejected(failure.reason)
             self._say(failure)
 
     def _store_annotation(self, annotation: Annotation) -> None:
         frame = annotation.frame
-        source = self._sources[frame.source]
-        self._at_work.move(frame.place, "storing")
+        source = self.sources[frame.source]
+        self.at_work.move(frame.place, "storing")
         messages = self._messages(annotation)
-        self._limiter.release(weight(source, frame))
+        self.limiter.release(weight(source, frame))
         if self._commit(source, frame, messages):
-            self._at_work.leave(frame.place)
+            self.at_work.leave(frame.place)
             self._post_commit.finish(source, frame)
-            self._telemetry.annotated(annotation)
-            if self._reporter is not None:
-                self._reporter.picture(annotation)
+            self.telemetry.annotated(annotation)
+            if self.reporter is not None:
+                self.reporter.picture(annotation)
 
     def _say(self, failure: Failure) -> None:
         """Log one line. What the system did not let us read is somebody's to put right, and waits for it: that is a warning."""
-        if self._reporter is not None:
-            self._reporter.failure(failure)
-        level = logging.DEBUG if self._reporter is not None else logging.WARNING if failure.reason == "unreadable" else logging.INFO
+        if self.reporter is not None:
+            self.reporter.failure(failure)
+        level = logging.DEBUG if self.reporter is not None else logging.WARNING if failure.reason == "unreadable" else logging.INFO
         log.log(level, "%s: %s", failure.source, failure.message)
 
     def _messages(self, annotation: Annotation) -> list[Message]:
         """Let the sinks work; their messages. A fault in a sink of files costs its file, as a full disk does, never the message."""
         messages: list[Message] = []
         frame = annotation.frame
-        for sink in self._sinks:
+        for sink in self.sinks:
             try:
                 messages += sink.write(annotation)
             except Exception as exc:
@@ -160,19 +148,19 @@ class Writer:
         Raises LinkError when the disk refused for `patience_s` seconds.
         """
         entry = ledger_entry(source, item)
-        give_up_at = time.monotonic() + self._patience_s
+        give_up_at = time.monotonic() + self.patience_s
         delay_s, told = 0.5, False
         while True:
             try:
-                self._store.commit(entry, messages)
+                self.store.commit(entry, messages)
             except LinkError as exc:
                 if not told:
-                    log.error("%s; trying again%s", exc, "" if self._patience_s < math.inf else " until it works")  # noqa: TRY400 - a full disk is no fault of the program
+                    log.error("%s; trying again%s", exc, "" if self.patience_s < math.inf else " until it works")  # noqa: TRY400 - a full disk is no fault of the program
                     told = True
-                self._heartbeat()
+                self.heartbeat()
                 if time.monotonic() >= give_up_at:
-                    raise LinkError(f"{exc}; given up after {self._patience_s:g} s, what is not done yet is done by the next run") from exc
-                if self._stop.wait(delay_s):
+                    raise LinkError(f"{exc}; given up after {self.patience_s:g} s, what is not done yet is done by the next run") from exc
+                if self.stop.wait(delay_s):
                     return False
                 delay_s = min(delay_s * 2, 10.0)
             else:

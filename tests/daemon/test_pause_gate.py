@@ -102,7 +102,13 @@ def reading(source, control):
     """A reader in a thread of its own; returns its inbox and a function that ends it."""
     inbox, stop = BoundedQueue(depth=10), threading.Event()
     made = Reader(
-        source, inbox, gate=PauseGate(source, control), limiter=MemoryLimiter(10**6), at_work=AtWork(), stop=stop, heartbeat=nothing
+        source=source,
+        frames=inbox,
+        gate=PauseGate(source, control),
+        limiter=MemoryLimiter(10**6),
+        at_work=AtWork(),
+        stop=stop,
+        heartbeat=nothing,
     )
     reader = threading.Thread(target=made.run)
     reader.start()

@@ -42,7 +42,7 @@ def watch(looks, governor_loop, said, at_each=lambda: None, heartbeats=None, wat
         start=lambda: said.append("start"), cancel=lambda: said.append("cancel"), join=lambda: said.append("join"),
     )  # fmt: skip
     supervisor = Supervisor(
-        pool,
+        pool=pool,
         stop=stop,
         heartbeats=heartbeats or Heartbeats(),
         notifier=SimpleNamespace(watchdog_s=watchdog_s, send=lambda **fields: said.append(fields)),

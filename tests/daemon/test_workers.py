@@ -122,7 +122,7 @@ def read(source, frames, limiter, stop=None):
     """Read the source to its end; the reader."""
     stop = stop or threading.Event()
     gate = PauseGate(source, Control())
-    reader = Reader(source, frames, gate=gate, limiter=limiter, at_work=AtWork(), stop=stop, heartbeat=nothing)
+    reader = Reader(source=source, frames=frames, gate=gate, limiter=limiter, at_work=AtWork(), stop=stop, heartbeat=nothing)
     reader.run()
     return reader
 
@@ -145,7 +145,8 @@ class Model:
 
 def infer(frames, results, annotate):
     inference = Inference(
-        frames, results, active_model=Model(annotate), control=Control(), sources={"door": ListSource([])}, limiter=MemoryLimiter(100),
+        frames=frames, results=results, active_model=Model(annotate), control=Control(), sources={"door": ListSource([])},
+        limiter=MemoryLimiter(100),
         at_work=AtWork(), heartbeat=nothing,
     )  # fmt: skip
     inference.run()
@@ -154,7 +155,9 @@ def infer(frames, results, annotate):
 def write(results, sinks, store, source, stop=None, heartbeat=nothing, **options):
     """Write what the queue has; the telemetry."""
     telemetry, shared = Telemetry(), {"limiter": MemoryLimiter(100), "at_work": AtWork(), "stop": stop or threading.Event()}
-    Writer(results, {"door": source}, sinks, store, telemetry=telemetry, heartbeat=heartbeat, **shared, **options).run()
+    Writer(
+        results=results, sources={"door": source}, sinks=sinks, store=store, telemetry=telemetry, heartbeat=heartbeat, **shared, **options
+    ).run()
     return telemetry
 
 
