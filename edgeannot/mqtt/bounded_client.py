@@ -4,7 +4,7 @@ paho gathers a packet in memory until it is whole, however large it is: anyone w
 reads a message over its limit away in pieces, and hands on the beginning with its size, so that it is acknowledged and answered like
 any other.
 
-For each acknowledgement paho builds two tables of what MQTT 5 knows, which takes two fifths of the time of sending a small message
+For each acknowledgement paho builds two tables of what MQTT 5 knows, which takes a quarter of the time of sending a small message
 (docs/design.md has the figure), and it hangs up at a reason that is not in them.
 
 All these places are methods that begin with an underscore, so a later paho may have others: then `client_class` gives paho's own.

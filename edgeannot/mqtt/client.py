@@ -77,6 +77,14 @@ _MEANINGS: Final[Mapping[int, str]] = {
 }
 
 
+_MEANINGS_OF_REFUSALS: Final[Mapping[tuple[str, int], str]] = {
+    ("writing", 0x80): "the broker does not accept it, and does not say why",
+    ("writing", 0x87): "the broker does not let us write there (not authorised): check its access list",
+    ("reading", 0x80): "the broker does not let us read there (not authorised): check its access list",  # all that MQTT 3.1.1 has
+    ("reading", 0x87): "the broker does not let us read there (not authorised): check its access list",
+}
+
+
 def new_client(
     options: BrokerOptions,
     client_id: str,
@@ -145,13 +153,8 @@ def connect(client: Client, options: BrokerOptions, **session: Any) -> None:
 def meaning(reason: ReasonCode, *, doing: Literal["connecting", "writing", "reading"] = "connecting") -> str:
     """What a reason code of the broker, or of paho, means to the operator; `doing`: what it is the answer to."""
     code = reason.value
-    if doing == "writing" and code == 0x87:
-        return "the broker does not let us write there (not authorised): check its access list"
-    if doing == "writing" and code == 0x80:
-        return "the broker does not accept it, and does not say why"
-    if doing == "reading" and code in {0x80, 0x87}:  # MQTT 3.1.1 has only the former
-        return "the broker does not let us read there (not authorised): check its access list"
-    return _MEANINGS.get(code, f"the broker gives a reason that MQTT does not know (0x{code:02X})")
+    unknown = f"the broker gives a reason that MQTT does not know (0x{code:02X})"
+    return _MEANINGS_OF_REFUSALS.get((doing, code)) or _MEANINGS.get(code, unknown)
 
 
 def loss(client: Client, reason: ReasonCode) -> str:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final, Literal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from edgeannot.base.errors import EdgeannotError, LinkError
 from edgeannot.mqtt.client import connect, meaning, new_client
@@ -25,7 +27,6 @@ from edgeannot.storage.store import Message, Queue
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, MQTTMessage
-    from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
 
 __all__ = ["Publisher", "PublisherState"]
@@ -39,6 +40,21 @@ _STEADY_S: Final = 10.0
 
 _SHORT_MANY: Final = 4
 """Short connections in a row that are no accident any more."""
+
+
+@dataclass(slots=True)
+class _Subscription:
+    handler: Callable[[MQTTMessage], None]
+    as_published: bool
+    ask_at: float = 0.0
+    """When to ask the broker for it (monotonic seconds)."""
+
+    def receive(self, _client: Client, _data: object, message: MQTTMessage) -> None:
+        """Call the handler: a message that it chokes on must not end the connection, as it would come again."""
+        try:
+            self.handler(message)
+        except Exception:
+            log.exception("a message on %s could not be handled", message.topic)
 
 
 class Publisher:
@@ -60,9 +76,8 @@ class Publisher:
         self._topics = Topics(origin.device, prefix)
         self._window = window
         self._volatile = VolatileQueue()
-        self._subscriptions: dict[str, Callable[[MQTTMessage], None]] = {}
-        self._as_published: set[str] = set()
-        self._refused_until: dict[str, float] = {}  # subscriptions, and when to ask for them again (monotonic seconds)
+        self._subscriptions: dict[str, _Subscription] = {}
+        self._asked: dict[int, str] = {}  # those the broker has not answered for, by paho's number
         self._max_incoming = 2**20
         self._client_id = options.client_id or f"edgeannot-{origin.device}"
         self._new_client()  # finds a missing file now rather than at night
@@ -129,10 +144,8 @@ class Publisher:
         as_published: on MQTT 5, `retain` of a message is as its sender set it; else, and on
         3.1.1, it is set only on those that the broker kept from before.
         """
-        self._subscriptions[topic_filter] = handler
+        self._subscriptions[topic_filter] = _Subscription(handler, as_published)
         self._max_incoming = max(self._max_incoming, max_bytes)
-        if as_published:
-            self._as_published.add(topic_filter)
 
     def send_now(self, message: Message) -> None:
         """Send a message past the outbox, at once if the broker is there. A retained one is told again at each connection and
@@ -193,6 +206,7 @@ class Publisher:
         client = self._new_client()
         connection = PublisherConnection(client, self._options, self._queue, self._history, self._window)
         client.on_connect = lambda *args: self._on_connect(connection, *args)
+        client.on_subscribe = self._on_subscribe
         # No MaximumPacketSize: mosquitto 2.0.11 never gives back the place in the window of a message that it may not send.
         connect(client, self._options)
         return connection
@@ -200,8 +214,8 @@ class Publisher:
     def _new_client(self) -> Client:
         client = new_client(self._options, self._client_id, self._status("offline"), keep_bytes=self._max_incoming)
         client.max_inflight_messages_set(65535)  # the window is ours
-        for topic_filter, handler in self._subscriptions.items():
-            client.message_callback_add(topic_filter, _guarded(handler))
+        for topic_filter, subscription in self._subscriptions.items():
+            client.message_callback_add(topic_filter, subscription.receive)
         return client
 
     def _serve(self, connection: PublisherConnection) -> None:
@@ -217,7 +231,7 @@ class Publisher:
                     self._disconnect(connection)
                     return
                 self._send_volatile(connection)
-                self._renew_refused(connection.client)
+                self._subscribe(connection.client)
                 connection.send_pending()
                 connection.delete_if_due()
             elif self._stopping.is_set():
@@ -272,14 +286,15 @@ class Publisher:
             self._history.once.not_deleted(exc)
 
     def _on_connect(
-        self, connection: PublisherConnection, client: Client, _data: object, _flags: object, reason: ReasonCode, granted: Properties | None
+        self, connection: PublisherConnection, _client: Client, _data: object, _flags: object, reason: ReasonCode, granted: Any
     ) -> None:
         if reason.is_failure:
             connection.lost = meaning(reason)
             return
         connection.accept(granted)
-        self._refused_until.clear()
-        self._subscribe(client, self._subscriptions)
+        self._asked.clear()
+        for subscription in self._subscriptions.values():
+            subscription.ask_at = 0.0
         self._announce(connection)
         self.connections += 1
         self.state = "online"
@@ -289,42 +304,25 @@ class Publisher:
         log.log(level, "connected to %s%s", self._options.address, f"; {waiting} messages wait to be sent" if waiting else "")
         self._is_news = False
 
-    def _renew_refused(self, client: Client) -> None:
-        """Ask again for subscriptions that the broker refused: its quota or its access list may be another by now."""
-        now = time.monotonic()
-        if due := [topic_filter for topic_filter, at in self._refused_until.items() if at <= now]:
-            self._subscribe(client, due)
-
-    def _subscribe(self, client: Client, filters: Iterable[str]) -> None:
-        asked = {self._subscribe_to(client, topic_filter): topic_filter for topic_filter in filters}
-        for topic_filter in asked.values():
-            self._refused_until.pop(topic_filter, None)
-
-        def on_subscribe(_client: Client, _data: object, mid: int, reasons: list[ReasonCode], _properties: object) -> None:
-            for reason in reasons:
-                if reason.is_failure and (refused := asked.get(mid)) is not None:
-                    self._refused_until[refused] = time.monotonic() + self._options.retry_max_s
-                    self._history.once.warning("nothing is received on %s: %s", refused, meaning(reason, doing="reading"))
-
-        client.on_subscribe = on_subscribe
-
-    def _subscribe_to(self, client: Client, topic_filter: str) -> int | None:
-        """Ask for one subscription; paho's number for it."""
+    def _subscribe(self, client: Client) -> None:
+        """Ask for the subscriptions, also again for those that the broker refused: its quota or access list may be another by now."""
         from paho.mqtt.subscribeoptions import SubscribeOptions  # noqa: PLC0415
 
-        if self._options.protocol != "5":
-            return client.subscribe(topic_filter, qos=1)[1]
-        wanted = SubscribeOptions(qos=1, retainAsPublished=topic_filter in self._as_published)
-        return client.subscribe(topic_filter, options=wanted)[1]
+        now = time.monotonic()
+        for topic_filter, subscription in self._subscriptions.items():
+            if subscription.ask_at > now:
+                continue
+            subscription.ask_at = math.inf
+            if self._options.protocol == "5":
+                wanted = SubscribeOptions(qos=1, retainAsPublished=subscription.as_published)
+                _, mid = client.subscribe(topic_filter, options=wanted)
+            else:
+                _, mid = client.subscribe(topic_filter, qos=1)
+            if mid is not None:
+                self._asked[mid] = topic_filter
 
-
-def _guarded(handler: Callable[[MQTTMessage], None]) -> Callable[[Client, object, MQTTMessage], None]:
-    """A message that its handler chokes on must not end the connection: it would come again."""
-
-    def call(_client: Client, _data: object, message: MQTTMessage) -> None:
-        try:
-            handler(message)
-        except Exception:
-            log.exception("a message on %s could not be handled", message.topic)
-
-    return call
+    def _on_subscribe(self, _client: Client, _data: object, mid: int, reasons: list[ReasonCode], _properties: object) -> None:
+        topic_filter = self._asked.pop(mid, "")
+        if topic_filter and reasons[0].is_failure:
+            self._subscriptions[topic_filter].ask_at = time.monotonic() + self._options.retry_max_s
+            self._history.once.warning("nothing is received on %s: %s", topic_filter, meaning(reasons[0], doing="reading"))
