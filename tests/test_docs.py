@@ -43,6 +43,13 @@ def test_the_settings_of_the_fleet_page_are_valid():
     assert (settings.sources["pictures"].kind, settings.sources["pictures"].group) == ("mqtt", "fleet")
 
 
+def test_the_settings_of_the_webhook_page_are_valid():
+    (text,) = blocks(DOCS / "webhook.md", "toml")
+
+    settings = Settings(**tomllib.loads(text))
+    assert (settings.sinks.webhook.enabled, settings.sinks.mqtt.enabled) == (True, False)
+
+
 def test_the_card_of_the_models_page_is_valid():
     (text,) = [block for block in blocks(DOCS / "models.md", "toml") if "[head]" in block]
 

@@ -8,11 +8,9 @@ import os
 import signal
 import sys
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Protocol
 
 from edgeannot.base.errors import ModelError
 from edgeannot.base.systemd import Notifier, clock_synced
@@ -22,6 +20,7 @@ from edgeannot.crash_guard import AtWork
 from edgeannot.daemon.active_model import ActiveModel
 from edgeannot.daemon.bounded_queue import BoundedQueue, MemoryLimiter
 from edgeannot.daemon.build import bounds_of, configured_limits, find_any, make_folder, open_sources, pipeline_builder, source_options
+from edgeannot.daemon.deliverers import Deliverer, MqttDelivery, drained, queue_deliveries
 from edgeannot.daemon.first_use_trial import FirstUseTrial
 from edgeannot.daemon.governor import Governor
 from edgeannot.daemon.governor_loop import GovernorLoop, Pace, Sensors
@@ -40,7 +39,7 @@ from edgeannot.remote.control import Control
 from edgeannot.remote.remote import Remote
 from edgeannot.settings import Loaded
 from edgeannot.sinks import Sink, SinkContext, open_sinks
-from edgeannot.sources import Source, Stop
+from edgeannot.sources import Source
 from edgeannot.storage.store import Store
 from edgeannot.vision.data import Frame
 from edgeannot.vision.decode import configure_opencv
@@ -50,14 +49,10 @@ __all__ = ["Deliverer", "run_daemon"]
 
 log = logging.getLogger(__name__)
 
-_CONNECT_S = 2.0
-"""How long `once` waits for a broker that did not answer at first; for one that did to take all messages, _DRAIN_S."""
-_DRAIN_S = 60.0
 _FULL_DISK_S = 30.0
 """How long `once` waits for a disk that takes no results; a daemon waits for ever, as somebody may tidy up."""
 _PICTURE_BYTES = 64 * 2**20
 """Decoded pictures under way at a time: one of 12 megapixels, or several small ones."""
-_EX_UNAVAILABLE = 69
 
 
 def run_daemon(loaded: Loaded, *, once: bool = False, again: bool = False, remeasure: bool = False) -> int:
@@ -123,7 +118,8 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, reme
             remote = Remote(settings, publisher, store, origin, control, at_work, lambda: active_model.card, own)
             sinks += remote.sinks
             is_wanted = any(key.startswith("sinks.mqtt") for key in loaded.origins)
-            deliverers.append(_MqttDelivery(publisher, store, remote, mqtt.connect_timeout_s if is_wanted else None))
+            deliverers.append(MqttDelivery(publisher, store.queue("mqtt"), remote, mqtt.connect_timeout_s if is_wanted else None))
+        deliverers += queue_deliveries(settings, sinks, store)
         for deliverer in deliverers:
             deliverer.start()
             stack.callback(deliverer.stop)
@@ -148,13 +144,7 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, reme
         ).run()
         if reporter is not None:
             reporter.end(sum(source.done_before for source in sources.values()))
-        return _drained(deliverers, stop) if once else 0
-
-
-def _drained(deliverers: Iterable[Deliverer], stop: Stop) -> int:
-    """Wait for each of them; the exit code."""
-    left = [deliverer for deliverer in deliverers if not deliverer.drain(stop)]
-    return _EX_UNAVAILABLE if left else 0
+        return drained(deliverers, stop) if once else 0
 
 
 def _first_model(loaded: Loaded, build: Callable[[Choice], Pipeline], stop: threading.Event, *, remeasure: bool) -> tuple[Choice, Pipeline]:
@@ -260,51 +250,6 @@ def _warn_of_budget(choice: Choice) -> None:
     if decision is not None and decision.winner.ms is not None and decision.winner.ms > decision.budget.ms:
         ms, why = decision.winner.ms, decision.budget.why
         log.warning("no model takes at most %s here: %s, the fastest, takes %.0f ms", why, decision.winner.name, ms)
-
-
-class Deliverer(Protocol):
-    """Brings what the store keeps for one sink to where it belongs, in a thread of its own; what cannot be brought there stays."""
-
-    def start(self) -> None:
-        """Begin to deliver."""
-
-    def stop(self) -> None:
-        """Stop in order."""
-
-    def drain(self, stop: Stop) -> bool:
-        """Wait until all is delivered, as long as that is of use; False where something is left, but for a `stop`."""
-
-
-class _MqttDelivery:
-    """The publisher with its commands. first_answer_s: how long the first attempt to connect may take; None: `drain` waits for nothing."""
-
-    def __init__(self, publisher: Publisher, store: Store, remote: Remote, first_answer_s: float | None) -> None:
-        self._publisher = publisher
-        self._store = store
-        self._remote = remote
-        self._first_answer_s = first_answer_s
-
-    def start(self) -> None:
-        self._publisher.start()
-        self._remote.start()
-
-    def stop(self) -> None:
-        self._remote.stop()
-        self._publisher.stop()
-
-    def drain(self, stop: Stop) -> bool:
-        if self._first_answer_s is None:
-            return True
-        began = time.monotonic()
-        answers = False
-        while (left := self._store.pending().rows) and not stop.is_set():
-            waited_s = time.monotonic() - began
-            answers = answers or self._publisher.wait_online(0)
-            if waited_s > (_DRAIN_S if answers else self._first_answer_s if self._publisher.state == "new" else _CONNECT_S):
-                log.warning("%d messages are kept in %s until a broker takes them", left, self._store.path)
-                return False
-            self._publisher.wait_drained(0.1)
-        return True
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from edgeannot.daemon.report import Reporter
 from edgeannot.daemon.telemetry import Telemetry
 from edgeannot.daemon.workers import ResultQueue, weight
 from edgeannot.sinks import Sink
+from edgeannot.sinks.delivery import DurableSink
 from edgeannot.sources import Source, Stop
 from edgeannot.storage.store import LedgerEntry, Message, Store
 from edgeannot.vision.data import Annotation, Failure, Frame
@@ -88,6 +89,7 @@ class Writer:
         pending = self.store.pending()
         return {
             "outbox": {"rows": pending.rows, "bytes": pending.bytes, "dropped": pending.dropped, "refused": pending.refused},
+            "sinks": self._queues(),
             "damaged": self.store.damaged(),
             "folders": [
                 {"path": str(state.path), "unwritten": state.unwritten, "trouble": state.trouble}
@@ -95,6 +97,17 @@ class Writer:
                 for state in sink.folders()
             ],
         }
+
+    def _queues(self) -> dict[str, dict[str, Any]]:
+        """Return how the queue of each sink is doing, and the delivery of those that this program delivers itself."""
+        figures: dict[str, dict[str, Any]] = {
+            name: {"rows": waiting.rows, "bytes": waiting.bytes, "dropped": waiting.dropped, "refused": waiting.refused}
+            for name, waiting in self.store.pending_by_sink().items()
+        }
+        for sink in self.sinks:
+            if isinstance(sink, DurableSink) and sink.name in figures:
+                figures[sink.name] |= {"sent": sink.status.sent, "trouble": sink.status.trouble}
+        return figures
 
     def _store_failure(self, failure: Failure) -> None:
         source = self.sources[failure.source]

@@ -20,6 +20,7 @@ from edgeannot.sinks.isolated import IsolatedSink, PluginSink
 from edgeannot.sinks.jsonl import JsonlOptions, JsonlSink
 from edgeannot.sinks.labels import LabelsOptions, LabelsSink
 from edgeannot.sinks.mqtt import MqttOptions, MqttSink
+from edgeannot.sinks.webhook import WebhookOptions, WebhookSink
 
 __all__ = [
     "SINKS",
@@ -33,6 +34,7 @@ __all__ = [
     "SinkKind",
     "SinkOptions",
     "SinkSections",
+    "WebhookOptions",
     "open_sinks",
     "written_paths",
 ]
@@ -54,6 +56,7 @@ SINKS = Registry(
         "labels": SinkKind(LabelsOptions, LabelsSink),
         "jsonl": SinkKind(JsonlOptions, JsonlSink),
         "mqtt": SinkKind(MqttOptions, MqttSink),
+        "webhook": SinkKind(WebhookOptions, WebhookSink),
     },
     _problem,
 )

@@ -157,9 +157,9 @@ class Store:
             return sum(map(self._outbox.pending, self._outbox.sinks()), Pending())
 
     def pending_by_sink(self) -> dict[str, Pending]:
-        """The same for each sink that ever had a message here, by name."""
+        """The same for each sink that has a queue here or ever had a message in one, by name."""
         with self._changed:
-            return {sink: self._outbox.pending(sink) for sink in self._outbox.sinks()}
+            return {sink: self._outbox.pending(sink) for sink in dict.fromkeys((*self._outbox.sinks(), *self._caps))}
 
     def damaged(self) -> list[str]:
         """Names of damaged databases that were set aside, now or at an earlier start, and still lie beside this one."""

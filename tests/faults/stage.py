@@ -26,6 +26,7 @@ from tests.brokers import Broker, Subscriber, wait_until
 from tests.e2e.daemons import ROOT, Daemon
 from tests.faults.proxy import Proxy
 from tests.faults.row import Row
+from tests.hooks import Hook
 from tests.patience import DEADLINE_S
 from tests.tflite_maker import Maker
 
@@ -38,6 +39,10 @@ QUICK = {
     "EDGEANNOT_SINKS__MQTT__RETRY_MAX_S": "0.4",
     "EDGEANNOT_SINKS__MQTT__KEEPALIVE_S": "2",
     "EDGEANNOT_SINKS__MQTT__CONNECT_TIMEOUT_S": "3",
+    "EDGEANNOT_SINKS__WEBHOOK__RETRY_MIN_S": "0.05",
+    "EDGEANNOT_SINKS__WEBHOOK__RETRY_MAX_S": "0.4",
+    "EDGEANNOT_SINKS__WEBHOOK__TIMEOUT_S": "1",
+    "EDGEANNOT_SINKS__WEBHOOK__ATTEMPTS": "3",
 }
 """Settings that let a test see in seconds what takes minutes in a house."""
 
@@ -146,6 +151,8 @@ class Stage:
         self.row = row
         self.post = post
         self.device = device
+        self.hook: Hook | None = None
+        """Where results are posted to as well."""
         self.inbox = folder / "in"
         self.data_dir = folder / "daemon" / "data"
         self.offered: dict[str, bytes] = {}
@@ -180,6 +187,8 @@ class Stage:
         words: list[object] = ["--model", "tiny", "--threads", 1, "--device", self.device, "--watch", self.inbox, "--profile", "low"]
         if "EDGEANNOT_SINKS__MQTT__URL" not in environment:
             words += ["--mqtt", self.post.url]
+        if self.hook is not None:
+            environment = {"EDGEANNOT_SINKS__WEBHOOK__ENABLED": "true", "EDGEANNOT_SINKS__WEBHOOK__URL": self.hook.url, **environment}
         self.daemons.append(Daemon(self.folder / "daemon", *words, *args, prefix=prefix, **{**QUICK, **environment}))
         return self.daemons[-1]
 
@@ -221,9 +230,10 @@ class Stage:
         """The paths of its entries."""
         return Counter(os.fsdecode(path) for (path,) in self.query("SELECT path FROM ledger"))  # type: ignore[arg-type] # a BLOB
 
-    def outbox(self) -> set[str]:
-        """The pictures whose results wait there."""
-        return {json.loads(payload)["image"]["path"] for (payload,) in self.query("SELECT payload FROM outbox WHERE kind = 'detections'")}  # type: ignore[arg-type]
+    def outbox(self, sink: str = "mqtt") -> set[str]:
+        """The pictures whose results wait there for a sink."""
+        sql = f"SELECT payload FROM outbox JOIN sinks ON number = sink WHERE kind = 'detections' AND name = '{sink}'"
+        return {json.loads(payload)["image"]["path"] for (payload,) in self.query(sql)}  # type: ignore[arg-type]
 
     def quarantined(self) -> list[Path]:
         """Notes of files that were set aside."""
@@ -236,7 +246,7 @@ class Stage:
 
     def verdict(self, note: str = "", *, ledger: Iterable[str] | None = None) -> Row:
         """Count, fill in the row, and fail where something was lost or is not as promised. `ledger`: what it must hold, if not all."""
-        tally(self.row, self.post, self.offered, self.device)
+        tally(self.row, self.post.payloads("detections"), self.offered, self.device)
         self.row.quarantined = len(self.quarantined())
         self.row.note = note
         assert self.row.lost == 0, f"lost: {sorted(self.offered.keys() - self.arrived())[:10]}"
@@ -248,12 +258,12 @@ class Stage:
             daemon.kill()
 
 
-def tally(row: Row, post: Post, offered: Iterable[str], device: str | None = None) -> None:
-    """Count what arrived into the row; each message must be valid, and repeats of a picture must have its one id."""
+def tally(row: Row, payloads: Iterable[bytes], offered: Iterable[str], device: str | None = None) -> None:
+    """Count the results that arrived into the row; each message must be valid, and repeats of a picture must have its one id."""
     ids: dict[str, str] = {}
     of_path: dict[str, str] = {}
     count = 0
-    for payload in post.payloads("detections"):
+    for payload in payloads:
         message = json.loads(payload)
         if device is not None and message["device"] != device:
             continue

@@ -163,7 +163,7 @@ def test_it_takes_small_packets_only(make_stage, make_post, protocol):
     stage.wait_arrived(5, timeout_s=10)
     stage.wait_all()
     stage.wait(lambda: not stage.query("SELECT 1 FROM outbox"), "everything to be sent or refused")
-    assert stage.query("SELECT value FROM counters WHERE name = 'refused'") == [(5,)]
+    assert stage.query("SELECT value FROM counters WHERE name = 'mqtt.refused'") == [(5,)]
     assert not stage.post.payloads("image")
     daemon.wait_log("is dropped")
     stage.stop()

@@ -94,5 +94,5 @@ def test_oversize_in_both_directions(make_stage, make_post, protocol, qos, size_
     stage.wait(lambda: len(answers("refused")) == 4, "a message after a restart")
     assert [answer["error"]["code"] for answer in answers("refused")].count("too-large") == 1, "it did not come again"
     stage.stop()
-    refused = stage.query("SELECT value FROM counters WHERE name = 'refused'")
+    refused = stage.query("SELECT value FROM counters WHERE name = 'mqtt.refused'")
     stage.verdict(f"memory +{grown / 1024:.1f} MB, answered, not sent again; {refused[0][0]} images over the broker's limit refused")

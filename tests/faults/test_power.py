@@ -121,7 +121,7 @@ def _life_after(copy: Path, offered, first: Stage, after: str) -> None:
         stage.wait_all()
         stage.stop()
         row = Row("")
-        tally(row, post, offered)
+        tally(row, post.payloads("detections"), offered)
         assert row.lost == 0
         assert "is damaged" not in stage.daemons[0].log
     finally:

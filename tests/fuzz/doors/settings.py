@@ -89,6 +89,13 @@ enabled = true
 
 [sinks.jsonl]
 enabled = true
+
+[sinks.webhook]
+enabled = true
+url = "https://example.org/hook?site=barn"
+headers = { X-Site = "barn" }
+header_files = { Authorization = "token" }
+attempts = 5
 """
 NAMED = b"""\
 device = "caf\\u00e9 \\u0001"

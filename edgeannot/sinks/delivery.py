@@ -1,0 +1,347 @@
+"""Durable delivery: a thread for each sink that hands over what waits in the sink's queue, in order, and never gives up.
+
+A message leaves the queue when its receiver has it. While the receiver is away, everything waits; a message that the receiver does not
+take, or that may be why it fails, is tried again beside the others, so that nothing waits behind it. A new sink of this kind is one file
+with a `DurableSink` in it (see `webhook`).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import Field
+
+from edgeannot.base import atomicfile
+from edgeannot.base.backoff import backoff_s
+from edgeannot.base.errors import EdgeannotError, LinkError
+from edgeannot.sinks.base import FolderState, SinkContext, SinkOptions
+from edgeannot.storage.store import Caps, Message, Queue
+from edgeannot.vision.data import Annotation
+
+__all__ = ["AwayError", "Delivery", "DeliveryOptions", "DeliveryStatus", "DurableSink", "RejectedError"]
+
+log = logging.getLogger(__name__)
+
+DeliveryState = Literal["new", "away", "online", "stopped"]
+
+_BATCH: Final = 32
+_BATCH_BYTES: Final = 2**20
+"""Messages that are read from the queue at a time, and bytes of them."""
+
+_DELETE_MANY: Final = 64
+_DELETE_S: Final = 0.1
+"""Delivered rows are deleted when nothing else is to be done, or so many together, or after this time. A kill in between repeats them."""
+
+_MOST_HELD: Final = 16
+"""Messages that are tried again beside the others; they are in memory. With so many more of them the others wait, too."""
+
+_SUSPECT_FAILURES: Final = 3
+"""So often in a row a receiver fails with the same message until it is tried again beside the others."""
+
+_LONGEST_RETRY_AFTER_S: Final = 3600.0
+"""The longest that a receiver may ask us to wait."""
+
+_MOST_NAMED: Final = 20
+"""Messages set aside that have a line in the log each; of further ones there are only their files."""
+
+_STEADY_S: Final = 10.0
+"""Trouble that is over for so long is news when it comes again."""
+
+
+class AwayError(LinkError):
+    """The receiver is away or busy: the message stays first in the queue."""
+
+    def __init__(self, why: str, *, retry_after_s: float = 0.0, answered: bool = False, suspect: bool = False) -> None:
+        """retry_after_s: how long the receiver asks us to wait. answered: whether it is there and says so.
+
+        suspect: whether the message may be the cause.
+        """
+        super().__init__(why)
+        self.retry_after_s = min(retry_after_s, _LONGEST_RETRY_AFTER_S)
+        self.answered = answered
+        self.suspect = suspect
+
+
+class RejectedError(EdgeannotError):
+    """The receiver does not take this message; it may take others."""
+
+    def __init__(self, why: str, detail: str = "") -> None:
+        """detail: what the receiver says of this very message."""
+        super().__init__(why)
+        self.detail = detail
+
+
+class DeliveryOptions(SinkOptions):
+    """What sinks with a queue have in common."""
+
+    timeout_s: float = Field(default=10.0, gt=0, le=600)
+    """How long handing over one message may take, in seconds, from connecting to the whole answer."""
+    retry_min_s: float = Field(default=1.0, gt=0)
+    """Wait in seconds before the second attempt; doubled at each further one."""
+    retry_max_s: float = Field(default=60.0, gt=0)
+    """Longest wait in seconds between attempts; each is shortened at random by up to half, so that a fleet does not come at once."""
+    attempts: int = Field(default=10, ge=1, le=1000)
+    """Attempts after which a message that is not accepted is set aside, in undelivered/ in data_dir; those behind it do not wait for it."""
+    set_aside_mb: int = Field(default=16, ge=0)
+    """Megabytes of such messages that are kept; over that they are only counted."""
+    keep_messages: int = Field(default=1_000_000, ge=1)
+    """Unsent messages kept while the receiver is away; over that the oldest go, pictures first, and are counted."""
+    keep_mb: int = Field(default=256, ge=1)
+    """The same in megabytes."""
+    keep_image_mb: int = Field(default=64, ge=0)
+    """Megabytes of that which pictures may take."""
+
+    @property
+    def caps(self) -> Caps:
+        """What the queue may hold."""
+        return Caps(self.keep_messages, self.keep_mb * 2**20, self.keep_image_mb * 2**20)
+
+
+@dataclass(slots=True)
+class DeliveryStatus:
+    """How the delivery of a sink is doing; its thread writes it, any may read."""
+
+    state: DeliveryState = "new"
+    trouble: str = ""
+    """Why the receiver takes nothing now; empty while it does."""
+    sent: int = 0
+    """Messages that the receiver took since the start."""
+    set_aside: int = 0
+    """Messages that it did not accept since the start."""
+
+
+class DurableSink(ABC):
+    """A sink whose messages wait in a queue of their own until `deliver` has handed them over."""
+
+    only_files = False
+
+    def __init__(self, name: str, address: str, options: DeliveryOptions, context: SinkContext) -> None:
+        """name: of the sink's section in the settings and of its queue. address: of the receiver, for the log."""
+        self.name = name
+        self.address = address
+        self.delivery_options = options
+        self.status = DeliveryStatus()
+        self._origin = context.origin
+
+    @abstractmethod
+    def write(self, annotation: Annotation) -> Sequence[Message]:
+        """Make the messages of one result, each with the sink's name."""
+
+    @abstractmethod
+    def deliver(self, message: Message) -> None:
+        """Hand over one message; return when the receiver has it. Raises AwayError or RejectedError. Always in the same thread."""
+
+    @abstractmethod
+    def interrupt(self) -> None:
+        """End a `deliver` that is under way in another thread."""
+
+    def folders(self) -> Sequence[FolderState]:
+        """None."""
+        return ()
+
+    def flush(self) -> None:  # noqa: B027 - for those that keep something beside the queue
+        """Nothing is held back: the queue is elsewhere."""
+
+    def close(self) -> None:  # noqa: B027 - as above
+        """Nothing is held open: the delivery ends before."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """A message that is tried again beside the others."""
+
+    message: Message
+    failures: int
+    rejections: int
+    due_at: float
+
+
+class Delivery:
+    """The thread that delivers the queue of one sink: `start`, then `stop` once."""
+
+    def __init__(self, sink: DurableSink, queue: Queue, set_aside: Path) -> None:
+        """set_aside: the folder for messages that the receiver does not accept."""
+        self.queue = queue
+        self.status = sink.status
+        self._sink = sink
+        self._options = sink.delivery_options
+        self._folder = set_aside
+        self._wake, self._stopping = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name=sink.name, daemon=True)
+        self._batch: deque[Message] = deque()
+        self._cursor = 0  # the largest id that was read from the queue
+        self._held: dict[int, _Held] = {}
+        self._failures = 0  # of the receiver, in a row
+        self._done: list[int] = []  # delivered, still in the queue
+        self._done_since = self._delete_again_at = self._failed_at = 0.0
+        self._said: set[str] = set()
+
+    def start(self) -> None:
+        """Begin to deliver, in the background."""
+        self.queue.add_listener(self._wake.set)
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 3.0) -> None:
+        """End within about `timeout_s`, when the message under way is delivered if there is time; what is unsent stays in the queue."""
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._sink.interrupt()
+            self._thread.join(1.0)
+        self.status.state = "stopped"
+
+    # The thread
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._turn()
+            except EdgeannotError as exc:  # the store: its disk may be away for now
+                self._say(str(exc), f"{exc}; trying again")
+                self._pause(1.0)
+            except Exception as exc:  # noqa: BLE001 - without this thread no message would leave, and nobody would notice
+                self._failures += 1
+                self._say(repr(exc), f"the delivery to {self._sink.address} failed unexpectedly; it goes on", exc)
+                self._pause()
+        self._delete_again_at = 0.0
+        self._flush()
+
+    def _turn(self) -> None:
+        """Deliver one message, or wait for one."""
+        now = time.monotonic()
+        if len(self._done) >= _DELETE_MANY or (self._done and now - self._done_since >= _DELETE_S):
+            self._flush()
+        if (held := next((held for held in self._held.values() if held.due_at <= now), None)) is not None:
+            self._try(held.message)
+        elif len(self._held) < _MOST_HELD and (message := self._first()) is not None:
+            self._try(message)
+        else:
+            self._flush()
+            next_at = min((held.due_at for held in self._held.values()), default=now + 60.0)
+            self._wake.wait(1.0 if self._done else max(next_at - now, 0.0))
+            self._wake.clear()
+
+    def _first(self) -> Message | None:
+        """The oldest message that was not tried, or not with success."""
+        if not self._batch:
+            self._batch.extend(self.queue.next_messages(self._cursor, _BATCH, max_bytes=_BATCH_BYTES))
+            self._cursor = self._batch[-1].id if self._batch else self._cursor
+        return self._batch[0] if self._batch else None
+
+    def _try(self, message: Message) -> None:
+        try:
+            self._sink.deliver(message)
+        except RejectedError as exc:
+            self.status.state = "online"
+            self._rejected(message, exc)
+        except AwayError as exc:
+            self.status.state = "online" if exc.answered else "away"
+            self._away(message, exc)
+        except EdgeannotError as exc:  # such as a secret's file that went away, and may come back
+            self.status.state = "away"
+            self._away(message, AwayError(str(exc)))
+        else:
+            self._delivered(message)
+
+    def _delivered(self, message: Message) -> None:
+        self._take_out(message)
+        self._done_since = self._done_since if self._done else time.monotonic()
+        self._done.append(message.id)
+        self.status.sent += 1
+        self.status.state, self._failures = "online", 0
+        if self.status.trouble:
+            self.status.trouble = ""
+            log.info("%s: %s takes messages again; %d wait", self._sink.name, self._sink.address, self.queue.pending().rows)
+        if self._said and time.monotonic() - self._failed_at >= _STEADY_S:
+            self._said.clear()
+
+    def _away(self, message: Message, exc: AwayError) -> None:
+        """Wait, and try the same again; what may be the cause itself is tried beside the others soon."""
+        if self._stopping.is_set():
+            return
+        self._failures += 1
+        self.status.trouble = why = str(exc)
+        self._say(why, f"{why}; {self.queue.pending().rows} messages wait, trying again at growing intervals")
+        if message.id in self._held or (exc.suspect and self._failures >= _SUSPECT_FAILURES):
+            self._hold(message, retry_after_s=exc.retry_after_s)
+        self._pause(exc.retry_after_s)
+
+    def _rejected(self, message: Message, exc: RejectedError) -> None:
+        """Try it again later, or let go of it; the others go on."""
+        why, attempts = str(exc), self._options.attempts
+        if message.id not in self._held and attempts > 1:
+            self._say(why, f"{why}; a message is tried {attempts} times, others go on meanwhile")
+        if self._hold(message, rejected=True).rejections < attempts:
+            return
+        kept = self._keep(message, f"{why} {exc.detail}".strip())
+        self.status.set_aside += 1
+        level = logging.WARNING if self.status.set_aside <= _MOST_NAMED else logging.DEBUG
+        log.log(
+            level, "%s: message %s is set aside after %d attempts: %s (%s)", self._sink.name, message.key, attempts, why, kept or "not kept"
+        )
+        self.queue.delete([message.id], refused=True)
+        self._take_out(message)
+
+    def _hold(self, message: Message, *, rejected: bool = False, retry_after_s: float = 0.0) -> _Held:
+        """Try it again beside the others."""
+        held = self._held.get(message.id) or _Held(message, 0, 0, 0.0)
+        self._take_out(message)
+        held.failures += 1
+        held.rejections += rejected
+        pause = backoff_s(held.failures, self._options.retry_min_s, self._options.retry_max_s)
+        held.due_at = time.monotonic() + max(pause, retry_after_s)
+        self._held[message.id] = held
+        return held
+
+    def _take_out(self, message: Message) -> None:
+        """It is no longer the first that waits."""
+        self._held.pop(message.id, None)
+        if self._batch and self._batch[0].id == message.id:
+            self._batch.popleft()
+
+    def _pause(self, at_least_s: float = 0.0) -> None:
+        self._flush()
+        self._stopping.wait(max(backoff_s(self._failures, self._options.retry_min_s, self._options.retry_max_s), at_least_s))
+
+    def _flush(self) -> None:
+        """Delete what was delivered. Where the disk does not take that for now, it is tried again and nothing is sent twice for it."""
+        if not self._done or time.monotonic() < self._delete_again_at:
+            return
+        try:
+            self.queue.delete(self._done)
+            self._done.clear()
+        except EdgeannotError as exc:
+            self._delete_again_at = time.monotonic() + 1.0
+            self._say(str(exc), f"{exc}; messages go on, and are removed from the queue when it can be")
+
+    def _keep(self, message: Message, why: str) -> Path | None:
+        """The file that the message is kept in; None where there is no room for it."""
+        ending = "jpg" if message.kind == "image" else "json"
+        path = self._folder / f"{re.sub(r'[^A-Za-z0-9._-]', '_', message.key)[:200]}.{ending}"
+        try:
+            used = sum(file.stat().st_size for file in self._folder.iterdir()) if self._folder.is_dir() else 0
+            if used + len(message.payload) > self._options.set_aside_mb * 2**20:
+                return None
+            atomicfile.write(path, message.payload)
+            atomicfile.write(path.with_name(f"{path.name}.reason.txt"), f"{why}\n".encode())
+        except OSError as exc:
+            log.warning("%s: message %s cannot be kept in %s (%s)", self._sink.name, message.key, self._folder, exc.strerror)
+            return None
+        return path
+
+    def _say(self, what: str, text: str, exc: Exception | None = None) -> None:
+        """A line in the log, once until all has been well for a while: neither an outage nor a flapping receiver floods the log."""
+        self._failed_at = time.monotonic()
+        if what not in self._said:
+            self._said.add(what)
+            log.log(logging.ERROR if exc else logging.WARNING, "%s: %s", self._sink.name, text, exc_info=exc)
