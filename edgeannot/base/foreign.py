@@ -6,7 +6,6 @@ here, with bounds on what it costs; it gives a clean value or one sentence in an
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import re
@@ -256,5 +255,7 @@ def _size(count: int) -> str:
 
 def sha256_of(path: Path) -> str:
     """Return the hash of a file's content, in hexadecimal. Raises OSError."""
+    import hashlib  # noqa: PLC0415 - loads OpenSSL, which `--help` and `probe` do not need
+
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

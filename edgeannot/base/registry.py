@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from edgeannot.base.errors import ConfigError
 from edgeannot.base.foreign import shorten
@@ -23,12 +23,10 @@ __all__ = ["EntryPoint", "Registry", "entry_points"]
 
 T = TypeVar("T")
 
-
 _METADATA = (".dist-info", ".egg-info")
 
 
-@dataclass(frozen=True, slots=True)
-class EntryPoint:
+class EntryPoint(NamedTuple):
     """One name of one installed package."""
 
     name: str
@@ -55,13 +53,14 @@ def _installed(folders: tuple[str, ...]) -> list[tuple[str, str]]:
     found: dict[str, str] = {}
     for folder in folders:
         try:
-            metadata = sorted(path for path in Path(folder or ".").iterdir() if path.suffix in _METADATA)
+            with os.scandir(folder or ".") as entries:  # a Path for each of some hundred entries would take longer than the rest
+                names = sorted(entry.name for entry in entries if entry.name.endswith(_METADATA))
         except OSError:  # not there, or an archive
             continue
-        for path in metadata:
-            package = path.stem.split("-")[0].replace("_", "-").lower()
+        for name in names:
+            package = name.rpartition(".")[0].split("-")[0].replace("_", "-").lower()
             with contextlib.suppress(OSError, UnicodeDecodeError):
-                found.setdefault(package, (path / "entry_points.txt").read_text(encoding="utf-8"))
+                found.setdefault(package, Path(folder, name, "entry_points.txt").read_text(encoding="utf-8"))
     return list(found.items())
 
 

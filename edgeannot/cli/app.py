@@ -181,7 +181,7 @@ def run(
         typer.echo(explain_selection(loaded, remeasure=remeasure, progress=at_the_terminal))
         raise typer.Exit
 
-    from edgeannot.base.streams import set_up_logging
+    from edgeannot.daemon.report import set_up_logging
     from edgeannot.daemon.run import run_daemon  # the whole of OpenCV and the runtime comes with it
 
     set_up_logging(loaded.settings.log_level, journal="JOURNAL_STREAM" in os.environ)

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from edgeannot.base.streams import set_up_logging
+from edgeannot.daemon.report import set_up_logging
 
 
 @pytest.fixture
