@@ -203,19 +203,19 @@ MODELS: dict[str, Callable[[Path, Sequence[UInt8Array], Runtime | None], Built]]
 
 
 def _samples(photos: Sequence[UInt8Array], size: int, *, mean: float, std: float) -> Iterator[list[NDArray[Any]]]:
-    """Calibration views as float input tensors, RGB."""
+    """Return calibration views as float input tensors, RGB."""
     for view in calibration_views(photos, (size, size)):
         rgb = cv2.cvtColor(view, cv2.COLOR_BGR2RGB).astype(np.float32)
         yield [((rgb - np.float32(mean)) / np.float32(std))[None]]
 
 
 def _stretched_rgb(mean: float, std: float) -> dict[str, Any]:
-    """What the cards' [input] tables have in common."""
+    """Return what the cards' [input] tables have in common."""
     return {"resize": "stretch", "color": "RGB", "mean": [mean], "std": [std]}
 
 
 def write_model(built: Built, folder: Path) -> str:
-    """Writes model, labels and card; gives a line that says what was written and whether it changed."""
+    """Write model, labels and card; give a line that says what was written and whether it changed."""
     model, card, labels = (folder / f"{built.name}{end}" for end in (".tflite", ".toml", ".labels.txt"))
     sha256 = hashlib.sha256(built.model).hexdigest()
     old = tomllib.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
@@ -232,7 +232,7 @@ def write_model(built: Built, folder: Path) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; exits with the error's code where a source is missing or not the known one."""
+    """Run the command; exit with the error's code where a source is missing or not the known one."""
     parser = argparse.ArgumentParser(prog="edgeannot_maintain.bundle", description="Make the bundled models from their sources.")
     parser.add_argument("--out", type=Path, default=Path("models"), help="where models, cards and labels go")
     parser.add_argument("--samples", type=Path, help="write the sample photos into this folder too")

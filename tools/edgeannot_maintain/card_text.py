@@ -12,7 +12,7 @@ __all__ = ["card_text"]
 
 
 def card_text(card: Mapping[str, Any]) -> str:
-    """The card's TOML: plain values first, then a section a table, then one a row of a list of tables.
+    """Return the card's TOML: plain values first, then a section a table, then one a row of a list of tables.
 
     >>> print(card_text({"name": "tiny", "input": {"width": 8}}), end="")
     name = "tiny"
@@ -40,7 +40,7 @@ def _entries(table: Mapping[str, Any]) -> list[str]:
 
 
 def _value(value: Any) -> str:
-    """One value; strings are escaped as JSON does it, which TOML's basic strings understand."""
+    """Return one value; strings are escaped as JSON does it, which TOML's basic strings understand."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):

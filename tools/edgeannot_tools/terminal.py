@@ -57,7 +57,7 @@ class _Console(Console):
     """Draws with control characters of its own, and with none that stand in what is printed."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """The pieces of what is printed, their texts printable."""
+        """Return the pieces of what is printed, their texts printable."""
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control else printable(text, lines=True), style, control)
 
@@ -78,7 +78,7 @@ T = TypeVar("T")
 
 
 def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-    """The same items one by one, with a bar on standard error while they last when that is a terminal."""
+    """Return the same items one by one, with a bar on standard error while they last when that is a terminal."""
     if not sys.stderr.isatty():
         yield from items
         return
@@ -91,7 +91,7 @@ def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T
 
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """A moving line on standard error, where that is a terminal, while a step of unknown length lasts."""
+    """Return a moving line on standard error, where that is a terminal, while a step of unknown length lasts."""
     if not sys.stderr.isatty():
         yield
         return

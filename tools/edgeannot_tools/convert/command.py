@@ -109,7 +109,7 @@ def _mask(text: str) -> tuple[int, ...]:
 
 
 def _target(out: Path | None, sources: Sequence[Path]) -> Path:
-    """The file to write. Raises InputError where it is a source or cannot be written."""
+    """Return the file to write. Raises InputError where it is a source or cannot be written."""
     stem = sources[0].resolve().stem
     if out is None or out.is_dir():
         ending = "-float" if sources[0].suffix.lower() == ".tflite" else ""
@@ -123,13 +123,13 @@ def _target(out: Path | None, sources: Sequence[Path]) -> Path:
 
 
 def _command(sources: Sequence[Path], own: Mapping[str, Sequence[str]], model_options: ModelOptions) -> str:
-    """The command, for the card: how the file was made, without the folders of this machine."""
+    """Return the command, for the card: how the file was made, without the folders of this machine."""
     words = [word for flag, texts in own.items() for text in texts for word in (flag, text)]
     return shlex.join(["edgeannot", "convert", *(path.resolve().name for path in sources), *words, *model_options.words()])
 
 
 def _report(converted: Converted, files: dict[Path, bytes], card: ModelCard | None, seconds: float) -> None:
-    """What was done, what to look at, and what comes next."""
+    """Print what was done, what to look at, and what comes next."""
     for warning in converted.warnings:
         typer.echo(f"warning: {warning}", err=True)
     for note in converted.notes:

@@ -76,16 +76,16 @@ class Converted:
     """What may be wrong, one sentence each."""
 
     def noting(self, *notes: str) -> Converted:
-        """The same with more notes in front."""
+        """Return the same with more notes in front."""
         return replace(self, notes=(*notes, *self.notes))
 
     def with_card_fields(self, **fields: Any) -> Converted:
-        """The same with fields of the card set, where there is one."""
+        """Return the same with fields of the card set, where there is one."""
         return self if self.card is None else replace(self, card={**self.card, **fields})
 
 
 def finish(converted: Converted, out: Path, name: str | None, made_by: str) -> tuple[dict[Path, bytes], ModelCard | None]:
-    """The files to write for `out` (a .tflite), the card's last, and the card itself.
+    """Return the files to write for `out` (a .tflite), the card's last, and the card itself.
 
     The model has run once then, and where there is a card, its head has read the outputs. Raises ModelError or CardError when not.
     """
@@ -118,7 +118,7 @@ def finish(converted: Converted, out: Path, name: str | None, made_by: str) -> t
 
 
 def _refuse_custom(graph: Graph) -> None:
-    """Raises ModelError for operators that no TFLite runtime has: what a converter makes of operators that it does not know."""
+    """Raise ModelError for operators that no TFLite runtime has: what a converter makes of operators that it does not know."""
     for operator in graph.operators:
         name = graph.code_name(operator)
         if graph.code(operator) == Op.CUSTOM and name != POSTPROCESS:
@@ -138,7 +138,7 @@ def _checked(table: Mapping[str, Any]) -> ModelCard:
 
 
 def _run(data: bytes, where: str) -> None:
-    """Raises ModelError where the model cannot run or gives no numbers, before anything is written: in a process of its own, as what was
+    """Raise ModelError where the model cannot run or gives no numbers, before anything is written: in a process of its own, as what was
     converted may be damaged.
     """
     inputs = parse_tflite(data, where).inputs
@@ -148,7 +148,7 @@ def _run(data: bytes, where: str) -> None:
 
 
 def write_together(files: Mapping[Path, bytes]) -> None:
-    """Writes all of the files or none: each under another name in its folder first, then all are renamed, in their order.
+    """Write all of the files or none: each under another name in its folder first, then all are renamed, in their order.
 
     All may read them, as the daemon may run as another user. Raises InputError where one cannot be written.
     """
@@ -165,7 +165,7 @@ def write_together(files: Mapping[Path, bytes]) -> None:
 
 
 def label_names(path: Path, classes: int) -> tuple[str, ...]:
-    """The class names in a file that the user gave. Raises MissingError, or InputError where they are not as many as the classes."""
+    """Return the class names in a file that the user gave. Raises MissingError, or InputError where they are not as many as the classes."""
     names = read_labels(path)
     if len(names) != classes:
         raise InputError(f"--labels: {path} has {len(names)} names, the model has {classes} classes; give the file that belongs to it")
@@ -177,7 +177,7 @@ FILE_FACTS = {"schema_", "name", "file", "sha256", "macs", "measured"}
 
 
 def with_card(graph: Graph, source: Path, request: Request, *, names: Sequence[str] = (), model: Path | None = None) -> Converted:
-    """A converted graph with its card, where its outputs are understood; then, if asked for, with boxes and scores taken apart.
+    """Return a converted graph with its card, where its outputs are understood; then, if asked for, with boxes and scores taken apart.
 
     names: class names that came with the source, for when the user gave none. model: the .tflite to read instead of the graph, where
     the source is one and holds metadata. Raises InputError or MissingError for hints that do not fit.
@@ -208,7 +208,7 @@ def with_card(graph: Graph, source: Path, request: Request, *, names: Sequence[s
 
 
 def describe(graph: Graph, stem: str, hints: Hints, names: Sequence[str] = (), model: Path | None = None) -> Proposal:
-    """The card that the graph's own numbers suggest; it is read from a temporary file. Raises what `propose` does."""
+    """Return the card that the graph's own numbers suggest; it is read from a temporary file. Raises what `propose` does."""
     with tempfile.TemporaryDirectory(prefix="edgeannot-convert-") as folder:
         path = model or Path(folder) / f"{stem or 'model'}.tflite"
         if model is None:
@@ -221,19 +221,19 @@ def describe(graph: Graph, stem: str, hints: Hints, names: Sequence[str] = (), m
 
 
 def _photos() -> list[UInt8Array]:
-    """Two sample photos: real things in a picture make ranges surer than invented ones."""
+    """Return two sample photos: real things in a picture make ranges surer than invented ones."""
     samples = sorted((Path(edgeannot.__file__).parent / "samples").glob("*.jpg"))[:2]
     return [read_picture(path, min_side=PHOTO_SIDE).image for path in samples]
 
 
 def _apart(graph: Graph, card: ModelCard) -> ModelCard:
-    """The card after the last join was taken out of the graph; both as they were where that cannot be done."""
+    """Return the card after the last join was taken out of the graph; both as they were where that cannot be done."""
     split = split_maps(graph, card.head, card.input_wh)
     return split_card(graph, card) if split is None else card.model_copy(update={"head": split})
 
 
 def _table(card: ModelCard) -> dict[str, Any]:
-    """The card without what depends on the file, and without the temporary file's name."""
+    """Return the card without what depends on the file, and without the temporary file's name."""
     table = card.model_dump(exclude=FILE_FACTS)
     table["provenance"] = {"license": card.provenance.license}
     return table

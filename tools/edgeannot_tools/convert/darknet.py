@@ -79,7 +79,7 @@ class Conversion:
 def convert(
     cfg: Path, weights: Path, *, size_wh: tuple[int, int] | None = None, masks: Sequence[Sequence[int]] | None = None
 ) -> Conversion:
-    """The network in a .cfg and a .weights file as a float TFLite graph, (1, H, W, C) in, RGB / 255.
+    """Return the network in a .cfg and a .weights file as a float TFLite graph, (1, H, W, C) in, RGB / 255.
 
     size_wh: another input size than the cfg's. masks: the anchors' numbers of each [yolo] section, in their order, in place of
     the cfg's. Raises MissingError for files that are not there and InputError for what cannot be read or is not supported.
@@ -110,7 +110,7 @@ class Network:
             self.tensors.append(self._layer(number, section))
 
     def conversion(self, warnings: Sequence[str] = ()) -> Conversion:
-        """The graph and its heads; the outputs are the heads' maps, or the last layer where there is no head."""
+        """Return the graph and its heads; the outputs are the heads' maps, or the last layer where there is no head."""
         graph = self.net.graph
         outputs = [graph.find(head.output) for head in self.heads] or self.tensors[-1:]
         if not outputs:
@@ -320,14 +320,14 @@ class Network:
         return InputError(f"{self.where} line {section.line}, [{section.kind}]: {problem}")
 
     def _source(self, number: int, section: Section, layer: int) -> int:
-        """The tensor of another layer: a negative number counts back from here."""
+        """Return the tensor of another layer: a negative number counts back from here."""
         absolute = layer if layer >= 0 else number + layer
         if not 0 <= absolute < number:
             raise self._wrong(section, f"layer {layer} does not exist before layer {number}")
         return self._map(section, self.tensors[absolute])
 
     def _map(self, section: Section, x: int) -> int:
-        """The tensor, when it is a map: what comes out of [softmax] is none."""
+        """Return the tensor, when it is a map: what comes out of [softmax] is none."""
         if len(self.net.shape(x)) != 4:
             raise self._wrong(section, f"it needs a map, and is given numbers of shape {self.net.shape(x)}")
         return x
@@ -339,7 +339,7 @@ class Network:
         return cast("Activation", found)
 
     def _same(self, section: Section, option: str, default: int) -> int:
-        """An option that may be given per axis, as long as both are equal."""
+        """Return an option that may be given per axis, as long as both are equal."""
         both = section.count(option, default)
         per_axis = {section.count(f"{option}_x", both), section.count(f"{option}_y", both)}
         if len(per_axis) > 1:

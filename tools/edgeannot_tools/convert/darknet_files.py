@@ -46,7 +46,7 @@ class Section:
     options: dict[str, str] = field(default_factory=dict)
 
     def integer(self, name: str, default: int) -> int:
-        """An option as a whole number. Raises InputError where it is none."""
+        """Return an option as a whole number. Raises InputError where it is none."""
         found = self.number(name, default)
         if not found.is_integer():
             raise InputError(f"{self._where}: {name} = {shorten(self.options[name])} is not a whole number")
@@ -55,21 +55,21 @@ class Section:
         return int(found)
 
     def count(self, name: str, default: int) -> int:
-        """An option as a whole number of at least 1. Raises InputError where it is none."""
+        """Return an option as a whole number of at least 1. Raises InputError where it is none."""
         found = self.integer(name, default)
         if found < 1:
             raise InputError(f"{self._where}: wanted at least 1 for {name}, found {found}")
         return found
 
     def number(self, name: str, default: float) -> float:
-        """An option as a number. Raises InputError where it is none."""
+        """Return an option as a number. Raises InputError where it is none."""
         found = as_float(self.options.get(name, default))
         if found is None:
             raise InputError(f"{self._where}: {name} = {shorten(self.options[name])} is not a number")
         return found
 
     def numbers(self, name: str) -> tuple[float, ...]:
-        """An option as a list of numbers, () where it is absent."""
+        """Return an option as a list of numbers, () where it is absent."""
         parts = [part.strip() for part in self.options.get(name, "").split(",")]
         numbers = [as_float(part) for part in parts if part]
         known = tuple(number for number in numbers if number is not None)
@@ -78,7 +78,7 @@ class Section:
         return known
 
     def integers(self, name: str) -> tuple[int, ...]:
-        """An option as a list of whole numbers, () where it is absent."""
+        """Return an option as a list of whole numbers, () where it is absent."""
         numbers = self.numbers(name)
         if not all(number.is_integer() and abs(number) <= MAX_INT32 for number in numbers):
             raise InputError(f"{self._where}: {name} = {shorten(self.options[name])} is not a list of whole numbers")
@@ -90,7 +90,7 @@ class Section:
 
 
 def parse_cfg(text: str, where: str = "the cfg") -> list[Section]:
-    """The sections of a cfg, [net] first.
+    """Return the sections of a cfg, [net] first.
 
     >>> parse_cfg("[net]\\nwidth=32 # pixels\\n[maxpool]\\nsize = 2")[1].options
     {'size': '2'}
@@ -114,7 +114,7 @@ def parse_cfg(text: str, where: str = "the cfg") -> list[Section]:
 
 
 def with_masks(sections: Sequence[Section], masks: Sequence[Sequence[int]], where: str) -> list[Section]:
-    """The sections with other anchors chosen for each head, in their order. Raises InputError where the numbers do not fit."""
+    """Return the sections with other anchors chosen for each head, in their order. Raises InputError where the numbers do not fit."""
     heads = [section for section in sections if section.kind in HEAD_KINDS]
     if len(heads) != len(masks):
         raise InputError(f"{where} has {len(heads)} [yolo] sections, but masks for {len(masks)} were given")
@@ -129,7 +129,7 @@ def with_masks(sections: Sequence[Section], masks: Sequence[Sequence[int]], wher
 
 
 def known_mistakes(sections: Sequence[Section], masks: Sequence[Sequence[int]] | None) -> list[str]:
-    """What is known to be wrong with published files."""
+    """Return what is known to be wrong with published files."""
     heads = [section for section in sections if section.kind == "yolo"]
     if masks is None and len(heads) == 2 and heads[1].numbers("anchors") == TINY_ANCHORS and heads[1].numbers("mask") == (0, 1, 2):
         return [TINY_WARNING]
@@ -140,7 +140,7 @@ class WeightSource(Protocol):
     """Where a network gets its numbers from: a file, or a generator in a test."""
 
     def take(self, count: int, layer: str, what: str) -> NDArray[np.float32]:
-        """The next `count` floats; `what` is bias, scale, mean, variance or weights."""
+        """Return the next `count` floats; `what` is bias, scale, mean, variance or weights."""
 
 
 class WeightsFile:
@@ -161,7 +161,7 @@ class WeightsFile:
         self.position = 0
 
     def take(self, count: int, layer: str, what: str) -> NDArray[np.float32]:
-        """The next `count` floats. Raises InputError where there are not so many."""
+        """Return the next `count` floats. Raises InputError where there are not so many."""
         left = self.floats.size - self.position
         if count > left:
             raise InputError(
@@ -172,7 +172,7 @@ class WeightsFile:
         return self.floats[self.position - count : self.position]
 
     def expect_end(self, cfg: str) -> None:
-        """Raises InputError where floats are left over."""
+        """Raise InputError where floats are left over."""
         left = self.floats.size - self.position
         if left:
             raise InputError(
@@ -182,7 +182,7 @@ class WeightsFile:
 
 
 def read_bytes(path: Path) -> bytes:
-    """A file's content. Raises MissingError where it cannot be read."""
+    """Return a file's content. Raises MissingError where it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as exc:

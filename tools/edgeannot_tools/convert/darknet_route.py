@@ -24,7 +24,7 @@ PAD_BYTE = 127
 
 
 def find_pair(sources: Sequence[Path]) -> tuple[Path, Path]:
-    """The .cfg and the .weights, where one is given the other from beside it. Raises MissingError or InputError."""
+    """Return the .cfg and the .weights, where one is given the other from beside it. Raises MissingError or InputError."""
     cfg = next((path for path in sources if path.suffix.lower() == ".cfg"), None)
     weights = next((path for path in sources if path.suffix.lower() == ".weights"), None)
     if cfg is None and weights is not None:
@@ -42,7 +42,7 @@ def find_pair(sources: Sequence[Path]) -> tuple[Path, Path]:
 
 
 def _stems(weights: Path) -> list[str]:
-    """The names that the cfg of such weights has."""
+    """Return the names that the cfg of such weights has."""
     return list(dict.fromkeys([weights.stem, TRAINING_SUFFIX.sub("", weights.stem)]))
 
 
@@ -56,7 +56,7 @@ def _one_of(candidates: Sequence[Path], kind: str, other: Path) -> Path:
 
 
 def convert_darknet(sources: Sequence[Path], request: Request) -> Converted:
-    """The network of a .cfg and a .weights. Raises MissingError or InputError, each naming the file and the line or layer."""
+    """Return the network of a .cfg and a .weights. Raises MissingError or InputError, each naming the file and the line or layer."""
     cfg, weights = find_pair(sources)
     sections = darknet.parse_cfg(_text(cfg), str(cfg))
     try:
@@ -93,7 +93,7 @@ def _text(path: Path) -> str:
 
 
 def _masks(sections: Sequence[darknet.Section], given: Sequence[Sequence[int]], cfg: Path) -> list[Sequence[int]] | None:
-    """Masks for every head; one given mask is the last head's."""
+    """Return masks for every head; one given mask is the last head's."""
     heads = [section for section in sections if section.kind in darknet.HEAD_KINDS]
     if not given:
         return None
@@ -108,7 +108,7 @@ def _masks(sections: Sequence[darknet.Section], given: Sequence[Sequence[int]], 
 
 
 def _check_strides(made: darknet.Conversion) -> None:
-    """Raises InputError where a head's cells are no whole number of pixels."""
+    """Raise InputError where a head's cells are no whole number of pixels."""
     for head in made.heads:
         if any(pixels % cells for pixels, cells in zip(made.input_wh, head.grid_wh, strict=True)):
             size, grid = ("x".join(map(str, wh)) for wh in (made.input_wh, head.grid_wh))
@@ -116,7 +116,8 @@ def _check_strides(made: darknet.Conversion) -> None:
 
 
 def _names(made: darknet.Conversion, cfg: Path, request: Request) -> tuple[tuple[str, ...], list[str]]:
-    """Class names and a sentence about them: as given, or from a .names file beside the cfg that has as many as there are classes."""
+    """Return class names and a sentence about them: as given, or from a .names file beside the cfg that has as many as there are
+    classes."""
     classes = made.heads[0].classes if made.heads else made.graph.shape(made.graph.outputs[0])[-1]
     if request.hints.labels is not None:
         return label_names(request.hints.labels, classes), []
@@ -150,7 +151,7 @@ def _card(made: darknet.Conversion, net: darknet.Section) -> dict[str, Any]:
 
 
 def _head(heads: Sequence[darknet.Head]) -> dict[str, Any]:
-    """The `yolo-grid` head of the sections. Raises InputError where they are of different kinds."""
+    """Return the `yolo-grid` head of the sections. Raises InputError where they are of different kinds."""
     first = heads[0]
     kinds = {(head.kind, head.new_coords, head.softmax, head.classes) for head in heads}
     if len(kinds) > 1:

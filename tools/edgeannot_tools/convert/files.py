@@ -34,7 +34,7 @@ def convert_files(sources: Sequence[Path], out: Path, name: str, labels: Path | 
 
 
 def convert_sources(sources: Sequence[Path], request: Request) -> Converted:
-    """The float graph of a model of any known kind, and what is known of it.
+    """Return the float graph of a model of any known kind, and what is known of it.
 
     Raises MissingError for what is not there, InputError for data that is wrong, ConfigError where a tool has to be installed, and
     ModelError for what no converter can do.
@@ -46,7 +46,7 @@ def convert_sources(sources: Sequence[Path], request: Request) -> Converted:
 
 
 def _route(kind: str) -> Callable[[Sequence[Path], Request], Converted]:
-    """The function for a kind; imported when it is needed."""
+    """Return the function for a kind; imported when it is needed."""
     if kind == "darknet":
         from edgeannot_tools.convert.darknet_route import convert_darknet as route  # noqa: PLC0415 - one route of several
     elif kind == "onnx":
@@ -88,7 +88,7 @@ def kind_of(path: Path) -> str:
 
 
 def convert_tflite(sources: Sequence[Path], request: Request) -> Converted:
-    """The model with float32 weights. Raises MissingError, or InputError for a model that computes in integers."""
+    """Return the model with float32 weights. Raises MissingError, or InputError for a model that computes in integers."""
     (path,) = sources
     graph = Graph.read(path)
     folded = fold_dequantize(graph)

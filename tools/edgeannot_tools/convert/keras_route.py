@@ -30,7 +30,7 @@ NOT_IN_TFLITE = re.compile(r"Flex ops:\s*([^\n]*)|'tf\.(\w+)' op is neither|Op t
 
 
 def convert_keras(sources: Sequence[Path], request: Request) -> Converted:
-    """The network of a .keras or .h5 file or of a SavedModel folder, with one picture as its input.
+    """Return the network of a .keras or .h5 file or of a SavedModel folder, with one picture as its input.
 
     Raises ConfigError where TensorFlow has to be installed, InputError for a file that it cannot read, ModelError for what TFLite lacks.
     """
@@ -54,7 +54,8 @@ def convert_keras(sources: Sequence[Path], request: Request) -> Converted:
 
 
 def find_python(given: Path | None) -> Path:
-    """The Python that has TensorFlow: as given, else this one. Raises ConfigError that says what to install, before anything is started."""
+    """Return the Python that has TensorFlow: as given, else this one. Raises ConfigError that says what to install, before anything is
+    started."""
     if given is not None:
         found = shutil.which(str(given.expanduser()))
         if found is None:

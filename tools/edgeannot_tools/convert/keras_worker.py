@@ -87,7 +87,7 @@ def _saved_model(tf: Any, source: Path, size_wh: tuple[int, int] | None) -> tupl
 
 
 def _shape(shape: list[int | None], size_wh: tuple[int, int] | None) -> list[int]:
-    """(1, H, W, C) or (1, C, H, W) with every size known."""
+    """Return (1, H, W, C) or (1, C, H, W) with every size known."""
     if len(shape) != 4:
         raise ProblemError("shape", f"wanted an input of 4 dimensions, a picture; found {shape}")
     height_axis = 2 if shape[1] in (1, 3) and shape[3] not in (1, 3) else 1

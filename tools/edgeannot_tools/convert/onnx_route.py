@@ -40,7 +40,7 @@ CHAINED = re.compile(r"During handling of the above exception|was the direct cau
 
 
 def convert_onnx(sources: Sequence[Path], request: Request) -> Converted:
-    """The network of an .onnx file, channels last, its card read off the graph.
+    """Return the network of an .onnx file, channels last, its card read off the graph.
 
     Raises MissingError or InputError for the file, ConfigError where onnx2tf has to be installed, ModelError for what it cannot convert.
     """
@@ -66,7 +66,7 @@ def convert_onnx(sources: Sequence[Path], request: Request) -> Converted:
 
 
 def find_onnx2tf(given: Path | None) -> Path:
-    """The onnx2tf command: as given, else beside this Python, else on the PATH. Raises ConfigError that says what to install."""
+    """Return the onnx2tf command: as given, else beside this Python, else on the PATH. Raises ConfigError that says what to install."""
     if given is not None:
         found = shutil.which(str(given.expanduser()))
         if found is None:
@@ -85,7 +85,7 @@ def find_onnx2tf(given: Path | None) -> Path:
 
 
 def _version(command: Path) -> str:
-    """The version of the command. Raises ConfigError where it is too old (Python 3.11 gets one that needs all of TensorFlow)."""
+    """Return the version of the command. Raises ConfigError where it is too old (Python 3.11 gets one that needs all of TensorFlow)."""
     try:
         done = subprocess.run([command, "-V"], capture_output=True, text=True, env=_environment(command), check=False)
     except OSError as exc:
@@ -99,7 +99,7 @@ def _version(command: Path) -> str:
 
 
 def _picture(facts: OnnxFacts, path: Path, request: Request) -> OnnxInput:
-    """The input, a picture, with a size that is known. Raises InputError before anything long is started."""
+    """Return the input, a picture, with a size that is known. Raises InputError before anything long is started."""
     if len(facts.inputs) != 1:
         found = ", ".join(f"{i.name} {_shape(i)}" for i in facts.inputs)
         raise InputError(f"{path}: wanted one input, a picture; found {len(facts.inputs)}: {found}")
@@ -121,7 +121,7 @@ def _channels_last(picture: OnnxInput) -> bool:
 
 
 def _sides(picture: OnnxInput) -> tuple[int | None, int | None]:
-    """Height and width."""
+    """Return height and width."""
     return (picture.shape[1], picture.shape[2]) if _channels_last(picture) else (picture.shape[2], picture.shape[3])
 
 
@@ -145,7 +145,7 @@ def _shape(picture: OnnxInput) -> str:
 
 
 def _copy(path: Path, facts: OnnxFacts, folder: Path) -> Path:
-    """A copy of the model and of the weights beside it, for onnx2tf to change. Raises MissingError or InputError."""
+    """Return a copy of the model and of the weights beside it, for onnx2tf to change. Raises MissingError or InputError."""
     copy = folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', path.stem) or 'model'}.onnx"
     try:
         shutil.copyfile(path, copy)
@@ -167,7 +167,7 @@ def _environment(command: Path) -> dict[str, str]:
 
 
 def _run(words: Sequence[str], command: Path, path: Path) -> None:
-    """Runs onnx2tf to its end; it dies with this process. Raises ModelError with the line that says why it failed."""
+    """Run onnx2tf to its end; it dies with this process. Raises ModelError with the line that says why it failed."""
     with waiting(f"onnx2tf converts {path.name}"):
         try:
             done = subprocess.run(words, capture_output=True, text=True, errors="replace", env=_environment(command), check=False)
@@ -178,7 +178,7 @@ def _run(words: Sequence[str], command: Path, path: Path) -> None:
 
 
 def _reason(output: str) -> str:
-    """What the output says of the failure, without colours: the first error of the last chain of errors, else the last line."""
+    """Return what the output says of the failure, without colours: the first error of the last chain of errors, else the last line."""
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in re.split(r"[\r\n]+", output)]
     root = ""
     chained = False
@@ -223,7 +223,7 @@ class OnnxFacts:
     """Files beside the model that hold weights, as paths relative to it."""
 
     def class_names(self) -> tuple[str, ...]:
-        """The names that Ultralytics' exporter leaves, `{0: 'person', ...}`; empty where there are none."""
+        """Return the names that Ultralytics' exporter leaves, `{0: 'person', ...}`; empty where there are none."""
         try:
             found = ast.literal_eval(self.metadata.get("names", ""))
         except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -234,7 +234,7 @@ class OnnxFacts:
 
 
 def read_onnx(path: Path) -> OnnxFacts:
-    """The facts of a file. Raises MissingError, or InputError for what is no ONNX model or a truncated one."""
+    """Return the facts of a file. Raises MissingError, or InputError for what is no ONNX model or a truncated one."""
     try:
         data = path.read_bytes()
     except OSError as exc:
@@ -300,7 +300,7 @@ def _dimension(data: memoryview) -> int | None:
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """(field number, value) of a message, in order. Raises ValueError or IndexError where it ends in the middle."""
+    """Return (field number, value) of a message, in order. Raises ValueError or IndexError where it ends in the middle."""
     position = 0
     while position < len(data):
         key, position = _varint(data, position)

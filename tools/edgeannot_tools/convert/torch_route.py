@@ -45,7 +45,7 @@ STAGES = (Stage(1, 1), Stage(2, 2), Stage(2, 2), Stage(3, 2), Stage(3, 1), Stage
 
 
 def efficientnet_lite0(state: State) -> Graph:
-    """The float network: (1, 224, 224, 3) RGB in, (byte - 127) / 128; out 1000 logits and the 1280 numbers they are made of.
+    """Return the float network: (1, 224, 224, 3) RGB in, (byte - 127) / 128; out 1000 logits and the 1280 numbers they are made of.
 
     The last layer is written as a 1x1 convolution, which int8 kernels give one scale a class, where a dense layer has one in all.
     Raises InputError where a tensor is missing or has another shape.
@@ -89,7 +89,7 @@ def _conv(
     groups: int = 1,
     activation: Activation = "relu6",
 ) -> int:
-    """A convolution with its batch normalisation folded in."""
+    """Return a convolution with its batch normalisation folded in."""
     weights = _tensor(state, f"{conv}.weight").astype(np.float64)
     scale, shift, mean, variance = (
         _tensor(state, f"{norm}.{part}").astype(np.float64) for part in ("weight", "bias", "running_mean", "running_var")
@@ -111,7 +111,7 @@ MEAN, STD = 127.0, 128.0
 
 
 def convert_torch(sources: Sequence[Path], request: Request) -> Converted:
-    """The classifier of a state file. Raises MissingError, or InputError for what is no such state."""
+    """Return the classifier of a state file. Raises MissingError, or InputError for what is no such state."""
     (path,) = sources
     if request.size_wh not in (None, (INPUT_SIZE, INPUT_SIZE)):
         raise InputError(f"--size: an EfficientNet-Lite0 takes {INPUT_SIZE}x{INPUT_SIZE} only")
@@ -172,7 +172,7 @@ class _Tensor:
         self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
 
     def array(self) -> Array:
-        """The values. Raises InputError where the view reaches beyond its storage."""
+        """Return the values. Raises InputError where the view reaches beyond its storage."""
         values = self.storage.values
         last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
         legal = self.offset >= 0 and all(n >= 0 for n in self.shape) and all(s >= 0 for s in self.strides)
@@ -192,7 +192,7 @@ class _Storage:
         self.values: Array | None = None
 
     def fill(self, data: bytes) -> None:
-        """Takes the numbers. Raises InputError where there are fewer than were announced."""
+        """Take the numbers. Raises InputError where there are fewer than were announced."""
         wanted = self.size * self.dtype.itemsize
         if len(data) < wanted:
             raise InputError(f"wanted {wanted} bytes for a tensor, found {len(data)}; the file is truncated, fetch it again")
@@ -231,14 +231,14 @@ class _Unpickler(pickle.Unpickler):
         return found
 
     def persistent_load(self, pid: Any) -> _Storage:
-        """A storage by the key under which its numbers follow: ("storage", type, key, place, size, ...)."""
+        """Return a storage by the key under which its numbers follow: ("storage", type, key, place, size, ...)."""
         if not (isinstance(pid, tuple) and len(pid) >= 5 and pid[0] == "storage" and isinstance(pid[1], _StorageType)):
             raise InputError(f"the file refers to something that is no tensor: {pid!r:.80}")
         return self.storages.setdefault(str(pid[2]), _Storage(pid[1], int(pid[4])))
 
 
 def read_state(path: Path) -> dict[str, Array]:
-    """The tensors of a state file by name. Raises MissingError, or InputError for what is no such file or holds something else."""
+    """Return the tensors of a state file by name. Raises MissingError, or InputError for what is no such file or holds something else."""
     try:
         data = path.read_bytes()
     except OSError as exc:
@@ -285,7 +285,7 @@ def _read_stream(data: bytes, storages: dict[str, _Storage]) -> Any:
 
 
 def _tensors(state: Any) -> dict[str, Array]:
-    """The entries that are tensors; a training checkpoint has the dictionary under "state_dict"."""
+    """Return the entries that are tensors; a training checkpoint has the dictionary under "state_dict"."""
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
     if not isinstance(state, Mapping):

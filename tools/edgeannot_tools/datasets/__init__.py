@@ -39,7 +39,7 @@ class Format(Protocol):
     """What the module of a format provides."""
 
     def recognise(self, path: Path) -> bool:
-        """Whether labels of this format are at the path, judged by names and the first lines."""
+        """Tell whether labels of this format are at the path, judged by names and the first lines."""
 
     def read(self, path: Path, options: ReadOptions) -> Reading:
         """Everything that can be used, and the problems. Raises InputError or MissingError when there is no set at all."""
@@ -48,14 +48,14 @@ class Format(Protocol):
         """Fill an empty folder with labels and pictures."""
 
     def losses(self, dataset: Dataset) -> list[str]:
-        """What of this set the format has no place for, one sentence each."""
+        """Return what of this set the format has no place for, one sentence each."""
 
 
 FORMATS: dict[str, Format] = {"yolo": yolo, "darknet": darknet, "voc": voc, "coco": coco, "openimages": openimages}
 
 
 def find_format(path: Path) -> str:
-    """The format of the labels at the path. Raises MissingError for no path, InputError for none or several formats."""
+    """Return the format of the labels at the path. Raises MissingError for no path, InputError for none or several formats."""
     if not path.exists():
         raise MissingError(f"no labelled set at {path}: there is no such file or folder")
     found = [name for name, kind in FORMATS.items() if kind.recognise(path)]
@@ -69,7 +69,7 @@ def find_format(path: Path) -> str:
 
 
 def read_labels(path: Path, kind: str | None = None, options: ReadOptions | None = None) -> Reading:
-    """The set at the path with its problems. Raises InputError when it holds no picture at all."""
+    """Return the set at the path with its problems. Raises InputError when it holds no picture at all."""
     if kind is not None and kind not in FORMATS:
         raise InputError(f"no format {kind!r}; known formats are: {', '.join(FORMATS)}")
     if not path.exists():
@@ -82,7 +82,7 @@ def read_labels(path: Path, kind: str | None = None, options: ReadOptions | None
 
 
 def load_dataset(path: Path, kind: str | None = None, options: ReadOptions | None = None) -> Dataset:
-    """The set at the path, for work that needs it whole. Raises InputError when the reader had to leave anything out."""
+    """Return the set at the path, for work that needs it whole. Raises InputError when the reader had to leave anything out."""
     reading = read_labels(path, kind, options)
     if errors := reading.errors():
         more = f" ({len(errors)} such problems; `edgeannot datasets check` lists them)" if len(errors) > 1 else ""

@@ -23,7 +23,7 @@ _ENOUGH_PX = 64
 
 
 def check(reading: Reading, *, decode: bool = True) -> list[Problem]:
-    """Every problem of a set that was read: those that its reader met, then boxes, classes, pictures. Errors come first.
+    """Return every problem of a set that was read: those that its reader met, then boxes, classes, pictures. Errors come first.
 
     decode: read every picture to its end, which finds the ones that are cut off; without it only their headers are looked at.
     """
@@ -111,7 +111,7 @@ def _name_problems(pictures: Iterable[Picture]) -> Iterator[Problem]:
 
 
 def content_groups(pictures: Iterable[Picture]) -> list[list[Picture]]:
-    """Pictures grouped by the bytes of their files, in order of first appearance; one without a file is alone."""
+    """Return pictures grouped by the bytes of their files, in order of first appearance; one without a file is alone."""
     items = list(pictures)
     sizes = Counter(picture.path.stat().st_size for picture in items if picture.path is not None)
     groups: dict[object, list[Picture]] = {}
@@ -145,7 +145,7 @@ def _copy_problems(pictures: Iterable[Picture]) -> Iterator[Problem]:
 
 
 def _decode_problems(pictures: Iterable[Picture]) -> Iterator[Problem]:
-    """Pictures that cannot be read to their end: judged by the daemon's own reader, which does not let gray bars pass as it is."""
+    """Return pictures that cannot be read to their end: judged by the daemon's own reader, which does not let gray bars pass as it is."""
     from edgeannot.vision.decode import read_picture  # noqa: PLC0415 - OpenCV: conversions and counts do without it
 
     items = list(pictures)
@@ -181,7 +181,7 @@ class _Group:
 
 
 def split_dataset(dataset: Dataset, shares: Mapping[str, float], seed: int = 0) -> Dataset:
-    """The set with every picture in one of the parts; earlier splits are forgotten.
+    """Return the set with every picture in one of the parts; earlier splits are forgotten.
 
     shares: part name -> share of the pictures, e.g. {"train": 0.8, "val": 0.2}; they must add up to 1. Copies of a picture
     stay in one part. Depends on the seed and the pictures' names and labels alone, not on the machine or the order of reading.
@@ -227,7 +227,7 @@ def _deal(groups: Sequence[_Group], parts: Mapping[str, float]) -> dict[str, lis
 
 
 def _fill_empty(dealt: dict[str, list[_Group]]) -> None:
-    """A part with a small share may have got nothing: it takes the last picture of the fullest part."""
+    """Give a part that got nothing, for its share is small, the last picture of the fullest part."""
     for groups in dealt.values():
         if not groups:
             groups.append(max(dealt.values(), key=len).pop())

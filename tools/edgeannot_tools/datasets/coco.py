@@ -43,12 +43,12 @@ _TABLES = (b'"images"', b'"annotations"', b'"categories"')
 
 
 def recognise(path: Path) -> bool:
-    """Whether the path is, or holds, a JSON file of COCO's form."""
+    """Tell whether the path is, or holds, a JSON file of COCO's form."""
     return bool(_json_files(path))
 
 
 def read(path: Path, options: ReadOptions) -> Reading:
-    """The set in a JSON file, or in all the files of a folder, each a split."""
+    """Return the set in a JSON file, or in all the files of a folder, each a split."""
     files = _json_files(path)
     if not files:
         raise InputError(f"{path}: no JSON file with `images`, `annotations` and `categories` there")
@@ -70,7 +70,8 @@ def read(path: Path, options: ReadOptions) -> Reading:
 
 
 def _json_files(path: Path) -> list[Path]:
-    """The label file at the path, or in it, in `annotations/`, or one in each folder of a split; captions and the like are passed over."""
+    """Return the label file at the path, or in it, in `annotations/`, or one in each folder of a split; captions and the like are passed
+    over."""
     if path.is_file():
         return [path] if path.suffix.lower() == ".json" and _is_coco(path) else []
     for pattern in ("*.json", "annotations/*.json", "*/_annotations.coco.json"):
@@ -157,7 +158,7 @@ class _Reader:
     problems: list[Problem]
 
     def pictures(self) -> list[Picture]:
-        """The pictures of the file that can be used."""
+        """Return the pictures of the file that can be used."""
         objects = self._objects()
         counts = Counter(entry.get("id") for entry in self.table["images"])
         for number in [number for number, count in counts.items() if count > 1]:
@@ -188,7 +189,8 @@ class _Reader:
         return objects
 
     def _tails(self, name: str) -> list[str]:
-        """The name, and what is left of it without the folders of the machine that wrote it, where that can mean one picture only."""
+        """Return the name, and what is left of it without the folders of the machine that wrote it, where that can mean one picture
+        only."""
         parts = name.replace("\\", "/").split("/")
         others = [str(entry.get("file_name", "")).replace("\\", "/").rpartition("/")[2] for entry in self.table["images"]]
         return [name] if others.count(parts[-1]) > 1 else [name, *("/".join(parts[start:]) for start in range(len(parts)))]
@@ -277,7 +279,7 @@ def _written_categories(dataset: Dataset) -> tuple[list[int], list[Mapping[str, 
 
 
 def _ids(given: list[Any]) -> list[Any]:
-    """The ids that came with the set where each has one of its own, or else 1, 2, 3, ..."""
+    """Return the ids that came with the set where each has one of its own, or else 1, 2, 3, ..."""
     if None not in given and len(set(given)) == len(given):
         return given
     return list(range(1, len(given) + 1))
@@ -303,7 +305,7 @@ def _annotation(thing: LabelledObject, number: Any, image_id: Any, category_id: 
 
 
 def is_whole(number: Any) -> bool:
-    """Whether it is a whole number; tables that went through pandas say 3.0."""
+    """Tell whether it is a whole number; tables that went through pandas say 3.0."""
     return isinstance(number, int) or (isinstance(number, float) and number.is_integer())
 
 
@@ -317,7 +319,7 @@ def box_of(bbox: Any) -> Box | None:
 
 
 def box_around(polygons: Any) -> Box | None:
-    """The box around an outline, for annotations that have no other; None where there is no polygon."""
+    """Return the box around an outline, for annotations that have no other; None where there is no polygon."""
     parts = [_finite(part) for part in polygons] if isinstance(polygons, list) else []
     numbers = [[*part] for part in parts if part is not None and len(part) >= 6 and len(part) % 2 == 0]
     if not numbers or len(numbers) != len(parts):
@@ -327,7 +329,7 @@ def box_around(polygons: Any) -> Box | None:
 
 
 def _finite(values: Any) -> list[float] | None:
-    """A list of finite numbers as floats; None where it is anything else."""
+    """Return a list of finite numbers as floats; None where it is anything else."""
     if not isinstance(values, list) or not all(isinstance(value, int | float) for value in values):
         return None
     try:

@@ -25,12 +25,12 @@ _PICTURES = "obj_train_data"
 
 
 def recognise(path: Path) -> bool:
-    """Whether the path is, or holds, a .data file that names classes."""
+    """Tell whether the path is, or holds, a .data file that names classes."""
     return _data_file(path) is not None
 
 
 def read(path: Path, options: ReadOptions) -> Reading:
-    """The set that a .data file names. Raises InputError when it cannot be read."""
+    """Return the set that a .data file names. Raises InputError when it cannot be read."""
     data = _data_file(path)
     if data is None:
         raise InputError(f"{path}: no .data file with `names = ...` there")
@@ -74,7 +74,7 @@ def write(dataset: Dataset, folder: Path, options: WriteOptions) -> None:
 
 
 def losses(dataset: Dataset) -> list[str]:
-    """What this format has no place for, one sentence each."""
+    """Return what this format has no place for, one sentence each."""
     found = flag_losses(dataset, "Darknet")
     if "" in dataset.splits() and dataset.splits() != ("",):
         count = sum(not picture.split for picture in dataset.pictures)
@@ -109,14 +109,14 @@ def _table(data: Path) -> dict[str, str]:
 
 
 def _beside(data: Path, entry: str) -> Path:
-    """A file that obj.data or a list names: relative to the folder that the trainer is started in, which may be the one of obj.data
+    """Return a file that obj.data or a list names: relative to the folder that the trainer is started in, which may be the one of obj.data
     or the one above; CVAT writes `data/` before each and leaves it to the user to call the folder so."""
     tries = [data.parent / entry, data.parent.parent / entry, data.parent.joinpath(*Path(entry).parts[1:])]
     return next((place for place in tries if place.is_file()), tries[0])
 
 
 def _listed(list_file: Path, data: Path, images: Path | None) -> Iterator[Path]:
-    """The pictures of a list, found like the list itself, or by their names in the given folder."""
+    """Return the pictures of a list, found like the list itself, or by their names in the given folder."""
     try:
         lines = listed_paths(list_file.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as exc:
@@ -126,7 +126,7 @@ def _listed(list_file: Path, data: Path, images: Path | None) -> Iterator[Path]:
 
 
 def _name(file: Path, folder: Path, images: Path | None, split: str) -> str:
-    """The picture's name below its picture folder, without the split's folder."""
+    """Return the picture's name below its picture folder, without the split's folder."""
     for base in (images, folder / _PICTURES, folder):
         if base is not None and file.is_relative_to(base):
             parts = file.relative_to(base).parts

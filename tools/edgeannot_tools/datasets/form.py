@@ -96,11 +96,11 @@ class Picture:
         return head if dot and "/" not in tail else self.name
 
     def boxes(self) -> NDArray[np.float64]:
-        """The boxes as (N, 4) float64 xyxy pixels."""
+        """Return the boxes as (N, 4) float64 xyxy pixels."""
         return np.array([thing.box for thing in self.objects], np.float64).reshape(-1, 4)
 
     def class_ids(self) -> NDArray[np.int64]:
-        """The class ids as (N,) int64."""
+        """Return the class ids as (N,) int64."""
         return np.array([thing.class_id for thing in self.objects], np.int64)
 
 
@@ -113,16 +113,16 @@ class Dataset:
     extra: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def splits(self) -> tuple[str, ...]:
-        """The names of the splits in order of first appearance; ("",) for a set that is not split."""
+        """Return the names of the splits in order of first appearance; ("",) for a set that is not split."""
         return tuple(dict.fromkeys(picture.split for picture in self.pictures))
 
     def placed(self) -> tuple[tuple[str, Picture], ...]:
-        """Each picture with the name of its split in a written set: empty throughout for a set that is not split."""
+        """Return each picture with the name of its split in a written set: empty throughout for a set that is not split."""
         rest = UNASSIGNED if self.splits() != ("",) else ""
         return tuple((picture.split or rest, picture) for picture in self.pictures)
 
     def object_count(self) -> int:
-        """How many objects are marked in all pictures."""
+        """Return how many objects are marked in all pictures."""
         return sum(len(picture.objects) for picture in self.pictures)
 
 
@@ -146,7 +146,7 @@ class Reading:
     problems: tuple[Problem, ...] = ()
 
     def errors(self) -> tuple[Problem, ...]:
-        """The problems that make the labels unusable as they are."""
+        """Return the problems that make the labels unusable as they are."""
         return tuple(problem for problem in self.problems if problem.severity == "error")
 
 
@@ -181,12 +181,12 @@ class WriteOptions:
 
 
 def split_named(name: str) -> str:
-    """The split that a written set calls by this name."""
+    """Return the split that a written set calls by this name."""
     return "" if name == UNASSIGNED else name
 
 
 def sorted_pictures(pictures: Iterable[Picture]) -> tuple[Picture, ...]:
-    """The pictures by split and name, so that a set reads the same whatever order the disk gives."""
+    """Return the pictures by split and name, so that a set reads the same whatever order the disk gives."""
     return tuple(sorted(pictures, key=lambda picture: (picture.split, picture.name)))
 
 
@@ -195,7 +195,7 @@ CLASS_FILES = ("classes.txt", "obj.names", "_darknet.labels", "classes.names", "
 
 
 def read_class_file(path: Path) -> tuple[str, ...]:
-    """The names, blank lines at the end left out. Raises InputError for a blank or repeated name, MissingError for no file."""
+    """Return the names, blank lines at the end left out. Raises InputError for a blank or repeated name, MissingError for no file."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError as exc:
@@ -214,7 +214,7 @@ def read_class_file(path: Path) -> tuple[str, ...]:
 
 
 def find_class_file(folders: list[Path]) -> Path | None:
-    """The class file in the first of the folders that has one.
+    """Return the class file in the first of the folders that has one.
 
     Raises InputError when a folder has several that differ and none of a usual name: which is meant is not for us to guess.
     """

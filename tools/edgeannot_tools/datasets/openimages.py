@@ -50,12 +50,12 @@ _SUFFIX = "annotations-bbox"
 
 
 def recognise(path: Path) -> bool:
-    """Whether the path is, or holds, a CSV file with OpenImages' columns."""
+    """Tell whether the path is, or holds, a CSV file with OpenImages' columns."""
     return bool(_csv_files(path))
 
 
 def read(path: Path, options: ReadOptions) -> Reading:
-    """The set in a CSV file, or in all such files of a folder, each a split."""
+    """Return the set in a CSV file, or in all such files of a folder, each a split."""
     files = _csv_files(path)
     if not files:
         raise InputError(f"{path}: no CSV file with the columns {', '.join(sorted(_NEEDED))} there")
@@ -214,7 +214,7 @@ def write(dataset: Dataset, folder: Path, options: WriteOptions) -> None:
 
 
 def losses(dataset: Dataset) -> list[str]:
-    """What this format has no place for, one sentence each."""
+    """Return what this format has no place for, one sentence each."""
     things = [thing for picture in dataset.pictures for thing in picture.objects]
     found = []
     if hard := sum(thing.difficult for thing in things):

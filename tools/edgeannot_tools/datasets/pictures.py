@@ -62,7 +62,7 @@ class PictureIndex:
 
     @classmethod
     def of(cls, folder: Path) -> PictureIndex:
-        """The index of a folder and everything below it."""
+        """Return the index of a folder and everything below it."""
         by_name: dict[str, Path] = {}
         by_stem: dict[str, list[Path]] = {}
         for path in list_files(folder, PICTURE_SUFFIXES):
@@ -74,7 +74,7 @@ class PictureIndex:
 
     @classmethod
     def beside(cls, labels: Path, given: Path | None, stems: Iterable[str]) -> PictureIndex:
-        """The index of the given folder, or of the one beside the labels that holds most of the stems."""
+        """Return the index of the given folder, or of the one beside the labels that holds most of the stems."""
         if given is not None:
             if not given.is_dir():
                 raise InputError(f"the picture folder {given} is not there; give --images an existing folder")
@@ -91,7 +91,7 @@ class PictureIndex:
         return best
 
     def find(self, stem: str) -> tuple[Path, ...]:
-        """The pictures for a label file's path without extension; more than one means that they cannot be told apart.
+        """Return the pictures for a label file's path without extension; more than one means that they cannot be told apart.
 
         Leading folders of the label's path (`labels/`) need not be there on the picture's side.
         """
@@ -100,18 +100,18 @@ class PictureIndex:
         return self.by_stem.get(stem, ())
 
     def name_of(self, path: Path) -> str:
-        """The picture's path below the folder, with "/"."""
+        """Return the picture's path below the folder, with "/"."""
         return path.relative_to(self.folder).as_posix()
 
 
 def listed_paths(text: str) -> list[str]:
-    """The paths in a list of pictures, one a line; those of a list that was made on Windows with "/"."""
+    """Return the paths in a list of pictures, one a line; those of a list that was made on Windows with "/"."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return [line if "/" in line else line.replace("\\", "/") for line in lines]
 
 
 def read_size(path: Path) -> tuple[int, int] | Problem:
-    """Width and height of the upright picture from its header alone, or why they cannot be told."""
+    """Return width and height of the upright picture from its header alone, or why they cannot be told."""
     try:
         width, height = imagesize.get(path, exif_rotation=True)
     except Exception as exc:  # noqa: BLE001 - the header parsers raise whatever a broken file provokes
@@ -122,7 +122,7 @@ def read_size(path: Path) -> tuple[int, int] | Problem:
 
 
 def wrong_size(where: str, stated_wh: tuple[object, object], real_wh: tuple[int, int]) -> Problem:
-    """The problem of labels for a picture of another size; sides that are swapped have a usual cause."""
+    """Return the problem of labels for a picture of another size; sides that are swapped have a usual cause."""
     turned = stated_wh == real_wh[::-1]
     hint = "; it was labelled without the turn that its EXIF note asks for" if turned else "; it was resized after it was labelled"
     message = f"the labels are for {stated_wh[0]}x{stated_wh[1]} pixels, the picture has {real_wh[0]}x{real_wh[1]}{hint}"
@@ -130,7 +130,7 @@ def wrong_size(where: str, stated_wh: tuple[object, object], real_wh: tuple[int,
 
 
 def require_unique(names: Iterable[str], what: str) -> None:
-    """Raises InputError when two pictures would be written to one file."""
+    """Raise InputError when two pictures would be written to one file."""
     seen: set[str] = set()
     for name in names:
         if name in seen:
@@ -171,7 +171,8 @@ class ClassFolders:
 
 
 def read_class_folders(folder: Path, split: str | None = None) -> ClassFolders:
-    """The pictures in FOLDER/CLASS/, at any depth below; with `split` those in FOLDER/SPLIT/CLASS/. Hidden and other files are left out.
+    """Return the pictures in FOLDER/CLASS/, at any depth below; with `split` those in FOLDER/SPLIT/CLASS/. Hidden and other files are left
+    out.
 
     Raises MissingError for no such folder, InputError where no subfolder holds a picture.
     """

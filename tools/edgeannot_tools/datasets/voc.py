@@ -45,7 +45,7 @@ _OWN_PICTURE_TAGS = frozenset({"folder", "filename", "size", "object"})
 
 
 def recognise(path: Path) -> bool:
-    """Whether the folder holds XML files that are annotations (the first ones are looked at)."""
+    """Tell whether the folder holds XML files that are annotations (the first ones are looked at)."""
     files = list_files(path, {".xml"}) if path.is_dir() else [path] if path.suffix.lower() == ".xml" else []
     return any(_is_annotation(file) for file in files[:_LOOKED_AT])
 
@@ -60,7 +60,7 @@ def _is_annotation(file: Path) -> bool:
 
 
 def read(path: Path, options: ReadOptions) -> Reading:
-    """The set at the path (a folder, or one XML file)."""
+    """Return the set at the path (a folder, or one XML file)."""
     folder = path.parent if path.is_file() else path
     files = [path] if path.is_file() else list_files(folder, {".xml"})
     problems: list[Problem] = []
@@ -95,7 +95,7 @@ class _Note:
     """The elements that the common form has no place for, as XML."""
 
     def found(self, index: PictureIndex) -> Path | None:
-        """The picture: of the same name as the file, or else of the name that the file states."""
+        """Return the picture: of the same name as the file, or else of the name that the file states."""
         named = index.by_name.get(self.file_name)
         files = index.find(self.stem) or ((named,) if named is not None else index.find(self.file_name.rpartition(".")[0]))
         return files[0] if files else None
@@ -127,7 +127,7 @@ def _read_file(path: Path, stem: str, options: ReadOptions, problems: list[Probl
 
 
 def _object(element: ET.Element, origin: int) -> tuple[str, LabelledObject] | str:
-    """(class name, object), or what is wrong with it. Parts of a person have boxes too, so only direct children count."""
+    """Return (class name, object), or what is wrong with it. Parts of a person have boxes too, so only direct children count."""
     name, box = _text(element, "name"), element.find("bndbox")
     if not name:
         return "the object has no <name>"
@@ -226,7 +226,7 @@ def write(dataset: Dataset, folder: Path, options: WriteOptions) -> None:
 
 
 def losses(dataset: Dataset) -> list[str]:
-    """What this format has no place for, one sentence each."""
+    """Return what this format has no place for, one sentence each."""
     things = [thing for picture in dataset.pictures for thing in picture.objects]
     found = []
     if crowds := sum(thing.crowd for thing in things):
@@ -268,7 +268,7 @@ def _object_element(thing: LabelledObject, name: str, options: WriteOptions) -> 
 
 
 def _voc_pixels(box: Box, *, whole: bool) -> tuple[str, ...]:
-    """The box counted from 1 with inclusive ends; nine decimals at most, none where the number is whole."""
+    """Return the box counted from 1 with inclusive ends; nine decimals at most, none where the number is whole."""
     ends = (box[0] + 1, box[1] + 1, box[2], box[3])
     if whole:
         return tuple(str(math.floor(end + 0.5)) for end in ends)

@@ -46,7 +46,7 @@ _NOT_LABELS = frozenset(
 
 
 def recognise(path: Path) -> bool:
-    """Whether there is a data.yaml with names, or label files, at the path."""
+    """Tell whether there is a data.yaml with names, or label files, at the path."""
     if path.is_file():
         return path.suffix.lower() in {".yaml", ".yml"}
     if _yaml_in(path) is not None:
@@ -61,7 +61,7 @@ def recognise(path: Path) -> bool:
 
 
 def read(path: Path, options: ReadOptions) -> Reading:
-    """The set at the path. Raises InputError or MissingError when there is no set to speak of."""
+    """Return the set at the path. Raises InputError or MissingError when there is no set to speak of."""
     yaml_file = path if path.is_file() else _yaml_in(path)
     if yaml_file is not None and options.images is None:
         return _read_yaml(yaml_file, options)
@@ -84,12 +84,12 @@ def write(dataset: Dataset, folder: Path, options: WriteOptions) -> None:
 
 
 def losses(dataset: Dataset) -> list[str]:
-    """What this format has no place for, one sentence each."""
+    """Return what this format has no place for, one sentence each."""
     return flag_losses(dataset, "YOLO")
 
 
 def flag_losses(dataset: Dataset, what: str) -> list[str]:
-    """What label lines of nothing but a class and a box lose of the set."""
+    """Return what label lines of nothing but a class and a box lose of the set."""
     things = [thing for picture in dataset.pictures for thing in picture.objects]
     counts = {
         "marked difficult": sum(thing.difficult for thing in things),
@@ -127,7 +127,7 @@ def _load_yaml(path: Path) -> Mapping[str, Any]:
 
 
 def _yaml_names(table: Mapping[str, Any], path: Path) -> tuple[str, ...]:
-    """Names as a list, or as a table from id to name."""
+    """Return names as a list, or as a table from id to name."""
     names = table.get("names")
     if isinstance(names, dict) and set(names) == set(range(len(names))):
         names = [names[number] for number in range(len(names))]
@@ -176,13 +176,14 @@ def _sources(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _resolve(entry: str, root: str, folder: Path) -> Path | None:
-    """Where an entry of data.yaml lies. Ultralytics takes `path` relative to its own data folder, and Roboflow writes one `..` too many."""
+    """Return where an entry of data.yaml lies. Ultralytics takes `path` relative to its own data folder, and Roboflow writes one `..` too
+    many."""
     tries = [folder / root / entry, folder / entry, folder / entry.removeprefix("../")]
     return next((place for place in tries if place.exists()), None)
 
 
 def _pictures_at(place: Path) -> Iterable[tuple[Path, Path]]:
-    """(folder that names are relative to, picture) for a folder of pictures or a text file that lists them."""
+    """Return (folder that names are relative to, picture) for a folder of pictures or a text file that lists them."""
     if place.is_dir():
         return [(place, file) for file in list_files(place, PICTURE_SUFFIXES)]
     files = [place.parent / line for line in listed_paths(place.read_text(encoding="utf-8-sig"))]
@@ -201,7 +202,7 @@ def _labels_alone(place: Path) -> list[Problem]:
 
 
 def _label_beside(picture: Path) -> Path:
-    """The label file of a picture: `labels` for the last `images` in its path, or beside it."""
+    """Return the label file of a picture: `labels` for the last `images` in its path, or beside it."""
     parts = list(picture.parts)
     if "images" in parts:
         last = len(parts) - 1 - parts[::-1].index("images")

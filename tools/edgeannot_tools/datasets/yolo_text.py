@@ -45,7 +45,7 @@ def read_picture(file: Path, name: str, label: Path, class_count: int, problems:
 
 
 def parse_labels(text: str, path: Path, size_wh: tuple[int, int], class_count: int) -> tuple[list[LabelledObject], list[Problem]]:
-    """The objects of a label file in pixels of a picture of that size, and what is wrong with its lines."""
+    """Return the objects of a label file in pixels of a picture of that size, and what is wrong with its lines."""
     objects: list[LabelledObject] = []
     problems: list[Problem] = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -61,7 +61,7 @@ def parse_labels(text: str, path: Path, size_wh: tuple[int, int], class_count: i
 
 
 def _parse_line(line: str, size_wh: tuple[int, int], class_count: int) -> LabelledObject | tuple[str, str]:
-    """The object of a line, or the kind of problem and a sentence."""
+    """Return the object of a line, or the kind of problem and a sentence."""
     fields = line.split()
     try:
         numbers = [float(field) for field in fields]
@@ -89,7 +89,7 @@ def _boxed(class_id: int, relative_cxcywh: list[float], size_wh: tuple[int, int]
 
 
 def _outline(class_id: int, numbers: list[float], size_wh: tuple[int, int]) -> LabelledObject:
-    """The box around an outline; the outline itself is kept as COCO keeps it, one polygon in pixels."""
+    """Return the box around an outline; the outline itself is kept as COCO keeps it, one polygon in pixels."""
     width, height = size_wh
     xs, ys = [x * width for x in numbers[::2]], [y * height for y in numbers[1::2]]
     polygon = [value for point in zip(xs, ys, strict=True) for value in point]
@@ -97,7 +97,7 @@ def _outline(class_id: int, numbers: list[float], size_wh: tuple[int, int]) -> L
 
 
 def format_labels(objects: Iterable[LabelledObject], size_wh: tuple[int, int]) -> str:
-    """The text of a label file, one `class cx cy w h` line an object; empty for a picture without objects."""
+    """Return the text of a label file, one `class cx cy w h` line an object; empty for a picture without objects."""
     return "".join(_format_line(thing, size_wh) for thing in objects)
 
 
@@ -109,7 +109,7 @@ def _format_line(thing: LabelledObject, size_wh: tuple[int, int]) -> str:
 
 
 def relative(value: float) -> str:
-    """A relative coordinate with ten decimals less the zeros at the end: exact to a hundred-thousandth of a pixel at any size.
+    """Return a relative coordinate with ten decimals less the zeros at the end: exact to a hundred-thousandth of a pixel at any size.
 
     >>> relative(0.5380660000000001), relative(1.0), relative(-0.0)
     ('0.538066', '1.0', '0.0')
@@ -120,7 +120,7 @@ def relative(value: float) -> str:
 
 
 def looks_like_labels(path: Path) -> bool:
-    """Whether the first line of the file could be a label (a whole number, then at least four numbers)."""
+    """Tell whether the first line of the file could be a label (a whole number, then at least four numbers)."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             fields = next((line.split() for line in file if line.strip()), [])

@@ -57,7 +57,7 @@ class Truth:
 
     @classmethod
     def of(cls, boxes: Iterable[Sequence[float]], classes: Iterable[int]) -> Truth:
-        """Ordinary objects."""
+        """Make a truth of ordinary objects."""
         ids = np.array(list(classes), np.int64)
         return cls(np.array(list(boxes), np.float64).reshape(-1, 4), ids, np.zeros(len(ids), bool), np.zeros(len(ids), bool))
 
@@ -104,7 +104,7 @@ class _Matches:
 
 
 def average_precision(recall: Floats, precision: Floats, points: int | None = None) -> float:
-    """The area under a precision-recall curve, best score first. points: None for the area by all points, 11 for VOC 2007's rule.
+    """Return the area under a precision-recall curve, best score first. points: None for the area by all points, 11 for VOC 2007's rule.
 
     >>> average_precision(np.array([0.5, 0.5, 1.0]), np.array([1.0, 0.5, 0.6667])).__round__(4)
     0.8334
@@ -121,7 +121,7 @@ def average_precision(recall: Floats, precision: Floats, points: int | None = No
 
 
 def precision_recall(scores: Floats, right: Bools, objects: int) -> tuple[Floats, Floats]:
-    """Recall and precision after each detection, best score first; of equal scores the earlier one comes first."""
+    """Return recall and precision after each detection, best score first; of equal scores the earlier one comes first."""
     order = np.argsort(-scores, kind="stable")
     hits = np.cumsum(right[order])
     return hits / max(objects, 1), hits / np.arange(1, len(hits) + 1)
@@ -154,7 +154,7 @@ def evaluate_detections(pairs: Sequence[tuple[Truth, Detections]], thresholds: S
 
 
 def find_misses(truth: Truth, detections: Detections, score: float, iou: float = 0.5) -> tuple[list[int], list[int]]:
-    """Rows of the truth that no detection from `score` on found, and rows of such detections that are wrong."""
+    """Return rows of the truth that no detection from `score` on found, and rows of such detections that are wrong."""
     missed: list[int] = []
     wrong: list[int] = []
     rows = np.flatnonzero(detections.scores >= score)
@@ -218,7 +218,7 @@ def _match_picture(truth: Truth, detections: Detections, class_id: int, threshol
 
 
 def _overlaps(a: Floats, b: Floats, *, over_first: bool = False) -> Floats:
-    """(N, M) intersection over union, or over the area of `a`; 0 for boxes without area."""
+    """Return (N, M) intersection over union, or over the area of `a`; 0 for boxes without area."""
     corner = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
     shared = np.prod(np.maximum(corner, 0), axis=2)
     area_a, area_b = np.prod(a[:, 2:] - a[:, :2], axis=1), np.prod(b[:, 2:] - b[:, :2], axis=1)
@@ -228,7 +228,7 @@ def _overlaps(a: Floats, b: Floats, *, over_first: bool = False) -> Floats:
 
 
 def _class_aps(matches: _Matches) -> list[float]:
-    """The average precision at each threshold."""
+    """Return the average precision at each threshold."""
     aps = []
     for column in range(matches.right.shape[1]):
         counted = ~matches.ignored[:, column]
@@ -238,7 +238,7 @@ def _class_aps(matches: _Matches) -> list[float]:
 
 
 def _best_f1(matches: Sequence[_Matches]) -> tuple[float, float, float, float]:
-    """(score, F1, precision, recall) where F1 over all detections of all classes is highest; zeros where nothing was found."""
+    """Return (score, F1, precision, recall) where F1 over all detections of all classes is highest; zeros where nothing was found."""
     objects = sum(match.objects for match in matches)
     scores = np.concatenate([match.scores[~match.ignored[:, 0]] for match in matches]) if matches else np.zeros(0)
     right = np.concatenate([match.right[~match.ignored[:, 0], 0] for match in matches]) if matches else np.zeros(0, bool)
@@ -275,7 +275,7 @@ class CocoMetrics:
 
 
 def coco_metrics(pairs: Sequence[tuple[Truth, Detections]]) -> CocoMetrics:
-    """The metrics over all pictures. Raises ConfigError when faster-coco-eval is not installed."""
+    """Return the metrics over all pictures. Raises ConfigError when faster-coco-eval is not installed."""
     try:
         from faster_coco_eval import COCO, COCOeval_faster  # noqa: PLC0415 - the tools run without it
     except ImportError as exc:

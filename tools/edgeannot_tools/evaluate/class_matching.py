@@ -61,7 +61,7 @@ def match_classes(
 
 
 def with_synonyms(labels: Sequence[str], set_names: Sequence[str], mapping: Mapping[str, str]) -> dict[str, str]:
-    """The mapping (model's label -> set's name), and for labels that are lists of synonyms, as ImageNet's, the one that the set has.
+    """Return the mapping (model's label -> set's name), and for labels that are lists of synonyms, as ImageNet's, the one that the set has.
 
     >>> with_synonyms(["killer whale, killer, orca", "tiger, Panthera tigris"], ["orca", "lion"], {})
     {'killer whale, killer, orca': 'orca'}
@@ -73,7 +73,7 @@ def with_synonyms(labels: Sequence[str], set_names: Sequence[str], mapping: Mapp
 
 
 def common_classes(matches: Sequence[ClassMatch], set_names: Sequence[str]) -> list[ClassMatch]:
-    """The matches cut down to the classes of the set that every model knows. Raises InputError when there is none."""
+    """Return the matches cut down to the classes of the set that every model knows. Raises InputError when there is none."""
     shared = frozenset.intersection(*(frozenset(match.set_class_of.values()) for match in matches))
     if not shared:
         raise InputError("the models have no class of the set in common; leave --common away, or measure them one by one")
@@ -97,7 +97,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def read_mapping(path: Path) -> dict[str, str]:
-    """The table [classes] of a TOML file: `"model's name" = "set's name"`; an empty name leaves the class out.
+    """Return the table [classes] of a TOML file: `"model's name" = "set's name"`; an empty name leaves the class out.
 
     Raises MissingError or InputError.
     """
@@ -109,7 +109,7 @@ def read_mapping(path: Path) -> dict[str, str]:
 
 
 def class_labels(card: ModelCard) -> tuple[str, ...]:
-    """The labels of the model's classes, in the order of their ids."""
+    """Return the labels of the model's classes, in the order of their ids."""
     names = card.label_names()[max(0, card.labels.offset) :]
     if not names:
         raise InputError(f"model {card.name} has no class names, so they cannot be matched with the set's; add labels to its card")

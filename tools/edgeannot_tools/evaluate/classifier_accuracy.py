@@ -92,7 +92,7 @@ class ClassRow:
 
 
 def classifier_pipeline(card: ModelCard, *, threads: int = 1, runtime: Runtime = "auto") -> Pipeline:
-    """The daemon's pipeline, but with every class in its answer. Raises InputError for a model that is no classifier."""
+    """Return the daemon's pipeline, but with every class in its answer. Raises InputError for a model that is no classifier."""
     if not isinstance(card.head, Classify):
         raise InputError(f"model {card.name} is there to {card.task}, only classifiers give one class a picture")
     prove_foreign(card, runtime)
@@ -135,7 +135,7 @@ def measure_classifier(pipeline: Pipeline, folders: ClassFolders, match: ClassMa
 
 
 def class_rows(ranking: Ranking) -> list[ClassRow]:
-    """The figures of each class that has pictures, in the order of their ids."""
+    """Return the figures of each class that has pictures, in the order of their ids."""
     rows = []
     for class_id in sorted({answer.class_id for answer in ranking.answers}):
         own = [answer for answer in ranking.answers if answer.class_id == class_id]

@@ -164,7 +164,7 @@ def _evaluate_classifiers(cards: Sequence[ModelCard], wanted: _Wanted) -> list[M
 
 
 def _are_classifiers(cards: Sequence[ModelCard]) -> bool:
-    """Whether all are. Raises InputError where only some are."""
+    """Tell whether all are. Raises InputError where only some are."""
     found = [card.name for card in cards if card.task == "classify"]
     if found and len(found) < len(cards):
         raise InputError(f"{', '.join(found)} cannot be compared with the others: classifiers and detectors are measured on different sets")
@@ -172,7 +172,7 @@ def _are_classifiers(cards: Sequence[ModelCard]) -> bool:
 
 
 def _tools_for(*, coco: bool | None, plot: Path | None, console: Console) -> bool:
-    """Whether to ask for COCO's metrics. Raises ConfigError before any work when a package is missing that the command needs."""
+    """Tell whether to ask for COCO's metrics. Raises ConfigError before any work when a package is missing that the command needs."""
     if plot is not None and importlib.util.find_spec("matplotlib") is None:
         raise ConfigError("--plot needs the Python package matplotlib: install `edgeannot[plots]`, or leave --plot away")
     there = importlib.util.find_spec("faster_coco_eval") is not None
@@ -184,7 +184,7 @@ def _tools_for(*, coco: bool | None, plot: Path | None, console: Console) -> boo
 
 
 def find_model(name: str) -> ModelCard:
-    """The card called NAME or NAME@SIZE among the user's models and the bundled ones, or the card at a path (PATH or PATH@SIZE).
+    """Return the card called NAME or NAME@SIZE among the user's models and the bundled ones, or the card at a path (PATH or PATH@SIZE).
 
     Raises MissingError or CardError.
     """
@@ -202,7 +202,7 @@ def find_model(name: str) -> ModelCard:
 
 
 def card_path(card: ModelCard) -> Path:
-    """The file that a card was read from: of its name, or else the one in its folder that bears that name inside."""
+    """Return the file that a card was read from: of its name, or else the one in its folder that bears that name inside."""
     base = card.name.partition("@")[0]
     named = card.folder / f"{base}.toml"
     if named.is_file():

@@ -96,14 +96,14 @@ def save_points(points: Sequence[Point], measure: str, path: Path, *, threads: i
 
 
 def _room(times_ms: Sequence[float]) -> tuple[float, float]:
-    """Limits of a logarithmic axis with room for the points' names on both sides."""
+    """Return limits of a logarithmic axis with room for the points' names on both sides."""
     low, high = min(times_ms), max(times_ms)
     margin = (high / low) ** 0.15 * 1.3
     return low / margin, high * margin
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers for a logarithmic axis: 1, 2, 5, 10, ..., or so many more that a short axis has some too.
+    """Return round numbers for a logarithmic axis: 1, 2, 5, 10, ..., or so many more that a short axis has some too.
 
     >>> _ticks(1.1, 1.9), _ticks(3, 30)
     ([1.2, 1.5], [5.0, 10.0, 20.0])
@@ -188,7 +188,7 @@ def _corners(box: NDArray[Any]) -> tuple[float, float, float, float]:
 
 
 def _why(item: Compared, row: int, class_names: Sequence[str]) -> str:
-    """What is marked where the model found something else, as far as that tells."""
+    """Return what is marked where the model found something else, as far as that tells."""
     if not len(item.truth.boxes):
         return ""
     overlaps = iou_matrix(item.found.boxes[row : row + 1], item.truth.boxes.astype(np.float32))[0]
@@ -203,7 +203,7 @@ def _why(item: Compared, row: int, class_names: Sequence[str]) -> str:
 
 
 def _miss_tile(miss: Miss, score: float) -> UInt8Array:
-    """The part of the picture around the miss with every box in it, and what went wrong below."""
+    """Return the part of the picture around the miss with every box in it, and what went wrong below."""
     path = miss.item.picture.path
     if path is None:
         raise ValueError(f"picture {miss.item.picture.name} has no file")
@@ -227,7 +227,7 @@ def _miss_tile(miss: Miss, score: float) -> UInt8Array:
 
 
 def _around(box: tuple[float, float, float, float], size_wh: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Whole pixels of the picture around a box: at least a tenth of the picture, at most all of it."""
+    """Return whole pixels of the picture around a box: at least a tenth of the picture, at most all of it."""
     x1, y1, x2, y2 = box
     width, height = size_wh
     pad_x, pad_y = max((x2 - x1) * _MARGIN, width * 0.05), max((y2 - y1) * _MARGIN, height * 0.05)

@@ -118,20 +118,21 @@ def measure(pipeline: Pipeline, dataset: Dataset, match: ClassMatch, *, coco: bo
 
 
 def dtype_of(model: Path) -> Literal["int8", "float32"]:
-    """What most convolutions of a .tflite file calculate with; weights that are only stored as int8 do not count."""
+    """Return what most convolutions of a .tflite file calculate with; weights that are only stored as int8 do not count."""
     graph = read_tflite(model).subgraphs[0]
     made = [graph.tensors[operator.outputs[0]].dtype for operator in graph.operators if operator.name in _CONVOLUTIONS]
     return "int8" if 2 * sum(dtype in {"int8", "uint8", "int16"} for dtype in made) > len(made) else "float32"
 
 
 def compare(detections: Sequence[Detections], pictures: Sequence[Picture]) -> Accuracy:
-    """The accuracy of detections that are in the set's own classes, one a picture, in the same order."""
+    """Return the accuracy of detections that are in the set's own classes, one a picture, in the same order."""
     classes = frozenset(thing.class_id for picture in pictures for thing in picture.objects)
     return evaluate_detections([(_truth(picture, classes), found) for picture, found in zip(pictures, detections, strict=True)])
 
 
 def _frame(picture: Picture, number: int) -> Frame:
-    """The picture as the daemon would get it. Raises InputError when it cannot be read, or is not of the size that its labels are for."""
+    """Return the picture as the daemon would get it. Raises InputError when it cannot be read, or is not of the size that its labels are
+    for."""
     if picture.path is None:
         raise InputError(f"picture {picture.name} has no file")
     frame = read_frame(picture.path, number, "`edgeannot datasets check` finds all such pictures")
@@ -143,7 +144,7 @@ def _frame(picture: Picture, number: int) -> Frame:
 
 
 def read_frame(path: Path, number: int, advice: str) -> Frame:
-    """A picture as the daemon would get it. Raises InputError, with the advice, when it cannot be read."""
+    """Return a picture as the daemon would get it. Raises InputError, with the advice, when it cannot be read."""
     try:
         return Frame(read_picture(path).image, "evaluate", number, datetime.now(UTC), path.name, path)
     except FrameError as exc:
@@ -151,7 +152,7 @@ def read_frame(path: Path, number: int, advice: str) -> Frame:
 
 
 def _in_set_classes(found: Detections, labels: Sequence[str], match: ClassMatch, iou: float) -> Detections:
-    """The detections of classes that the set has, under the set's ids. Where labels merge, boxes of one object are one again."""
+    """Return the detections of classes that the set has, under the set's ids. Where labels merge, boxes of one object are one again."""
     rows = np.array([row for row, label in enumerate(labels) if label in match.set_class_of], np.int64)
     classes = np.array([match.set_class_of[labels[row]] for row in rows], np.int64)
     kept = replace(found[rows], classes=classes)
@@ -169,7 +170,7 @@ def _truth(picture: Picture, classes: frozenset[int]) -> Truth:
 
 
 def match_model(card: ModelCard, dataset: Dataset, mapping: Mapping[str, str] | None = None) -> ClassMatch:
-    """Which of the model's classes are which of the set's. Raises InputError where nothing can be measured."""
+    """Return which of the model's classes are which of the set's. Raises InputError where nothing can be measured."""
     if card.task != "detect":
         raise InputError(f"model {card.name} is there to {card.task}; what is measured are detectors and classifiers")
     match = match_classes(class_labels(card), dataset.class_names, mapping, card.labels.ignore)

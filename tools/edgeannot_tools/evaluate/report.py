@@ -21,7 +21,7 @@ REPORT_SCHEMA = 1
 
 
 def results_json(results: Sequence[Result], data: str, class_names: Sequence[str]) -> str:
-    """The figures of every model as JSON; a figure that does not exist is null."""
+    """Return the figures of every model as JSON; a figure that does not exist is null."""
     report = {"schema": REPORT_SCHEMA, "data": data, "models": [_as_dict(result, class_names) for result in results]}
     return json_text(report, indent=1)
 
@@ -133,7 +133,7 @@ def _per_class(results: Sequence[Result], class_names: Sequence[str]) -> Table:
 
 
 def left_out(result: Result, class_names: Sequence[str]) -> list[str]:
-    """What the figures say nothing about, one sentence each."""
+    """Return what the figures say nothing about, one sentence each."""
     sentences = []
     if result.left_out_objects:
         marked = {thing.class_id for item in result.compared for thing in item.picture.objects}
@@ -153,7 +153,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def rankings_json(rankings: Sequence[Ranking], data: str, class_names: Sequence[str]) -> str:
-    """The figures of every model as JSON; shares are 0..1."""
+    """Return the figures of every model as JSON; shares are 0..1."""
     report = {"schema": REPORT_SCHEMA, "data": data, "models": [_ranking_dict(ranking, class_names) for ranking in rankings]}
     return json_text(report, indent=1)
 

@@ -19,7 +19,7 @@ __all__ = ["at_size", "collect_garbage", "cut", "fold_dequantize", "multiply_acc
 
 
 def set_signature(graph: Graph) -> None:
-    """States inputs and outputs by tensor name as the signature `serving_default`, which some converters insist on."""
+    """State inputs and outputs by tensor name as the signature `serving_default`, which some converters insist on."""
     definition = schema.SignatureDefT()
     definition.signatureKey, definition.subgraphIndex = "serving_default", 0
 
@@ -34,7 +34,7 @@ def set_signature(graph: Graph) -> None:
 
 
 def collect_garbage(graph: Graph) -> None:
-    """Drops tensors, buffers and operator kinds that nothing uses, renumbers the rest in their order, and renews the signature.
+    """Drop tensors, buffers and operator kinds that nothing uses, renumber the rest in their order, and renew the signature.
 
     The model's metadata stay, with their buffers. Operators stay as they are: see `cut`.
     """
@@ -58,7 +58,7 @@ def collect_garbage(graph: Graph) -> None:
 
 
 def _collect_buffers(graph: Graph) -> None:
-    """Keeps the buffers that tensors and metadata name; buffer 0 is empty by the schema's rule."""
+    """Keep the buffers that tensors and metadata name; buffer 0 is empty by the schema's rule."""
     kept, new_number = [schema.BufferT()], {0: 0}
     metadata = graph.model.metadata or []
     for owner in (*graph.tensors, *metadata):
@@ -71,7 +71,7 @@ def _collect_buffers(graph: Graph) -> None:
 
 
 def retarget_outputs(graph: Graph, names: Iterable[str]) -> None:
-    """Makes the named tensors the graph's outputs, in this order, and drops the operators that only served others."""
+    """Make the named tensors the graph's outputs, in this order, and drop the operators that only served others."""
     wanted = [graph.find(name) for name in names]
     if not wanted:
         raise InputError(f"{graph.where}: no output was named")
@@ -90,7 +90,7 @@ def retarget_outputs(graph: Graph, names: Iterable[str]) -> None:
 
 
 def cut(graph: Graph, outputs: Iterable[str], inputs: Iterable[str] | None = None) -> None:
-    """Reduces the graph to what lies between the named tensors; without `inputs` it begins where it did.
+    """Reduce the graph to what lies between the named tensors; without `inputs` it begins where it did.
 
     Raises InputError where an output also needs something from before the new inputs.
     """
@@ -114,7 +114,7 @@ def cut(graph: Graph, outputs: Iterable[str], inputs: Iterable[str] | None = Non
 
 
 def fold_dequantize(graph: Graph) -> int:
-    """Turns constants that are stored smaller (float16, or int8 weights) and expanded at run time into float32 constants.
+    """Turn constants that are stored smaller (float16, or int8 weights) and expanded at run time into float32 constants.
 
     Two styles are known: a DEQUANTIZE operator behind the constant, and int8 weights that a float operator takes as they are
     (dynamic range). Gives the number of constants that were folded; the results do not change, apart from dynamic-range
@@ -151,7 +151,7 @@ def _is_float(graph: Graph, tensor: int) -> bool:
 
 
 def _expand(graph: Graph, stored: int, wide: int) -> None:
-    """Makes `wide` a float32 constant with the real values of the constant `stored`."""
+    """Make `wide` a float32 constant with the real values of the constant `stored`."""
     values = graph.constant(stored)
     scheme = graph.quantization(stored)
     graph.set_constant(wide, scheme.real(values) if scheme is not None else values.astype(np.float32))

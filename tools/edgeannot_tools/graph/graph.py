@@ -60,7 +60,7 @@ class Quantization:
     axis: int = 0
 
     def real(self, stored: NDArray[Any]) -> NDArray[np.float32]:
-        """The real values of the tensor's whole content."""
+        """Return the real values of the tensor's whole content."""
         shape = [1] * stored.ndim
         if self.scale.size > 1:
             shape[self.axis] = -1
@@ -88,7 +88,7 @@ class Graph:
     """A TFLite model with one subgraph. `model` is the schema's object tree, for what has no method here."""
 
     def __init__(self, model: Any = None, where: str = "the model") -> None:
-        """An empty graph, or one around an object tree. `where` names the model in messages."""
+        """Make an empty graph, or one around an object tree. `where` names the model in messages."""
         self.where = where
         self.model = model if model is not None else _empty_model()
         if self.model.subgraphs is None or len(self.model.subgraphs) != 1:
@@ -98,7 +98,7 @@ class Graph:
 
     @classmethod
     def read(cls, path: Path) -> Graph:
-        """The model in a file. Raises MissingError where there is none and InputError where it is not TFLite."""
+        """Return the model in a file. Raises MissingError where there is none and InputError where it is not TFLite."""
         try:
             data = path.read_bytes()
         except OSError as exc:
@@ -107,7 +107,7 @@ class Graph:
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str = "the model") -> Graph:
-        """The model in these bytes. Weights that lie behind the flatbuffer (`Buffer.offset`) are read too."""
+        """Return the model in these bytes. Weights that lie behind the flatbuffer (`Buffer.offset`) are read too."""
         if data[4:8] != FILE_IDENTIFIER:
             raise InputError(f"{where} is not a TFLite model: wanted the letters TFL3 at byte 4, found {data[4:8]!r}")
         try:
@@ -124,13 +124,13 @@ class Graph:
         return cls(model, where)
 
     def to_bytes(self) -> bytes:
-        """The model as a file's content; the same graph gives the same bytes."""
+        """Return the model as a file's content; the same graph gives the same bytes."""
         builder = _AlignedBuilder(1 << 20)
         builder.Finish(self.model.Pack(builder), FILE_IDENTIFIER)
         return bytes(builder.Output())
 
     def write(self, path: Path) -> None:
-        """Writes the model file; an interrupted run leaves no half of it."""
+        """Write the model file; an interrupted run leaves no half of it."""
         write_file(path, self.to_bytes())
 
     def _normalise(self) -> None:
@@ -177,27 +177,27 @@ class Graph:
         return self.sub.outputs  # type: ignore[no-any-return]
 
     def name(self, tensor: int) -> str:
-        """The tensor's name in the file."""
+        """Return the tensor's name in the file."""
         return cast("str", self.tensors[tensor].name)
 
     def shape(self, tensor: int) -> tuple[int, ...]:
-        """The tensor's shape; () for a scalar."""
+        """Return the tensor's shape; () for a scalar."""
         return tuple(int(n) for n in or_empty(self.tensors[tensor].shape))
 
     def dtype(self, tensor: int) -> np.dtype[Any]:
-        """The tensor's number type. Raises InputError for types that have no numpy counterpart (strings, 4-bit, resources)."""
+        """Return the tensor's number type. Raises InputError for types that have no numpy counterpart (strings, 4-bit, resources)."""
         code = self.tensors[tensor].type
         if code not in DTYPES:
             raise InputError(f"{self.where}: tensor {self.name(tensor)!r} has type number {code}, which cannot be handled here")
         return DTYPES[code]
 
     def is_constant(self, tensor: int) -> bool:
-        """Whether the tensor's values are in the file."""
+        """Tell whether the tensor's values are in the file."""
         data = self.model.buffers[self.tensors[tensor].buffer].data
         return data is not None and len(data) > 0
 
     def constant(self, tensor: int) -> NDArray[Any]:
-        """The stored values of a constant tensor (read-only). Raises InputError where it is none, or has too few bytes."""
+        """Return the stored values of a constant tensor (read-only). Raises InputError where it is none, or has too few bytes."""
         if not self.is_constant(tensor):
             raise InputError(f"{self.where}: tensor {self.name(tensor)!r} was expected to be a constant, but is computed")
         raw = np.asarray(self.model.buffers[self.tensors[tensor].buffer].data, np.uint8)
@@ -208,7 +208,7 @@ class Graph:
         return np.frombuffer(raw.tobytes(), dtype).reshape(shape)
 
     def quantization(self, tensor: int) -> Quantization | None:
-        """The tensor's scale and zero point; None where its numbers are the values themselves (no scale, or scale 0)."""
+        """Return the tensor's scale and zero point; None where its numbers are the values themselves (no scale, or scale 0)."""
         found = self.tensors[tensor].quantization
         scale = np.asarray(or_empty(found.scale if found is not None else None), np.float32)
         if scale.size == 0 or not scale.any():
@@ -219,7 +219,7 @@ class Graph:
         return Quantization(scale, zero_point, int(found.quantizedDimension))
 
     def find(self, name: str) -> int:
-        """The number of the tensor called `name`. Raises InputError with names that look alike."""
+        """Return the number of the tensor called `name`. Raises InputError with names that look alike."""
         for i, tensor in enumerate(self.tensors):
             if tensor.name == name:
                 return i
@@ -228,32 +228,32 @@ class Graph:
         raise InputError(f"{self.where} has no tensor called {name!r}" + (f"; near are: {', '.join(near)}" if near else ""))
 
     def code(self, operator: Operator) -> int:
-        """The operator's kind, a number of `schema.BuiltinOperator`."""
+        """Return the operator's kind, a number of `schema.BuiltinOperator`."""
         return int(self.model.operatorCodes[operator.opcodeIndex].builtinCode)
 
     def code_name(self, operator: Operator) -> str:
-        """The operator's kind in words: "CONV_2D", or a custom operator's own name."""
+        """Return the operator's kind in words: "CONV_2D", or a custom operator's own name."""
         code = self.code(operator)
         if code == Op.CUSTOM:
             return _text(self.model.operatorCodes[operator.opcodeIndex].customCode) or "CUSTOM"
         return OPERATOR_NAMES.get(code, f"operator {code}")
 
     def version(self, operator: Operator) -> int:
-        """The operator's version as the file states it."""
+        """Return the operator's version as the file states it."""
         return int(self.model.operatorCodes[operator.opcodeIndex].version)
 
     def place(self, operator: Operator) -> str:
-        """Where an operator is, for messages: "DIV, operator 31 of 120, which gives 'model/div'"."""
+        """Return where an operator is, for messages: "DIV, operator 31 of 120, which gives 'model/div'"."""
         number = next(i for i, o in enumerate(self.operators) if o is operator)
         gives = ", ".join(repr(self.name(t)) for t in operator.outputs)
         return f"{self.code_name(operator)}, operator {number} of {len(self.operators)}, which gives {gives}"
 
     def producers(self) -> dict[int, Operator]:
-        """The operator that computes each computed tensor."""
+        """Return the operator that computes each computed tensor."""
         return {tensor: operator for operator in self.operators for tensor in operator.outputs}
 
     def consumers(self) -> dict[int, list[Operator]]:
-        """The operators that read each tensor, in the order of execution."""
+        """Return the operators that read each tensor, in the order of execution."""
         found: dict[int, list[Operator]] = {}
         for operator in self.operators:
             for tensor in dict.fromkeys(operator.inputs):
@@ -264,7 +264,7 @@ class Graph:
     # -- adding --------------------------------------------------------------------------------------------------------------
 
     def add_tensor(self, name: str, shape: Sequence[int], dtype: Any = np.float32) -> int:
-        """A new computed tensor; gives its number."""
+        """Return a new computed tensor; gives its number."""
         tensor = schema.TensorT()
         tensor.name, tensor.shape = name, [int(n) for n in shape]
         tensor.type, tensor.buffer = TYPES[np.dtype(dtype)], 0
@@ -272,13 +272,13 @@ class Graph:
         return len(self.tensors) - 1
 
     def add_constant(self, name: str, values: NDArray[Any]) -> int:
-        """A new constant tensor; gives its number."""
+        """Return a new constant tensor; gives its number."""
         number = self.add_tensor(name, values.shape, values.dtype)
         self.set_constant(number, values)
         return number
 
     def set_constant(self, tensor: int, values: NDArray[Any]) -> None:
-        """Gives a tensor new values, with their type and shape; other tensors that shared its buffer keep theirs."""
+        """Give a tensor new values, with their type and shape; other tensors that shared its buffer keep theirs."""
         buffer = schema.BufferT()
         buffer.data = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
         self.model.buffers.append(buffer)
@@ -287,7 +287,7 @@ class Graph:
         target.type, target.shape = TYPES[np.dtype(values.dtype)], [int(n) for n in values.shape]
 
     def set_quantization(self, tensor: int, scale: Any, zero_point: Any, axis: int = 0) -> None:
-        """States scale and zero point of a tensor, one pair or one for each slice along `axis`."""
+        """State scale and zero point of a tensor, one pair or one for each slice along `axis`."""
         found = schema.QuantizationParametersT()
         found.scale = np.atleast_1d(np.asarray(scale, np.float32)).tolist()
         found.zeroPoint = np.atleast_1d(np.asarray(zero_point, np.int64)).tolist()
@@ -295,7 +295,7 @@ class Graph:
         self.tensors[tensor].quantization = found
 
     def opcode(self, code: int, version: int = 1, custom: str | None = None) -> int:
-        """The index for `OperatorT.opcodeIndex`, entering the kind and version in the model's table where it is new."""
+        """Return the index for `OperatorT.opcodeIndex`, entering the kind and version in the model's table where it is new."""
         for i, known in enumerate(self.model.operatorCodes):
             if known.builtinCode == code and known.version == version and _text(known.customCode) == (custom or ""):
                 return i
@@ -315,7 +315,7 @@ class Graph:
         version: int = 1,
         position: int | None = None,
     ) -> Operator:
-        """A new operator, last or at `position`. `options` is a schema object such as `Conv2DOptionsT`; its class names its kind."""
+        """Return a new operator, last or at `position`. `options` is a schema object such as `Conv2DOptionsT`; its class names its kind."""
         operator = schema.OperatorT()
         operator.opcodeIndex = self.opcode(code, version)
         operator.inputs, operator.outputs = [int(i) for i in inputs], [int(i) for i in outputs]
@@ -327,7 +327,7 @@ class Graph:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Writes a file so that there is all of it or none."""
+    """Write a file so that there is all of it or none."""
     atomicfile.write(path, data)
 
 
@@ -340,7 +340,7 @@ def _empty_model() -> Any:
 
 
 def or_empty(values: Any) -> Any:
-    """The vector, or an empty list where the file leaves it out."""
+    """Return the vector, or an empty list where the file leaves it out."""
     return [] if values is None else values
 
 

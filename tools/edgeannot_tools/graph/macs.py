@@ -38,7 +38,7 @@ class Cost:
 
 
 def operator_macs(name: str, inputs: Sequence[Sequence[int]], output: Sequence[int], *, transposed_left: bool = False) -> int:
-    """The multiply-accumulates of one operator for the shapes of its inputs and of its first output; 0 for kinds without products.
+    """Return the multiply-accumulates of one operator for the shapes of its inputs and of its first output; 0 for kinds without products.
 
     With P(s) for the product of a shape's numbers, and kh, kw for a filter's height and width:
 
@@ -68,7 +68,7 @@ def operator_macs(name: str, inputs: Sequence[Sequence[int]], output: Sequence[i
 
 
 def operator_costs(model: TFLiteModel) -> tuple[Cost, ...]:
-    """The cost of every operator of the graph that runs, in its order."""
+    """Return the cost of every operator of the graph that runs, in its order."""
     graph = model.graph
     costs = []
     for operator in graph.operators:
@@ -85,14 +85,14 @@ def operator_costs(model: TFLiteModel) -> tuple[Cost, ...]:
 
 
 def total_parameters(model: TFLiteModel) -> int:
-    """Numbers in all weights and biases of the graph that runs; what several operators share counts once."""
+    """Return numbers in all weights and biases of the graph that runs; what several operators share counts once."""
     graph = model.graph
     shared = {tensor.buffer: prod(tensor.shape) for operator in graph.operators for tensor in stored_weights(graph, operator)}
     return sum(shared.values())
 
 
 def stored_weights(graph: SubGraph, operator: Operator) -> list[Tensor]:
-    """The constants that an operator's weights and biases are stored in, the weights first, looked up behind DEQUANTIZE.
+    """Return the constants that an operator's weights and biases are stored in, the weights first, looked up behind DEQUANTIZE.
 
     Empty for an operator of another kind, and for a product of two computed tensors.
     """

@@ -32,7 +32,7 @@ FUSED = {"relu": Fused.RELU, "relu6": Fused.RELU6}
 
 
 def same_padding(length: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
-    """The (before, after) padding along one axis that TFLite's SAME stands for; the odd one goes after."""
+    """Return the (before, after) padding along one axis that TFLite's SAME stands for; the odd one goes after."""
     reach = (kernel - 1) * dilation + 1
     out = -(-length // stride)
     total = max((out - 1) * stride + reach - length, 0)
@@ -46,17 +46,17 @@ class Net:
         self.graph = Graph()
 
     def shape(self, x: int) -> tuple[int, ...]:
-        """The shape of a tensor made here."""
+        """Return the shape of a tensor made here."""
         return self.graph.shape(x)
 
     def input(self, name: str, shape: Sequence[int]) -> int:
-        """An input of the network, float32."""
+        """Return an input of the network, float32."""
         x = self.graph.add_tensor(name, shape)
         self.graph.inputs.append(x)
         return x
 
     def outputs(self, tensors: Sequence[int]) -> Graph:
-        """Names the outputs and gives the finished graph."""
+        """Name the outputs and return the finished graph."""
         self.graph.sub.outputs = list(tensors)
         set_signature(self.graph)
         return self.graph
@@ -76,7 +76,7 @@ class Net:
         dilation: int = 1,
         activation: Activation = "linear",
     ) -> int:
-        """A convolution, depthwise where every input channel is a group. weights: (out, in/groups, kh, kw); bias: (out,).
+        """Return a convolution, depthwise where every input channel is a group. weights: (out, in/groups, kh, kw); bias: (out,).
 
         `pads` None stands for TFLite's SAME. Zeros that SAME would put elsewhere get an operator of their own: with stride 2,
         Darknet and PyTorch pad before and after, TFLite only after, and the picture would shift by a pixel.
@@ -110,7 +110,7 @@ class Net:
         return y if activation in FUSED else self.activation(name, y, activation)
 
     def fully_connected(self, name: str, x: int, weights: NDArray[np.float32], bias: NDArray[np.float32]) -> int:
-        """A dense layer on (N, in). weights: (out, in); bias: (out,)."""
+        """Return a dense layer on (N, in). weights: (out, in); bias: (out,)."""
         options = schema.FullyConnectedOptionsT()
         operands = [x, self.constant(f"{name}_w", weights, np.float32), self.constant(f"{name}_b", bias, np.float32)]
         return self._op(Op.FULLY_CONNECTED, operands, name, (self.shape(x)[0], weights.shape[0]), options)
@@ -118,7 +118,7 @@ class Net:
     # -- layers without weights ----------------------------------------------------------------------------------------------
 
     def activation(self, name: str, x: int, kind: str) -> int:
-        """An elementwise activation with an operator of its own. Raises InputError for an unknown one."""
+        """Return an elementwise activation with an operator of its own. Raises InputError for an unknown one."""
         shape = self.shape(x)
         if kind == "linear":
             return x
@@ -137,7 +137,7 @@ class Net:
         return self._op(plain[kind], [x], f"{name}_{kind}", shape, options)
 
     def _mish(self, name: str, x: int) -> int:
-        """x * tanh(ln(1 + e^x)) as x - 2x / (e (e + 2) + 2), e = exp(x): where e overflows, the quotient is 0 and x is right."""
+        """Return x * tanh(ln(1 + e^x)) as x - 2x / (e (e + 2) + 2), e = exp(x): where e overflows, the quotient is 0 and x is right."""
         two = self.constant(f"{name}_two", np.array(2), np.float32)
         e = self._op(Op.EXP, [x], f"{name}_exp", self.shape(x), schema.ExpOptionsT())
         below = self.add(f"{name}_below", self.mul(f"{name}_square", e, self.add(f"{name}_sum", e, two)), two)
@@ -198,7 +198,7 @@ class Net:
         return self._op(Op.MEAN, [x, axes], name, (n, 1, 1, depth) if keep_dims else (n, depth), options)
 
     def resize_nearest(self, name: str, x: int, factor: int) -> int:
-        """Each pixel repeated `factor` times along both axes."""
+        """Return each pixel repeated `factor` times along both axes."""
         n, height, width, depth = self.shape(x)
         size = self.constant(f"{name}_size", np.array([height * factor, width * factor]), np.int32)
         return self._op(
@@ -206,7 +206,7 @@ class Net:
         )
 
     def concat(self, name: str, tensors: Sequence[int], axis: int = 3) -> int:
-        """The tensors one behind the other along an axis. Raises InputError where their other sizes differ."""
+        """Return the tensors one behind the other along an axis. Raises InputError where their other sizes differ."""
         shapes = [self.shape(x) for x in tensors]
         others = {shape[:axis] + shape[axis + 1 :] for shape in shapes}
         _require(len(others) == 1, name, f"cannot join tensors of the shapes {', '.join(map(str, shapes))}")
@@ -225,12 +225,12 @@ class Net:
         return self._op(Op.SLICE, [x, begin, extent], name, size, schema.SliceOptionsT())
 
     def transpose(self, name: str, x: int, order: Sequence[int]) -> int:
-        """The axes in another order."""
+        """Return the axes in another order."""
         axes = self.constant(f"{name}_order", np.array(order), np.int32)
         return self._op(Op.TRANSPOSE, [x, axes], name, [self.shape(x)[a] for a in order], schema.TransposeOptionsT())
 
     def reshape(self, name: str, x: int, shape: Sequence[int]) -> int:
-        """The same numbers in another shape."""
+        """Return the same numbers in another shape."""
         size = self.constant(f"{name}_shape", np.array(shape), np.int32)
         options = schema.ReshapeOptionsT()
         options.newShape = [int(n) for n in shape]
@@ -250,7 +250,7 @@ class Net:
         return self._op(Op.SOFTMAX, [x], name, self.shape(x), options)
 
     def constant(self, name: str, values: NDArray[Any], dtype: Any) -> int:
-        """A constant tensor."""
+        """Return a constant tensor."""
         return self.graph.add_constant(name, np.ascontiguousarray(values, dtype).reshape(values.shape))
 
     def _op(self, code: int, operands: Sequence[int], name: str, shape: Sequence[int], options: Any = None) -> int:

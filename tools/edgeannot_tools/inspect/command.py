@@ -41,7 +41,8 @@ REPORT_SCHEMA = 1
 
 
 def as_json(found: Inspection) -> str:
-    """All of it. Numbers are plain (bytes, single multiply-accumulates); operators and tensors are known by their place in the file."""
+    """Return all of it. Numbers are plain (bytes, single multiply-accumulates); operators and tensors are known by their place in the
+    file."""
     model = found.model
     report = {
         "schema": REPORT_SCHEMA,

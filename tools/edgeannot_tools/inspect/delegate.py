@@ -60,7 +60,7 @@ class RuntimeView:
 
 
 def ask_runtime(model: TFLiteModel, path: Path, runtime: RuntimeName, *, command: Sequence[str] = CHILD) -> RuntimeView:
-    """What the runtime makes of the model file at `path`. A runtime that cannot be used is a `refused`, not an error.
+    """Return what the runtime makes of the model file at `path`. A runtime that cannot be used is a `refused`, not an error.
 
     command: the other process; see `edgeannot.base.child`.
     """
@@ -86,7 +86,7 @@ def ask_runtime(model: TFLiteModel, path: Path, runtime: RuntimeName, *, command
 
 
 def replaced_operators(graph: SubGraph, delegates: Iterable[Sequence[Sequence[int]]]) -> tuple[frozenset[int], ...]:
-    """The operators that each delegate node replaced, by position. delegates: (inputs, outputs) of each, as tensor numbers."""
+    """Return the operators that each delegate node replaced, by position. delegates: (inputs, outputs) of each, as tensor numbers."""
     makers = {tensor: operator for operator in graph.operators for tensor in operator.outputs}
     parts = []
     for inputs, outputs in delegates:
@@ -118,7 +118,7 @@ def main() -> None:
 
 
 def _ask(runtime: RuntimeName, path: Path) -> dict[str, Any]:
-    """The answer: {"refused": why}, or delegates as (inputs, outputs) and the planned bytes of both ways."""
+    """Return the answer: {"refused": why}, or delegates as (inputs, outputs) and the planned bytes of both ways."""
     _, module = load_runtime(runtime)
     model = read_tflite(path)
     computed = [tensor.index for tensor in model.graph.tensors if not tensor.constant]
@@ -190,12 +190,12 @@ class Peak:
 
 
 def tensor_bytes(tensor: Tensor) -> int:
-    """The bytes of a tensor's values at the shape in the file; 0 for types without a fixed size (strings, resources)."""
+    """Return the bytes of a tensor's values at the shape in the file; 0 for types without a fixed size (strings, resources)."""
     return -(-prod(tensor.shape) * TYPE_BITS.get(tensor.dtype, 0) // 8)
 
 
 def peak_memory(model: TFLiteModel) -> Peak:
-    """The largest sum of the bytes of tensors that are alive together while the graph runs; constants are not counted."""
+    """Return the largest sum of the bytes of tensors that are alive together while the graph runs; constants are not counted."""
     first, last = _lifetimes(model)
     tensors = model.graph.tensors
     if not model.graph.operators:
@@ -216,7 +216,7 @@ def peak_memory(model: TFLiteModel) -> Peak:
 
 
 def _lifetimes(model: TFLiteModel) -> tuple[dict[int, int], dict[int, int]]:
-    """The positions of the operators between which each computed tensor is alive: first and last, both included."""
+    """Return the positions of the operators between which each computed tensor is alive: first and last, both included."""
     graph = model.graph
     end = max(len(graph.operators) - 1, 0)
     first: dict[int, int] = {}

@@ -61,7 +61,7 @@ class Dtypes:
 
 
 def read_dtypes(model: TFLiteModel) -> Dtypes:
-    """How the graph that runs is quantized."""
+    """Return how the graph that runs is quantized."""
     graph = model.graph
     kinds: Counter[str] = Counter()
     activations: Counter[str] = Counter()
@@ -87,7 +87,7 @@ def read_dtypes(model: TFLiteModel) -> Dtypes:
 
 
 def is_float_work(graph: SubGraph, operator: Operator) -> bool:
-    """Whether an operator calculates in float32; turning numbers into and out of integers is not calculating."""
+    """Tell whether an operator calculates in float32; turning numbers into and out of integers is not calculating."""
     return operator.name not in BORDERS and any(graph.tensors[i].dtype == "float32" for i in operator.outputs)
 
 

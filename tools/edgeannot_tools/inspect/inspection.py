@@ -92,7 +92,7 @@ def inspect_file(path: Path, *, run: bool = True) -> Inspection:
 
 
 def _refuse_broken_layers(model: TFLiteModel, path: Path) -> None:
-    """Raises ModelError where a layer lacks what its kind must have: damage that the file's own structure does not show."""
+    """Raise ModelError where a layer lacks what its kind must have: damage that the file's own structure does not show."""
     for operator in model.graph.operators:
         slots = WEIGHT_SLOTS.get(operator.name)
         if slots is None:

@@ -48,7 +48,7 @@ class Finding:
 
 
 def find(model: TFLiteModel, numbers: Dtypes, costs: Sequence[Cost], views: Iterable[RuntimeView]) -> tuple[Finding, ...]:
-    """All findings, the gravest first."""
+    """Return all findings, the gravest first."""
     found = [
         *_custom_operators(model),
         *_inputs(model),

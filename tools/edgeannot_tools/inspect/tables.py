@@ -136,7 +136,7 @@ def _operator_table(found: Inspection) -> Table:
 
 
 def _by_kind(costs: Sequence[Cost]) -> list[tuple[tuple[str, int], list[Cost]]]:
-    """The costs by name and version of their operators, the most frequent first."""
+    """Return the costs by name and version of their operators, the most frequent first."""
     kinds: dict[tuple[str, int], list[Cost]] = {}
     for cost in costs:
         kinds.setdefault((_name(cost.operator), cost.operator.version), []).append(cost)
@@ -160,7 +160,7 @@ def _runtime_table(found: Inspection) -> Table:
 
 
 def _delegated(found: Inspection, view: RuntimeView) -> tuple[str, str]:
-    """What the delegate took, and what it left."""
+    """Return what the delegate took, and what it left."""
     left = Counter(_name(cost.operator) for cost in found.costs if cost.operator.index not in view.taken)
     share = sum(cost.macs for cost in found.costs if cost.operator.index in view.taken) / max(found.macs, 1)
     names = [f"{count} {name}" for name, count in left.most_common(6)] + (["..."] if len(left) > 6 else [])

@@ -154,7 +154,7 @@ def compare_boxes(pairs: Sequence[tuple[Detections, Detections]], min_score: flo
 
 
 def _partners(wanted: Detections, found: Detections) -> dict[int, int]:
-    """Row of `wanted` -> row of `found` for boxes of one object, the best overlaps first, each row once."""
+    """Return row of `wanted` -> row of `found` for boxes of one object, the best overlaps first, each row once."""
     overlap = iou_matrix(wanted.boxes, found.boxes) * (wanted.classes[:, None] == found.classes[None, :])
     partner: dict[int, int] = {}
     for flat in np.argsort(-overlap, axis=None, kind="stable"):

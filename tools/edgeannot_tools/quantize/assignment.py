@@ -38,7 +38,7 @@ class Assignment:
 
 
 def assign(graph: Graph, calibration: Calibration, recipe: Recipe) -> Assignment:
-    """The plan for a float graph. Raises InputError, naming operators and their places, for what cannot be int8."""
+    """Return the plan for a float graph. Raises InputError, naming operators and their places, for what cannot be int8."""
     plan = Assignment()
     tail = _tail(graph)
     unsupported = {i for i, operator in enumerate(graph.operators) if touches_real(graph, operator) and _rule(graph, operator) is None}
@@ -74,7 +74,7 @@ def assign(graph: Graph, calibration: Calibration, recipe: Recipe) -> Assignment
 
 
 def _rule(graph: Graph, operator: Operator) -> Rule | None:
-    """The rule by which this operator can be int8, or None."""
+    """Return the rule by which this operator can be int8, or None."""
     rule = RULES.get(graph.code(operator))
     if rule is None or rule.weights is None:
         return rule
@@ -89,7 +89,7 @@ def _kinds(graph: Graph, positions: Iterable[int]) -> str:
 
 
 def _tail(graph: Graph) -> set[int]:
-    """The positions of the operators that no operator with weights follows."""
+    """Return the positions of the operators that no operator with weights follows."""
     feeds_weights: set[int] = set()
     tail = set()
     for position in reversed(range(len(graph.operators))):
@@ -102,7 +102,7 @@ def _tail(graph: Graph) -> set[int]:
 
 
 def _only_for(graph: Graph, tail: set[int], names: Collection[str]) -> set[int]:
-    """The positions in the tail whose results reach only the outputs of these names."""
+    """Return the positions in the tail whose results reach only the outputs of these names."""
     others = {t for t in graph.outputs if graph.name(t) not in names}
     wanted = set()
     for position in sorted(tail, reverse=True):
@@ -115,13 +115,14 @@ def _only_for(graph: Graph, tail: set[int], names: Collection[str]) -> set[int]:
 
 
 def _giving(graph: Graph, names: Collection[str]) -> set[int]:
-    """The positions of the operators that give the tensors of these names. Raises InputError for a name that there is not."""
+    """Return the positions of the operators that give the tensors of these names. Raises InputError for a name that there is not."""
     wanted = {graph.find(name) for name in names}
     return {i for i, operator in enumerate(graph.operators) if wanted & set(operator.outputs)}
 
 
 def _leading_moves(graph: Graph, positions: set[int]) -> set[int]:
-    """Those at the front of a float part that move numbers of one tensor and change none: int8 loses nothing there and is smaller."""
+    """Return those at the front of a float part that move numbers of one tensor and change none: int8 loses nothing there and is
+    smaller."""
     made = {t for i in positions for t in graph.operators[i].outputs}
     found = set()
     for position in sorted(positions):
@@ -142,7 +143,7 @@ def _has_weights(graph: Graph, operator: Operator) -> bool:
 
 
 def _mixed_joins(graph: Graph, calibration: Calibration, tail: set[int]) -> set[int]:
-    """Operators of the tail that join tensors which should not share a scale."""
+    """Return operators of the tail that join tensors which should not share a scale."""
     producers = graph.producers()
     found = set()
     for position in tail:
@@ -158,7 +159,7 @@ def _mixed_joins(graph: Graph, calibration: Calibration, tail: set[int]) -> set[
 
 
 def _is_scored(graph: Graph, producers: dict[int, Operator], tensor: int) -> bool:
-    """Whether a tensor comes from a logistic or softmax through nothing but moves."""
+    """Tell whether a tensor comes from a logistic or softmax through nothing but moves."""
     while (operator := producers.get(tensor)) is not None:
         rule = RULES.get(graph.code(operator))
         if rule is None or rule.scales is Scales.FIXED:

@@ -99,7 +99,7 @@ class QuantizeRequest:
     console: Console
 
     def card(self, made: QuantizedModel, more: str) -> ModelCard:
-        """The card of an int8 model; `more` is added to the command that made it, which is named without paths."""
+        """Return the card of an int8 model; `more` is added to the command that made it, which is named without paths."""
         options = self.options
         flags = f"--input {options.input_type} --output {options.output_type} --clip-heads {options.clip:g}"
         command = f"edgeannot {__version__}: quantize {flags}{' --float-ops' if options.float_ops else ''}{more}"
@@ -172,7 +172,7 @@ def _compare(request: QuantizeRequest, made: QuantizedModel, card: ModelCard) ->
 def _compare_on(
     request: QuantizeRequest, reference: ModelCard, candidate: ModelCard, sizes: tuple[int, int]
 ) -> tuple[AcceptanceResult, tuple[Measured, ...]]:
-    """The result on labelled pictures, with the rows for the card, or on the calibration pictures. sizes: of both files in bytes."""
+    """Return the result on labelled pictures, with the rows for the card, or on the calibration pictures. sizes: of both files in bytes."""
     criteria, console, cards = request.criteria, request.console, (reference, candidate)
     if criteria.data is None:
         limits = Limits() if reference.task == "detect" else Limits(min_score=0.0)
@@ -209,7 +209,7 @@ def _box_row(criteria: AcceptanceCriteria, result: Result, dtype: Dtype) -> Meas
 
 
 def _row(criteria: AcceptanceCriteria, result: Result | Ranking, dtype: Dtype, **figures: float) -> Measured:
-    """A row for the card; a figure that does not exist is left out."""
+    """Return a row for the card; a figure that does not exist is left out."""
     pictures = result.pictures if isinstance(result, Result) else len(result.answers)
     rounded: dict[str, Any] = {key: round(value, 4) for key, value in figures.items() if not math.isnan(value)}
     name = criteria.data.resolve().name if criteria.data is not None else ""
@@ -217,7 +217,7 @@ def _row(criteria: AcceptanceCriteria, result: Result | Ranking, dtype: Dtype, *
 
 
 def _staged(card: ModelCard, data: bytes, file: str, folder: Path, source: FloatModel) -> ModelCard:
-    """The card of a model that lies in `folder` for a while, with the names of the classes in itself."""
+    """Return the card of a model that lies in `folder` for a while, with the names of the classes in itself."""
     (folder / file).write_bytes(data)
     labels = card.labels.model_copy(update={"file": None, "names": source.card.label_names()})
     update = {"labels": labels, "file": file, "sha256": hashlib.sha256(data).hexdigest()}
@@ -225,7 +225,7 @@ def _staged(card: ModelCard, data: bytes, file: str, folder: Path, source: Float
 
 
 def write_model(made: QuantizedModel, card: ModelCard, source: FloatModel, out: Path) -> None:
-    """Writes model, class names and card together, the card last, so that at no instant it stands there without its model."""
+    """Write model, class names and card together, the card last, so that at no instant it stands there without its model."""
     names = source.card.label_names()
     file = f"{out.stem}{LABELS_END}" if names else None
     labels = card.labels.model_copy(update={"file": file, "names": ()})
@@ -253,7 +253,7 @@ NAME_ROOM = 60
 
 
 def print_accuracy(reference: Result, int8: Result, bytes_before: int, bytes_after: int, console: Console) -> None:
-    """Both models on a labelled set."""
+    """Print both models on a labelled set."""
     table = _table(f"on {reference.pictures} labelled pictures", "float", "int8", "change")
     rows = (
         ("mAP50", reference.accuracy.map50, int8.accuracy.map50),
@@ -269,7 +269,7 @@ def print_accuracy(reference: Result, int8: Result, bytes_before: int, bytes_aft
 
 
 def print_top1(reference: Ranking, int8: Ranking, bytes_before: int, bytes_after: int, console: Console) -> None:
-    """Both classifiers on pictures in a folder a class."""
+    """Print both classifiers on pictures in a folder a class."""
     table = _table(f"on {len(reference.answers)} labelled pictures", "float", "int8", "change")
     for name, before, after in (("top-1", reference.top1, int8.top1), ("top-5", reference.top5, int8.top5)):
         table.add_row(name, _number(before), _number(after), f"{after - before:+.3f}")
@@ -278,7 +278,7 @@ def print_top1(reference: Ranking, int8: Ranking, bytes_before: int, bytes_after
 
 
 def print_agreement(found: BoxAgreement | ClassAgreement | VectorAgreement, bytes_before: int, bytes_after: int, console: Console) -> None:
-    """What both models find in pictures without labels."""
+    """Print what both models find in pictures without labels."""
     table = _table(f"on {found.pictures} pictures without labels", "float", "int8", "both")
     if isinstance(found, BoxAgreement):
         table.add_row("boxes", str(found.reference), str(found.found), f"{found.matched} matched")
@@ -296,7 +296,7 @@ def print_agreement(found: BoxAgreement | ClassAgreement | VectorAgreement, byte
 
 
 def print_sqnr(layers: Sequence[LayerSqnr], console: Console) -> None:
-    """The layers that add the most noise, and what is left of the signal at the outputs."""
+    """Print the layers that add the most noise, and what is left of the signal at the outputs."""
     table = _table("signal to noise, int8 against float", "dB", "lost here, dB", "operator")
     for layer in worst_layers(layers, WORST):
         table.add_row(_short(layer.tensor), f"{layer.sqnr_db:.1f}", f"{layer.lost_db:.1f}", f"{layer.operator}, number {layer.position}")

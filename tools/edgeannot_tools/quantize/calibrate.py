@@ -46,11 +46,11 @@ class Calibration:
     samples: int
 
     def widest(self, tensor: int) -> tuple[float, float]:
-        """The smallest and the largest value in any sample."""
+        """Return the smallest and the largest value in any sample."""
         return float(self.lowest[tensor].min()), float(self.highest[tensor].max())
 
     def usual(self, tensor: int) -> tuple[float, float]:
-        """The mean over the samples of their smallest and of their largest value: what single odd samples do not stretch."""
+        """Return the mean over the samples of their smallest and of their largest value: what single odd samples do not stretch."""
         return float(self.lowest[tensor].mean()), float(self.highest[tensor].mean())
 
     def __contains__(self, tensor: int) -> bool:
@@ -58,7 +58,7 @@ class Calibration:
 
 
 def merged(parts: Sequence[Calibration]) -> Calibration:
-    """Several calibrations of one graph, at other input sizes for instance, as one."""
+    """Return several calibrations of one graph, at other input sizes for instance, as one."""
     if not parts:
         raise InputError("there is nothing to calibrate with: no sample was given")
     lowest = {t: np.concatenate([part.lowest[t] for part in parts]) for t in parts[0].lowest}
@@ -68,7 +68,7 @@ def merged(parts: Sequence[Calibration]) -> Calibration:
 
 
 def open_interpreter(model: bytes, runtime: Runtime | None = None, *, every_tensor: bool = False, threads: int = 2) -> Any:
-    """An interpreter of LiteRT, or else of tflite-runtime, with its tensors allocated.
+    """Return an interpreter of LiteRT, or else of tflite-runtime, with its tensors allocated.
 
     every_tensor: intermediate values can be read too; for that no delegate may take the graph over.
     """
@@ -86,7 +86,7 @@ def open_interpreter(model: bytes, runtime: Runtime | None = None, *, every_tens
 
 
 def _runtime(runtime: Runtime | None) -> Any:
-    """The interpreter module of a runtime; None takes what is installed, LiteRT first."""
+    """Return the interpreter module of a runtime; None takes what is installed, LiteRT first."""
     if runtime in (None, "litert"):
         try:
             from ai_edge_litert import interpreter as litert  # noqa: PLC0415 - which runtime is there shows only now
@@ -103,7 +103,7 @@ def _runtime(runtime: Runtime | None) -> Any:
 
 
 def calibrate(graph: Graph, samples: Iterable[Sequence[NDArray[Any]]], runtime: Runtime | None = None) -> Calibration:
-    """The ranges of all float tensors of a float graph over the samples; each sample has one array an input, as the graph takes it.
+    """Return the ranges of all float tensors of a float graph over the samples; each sample has one array an input, as the graph takes it.
 
     Raises InputError where there is no sample, or where a sample does not fit the inputs or makes values that are not finite.
     """
@@ -142,7 +142,7 @@ def calibrate(graph: Graph, samples: Iterable[Sequence[NDArray[Any]]], runtime: 
 
 
 def _with_outputs(graph: Graph, tensors: Sequence[int]) -> bytes:
-    """The model with these tensors as its outputs.
+    """Return the model with these tensors as its outputs.
 
     Reading intermediate tensors is not enough, even where the runtime is asked to preserve them: tflite-runtime 2.14 lets ADD
     write its result over an operand.
@@ -161,7 +161,7 @@ class _Drawn:
         self.step = 1
 
     def add(self, values: NDArray[np.float32]) -> None:
-        """Takes some of a sample's numbers; when there are too many in all, every second of old and future ones goes."""
+        """Take some of a sample's numbers; when there are too many in all, every second of old and future ones goes."""
         flat = values.reshape(-1)
         # An odd stride meets all channels, whose number is even as a rule.
         self.parts.append(flat[:: (flat.size // VALUES_A_SAMPLE) | 1][:: self.step].copy())
@@ -170,12 +170,12 @@ class _Drawn:
             self.step *= 2
 
     def all(self) -> NDArray[np.float32]:
-        """What was drawn."""
+        """Return what was drawn."""
         return np.concatenate(self.parts)
 
 
 def _extremes(interpreter: Any, tensor: int) -> tuple[float, float]:
-    """The smallest and largest value of a tensor after a run; 0 and 0 for one without elements or that nothing computes.
+    """Return the smallest and largest value of a tensor after a run; 0 and 0 for one without elements or that nothing computes.
 
     Values that stand for infinity (padding before a maximum) are left out.
     """
@@ -206,7 +206,7 @@ SATURATION = 8.0
 
 
 def activation_behind(graph: Graph, tensor: int, consumers: Mapping[int, Sequence[Operator]]) -> Function | None:
-    """The elementwise function through which alone a tensor is used, directly or after a transposition, or None.
+    """Return the elementwise function through which alone a tensor is used, directly or after a transposition, or None.
 
     x * logistic(x), which is two operators, counts as one.
     """
@@ -242,17 +242,17 @@ def _function(graph: Graph, operator: Operator) -> Function | None:
 
 
 def logistic(x: Values) -> Values:
-    """1 / (1 + e^-x)."""
+    """Return 1 / (1 + e^-x)."""
     return 1 / (1 + np.exp(-np.clip(x, -60, 60)))
 
 
 def swish(x: Values) -> Values:
-    """x * logistic(x)."""
+    """Return x * logistic(x)."""
     return x * logistic(x)
 
 
 def best_range(values: NDArray[np.float32], lowest: float, highest: float, function: Function) -> tuple[float, float]:
-    """The range within `lowest`..`highest` (both seen) that leaves the smallest mean square error in `function(values)`.
+    """Return the range within `lowest`..`highest` (both seen) that leaves the smallest mean square error in `function(values)`.
 
     values: (N,) some of the tensor's numbers. 0 is always inside.
     """
@@ -280,10 +280,10 @@ def best_range(values: NDArray[np.float32], lowest: float, highest: float, funct
 
 
 def _before(terms: Values) -> Values:
-    """Sums of the terms before each position, and of all of them: (..., N) -> (..., N + 1)."""
+    """Return sums of the terms before each position, and of all of them: (..., N) -> (..., N + 1)."""
     return np.concatenate([np.zeros((*terms.shape[:-1], 1)), np.cumsum(terms, axis=-1)], axis=-1)
 
 
 def _square_error(weights: Values, wanted: Values, given: Values) -> Values:
-    """(E, N + 1): the weighted square error of the first n bins where each of E values is given in place of the wanted ones."""
+    """Return (E, N + 1): the weighted square error of the first n bins where each of E values is given in place of the wanted ones."""
     return _before(weights * (wanted[None] - given[:, None]) ** 2)

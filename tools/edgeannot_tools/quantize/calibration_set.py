@@ -51,7 +51,7 @@ class CalibrationSet:
 
 
 def find_pictures(where: str) -> list[Path]:
-    """The picture files in a folder and the folders in it, or those that a glob pattern finds, in the order of their names.
+    """Return the picture files in a folder and the folders in it, or those that a glob pattern finds, in the order of their names.
 
     Raises MissingError where nothing is there and InputError where there is no picture among it.
     """
@@ -69,12 +69,12 @@ def find_pictures(where: str) -> list[Path]:
 
 
 def bundled_pictures() -> list[Path]:
-    """The photos that ship with the package."""
+    """Return the photos that ship with the package."""
     return sorted((Path(edgeannot.__file__).parent / "samples").glob("*.jpg"))
 
 
 def read_set(where: str | None, limit: int) -> CalibrationSet:
-    """The pictures there (None: the bundled ones), at most `limit`, evenly chosen. Raises InputError for one that cannot be read."""
+    """Return the pictures there (None: the bundled ones), at most `limit`, evenly chosen. Raises InputError for one that cannot be read."""
     paths = find_pictures(where) if where is not None else bundled_pictures()
     if not paths:
         raise MissingError("the photos that ship with edgeannot are not there; name your own with --images")

@@ -59,7 +59,7 @@ def calibrate_and_quantize(
 
 
 def prepare_graph(graph: Graph) -> Graph:
-    """A copy that is ready to be calibrated: all numbers float32, and operators replaced by equal ones that int8 knows.
+    """Return a copy that is ready to be calibrated: all numbers float32, and operators replaced by equal ones that int8 knows.
 
     float16 constants and int8 weights are expanded, divisions by a constant become products, squares and negations too, and a PRELU
     with one slope for all channels becomes LEAKY_RELU.
@@ -81,7 +81,7 @@ def prepare_graph(graph: Graph) -> Graph:
 
 
 def _use_one_slope(graph: Graph, operator: Operator) -> None:
-    """Replaces a PRELU whose slopes are all the same by LEAKY_RELU.
+    """Replace a PRELU whose slopes are all the same by LEAKY_RELU.
 
     XNNPACK takes LEAKY_RELU in int8 and PRELU not (NanoDet runs three times as fast); that of tflite-runtime 2.14 reads past the end of
     a PRELU's slopes when there are fewer than channels, and gives numbers that are not finite.
@@ -99,7 +99,7 @@ def _use_one_slope(graph: Graph, operator: Operator) -> None:
 
 
 def _use_product(graph: Graph, operator: Operator) -> None:
-    """Replaces x / constant, x * x as SQUARE and -x by MUL, which has an int8 kernel where those have none."""
+    """Replace x / constant, x * x as SQUARE and -x by MUL, which has an int8 kernel where those have none."""
     code, name = graph.code(operator), graph.name(operator.outputs[0]) if operator.outputs else ""
     if not operator.outputs or graph.tensors[operator.outputs[0]].type != Type.FLOAT32:
         return
@@ -121,7 +121,7 @@ def _use_product(graph: Graph, operator: Operator) -> None:
 
 
 def quantize_graph(graph: Graph, calibration: Calibration, recipe: Recipe) -> QuantizedGraph:
-    """The int8 model of a prepared float graph, which is not changed. Raises InputError for what int8 cannot hold."""
+    """Return the int8 model of a prepared float graph, which is not changed. Raises InputError for what int8 cannot hold."""
     plan = assign(graph, calibration, recipe)
     copy = Graph.from_bytes(graph.to_bytes(), graph.where)
     kept = tuple(copy.place(copy.operators[i]) for i in sorted(plan.float_positions))
@@ -144,7 +144,7 @@ class _Writer:
         self.constants: dict[tuple[int, ScaleZero], int] = {}
 
     def rewrite(self, recipe: Recipe) -> None:
-        """Changes the graph."""
+        """Change the graph."""
         graph = self.graph
         graph.sub.operators = self.written
         for tensor in self.real - self.float_made:
@@ -183,7 +183,7 @@ class _Writer:
         return tensor
 
     def _take_name(self, tensor: int, dtype: Any) -> int:
-        """A new tensor under the name of an old one, which gets another: the names users see stay."""
+        """Return a new tensor under the name of an old one, which gets another: the names users see stay."""
         name = self.graph.name(tensor)
         self.graph.tensors[tensor].name = f"{name}/int8"
         return self.graph.add_tensor(name, self.graph.shape(tensor), dtype)
@@ -195,7 +195,7 @@ class _Writer:
         self.graph.add_operator(code, [source], [target], options, version=version)
 
     def _as_float(self, tensor: int) -> int:
-        """The real values of a tensor."""
+        """Return the real values of a tensor."""
         if tensor in self.float_made:
             return tensor
         if tensor not in self.float_copies:
@@ -204,7 +204,7 @@ class _Writer:
         return self.float_copies[tensor]
 
     def _as_int8(self, tensor: int) -> int:
-        """The stored values of a tensor."""
+        """Return the stored values of a tensor."""
         if tensor not in self.float_made:
             return tensor
         if tensor not in self.int8_copies:
@@ -242,14 +242,14 @@ class _Writer:
         operator.opcodeIndex = graph.opcode(kind.builtinCode, max(rule.version, kind.version))
 
     def _own_scale(self, tensor: int, code: int) -> ScaleZero:
-        """The scale for a constant operand that needs not share one."""
+        """Return the scale for a constant operand that needs not share one."""
         values = self.graph.constant(tensor).astype(np.float64)
         if code == Op.BATCH_MATMUL:  # a matrix of weights: symmetric, as the kernels have them for layers
             return max(float(np.abs(values).max()) / WEIGHT_LIMIT, 1e-12), 0
         return scale_for(float(values.min()), float(values.max()), exact=True) if values.size else scale_for(0, 0)
 
     def _constant(self, tensor: int, scale: ScaleZero) -> int:
-        """A float constant as int8."""
+        """Return a float constant as int8."""
         if (tensor, scale) not in self.constants:
             values = self.graph.constant(tensor).astype(np.float64)
             stored = np.clip(np.round(np.clip(values, -1e30, 1e30) / scale[0]) + scale[1], -128, 127).astype(np.int8)
@@ -259,7 +259,7 @@ class _Writer:
         return self.constants[tensor, scale]
 
     def _write_weights(self, operator: Operator, slots: WeightSlots, data: int) -> None:
-        """Stores weights and bias as integers.
+        """Store weights and bias as integers.
 
         A channel with (almost) no weights but a bias, which trained MobileNets have in numbers, would get a scale so small that
         its bias overflows int32; the scale is raised to what the bias needs instead.
@@ -289,7 +289,7 @@ class _Writer:
 
 
 def quantize_graph_weights(graph: Graph) -> Graph:
-    """A copy with int8 weights that computes in float: a quarter of the size and no calibration, but no faster everywhere.
+    """Return a copy with int8 weights that computes in float: a quarter of the size and no calibration, but no faster everywhere.
 
     The weights are expanded once at load by a DEQUANTIZE operator behind each, so that every kernel and delegate takes them.
     """

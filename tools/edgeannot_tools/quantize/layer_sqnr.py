@@ -43,7 +43,7 @@ class LayerSqnr:
 def measure_sqnr(
     prepared: Graph, int8: Graph, samples: Iterable[Sequence[NDArray[Any]]], runtime: Runtime | None = None
 ) -> list[LayerSqnr]:
-    """The noise of every layer whose result is in both graphs, in the order of execution.
+    """Return the noise of every layer whose result is in both graphs, in the order of execution.
 
     `prepared` is the float graph that `int8` was made of (tensors are paired by name); samples are as `calibrate` takes them.
     """
@@ -67,12 +67,12 @@ def measure_sqnr(
 
 
 def worst_layers(layers: Iterable[LayerSqnr], count: int) -> list[LayerSqnr]:
-    """The layers that add the most noise themselves, worst first."""
+    """Return the layers that add the most noise themselves, worst first."""
     return sorted(layers, key=lambda layer: (-layer.lost_db, layer.position))[:count]
 
 
 def _layers(graph: Graph, ratio: dict[int, float]) -> Iterable[LayerSqnr]:
-    """The layers with what each adds. A result that is not compared passes on what its operator was given."""
+    """Return the layers with what each adds. A result that is not compared passes on what its operator was given."""
     known: dict[int, float] = {}
     readers = graph.consumers()
     chosen: set[int] = set()
@@ -92,7 +92,7 @@ def _layers(graph: Graph, ratio: dict[int, float]) -> Iterable[LayerSqnr]:
 
 
 def _is_inner(graph: Graph, tensor: int, readers: dict[int, list[Operator]]) -> bool:
-    """Whether only an activation reads the tensor, or it is the gate of x * logistic(x).
+    """Tell whether only an activation reads the tensor, or it is the gate of x * logistic(x).
 
     What int8 clips there on purpose, the far negative numbers before a swish say, is no loss; the result of the activation counts.
     """
@@ -125,7 +125,7 @@ def _pairs(prepared: Graph, int8: Graph) -> dict[int, int]:
 
 
 def _watching(graph: Graph, tensors: Iterable[int]) -> bytes:
-    """The model with these tensors as outputs, so that no kernel reuses their memory."""
+    """Return the model with these tensors as outputs, so that no kernel reuses their memory."""
     copy = Graph.from_bytes(graph.to_bytes(), graph.where)
     copy.sub.outputs = [t for t in tensors if t not in copy.inputs]
     copy.model.signatureDefs = None

@@ -66,7 +66,7 @@ class FloatModel:
     assumptions: tuple[str, ...] = ()
 
     def pipeline(self, runtime: EngineRuntime, limits: Limits, threads: int = 2) -> Pipeline:
-        """The float model at work."""
+        """Return the float model at work."""
         return Pipeline(self.card, Engine(self.graph.to_bytes(), threads, runtime), limits=limits)
 
 
@@ -103,7 +103,7 @@ class QuantizedModel:
 
 
 def load_float_model(model: Path, hints: Hints, photos: Sequence[UInt8Array], runtime: EngineRuntime) -> FloatModel:
-    """The model with its card: the one given, the one beside the file, or one read off the graph as `edgeannot models add` does.
+    """Return the model with its card: the one given, the one beside the file, or one read off the graph as `edgeannot models add` does.
 
     Raises MissingError, CardError, ModelError, AmbiguousModelError or InputError.
     """
@@ -120,7 +120,7 @@ def load_float_model(model: Path, hints: Hints, photos: Sequence[UInt8Array], ru
 
 
 def _proposal(model: Path, graph: Graph, hints: Hints, photos: Sequence[UInt8Array], runtime: EngineRuntime) -> Proposal:
-    """What `edgeannot models add` reads off the file, but run in plain float: not every kernel does stored int8 weights right."""
+    """Return what `edgeannot models add` reads off the file, but run in plain float: not every kernel does stored int8 weights right."""
     with tempfile.TemporaryDirectory(prefix="edgeannot-quantize-") as folder:
         plain = Path(folder) / model.name
         plain.write_bytes(graph.to_bytes() + _appended(model))
@@ -132,7 +132,7 @@ def _proposal(model: Path, graph: Graph, hints: Hints, photos: Sequence[UInt8Arr
 
 
 def _appended(model: Path) -> bytes:
-    """The zip of label files and metadata that may lie behind a model."""
+    """Return the zip of label files and metadata that may lie behind a model."""
     try:
         with zipfile.ZipFile(model) as archive:
             start = min((info.header_offset for info in archive.infolist()), default=None)
@@ -142,7 +142,7 @@ def _appended(model: Path) -> bytes:
 
 
 def prepare_model(source: FloatModel, pictures: CalibrationSet, runtime: Runtime | None = None) -> PreparedModel:
-    """Takes boxes and scores apart and runs the float model over the pictures. Raises InputError for what cannot be quantized."""
+    """Take boxes and scores apart and run the float model over the pictures. Raises InputError for what cannot be quantized."""
     graph = prepare_graph(source.graph)
     card = _byte_steps(source.card)
     separate_slices(graph)
@@ -168,7 +168,7 @@ def quantize_model(prepared: PreparedModel, options: QuantizeOptions, float_tens
 
 
 def float_beginning(prepared: Graph, layers: Sequence[LayerSqnr], beyond: int = -1) -> tuple[int, frozenset[str]] | None:
-    """What to keep in float so that the signal reaches the rest of the network: (last operator's position, names of the results).
+    """Return what to keep in float so that the signal reaches the rest of the network: (last operator's position, names of the results).
 
     That is everything up to the first layer behind `beyond` whose signal to noise falls below a floor. None where no layer does, or
     only one so far behind that a float network would be left.
@@ -181,13 +181,13 @@ def float_beginning(prepared: Graph, layers: Sequence[LayerSqnr], beyond: int = 
 
 
 def quantize_model_weights(source: FloatModel) -> QuantizedModel:
-    """The model with int8 weights that computes in float."""
+    """Return the model with int8 weights that computes in float."""
     graph = quantize_graph_weights(source.graph)
     return QuantizedModel(graph.to_bytes(), source.card, prepare_graph(source.graph), graph, ("weights in int8, arithmetic in float",))
 
 
 def input_tensors(card: ModelCard, graph: Graph, pictures: CalibrationSet) -> Iterator[list[NDArray[Any]]]:
-    """The pictures as the float graph takes them, one list a sample."""
+    """Return the pictures as the float graph takes them, one list a sample."""
     facts = card.input
     if len(graph.inputs) != 1:
         raise InputError(f"{graph.where}: wanted one input, a picture; found {len(graph.inputs)}")
@@ -210,7 +210,7 @@ def _calibrate(prepared: Graph, card: ModelCard, pictures: CalibrationSet, runti
 
 
 def _leaning(calibration: Calibration) -> Calibration:
-    """The calibration with every sample's extremes moved towards the widest of all, whose mean is then the range inside the network.
+    """Return the calibration with every sample's extremes moved towards the widest of all, whose mean is then the range inside the network.
 
     The pictures of a user are few; the strongest things that the model will see are stronger than their mean.
     """
@@ -220,7 +220,8 @@ def _leaning(calibration: Calibration) -> Calibration:
 
 
 def _sizes(card: ModelCard) -> list[int | None]:
-    """The input sizes to calibrate with, of those that the card lists the smallest, a middle one and the largest; None: its only one."""
+    """Return the input sizes to calibrate with, of those that the card lists the smallest, a middle one and the largest; None: its only
+    one."""
     sizes = sorted(card.input.sizes)
     if not sizes:
         return [None]
@@ -228,7 +229,7 @@ def _sizes(card: ModelCard) -> list[int | None]:
 
 
 def _byte_steps(card: ModelCard) -> ModelCard:
-    """The card with its mean moved to a whole byte, so that every byte is a whole number of steps from 0.
+    """Return the card with its mean moved to a whole byte, so that every byte is a whole number of steps from 0.
 
     Half a byte of brightness, at most, is what a network trained on (byte - 127.5) / 127.5 sees differently; in exchange a uint8
     input takes the camera's bytes as they are, and no byte is rounded.
@@ -241,7 +242,7 @@ def _byte_steps(card: ModelCard) -> ModelCard:
 
 
 def _input_range(facts: Input) -> tuple[float, float]:
-    """The real values of the darkest and the brightest byte, over all channels."""
+    """Return the real values of the darkest and the brightest byte, over all channels."""
     mean, std = np.array(facts.mean), np.array(facts.std)
     ends = np.array([(0 - mean) / std, (255 - mean) / std])
     return float(ends.min()), float(ends.max())
@@ -254,7 +255,7 @@ def _decoded_boxes(card: ModelCard) -> frozenset[str]:
 
 
 def _logits(graph: Graph, card: ModelCard) -> list[str]:
-    """Names of tensors that only a logistic function reads, in the graph or in the head: beyond some 8 it is 0 or 1."""
+    """Return names of tensors that only a logistic function reads, in the graph or in the head: beyond some 8 it is 0 or 1."""
     head, names = card.head, []
     refs: list[Any] = []
     if isinstance(head, YoloGrid) and head.activation == "sigmoid":
@@ -270,7 +271,7 @@ def _logits(graph: Graph, card: ModelCard) -> list[str]:
 
 
 def _only_logistic(graph: Graph, consumers: dict[int, list[Any]], tensor: int) -> bool:
-    """Whether all that reads the tensor is a logistic function, directly or behind operators that only move numbers."""
+    """Tell whether all that reads the tensor is a logistic function, directly or behind operators that only move numbers."""
     readers = consumers.get(tensor, [])
     if not readers or tensor in graph.outputs or graph.is_constant(tensor):
         return False
@@ -287,7 +288,7 @@ def _only_logistic(graph: Graph, consumers: dict[int, list[Any]], tensor: int) -
 
 
 def make_card(source: FloatModel, pictures: CalibrationSet | None, made: QuantizedModel, name: str, file: str, command: str) -> ModelCard:
-    """The card of the finished file."""
+    """Return the card of the finished file."""
     origin = source.card.provenance
     float_file = source.card.model_path
     provenance = Provenance(

@@ -46,17 +46,17 @@ class Recipe:
 
 
 def is_real(graph: Graph, tensor: int) -> bool:
-    """Whether a tensor is computed and holds real numbers, so that it is stored with a scale."""
+    """Tell whether a tensor is computed and holds real numbers, so that it is stored with a scale."""
     return tensor >= 0 and bool(graph.tensors[tensor].type == Type.FLOAT32) and not graph.is_constant(tensor)
 
 
 def touches_real(graph: Graph, operator: Operator) -> bool:
-    """Whether an operator reads or gives such a tensor."""
+    """Tell whether an operator reads or gives such a tensor."""
     return any(is_real(graph, t) for t in (*operator.inputs, *operator.outputs))
 
 
 def scale_for(lowest: float, highest: float, *, exact: bool = False) -> ScaleZero:
-    """The int8 scale and zero point for a range, widened to hold 0 (which padding and rectifiers need to be exact).
+    """Return the int8 scale and zero point for a range, widened to hold 0 (which padding and rectifiers need to be exact).
 
     >>> scale_for(0.0, 1.0, exact=True)
     (0.003921568859368563, -128)
@@ -74,7 +74,7 @@ def scale_for(lowest: float, highest: float, *, exact: bool = False) -> ScaleZer
 def choose_scales(
     graph: Graph, calibration: Calibration, recipe: Recipe, *, float_positions: set[int], tail: set[int]
 ) -> tuple[dict[int, ScaleZero], set[tuple[int, int]]]:
-    """A scale for every computed real-valued tensor, and the (operator, input slot) pairs that must be brought to another scale.
+    """Return a scale for every computed real-valued tensor, and the (operator, input slot) pairs that must be brought to another scale.
 
     float_positions: operators that stay in float. tail: those behind the last weights, whose tensors keep their widest range.
     """
@@ -113,14 +113,14 @@ class _Groups:
         self.constants: dict[int, tuple[float, float]] = {}
 
     def find(self, tensor: int) -> int:
-        """The tensor that stands for the group."""
+        """Return the tensor that stands for the group."""
         while self.parent.setdefault(tensor, tensor) != tensor:
             self.parent[tensor] = self.parent[self.parent[tensor]]
             tensor = self.parent[tensor]
         return tensor
 
     def join(self, a: int, b: int) -> bool:
-        """Makes one group of two; False, and no change, where they have different prescribed scales, or one has and one has not."""
+        """Make one group of two; False, and no change, where they have different prescribed scales, or one has and one has not."""
         a, b = self.find(a), self.find(b)
         if a == b:
             return True
@@ -137,7 +137,7 @@ def _count_real(graph: Graph, operator: Operator) -> int:
 
 
 def _join_shared(graph: Graph, groups: _Groups, operator: Operator) -> Iterator[int]:
-    """Puts an operator's inputs and outputs in one group; gives the input slots whose prescribed scale forbids it."""
+    """Put an operator's inputs and outputs in one group; give the input slots whose prescribed scale forbids it."""
     slots = [slot for slot, t in enumerate(operator.inputs) if is_real(graph, t)]
     real_outputs = [t for t in operator.outputs if is_real(graph, t)]
     inputs = [operator.inputs[slot] for slot in slots]
@@ -176,7 +176,7 @@ class _Chooser:
     consumers: Mapping[int, Sequence[Operator]]
 
     def scale(self, tensors: Sequence[int], constants: Range) -> ScaleZero:
-        """One scale for the tensors of a group and the constants among its operands."""
+        """Return one scale for the tensors of a group and the constants among its operands."""
         recipe = self.recipe
         if recipe.input_range is not None and set(tensors) & set(self.graph.inputs):
             return scale_for(*recipe.input_range, exact=True)
@@ -189,7 +189,7 @@ class _Chooser:
         return scale_for(lowest, highest)
 
     def range(self, tensor: int) -> Range:
-        """The range that a tensor is to be stored with, as far as it alone is concerned.
+        """Return the range that a tensor is to be stored with, as far as it alone is concerned.
 
         Inside the network the usual extremes count, because single odd pictures would make every step coarser; before an
         activation, what is left of the numbers behind it. Where results leave the network the widest extremes do: the scores of

@@ -26,7 +26,7 @@ __all__ = ["split_maps", "split_rows"]
 
 
 def split_maps(graph: Graph, head: Head, input_wh: tuple[int, int]) -> Head | None:
-    """Changes the graph so that numbers of unlike units are outputs of their own; gives the head that reads them.
+    """Change the graph so that numbers of unlike units are outputs of their own; give the head that reads them.
 
     None, and no change, for other heads and where the parts were not joined but made together.
     """
@@ -82,7 +82,7 @@ def _output(graph: Graph, ref: TensorRef) -> int:
 
 
 def _axes(graph: Graph, tensor: int, layout: str) -> tuple[int, int]:
-    """The axis of the cells (the last of them) and that of a cell's numbers."""
+    """Return the axis of the cells (the last of them) and that of a cell's numbers."""
     rank = len(graph.shape(tensor))
     if layout == "channels-last":
         return rank - 2, rank - 1
@@ -91,14 +91,14 @@ def _axes(graph: Graph, tensor: int, layout: str) -> tuple[int, int]:
 
 
 def _columns(taker: Taker, tensor: int, axis: int, bounds: Sequence[int]) -> list[int]:
-    """A tensor for each stretch of columns; empty where one of them was not joined there."""
+    """Return a tensor for each stretch of columns; empty where one of them was not joined there."""
     parts = [taker.take(tensor, axis, start, stop) for start, stop in pairwise(bounds)]
     found = [part for part in parts if part is not None]
     return found if len(found) == len(parts) else []
 
 
 def _use(graph: Graph, trial: Graph, parts: Sequence[int]) -> list[str]:
-    """Makes the parts the outputs of the graph; their names. Tensors that were there before keep theirs."""
+    """Make the parts the outputs of the graph; their names. Tensors that were there before keep theirs."""
     names = [trial.name(part) for part in parts]
     retarget_outputs(trial, names)
     graph.model = trial.model
@@ -109,7 +109,7 @@ BOX_NUMBERS = 4
 
 
 def split_rows(graph: Graph, head: YoloRows) -> Split | None:
-    """Changes the graph so that boxes, scores and objectness are outputs of their own; gives the head that reads them.
+    """Change the graph so that boxes, scores and objectness are outputs of their own; give the head that reads them.
 
     None, and no change, where the output was not joined of boxes and the rest (it comes out of one layer, or was multiplied as a
     whole), or where the graph has other outputs too.
@@ -150,13 +150,13 @@ def split_rows(graph: Graph, head: YoloRows) -> Split | None:
 
 
 def split_card(graph: Graph, card: ModelCard) -> ModelCard:
-    """The card for the graph with its rows split, or the card as it is where there is nothing to split."""
+    """Return the card for the graph with its rows split, or the card as it is where there is nothing to split."""
     head = split_rows(graph, card.head) if isinstance(card.head, YoloRows) else None
     return card if head is None else card.model_copy(update={"head": head})
 
 
 def separate_slices(graph: Graph) -> int:
-    """Replaces slices of a join by what was joined there, or by a smaller join; gives how many. The results stay the same.
+    """Replace slices of a join by what was joined there, or by a smaller join; give how many. The results stay the same.
 
     YOLOv8 and later join the numbers for boxes with those for classes, move them around and take them apart again; in int8 they would
     share one step on the way.
@@ -176,7 +176,7 @@ def separate_slices(graph: Graph) -> int:
 
 
 def _one_axis_slice(graph: Graph, operator: Operator) -> tuple[int, int, int] | None:
-    """(axis, start, stop) of a slice by constants along one axis, or None for any other operator."""
+    """Return (axis, start, stop) of a slice by constants along one axis, or None for any other operator."""
     code = graph.code(operator)
     if code not in (Op.SLICE, Op.STRIDED_SLICE) or not all(graph.is_constant(t) for t in operator.inputs[1:]):
         return None
@@ -197,7 +197,7 @@ def _one_axis_slice(graph: Graph, operator: Operator) -> tuple[int, int, int] | 
 
 
 def _sort(graph: Graph) -> None:
-    """Puts the operators in an order in which each follows what it reads, and drops those that no output needs."""
+    """Put the operators in an order in which each follows what it reads, and drop those that no output needs."""
     producers = graph.producers()
     needed: list[Operator] = []
     seen: set[int] = set()
@@ -226,7 +226,7 @@ class Taker:
         self.producers = graph.producers()
 
     def take(self, tensor: int, axis: int, start: int, stop: int) -> int | None:
-        """A tensor with the columns start..stop along `axis`; None where they were not joined at these places."""
+        """Return a tensor with the columns start..stop along `axis`; None where they were not joined at these places."""
         if (start, stop) == (0, self.graph.shape(tensor)[axis]):
             return tensor
         operator = self.producers.get(tensor)
@@ -289,7 +289,7 @@ class Taker:
         return None if part is None else self._add(Op.TRANSPOSE, [part, order], operator, shape, schema.TransposeOptionsT())
 
     def cut(self, tensor: int, axis: int, start: int, stop: int) -> int:
-        """The columns as a tensor of its own, cut out of the other where they were not joined."""
+        """Return the columns as a tensor of its own, cut out of the other where they were not joined."""
         found = self.take(tensor, axis, start, stop)
         if found is not None:
             return found
