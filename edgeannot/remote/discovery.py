@@ -140,40 +140,19 @@ def _of_label(topics: Topics, about: About, source: str, label: str) -> dict[str
 
 def _of_device(topics: Topics, about: About) -> dict[str, dict[str, Any]]:
     """How the device itself is doing."""
-    telemetry, info = topics.of_device("telemetry"), topics.of_device("info")
+    telemetry, number = topics.of_device("telemetry"), {"state_class": "measurement"}
+    lost = "{{ value_json.outbox.dropped + value_json.outbox.refused }}"
+    heat = {"device_class": "temperature", "unit_of_measurement": "°C"}
     made = {
-        "fps": _sensor("pictures a second", telemetry, "{{ value_json.fps }}", state_class="measurement", entity_category="diagnostic"),
-        "model": _sensor("model", info, "{{ value_json.model.name }}", entity_category="diagnostic"),
-        "waiting": _sensor(
-            "messages waiting", telemetry, "{{ value_json.outbox.rows }}", state_class="measurement", entity_category="diagnostic"
-        ),
-        "dropped": _sensor(
-            "messages dropped",
-            telemetry,
-            "{{ value_json.outbox.dropped + value_json.outbox.refused }}",
-            state_class="total_increasing",
-            entity_category="diagnostic",
-        ),
-    }
-    made["problem"] = {
-        "platform": "binary_sensor",
-        "name": "problem",
-        "device_class": "problem",
-        "state_topic": telemetry,
-        "value_template": _PROBLEM,
-        "entity_category": "diagnostic",
+        "fps": _sensor("pictures a second", telemetry, "{{ value_json.fps }}", **number),
+        "model": _sensor("model", topics.of_device("info"), "{{ value_json.model.name }}"),
+        "waiting": _sensor("messages waiting", telemetry, "{{ value_json.outbox.rows }}", **number),
+        "dropped": _sensor("messages dropped", telemetry, lost, state_class="total_increasing"),
+        "problem": _sensor("problem", telemetry, _PROBLEM, device_class="problem") | {"platform": "binary_sensor"},
     }
     if about.temperature:
-        made["temperature"] = _sensor(
-            "temperature",
-            telemetry,
-            "{{ value_json.cpu_temperature_c }}",
-            device_class="temperature",
-            unit_of_measurement="°C",
-            state_class="measurement",
-            entity_category="diagnostic",
-        )
-    return made
+        made["temperature"] = _sensor("temperature", telemetry, "{{ value_json.cpu_temperature_c }}", **heat, **number)
+    return {key: {**component, "entity_category": "diagnostic"} for key, component in made.items()}
 
 
 def _controls(topics: Topics) -> dict[str, dict[str, Any]]:

@@ -25,11 +25,11 @@ from edgeannot.sources.contract import Context, Item, Stop, Tick
 from edgeannot.sources.directory_options import DirectoryOptions
 from edgeannot.sources.folder import IDLE_S, Folder
 from edgeannot.sources.quarantine import FinishedFiles
-from edgeannot.sources.turn import DEADLY, UNREADABLE, Turns
+from edgeannot.sources.turn import DEADLY, UNREADABLE, PictureDecoder, Turns
 from edgeannot.vision.data import Failure, FileKey, Frame
 
 if TYPE_CHECKING:
-    from edgeannot.vision.decode import Picture, PictureLimits
+    from edgeannot.vision.decode import Picture
 
 __all__ = ["DirectorySource"]
 
@@ -76,6 +76,7 @@ class DirectorySource:
         self._failing: dict[str, tuple[FileSignature, float]] = {}
         self._seq = 0
         self._turns = Turns(name, context.at_work, self._tick)
+        self._decoder = PictureDecoder(options.max_megapixels, options.max_decode_mb, options.max_file_mb, context.free_bytes)
 
     def items(self, stop: Stop) -> Iterator[Item]:
         """See `Source.items`. Raises MissingError with `once` when the folder is not there."""
@@ -171,7 +172,7 @@ class DirectorySource:
             nonlocal digest
             data = self._read(path, signature)
             digest = hashlib.blake2b(data or b"", digest_size=16).digest()
-            return self._decode(data, smaller=isolated) if data is not None else None
+            return self._decoder.decode(data, smaller=isolated) if data is not None else None
 
         identity = f"{self.name}\n{name}\n{signature.size} {signature.mtime_ns} {signature.inode}"
         try:
@@ -214,20 +215,9 @@ class DirectorySource:
             return None
         return signature
 
-    def _limits(self) -> PictureLimits:
-        # Loaded when the first picture is read: settings import this module, and `edgeannot config` must not wait for OpenCV.
-        from edgeannot.vision.decode import PictureLimits  # noqa: PLC0415
-
-        options = self._options
-        return PictureLimits(
-            int(options.max_megapixels * 1e6), options.max_decode_mb << 20, options.max_file_mb << 20, self._context.free_bytes
-        )
-
     def _read(self, path: Path, signature: FileSignature) -> bytes | None:
         """The file's bytes; None when it changed meanwhile or is gone. Raises FrameError: UNREADABLE where it is not given."""
-        from edgeannot.vision.decode import check_file_size  # noqa: PLC0415 - as above
-
-        check_file_size(signature.size, self._limits())
+        self._decoder.check_size(signature.size)
         try:
             with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
                 data = file.read(signature.size + 1)
@@ -240,11 +230,6 @@ class DirectorySource:
             found = f"more than {signature.size}" if len(data) > signature.size else f"{len(data)}"
             raise FrameError(f"the file has {signature.size} bytes by its file system, and gave {found}", UNREADABLE)
         return data if same else None
-
-    def _decode(self, data: bytes, *, smaller: bool) -> Picture:
-        from edgeannot.vision.decode import decode  # noqa: PLC0415 - as above
-
-        return decode(data, self._limits(), smaller=smaller)
 
     def _fail(self, path: Path, name: str, signature: FileSignature, exc: FrameError) -> Failure | None:
         """A file that cannot be read: None while it may still be growing, else its Failure, the file put into quarantine."""

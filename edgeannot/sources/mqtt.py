@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from edgeannot.base.errors import ConfigError, FrameError, LinkError
 from edgeannot.crash_guard import of_content
@@ -28,11 +28,8 @@ from edgeannot.sources.arrival import Arrival, matches, named_level, read_arriva
 from edgeannot.sources.contract import Context, Item, Stop, Tick
 from edgeannot.sources.mqtt_options import MqttSourceOptions
 from edgeannot.sources.quarantine import DataQuarantine
-from edgeannot.sources.turn import Turns
+from edgeannot.sources.turn import PictureDecoder, Turns
 from edgeannot.vision.data import Failure, Frame, Sender
-
-if TYPE_CHECKING:
-    from edgeannot.vision.decode import Picture, PictureLimits
 
 __all__ = ["MqttSource"]
 
@@ -83,6 +80,7 @@ class MqttSource:
         self._complaints: set[str] = set()
         self._seq = 0
         self._turns = Turns(name, context.at_work, self._tick)
+        self._decoder = PictureDecoder(options.max_megapixels, options.max_decode_mb, options.max_mb, context.free_bytes)
         folder = context.quarantine
         self._quarantine = DataQuarantine(folder and folder / name, options.quarantine_mb << 20)
         self._group = self._make_group()
@@ -229,8 +227,10 @@ class MqttSource:
         name = f"{_folder_name(arrival.sender.device)}/{arrival.captured_at:%Y-%m-%d/%H%M%S}-{_short_hash(arrival.identity)}"
         content = of_content(arrival.content_hash)
         try:
-            self._check_size(delivery)
-            place, picture = yield from self._turns.decode(content, name, stop, lambda last: self._decode(delivery.payload, smaller=last))
+            self._decoder.check_size(delivery.size or len(delivery.payload))
+            place, picture = yield from self._turns.decode(
+                content, name, stop, lambda last: self._decoder.decode(delivery.payload, smaller=last)
+            )
         except FrameError as exc:
             return self._fail(delivery, name, exc, arrival)
         if picture is None:
@@ -271,23 +271,6 @@ class MqttSource:
         if arrival.complaint and who not in self._complaints and len(self._complaints) < _REMEMBERED:
             self._complaints.add(who)
             log.warning("%s: %s: %s; the time of arrival is taken", self.name, escape_level(who), arrival.complaint)
-
-    def _check_size(self, delivery: Delivery) -> None:
-        from edgeannot.vision.decode import check_file_size  # noqa: PLC0415 - as below
-
-        check_file_size(delivery.size or len(delivery.payload), self._limits())
-
-    def _decode(self, data: bytes, *, smaller: bool) -> Picture:
-        # Loaded when the first picture comes: settings import this module, and `edgeannot config` must not wait for OpenCV.
-        from edgeannot.vision.decode import decode  # noqa: PLC0415
-
-        return decode(data, self._limits(), smaller=smaller)
-
-    def _limits(self) -> PictureLimits:
-        from edgeannot.vision.decode import PictureLimits  # noqa: PLC0415 - as above
-
-        options = self._options
-        return PictureLimits(int(options.max_megapixels * 1e6), options.max_decode_mb << 20, options.max_mb << 20, self._context.free_bytes)
 
     def _fail(self, delivery: Delivery, name: str, exc: FrameError, arrival: Arrival | None = None) -> Failure:
         fresh = _UnderWay(arrival.identity, sender=arrival.sender) if arrival else _UnderWay("")

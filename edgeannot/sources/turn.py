@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeannot.base.errors import FrameError
@@ -10,9 +11,9 @@ from edgeannot.crash_guard import AtWork, Place
 from edgeannot.sources.contract import Stop, Tick
 
 if TYPE_CHECKING:
-    from edgeannot.vision.decode import Picture
+    from edgeannot.vision.decode import Picture, PictureLimits
 
-__all__ = ["DEADLY", "UNREADABLE", "Turns"]
+__all__ = ["DEADLY", "UNREADABLE", "PictureDecoder", "Turns"]
 
 DEADLY = "deadly"
 """The reason for a picture that the program died of."""
@@ -21,6 +22,37 @@ UNREADABLE = "unreadable"
 _NOT_DECODED = (UNREADABLE, "memory")
 _PATIENCE_S = 0.5
 """Longest time in one wait, so that a stop is noticed and the caller gets its Tick."""
+
+
+@dataclass(frozen=True, slots=True)
+class PictureDecoder:
+    """Decodes a source's pictures within the limits of its settings. Raises FrameError for what is over them, or is no picture.
+
+    OpenCV is loaded when the first picture comes: settings import the sources, and `edgeannot config` must not wait for it.
+    """
+
+    max_megapixels: float
+    max_decode_mb: int
+    max_file_mb: int
+    free_bytes: Callable[[], int | None]
+    """Memory that can still be taken, now; None: not known."""
+
+    def check_size(self, size: int) -> None:
+        """Refuse a file of more bytes than are to be read."""
+        from edgeannot.vision.decode import check_file_size  # noqa: PLC0415
+
+        check_file_size(size, self._limits())
+
+    def decode(self, data: bytes, *, smaller: bool) -> Picture:
+        """Decode the picture; smaller: at a part of its size where memory is too short for all of it."""
+        from edgeannot.vision.decode import decode  # noqa: PLC0415
+
+        return decode(data, self._limits(), smaller=smaller)
+
+    def _limits(self) -> PictureLimits:
+        from edgeannot.vision.decode import PictureLimits  # noqa: PLC0415
+
+        return PictureLimits(int(self.max_megapixels * 1e6), self.max_decode_mb << 20, self.max_file_mb << 20, self.free_bytes)
 
 
 class Turns:
