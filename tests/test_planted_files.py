@@ -19,7 +19,7 @@ from edgeannot.library import modelstore
 from edgeannot.sinks.files import OutputFolder
 from edgeannot.sources.quarantine import DataQuarantine, move_aside, quarantine
 from edgeannot.storage.database import lock_file, open_database
-from edgeannot.storage.disk_reserve import Reserve
+from edgeannot.storage.disk_files import Reserve
 from edgeannot_tools.convert.conversion import write_together
 from edgeannot_tools.graph.graph import write_file
 from edgeannot_tools.output import write_whole

@@ -20,16 +20,17 @@ from edgeannot.base.errors import EdgeannotError
 from edgeannot.base.foreign import one_line, read_bytes
 from edgeannot.payload import encode, rfc3339
 from edgeannot.sinks.base import FolderState, SinkContext, SinkOptions
-from edgeannot.sinks.classes import ClassList
 from edgeannot.sinks.files import OutputFolder, companion_name, picture_name
 from edgeannot.storage.store import Message
 from edgeannot.vision.data import Annotation
 
-__all__ = ["LabelFormat", "LabelsOptions", "LabelsSink", "coco_json", "voc_xml", "yolo_txt"]
+__all__ = ["ClassList", "LabelFormat", "LabelsOptions", "LabelsSink", "coco_json", "voc_xml", "yolo_txt"]
 
 LabelFormat = Literal["yolo", "voc", "coco"]
 
 _CLASSES = PurePosixPath("classes.txt")
+_NO_CLASS = "-"
+"""The line of a number that stands for no class."""
 
 
 class LabelsOptions(SinkOptions):
@@ -92,6 +93,51 @@ class LabelsSink:
     def _write_classes(self) -> None:
         if "yolo" in self._outs and self._classes.changed:
             self._classes.changed = self._outs["yolo"].write(_CLASSES, self._classes.text()) is None
+
+
+class ClassList:
+    """The classes of a folder of YOLO label files: line N (from 0) of its classes.txt is the name of class N.
+
+    A label file holds numbers only. Another model may number its classes in another way, now or at the next start; its names take the
+    numbers they have in the folder, and new names get new ones, for as long as the folder lives.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        """text: of the folder's classes.txt; empty where there is none."""
+        self._lines = text.splitlines()
+        self.changed = False
+        """Whether there are names that the text did not have."""
+
+    def adopt(self, names: Mapping[int, str]) -> None:
+        """Make the names of a model known. In a folder without classes they keep the model's numbers."""
+        if not self._lines and names:
+            self._lines = [_plain(names.get(number, _NO_CLASS)) for number in range(max(names) + 1)]
+            self.changed = True
+        for number, name in names.items():
+            self.number(number, name)
+
+    def number(self, class_id: int, label: str) -> int:
+        """The number in the folder of a model's class. A class without a name, whose label is its number, keeps that."""
+        name = _plain(label)
+        if name == str(class_id) or (class_id < len(self._lines) and self._lines[class_id] == name):
+            return class_id
+        if name in self._lines:
+            return self._lines.index(name)
+        self.changed = True
+        free = class_id >= len(self._lines) or self._lines[class_id] == _NO_CLASS
+        place = class_id if free else len(self._lines)
+        self._lines += [_NO_CLASS] * (place + 1 - len(self._lines))
+        self._lines[place] = name
+        return place
+
+    def text(self) -> bytes:
+        """The contents of classes.txt."""
+        return ("\n".join(self._lines) + "\n").encode("utf-8", "backslashreplace")
+
+
+def _plain(name: str) -> str:
+    """A name as one line holds it; bytes that are no UTF-8 as \\xNN, as they are read back."""
+    return " ".join(name.encode("utf-8", "backslashreplace").decode().split()) or _NO_CLASS
 
 
 def yolo_txt(annotation: Annotation, number: Callable[[int, str], int] = lambda class_id, _: class_id, *, scores: bool = False) -> bytes:

@@ -26,7 +26,7 @@ from typing import Self
 from edgeannot.base.errors import EdgeannotError, LinkError
 from edgeannot.base.file_signature import FileSignature
 from edgeannot.storage import database
-from edgeannot.storage.disk_reserve import Reserve
+from edgeannot.storage.disk_files import Opened, Reserve, same_file, write_anew
 from edgeannot.storage.records import MIGRATIONS, Caps, LedgerEntry, Message, Pending
 from edgeannot.storage.tables import Ledger, Outbox
 
@@ -46,7 +46,7 @@ class Store:
         self._db = connection
         self._lock_fd = lock_fd
         self._caps: dict[str, Caps] = {}
-        self._opened = database.Opened(path)
+        self._opened = Opened(path)
         self._sync_s = sync_s
         self._changed = threading.Condition(threading.RLock())
         self._syncing = threading.Lock()
@@ -211,16 +211,16 @@ class Store:
         Raises LinkError when that fails, ConfigError when another daemon has locked the folder meanwhile.
         """
         lock = Path(f"{self.path}.lock")
-        if not database.same_file(self._lock_fd, lock):
+        if not same_file(self._lock_fd, lock):
             fd, old = database.lock_file(lock), self._lock_fd
             self._lock_fd = fd
             os.close(old)
             log.warning("the lock file %s was removed while it was in use; it is there again", lock)
         if self._opened.is_in_place(log_needed=self._unsynced):
             return
-        database.write_anew(self._db, self.path, self._opened)
+        write_anew(self._db, self.path, self._opened)
         self._db = database.open_database(self.path, MIGRATIONS, _check_rows)
-        self._opened = database.Opened(self.path)
+        self._opened = Opened(self.path)
         self._ledger, self._outbox = Ledger(self._db), Outbox(self._db, self._caps)
         self._reserve.give()
         self._reserve.take()

@@ -9,7 +9,7 @@ from random import Random
 
 from edgeannot.base.places import bundled_folder
 from edgeannot.card_inference import read_labels
-from edgeannot.sinks.classes import ClassList
+from edgeannot.sinks.labels import ClassList
 from edgeannot.tflite.file import parse_tflite
 from edgeannot.tflite.metadata import read_metadata
 from tests.fuzz.door import Case, Door, Visit
@@ -51,7 +51,7 @@ NOTES = (
 class TheDoor(Door):
     """`--labels FILE`, the archive and the tables inside a model, and the list of a folder's classes."""
 
-    modules = ("edgeannot/card_inference/label_files.py", "edgeannot/tflite/metadata.py", "edgeannot/sinks/classes.py")
+    modules = ("edgeannot/card_inference/label_files.py", "edgeannot/tflite/metadata.py", "edgeannot/sinks/labels.py")
 
     def seeds(self) -> list[Case]:
         lists = [Case(".txt", path.read_bytes()) for path in sorted(bundled_folder().glob("*.labels.txt"))[:1]]
