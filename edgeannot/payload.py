@@ -216,9 +216,10 @@ def info_payload(
     sources: Mapping[str, str],
     choice: Mapping[str, Any] | None = None,
     damaged: Sequence[str] = (),
+    sinks: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return what runs and why. `sources`: name -> kind. `choice`: the models it was chosen from (`explain.as_dict`); None: it was set.
-    `damaged`: names of databases in its data directory that were set aside, and whose messages are lost.
+    `damaged`: names of databases in its data directory that were set aside, and whose messages are lost. `sinks`: kinds that are enabled.
     """
     return {
         "schema": SCHEMA,
@@ -228,6 +229,7 @@ def info_payload(
         "model": {"name": model.name, "sha256": model.sha256, "family": model.family, "profile": model.profile},
         "reasons": [valid_text(reason) for reason in reasons],
         "sources": [{"name": valid_text(name), "kind": kind} for name, kind in sources.items()],
+        "sinks": list(sinks),
         "payload_schema": SCHEMA,
         **({} if choice is None else {"choice": choice}),
         **({"damaged": list(damaged)} if damaged else {}),

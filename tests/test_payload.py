@@ -215,6 +215,7 @@ def test_counts_name_each_label_and_do_not_change_with_time():
 def test_status_and_info_say_who_runs_what():
     assert status_payload(ORIGIN, "online") == {"schema": 1, "state": "online", "device": "pi", "boot_id": "boot-1"}
     info = info_payload(ORIGIN, "0.1.0", MODEL, ["4 cores"], {"porch": "directory"})
+    assert info_payload(ORIGIN, "0.1.0", MODEL, [], {}, sinks=["mqtt", "webhook"])["sinks"] == ["mqtt", "webhook"]
     assert (info["model"]["profile"], info["sources"], info["reasons"]) == ("low", [{"name": "porch", "kind": "directory"}], ["4 cores"])
 
 

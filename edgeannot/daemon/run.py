@@ -89,7 +89,7 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, reme
         )
         why = f"profile {loaded.profile}: {loaded.profile_reason}"
         log.info("%s", why)
-        announcer = Announcer(publisher, origin, kinds, chosen, why, store.damaged())
+        announcer = Announcer(publisher, origin, kinds, chosen, why, store.damaged(), settings.sinks.enabled)
         active_model = ActiveModel(
             pipeline,
             build,

@@ -41,14 +41,16 @@ class Announcer:
         chosen: CurrentChoice,
         why: str,
         damaged: Sequence[str] = (),
+        sinks: Sequence[str] = (),
     ) -> None:
-        """sources: name -> kind. why: of the profile. damaged: see `info_payload`."""
+        """sources: name -> kind. why: of the profile. damaged, sinks: see `info_payload`."""
         self._publisher = publisher
         self._origin = origin
         self._sources = sources
         self._chosen = chosen
         self._why = why
         self._damaged = damaged
+        self._sinks = sinks
 
     @property
     def heard(self) -> bool:
@@ -60,7 +62,8 @@ class Announcer:
         log.info("%s with %d thread(s) on %s: %s", model.card.name, model.threads, model.runtime, "; ".join(reasons))
         if self._publisher is not None:
             choice = self._chosen.choice.as_dict()
-            info = info_payload(self._origin, __version__, model.facts, (self._why, *reasons), self._sources, choice, self._damaged)
+            reasons = (self._why, *reasons)
+            info = info_payload(self._origin, __version__, model.facts, reasons, self._sources, choice, self._damaged, self._sinks)
             self._publisher.send_now(Message(self._publisher.topic("info"), encode(info), "info", retain=True))
 
     def telemetry(self, figures: Mapping[str, Any]) -> None:

@@ -96,6 +96,11 @@ class SinkSections(Options):
         for kind in [*SINKS.built_in, *(self.model_extra or {})]:
             yield kind, getattr(self, kind)
 
+    @property
+    def enabled(self) -> list[str]:
+        """The kinds that are enabled."""
+        return [kind for kind, options in self.by_kind() if options.enabled]
+
 
 def written_paths(sections: SinkSections, out_dir: Path) -> tuple[Path, ...]:
     """Return the folders and files that the enabled sinks write to; a watched folder must not lie in one of them."""
