@@ -121,7 +121,7 @@ class IdleMeasuring:
         except EdgeannotError as exc:
             log.warning("%s; the model stays", exc)
         except Exception:  # the daemon has a model that works
-            log.exception("measuring failed, which is a fault of the program; the model stays")
+            log.exception("internal error while measuring (please report); the model stays")
 
     def _look_after(self, thread: threading.Thread) -> None:
         if thread.is_alive():

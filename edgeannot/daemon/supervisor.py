@@ -123,7 +123,7 @@ class Supervisor:
             self.governor_loop.tick()
         except Exception as exc:  # the work goes on without a governor, too
             if type(exc) not in self._faults:
-                log.exception("internal error of the governor, please report; it tries again")
+                log.exception("internal error of the governor (please report); it tries again")
             self._faults.add(type(exc))
 
     def _publish_telemetry(self) -> None:

@@ -184,7 +184,7 @@ class Inference:
             except Exception:  # noqa: BLE001 - the first error says more
                 raise exc from None  # no picture is annotated
             log.exception("internal error while annotating %s (please report); skipped", frame.name)
-            found = f"internal error while annotating it ({type(exc).__name__}: {exc}), please report"
+            found = f"internal error (please report) while annotating it ({type(exc).__name__}: {exc})"
             return self._failure(frame, "error", f"{frame.name}: {found}; left where it is")
         return annotation
 

@@ -149,7 +149,7 @@ class Writer:
                     raise
                 kind = type(sink), type(exc)
                 log.exception(
-                    "%s: internal error for %s (%s), please report; its file is missing, messages flow",
+                    "%s: internal error (please report) for %s (%s); its file is missing, messages flow",
                     type(sink).__name__, frame.name, type(exc).__name__, exc_info=kind not in self._broken,
                 )  # fmt: skip
                 self._broken.add(kind)

@@ -175,7 +175,7 @@ class CommandHandler:
             try:
                 self._one_turn(request)
             except Exception:
-                log.exception("the command thread met a fault of the program; it goes on")
+                log.exception("internal error of the command thread (please report); it goes on")
         for to in [request.to for request in self._inbox] + [asked.to for asked in self._asked.values()]:
             self._refuse(CommandError("unavailable", "the daemon is stopping; ask again when it runs", to))
 
@@ -313,7 +313,7 @@ class CommandHandler:
     def _fail(self, to: Reply, exc: Exception) -> None:
         refusal = error_of(exc, to)
         if refusal.code == "failed":
-            log.error("command %s failed, which is a fault of the program", to.command, exc_info=exc)
+            log.error("command %s: internal error (please report)", to.command, exc_info=exc)
         self._refuse(refusal)
 
     # The state

@@ -77,7 +77,7 @@ def error_of(exc: Exception, to: Reply) -> CommandError:
         return CommandError("too-large", str(exc), to)
     if isinstance(exc, EdgeannotError):
         return CommandError(code_of(exc), str(exc), to)
-    return CommandError("failed", "a fault of the program; its log says more", to)
+    return CommandError("failed", "internal error; the log of the daemon says more", to)
 
 
 def read_named(root: Path | None, name: str, max_bytes: int) -> bytes:

@@ -93,7 +93,7 @@ def test_a_governor_that_breaks_is_said_once_and_the_work_goes_on(caplog):
     watch(5, governor_loop, [])[0].run()
 
     assert governor_loop.ticks == 5
-    assert caplog.text.count("internal error of the governor, please report") == 1
+    assert caplog.text.count("internal error of the governor (please report)") == 1
 
 
 def test_a_stop_is_passed_down_the_line():
