@@ -34,8 +34,18 @@ from edgeannot.sources import SOURCES, SourceOptions, read_source
 from edgeannot.sources.directory_options import named_folder
 from edgeannot.vision.data import Profile
 from edgeannot.vision.profiles import PROFILE_DEFAULTS
+from edgeannot.vision.runtimes import Runtime
 
-__all__ = ["PROFILE_DEFAULTS", "Loaded", "Settings", "default_config_file", "default_data_dir", "find_data_dir", "load_settings"]
+__all__ = [
+    "PROFILE_DEFAULTS",
+    "Loaded",
+    "Settings",
+    "default_config_file",
+    "default_data_dir",
+    "find_data_dir",
+    "find_runtime",
+    "load_settings",
+]
 
 PREFIX = "EDGEANNOT_"
 
@@ -149,13 +159,22 @@ class Loaded(BaseModel):
 
 
 def find_data_dir(given: Path | None) -> Path:
-    """The folder for state that `run` would use: the one given on the command line, else that of the settings.
+    """Return the folder for state that `run` would use: the one given on the command line, else that of the settings.
 
     Raises ConfigError where the settings are wrong.
     """
     if given is not None or nothing_is_configured():
         return given or default_data_dir()
-    return load_settings({}, default_config_file(), grade=lambda: ("low", "not judged: no profile is asked for")).settings.data_dir
+    return _without_profile().data_dir
+
+
+def find_runtime() -> Runtime:
+    """Return the runtime that `run` would use. Raises ConfigError where the settings are wrong."""
+    return "auto" if nothing_is_configured() else _without_profile().runtime
+
+
+def _without_profile() -> Settings:
+    return load_settings({}, default_config_file(), grade=lambda: ("low", "not judged: no profile is asked for")).settings
 
 
 def load_settings(

@@ -22,6 +22,7 @@ from edgeannot.library.archive import fetch_package, take_member
 from edgeannot.library.catalogue import Entry, FileEntry, Source
 from edgeannot.library.fetch import DEFAULT_LIMITS, FetchLimits, Progress, Wanted, download
 from edgeannot.library.web import is_web_address
+from edgeannot.vision.runtimes import Runtime
 
 __all__ = ["PullOptions", "obtain", "remove_downloads", "with_given_sha256", "with_known_sha256", "working_folder"]
 
@@ -53,6 +54,8 @@ class PullOptions:
     """Of the file that holds the weights, as the user knows it."""
     pin: bool = False
     """Whether to hold files whose hash nobody has published to what comes now."""
+    runtime: Runtime = "auto"
+    """What the model is tried with."""
     limits: FetchLimits = DEFAULT_LIMITS
     progress: Callable[[str], Progress] | None = None
     """Gives the bar for a file of that name."""

@@ -20,6 +20,7 @@ from edgeannot.trial.cards import prove
 from edgeannot.vision.cards import ModelCard, Provenance, read_card
 from edgeannot.vision.data import Frame
 from edgeannot.vision.pipeline import load_pipeline
+from edgeannot.vision.runtimes import Runtime
 
 __all__ = ["Pulled", "installed", "pull"]
 
@@ -78,8 +79,8 @@ def pull(entry: Entry, options: PullOptions) -> Pulled:
             sources = [str(listed.sources[0]) if listed.sha256 else places[listed.name] for listed in entry.files]
             entry = entry.model_copy(update={"files": files})
             try:
-                proposal, said = _proposal(entry, work, "; ".join(sources))
-                _prove(proposal.card)
+                proposal, said = _proposal(entry, work, "; ".join(sources), options.runtime)
+                _prove(proposal.card, options.runtime)
             except EdgeannotError as exc:  # the folder is gone when this is read
                 exc.args = (f"{entry.name}, from {'; '.join(sources)}: {str(exc).replace(f'{work}/', '')}",)
                 raise
@@ -95,7 +96,7 @@ def _made_by(entry: Entry) -> str:
     return f"edgeannot models pull {entry.name}"
 
 
-def _proposal(entry: Entry, work: Path, source: str) -> tuple[Proposal, tuple[str, ...]]:
+def _proposal(entry: Entry, work: Path, source: str, runtime: Runtime) -> tuple[Proposal, tuple[str, ...]]:
     """Return the entry's model with its card, in `work`, and what was found out or done."""
     labels = _label_file(entry, work)
     facts = {
@@ -106,7 +107,7 @@ def _proposal(entry: Entry, work: Path, source: str) -> tuple[Proposal, tuple[st
     }
     if entry.converted:
         return _converted(entry, work, labels, facts)
-    proposal = propose(work / entry.main.name, _hints(entry, labels, facts))
+    proposal = propose(work / entry.main.name, _hints(entry, labels, facts), runtime=runtime)
     evidence = tuple(line.replace(f"{work}/", "") for line in proposal.evidence)
     return replace(proposal, evidence=evidence), (*evidence, *proposal.assumptions)
 
@@ -187,8 +188,8 @@ def _converter(entry: Entry, what: str) -> Callable[..., tuple[str, ...]]:
     ) from cause
 
 
-def _prove(card: ModelCard) -> None:
+def _prove(card: ModelCard, runtime: Runtime) -> None:
     """Raise ModelError where the model cannot be run, or does not run with its card: the daemon's own way, with a grey picture."""
-    prove(card)
+    prove(card, runtime)
     width, height = card.input_wh
-    load_pipeline(card)(Frame(np.full((height, width, 3), 114, np.uint8), "pull", 0, datetime.now(UTC), "grey"))
+    load_pipeline(card, runtime=runtime)(Frame(np.full((height, width, 3), 114, np.uint8), "pull", 0, datetime.now(UTC), "grey"))

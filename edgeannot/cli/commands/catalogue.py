@@ -18,7 +18,7 @@ from edgeannot.library.catalogue import CATALOGUE, Entry, find_entry, read_catal
 from edgeannot.library.fetch import Progress
 from edgeannot.library.obtain import PullOptions
 from edgeannot.library.pull import Pulled, installed, pull
-from edgeannot.settings import find_data_dir
+from edgeannot.settings import find_data_dir, find_runtime
 from edgeannot.vision.cards import ModelCard
 
 __all__ = ["catalogue_command", "how_to_run", "pull_command"]
@@ -91,6 +91,7 @@ def pull_command(
         accepted=accept_licence,
         sha256=None if sha256 is None else sha256.lower(),
         pin=pin,
+        runtime=find_runtime(),
         progress=_bar if sys.stderr.isatty() else None,
     )
     failed: list[EdgeannotError] = []
@@ -99,7 +100,7 @@ def pull_command(
             _announce(entry)
             pulled = pull(entry, options)
             if pulled.fresh:
-                remember_tried(pulled.card, folder)
+                remember_tried(pulled.card, folder, options.runtime)
             _report(entry, pulled, data_dir)
         except EdgeannotError as exc:
             if sys.stderr.isatty():

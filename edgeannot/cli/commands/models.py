@@ -17,7 +17,7 @@ from edgeannot.cli.commands.catalogue import catalogue_command, how_to_run, pull
 from edgeannot.cli.model_options import ModelOptions, with_model_options
 from edgeannot.daemon.first_use_trial import remember_tried
 from edgeannot.library import modelstore
-from edgeannot.settings import find_data_dir
+from edgeannot.settings import find_data_dir, find_runtime
 from edgeannot.vision.cards import ModelCard, find_card, read_card, read_cards
 from edgeannot.vision.data import Annotation, Frame, UInt8Array
 
@@ -110,8 +110,9 @@ def _verified(card: ModelCard) -> str:
     from edgeannot.trial.cards import prove
     from edgeannot.vision.pipeline import load_pipeline
 
-    prove(card)
-    pipeline = load_pipeline(card)
+    runtime = find_runtime()
+    prove(card, runtime)
+    pipeline = load_pipeline(card, runtime=runtime)
     width, height = card.input_wh
     found = pipeline(Frame(np.full((height, width, 3), 114, np.uint8), "verify", 0, datetime.now(UTC), "grey"))
     classes = card.head.check(pipeline.engine.outputs, card.input_wh)
@@ -140,7 +141,7 @@ def add(
 ) -> None:
     """Read a .tflite, say what it is and why, and write a card for it; a card that lies beside it is taken instead, without options."""
     hints = model_options.hints(name=name, min_score=min_score, extra=dict(_setting(text) for text in settings or ()))
-    proposal = _from_its_card(file, hints) or propose(file, hints, photos=_photos(try_photo))
+    proposal = _from_its_card(file, hints) or propose(file, hints, runtime=find_runtime(), photos=_photos(try_photo))
     _refuse_bundled_name(proposal.card.name)
     _print(proposal)
     if try_photo is not None:
@@ -152,7 +153,7 @@ def add(
     if proposal.assumptions and not yes and sys.stdin.isatty() and not typer.confirm("Add it with these assumptions?", default=True):
         raise typer.Abort
     card = modelstore.add(proposal, _user_folder(data_dir), replace=replace)
-    remember_tried(card, card.folder.parent)
+    remember_tried(card, card.folder.parent, find_runtime())
     typer.echo(f"added {card.name} to {card.folder}{how_to_run(card, data_dir)}")
 
 
@@ -190,8 +191,8 @@ def _from_its_card(file: Path, hints: Hints) -> Proposal | None:
     from edgeannot.trial.cards import prove
     from edgeannot.vision.pipeline import load_pipeline
 
-    prove(card)
-    load_pipeline(card)
+    prove(card, find_runtime())
+    load_pipeline(card, runtime=find_runtime())
     if hints.name:
         card = card.model_copy(update={"name": hints.name})
     return Proposal(card, card.model_path, (f"the card beside it, {path.name}, says so",), ())
@@ -243,7 +244,7 @@ def _try(card: ModelCard, photo: Path) -> None:
     from edgeannot.vision.pipeline import load_pipeline
 
     frame = Frame(read_picture(photo).image, "try", 0, datetime.now(UTC), photo.name, photo)
-    result = load_pipeline(card)(frame)
+    result = load_pipeline(card, runtime=find_runtime())(frame)
     drawn = Path(f"{photo.stem}.{card.name}.jpg")
     _write_drawing(drawn, result)
     found = ", ".join(f"{label} {score:.2f}" for label, score in zip(result.labels[:12], result.detections.scores, strict=False))
