@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from edgeannot.base import atomicfile
 from edgeannot.base.errors import EdgeannotError
 from edgeannot.base.jsonfile import write_json
 from edgeannot.library import modelstore
@@ -20,9 +21,7 @@ from edgeannot.sinks.files import OutputFolder
 from edgeannot.sources.quarantine import DataQuarantine, move_aside, quarantine
 from edgeannot.storage.database import lock_file, open_database
 from edgeannot.storage.disk_files import Reserve
-from edgeannot_tools.convert.conversion import write_together
-from edgeannot_tools.graph.graph import write_file
-from edgeannot_tools.output import write_whole
+from edgeannot_tools.output import write_together, write_whole
 
 KEPT = b"not yours"
 
@@ -56,7 +55,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "added models": lambda folder: modelstore._write(folder / "a.txt", b"x"),
     "tools": lambda folder: write_whole(folder / "a.txt", b"x"),
     "converted models": lambda folder: write_together({folder / "a.txt": b"x"}),
-    "graphs": lambda folder: write_file(folder / "a.txt", b"x"),
+    "graphs": lambda folder: atomicfile.write(folder / "a.txt", b"x"),
     "reserve": lambda folder: Reserve(folder / "a.txt", 4096).take(),
     "lock": lambda folder: os.close(lock_file(folder / "a.txt")),
     "database": lambda folder: open_database(folder / "a.txt", ["CREATE TABLE t (x)"], id).close(),

@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeannot.base import atomicfile
 from edgeannot.base.errors import EdgeannotError
 from edgeannot.vision.data import UInt8Array
 from edgeannot_maintain.card_text import card_text
@@ -29,7 +30,7 @@ from edgeannot_tools.convert import darknet
 from edgeannot_tools.convert.torch_route import INPUT_SIZE, efficientnet_lite0, read_state
 from edgeannot_tools.convert.torch_route import LOGITS as CLASS_LOGITS
 from edgeannot_tools.graph.edits import at_size, multiply_accumulates
-from edgeannot_tools.graph.graph import Graph, write_file
+from edgeannot_tools.graph.graph import Graph
 from edgeannot_tools.quantize.calibrate import Runtime, calibrate, merged
 from edgeannot_tools.quantize.calibration_set import calibration_views
 from edgeannot_tools.quantize.graph_quantizer import Recipe, prepare_graph, quantize_graph
@@ -83,8 +84,8 @@ class Built:
 def build_yolov3_tiny(cache: Path, photos: Sequence[UInt8Array], runtime: Runtime | None) -> Built:
     """COCO's 80 classes; one file for all input sizes, so one set of ranges has to serve them all."""
     cfg, weights = cache / "yolov3-tiny.cfg", cache / "yolov3-tiny.weights"
-    write_file(cfg, read_part(TINY_CFG, cache))
-    write_file(weights, read_part(TINY_WEIGHTS, cache))
+    atomicfile.write(cfg, read_part(TINY_CFG, cache))
+    atomicfile.write(weights, read_part(TINY_WEIGHTS, cache))
     network = darknet.convert(cfg, weights, masks=TINY_MASKS)
     prepared = prepare_graph(network.graph)
     parts = []
@@ -171,7 +172,7 @@ def build_ssd_mobilenet_v2_oid(cache: Path, photos: Sequence[UInt8Array], runtim
 def build_efficientnet_lite0(cache: Path, photos: Sequence[UInt8Array], runtime: Runtime | None) -> Built:
     """ImageNet's 1000 classes, and the 1280 numbers before the last layer, from which other classes can be learnt."""
     state = cache / "efficientnet-lite0.pth"
-    write_file(state, read_part(LITE0_STATE, cache))
+    atomicfile.write(state, read_part(LITE0_STATE, cache))
     prepared = prepare_graph(efficientnet_lite0(read_state(state)))
     size = INPUT_SIZE
     calibration = calibrate(prepared, _samples(photos, size, mean=LITE0_MEAN, std=LITE0_STD), runtime)
@@ -224,9 +225,9 @@ def write_model(built: Built, folder: Path) -> str:
     table["labels"] = {"file": labels.name}
     if same and "measured" in old:
         table["measured"] = old["measured"]
-    write_file(model, built.model)
-    write_file(labels, "".join(f"{label}\n" for label in built.labels).encode())
-    write_file(card, card_text(table).encode())
+    atomicfile.write(model, built.model)
+    atomicfile.write(labels, "".join(f"{label}\n" for label in built.labels).encode())
+    atomicfile.write(card, card_text(table).encode())
     change = "as before" if same else "CHANGED: measure it again" if old else "new"
     return f"{built.name}: {len(built.model):,} bytes, {sha256[:12]}, {change}"
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeannot.base import atomicfile
 from edgeannot.choice.measure_child import CHANNELS, MODELS, PAIRS, SIDE
-from edgeannot_tools.graph.graph import Graph, write_file
+from edgeannot_tools.graph.graph import Graph
 from edgeannot_tools.graph.writer import Net
 from edgeannot_tools.quantize.graph_quantizer import calibrate_and_quantize
 from edgeannot_tools.quantize.scales import Recipe
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     samples = [[rng.uniform(0, 1, (1, SIDE, SIDE, CHANNELS)).astype(np.float32)] for _ in range(2)]
     made = calibrate_and_quantize(data, samples, Recipe(input_type="int8", output_type="int8", input_range=(0.0, 1.0)))
     for name, content in (("float.tflite", data), ("int8.tflite", made.graph.to_bytes())):
-        write_file(folder / name, content)
+        atomicfile.write(folder / name, content)
         sys.stdout.write(f"{folder / name}: {len(content):,} bytes\n")
     return 0
 

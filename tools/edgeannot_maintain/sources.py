@@ -22,9 +22,9 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from edgeannot.base import atomicfile
 from edgeannot.base.errors import InputError, LinkError, MissingError
 from edgeannot.vision.data import UInt8Array
-from edgeannot_tools.graph.graph import write_file
 from edgeannot_tools.quantize.calibration_set import scene
 
 __all__ = ["PHOTOS", "SCENE_NAME", "Package", "Part", "Photo", "coco_labels", "imagenet_labels", "read_part", "read_photo", "write_samples"]
@@ -249,9 +249,9 @@ def write_samples(images: Sequence[UInt8Array], folder: Path) -> None:
     rows.append(f"| {SCENE_NAME} | the four side by side | as above | as above | the files above |\n")
     head = "# Sample photos\n\nAll are free to use, change and pass on; they were stored as JPEG, otherwise unchanged.\n\n"
     table = "| file | shows | by | terms | taken from |\n| --- | --- | --- | --- | --- |\n"
-    write_file(folder / "LICENSES.md", (head + table + "".join(rows)).encode())
+    atomicfile.write(folder / "LICENSES.md", (head + table + "".join(rows)).encode())
 
 
 def _write_jpeg(path: Path, image: UInt8Array) -> None:
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, SAMPLE_QUALITY])
-    write_file(path, data.tobytes())
+    atomicfile.write(path, data.tobytes())

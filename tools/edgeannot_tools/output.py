@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from edgeannot.base import atomicfile
 from edgeannot.base.errors import InputError
 
-__all__ = ["require_writable", "staged_folder", "write_whole"]
+__all__ = ["require_writable", "staged_folder", "write_together", "write_whole"]
 
 
 def require_writable(path: Path) -> None:
@@ -35,6 +35,23 @@ def write_whole(path: Path, content: bytes | str) -> None:
         atomicfile.write(path, data, mode=path.stat().st_mode & 0o777 if path.exists() else None, durable=True)
     except OSError as exc:
         raise InputError(f"{path} cannot be written ({exc.strerror}); give another place or make room") from exc
+
+
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """Write all of the files or none: each under another name in its folder first, then all are renamed, in their order.
+
+    All may read them, as the daemon may run as another user. Raises InputError where one cannot be written.
+    """
+    target = next(iter(files))
+    try:
+        with ExitStack() as stack:  # leaves the last first
+            for target, data in reversed(list(files.items())):
+                file = stack.enter_context(atomicfile.new_file(target, mode=0o644, durable=True))
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+    except OSError as exc:
+        raise InputError(f"{target} cannot be written ({exc.strerror}); give another place with --out, or make room") from exc
 
 
 @contextmanager

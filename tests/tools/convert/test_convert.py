@@ -16,9 +16,9 @@ from edgeannot.base.errors import InputError, MissingError
 from edgeannot.cli.app import main
 from edgeannot.vision.cards import read_card
 from edgeannot_tools.convert.command import convert_app
-from edgeannot_tools.convert.conversion import write_together
 from edgeannot_tools.convert.files import kind_of
 from edgeannot_tools.graph.writer import Net
+from edgeannot_tools.output import write_together
 
 
 @dataclass(frozen=True)

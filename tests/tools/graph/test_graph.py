@@ -6,9 +6,10 @@ import flatbuffers
 import numpy as np
 import pytest
 
+from edgeannot.base import atomicfile
 from edgeannot.base.errors import InputError, MissingError
 from edgeannot_tools.graph.edits import at_size, collect_garbage, cut, fold_dequantize, multiply_accumulates, retarget_outputs
-from edgeannot_tools.graph.graph import FILE_IDENTIFIER, Graph, Op, schema, write_file
+from edgeannot_tools.graph.graph import FILE_IDENTIFIER, Graph, Op, schema
 from edgeannot_tools.graph.writer import Net
 from edgeannot_tools.quantize.calibrate import open_interpreter
 
@@ -183,8 +184,8 @@ def test_multiply_accumulates_count_one_a_weight_and_output():
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "m.tflite"
-    write_file(path, b"old")
+    atomicfile.write(path, b"old")
     with pytest.raises(TypeError):
-        write_file(path, "not bytes")  # type: ignore[arg-type] # the failure is the point
+        atomicfile.write(path, "not bytes")  # type: ignore[arg-type] # the failure is the point
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["m.tflite"]

@@ -1,4 +1,4 @@
-"""The gate: what counts as lost between a float and an int8 model, and what a verdict needs."""
+"""Acceptance: what counts as lost between a float and an int8 model, and what a result needs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def many(score: float, count: int = 40, class_id: int = 0) -> Detections:
     return found(*((20.0 * i, score, class_id) for i in range(count)))
 
 
-def test_without_pictures_nothing_is_lost_and_the_verdict_warns():
+def test_without_pictures_nothing_is_lost_and_the_result_warns():
     agreement = compare_boxes([], T)
 
     assert (agreement.reference, agreement.sure, agreement.drop) == (0, 0, 0.0)

@@ -86,9 +86,9 @@ def test_a_product_with_another_tensor_is_no_swish():
     net = Net()
     images = net.input("images", (1, 8, 8, 4))
     x = net.conv("first", images, EYE, np.zeros(4, np.float32))
-    criteria = net.activation("gate", x, "logistic")
+    gate = net.activation("gate", x, "logistic")
     other = net.graph.add_tensor("other", net.shape(x))
-    net.graph.add_operator(Op.MUL, [criteria, images], [other], schema.MulOptionsT())
+    net.graph.add_operator(Op.MUL, [gate, images], [other], schema.MulOptionsT())
     graph = net.outputs([net.add("sum", other, x)])
     assert activation_behind(graph, x, graph.consumers()) is None
 

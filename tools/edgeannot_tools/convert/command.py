@@ -15,9 +15,9 @@ import typer
 from edgeannot.base.errors import CardError, InputError
 from edgeannot.cli.model_options import ModelOptions, with_model_options
 from edgeannot.vision.cards import ModelCard
-from edgeannot_tools.convert.conversion import Converted, Request, finish, write_together
+from edgeannot_tools.convert.conversion import Converted, Request, finish
 from edgeannot_tools.convert.files import convert_sources
-from edgeannot_tools.output import require_writable
+from edgeannot_tools.output import require_writable, write_together
 from edgeannot_tools.terminal import Command
 
 __all__ = ["convert_app"]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +14,6 @@ import numpy as np
 from pydantic import ValidationError
 
 import edgeannot
-from edgeannot.base import atomicfile
 from edgeannot.base.errors import CardError, InputError, ModelError
 from edgeannot.card_inference import Hints, Proposal, propose, read_labels
 from edgeannot.library.modelstore import card_toml
@@ -32,7 +29,7 @@ from edgeannot_tools.graph.edits import multiply_accumulates
 from edgeannot_tools.graph.graph import Graph, Op
 from edgeannot_tools.quantize.split_outputs import split_card, split_maps
 
-__all__ = ["Converted", "Request", "describe", "finish", "label_names", "with_card", "write_together"]
+__all__ = ["Converted", "Request", "describe", "finish", "label_names", "with_card"]
 
 POSTPROCESS = "TFLite_Detection_PostProcess"
 """The one custom operator that every runtime has."""
@@ -145,23 +142,6 @@ def _run(data: bytes, where: str) -> None:
     if len(inputs) != 1 or inputs[0].dtype not in TYPE_BITS:
         raise ModelError(f"{where}: wanted one input, a picture; found {len(inputs)}")
     try_model(where, data, [np.zeros(inputs[0].shape, inputs[0].dtype)])
-
-
-def write_together(files: Mapping[Path, bytes]) -> None:
-    """Write all of the files or none: each under another name in its folder first, then all are renamed, in their order.
-
-    All may read them, as the daemon may run as another user. Raises InputError where one cannot be written.
-    """
-    target = next(iter(files))
-    try:
-        with ExitStack() as stack:  # leaves the last first
-            for target, data in reversed(list(files.items())):
-                file = stack.enter_context(atomicfile.new_file(target, mode=0o644, durable=True))
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-    except OSError as exc:
-        raise InputError(f"{target} cannot be written ({exc.strerror}); give another place with --out, or make room") from exc
 
 
 def label_names(path: Path, classes: int) -> tuple[str, ...]:

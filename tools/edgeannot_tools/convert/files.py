@@ -8,9 +8,10 @@ from pathlib import Path
 
 from edgeannot.base.errors import CardError, InputError, MissingError
 from edgeannot.card_inference import Hints
-from edgeannot_tools.convert.conversion import Converted, Request, finish, with_card, write_together
+from edgeannot_tools.convert.conversion import Converted, Request, finish, with_card
 from edgeannot_tools.graph.edits import at_size, fold_dequantize
 from edgeannot_tools.graph.graph import Graph, Op
+from edgeannot_tools.output import write_together
 
 __all__ = ["convert_files", "convert_sources", "convert_tflite", "kind_of"]
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from edgeannot.base import atomicfile
 from edgeannot.base.errors import InputError, MissingError
 
-__all__ = ["FILE_IDENTIFIER", "Graph", "Op", "Operator", "Quantization", "Type", "or_empty", "schema", "write_file"]
+__all__ = ["FILE_IDENTIFIER", "Graph", "Op", "Operator", "Quantization", "Type", "or_empty", "schema"]
 
 FILE_IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
@@ -131,7 +131,7 @@ class Graph:
 
     def write(self, path: Path) -> None:
         """Write the model file; an interrupted run leaves no half of it."""
-        write_file(path, self.to_bytes())
+        atomicfile.write(path, self.to_bytes())
 
     def _normalise(self) -> None:
         """Lists for arrays and str for bytes, so that edits need no case distinctions."""
@@ -324,11 +324,6 @@ class Graph:
             operator.builtinOptions = options
         self.operators.insert(len(self.operators) if position is None else position, operator)
         return operator
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file so that there is all of it or none."""
-    atomicfile.write(path, data)
 
 
 def _empty_model() -> Any:

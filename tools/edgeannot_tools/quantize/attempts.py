@@ -21,11 +21,11 @@ from edgeannot.library.modelstore import card_toml
 from edgeannot.vision.cards import Measured, ModelCard
 from edgeannot.vision.engine import Runtime
 from edgeannot.vision.pipeline import Limits, load_pipeline
-from edgeannot_tools.convert.conversion import write_together
 from edgeannot_tools.datasets import ReadOptions, load_dataset
 from edgeannot_tools.datasets.pictures import read_class_folders
 from edgeannot_tools.evaluate.classifier_accuracy import Ranking, rank_classifiers
 from edgeannot_tools.evaluate.measure import Result, evaluate_model, match_model
+from edgeannot_tools.output import write_together
 from edgeannot_tools.quantize.acceptance import (
     AcceptanceResult,
     BoxAgreement,
