@@ -97,7 +97,7 @@ def _drain(queue: Queue, state: Callable[[], str], first_answer_s: float, stop: 
         if queue.wait_empty(0.1):
             break
         if time.monotonic() - began > patience_s:
-            log.warning("%d messages for sinks.%s are kept until they can be sent", queue.pending().rows, queue.sink)
+            log.warning("%d messages for sinks.%s are kept in %s until they can be sent", queue.pending().rows, queue.sink, queue.path)
             return False
     return True
 

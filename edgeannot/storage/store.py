@@ -291,6 +291,7 @@ class Queue:
     def __init__(self, store: Store, sink: str) -> None:
         self._store = store
         self.sink = sink
+        self.path = store.path
 
     def next_messages(
         self, after_id: int, limit: int, *, max_bytes: int = 2**22, skip_topics: Iterable[str] = (), images_below: int | None = None

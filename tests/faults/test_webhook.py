@@ -152,8 +152,8 @@ def test_the_server_refuses_some(make_hooked, code):
     assert stage.row.quarantined == 3
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("kills", [2, pytest.param(100, marks=pytest.mark.long)])
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("kills", [2, pytest.param(60, marks=pytest.mark.long)])
 def test_the_daemon_is_killed(make_hooked, kills, request):
     stage = make_hooked(f"webhook: kill -9 of the daemon at {kills} random instants")
     chance = seeded(request.node.name)
@@ -220,7 +220,7 @@ def test_run_once_drains_the_queue_or_ends_with_69(make_hooked):
     quick = {**QUICK, "EDGEANNOT_SINKS__MQTT__ENABLED": "false"}
     away = edgeannot(*words, **quick, **settings)
     assert away.returncode == 69, away.stderr
-    assert "5 messages for sinks.webhook are kept until" in away.stderr
+    assert "5 messages for sinks.webhook are kept in" in away.stderr
     assert stage.outbox("webhook") == set(names)
     off = edgeannot(*words, **quick)
     assert off.returncode == 0, off.stderr
