@@ -129,8 +129,9 @@ models: $(MODELS_VENV)/.ready  ## rebuild every bundled model from its published
 micro: env  ## rebuild the two little networks of the micro-benchmark, byte for byte
 	$(BIN)/python -m edgeannot_maintain.micro
 
-docs: env  ## write the generated pages of docs/
+docs: env  ## write the generated pages of docs/ and docs/architecture.png
 	$(BIN)/python -m tests.docs_pages
+	$(BIN)/python -m benchmarks.structure --draw docs/architecture.png >/dev/null
 
 rule: env  ## measure and write docs/rule.md and its plot (needs the test data; root for shares of a core)
 	$(BIN)/python -m benchmarks.rule

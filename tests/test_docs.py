@@ -23,7 +23,7 @@ def test_the_settings_page_is_made_from_the_code():
     assert (DOCS / "settings.md").read_text(encoding="utf-8") == settings_page(), "run `make docs`"
 
 
-@pytest.mark.parametrize("page", [README, *sorted(DOCS.glob("*.md"))], ids=lambda p: p.name)
+@pytest.mark.parametrize("page", [README, README.with_name("CONTRIBUTING.md"), *sorted(DOCS.glob("*.md"))], ids=lambda p: p.name)
 def test_every_link_leads_somewhere(page):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
@@ -62,3 +62,33 @@ def test_every_kind_of_head_is_on_the_models_page():
 
     for kind in HEADS.built_in:
         assert f"`{kind}`" in page, kind
+
+
+def layout_rows():
+    section = (DOCS / "design.md").read_text(encoding="utf-8").partition("\n## 2. Layout")[2].partition("\n## ")[0]
+    return dict(re.findall(r"^\| `([a-z_/]+|[a-z_]+\.py)` \| (.*) \|$", section, re.MULTILINE))
+
+
+def test_the_layout_names_each_module_once():
+    """A folder has a row with all its modules, so that a newcomer finds the module for a line of code."""
+    package, rows = DOCS.parent / "edgeannot", layout_rows()
+
+    for folder in {path.parent for path in package.rglob("*.py")} - {package}:
+        row = f"{folder.relative_to(package).as_posix()}/"
+        named = re.findall(r"`([a-z_0-9]+)`", rows.get(row, ""))
+        modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+        assert sorted(named) == sorted(modules), f"docs/design.md, section 2, the row of {row}"
+    modules = {path.name for path in package.glob("*.py")} - {"__init__.py"}
+    assert modules == {row for row in rows if row.endswith(".py")}
+
+
+def test_the_glossary_is_short_and_says_where_each_term_lives():
+    glossary = (DOCS / "design.md").read_text(encoding="utf-8").partition("\n## 6. Glossary")[2]
+    rows = re.findall(r"^\| ([a-z][a-z -]*) \| .* \| `([a-z_/.]+)` \|$", glossary, re.MULTILINE)
+    terms = [term for term, _ in rows]
+
+    assert "source" in terms
+    assert terms == sorted(terms)
+    assert len(terms) <= 40
+    for term, place in rows:
+        assert (DOCS.parent / place).exists() or (DOCS.parent / "edgeannot" / place).exists(), term

@@ -1,1 +1,1 @@
-"""What everything stands on: errors, files, foreign text, child processes; nothing here knows of pictures, models or messages."""
+"""Errors, files, foreign text, child processes: code that knows no pictures, models or messages."""

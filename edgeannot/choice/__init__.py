@@ -1,1 +1,1 @@
-"""Which model this board runs: candidates, what each costs here, and the decision in words."""
+"""Chooses the model that this board runs: by candidates, measurements and a rule."""

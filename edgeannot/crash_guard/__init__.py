@@ -1,5 +1,5 @@
-"""Which pictures are being processed, so that one that kills the program is known afterwards: `work` who may begin, `record` the file
-that outlives the process and what the kernel tells of deaths, `crashes` the pictures suspected of them."""
+"""Finds the picture that kills the program: `work` knows which pictures are being processed and lets the next begin, `record` is the file
+that outlives the process, and `crashes` remembers the suspected pictures."""
 
 from edgeannot.crash_guard.work import AtWork, Place, of_content
 

@@ -1,1 +1,1 @@
-"""What runs as a service: threads and their watch, the governor, and what is told of it all."""
+"""The service: its threads and their supervisor, the governor, telemetry."""

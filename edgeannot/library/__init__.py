@@ -1,1 +1,1 @@
-"""Models that come and go: the catalogue of well-known ones, fetching, checking, adding, removing."""
+"""Adds and removes models: the user's own, and public ones of the catalogue."""

@@ -1,1 +1,1 @@
-"""All that knows paho: the client, the publisher that drains the outbox, the subscriber, worker groups."""
+"""MQTT by paho: the client, the publisher that drains the outbox, the subscriber, worker groups."""

@@ -8,7 +8,7 @@ again and closes the peer's connection: at any moment one client has it.
 
 Members say that they are there by a retained message each, again and again; the broker's will says that one is gone. A broker
 that lost its power with a worker never sends that will, and keeps "here" of a worker that is not: then its silence says it.
-Which peer inherits follows from the names alone (the highest hash of both names), so all come to the same answer without talking.
+Which peer takes over follows from the names alone (the highest hash of both names), so all come to the same answer without talking.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class _Member:
     topic_filter: str
     heard_at: float
     not_before: float = 0.0
-    """Earliest time of the next try to inherit from it (monotonic)."""
+    """Earliest time of the next try to take over its session (monotonic)."""
 
 
 class Group:
@@ -144,7 +144,7 @@ class Group:
         return [name for name in gone if here and successor(name, here) == self.me]
 
     def postpone(self, member: str, seconds: float) -> None:
-        """Do not try to inherit from this one for a while: somebody else is at it, or the broker is away."""
+        """Do not try to take over this one's session for a while: another peer has it, or the broker is away."""
         with self._lock:
             if member in self._members:
                 self._members[member].not_before = self._clock() + seconds

@@ -1,1 +1,1 @@
-"""What others may do with this device over MQTT: give commands, and see it in Home Assistant."""
+"""Control over MQTT: commands, and Home Assistant's discovery."""

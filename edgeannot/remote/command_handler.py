@@ -138,7 +138,7 @@ class CommandHandler:
             self._thread.join(timeout_s)
 
     def take(self, message: MQTTMessage) -> None:
-        """A message came on a command topic: refuse it now, or put it on the pile. Returns at once."""
+        """A message came on a command topic: refuse it now, or queue it. Returns at once."""
         response, correlation = _wanted_reply(message)
         to = reply_to(message.topic, response, correlation, self._topics, self._limits)
         payload, (size, _) = bytes(message.payload), size_of(message)

@@ -1,4 +1,4 @@
-"""How a source waits for a picture's turn and decodes it; see `at_work` for who has to wait."""
+"""How a source waits for a picture's turn and decodes it; `crash_guard` says which pictures have to wait."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What has to outlive the process: the database with the ledger and the outbox."""
+"""The database with the ledger and the outbox; it outlives the process."""

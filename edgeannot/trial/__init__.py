@@ -1,1 +1,1 @@
-"""Whether a model file can be run here and gives the same numbers each time: tried in a process of its own before it is relied on."""
+"""Tries a model file in a child process before it is relied on: it has to run, and to give the same numbers each time."""

@@ -95,7 +95,7 @@ class Frame:
     whole_wh: tuple[int, int] | None = None
     """Width and height of the whole picture, where `image` was made smaller when it was decoded; None: `image` is the whole."""
     place: int = 0
-    """Names it among the pictures that are being processed (`at_work.Place`)."""
+    """Names it among the pictures that are being processed (`crash_guard.Place`)."""
 
     @property
     def size_wh(self) -> tuple[int, int]:

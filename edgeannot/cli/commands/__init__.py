@@ -1,1 +1,1 @@
-"""One file a subcommand of `edgeannot`: what it takes, what it prints. `cli` finds them by name and loads one when it is called."""
+"""One file a subcommand of `edgeannot`: its options and what it prints. `cli.app` finds them by name and loads one when it is called."""
