@@ -22,6 +22,7 @@ __all__ = [
     "decode",
     "is_file",
     "json_text",
+    "number_of",
     "one_line",
     "os_bytes",
     "parse_json",
@@ -86,6 +87,15 @@ def shorten(value: object, longest: int = 80) -> str:
         text = f"a {type(value).__name__}"
     text = printable(text)
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def number_of(count: int, thing: str, plural: str = "") -> str:
+    """Return a count with its noun. plural: where it is not made with an s.
+
+    >>> number_of(1, "thread"), number_of(2, "thread"), number_of(0, "class", "classes")
+    ('1 thread', '2 threads', '0 classes')
+    """
+    return f"{count} {thing if count == 1 else plural or f'{thing}s'}"
 
 
 def valid_text(text: str) -> str:

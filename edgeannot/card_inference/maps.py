@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot.base.errors import InputError
+from edgeannot.base.foreign import number_of
 from edgeannot.card_inference.boxes import JoinedColumns, fastestv2_anchors
 from edgeannot.card_inference.facts import Out
 from edgeannot.card_inference.hints import ANCHOR_SETS
@@ -240,7 +241,7 @@ def _grids(known: Known, strides: tuple[int, ...], maps: list[StrideMap]) -> lis
     )
     channels = f"{per_cell * (5 + classes)} channels for strides {', '.join(map(str, strides))}"
     evidence = (
-        f"{len(maps)} output(s) with {channels}: {per_cell} anchors x (5 + {classes})",
+        f"{number_of(len(maps), 'output')} with {channels}: {per_cell} anchors x (5 + {classes})",
         why,
         where,
         family,
@@ -270,13 +271,13 @@ def _anchor_count(  # noqa: PLR0911 - one answer a source, the surest first
                 f"--anchors: {len(known.hints.anchors.pairs)} anchors for {len(maps)} outputs of {channels} channels do not fit; "
                 f"possible are {', '.join(f'{n * len(maps)} ({c} classes)' for n, c in fits.items())}"
             )
-        return a, fits[a], f"{len(known.hints.anchors.pairs)} anchors for {len(maps)} output(s)"
+        return a, fits[a], f"{number_of(len(known.hints.anchors.pairs), 'anchor')} for {number_of(len(maps), 'output')}"
     named = [(a, c) for a, c in fits.items() if c in known.class_counts()]
     if len(named) == 1:
         return *named[0], f"the {len(known.names)} labels fit {named[0][0]} anchors a cell"
     usual = 5 if len(maps) == 1 else 3
     if usual in fits:
-        return usual, fits[usual], f"{usual} anchors a cell are usual for {len(strides)} stride(s)"
+        return usual, fits[usual], f"{usual} anchors a cell are usual for {number_of(len(strides), 'stride')}"
     return None
 
 

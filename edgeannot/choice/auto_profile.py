@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from edgeannot.base.foreign import number_of
 from edgeannot.choice.measurements import NOISY, Measurements, runtime_named, thread_counts
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ def _measured_reason(micro: Micro, by_flags: int, measured: int) -> str:
 
 
 def _figures(micro: Micro) -> str:
-    figures = f"measured {micro.int8_gops:.3g} int8 giga-operations a second with {micro.threads} thread{'s' if micro.threads > 1 else ''}"
+    figures = f"measured {micro.int8_gops:.3g} int8 giga-operations a second with {number_of(micro.threads, 'thread')}"
     if micro.float_gops > 1.5 * micro.int8_gops:
         figures += f" (float: {micro.float_gops:.3g}, so int8 is slow in this runtime)"
     return figures

@@ -15,6 +15,7 @@ from typing import Any
 
 from edgeannot.base.child import Child, Died, Refused
 from edgeannot.base.errors import MissingError
+from edgeannot.base.foreign import number_of
 from edgeannot.base.jsonfile import read_json, write_json
 from edgeannot.choice.card_index import Accuracy, CardFacts
 from edgeannot.choice.evaluation import columns
@@ -177,7 +178,7 @@ def as_text(found: Bench, *, kept: bool = True) -> str:
     lines = [f"board: {found.conditions.text()}", f"load average: {found.load_average:.2f}", *(f"NOTE: {r}" for r in found.remarks())]
     lines += ["ms a picture of 0.8 megapixels: median / 95th percentile; CPU S: seconds of processor time a picture, all threads", ""]
     lines += columns([head, *(_cells(row) for row in found.rows)])
-    lines += [f"FAILED: {row.name} with {row.threads} thread(s) {row.failure}" for row in found.rows if row.failure]
+    lines += [f"FAILED: {row.name} with {number_of(row.threads, 'thread')} {row.failure}" for row in found.rows if row.failure]
     why = "this run is noisy" if any(row.sample for row in found.rows) else "nothing could be measured"
     none = "there was none; later runs are compared with this one" if kept else f"there is none yet, as {why}"
     lines += ["", f"reference: {found.reference.taken or none}"]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from edgeannot.base.foreign import number_of
 from edgeannot.mqtt.publisher import Publisher
 from edgeannot.remote.remote import Remote
 from edgeannot.settings import Settings
@@ -83,7 +84,8 @@ def queue_deliveries(settings: Settings, sinks: Sequence[Sink], store: Store) ->
     served = {sink.name for sink in durable} | ({"mqtt"} if settings.sinks.mqtt.enabled else set())
     for name, waiting in store.pending_by_sink().items():
         if waiting.rows and name not in served:
-            log.warning("%d messages of an earlier start wait in %s: sinks.%s is not enabled", waiting.rows, store.path, name)
+            messages = number_of(waiting.rows, "message")
+            log.warning("%s from an earlier run waiting in %s: sinks.%s is not enabled", messages, store.path, name)
     undelivered = settings.data_dir / "undelivered"
     return [_QueueDelivery(sink, store.queue(sink.name, sink.delivery_options.caps), undelivered) for sink in durable]
 
@@ -97,7 +99,8 @@ def _drain(queue: Queue, state: Callable[[], str], first_answer_s: float, stop: 
         if queue.wait_empty(0.1):
             break
         if time.monotonic() - began > patience_s:
-            log.warning("%d messages for sinks.%s are kept in %s until they can be sent", queue.pending().rows, queue.sink, queue.path)
+            messages = number_of(queue.pending().rows, "message")
+            log.warning("%s for sinks.%s kept in %s, to be sent by the next run", messages, queue.sink, queue.path)
             return False
     return True
 

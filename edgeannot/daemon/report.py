@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, TextIO
 
-from edgeannot.base.foreign import printable
+from edgeannot.base.foreign import number_of, printable
 from edgeannot.base.redaction import redacted
 from edgeannot.base.streams import own_escapes
 from edgeannot.vision.data import Annotation, Failure
@@ -74,8 +74,8 @@ class Reporter:
     def end(self, done_before: int = 0) -> None:
         """The last line: what was done, and how fast. `done_before`: pictures passed over because an earlier run did them."""
         seconds = time.monotonic() - self._start
-        before = f"; {done_before} were done by an earlier run (--again does them again)" if done_before else ""
-        self._line(f"{self.annotated} pictures annotated, {self.failed} set aside, in {seconds:.1f} s{before}")
+        before = f"; {done_before} already done by an earlier run (to repeat: --again)" if done_before else ""
+        self._line(f"{number_of(self.annotated, 'picture')} annotated, {self.failed} set aside, in {seconds:.1f} s{before}")
 
     def _line(self, text: str) -> None:
         clear = "\r" + " " * self._drawn + "\r" if self._drawn else ""

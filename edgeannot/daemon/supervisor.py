@@ -11,6 +11,7 @@ from typing import Any
 
 from edgeannot import __version__
 from edgeannot.base.errors import LinkError
+from edgeannot.base.foreign import number_of
 from edgeannot.base.systemd import Notifier
 from edgeannot.crash_guard import AtWork
 from edgeannot.daemon.active_model import ActiveModel
@@ -59,7 +60,7 @@ class Announcer:
 
     def model(self, model: ActiveModel, *reasons: str) -> None:
         """Log and publish, retained, what runs here and why; again after each change of the model."""
-        log.info("%s with %d thread(s) on %s: %s", model.card.name, model.threads, model.runtime, "; ".join(reasons))
+        log.info("%s with %s on %s: %s", model.card.name, number_of(model.threads, "thread"), model.runtime, "; ".join(reasons))
         if self._publisher is not None:
             choice = self._chosen.choice.as_dict()
             reasons = (self._why, *reasons)
@@ -143,7 +144,7 @@ class Supervisor:
         silence_s, name = self.heartbeats.silence_s()
         self.at_work.tick(name if silence_s >= patience_s else "")
         if silence_s < patience_s:
-            status = f"{self.pool.progress.annotated} pictures annotated with {self.active_model.card.name}"
+            status = f"{number_of(self.pool.progress.annotated, 'picture')} annotated with {self.active_model.card.name}"
             self.notifier.send(WATCHDOG="1", STATUS=status)
         elif self._fed:
             log.error("%s has not moved for %.0f s: the watchdog is no longer fed", name, silence_s)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from edgeannot.base.errors import EdgeannotError, LinkError
+from edgeannot.base.foreign import number_of
 from edgeannot.mqtt.client import connect, meaning, new_client
 from edgeannot.mqtt.connection_history import ConnectionHistory, VolatileQueue
 from edgeannot.mqtt.options import BrokerOptions
@@ -198,7 +199,7 @@ class Publisher:
 
     def _waiting(self) -> str:
         try:
-            return f"{self._queue.pending().rows} messages wait, "
+            return f"{number_of(self._queue.pending().rows, 'message')} waiting, "
         except EdgeannotError:  # then this is the trouble
             return ""
 
@@ -301,7 +302,7 @@ class Publisher:
         self._online.set()
         waiting = self._queue.pending().rows
         level = logging.INFO if self._is_news else logging.DEBUG
-        log.log(level, "connected to %s%s", self._options.address, f"; {waiting} messages wait to be sent" if waiting else "")
+        log.log(level, "connected to %s%s", self._options.address, f"; {number_of(waiting, 'message')} waiting" if waiting else "")
         self._is_news = False
 
     def _subscribe(self, client: Client) -> None:

@@ -23,6 +23,7 @@ from pydantic import Field
 from edgeannot.base import atomicfile
 from edgeannot.base.backoff import backoff_s
 from edgeannot.base.errors import EdgeannotError, LinkError
+from edgeannot.base.foreign import number_of
 from edgeannot.sinks.base import FolderState, SinkContext, SinkOptions
 from edgeannot.storage.store import Caps, Message, Queue
 from edgeannot.vision.data import Annotation
@@ -261,7 +262,7 @@ class Delivery:
         self.status.state, self._failures = "online", 0
         if self.status.trouble:
             self.status.trouble = ""
-            log.info("%s: %s takes messages again; %d wait", self._sink.name, self._sink.address, self.queue.pending().rows)
+            log.info("%s: %s is reachable again; %d waiting", self._sink.name, self._sink.address, self.queue.pending().rows)
         if self._said and time.monotonic() - self._failed_at >= _STEADY_S:
             self._said.clear()
 
@@ -271,7 +272,7 @@ class Delivery:
             return
         self._failures += 1
         self.status.trouble = why = str(exc)
-        self._say(why, f"{why}; {self.queue.pending().rows} messages wait, trying again at growing intervals")
+        self._say(why, f"{why}; {number_of(self.queue.pending().rows, 'message')} waiting, trying again at growing intervals")
         if message.id in self._held or (exc.suspect and self._failures >= _SUSPECT_FAILURES):
             self._hold(message, retry_after_s=exc.retry_after_s)
         self._pause(exc.retry_after_s)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from edgeannot.base.backoff import backoff_s
+from edgeannot.base.foreign import number_of
 from edgeannot.crash_guard import AtWork
 from edgeannot.sources.capture import Capture, OpenCapture, Target, as_bgr, device_trouble
 from edgeannot.vision.data import UInt8Array
@@ -105,7 +106,7 @@ class Grabber:
         pause_s, deaths = self._at_work.pause_s(self._name)
         if deaths:
             self.trouble = (
-                f"the program died {deaths} time{'s' if deaths > 1 else ''} in a row while the camera {self._target.shown} was open; "
+                f"the program died {number_of(deaths, 'time')} in a row while the camera {self._target.shown} was open; "
                 f"it is opened after {pause_s:g} s"
             )
             self._closing.wait(pause_s)

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, PrivateAttr, 
 from pydantic_core import PydanticKnownError
 
 from edgeannot.base.errors import CardError, ConfigError, MissingError
-from edgeannot.base.foreign import MAX_INT, is_file, one_line, parse_toml, printable, read_text, sha256_of, shorten
+from edgeannot.base.foreign import MAX_INT, is_file, number_of, one_line, parse_toml, printable, read_text, sha256_of, shorten
 from edgeannot.base.options import refused
 from edgeannot.vision.heads import HEADS, Head
 
@@ -76,7 +76,7 @@ class Input(_Table):
         if any(abs(number) < SMALLEST_STD for number in self.std):
             raise ValueError(f"input.std: wanted numbers other than 0, at least {SMALLEST_STD:g}")
         if (self.color == "GRAY") != (self.channels == 1):
-            raise ValueError(f"input.color is {self.color}, which does not fit {self.channels} channel(s)")
+            raise ValueError(f"input.color is {self.color}, which does not fit {number_of(self.channels, 'channel')}")
         return self
 
 

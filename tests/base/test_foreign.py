@@ -12,6 +12,7 @@ from edgeannot.base.foreign import (
     as_int,
     decode,
     json_text,
+    number_of,
     one_line,
     parse_json,
     parse_toml,
@@ -220,3 +221,8 @@ def test_a_label_is_one_line_without_control_characters(text):
 def test_a_label_keeps_what_words_need():
     assert one_line("क\u094d\u200dष 👩\u200d🍳") == "क\u094d\u200dष 👩\u200d🍳"
     assert one_line(os.fsdecode(b"caf\xe9")) == "caf\\xe9"
+
+
+def test_a_count_of_one_takes_the_singular():
+    assert [number_of(count, "thread") for count in (0, 1, 2)] == ["0 threads", "1 thread", "2 threads"]
+    assert [number_of(count, "class", "classes") for count in (1, 2)] == ["1 class", "2 classes"]

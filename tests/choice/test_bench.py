@@ -117,7 +117,7 @@ def test_a_model_that_dies_is_a_row_and_the_others_are_measured(tmp_path):
     found = bench(points, [], HERE, Reference(tmp_path, {}), runtime="auto", command=fake(f"{die}\n    {complete}"))
 
     assert [r.failure != "" for r in found.rows] == [True, False]
-    assert "FAILED: ssd with 1 thread(s) died of an illegal instruction" in as_text(found)
+    assert "FAILED: ssd with 1 thread died of an illegal instruction" in as_text(found)
 
 
 def test_the_plot_is_a_picture(tmp_path):

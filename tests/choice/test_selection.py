@@ -375,4 +375,4 @@ def test_the_commands_agree_on_a_board_that_was_busy(tmp_path):
     assert shown.returncode == explained.returncode == ran.returncode == 0, ran.stderr
     name = named(explained.stdout)
     assert named(json.loads(shown.stdout)["choice"]) == name
-    assert f"{name} with 1 thread(s)" in ran.stderr
+    assert f"{name} with 1 thread " in ran.stderr

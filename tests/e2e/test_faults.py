@@ -83,7 +83,7 @@ def test_told_to_stop_while_it_waits_for_the_broker_it_ends_in_order(tmp_path, n
         daemon = Daemon(tmp_path / "daemon", "--once", "--profile", "low", "--watch", tmp_path / "in", "--mqtt", url)
         try:
             said = tmp_path / "daemon" / "daemon.out"
-            wait_until(lambda: "pictures annotated" in said.read_text(), "the last line", DEADLINE_S)
+            wait_until(lambda: " annotated, " in said.read_text(), "the last line", DEADLINE_S)
             daemon.process.send_signal(number)
 
             assert daemon.process.wait(DEADLINE_S) == 0
@@ -103,7 +103,7 @@ def test_a_broker_that_takes_its_time_to_answer_is_waited_for(tmp_path, broker):
     answer = threading.Timer(3.5, broker.resume)
     try:
         said = tmp_path / "daemon" / "daemon.out"
-        wait_until(lambda: "pictures annotated" in said.read_text(), "the last line", DEADLINE_S)
+        wait_until(lambda: " annotated, " in said.read_text(), "the last line", DEADLINE_S)
         answer.start()
 
         assert daemon.process.wait(DEADLINE_S) == 0, daemon.log

@@ -90,5 +90,5 @@ def test_a_chosen_model_that_gives_no_numbers_for_anything_makes_room_for_the_ne
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr
-    assert "1 pictures annotated, 0 set aside" in done.stdout
+    assert "1 picture annotated, 0 set aside" in done.stdout
     assert "bbb-sound" in done.stderr

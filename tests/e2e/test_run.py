@@ -11,6 +11,7 @@ import cv2
 import jsonschema
 import pytest
 
+from edgeannot.base.foreign import number_of
 from tests.brokers import Subscriber, free_port, wait_until
 from tests.e2e.daemons import ROOT, SAMPLES, Daemon, copy_samples, edgeannot
 from tests.patience import DEADLINE_S
@@ -95,7 +96,7 @@ def test_without_a_broker_the_messages_are_kept_and_a_later_run_delivers_them(tm
     there = edgeannot(*run, broker.url)
     assert there.returncode == 0, there.stderr
     assert there.stdout.startswith("0 pictures annotated")
-    assert f"{len(names)} were done by an earlier run (--again does them again)" in there.stdout
+    assert f"{len(names)} already done by an earlier run (to repeat: --again)" in there.stdout
     subscriber.wait_for(lambda s: len(paths(s)) >= len(names), "all messages")
     assert sorted(paths(subscriber)) == names
     subscriber.close()
@@ -106,7 +107,7 @@ def test_one_valid_message_a_picture_over_a_late_and_restarted_broker(tmp_path, 
     broker.stop()
     names = copy_samples(tmp_path / "in", copies=6)
     daemon = daemons("--profile", "low", "--watch", tmp_path / "in", "--mqtt", broker.url)
-    daemon.wait_log("messages wait, trying again")
+    daemon.wait_log("waiting, trying again")
     broker.start()
     subscriber = Subscriber(broker)
     subscriber.wait_for(lambda s: len(set(paths(s))) >= len(names), "the messages that had waited")
@@ -169,7 +170,7 @@ def test_told_to_stop_in_the_middle_it_ends_in_order_and_goes_on_where_it_was(tm
         assert database.execute("SELECT count(*) FROM outbox WHERE kind = 'detections'").fetchone() == (done,)
     database.close()
     rest = edgeannot("run", "--once", "--profile", "low", "--watch", tmp_path / "in", "--data-dir", daemon.data_dir)
-    assert f"{len(names) - done} pictures annotated" in rest.stdout
+    assert number_of(len(names) - done, "picture") + " annotated" in rest.stdout
 
 
 def test_killed_in_the_middle_nothing_is_lost_and_a_repeat_has_the_same_id(tmp_path, broker, daemons):

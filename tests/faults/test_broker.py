@@ -20,7 +20,7 @@ def states(post):
 def test_started_later(make_stage):
     stage = make_stage("broker: started later")
     stage.offer(20)
-    stage.start().wait_log("messages wait, trying again")
+    stage.start().wait_log("waiting, trying again")
     stage.wait(lambda: len(stage.outbox()) == 20, "the results to wait")
     stage.post.start()
     stage.wait_all()

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from edgeannot.base.errors import EdgeannotError
-from edgeannot.base.foreign import printable
+from edgeannot.base.foreign import number_of, printable
 from edgeannot.base.streams import own_escapes
 from edgeannot.daemon.first_use_trial import remember_tried
 from edgeannot.library.catalogue import CATALOGUE, Entry, find_entry, read_catalogue
@@ -110,7 +110,7 @@ def pull_command(
             failed.append(exc)
             typer.echo(f"  FAILED: {exc}")
     if failed:
-        failed[0].args = (f"{len(failed)} of {len(chosen)} models were not added; the first: {failed[0]}",)
+        failed[0].args = (f"{len(failed)} of {number_of(len(chosen), 'model')} not added; the first: {failed[0]}",)
         raise failed[0]
 
 

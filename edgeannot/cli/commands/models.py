@@ -11,6 +11,7 @@ import typer
 
 from edgeannot.base import atomicfile
 from edgeannot.base.errors import CardError, EdgeannotError, InputError, ModelError
+from edgeannot.base.foreign import number_of
 from edgeannot.base.places import SAMPLES, bundled_folder
 from edgeannot.card_inference import Hints, Proposal, propose
 from edgeannot.cli.commands.catalogue import catalogue_command, how_to_run, pull_command
@@ -101,7 +102,7 @@ def verify(names: Names = None, data_dir: DataDir = None) -> None:
             failed.append(exc)
             typer.echo(f"{card.name}: WRONG: {exc}")
     if failed:
-        raise ModelError(f"{len(failed)} of {count} models cannot be used as their cards say")
+        raise ModelError(f"{len(failed)} of {number_of(count, 'model')} cannot be used as their cards say")
 
 
 def _verified(card: ModelCard) -> str:
@@ -116,8 +117,8 @@ def _verified(card: ModelCard) -> str:
     width, height = card.input_wh
     found = pipeline(Frame(np.full((height, width, 3), 114, np.uint8), "verify", 0, datetime.now(UTC), "grey"))
     classes = card.head.check(pipeline.engine.outputs, card.input_wh)
-    known = f"{classes} classes" if classes is not None else "classes not stated by the tensors"
-    return f"ok (file, tensors, {len(card.label_names())} labels, {known}; ran in {found.timing_ms['inference']:.1f} ms)"
+    known = number_of(classes, "class", "classes") if classes is not None else "classes not stated by the tensors"
+    return f"ok (file, tensors, {number_of(len(card.label_names()), 'label')}, {known}; ran in {found.timing_ms['inference']:.1f} ms)"
 
 
 @models_app.command("add")
@@ -228,7 +229,7 @@ def _print(proposal: Proposal) -> None:
     card = proposal.card
     names = len(card.label_names())
     size = f"{card.input.width}x{card.input.height} {card.input.color}"
-    typer.echo(f"{proposal.source.name}: {card.task}, {card.head.kind}, {size}, {names or 'no'} labels")
+    typer.echo(f"{proposal.source.name}: {card.task}, {card.head.kind}, {size}, {number_of(names, 'label') if names else 'no labels'}")
     typer.echo("found:")
     for line in proposal.evidence:
         typer.echo(f"  - {line}")

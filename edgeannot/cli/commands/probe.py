@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeannot.base.foreign import json_text
+from edgeannot.base.foreign import json_text, number_of
 from edgeannot.base.places import default_config_file, default_data_dir, nothing_is_configured
 from edgeannot.choice.auto_profile import Grade, Measuring, Micro, grade, is_noisy, load_with_auto_profile, micro_of
 from edgeannot.choice.candidates import Requirements
@@ -104,7 +104,8 @@ def as_text(board: Board, found: Grade, micro: Micro | None) -> str:
 def _rows(board: Board) -> Iterator[tuple[str, str]]:
     yield "board", ", ".join([board.name or "not named", *board.compatible[-1:]])
     processor = board.processor
-    threads = f", {len(processor.cpus)} hardware threads of {processor.cores} cores" if processor.cores != len(processor.cpus) else ""
+    both = f", {number_of(len(processor.cpus), 'hardware thread')} of {number_of(processor.cores, 'core')}"
+    threads = both if processor.cores != len(processor.cpus) else ""
     yield "processor", f"{processor.name} ({board.machine or 'unknown machine'}{threads})"
     yield "for int8", ", ".join(processor.int8) or "nothing known"
     yield "may use", _usable(board)
@@ -159,7 +160,7 @@ def _micro_row(micro: Micro | None, board: Board) -> Iterator[tuple[str, str]]:
         if is_noisy(micro, board):
             yield "noisy", f"CPU contention {micro.wait_share:.0%}; run again with --remeasure when idle"
         figures = f"{micro.int8_gops:.1f} int8, {micro.float_gops:.1f} float giga-operations a second"
-        yield "measured", f"{figures} with {micro.threads} thread{'s' if micro.threads > 1 else ''}"
+        yield "measured", f"{figures} with {number_of(micro.threads, 'thread')}"
 
 
 def as_json(board: Board, found: Grade, micro: Micro | None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import typer
 from pydantic import ValidationError
 
 from edgeannot.base.errors import ConfigError, InputError, MissingError
+from edgeannot.base.foreign import number_of
 from edgeannot.mqtt.client import is_topic, publish_all
 from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.payload import escape_level, rfc3339
@@ -122,7 +123,7 @@ def send(
         count, total = count + 1, total + size
         if not quiet:
             typer.echo(f"{parcel.path}  {size / 1000:.0f} kB  {parcel.id}")
-    typer.echo(f"{count} picture{'' if count == 1 else 's'} sent to {where}, {total / 1e6:.1f} MB in {time.monotonic() - began:.1f} s")
+    typer.echo(f"{number_of(count, 'picture')} sent to {where}, {total / 1e6:.1f} MB in {time.monotonic() - began:.1f} s")
 
 
 def _all(files: Sequence[Path]) -> list[Parcel]:

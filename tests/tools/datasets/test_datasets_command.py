@@ -38,7 +38,7 @@ def test_convert_says_what_is_lost(run, small, tmp_path):
     result = run("convert", tmp_path / "voc", tmp_path / "out", "--to", "yolo")
 
     assert result.exit_code == 0
-    assert "1 objects are marked difficult" in result.output
+    assert "1 object marked difficult" in result.output
 
 
 def test_errors_reach_the_command_that_turns_them_into_exit_codes(run, tmp_path):

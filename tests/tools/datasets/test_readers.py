@@ -161,7 +161,7 @@ def test_an_outline_becomes_a_box_and_stays_an_outline_in_coco(small, tmp_path):
     assert boxes(data) == [("", "a.png", THING.box)]
     table = json.loads((tmp_path / "out" / "annotations" / "instances.json").read_text())
     assert table["annotations"][0]["segmentation"] == [[16, 12, 48, 12, 48, 36, 16, 36]]
-    assert "1 objects are outlined by a mask" in FORMATS["yolo"].losses(data)[0]
+    assert "1 object outlined by a mask" in FORMATS["yolo"].losses(data)[0]
 
 
 VOC = """<annotation><filename>a.png</filename><size><width>64</width><height>48</height></size><object><name>cat</name>

@@ -196,8 +196,8 @@ def test_classes_that_the_model_does_not_know_are_left_out_and_said(run, card, l
     assert left[0]["set_classes"] == ["Wolpertinger"]
     assert left[0]["pictures"] >= 1
     assert (left[1]["set_classes"], left[1]["pictures"]) == ([], 0)
-    assert "pictures left out" in without.output
-    assert "pictures left out" not in mapped.output
+    assert " left out, of classes" in without.output
+    assert " left out, of classes" not in mapped.output
 
 
 def test_what_cannot_be_measured_is_said(run, labelled, models_dir, tmp_path, small):

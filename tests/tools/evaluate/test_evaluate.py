@@ -152,7 +152,7 @@ def test_classes_of_other_names_meet_by_a_mapping(run, labelled, models_dir, tmp
     assert left[0]["model_classes"] == ["person"]
     assert left[0]["objects"] > 0
     assert left[1] == {"model_classes": [], "set_classes": [], "objects": 0}
-    assert "objects left out" in without.output
+    assert " left out, of classes" in without.output
 
 
 def test_a_part_of_the_set_can_be_named(run, labelled, models_dir, tmp_path):

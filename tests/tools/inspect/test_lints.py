@@ -129,7 +129,7 @@ def test_float_islands_are_found():
     found = findings(with_island().to_bytes())["float-islands"]
 
     assert found.severity == "warning"
-    assert "1 part(s)" in found.text
+    assert "1 part of" in found.text
     assert "(1 LEAKY_RELU)" in found.text
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from edgeannot.base.foreign import json_text
+from edgeannot.base.foreign import json_text, number_of
 from edgeannot_tools.datasets import PictureMode, Problem, ReadOptions, WriteOptions, find_format, load_dataset, read_labels, save_dataset
 from edgeannot_tools.datasets.checks import check as check_reading
 from edgeannot_tools.datasets.checks import split_dataset
@@ -78,8 +78,9 @@ def convert(
     console = open_console()
     for sentence in lost:
         print_note(console, sentence)
-    counts = f"{len(dataset.pictures)} pictures with {dataset.object_count()} objects of {len(dataset.class_names)} classes"
-    console.print(f"{counts} written to {out} ({to})", soft_wrap=True)
+    counts = f"{number_of(len(dataset.pictures), 'picture')} with {number_of(dataset.object_count(), 'object')}"
+    names = number_of(len(dataset.class_names), "class", "classes")
+    console.print(f"{counts} of {names} written to {out} ({to})", soft_wrap=True)
 
 
 @datasets_app.command(cls=Command)
@@ -164,7 +165,8 @@ def _print_problems(problems: list[Problem], pictures: int, objects: int) -> Non
             table.add_row(kind, severity, str(n), "\n".join([*(f"{problem.where}: {problem.message}" for problem in some), *more]))
         console.print(table)
     errors = sum(problem.severity == "error" for problem in problems)
-    console.print(f"{pictures} pictures, {objects} objects: {errors} errors, {len(problems) - errors} warnings")
+    found = f"{number_of(errors, 'error')}, {number_of(len(problems) - errors, 'warning')}"
+    console.print(f"{number_of(pictures, 'picture')}, {number_of(objects, 'object')}: {found}")
 
 
 def _print_stats(counted: DatasetStats) -> None:
@@ -179,10 +181,12 @@ def _print_stats(counted: DatasetStats) -> None:
         table.add_row(row.name, str(row.objects), str(row.pictures), *cells, f"{row.median_width:.1%}", f"{row.median_height:.1%}")
     console.print(table)
     parts = ", ".join(f"{n} {split or 'in no split'}" for split, n in counted.by_split.items()) if splits != [""] else ""
-    console.print(f"{counted.pictures} pictures{f' ({parts})' if parts else ''}, {counted.without_objects} of them without objects")
     console.print(
-        f"{counted.objects} objects: {counted.small} small (< 32x32 px), {counted.medium} medium, {counted.large} large (>= 96x96 px); "
-        f"{counted.difficult} difficult, {counted.crowd} crowds",
+        f"{number_of(counted.pictures, 'picture')}{f' ({parts})' if parts else ''}, {counted.without_objects} of them without objects"
+    )
+    console.print(
+        f"{number_of(counted.objects, 'object')}: {counted.small} small (< 32x32 px), {counted.medium} medium, "
+        f"{counted.large} large (>= 96x96 px); {counted.difficult} difficult, {counted.crowd} crowds",
         highlight=False,
     )
     console.print("picture sizes: " + ", ".join(f"{size} ({n})" for size, n in counted.picture_sizes.items()))

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgeannot.base.errors import InputError
+from edgeannot.base.foreign import number_of
 from edgeannot_tools.datasets.form import Dataset, Picture, Problem, Reading, ReadOptions, WriteOptions, read_class_file, sorted_pictures
 from edgeannot_tools.datasets.pictures import listed_paths, place_pictures, require_unique
 from edgeannot_tools.datasets.yolo import flag_losses
@@ -78,7 +79,9 @@ def losses(dataset: Dataset) -> list[str]:
     found = flag_losses(dataset, "Darknet")
     if "" in dataset.splits() and dataset.splits() != ("",):
         count = sum(not picture.split for picture in dataset.pictures)
-        found.append(f"{count} pictures are in no split while others are: Darknet reads only listed pictures, they go into train.txt")
+        found.append(
+            f"{number_of(count, 'picture')} without a split while others have one: added to train.txt (Darknet reads listed pictures only)"
+        )
     return found
 
 

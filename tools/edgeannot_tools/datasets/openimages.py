@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeannot.base.errors import InputError
+from edgeannot.base.foreign import number_of
 from edgeannot_tools.datasets.form import (
     UNASSIGNED,
     Box,
@@ -218,9 +219,9 @@ def losses(dataset: Dataset) -> list[str]:
     things = [thing for picture in dataset.pictures for thing in picture.objects]
     found = []
     if hard := sum(thing.difficult for thing in things):
-        found.append(f"{hard} objects are marked difficult: OpenImages has no place for that, they become ordinary boxes")
+        found.append(f"{number_of(hard, 'object')} marked difficult: OpenImages cannot record this; written as ordinary boxes")
     if masks := sum(bool(thing.extra.get("coco", {}).get("segmentation")) for thing in things):
-        found.append(f"{masks} objects are outlined by a mask: OpenImages' boxes have no place for that, the boxes stay")
+        found.append(f"{number_of(masks, 'object')} outlined by a mask: OpenImages boxes cannot record masks; only the boxes are written")
     return found
 
 

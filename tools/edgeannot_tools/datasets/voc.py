@@ -17,6 +17,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from edgeannot.base.errors import InputError
+from edgeannot.base.foreign import number_of
 from edgeannot_tools.datasets.form import (
     UNASSIGNED,
     Box,
@@ -230,9 +231,11 @@ def losses(dataset: Dataset) -> list[str]:
     things = [thing for picture in dataset.pictures for thing in picture.objects]
     found = []
     if crowds := sum(thing.crowd for thing in things):
-        found.append(f"{crowds} objects are crowds: written as <iscrowd>1</iscrowd>, which other VOC readers do not know")
+        found.append(
+            f"{number_of(crowds, 'object')} marked as a crowd: written as <iscrowd>1</iscrowd>, which other VOC readers do not know"
+        )
     if masks := sum(bool(thing.extra.get("coco", {}).get("segmentation")) for thing in things):
-        found.append(f"{masks} objects are outlined by a mask: VOC annotations have no place for that, the boxes stay")
+        found.append(f"{number_of(masks, 'object')} outlined by a mask: VOC annotations cannot record masks; only the boxes are written")
     return found
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from edgeannot.base.errors import InputError, MissingError
-from edgeannot.base.foreign import one_line, printable, read_text, shorten
+from edgeannot.base.foreign import number_of, one_line, printable, read_text, shorten
 from edgeannot_tools.datasets.form import (
     CLASS_FILES,
     Dataset,
@@ -93,12 +93,12 @@ def flag_losses(dataset: Dataset, what: str) -> list[str]:
     things = [thing for picture in dataset.pictures for thing in picture.objects]
     counts = {
         "marked difficult": sum(thing.difficult for thing in things),
-        "crowds (iscrowd, IsGroupOf)": sum(thing.crowd for thing in things),
+        "marked as a crowd (iscrowd, IsGroupOf)": sum(thing.crowd for thing in things),
         "marked truncated or occluded": sum(thing.truncated or thing.occluded for thing in things),
         "outlined by a mask": sum(bool(thing.extra.get("coco", {}).get("segmentation")) for thing in things),
     }
     return [
-        f"{count} objects are {kind}: {what} labels have no place for that, they become ordinary boxes"
+        f"{number_of(count, 'object')} {kind}: {what} labels cannot record this; written as ordinary boxes"
         for kind, count in counts.items()
         if count
     ]

@@ -16,6 +16,7 @@ from cv2.typing import MatLike
 from numpy.typing import NDArray
 
 from edgeannot.base.errors import ConfigError
+from edgeannot.base.foreign import number_of
 from edgeannot.vision.data import UInt8Array
 from edgeannot.vision.decode import read_picture
 from edgeannot.vision.geometry import iou_matrix
@@ -81,10 +82,10 @@ def save_points(points: Sequence[Point], measure: str, path: Path, *, threads: i
     axes.set_xscale("log")
     axes.set_xlim(*_room([point.time_ms for point in points]))
     axes.set_ylim(0, max(0.1, *(point.height for point in points)) * 1.2)
-    with_threads = f"{threads} thread{'s' if threads > 1 else ''}"
+    with_threads = number_of(threads, "thread")
     axes.set_xlabel(f"ms a picture (median of preprocessing, inference and postprocessing; {with_threads})")
     axes.set_ylabel(measure)
-    axes.set_title(f"accuracy against time on {pictures} pictures (squares: int8, circles: float32)", fontsize=10)
+    axes.set_title(f"accuracy against time on {number_of(pictures, 'picture')} (squares: int8, circles: float32)", fontsize=10)
     axes.grid(visible=True, which="both", alpha=0.3)
     ticks = _ticks(*axes.get_xlim())
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -253,7 +254,7 @@ def save_wrong_answers(ranking: Ranking, class_names: Sequence[str], path: Path,
     """Write the pictures whose best label is wrong, the surest first, with what they show and what was said; how many are on it."""
     wrong = sorted((answer for answer in ranking.answers if answer.rank), key=lambda answer: -answer.score)[:limit]
     tiles = [_answer_tile(answer, class_names[answer.class_id]) for answer in wrong]
-    title = f"top-1 {ranking.top1:.3f} on {len(ranking.answers)} pictures; the surest wrong answers"
+    title = f"top-1 {ranking.top1:.3f} on {number_of(len(ranking.answers), 'picture')}; the surest wrong answers"
     _save_tiles(tiles, f"{ranking.model}: {title if tiles else 'no wrong answers'}", _ANSWER_COLUMNS, path)
     return len(tiles)
 

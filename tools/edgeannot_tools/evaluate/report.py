@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from edgeannot.base.foreign import json_text
+from edgeannot.base.foreign import json_text, number_of
 from edgeannot_tools.evaluate.classifier_accuracy import Ranking, class_rows
 from edgeannot_tools.evaluate.measure import Result, Timing
 from edgeannot_tools.terminal import print_note
@@ -138,13 +138,12 @@ def left_out(result: Result, class_names: Sequence[str]) -> list[str]:
     if result.left_out_objects:
         marked = {thing.class_id for item in result.compared for thing in item.picture.objects}
         names = [name for number, name in enumerate(class_names) if name in result.match.only_set and number in marked]
-        why = "are not known to all of the models" if result.match.not_common else "are not the model's"
-        hint = "" if result.match.not_common else "; where it has other names for them, give --class-map"
-        sentences.append(f"{result.left_out_objects} objects left out, their classes {why}: {_some(names)}{hint}")
+        why = "not all of the models know" if result.match.not_common else "the model does not know"
+        hint = "" if result.match.not_common else "; map other names with --class-map"
+        sentences.append(f"{number_of(result.left_out_objects, 'object')} left out, of classes that {why}: {_some(names)}{hint}")
     if result.match.only_model:
-        sentences.append(
-            f"{len(result.match.only_model)} classes of the model are not in the set and were left out: {_some(result.match.only_model)}"
-        )
+        classes = number_of(len(result.match.only_model), "class", "classes")
+        sentences.append(f"{classes} of the model left out, not in the set: {_some(result.match.only_model)}")
     return sentences
 
 
@@ -229,11 +228,13 @@ def _ranking_classes(rankings: Sequence[Ranking], class_names: Sequence[str]) ->
 def _ranking_left_out(ranking: Ranking) -> list[str]:
     sentences = []
     if ranking.left_out:
-        why = "are not known to all of the models" if ranking.match.not_common else "are not the model's"
+        why = "not all of the models know" if ranking.match.not_common else "the model does not know"
         names = ", ".join(ranking.match.only_set[:8]) + (", ..." if len(ranking.match.only_set) > 8 else "")
-        sentences.append(f"{ranking.left_out} pictures left out, their classes {why}: {names}; --class-map says what they are called there")
+        sentences.append(
+            f"{number_of(ranking.left_out, 'picture')} left out, of classes that {why}: {names}; map other names with --class-map"
+        )
     if ranking.match.only_model:
         sentences.append(
-            f"{len(ranking.match.only_model)} classes of the model are not in the set; to answer one of them is a miss in top-1"
+            f"{number_of(len(ranking.match.only_model), 'class', 'classes')} of the model not in the set: such an answer is a top-1 error"
         )
     return sentences

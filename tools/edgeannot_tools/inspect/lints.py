@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from edgeannot.base.foreign import number_of
 from edgeannot.tflite.schema import Operator, SubGraph, Tensor, TFLiteModel
 from edgeannot.tflite.trace import makers
 from edgeannot_tools.graph.macs import Cost
@@ -170,7 +171,7 @@ def _float_islands(model: TFLiteModel, numbers: Dtypes) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "float-islands",
-            f"{len(islands)} part(s) of the integer network leave it for float32 and come back ({listed}): each costs a DEQUANTIZE, float "
+            f"{number_of(len(islands), 'part')} of the integer network computed in float32 ({listed}): each costs a DEQUANTIZE, float "
             "arithmetic and a QUANTIZE; quantize again with a tool that has these operators in int8",
         )
 

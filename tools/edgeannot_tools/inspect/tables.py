@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edgeannot.base.foreign import number_of
 from edgeannot.tflite.schema import Operator, Tensor
 from edgeannot_tools.graph.macs import Cost
 from edgeannot_tools.inspect.delegate import RuntimeView
@@ -65,12 +66,10 @@ def _metadata_facts(found: Inspection) -> Iterable[tuple[str, str]]:
     if metadata.exporter:
         exporter = metadata.exporter
         size = f", input {exporter.input_wh[0]}x{exporter.input_wh[1]}" if exporter.input_wh else ""
-        yield (
-            "exporter",
-            f"{exporter.description or exporter.file}: {exporter.task or 'task not stated'}, {len(exporter.names)} classes{size}",
-        )
+        names = number_of(len(exporter.names), "class", "classes")
+        yield "exporter", f"{exporter.description or exporter.file}: {exporter.task or 'task not stated'}, {names}{size}"
     if labels := metadata.label_file():
-        yield "labels", f"{labels[0]} in the file: {len(labels[1])} lines, {', '.join(labels[1][:4])}, ..."
+        yield "labels", f"{labels[0]} in the file: {number_of(len(labels[1]), 'line')}, {', '.join(labels[1][:4])}, ..."
     keys = ", ".join(repr(signature.key) for signature in found.model.signatures)
     yield "signatures", keys or "none"
     for note in metadata.notes:
@@ -81,7 +80,7 @@ def _reads_as(suggestion: Suggestion) -> str:
     card = suggestion.card
     if card is None:
         return f"no card without help: {suggestion.refused}"
-    names = f", {len(card.label_names())} labels" if card.label_names() else ", no labels"
+    names = f", {number_of(len(card.label_names()), 'label')}" if card.label_names() else ", no labels"
     assumptions = f" (assumed: {'; '.join(suggestion.assumptions)})" if suggestion.assumptions else ""
     wide, high = card.input_wh
     how = f"as its card {card.name}.toml says" if suggestion.written else "`edgeannot models add` makes its card"
@@ -165,7 +164,7 @@ def _delegated(found: Inspection, view: RuntimeView) -> tuple[str, str]:
     share = sum(cost.macs for cost in found.costs if cost.operator.index in view.taken) / max(found.macs, 1)
     names = [f"{count} {name}" for name, count in left.most_common(6)] + (["..."] if len(left) > 6 else [])
     parts = len(view.partitions or ())
-    taken = f"{len(view.taken)} of {len(found.costs)} operators, {share:.0%} of the MACs, in {parts} part{'' if parts == 1 else 's'}"
+    taken = f"{len(view.taken)} of {len(found.costs)} operators, {share:.0%} of the MACs, in {number_of(parts, 'part')}"
     return taken if parts else "nothing", ", ".join(names)
 
 

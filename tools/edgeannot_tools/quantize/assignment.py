@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgeannot.base.errors import InputError
+from edgeannot.base.foreign import number_of
 from edgeannot_tools.graph.graph import Graph, Op, Operator
 from edgeannot_tools.quantize.calibrate import Calibration
 from edgeannot_tools.quantize.rules import RULES, Rule, Scales
@@ -50,7 +51,7 @@ def assign(graph: Graph, calibration: Calibration, recipe: Recipe) -> Assignment
         plan.float_positions |= tail
         unlike = [graph.place(graph.operators[i]) for i in sorted(mixed & tail)]
         reason = f"; it joins values of unlike ranges ({unlike[0]})" if unlike else ""
-        plan.notes.append(f"the {len(tail)} operators behind the last weights stay in float{reason}")
+        plan.notes.append(f"{number_of(len(tail), 'operator')} after the last weights kept in float{reason}")
     elif mixed:
         place = graph.place(graph.operators[min(mixed)])
         raise InputError(
@@ -67,7 +68,7 @@ def assign(graph: Graph, calibration: Calibration, recipe: Recipe) -> Assignment
         more = f" and {len(left) - 5} more" if len(left) > 5 else ""
         raise InputError(f"{graph.where}: no int8 kernel for {places}{more}; allow float operators, or cut the graph before them")
     if left:
-        plan.notes.append(f"{len(left)} operators without int8 kernel stay in float: {_kinds(graph, left)}")
+        plan.notes.append(f"{number_of(len(left), 'operator')} without int8 kernel kept in float: {_kinds(graph, left)}")
         plan.float_positions |= left
     plan.scales, plan.requantized = choose_scales(graph, calibration, recipe, float_positions=plan.float_positions, tail=tail)
     return plan
