@@ -6,7 +6,7 @@ removing, so that at no instant a card stands there without its model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -77,47 +77,18 @@ def _files_of(path: Path) -> tuple[str, ...]:
 
 def card_toml(card: ModelCard, comments: Iterable[str] = ()) -> str:
     """Return a card as TOML, without what is empty; `comments` go on top, one line each."""
-    table = card.model_dump(mode="json", by_alias=True)
-    lines = [f"# {' '.join(comment.split())}" for comment in comments]
-    return "\n".join([*lines, *([""] if lines else []), *_table(table, ())]) + "\n"
+    import tomli_w  # noqa: PLC0415 - only a card that is written needs it
+
+    lines = [f"# {' '.join(comment.split())}\n" for comment in comments]
+    return "".join([*lines, *(["\n"] if lines else []), tomli_w.dumps(_without_empty(card.model_dump(mode="json", by_alias=True)))])
 
 
-def _table(table: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
-    """Return the lines of one table: plain values first, then its tables under their own headings."""
-    values = {key: value for key, value in table.items() if not isinstance(value, dict) and not _empty(value)}
-    tables = {key: value for key, value in table.items() if isinstance(value, dict) and not _empty(value)}
-    # A list of tables is written inline, but for the measurements, which are rows of many columns.
-    rows = {key: value for key, value in values.items() if key == "measured"}
-    lines = [f"{key} = {_value(value)}" for key, value in values.items() if key not in rows]
-    for key, value in tables.items():
-        lines += ["", f"[{'.'.join((*path, key))}]", *_table(value, (*path, key))]
-    for key, value in rows.items():
-        for row in value:
-            lines += ["", f"[[{'.'.join((*path, key))}]]", *_table(row, (*path, key))]
-    return lines
-
-
-def _empty(value: Any) -> bool:
-    return value is None or value in ("", [], {}) or (isinstance(value, dict) and all(_empty(inner) for inner in value.values()))
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, str):
-        return _string(value)
-    if isinstance(value, list):
-        return f"[{', '.join(_value(item) for item in value)}]"
-    inner = ", ".join(f"{key} = {_value(item)}" for key, item in value.items() if not _empty(item))
-    return f"{{ {inner} }}"
-
-
-def _string(text: str) -> str:
-    """Return a TOML basic string, https://toml.io/en/v1.0.0#string: quote, backslash and control characters are escaped."""
-    escaped = "".join(f"\\u{ord(c):04X}" if ord(c) < 0x20 or ord(c) == 0x7F else f"\\{c}" if c in '"\\' else c for c in text)
-    return f'"{escaped}"'
+def _without_empty(value: Any) -> Any:
+    """Return the value without the entries of its tables that say nothing: None, and empty texts, lists and tables."""
+    if isinstance(value, dict):
+        kept = {key: _without_empty(inner) for key, inner in value.items()}
+        return {key: inner for key, inner in kept.items() if inner is not None and inner not in ("", [], {})}
+    return [_without_empty(item) for item in value] if isinstance(value, list) else value
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -19,12 +19,12 @@ from typing import Any
 
 import cv2
 import numpy as np
+import tomli_w
 from numpy.typing import NDArray
 
 from edgeannot.base import atomicfile
 from edgeannot.base.errors import EdgeannotError
 from edgeannot.vision.data import UInt8Array
-from edgeannot_maintain.card_text import card_text
 from edgeannot_maintain.sources import PHOTOS, Package, Part, coco_labels, imagenet_labels, read_part, read_photo, write_samples
 from edgeannot_tools.convert import darknet
 from edgeannot_tools.convert.torch_route import INPUT_SIZE, efficientnet_lite0, read_state
@@ -227,7 +227,7 @@ def write_model(built: Built, folder: Path) -> str:
         table["measured"] = old["measured"]
     atomicfile.write(model, built.model)
     atomicfile.write(labels, "".join(f"{label}\n" for label in built.labels).encode())
-    atomicfile.write(card, card_text(table).encode())
+    atomicfile.write(card, tomli_w.dumps(table).encode())
     change = "as before" if same else "CHANGED: measure it again" if old else "new"
     return f"{built.name}: {len(built.model):,} bytes, {sha256[:12]}, {change}"
 

@@ -15,7 +15,6 @@ import edgeannot
 from edgeannot.base.errors import InputError, MissingError
 from edgeannot.vision.cards import read_card, read_cards
 from edgeannot_maintain.bundle import MODELS, Built, write_model
-from edgeannot_maintain.card_text import card_text
 from edgeannot_maintain.sources import PHOTOS, SCENE_NAME, Package, Part, coco_labels, read_part
 from edgeannot_tools.graph.edits import at_size
 from edgeannot_tools.graph.graph import Graph
@@ -142,11 +141,6 @@ def test_measured_figures_stay_with_the_model_they_were_measured_on(tmp_path):
     other = Built("toy", b"another model", BUILT.card, BUILT.labels)
     assert "CHANGED" in write_model(other, tmp_path)
     assert read_card(path).measured == ()
-
-
-def test_a_card_text_without_tables_is_plain():
-    assert card_text({}) == "\n"
-    assert card_text({"a": True, "b": [1, 2.5], "c": []}) == "a = true\nb = [1, 2.5]\nc = []\n"
 
 
 def toy_part(cache: Path, *, tar: bool, sha256: str | None = None) -> Part:
