@@ -17,6 +17,7 @@ libraries are translated once, at the door that imports the library, with the ca
 """
 
 __all__ = [
+    "INTERNAL_ERROR",
     "MODEL_OUTPUT",
     "CardError",
     "ConfigError",
@@ -35,6 +36,9 @@ __all__ = [
 
 MODEL_OUTPUT = "model-output"
 """The reason of an OutputError."""
+
+INTERNAL_ERROR = "error"
+"""The reason of a picture that broke the program: nothing is said of the picture."""
 
 
 def install(extras: str) -> str:

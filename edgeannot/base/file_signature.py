@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from typing import NamedTuple, Self
 
-__all__ = ["FileSignature"]
+__all__ = ["ANNOTATED", "FileSignature"]
+
+ANNOTATED = "annotated"
+"""What became of a file whose results are stored; of any other it is the reason of its failure."""
 
 
 class FileSignature(NamedTuple):

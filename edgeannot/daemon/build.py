@@ -17,7 +17,7 @@ from edgeannot.probe.limits import free_memory_bytes
 from edgeannot.settings import Loaded, Settings
 from edgeannot.sinks import written_paths
 from edgeannot.sources import CameraOptions, Context, DirectoryOptions, MqttSourceOptions, Source, SourceOptions, open_source
-from edgeannot.sources.contract import never_done
+from edgeannot.sources.contract import no_outcome
 from edgeannot.storage.store import Store
 from edgeannot.vision.cards import ModelCard, find_card
 from edgeannot.vision.pipeline import Limits, Pipeline, load_pipeline
@@ -90,7 +90,7 @@ def open_sources(
         quarantine=settings.data_dir / "quarantine",
         own_folders=(settings.data_dir, settings.out_folder),
         results=written_paths(settings.sinks, settings.out_folder),
-        is_done=never_done if again else store.is_done,
+        outcome=no_outcome if again else store.outcome,
         once=once,
         max_fps=settings.max_fps,
         interval_s=interval_s,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeannot.base.errors import FrameError, ModelError
+from edgeannot.base.errors import INTERNAL_ERROR, FrameError, ModelError
 from edgeannot.crash_guard import AtWork
 from edgeannot.daemon.active_model import ActiveModel
 from edgeannot.daemon.bounded_queue import BoundedQueue, Closed, MemoryLimiter
@@ -185,7 +185,7 @@ class Inference:
                 raise exc from None  # no picture is annotated
             log.exception("internal error while annotating %s (please report); skipped", frame.name)
             found = f"internal error (please report) while annotating it ({type(exc).__name__}: {exc})"
-            return self._failure(frame, "error", f"{frame.name}: {found}; left where it is")
+            return self._failure(frame, INTERNAL_ERROR, f"{frame.name}: {found}; left where it is")
         return annotation
 
     def _failure(self, frame: Frame, reason: str, message: str) -> Failure:

@@ -12,7 +12,7 @@ from edgeannot.base.options import Options
 from edgeannot.crash_guard import AtWork
 from edgeannot.vision.data import Failure, Frame
 
-__all__ = ["Context", "Item", "Source", "SourceKind", "SourceOptions", "Stop", "Tick", "never_done"]
+__all__ = ["Context", "Item", "Source", "SourceKind", "SourceOptions", "Stop", "Tick", "no_outcome"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Source(Protocol):
         """
 
 
-IsDone = Callable[[str, str, FileSignature], bool]
+Outcome = Callable[[str, str, FileSignature], str | None]
 
 
 def as_configured(interval_s: float) -> float:
@@ -87,10 +87,9 @@ def as_configured(interval_s: float) -> float:
     return interval_s
 
 
-def never_done(source: str, path: str, signature: FileSignature) -> bool:
+def no_outcome(source: str, path: str, signature: FileSignature) -> None:
     """The ledger of who keeps none."""
     del source, path, signature
-    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +102,8 @@ class Context:
     """Folders that the program writes to: never watched, even where they lie inside a watched folder."""
     results: tuple[Path, ...] = ()
     """Folders and files that results are written to: like own_folders, and no folder inside one is watched either."""
-    is_done: IsDone = never_done
-    """`Store.is_done`: whether a file, unchanged since, needs no more work."""
+    outcome: Outcome = no_outcome
+    """`Store.outcome`: what became of a file, unchanged since; None where it is still to be annotated."""
     once: bool = False
     """Take what is there (a camera: one frame), then end."""
     max_fps: float = 5.0

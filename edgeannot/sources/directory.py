@@ -205,10 +205,10 @@ class DirectorySource:
         signature = FileSignature.of(facts)
         if not stat.S_ISREG(facts.st_mode) or self._backlog.is_seen(name, signature):
             return None
-        if self._context.is_done(self.name, name, signature):
+        if (outcome := self._context.outcome(self.name, name, signature)) is not None:
             self.done_before += 1
             self._backlog.mark_seen(name, signature)
-            self._finished.clear_away(path, signature)  # the program ended between storing the results and this
+            self._finished.catch_up(path, name, signature, outcome)
             return None
         if _is_beside(path):
             self._backlog.mark_seen(name, signature)

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Literal
 
 from edgeannot.base import atomicfile
-from edgeannot.base.errors import ConfigError, FrameError
-from edgeannot.base.file_signature import FileSignature
+from edgeannot.base.errors import INTERNAL_ERROR, ConfigError, FrameError
+from edgeannot.base.file_signature import ANNOTATED, FileSignature
 from edgeannot.base.systemd import is_read_only, is_service, may_write, write_advice
 
 __all__ = ["DataQuarantine", "FinishedFiles", "folder_bytes", "move_aside", "quarantine"]
@@ -121,6 +121,19 @@ class FinishedFiles:
         except OSError as error:
             log.warning("%s cannot be moved to the quarantine folder %s (%s); it is left in place", path, folder, error.strerror)
             return None
+
+    def catch_up(self, path: Path, name: str, signature: FileSignature, outcome: str) -> None:
+        """Do what the program, when it ended, had not done yet with a file of which the ledger has this outcome.
+
+        A failure's file stays where the program left it for good: after an internal error, or beside its copy in quarantine.
+        """
+        if outcome == ANNOTATED:
+            self.clear_away(path, signature)
+            return
+        folder = self._quarantine_folder
+        if outcome == INTERNAL_ERROR or folder is None or not may_write(path.parent) or os.path.lexists(folder / name):
+            return
+        self.set_aside(path, name, FrameError("it was given up at an earlier start", outcome))
 
     def clear_away(self, path: Path, signature: FileSignature) -> None:
         """Do with a picture that is done what the settings say, unless another took its name in the meantime."""

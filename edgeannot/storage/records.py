@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Final, Self
 
-from edgeannot.base.file_signature import FileSignature
+from edgeannot.base.file_signature import ANNOTATED, FileSignature
 
 __all__ = ["MIGRATIONS", "Caps", "LedgerEntry", "Message", "Pending"]
 
@@ -54,7 +54,7 @@ class LedgerEntry:
     signature: FileSignature
     content_hash: bytes
     """Of the file's bytes; empty where nobody read it."""
-    outcome: str = "annotated"
+    outcome: str = ANNOTATED
     """"annotated", or the reason it was set aside."""
 
 

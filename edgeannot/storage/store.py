@@ -101,10 +101,10 @@ class Store:
 
     # The ledger
 
-    def is_done(self, source: str, path: str, signature: FileSignature) -> bool:
-        """Whether this very file, unchanged since, needs no more work."""
+    def outcome(self, source: str, path: str, signature: FileSignature) -> str | None:
+        """What became of this very file, unchanged since: see `LedgerEntry.outcome`; None where it is still to be annotated."""
         with self._changed, database.translated(self.path):
-            return self._ledger.holds(source, path, signature)
+            return self._ledger.outcome(source, path, signature)
 
     def ledger(self, source: str | None = None) -> list[LedgerEntry]:
         """The entries of one source, or all, by path."""

@@ -49,11 +49,11 @@ class Ledger:
             raise ValueError("a row of the ledger has values of other types than ours")
         self._db.execute("SELECT DISTINCT source, outcome FROM ledger").fetchall()  # raises where a text is none
 
-    def holds(self, source: str, path: str, signature: FileSignature) -> bool:
-        """Whether this very file, unchanged since, is there."""
-        query = "SELECT 1 FROM ledger WHERE source = ? AND path = ? AND size = ? AND mtime_ns = ? AND inode = ?"
-        row = self._db.execute(query, (source, os.fsencode(path), signature.size, signature.mtime_ns, signature.inode))
-        return row.fetchone() is not None
+    def outcome(self, source: str, path: str, signature: FileSignature) -> str | None:
+        """What became of this very file, unchanged since; None where it is not there."""
+        query = "SELECT outcome FROM ledger WHERE source = ? AND path = ? AND size = ? AND mtime_ns = ? AND inode = ?"
+        row = self._db.execute(query, (source, os.fsencode(path), signature.size, signature.mtime_ns, signature.inode)).fetchone()
+        return None if row is None else str(row[0])
 
     def entries(self, source: str | None) -> list[LedgerEntry]:
         """The entries of one source, or all, by path."""

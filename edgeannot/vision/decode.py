@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeannot.base.errors import FrameError
+from edgeannot.base.errors import INTERNAL_ERROR, FrameError
 from edgeannot.base.places import SAMPLES
 from edgeannot.vision.data import UInt8Array
 from edgeannot.vision.picture_header import Header, Kind, read_header
@@ -120,7 +120,7 @@ def decode(data: bytes, limits: PictureLimits | None = None, *, min_side: int | 
         raise
     except Exception as exc:  # only this picture may be lost by it, now and at each later start
         log.exception("a picture broke the program, which is a fault of the program; it goes on with the next")
-        raise FrameError(f"decoding it failed ({type(exc).__name__}: {exc}), which is a fault of the program", "error") from exc
+        raise FrameError(f"decoding it failed ({type(exc).__name__}: {exc}), which is a fault of the program", INTERNAL_ERROR) from exc
 
 
 def _decode(data: bytes, limits: PictureLimits, min_side: int | None, *, smaller: bool) -> Picture:

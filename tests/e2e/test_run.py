@@ -228,6 +228,20 @@ def test_a_second_daemon_on_the_same_state_is_refused(tmp_path, daemons):
     assert "Traceback" not in second.stderr
 
 
+def test_a_damaged_file_that_is_left_where_it_is_is_there_after_a_second_start(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/damaged.gif").write_bytes(b"GIF89a and no more")
+    settings = tmp_path / "edgeannot.toml"
+    settings.write_text(
+        f'profile = "low"\n[sources.in]\nkind = "directory"\npath = "{tmp_path}/in"\nafter = "delete"\nquarantine = "leave"\n'
+    )
+    for _ in range(2):
+        done = edgeannot("run", "--once", "--config", settings, "--data-dir", tmp_path / "data")
+
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "in/damaged.gif").exists()
+
+
 def test_a_video_file_is_annotated_in_the_order_of_its_frames(tmp_path, data_dir):
     """Every tenth frame: all of them take a minute where the runtime has no fast int8."""
     video = data_dir / "videos" / "bottle-detection.mp4"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edgeannot.base.errors import ConfigError, MissingError
-from edgeannot.base.file_signature import FileSignature
+from edgeannot.base.file_signature import ANNOTATED, FileSignature
 from edgeannot.crash_guard import AtWork
 from edgeannot.sources import Context, DirectoryOptions, open_source
 from edgeannot.sources import folder as watching
@@ -448,11 +448,11 @@ def test_what_the_ledger_knows_is_not_read_again(open_inbox, inbox, pull, jpeg):
         put(inbox / name, jpeg(), age_s=9)
     asked = []
 
-    def is_done(source, path, signature):
+    def outcome(source, path, signature):
         asked.append((source, path, signature))
-        return path == "a.jpg"
+        return ANNOTATED if path == "a.jpg" else None
 
-    frames = pull(open_inbox(Context(once=True, is_done=is_done))).rest()
+    frames = pull(open_inbox(Context(once=True, outcome=outcome))).rest()
 
     assert [f.name for f in frames] == ["b.jpg"]
     assert ("inbox", "a.jpg", FileSignature.of((inbox / "a.jpg").stat())) in asked
@@ -461,7 +461,7 @@ def test_what_the_ledger_knows_is_not_read_again(open_inbox, inbox, pull, jpeg):
 def test_the_key_is_what_the_ledger_is_asked_for(open_inbox, inbox, pull, jpeg):
     put(inbox / "d" / "a.jpg", jpeg(), age_s=9)
     done = set()
-    context = Context(once=True, is_done=lambda source, path, signature: (source, path, signature) in done)
+    context = Context(once=True, outcome=lambda *key: ANNOTATED if key in done else None)
     source = open_inbox(context)
     (frame,) = pull(source).rest()
 
@@ -507,11 +507,70 @@ def test_a_picture_that_took_the_name_meanwhile_is_not_deleted(open_inbox, inbox
 
 def test_what_was_done_but_not_moved_before_a_crash_is_moved_at_the_next_start(open_inbox, inbox, tmp_path, pull, jpeg):
     put(inbox / "a.jpg", jpeg(), age_s=9)
-    context = Context(once=True, is_done=lambda *_: True)
+    context = Context(once=True, outcome=lambda *_: ANNOTATED)
 
     assert pull(open_inbox(context, after="move", after_folder=tmp_path / "finished")).rest() == []
 
     assert (tmp_path / "finished" / "a.jpg").exists()
+
+
+@pytest.fixture
+def starts(open_inbox, pull):
+    """A function that does what a start does: all there is, what the ledger (of all starts) knows being passed over."""
+    ledger = {}
+
+    def start(finish=True, **options):
+        source = open_inbox(Context(once=True, quarantine=options.pop("folder", None), outcome=lambda *key: ledger.get(key)), **options)
+        items = pull(source).rest()
+        for item in items:
+            ledger[source.name, item.key.path, item.key.signature] = item.reason if isinstance(item, Failure) else ANNOTATED
+            if finish:
+                source.finish(item)
+        return items
+
+    start.ledger = ledger
+    return start
+
+
+@pytest.mark.parametrize("after", [{"after": "delete"}, {"after": "move", "after_folder": Path("finished")}])
+def test_a_damaged_file_that_was_left_where_it_is_stays_at_each_later_start(starts, inbox, tmp_path, after):
+    if "after_folder" in after:
+        after = after | {"after_folder": tmp_path / "finished"}
+    put(inbox / "a.jpg", b"GIF89a is no picture here", age_s=9)
+
+    (failure,) = starts(quarantine="leave", folder=tmp_path / "quarantine", **after)
+    assert starts(quarantine="leave", folder=tmp_path / "quarantine", **after) == []
+
+    assert failure.message.endswith("left where it is")
+    assert (inbox / "a.jpg").exists()
+    assert not (tmp_path / "finished").exists()
+
+
+@pytest.mark.parametrize(("reason", "stays"), [("error", True), ("model-output", False), ("truncated", False)])
+def test_a_failure_is_set_aside_at_the_next_start_where_the_program_ended_before(starts, inbox, tmp_path, jpeg, reason, stays):
+    """Not after an internal error: nothing is said of the picture, and the log said that it is left where it is."""
+    put(inbox / "d" / "a.jpg", jpeg(), age_s=9)
+    (frame,) = starts(finish=False)
+    starts.ledger["inbox", frame.key.path, frame.key.signature] = reason
+
+    assert starts(after="delete", folder=tmp_path / "quarantine") == []
+
+    assert (inbox / "d" / "a.jpg").exists() == stays
+    assert (tmp_path / "quarantine" / "d" / "a.jpg").exists() != stays
+    if not stays:
+        assert f"reason: {reason}\n" in (tmp_path / "quarantine" / "d" / "a.jpg.reason.txt").read_text()
+
+
+def test_a_damaged_file_that_could_only_be_copied_is_not_copied_at_each_start(starts, inbox, tmp_path, jpeg):
+    put(inbox / "a.jpg", jpeg(), age_s=9)
+    put(tmp_path / "quarantine" / "a.jpg", jpeg(), age_s=9)
+    (frame,) = starts(finish=False)
+    starts.ledger["inbox", frame.key.path, frame.key.signature] = "truncated"
+
+    starts(after="delete", folder=tmp_path / "quarantine")
+
+    assert (inbox / "a.jpg").exists()
+    assert len(list((tmp_path / "quarantine").iterdir())) == 1
 
 
 def test_a_missing_folder_is_an_error_with_once(open_inbox, inbox, pull):

@@ -52,7 +52,7 @@ def test_a_new_store_is_empty(path):
         assert store.ledger() == []
         assert store.queue("mqtt").next_messages(0, 10) == []
         assert (store.pending().rows, store.pending().bytes, store.pending().dropped) == (0, 0, 0)
-        assert not store.is_done("porch", "a.jpg", FileSignature(1, 2, 3))
+        assert store.outcome("porch", "a.jpg", FileSignature(1, 2, 3)) is None
         assert store.queue("mqtt").wait_empty(0)
 
 
@@ -72,9 +72,9 @@ def test_a_file_that_changed_is_not_done(path, changed):
     with Store.open(path) as store:
         store.commit(entry(), [])
 
-        assert store.is_done("porch", "a.jpg", FileSignature(10, 20, 30))
-        assert not store.is_done("porch", "a.jpg", changed)
-        assert not store.is_done("door", "a.jpg", FileSignature(10, 20, 30))
+        assert store.outcome("porch", "a.jpg", FileSignature(10, 20, 30)) == "annotated"
+        assert store.outcome("porch", "a.jpg", changed) is None
+        assert store.outcome("door", "a.jpg", FileSignature(10, 20, 30)) is None
 
 
 @pytest.mark.parametrize("facts", [{"st_ino": 2**64 - 1}, {"st_mtime_ns": 10**19}, {"st_mtime_ns": -(10**19)}])
@@ -85,8 +85,8 @@ def test_numbers_beyond_those_of_the_database_are_a_signature_too(path, facts):
     with Store.open(path) as store:
         store.commit(entry(signature=signature), [])
 
-        assert store.is_done("porch", "a.jpg", signature)
-        assert not store.is_done("porch", "a.jpg", FileSignature(10, 20, 30))
+        assert store.outcome("porch", "a.jpg", signature) == "annotated"
+        assert store.outcome("porch", "a.jpg", FileSignature(10, 20, 30)) is None
 
 
 def test_a_file_done_again_has_one_entry(path):
@@ -102,7 +102,7 @@ def test_names_that_are_no_utf8_are_names(path):
     with Store.open(path) as store:
         store.commit(entry("caf\udce9.jpg"), [])
 
-        assert store.is_done("porch", "caf\udce9.jpg", FileSignature(10, 20, 30))
+        assert store.outcome("porch", "caf\udce9.jpg", FileSignature(10, 20, 30)) == "annotated"
         assert [e.path for e in store.ledger()] == ["caf\udce9.jpg"]
 
 
@@ -311,7 +311,7 @@ def old_database(path: Path, version: int) -> None:
 def test_a_database_of_an_older_version_is_brought_up_with_all_that_is_in_it(path, version, caplog):
     old_database(path, version)
     with Store.open(path) as store:
-        assert store.is_done("porch", "a.jpg", FileSignature(10, 20, 30))
+        assert store.outcome("porch", "a.jpg", FileSignature(10, 20, 30)) == "annotated"
         [waiting] = store.queue("mqtt").next_messages(0, 10)
         assert waiting == Message("t", b"\xff\xd8", "image", content_type="image/jpeg", expiry_s=60, properties=(("id", "a"),), id=7)
         assert store.pending().dropped == 3
