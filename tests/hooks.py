@@ -28,7 +28,11 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_POST(self):
-        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        length = int(self.headers.get("Content-Length", "0"))
+        body = self.rfile.read(length)
+        if len(body) < length:  # the connection broke
+            self.close_connection = True
+            return
         self.post = request = Request(self.path, dict(self.headers.items()), body)
         with self.hook.lock:
             self.hook.requests.append(request)
