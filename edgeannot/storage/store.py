@@ -137,7 +137,6 @@ class Store:
                 for message in fresh:
                     self._outbox.append(message)
                 dropped = {sink: self._outbox.enforce_caps(sink) for sink in {message.sink for message in fresh}}
-            self._unsynced = True
             self._remember(m for m in fresh if m.retain)
             for sink, count in dropped.items():
                 self._say_dropping(sink, count)
@@ -252,6 +251,7 @@ class Store:
                     self._db.execute("BEGIN IMMEDIATE")
                     yield
                     self._db.execute("COMMIT")
+                    self._unsynced = True
             except BaseException:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
@@ -262,7 +262,7 @@ class Store:
         waiting = self._outbox.pending(sink)
         if dropped and sink not in self._dropping:
             log.warning(
-                "the queue of %s is full (%d messages, %.1f MB): its oldest are dropped, pictures first, until some were sent",
+                "the queue of %s is full (%d messages, %.1f MB): its oldest are dropped, annotated images first, until some were sent",
                 sink,
                 waiting.rows,
                 waiting.bytes / 2**20,

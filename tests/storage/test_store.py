@@ -697,6 +697,21 @@ def test_bringing_commits_to_the_disk_is_bounded_in_number(path, monkeypatch):
         assert len(calls) == 11
 
 
+def test_that_messages_were_sent_is_brought_to_the_disk_too(path, monkeypatch):
+    """After a power cut they would all be sent again, where no picture followed."""
+    calls = []
+    monkeypatch.setattr(os, "fdatasync", calls.append)
+    with Store.open(path, sync_s=60) as store:
+        queue = store.queue("mqtt")
+        store.commit(entry(), [message("1")])
+        store.sync()
+        queue.delete([m.id for m in queue.next_messages(0, 10)])
+        store.sync()
+        store.sync()
+
+        assert len(calls) == 2
+
+
 def test_damage_while_running_is_an_error_of_ours(path):
     with Store.open(path) as store:
         store.commit(entry(), [message()])
