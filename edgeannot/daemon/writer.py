@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 _PRUNE_S = 6 * 3600.0
 """Time between looks for ledger entries of files that are gone, in seconds."""
 
-_MOST_HELD: Final = 10_000
-"""Inputs that may wait for a failing disk; files beyond stay where they are, also later."""
+_MOST_AWAITING: Final = 10_000
+"""Inputs that may wait for a failing disk. Beyond, the oldest is let go of: its file is moved or deleted at the next start."""
 
 _NO_IMAGE: Final = np.empty((0, 0, 3), np.uint8)
 
@@ -189,7 +189,8 @@ class PostCommit:
         self._store = store
         self._sinks = sinks
         self._patience_s = patience_s
-        self._held: deque[tuple[Source, Frame]] = deque(maxlen=_MOST_HELD)
+        self._awaiting_sync: deque[tuple[Source, Frame]] = deque(maxlen=_MOST_AWAITING)
+        self._overflowed = False
         self._failing_since = 0.0
 
     def finish(self, source: Source, frame: Frame) -> None:
@@ -197,7 +198,10 @@ class PostCommit:
         if not source.removes_input:
             source.finish(frame)
             return
-        self._held.append((source, replace(frame, image=_NO_IMAGE)))
+        if len(self._awaiting_sync) == _MOST_AWAITING and not self._overflowed:
+            self._overflowed = True
+            log.warning("more than %d pictures wait for the disk: the oldest stay where they are until the next start", _MOST_AWAITING)
+        self._awaiting_sync.append((source, replace(frame, image=_NO_IMAGE)))
         self._try()
 
     def again(self) -> None:
@@ -205,7 +209,7 @@ class PostCommit:
 
         Raises LinkError when the disk refused for `patience_s` seconds.
         """
-        if self._held:
+        if self._awaiting_sync:
             self._try()
 
     def _try(self) -> None:
@@ -217,16 +221,16 @@ class PostCommit:
             now = time.monotonic()
             if not self._failing_since:
                 self._failing_since = now
-                log.warning("%s; %s, and what follows, stays where it is until that works", exc, self._held[-1][1].name)
+                log.warning("%s; %s, and what follows, stays where it is until that works", exc, self._awaiting_sync[-1][1].name)
             elif now - self._failing_since >= self._patience_s:
                 raise
             return
         if self._failing_since:
             os.sync()  # a sink brings its last file only to the disk: this is for those before
             log.info("results are written to the disk again")
-            self._failing_since = 0.0
-        while self._held:
-            source, frame = self._held.popleft()
+            self._failing_since, self._overflowed = 0.0, False
+        while self._awaiting_sync:
+            source, frame = self._awaiting_sync.popleft()
             source.finish(frame)
 
 

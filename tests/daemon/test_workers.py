@@ -11,6 +11,7 @@ import pytest
 from edgeannot.base.errors import LinkError
 from edgeannot.base.file_signature import FileSignature
 from edgeannot.crash_guard import AtWork
+from edgeannot.daemon import writer
 from edgeannot.daemon.bounded_queue import BoundedQueue, Closed, MemoryLimiter
 from edgeannot.daemon.telemetry import Telemetry
 from edgeannot.daemon.worker_pool import Heartbeats, Worker
@@ -356,6 +357,20 @@ def test_what_a_failing_disk_did_not_confirm_is_finished_when_it_is_well_again_a
     write(results, [OneMessage()], store, source, heartbeat=heartbeat)
 
     assert source.finished == ["a", "b"]
+
+
+def test_pictures_that_are_too_many_to_wait_for_a_failing_disk_are_said_once(monkeypatch, caplog):
+    monkeypatch.setattr(writer, "_MOST_AWAITING", 1)
+    source, store = ListSource([], removes_input=True), ListStore()
+    store.broken_disk = True
+    finisher = writer.PostCommit(store, [], 60.0)
+    for name in "abc":
+        finisher.finish(source, frame(name))
+    store.broken_disk = False
+    finisher.again()
+
+    assert source.finished == ["c"]
+    assert caplog.text.count("the oldest stay where they are until the next start") == 1
 
 
 def test_a_run_that_is_to_end_waits_only_so_long_for_a_disk_that_confirms_nothing():
