@@ -88,11 +88,11 @@ class MqttOptions(BrokerOptions, SinkOptions):
     window: int = Field(default=64, ge=1, le=1000)
     """Messages that may be on their way without an acknowledgement."""
     keep_messages: int = Field(default=1_000_000, ge=1)
-    """Unsent messages kept for a broker that is away; over that the oldest go, pictures first, and are counted."""
+    """Unsent messages kept for a broker that is away; over that the oldest go, annotated images first, and are counted."""
     keep_mb: int = Field(default=256, ge=1)
     """The same in megabytes."""
     keep_image_mb: int = Field(default=64, ge=0)
-    """Megabytes of that which pictures may take."""
+    """Megabytes of that which annotated images may take."""
     commands: CommandOptions = CommandOptions()
     """[sinks.mqtt.commands]: commands and replies."""
     home_assistant: HomeAssistantOptions = HomeAssistantOptions()
