@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     out_dir: Path | None = None
     """Folder that relative folders and files of the sinks lie in; unset: out/ in data_dir."""
     profile: Literal["auto", "low", "mid", "high"] = "auto"
-    """What the board can do; auto looks at the board, its limits and what `edgeannot probe` has measured."""
+    """Class of the board; auto grades the board by its facts, its limits and the measurements of `edgeannot probe`."""
     task: Literal["detect", "classify"] = "detect"
     """Boxes round objects, or one class for the picture."""
     model: str | None = None

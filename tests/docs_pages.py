@@ -37,8 +37,8 @@ INTRODUCTION = """# Settings
 
 Made from the code by `make docs`. Command line > environment (`EDGEANNOT_` and the name in capitals, nested by `__`:
 `EDGEANNOT_SINKS__MQTT__URL`) > TOML file (`--config`, else `/etc/edgeannot/edgeannot.toml`, else the same in `~/.config`) > the
-profile's defaults > the default. Lists and tables in the environment are JSON. An unknown name is an error. `edgeannot config` prints what
-is in force and where it came from.
+profile's defaults > the default. Lists and tables in the environment are JSON. An unknown name is an error. `edgeannot config` prints every
+value in force and its origin.
 """
 
 
@@ -47,7 +47,7 @@ def settings_page() -> str:
     parts = [INTRODUCTION]
     for table, title, model in sections():
         heading = f"## {title}" + (f" — `[{table}]`" if table else "")
-        parts.append("\n".join([heading, "", "| name | default | what |", "|---|---|---|", *_rows(model), ""]))
+        parts.append("\n".join([heading, "", "| name | default | meaning |", "|---|---|---|", *_rows(model), ""]))
     profiles = ["## What a profile sets", "", "| profile | " + " | ".join(PROFILE_DEFAULTS["low"]) + " |", "|---|---|---|"]
     profiles += [f"| {name} | " + " | ".join(str(v) for v in values.values()) + " |" for name, values in PROFILE_DEFAULTS.items()]
     return "\n".join([*parts, *profiles]) + "\n"
@@ -59,8 +59,8 @@ def _rows(model: type[BaseModel]) -> Iterator[str]:
             continue  # a section of its own
         made = {"device": "the host name", "data_dir": "`~/.local/state/edgeannot`, or systemd's"}.get(name, "made")
         # A section's kind says what the others mean: it has the one value, and still has to be written.
-        default = "wanted" if field.is_required() or name == "kind" else made if field.default_factory else _shown(field.default)
-        what = " ".join((field.description or "Which kind of source this is.").split())  # a row of a table is one line
+        default = "required" if field.is_required() or name == "kind" else made if field.default_factory else _shown(field.default)
+        what = " ".join((field.description or "The kind of the source.").split())  # a row of a table is one line
         yield f"| `{name}` | {default} | {what}{_choices(field.annotation)} |"
 
 

@@ -95,7 +95,7 @@ class DeliveryOptions(SinkOptions):
     set_aside_mb: int = Field(default=16, ge=0)
     """Megabytes of such messages that are kept; over that they are only counted."""
     keep_messages: int = Field(default=1_000_000, ge=1)
-    """Unsent messages kept while the receiver is away; over that the oldest go, annotated images first, and are counted."""
+    """Unsent messages kept while the receiver is away; over that the oldest are dropped, annotated images first, and counted."""
     keep_mb: int = Field(default=256, ge=1)
     """The same in megabytes."""
     keep_image_mb: int = Field(default=64, ge=0)

@@ -41,7 +41,7 @@ class LabelsOptions(SinkOptions):
     folder: Path = Path("labels")
     """Folder for them; a relative one lies in the output folder. With several formats each has a folder of its own in it."""
     formats: tuple[LabelFormat, ...] = Field(default=("yolo",), min_length=1)
-    """Which: yolo (txt), voc (xml), coco (json)."""
+    """Formats: yolo (txt), voc (xml), coco (json)."""
     scores: bool = False
     """Add the score as a sixth column of YOLO files; VOC and COCO files always carry it."""
     min_free_mb: int = Field(default=50, ge=0)

@@ -70,7 +70,7 @@ class MqttOptions(BrokerOptions, SinkOptions):
     enabled: bool = True
     """Whether results are kept for a broker and sent to it."""
     prefix: str = "edgeannot"
-    """What every topic begins with; one or more levels. The device's name follows."""
+    """First level or levels of every topic. The device's name follows."""
     qos: int = Field(default=1, ge=0, le=2)
     """Quality of service of results: 1 arrives at least once, a repeat with the same id."""
     expiry_s: int | None = Field(default=None, ge=1)
@@ -88,7 +88,7 @@ class MqttOptions(BrokerOptions, SinkOptions):
     window: int = Field(default=64, ge=1, le=1000)
     """Messages that may be on their way without an acknowledgement."""
     keep_messages: int = Field(default=1_000_000, ge=1)
-    """Unsent messages kept for a broker that is away; over that the oldest go, annotated images first, and are counted."""
+    """Unsent messages kept for a broker that is away; over that the oldest are dropped, annotated images first, and counted."""
     keep_mb: int = Field(default=256, ge=1)
     """The same in megabytes."""
     keep_image_mb: int = Field(default=64, ge=0)

@@ -34,9 +34,9 @@ class WebhookOptions(DeliveryOptions):
     enabled: bool = False
     """Whether results are kept for the server and sent to it."""
     url: str = ""
-    """Where to POST: http:// or https:// (TLS, always verified), host, port, path."""
+    """Address to POST to: http:// or https:// (TLS, always verified), host, port, path."""
     headers: dict[str, str] = Field(default={})
-    """Headers to send along, such as { X-Site = "barn" }; what is secret belongs into header_files."""
+    """Headers to send along, such as { X-Site = "barn" }; put secrets into header_files."""
     header_files: dict[str, Path] = Field(default={})
     """Headers whose values stand in files, such as { Authorization = "/etc/edgeannot/webhook-token" } with "Bearer ..." in it; read anew
     at each connection. A bare name, here and in the files below, is that of a systemd credential (LoadCredential=) where the service has

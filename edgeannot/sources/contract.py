@@ -122,7 +122,7 @@ class SourceOptions(Options):
     """Settings of one source: [sources.NAME]."""
 
     kind: str
-    """Which kind of source this is."""
+    """The kind of the source."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,15 +23,15 @@ class DirectoryOptions(SourceOptions):
     after: Literal["keep", "move", "delete"] = "keep"
     """What happens to a picture when its results are stored."""
     after_folder: Path | None = None
-    """Where to with after = "move"; may lie inside the watched folder."""
+    """Target folder with after = "move"; may lie inside the watched folder."""
     quarantine: Literal["move", "leave"] = "move"
-    """Whether a file that is no picture, or a damaged one, is moved to the quarantine folder or only reported. One that the system does
-    not let us read stays where it is, with a warning, and is taken when it may be read. What is no picture by its ending and its content
+    """Whether a file that is no picture, or a damaged one, is moved to the quarantine folder or only reported. A file without
+    permission to read stays where it is, with a warning, and is taken later. A file that is no picture by its ending and its content
     (text, videos, archives, raw files beside pictures) is passed over."""
     ignore: tuple[str, ...] = ()
     """Names of files and folders to pass over ("*.xmp", "raw"), beside hidden and temporary ones."""
     settle_s: float = Field(default=2.0, gt=0)
-    """How long a file of which nobody says that it is complete has to stay the same, in seconds."""
+    """How long a file that no event reports as complete has to stay unchanged, in seconds."""
     retry_s: float = Field(default=5.0, ge=0)
     """How long a picture that looks cut off has to stay the same before it is given up, in seconds."""
     rescan_s: float = Field(default=60.0, ge=0)
@@ -40,7 +40,7 @@ class DirectoryOptions(SourceOptions):
     """Larger pictures are refused before they are decoded."""
     max_decode_mb: int = Field(default=256, gt=0)
     """Memory that decoding one picture may take: about 6 MB a megapixel, more for progressive JPEG, transparency and TIFF; never
-    more than three quarters of what is free, so that a larger JPEG is decoded at a smaller size."""
+    more than three quarters of the free memory, so that a larger JPEG is decoded at a smaller size."""
     max_file_mb: int = Field(default=128, gt=0)
     """Larger files are refused before they are read."""
 

@@ -23,8 +23,8 @@ class MqttSourceOptions(SourceOptions):
     group: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
     """Name of a group of workers that share the pictures ($share/GROUP/FILTER); unset: this worker gets all."""
     hand_over: Literal["peers", "broker"] = "peers"
-    """Who gives a gone worker's pictures to the others of the group: they themselves, with any broker, or a broker that does it when a
-    session ends (EMQX, HiveMQ; neither mosquitto nor VerneMQ)."""
+    """Who passes a gone worker's pictures on in its group: its peers, with any broker; or the broker itself, when the session ends
+    (EMQX, HiveMQ; neither mosquitto nor VerneMQ)."""
     grace_s: float = Field(default=10.0, ge=0)
     """How long a worker that vanished may take to come back before its peers take over, in seconds."""
     keep_s: int = Field(default=86_400, ge=60, le=2**32 - 2)
@@ -40,9 +40,9 @@ class MqttSourceOptions(SourceOptions):
     """Larger pictures are refused before they are decoded."""
     max_decode_mb: int = Field(default=256, gt=0)
     """Memory that decoding one picture may take: about 6 MB a megapixel, more for progressive JPEG, transparency and TIFF; never
-    more than three quarters of what is free, so that a larger JPEG is decoded at a smaller size."""
+    more than three quarters of the free memory, so that a larger JPEG is decoded at a smaller size."""
     quarantine_mb: int = Field(default=64, ge=0)
-    """What refused pictures of this source may take in the quarantine folder; over that they are only counted."""
+    """Megabytes of refused pictures of this source that are kept in the quarantine folder; further ones are only counted."""
 
     _results_prefix: str = PrivateAttr("edgeannot")
 

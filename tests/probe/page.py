@@ -1,4 +1,4 @@
-"""docs/boards.md: how a board is judged, and every recorded board with its grade and its sources."""
+"""docs/boards.md: how a board is graded, and every recorded board with its grade and its sources."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tests.probe import recorded
 INTRODUCTION = f"""# Boards
 
 Made from the code and the recorded boards by `make docs`. `edgeannot probe` shows all of this for the board it runs on, `--json`
-for programs; `--explain` adds which model that leads to and why not the others.
+for programs; `--explain` adds the selected model and the reason against each other model.
 
-## What is read
+## Facts
 
-Everything from small files of the kernel, in about 10 ms, without a library: `/proc/cpuinfo` (Arm cores by their implementer and
+`probe` reads small files of the kernel, in about 10 ms, without a library: `/proc/cpuinfo` (Arm cores by their implementer and
 part numbers, x86 and RISC-V), the device tree's or the DMI tables' name, `/proc/meminfo`, affinity, CPU quota and memory limit of
 the control groups (version 1 and 2, each up to its mount point), clocks and governor, temperatures and cooling, the Raspberry Pi
-firmware's word on supply and throttling, and which runtime and Python are there. What cannot be read is left out, and never an
-error.
+firmware's word on supply and throttling, and the installed runtime and Python. A fact that cannot be read is left out; that is never
+an error.
 
 For int8 these instructions matter: `neon`, `dotprod`, `i8mm`, `bf16` and `sve` on Arm; `sse4.1`, `avx2`, `avx-vnni` and
 `avx512-vnni` on x86; `rvv` on RISC-V (the ratified version 1.0; T-Head's draft 0.7.1 is not it). A flag counts when every core has
@@ -35,18 +35,18 @@ The first that applies:
 2. one core's worth of processor or less, affinity, cpuset and quota together, hardware threads of one core counted once: **low**;
 3. int8 instructions (`dotprod`, `i8mm`, `avx-vnni`, `avx512-vnni`) on cores that reorder, two cores' worth or more: **high**;
 4. int8 instructions otherwise; Arm cores that reorder (Cortex-A57 and up); x86 with `avx2`, or with `sse4.1` on four cores: **mid**;
-5. anything else, and what is not known: **low**.
+5. all other and unknown boards: **low**.
 
 Flags lie under emulators, hypervisors, quotas and heat. So `edgeannot probe` measures, once, a second of int8 and float
 convolutions through the runtime, in a process of its own: from {MID_GOPS:g} int8 giga-operations a second on it is mid, from
-{HIGH_GOPS:g} on high. Where that says another grade than the flags it counts, downwards as far as it goes, upwards by one step;
-want of memory is not lifted. CPU contention is not counted against the board: a noisy figure (wait share over {NOISY:.0%}) cannot lower
-the grade. `--profile` or the setting `profile` pins the grade.
+{HIGH_GOPS:g} on high. Where the measurement and the flags disagree, the measurement counts, downwards without a limit, upwards by
+one step; it does not lift a board that is short of memory. CPU contention is not counted against the board: a noisy figure (wait
+share over {NOISY:.0%}) cannot lower the grade. `--profile` or the setting `profile` pins the grade.
 
 The bounds come from published times of SSDLite MobileNet v2 (300 px, int8, about 1.3 giga-operations): 122 ms on a Raspberry Pi 3
 B+ and 57 ms on a Pi 4 ([NobuoTsukamoto/benchmarks](https://github.com/NobuoTsukamoto/benchmarks), 4 threads), a Pi 5 being 4.8
 times as fast as a Pi 4 ([aallan/benchmarking-ml-on-the-edge](https://github.com/aallan/benchmarking-ml-on-the-edge)). They are the
-geometric means between the boards, times 1.26: so much faster does the micro-benchmark run than that whole network (measured on x86
+geometric means between the boards, times 1.26: the micro-benchmark runs faster than that whole network by this factor (measured on x86
 with LiteRT). On Arm boards the bounds themselves have not been measured.
 
 ## Recorded boards

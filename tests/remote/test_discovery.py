@@ -177,7 +177,7 @@ def figures(tmp_path, **changes):
     """Telemetry as the daemon makes it, of a board at rest."""
     with Store.open(tmp_path / "state.sqlite") as store:
         sinks = [SimpleNamespace(folders=lambda: [FolderState(tmp_path, 0, "")])]
-        writer = SimpleNamespace(store=store, sinks=sinks)
+        writer = SimpleNamespace(store=store, sinks=sinks, _queues=dict)
         of_pool = {**Telemetry().snapshot(), "queues": {}, "skipped": 0, **Writer.figures(writer)}
     governor = SimpleNamespace(bounds=SimpleNamespace(budget_ms=None), position=SimpleNamespace(rate=0, model=0), exhausted=False)
     governor_loop = SimpleNamespace(
