@@ -1,4 +1,4 @@
-"""The pipeline in force, which may become another between two pictures: another model or input size, other limits of what is reported."""
+"""The active model: its pipeline, replaced between two pictures when the model, its input size or the reporting limits change."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Build = Callable[[ModelCard, Limits, int], Pipeline]
 
 
 class ActiveModel:
-    """See the module. `check` may be called from any thread, everything else is the inference thread's."""
+    """The pipeline that annotates now. Call `check` from any thread, everything else from the inference thread only."""
 
     def __init__(
         self,
@@ -46,8 +46,8 @@ class ActiveModel:
         changed: Callable[[ActiveModel, str], None] = lambda *_: None,
     ) -> None:
         """limits: as configured. threads_for: of a model's name. free_bytes: memory that can still be taken; None: not known. others: the
-        models that may follow one that is broken, best first. distrusted: told of a model that was found to be broken.
-        changed: told when another model is in force, and why it is.
+        models that may replace a broken one, best first. distrusted: called with a model found to be broken.
+        changed: called after each change of the model, with the reason.
         """
         self._pipeline: Pipeline | None = first
         self._build = build
@@ -60,9 +60,9 @@ class ActiveModel:
         self._others = others
         self._distrusted = distrusted
         self._broken: set[str] = set()
-        """Hashes of the models that were found to be broken."""
+        """Hashes of the models found to be broken."""
         self._earlier: list[str] = []
-        """Models that were in force before, the last one at the end."""
+        """Models that were active before, the last one at the end."""
         self._changed = changed
         self.card = first.card
         """Of the model in force."""
@@ -71,9 +71,9 @@ class ActiveModel:
         self.runtime = first.engine.runtime
 
     def __call__(self, frame: Frame) -> Annotation:
-        """The frame's annotation by the model in force. Raises OutputError where the outputs are implausible for this picture only.
+        """Return the frame's annotation by the active model. Raises OutputError if the outputs are implausible for this picture only.
 
-        Where it fails for the bundled sample photo as well, another model comes into force and annotates the frame. Raises ModelError where
+        If the model fails for the bundled sample photo as well, another model replaces it and annotates the frame. Raises ModelError if
         there is none.
         """
         try:
@@ -85,17 +85,17 @@ class ActiveModel:
             raise _as_output_error(exc) from exc
 
     def self_test(self) -> None:
-        """Run the model on the picture that ships with the program: where the program dies of every picture, it dies here, and none
-        is suspected. A model that is broken otherwise is found by its first picture.
+        """Run the model on the bundled sample photo. A model that kills the program with every picture does so here, so that no user's
+        picture is suspected. Other broken models are found by their first picture.
         """
         self._is_sound()
 
     def check(self, wanted: RuntimeSettings) -> None:
-        """Raises ConfigError where the model in force does not know the labels asked for."""
+        """Raise ConfigError if the active model lacks a requested label."""
         _check_labels(self.card, wanted.labels or ())
 
     def limit(self, wanted: RuntimeSettings) -> None:
-        """Report from the next picture on what is wanted. What the model cannot do is logged, and the limits stay as they are."""
+        """Apply the requested limits from the next picture on. If the model cannot, log why and keep the limits."""
         if wanted is self._applied:
             return
         self._applied = wanted
@@ -109,15 +109,15 @@ class ActiveModel:
         try:
             self._pipeline = self._in_force().limited(limits)
         except ConfigError as exc:  # the model changed since the labels were checked
-            log.warning("%s; what is reported stays as it was", exc)
+            log.warning("%s; reporting limits unchanged", exc)
         else:
             self._limits = limits
 
     def use(self, name: str, reason: str) -> str:
-        """Put the model NAME[@SIZE] in force; its full name. Raises ModelError or ConfigError, and the old one stays.
+        """Activate the model NAME[@SIZE] and return its full name. Raises ModelError or ConfigError and keeps the old one.
 
-        The new one is loaded beside the old, so that there is always one that works; where memory is too short for two, the old
-        one goes first and comes back when the new one fails.
+        The new model is loaded beside the old one, so that one always works. If memory is too short for two, the old
+        one is unloaded first, and loaded again if the new one fails.
         """
         card = self._card(name)
         threads = self._threads_for(card.name)
@@ -126,7 +126,7 @@ class ActiveModel:
         if self._room_for_two(card):
             pipeline = self._build(card, self._limits, threads)
         else:
-            log.info("memory is short: %s is unloaded before %s is loaded", self.card.name, card.name)
+            log.info("memory is short: unloading %s before loading %s", self.card.name, card.name)
             pipeline = self._build_alone(card, threads)
         self._earlier = [*(earlier for earlier in self._earlier if earlier != card.name), self.card.name]
         self._pipeline = pipeline
@@ -136,7 +136,7 @@ class ActiveModel:
         return card.name
 
     def _is_sound(self) -> bool:
-        """Whether the outputs of the model in force are plausible for a picture that ships with the program."""
+        """Return whether the outputs of the active model are plausible for the bundled sample photo."""
         frame = Frame(sample_photo(), "self-test", 0, datetime.now(UTC), "self-test")
         try:
             self._in_force()(frame)
@@ -145,9 +145,9 @@ class ActiveModel:
         return True
 
     def _step_aside(self, trouble: EdgeannotError) -> None:
-        """Put another model in force in place of one that is broken: the last one before it, else the next. Raises ModelError."""
+        """Replace a broken model: by the last one before it, else by the next of the choice. Raises ModelError."""
         gone = self.card
-        why = f"{gone.name} cannot be used: {trouble}, and it fails for the bundled sample photo, too"
+        why = f"{gone.name} cannot be used: {trouble}; it also fails for the bundled sample photo"
         log.error("%s", why)
         self._set_broken(gone)
         for name in [*reversed(self._earlier), *self._others()]:
@@ -159,39 +159,39 @@ class ActiveModel:
             if self._is_sound():
                 return
             self._set_broken(self.card)
-        raise ModelError(f"model {gone.name}: {why}, and no other model may run; take another, or convert this one again")
+        raise ModelError(f"model {gone.name}: {why}, and no other model is available; choose another model or convert this one again")
 
     def _set_broken(self, card: ModelCard) -> None:
         self._broken.add(card.sha256)
         self._distrusted(card)
 
     def _annotated_as_told(self, frame: Frame) -> Annotation:
-        """By a model that is sound: what it cannot do with this frame is the frame's fault."""
+        """Annotate with a model that works: a failure is then due to this frame. Raises OutputError."""
         try:
             return self._in_force()(frame)
         except ModelError as exc:
             raise _as_output_error(exc) from exc
 
     def _in_force(self) -> Pipeline:
-        if self._pipeline is None:  # the old one went to make room, and could not be loaded again at once
+        if self._pipeline is None:  # the old one was unloaded to free memory, and could not be loaded again at once
             try:
                 self._pipeline = self._build(self.card, self._limits, self.threads)
             except EdgeannotError as exc:  # no fault of the settings, with which a service would not be started again
-                raise RuntimeError(f"the model {self.card.name}, which worked before, cannot be loaded again: {exc}") from exc
+                raise RuntimeError(f"the model {self.card.name} worked before and cannot be loaded again: {exc}") from exc
         return self._pipeline
 
     def _card(self, name: str) -> ModelCard:
         # A name only: a card's path would let whoever may ask for a model name any file.
         if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*(@[0-9]{1,5})?", name) or name.endswith(".toml"):
-            raise ModelError(f"model {name[:80]!r}: wanted a model's name, also NAME@SIZE; `edgeannot models list` shows what there is")
+            raise ModelError(f"model {name[:80]!r}: wanted a model's name or NAME@SIZE; `edgeannot models list` shows them")
         try:
             card = self._find(name)
         except MissingError as exc:
             raise ModelError(str(exc)) from exc
         if card.task != self.card.task:
-            raise ModelError(f"model {card.name} is for the task {card.task!r}, this daemon does {self.card.task!r}")
+            raise ModelError(f"model {card.name} is for the task {card.task!r}, this daemon runs {self.card.task!r}")
         if card.sha256 in self._broken:
-            raise ModelError(f"model {card.name}: it was found to be broken while it ran, and is not taken again; convert it again")
+            raise ModelError(f"model {card.name} was found to be broken while it ran; convert it again")
         _check_labels(card, self._limits.labels)
         return card
 
@@ -204,7 +204,7 @@ class ActiveModel:
         return free is None or free >= _PACKED * size + _SPARE_BYTES
 
     def _build_alone(self, card: ModelCard, threads: int) -> Pipeline:
-        """The new pipeline, the old one let go of first; where that fails the old one is built again before the error is raised."""
+        """Return the new pipeline, built after the old one was unloaded. If that fails, load the old one again and raise the error."""
         self._pipeline = None
         try:
             return self._build(card, self._limits, threads)
@@ -214,13 +214,13 @@ class ActiveModel:
 
 
 def _as_output_error(error: EdgeannotError) -> OutputError:
-    """What a sound model could not do with one picture."""
-    return error if isinstance(error, OutputError) else OutputError(f"the model cannot be run on it ({error})")
+    """Return the error for one picture that a working model cannot process."""
+    return error if isinstance(error, OutputError) else OutputError(f"the model cannot process it ({error})")
 
 
 def _check_labels(card: ModelCard, labels: tuple[str, ...]) -> None:
     names = card.label_names()
     if unknown := sorted(set(labels) - set(names)):
         raise ConfigError(
-            f"labels: the model {card.name} knows no {', '.join(map(repr, unknown))}; `edgeannot models show` says what it knows"
+            f"labels: the model {card.name} does not have {', '.join(map(repr, unknown))}; `edgeannot models show` lists its labels"
         )

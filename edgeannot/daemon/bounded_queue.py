@@ -1,4 +1,4 @@
-"""Between two threads: a short queue that blocks its givers, or lets the newest item replace the oldest.
+"""A short queue between two threads that blocks its producers, or lets the newest item replace the oldest.
 
 A directory must wait when the next stage is busy (nothing is skipped); a live camera must not (an old frame is worth nothing).
 Both kinds share one queue, so that one slow camera cannot starve a folder.
@@ -17,11 +17,11 @@ Item = TypeVar("Item")
 
 
 class Closed(Exception):  # noqa: N818 - it reports the end, not a fault
-    """No item will ever come (take), or none is wanted any more (put)."""
+    """No further item will come (`take`), or none is accepted any more (`put`)."""
 
 
 class MemoryLimiter:
-    """Bounds how many bytes of pictures are under way at a time, so that large pictures cannot fill a small board's memory."""
+    """Bounds the bytes of pictures being processed at a time, so that large pictures cannot fill a small board's memory."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
@@ -29,7 +29,7 @@ class MemoryLimiter:
         self._changed = threading.Condition()
 
     def acquire(self, size: int, timeout_s: float = 1.0) -> bool:
-        """Wait for room; False when there was none within `timeout_s` (try again). One picture alone always has room."""
+        """Wait for room and take it; return False if there was none within `timeout_s` (try again). A single picture always has room."""
         with self._changed:
             if not self._changed.wait_for(lambda: not self._used or self._used + size <= self._limit, timeout_s):
                 return False
@@ -37,25 +37,25 @@ class MemoryLimiter:
             return True
 
     def within(self, timeout_s: float = 1.0) -> bool:
-        """Wait until what is under way is within the limit; False when it was not within `timeout_s` (try again)."""
+        """Wait until usage is within the limit; return False if it was not within `timeout_s` (try again)."""
         with self._changed:
             return self._changed.wait_for(lambda: self._used <= self._limit, timeout_s)
 
     def release(self, size: int) -> None:
-        """Give back what `acquire` took."""
+        """Release the bytes that `acquire` took."""
         with self._changed:
             self._used -= size
             self._changed.notify_all()
 
 
 class BoundedQueue(Generic[Item]):
-    """A queue of at most `depth` items a giver. Every wait is bounded, so that a caller can show a sign of life.
+    """A queue of at most `depth` items a producer. Every wait is bounded, so that a caller can send its heartbeat.
 
     `end()` lets what is inside be taken, then raises Closed; `cancel()` drops what is inside and raises Closed at once.
     """
 
     def __init__(self, depth: int = 2, replaced: Callable[[Item], None] = lambda _: None) -> None:
-        """replaced: told of each item that a newer one replaces."""
+        """replaced: called with each item that a newer one replaces."""
         self._depth = depth
         self._tell = replaced
         self._items: deque[tuple[str, Item]] = deque()
@@ -67,7 +67,7 @@ class BoundedQueue(Generic[Item]):
         """Items that a newer one replaced before they were taken."""
 
     def put(self, item: Item, giver: str = "", *, replace: bool = False, timeout_s: float = 1.0) -> bool:
-        """Give an item; False when the queue stayed full for `timeout_s` (try again). `replace` never waits."""
+        """Add an item; return False if the queue stayed full for `timeout_s` (try again). `replace` never waits."""
         with self._changed:
             if replace:
                 self._make_room(giver)
@@ -80,7 +80,7 @@ class BoundedQueue(Generic[Item]):
             return True
 
     def take(self, timeout_s: float = 1.0) -> Item | None:
-        """The oldest item; None when none came within `timeout_s`, or before a `nudge`."""
+        """Return the oldest item; None if none came within `timeout_s`, or before a `nudge`."""
         with self._changed:
             self._changed.wait_for(lambda: self._items or self._ended or self._nudged, timeout_s)
             self._nudged = False
@@ -93,19 +93,19 @@ class BoundedQueue(Generic[Item]):
             return item
 
     def nudge(self) -> None:
-        """Let the taker look round now, where it waits for an item."""
+        """Wake the consumer if it waits for an item."""
         with self._changed:
             self._nudged = True
             self._changed.notify_all()
 
     def end(self) -> None:
-        """No more items will be given."""
+        """Accept no more items; `take` still returns those in the queue."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
 
     def cancel(self) -> None:
-        """Nobody will take what is inside."""
+        """Drop the items in the queue and accept no more."""
         with self._changed:
             self._ended = self._cancelled = True
             self._items.clear()

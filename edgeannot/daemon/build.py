@@ -28,19 +28,19 @@ log = logging.getLogger(__name__)
 
 
 def find_any(settings: Settings) -> Callable[[str], ModelCard]:
-    """How NAME[@SIZE] becomes a card. Raises MissingError or CardError."""
+    """Return the function that finds the card of NAME[@SIZE]. It raises MissingError or CardError."""
     return lambda name: find_card(name, model_folders(settings.data_dir))
 
 
 def configured_limits(settings: Settings) -> Limits:
-    """What is reported when nobody changes it."""
+    """Return the reporting limits of the settings."""
     return Limits(settings.min_score, settings.iou, labels=settings.labels)
 
 
 def pipeline_builder(loaded: Loaded, try_first: Callable[[ModelCard], None]) -> Build:
-    """How a card becomes a pipeline under these settings; for the first model and for each that follows it.
+    """Return the function that builds a pipeline from a card under these settings, for the first model and each later one.
 
-    try_first: called before a model is loaded; raises ModelError for one that is not to be.
+    try_first: called before a model is loaded; raises ModelError for one that must not be loaded.
     """
 
     def build(card: ModelCard, limits: Limits, threads: int) -> Pipeline:
@@ -51,9 +51,9 @@ def pipeline_builder(loaded: Loaded, try_first: Callable[[ModelCard], None]) -> 
 
 
 def bounds_of(loaded: Loaded, sources: Iterable[Source], *, pinned: bool) -> Bounds:
-    """What the governor holds. Latency counts where the user gave a budget, or where a camera's frames would be missed.
+    """Return the governor's bounds. Latency counts if the user gave a budget, or if a camera's frames would be missed.
 
-    A folder waits: without a budget nothing is too slow for it. Nor is a model that was set, as only another could be faster.
+    Files wait: without a budget no model is too slow for a folder, and none is if the user set the model.
     """
     settings = loaded.settings
     budget_ms = budget_of(loaded.profile, settings.max_ms, settings.min_fps).ms
@@ -71,7 +71,7 @@ def source_options(settings: Settings) -> dict[str, SourceOptions]:
         return dict(settings.sources)
     inbox = settings.data_dir / "inbox"
     make_folder(inbox)
-    log.info("watching %s: put pictures there, or name a folder with --watch DIR or in the configuration file ([sources.NAME])", inbox)
+    log.info("watching %s: put pictures there, or set a folder with --watch DIR or in the configuration file ([sources.NAME])", inbox)
     return {"inbox": DirectoryOptions(path=inbox)}
 
 
@@ -85,7 +85,7 @@ def open_sources(
     once: bool,
     again: bool,
 ) -> dict[str, Source]:
-    """Open the sources; by name. at_work, interval_s: see `Context`."""
+    """Open the sources and return them by name. at_work, interval_s: see `Context`."""
     context = Context(
         quarantine=settings.data_dir / "quarantine",
         own_folders=(settings.data_dir, settings.out_folder),
@@ -106,10 +106,10 @@ def open_sources(
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it. Raises ConfigError."""
+    """Create a folder and its parents. Raises ConfigError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise ConfigError(
-            f"the folder {folder} cannot be made ({exc.strerror}); {write_advice(folder, exc)}choose another with --data-dir or data_dir"
+            f"the folder {folder} cannot be created ({exc.strerror}); {write_advice(folder, exc)}choose another with --data-dir or data_dir"
         ) from exc

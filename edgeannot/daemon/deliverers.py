@@ -1,4 +1,4 @@
-"""What brings messages from the store to their receivers: MQTT's publisher, and a delivery for each other sink with a queue."""
+"""Deliverers, which send messages from the store to their receivers: the MQTT publisher, and one for each other sink with a queue."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ _EX_UNAVAILABLE = 69
 
 
 class Deliverer(Protocol):
-    """Brings what the store keeps for one sink to where it belongs, in a thread of its own; what cannot be brought there stays."""
+    """Sends one sink's messages from the store to its receiver, in a thread of its own; keeps those it cannot send."""
 
     def start(self) -> None:
-        """Begin to deliver."""
+        """Start the thread."""
 
     def stop(self) -> None:
-        """Stop in order."""
+        """Stop the thread and disconnect."""
 
     def drain(self, stop: Stop) -> bool:
-        """Wait until all is delivered, as long as that is of use; False where something is left, but for a `stop`."""
+        """Wait until all messages are delivered, while there is progress; return False if some are left and `stop` is not set."""
 
 
 class MqttDelivery:
-    """The publisher with its commands. first_answer_s: how long the first attempt to connect may take; None: `drain` waits for nothing."""
+    """The publisher with its commands. first_answer_s: how long the first attempt to connect may take; None: `drain` does not wait."""
 
     def __init__(self, publisher: Publisher, queue: Queue, remote: Remote, first_answer_s: float | None) -> None:
         self._publisher = publisher
@@ -55,18 +55,18 @@ class MqttDelivery:
         self._remote.start()
 
     def stop(self) -> None:
-        """Refuse the commands that wait, then disconnect."""
+        """Refuse the waiting commands, then disconnect."""
         self._remote.stop()
         self._publisher.stop()
 
     def drain(self, stop: Stop) -> bool:
-        """Wait for the broker to take what there is."""
+        """Wait for the broker to accept all messages."""
         first_answer_s = self._first_answer_s
         return first_answer_s is None or _drain(self._queue, lambda: self._publisher.state, first_answer_s, stop)
 
 
 class _QueueDelivery:
-    """The delivery of any other sink with a queue."""
+    """The deliverer of any other sink with a queue."""
 
     def __init__(self, sink: DurableSink, queue: Queue, undelivered: Path) -> None:
         self._sink = sink
@@ -79,7 +79,7 @@ class _QueueDelivery:
 
 
 def queue_deliveries(settings: Settings, sinks: Sequence[Sink], store: Store) -> list[_QueueDelivery]:
-    """Make the deliveries of the sinks with a queue, MQTT's apart, and say where messages wait for a sink that is not enabled any more."""
+    """Return the deliverers of the sinks with a queue, except MQTT; log where messages wait for a sink that is no longer enabled."""
     durable = [sink for sink in sinks if isinstance(sink, DurableSink)]
     served = {sink.name for sink in durable} | ({"mqtt"} if settings.sinks.mqtt.enabled else set())
     for name, waiting in store.pending_by_sink().items():
@@ -91,7 +91,7 @@ def queue_deliveries(settings: Settings, sinks: Sequence[Sink], store: Store) ->
 
 
 def _drain(queue: Queue, state: Callable[[], str], first_answer_s: float, stop: Stop) -> bool:
-    """Wait for the receiver to take what there is. first_answer_s: how long its first answer may take."""
+    """Wait for the receiver to accept all messages. first_answer_s: how long its first answer may take."""
     began, answers = time.monotonic(), False
     while not stop.is_set():
         answers = answers or state() == "online"
@@ -106,6 +106,6 @@ def _drain(queue: Queue, state: Callable[[], str], first_answer_s: float, stop: 
 
 
 def drained(deliverers: Iterable[Deliverer], stop: Stop) -> int:
-    """Wait for each of them; the exit code."""
+    """Wait for each of them and return the exit code."""
     left = [deliverer for deliverer in deliverers if not deliverer.drain(stop)]
     return _EX_UNAVAILABLE if left else 0

@@ -1,4 +1,4 @@
-"""Tries a model in a process of its own before the daemon loads it, where it was never tried here; the bundled ones need no trial."""
+"""Try a model in a child process before the daemon first loads it on this board; bundled models need no trial."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ log = logging.getLogger(__name__)
 
 
 class FirstUseTrial:
-    """Call it with a card before its model is loaded; for one thread at a time."""
+    """Call it with a card before loading its model; for one thread at a time."""
 
     def __init__(
         self, settings: Settings, stopped: Callable[[], bool] = lambda: False, heartbeat: Callable[[], None] = lambda: None
     ) -> None:
-        """stopped: True ends a trial; the model is then loaded untried by nobody, as the daemon stops.
-        heartbeat: called a few times a second while it waits."""
+        """stopped: True ends a trial, as the daemon stops and loads no model.
+        heartbeat: called a few times a second while the trial runs."""
         self._settings = settings
         self._stopped = stopped
         self._heartbeat = heartbeat
 
     def __call__(self, card: ModelCard) -> None:
-        """Raises ModelError, with a sentence, where the file kills the runtime, is refused by it or gives other numbers each time."""
+        """Raise ModelError if the file kills the runtime, is refused by it, or gives different outputs for the same input."""
         if card.folder == bundled_folder():
             return
         tried, key = self._tried(), _key(card)
@@ -41,7 +41,7 @@ class FirstUseTrial:
         from edgeannot.trial.cards import prove  # noqa: PLC0415 - the bundled models start without it
         from edgeannot.trial.loads import UntriedError  # noqa: PLC0415 - as above
 
-        log.info("%s was never run here by this runtime: it is tried in a process of its own first", card.name)
+        log.info("%s: first use with this runtime, trying it in a child process", card.name)
         try:
             prove(card, self._settings.runtime, stopped=self._waits)
         except UntriedError as exc:
@@ -50,7 +50,7 @@ class FirstUseTrial:
             tried.add(key)
 
     def forget(self, card: ModelCard) -> None:
-        """The model was found to be broken: try it again before it is loaded the next time."""
+        """Forget the trial of a model found to be broken, so that it is tried again before the next load."""
         self._tried().forget(_key(card))
 
     def _tried(self) -> Tried:
@@ -62,7 +62,7 @@ class FirstUseTrial:
 
 
 def remember_tried(card: ModelCard, data_dir: Path, runtime: Runtime = "auto") -> None:
-    """Note that a command has tried the card's model with this runtime, so that the daemon need not."""
+    """Record that a command has tried the card's model with this runtime, so that the daemon need not."""
     _tried_here(data_dir, runtime).add(_key(card))
 
 

@@ -1,17 +1,17 @@
-"""When the board no longer keeps up, take less work; when it does again, take more: a state machine without clock, threads or files.
+"""The governor: lower the load when the board does not keep up, raise it again when it does. A state machine without I/O or clock.
 
-What it watches: the time that a picture takes against its budget, heat against the board's trip point, and how much of the time
-tasks wait for memory. What it can do, in this order: fewer pictures a second, a smaller input, a smaller model.
+It watches the time a picture takes against its budget, the temperature against the board's trip point, and the share of time that
+tasks wait for memory. It lowers, in this order, the pictures a second, the input size, the model.
 
-* Heat takes the rate first, then the model: half the work is half the heat, and each result stays as good as before.
-* Latency a little over its budget takes half the rate once (beside a busy neighbour, or in a quota that refills, a rest is enough),
-  and gives it back when that does not help; far over it, the first smaller input or model that is expected to fit. A rate below
-  what the user asked for is no answer.
-* Memory takes a smaller model at once; fewer pictures would free none.
+* Heat lowers the rate first, then the model: half the work is half the heat, and each result stays as good as before.
+* Latency slightly over budget halves the rate once (enough beside a busy process, or in a CPU quota that refills), and restores it
+  if that does not help. Latency far over budget selects the first smaller input or model that is expected to fit. The rate never
+  goes below the one that the user asked for.
+* Memory pressure lowers the model at once; fewer pictures would free no memory.
 
-Down after seconds, up after a longer time in which all was well. A step up that soon had to be taken back doubles that time. A step
-up by latency is taken when it is expected to fit, from what the models cost relative to each other; that expectation may be wrong,
-so after a longer wait one step is tried in spite of it.
+It steps down after seconds and up after a longer time within bounds. A step up that soon has to be reverted doubles that time. A step
+up for latency requires that the model is expected to fit, by the models' relative costs; as that estimate may be wrong, one such
+step is tried after a longer wait all the same.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _LONGEST_TRIAL_S: Final = 960.0
 _RATE_USELESS_S: Final = 600.0
 """A lower rate that did not bring the latency back is not tried again for this long."""
 _SOON_S: Final = 60.0
-"""A step down within this time after one up says that the one up was wrong."""
+"""A step down within this time after a step up means that the step up was wrong."""
 
 DEFAULT_TRIP_C: Final = 80.0
-"""From here on a Raspberry Pi slows down; where a zone names no point of its own, it is as good as any."""
+"""A Raspberry Pi slows down from this temperature; the default for zones without a trip point."""
 _OVER: Final = 1.1
 """Part of the budget over which the latency is too long: models are chosen to just fit, and medians wobble."""
 _SLIGHTLY_OVER: Final = 1.3
@@ -62,22 +62,22 @@ class DegradationLevel:
 
     name: str
     cost: float
-    """What one picture costs, in any unit that all levels of one ladder share: ms measured alike, or multiply-accumulates."""
+    """Cost of one picture, in any unit that all levels share: ms measured alike, or multiply-accumulates."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What is to be held."""
+    """The bounds that the governor keeps."""
 
     budget_ms: float | None = None
     """Longest time for a picture; None: latency does not count."""
     rate_helps: bool = True
-    """Whether fewer pictures a second may answer a latency over its budget: not where the user asked for a rate."""
+    """Whether a latency over budget may lower the rate: not if the user asked for a rate."""
 
 
 @dataclass(frozen=True, slots=True)
 class SensorReadings:
-    """What the sensors and the last pictures say now; None: no such sensor, or nothing to say."""
+    """Current values of the sensors and the last pictures; None: no such sensor, or no value yet."""
 
     latency_ms: float | None = None
     """Median of the last pictures, all of them since the last step."""
@@ -88,7 +88,7 @@ class SensorReadings:
     throttled: bool | None = None
     """Whether the firmware or the kernel slows the processor down, for heat or for a weak supply."""
     notes: tuple[str, ...] = ()
-    """What the firmware says of supply and heat, in words."""
+    """The firmware's reports on supply and heat, in words."""
     memory_some: float | None = None
     memory_full: float | None = None
     """Percent of the last 10 s; see `_MEMORY_SOME`."""
@@ -96,7 +96,7 @@ class SensorReadings:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where on the ladder: indexes into RATES and the levels; (0, 0) is the top."""
+    """Indexes into RATES and the levels; (0, 0) is the top."""
 
     rate: int = 0
     model: int = 0
@@ -111,11 +111,11 @@ class Step:
     rate: float
     down: bool
     reason: str
-    """One sentence's worth of words, without a full stop."""
+    """One sentence without a full stop."""
 
 
 class Governor:
-    """See the module. `look` with every reading, about once a second; do what it returns."""
+    """Decides the steps. Call `look` with every reading, about once a second, and carry out the step it returns."""
 
     def __init__(self, levels: Sequence[DegradationLevel], bounds: Bounds) -> None:
         """levels: the model chosen first, then cheaper ones, each cheaper than the one before it. At least one."""
@@ -138,11 +138,11 @@ class Governor:
 
     @property
     def model(self) -> str:
-        """The model that should be in force."""
+        """Return the name of the model that should be active."""
         return self.levels[self.position.model].name
 
     def look(self, now_s: float, reading: SensorReadings) -> Step | None:
-        """The step to take now, or None. now_s: of a clock that never goes back."""
+        """Return the step to take now, or None. now_s: of a monotonic clock."""
         troubles = self._troubles(reading)
         self._keep_time(now_s, troubles, reading)
         for cause, words in troubles.items():
@@ -152,8 +152,8 @@ class Governor:
         return self._up(now_s, reading)
 
     def refuse(self, now_s: float, name: str, in_force: str) -> None:
-        """The model of the last step cannot be loaded; `in_force` still is. A cheaper one is no level any more; one further up may
-        only lack memory at the moment, and is tried again later.
+        """Take note that the last step's model cannot be loaded and `in_force` stays active. A cheaper model is removed from the
+        levels; a more expensive one may only lack memory at the moment and is tried again later.
         """
         names = [level.name for level in self.levels]
         if names.index(name) > names.index(in_force):
@@ -163,7 +163,7 @@ class Governor:
         self.position = replace(self.position, model=[level.name for level in self.levels].index(in_force))
 
     def _keep_time(self, now_s: float, troubles: Mapping[Cause, str], reading: SensorReadings) -> None:
-        """Note since when each trouble lasts, since when there is none, and since when a step up is on offer."""
+        """Record since when each cause lasts, since when there is none, and since when a step up is possible."""
         self._since = {cause: self._since.get(cause, now_s) for cause in troubles}
         if self._well_at is None or troubles or not _is_well(reading):
             self._well_at = now_s
@@ -174,15 +174,15 @@ class Governor:
             self._hold_up_s, self._trial_s = _HOLD_UP_S, _TRIAL_S
 
     def _troubles(self, reading: SensorReadings) -> dict[Cause, str]:
-        """What is out of bounds now, in words, the most pressing first."""
+        """Return what is out of bounds now, in words, the most urgent first."""
         found: dict[Cause, str] = {}
         if reading.throttled:
-            found["heat"] = "the board slows its processor down"
+            found["heat"] = "CPU throttled"
         if reading.temperature_c is not None and reading.temperature_c >= reading.trip_c:
-            found["heat"] = f"{reading.temperature_c:.0f} °C, the bound is {reading.trip_c:.0f} °C"
+            found["heat"] = f"{reading.temperature_c:.0f} °C, over the limit of {reading.trip_c:.0f} °C"
         some, full = reading.memory_some or 0.0, reading.memory_full or 0.0
         if some >= _MEMORY_SOME or full >= _MEMORY_FULL:
-            found["memory"] = f"tasks wait for memory {max(some, full):.0f} % of the time"
+            found["memory"] = f"memory pressure {max(some, full):.0f} %"
         latency, budget = reading.latency_ms, self.bounds.budget_ms
         if latency is not None and budget is not None and latency > _OVER * budget:
             found["latency"] = f"{latency:.0f} ms a picture, over the budget of {budget:.0f} ms"
@@ -202,7 +202,7 @@ class Governor:
         return step
 
     def _lower(self, now_s: float, cause: Cause, reading: SensorReadings) -> Position | None:
-        """The next position down that can help against the cause; None where there is none."""
+        """Return the next position down that can help against the cause; None if there is none."""
         here = self.position
         slower = replace(here, rate=here.rate + 1) if here.rate + 1 < len(RATES) else None
         smaller = replace(here, model=here.model + 1) if here.model + 1 < len(self.levels) else None
@@ -227,16 +227,16 @@ class Governor:
         return self.bounds.rate_helps and self.position.rate == 0 and now_s >= self._rate_useless_until
 
     def _first_fitting(self, first: int, latency: float, budget: float) -> int:
-        """Index of the first level from `first` on that is expected to fit; the last where none is."""
+        """Return the index of the first level from `first` on that is expected to fit; else of the last."""
         levels = range(first, len(self.levels))
         return next((i for i in levels if self._expected_ms(i, latency) <= budget), len(self.levels) - 1)
 
     def _expected_ms(self, index: int, latency_ms: float) -> float:
-        """The time of a picture with another level: what disturbs is taken to slow both down alike."""
+        """Return the expected time of a picture at another level, assuming that other load slows both alike."""
         return latency_ms * self.levels[index].cost / self.levels[self.position.model].cost
 
     def _offer(self, reading: SensorReadings) -> Position | None:
-        """The position up that is expected to hold; None where there is none."""
+        """Return the position up that is expected to hold; None if there is none."""
         here, budget, latency = self.position, self.bounds.budget_ms, reading.latency_ms
         faster = replace(here, rate=here.rate - 1) if here.rate else None
         if budget is None or latency is None:
@@ -258,15 +258,15 @@ class Governor:
         return latency is not None and budget is not None and latency <= budget
 
     def _up(self, now_s: float, reading: SensorReadings) -> Step | None:
-        """The step up that has been on offer for long enough, or a trial after a longer time."""
+        """Return the step up that has been possible for long enough, or a trial after a longer time."""
         here, offer = self.position, self._offer(reading)
         offered_s = now_s - (now_s if self._offered_at is None else self._offered_at)
         well_s = now_s - max(now_s if self._well_at is None else self._well_at, self._stepped_at)
         trial = offer is None and here.model > 0 and self._fits(reading) and well_s >= self._trial_s
         if trial:
-            position, words = replace(here, model=here.model - 1), f"a trial after {well_s:.0f} s without trouble"
+            position, words = replace(here, model=here.model - 1), f"trial after {well_s:.0f} s within bounds"
         elif offer is not None and offered_s >= self._hold_up_s:
-            position, words = offer, f"all has been well for {offered_s:.0f} s"
+            position, words = offer, f"within bounds for {offered_s:.0f} s"
         else:
             return None
         self._on_trial = trial
@@ -274,7 +274,7 @@ class Governor:
         return self._step(now_s, position, words)
 
     def _wait_longer(self, now_s: float) -> None:
-        """The last step up was wrong: the next of its kind waits twice as long."""
+        """Double the wait before the next step of this kind, as the last step up was wrong."""
         if self._on_trial:
             self._trial_s = min(2 * self._trial_s, _LONGEST_TRIAL_S)
         else:
@@ -298,7 +298,7 @@ class Governor:
 
 
 def _is_well(reading: SensorReadings) -> bool:
-    """Whether heat and memory are clearly within their bounds."""
+    """Return whether heat and memory are clearly within their bounds."""
     cool = reading.temperature_c is None or reading.temperature_c < reading.trip_c - _COOL_BY_C
     free = (reading.memory_some or 0.0) < _MEMORY_WELL * _MEMORY_SOME and (reading.memory_full or 0.0) < _MEMORY_WELL * _MEMORY_FULL
     return cool and free and not reading.throttled

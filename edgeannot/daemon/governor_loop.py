@@ -1,4 +1,4 @@
-"""The loop round the governor: sensors are read, and its steps become the pace of the sources and the active model."""
+"""The governor's loop: read the sensors and apply its steps to the rate of the sources and to the active model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _SLOWED: Final = 0b1110
 
 
 class Pace:
-    """How fast pictures are taken: as configured, or as somebody wants while the daemon runs, times the governor's rate."""
+    """How fast sources take pictures: as configured or as a command says, times the governor's rate."""
 
     def __init__(self, control: Control) -> None:
         self._control = control
@@ -45,12 +45,12 @@ class Pace:
         """How long one picture takes."""
 
     def interval_s(self, configured_s: float) -> float:
-        """Least seconds between two pictures of a live source, given those of its settings."""
+        """Return the least seconds between two pictures of a live source, given those of its settings."""
         wanted_s = self._control.now().interval_s
         return (configured_s if wanted_s is None else wanted_s) / self.rate
 
     def rest_s(self) -> float:
-        """Seconds to rest after a file, so that the rate comes out right."""
+        """Return the seconds to wait after a file to keep the rate."""
         return self.busy_s * (1.0 / self.rate - 1.0)
 
 
@@ -69,7 +69,7 @@ class GovernorLoop:
         levels: Callable[[str], Sequence[DegradationLevel]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """levels: the ladder below a model that somebody else put in force. clock: the one of `telemetry`."""
+        """levels: returns the levels below a model that a command or a new choice activated. clock: the one of `telemetry`."""
         self._governor = governor
         self._sensors = sensors
         self._telemetry = telemetry
@@ -87,10 +87,10 @@ class GovernorLoop:
         self._asked: tuple[Step, Future[str]] | None = None
         self._told_exhausted = False
         self.steps = 0
-        """Steps taken, down and up: each is worth a message of its own."""
+        """Steps taken, down and up; telemetry is published after each."""
 
     def tick(self) -> None:
-        """Read the sensors, and do what the governor says."""
+        """Read the sensors and carry out the governor's step, if any."""
         self._readings = self._sensors.read()
         if self._asked is not None:
             self._finish(*self._asked)
@@ -108,7 +108,7 @@ class GovernorLoop:
         self._tell_exhausted()
 
     def figures(self) -> dict[str, Any]:
-        """JSON-ready, for telemetry."""
+        """Return the JSON-ready figures for telemetry."""
         governor, readings = self._governor, self._readings
         memory = None if readings.memory_some is None else {"some_avg10": readings.memory_some, "full_avg10": readings.memory_full}
         latency_ms = self._telemetry.latency_ms(self._in_force, self._since_s)
@@ -140,7 +140,7 @@ class GovernorLoop:
             self._asked = step, self._control.ask_model(step.model, step.reason)
 
     def _finish(self, step: Step, asked: Future[str]) -> None:
-        """See whether the model that was asked for is in force by now."""
+        """Complete a step once the requested model is active or was refused."""
         if not asked.done():
             return
         self._asked = None
@@ -167,21 +167,21 @@ class GovernorLoop:
         self._since_s, self._since = self._clock(), datetime.now(UTC)
 
     def start_over(self, reason: str) -> None:
-        """The model that is in force is the top now: somebody else put it there, or there are new figures for the ladder."""
+        """Take the active model as the top level, after a command or a new choice changed it or new measurements changed the levels."""
         self._in_force, self._threads = self._active_model.card.name, self._active_model.threads
-        self._asked = None  # a step of the governor before; should it come about yet, that is a change like any other
+        self._asked = None  # a step of the previous governor; if it still takes effect, it is handled like any other change
         self._governor = Governor(self._levels(self._in_force), self._governor.bounds)
         self._pace.rate = 1.0
         self._mark(reason)
 
     def _tell_exhausted(self) -> None:
         if self._governor.exhausted and not self._told_exhausted:
-            log.warning("governor: out of bounds still, and nothing is left to step down to")
+            log.warning("governor: still out of bounds at the lowest step")
             self._told_exhausted = True
 
 
 class Sensors:
-    """Asks each sensor as often as it is worth; for one thread."""
+    """Reads each sensor at its own interval; for one thread."""
 
     def __init__(self, root: Path = Path("/"), clock: Callable[[], float] = time.monotonic) -> None:
         """root: stands for / in tests."""
@@ -194,7 +194,7 @@ class Sensors:
         self._heat_at = self._firmware_at = float("-inf")
 
     def read(self) -> SensorReadings:
-        """Read those that are due; what all of them say now."""
+        """Read the sensors that are due and return the current values of all."""
         now = self._clock()
         if now - self._firmware_at >= _FIRMWARE_EVERY_S:
             self._firmware_at = now
@@ -225,7 +225,7 @@ class Sensors:
 
 
 def read_trips(root: Path = Path("/")) -> list[tuple[Path, float]]:
-    """The temperature files of the thermal zones, each with the temperature in °C from which the kernel slows the board down.
+    """Return the temperature files of the thermal zones, each with the temperature in °C from which the kernel slows the board down.
 
     That is the lowest passive trip point, else DEFAULT_TRIP_C (kernel: driver-api/thermal/sysfs-api.rst).
     """

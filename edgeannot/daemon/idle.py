@@ -1,4 +1,4 @@
-"""The choice of the model, and the first idle moment, in which the models are measured if nobody has done so before."""
+"""The current choice of the model, and the benchmark of the models in the first idle moment, if none was done before."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ __all__ = ["CurrentChoice", "IdleMeasuring", "levels_below"]
 log = logging.getLogger(__name__)
 
 _IDLE_S = 5.0
-"""Nothing to do for this long is an idle moment."""
+"""The daemon is idle when it had nothing to do for this long."""
 _LIVE_S = 20.0
-"""A camera has none; it is interrupted once, this long after the start."""
+"""A camera is never idle; it is paused once, this long after the start."""
 _DRAIN_S = 30.0
-"""How long pictures under way may take to be done before measuring begins beside them."""
+"""How long to wait for the pictures being processed before measuring starts anyway."""
 _CHEAPER = 0.9
-"""A level must cost at most this part of the one above it; smaller steps would not be felt."""
+"""A level must cost at most this part of the one above it; smaller steps have no noticeable effect."""
 
 
 class CurrentChoice:
-    """The choice as it is now: made at the start, and again when there are measurements."""
+    """The current choice: made at the start, and again once there are measurements."""
 
     def __init__(self, choice: Choice) -> None:
         self.choice = choice
 
     def threads_for(self, name: str) -> int:
-        """The best number of threads for a model, as far as it is known."""
+        """Return the best known number of threads for a model."""
         return self.choice.threads_for(name)
 
     def others(self) -> list[str]:
-        """All models of the choice that can be used, the best first; none where the user set the model."""
+        """Return all usable models of the choice, the best first; none if the user set the model."""
         evaluation = self.choice.evaluation
         return [] if evaluation is None else [candidate.name for candidate in evaluation.decision.candidates if not candidate.rejection]
 
     def levels(self, name: str) -> list[DegradationLevel]:
-        """The governor's ladder below a model. One that the user asked for has none: only another choice may replace a choice."""
+        """Return the governor's levels below a model. A model that the user set or asked for is the only level."""
         evaluation = self.choice.evaluation
         if evaluation is None or name != self.choice.card.name:
             return [DegradationLevel(name, 1.0)]
@@ -55,7 +55,7 @@ class CurrentChoice:
 
 
 class IdleMeasuring:
-    """Measures once, in a thread of its own, while the sources are held; `tick` about once a second, in one thread."""
+    """Measures once, in a thread of its own, while the sources are paused. Call `tick` about once a second, in one thread."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class IdleMeasuring:
         stays: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """measure: may take a minute; raises EdgeannotError. live: whether there is a camera. stays: told why when the model does."""
+        """measure: takes up to a minute, raises EdgeannotError. live: has a camera. stays: called with the reason if the model is kept."""
         self._pool = pool
         self._control = control
         self._active_model = active_model
@@ -89,7 +89,7 @@ class IdleMeasuring:
         self.done = evaluation is None or (evaluation.decision.measured and not evaluation.noisy)
 
     def tick(self) -> None:
-        """Look whether it is time, or whether the measuring has ended."""
+        """Start measuring when idle, and finish when the measurement has ended."""
         if self.done:
             return
         if self._thread is not None:
@@ -111,7 +111,7 @@ class IdleMeasuring:
     def _begin_when_drained(self, held_at: float) -> None:
         if self._pool.progress.pictures_waiting and self._clock() - held_at < _DRAIN_S:
             return
-        log.info("idle: the models are measured once; input is paused")
+        log.info("idle: benchmarking the models once, input paused")
         self._thread = threading.Thread(target=self._work, name="measure", daemon=True)
         self._thread.start()
 
@@ -135,14 +135,14 @@ class IdleMeasuring:
                 self._control.hold(False)
 
     def _asks_for_another(self) -> bool:
-        """Whether another model is on its way; the pictures wait for it."""
+        """Return whether another model was requested; the input stays paused until it is active."""
         found, before = self._found, self._chosen.choice.card.name
         if found is None or self._stop.is_set():
             return False
         if self._active_model.card.name != before or self._control.awaits_model:  # somebody wanted another meanwhile
             return False
         if found.evaluation is not None and found.evaluation.noisy:
-            self._stays("measured: noisy (CPU contention), so the measurements decide nothing and the model stays")
+            self._stays("measured: too noisy (CPU contention), keeping the model")
             return False
         earlier, self._chosen.choice = self._chosen.choice, found
         why = f"measured: {'; '.join(found.reasons)}"
@@ -153,7 +153,7 @@ class IdleMeasuring:
         return True
 
     def _came(self, earlier: Choice, answer: Future[str]) -> None:
-        """The better model is in force, or could not be put there: then the choice before it holds, and its ladder."""
+        """Finish the change to the better model; if it failed, keep the previous choice and its levels."""
         self._control.hold(False)
         if (exc := answer.exception()) is not None:
             self._chosen.choice = earlier
@@ -162,9 +162,9 @@ class IdleMeasuring:
 
 
 def levels_below(name: str, candidates: Sequence[Candidate]) -> list[DegradationLevel]:
-    """The levels from the model `name` (NAME[@SIZE]) downwards: its own smaller inputs, then other models, each cheaper than the last.
+    """Return the levels from the model `name` (NAME[@SIZE]) downwards: its smaller inputs, then other models, each cheaper than the last.
 
-    The candidates are those of the choice: they do the task and know the labels. Only the top where the name is not among them, or
+    The candidates are those of the choice: they fit the task and have the labels. Only the top if the name is not among them or
     its cost is not known.
     """
     usable = [c for c in candidates if not c.rejection]
@@ -182,7 +182,7 @@ def levels_below(name: str, candidates: Sequence[Candidate]) -> list[Degradation
 
 
 def _cost(candidate: Candidate, top: Candidate) -> float | None:
-    """What one picture costs: ms where the top was measured, else multiply-accumulates; None where it cannot be compared to the top."""
+    """Return the cost of a picture: ms if the top was measured, else multiply-accumulates; None if it cannot be compared to the top."""
     if top.ms is None and not _macs(top):
         return candidate.facts.area(candidate.size) if candidate.facts is top.facts else None
     if top.ms is None:
@@ -194,6 +194,6 @@ def _cost(candidate: Candidate, top: Candidate) -> float | None:
 
 
 def _macs(candidate: Candidate) -> float:
-    """Multiply-accumulates at its size; 0: not known. The work of a convolutional network is proportional to its input's area."""
+    """Return the multiply-accumulates at its size, proportional to the input's area; 0: not known."""
     facts = candidate.facts
     return facts.macs * facts.area(candidate.size) / (facts.width * facts.height)

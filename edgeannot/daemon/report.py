@@ -1,5 +1,5 @@
-"""What a person at a terminal sees: a line a picture, a progress line below, a summary at the end; and the log: plain lines
-for a person, priority-marked lines for the journal.
+"""Output at a terminal: a line a picture, a progress line below, a summary at the end; and the log: plain lines
+for a terminal, lines with priorities for the journal.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ log = logging.getLogger(__name__)
 
 
 class Reporter:
-    """Writes to `stream`. The progress line is drawn only on a terminal, and drawn over by the next line; there a video's frame has a
-    line of its own only where other things are seen than in the frame before.
+    """Writes to `stream`. On a terminal it draws a progress line, which the next line overwrites, and prints a line for a video's
+    frame only if its detections differ from those of the frame before.
 
-    A stream that takes no more (a pipe whose reader has gone, a full disk) is left alone: the work goes on.
+    After a write error (a closed pipe, a full disk) it writes no more and the daemon continues.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -41,7 +41,7 @@ class Reporter:
         self.failed = 0
 
     def picture(self, annotation: Annotation) -> None:
-        """One picture was annotated and its results are stored."""
+        """Print the line for an annotated picture whose results are stored."""
         self.annotated += 1
         frame = annotation.frame
         if self._live and self._seen_before(annotation):
@@ -50,7 +50,7 @@ class Reporter:
         self._line(f"{name}  {summary_of(annotation)}  ({annotation.timing_ms.get('total', 0.0):.0f} ms)")
 
     def _seen_before(self, annotation: Annotation) -> bool:
-        """Whether this is a frame of a video that shows the same as the one before: at a terminal only changes are worth a line."""
+        """Return whether this is a frame of a video with the same detections as the one before."""
         frame = annotation.frame
         is_video = frame.path is not None and frame.key is None
         shown = (frame.path, tuple(sorted(annotation.labels)))
@@ -58,12 +58,12 @@ class Reporter:
         return is_video and shown == before
 
     def failure(self, failure: Failure) -> None:
-        """One file could not be used."""
+        """Print the line for a file that could not be used."""
         self.failed += 1
         self._line(f"{failure.name}  {failure.reason}: {failure.message.removeprefix(f'{failure.name}: ')}")
 
     def progress(self, waiting: int) -> None:
-        """Draw how far the work is."""
+        """Draw the progress line."""
         if not self._live:
             return
         seconds = max(time.monotonic() - self._start, 1e-3)
@@ -72,7 +72,7 @@ class Reporter:
         self._drawn = len(text)
 
     def end(self, done_before: int = 0) -> None:
-        """The last line: what was done, and how fast. `done_before`: pictures passed over because an earlier run did them."""
+        """Print the summary. done_before: pictures skipped because an earlier run annotated them."""
         seconds = time.monotonic() - self._start
         before = f"; {done_before} already done by an earlier run (to repeat: --again)" if done_before else ""
         self._line(f"{number_of(self.annotated, 'picture')} annotated, {self.failed} set aside, in {seconds:.1f} s{before}")
@@ -80,7 +80,7 @@ class Reporter:
     def _line(self, text: str) -> None:
         clear = "\r" + " " * self._drawn + "\r" if self._drawn else ""
         self._drawn = 0
-        # Names of files come from anywhere: nothing in them may make lines of its own or steer the terminal.
+        # File names are untrusted: they must not break lines or send control codes to the terminal.
         shown = printable(text)
         encoding = self._stream.encoding or "utf-8"
         self._write(clear + shown.encode(encoding, "backslashreplace").decode(encoding) + "\n")
@@ -94,14 +94,14 @@ class Reporter:
         except (OSError, ValueError) as exc:
             self._gone = True
             if not isinstance(exc, BrokenPipeError):  # who closed the pipe knows
-                log.warning("standard output takes no more lines (%s); the work goes on", getattr(exc, "strerror", None) or exc)
+                log.warning("cannot write to standard output (%s); continuing without it", getattr(exc, "strerror", None) or exc)
             # What is still buffered would be tried again when the program ends.
             with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("wb") as nowhere:
                 os.dup2(nowhere.fileno(), self._stream.fileno())
 
 
 def summary_of(annotation: Annotation) -> str:
-    """The labels with their best scores, most certain first: "person 0.93 x3, dog 0.71"; "nothing" where nothing was found."""
+    """Return the labels with their best scores, highest first: "person 0.93 x3, dog 0.71"; "nothing" if there are none."""
     counts = Counter(annotation.labels)
     best: dict[str, float] = {}
     for label, score in zip(annotation.labels, annotation.detections.scores, strict=True):
@@ -116,14 +116,14 @@ _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERRO
 
 
 class _OneLine(logging.Formatter):
-    """Words in messages come from anywhere (names of files): nothing in them may make lines of its own or steer the terminal."""
+    """Text in messages is untrusted (file names): it must not break lines or send control codes to the terminal."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
         """Return the line, without the traceback that may follow it."""
         return printable(redacted(super().formatMessage(record)))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - the library's name
-        """Return the traceback. Its last line may hold foreign text, so that none of its lines may begin like one with a priority."""
+        """Return the traceback. Its last line may hold untrusted text, so no line may begin like one with a priority."""
         return printable(redacted(super().formatException(ei)), lines=True).replace("\n<", "\n <")
 
 

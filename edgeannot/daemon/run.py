@@ -1,4 +1,4 @@
-"""One run from its start to its end: builds the parts, starts the threads, takes the signals, and stops everything in order."""
+"""One run of the daemon: build the parts, start the threads, handle signals, stop everything in order."""
 
 from __future__ import annotations
 
@@ -50,16 +50,16 @@ __all__ = ["Deliverer", "run_daemon"]
 log = logging.getLogger(__name__)
 
 _FULL_DISK_S = 30.0
-"""How long `once` waits for a disk that takes no results; a daemon waits for ever, as somebody may tidy up."""
+"""How long `once` waits for a full disk; a daemon waits for ever, as somebody may free space."""
 _PICTURE_BYTES = 64 * 2**20
-"""Decoded pictures under way at a time: one of 12 megapixels, or several small ones."""
+"""Bytes of decoded pictures at a time: one of 12 megapixels, or several small ones."""
 
 
 def run_daemon(loaded: Loaded, *, once: bool = False, again: bool = False, remeasure: bool = False) -> int:
-    """Run until told to stop (SIGTERM, SIGINT), or with `once` until every source has ended; returns the exit code.
+    """Run until SIGTERM or SIGINT, or with `once` until every source has ended; return the exit code.
 
-    again: annotate pictures that the ledger says are done, too. remeasure: forget what models cost here and measure anew. Raises
-    ConfigError, ModelError or MissingError where the settings cannot be carried out.
+    again: also annotate pictures that the ledger lists as done. remeasure: discard the measurements of the models and repeat them.
+    Raises ConfigError, ModelError or MissingError if the settings cannot be carried out.
     """
     stop = threading.Event()
     with _on_signals(stop.set):
@@ -148,7 +148,7 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, reme
 
 
 def _first_model(loaded: Loaded, build: Callable[[Choice], Pipeline], stop: threading.Event, *, remeasure: bool) -> tuple[Choice, Pipeline]:
-    """The choice with its pipeline. A model that the user did not set and that cannot be used is replaced by the next."""
+    """Return the choice with its pipeline. If the chosen model cannot be used, try the next, unless the user set the model."""
     failed: set[str] = set()
     while True:
         choice = select_model(loaded, measuring_at_start(loaded, remeasure=remeasure), stopped=stop.is_set)
@@ -158,7 +158,7 @@ def _first_model(loaded: Loaded, build: Callable[[Choice], Pipeline], stop: thre
             if choice.card.sha256 in failed or not exclude(choice, str(exc)):  # nothing could be remembered
                 raise
             failed.add(choice.card.sha256)
-            log.warning("%s; it is left out of the choice", exc)
+            log.warning("%s; excluded from the choice", exc)
             remeasure = False
 
 
@@ -211,10 +211,10 @@ def _governor_loop(
     pace: Pace,
     telemetry: Telemetry,
 ) -> GovernorLoop:
-    """Build the governor with its sensors, over the ladder of the models in choice."""
+    """Build the governor with its sensors and the levels of the models in choice."""
     bounds = bounds_of(loaded, sources.values(), pinned=chosen.choice.pinned)
     if chosen.choice.pinned and bounds.budget_ms is not None:
-        log.info("the model is set: to hold %.0f ms a picture, only the rate will be changed", bounds.budget_ms)
+        log.info("the model is set by the user: only the rate can be lowered to keep %.0f ms a picture", bounds.budget_ms)
     governor = Governor(chosen.levels(active_model.card.name), bounds)
     return GovernorLoop(governor, Sensors(), telemetry, control, active_model, pace, levels=chosen.levels)
 
@@ -230,14 +230,14 @@ def _measuring(
     announcer: Announcer,
     stop: threading.Event,
 ) -> IdleMeasuring:
-    """Build what measures the models in an idle moment."""
+    """Build the benchmark of the models for an idle moment."""
 
     def measure() -> Choice:
         grade_for_next_start(loaded, read_board(), stop.is_set)
         return select_model(loaded, "noisy", stopped=stop.is_set)
 
     def stays(reason: str) -> None:
-        governor_loop.start_over("the models were measured")  # its ladder follows the new figures
+        governor_loop.start_over("the models were measured")  # its levels depend on the new measurements
         announcer.model(active_model, reason)
 
     is_live = any(source.live for source in sources.values())
@@ -245,16 +245,16 @@ def _measuring(
 
 
 def _warn_of_budget(choice: Choice) -> None:
-    """One line where nothing keeps the budget: otherwise a user learns of it from pictures that come late."""
+    """Log a warning if no model keeps the budget: otherwise a user would only notice late results."""
     decision = choice.evaluation.decision if choice.evaluation else None
     if decision is not None and decision.winner.ms is not None and decision.winner.ms > decision.budget.ms:
         ms, why = decision.winner.ms, decision.budget.why
-        log.warning("no model takes at most %s here: %s, the fastest, takes %.0f ms", why, decision.winner.name, ms)
+        log.warning("no model keeps the budget of %s on this board: the fastest, %s, takes %.0f ms", why, decision.winner.name, ms)
 
 
 @contextmanager
 def _on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """SIGTERM, SIGINT and SIGHUP (a terminal that closed) ask for an orderly stop; a second one ends the program the usual way."""
+    """Stop in order on SIGTERM, SIGINT or SIGHUP (a closed terminal); a second signal has its usual effect."""
     numbers = [signal.SIGTERM, signal.SIGINT]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
         numbers.append(signal.SIGHUP)

@@ -1,4 +1,4 @@
-"""The main thread's loop: feeds the watchdog while all threads live, shows progress, publishes telemetry, passes a stop down the line."""
+"""The main thread's loop: feed the watchdog while all threads live, show progress, publish telemetry, stop the threads in order."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _TELEMETRY_S = 30.0
 
 
 class Announcer:
-    """Sends it by the publisher, or to nobody where there is none. From any thread."""
+    """Publishes info and telemetry, if there is a publisher. Thread-safe."""
 
     def __init__(
         self,
@@ -55,11 +55,11 @@ class Announcer:
 
     @property
     def heard(self) -> bool:
-        """Whether there is a publisher at all."""
+        """Return whether there is a publisher."""
         return self._publisher is not None
 
     def model(self, model: ActiveModel, *reasons: str) -> None:
-        """Log and publish, retained, what runs here and why; again after each change of the model."""
+        """Log and publish (retained) the active model and why it was chosen; call it again after each change."""
         log.info("%s with %s on %s: %s", model.card.name, number_of(model.threads, "thread"), model.runtime, "; ".join(reasons))
         if self._publisher is not None:
             choice = self._chosen.choice.as_dict()
@@ -68,7 +68,7 @@ class Announcer:
             self._publisher.send_now(Message(self._publisher.topic("info"), encode(info), "info", retain=True))
 
     def telemetry(self, figures: Mapping[str, Any]) -> None:
-        """Tell how the device is doing."""
+        """Publish telemetry."""
         if self._publisher is not None:
             payload = telemetry_payload(self._origin, {**figures, "untold": self._publisher.evicted})
             self._publisher.send_now(Message(self._publisher.topic("telemetry"), encode(payload), "telemetry", qos=0))
@@ -76,7 +76,7 @@ class Announcer:
 
 @dataclass(eq=False, kw_only=True)
 class Supervisor:
-    """Looks at a pool about once a second until it has finished."""
+    """Checks a pool about once a second until it has finished."""
 
     pool: WorkerPool
     stop: threading.Event
@@ -96,7 +96,7 @@ class Supervisor:
         self._telemetry_at = time.monotonic() + _TELEMETRY_S
 
     def run(self) -> None:
-        """Start the threads and watch them until the last has ended; raises the error of one that broke."""
+        """Start the threads and supervise them until the last has ended; raise the error of one that failed."""
         self.pool.start()
         self.notifier.send(READY="1")
         self._watch()
@@ -122,30 +122,30 @@ class Supervisor:
     def _steer(self) -> None:
         try:
             self.governor_loop.tick()
-        except Exception as exc:  # the work goes on without a governor, too
+        except Exception as exc:  # annotation continues without a governor, too
             if type(exc) not in self._faults:
-                log.exception("internal error of the governor (please report); it tries again")
+                log.exception("internal error of the governor (please report); trying again")
             self._faults.add(type(exc))
 
     def _publish_telemetry(self) -> None:
-        """Tell the figures now, and again after the usual time."""
+        """Publish the figures now, and schedule the next time."""
         self._telemetry_at = time.monotonic() + _TELEMETRY_S
         self._steps = self.governor_loop.steps
         if not self.announcer.heard:
             return
         try:
             figures = self.pool.figures()
-        except LinkError:  # the disk is away, and the writer says so
+        except LinkError:  # the disk is not available; the writer logs that
             return
         self.announcer.telemetry({**figures, **self.governor_loop.figures()})
 
     def _feed(self, patience_s: float) -> None:
-        """Give systemd a sign of life, unless a thread owes its own for too long."""
+        """Feed the systemd watchdog, unless a thread's heartbeat is overdue."""
         silence_s, name = self.heartbeats.silence_s()
         self.at_work.tick(name if silence_s >= patience_s else "")
         if silence_s < patience_s:
             status = f"{number_of(self.pool.progress.annotated, 'picture')} annotated with {self.active_model.card.name}"
             self.notifier.send(WATCHDOG="1", STATUS=status)
         elif self._fed:
-            log.error("%s has not moved for %.0f s: the watchdog is no longer fed", name, silence_s)
+            log.error("no heartbeat of %s for %.0f s: the watchdog is no longer fed", name, silence_s)
         self._fed = silence_s < patience_s

@@ -1,4 +1,4 @@
-"""How the daemon is doing, in numbers: rates and times by stage over the last pictures, memory, temperature."""
+"""Figures of the running daemon: rates and times by stage over the last pictures, memory, temperature."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from edgeannot.vision.data import Annotation
 __all__ = ["Telemetry", "read_rss_bytes"]
 
 _WINDOW = 256
-"""Pictures that percentiles and rate are taken over: minutes on a slow board, seconds on a fast one."""
+"""Number of pictures for percentiles and rate: minutes on a slow board, seconds on a fast one."""
 
 
 _LATEST = 5
-"""Pictures that the latency in force is the median of: few, so that a change is seen soon, enough for one outlier not to count."""
+"""Number of pictures for the median latency: few, so that a change shows soon; enough to ignore one outlier."""
 _ENOUGH, _ENOUGH_MS = 3, 3000.0
 """Pictures that it takes, or milliseconds that the newest took together."""
 _STALE_S = 60.0
 
 
 class Telemetry:
-    """Counts what happens; `snapshot` may be asked from any thread."""
+    """Counts pictures and their times. Call `snapshot` from any thread."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -63,7 +63,7 @@ class Telemetry:
             self._rejected[reason] += 1
 
     def latency_ms(self, model: str, since_s: float) -> float | None:
-        """Median time of the last pictures by this model since then, in ms; None while they are too few or too long ago to say.
+        """Return the median time of this model's last pictures since then, in ms; None if they are too few or too old.
 
         since_s: by this object's clock.
         """
@@ -72,7 +72,7 @@ class Telemetry:
             if not done or done[-1][0] < self._clock() - _STALE_S:
                 return None
             times = [ms for _, ms in done]
-        # Where pictures take seconds, those that tell are few, and older ones would hide them for long.
+        # If pictures take seconds there are few recent ones, and older ones would dominate the median for long.
         slow = next((n for n in range(1, len(times) + 1) if sum(times[-n:]) >= _ENOUGH_MS), None)
         if slow is None and len(times) < _ENOUGH:
             return None
@@ -80,13 +80,13 @@ class Telemetry:
 
     @property
     def pictures(self) -> int:
-        """Pictures annotated since the start."""
+        """Return the number of pictures annotated since the start."""
         return self._pictures
 
     def snapshot(self) -> dict[str, Any]:
-        """JSON-ready figures: pictures, rejected by reason, fps, p50 and p95 in ms by stage, RSS in bytes, temperature in °C or None.
+        """Return JSON-ready figures: pictures, rejected by reason, fps, p50 and p95 in ms by stage, RSS in bytes, temperature in °C.
 
-        The times are those of the model in force.
+        The times are those of the active model.
         """
         with self._lock:
             stages = list(self._timing[-1]) if self._timing else []
@@ -106,5 +106,5 @@ class Telemetry:
 
 
 def read_rss_bytes() -> int:
-    """Resident memory of this process (second field of /proc/self/statm, in pages; proc(5))."""
+    """Return the resident memory of this process (second field of /proc/self/statm, in pages; proc(5))."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,4 +1,4 @@
-"""The threads of one run: a reader for each source, the inference and the writer; their heartbeats, and what they show of themselves."""
+"""The threads of one run: a reader for each source, the inference and the writer; their heartbeats and progress."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ __all__ = ["Heartbeats", "Progress", "Worker", "WorkerPool"]
 
 
 class Heartbeats:
-    """When each worker last showed that it lives; the watchdog is fed only while all of them do."""
+    """When each worker last sent a heartbeat; the watchdog is fed only while all of them do."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._last: dict[str, float] = {}
 
     def begin(self, name: str) -> None:
-        """Expect signs of life of the thread of this name from now on."""
+        """Expect heartbeats of the thread of this name from now on."""
         self._last[name] = self._clock()
 
     def beat(self) -> None:
-        """Note that the calling thread did a piece of work or looked for one; of threads that did not begin nothing is noted."""
+        """Record a heartbeat of the calling thread; ignored for threads that did not `begin`."""
         name = threading.current_thread().name
         if name in self._last:
             self._last[name] = self._clock()
 
     def end(self, name: str) -> None:
-        """Expect no more signs of life."""
+        """Expect no more heartbeats."""
         self._last.pop(name, None)
 
     def silence_s(self) -> tuple[float, str]:
@@ -53,7 +53,7 @@ class Worker(threading.Thread):
         self.error: BaseException | None = None
 
     def run(self) -> None:
-        """Do the work; on an error keep it and tell."""
+        """Do the work; keep and report its error."""
         self._heartbeats.begin(self.name)
         try:
             self._work()
@@ -66,19 +66,19 @@ class Worker(threading.Thread):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the work is."""
+    """Progress of the run."""
 
     annotated: int
     """Pictures annotated since the start."""
     files_waiting: int
-    """Files that the sources know of and have not read."""
+    """Files that the sources have found and not read yet."""
     pictures_waiting: int
-    """Pictures that were read and are not stored."""
+    """Pictures that were read and are not stored yet."""
 
 
 @dataclass(eq=False, kw_only=True)
 class WorkerPool:
-    """Use `start`, look at it while `finished` is not set, then `join`."""
+    """Call `start`, wait for `finished`, then call `join`."""
 
     readers: Sequence[Reader]
     inference: Inference
@@ -103,11 +103,11 @@ class WorkerPool:
             worker.start()
 
     def cancel(self) -> None:
-        """Drop the pictures that wait to be annotated, and take no more."""
+        """Drop the pictures that wait to be annotated, and accept no more."""
         self.frames.cancel()
 
     def join(self) -> None:
-        """Wait for the threads' end; raises the error of one that broke."""
+        """Wait for the threads to end; raise the error of one that failed."""
         for worker in self._workers:
             worker.join()
         for worker in self._workers:
@@ -116,11 +116,11 @@ class WorkerPool:
 
     @property
     def progress(self) -> Progress:
-        """How far the work is now."""
+        """Return the progress now."""
         return Progress(self.telemetry.pictures, sum(reader.files_waiting for reader in self.readers), len(self.frames) + len(self.results))
 
     def figures(self) -> dict[str, Any]:
-        """Return counts, times, queues and outbox, ready for JSON. Raises LinkError while the disk is away."""
+        """Return counts, times, queues and outbox, ready for JSON. Raises LinkError while the disk is not available."""
         files = self.progress.files_waiting
         return {
             **self.telemetry.snapshot(),

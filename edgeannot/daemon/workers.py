@@ -26,20 +26,20 @@ __all__ = ["FrameQueue", "Inference", "PauseGate", "Reader", "ResultQueue", "wei
 log = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
-"""Longest time in one wait, so that a sign of life can be given."""
+"""Longest single wait, so that heartbeats continue."""
 
 FrameQueue = BoundedQueue[Frame | Failure]
 ResultQueue = BoundedQueue[Annotation | Failure]
 
 
 class PauseGate:
-    """Between a source and the queue: closed while the daemon is paused, slow while the governor wants fewer pictures.
+    """Holds a source's pictures back while the daemon is paused, and slows them down to the governor's rate.
 
-    For the thread that reads the source; `skipped` may be asked from any.
+    For the thread that reads the source; read `skipped` from any thread.
     """
 
     def __init__(self, source: Source, control: Control, rest_s: Callable[[], float] = lambda: 0.0) -> None:
-        """rest_s: seconds to wait after a picture that no clock paces, such as a file."""
+        """rest_s: seconds to wait after a picture of a source that is not live, such as a file."""
         self._source = source
         self._control = control
         self._rest_s = rest_s
@@ -48,12 +48,12 @@ class PauseGate:
 
     @property
     def skipped(self) -> int:
-        """Frames that the source skipped while the gate was open: what passes by during a pause is not lost."""
+        """Return the frames that the source skipped, except those during a pause."""
         closed_at = self._closed_at
         return (self._source.skipped if closed_at is None else closed_at) - self._in_pauses
 
     def wait_open(self, stop: Stop, heartbeat: Callable[[], None]) -> bool:
-        """Wait while the daemon is paused, or until `stop`; whether there was a pause."""
+        """Wait while the daemon is paused, or until `stop`; return whether there was a pause."""
         if self._control.wait_while_paused(0):
             return False
         self._closed_at = self._source.skipped
@@ -64,7 +64,7 @@ class PauseGate:
         return True
 
     def rest(self, stop: Stop, heartbeat: Callable[[], None]) -> None:
-        """Wait as long as the rate in force wants after a picture of a source that is not live; a live one paces itself."""
+        """Wait after a picture of a source that is not live, to keep the current rate; a live source keeps it by itself."""
         left_s = 0.0 if self._source.live else self._rest_s()
         while left_s > 0 and not stop.wait(min(left_s, _LOOK_S)):
             heartbeat()
@@ -73,9 +73,9 @@ class PauseGate:
 
 @dataclass(eq=False, kw_only=True)
 class Reader:
-    """Gives a source's pictures to the inference. A live source replaces what waits; a folder waits its turn and for memory.
+    """Puts a source's pictures into the queue for inference. A live source replaces the waiting picture; files wait for room and memory.
 
-    At a closed gate a folder's picture waits, a live source's is dropped. `run` is for one thread.
+    During a pause files wait and live pictures are dropped. `run` is for one thread.
     """
 
     source: Source
@@ -86,11 +86,11 @@ class Reader:
     stop: Stop
     heartbeat: Callable[[], None]
     files_waiting: int = field(default=0, init=False)
-    """Files that the source knows of and has not read."""
+    """Files that the source has found and not read yet."""
     _trouble: str = field(default="", init=False)
 
     def run(self) -> None:
-        """Read until told to stop, or until the source or the queue has ended."""
+        """Read until `stop` is set, or until the source or the queue has ended."""
         source, stop, heartbeat = self.source, self.stop, self.heartbeat
         self.gate.wait_open(stop, heartbeat)
         for item in source.items(stop):
@@ -108,8 +108,8 @@ class Reader:
                 return
             if isinstance(item, Frame):
                 self.gate.rest(stop, heartbeat)
-            del item  # who waits for the next picture holds none: one may have 126 MB
-            # The source decodes the next one when it is asked for it: not beside one that is over the limit by itself.
+            del item  # hold no picture while waiting for the next: one may have 126 MB
+            # The source decodes the next picture on request: not while one over the limit is in memory.
             while not stop.is_set() and not self.limiter.within():
                 heartbeat()
 
@@ -121,7 +121,7 @@ class Reader:
             log.log(level, "%s: %s", self.source.name, tick.trouble or "works again")
 
     def _hand_over(self, item: Frame | Failure) -> bool:
-        """Put the item into the queue when there is room and memory; False when told to stop before. Raises Closed."""
+        """Put the item into the queue when there is room and memory; return False if `stop` was set first. Raises Closed."""
         while not self.limiter.acquire(weight(self.source, item)):
             self.heartbeat()
             if self.stop.is_set():
@@ -133,7 +133,7 @@ class Reader:
 
 @dataclass(eq=False, kw_only=True)
 class Inference:
-    """Annotates each frame; failures pass by, so that the writer sees everything in order. `run` is for one thread."""
+    """Annotates each frame and passes failures on, so that the writer receives everything in order. `run` is for one thread."""
 
     frames: FrameQueue
     results: ResultQueue
@@ -145,7 +145,7 @@ class Inference:
     heartbeat: Callable[[], None]
 
     def run(self) -> None:
-        """Annotate until no more frames come; between two of them, or about once a second, do what was asked of `control`."""
+        """Annotate until no more frames come; between two frames, or about once a second, carry out the requests to `control`."""
         control, model = self.control, self.active_model
         try:
             while True:
@@ -161,19 +161,19 @@ class Inference:
                 del item, result
         except Closed:
             return
-        finally:  # also where this broke: nobody may wait for it
+        finally:  # also after an error: the next thread must not wait for this one
             self.frames.cancel()
             self.results.end()
             control.close()
 
     def _annotated(self, frame: Frame) -> Annotation | Failure:
-        """Return the result, or a failure where only this picture breaks the program: it must not break every later start as well."""
+        """Return the result, or a failure if only this picture causes an internal error: it must not stop every later start as well."""
         self.at_work.move(frame.place, "inferring")
         try:
             annotation = self.active_model(frame)
             self.control.saw(annotation)
         except FrameError as exc:
-            log.warning("%s: %s: %s; it is set aside", frame.source, frame.name, exc)
+            log.warning("%s: %s: %s; set aside", frame.source, frame.name, exc)
             return self._failure(frame, exc.reason, f"{frame.name}: {exc}; set aside")
         except ModelError:  # no model can be used any more
             raise
@@ -189,12 +189,12 @@ class Inference:
         return annotation
 
     def _failure(self, frame: Frame, reason: str, message: str) -> Failure:
-        """Give the frame up."""
+        """Return the failure of a frame that cannot be annotated."""
         self.limiter.release(weight(self.sources[frame.source], frame))
         self.at_work.leave(frame.place)
         return Failure(frame.source, frame.name, reason, message, frame.path or Path(frame.name), key=frame.key)
 
 
 def weight(source: Source, item: Frame | Failure) -> int:
-    """What an item counts in the memory limiter. A live source's frames are few already, and those that are replaced give nothing back."""
+    """Return the bytes that an item counts in the memory limiter; 0 for live frames: they are few, and replaced ones are not released."""
     return item.image.nbytes if isinstance(item, Frame) and not source.live else 0

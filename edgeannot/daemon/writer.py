@@ -1,4 +1,4 @@
-"""The last of the daemon's loops: stores results, and then does with each input what its source's options say."""
+"""The last of the daemon's loops: store results, then move, delete or keep each input as its source's options say."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ __all__ = ["PostCommit", "Writer", "ledger_entry", "prune"]
 log = logging.getLogger(__name__)
 
 _PRUNE_S = 6 * 3600.0
-"""Time between looks for ledger entries of files that are gone, in seconds."""
+"""Seconds between two searches for ledger entries of files that are gone."""
 
 _MOST_AWAITING: Final = 10_000
-"""Inputs that may wait for a failing disk. Beyond, the oldest is let go of: its file is moved or deleted at the next start."""
+"""Inputs that may wait for a failing disk. Beyond that the oldest is dropped: the next start moves or deletes its file."""
 
 _NO_IMAGE: Final = np.empty((0, 0, 3), np.uint8)
 
 
 @dataclass(eq=False, kw_only=True)
 class Writer:
-    """Stores each result: files first, then ledger and outbox in one transaction, then the input is finished. `run` is for one thread."""
+    """Stores each result: files first, then ledger and outbox in one transaction; then finishes the input. `run` is for one thread."""
 
     results: ResultQueue
     sources: Mapping[str, Source]
@@ -53,7 +53,7 @@ class Writer:
     heartbeat: Callable[[], None]
     reporter: Reporter | None = None
     patience_s: float = math.inf
-    """How long a disk that refuses a result is waited for; then its LinkError is raised."""
+    """How long to wait for a failing disk before raising its LinkError."""
     _broken: set[tuple[type, type]] = field(default_factory=set, init=False)
     """Sinks and their errors that were logged with a traceback."""
 
@@ -81,11 +81,11 @@ class Writer:
                 del item
         except Closed:
             return
-        finally:  # also where this broke: nobody may wait for it
+        finally:  # also after an error: no thread must wait for this one
             self.results.cancel()
 
     def figures(self) -> dict[str, Any]:
-        """Return how store and folders are doing, for telemetry. Raises LinkError while the disk is away."""
+        """Return the figures of store and folders for telemetry. Raises LinkError while the disk is not available."""
         pending = self.store.pending()
         return {
             "outbox": {"rows": pending.rows, "bytes": pending.bytes, "dropped": pending.dropped, "refused": pending.refused},
@@ -99,7 +99,7 @@ class Writer:
         }
 
     def _queues(self) -> dict[str, dict[str, Any]]:
-        """Return how the queue of each sink is doing, and the delivery of those that this program delivers itself."""
+        """Return the figures of each sink's queue, and of the delivery if the sink has one."""
         figures: dict[str, dict[str, Any]] = {
             name: {"rows": waiting.rows, "bytes": waiting.bytes, "dropped": waiting.dropped, "refused": waiting.refused}
             for name, waiting in self.store.pending_by_sink().items()
@@ -130,14 +130,14 @@ class Writer:
                 self.reporter.picture(annotation)
 
     def _say(self, failure: Failure) -> None:
-        """Log one line. What the system did not let us read is somebody's to put right, and waits for it: that is a warning."""
+        """Log one line; a warning for a file without read permission, which stays until somebody fixes that."""
         if self.reporter is not None:
             self.reporter.failure(failure)
         level = logging.DEBUG if self.reporter is not None else logging.WARNING if failure.reason == "unreadable" else logging.INFO
         log.log(level, "%s: %s", failure.source, failure.message)
 
     def _messages(self, annotation: Annotation) -> list[Message]:
-        """Let the sinks work; their messages. A fault in a sink of files costs its file, as a full disk does, never the message."""
+        """Run the sinks and return their messages. An error in a sink that writes files costs its file, never a message."""
         messages: list[Message] = []
         frame = annotation.frame
         for sink in self.sinks:
@@ -149,16 +149,16 @@ class Writer:
                     raise
                 kind = type(sink), type(exc)
                 log.exception(
-                    "%s: internal error (please report) for %s (%s); its file is missing, messages flow",
+                    "%s: internal error (please report) for %s (%s); its file is missing, messages are sent",
                     type(sink).__name__, frame.name, type(exc).__name__, exc_info=kind not in self._broken,
                 )  # fmt: skip
                 self._broken.add(kind)
         return messages
 
     def _commit(self, source: Source, item: Frame | Failure, messages: Sequence[Message]) -> bool:
-        """Commit one transaction; try again while the disk refuses it, until told to stop: then False, and the picture is done again later.
+        """Commit one transaction; retry while the disk fails. Return False if `stop` was set first: the picture is annotated again later.
 
-        Raises LinkError when the disk refused for `patience_s` seconds.
+        Raises LinkError after `patience_s` seconds.
         """
         entry = ledger_entry(source, item)
         give_up_at = time.monotonic() + self.patience_s
@@ -172,18 +172,18 @@ class Writer:
                     told = True
                 self.heartbeat()
                 if time.monotonic() >= give_up_at:
-                    raise LinkError(f"{exc}; given up after {self.patience_s:g} s, what is not done yet is done by the next run") from exc
+                    raise LinkError(f"{exc}; given up after {self.patience_s:g} s, the next run does the rest") from exc
                 if self.stop.wait(delay_s):
                     return False
                 delay_s = min(delay_s * 2, 10.0)
             else:
                 if told:
-                    log.info("the store takes results again")
+                    log.info("the store works again")
                 return True
 
 
 class PostCommit:
-    """Lets sources do with their inputs what their options say; an input that goes for good waits until the disk has its results."""
+    """Finishes the inputs of sources; an input to be deleted or moved waits until its results are safely on disk."""
 
     def __init__(self, store: Store, sinks: Sequence[Sink], patience_s: float) -> None:
         self._store = store
@@ -194,7 +194,7 @@ class PostCommit:
         self._failing_since = 0.0
 
     def finish(self, source: Source, frame: Frame) -> None:
-        """The results of this picture are committed."""
+        """Finish the input of a picture whose results are committed."""
         if not source.removes_input:
             source.finish(frame)
             return
@@ -205,9 +205,9 @@ class PostCommit:
         self._try()
 
     def again(self) -> None:
-        """Try again what the disk did not confirm: a picture that came as a message keeps its place in the broker's window until then.
+        """Retry the inputs whose results the disk has not confirmed; until then a picture received as a message stays unacknowledged.
 
-        Raises LinkError when the disk refused for `patience_s` seconds.
+        Raises LinkError after `patience_s` seconds.
         """
         if self._awaiting_sync:
             self._try()
@@ -221,13 +221,13 @@ class PostCommit:
             now = time.monotonic()
             if not self._failing_since:
                 self._failing_since = now
-                log.warning("%s; %s, and what follows, stays where it is until that works", exc, self._awaiting_sync[-1][1].name)
+                log.warning("%s; %s and later inputs stay where they are until that works", exc, self._awaiting_sync[-1][1].name)
             elif now - self._failing_since >= self._patience_s:
                 raise
             return
         if self._failing_since:
-            os.sync()  # a sink brings its last file only to the disk: this is for those before
-            log.info("results are written to the disk again")
+            os.sync()  # a sink syncs its last file only: this is for those before
+            log.info("writing results to disk works again")
             self._failing_since, self._overflowed = 0.0, False
         while self._awaiting_sync:
             source, frame = self._awaiting_sync.popleft()
@@ -235,7 +235,7 @@ class PostCommit:
 
 
 def ledger_entry(source: Source, item: Frame | Failure) -> LedgerEntry | None:
-    """Return what the ledger is to remember of the item; None for one without a key, and for a file that nobody will find again."""
+    """Return the ledger's entry for the item; None for one without a key, and for a file that will not be found again."""
     if item.key is None or source.is_gone(item.key.path):
         return None
     if isinstance(item, Failure):
@@ -244,10 +244,10 @@ def ledger_entry(source: Source, item: Frame | Failure) -> LedgerEntry | None:
 
 
 def prune(store: Store, source: Source, heartbeat: Callable[[], None]) -> int:
-    """Forget the ledger's entries of files that are gone, so that it does not grow for ever; how many there were.
+    """Remove the ledger's entries of files that are gone and return their number, so that the ledger does not grow for ever.
 
-    Where not one file of the source is there, its medium may be away: then nothing is forgotten, unless the source removes its
-    files itself. A store that fails is left for the next time.
+    If no file of the source is there, its medium may be unmounted: then nothing is removed, unless the source deletes its
+    files itself. If the store fails, the next call tries again.
     """
     gone: list[str] = []
     forgotten, trusted, last = 0, source.removes_input, ""

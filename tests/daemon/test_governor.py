@@ -145,7 +145,7 @@ def test_a_board_that_its_firmware_slows_down_is_hot_whatever_the_thermometer_sa
     _, step = board.run(10)[0]
 
     assert step.rate == 0.5
-    assert step.reason.startswith("the board slows its processor down for 5 s")
+    assert step.reason.startswith("CPU throttled for 5 s")
 
 
 def test_want_of_memory_takes_a_smaller_model_at_once():

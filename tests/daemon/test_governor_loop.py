@@ -95,7 +95,7 @@ def test_a_model_that_cannot_be_loaded_is_said_once_and_the_old_one_stays(drive,
 
     assert drive.active_model.card.name == "big"
     assert caplog.text.count("but the model cannot be used: small cannot be loaded") == 1
-    assert caplog.text.count("nothing is left to step down to") == 1
+    assert caplog.text.count("still out of bounds at the lowest step") == 1
 
 
 def test_heat_slows_every_source_down_and_coolness_speeds_it_up_again():

@@ -76,7 +76,7 @@ def test_a_thread_that_is_silent_for_too_long_is_named_once_and_the_watchdog_is_
     said = []
     watch(3, GovernorLoop(), said, heartbeats=heartbeats, watchdog_s=30.0)[0].run()
 
-    assert caplog.text.count("infer has not moved for 16 s: the watchdog is no longer fed") == 1
+    assert caplog.text.count("no heartbeat of infer for 16 s: the watchdog is no longer fed") == 1
     assert not any("WATCHDOG" in fields for fields in said if isinstance(fields, dict))
 
 

@@ -410,7 +410,7 @@ def test_a_run_that_is_to_end_gives_a_full_disk_only_so_long():
     results.put(annotate(frame("a")))
     results.end()
 
-    with pytest.raises(LinkError, match=r"given up after 0\.1 s, what is not done yet is done by the next run"):
+    with pytest.raises(LinkError, match=r"given up after 0\.1 s, the next run does the rest"):
         write(results, [OneMessage()], store, source, patience_s=0.1)
     assert store.entries == []
     assert source.finished == []

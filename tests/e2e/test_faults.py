@@ -112,7 +112,7 @@ def test_a_broker_that_takes_its_time_to_answer_is_waited_for(tmp_path, broker):
         daemon.kill()
 
 
-@pytest.mark.parametrize(("redirection", "said"), [("| head -n 1 >/dev/null", ""), (">/dev/full", "standard output takes no more lines")])
+@pytest.mark.parametrize(("redirection", "said"), [("| head -n 1 >/dev/null", ""), (">/dev/full", "cannot write to standard output")])
 def test_whoever_reads_the_lines_may_go_away(tmp_path, redirection, said):
     names = copy_samples(tmp_path / "in")
     words = ["run", "--once", "--profile", "low", "--watch", tmp_path / "in", "--out", tmp_path / "out", "--data-dir", tmp_path / "data"]

@@ -17,7 +17,7 @@ def test_in_the_first_quiet_moment_it_measures_pictures_wait_and_the_better_mode
         daemon = Daemon(tmp_path / "daemon", "--profile", "mid", "--watch", tmp_path / "in", "--mqtt", broker.url)
         stack.callback(daemon.kill)
         daemon.wait_log("nothing was measured")
-        daemon.wait_log("idle: the models are measured once; input is paused")
+        daemon.wait_log("idle: benchmarking the models once, input paused")
         names = copy_samples(tmp_path / "in")
         daemon.wait_log(": measured: ")
 

@@ -65,7 +65,7 @@ def test_full_and_freed_again(make_stage, make_disk):
     stage.offer(200)
     daemon.wait_log("trying again until it works")
     ballast.unlink()
-    daemon.wait_log("the store takes results again")
+    daemon.wait_log("the store works again")
     stage.wait_all()
     stage.stop()
     stage.verdict("waits, says so once, goes on")

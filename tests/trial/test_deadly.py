@@ -81,7 +81,7 @@ def test_the_daemon_goes_on_with_the_next_where_the_choice_kills_the_runtime(tmp
 
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert "(SIGSEGV)" in first.stderr
-    assert "it is left out of the choice" in first.stderr
+    assert "excluded from the choice" in first.stderr
     assert "bbb-sound with" in first.stderr
     assert "aaa-endless" not in second.stderr
     assert "never tried" not in second.stderr
@@ -97,7 +97,7 @@ def test_what_was_tried_when_it_was_added_is_not_tried_again_by_the_daemon(tmp_p
 
     assert (added.returncode, ran.returncode) == (0, 0), added.stderr + ran.stderr
     assert "sound with" in ran.stderr
-    assert "never run here" not in ran.stderr
+    assert "first use with this runtime" not in ran.stderr
 
 
 KILLED = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
