@@ -76,7 +76,7 @@ def test_the_model_that_is_in_force_is_not_loaded_again(builds):
         ("../../etc/passwd", ModelError, "wanted a model's name"),
         ("card.toml", ModelError, "wanted a model's name"),
         ("", ModelError, "wanted a model's name"),
-        ("efficientnet-lite0", ModelError, "is for the task 'classify', this daemon does 'detect'"),
+        ("efficientnet-lite0", ModelError, "is for the task 'classify', this daemon runs 'detect'"),
         ("yolov3-tiny@224", ModelError, "cannot be loaded"),
     ],
 )
