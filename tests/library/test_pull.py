@@ -267,7 +267,7 @@ def test_one_that_fails_does_not_keep_the_others_away(site, shop, model):
     good = entry(file_entry(model, {"url": site.put("/f", model)}))
     shop.offer({**good, "name": "bad", "files": [file_entry(model, {"url": site.url("/gone")})]}, good)
 
-    with pytest.raises(MissingError, match=r"1 of 2 models were not added; the first: .*/gone is not there"):
+    with pytest.raises(MissingError, match=r"1 of 2 models not added; the first: .*/gone is not there"):
         shop.pull("bad", "sorter")
     assert shop.holds() == SORTER
 
