@@ -25,11 +25,11 @@ from edgeannot.base.backoff import backoff_s
 from edgeannot.crash_guard.crashes import CrashRecord, cause_of, fatal_error
 from edgeannot.crash_guard.record import PLACES, Note, OomCounter, Record, RunState, boot_id
 
-__all__ = ["AtWork", "Place", "of_content"]
+__all__ = ["AtWork", "Ticket", "of_content"]
 
 log = logging.getLogger(__name__)
 
-Place = int
+Ticket = int
 """Names a picture that is being processed; 0 names none."""
 
 _WANTED_S: Final = 5.0
@@ -57,10 +57,10 @@ class AtWork:
         self._clock = clock
         self._began = clock()
         self._changed = threading.Condition()
-        self._held: dict[Place, _Held] = {}
+        self._held: dict[Ticket, _Held] = {}
         self._lines = set(range(PLACES))
         self._numbers = itertools.count(1)
-        self._isolated: Place = 0
+        self._isolated: Ticket = 0
         self._wanting: dict[str, tuple[float, float]] = {}
         """Since when they want to be isolated, and when they asked last."""
         self._crashes = CrashRecord(folder and folder / "crashes.json")
@@ -128,52 +128,52 @@ class AtWork:
         with self._changed:
             return self._crashes.has_suspects
 
-    def verdict(self, identity: str) -> str | None:
+    def verdict(self, crash_key: str) -> str | None:
         """Why this picture is to be set aside, in one sentence without its name; None where it is not."""
         with self._changed:
-            return self._crashes.verdict(_key(identity))
+            return self._crashes.verdict(_key(crash_key))
 
     def enter(
-        self, source: str, identity: str, name: str, timeout_s: float = 0.0, *, stage: str = "decoding", isolated: bool = False
-    ) -> Place | None:
+        self, source: str, crash_key: str, name: str, timeout_s: float = 0.0, *, stage: str = "decoding", isolated: bool = False
+    ) -> Ticket | None:
         """A picture is about to be worked on; None where it is not its turn within the time: ask again.
 
-        identity: what makes it the same when it comes again; empty where nothing does. name: for people. isolated: nothing else meanwhile.
+        crash_key: what makes it the same when it comes again; empty where nothing does. name: for people. isolated: nothing else meanwhile.
         """
-        note = Note(_key(identity), source, name, stage)
+        note = Note(_key(crash_key), source, name, stage)
         with self._changed:
             isolated = isolated or self._crashes.is_suspect(note.key)
             if isolated:
                 self._want(note.key)
             if not self._changed.wait_for(lambda: self._may_begin(note.key, isolated=isolated), timeout_s):
                 return None
-            place = next(self._numbers)
+            ticket = next(self._numbers)
             line = self._lines.pop() if self._lines else None
-            self._held[place] = _Held(note, line)
+            self._held[ticket] = _Held(note, line)
             if isolated:
-                self._isolated = place
+                self._isolated = ticket
                 self._wanting.pop(note.key, None)
-        self._put(self._held[place])
-        return place
+        self._put(self._held[ticket])
+        return ticket
 
-    def move(self, place: Place, stage: str) -> None:
+    def move(self, ticket: Ticket, stage: str) -> None:
         """The picture goes on to another stage."""
-        held = self._held.get(place)
+        held = self._held.get(ticket)
         if held is not None:
             held.note = replace(held.note, stage=stage)
             self._put(held)
 
-    def leave(self, place: Place, *, survived: bool = True) -> None:
+    def leave(self, ticket: Ticket, *, survived: bool = True) -> None:
         """The picture is done, or no work. survived: whether it was decoded; one that was not may kill the next time."""
         with self._changed:
-            held = self._held.pop(place, None)
+            held = self._held.pop(ticket, None)
             if held is None:
                 return
             if held.line is not None:
                 if self._record is not None:
                     self._record.clear(held.line)
                 self._lines.add(held.line)
-            if self._isolated == place:
+            if self._isolated == ticket:
                 self._isolated = 0
             if held.note.key and survived:
                 self._crashes.clear(held.note.key)
@@ -215,12 +215,12 @@ class AtWork:
 
 
 def of_content(digest: bytes) -> str:
-    """The identity of a picture that is known by its bytes: who sends them again gives them another id, and they kill as before."""
+    """The crash key of a picture that is known by its bytes: who sends them again gives them another id, and they kill as before."""
     return f"content {digest.hex()}"
 
 
-def _key(identity: str) -> str:
-    return hashlib.blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() if identity else ""
+def _key(crash_key: str) -> str:
+    return hashlib.blake2b(crash_key.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() if crash_key else ""
 
 
 def _open_trace(path: Path) -> tuple[str, IO[str]]:

@@ -13,11 +13,11 @@ from edgeannot.mqtt.publisher import Publisher
 from edgeannot.remote.remote import Remote
 from edgeannot.settings import Settings
 from edgeannot.sinks import Sink
-from edgeannot.sinks.delivery import Delivery, DurableSink
+from edgeannot.sinks.queue_sender import DurableSink, QueueSender
 from edgeannot.sources import Stop
 from edgeannot.storage.store import Queue, Store
 
-__all__ = ["Deliverer", "MqttDelivery", "drained", "queue_deliveries"]
+__all__ = ["Deliverer", "MqttDeliverer", "drained", "queue_deliverers"]
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Deliverer(Protocol):
         """Wait until all messages are delivered, while there is progress; return False if some are left and `stop` is not set."""
 
 
-class MqttDelivery:
+class MqttDeliverer:
     """The publisher with its commands. first_answer_s: how long the first attempt to connect may take; None: `drain` does not wait."""
 
     def __init__(self, publisher: Publisher, queue: Queue, remote: Remote, first_answer_s: float | None) -> None:
@@ -65,20 +65,20 @@ class MqttDelivery:
         return first_answer_s is None or _drain(self._queue, lambda: self._publisher.state, first_answer_s, stop)
 
 
-class _QueueDelivery:
+class _QueueDeliverer:
     """The deliverer of any other sink with a queue."""
 
     def __init__(self, sink: DurableSink, queue: Queue, undelivered: Path) -> None:
         self._sink = sink
         self._queue = queue
-        self._delivery = Delivery(sink, queue, undelivered / sink.name)
-        self.start, self.stop = self._delivery.start, self._delivery.stop
+        self._sender = QueueSender(sink, queue, undelivered / sink.name)
+        self.start, self.stop = self._sender.start, self._sender.stop
 
     def drain(self, stop: Stop) -> bool:
         return _drain(self._queue, lambda: self._sink.status.state, self._sink.delivery_options.timeout_s, stop)
 
 
-def queue_deliveries(settings: Settings, sinks: Sequence[Sink], store: Store) -> list[_QueueDelivery]:
+def queue_deliverers(settings: Settings, sinks: Sequence[Sink], store: Store) -> list[_QueueDeliverer]:
     """Return the deliverers of the sinks with a queue, except MQTT; log where messages wait for a sink that is no longer enabled."""
     durable = [sink for sink in sinks if isinstance(sink, DurableSink)]
     served = {sink.name for sink in durable} | ({"mqtt"} if settings.sinks.mqtt.enabled else set())
@@ -87,7 +87,7 @@ def queue_deliveries(settings: Settings, sinks: Sequence[Sink], store: Store) ->
             messages = number_of(waiting.rows, "message")
             log.warning("%s from an earlier run waiting in %s: sinks.%s is not enabled", messages, store.path, name)
     undelivered = settings.data_dir / "undelivered"
-    return [_QueueDelivery(sink, store.queue(sink.name, sink.delivery_options.caps), undelivered) for sink in durable]
+    return [_QueueDeliverer(sink, store.queue(sink.name, sink.delivery_options.caps), undelivered) for sink in durable]
 
 
 def _drain(queue: Queue, state: Callable[[], str], first_answer_s: float, stop: Stop) -> bool:

@@ -20,7 +20,7 @@ from edgeannot.crash_guard import AtWork
 from edgeannot.daemon.active_model import ActiveModel
 from edgeannot.daemon.bounded_queue import BoundedQueue, MemoryLimiter
 from edgeannot.daemon.build import bounds_of, configured_limits, find_any, make_folder, open_sources, pipeline_builder, source_options
-from edgeannot.daemon.deliverers import Deliverer, MqttDelivery, drained, queue_deliveries
+from edgeannot.daemon.deliverers import Deliverer, MqttDeliverer, drained, queue_deliverers
 from edgeannot.daemon.first_use_trial import FirstUseTrial
 from edgeannot.daemon.governor import Governor
 from edgeannot.daemon.governor_loop import GovernorLoop, Pace, Sensors
@@ -103,7 +103,7 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, reme
         )
         if at_work.has_suspects:
             active_model.self_test()
-        frames: FrameQueue = BoundedQueue(replaced=lambda item: at_work.leave(item.place) if isinstance(item, Frame) else None)
+        frames: FrameQueue = BoundedQueue(replaced=lambda item: at_work.leave(item.ticket) if isinstance(item, Frame) else None)
         control = Control(frames.nudge, active_model.check, keep_last=mqtt.commands.enabled)
         pace = Pace(control)
         sources = open_sources(settings, options, store, at_work, pace.interval_s, once=once, again=again)
@@ -118,8 +118,8 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, reme
             remote = Remote(settings, publisher, store, origin, control, at_work, lambda: active_model.card, own)
             sinks += remote.sinks
             is_wanted = any(key.startswith("sinks.mqtt") for key in loaded.origins)
-            deliverers.append(MqttDelivery(publisher, store.queue("mqtt"), remote, mqtt.connect_timeout_s if is_wanted else None))
-        deliverers += queue_deliveries(settings, sinks, store)
+            deliverers.append(MqttDeliverer(publisher, store.queue("mqtt"), remote, mqtt.connect_timeout_s if is_wanted else None))
+        deliverers += queue_deliverers(settings, sinks, store)
         for deliverer in deliverers:
             deliverer.start()
             stack.callback(deliverer.stop)

@@ -96,7 +96,7 @@ class Reader:
         for item in source.items(stop):
             heartbeat()
             if self.gate.wait_open(stop, heartbeat) and source.live and isinstance(item, Frame):
-                self.at_work.leave(item.place)
+                self.at_work.leave(item.ticket)
                 continue
             if isinstance(item, Tick):
                 self._note(item)
@@ -168,7 +168,7 @@ class Inference:
 
     def _annotated(self, frame: Frame) -> Annotation | Failure:
         """Return the result, or a failure if only this picture causes an internal error: it must not stop every later start as well."""
-        self.at_work.move(frame.place, "inferring")
+        self.at_work.move(frame.ticket, "inferring")
         try:
             annotation = self.active_model(frame)
             self.control.saw(annotation)
@@ -191,7 +191,7 @@ class Inference:
     def _failure(self, frame: Frame, reason: str, message: str) -> Failure:
         """Return the failure of a frame that cannot be annotated."""
         self.limiter.release(weight(self.sources[frame.source], frame))
-        self.at_work.leave(frame.place)
+        self.at_work.leave(frame.ticket)
         return Failure(frame.source, frame.name, reason, message, frame.path or Path(frame.name), key=frame.key)
 
 

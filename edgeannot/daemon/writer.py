@@ -20,7 +20,7 @@ from edgeannot.daemon.report import Reporter
 from edgeannot.daemon.telemetry import Telemetry
 from edgeannot.daemon.workers import ResultQueue, weight
 from edgeannot.sinks import Sink
-from edgeannot.sinks.delivery import DurableSink
+from edgeannot.sinks.queue_sender import DurableSink
 from edgeannot.sources import Source, Stop
 from edgeannot.storage.store import LedgerEntry, Message, Store
 from edgeannot.vision.data import Annotation, Failure, Frame
@@ -119,11 +119,11 @@ class Writer:
     def _store_annotation(self, annotation: Annotation) -> None:
         frame = annotation.frame
         source = self.sources[frame.source]
-        self.at_work.move(frame.place, "storing")
+        self.at_work.move(frame.ticket, "storing")
         messages = self._messages(annotation)
         self.limiter.release(weight(source, frame))
         if self._commit(source, frame, messages):
-            self.at_work.leave(frame.place)
+            self.at_work.leave(frame.ticket)
             self._post_commit.finish(source, frame)
             self.telemetry.annotated(annotation)
             if self.reporter is not None:

@@ -178,15 +178,15 @@ class Publisher:
         finally:
             self._online.clear()
             self.state = "away"
-        held = connection is not None and self._close(connection)
+        lasted = connection is not None and self._close(connection)
         explained = connection is not None and connection.is_explained
-        if held or connection is None or not connection.accepted:
+        if lasted or connection is None or not connection.accepted:
             self._short = 0
         elif connection.hung_up and not explained:  # a broker that restarts, or another client, may be told by the reason
             self._short += 1
-        if held:
+        if lasted:
             self._history.once.reset()
-        if held or explained:
+        if lasted or explained:
             self._attempt = 0
         if self._short >= _SHORT_MANY:  # brokers that say why with "session taken over" are few
             trouble = (

@@ -1,6 +1,6 @@
 """One session at a broker that messages are taken from: connect, subscribe, hand over what comes, acknowledge it when it is done.
 
-The broker keeps what is not acknowledged and sends it again to the same client id, at the next connection. So `Delivery.finish`
+The broker keeps what is not acknowledged and sends it again to the same client id, at the next connection. So `IncomingMessage.finish`
 is called when the picture's results are committed, not when it arrives. Acknowledgements leave in the order of arrival, as the
 protocol wants (MQTT 5.0, 4.6), whatever the order of `finish`.
 
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from edgeannot.base.errors import EdgeannotError, LinkError
 from edgeannot.mqtt.client import connect, meaning, new_client, properties, publish, size_of
-from edgeannot.mqtt.deliveries import Delivery
+from edgeannot.mqtt.incoming import IncomingMessage
 from edgeannot.mqtt.options import BrokerOptions, SessionOptions
 from edgeannot.storage.store import Message
 
@@ -46,7 +46,7 @@ class _Connection:
     """Born and thrown away with its client."""
 
     client: Client
-    pending: deque[Delivery] = field(default_factory=deque)
+    pending: deque[IncomingMessage] = field(default_factory=deque)
     """In the order of arrival, not acknowledged yet."""
     changed: threading.Condition = field(default_factory=threading.Condition)
     accepted: bool = False
@@ -74,7 +74,7 @@ class _Connection:
 class Subscriber:
     """See the module. `start` once, `close` once; the rest may be called from any thread."""
 
-    def __init__(self, options: BrokerOptions, client_id: str, session: SessionOptions, take: Callable[[Delivery], None]) -> None:
+    def __init__(self, options: BrokerOptions, client_id: str, session: SessionOptions, take: Callable[[IncomingMessage], None]) -> None:
         """`take` is called in paho's thread for each message and must return at once. Raises ConfigError for unusable files."""
         self._options = options.model_copy(update={"client_id": client_id})
         self._session = session
@@ -133,16 +133,16 @@ class Subscriber:
         nothing_came, self._asked_at = self._arrived == self._asked_at, None
         return nothing_came
 
-    def finish(self, delivery: Delivery, answer: tuple[str, bytes] | None = None) -> None:
-        """See `Delivery.finish`; of an earlier connection it says nothing to the broker, which sends the message again."""
+    def finish(self, incoming: IncomingMessage, answer: tuple[str, bytes] | None = None) -> None:
+        """See `IncomingMessage.finish`; of an earlier connection it says nothing to the broker, which sends the message again."""
         with self._lock:
-            delivery.done = True
+            incoming.done = True
             connection = self._connection
             if connection is None:
                 return
             self.busy_at = time.monotonic()
             if answer is not None:  # on its way before the acknowledgement: one that is lost with the connection comes with the repeat
-                publish(connection.client, Message(*answer, "answer", correlation=delivery.correlation))
+                publish(connection.client, Message(*answer, "answer", correlation=incoming.correlation))
             while connection.pending and connection.pending[0].done:
                 first = connection.pending.popleft()
                 connection.client.ack(first.mid, first.qos)
@@ -301,7 +301,7 @@ class Subscriber:
         self.busy_at = time.monotonic()
         self._arrived += 1
         size, is_whole = size_of(message)
-        delivery = Delivery(
+        incoming = IncomingMessage(
             message.topic,
             bytes(message.payload),
             dict(getattr(message.properties, "UserProperty", ()) or ()),
@@ -316,9 +316,9 @@ class Subscriber:
         )
         if message.qos:
             with self._lock:
-                connection.pending.append(delivery)
+                connection.pending.append(incoming)
         try:
-            self._take(delivery)
+            self._take(incoming)
         except Exception:
             log.exception("a message on %s could not be taken", message.topic)
-            delivery.finish()
+            incoming.finish()

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from edgeannot.base.errors import FrameError, LinkError
-from edgeannot.crash_guard import AtWork, Place, of_content
+from edgeannot.crash_guard import AtWork, Ticket, of_content
 from edgeannot.mqtt.client import size_of
 from edgeannot.payload import Origin, Topics, encode, state_payload
 from edgeannot.probe.limits import free_memory_bytes
@@ -232,32 +232,32 @@ class CommandHandler:
         name = body.path if isinstance(body, DetectFile) else ""
         data = read_named(options.root, name, self._limits.picture_bytes) if isinstance(body, DetectFile) else body
         limits = PictureLimits(int(options.max_megapixels * 1e6), max_file_bytes=self._limits.picture_bytes, free_bytes=free_memory_bytes)
-        place = self._begin(of_content(hashlib.blake2b(data, digest_size=16).digest()), name or "the picture of a command")
+        ticket = self._begin(of_content(hashlib.blake2b(data, digest_size=16).digest()), name or "the picture of a command")
         try:
             picture = decode(data, limits, smaller=True)
-            self._at_work.move(place, "inferring")
+            self._at_work.move(ticket, "inferring")
             asked = self._control.ask_annotation(picture.image, "detect", name or "picture", (picture.width, picture.height))
         except BaseException as exc:
-            self._at_work.leave(place, survived=getattr(exc, "reason", "") != "memory")
+            self._at_work.leave(ticket, survived=getattr(exc, "reason", "") != "memory")
             raise
-        asked.add_done_callback(lambda _: self._at_work.leave(place))
+        asked.add_done_callback(lambda _: self._at_work.leave(ticket))
         self._ask(to, asked, functools.partial(self._answers.result, path=name or None))
 
     def _drawn(self, to: Reply, annotation: Annotation) -> Message:
-        place = self._begin(f"drawn {annotation.frame.identity}", annotation.frame.name, "storing")
+        ticket = self._begin(f"drawn {annotation.frame.identity}", annotation.frame.name, "storing")
         try:
             return self._answers.drawn(to, annotation)
         finally:
-            self._at_work.leave(place)
+            self._at_work.leave(ticket)
 
-    def _begin(self, identity: str, name: str, stage: str = "decoding") -> Place:
+    def _begin(self, crash_key: str, name: str, stage: str = "decoding") -> Ticket:
         """Wait for a picture's turn. Raises FrameError for one that the program died of, RefusedError where others go first."""
-        if why := self._at_work.verdict(identity):
+        if why := self._at_work.verdict(crash_key):
             raise FrameError(why, "deadly")
-        place = self._at_work.enter("command", identity, name, self._options.timeout_s, stage=stage)
-        if place is None:
+        ticket = self._at_work.enter("command", crash_key, name, self._options.timeout_s, stage=stage)
+        if ticket is None:
             raise RefusedError("busy", "other pictures are to be done first; try again later")
-        return place
+        return ticket
 
     def _ask(self, to: Reply, future: Future[Any], finish: Callable[[Reply, Any], Message]) -> None:
         with self._changed:

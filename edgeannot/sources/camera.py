@@ -169,12 +169,12 @@ class CameraSource:
                 # Keeps the rate on average, without a burst after a pause.
                 turn = max(turn + interval_s, time.monotonic() - interval_s)
                 frame = self._live_frame(shot)
-                place = self._context.at_work.enter(self.name, "", frame.name)
-                if place is None:  # a picture is processed in isolation, and the next frame is as good
+                ticket = self._context.at_work.enter(self.name, "", frame.name)
+                if ticket is None:  # a picture is processed in isolation, and the next frame is as good
                     self._skipped += 1
                     yield Tick()
                     continue
-                yield replace(frame, place=place)
+                yield replace(frame, ticket=ticket)
                 if self._context.once:
                     return
         finally:
@@ -240,14 +240,14 @@ class CameraSource:
                 return
             for index in itertools.count():
                 name = f"{path.stem}/{index:06d}.jpg"
-                place = yield from self._turns.take(f"{self.name}\n{of_file}#{index}", name, stop)
+                ticket = yield from self._turns.take(f"{self.name}\n{of_file}#{index}", name, stop)
                 began = time.perf_counter()
                 if stop.is_set() or not capture.grab():
-                    self._turns.leave(place)
+                    self._turns.leave(ticket)
                     return
                 image, due_ms = self._wanted(capture, index, due_ms)
                 if image is None:
-                    self._turns.leave(place)
+                    self._turns.leave(ticket)
                     continue
                 decode_ms = (time.perf_counter() - began) * 1e3
                 seq, self._seq = self._seq, self._seq + 1
@@ -260,7 +260,7 @@ class CameraSource:
                     path=path,
                     decode_ms=decode_ms,
                     name=name,
-                    place=place,
+                    ticket=ticket,
                 )
         finally:
             capture.release()

@@ -174,9 +174,9 @@ class DirectorySource:
             digest = hashlib.blake2b(data or b"", digest_size=16).digest()
             return self._decoder.decode(data, smaller=isolated) if data is not None else None
 
-        identity = f"{self.name}\n{name}\n{signature.size} {signature.mtime_ns} {signature.inode}"
+        crash_key = f"{self.name}\n{name}\n{signature.size} {signature.mtime_ns} {signature.inode}"
         try:
-            place, picture = yield from self._turns.decode(identity, shown, stop, decode)
+            ticket, picture = yield from self._turns.decode(crash_key, shown, stop, decode)
         except FrameError as exc:
             return self._fail(path, name, signature, exc)
         if picture is None:
@@ -197,7 +197,7 @@ class DirectorySource:
             key=FileKey(name, signature),
             content_hash=digest,
             whole_wh=(picture.width, picture.height),
-            place=place,
+            ticket=ticket,
         )
 
     def _undone(self, path: Path, name: str, facts: os.stat_result) -> FileSignature | None:

@@ -19,8 +19,8 @@ from typing import Final
 
 from edgeannot.base.errors import ConfigError, FrameError, LinkError
 from edgeannot.crash_guard import of_content
-from edgeannot.mqtt.deliveries import DedupQueue, Delivery
 from edgeannot.mqtt.group import GREET_S, Group, SessionTakeover
+from edgeannot.mqtt.incoming import DedupQueue, IncomingMessage
 from edgeannot.mqtt.options import BrokerOptions, SessionOptions
 from edgeannot.mqtt.subscriber import Subscriber
 from edgeannot.payload import Topics, encode, escape_level, refused_payload, reply_trouble
@@ -50,7 +50,7 @@ class _UnderWay:
     """A picture between its arrival and the commit of its results."""
 
     identity: str
-    deliveries: list[Delivery] = field(default_factory=list)
+    messages: list[IncomingMessage] = field(default_factory=list)
     """The message, and those that brought the same picture again meanwhile."""
     sender: Sender | None = None
     refused: str = ""
@@ -96,14 +96,14 @@ class MqttSource:
                 if self._takeover is not None:
                     self._takeover.look_after(self._subscriber)
                 item: Item | None
-                delivery = self._arrived.take(_IDLE_S)
-                if delivery is None:
+                incoming = self._arrived.take(_IDLE_S)
+                if incoming is None:
                     if self._context.once and self._nothing_left():
                         return
                     item = self._tick()
                 else:
-                    item = yield from self._open(delivery, stop)
-                    delivery.payload = b""  # it is kept until its acknowledgement, the bytes are not
+                    item = yield from self._open(incoming, stop)
+                    incoming.payload = b""  # it is kept until its acknowledgement, the bytes are not
                 if item is None and time.monotonic() - spoke > _IDLE_S:  # a row of repeats
                     item = self._tick()
                 if item is not None:
@@ -128,16 +128,16 @@ class MqttSource:
             while len(self._answered) > _REMEMBERED:
                 self._answered.popitem(last=False)
             self._changed.notify_all()
-        for delivery in done.deliveries:
-            delivery.finish(self._answer(delivery, done, item) if isinstance(item, Failure) else None)
+        for incoming in done.messages:
+            incoming.finish(self._answer(incoming, done, item) if isinstance(item, Failure) else None)
 
-    def _answer(self, delivery: Delivery, refused: _UnderWay, failure: Failure) -> tuple[str, bytes]:
+    def _answer(self, incoming: IncomingMessage, refused: _UnderWay, failure: Failure) -> tuple[str, bytes]:
         """Return topic and text for the sender of a picture that has no result: its response topic, else one beside its results."""
         context, sender = self._context, refused.sender
         told = refused.refused or failure.message
         payload = encode(refused_payload(context.device, self.name, sender, failure.reason, told))
         topics = Topics(context.device, self._options.results_prefix)
-        wanted = delivery.reply_topic
+        wanted = incoming.reply_topic
         if wanted is not None and not reply_trouble(wanted, topics) and not matches(self._options.topic, wanted):
             return wanted, payload
         own = Topics(sender.device if sender else context.device, self._options.results_prefix)
@@ -204,40 +204,40 @@ class MqttSource:
 
     # Arrivals
 
-    def _take(self, delivery: Delivery) -> None:
+    def _take(self, incoming: IncomingMessage) -> None:
         """Called in paho's thread: put a picture into the queue, tell the group what is theirs."""
-        if self._group is not None and self._group.heard(delivery.topic, delivery.payload):
-            delivery.finish()
-        elif delivery.qos == 0 and len(self._arrived) >= 2 * self._options.window:
+        if self._group is not None and self._group.heard(incoming.topic, incoming.payload):
+            incoming.finish()
+        elif incoming.qos == 0 and len(self._arrived) >= 2 * self._options.window:
             self.skipped += 1
         else:
-            self._arrived.put(delivery)
+            self._arrived.put(incoming)
 
-    def _open(self, delivery: Delivery, stop: Stop) -> Generator[Tick, None, Frame | Failure | None]:
+    def _open(self, incoming: IncomingMessage, stop: Stop) -> Generator[Tick, None, Frame | Failure | None]:
         """The picture in a message; None where it is done or under way already, or `stop` was set. Ticks while it waits for its turn."""
         began = time.perf_counter()
         try:
-            known = delivery.payload if delivery.size is None else delivery.size.to_bytes(8, "big") + delivery.payload
-            arrival = read_arrival(delivery.topic, known, delivery.properties, self._level, delivery.arrived_at)
+            known = incoming.payload if incoming.size is None else incoming.size.to_bytes(8, "big") + incoming.payload
+            arrival = read_arrival(incoming.topic, known, incoming.properties, self._level, incoming.arrived_at)
         except FrameError as exc:
-            return self._fail(delivery, f"unnamed/{_short_hash(delivery.topic)}", exc)
-        if self._is_known(arrival, delivery):
+            return self._fail(incoming, f"unnamed/{_short_hash(incoming.topic)}", exc)
+        if self._is_known(arrival, incoming):
             return None
         self._complain(arrival)
         name = f"{_folder_name(arrival.sender.device)}/{arrival.captured_at:%Y-%m-%d/%H%M%S}-{_short_hash(arrival.identity)}"
         content = of_content(arrival.content_hash)
         try:
-            self._decoder.check_size(delivery.size or len(delivery.payload))
-            place, picture = yield from self._turns.decode(
-                content, name, stop, lambda last: self._decoder.decode(delivery.payload, smaller=last)
+            self._decoder.check_size(incoming.size or len(incoming.payload))
+            ticket, picture = yield from self._turns.decode(
+                content, name, stop, lambda last: self._decoder.decode(incoming.payload, smaller=last)
             )
         except FrameError as exc:
-            return self._fail(delivery, name, exc, arrival)
+            return self._fail(incoming, name, exc, arrival)
         if picture is None:
             return None  # it is not acknowledged, and comes again
         name += ".jpg" if picture.kind == "jpeg" else f".{picture.kind}"
         with self._changed:
-            self._under_way[name] = _UnderWay(arrival.identity, [delivery], arrival.sender)
+            self._under_way[name] = _UnderWay(arrival.identity, [incoming], arrival.sender)
         seq, self._seq = self._seq, self._seq + 1
         return Frame(
             image=picture.image,
@@ -250,19 +250,19 @@ class MqttSource:
             content_hash=arrival.content_hash,
             sender=arrival.sender,
             whole_wh=(picture.width, picture.height),
-            place=place,
+            ticket=ticket,
         )
 
-    def _is_known(self, arrival: Arrival, delivery: Delivery) -> bool:
-        """Whether the picture needs no work: under way since an earlier delivery, or a repeat of one that is answered."""
+    def _is_known(self, arrival: Arrival, incoming: IncomingMessage) -> bool:
+        """Whether the picture needs no work: under way since an earlier message, or a repeat of one that is answered."""
         with self._changed:
             for under_way in self._under_way.values():
                 if under_way.identity == arrival.identity:
-                    under_way.deliveries.append(delivery)
+                    under_way.messages.append(incoming)
                     return True
-            if not (delivery.repeated and arrival.identity in self._answered):
+            if not (incoming.repeated and arrival.identity in self._answered):
                 return False
-        delivery.finish()
+        incoming.finish()
         return True
 
     def _complain(self, arrival: Arrival) -> None:
@@ -272,15 +272,15 @@ class MqttSource:
             self._complaints.add(who)
             log.warning("%s: %s: %s; the time of arrival is taken", self.name, escape_level(who), arrival.complaint)
 
-    def _fail(self, delivery: Delivery, name: str, exc: FrameError, arrival: Arrival | None = None) -> Failure:
+    def _fail(self, incoming: IncomingMessage, name: str, exc: FrameError, arrival: Arrival | None = None) -> Failure:
         fresh = _UnderWay(arrival.identity, sender=arrival.sender) if arrival else _UnderWay("")
         with self._changed:  # those that cannot even be named share a name
             under_way = self._under_way.setdefault(name, fresh)
-            under_way.deliveries.append(delivery)
+            under_way.messages.append(incoming)
             under_way.refused = str(exc)
         kept = None
-        if delivery.size is None:
-            kept = self._quarantine.keep(delivery.payload, Path(name), reason=exc.reason, message=f"{name}: {exc}", origin=delivery.topic)
+        if incoming.size is None:
+            kept = self._quarantine.keep(incoming.payload, Path(name), reason=exc.reason, message=f"{name}: {exc}", origin=incoming.topic)
         message = f"{name}: {exc}; {f'kept as {kept}' if kept else 'not kept'}"
         return Failure(self.name, name, exc.reason, message, kept or Path(name), kept)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeannot.base.errors import FrameError
-from edgeannot.crash_guard import AtWork, Place
+from edgeannot.crash_guard import AtWork, Ticket
 from edgeannot.sources.contract import Stop, Tick
 
 if TYPE_CHECKING:
@@ -63,45 +63,45 @@ class Turns:
         self._at_work = at_work
         self._tick = tick
 
-    def take(self, identity: str, name: str, stop: Stop, *, isolated: bool = False) -> Generator[Tick, None, Place]:
+    def take(self, crash_key: str, name: str, stop: Stop, *, isolated: bool = False) -> Generator[Tick, None, Ticket]:
         """Wait for the turn of a picture; 0 where `stop` was set before. Raises FrameError for one that is to be set aside.
 
-        identity: what makes it the same picture when it comes again. isolated: whether nothing else may be processed meanwhile.
+        crash_key: what makes it the same picture when it comes again. isolated: whether nothing else may be processed meanwhile.
         """
-        why = self._at_work.verdict(identity)
+        why = self._at_work.verdict(crash_key)
         if why is not None:
             raise FrameError(why, DEADLY)
-        while (place := self._at_work.enter(self._source, identity, name, _PATIENCE_S, isolated=isolated)) is None:
+        while (ticket := self._at_work.enter(self._source, crash_key, name, _PATIENCE_S, isolated=isolated)) is None:
             if stop.is_set():
                 return 0
             yield self._tick()
-        return place
+        return ticket
 
-    def leave(self, place: Place, *, survived: bool = True) -> None:
+    def leave(self, ticket: Ticket, *, survived: bool = True) -> None:
         """There is no picture, or none that can be used; survived: see `AtWork.leave`."""
-        self._at_work.leave(place, survived=survived)
+        self._at_work.leave(ticket, survived=survived)
 
     def decode(
-        self, identity: str, name: str, stop: Stop, decode: Callable[[bool], Picture | None]
-    ) -> Generator[Tick, None, tuple[Place, Picture | None]]:
+        self, crash_key: str, name: str, stop: Stop, decode: Callable[[bool], Picture | None]
+    ) -> Generator[Tick, None, tuple[Ticket, Picture | None]]:
         """Decode a picture when it is its turn; no picture where `decode` gives none or `stop` was set before.
 
         decode: told whether nothing else is being processed, so that no more memory will be free later. Raises FrameError as it does.
         """
         for isolated in (False, True):
-            place = yield from self.take(identity, name, stop, isolated=isolated)
-            if not place:
+            ticket = yield from self.take(crash_key, name, stop, isolated=isolated)
+            if not ticket:
                 break
             try:
                 picture = decode(isolated)
             except BaseException as exc:
                 reason = exc.reason if isinstance(exc, FrameError) else ""
-                self.leave(place, survived=reason not in _NOT_DECODED)
+                self.leave(ticket, survived=reason not in _NOT_DECODED)
                 if isolated or reason != "memory":
                     raise
                 continue
             if picture is not None:
-                return place, picture
-            self.leave(place, survived=False)
+                return ticket, picture
+            self.leave(ticket, survived=False)
             break
         return 0, None

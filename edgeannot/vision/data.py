@@ -94,8 +94,8 @@ class Frame:
     """Who sent it, where it came as a message; its identity is then the same for every worker. None: taken or found here."""
     whole_wh: tuple[int, int] | None = None
     """Width and height of the whole picture, where `image` was made smaller when it was decoded; None: `image` is the whole."""
-    place: int = 0
-    """Names it among the pictures that are being processed (`crash_guard.Place`)."""
+    ticket: int = 0
+    """Names it among the pictures that are being processed (`crash_guard.Ticket`)."""
 
     @property
     def size_wh(self) -> tuple[int, int]:

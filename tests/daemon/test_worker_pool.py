@@ -15,9 +15,9 @@ from edgeannot.daemon.workers import Inference
 from edgeannot.daemon.writer import Writer
 from edgeannot.payload import Origin
 from edgeannot.sinks import JsonlOptions, LabelsOptions, SinkContext, WebhookOptions
-from edgeannot.sinks.delivery import Delivery
 from edgeannot.sinks.jsonl import JsonlSink
 from edgeannot.sinks.labels import LabelsSink
+from edgeannot.sinks.queue_sender import QueueSender
 from edgeannot.sinks.webhook import WebhookSink
 from edgeannot.storage.store import Caps, Message, Store
 from edgeannot.vision.data import Annotation, Detections, Frame, ModelFacts
@@ -70,16 +70,16 @@ def test_the_queues_of_sinks_and_their_deliveries_are_told(tmp_path):
     options = WebhookOptions(enabled=True, url=f"http://127.0.0.1:{free_port()}/", retry_min_s=60)
     sink = WebhookSink(options, SinkContext(Origin("pi", "b"), tmp_path))
     with Store.open(tmp_path / "state.sqlite") as store:
-        delivery = Delivery(sink, store.queue("webhook", options.caps), tmp_path / "undelivered")
+        sender = QueueSender(sink, store.queue("webhook", options.caps), tmp_path / "undelivered")
         pool = pool_of(store, sink)
         none = {"rows": 0, "bytes": 0, "dropped": 0, "refused": 0}
         assert pool.figures()["sinks"] == {"mqtt": none, "webhook": {**none, "sent": 0, "trouble": ""}}
 
         store.commit(None, [Message("k", b"{}", sink="webhook"), Message("t", b"12")])
-        delivery.start()
+        sender.start()
         wait_until(lambda: sink.status.trouble, "a first attempt")
         figures = pool.figures()
-        delivery.stop()
+        sender.stop()
 
     assert figures["sinks"]["mqtt"] == {**none, "rows": 1, "bytes": 2}
     assert figures["sinks"]["webhook"] == {**none, "rows": 1, "bytes": 2, "sent": 0, "trouble": sink.status.trouble}

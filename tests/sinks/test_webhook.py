@@ -14,8 +14,8 @@ import pytest
 
 from edgeannot.base.errors import ConfigError, LinkError
 from edgeannot.sinks import WebhookOptions
-from edgeannot.sinks.delivery import Delivery
 from edgeannot.sinks.http_post import retry_after_s
+from edgeannot.sinks.queue_sender import QueueSender
 from edgeannot.sinks.webhook import WebhookSink
 from edgeannot.storage.store import Message, Queue, Store
 from tests.brokers import wait_until
@@ -40,21 +40,21 @@ def store(tmp_path):
 
 @pytest.fixture
 def start(store, context, tmp_path):
-    """Start a delivery to a URL; stopped at the end of the test."""
+    """Start a sender to a URL; stopped at the end of the test."""
     started = []
 
-    def make(url: str, **options) -> Delivery:
+    def make(url: str, **options) -> QueueSender:
         sink = WebhookSink(WebhookOptions(enabled=True, url=url, **QUICK | options), context)
-        delivery = Delivery(sink, store.queue("webhook"), tmp_path / "undelivered")
-        started.append((delivery, sink))
-        delivery.start()
-        return delivery
+        sender = QueueSender(sink, store.queue("webhook"), tmp_path / "undelivered")
+        started.append((sender, sink))
+        sender.start()
+        return sender
 
     yield make
-    for delivery, sink in started:
-        delivery.stop(1)
+    for sender, sink in started:
+        sender.stop(1)
         sink.close()
-        assert not delivery._thread.is_alive()
+        assert not sender._thread.is_alive()
 
 
 def put(store: Store, first: int, count: int = 1, text: str = "{}") -> None:
@@ -75,11 +75,11 @@ def test_a_result_is_posted_as_subscribers_get_it(hook, store, start, annotate, 
     secret = tmp_path / "token"
     secret.write_text("Bearer s3cr3t-token\n")
     options = {"headers": {"X-Site": "barn"}, "header_files": {"Authorization": secret}, "images": True}
-    delivery = start(hook.start().url, **options)
+    sender = start(hook.start().url, **options)
     sink = WebhookSink(WebhookOptions(enabled=True, url=hook.url, **options), context)
     store.commit(None, sink.write(annotate(("cat", 15, 0.9, (1, 2, 30, 40)))))
 
-    assert delivery.queue.wait_empty(DEADLINE_S)
+    assert sender.queue.wait_empty(DEADLINE_S)
     result, image = hook.taken
     payload = result.json()
     assert payload["detections"][0]["label"] == "cat"
@@ -95,29 +95,29 @@ def test_a_result_is_posted_as_subscribers_get_it(hook, store, start, annotate, 
     assert (image.key, image.headers["Edgeannot-Id"]) == (f"{payload['id']}-image", payload["id"])
     assert image.headers["Edgeannot-Captured-At"] == payload["captured_at"]
     assert image.body.startswith(b"\xff\xd8")
-    assert (delivery.status.sent, delivery.status.trouble, delivery.status.state) == (2, "", "online")
+    assert (sender.status.sent, sender.status.trouble, sender.status.state) == (2, "", "online")
 
 
 def test_messages_go_in_order_over_one_connection(hook, store, start):
     put(store, 0, 200)
-    delivery = start(hook.start().url)
+    sender = start(hook.start().url)
 
-    assert delivery.queue.wait_empty(DEADLINE_S)
+    assert sender.queue.wait_empty(DEADLINE_S)
     assert keys(hook) == names(0, 200)
 
 
 def test_a_server_may_come_later_and_go_away_meanwhile(hook, store, start, caplog):
     put(store, 0, 5)
-    delivery = start(hook.url)
-    wait_until(lambda: delivery.status.state == "away", "a first attempt")
-    assert "Connection refused" in delivery.status.trouble
+    sender = start(hook.url)
+    wait_until(lambda: sender.status.state == "away", "a first attempt")
+    assert "Connection refused" in sender.status.trouble
     hook.start()
-    assert delivery.queue.wait_empty(DEADLINE_S)
+    assert sender.queue.wait_empty(DEADLINE_S)
     for number in range(5, 8):
         hook.end()
         put(store, number)
         hook.start()
-        assert delivery.queue.wait_empty(DEADLINE_S)
+        assert sender.queue.wait_empty(DEADLINE_S)
 
     assert keys(hook) == names(0, 8)
     assert sum(" waiting, " in record.message for record in caplog.records) <= 4
@@ -130,9 +130,9 @@ def test_a_connection_that_the_server_ended_is_made_again_without_a_word(hook, s
 
     hook.reply = answer_and_hang_up
     put(store, 0, 20)
-    delivery = start(hook.start().url)
+    sender = start(hook.start().url)
 
-    assert delivery.queue.wait_empty(DEADLINE_S)
+    assert sender.queue.wait_empty(DEADLINE_S)
     assert keys(hook) == names(0, 20)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
@@ -141,22 +141,22 @@ def test_a_connection_that_the_server_ended_is_made_again_without_a_word(hook, s
 def test_what_is_busy_or_broken_is_tried_again(hook, store, start, code):
     hook.replies = [status(code)] * 2
     put(store, 0, 3)
-    delivery = start(hook.start().url)
+    sender = start(hook.start().url)
 
-    assert delivery.queue.wait_empty(DEADLINE_S)
+    assert sender.queue.wait_empty(DEADLINE_S)
     assert keys(hook) == names(0, 3)
     assert len(hook.requests) == 5
-    assert delivery.queue.pending().refused == 0
+    assert sender.queue.pending().refused == 0
 
 
 def test_retry_after_is_waited_for_and_nothing_else_is_sent_meanwhile(hook, store, start):
     hook.replies = [status(429, Retry_After="1")]
     put(store, 0, 3)
     began = time.monotonic()
-    delivery = start(hook.start().url)
+    sender = start(hook.start().url)
     wait_until(lambda: hook.requests, "the first request")
 
-    assert delivery.queue.wait_empty(DEADLINE_S)
+    assert sender.queue.wait_empty(DEADLINE_S)
     assert time.monotonic() - began >= 1
     assert keys(hook) == names(0, 3)
     assert len(hook.requests) == 4
@@ -182,7 +182,7 @@ def test_retry_after_is_seconds_or_a_moment_by_the_servers_clock(value, date, wa
 
 
 def test_retry_after_is_bounded(hook, store, start, monkeypatch):
-    monkeypatch.setattr("edgeannot.sinks.delivery._LONGEST_RETRY_AFTER_S", 0.2)
+    monkeypatch.setattr("edgeannot.sinks.queue_sender._LONGEST_RETRY_AFTER_S", 0.2)
     hook.replies = [status(503, Retry_After="999999999")]
     put(store, 0)
 
@@ -196,12 +196,12 @@ def test_what_is_not_accepted_is_set_aside_and_counted_and_the_others_go_on(hook
 
     hook.reply = poison
     put(store, 0, 20, '{"a": 1}')
-    delivery = start(hook.start().url, attempts=3)
+    sender = start(hook.start().url, attempts=3)
 
-    assert delivery.queue.wait_empty(DEADLINE_S)
+    assert sender.queue.wait_empty(DEADLINE_S)
     assert sorted(keys(hook)) == sorted(set(names(0, 20)) - {"key-3", "key-7"})
     assert [request.key for request in hook.requests].count("key-3") == 3
-    assert (delivery.queue.pending().refused, delivery.status.set_aside) == (2, 2)
+    assert (sender.queue.pending().refused, sender.status.set_aside) == (2, 2)
     assert (tmp_path / "undelivered/key-3.json").read_text() == '{"a": 1}'
     assert (
         (tmp_path / "undelivered/key-3.json.reason.txt").read_text().rstrip().endswith("answers 400 Bad Request no\ufffd\ufffdsuch thing")
@@ -212,10 +212,10 @@ def test_what_is_not_accepted_is_set_aside_and_counted_and_the_others_go_on(hook
 def test_what_is_set_aside_takes_no_more_room_than_it_may(hook, store, start, tmp_path):
     hook.reply = status(422)
     put(store, 0, 5, "x" * 400_000)
-    delivery = start(hook.start().url, attempts=1, set_aside_mb=1)
+    sender = start(hook.start().url, attempts=1, set_aside_mb=1)
 
-    assert delivery.queue.wait_empty(DEADLINE_S)
-    assert delivery.queue.pending().refused == 5
+    assert sender.queue.wait_empty(DEADLINE_S)
+    assert sender.queue.pending().refused == 5
     assert len(list((tmp_path / "undelivered").glob("*.json"))) == 2
 
 
@@ -228,13 +228,13 @@ def test_a_message_that_breaks_the_server_keeps_no_other_waiting(hook, store, st
 
     hook.reply = poison
     put(store, 0, 10)
-    delivery = start(hook.start().url)
+    sender = start(hook.start().url)
     wait_until(lambda: len(keys(hook)) == 9, "the others")
     released.set()
 
-    assert delivery.queue.wait_empty(DEADLINE_S)
+    assert sender.queue.wait_empty(DEADLINE_S)
     assert hook.deliveries() == dict.fromkeys(names(0, 10), 1)
-    assert delivery.queue.pending().refused == 0
+    assert sender.queue.pending().refused == 0
 
 
 def test_a_refused_login_reads_the_secret_anew(hook, store, start, tmp_path):
@@ -242,13 +242,13 @@ def test_a_refused_login_reads_the_secret_anew(hook, store, start, tmp_path):
     token.write_text("old-one")
     hook.reply = lambda handler: handler.answer(200 if handler.headers["X-Token"] == "new-one" else 401)
     put(store, 0, 3)
-    delivery = start(hook.start().url, header_files={"X-Token": token}, attempts=1000)
+    sender = start(hook.start().url, header_files={"X-Token": token}, attempts=1000)
     wait_until(lambda: len(hook.requests) > 3, "refusals")
     token.unlink()
-    wait_until(lambda: "cannot be read" in delivery.status.trouble, "the missing file to be told")
+    wait_until(lambda: "cannot be read" in sender.status.trouble, "the missing file to be told")
     token.write_text("new-one")
 
-    assert delivery.queue.wait_empty(DEADLINE_S)
+    assert sender.queue.wait_empty(DEADLINE_S)
     assert sorted(keys(hook)) == names(0, 3)
 
 
@@ -257,9 +257,9 @@ def test_redirects_are_followed_on_the_same_server_only(hook, store, start, capl
     try:
         hook.replies = [status(307, Location="/moved?x=1"), status(200), status(308, Location=f"http://127.0.0.1:{other.port}/")]
         put(store, 0, 2)
-        delivery = start(hook.start().url)
+        sender = start(hook.start().url)
 
-        assert delivery.queue.wait_empty(DEADLINE_S)
+        assert sender.queue.wait_empty(DEADLINE_S)
         assert [request.path for request in hook.requests[:2]] == ["/hook?site=barn", "/moved?x=1"]
         assert keys(hook) == names(0, 2)
         assert other.requests == []
@@ -291,11 +291,11 @@ def test_an_answer_has_to_be_whole_in_time(hook, store, start, caplog):
 
     hook.replies = [trickle]
     put(store, 0)
-    delivery = start(hook.start().url, timeout_s=0.3)
+    sender = start(hook.start().url, timeout_s=0.3)
     wait_until(lambda: "does not answer within 0.3 s" in caplog.text, "the trouble")
     stop.set()
 
-    assert delivery.queue.wait_empty(DEADLINE_S)
+    assert sender.queue.wait_empty(DEADLINE_S)
     assert keys(hook) == ["key-0"]
 
 
@@ -303,28 +303,28 @@ def test_an_answer_has_to_be_whole_in_time(hook, store, start, caplog):
 def test_who_does_not_speak_http_is_told_and_tried_again(said, hook, store, start):
     with socket.create_server(("127.0.0.1", hook.port)) as server:
         put(store, 0)
-        delivery = start(hook.url, timeout_s=1)
+        sender = start(hook.url, timeout_s=1)
         connection, _ = server.accept()
         connection.recv(10_000)
         connection.sendall(said)
         connection.close()
-        wait_until(lambda: delivery.status.trouble, "the trouble")
+        wait_until(lambda: sender.status.trouble, "the trouble")
     hook.start()
 
-    assert delivery.queue.wait_empty(DEADLINE_S)
+    assert sender.queue.wait_empty(DEADLINE_S)
 
 
 def test_a_stop_waits_for_no_server(hook, store, start):
     released = threading.Event()
     hook.reply = hold(released)
     put(store, 0)
-    delivery = start(hook.start().url, timeout_s=60)
+    sender = start(hook.start().url, timeout_s=60)
     wait_until(lambda: hook.requests, "a request under way")
     began = time.monotonic()
-    delivery.stop(0.2)
+    sender.stop(0.2)
 
     assert time.monotonic() - began < 2
-    assert delivery.queue.pending().rows == 1
+    assert sender.queue.pending().rows == 1
     released.set()
 
 
@@ -340,13 +340,13 @@ def test_a_disk_that_is_full_keeps_no_message_from_being_sent_once(hook, store, 
 
     monkeypatch.setattr(Queue, "delete", failing)
     put(store, 0, 100)
-    delivery = start(hook.start().url)
+    sender = start(hook.start().url)
     wait_until(lambda: len(keys(hook)) == 100, "all messages")
     put(store, 100, 5)
     wait_until(lambda: len(keys(hook)) == 105, "those that came meanwhile")
     full.clear()
 
-    assert delivery.queue.wait_empty(DEADLINE_S)
+    assert sender.queue.wait_empty(DEADLINE_S)
     assert keys(hook) == names(0, 105)
     assert caplog.text.count("the disk is full") == 1
 
@@ -384,9 +384,9 @@ def tls_hook(certificates):
 def test_tls_is_verified(tls_hook, certificates, store, start):
     put(store, 0, 3)
     hook = tls_hook("server")
-    delivery = start(hook.url, ca_file=certificates / "ca.crt")
+    sender = start(hook.url, ca_file=certificates / "ca.crt")
 
-    assert delivery.queue.wait_empty(DEADLINE_S)
+    assert sender.queue.wait_empty(DEADLINE_S)
     assert keys(hook) == names(0, 3)
 
 
@@ -394,11 +394,11 @@ def test_tls_is_verified(tls_hook, certificates, store, start):
 def test_nothing_is_sent_to_a_server_that_is_not_trusted(tls_hook, certificates, store, start, name, authority):
     put(store, 0)
     hook = tls_hook(name)
-    delivery = start(hook.url, ca_file=authority and certificates / authority)
-    wait_until(lambda: "is not trusted" in delivery.status.trouble, "the trouble")
+    sender = start(hook.url, ca_file=authority and certificates / authority)
+    wait_until(lambda: "is not trusted" in sender.status.trouble, "the trouble")
 
     assert hook.requests == []
-    assert delivery.queue.pending().rows == 1
+    assert sender.queue.pending().rows == 1
 
 
 @pytest.mark.parametrize(

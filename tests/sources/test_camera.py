@@ -125,7 +125,7 @@ def test_a_camera_is_closed_while_a_picture_is_taken_alone_and_opened_again_afte
     items, camera, source = live(endless(), at_work=at_work)
     frames = items.take(3)
     for frame in frames:
-        at_work.leave(frame.place)
+        at_work.leave(frame.ticket)
 
     alone = at_work.enter("inbox", "suspect", "suspect.jpg", DEADLINE_S, isolated=True)
     assert alone, "it waits until the camera is closed"

@@ -848,7 +848,7 @@ def test_a_picture_over_the_free_memory_waits_until_it_is_alone_and_is_then_refu
 
     [small] = items.take(1)
     items.idle(3)  # somebody else holds memory that will be free later
-    context.at_work.leave(small.place)
+    context.at_work.leave(small.ticket)
     [failure] = items.take(1)
 
     assert (failure.reason, failure.quarantined) == ("memory", tmp_path / "quarantine" / "large.png")

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from edgeannot.base.errors import LinkError
 from edgeannot.base.foreign import json_text, printable
-from edgeannot.mqtt.deliveries import Delivery
+from edgeannot.mqtt.incoming import IncomingMessage
 from edgeannot.mqtt.options import BrokerOptions, SessionOptions
 from edgeannot.mqtt.subscriber import Subscriber
 from edgeannot.payload import SCHEMA, decode, escape_level, unescape_level
@@ -113,11 +113,11 @@ def listen(
     """
     base = f"{prefix}/{'+' if device is None else escape_level(device)}"
     reader = Reader(prefix, json_lines, device is None)
-    came: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
+    came: queue.SimpleQueue[IncomingMessage] = queue.SimpleQueue()
 
-    def take(delivery: Delivery) -> None:
-        delivery.finish()
-        came.put(delivery)
+    def take(incoming: IncomingMessage) -> None:
+        incoming.finish()
+        came.put(incoming)
 
     filters = tuple((f"{base}/{leaf}", 1) for leaf in ("status", "info", "+/detections", "+/image"))
     session = SessionOptions(filters=filters, needs_all_filters=False, window=_WINDOW)
@@ -135,8 +135,8 @@ def listen(
                 trouble = subscriber.trouble
                 yield from reader.notice(f"{trouble}; trying again" if trouble else f"listening at {options.address} for {base}")
             with contextlib.suppress(queue.Empty):
-                delivery = came.get(timeout=_TICK_S)
-                yield from reader.lines(delivery.topic, delivery.payload, delivery.size)
+                incoming = came.get(timeout=_TICK_S)
+                yield from reader.lines(incoming.topic, incoming.payload, incoming.size)
     finally:
         subscriber.close()
 

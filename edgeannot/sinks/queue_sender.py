@@ -28,7 +28,7 @@ from edgeannot.sinks.base import FolderState, SinkContext, SinkOptions
 from edgeannot.storage.store import Caps, Message, Queue
 from edgeannot.vision.data import Annotation
 
-__all__ = ["AwayError", "Delivery", "DeliveryOptions", "DeliveryStatus", "DurableSink", "RejectedError"]
+__all__ = ["AwayError", "DeliveryOptions", "DeliveryStatus", "DurableSink", "QueueSender", "RejectedError"]
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ _DELETE_MANY: Final = 64
 _DELETE_S: Final = 0.1
 """Delivered rows are deleted when nothing else is to be done, or so many together, or after this time. A kill in between repeats them."""
 
-_MOST_HELD: Final = 16
+_MOST_RETRYING: Final = 16
 """Messages that are tried again beside the others; they are in memory. With so many more of them the others wait, too."""
 
 _SUSPECT_FAILURES: Final = 3
@@ -157,7 +157,7 @@ class DurableSink(ABC):
 
 
 @dataclass(slots=True)
-class _Held:
+class _Retrying:
     """A message that is tried again beside the others."""
 
     message: Message
@@ -166,7 +166,7 @@ class _Held:
     due_at: float
 
 
-class Delivery:
+class QueueSender:
     """The thread that delivers the queue of one sink: `start`, then `stop` once."""
 
     def __init__(self, sink: DurableSink, queue: Queue, set_aside: Path) -> None:
@@ -180,7 +180,7 @@ class Delivery:
         self._thread = threading.Thread(target=self._run, name=sink.name, daemon=True)
         self._batch: deque[Message] = deque()
         self._cursor = 0  # the largest id that was read from the queue
-        self._held: dict[int, _Held] = {}
+        self._retrying: dict[int, _Retrying] = {}
         self._failures = 0  # of the receiver, in a row
         self._done: list[int] = []  # delivered, still in the queue
         self._done_since = self._delete_again_at = self._failed_at = 0.0
@@ -222,13 +222,13 @@ class Delivery:
         now = time.monotonic()
         if len(self._done) >= _DELETE_MANY or (self._done and now - self._done_since >= _DELETE_S):
             self._flush()
-        if (held := next((held for held in self._held.values() if held.due_at <= now), None)) is not None:
-            self._try(held.message)
-        elif len(self._held) < _MOST_HELD and (message := self._first()) is not None:
+        if (retrying := next((retrying for retrying in self._retrying.values() if retrying.due_at <= now), None)) is not None:
+            self._try(retrying.message)
+        elif len(self._retrying) < _MOST_RETRYING and (message := self._first()) is not None:
             self._try(message)
         else:
             self._flush()
-            next_at = min((held.due_at for held in self._held.values()), default=now + 60.0)
+            next_at = min((retrying.due_at for retrying in self._retrying.values()), default=now + 60.0)
             self._wake.wait(1.0 if self._done else max(next_at - now, 0.0))
             self._wake.clear()
 
@@ -273,16 +273,16 @@ class Delivery:
         self._failures += 1
         self.status.trouble = why = str(exc)
         self._say(why, f"{why}; {number_of(self.queue.pending().rows, 'message')} waiting, trying again at growing intervals")
-        if message.id in self._held or (exc.suspect and self._failures >= _SUSPECT_FAILURES):
-            self._hold(message, retry_after_s=exc.retry_after_s)
+        if message.id in self._retrying or (exc.suspect and self._failures >= _SUSPECT_FAILURES):
+            self._retry_later(message, retry_after_s=exc.retry_after_s)
         self._pause(exc.retry_after_s)
 
     def _rejected(self, message: Message, exc: RejectedError) -> None:
         """Try it again later, or let go of it; the others go on."""
         why, attempts = str(exc), self._options.attempts
-        if message.id not in self._held and attempts > 1:
+        if message.id not in self._retrying and attempts > 1:
             self._say(why, f"{why}; a message is tried {attempts} times, others go on meanwhile")
-        if self._hold(message, rejected=True).rejections < attempts:
+        if self._retry_later(message, rejected=True).rejections < attempts:
             return
         kept = self._keep(message, f"{why} {exc.detail}".strip())
         self.status.set_aside += 1
@@ -293,20 +293,20 @@ class Delivery:
         self.queue.delete([message.id], refused=True)
         self._take_out(message)
 
-    def _hold(self, message: Message, *, rejected: bool = False, retry_after_s: float = 0.0) -> _Held:
+    def _retry_later(self, message: Message, *, rejected: bool = False, retry_after_s: float = 0.0) -> _Retrying:
         """Try it again beside the others."""
-        held = self._held.get(message.id) or _Held(message, 0, 0, 0.0)
+        retrying = self._retrying.get(message.id) or _Retrying(message, 0, 0, 0.0)
         self._take_out(message)
-        held.failures += 1
-        held.rejections += rejected
-        pause = backoff_s(held.failures, self._options.retry_min_s, self._options.retry_max_s)
-        held.due_at = time.monotonic() + max(pause, retry_after_s)
-        self._held[message.id] = held
-        return held
+        retrying.failures += 1
+        retrying.rejections += rejected
+        pause = backoff_s(retrying.failures, self._options.retry_min_s, self._options.retry_max_s)
+        retrying.due_at = time.monotonic() + max(pause, retry_after_s)
+        self._retrying[message.id] = retrying
+        return retrying
 
     def _take_out(self, message: Message) -> None:
         """It is no longer the first that waits."""
-        self._held.pop(message.id, None)
+        self._retrying.pop(message.id, None)
         if self._batch and self._batch[0].id == message.id:
             self._batch.popleft()
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from edgeannot.mqtt.subscriber import Subscriber
 
-__all__ = ["DedupQueue", "Delivery"]
+__all__ = ["DedupQueue", "IncomingMessage"]
 
 
 @dataclass(eq=False, slots=True)
-class Delivery:
+class IncomingMessage:
     """One message that came, and the way to acknowledge it."""
 
     topic: str
@@ -40,7 +40,7 @@ class Delivery:
         """Let the broker forget the message; before that, its sender is told `answer` (topic and JSON)."""
         self.subscriber.finish(self, answer)
 
-    def is_repeat_of(self, other: Delivery) -> bool:
+    def is_repeat_of(self, other: IncomingMessage) -> bool:
         """Whether both are the same message of one session: it comes again under its number (MQTT 5.0, 4.4), which is not free before it
         is acknowledged."""
         return (
@@ -59,23 +59,23 @@ class DedupQueue:
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[Delivery] = deque()
+        self._waiting: deque[IncomingMessage] = deque()
         self._changed = threading.Condition()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, delivery: Delivery) -> None:
+    def put(self, incoming: IncomingMessage) -> None:
         """Put a message behind the others, or where it was before."""
         with self._changed:
             for place, waiting in enumerate(self._waiting):
-                if delivery.is_repeat_of(waiting):
-                    self._waiting[place] = delivery
+                if incoming.is_repeat_of(waiting):
+                    self._waiting[place] = incoming
                     return
-            self._waiting.append(delivery)
+            self._waiting.append(incoming)
             self._changed.notify_all()
 
-    def take(self, timeout_s: float) -> Delivery | None:
+    def take(self, timeout_s: float) -> IncomingMessage | None:
         """Return the oldest message; None where none is there within the time."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting, timeout_s)
