@@ -12,7 +12,7 @@ import platform
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Union, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SerializeAsAny, ValidationError, field_validator
 from pydantic.fields import FieldInfo
@@ -48,6 +48,9 @@ __all__ = [
 ]
 
 PREFIX = "EDGEANNOT_"
+
+_Source = Annotated[SerializeAsAny[SourceOptions], PlainValidator(read_source)]
+"""The section of one source, read by its kind."""
 
 
 def _default_device() -> str:
@@ -98,7 +101,7 @@ class Settings(BaseSettings):
     """Boxes of one label that overlap more than this are one object; unset: the model card's."""
     labels: tuple[str, ...] = ()
     """Report only these labels; empty: all that the model knows."""
-    sources: dict[str, Annotated[SerializeAsAny[SourceOptions], PlainValidator(read_source)]] = {}
+    sources: dict[str, _Source] = {}
     """Where pictures come from, by name: [sources.NAME] with a kind."""
     sinks: SinkSections = SinkSections()
     """Where results go: [sinks.KIND]."""
@@ -264,6 +267,12 @@ class _Environment(EnvSettingsSource):
 
     refused = ""
     """The last text that was not JSON."""
+
+    def next_field(self, field: FieldInfo | Any | None, key: str, case_sensitive: bool | None = None) -> FieldInfo | None:
+        """Look for a setting of a source in all kinds: another variable says which kind it is. Else `protocol`, a text, is read as JSON."""
+        if field == _Source:
+            field = Union[tuple(kind.options for kind in SOURCES.known.values())]  # noqa: UP007 - of as many as there are
+        return super().next_field(field, key, case_sensitive)
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
         try:

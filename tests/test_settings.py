@@ -120,6 +120,21 @@ def test_a_number_out_of_a_few_may_be_set_by_the_environment(monkeypatch):
     assert load().settings.sinks.mqtt.qos == 2
 
 
+def test_a_text_of_a_source_that_looks_like_a_number_stays_a_text_in_the_environment(monkeypatch):
+    for key, value in {
+        "KIND": "mqtt",
+        "TOPIC": "cameras/+",
+        "BROKER__URL": "mqtt://h",
+        "BROKER__PROTOCOL": "5",
+        "DEVICE_LEVEL": "1",
+    }.items():
+        monkeypatch.setenv(f"EDGEANNOT_SOURCES__PICTURES__{key}", value)
+
+    pictures = load().settings.sources["pictures"]
+
+    assert (pictures.broker.protocol, pictures.device_level) == ("5", 1)
+
+
 def test_a_misspelt_environment_variable_is_an_error(monkeypatch):
     monkeypatch.setenv("EDGEANNOT_MODLE", "x")
 
