@@ -194,6 +194,6 @@ def test_a_daemon_with_a_source_that_never_ends_stops_when_it_is_told(tmp_path, 
         tmp_path, '[sources.clock]\nkind = "generator"\npictures = 1\n[sinks.mqtt]\nenabled = false\n[sinks.lines]\nenabled = true'
     )
     daemon = Daemon(tmp_path, "--config", path, **site)
-    daemon.wait_log(" on tflite")
+    daemon.wait_log(" thread")
 
     assert daemon.stop() == 0, daemon.log
