@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -13,7 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edgeannot.base.errors import InputError
 from edgeannot_tools.datasets import FORMATS, Dataset, LabelledObject, ReadOptions, WriteOptions, load_dataset, read_labels, save_dataset
+from edgeannot_tools.datasets.form import Picture
+from edgeannot_tools.datasets.pictures import place_pictures
 
 FLAGS_OF = {
     "yolo": set(),
@@ -137,7 +142,7 @@ def test_coco_files_come_back_number_by_number(data_dir, tmp_path):
     """Ids, outlines, areas, licences: reading and writing COCO gives the same tables, in another order perhaps."""
     source = data_dir / "detection" / "coco_train10_json"
 
-    save_dataset(load_dataset(source), tmp_path / "out", "coco", WriteOptions(pictures="hardlink"))
+    save_dataset(load_dataset(source), tmp_path / "out", "coco", WriteOptions(pictures="copy"))
 
     old = json.loads((source / "instances.json").read_text())
     new = json.loads((tmp_path / "out" / "annotations" / "instances.json").read_text())
@@ -171,7 +176,7 @@ def test_voc_files_come_back_word_by_word(data_dir, tmp_path):
 def test_yolo_files_come_back_number_by_number(data_dir, tmp_path):
     source = data_dir / "detection" / "coco_val50" / "labels_yolo"
 
-    save_dataset(load_dataset(source), tmp_path / "out", "yolo", WriteOptions(pictures="hardlink"))
+    save_dataset(load_dataset(source), tmp_path / "out", "yolo", WriteOptions(pictures="copy"))
 
     for file in source.glob("*.txt"):
         numbers = [list(map(float, line.split())) for line in file.read_text().splitlines()]
@@ -220,3 +225,16 @@ def test_nothing_is_left_of_a_set_that_could_not_be_written(small, tmp_path: Pat
         save_dataset(data, tmp_path / "out", "yolo")
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+
+
+def test_pictures_that_may_not_be_linked_are_said_with_what_to_do(tmp_path, monkeypatch):
+    """The kernel refuses hard links to files of other users (protected_hardlinks)."""
+    picture = tmp_path / "a.jpg"
+    picture.write_bytes(b"")
+
+    def refuse(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(InputError, match="by hardlink \\(Operation not permitted\\); try --pictures copy"):
+        place_pictures([(Picture("a.jpg", (1, 1), path=picture), tmp_path / "out" / "a.jpg")], "hardlink")

@@ -155,9 +155,7 @@ def place_pictures(pictures: Iterable[tuple[Picture, Path]], mode: PictureMode) 
             else:
                 target.symlink_to(picture.path.resolve())
         except OSError as exc:
-            raise InputError(
-                f"picture {picture.path} cannot be put at {target} by {mode.value} ({exc.strerror}); try --pictures copy"
-            ) from exc
+            raise InputError(f"picture {picture.path} cannot be put at {target} by {mode} ({exc.strerror}); try --pictures copy") from exc
 
 
 @dataclass(frozen=True, slots=True)
