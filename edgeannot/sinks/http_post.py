@@ -56,6 +56,7 @@ class HttpPost:
         self._timeout_s = timeout_s
         self._connection: http.client.HTTPConnection | None = None
         self._headers: dict[str, str] = {}
+        self._connected = False  # whether the last request got as far as a connection
         self._connect_anew()  # finds a missing file now rather than at night
         self.close()
 
@@ -91,12 +92,10 @@ class HttpPost:
             why = f"the certificate of {self._address} is not trusted ({exc.verify_message}); set ca_file to the authority that signed it"
             raise AwayError(why) from exc
         except TimeoutError as exc:
-            connected = self._connection is not None and self._connection.sock is not None
-            raise AwayError(f"{self._address} does not answer within {self._timeout_s:g} s", suspect=connected) from exc
+            raise AwayError(f"{self._address} does not answer within {self._timeout_s:g} s", suspect=self._connected) from exc
         except OSError as exc:  # ssl.SSLError is one
-            connected = self._connection is not None and self._connection.sock is not None
             why = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
-            raise AwayError(f"no connection to {self._address} ({why})", suspect=connected) from exc
+            raise AwayError(f"no connection to {self._address} ({why})", suspect=self._connected) from exc
         except http.client.HTTPException as exc:
             raise AwayError(f"{self._address} does not answer as HTTP ({type(exc).__name__})", suspect=True) from exc
         finally:
@@ -105,11 +104,12 @@ class HttpPost:
 
     def _request(self, url: SplitResult, body: bytes, headers: Mapping[str, str], until: float) -> tuple[http.client.HTTPResponse, bytes]:
         connection = self._connection or self._connect_anew()
-        done = False
+        done, self._connected = False, connection.sock is not None
         try:
             connection.timeout = _left_s(until)
             if connection.sock is None:
                 connection.connect()
+                self._connected = True
             connection.sock.settimeout(_left_s(until))
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may have answered before it had all
                 connection.request("POST", f"{url.path or '/'}{'?' if url.query else ''}{url.query}", body, {**self._headers, **headers})

@@ -181,6 +181,7 @@ class QueueSender:
         self._batch: deque[Message] = deque()
         self._cursor = 0  # the largest id that was read from the queue
         self._retrying: dict[int, _Retrying] = {}
+        self._retried_last = False  # they take turns with the others: an attempt may take longer than the wait for the next of them
         self._failures = 0  # of the receiver, in a row
         self._done: list[int] = []  # delivered, still in the queue
         self._done_since = self._delete_again_at = self._failed_at = 0.0
@@ -222,10 +223,14 @@ class QueueSender:
         now = time.monotonic()
         if len(self._done) >= _DELETE_MANY or (self._done and now - self._done_since >= _DELETE_S):
             self._flush()
-        if (retrying := next((retrying for retrying in self._retrying.values() if retrying.due_at <= now), None)) is not None:
+        retrying = next((retrying for retrying in self._retrying.values() if retrying.due_at <= now), None)
+        first = self._first() if len(self._retrying) < _MOST_RETRYING else None
+        if retrying is not None and (first is None or not self._retried_last):
+            self._retried_last = True
             self._try(retrying.message)
-        elif len(self._retrying) < _MOST_RETRYING and (message := self._first()) is not None:
-            self._try(message)
+        elif first is not None:
+            self._retried_last = False
+            self._try(first)
         else:
             self._flush()
             next_at = min((retrying.due_at for retrying in self._retrying.values()), default=now + 60.0)
@@ -270,9 +275,13 @@ class QueueSender:
         """Wait, and try the same again; what may be the cause itself is tried beside the others soon."""
         if self._stopping.is_set():
             return
-        self._failures += 1
-        self.status.trouble = why = str(exc)
+        why = str(exc)
         self._say(why, f"{why}; {number_of(self.queue.pending().rows, 'message')} waiting, trying again at growing intervals")
+        if message.id in self._retrying and exc.suspect and not exc.retry_after_s:
+            self._retry_later(message)  # it has a time of its own; the others show whether the receiver is there
+            return
+        self._failures += 1
+        self.status.trouble = why
         if message.id in self._retrying or (exc.suspect and self._failures >= _SUSPECT_FAILURES):
             self._retry_later(message, retry_after_s=exc.retry_after_s)
         self._pause(exc.retry_after_s)

@@ -237,6 +237,30 @@ def test_a_message_that_breaks_the_server_keeps_no_other_waiting(hook, store, st
     assert sender.queue.pending().refused == 0
 
 
+@pytest.mark.parametrize("how", ["500", "cut", "late"])
+def test_several_messages_that_break_the_server_keep_no_other_waiting(how, hook, store, start):
+    released = threading.Event()
+
+    def poison(handler):
+        if handler.headers["Idempotency-Key"] not in {"key-0", "key-3", "key-4"} or released.is_set():
+            handler.answer(200)
+        elif how == "500":
+            handler.answer(500)
+        elif how == "cut":
+            handler.close_connection = True
+        else:
+            released.wait(0.3)
+
+    hook.reply = poison
+    put(store, 0, 20)
+    sender = start(hook.start().url, timeout_s=0.1 if how == "late" else 5)
+    wait_until(lambda: len(keys(hook)) == 17, "the others", 20)
+    released.set()
+
+    assert sender.queue.wait_empty(DEADLINE_S)
+    assert sender.queue.pending().refused == 0
+
+
 def test_a_refused_login_reads_the_secret_anew(hook, store, start, tmp_path):
     token = tmp_path / "token"
     token.write_text("old-one")
