@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 import ssl
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -83,6 +84,8 @@ class Hook:
         self.requests: list[Request] = []
         self.taken: list[Request] = []
         """Those that were answered with 2xx."""
+        self.faults: list[BaseException] = []
+        """What a reply or the server itself raised; `end` fails with them."""
         self.lock = threading.Lock()
         self._context = context
         self._server: ThreadingHTTPServer | None = None
@@ -93,19 +96,20 @@ class Hook:
 
     def start(self) -> Hook:
         handler = type("Bound", (Handler,), {"hook": self})
-        self._server = _Server(("127.0.0.1", self.port), handler)
+        self._server = _Server(self.faults, ("127.0.0.1", self.port), handler)
         if self._context:
             self._server.socket = self._context.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         return self
 
     def end(self) -> None:
-        """Close the port and every connection."""
+        """Close the port and every connection; fail where the server had a fault."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
             self._server.hang_up()
             self._server = None
+        assert not self.faults
 
     def deliveries(self) -> Counter[str]:
         """How often each message was taken, by its key."""
@@ -118,8 +122,9 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 64
 
-    def __init__(self, *args: Any) -> None:
+    def __init__(self, faults: list[BaseException], *args: Any) -> None:
         super().__init__(*args)
+        self._faults = faults
         self._open: set[Any] = set()
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -137,7 +142,10 @@ class _Server(ThreadingHTTPServer):
             super().shutdown_request(request)
 
     def handle_error(self, *args: Any) -> None:
-        """A client that hung up is no error here."""
+        """A client that hung up is no error here; all else is kept."""
+        fault = sys.exception()
+        if fault is not None and not isinstance(fault, OSError):
+            self._faults.append(fault)
 
 
 def hold(released: threading.Event, seconds: float = DEADLINE_S) -> Reply:

@@ -139,7 +139,14 @@ class DurableSink(ABC):
 
     @abstractmethod
     def deliver(self, message: Message) -> None:
-        """Hand over one message; return when the receiver has it. Raises AwayError or RejectedError. Always in the same thread."""
+        """Hand over one message; return when the receiver has it. Always in the same thread.
+
+        Raises RejectedError where the receiver is there and does not take this message: it is tried again beside the others, and set aside
+        after `attempts`. Raises AwayError(suspect=True) where the receiver fails and the message may be why, such as an error of the
+        server, or no answer over a connection that stood: after a few failures in a row the message is tried again beside the others, for
+        as long as it takes. Raises AwayError where the receiver is away or busy whatever the message: all wait, and the same message is
+        tried again.
+        """
 
     @abstractmethod
     def interrupt(self) -> None:
