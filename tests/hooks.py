@@ -76,6 +76,8 @@ def status(code: int, body: bytes = b"", **headers: str) -> Reply:
 class Hook:
     """The server; start and end it at will, on one port."""
 
+    sink = "webhook"
+
     def __init__(self, *, context: ssl.SSLContext | None = None) -> None:
         self.port = free_port()
         self.reply: Reply = status(204)
@@ -93,6 +95,15 @@ class Hook:
     @property
     def url(self) -> str:
         return f"{'https' if self._context else 'http'}://127.0.0.1:{self.port}/hook?site=barn"
+
+    @property
+    def address(self) -> dict[str, str]:
+        """The settings of the sink that say where to send."""
+        return {"url": self.url}
+
+    def environment(self, **options: str) -> dict[str, str]:
+        """Settings of the sink for a daemon."""
+        return {f"EDGEANNOT_SINKS__{self.sink}__{name}".upper(): value for name, value in options.items()}
 
     def start(self) -> Hook:
         handler = type("Bound", (Handler,), {"hook": self})

@@ -152,7 +152,7 @@ class Stage:
         self.post = post
         self.device = device
         self.hook: Hook | None = None
-        """Where results are posted to as well."""
+        """Where results are sent to as well."""
         self.inbox = folder / "in"
         self.data_dir = folder / "daemon" / "data"
         self.offered: dict[str, bytes] = {}
@@ -188,7 +188,7 @@ class Stage:
         if "EDGEANNOT_SINKS__MQTT__URL" not in environment:
             words += ["--mqtt", self.post.url]
         if self.hook is not None:
-            environment = {"EDGEANNOT_SINKS__WEBHOOK__ENABLED": "true", "EDGEANNOT_SINKS__WEBHOOK__URL": self.hook.url, **environment}
+            environment = {**self.hook.environment(enabled="true", **self.hook.address), **environment}
         self.daemons.append(Daemon(self.folder / "daemon", *words, *args, prefix=prefix, **{**QUICK, **environment}))
         return self.daemons[-1]
 
