@@ -1,4 +1,4 @@
-"""Annotation <-> messages: the JSON that subscribers hold on to (schema 1), topics, and message ids. Pure.
+"""The JSON payloads of messages (schema 1), topics, and message ids. No I/O.
 
 Rounding, so that a message is short and a repeat is byte for byte the same: scores to 4 decimals; boxes to 0.1 pixel, which is
 finer than any int8 detector's grid; normalized boxes to 5 decimals, the same step on a 10,000 pixel wide picture; times to
@@ -53,7 +53,7 @@ _UNSAFE: Final = re.compile("[/+#%$\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Who sends: the same in every message of one run."""
+    """The sender: the same in every message of one run."""
 
     device: str
     boot_id: str
@@ -64,7 +64,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """The topic tree of one device, words of the user escaped."""
+    """The topic tree of one device, with names escaped."""
 
     device: str
     prefix: str = "edgeannot"
@@ -72,39 +72,39 @@ class Topics:
 
     @property
     def base(self) -> str:
-        """`edgeannot/<device>`."""
+        """Return `edgeannot/<device>`."""
         return f"{self.prefix}/{escape_level(self.device)}"
 
     def of_device(self, leaf: str) -> str:
-        """Return the topic of something the device has one of: status, info, telemetry."""
+        """Return a topic of the device: status, info, telemetry."""
         return f"{self.base}/{leaf}"
 
     def of_source(self, source: str, leaf: str) -> str:
-        """Return the topic of something each source has: detections, image, count."""
+        """Return a topic of a source: detections, image, count."""
         return f"{self.base}/{escape_level(source)}/{leaf}"
 
 
 def reply_trouble(topic: str, topics: Topics, other_trees: Sequence[str] = ("homeassistant",)) -> str:
-    """Return what is wrong with an MQTT 5 response topic (4.7: no wildcards, not empty); empty when nothing is.
+    """Return what is wrong with an MQTT 5 response topic (4.7: no wildcards, not empty); empty if nothing is.
 
     other_trees: first levels of topics that a reply must not be sent to, beside our own prefix: others act on what they read there.
     """
     if not topic or any(c in topic for c in "+#\0"):
-        return "is not one to publish to: it is empty or has a wildcard in it"
+        return "cannot be published to: it is empty or contains a wildcard"
     if topic.startswith("$"):
-        return "begins with $, which belongs to the broker"
+        return "begins with $, which is reserved for the broker"
     if len(topic.encode("utf-8", "surrogatepass")) > 1024:
         return "is longer than 1024 bytes"
     if topic.startswith(f"{topics.base}/reply/"):
         return ""
     if any(topic == tree or topic.startswith(f"{tree}/") for tree in (topics.prefix, *other_trees)):
         own = f"{topics.base}/reply/..."
-        return f"lies among the topics of devices, where a reply would be taken for something else; wanted {own} or another tree"
+        return f"is among the topics of devices, where others would misread a reply; wanted {own} or another tree"
     return ""
 
 
 def refused_payload(device: str, source: str, sender: Sender | None, reason: str, message: str) -> dict[str, Any]:
-    """Return what the sender of a picture is told that is not annotated. reason: as in `FrameError.reason`; message: one sentence."""
+    """Return the payload for the sender of a picture that is not annotated. reason: as in `FrameError.reason`; message: one sentence."""
     told = _sender(sender) or {"sender": None}
     return {
         "schema": SCHEMA,
@@ -199,12 +199,12 @@ def count_payload(annotation: Annotation, origin: Origin) -> dict[str, Any]:
 
 
 def status_payload(origin: Origin, state: str) -> dict[str, Any]:
-    """Tell whether the device is there: state is online, stopping or offline (the Last Will)."""
+    """Return the device's status: state is online, stopping or offline (the Last Will)."""
     return {"schema": SCHEMA, "state": state, "device": valid_text(origin.device), "boot_id": origin.boot_id}
 
 
 def state_payload(origin: Origin, state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what commands may change, as it is now; `state` is JSON-ready."""
+    """Return the current values that commands may change; `state` is JSON-ready."""
     return {"schema": SCHEMA, "device": valid_text(origin.device), "boot_id": origin.boot_id, **state}
 
 
@@ -237,7 +237,7 @@ def info_payload(
 
 
 def telemetry_payload(origin: Origin, figures: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how the device is doing; `figures` is JSON-ready."""
+    """Return the telemetry payload; `figures` is JSON-ready."""
     return {"schema": SCHEMA, "device": valid_text(origin.device), "boot_id": origin.boot_id, **figures}
 
 

@@ -1,4 +1,4 @@
-"""The settings tree and where each value came from; the only reader of the environment and of the configuration file.
+"""The settings tree and the origin of each value; the only reader of the environment and of the configuration file.
 
 Command line > environment (`EDGEANNOT_`, nested by `__`) > TOML file > the profile's defaults > the field's default. An unknown
 key is an error that names its place.
@@ -110,7 +110,7 @@ class Settings(BaseSettings):
 
     @property
     def out_folder(self) -> Path:
-        """The folder for results."""
+        """Return the folder for results."""
         return self.out_dir or self.data_dir / "out"
 
     @field_validator("data_dir", "out_dir", mode="before")
@@ -137,7 +137,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what `load_settings` passes: it reads the layers one by one, so as to know where each value came from."""
+        """Use only the values that `load_settings` passes: it reads the layers one by one to record the origin of each value."""
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)
 
@@ -155,14 +155,14 @@ class Loaded(BaseModel):
     """Dotted key -> layer, for every value that is not a field's default."""
 
     def rows(self) -> Iterator[tuple[str, str, str]]:
-        """Key, value as the configuration file takes it (or "unset") and layer of every setting, in the order of the tree."""
+        """Yield key, value in TOML (or "unset") and layer of every setting, in the order of the tree."""
         for key, value in _flatten(self.settings.model_dump(mode="json")):
             shown = redacted(value) if isinstance(value, str) else value
             yield key, "unset" if shown is None else json_text(shown), self.origins.get(key, "default")
 
 
 def find_data_dir(given: Path | None) -> Path:
-    """Return the folder for state that `run` would use: the one given on the command line, else that of the settings.
+    """Return the data directory that `run` would use: from the command line, else from the settings.
 
     Raises ConfigError where the settings are wrong.
     """
@@ -186,7 +186,7 @@ def load_settings(
     *,
     grade: Callable[[], tuple[Profile, str]],
 ) -> Loaded:
-    """The settings from all layers. `overrides`: nested values of the command line. `grade` is asked only where profile is auto.
+    """Return the settings from all layers. overrides: nested values of the command line. grade: called only if profile is auto.
 
     Raises MissingError when a named file is not there, ConfigError that names the key, the layer and what was wanted.
     """
@@ -214,12 +214,12 @@ def load_settings(
 
 
 def _refuse_unusable(merged: Mapping[str, Any], origins: Mapping[str, str]) -> None:
-    """Raises ConfigError for text that no file name, topic or password can hold; wherever it were used, the system would refuse it."""
+    """Raise ConfigError for text that no file name, topic or password can hold."""
     for key, value in _flatten(merged):
         for text in value if isinstance(value, list | tuple) else (value,):
             if isinstance(text, str) and ("\0" in text or os_bytes(text).decode("utf-8", "surrogateescape") != text):
                 layer = f" ({origins[key]})" if key in origins else ""
-                raise ConfigError(f"{printable(key)[:100]}: wanted text, found a NUL or half a character in it{layer}")
+                raise ConfigError(f"{printable(key)[:100]}: wanted text, found a NUL or an invalid character in it{layer}")
 
 
 def _profile(layers: Mapping[str, Mapping[str, Any]], grade: Callable[[], tuple[Profile, str]]) -> tuple[Profile, str]:
@@ -227,7 +227,7 @@ def _profile(layers: Mapping[str, Mapping[str, Any]], grade: Callable[[], tuple[
         wanted = values.get("profile")
         for name in PROFILE_DEFAULTS:
             if name == wanted:
-                return name, f"set by the {layer}"
+                return name, f"set by the {layer}" if layer in {"command line", "environment"} else f"set in {layer}"
         if wanted is not None:
             break
     return grade()
@@ -243,7 +243,7 @@ def _file_values(path: Path) -> dict[str, Any]:
         if not isinstance(exc.__cause__, PermissionError):
             raise
         whose = "the user of the service" if is_service() else "this user"
-        raise ConfigError(f"{exc}; let {whose} read it (secrets stand in files of their own, which it names)") from exc
+        raise ConfigError(f"{exc}; let {whose} read it (secrets belong into separate files, which it names)") from exc
 
 
 def _environment_values() -> dict[str, Any]:
@@ -258,7 +258,7 @@ def _environment_values() -> dict[str, Any]:
     except SettingsError as exc:
         name = next((name for name in names.values() if os.environ[name] == source.refused), PREFIX)
         key = name[len(PREFIX) :].lower().replace("__", ".")
-        wanted = 'JSON, such as ["a", "b"] or {"a": 1}' if key != "labels" else "words with commas between them, such as person,dog"
+        wanted = 'JSON, such as ["a", "b"] or {"a": 1}' if key != "labels" else "words separated by commas, such as person,dog"
         raise ConfigError(f"{key}: wanted {wanted}, found {redacted(repr(source.refused)):.80} (environment variable {name})") from exc
 
 
@@ -304,7 +304,7 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 
 def _like(path: Sequence[str]) -> str:
-    """A question after the setting of that section whose name is nearest; empty where none is near."""
+    """Return a suggestion of the setting with the nearest name in that section; empty if none is near."""
     section: set[type[BaseModel]] = {Settings}
     inner = path[:-1]
     if path[0] == "sources" and len(path) > 2:
@@ -318,7 +318,7 @@ def _like(path: Sequence[str]) -> str:
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The sections that a type is made of."""
+    """Yield the sections that a type is made of."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):
@@ -326,7 +326,7 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def _explain(exc: ValidationError, origins: Mapping[str, str]) -> str:
-    """One sentence for the first thing that is wrong, with its place and layer."""
+    """Return one sentence about the first error, with its key and layer."""
     error = exc.errors()[0]
     path = [str(part) for part in error["loc"]]
     key = printable(".".join(path))

@@ -68,7 +68,7 @@ def test_the_file_has_the_last_word_the_command_line_of_the_unit_sets_nothing(tm
     done = edgeannot(*words, "--once", CONFIGURATION_DIRECTORY=str(tmp_path), STATE_DIRECTORY=str(tmp_path / "state"))
 
     assert words[0] == "run"
-    assert f"profile high: set by the {tmp_path / 'edgeannot.toml'}" in done.stderr, done.stderr
+    assert f"profile high: set in {tmp_path / 'edgeannot.toml'}" in done.stderr, done.stderr
 
 
 def test_the_unit_says_how_a_secret_and_a_folder_to_write_to_are_given():

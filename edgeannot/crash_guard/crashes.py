@@ -35,7 +35,7 @@ _STAGE_OF: Final = {"read": "decoding", "infer": "inferring"}
 
 @dataclass(slots=True)
 class Tally:
-    """What is known of one picture."""
+    """The deaths of one picture."""
 
     source: str
     name: str
@@ -48,7 +48,7 @@ class Tally:
 
 
 def cause_of(head: RunState, boot: str, kills: Kills, trace: str) -> tuple[str, str] | None:
-    """How the run before died, in words, and the stage that caused it (empty: any); None where no picture can have.
+    """Return how the previous run died, in words, and the stage that caused it (empty: any); None if no picture can be the cause.
 
     head: of its record. boot, kills: now. trace: what the handler of fatal signals wrote.
     """
@@ -57,22 +57,22 @@ def cause_of(head: RunState, boot: str, kills: Kills, trace: str) -> tuple[str, 
     fatal = fatal_error(trace)
     if fatal == "Aborted" and _was_sent(trace):
         stage = _STAGE_OF.get(head.stalled.split(" ")[0])
-        return (f"it hung while {stage}, until the watchdog ended it", stage) if stage else None
+        return (f"it hung while {stage} until the watchdog ended it", stage) if stage else None
     if fatal:
         return fatal, ""
     if killed_between(head.kills, kills):
-        return "killed by the kernel, as memory ran out", ""
+        return "killed by the kernel: out of memory", ""
     return None
 
 
 def fatal_error(trace: str) -> str:
-    """What the handler of fatal signals calls the fault; empty where there was none."""
+    """Return the error as the handler of fatal signals names it; empty if there was none."""
     found = _FATAL.search(trace)
     return found[1] if found else ""
 
 
 def _was_sent(trace: str) -> bool:
-    """Whether SIGABRT came from outside: it is then the main thread that gets it, which only watches."""
+    """Return whether SIGABRT came from outside: it is then the main thread that gets it, which only watches."""
     return "supervisor.py" in trace.partition("most recent call first")[2]
 
 
@@ -88,7 +88,7 @@ class CrashRecord:
         self._load()
 
     def add(self, notes: Sequence[Note], cause: str, stage: str = "") -> None:
-        """The program died while these were processed; stage: only those in this one are suspected."""
+        """Record a death while these were processed. stage: suspect only those in this stage."""
         suspects = [note for note in notes if not stage or note.stage == stage]
         for note in {note.key: note for note in suspects if note.key}.values():  # the same message may have come twice
             tally = self._pictures.pop(note.key, None) or Tally(note.source, note.name)
@@ -102,27 +102,27 @@ class CrashRecord:
 
     @property
     def has_suspects(self) -> bool:
-        """Whether there are suspected pictures on which there is no verdict yet."""
+        """Return whether there are suspected pictures without a verdict."""
         return any(self.verdict(key) is None for key in self._pictures)
 
     def is_suspect(self, key: str) -> bool:
-        """Whether the program died while this picture was processed, and it was not done since."""
+        """Return whether the program died while this picture was processed, and it was not done since."""
         return key in self._pictures
 
     def verdict(self, key: str) -> str | None:
-        """Why the picture is to be set aside, in one sentence without its name; None where it is not."""
+        """Return why the picture is to be set aside, in one sentence without its name; None if it is not."""
         tally = self._pictures.get(key)
         if tally is None or tally.count < ENOUGH or not tally.isolated:
             return None
         return f"the program died {tally.count} times while it processed this picture, the last time in isolation ({tally.cause})"
 
     def clear(self, key: str) -> None:
-        """The picture was done, and the program lives."""
+        """Clear a picture that was processed without a death."""
         if self._pictures.pop(key, None) is not None:
             self._save()
 
     def clear_cameras(self) -> None:
-        """They ran for long."""
+        """Clear cameras that ran for long without a death."""
         if self.cameras:
             self.cameras.clear()
             self._save()
@@ -161,5 +161,5 @@ def _say(suspects: Sequence[Note], cause: str, crashes: CrashRecord) -> None:
     names = sorted({f"a frame of {note.source}" if not note.key else note.name for note in suspects})
     shown = ", ".join(names[:7]) + (f" and {len(names) - 7} more" if len(names) > 7 else "")
     known = all(crashes.verdict(note.key) for note in suspects)
-    next_step = "it is set aside when it comes again" if known else "suspected files and messages are processed in isolation next"
+    next_step = "it will be set aside when it comes again" if known else "suspected files and messages will be processed in isolation"
     log.warning("the program died (%s) while it processed %s; %s", cause, shown, next_step)

@@ -55,20 +55,20 @@ class OomCounter:
         self._events, self._group = _events_file(root)
 
     def read(self) -> Kills:
-        """The figures now."""
+        """Return the current counts."""
         in_group = _kill_count(self._events) if self._events is not None else None
         return Kills(self._group, in_group, _kill_count(self._vmstat))
 
 
 def killed_between(before: Kills, after: Kills) -> bool:
-    """Whether the kernel killed a process for want of memory in between: one of this group, where that group is still there."""
+    """Return whether the kernel killed a process for want of memory in between: one of this group, where that group is still there."""
     if before.group == after.group and before.in_group is not None and after.in_group is not None:
         return after.in_group > before.in_group
     return before.on_board is not None and after.on_board is not None and after.on_board > before.on_board
 
 
 def boot_id(root: Path = Path("/")) -> str:
-    """Another text after each start of the kernel; empty where it is not told."""
+    """Return the id of this boot; empty if it is not known."""
     return read(root / "proc/sys/kernel/random/boot_id").strip()[:64]
 
 
@@ -78,7 +78,7 @@ def _kill_count(path: Path) -> int | None:
 
 
 def _events_file(root: Path) -> tuple[Path | None, str]:
-    """The file that counts for this process's own group, and what tells that group from a later one of the same name."""
+    """Return the file that counts for this process's own group, and what tells that group from a later one of the same name."""
     groups, mounts = parse_cgroup(read(root / "proc/self/cgroup")), parse_mounts(read(root / "proc/self/mountinfo"))
     for version, folder in group_folders(root, mounts, groups, "memory"):
         path = folder / ("memory.events" if version == 2 else "memory.oom_control")
@@ -123,7 +123,7 @@ class Record:
         self._complained = False
 
     def read(self) -> tuple[RunState, list[Note]]:
-        """What the run before left behind."""
+        """Return the record of the previous run."""
         try:
             lines = [_parsed(os.pread(self._fd, _LINE, place * _LINE)) for place in range(PLACES + 1)]
         except OSError:
@@ -132,25 +132,25 @@ class Record:
         return _run_state(lines[0]), notes
 
     def begin(self, head: RunState) -> None:
-        """Forget what was there, and take the room for all places now: later the disk may be full."""
+        """Clear the record and allocate the space for all places now: later the disk may be full."""
         self._write(0, b"\n" * _LINE * (PLACES + 1))
         self.put_state(head)
 
     def put_state(self, head: RunState) -> None:
-        """Say what holds now."""
+        """Write the state of the run."""
         self._write(0, _line({"schema": _SCHEMA, **asdict(head)}))
 
     def put(self, place: int, note: Note) -> None:
-        """Note a picture; place: 0 to PLACES - 1."""
+        """Write a picture's entry. place: 0 to PLACES - 1."""
         short = {"key": note.key, "source": note.source[:_MOST_NAME], "name": note.name[:_MOST_NAME], "stage": note.stage}
         self._write((place + 1) * _LINE, _line(short))
 
     def clear(self, place: int) -> None:
-        """The picture is no longer being processed."""
+        """Clear the entry of a picture that is no longer being processed."""
         self._write((place + 1) * _LINE, b"\n" * _LINE)
 
     def close(self) -> None:
-        """The run ends in order: nothing is being processed."""
+        """Clear the record at the end of an orderly run."""
         self._write(0, b"\n" * _LINE * (PLACES + 1))
         os.close(self._fd)
 

@@ -50,7 +50,7 @@ class _Held:
 
 
 class AtWork:
-    """See the module. Methods may be called from any thread."""
+    """The pictures being processed, and which may begin. Thread-safe."""
 
     def __init__(self, folder: Path | None = None, *, root: Path = Path("/"), clock: Callable[[], float] = time.monotonic) -> None:
         """folder: where the two records lie; None: nothing outlives this process. root: stands for / in tests."""
@@ -99,7 +99,7 @@ class AtWork:
             faulthandler.enable(self._trace, all_threads=False)
 
     def close(self) -> None:
-        """The run ends in order: no picture is suspected."""
+        """Close the record at the end of an orderly run: no picture is suspected."""
         if self._trace is not None:
             faulthandler.disable()
             if self._was_enabled:
@@ -111,7 +111,7 @@ class AtWork:
             record.close()
 
     def tick(self, stalled: str = "") -> None:
-        """Note what the kernel counts now; to be called about once a second. stalled: the thread that the watchdog waits for."""
+        """Record the kernel's counts; call it about once a second. stalled: the thread that the watchdog waits for."""
         head = replace(self._state, kills=self._counter.read(), stalled=stalled)
         if self._record is not None and head != self._state:
             self._state = head
@@ -124,7 +124,7 @@ class AtWork:
 
     @property
     def has_suspects(self) -> bool:
-        """Whether there are suspected pictures, not yet known to be the cause of a death or cleared."""
+        """Return whether there are suspected pictures without a verdict."""
         with self._changed:
             return self._crashes.has_suspects
 
@@ -183,12 +183,12 @@ class AtWork:
 
     @property
     def isolation_wanted(self) -> bool:
-        """Whether a picture is processed in isolation or waits for that: a camera is to be closed meanwhile."""
+        """Return whether a picture is processed in isolation or waits for that; cameras must be closed meanwhile."""
         with self._changed:
             return bool(self._isolated) or self._somebody_waits()
 
     def pause_s(self, source: str) -> tuple[float, int]:
-        """How long a camera is to wait before it is opened, in seconds, and the deaths in a row while a frame of it was processed."""
+        """Return how many seconds to wait before opening a camera, and the deaths in a row while a frame of it was processed."""
         with self._changed:
             count = self._crashes.cameras.get(source, 0)
         return (backoff_s(count, 2.0, _LONGEST_PAUSE_S, jitter=lambda: 0.0) if count else 0.0), count
@@ -224,7 +224,7 @@ def _key(crash_key: str) -> str:
 
 
 def _open_trace(path: Path) -> tuple[str, IO[str]]:
-    """What the handler of fatal signals wrote in the run before, and the file for this run's. Raises OSError.
+    """Return the trace of a fatal signal in the previous run, and the file for this run's. Raises OSError.
 
     A trace is kept as NAME.old, and the log names it, for who wants to report it.
     """

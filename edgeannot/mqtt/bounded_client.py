@@ -111,7 +111,7 @@ class BoundedClient(Client):
         return super()._handle_pubrec()
 
     def _answered(self, packet: bytearray, code: int) -> MQTTErrorCode:
-        """The broker has taken or refused a message. paho ends the connection at a reason that it does not expect there, such as
+        """Handle the acknowledgement or refusal of a message. paho ends the connection at a reason that it does not expect there, such as
         mosquitto's 0x95 (packet too large) in a PUBACK: the message would come again and again."""
         mid = int.from_bytes(packet[:2], "big")
         with self._out_message_mutex:
@@ -127,7 +127,7 @@ def _failure(code: int) -> ReasonCode:
 
 
 def _head(kept: bytearray, command: int, *, has_properties: bool) -> tuple[bytes, int, bytes]:
-    """A PUBLISH without its payload, the number of the message, and what was kept of its payload (MQTT 5.0, 3.3).
+    """Return a PUBLISH without its payload, the number of the message, and what was kept of its payload (MQTT 5.0, 3.3).
 
     Properties that are not there as a whole are left out as well.
     """

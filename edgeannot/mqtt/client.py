@@ -1,4 +1,4 @@
-"""The door to paho-mqtt: how a broker is reached, how a message is given to it, and what its answers mean.
+"""The only user of paho-mqtt's client: connect to a broker, publish, explain its reason codes.
 
 paho is imported when a client is made, not before: reading the settings must stay light.
 """
@@ -40,39 +40,39 @@ _MEANINGS: Final[Mapping[int, str]] = {
     # MQTT 5.0, 2.4 reason codes; paho translates those of 3.1.1 to these. docs/delivery.md says what is done at which.
     0x00: "the broker ended the connection",
     0x80: "the connection was lost",
-    0x81: "the broker says that a packet of ours was malformed",
-    0x82: "the broker says that we broke the protocol",
+    0x81: "the broker reports a malformed packet from us",
+    0x82: "the broker reports a protocol error by us",
     0x83: "the broker does not accept it, for a reason of its own",
     0x84: 'the broker does not speak this version of MQTT: set protocol to "3.1.1" (or "5")',
     0x85: "the broker refuses the client id: set client_id to one that it allows",
     0x86: "the broker refuses the user name or the password: check username and password_file",
     0x87: "the broker does not let this user in (not authorised): check username, password_file and the broker's access list",
-    0x88: "the broker says that it is not available",
-    0x89: "the broker says that it is busy",
+    0x88: "the broker reports that it is not available",
+    0x89: "the broker reports that it is busy",
     0x8A: "the broker has banned this client",
     0x8B: "the broker is shutting down",
-    0x8C: "the broker wants another way to log in than a user name and a password",
-    0x8D: "nothing was heard from the broker for too long",
-    0x8E: "another client came with the same client id: give each device its own name, or set client_id",
+    0x8C: "the broker requires another login method than user name and password",
+    0x8D: "no answer from the broker within the keepalive time",
+    0x8E: "another client connected with the same client id: give each device its own name, or set client_id",
     0x8F: "the broker does not accept the topic filter",
     0x90: "the broker does not accept the topic",
-    0x91: "the broker says that the number of a message is in use",
-    0x92: "the broker does not know the number of a message",
-    0x93: "the broker says that too many messages were on their way at a time",
-    0x94: "the broker does not accept a short form of a topic",
-    0x95: "a message was larger than the broker takes",
-    0x96: "the broker says that messages come too fast",
+    0x91: "the broker reports that a message's packet id is in use",
+    0x92: "the broker does not know a message's packet id",
+    0x93: "the broker reports too many unacknowledged messages",
+    0x94: "the broker does not accept a topic alias",
+    0x95: "a message was larger than the broker accepts",
+    0x96: "the broker reports that messages come too fast",
     0x97: "the broker's quota for this client is used up",
     0x98: "the broker's administrator ended the connection",
     0x99: "the broker does not accept the payload",
     0x9A: "the broker keeps no retained messages",
     0x9B: "the broker does not support this QoS: set qos to a lower one",
-    0x9C: "the broker wants us to use another one for now: set url to that",
-    0x9D: "the broker has moved: set url to where it is now",
-    0x9E: "the broker does not know shared subscriptions ($share)",
-    0x9F: "the broker says that connections come too often",
+    0x9C: "the broker redirects to another broker for now: set url to that",
+    0x9D: "the broker has moved: set url to its new address",
+    0x9E: "the broker does not support shared subscriptions ($share)",
+    0x9F: "the broker reports too many connections",
     0xA0: "the broker ends each connection after a time",
-    0xA1: "the broker does not know numbered subscriptions",
+    0xA1: "the broker does not support subscription identifiers",
     0xA2: "the broker does not allow + and # in topic filters",
 }
 
@@ -131,7 +131,7 @@ def new_client(
 
 
 def connect(client: Client, options: BrokerOptions, **session: Any) -> None:
-    """Open the connection and send CONNECT; the broker's answer comes by `on_connect`. Raises LinkError with what was in the way.
+    """Open the connection and send CONNECT; the broker's answer comes by `on_connect`. Raises LinkError with the cause.
 
     session: `clean_start` and `properties` of an MQTT 5 session, as paho takes them.
     """
@@ -151,14 +151,14 @@ def connect(client: Client, options: BrokerOptions, **session: Any) -> None:
 
 
 def meaning(reason: ReasonCode, *, doing: Literal["connecting", "writing", "reading"] = "connecting") -> str:
-    """What a reason code of the broker, or of paho, means to the operator; `doing`: what it is the answer to."""
+    """Return what a reason code of the broker, or of paho, means to the operator; `doing`: what it is the answer to."""
     code = reason.value
-    unknown = f"the broker gives a reason that MQTT does not know (0x{code:02X})"
+    unknown = f"the broker gives an unknown reason code (0x{code:02X})"
     return _MEANINGS_OF_REFUSALS.get((doing, code)) or _MEANINGS.get(code, unknown)
 
 
 def loss(client: Client, reason: ReasonCode) -> str:
-    """Why a connection is over: what TLS said where it did, else what the reason means."""
+    """Return why a connection is over: TLS's alert if there is one, else the meaning of the reason code."""
     import ssl  # noqa: PLC0415
 
     failure = getattr(client, "failure", None)
@@ -166,17 +166,17 @@ def loss(client: Client, reason: ReasonCode) -> str:
 
 
 def _alert(failure: ssl.SSLError) -> str:
-    """What an alert of TLS means: since TLS 1.3 a client learns only after its handshake that its certificate is not liked."""
+    """Return what an alert of TLS means: since TLS 1.3 a client learns only after its handshake that its certificate is not liked."""
     name = failure.reason or str(failure)
     if "CERTIFICATE_REQUIRED" in name or "HANDSHAKE_FAILURE" in name:
-        return f"the broker wants a client certificate: set cert_file and key_file ({name})"
+        return f"the broker requires a client certificate: set cert_file and key_file ({name})"
     if "ALERT" in name and ("CERTIFICATE" in name or "UNKNOWN_CA" in name):
         return f"the broker refuses the client certificate: check cert_file and key_file ({name})"
     return name
 
 
 def properties(kind: str, **values: Any) -> Properties:
-    """MQTT 5 properties of a packet; `kind` as in paho's PacketTypes ("PUBLISH"); values that are None are left out.
+    """Return MQTT 5 properties of a packet; `kind` as in paho's PacketTypes ("PUBLISH"); values that are None are left out.
 
     They are packed here, once: paho would do it at each use, which costs more than the rest of a small message.
     """
@@ -260,14 +260,14 @@ def publish_all(
 
 
 def size_of(message: MQTTMessage) -> tuple[int, bool]:
-    """Bytes of a message's payload, and whether they are all there: of one over the client's `keep_bytes` only the first are."""
+    """Return the size of a message's payload, and whether it was kept whole: over the client's `keep_bytes` only the beginning is kept."""
     size = getattr(message.payload, "size", None)
     return (len(message.payload), True) if size is None else (size, False)
 
 
 @lru_cache(maxsize=256)
 def is_topic(topic: str) -> bool:
-    """Whether this can be published to: MQTT 5.0, 4.7."""
+    """Return whether a text is a topic to publish to (MQTT 5.0, 4.7)."""
     try:
         return 0 < len(topic.encode()) <= 65535 and not any(c in topic for c in "+#\0")
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""What outlives a connection of the publisher: what was logged, which messages a broker hangs up on, and what goes past the outbox."""
+"""State of the publisher that outlives a connection: logged lines, messages that the broker hangs up on, the volatile queue."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class OnceLogger:
         self._logged.clear()
 
     def is_new(self, line: str) -> bool:
-        """Whether to log this line."""
+        """Return whether to log this line."""
         is_new = line not in self._logged
         self._logged.add(line)
         return is_new
@@ -55,25 +55,25 @@ class OnceLogger:
             log.warning(text, *args)
 
     def fault(self, exc: Exception) -> None:
-        """Log an error that is a fault of the program."""
+        """Log an internal error."""
         if self.is_new(repr(exc)):
-            log.error("the MQTT publisher failed unexpectedly; it connects again", exc_info=exc)
+            log.error("internal error of the MQTT publisher (please report); connecting again", exc_info=exc)
 
     def not_deleted(self, exc: Exception) -> None:
-        """Log that the outbox does not let go of what was sent."""
-        self.warning("%s; messages go on, and are removed from the outbox when it can be", exc)
+        """Log that sent messages cannot be deleted from the outbox."""
+        self.warning("%s; messages are still sent, and removed from the outbox when that works", exc)
 
     def refused_for_now(self, topic: str, why: str) -> None:
         """Log that the broker refuses a topic for now."""
-        log.log(self._refusal_level(topic, why), "%s: %s; its messages wait and are tried again", topic, why)
+        log.log(self._refusal_level(topic, why), "%s: %s; its messages wait and will be tried again", topic, why)
 
     def dropped(self, message: Message, why: str) -> None:
         """Log that a message will never be sent."""
-        text = "%s: a message of %d bytes is dropped: %s (further ones are only counted)"
+        text = "%s: dropping a message of %d bytes: %s (further ones are only counted)"
         log.log(self._refusal_level(message.topic, why), text, message.topic, len(message.payload), why)
 
     def _refusal_level(self, topic: str, why: str) -> int:
-        """For the life of the program each topic and reason is one line."""
+        """Return the log level: each topic and reason is logged once while the program runs."""
         level = logging.DEBUG if (topic, why) in self._refusals else logging.WARNING
         self._refusals.add((topic, why))
         return level
@@ -89,17 +89,17 @@ class InFlight:
 
     @property
     def size(self) -> int:
-        """Bytes of its payload."""
+        """Return the size of its payload in bytes."""
         return len(self.message.payload)
 
     @property
     def may_be_the_cause(self) -> bool:
-        """Whether it is one of those whose size may be the cause."""
+        """Return whether it is one of those whose size may be the cause."""
         return (self.is_volatile or self.message.kind == "image") and self.size > _SMALL_BYTES
 
     @property
     def key(self) -> tuple[str, int]:
-        """The same for the same message on the next connection."""
+        """Return a key that identifies the message across connections."""
         return self.message.topic, self.message.id
 
 
@@ -126,17 +126,17 @@ class PayloadLimits:
         """Pictures, and what goes past the outbox, of this size and more are sent last and one at a time; None: nothing is suspected."""
 
     def is_suspect(self, size: int) -> bool:
-        """Whether a message whose size may be the cause is to be sent last and alone."""
+        """Return whether a message whose size may be the cause is to be sent last and alone."""
         return self.suspect_bytes is not None and size >= self.suspect_bytes
 
     def refused(self, size: int) -> int | None:
-        """The size that the broker hung up on, where this one is no smaller."""
+        """Return the size that the broker hung up on, where this one is no smaller."""
         if self._refused is not None and self._clock() - self._refused_at > _FORGET_S:
             self._refused = None
         return self._refused if self._refused is not None and size >= self._refused else None
 
     def acknowledged(self, size: int) -> None:
-        """The broker took a message of this size."""
+        """Record that the broker accepted a message of this size."""
         self._taken = max(self._taken, size)
         if size > _SMALL_BYTES:
             self._unexplained = 0
@@ -148,7 +148,7 @@ class PayloadLimits:
                 self.suspect_bytes = None
 
     def lost(self, flying: Sequence[InFlight], *, said_why: bool = False) -> InFlight | None:
-        """The broker hung up with these in flight; the one that is the cause, once that is clear. said_why: it said "too large"."""
+        """Record that the broker hung up with these in flight; return the cause, once clear. said_why: it said "too large"."""
         suspected = [each for each in flying if each.may_be_the_cause]
         if self.suspect_bytes is not None:
             suspected = [each for each in suspected if self.is_suspect(each.size)]
@@ -192,15 +192,15 @@ class PoisonMessageDetector:
 
     @property
     def travels_alone(self) -> bool:
-        """Whether one message is to be sent at a time."""
+        """Return whether one message is to be sent at a time."""
         return self._id != 0
 
     def cleared(self) -> None:
-        """Something was acknowledged: the broker takes what we send."""
+        """Clear the suspicion, as the broker has acknowledged a message."""
         self._id = self.losses = 0
 
     def lost(self, in_flight: Collection[Message], *, soon: bool) -> Message | None:
-        """A connection broke with these in flight, `soon` after it was made; the message that is the cause, once that is clear."""
+        """Record that a connection broke with these in flight, `soon` after it was made; return the message that caused it, once clear."""
         first = min(in_flight, key=lambda message: message.id)
         self.losses = self.losses + 1 if self._id == first.id else 1
         self._id = first.id
@@ -209,7 +209,7 @@ class PoisonMessageDetector:
 
 @dataclass(slots=True)
 class ConnectionHistory:
-    """What outlives a connection, for the publisher's thread."""
+    """State that outlives a connection, for the publisher's thread."""
 
     once: OnceLogger = field(default_factory=OnceLogger)
     poison: PoisonMessageDetector = field(default_factory=PoisonMessageDetector)
@@ -226,7 +226,7 @@ class VolatileQueue:
         self._retained: dict[str, Message] = {}
         self._lock = threading.Lock()
         self.pushed_out = 0
-        """Messages that later ones pushed out, and that nobody will hear."""
+        """Messages dropped unsent in favour of later ones."""
 
     def add(self, message: Message, *, online: bool) -> None:
         """Queue a message; a retained one stands until the next on its topic. online: whether it would be sent at once."""
@@ -240,14 +240,14 @@ class VolatileQueue:
                 self.pushed_out += online and not gone.retain
 
     def take(self) -> list[Message]:
-        """What was queued since the last time."""
+        """Return the messages queued since the last call."""
         with self._lock:
             queued = list(self._queue)
             self._queue.clear()
         return queued
 
     def take_retained(self) -> list[Message]:
-        """What is to be said at the beginning of a connection: what stands, and nothing that was of a moment before it."""
+        """Return the retained messages to send at the beginning of a connection; drop the others queued before it."""
         with self._lock:
             self._queue.clear()
             return list(self._retained.values())

@@ -1,4 +1,4 @@
-"""Who else works in a shared group, and who takes over what the broker keeps for a worker that has gone.
+"""The workers of a group, and which of them takes over the session of a worker that has gone.
 
 A broker hands each message of a shared subscription to one member. What that member had not acknowledged, and what waits in its
 session, is meant to go to the others when the session ends (MQTT 5.0, 4.8.2: "should"); mosquitto 2.0.11 throws it away. So a
@@ -67,7 +67,7 @@ class _Member:
 
 
 class Group:
-    """The members of one group as the broker tells of them; may be called from any thread."""
+    """The members of one group, by their retained messages. Thread-safe."""
 
     def __init__(self, prefix: str, group: str, me: str, topic_filter: str, clock: Callable[[], float] = time.monotonic) -> None:
         """me: this worker's client id; those of all members begin with `member_prefix(group)`."""
@@ -82,25 +82,25 @@ class Group:
 
     @staticmethod
     def member_prefix(group: str) -> str:
-        """What the client ids of a group's members begin with: nobody is led to connect under any other name."""
+        """Return the prefix of the client ids of a group's members: a session takeover uses no other client id."""
         return f"edgeannot-group-{group}-"
 
     @property
     def topics(self) -> str:
-        """The filter of all members' messages."""
+        """Return the filter of all members' messages."""
         return f"{self._base}/+"
 
     def topic(self, member: str) -> str:
-        """Where a member's state is told."""
+        """Return the topic of a member's state."""
         return f"{self._base}/{escape_level(member)}"
 
     def message(self, state: State) -> Message:
-        """What this worker tells of itself."""
+        """Return this worker's own state message."""
         payload = json.dumps({"schema": 1, "state": state, "filter": self._filter}).encode()
         return Message(self.topic(self.me), payload, "group", retain=True)
 
     def heard(self, topic: str, payload: bytes) -> bool:
-        """Take in a message if it is of this group; False where it is not. What cannot be a member is passed over."""
+        """Process a message of this group; return False for any other. Invalid members are ignored."""
         if not topic.startswith(f"{self._base}/"):
             return False
         member = unescape_level(topic.removeprefix(f"{self._base}/"))
@@ -117,18 +117,18 @@ class Group:
 
     @property
     def knows_me(self) -> bool:
-        """Whether the broker says that this worker is there; a peer may have cleared it away just as it came back."""
+        """Return whether the broker retains this worker's state; a peer may have cleared it just as the worker came back."""
         with self._lock:
             mine = self._members.get(self.me)
             return mine is not None and mine.state == "here"
 
     def others_here(self) -> bool:
-        """Whether another worker takes the same pictures."""
+        """Return whether another worker takes the same pictures."""
         with self._lock:
             return any(name != self.me for name in self._here())
 
     def to_take_over(self, grace_s: float) -> list[str]:
-        """The gone members whose pictures are for this worker now; grace_s: how long one that vanished may take to come back."""
+        """Return the gone members whose pictures are for this worker now; grace_s: how long one that vanished may take to come back."""
         now = self._clock()
         with self._lock:
             here, silent = self._here(), self._silent()
@@ -144,13 +144,13 @@ class Group:
         return [name for name in gone if here and successor(name, here) == self.me]
 
     def postpone(self, member: str, seconds: float) -> None:
-        """Do not try to take over this one's session for a while: another peer has it, or the broker is away."""
+        """Delay the takeover of this member's session: another peer has it, or the broker is not reachable."""
         with self._lock:
             if member in self._members:
                 self._members[member].not_before = self._clock() + seconds
 
     def forget(self, member: str) -> None:
-        """Its session has ended."""
+        """Remove a member whose session has ended."""
         with self._lock:
             self._members.pop(member, None)
 
@@ -163,7 +163,7 @@ class Group:
         ]
 
     def _silent(self) -> set[str]:
-        """Members that did not say for long that they are there, while this worker heard itself say it: else the line is to blame."""
+        """Return the members without a state message for long, while this worker received its own: else the connection is the cause."""
         mine = self._members.get(self.me)
         if mine is None or self._clock() - mine.heard_at < _ECHO_S:
             return set()
@@ -171,7 +171,7 @@ class Group:
 
 
 class SessionTakeover:
-    """Works off the sessions of members that have gone; for the thread that pulls the pictures."""
+    """Processes the sessions of members that have gone; for the thread that pulls the pictures."""
 
     def __init__(self, group: Group, grace_s: float, open_subscriber: Callable[[str], Subscriber]) -> None:
         """open_subscriber: makes, without starting it, the subscriber of a member's session."""
@@ -183,11 +183,11 @@ class SessionTakeover:
 
     @property
     def busy(self) -> bool:
-        """Whether a session is being worked off or is to be."""
+        """Return whether a session is being taken over or is about to be."""
         return bool(self._subscribers) or bool(self._group.to_take_over(self._grace_s))
 
     def look_after(self, own: Subscriber) -> None:
-        """Take over sessions that are this worker's to take, and end those that are empty. `own`: the worker's own subscriber."""
+        """Take over the sessions that fall to this worker, and end empty ones. `own`: the worker's own subscriber."""
         for member, subscriber in list(self._subscribers.items()):
             self._check(member, subscriber)
         if not own.online:
@@ -198,12 +198,12 @@ class SessionTakeover:
             own.send_now(self._group.message("here"))
         for member in self._group.to_take_over(self._grace_s):
             if member not in self._subscribers and len(self._subscribers) < _AT_ONCE:
-                log.info("%s is gone: taking over what the broker keeps for it", member)
+                log.info("%s is gone: taking over its session", member)
                 self._subscribers[member] = self._open(member)
                 self._subscribers[member].start()
 
     def close(self) -> None:
-        """Let go of the sessions; another member will take them."""
+        """Release the sessions; another member will take them."""
         for subscriber in self._subscribers.values():
             subscriber.close(timeout_s=0.0)
         for subscriber in self._subscribers.values():  # all say goodbye at the same time
@@ -213,17 +213,17 @@ class SessionTakeover:
     def _check(self, member: str, subscriber: Subscriber) -> None:
         if subscriber.over:
             del self._subscribers[member]
-            log.info("what the broker keeps for %s is for later (%s)", member, subscriber.trouble)
+            log.info("takeover of the session of %s postponed (%s)", member, subscriber.trouble)
             self._group.postpone(member, backoff_s(1, _AGAIN_S, _AGAIN_S))
         elif time.monotonic() - subscriber.busy_at >= _QUIET_S and subscriber.is_drained():
             subscriber.close(end_session=True, last_message=Message(self._group.topic(member), b"", "group", retain=True))
             del self._subscribers[member]
             self._group.forget(member)
-            log.info("nothing is left of what the broker kept for %s", member)
+            log.info("the session of %s is empty now", member)
 
 
 def successor(gone: str, here: Iterable[str]) -> str:
-    """Which of those who are there takes over: the same answer for each who asks, and shares spread over all."""
+    """Return the member that takes over: every member computes the same answer, and sessions spread over all."""
     return max(here, key=lambda name: hashlib.sha256(f"{gone}\n{name}".encode("utf-8", "surrogatepass")).digest())
 
 

@@ -1,4 +1,4 @@
-"""Messages that came, and the queue in which they wait."""
+"""Received messages, and the queue in which they wait."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class IncomingMessage:
     done: bool = False
 
     def finish(self, answer: tuple[str, bytes] | None = None) -> None:
-        """Let the broker forget the message; before that, its sender is told `answer` (topic and JSON)."""
+        """Acknowledge the message to the broker, after publishing `answer` (topic and JSON) to its sender."""
         self.subscriber.finish(self, answer)
 
     def is_repeat_of(self, other: IncomingMessage) -> bool:

@@ -40,7 +40,7 @@ class Address:
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """The address in a URL `mqtt|mqtts|ws|wss://[user@]host[:port][/path]`.
+        """Return the address in a URL `mqtt|mqtts|ws|wss://[user@]host[:port][/path]`.
 
         Raises ValueError with what was wanted; a password in the URL is refused, because URLs are logged and shown.
         """
@@ -55,9 +55,7 @@ class Address:
         if parts.scheme not in _SCHEMES:
             raise ValueError(f"wanted mqtt://, mqtts://, ws:// or wss://, found {parts.scheme}://")
         if parts.password is not None:
-            raise ValueError(
-                "a password does not belong into the URL, which is logged and shown: put it into a file and name that in password_file"
-            )
+            raise ValueError("no password in the URL, which is logged and shown: put it into a file and set password_file")
         if not parts.hostname:
             raise ValueError("wanted a host, as in mqtt://localhost:1883")
         if given_port == 0:
@@ -136,7 +134,7 @@ class BrokerOptions(BaseModel):
 
     @property
     def address(self) -> Address:
-        """Where the broker is."""
+        """Return the address of the broker."""
         return Address.parse(self.url)
 
     def retry_wait_s(self, failures: int) -> float:

@@ -1,4 +1,4 @@
-"""From the outbox to the broker: one thread that connects, sends in order, deletes what is acknowledged, and never gives up.
+"""The publisher: one thread that connects to the broker, sends the outbox in order, deletes acknowledged messages, never gives up.
 
 Each connection is a `PublisherConnection`; what was in flight when one was lost is sent again on the next, with the same id in
 its payload. All of it, paho included, runs in this thread.
@@ -55,11 +55,11 @@ class _Subscription:
         try:
             self.handler(message)
         except Exception:
-            log.exception("a message on %s could not be handled", message.topic)
+            log.exception("internal error while handling a message on %s (please report)", message.topic)
 
 
 class Publisher:
-    """Sends what is in the store. `start`, then `stop` once; every other method may be called from any thread."""
+    """Sends the outbox and the volatile queue. `start`, then `stop` once; every other method is thread-safe."""
 
     def __init__(
         self,
@@ -93,20 +93,20 @@ class Publisher:
         self._is_news = True  # whether the next connection is worth a line
         self.state: PublisherState = "new"
         self.connections = 0
-        """How often the broker let us in."""
+        """Number of successful connections."""
 
     @property
     def evicted(self) -> int:
-        """Messages past the outbox that were pushed out unsent by later ones."""
+        """Return the number of volatile messages dropped unsent in favour of later ones."""
         return self._volatile.pushed_out
 
     @property
     def sent(self) -> int:
-        """Messages from the outbox that the broker acknowledged."""
+        """Return the number of messages from the outbox that the broker acknowledged."""
         return self._history.sent
 
     def start(self) -> None:
-        """Begin to connect, in the background; the first attempt is no different from any later one."""
+        """Start connecting in the background; the first attempt is like any later one."""
         self._queue.add_listener(self.wake)
         self._thread.start()
 
@@ -121,25 +121,25 @@ class Publisher:
             self.state = "stopped"
 
     def wake(self) -> None:
-        """There may be something to send."""
+        """Wake the thread, as there may be something to send."""
         os.eventfd_write(self._wake_fd, 1)
 
     def wait_online(self, timeout_s: float) -> bool:
-        """Wait until the broker has let us in; False when it has not after `timeout_s`."""
+        """Wait until connected; return False if not after `timeout_s`."""
         return self._online.wait(timeout_s)
 
     def wait_drained(self, timeout_s: float) -> bool:
-        """Wait until the broker has acknowledged everything in the store; False when something is left after `timeout_s`."""
+        """Wait until the broker has acknowledged everything in the store; return False if something is left after `timeout_s`."""
         return self._queue.wait_empty(timeout_s)
 
     def topic(self, leaf: str) -> str:
-        """The topic of something the device has one of, such as telemetry."""
+        """Return a topic of the device, such as that of telemetry."""
         return self._topics.of_device(leaf)
 
     def subscribe(
         self, topic_filter: str, handler: Callable[[MQTTMessage], None], *, max_bytes: int = 2**20, as_published: bool = False
     ) -> None:
-        """Have `handler` called, in the publisher's thread, for each message; renewed at each connection. Call before `start`.
+        """Call `handler`, in the publisher's thread, for each message; renewed at each connection. Call before `start`.
 
         max_bytes: of larger payloads only the beginning is kept, see `size_of`; the largest of all subscriptions counts.
         as_published: on MQTT 5, `retain` of a message is as its sender set it; else, and on
@@ -166,7 +166,7 @@ class Publisher:
             self._stopping.wait(self._options.retry_wait_s(self._attempt))
 
     def _one_connection(self) -> None:
-        """Connect, serve until that is over, and say what was in the way."""
+        """Connect, serve until the connection ends, and log why it ended."""
         connection, trouble = None, ""
         try:
             connection = self._connect()
@@ -190,8 +190,8 @@ class Publisher:
             self._attempt = 0
         if self._short >= _SHORT_MANY:  # brokers that say why with "session taken over" are few
             trouble = (
-                f"{self._options.address}: the broker lets us in and hangs up soon, again and again; "
-                f"does it restart, or is another client there as {self._client_id!r}?"
+                f"{self._options.address}: the broker accepts the connection and closes it soon, again and again; "
+                f"does it restart, or is another client connected as {self._client_id!r}?"
             )
         if trouble and not self._stopping.is_set() and self._history.once.is_new(trouble):
             self._is_news = True
@@ -246,7 +246,7 @@ class Publisher:
             connection.send_now(message)
 
     def _announce(self, connection: PublisherConnection) -> None:
-        """Say how things stand, retained: a broker may have lost what it was told before."""
+        """Publish the retained messages again, as the broker may have lost them."""
         for message in [self._status("online"), *self._volatile.take_retained(), *self._queue.retained()]:
             connection.send_now(message)
 

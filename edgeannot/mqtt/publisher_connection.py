@@ -48,7 +48,7 @@ sending several messages. A crash in between repeats them, with the same ids."""
 
 
 class PublisherConnection:
-    """Born and thrown away with its client; for one thread."""
+    """One connection with a client of its own; for one thread."""
 
     def __init__(self, client: Client, options: BrokerOptions, queue: Queue, history: ConnectionHistory, window: int) -> None:
         self.client = client
@@ -85,11 +85,11 @@ class PublisherConnection:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether all that was sent is acknowledged and all that was to be said is said."""
+        """Return whether everything sent is acknowledged and no volatile message waits."""
         return not (self._in_flight or self._volatile)
 
     def accept(self, granted: Properties | None) -> None:
-        """The broker let us in, and told what it takes."""
+        """Store the broker's limits from its CONNACK."""
         self.accepted = True
         self._window = min(self._window, getattr(granted, "ReceiveMaximum", self._window))
         self._max_packet = getattr(granted, "MaximumPacketSize", None)
@@ -127,7 +127,7 @@ class PublisherConnection:
             self._check_progress()
 
     def _check_progress(self) -> None:
-        """A broker that answers pings and acknowledges nothing, as one behind a broken proxy does, is no broker."""
+        """End the connection to a broker that answers pings but acknowledges nothing, as behind a broken proxy."""
         now = time.monotonic()
         if self._answers or self.client.want_write() or not self._in_flight:
             self._moved_at = now
@@ -137,13 +137,13 @@ class PublisherConnection:
     # Sending
 
     def send_now(self, message: Message) -> None:
-        """Send a message that is not in the outbox, before all that are, as soon as the window has room."""
+        """Send a volatile message before those of the outbox, as soon as the window has room."""
         if message.retain:
             self._volatile_retry.pop(message.topic, None)
         self._volatile.append(message)
 
     def send_pending(self) -> None:
-        """Hand over messages in order while the window has room; a suspected one comes when nothing else waits."""
+        """Send messages in order while the window has room; a suspected one only when nothing else waits."""
         self.send_volatile()
         if self._probing:
             return
@@ -176,7 +176,7 @@ class PublisherConnection:
             self._cursor = message.id
 
     def send_volatile(self) -> None:
-        """Send the messages past the outbox while the window has room."""
+        """Send the volatile messages while the window has room."""
         self._probing = self._probing and bool(self._in_flight)
         now = time.monotonic()
         for topic, (at, message) in list(self._volatile_retry.items()):
@@ -209,15 +209,15 @@ class PublisherConnection:
         return True
 
     def _unfit(self, message: Message, *, is_volatile: bool = False) -> str:
-        """Why this message cannot be sent on this connection, which would end with it; empty when it can."""
+        """Return why this message cannot be sent on this connection, which would end with it; empty when it can."""
         if not is_topic(message.topic):
-            return "its topic is none that can be published to"
+            return "its topic cannot be published to"
         try:
             size = _packet_size(message)
         except UnicodeEncodeError:
-            return "its properties are no text"
+            return "its properties are not text"
         if self._max_packet is not None and size > self._max_packet:
-            return f"the broker takes packets of up to {self._max_packet} bytes"
+            return f"the broker accepts packets of up to {self._max_packet} bytes"
         if (is_volatile or message.kind == "image") and (refused := self._history.limits.refused(len(message.payload))):
             return f"the broker hung up when one of {refused} bytes came"
         return ""
@@ -225,7 +225,7 @@ class PublisherConnection:
     # Acknowledgements
 
     def collect_acks(self) -> None:
-        """Note what was acknowledged; it is in the store until `delete_acknowledged`."""
+        """Record acknowledged messages; they stay in the store until `delete_acknowledged`."""
         answers, self._answers[:] = list(self._answers), []
         refused = []
         for mid, reason in answers:
@@ -257,7 +257,7 @@ class PublisherConnection:
         self._history.once.refused_for_now(topic, why)
 
     def delete_if_due(self) -> None:
-        """Delete what was acknowledged when that is worth a transaction, or nothing else is to be done.
+        """Delete acknowledged messages when there are enough for a transaction, or nothing else to do.
 
         Where the disk does not take it (it may be full), the numbers are kept and further messages sent: nothing comes twice for that.
         """
@@ -273,7 +273,7 @@ class PublisherConnection:
             self._delete_again_at = now + _TICK_S
 
     def delete_acknowledged(self) -> None:
-        """Delete what was acknowledged, in one transaction."""
+        """Delete acknowledged messages in one transaction."""
         if self._acknowledged:
             self._queue.delete(self._acknowledged)
             self._history.sent += len(self._acknowledged)
@@ -312,7 +312,7 @@ class _SendBuffer:
         self._moved_at = time.monotonic()
 
     def is_moving(self, sock: Any, within_s: float) -> bool:
-        """Whether bytes wait to be sent and some have left, or come, in the last `within_s` seconds."""
+        """Return whether bytes wait to be sent and some have left, or come, in the last `within_s` seconds."""
         try:  # bytes that the other side's kernel has not acknowledged: tcp(7), SIOCOUTQ, which has the number of TIOCOUTQ
             waiting = int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))[0])
         except (OSError, ValueError):  # closed meanwhile
@@ -332,7 +332,7 @@ def _acknowledge_tcp(sock: Any) -> None:
 
 
 def _packet_size(message: Message) -> int:
-    """An upper bound of a PUBLISH packet's bytes: 32 for headers and fixed properties, 5 for the frame of each user property."""
+    """Return an upper bound of a PUBLISH packet's bytes: 32 for headers and fixed properties, 5 for the frame of each user property."""
     extra = sum(len(key.encode()) + len(value.encode()) + 5 for key, value in message.properties)
     extra += len(message.correlation or b"") + 3
     return 32 + len(message.topic.encode()) + len(message.content_type) + extra + len(message.payload)

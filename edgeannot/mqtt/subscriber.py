@@ -1,4 +1,4 @@
-"""One session at a broker that messages are taken from: connect, subscribe, hand over what comes, acknowledge it when it is done.
+"""A subscriber session: connect, subscribe, pass messages on, acknowledge them when they are done.
 
 The broker keeps what is not acknowledged and sends it again to the same client id, at the next connection. So `IncomingMessage.finish`
 is called when the picture's results are committed, not when it arrives. Acknowledgements leave in the order of arrival, as the
@@ -43,7 +43,7 @@ _PARTING_S: Final = 1.5
 
 @dataclass(eq=False, slots=True)
 class _Connection:
-    """Born and thrown away with its client."""
+    """One connection with a client of its own."""
 
     client: Client
     pending: deque[IncomingMessage] = field(default_factory=deque)
@@ -72,7 +72,7 @@ class _Connection:
 
 
 class Subscriber:
-    """See the module. `start` once, `close` once; the rest may be called from any thread."""
+    """Receives the messages of one session. `start` once, `close` once; the other methods are thread-safe."""
 
     def __init__(self, options: BrokerOptions, client_id: str, session: SessionOptions, take: Callable[[IncomingMessage], None]) -> None:
         """`take` is called in paho's thread for each message and must return at once. Raises ConfigError for unusable files."""
@@ -100,22 +100,22 @@ class Subscriber:
         self._asked_at: int | None = None  # _arrived when `is_drained` asked
 
     def start(self) -> None:
-        """Begin to connect, in the background."""
+        """Start connecting in the background."""
         self._thread.start()
 
     @property
     def over(self) -> bool:
-        """Whether it has ended: after `close`, or after the one connection of a session that is not lasting."""
+        """Return whether it has ended: after `close`, or after the one connection of a session that is not lasting."""
         return self._thread.ident is not None and not self._thread.is_alive()
 
     @property
     def pending(self) -> int:
-        """Messages that the broker waits to have acknowledged on this connection."""
+        """Return the number of unacknowledged messages on this connection."""
         connection = self._connection
         return len(connection.pending) if connection else 0
 
     def is_drained(self) -> bool:
-        """Whether the broker has nothing more to give where no subscription is left; ask again and again until it is so.
+        """Return whether the broker has nothing more to give where no subscription is left; ask again and again until it is so.
 
         A packet that the broker answers goes there and back: what it had sent before has come by then, also over a slow line.
         """
@@ -148,7 +148,7 @@ class Subscriber:
                 connection.client.ack(first.mid, first.qos)
 
     def send_now(self, message: Message) -> None:
-        """Publish a message if the broker is there."""
+        """Publish a message if connected."""
         if (connection := self._connection) is not None:
             publish(connection.client, message)
 
@@ -178,7 +178,7 @@ class Subscriber:
             except EdgeannotError as exc:  # also a password file that went away: it may come back
                 self.trouble = str(exc)
             except Exception as exc:
-                log.exception("the connection of %s failed unexpectedly; it connects again", self.client_id)
+                log.exception("internal error in the connection of %s (please report); connecting again", self.client_id)
                 self.trouble = f"{self._options.address}: {exc!r}"
             if not self._session.lasting:
                 return
@@ -245,7 +245,7 @@ class Subscriber:
             connection.changed.wait_for(lambda: connection.lost, patience_s())
 
     def _forget_session(self) -> None:
-        """With MQTT 3.1.1 a session ends when its client connects with the wish for a clean one."""
+        """End the session with MQTT 3.1.1: connect once with a clean session."""
         connection = _Connection(new_client(self._options, self.client_id, clean_session=True))
         done = threading.Event()
         connection.client.on_connect = lambda *_: done.set()

@@ -1,8 +1,8 @@
-"""Has commands carried out: takes them from the publisher's thread, never makes it wait, and answers each one once.
+"""Carry out commands: take them from the publisher's thread without blocking it, and answer each one once.
 
-What the model has to do is asked of `control` and comes back as a Future, so that `pause` or `ping` do not wait behind a picture.
-The result of `detect` goes through the outbox, as it may have cost a second of the board's time and survives a broken connection
-there. Every other reply is told past it: that a device answers a ping of yesterday helps nobody.
+Requests to the model go to `control` and return a Future, so that `pause` or `ping` do not wait behind a picture. The result of
+`detect` goes through the outbox: it may have cost a second of the board's time, and survives a broken connection there. Every other
+reply bypasses the outbox: a reply to a ping of yesterday is of no use.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class _Asked:
 
 
 class CommandHandler:
-    """See the module. `take` is for the publisher's thread, `start` and `stop` for the owner."""
+    """Carries out commands. `take` is for the publisher's thread, `start` and `stop` for the owner."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class CommandHandler:
     ) -> None:
         """send_now: `Publisher.send_now`. keep: puts a message into the outbox, or raises LinkError. jpeg: draws a snapshot.
 
-        changed: told when the state did. other_trees: see `Limits`.
+        changed: called after the state changed. other_trees: see `Limits`.
         """
         self._options = options
         self._control = control
@@ -116,12 +116,12 @@ class CommandHandler:
 
     @property
     def topic_filter(self) -> str:
-        """What to subscribe to."""
+        """Return what to subscribe to."""
         return self._topics.of_device("command/+")
 
     @property
     def max_bytes(self) -> int:
-        """Of larger messages no more than the beginning is kept, for the reply that says so."""
+        """Return the largest message that is kept whole; only the beginning of a larger one is kept, for the reply that refuses it."""
         return max(self._limits.picture_bytes, self._limits.json_bytes)
 
     def start(self) -> None:
@@ -130,7 +130,7 @@ class CommandHandler:
         self._thread.start()
 
     def stop(self, timeout_s: float = 2.0) -> None:
-        """End; what is not done by then is refused."""
+        """Stop; refuse the commands that are not done by then."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -138,7 +138,7 @@ class CommandHandler:
             self._thread.join(timeout_s)
 
     def take(self, message: MQTTMessage) -> None:
-        """A message came on a command topic: refuse it now, or queue it. Returns at once."""
+        """Refuse or queue the message of a command topic. Returns at once."""
         response, correlation = _wanted_reply(message)
         to = reply_to(message.topic, response, correlation, self._topics, self._limits)
         payload, (size, _) = bytes(message.payload), size_of(message)
@@ -154,7 +154,7 @@ class CommandHandler:
             full = len(self._inbox) + self._at_hand + len(self._asked) >= self._options.queue
             heavy = self._inbox_bytes + size > _MOST_PICTURES_QUEUED * self._limits.picture_bytes
             if full or heavy or self._stopping:
-                return CommandError("busy", "as many commands as may wait are waiting; try again later", request.to)
+                return CommandError("busy", "the command queue is full; try again later", request.to)
             self._inbox.append(request)
             self._inbox_bytes += size
             self._changed.notify_all()
@@ -175,12 +175,12 @@ class CommandHandler:
             try:
                 self._one_turn(request)
             except Exception:
-                log.exception("internal error of the command thread (please report); it goes on")
+                log.exception("internal error of the command thread (please report); continuing")
         for to in [request.to for request in self._inbox] + [asked.to for asked in self._asked.values()]:
             self._refuse(CommandError("unavailable", "the daemon is stopping; ask again when it runs", to))
 
     def _next(self) -> Request | None:
-        """The oldest request that can begin: pictures one after the other, as a decoded one takes up to a hundred times its size."""
+        """Return the oldest request that can begin: pictures one after the other, as a decoded one takes up to a hundred times its size."""
         detecting = any(asked.to.command == "detect" for asked in self._asked.values())
         return next((request for request in self._inbox if not (detecting and request.to.command == "detect")), None)
 
@@ -198,7 +198,7 @@ class CommandHandler:
         self._publish_state()
 
     def _carry_out(self, request: Request) -> None:
-        """Do what can be done at once and reply, or ask for it; an error is the reply."""
+        """Carry out the command and reply, or queue a request to the model; an error becomes the reply."""
         to, body = request.to, request.body
         try:
             if isinstance(body, (bytes, DetectFile)):
@@ -225,7 +225,7 @@ class CommandHandler:
                 log.warning("command set: %s is now called %s; the old name still works", name, OLD_NAMES[name])
 
     def _detect(self, to: Reply, body: bytes | DetectFile) -> None:
-        """Decode a picture and have it annotated; limits of size hold before it is decoded."""
+        """Decode a picture and request its annotation; check the size limits before decoding."""
         from edgeannot.vision.decode import PictureLimits, decode  # noqa: PLC0415 - OpenCV, which a module with settings around it must not load
 
         options = self._options
@@ -265,7 +265,7 @@ class CommandHandler:
         future.add_done_callback(self._done)
 
     def _done(self, future: Future[Any]) -> None:
-        """Called by whoever has the result, mostly the inference thread: only hand it on."""
+        """Queue the result; called by the thread that has it, mostly the inference thread."""
         with self._changed:
             self._answered.append(future)
             self._changed.notify_all()
@@ -329,7 +329,7 @@ class CommandHandler:
         }
 
     def _publish_state(self) -> None:
-        """Tell how things stand, retained, when that changed."""
+        """Publish the state (retained) if it changed."""
         payload = encode(state_payload(self._origin, self._state()))
         if payload != self._told_state:
             self._told_state = payload
@@ -342,6 +342,6 @@ def _size(request: Request) -> int:
 
 
 def _wanted_reply(message: MQTTMessage) -> tuple[str | None, bytes | None]:
-    """Response topic and correlation data of MQTT 5."""
+    """Return response topic and correlation data of MQTT 5."""
     properties = getattr(message, "properties", None)
     return getattr(properties, "ResponseTopic", None), getattr(properties, "CorrelationData", None)

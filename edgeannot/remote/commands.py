@@ -1,4 +1,4 @@
-"""Commands over MQTT: what a message asks for, checked before anything is done, and the one reply that it gets. Pure.
+"""Commands over MQTT: parse and check a message, and build its one reply. No I/O.
 
 A command comes on `<prefix>/<device>/command/<name>`. Its reply goes to the MQTT 5 response topic with the correlation data, where
 the message has one, else to `<prefix>/<device>/reply/<name>`; the `id` of a JSON payload comes back in every case.
@@ -67,26 +67,26 @@ class Body(BaseModel):
 
 
 class Ping(Body):
-    """Asks for a sign of life."""
+    """Asks for a reply, to see that the daemon runs."""
 
 
 class Pause(Body):
-    """No more pictures are annotated until `resume` or a restart."""
+    """Stops annotating until `resume` or a restart."""
 
 
 class Resume(Body):
-    """The work goes on."""
+    """Continues annotating."""
 
 
 class Set(Body):
-    """Changes what is given, until a restart; null takes a value back to what the settings say."""
+    """Changes the given values until a restart; null restores the value of the settings."""
 
     paused: bool = False
     """The same as `pause` and `resume`."""
     min_score: Annotated[float, Field(ge=0, le=1)] | None = None
     """Smallest score that is reported."""
     labels: _Labels | None = None
-    """Report only these labels; an empty list: all that the model knows."""
+    """Report only these labels; an empty list: all labels of the model."""
     interval_s: _Interval | None = None
     """Least seconds between two pictures of a live source."""
     classes: _Labels | None = None
@@ -105,7 +105,7 @@ class Set(Body):
 
     @property
     def old_names(self) -> list[str]:
-        """The old names that were given."""
+        """Return the old names that were given."""
         return [name for name in OLD_NAMES if name in self.model_fields_set]
 
     def changes(self) -> dict[str, object]:
@@ -174,7 +174,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class CommandError:
-    """Why a command is not carried out."""
+    """A command that is not carried out, with its error code."""
 
     code: Code
     message: str
@@ -183,7 +183,7 @@ class CommandError:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is refused before anybody looks into it."""
+    """Limits checked before a message is parsed."""
 
     json_bytes: int = 4096
     picture_bytes: int = 8 * 2**20
@@ -194,12 +194,14 @@ class Limits:
 def read_command(
     topic: str, payload: bytes, *, retained: bool, to: Reply | CommandError, limits: Limits, size: int | None = None
 ) -> Request | CommandError:
-    """What a message on a command topic asks for. `to`: what `reply_to` gave for it. size: that of a payload of which only the
+    """Return what a message on a command topic asks for. `to`: what `reply_to` gave for it. size: that of a payload of which only the
     beginning was kept."""
     if isinstance(to, CommandError):
         return to
     if retained:
-        return CommandError("retained", "a retained command is ignored, as each connection would repeat it; publish without retain", to)
+        return CommandError(
+            "retained", "retained commands are ignored, as each new connection would repeat them; publish without retain", to
+        )
     is_picture = topic.endswith("/detect") and begins_as_picture(payload[:16])
     limit = limits.picture_bytes if is_picture else limits.json_bytes
     if (size or len(payload)) > limit:
@@ -208,7 +210,7 @@ def read_command(
 
 
 def _read_json(payload: bytes, to: Reply) -> Request | CommandError:
-    """The command with a JSON payload; nothing at all stands for an empty object."""
+    """Return the command with a JSON payload; nothing at all stands for an empty object."""
     kind = _BODIES.get(to.command)
     if kind is None:
         return CommandError("unknown-command", f"wanted one of {', '.join(_BODIES)}, found {to.command!r:.80}", to)
@@ -220,19 +222,19 @@ def _read_json(payload: bytes, to: Reply) -> Request | CommandError:
 
 
 def reply_to(topic: str, response_topic: str | None, correlation: bytes | None, topics: Topics, limits: Limits) -> Reply | CommandError:
-    """Where the reply goes. A response topic that is not one to publish to, or where others take it for something else, is refused."""
+    """Return where the reply goes. Refuses a response topic that cannot be published to, or where others would misread the reply."""
     command = topic.rpartition("/")[2]
     plain = Reply(topics.of_device(f"reply/{command}"), command, correlation)
     if response_topic is None:
         return plain
     trouble = reply_trouble(response_topic, topics, limits.other_trees)
     if trouble:
-        return CommandError("response-topic", f"the response topic {trouble}; this reply goes to the plain topic", plain)
+        return CommandError("response-topic", f"the response topic {trouble}; this reply goes to the default reply topic", plain)
     return Reply(response_topic, command, correlation)
 
 
 def _id_in(payload: bytes) -> str | int | None:
-    """The `id` of a payload that may be wrong in everything else."""
+    """Return the `id` of a payload that may be wrong in everything else."""
     try:
         return Body.model_validate({"id": from_json(payload).get("id")}).id if payload else None
     except (ValueError, AttributeError):  # no JSON, no object, or an id that cannot be one
@@ -240,7 +242,7 @@ def _id_in(payload: bytes) -> str | int | None:
 
 
 def _explain(error: ErrorDetails, command: str) -> str:
-    """One sentence for what is wrong, with nothing of the payload but the name of an unknown key."""
+    """Return one sentence about what is wrong, quoting nothing of the payload but the name of an unknown key."""
     key = ".".join(str(part) for part in error["loc"][:1])[:40]
     if error["type"] == "extra_forbidden":
         known = ", ".join(name for name in _BODIES[command].model_fields if name not in OLD_NAMES)
@@ -255,12 +257,12 @@ def _explain(error: ErrorDetails, command: str) -> str:
 
 
 def reply_payload(to: Reply, origin: Origin, result: Mapping[str, Any]) -> dict[str, Any]:
-    """The reply to a command that was carried out, ready for JSON."""
+    """Return the reply to a command that was carried out, ready for JSON."""
     return {**_head(to, origin), "ok": True, "result": dict(result)}
 
 
 def error_payload(refusal: CommandError, origin: Origin) -> dict[str, Any]:
-    """The reply to a command that was refused, ready for JSON."""
+    """Return the reply to a command that was refused, ready for JSON."""
     return {**_head(refusal.to, origin), "ok": False, "error": {"code": refusal.code, "message": valid_text(refusal.message)}}
 
 
@@ -270,7 +272,7 @@ def _head(to: Reply, origin: Origin) -> dict[str, Any]:
 
 
 def code_of(exc: Exception) -> Code:
-    """What an error of the program means to who sent the command."""
+    """Return the reply's error code for an exception."""
     kinds: tuple[tuple[type[EdgeannotError], Code], ...] = (
         (ConfigError, "invalid"),
         (ModelError, "model"),

@@ -1,7 +1,7 @@
-"""What may change while the daemon runs, and what may be asked of it: the one object that commands and the governor share.
+"""Settings that may change while the daemon runs, and requests to the model: the one object that commands and the governor share.
 
-Whoever wants something changes the snapshot or asks and gets a Future; the inference thread serves what was asked between two
-pictures, so a model is never touched by two threads.
+A caller replaces the snapshot of the settings, or makes a request and gets a Future. The inference thread serves requests between two
+pictures, so only one thread uses the model.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ SNAPSHOT_WAIT_S: Final = 5.0
 """How long `ask_snapshot` waits for a new picture before it takes the last one."""
 
 _KEPT_PIXELS: Final = 2_200_000
-"""Largest picture that is kept for a snapshot, 1080p with a margin: more would be felt on a board of 512 MB."""
+"""Largest picture that is kept for a snapshot, 1080p with a margin: more would be much for a board with 512 MB."""
 
 _DAY_S: Final = 86400.0
 
 _MOST_ASKED: Final = 16
-"""Requests that may wait at a time; whoever asks faster than the model runs is refused, not remembered."""
+"""Requests that may wait at a time; further ones are refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class RuntimeSettings:
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What holds where no command has changed it."""
+    """Values in effect until a command changes them."""
 
     model: str
     """Full name of the model."""
@@ -85,7 +85,7 @@ class _Snapshot:
 
 
 class Control:
-    """See the module. Every method may be called from any thread, but those of the inference thread's own section."""
+    """Shared settings and requests. Thread-safe, except for the methods of the inference thread's section."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Control:
         keep_last: bool = True,
     ) -> None:
         """wake: called after a request, so that an inference thread that waits for pictures sees it. check: of a changed snapshot
-        before it counts; raises ConfigError where the model in force cannot do it. keep_last: the last annotation with its
+        before it counts; raises ConfigError if the active model cannot apply it. keep_last: the last annotation with its
         picture, for a snapshot that no new picture comes for.
         """
         self._wake = wake
@@ -114,11 +114,11 @@ class Control:
         self._models: set[Future[str]] = set()
 
     def now(self) -> RuntimeSettings:
-        """The snapshot in force."""
+        """Return the current snapshot."""
         return self._wanted
 
     def change(self, **changes: object) -> RuntimeSettings:
-        """Replace fields of the snapshot. Raises ConfigError, and changes nothing, where a value cannot be."""
+        """Replace fields of the snapshot. Raises ConfigError and changes nothing if a value is invalid."""
         with self._changed:
             wanted = _replaced(self._wanted, changes)
             self._check(wanted)
@@ -128,21 +128,21 @@ class Control:
         return wanted
 
     def wait_while_paused(self, timeout_s: float) -> bool:
-        """Whether the work may go on; waits for that at most `timeout_s`."""
+        """Wait at most `timeout_s` for the end of a pause; return whether annotation may continue."""
         if not (self._wanted.paused or self._held):
             return True
         with self._changed:
             return self._changed.wait_for(lambda: not (self._wanted.paused or self._held), timeout_s)
 
     def hold(self, held: bool) -> None:
-        """Pause for a need of the daemon's own, which nobody who asks `now` sees; or end that."""
+        """Pause for the daemon itself, which `now` does not show; or end that pause."""
         with self._changed:
             self._held = held
             self._changed.notify_all()
 
-    def ask_model(self, name: str, reason: str = "asked for while running") -> Future[str]:
-        """Ask for another model, NAME[@SIZE]. The result is the full name in force; the exception, a ModelError or ConfigError,
-        says why the old one stays. reason: in words, for the log and `info`.
+    def ask_model(self, name: str, reason: str = "requested while running") -> Future[str]:
+        """Request another model, NAME[@SIZE]. The result is its full name; the exception, a ModelError or ConfigError,
+        says why the old one is kept. reason: in words, for the log and `info`.
         """
         request = _Model(name, reason)
         self._models.add(request.future)
@@ -152,11 +152,11 @@ class Control:
 
     @property
     def awaits_model(self) -> bool:
-        """Whether a model that was asked for is not in force yet."""
+        """Return whether a requested model is not active yet."""
         return bool(self._models)
 
     def ask_annotation(self, image: UInt8Array, source: str, name: str, whole_wh: tuple[int, int] | None = None) -> Future[Annotation]:
-        """Ask for one picture out of turn. image: (H, W, 3) uint8 BGR; source, name and whole_wh: as in `Frame`."""
+        """Request the annotation of one picture out of turn. image: (H, W, 3) uint8 BGR; source, name and whole_wh: as in `Frame`."""
         with self._changed:
             seq, self._seq = self._seq, self._seq + 1
         digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16)
@@ -167,9 +167,9 @@ class Control:
         return request.future
 
     def ask_snapshot(self) -> Future[Annotation]:
-        """Ask for the next annotation of any source; the last one, when nothing comes within SNAPSHOT_WAIT_S.
+        """Request the next annotation of any source; the last one if none comes within SNAPSHOT_WAIT_S.
 
-        The exception is a LinkError where there is neither.
+        The exception is a LinkError if there is neither.
         """
         request = _Snapshot(self._clock() + SNAPSHOT_WAIT_S)
         self._ask(request, self._snapshots)
@@ -180,7 +180,7 @@ class Control:
         with self._changed:
             trouble = "the daemon is stopping; ask again when it runs" if self._closed else ""
             if len(waiting) >= _MOST_ASKED:
-                trouble = f"{_MOST_ASKED} requests wait already; ask again when some are answered"
+                trouble = f"{_MOST_ASKED} requests are waiting; try again later"
             if trouble:
                 request.future.set_exception(LinkError(trouble))
             else:
@@ -192,8 +192,8 @@ class Control:
     def serve(
         self, load: Callable[[str, str], str], annotate: Callable[[Frame], Annotation], heartbeat: Callable[[], None] = lambda: None
     ) -> None:
-        """Do what was asked. load: NAME[@SIZE] and reason -> the full name in force, or raises; heartbeat: called after each request."""
-        for _ in range(len(self._asked)):  # what is asked meanwhile waits for the next turn, and pictures get theirs
+        """Serve the requests. load: NAME[@SIZE] and reason -> the model's full name, or raises; heartbeat: called after each."""
+        for _ in range(len(self._asked)):  # requests made meanwhile wait until after the next picture
             request = self._asked.popleft()
             if isinstance(request, _Model):
                 _answer(request.future, partial(load, request.name, request.reason))
@@ -204,14 +204,14 @@ class Control:
             self._serve_late_snapshots()
 
     def saw(self, annotation: Annotation) -> None:
-        """A picture of a source was annotated: snapshots that wait get it, later ones may."""
+        """Answer the waiting snapshot requests with this annotation, and keep it for later ones."""
         height, width = annotation.frame.image.shape[:2]
         self._last = annotation if self._keep_last and height * width <= _KEPT_PIXELS else None
         while self._snapshots:
             _answer(self._snapshots.popleft().future, lambda: annotation)
 
     def close(self) -> None:
-        """Nothing will be served any more: whoever waits is told."""
+        """Refuse all waiting and further requests."""
         with self._changed:
             self._closed = True
             waiting = [*self._asked, *self._snapshots]
@@ -227,12 +227,12 @@ class Control:
 
     def _last_annotation(self) -> Annotation:
         if self._last is None:
-            raise LinkError(f"no picture came within {SNAPSHOT_WAIT_S:g} s, and none from before is kept; ask again while pictures come")
+            raise LinkError(f"no picture came within {SNAPSHOT_WAIT_S:g} s and no earlier one is kept; try again while pictures come")
         return self._last
 
 
 def _answer(future: Future[Answer], work: Callable[[], Answer]) -> None:
-    """Do the work and keep what comes of it, so that no request can end the inference thread."""
+    """Carry out a request and set its result or error, so that no request can end the inference thread."""
     if not future.set_running_or_notify_cancel():
         return
     try:
@@ -242,18 +242,18 @@ def _answer(future: Future[Answer], work: Callable[[], Answer]) -> None:
 
 
 def _replaced(wanted: RuntimeSettings, changes: dict[str, object]) -> RuntimeSettings:
-    """The snapshot with the changes. Raises ConfigError with the field, what it takes and what was given."""
+    """Return the snapshot with the changes. Raises ConfigError with the field, what it takes and what was given."""
     known = {each.name for each in fields(RuntimeSettings)}
     for name, value in changes.items():
         if name not in known:
-            raise ConfigError(f"{name}: unknown; what can change while the daemon runs: {', '.join(sorted(known))}")
+            raise ConfigError(f"{name}: unknown; settings that can change while the daemon runs: {', '.join(sorted(known))}")
         if trouble := _trouble(name, value):
             raise ConfigError(f"{name}: wanted {trouble}, found {value!r:.80}")
     return replace(wanted, **changes)  # type: ignore[arg-type] # each value was looked at
 
 
 def _trouble(name: str, value: object) -> str:
-    """What the field takes, where that is something else than the value; else empty."""
+    """Return the values that the field accepts, if this value is not one of them; else an empty text."""
     if name == "paused":
         return "" if isinstance(value, bool) else "true or false"
     if value is None:

@@ -1,4 +1,4 @@
-"""What Home Assistant is told of this device: one retained message with everything that can be seen and set there. Pure.
+"""Home Assistant discovery of this device: one retained message with all its sensors and controls. No I/O.
 
 The format is that of its device based discovery, https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload, as
 its `mqtt` component reads it (`schemas.py`: DEVICE_DISCOVERY_SCHEMA; `discovery.py`: a component with nothing but a platform is
@@ -49,7 +49,7 @@ _MOST_BYTES: Final = 2**20
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What the device has to offer."""
+    """Features of the device to announce."""
 
     version: str
     sources: tuple[str, ...]
@@ -63,7 +63,7 @@ class About:
 
 
 def device_id(device: str) -> str:
-    """The device's name as Home Assistant takes it in a topic and in ids; another name gives another id.
+    """Return the device's name as Home Assistant takes it in a topic and in ids; another name gives another id.
 
     >>> device_id("porch-pi")
     'porch-pi'
@@ -77,7 +77,7 @@ def device_id(device: str) -> str:
 def discovery_payload(
     origin: Origin, topics: Topics, about: About, found: Mapping[str, Mapping[str, Any]], gone: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The message, ready for JSON. found: as `components` gives it. gone: key -> platform of those that are to be removed."""
+    """Return the message, ready for JSON. found: as `components` gives it. gone: key -> platform of those that are to be removed."""
     return {
         "device": {
             "identifiers": [f"edgeannot:{device_id(origin.device)}"],
@@ -94,7 +94,7 @@ def discovery_payload(
 
 
 def components(device: str, topics: Topics, about: About, pairs: Iterable[Pair]) -> dict[str, dict[str, Any]]:
-    """What Home Assistant shows, by key."""
+    """Return the components that Home Assistant shows, by key."""
     made: dict[str, dict[str, Any]] = {}
     for source in about.sources:
         topic = topics.of_source(source, "count")
@@ -119,7 +119,7 @@ def components(device: str, topics: Topics, about: About, pairs: Iterable[Pair])
 
 
 def _of_label(topics: Topics, about: About, source: str, label: str) -> dict[str, dict[str, Any]]:
-    """How many the newest picture shows, and whether one was seen of late: a folder never has a picture that shows nothing any more."""
+    """Return the sensors of a label: its count in the newest picture, and whether it was seen lately."""
     words, name, literal = f"{_word(source)}_{_word(label)}", valid_text(f"{source} {label}"), _literal(label)
     seen = {
         "platform": "binary_sensor",
@@ -139,7 +139,7 @@ def _of_label(topics: Topics, about: About, source: str, label: str) -> dict[str
 
 
 def _of_device(topics: Topics, about: About) -> dict[str, dict[str, Any]]:
-    """How the device itself is doing."""
+    """Return the components for the state of the device."""
     telemetry, number = topics.of_device("telemetry"), {"state_class": "measurement"}
     lost = "{{ value_json.outbox.dropped + value_json.outbox.refused }}"
     heat = {"device_class": "temperature", "unit_of_measurement": "°C"}
@@ -156,7 +156,7 @@ def _of_device(topics: Topics, about: About) -> dict[str, dict[str, Any]]:
 
 
 def _controls(topics: Topics) -> dict[str, dict[str, Any]]:
-    """What can be set; both are the command `set`, and the topic `state` says what became of it."""
+    """Return the controls; each sends the command `set` and shows the value in the topic `state`."""
     command, state = topics.of_device("command/set"), topics.of_device("state")
     return {
         "pause": {
@@ -191,18 +191,18 @@ def _sensor(name: str, topic: str, template: str, **more: str) -> dict[str, Any]
 
 
 def _literal(text: str) -> str:
-    """A text as a string of Jinja, which reads escapes as Python does (lexer of Jinja 3: `unicode-escape`)."""
+    """Return a text as a string of Jinja, which reads escapes as Python does (lexer of Jinja 3: `unicode-escape`)."""
     escaped = "".join(f"\\x{ord(c):02x}" if ord(c) < 0x20 or c in '"\\' else c for c in valid_text(text))
     return f'"{escaped}"'
 
 
 def _word(text: str) -> str:
-    """A word in letters, digits and -XX of its other bytes, so that _ can stand between words."""
+    """Return a word in letters, digits and -XX of its other bytes, so that _ can stand between words."""
     return re.sub(b"[^A-Za-z0-9]", lambda match: b"-%02X" % match[0][0], text.encode("utf-8", "surrogatepass")).decode()
 
 
 def _unword(word: str) -> str | None:
-    """The word that `_word` was given; None for what it never gave."""
+    """Return the word that `_word` encoded; None for a text that it cannot have made."""
     raw = re.sub("-([0-9A-F]{2})", lambda match: chr(int(match[1], 16)), word).encode("latin-1")
     try:
         text = raw.decode()
@@ -212,7 +212,7 @@ def _unword(word: str) -> str | None:
 
 
 def live_components(payload: bytes) -> dict[str, str]:
-    """Key -> platform of what a kept message describes; empty for what is no such message. Its other content is not looked at."""
+    """Return key -> platform of the components in a retained message; empty for any other message."""
     try:
         listed = json.loads(payload[:_MOST_BYTES]).get("components")
         entries = list(listed.items())[:_MOST_COMPONENTS]
@@ -226,7 +226,7 @@ def live_components(payload: bytes) -> dict[str, str]:
 
 
 def counted_pairs(keys: Iterable[str]) -> list[Pair]:
-    """The sources and labels that sensors among the keys stand for."""
+    """Return the sources and labels of the count sensors among the keys."""
     pairs: dict[Pair, None] = {}
     for key in keys:
         kind, _, rest = key.partition("_")

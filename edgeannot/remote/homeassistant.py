@@ -1,4 +1,4 @@
-"""Keeps Home Assistant's picture of this device true: announces it, adds a label when it is first seen, removes what went away.
+"""Keep Home Assistant's view of this device current: announce it, add a label when it is first seen, remove obsolete components.
 
 With `labels` in the settings (or `set` by a command) each of them has a sensor a source. Without, 80 labels of a model would be 80
 sensors that mostly show 0: so a label gets one when it is first seen there, up to a bound; the sum of all is always there.
@@ -32,10 +32,10 @@ _BIRTH_S: Final = 5.0
 
 
 class HomeAssistant:
-    """See the module. A sink for the writer's thread, and two handlers for the publisher's."""
+    """Announces the device. A sink for the writer's thread, and two handlers for the publisher's."""
 
     only_files = True
-    """Nothing that it fails to see costs a message."""
+    """An error here costs no message."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class HomeAssistant:
         labels: Callable[[], Sequence[str]],
         known: Callable[[], Iterable[str]],
     ) -> None:
-        """send_now: `Publisher.send_now`. labels: those that are looked for now, empty: all. known: what the model in force can report."""
+        """send_now: `Publisher.send_now`. labels: the labels to report now, empty: all. known: the labels of the active model."""
         self._options = options
         self._about = about
         self._origin = origin
@@ -67,31 +67,31 @@ class HomeAssistant:
 
     @property
     def config_topic(self) -> str:
-        """Where the message goes, and where the broker keeps that of an earlier run."""
+        """Return the topic of the message, where the broker also retains that of an earlier run."""
         return f"{self._options.prefix}/device/{device_id(self._origin.device)}/config"
 
     @property
     def birth_topic(self) -> str:
-        """Where Home Assistant says that it is there."""
+        """Return the topic of Home Assistant's birth message."""
         return f"{self._options.prefix}/status"
 
     def announce(self) -> None:
-        """Tell what there is now; what there was and is no more is removed."""
+        """Announce the current components and remove obsolete ones."""
         with self._lock:
             self._announce(again=True)
 
     def refresh(self) -> None:
-        """The same, where that has changed: something was set, or another model is in force."""
+        """Announce again if something changed: a setting, or the active model."""
         with self._lock:
             self._announce()
 
     # For the publisher's thread
 
     def take_kept(self, message: MQTTMessage) -> None:
-        """The message that the broker kept: what an earlier run announced and this one does not is removed."""
+        """Read the retained message of an earlier run and remove the components that this run does not announce."""
         size, is_whole = size_of(message)
         if not is_whole:
-            log.warning("what the broker keeps on %s has %d bytes, and is not ours: it is passed over", self.config_topic, size)
+            log.warning("ignoring the retained message on %s: %d bytes, not ours", self.config_topic, size)
             return
         if not message.retain:  # our own, coming back
             return
@@ -106,7 +106,7 @@ class HomeAssistant:
                 self._announce()
 
     def take_birth(self, message: MQTTMessage) -> None:
-        """Home Assistant started."""
+        """Announce again, as Home Assistant has started."""
         now = time.monotonic()
         if bytes(message.payload) == b"online" and not message.retain and now - self._answered >= _BIRTH_S:
             self._answered = now
@@ -115,7 +115,7 @@ class HomeAssistant:
     # For the writer's thread: a sink
 
     def write(self, annotation: Annotation) -> Sequence[Message]:
-        """Note the labels of one result; nothing is to be sent for it."""
+        """Record the labels of one result; return no messages."""
         wanted, frame = self._labels(), annotation.frame
         basis = annotation.model.sha256, tuple(wanted)
         ours = frame.source in self._about.sources and frame.sender is None  # else its counts are under another device
@@ -129,19 +129,19 @@ class HomeAssistant:
         return ()
 
     def folders(self) -> Sequence[FolderState]:
-        """It writes no files."""
+        """Return none: it writes no files."""
         return ()
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: nothing is buffered."""
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: nothing is open."""
 
     # With the lock held
 
     def _see(self, pair: Pair) -> bool:
-        """Remember a label seen; False when it is no news or there is no room."""
+        """Record a label; return False if it is known or there is no room."""
         if pair in self._seen or len(self._seen) >= self._options.max_labels:
             if pair not in self._seen and not self._full:
                 self._full = True
@@ -151,7 +151,7 @@ class HomeAssistant:
         return True
 
     def _pairs(self) -> list[Pair]:
-        """The labels that have a sensor now."""
+        """Return the labels that have a sensor now."""
         if wanted := self._labels():
             return [(source, label) for source in self._about.sources for label in wanted]
         known = set(self._known())

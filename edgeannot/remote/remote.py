@@ -1,4 +1,4 @@
-"""What others may do with this device over MQTT: give commands, and see it in Home Assistant. Builds both from the settings."""
+"""Remote control over MQTT: commands and Home Assistant. Builds both from the settings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["Remote"]
 
 
 class Remote:
-    """Make it before the publisher starts, `start` it when everything else is there, and `stop` it before the publisher."""
+    """Commands and Home Assistant. Create it before the publisher starts, `start` it last, `stop` it before the publisher."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Remote:
         card: Callable[[], ModelCard],
         sources: tuple[str, ...],
     ) -> None:
-        """card: of the model in force. sources: those whose results go to this device's own topics."""
+        """card: of the active model. sources: those whose results go to this device's own topics."""
         self._settings = settings
         self._publisher = publisher
         self._origin = origin
@@ -107,7 +107,7 @@ class Remote:
             self._handler.start()
 
     def stop(self) -> None:
-        """Refuse what is not done yet, and end."""
+        """Refuse the commands that are not done yet, and stop."""
         if self._handler is not None:
             self._handler.stop()
 
@@ -123,7 +123,7 @@ class Remote:
 
 
 def _known(card: ModelCard) -> set[str]:
-    """What the model can report; empty where its label file went away meanwhile, and nobody knows."""
+    """Return the labels of the model; empty if its label file cannot be read any more."""
     try:
         return set(card.label_names()) - set(card.labels.ignore)
     except CardError:

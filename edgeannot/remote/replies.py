@@ -1,4 +1,4 @@
-"""Replies to commands as messages, what an error becomes in them, and files that a command names."""
+"""Replies to commands as messages, the errors in them, and files that a command names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["NotAllowedError", "RefusedError", "Replies", "error_of", "read_allow
 
 
 class RefusedError(Exception):
-    """Carries a refusal's code from where it is found to where it is answered."""
+    """A refused command, with the code for its reply."""
 
     def __init__(self, code: Code, message: str) -> None:
         super().__init__(message)
@@ -34,22 +34,22 @@ class Replies:
         self._jpeg = jpeg
 
     def json(self, to: Reply, result: Mapping[str, Any]) -> Message:
-        """The command was carried out, and this came of it."""
+        """Return the reply to a command that was carried out."""
         return _message(to, reply_payload(to, self._origin, result))
 
     def refusal(self, refusal: CommandError) -> Message:
-        """The command was not carried out."""
+        """Return the reply to a command that was not carried out."""
         return _message(refusal.to, error_payload(refusal, self._origin))
 
     def result(self, to: Reply, annotation: Annotation, path: str | None = None) -> Message:
-        """What was found in a picture. path: as the command named the file."""
+        """Return the reply with a picture's detections. path: as the command named the file."""
         result = detections_payload(annotation, self._origin)
         if path is not None:
             result["image"]["path"] = path
         return self.json(to, result)
 
     def drawn(self, to: Reply, annotation: Annotation) -> Message:
-        """The annotated picture itself; which result it belongs to is in the properties of MQTT 5."""
+        """Return the reply with the annotated picture; MQTT 5 properties name the result it belongs to."""
         facts = detections_payload(annotation, self._origin)
         about = tuple((key, str(facts[key])) for key in ("id", "source", "captured_at"))
         jpeg = self._jpeg(annotation)
@@ -70,18 +70,18 @@ def _message(to: Reply, payload: Mapping[str, Any]) -> Message:
 
 
 def error_of(exc: Exception, to: Reply) -> CommandError:
-    """What an error becomes for who gave the command; of a fault of the program only that it is one."""
+    """Return the error for the sender of the command, without details of an internal error."""
     if isinstance(exc, RefusedError):
         return CommandError(exc.code, str(exc), to)
     if isinstance(exc, FrameError) and exc.reason == "too-large":
         return CommandError("too-large", str(exc), to)
     if isinstance(exc, EdgeannotError):
         return CommandError(code_of(exc), str(exc), to)
-    return CommandError("failed", "internal error; the log of the daemon says more", to)
+    return CommandError("failed", "internal error; see the log of the daemon", to)
 
 
 def read_named(root: Path | None, name: str, max_bytes: int) -> bytes:
-    """The file `name` under the allowed folder. Raises RefusedError, which names nothing outside of that."""
+    """Return the file `name` under the allowed folder. Raises RefusedError, which names nothing outside of that."""
     if root is None:
         raise RefusedError("not-allowed", "no folder is allowed (sinks.mqtt.commands.root); send the picture itself")
     try:
@@ -97,11 +97,11 @@ def read_named(root: Path | None, name: str, max_bytes: int) -> bytes:
 
 
 class NotAllowedError(Exception):
-    """The name leads elsewhere than to a regular file under the folder. The text is for who named it, and names no file."""
+    """The name does not lead to a regular file under the folder. The text is for the sender and names no file."""
 
 
 def read_allowed(root: Path, name: str, max_bytes: int) -> bytes:
-    """The content of the file `name` under `root`.
+    """Return the content of the file `name` under `root`.
 
     The file is first opened without reading (`O_PATH`, open(2)), so that a device or a pipe is not touched; then the kernel says which
     file that is, and only that one, not its name, is opened for reading. So nobody can exchange it in between.

@@ -1,4 +1,4 @@
-"""Sinks: where results go. One file a kind, each with its options beside it; importing them loads neither OpenCV nor paho.
+"""Sinks: where results go. One module per kind, with its options; importing them loads neither OpenCV nor paho.
 
 A new kind is one file with its options and its class, and one line in `SINKS`. Its settings are the section of its name.
 """
@@ -43,9 +43,9 @@ __all__ = [
 def _problem(name: str, kind: object) -> str:
     del name
     if not isinstance(kind, SinkKind):
-        return "is no SinkKind"
+        return "is not a SinkKind"
     fits = isinstance(kind.options, type) and issubclass(kind.options, SinkOptions)
-    return "" if fits else "has options that are no SinkOptions"
+    return "" if fits else "has options that are not SinkOptions"
 
 
 SINKS = Registry(
@@ -92,13 +92,13 @@ class SinkSections(Options):
         return {**sections, **{name: getattr(read, name) for name in added}}
 
     def by_kind(self) -> Iterator[tuple[str, SinkOptions]]:
-        """Give the section of each kind, in the order in which sinks take a result."""
+        """Return the section of each kind, in the order in which sinks process a result."""
         for kind in [*SINKS.built_in, *(self.model_extra or {})]:
             yield kind, getattr(self, kind)
 
     @property
     def enabled(self) -> list[str]:
-        """The kinds that are enabled."""
+        """Return the kinds that are enabled."""
         return [kind for kind, options in self.by_kind() if options.enabled]
 
 
@@ -108,7 +108,7 @@ def written_paths(sections: SinkSections, out_dir: Path) -> tuple[Path, ...]:
 
 
 def open_sinks(sections: SinkSections, context: SinkContext) -> list[Sink]:
-    """Make the sinks that are enabled. Raises ConfigError when a file or folder of theirs cannot be written."""
+    """Create the enabled sinks. Raises ConfigError if a file or folder of theirs cannot be written."""
     return [_open(kind, options, context) for kind, options in sections.by_kind() if options.enabled]
 
 

@@ -1,4 +1,4 @@
-"""What every kind of sink has in common: the contract, and what it is built from."""
+"""The interface of a sink, and its options and context."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SinkOptions(Options):
 
 @dataclass(frozen=True, slots=True)
 class SinkContext:
-    """What a sink is built from beside its own options."""
+    """Values that a sink is created with besides its options."""
 
     origin: Origin
     out_dir: Path
@@ -40,13 +40,13 @@ class SinkContext:
 
 @dataclass(frozen=True, slots=True)
 class FolderState:
-    """How a place for files is doing."""
+    """The state of an output folder or file."""
 
     path: Path
     unwritten: int
-    """Files, or lines, that it could not take since the start."""
+    """Files, or lines, not written since the start."""
     trouble: str
-    """Why it takes none now; empty while it does."""
+    """Why nothing is written now; empty while it works."""
 
 
 class Sink(Protocol):
@@ -54,22 +54,22 @@ class Sink(Protocol):
 
     @property
     def only_files(self) -> bool:
-        """Whether a result that it could not store is missing in a folder only, and in no message."""
+        """Return whether a result that it cannot store is missing in a folder only, not in a message."""
 
     def folders(self) -> Sequence[FolderState]:
-        """How the places that it writes files to are doing; none where it only makes messages. May be asked from any thread."""
+        """Return the states of its output folders and files; none if it only makes messages. Thread-safe."""
 
     def write(self, annotation: Annotation) -> Sequence[Message]:
-        """Take one result; what it returns goes into the outbox in the picture's one transaction.
+        """Process one result; the returned messages go into the outbox in the picture's transaction.
 
-        A disk that is full is reported by the sink (a log line when it changes) and costs the file, never the message.
+        On a full disk the sink logs a line when that changes, and loses the file, never the message.
         """
 
     def flush(self) -> None:
-        """Bring to the disk what may be lost otherwise; asked for before an input file is removed. Raises LinkError when it fails."""
+        """Sync written files to disk; called before an input file is removed. Raises LinkError if that fails."""
 
     def close(self) -> None:
-        """Flush and let go of everything."""
+        """Flush and close everything."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""How sinks write files: names that follow the picture's, whole files or none, and a floor of free disk space."""
+"""Files of sinks: names that follow the picture's, atomic writes, and a minimum of free disk space."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PICTURE_SUFFIXES = tuple(s for low in (".jpg", ".jpeg", ".png", ".webp", ".bmp"
 
 
 def picture_name(frame: Frame) -> PurePosixPath:
-    """Where output for this frame belongs: `<source>/<folders in the source>/<name with extension>`, never outside of it.
+    """Return the path of output for this frame: `<source>/<folders in the source>/<name with extension>`, never outside of it.
 
     A camera's frame without a name gets `<source>/<date>/<time>-<seq>.jpg`, in UTC.
     """
@@ -35,7 +35,7 @@ def picture_name(frame: Frame) -> PurePosixPath:
 
 
 def companion_name(frame: Frame, suffix: str) -> PurePosixPath:
-    """The name of a file beside the picture's: `cat.jpg` -> `cat.txt`, as training tools look for it.
+    """Return the name of a file beside the picture's: `cat.jpg` -> `cat.txt`, as training tools look for it.
 
     Where the source holds `cat.png` as well, both would be called `cat.txt`: then the extension stays (`cat.png.txt`).
     """
@@ -48,7 +48,7 @@ def companion_name(frame: Frame, suffix: str) -> PurePosixPath:
 
 
 class OutputFolder:
-    """A folder that files are put into whole or not at all; says once when it cannot take more, and once when it can again."""
+    """An output folder with atomic writes; logs once when writing fails, and once when it works again."""
 
     def __init__(self, folder: Path, *, min_free_bytes: int = 0) -> None:
         """Raises ConfigError when the folder cannot be made or written to."""
@@ -56,7 +56,7 @@ class OutputFolder:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
             raise ConfigError(
-                f"the output folder {folder} cannot be made ({exc.strerror}); {write_advice(folder, exc)}choose another"
+                f"the output folder {folder} cannot be created ({exc.strerror}); {write_advice(folder, exc)}choose another"
             ) from exc
         if not os.access(folder, os.W_OK | os.X_OK):
             raise ConfigError(f"the output folder {folder} cannot be written to; {write_advice(folder)}choose another")
@@ -71,11 +71,11 @@ class OutputFolder:
 
     @property
     def state(self) -> FolderState:
-        """How it is doing."""
+        """Return the state of the folder."""
         return FolderState(self.folder, self.skipped, self._trouble)
 
     def write(self, name: PurePosixPath, data: bytes) -> Path | None:
-        """Put a file there, replacing one of that name; its path, or None when the disk would not have it."""
+        """Write a file, replacing one of that name; return its path, or None if the disk is full or fails."""
         try:
             if not self.has_room(len(data)):
                 self._failed(f"less than {self._min_free_bytes // 2**20} MB are free")
@@ -87,12 +87,12 @@ class OutputFolder:
             self._failed(exc.strerror or str(exc))
             return None
         if self._trouble:
-            log.warning("files are written to %s again; %d were not since the start", self.folder, self.skipped)
+            log.warning("writing files to %s works again; %d missing since the start", self.folder, self.skipped)
             self._trouble = ""
         return path
 
     def flush(self) -> None:
-        """Bring the file written last to the disk, and its name. Raises LinkError when the disk fails."""
+        """Sync the last written file and its name to disk. Raises LinkError if the disk fails."""
         if self._last is None:
             return
         try:
@@ -105,11 +105,11 @@ class OutputFolder:
         except FileNotFoundError:  # somebody took it already
             pass
         except OSError as exc:
-            raise LinkError(f"the file {self._last} cannot be brought to the disk now ({exc.strerror}); see that the disk is well") from exc
+            raise LinkError(f"the file {self._last} cannot be synced to disk now ({exc.strerror}); check the disk") from exc
         self._last = None
 
     def has_room(self, size: int) -> bool:
-        """Whether the disk keeps its free floor after a file of `size` bytes. Raises OSError where the folder is away."""
+        """Return whether the disk keeps its free minimum after a file of `size` bytes. Raises OSError if the folder is not available."""
         try:
             stat = os.statvfs(self.folder)
         except FileNotFoundError:
@@ -118,13 +118,13 @@ class OutputFolder:
         return stat.f_bavail * stat.f_frsize - size >= self._min_free_bytes
 
     def _tidy(self, folder: Path) -> None:
-        """Before the first file in each folder, what killed runs have left there goes."""
+        """Remove the temporary files of killed runs, before the first file in each folder."""
         if folder not in self._tidied:
             self._tidied.add(folder)
             atomicfile.remove_leftovers(folder)
 
     def _make_again(self) -> None:
-        """Who tidied up meant the files in it. A medium that was taken away is waited for: what lies below it is another device."""
+        """Create the folder again if it was deleted, but not if its medium was unmounted: the mount point is on another device."""
         above = next(parent for parent in self.folder.absolute().parents if parent.is_dir())
         if above.stat().st_dev == self._device:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ class OutputFolder:
     def _failed(self, why: str) -> None:
         self.skipped += 1
         if why != self._trouble:
-            log.warning("files are not written to %s for now: %s; messages still flow", self.folder, why)
+            log.warning("cannot write files to %s: %s; messages are still sent", self.folder, why)
             self._trouble = why
 
 

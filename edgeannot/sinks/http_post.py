@@ -1,4 +1,4 @@
-"""HTTP POST over the standard library's http.client: what is answered, in terms of what to do with the message.
+"""HTTP POST over the standard library's http.client; translates the answer to what to do with the message.
 
 2xx: delivered. 408, 429, 5xx, a timeout or a broken connection: try again, not before what `Retry-After` says. Any other 4xx: this message
 is not accepted. A redirect (307, 308) is followed on the same server only.
@@ -61,7 +61,7 @@ class HttpPost:
         self.close()
 
     def __call__(self, body: bytes, headers: Mapping[str, str]) -> None:
-        """POST this; return when the server has it. Raises AwayError, RejectedError, or ConfigError where a file is away."""
+        """POST this; return when the server has it. Raises AwayError, RejectedError, or ConfigError if a file is missing."""
         until = time.monotonic() + self._timeout_s
         url = self._url
         for _ in range(1 + _MOST_REDIRECTS):
@@ -72,13 +72,13 @@ class HttpPost:
         _judge(self._address, answer, text)
 
     def interrupt(self) -> None:
-        """Break the connection; a request that is under way ends with it."""
+        """Close the connection from another thread; a running request ends with it."""
         if (connection := self._connection) is not None and (sock := connection.sock) is not None:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
     def _exchange(self, url: SplitResult, body: bytes, headers: Mapping[str, str], until: float) -> tuple[http.client.HTTPResponse, bytes]:
-        """One request and its answer, with the first of its body."""
+        """Send one request and return its answer with the beginning of the body."""
         kept = self._connection is not None
         try:
             try:
@@ -123,7 +123,7 @@ class HttpPost:
         return answer, text
 
     def _connect_anew(self) -> http.client.HTTPConnection:
-        """A connection that is made at the first request, and what goes along with each."""
+        """Return a connection, opened at the first request, and the headers of each request."""
         headers = {"User-Agent": f"edgeannot/{__version__}", **self._plain_headers}
         for name, path in self._header_files.items():
             headers[name] = read_secret(f"header_files.{name}", path)
@@ -148,10 +148,10 @@ class HttpPost:
         self._connection = None
 
     def _redirected(self, url: SplitResult, location: str) -> SplitResult:
-        """Where a redirect leads. Raises AwayError for one to another server: what is sent there is not for that one."""
+        """Return the target of a redirect. Raises AwayError for one to another server, which must not get the message."""
         there = urlsplit(urljoin(url.geturl(), location))
         if not location or _origin(there) != _origin(self._url):
-            raise AwayError(f"{self._address} redirects to another server and is not followed: set url to where it is now", answered=True)
+            raise AwayError(f"{self._address} redirects to another server, not followed: set url to its new address", answered=True)
         return there
 
 
@@ -206,7 +206,7 @@ def _judge(address: str, answer: http.client.HTTPResponse, text: bytes) -> None:
 
 
 def retry_after_s(value: str, date: str = "", now: Callable[[], float] = time.time) -> float:
-    """The seconds that `Retry-After` asks us to wait (RFC 9110, 10.2.3): a number of them or a moment; 0 where it says neither.
+    """Return the seconds that `Retry-After` asks us to wait (RFC 9110, 10.2.3): a number of them or a moment; 0 where it says neither.
 
     date: the server's own clock, which its moments are by; ours may be wrong.
 

@@ -52,7 +52,7 @@ class ImagesSink:
         return ()
 
     def folders(self) -> Sequence[FolderState]:
-        """The one folder."""
+        """Return the one folder."""
         return (self._out.state,)
 
     def flush(self) -> None:
@@ -60,9 +60,9 @@ class ImagesSink:
         self._out.flush()
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: nothing is open."""
 
 
 def copy_name(name: PurePosixPath) -> PurePosixPath:
-    """The name of the JPEG copy of a picture."""
+    """Return the name of the JPEG copy of a picture."""
     return name if name.suffix.lower() in {".jpg", ".jpeg"} else name.with_name(name.name + ".jpg")

@@ -1,4 +1,4 @@
-"""A sink of an installed package: what it cannot take is lost for it alone, said once and counted."""
+"""A sink of an installed package: its errors cost its own results only, are logged once and counted."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ log = logging.getLogger(__name__)
 
 
 class PluginSink:
-    """What a package derives its sink from. All methods are called in one thread, which nobody else uses."""
+    """Base class of a package's sink. All methods are called in one thread of its own."""
 
     def write(self, annotation: Annotation) -> None:
-        """Take one result. After a restart the same one may come again. What it raises costs this result for this sink."""
+        """Process one result. After a restart the same one may come again. An exception costs this result for this sink only."""
         raise NotImplementedError
 
     def flush(self) -> None:
-        """Bring to the disk what may be lost otherwise; asked for before an input file is removed."""
+        """Sync written files to disk; called before an input file is removed."""
 
     def close(self) -> None:
-        """Flush and let go of everything."""
+        """Flush and close everything."""
 
 
 class IsolatedSink:
-    """See the module."""
+    """Runs a package's sink in a thread of its own."""
 
     only_files = True
     """A result that it could not store is missing in no message."""
@@ -52,20 +52,20 @@ class IsolatedSink:
         self._sink = sink
 
     def write(self, annotation: Annotation) -> Sequence[Message]:
-        """Hand one result on; no messages."""
+        """Pass one result to the sink; return no messages."""
         self._lost += not self._done(self._sink.write, annotation)
         return ()
 
     def folders(self) -> Sequence[FolderState]:
-        """Count the results that it could not take, and say why."""
+        """Return the number of results that it could not process, and why."""
         return (FolderState(self._name, self._lost, self._trouble),)
 
     def flush(self) -> None:
-        """Ask it to; no input waits for a sink that cannot."""
+        """Flush the sink; an error does not hold up inputs."""
         self._done(self._sink.flush)
 
     def close(self) -> None:
-        """Ask it to close, unless it hangs."""
+        """Close the sink, unless it hangs."""
         self._done(self._sink.close)
 
     def _done(self, function: Callable[..., None], *args: Annotation) -> bool:
@@ -73,10 +73,10 @@ class IsolatedSink:
             self._isolated.call(function, *args)
         except PluginError as exc:
             if not self._trouble:
-                log.error("%s; its results are lost for it alone, and counted", exc, exc_info=exc.__cause__)  # noqa: TRY400 - only the first has a trace
+                log.error("%s; its results are lost for this sink only, and counted", exc, exc_info=exc.__cause__)  # noqa: TRY400 - only the first has a trace
             self._trouble = str(exc)
             return False
         if self._trouble:
-            log.info("%s takes results again; %d were lost for it since the start", self._isolated.whose, self._lost)
+            log.info("%s works again; %d results lost for it since the start", self._isolated.whose, self._lost)
             self._trouble = ""
         return True

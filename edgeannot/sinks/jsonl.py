@@ -66,7 +66,7 @@ class JsonlSink:
             ) from exc
 
     def write(self, annotation: Annotation) -> Sequence[Message]:
-        """Append one line; no messages."""
+        """Append one line; return no messages."""
         line = encode(detections_payload(annotation, self._origin)) + b"\n"
         try:
             self._append(line)
@@ -77,11 +77,11 @@ class JsonlSink:
         return ()
 
     def folders(self) -> Sequence[FolderState]:
-        """The file."""
+        """Return the file."""
         return (FolderState(self._path, self._unwritten, self._trouble),)
 
     def flush(self) -> None:
-        """Bring the lines to the disk."""
+        """Sync the lines to disk."""
         self._synced_at = time.monotonic()
         try:
             os.fdatasync(self._fd)
@@ -118,7 +118,7 @@ class JsonlSink:
         self._reopen()
 
     def _is_ours(self) -> bool:
-        """Whether the name still stands for the file that is open: it may have been removed, or renamed to be collected."""
+        """Return whether the name still stands for the file that is open: it may have been removed, or renamed to be collected."""
         try:
             return os.path.samestat(self._path.lstat(), os.fstat(self._fd))
         except FileNotFoundError:
@@ -134,7 +134,9 @@ class JsonlSink:
 
     def _said(self, trouble: str) -> None:
         if trouble != self._trouble:
-            log.warning("%s: %s", self._path, f"not written to for now: {trouble}; messages flow" if trouble else "written to again")
+            log.warning(
+                "%s: %s", self._path, f"cannot be written: {trouble}; messages are still sent" if trouble else "can be written again"
+            )
         self._trouble = trouble
 
 
@@ -145,7 +147,7 @@ def _open_append(path: Path) -> int:
 
 
 def _whole_lines(fd: int, block: int = 65536) -> int:
-    """The size of the file up to the end of its last whole line."""
+    """Return the size of the file up to the end of its last whole line."""
     end = os.fstat(fd).st_size
     while end:
         start = max(0, end - block)

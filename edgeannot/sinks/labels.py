@@ -79,7 +79,7 @@ class LabelsSink:
         return ()
 
     def folders(self) -> Sequence[FolderState]:
-        """One for each format."""
+        """Return one state for each format."""
         return tuple(out.state for out in self._outs.values())
 
     def flush(self) -> None:
@@ -88,7 +88,7 @@ class LabelsSink:
             out.flush()
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: nothing is open."""
 
     def _write_classes(self) -> None:
         if "yolo" in self._outs and self._classes.changed:
@@ -109,7 +109,7 @@ class ClassList:
         """Whether there are names that the text did not have."""
 
     def adopt(self, names: Mapping[int, str]) -> None:
-        """Make the names of a model known. In a folder without classes they keep the model's numbers."""
+        """Add the names of a model. In a folder without classes they keep the model's numbers."""
         if not self._lines and names:
             self._lines = [_plain(names.get(number, _NO_CLASS)) for number in range(max(names) + 1)]
             self.changed = True
@@ -117,7 +117,7 @@ class ClassList:
             self.number(number, name)
 
     def number(self, class_id: int, label: str) -> int:
-        """The number in the folder of a model's class. A class without a name, whose label is its number, keeps that."""
+        """Return the number in the folder of a model's class. A class without a name, whose label is its number, keeps that."""
         name = _plain(label)
         if name == str(class_id) or (class_id < len(self._lines) and self._lines[class_id] == name):
             return class_id
@@ -131,7 +131,7 @@ class ClassList:
         return place
 
     def text(self) -> bytes:
-        """The contents of classes.txt."""
+        """Return the contents of classes.txt."""
         return ("\n".join(self._lines) + "\n").encode("utf-8", "backslashreplace")
 
 
@@ -141,7 +141,7 @@ def _plain(name: str) -> str:
 
 
 def yolo_txt(annotation: Annotation, number: Callable[[int, str], int] = lambda class_id, _: class_id, *, scores: bool = False) -> bytes:
-    """`class cx cy w h` a line, parts of width and height; the form that Darknet and its successors read.
+    """Return `class cx cy w h` a line, relative to width and height; the format of Darknet and its successors.
 
     number: of a class by its id and label.
     """
@@ -157,7 +157,7 @@ def yolo_txt(annotation: Annotation, number: Callable[[int, str], int] = lambda 
 
 
 def voc_xml(annotation: Annotation) -> bytes:
-    """A Pascal VOC annotation (VOC2012 devkit): pixels count from 1, far edges inclusive, rounded to the nearest pixel edge."""
+    """Return a Pascal VOC annotation (VOC2012 devkit): pixels count from 1, far edges inclusive, rounded to the nearest pixel edge."""
     frame = annotation.frame
     width, height = frame.size_wh
     name = picture_name(frame)
@@ -183,7 +183,7 @@ def voc_xml(annotation: Annotation) -> bytes:
 
 
 def coco_json(annotation: Annotation) -> bytes:
-    """A COCO data set of this one picture (https://cocodataset.org/#format-data): `bbox` is x, y, width, height in pixels."""
+    """Return a COCO data set of this one picture (https://cocodataset.org/#format-data): `bbox` is x, y, width, height in pixels."""
     frame = annotation.frame
     width, height = frame.size_wh
     name = picture_name(frame)
@@ -215,7 +215,7 @@ def coco_json(annotation: Annotation) -> bytes:
 
 
 def _text(path: Path) -> str:
-    """What the file holds; nothing where there is none, or something else than a file of this folder, which will be written over."""
+    """Return what the file holds; nothing where there is none, or something else than a file of this folder, which will be written over."""
     if path.is_symlink():
         return ""
     try:
@@ -225,7 +225,7 @@ def _text(path: Path) -> str:
 
 
 def voc_pixels(box_xyxy: Sequence[float], size_wh: tuple[int, int]) -> list[int]:
-    """[x1, x2) in 0-based edges covers the 1-based pixels x1 + 1 .. x2; at least one pixel, inside the picture."""
+    """Return inclusive 1-based pixels: [x1, x2) in 0-based edges covers x1 + 1 .. x2; at least one pixel, inside the picture."""
     near = [min(max(round(box_xyxy[axis]) + 1, 1), size_wh[axis]) for axis in (0, 1)]
     far = [min(max(round(box_xyxy[axis + 2]), near[axis]), size_wh[axis]) for axis in (0, 1)]
     return near + far
@@ -236,5 +236,5 @@ def _add(parent: ET.Element, tag: str, text: object) -> None:
 
 
 def _number(name: PurePosixPath) -> int:
-    """An id made from a name, below 2**53, which JSON readers keep exactly."""
+    """Return an id made from a name, below 2**53, which JSON readers keep exactly."""
     return int.from_bytes(hashlib.sha256(os.fsencode(str(name))).digest()[:6], "big") + 1

@@ -1,4 +1,4 @@
-"""What goes to MQTT for each picture, as messages for the outbox; `edgeannot.mqtt.publisher` sends them."""
+"""The MQTT messages of each picture, for the outbox; `edgeannot.mqtt.publisher` sends them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["CommandOptions", "HomeAssistantOptions", "MqttOptions", "MqttSink"]
 
 
 def _topic_levels(text: str) -> str:
-    """What topics may begin with, as it is. Raises ValueError for what is none."""
+    """Return what topics may begin with, as it is. Raises ValueError for what is none."""
     if not text or text.startswith(("/", "$")) or text.endswith("/") or any(c in text for c in "+#\0") or len(text.encode()) > 1024:
         raise ValueError("wanted topic levels such as site/edgeannot: no + # or NUL, no / at the ends, no $ at the beginning")
     return text
@@ -102,7 +102,7 @@ class MqttOptions(BrokerOptions, SinkOptions):
 
     @property
     def caps(self) -> Caps:
-        """What the outbox may hold."""
+        """Return what the outbox may hold."""
         return Caps(self.keep_messages, self.keep_mb * 2**20, self.keep_image_mb * 2**20)
 
 
@@ -117,7 +117,7 @@ class MqttSink:
         self._topics = Topics(context.origin.device, options.prefix)
 
     def write(self, annotation: Annotation) -> Sequence[Message]:
-        """The messages, to go into the outbox."""
+        """Return the messages, to go into the outbox."""
         options, source = self._options, annotation.frame.source
         topics = self._topics_of(annotation.frame.sender)
         payload = detections_payload(annotation, self._origin)
@@ -131,18 +131,18 @@ class MqttSink:
         return messages
 
     def folders(self) -> Sequence[FolderState]:
-        """None."""
+        """Return none: it writes no files."""
         return ()
 
     def flush(self) -> None:
-        """Nothing is held back: the outbox is elsewhere."""
+        """Do nothing: nothing is buffered."""
 
     def _topics_of(self, sender: Sender | None) -> Topics:
-        """The topics of who took the picture: those of a camera are the same whichever worker annotates for it."""
+        """Return the topics of who took the picture: those of a camera are the same whichever worker annotates for it."""
         return self._topics if sender is None else Topics(sender.device, self._options.prefix)
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: nothing is open."""
 
     def _image(self, annotation: Annotation, message_id: str, captured_at: str) -> Message:
         from edgeannot.vision.draw import annotated_jpeg  # noqa: PLC0415 - loads OpenCV, which reading the settings must not

@@ -1,4 +1,4 @@
-"""Durable delivery: a thread for each sink that hands over what waits in the sink's queue, in order, and never gives up.
+"""Durable delivery: a thread for each sink that delivers the sink's queue, in order, and never gives up.
 
 A message leaves the queue when its receiver has it. While the receiver is away, everything waits; a message that the receiver does not
 take, or that may be why it fails, is tried again beside the others, so that nothing waits behind it. A new sink of this kind is one file
@@ -59,7 +59,7 @@ _STEADY_S: Final = 10.0
 
 
 class AwayError(LinkError):
-    """The receiver is away or busy: the message stays first in the queue."""
+    """The receiver is not reachable or busy: the message stays first in the queue."""
 
     def __init__(self, why: str, *, retry_after_s: float = 0.0, answered: bool = False, suspect: bool = False) -> None:
         """retry_after_s: how long the receiver asks us to wait. answered: whether it is there and says so.
@@ -73,7 +73,7 @@ class AwayError(LinkError):
 
 
 class RejectedError(EdgeannotError):
-    """The receiver does not take this message; it may take others."""
+    """The receiver rejects this message; it may accept others."""
 
     def __init__(self, why: str, detail: str = "") -> None:
         """detail: what the receiver says of this very message."""
@@ -82,10 +82,10 @@ class RejectedError(EdgeannotError):
 
 
 class DeliveryOptions(SinkOptions):
-    """What sinks with a queue have in common."""
+    """Options of all sinks with a queue."""
 
     timeout_s: float = Field(default=10.0, gt=0, le=600)
-    """How long handing over one message may take, in seconds, from connecting to the whole answer."""
+    """Timeout in seconds for delivering one message, from connecting to the whole answer."""
     retry_min_s: float = Field(default=1.0, gt=0)
     """Wait in seconds before the second attempt; doubled at each further one."""
     retry_max_s: float = Field(default=60.0, gt=0)
@@ -103,25 +103,25 @@ class DeliveryOptions(SinkOptions):
 
     @property
     def caps(self) -> Caps:
-        """What the queue may hold."""
+        """Return what the queue may hold."""
         return Caps(self.keep_messages, self.keep_mb * 2**20, self.keep_image_mb * 2**20)
 
 
 @dataclass(slots=True)
 class DeliveryStatus:
-    """How the delivery of a sink is doing; its thread writes it, any may read."""
+    """The state of a sink's delivery; written by its thread, readable from any."""
 
     state: DeliveryState = "new"
     trouble: str = ""
-    """Why the receiver takes nothing now; empty while it does."""
+    """Why the receiver accepts nothing now; empty while it does."""
     sent: int = 0
-    """Messages that the receiver took since the start."""
+    """Messages that the receiver accepted since the start."""
     set_aside: int = 0
-    """Messages that it did not accept since the start."""
+    """Messages that it rejected since the start."""
 
 
 class DurableSink(ABC):
-    """A sink whose messages wait in a queue of their own until `deliver` has handed them over."""
+    """A sink whose messages wait in a queue of their own until `deliver` has delivered them."""
 
     only_files = False
 
@@ -139,7 +139,7 @@ class DurableSink(ABC):
 
     @abstractmethod
     def deliver(self, message: Message) -> None:
-        """Hand over one message; return when the receiver has it. Always in the same thread.
+        """Deliver one message; return when the receiver has it. Always in the same thread.
 
         Raises RejectedError where the receiver is there and does not take this message: it is tried again beside the others, and set aside
         after `attempts`. Raises AwayError(suspect=True) where the receiver fails and the message may be why, such as an error of the
@@ -150,17 +150,17 @@ class DurableSink(ABC):
 
     @abstractmethod
     def interrupt(self) -> None:
-        """End a `deliver` that is under way in another thread."""
+        """Interrupt a `deliver` in another thread."""
 
     def folders(self) -> Sequence[FolderState]:
-        """None."""
+        """Return none: it writes no files."""
         return ()
 
     def flush(self) -> None:  # noqa: B027 - for those that keep something beside the queue
-        """Nothing is held back: the queue is elsewhere."""
+        """Do nothing: nothing is buffered."""
 
     def close(self) -> None:  # noqa: B027 - as above
-        """Nothing is held open: the delivery ends before."""
+        """Do nothing: the delivery ends before."""
 
 
 @dataclass(slots=True)
@@ -195,12 +195,12 @@ class QueueSender:
         self._said: set[str] = set()
 
     def start(self) -> None:
-        """Begin to deliver, in the background."""
+        """Start delivering in the background."""
         self.queue.add_listener(self._wake.set)
         self._thread.start()
 
     def stop(self, timeout_s: float = 3.0) -> None:
-        """End within about `timeout_s`, when the message under way is delivered if there is time; what is unsent stays in the queue."""
+        """Stop within about `timeout_s`, after the current message if there is time; unsent messages stay in the queue."""
         self._stopping.set()
         self._wake.set()
         self._thread.join(timeout_s)
@@ -220,7 +220,7 @@ class QueueSender:
                 self._pause(1.0)
             except Exception as exc:  # noqa: BLE001 - without this thread no message would leave, and nobody would notice
                 self._failures += 1
-                self._say(repr(exc), f"the delivery to {self._sink.address} failed unexpectedly; it goes on", exc)
+                self._say(repr(exc), f"internal error while delivering to {self._sink.address} (please report); continuing", exc)
                 self._pause()
         self._delete_again_at = 0.0
         self._flush()
@@ -245,7 +245,7 @@ class QueueSender:
             self._wake.clear()
 
     def _first(self) -> Message | None:
-        """The oldest message that was not tried, or not with success."""
+        """Return the oldest message that was not tried yet, or not delivered."""
         if not self._batch:
             self._batch.extend(self.queue.next_messages(self._cursor, _BATCH, max_bytes=_BATCH_BYTES))
             self._cursor = self._batch[-1].id if self._batch else self._cursor
@@ -279,7 +279,7 @@ class QueueSender:
             self._said.clear()
 
     def _away(self, message: Message, exc: AwayError) -> None:
-        """Wait, and try the same again; what may be the cause itself is tried beside the others soon."""
+        """Wait, and try the same message again; one that may be the cause is retried beside the others soon."""
         if self._stopping.is_set():
             return
         why = str(exc)
@@ -294,7 +294,7 @@ class QueueSender:
         self._pause(exc.retry_after_s)
 
     def _rejected(self, message: Message, exc: RejectedError) -> None:
-        """Try it again later, or let go of it; the others go on."""
+        """Retry the message later, or set it aside; the others are not held up."""
         why, attempts = str(exc), self._options.attempts
         if message.id not in self._retrying and attempts > 1:
             self._say(why, f"{why}; a message is tried {attempts} times, others go on meanwhile")
@@ -304,7 +304,7 @@ class QueueSender:
         self.status.set_aside += 1
         level = logging.WARNING if self.status.set_aside <= _MOST_NAMED else logging.DEBUG
         log.log(
-            level, "%s: message %s is set aside after %d attempts: %s (%s)", self._sink.name, message.key, attempts, why, kept or "not kept"
+            level, "%s: message %s set aside after %d attempts: %s (%s)", self._sink.name, message.key, attempts, why, kept or "not kept"
         )
         self.queue.delete([message.id], refused=True)
         self._take_out(message)
@@ -339,10 +339,10 @@ class QueueSender:
             self._done.clear()
         except EdgeannotError as exc:
             self._delete_again_at = time.monotonic() + 1.0
-            self._say(str(exc), f"{exc}; messages go on, and are removed from the queue when it can be")
+            self._say(str(exc), f"{exc}; messages are still sent, and removed from the queue when that works")
 
     def _keep(self, message: Message, why: str) -> Path | None:
-        """The file that the message is kept in; None where there is no room for it."""
+        """Save the message to a file and return its path; None if there is no room."""
         ending = "jpg" if message.kind == "image" else "json"
         path = self._folder / f"{re.sub(r'[^A-Za-z0-9._-]', '_', message.key)[:200]}.{ending}"
         try:
@@ -357,7 +357,7 @@ class QueueSender:
         return path
 
     def _say(self, what: str, text: str, exc: Exception | None = None) -> None:
-        """A line in the log, once until all has been well for a while: neither an outage nor a flapping receiver floods the log."""
+        """Log a line once until the delivery has worked for a while, so that an outage or a flapping receiver does not flood the log."""
         self._failed_at = time.monotonic()
         if what not in self._said:
             self._said.add(what)

@@ -68,7 +68,7 @@ class WebhookOptions(DeliveryOptions):
             if not _NAME.fullmatch(name):
                 raise ValueError('wanted names of headers, such as { X-Site = "barn" }, found something else')
             if name.lower() in _OURS:
-                raise ValueError(f"the header {name} is made by edgeannot itself: leave it out")
+                raise ValueError(f"the header {name} is set by edgeannot itself: leave it out")
         return headers
 
     @field_validator("headers")
@@ -76,7 +76,7 @@ class WebhookOptions(DeliveryOptions):
     def _open(cls, headers: dict[str, str]) -> dict[str, str]:
         for name, value in headers.items():
             if _SECRET.search(name):
-                raise ValueError(f"{name} may be a secret, and settings are shown: put it into a file and name that in header_files")
+                raise ValueError(f"{name} may be a secret, and settings are shown: put it into a file and set header_files")
             if not _VALUE.fullmatch(value):
                 raise ValueError(f"the value of {name}: wanted one line of ASCII")
         return headers
@@ -103,7 +103,7 @@ class WebhookOptions(DeliveryOptions):
 
     @property
     def parts(self) -> SplitResult:
-        """Where to POST."""
+        """Return the parts of the URL."""
         return _split(self.url)
 
 
@@ -130,7 +130,7 @@ class WebhookSink(DurableSink):
         )
 
     def write(self, annotation: Annotation) -> Sequence[Message]:
-        """The messages, to go into the queue."""
+        """Return the messages, to go into the queue."""
         payload = detections_payload(annotation, self._origin)
         messages = [Message(payload["id"], encode(payload), sink=self.name)]
         if self._options.images:
@@ -143,13 +143,13 @@ class WebhookSink(DurableSink):
         return messages
 
     def deliver(self, message: Message) -> None:
-        """POST one message. Raises AwayError, RejectedError, or ConfigError where a file of the settings is away."""
+        """POST one message. Raises AwayError, RejectedError, or ConfigError if a file of the settings is missing."""
         headers = {"Content-Type": message.content_type, "Idempotency-Key": message.key}
         headers |= {f"Edgeannot-{name.replace('_', '-').title()}": value for name, value in message.properties}
         self._post(message.payload, headers)
 
     def interrupt(self) -> None:
-        """Break the connection; a request that is under way ends with it."""
+        """Close the connection from another thread; a running request ends with it."""
         self._post.interrupt()
 
     def close(self) -> None:
@@ -158,7 +158,7 @@ class WebhookSink(DurableSink):
 
 
 def _split(url: str) -> SplitResult:
-    """The parts of a URL that can be posted to. Raises ValueError, which does not repeat it: it may hold a secret."""
+    """Return the parts of a URL that can be posted to. Raises ValueError, which does not repeat it: it may hold a secret."""
     wanted = "wanted http:// or https://, a host, and no user or #, such as https://example.org/hook"
     if not re.fullmatch(r"[\x21-\x7e]{1,4000}", url):
         raise ValueError(f"{wanted}; found a blank or another character that no URL has")
@@ -168,7 +168,7 @@ def _split(url: str) -> SplitResult:
     except ValueError:
         raise ValueError("wanted a port from 1 to 65535 and a host, found something else") from None
     if parts.username is not None or parts.password is not None:
-        raise ValueError("a user does not belong into the URL, which is logged and shown: name a file with the header in header_files")
+        raise ValueError("no user in the URL, which is logged and shown: set header_files to a file with the header")
     if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0 or "#" in url:
         raise ValueError(f"{wanted}; found something else")
     return parts

@@ -1,4 +1,4 @@
-"""Sources: where pictures come from. A source is a generator that its caller pulls; one file a kind.
+"""Sources: where pictures come from. A source is a generator that its caller pulls; one module per kind.
 
 The caller owns the loop and the thread. It gets a `Frame` for each picture, a `Failure` for each file that cannot be one, and a
 `Tick` when there is neither. A new kind is one file with its options and its class, and one line in `SOURCES`.
@@ -42,10 +42,10 @@ __all__ = [
 
 def _problem(name: str, kind: object) -> str:
     if not isinstance(kind, SourceKind):
-        return "is no SourceKind"
+        return "is not a SourceKind"
     options: object = kind.options
     if not (isinstance(options, type) and issubclass(options, SourceOptions)):
-        return "has options that are no SourceOptions"
+        return "has options that are not SourceOptions"
     found = options.model_fields["kind"].default
     return "" if found == name else f"has options whose kind is {found!r}"
 
@@ -78,7 +78,7 @@ def read_source(section: object) -> SourceOptions:
 
 
 def open_source(name: str, options: SourceOptions, context: Context | None = None) -> Source:
-    """Make the source of that kind; nothing is opened before its items are asked for. Raises ConfigError for settings that clash."""
+    """Create the source of that kind; it opens nothing before its first item. Raises ConfigError for conflicting settings."""
     context, kind = context or Context(), SOURCES.find(options.kind)
     if package := SOURCES.package(options.kind):
         return IsolatedSource(name, options.kind, package, lambda: kind.open(name, options, context), once=context.once)

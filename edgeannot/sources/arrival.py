@@ -1,4 +1,4 @@
-"""What a message says of the picture in it: who sent it, when it was taken, and what makes it the same picture when it comes again.
+"""Metadata of a picture received as a message: sender, time, and the identity by which a repeat is recognized.
 
 Pure functions of a topic, its user properties and the payload. A camera too small for MQTT 5 says nothing but its topic; then the
 topic names it, and the time of arrival stands for the time of the picture.
@@ -38,7 +38,7 @@ class Arrival:
 
 
 def read_arrival(topic: str, payload: bytes, properties: Mapping[str, str], level: int | None, arrived_at: datetime) -> Arrival:
-    """What the message says of its picture.
+    """Return the metadata of the message's picture.
 
     level: the place of the topic level that names the sender, from 0; None: the user property `device` does, and without it the
     topic's last level. Raises FrameError "sender" where the name or the id is too long to be used.
@@ -65,7 +65,7 @@ def read_arrival(topic: str, payload: bytes, properties: Mapping[str, str], leve
 
 
 def named_level(topic_filter: str) -> int | None:
-    """The place of the first `+` in a topic filter, from 0: the level that differs from sender to sender.
+    """Return the place of the first `+` in a topic filter, from 0: the level that differs from sender to sender.
 
     >>> named_level("edgeannot/pictures/+")
     2
@@ -75,7 +75,7 @@ def named_level(topic_filter: str) -> int | None:
 
 
 def matches(topic_filter: str, topic: str) -> bool:
-    """Whether a topic belongs to a filter (MQTT 5.0, 4.7); topics of the broker's own ($SYS) are not considered.
+    """Return whether a topic belongs to a filter (MQTT 5.0, 4.7); topics of the broker's own ($SYS) are not considered.
 
     >>> matches("edgeannot/+/image/#", "edgeannot/porch/image")
     True
@@ -90,7 +90,7 @@ def matches(topic_filter: str, topic: str) -> bool:
 
 
 def _moment(text: str) -> datetime | None:
-    """A moment in RFC 3339 with a time zone, or in Unix seconds; None where the text is neither."""
+    """Return a moment in RFC 3339 with a time zone, or in Unix seconds; None where the text is neither."""
     try:
         seconds = float(text)
         return datetime.fromtimestamp(seconds, UTC) if math.isfinite(seconds) else None

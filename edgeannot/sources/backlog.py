@@ -59,7 +59,7 @@ class _Seen:
 
 
 def held_for_writing(path: str) -> bool | None:
-    """Whether a program on this machine has the file open for writing; None where that cannot be told.
+    """Return whether a program on this machine has the file open for writing; None where that cannot be told.
 
     The kernel grants a read lease only on a file that nobody has open for writing (fcntl(2), F_SETLEASE). The caller must own
     the file or have CAP_LEASE, and some file systems know no leases. A writer on another machine is not seen.
@@ -122,11 +122,11 @@ class Backlog:
 
     @property
     def ready(self) -> bool:
-        """Whether a file can be taken now."""
+        """Return whether a file can be taken now."""
         return bool(self._ready)
 
     def next(self) -> str | None:
-        """The file whose turn it is; None when none is ready."""
+        """Return the file whose turn it is; None when none is ready."""
         if not self._ready:
             return None
         name = self._ready.popleft()
@@ -134,48 +134,48 @@ class Backlog:
         return name
 
     def mark_seen(self, name: str, signature: FileSignature) -> None:
-        """The file as it is needs no more work; when it changes, it counts as new."""
+        """Mark the file as done; if it changes, it counts as new."""
         self._seen.add(hash((name, signature)))
 
     def is_seen(self, name: str, signature: FileSignature) -> bool:
-        """Whether the file was marked and did not change since."""
+        """Return whether the file was marked and did not change since."""
         return hash((name, signature)) in self._seen
 
     def withhold(self, name: str, why: str) -> bool:
-        """The system does not give the file at the moment: it is looked at again by each scan and when its attributes are changed.
+        """Record that the file cannot be read at the moment; each scan and each change of its attributes tries again.
 
-        Whether this is news: False where it was withheld for the same reason before.
+        Returns False if it was recorded for the same reason before.
         """
         news = self._withheld.get(name) != why
         self._withheld[name] = why
         return news
 
     def release(self, name: str) -> None:
-        """The file is given again, or gone."""
+        """Record that the file can be read again, or is gone."""
         self._withheld.pop(name, None)
 
     def add_changed(self, name: str) -> None:
-        """Permissions or times of a file were changed: it may be given now."""
+        """Try a file again whose permissions or times were changed."""
         if name in self._withheld:
             self.add_complete(name)
 
     def lacks(self, folder: str) -> bool:
-        """Whether the folder could not be listed, or a file in it is withheld."""
+        """Return whether the folder could not be listed, or a file in it cannot be read."""
         return folder in self.unreadable or any(name.startswith(f"{folder}/" if folder else "") for name in self._withheld)
 
     def wanted(self, relative: str) -> bool:
-        """Whether a name stands for a picture or a folder to look into: not temporary, not hidden, not our own."""
+        """Return whether a name stands for a picture or a folder to look into: not temporary, not hidden, not our own."""
         return not self._ignored(os.path.basename(relative)) and relative not in self._own  # noqa: PTH119 - called for every file
 
     def add_complete(self, name: str) -> None:
-        """A file that was closed after writing or renamed into place."""
+        """Add a file that was closed after writing or renamed into place."""
         self._unsettled.pop(name, None)
         if name not in self._queued:
             self._queued.add(name)
             self._ready.append(name)
 
     def add_created(self, name: str) -> None:
-        """A file that appeared. A regular one is closed sooner or later; a link is never, so it is looked at now."""
+        """Add a file that appeared: a link at once, as it is never closed; a regular file when it is closed."""
         try:
             facts = os.lstat(self._path(name))
         except OSError:
@@ -254,13 +254,13 @@ class Backlog:
         except OSError as exc:
             if folder not in self.unreadable:  # once, not at each scan
                 place = brief(self._path(folder))
-                log.warning("the folder %s cannot be read (%s); pictures in it are not seen until it can", place, why(exc))
+                log.warning("the folder %s cannot be read (%s); its pictures are ignored until it can", place, why(exc))
             self.unreadable.add(folder)
         else:
             self.unreadable.discard(folder)
 
     def _consider(self, name: str) -> None:
-        """A file found by a look rather than by an event: ready when it is complete, else to be looked at again."""
+        """Add a file found by a scan: ready if it is complete, else checked again later."""
         path = self._path(name)
         try:
             facts = os.stat(path)  # noqa: PTH116 - called for every file
@@ -303,11 +303,11 @@ class Backlog:
 
 
 def brief(path: str) -> str:
-    """A path as a log shows it: of one that is too long for the kernel its ends."""
+    """Return a path for the log; of one that is too long for the kernel only its ends."""
     return path if len(path) <= 300 else f"{path[:150]}...{path[-100:]}"
 
 
 def why(exc: OSError) -> str:
-    """What the system says, and what is to be done where that is known."""
+    """Return the system's error text, with advice if there is any."""
     advice = {errno.ENAMETOOLONG: ": a whole path may have 4,095 bytes, so move it further up or shorten names"}
     return f"{exc.strerror or exc}{advice.get(exc.errno or 0, '')}"

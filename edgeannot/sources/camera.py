@@ -82,13 +82,13 @@ class CameraOptions(SourceOptions):
         return self
 
     def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
-        """Without the secrets of the URL: settings are shown and logged."""
+        """Return the fields without the secrets of the URL, as settings are shown and logged."""
         for key, value in super().__repr_args__():
             yield key, redacted(value) if key == "url" and isinstance(value, str) else value
 
 
 class CameraSource:
-    """See the module. A live camera is reopened for ever; the caller's Ticks tell what is wrong."""
+    """Frames of a camera or a video file. A live camera is reopened for ever; Ticks carry the trouble."""
 
     removes_input = False
     done_before = 0
@@ -106,25 +106,25 @@ class CameraSource:
 
     @property
     def live(self) -> bool:
-        """A camera is live, a video file is not."""
+        """Return True for a camera, False for a video file."""
         return self._kind != "file"
 
     @property
     def skipped(self) -> int:
-        """Frames of a camera that nobody had time for."""
+        """Return the number of frames skipped because the caller was busy."""
         return self._skipped + (self._grabber.skipped if self._grabber else 0)
 
     def items(self, stop: Stop) -> Iterator[Item]:
-        """See `Source.items`. Raises MissingError where a video file is not there, LinkError with `once` where a camera does not open."""
+        """Yield frames. Raises MissingError if a video file is missing, LinkError with `once` if a camera does not open."""
         return self._live_items(stop) if self.live else self._file_items(stop)
 
     def is_gone(self, path: str) -> bool:
-        """Whatever it was: a camera has no files."""
+        """Return True: a camera has no files."""
         del path
         return True
 
     def finish(self, item: Frame | Failure) -> None:
-        """Nothing is to be done with a frame."""
+        """Do nothing: a frame has no file."""
 
     def _target(self) -> Target:
         options = self._options
@@ -183,7 +183,7 @@ class CameraSource:
             self._grabber = None
 
     def _silence(self, silent_s: float) -> str:
-        """What to say of a read that does not come back; none is said within the time that a slow frame may take."""
+        """Return what to say of a read that does not come back; none is said within the time that a slow frame may take."""
         if silent_s < self._options.read_timeout_s:
             return ""
         return f"the camera {redacted(self._options.url)} gives no frame within {self._options.read_timeout_s:g} s"
@@ -219,19 +219,21 @@ class CameraSource:
                     count += not isinstance(item, Tick)
                     yield item
             except FrameError as exc:
-                yield Failure(self.name, path.name, exc.reason, f"{path.name}: {exc}; it ends there, and is left where it is", path)
+                yield Failure(
+                    self.name, path.name, exc.reason, f"{path.name}: {exc}; playback ends there, the file is left where it is", path
+                )
                 return
             if stop.is_set():
                 return
             if count == 0:
-                message = f"{path.name}: the video cannot be read: it is no video, is cut off, or is of an unknown kind; left where it is"
+                message = f"{path.name}: the video cannot be read: not a video, truncated, or an unknown format; left where it is"
                 yield Failure(self.name, path.name, "unreadable", message, path)
                 return
             if not self._options.loop or self._context.once:
                 return
 
     def _play(self, path: Path, facts: os.stat_result, turn: int, stop: Stop) -> Iterator[Frame | Tick]:
-        """The frames. Raises FrameError at one that the program died of: without it those behind it cannot be decoded either."""
+        """Yield the frames. Raises FrameError at one that the program died of: without it those behind it cannot be decoded either."""
         of_file = f"{path.name}@{facts.st_size}-{facts.st_mtime_ns}"
         capture = self._open_capture(self._target())
         due_ms = 0.0
@@ -266,7 +268,7 @@ class CameraSource:
             capture.release()
 
     def _wanted(self, capture: Capture, index: int, due_ms: float) -> tuple[UInt8Array | None, float]:
-        """The frame that was just taken off the file, None where it is passed over or damaged; and when the next is due in the file."""
+        """Return the frame just read, None if it is skipped or damaged; and the time of the next one in the file."""
         if index % self._options.every_n:
             return None, due_ms
         if self._options.max_fps is not None:

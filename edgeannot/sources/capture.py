@@ -1,4 +1,4 @@
-"""The one door to OpenCV's VideoCapture: what a camera's address means, how it is opened with time limits, how it is shown in logs."""
+"""The only user of OpenCV's VideoCapture: parse a camera's address, open it with timeouts, show it in logs without secrets."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Target:
 
     @property
     def shown(self) -> str:
-        """The address for logs and messages, without its secrets."""
+        """Return the address for logs and messages, without its secrets."""
         return redacted(self.address) if self.kind == "stream" else self.address
 
 
@@ -72,7 +72,7 @@ OpenCapture = Callable[[Target], Capture]
 
 
 def parse_target(address: str) -> tuple[Literal["device", "stream", "file"], str]:
-    """What an address in the settings means. Raises ValueError.
+    """Return the kind and target of an address in the settings. Raises ValueError.
 
     >>> parse_target("0")
     ('device', '/dev/video0')
@@ -98,7 +98,7 @@ def parse_target(address: str) -> tuple[Literal["device", "stream", "file"], str
 
 
 def with_credentials(url: str, credentials: str) -> str:
-    """The URL with `user:password` put in, quoted as a URL needs it."""
+    """Return the URL with `user:password` put in, quoted as a URL needs it."""
     user, _, password = credentials.strip().partition(":")
     learn_secret(password)
     parts = urlsplit(url)
@@ -107,7 +107,7 @@ def with_credentials(url: str, credentials: str) -> str:
 
 
 def open_capture(target: Target) -> Capture:
-    """A cv2.VideoCapture for the target; it may have failed to open, and one that opened may still give no frame.
+    """Return a cv2.VideoCapture for the target; it may have failed to open, and one that opened may still give no frame.
 
     Without explicit limits OpenCV waits 30 s for a server that does not answer, and three times that in a stream that froze.
     """
@@ -136,7 +136,7 @@ def open_capture(target: Target) -> Capture:
 
 
 def _is_utf8(text: str) -> bool:
-    """Whether no byte of it, as a name or an argument gave it, was other than UTF-8."""
+    """Return whether no byte of it, as a name or an argument gave it, was other than UTF-8."""
     return not any("\ud800" <= c <= "\udfff" for c in text)
 
 
@@ -155,7 +155,7 @@ def _open_device(target: Target, cv2: Any) -> Capture:
 
 
 def device_trouble(target: Target, folder: Path = Path("/dev")) -> str:
-    """Why a V4L2 device that did not open did not, as far as its path tells; empty where it does not. folder: where devices are."""
+    """Return why a V4L2 device did not open, as far as its path shows; else an empty text. folder: where devices are."""
     if target.kind != "device":
         return ""
     path = Path(target.address)
@@ -172,7 +172,7 @@ def device_trouble(target: Target, folder: Path = Path("/dev")) -> str:
 
 
 def as_bgr(image: UInt8Array) -> UInt8Array:
-    """A frame as (H, W, 3): some devices give gray pictures, (H, W) or (H, W, 1)."""
+    """Return a frame as (H, W, 3): some devices give gray pictures, (H, W) or (H, W, 1)."""
     if image.ndim == 3 and image.shape[2] == 3:
         return image
     gray = image.reshape(*image.shape[:2], -1)[:, :, :1]

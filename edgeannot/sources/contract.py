@@ -1,4 +1,4 @@
-"""What a source and its caller agree on."""
+"""The interface between a source and its caller."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ Item = Frame | Failure | Tick
 
 
 class Stop(Protocol):
-    """How the caller says that it wants no more; `threading.Event` fits."""
+    """The caller's stop signal; `threading.Event` fits."""
 
     def is_set(self) -> bool:
-        """Whether to stop."""
+        """Return whether to stop."""
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Sleep until then, at most this many seconds."""
+        """Wait until it is set, at most this many seconds."""
 
 
 class Source(Protocol):
@@ -44,36 +44,36 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name in the settings."""
+        """Return its name in the settings."""
 
     @property
     def live(self) -> bool:
-        """Whether a new frame makes older ones worthless: the caller may replace frames that wait. False: none may be lost."""
+        """Return whether a new frame replaces older ones that wait. False: no frame may be lost."""
 
     @property
     def removes_input(self) -> bool:
-        """Whether `finish` moves or deletes what a frame came from: the results must be on the disk before, not only committed."""
+        """Return whether `finish` moves or deletes a frame's input: the results must be synced to disk before, not only committed."""
 
     @property
     def done_before(self) -> int:
-        """Pictures passed over because the ledger says that they are done."""
+        """Return the number of pictures skipped because the ledger lists them as done."""
 
     @property
     def skipped(self) -> int:
-        """Frames that a live source saw and did not hand over because the caller was busy or the rate was capped."""
+        """Return the number of frames that a live source skipped because the caller was busy or the rate was limited."""
 
     def items(self, stop: Stop) -> Iterator[Item]:
-        """Frames, failures and ticks until `stop` is set or the source ends (a folder with `once`, a video file).
+        """Yield frames, failures and ticks until `stop` is set or the source ends (a folder with `once`, a video file).
 
-        Closing the generator releases what it holds. Raises MissingError or LinkError where the source cannot begin and
-        `once` forbids to wait for it.
+        Closing the generator releases its resources. Raises MissingError or LinkError if the source cannot begin and
+        `once` forbids waiting for it.
         """
 
     def is_gone(self, path: str) -> bool:
-        """Whether the file of a key with this path is no longer there; what no file can come back for needs no place in the ledger."""
+        """Return whether the file of a key with this path is gone, so that the ledger need not keep it."""
 
     def finish(self, item: Frame | Failure) -> None:
-        """The item's results are stored (a failure: it is in the ledger): do with what it came from what the options say.
+        """Finish the input of an item whose results are stored (a failure: it is in the ledger): move, delete or keep it by the options.
 
         Logs what fails, never raises.
         """
@@ -83,18 +83,18 @@ Outcome = Callable[[str, str, FileSignature], str | None]
 
 
 def as_configured(interval_s: float) -> float:
-    """The pace of who changes none."""
+    """Return the configured interval unchanged."""
     return interval_s
 
 
 def no_outcome(source: str, path: str, signature: FileSignature) -> None:
-    """The ledger of who keeps none."""
+    """Return None: without a ledger no outcome is known."""
     del source, path, signature
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the program around a source gives it."""
+    """Values and functions that the program provides to a source."""
 
     quarantine: Path | None = None
     """The folder for files that cannot be read; None: they are left where they are."""

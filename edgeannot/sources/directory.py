@@ -54,7 +54,7 @@ log = logging.getLogger(__name__)
 
 
 class DirectorySource:
-    """See the module. `items` may be asked for again after it ended; what was handed over is not handed over twice."""
+    """Pictures of a folder. `items` may be called again after it ended; no picture is yielded twice."""
 
     live = False
     skipped = 0
@@ -79,7 +79,7 @@ class DirectorySource:
         self._decoder = PictureDecoder(options.max_megapixels, options.max_decode_mb, options.max_file_mb, context.free_bytes)
 
     def items(self, stop: Stop) -> Iterator[Item]:
-        """See `Source.items`. Raises MissingError with `once` when the folder is not there."""
+        """Yield pictures, see `Source.items`. Raises MissingError with `once` if the folder is missing."""
         try:
             spoke = time.monotonic()
             while not stop.is_set():
@@ -105,7 +105,7 @@ class DirectorySource:
         return Tick(len(self._backlog), self._folder.trouble)
 
     def is_gone(self, path: str) -> bool:
-        """See `Source.is_gone`; a file that cannot be looked at counts as there."""
+        """Return whether the file is gone; one that cannot be checked counts as there."""
         try:
             os.lstat(f"{self._root}/{path}")
         except (FileNotFoundError, NotADirectoryError):
@@ -128,7 +128,7 @@ class DirectorySource:
                     self._finished.set_aside(item.path, item.key.path, FrameError(item.message, item.reason))
 
     def _own_folders(self) -> frozenset[str]:
-        """The program's own folders that lie inside the watched one, relative to it."""
+        """Return the program's own folders that lie inside the watched one, relative to it."""
         root = os.path.realpath(self._root)
         context = self._context
         folders = [f for f in (*context.own_folders, *context.results, context.quarantine, self._options.after_folder) if f is not None]
@@ -136,7 +136,7 @@ class DirectorySource:
         for folder in context.results:
             if Path(root).is_relative_to(os.path.realpath(folder)):  # each result would be a picture to annotate, for ever
                 raise ConfigError(
-                    f"sources.{self.name}: the watched folder {self._root} lies in {folder}, where results are written; choose another one"
+                    f"sources.{self.name}: the watched folder {self._root} is inside {folder}, where results are written; choose another"
                 )
         for folder in folders:
             relative = os.path.relpath(os.path.realpath(folder.expanduser()), root)
@@ -152,15 +152,15 @@ class DirectorySource:
     # One file
 
     def _take(self, name: str, stop: Stop) -> Generator[Tick, None, Frame | Failure | None]:
-        """The picture in a file; None when there is nothing to do (done, gone) or not yet. Ticks while others are to be done first."""
+        """Yield Ticks while other pictures go first; return the picture of a file, or None if it is done, gone or not ready."""
         path = Path(self._root, name)
         began = time.perf_counter()
         try:
             facts = path.stat()
         except OSError as exc:
             if exc.errno not in GONE:
-                return self._withhold(path, name, f"the file cannot be looked at ({why(exc)})")
-            log.debug("%s went away before its turn", path)
+                return self._withhold(path, name, f"the file cannot be accessed ({why(exc)})")
+            log.debug("%s was removed before it was read", path)
             self._let_go(name)
             return None
         signature = self._undone(path, name, facts)
@@ -201,7 +201,7 @@ class DirectorySource:
         )
 
     def _undone(self, path: Path, name: str, facts: os.stat_result) -> FileSignature | None:
-        """The signature of a file that is to be read now; None where it is no picture or is done."""
+        """Return the signature of a file that is to be read now; None where it is no picture or is done."""
         signature = FileSignature.of(facts)
         if not stat.S_ISREG(facts.st_mode) or self._backlog.is_seen(name, signature):
             return None
@@ -216,7 +216,7 @@ class DirectorySource:
         return signature
 
     def _read(self, path: Path, signature: FileSignature) -> bytes | None:
-        """The file's bytes; None when it changed meanwhile or is gone. Raises FrameError: UNREADABLE where it is not given."""
+        """Return the file's bytes; None when it changed meanwhile or is gone. Raises FrameError: UNREADABLE where it is not given."""
         self._decoder.check_size(signature.size)
         try:
             with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
@@ -228,11 +228,11 @@ class DirectorySource:
             raise FrameError(f"the file cannot be read ({why(exc)})", UNREADABLE) from exc
         if same and len(data) != signature.size:  # /proc and some network file systems
             found = f"more than {signature.size}" if len(data) > signature.size else f"{len(data)}"
-            raise FrameError(f"the file has {signature.size} bytes by its file system, and gave {found}", UNREADABLE)
+            raise FrameError(f"the file has {signature.size} bytes by its file system, but reading gave {found}", UNREADABLE)
         return data if same else None
 
     def _fail(self, path: Path, name: str, signature: FileSignature, exc: FrameError) -> Failure | None:
-        """A file that cannot be read: None while it may still be growing, else its Failure, the file put into quarantine."""
+        """Return the Failure of a file that cannot be read, moved to quarantine; None while it may still be growing."""
         if exc.reason not in FINAL_REASONS and not self._given_up(path, name, signature):
             self._backlog.look_again(name, signature, min(self._options.retry_s, self._options.settle_s))
             return None
@@ -247,14 +247,14 @@ class DirectorySource:
         return Failure(self.name, valid_text(name), exc.reason, message, path, moved, FileKey(name, signature))
 
     def _withhold(self, path: Path, name: str, reason: str) -> Failure | None:
-        """A file that the system does not give, which says nothing of what is in it: it stays, and is taken when it is given.
+        """Return the Failure of a file that the system does not let us read now; it stays and is tried again.
 
-        None where that was said before.
+        None if that was reported before.
         """
         self._failing.pop(name, None)
         if not self._backlog.withhold(name, reason):
             return None
-        message = f"{brief(valid_text(name))}: {reason}; it stays where it is, and is taken when that is over"
+        message = f"{brief(valid_text(name))}: {reason}; left where it is, tried again when it can be read"
         # Without a key: permissions and disks are put right without a trace in the signature, so the next start tries again.
         return Failure(self.name, valid_text(name), UNREADABLE, message, path)
 
@@ -263,7 +263,7 @@ class DirectorySource:
         self._backlog.release(name)
 
     def _given_up(self, path: Path, name: str, signature: FileSignature) -> bool:
-        """Whether a file that cannot be read will not become better: it has not changed for a while and nobody writes to it."""
+        """Return whether a file that cannot be read will not become better: it has not changed for a while and nobody writes to it."""
         now = time.monotonic()
         known, since = self._failing.get(name, (None, now))
         if known != signature:
@@ -276,7 +276,7 @@ class DirectorySource:
 
 
 def _moment(mtime_ns: int) -> datetime:
-    """A file's time as UTC; now, where a file system gives a time outside the calendar."""
+    """Return a file's time as UTC; now, where a file system gives a time outside the calendar."""
     try:
         return datetime.fromtimestamp(mtime_ns / 1e9, UTC)
     except (ValueError, OverflowError, OSError):
@@ -284,7 +284,7 @@ def _moment(mtime_ns: int) -> datetime:
 
 
 def _is_beside(path: Path) -> bool:
-    """Whether this is a label file, a video, a raw file or the like, by its name and its first bytes."""
+    """Return whether this is a label file, a video, a raw file or the like, by its name and its first bytes."""
     if path.suffix.lower() in RAW_SUFFIXES:
         return True
     if path.suffix.lower() not in SIDE_SUFFIXES:

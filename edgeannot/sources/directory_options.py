@@ -57,7 +57,7 @@ class DirectoryOptions(SourceOptions):
 
 
 def named_folder(folder: object) -> object:
-    """The setting of a folder as it is. Raises ValueError for the empty text, which a path would take for the current folder."""
+    """Return the setting of a folder as it is. Raises ValueError for the empty text, which a path would take for the current folder."""
     if folder == "":
         raise ValueError("wanted a folder, found nothing")
     if "\0" in str(folder):

@@ -1,4 +1,4 @@
-"""A watched folder: keeps its backlog true by events and by scans, also while the folder goes away and comes back.
+"""A watched folder: keeps its backlog up to date by events and scans, also while the folder is unmounted and mounted again.
 
 Where the kernel gives no watch for a folder inside, or that cannot be read, only this branch is scanned, every few seconds and until it
 can be watched; the rest keeps its events.
@@ -94,15 +94,15 @@ class TreeWatch:
         return True
 
     def read(self, timeout_s: float) -> list[Change]:
-        """What happened, waiting for at most this long when nothing has."""
+        """Return the changes, waiting at most this long for the first."""
         return self.interpret(self._inotify.read(timeout=max(0, round(timeout_s * 1000))))
 
     def interpret(self, events: Iterable[Event]) -> list[Change]:
-        """Raw events as changes, in order; keeps the table of watches true."""
+        """Return raw events as changes, in order, and keep the table of watches up to date."""
         return [change for event in events if (change := self._change(event)) is not None]
 
     def close(self) -> None:
-        """Give the watches back."""
+        """Remove the watches."""
         self._inotify.close()
 
     def __enter__(self) -> Self:
@@ -131,7 +131,7 @@ class TreeWatch:
         return Change("created" if event.mask & CREATE else "complete", path)
 
     def _left(self, event: Event, folder: str) -> Change | None:
-        """A watched folder went away. One that was moved inside the tree has its new path by now, or is added again under it."""
+        """Handle a removed folder. One moved inside the tree has its new path by now, or is added again under it."""
         if event.mask & IGNORED:
             del self._paths[event.wd]
             if folder != self._root and os.path.isdir(folder):  # noqa: PTH112 - a medium was taken from it: what lay below is there again
@@ -177,7 +177,7 @@ class Folder:
 
     @property
     def scan_due(self) -> bool:
-        """Whether the folder, or a branch of it without a watch, has to be looked at."""
+        """Return whether the folder, or a branch of it without a watch, has to be looked at."""
         return time.monotonic() >= min(self._scan_at, self._poll_at)
 
     def scan(self, stop: Stop) -> Iterator[None]:
@@ -204,10 +204,10 @@ class Folder:
         self._poll_at = ended + max(POLL_S, rest_s) if self._watch is not None and self._branches() else math.inf
         if self._watch is not None and self._said and not self._unwatched:
             self._said.clear()
-            log.info("all folders in %s can be watched for changes again", self._root)
+            log.info("all folders in %s are watched for changes again", self._root)
 
     def _branches(self) -> list[str]:
-        """The folders, relative to the root, that are scanned by themselves with all that is in them: none lies in another."""
+        """Return the folders, relative to the root, that are scanned by themselves with all that is in them: none lies in another."""
         found: list[str] = []
         names = {path[len(self._root) + 1 :] for path in self._unwatched} | self._backlog.unreadable
         for name in sorted(names, key=lambda name: name.split("/")):  # so what is in a folder follows it
@@ -216,7 +216,7 @@ class Folder:
         return found
 
     def listen(self, stop: Stop) -> None:
-        """Take in what the kernel says; wait a moment for it when no file is ready."""
+        """Process the kernel's events; wait a moment for them if no file is ready."""
         now = time.monotonic()
         wait_s = max(0.0, min(IDLE_S, self._scan_at - now, self._poll_at - now, self._backlog.settle_due - now))
         if self._backlog.ready or (self._once and not self._backlog):
@@ -228,7 +228,7 @@ class Folder:
             stop.wait(wait_s)
 
     def close(self) -> None:
-        """Give the watches back; a later `scan` begins anew."""
+        """Remove the watches; a later `scan` starts again."""
         if self._watch is not None:
             self._watch.close()
         self._watch = self._watched = None
@@ -284,7 +284,7 @@ class Folder:
         if code not in self._said and code not in _SAID_BY_SCAN:  # not for each of a thousand folders
             self._said.add(code)
             log.warning(
-                "the folder %s cannot be watched for changes (%s): it and what is in it is scanned every %g s until it can%s",
+                "the folder %s cannot be watched for changes (%s): scanning it and its subfolders every %g s until it can%s",
                 brief(folder), why(exc), POLL_S, _ADVICE.get(code, ""),
             )  # fmt: skip
 

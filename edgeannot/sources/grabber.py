@@ -1,4 +1,4 @@
-"""A thread that keeps a live camera open and hands over its newest frame on demand.
+"""A thread that keeps a live camera open and returns its newest frame on demand.
 
 Reads from a camera block and cannot be cancelled, so they have a thread of their own. It takes every frame off the device (else
 old ones pile up: 72 frames after a pause of 3 s were seen), but unpacks only those that somebody waits for.
@@ -35,7 +35,7 @@ class Shot:
 
 
 class Grabber:
-    """Use `start`, `newest` and `close`; one consumer."""
+    """Reads a camera in a thread of its own. Use `start`, `newest` and `close`; one consumer."""
 
     def __init__(
         self,
@@ -64,21 +64,21 @@ class Grabber:
         """Frames that nobody waited for."""
 
     def start(self) -> None:
-        """Begin to open the camera."""
+        """Start opening the camera."""
         self._thread.start()
 
     def newest(self, timeout_s: float) -> Shot | None:
-        """The next frame that the camera takes from now on; None when none came in time. Raises what broke the thread."""
+        """Return the next frame that the camera takes from now on; None when none came in time. Raises what broke the thread."""
         with self._changed:
             self._wanted = True
             self._changed.wait_for(lambda: self._shot is not None or self._crash is not None, timeout_s)
             if self._crash is not None:
-                raise RuntimeError(f"the reader of the camera {self._target.shown} broke") from self._crash
+                raise RuntimeError(f"internal error in the reader of the camera {self._target.shown} (please report)") from self._crash
             shot, self._shot = self._shot, None
             return shot
 
     def close(self, timeout_s: float = 1.0) -> None:
-        """Ask the thread to end and wait a moment; one that is stuck in a read lets go of the camera when the read returns."""
+        """Stop the thread and wait a moment; a blocked thread closes the camera when its read returns."""
         self._closing.set()
         self._thread.join(timeout_s)
 
@@ -107,7 +107,7 @@ class Grabber:
         if deaths:
             self.trouble = (
                 f"the program died {number_of(deaths, 'time')} in a row while the camera {self._target.shown} was open; "
-                f"it is opened after {pause_s:g} s"
+                f"opening it after {pause_s:g} s"
             )
             self._closing.wait(pause_s)
 
@@ -132,7 +132,7 @@ class Grabber:
             capture.release()
 
     def _gives_way(self) -> bool:
-        """Whether the camera is to be closed for a picture that is processed in isolation."""
+        """Return whether the camera is to be closed for a picture that is processed in isolation."""
         self._gave_way = self._at_work.isolation_wanted
         return self._gave_way
 

@@ -1,4 +1,4 @@
-"""A source of an installed package, read in a thread of its own: one that raises or hangs is named, and the others go on."""
+"""A source of an installed package, read in a thread of its own: one that raises or hangs is logged by name, the others continue."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _End = BaseException | None
 
 
 class PluginSource:
-    """What a package derives its source from. `items` is called in one thread, `finish` in another."""
+    """Base class of a package's source. `items` is called in one thread, `finish` in another."""
 
     live: bool = False
     """Whether a new frame makes older ones worthless: frames that wait may be replaced. False: none may be lost."""
@@ -34,15 +34,15 @@ class PluginSource:
     """Whether `finish` moves or deletes what a frame came from: the results must be on the disk before, not only committed."""
 
     def items(self, stop: Stop) -> Iterator[Item]:
-        """Give frames, failures and ticks until `stop` is set or there are no more; at least a Tick about once a second."""
+        """Yield frames, failures and ticks until `stop` is set or there are no more; at least a Tick about once a second."""
         raise NotImplementedError
 
     def finish(self, item: Frame | Failure) -> None:
-        """Do with what the item came from what the options say: its results are stored."""
+        """Finish the input of an item whose results are stored: move, delete or keep it by the options."""
 
 
 class IsolatedSource:
-    """See the module."""
+    """Runs a package's source in a thread of its own."""
 
     done_before = 0
     skipped = 0
@@ -63,7 +63,7 @@ class IsolatedSource:
         self.removes_input = bool(source.removes_input)
 
     def items(self, stop: Stop) -> Iterator[Item]:
-        """Give what the source gives. Where it fails, ticks with the reason follow until `stop`; with `once` it ends."""
+        """Yield the source's items. If it fails, yield ticks with the reason until `stop`; with `once` end."""
         items: queue.Queue[Item | _End] = queue.Queue(maxsize=1)
         threading.Thread(target=self._read, args=(stop, items), name=f"plug-in: {self.name}", daemon=True).start()
         heard_at = time.monotonic()
@@ -72,7 +72,7 @@ class IsolatedSource:
                 item = items.get(timeout=_LOOK_S)
             except queue.Empty:
                 silent_s = time.monotonic() - heard_at
-                yield Tick(trouble=f"{self._isolated.whose} gives no sign of life" if silent_s >= PATIENCE_S else "")
+                yield Tick(trouble=f"{self._isolated.whose} sends no heartbeat" if silent_s >= PATIENCE_S else "")
                 continue
             if item is None:
                 return
@@ -83,12 +83,12 @@ class IsolatedSource:
             heard_at = time.monotonic()  # the caller may have taken its time
 
     def is_gone(self, path: str) -> bool:
-        """Return True: the ledger remembers nothing of it."""
+        """Return True: the ledger keeps none of its items."""
         del path
         return True
 
     def finish(self, item: Frame | Failure) -> None:
-        """Tell the source; logs what fails."""
+        """Call the source's `finish`; log its error."""
         try:
             self._isolated.call(self._source.finish, item)
         except PluginError as exc:
@@ -112,7 +112,7 @@ class IsolatedSource:
         raise TypeError(f"it gave a {type(item).__name__}, wanted a Frame, a Failure or a Tick")
 
     def _set_aside(self, error: BaseException, stop: Stop) -> Iterator[Tick]:
-        why = f"{self._isolated.whose} failed: {said(error)}; it is set aside until the next start, the other sources go on"
+        why = f"{self._isolated.whose} failed: {said(error)}; it is set aside until the next start, the other sources continue"
         log.debug("%s: %s", self.name, why, exc_info=error)
         yield Tick(trouble=why)
         while not self._once and not stop.wait(_LOOK_S):

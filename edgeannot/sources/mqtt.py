@@ -1,4 +1,4 @@
-"""Pictures that arrive as MQTT messages: one camera too small for a model sends, one worker or a shared group of them annotates.
+"""Pictures received as MQTT messages: a camera too small for a model sends, one worker or a group of them annotates.
 
 A message is acknowledged to the broker when its picture's results are committed to the outbox, or its failure is in quarantine. So
 a picture is with the broker or with its results, and a worker that dies in between loses neither. At most `window` messages are
@@ -58,7 +58,7 @@ class _UnderWay:
 
 
 class MqttSource:
-    """See the module. `items` is for one thread and one time."""
+    """Pictures of an MQTT topic. `items` is for one thread and is called once."""
 
     live = False
     removes_input = True  # the broker forgets what is acknowledged
@@ -88,7 +88,7 @@ class MqttSource:
         self._takeover = SessionTakeover(self._group, options.grace_s, self._open_session_of) if self._group else None
 
     def items(self, stop: Stop) -> Iterator[Item]:
-        """See `Source.items`. Raises LinkError with `once` when the broker is away."""
+        """Yield pictures, see `Source.items`. Raises LinkError with `once` if the broker is not reachable."""
         self._subscriber.start()
         try:
             spoke = time.monotonic()
@@ -113,7 +113,7 @@ class MqttSource:
             self._close()
 
     def is_gone(self, path: str) -> bool:
-        """Whatever it was: messages are no files."""
+        """Return True: messages are not files."""
         del path
         return True
 
@@ -189,7 +189,7 @@ class MqttSource:
         return Subscriber(self._broker, group.me if group else own_id, session, self._take)
 
     def _open_session_of(self, member: str) -> Subscriber:
-        """The session of a member that has gone: its subscriptions end, what it holds comes here."""
+        """Return the session of a member that has gone: its subscriptions end, what it holds comes here."""
         options = self._options
         dropped = (self._filter, *((self._group.topics,) if self._group else ()))
         session = SessionOptions(
@@ -270,7 +270,7 @@ class MqttSource:
         who = arrival.sender.device
         if arrival.complaint and who not in self._complaints and len(self._complaints) < _REMEMBERED:
             self._complaints.add(who)
-            log.warning("%s: %s: %s; the time of arrival is taken", self.name, escape_level(who), arrival.complaint)
+            log.warning("%s: %s: %s; using the time of arrival", self.name, escape_level(who), arrival.complaint)
 
     def _fail(self, incoming: IncomingMessage, name: str, exc: FrameError, arrival: Arrival | None = None) -> Failure:
         fresh = _UnderWay(arrival.identity, sender=arrival.sender) if arrival else _UnderWay("")
@@ -315,11 +315,11 @@ class MqttSource:
 
 
 def _folder_name(device: str) -> str:
-    """A sender's name as that of a folder; `..` is one of a topic level, too."""
+    """Return a sender's name as that of a folder; `..` is one of a topic level, too."""
     level = escape_level(device)
     return level if level.strip(".") else f"_{level}"
 
 
 def _short_hash(text: str) -> str:
-    """Enough to tell the pictures of one second from each other."""
+    """Return enough to tell the pictures of one second from each other."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()

@@ -48,7 +48,7 @@ class MqttSourceOptions(SourceOptions):
 
     @property
     def results_prefix(self) -> str:
-        """What the topics of results begin with."""
+        """Return what the topics of results begin with."""
         return self._results_prefix
 
     def beside_results(self, broker: BrokerOptions, prefix: str) -> MqttSourceOptions:
@@ -63,7 +63,7 @@ class MqttSourceOptions(SourceOptions):
         levels = topic.split("/")
         wild = [level for level in levels if ("#" in level or "+" in level) and level not in {"#", "+"}]
         if topic.startswith("$share/"):
-            raise ValueError("wanted the filter alone: the name of the group goes into group")
+            raise ValueError("wanted the filter only: set the name of the group in group")
         if not topic or "\0" in topic or wild or "#" in levels[:-1] or topic.startswith("$") or len(topic.encode()) > 1024:
             raise ValueError("wanted a topic filter such as edgeannot/pictures/+: + stands for a whole level, # for all that follow")
         return topic

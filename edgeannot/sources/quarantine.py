@@ -1,4 +1,4 @@
-"""Moving files out of a watched folder: into quarantine with the reason beside them, or to where finished pictures go.
+"""Move files out of a watched folder: into quarantine with the reason beside them, or to the folder for finished pictures.
 
 Nothing is ever overwritten: a name that is taken gets -1, -2, ... before its extension. A rename where source and target are on
 one file system; otherwise a copy, which gets its name when it is complete, and only then is the original removed.
@@ -35,7 +35,7 @@ _MAX_COPY_BYTES = 128 * 2**20
 
 
 def quarantine(path: Path, relative: Path, folder: Path, *, reason: str, message: str, when: str) -> Path:
-    """Move the file to `folder`/`relative` and write why to NAME.reason.txt beside it; gives the new place.
+    """Move the file to `folder`/`relative`, write the reason to NAME.reason.txt beside it, and return the new path.
 
     The file stays, too, where it cannot be removed (a read-only medium). Raises OSError when it can be neither moved nor copied,
     also because it is too large to be copied to another file system; then no reason is left behind either.
@@ -45,7 +45,7 @@ def quarantine(path: Path, relative: Path, folder: Path, *, reason: str, message
 
 
 class DataQuarantine:
-    """Keeps refused bytes that came without a file, up to a cap: who sends them could fill the disk otherwise."""
+    """Keeps refused pictures that were messages, up to a cap, so that a sender cannot fill the disk."""
 
     def __init__(self, folder: Path | None, cap_bytes: int) -> None:
         """folder: its own, also of earlier runs; None: nothing is kept."""
@@ -54,7 +54,7 @@ class DataQuarantine:
         self._used: int | None = None
 
     def keep(self, data: bytes, relative: Path, *, reason: str, message: str, origin: str) -> Path | None:
-        """Write the bytes to `folder`/`relative` and why beside them; the place, or None where they are not kept."""
+        """Write the bytes to `folder`/`relative` with the reason beside them; return the path, or None if they are not kept."""
         if self._folder is None or not data:
             return None
         if self._used is None:
@@ -67,14 +67,14 @@ class DataQuarantine:
         try:
             kept = _put(self._folder, relative, text, lambda target: atomicfile.write(target, data))
         except OSError as exc:
-            log.warning("what came from %s cannot be kept in %s (%s)", origin, self._folder, exc.strerror)
+            log.warning("the message from %s cannot be kept in %s (%s)", origin, self._folder, exc.strerror)
             return None
         self._used += cost
         return kept
 
 
 class FinishedFiles:
-    """For one watched folder; for any thread."""
+    """Moves or deletes the files of one watched folder. Thread-safe."""
 
     def __init__(
         self, label: str, root: Path, after: Literal["keep", "move", "delete"], after_folder: Path | None, quarantine_folder: Path | None
@@ -95,10 +95,10 @@ class FinishedFiles:
             return
         writable = may_write(self._root)
         if self._after != "keep" and not writable:
-            raise ConfigError(self._cannot(self._root, "a picture that is done can be neither moved nor deleted"))
+            raise ConfigError(self._cannot(self._root, "finished pictures can be neither moved nor deleted"))
         target = self._after_folder
         if target is not None and not may_write(target):
-            sentence = self._cannot(target, "no picture that is done can be moved there")
+            sentence = self._cannot(target, "finished pictures cannot be moved there")
             if target.is_dir() or is_read_only(target):
                 raise ConfigError(sentence)
             log.warning("%s", sentence)  # a medium may be put there yet
@@ -111,7 +111,7 @@ class FinishedFiles:
             )  # fmt: skip
 
     def set_aside(self, path: Path, name: str, exc: FrameError) -> Path | None:
-        """Move a damaged picture to quarantine, with the reason beside it; its new place, or None where it stays."""
+        """Move a damaged picture to quarantine, with the reason beside it; return its new path, or None if it stays."""
         folder = self._quarantine_folder
         if folder is None:
             return None
@@ -119,7 +119,7 @@ class FinishedFiles:
         try:
             return quarantine(path, Path(name), folder, reason=exc.reason, message=f"{name}: {exc}", when=when)
         except OSError as error:
-            log.warning("%s cannot be moved to the quarantine folder %s (%s); it is left in place", path, folder, error.strerror)
+            log.warning("%s cannot be moved to the quarantine folder %s (%s); left in place", path, folder, error.strerror)
             return None
 
     def catch_up(self, path: Path, name: str, signature: FileSignature, outcome: str) -> None:
@@ -136,7 +136,7 @@ class FinishedFiles:
         self.set_aside(path, name, FrameError("it was given up at an earlier start", outcome))
 
     def clear_away(self, path: Path, signature: FileSignature) -> None:
-        """Do with a picture that is done what the settings say, unless another took its name in the meantime."""
+        """Move, delete or keep a finished picture by the settings, unless another file took its name in the meantime."""
         if self._after == "keep":
             return
         try:
@@ -159,7 +159,7 @@ class FinishedFiles:
         level = logging.DEBUG if reason == self._said else logging.WARNING
         log.log(level, "%s: after = %r failed (%s); the file stays", path, self._after, reason)
         if reason != self._said and not may_write(path.parent):
-            log.warning("%s", self._cannot(path.parent, "pictures that are done stay in it"))
+            log.warning("%s", self._cannot(path.parent, "finished pictures stay in it"))
         self._said = reason
 
     def _cannot(self, folder: Path, so: str) -> str:
@@ -168,7 +168,7 @@ class FinishedFiles:
 
 
 def folder_bytes(folder: Path) -> int:
-    """What the files below a folder take on the disk, in bytes; 0 where there is none."""
+    """Return the disk space of the files below a folder, in bytes; 0 if there is none."""
     total = 0
     for place, _, names in os.walk(folder):
         for name in names:
@@ -178,7 +178,7 @@ def folder_bytes(folder: Path) -> int:
 
 
 def _on_disk(size: int) -> int:
-    """In whole blocks: a million files of one byte fill a disk, too."""
+    """Return the size in whole blocks: a million files of one byte fill a disk, too."""
     return -(-size // _BLOCK_BYTES) * _BLOCK_BYTES
 
 
@@ -204,14 +204,14 @@ def _put(folder: Path, relative: Path, text: str, place: Callable[[Path], None])
 
 
 def move_aside(path: Path, relative: Path, folder: Path) -> Path:
-    """Move the file to `folder`/`relative`; gives the new place. Raises OSError where it cannot go from where it is: no copy is left."""
+    """Move the file to `folder`/`relative` and return the new path. Raises OSError where it cannot go from where it is: no copy is left."""
     target = next(target for target in _names(folder, relative) if not os.path.lexists(target))
     _move(path, target, may_stay=False)
     return target
 
 
 def _names(folder: Path, relative: Path) -> Iterator[Path]:
-    """The wanted name `folder`/`relative` and its alternatives, the folders made. Raises OSError where one below `folder` is a link."""
+    """Yield `folder`/`relative` and its alternatives, and create the folders. Raises OSError if one below `folder` is a link."""
     wanted = folder / relative
     folder.mkdir(parents=True, exist_ok=True)
     atomicfile.make_folder(wanted.parent, below=folder)
@@ -223,7 +223,7 @@ def _names(folder: Path, relative: Path) -> Iterator[Path]:
 
 
 def _one_line(text: str) -> str:
-    """Names may hold line ends and what steers a terminal; bytes that are no UTF-8 stay as they are."""
+    """Return one line without control characters; bytes that are not UTF-8 stay as they are."""
     return "".join(c if c.isprintable() or "\udc80" <= c <= "\udcff" else c.encode("unicode_escape").decode() for c in text)
 
 

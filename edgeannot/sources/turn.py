@@ -1,4 +1,4 @@
-"""How a source waits for a picture's turn and decodes it; `crash_guard` says which pictures have to wait."""
+"""Wait for a picture's turn and decode it; `crash_guard` decides which pictures have to wait."""
 
 from __future__ import annotations
 

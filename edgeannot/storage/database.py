@@ -1,4 +1,4 @@
-"""The door to SQLite: a database file of our own, opened by one process, checked, migrated, set aside when it is damaged.
+"""SQLite database files: opened by one process at a time, checked, migrated, set aside if damaged.
 
 WAL mode with `synchronous=NORMAL`: a commit is appended to the log without waiting for the disk; the log is replayed at the next
 opening, up to the last commit that is whole.
@@ -67,13 +67,13 @@ def lock_file(path: Path) -> int:
 
 
 def _private(path: Path) -> int:
-    """A descriptor of a file of ours, made where there is none, that its owner alone may read and write. Raises as `lock_file`."""
+    """Return a descriptor of a file of ours, made where there is none, that its owner alone may read and write. Raises as `lock_file`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return atomicfile.open_append(path, 0o600)
     except OSError as exc:
         if exc.errno in _NO_ROOM:
-            raise LinkError(f"the state folder {path.parent} takes no more files ({exc.strerror}); see that its disk has room") from exc
+            raise LinkError(f"the state folder {path.parent} cannot take more files ({exc.strerror}); free space on its disk") from exc
         raise ConfigError(
             f"the state folder {path.parent} cannot be written to ({exc.strerror}); {write_advice(path.parent, exc)}set another data_dir"
         ) from exc
@@ -93,7 +93,7 @@ def open_database(path: Path, migrations: Sequence[str], check: Callable[[sqlite
     except sqlite3.Error as exc:
         if _code(exc) in _AWAY and not _forbids_writing(path):
             kind = LinkError if _code(exc) in _MAY_PASS else ConfigError
-            raise kind(f"the database {path} cannot be opened ({exc}); see that its folder can be written to and has room") from exc
+            raise kind(f"the database {path} cannot be opened ({exc}); check that its folder is writable and its disk has space") from exc
         why = str(exc)
     except MemoryError as exc:
         raise LinkError(f"the database {path} cannot be opened (no memory is left)") from exc
@@ -101,7 +101,7 @@ def open_database(path: Path, migrations: Sequence[str], check: Callable[[sqlite
         why = repr(exc)  # such as UnicodeDecodeError, where SQLite repeats a scratched name in its message
     aside = set_aside(path)
     log.error(
-        "the database %s is damaged (%s): set aside as %s, a new one begun; files still there are done again, unsent messages are lost",
+        "the database %s is damaged (%s): set aside as %s, new one created; remaining files are annotated again, unsent messages are lost",
         path,
         why,
         aside,
@@ -110,7 +110,7 @@ def open_database(path: Path, migrations: Sequence[str], check: Callable[[sqlite
 
 
 def damaged_files(path: Path) -> list[Path]:
-    """The damaged databases that were set aside beside the one at `path`, oldest first."""
+    """Return the damaged databases that were set aside beside the one at `path`, oldest first."""
     return sorted(file for file in path.parent.glob(f"{glob.escape(path.name)}.damaged-*") if not file.name.endswith(_TAILS[1:]))
 
 
@@ -123,37 +123,35 @@ def sync_log(path: Path) -> None:
     try:
         fd = os.open(f"{path}-wal", os.O_RDONLY)
     except OSError as exc:
-        raise LinkError(f"the database {path} cannot be looked at now ({exc.strerror}); see that the disk is well") from exc
+        raise LinkError(f"the database {path} cannot be read now ({exc.strerror}); check the disk") from exc
     try:
         os.fdatasync(fd)
     except OSError as exc:
-        raise LinkError(f"the database {path} cannot be brought to the disk now ({exc.strerror}); see that the disk is well") from exc
+        raise LinkError(f"the database {path} cannot be synced to disk now ({exc.strerror}); check the disk") from exc
     finally:
         os.close(fd)
 
 
 @contextlib.contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """SQLite's errors as ours: LinkError where the disk is full or away, EdgeannotError where the file itself is damaged."""
+    """Translate SQLite's errors: LinkError if the disk is full or not available, EdgeannotError if the file itself is damaged."""
     try:
         yield
     except sqlite3.Error as exc:
         if _code(exc) in _AWAY:
             raise LinkError(
-                f"the database {path} cannot be used now ({exc}); see that the disk has room and is mounted for writing"
+                f"the database {path} cannot be used now ({exc}); check that the disk has space and is mounted read-write"
             ) from exc
-        raise EdgeannotError(
-            f"the database {path} failed ({exc}); at the next start it is checked, and set aside if it is damaged"
-        ) from exc
+        raise EdgeannotError(f"the database {path} failed ({exc}); the next start checks it and sets it aside if it is damaged") from exc
 
 
 def _code(exc: sqlite3.Error) -> int:
-    """SQLite's primary result code; the upper bytes say more exactly which."""
+    """Return SQLite's primary result code."""
     return getattr(exc, "sqlite_errorcode", 0) & 0xFF
 
 
 def _forbids_writing(path: Path) -> bool:
-    """Whether the file itself says that programs of today must not write to it: no SQLite of ours ever wrote that."""
+    """Return whether the file's header forbids this SQLite to write; none of our versions ever set that."""
     try:
         with path.open("rb") as file:
             header = file.read(20)
@@ -196,7 +194,7 @@ def _migrate(db: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> N
     [(version,)] = db.execute("PRAGMA user_version").fetchall()
     if version > len(migrations) and not _has_tables(db, migrations):  # with our tables the number is what was scratched
         raise ConfigError(
-            f"the database {path} has version {version}, this edgeannot knows up to {len(migrations)}; "
+            f"the database {path} has version {version}, this edgeannot supports up to {len(migrations)}; "
             "install a newer edgeannot, or set another data_dir"
         )
     if not 0 <= version <= len(migrations):
@@ -206,7 +204,7 @@ def _migrate(db: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> N
 
 
 def _check_tables(db: sqlite3.Connection, migrations: Sequence[str]) -> None:
-    """A scratch in the schema can leave a sound database with other tables than ours."""
+    """Raise if the tables are not ours: a damaged schema can leave a valid database with other tables."""
     if not _has_tables(db, migrations):
         raise sqlite3.DatabaseError(f"its tables are not those of version {len(migrations)}")
 
@@ -229,7 +227,7 @@ def _give_back(db: sqlite3.Connection, path: Path) -> None:
         db.execute("VACUUM")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     except sqlite3.Error as exc:
-        log.info("the database %s stays as large as it is (%s)", path, exc)
+        log.info("the database %s cannot be shrunk (%s)", path, exc)
 
 
 def set_aside(path: Path) -> Path:
@@ -240,7 +238,7 @@ def set_aside(path: Path) -> Path:
         with contextlib.suppress(FileNotFoundError):
             Path(f"{path}{tail}").rename(f"{aside}{tail}")
     for old in damaged_files(path)[:-_DAMAGED_KEPT]:
-        log.warning("%s is removed: the last %d damaged databases are kept", old, _DAMAGED_KEPT)
+        log.warning("removing %s: only the last %d damaged databases are kept", old, _DAMAGED_KEPT)
         for tail in _TAILS:
             Path(f"{old}{tail}").unlink(missing_ok=True)
     return aside

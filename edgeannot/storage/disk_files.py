@@ -1,4 +1,4 @@
-"""The files of an open database: put back where somebody removed them, and room on the disk that is held back for deleting.
+"""The files of an open database: restore removed ones, and reserve disk space for deleting.
 
 SQLite goes on writing into the files that it has open, and all of that is gone with the process when they were removed or replaced. So the
 paths are compared with what was opened, now and then, and what is still to be read is written to the path anew.
@@ -34,21 +34,21 @@ _SMALL_BYTES: Final = 2**20
 
 
 class Reserve:
-    """The file, while there is one. Its caller holds a lock."""
+    """Disk space reserved by a file. The caller holds a lock."""
 
     def __init__(self, path: Path, size_bytes: int) -> None:
-        """Nothing is held before the first `take`."""
+        """Reserves nothing before the first `take`."""
         self._path = path
         self._size = size_bytes
         self.held = False
 
     @classmethod
     def beside(cls, database: Path) -> Self:
-        """What is held back for the database at this path."""
+        """Return the reserve of the database at this path."""
         return cls(database.with_name(f"{database.name}.reserve"), _RESERVE_BYTES)
 
     def take(self, spare: int = 0) -> bool:
-        """Hold the room, if the disk has it and `spare` times as much beside it; whether it is held."""
+        """Reserve the space if the disk has it and `spare` times as much besides; return whether it is reserved."""
         if self.held:
             return True
         try:
@@ -61,14 +61,14 @@ class Reserve:
             finally:
                 os.close(fd)
         except OSError as exc:  # also a file system that has no such call
-            log.debug("no room is held back at %s (%s)", self._path, exc.strerror)
+            log.debug("no disk space reserved at %s (%s)", self._path, exc.strerror)
             self.give()
             return False
         self.held = True
         return True
 
     def give(self) -> bool:
-        """Let go of the room, also of what a program that was killed left; whether there was any."""
+        """Release the space, also that of a killed program; return whether there was any."""
         self.held = False
         try:
             self._path.unlink()
@@ -80,12 +80,12 @@ class Reserve:
         return True
 
     def has_room(self, times: int = 1) -> bool:
-        """Whether the disk has so many times the room free, beside what is held. Raises OSError."""
+        """Return whether the disk has so many times the space free besides the reserve. Raises OSError."""
         facts = os.statvfs(self._path.parent)
         return facts.f_bavail * facts.f_frsize >= times * self._size
 
     def check_room(self, waiting_bytes: int) -> None:
-        """Where no room is held back, let the outbox grow only as far as it can be emptied again. Raises LinkError."""
+        """Without a reserve, let the outbox grow only as far as it can be emptied again. Raises LinkError."""
         if self.held or waiting_bytes < _SMALL_BYTES:
             return
         with contextlib.suppress(OSError):  # the transaction says what is wrong
@@ -97,14 +97,14 @@ class Reserve:
 
 
 class Opened:
-    """What lay at the database's paths when it was opened."""
+    """The files at the database's paths when it was opened."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._files = {tail: _identity(f"{path}{tail}") for tail in ("", "-wal")}
 
     def is_in_place(self, *, log_needed: bool) -> bool:
-        """Whether database and log are the files that were opened.
+        """Return whether database and log are the files that were opened.
 
         log_needed: whether commits are in the log. Before the first one there may be none yet.
         """
@@ -116,12 +116,12 @@ class Opened:
         return log == self._files["-wal"]
 
     def is_ours(self) -> bool:
-        """Whether what lies at the path is the database that was opened, or nothing does."""
+        """Return whether what lies at the path is the database that was opened, or nothing does."""
         return _identity(self._path) in {None, self._files[""]}
 
 
 def same_file(fd: int, path: Path) -> bool:
-    """Whether an open file is the one at this path."""
+    """Return whether an open file is the one at this path."""
     facts = os.fstat(fd)
     return _identity(path) == (facts.st_dev, facts.st_ino)
 
@@ -148,8 +148,8 @@ def write_anew(db: sqlite3.Connection, path: Path, opened: Opened) -> None:
         with contextlib.suppress(OSError):
             copy.unlink()
         raise LinkError(
-            f"the database {path} was removed while it was in use, and cannot be written anew ({exc}); until it can, "
-            "all that is done since is lost with this process"
+            f"the database {path} was removed while in use and cannot be restored ({exc}); until it can, "
+            "all results since then are lost when this process ends"
         ) from exc
     db.close()  # it removes the log that lies at the path, whosever it is: the copy has all
     if not opened.is_ours():

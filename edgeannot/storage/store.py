@@ -1,4 +1,4 @@
-"""What must survive kill -9 and power loss: a ledger of files that are done, and an outbox with a queue of messages for each sink.
+"""Storage that survives kill -9 and power loss: a ledger of files that are done, and an outbox with a queue of messages for each sink.
 
 One transaction a picture writes both, so a picture is either done with its messages kept, or not done at all. A commit does not
 wait for the disk (WAL, `synchronous=NORMAL`), and a crash of the program loses nothing of it. After a power cut the newest
@@ -64,7 +64,7 @@ class Store:
 
     @classmethod
     def open(cls, path: Path, *, sync_s: float = 5.0) -> Self:
-        """Open or make the database; a corrupt one is set aside beside it, with an error in the log.
+        """Open or create the database; set a damaged one aside, with an error in the log.
 
         `sync_s`: longest time in seconds that a commit may wait for the disk, 0 for an fsync a commit. Raises ConfigError when
         another daemon has it open, the folder cannot be written to, or a newer version of this program made it.
@@ -83,7 +83,7 @@ class Store:
             raise
 
     def close(self) -> None:
-        """Bring everything to the disk and let go of the database."""
+        """Sync everything to disk and close the database."""
         try:
             self.sync()
         except EdgeannotError as exc:
@@ -102,29 +102,29 @@ class Store:
     # The ledger
 
     def outcome(self, source: str, path: str, signature: FileSignature) -> str | None:
-        """What became of this very file, unchanged since: see `LedgerEntry.outcome`; None where it is still to be annotated."""
+        """Return the outcome of this file, unchanged since (see `LedgerEntry.outcome`); None if it is still to be annotated."""
         with self._changed, database.translated(self.path):
             return self._ledger.outcome(source, path, signature)
 
     def ledger(self, source: str | None = None) -> list[LedgerEntry]:
-        """The entries of one source, or all, by path."""
+        """Return the entries of one source, or all, by path."""
         with self._changed, database.translated(self.path):
             return self._ledger.entries(source)
 
     def ledger_paths(self, source: str, after: str = "", limit: int = 1000) -> list[str]:
-        """The paths of one source's entries that come after one, in order: the ledger in handy pieces, however long it is."""
+        """Return the paths of one source's entries after a given one, in order, to read a long ledger in parts."""
         with self._changed, database.translated(self.path):
             return self._ledger.paths(source, after, limit)
 
     def forget(self, source: str, gone: Iterable[str]) -> None:
-        """Drop the entries of files that are no longer there, so that the ledger is no larger than the folder."""
+        """Delete the entries of files that are no longer there, so that the ledger is no larger than the folder."""
         with self._changed, self._transaction():
             self._ledger.forget(source, gone)
 
     # The outbox
 
     def commit(self, done: LedgerEntry | None, messages: Sequence[Message]) -> None:
-        """One picture: it is done (a camera's frame has no entry) and these messages are to be sent; all of it or nothing.
+        """Store one picture in one transaction: its ledger entry (a camera's frame has none) and its messages.
 
         Raises LinkError when the disk is full or fails: nothing was written, try again later.
         """
@@ -145,29 +145,29 @@ class Store:
         self.sync_if_due()
 
     def queue(self, sink: str, caps: Caps | None = None) -> Queue:
-        """What waits for one sink, also from earlier starts. caps: what it may hold from now on; None: as before."""
+        """Return the queue of one sink, with messages from earlier runs. caps: its limits from now on; None: as before."""
         if caps is not None:
             self._caps[sink] = caps
         return Queue(self, sink)
 
     def pending(self) -> Pending:
-        """What waits for all sinks together, and what was lost of it."""
+        """Return the waiting and lost messages of all sinks together."""
         with self._changed:
             return sum(map(self._outbox.pending, self._outbox.sinks()), Pending())
 
     def pending_by_sink(self) -> dict[str, Pending]:
-        """The same for each sink that has a queue here or ever had a message in one, by name."""
+        """Return the same for each sink that has a queue here or ever had a message in one, by name."""
         with self._changed:
             return {sink: self._outbox.pending(sink) for sink in dict.fromkeys((*self._outbox.sinks(), *self._caps))}
 
     def damaged(self) -> list[str]:
-        """Names of damaged databases that were set aside, now or at an earlier start, and still lie beside this one."""
+        """Return the names of damaged databases that were set aside, now or at an earlier start, and still lie beside this one."""
         return [file.name for file in database.damaged_files(self.path)]
 
     # The disk
 
     def sync(self) -> None:
-        """Bring every commit to the disk; call it before doing what cannot be done again, such as removing an input file.
+        """Sync every commit to disk; call it before anything irreversible, such as removing an input file.
 
         Files that were removed meanwhile are written anew. Raises LinkError when the disk does not take it.
         """
@@ -184,7 +184,7 @@ class Store:
                 raise
 
     def sync_if_due(self) -> None:
-        """`sync()` when the last one is `sync_s` ago; call it now and then where no commit follows the last.
+        """Call `sync` if the last one is `sync_s` ago; call this now and then while no commits follow.
 
         A disk that fails is only logged, when that changes: what was committed is committed, and is kept as long as the machine runs.
         Raises ConfigError when the lock was removed and another daemon has it now.
@@ -199,13 +199,13 @@ class Store:
             self._failing = True
         else:
             if self._failing:
-                log.info("the database %s is written to the disk again", self.path)
+                log.info("the database %s can be synced to disk again", self.path)
             self._failing = False
             with self._changed:
                 self._reserve.take(spare=1)
 
     def _keep_in_place(self) -> None:
-        """Where database, log or lock were removed or replaced, put them back: what is open is all that is left of them.
+        """Restore database, log or lock from the open files if they were removed or replaced.
 
         Raises LinkError when that fails, ConfigError when another daemon has locked the folder meanwhile.
         """
@@ -214,7 +214,7 @@ class Store:
             fd, old = database.lock_file(lock), self._lock_fd
             self._lock_fd = fd
             os.close(old)
-            log.warning("the lock file %s was removed while it was in use; it is there again", lock)
+            log.warning("the lock file %s was removed while in use; restored", lock)
         if self._opened.is_in_place(log_needed=self._unsynced):
             return
         write_anew(self._db, self.path, self._opened)
@@ -223,10 +223,10 @@ class Store:
         self._ledger, self._outbox = Ledger(self._db), Outbox(self._db, self._caps)
         self._reserve.give()
         self._reserve.take()
-        log.error("the database %s was removed while it was in use; all that was in it is written there anew", self.path)
+        log.error("the database %s was removed while in use; restored with all its data", self.path)
 
     def _delete(self, sink: str, ids: Sequence[int], *, refused: bool) -> None:
-        """`Queue.delete`. Where the disk is full, the room held back is given up for it."""
+        """Delete messages (`Queue.delete`); on a full disk use the reserved space for it."""
         with self._changed:
             try:
                 self._delete_rows(sink, ids, refused=refused)
@@ -262,14 +262,14 @@ class Store:
         waiting = self._outbox.pending(sink)
         if dropped and sink not in self._dropping:
             log.warning(
-                "the queue of %s is full (%d messages, %.1f MB): its oldest are dropped, annotated images first, until some were sent",
+                "the queue of %s is full (%d messages, %.1f MB): dropping its oldest, annotated images first, until some are sent",
                 sink,
                 waiting.rows,
                 waiting.bytes / 2**20,
             )
             self._dropping.add(sink)
         elif sink in self._dropping and not dropped and self._outbox.is_roomy(sink):
-            log.warning("the queue of %s has room again; %d messages were dropped in its life", sink, waiting.dropped)
+            log.warning("the queue of %s has room again; %d messages dropped so far", sink, waiting.dropped)
             self._dropping.discard(sink)
 
     def _remember(self, retained: Iterable[Message]) -> None:
@@ -296,7 +296,7 @@ class Queue:
     def next_messages(
         self, after_id: int, limit: int, *, max_bytes: int = 2**22, skip_topics: Iterable[str] = (), images_below: int | None = None
     ) -> list[Message]:
-        """The oldest unsent messages with a larger id than `after_id`, in order: at most `limit`, and no more after `max_bytes`.
+        """Return the oldest unsent messages with a larger id than `after_id`, in order: at most `limit`, and no more after `max_bytes`.
 
         images_below: leave out images of so many bytes and more.
         """
@@ -304,21 +304,21 @@ class Queue:
             return outbox.read(self.sink, after_id, limit, max_bytes, skip_topics, images_below)
 
     def large_images(self, from_bytes: int, limit: int, *, skip_topics: Iterable[str] = ()) -> list[Message]:
-        """The oldest unsent images of so many bytes and more."""
+        """Return the oldest unsent images of so many bytes and more."""
         with self._reading() as outbox:
             return outbox.images(self.sink, from_bytes, skip_topics, limit)
 
     def delete(self, ids: Sequence[int], *, refused: bool = False) -> None:
-        """Forget messages that the receiver has (or, `refused`, will never take); ids that are not there are passed over."""
+        """Delete messages that the receiver has accepted (or, `refused`, never will); unknown ids are ignored."""
         self._store._delete(self.sink, ids, refused=refused)
 
     def pending(self) -> Pending:
-        """What waits to be sent, and what was lost of it."""
+        """Return the waiting and lost messages."""
         with self._reading() as outbox:
             return outbox.pending(self.sink)
 
     def retained(self) -> list[Message]:
-        """The newest retained message of each topic since the start: what a broker that lost its memory must be told again."""
+        """Return the newest retained message of each topic since the start: what a broker that lost its memory must be told again."""
         with self._store._changed:
             return [message for message in self._store._retained.values() if message.sink == self.sink]
 
@@ -328,12 +328,12 @@ class Queue:
             self._store._listeners.setdefault(self.sink, []).append(listener)
 
     def wait_empty(self, timeout_s: float) -> bool:
-        """Wait until nothing is left to send; False when something is after `timeout_s`."""
+        """Wait until the queue is empty; return False if it is not after `timeout_s`."""
         with self._store._changed:
             return self._store._changed.wait_for(lambda: not self._store._outbox.pending(self.sink).rows, timeout_s)
 
     def sync_if_due(self) -> None:
-        """See `Store.sync_if_due`: the thread that sends is the one that is there when no commit follows the last."""
+        """Call `Store.sync_if_due`; the sending thread does this, as it also runs while no commits follow."""
         self._store.sync_if_due()
 
     @contextlib.contextmanager

@@ -50,13 +50,13 @@ class Ledger:
         self._db.execute("SELECT DISTINCT source, outcome FROM ledger").fetchall()  # raises where a text is none
 
     def outcome(self, source: str, path: str, signature: FileSignature) -> str | None:
-        """What became of this very file, unchanged since; None where it is not there."""
+        """Return the outcome of this file, unchanged since; None if it has no entry."""
         query = "SELECT outcome FROM ledger WHERE source = ? AND path = ? AND size = ? AND mtime_ns = ? AND inode = ?"
         row = self._db.execute(query, (source, os.fsencode(path), signature.size, signature.mtime_ns, signature.inode)).fetchone()
         return None if row is None else str(row[0])
 
     def entries(self, source: str | None) -> list[LedgerEntry]:
-        """The entries of one source, or all, by path."""
+        """Return the entries of one source, or all, by path."""
         query = (
             "SELECT source, path, size, mtime_ns, inode, content_hash, outcome FROM ledger WHERE ? IN (source, '') ORDER BY source, path"
         )
@@ -64,18 +64,18 @@ class Ledger:
         return [LedgerEntry(row[0], os.fsdecode(row[1]), FileSignature(*row[2:5]), *row[5:]) for row in rows]
 
     def paths(self, source: str, after: str, limit: int) -> list[str]:
-        """The paths of one source that come after one, in order."""
+        """Return the paths of one source that come after one, in order."""
         query = "SELECT path FROM ledger WHERE source = ? AND path > ? ORDER BY path LIMIT ?"
         return [os.fsdecode(path) for (path,) in self._db.execute(query, (source, os.fsencode(after), limit)).fetchall()]
 
     def write(self, done: LedgerEntry) -> None:
-        """Put an entry there; one of the same source and path goes."""
+        """Insert an entry, replacing one of the same source and path."""
         s = done.signature
         values = (done.source, os.fsencode(done.path), s.size, s.mtime_ns, s.inode, done.content_hash, done.outcome, int(time.time()))
         self._db.execute("INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
 
     def forget(self, source: str, gone: Iterable[str]) -> None:
-        """Drop the entries of these paths; those that are not there are passed over."""
+        """Delete the entries of these paths; unknown ones are ignored."""
         self._db.executemany("DELETE FROM ledger WHERE source = ? AND path = ?", ((source, os.fsencode(path)) for path in gone))
 
 
@@ -95,7 +95,7 @@ class _Queue:
 
     @property
     def end(self) -> int:
-        """All of its ids are smaller than this."""
+        """Return the bound that all of its ids are smaller than."""
         return self.base + (1 << _NUMBER_BITS)
 
     def tally(self, kind: str, size: int, sign: int) -> None:
@@ -107,11 +107,11 @@ class _Queue:
             self.image_bytes += sign * size
 
     def copy(self) -> _Queue:
-        """The same, to be kept."""
+        """Return the same, to be kept."""
         return _Queue(self.base, self.next_id, self.rows, self.bytes, self.image_rows, self.image_bytes, self.dropped, self.refused)
 
     def pending(self) -> Pending:
-        """What waits, and what was lost of it."""
+        """Return the waiting and lost messages."""
         return Pending(self.rows, self.bytes, self.image_rows, self.image_bytes, self.dropped, self.refused)
 
 
@@ -164,20 +164,20 @@ class Outbox:
 
     @property
     def bytes(self) -> int:
-        """What waits for all sinks together, in bytes."""
+        """Return what waits for all sinks together, in bytes."""
         return sum(queue.bytes for queue in self._queues.values())
 
     def pending(self, sink: str) -> Pending:
-        """What waits for a sink, and what was lost of it."""
+        """Return the waiting and lost messages of a sink."""
         queue = self._queues.get(sink)
         return queue.pending() if queue is not None else Pending()
 
     def sinks(self) -> list[str]:
-        """The names of all that ever had a message here."""
+        """Return the names of all that ever had a message here."""
         return list(self._queues)
 
     def is_roomy(self, sink: str) -> bool:
-        """Whether a tenth of each cap is free."""
+        """Return whether a tenth of each cap is free."""
         caps, waiting = self._caps.get(sink, _CAPS), self.pending(sink)
         return waiting.rows <= 0.9 * caps.rows and waiting.bytes <= 0.9 * caps.bytes and waiting.image_bytes <= 0.9 * caps.image_bytes
 
@@ -195,7 +195,7 @@ class Outbox:
     def read(
         self, sink: str, after_id: int, limit: int, max_bytes: int, skip_keys: Iterable[str], images_below: int | None = None
     ) -> list[Message]:
-        """The oldest messages with a larger id, in order: at most `limit`, and no more after `max_bytes`.
+        """Return the oldest messages with a larger id, in order: at most `limit`, and no more after `max_bytes`.
 
         images_below: leave out images of so many bytes and more.
         """
@@ -213,18 +213,18 @@ class Outbox:
         return messages
 
     def images(self, sink: str, from_bytes: int, skip_keys: Iterable[str], limit: int) -> list[Message]:
-        """The oldest images of so many bytes and more."""
+        """Return the oldest images of so many bytes and more."""
         skipped = list(skip_keys)
         where = f"kind = 'image' AND length(payload) >= ? AND key NOT IN ({_marks(skipped)})"
         return list(self._select(sink, where, [from_bytes, *skipped], limit))
 
     def delete(self, sink: str, ids: Sequence[int]) -> int:
-        """Forget messages of a sink; how many there were. Ids that are not there are passed over."""
+        """Delete messages of a sink and return how many there were. Unknown ids are ignored."""
         queue = self._queues.get(sink)
         return 0 if queue is None else self._remove(queue, "id IN (SELECT value FROM json_each(?))", (f"[{','.join(map(str, ids))}]",))
 
     def enforce_caps(self, sink: str) -> int:
-        """Drop the oldest of a sink while there is too much of it; how many went."""
+        """Drop the oldest messages of a sink while it is over its caps; return how many."""
         dropped, caps, queue = 0, self._caps.get(sink, _CAPS), self._queues[sink]
         while queue.image_bytes > caps.image_bytes:
             dropped += self._drop_oldest(queue, "kind = 'image'")

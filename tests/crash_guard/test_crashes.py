@@ -20,7 +20,7 @@ def test_without_a_sign_of_its_own_or_the_kernels_no_picture_is_to_blame():
 
 def test_a_crash_trace_is_a_sign_and_so_is_a_process_killed_for_want_of_memory():
     assert cause_of(RunState("boot"), "boot", Kills(), SEGV) == ("Segmentation fault", "")
-    assert cause_of(RunState("boot", Kills("g", 1, 5)), "boot", Kills("g", 2, 6), "") == ("killed by the kernel, as memory ran out", "")
+    assert cause_of(RunState("boot", Kills("g", 1, 5)), "boot", Kills("g", 2, 6), "") == ("killed by the kernel: out of memory", "")
 
 
 def test_of_another_boot_nothing_counts():
@@ -48,7 +48,7 @@ def test_an_abort_from_outside_counts_only_where_the_watchdog_waited_for_a_pictu
     assert cause_of(RunState("boot"), "boot", Kills(), sent) is None
     assert cause_of(RunState("boot", Kills(), "write"), "boot", Kills(), sent) is None  # a disk may hang
     why, stage = cause_of(RunState("boot", Kills(), "read inbox"), "boot", Kills(), sent)
-    assert (why, stage) == ("it hung while decoding, until the watchdog ended it", "decoding")
+    assert (why, stage) == ("it hung while decoding until the watchdog ended it", "decoding")
     assert cause_of(RunState("boot"), "boot", Kills(), ABORT.format(file="edgeannot/vision/decode.py")) == ("Aborted", "")
 
 
@@ -61,7 +61,7 @@ def test_a_picture_is_set_aside_after_two_deaths_the_last_one_alone(tmp_path, ca
     crashes.add([ONE], "Segmentation fault")
     assert "3 times" in crashes.verdict(ONE.key)
     assert crashes.verdict(TWO.key) is None
-    assert "processed one.jpg; it is set aside" in caplog.messages[-1]
+    assert "processed one.jpg; it will be set aside" in caplog.messages[-1]
     again = CrashRecord(tmp_path / "crashes.json")
     assert (again.verdict(ONE.key), again.is_suspect(TWO.key)) == (crashes.verdict(ONE.key), True)
     again.clear(TWO.key)

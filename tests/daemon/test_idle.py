@@ -114,9 +114,9 @@ def test_a_better_model_that_is_refused_is_told(house, caplog):
     measuring = house.measuring()
     house.run(measuring, 7)
     house.finish(measuring)
-    house.answer.set_exception(LinkError("16 requests wait already; ask again when some are answered"))
+    house.answer.set_exception(LinkError("16 requests are waiting; try again later"))
 
-    assert "16 requests wait already; ask again when some are answered; the model stays" in caplog.text
+    assert "16 requests are waiting; try again later; the model stays" in caplog.text
     assert house.chosen.choice.card.name == "prior"
 
 

@@ -135,7 +135,7 @@ def test_a_database_that_is_removed_as_soon_as_it_is_there_is_written_anew(tmp_p
         for path in daemon.data_dir.glob("state.sqlite*"):
             path.unlink(missing_ok=True)
         names += [f"more/{name}" for name in copy_samples(tmp_path / "in" / "more")]
-        daemon.wait_log("was removed while it was in use; all that was in it is written there anew")
+        daemon.wait_log("was removed while in use; restored with all its data")
         wait_until(lambda: ledger_paths(database) == sorted(names), f"the whole ledger: {daemon.log}", DEADLINE_S)
 
         assert daemon.stop() == 0

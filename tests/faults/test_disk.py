@@ -99,7 +99,7 @@ def test_full_at_the_start(make_stage, make_disk):
     ballast = fill(disk)
     daemon = stage.start()
     assert daemon.process.wait(DEADLINE_S) == 69, daemon.log
-    assert "has room" in daemon.log
+    assert "has space" in daemon.log
     assert "Traceback" not in daemon.log
     ballast.unlink()
     stage.start()
@@ -121,7 +121,7 @@ def test_once_on_a_full_disk_ends(make_stage, make_disk):
     assert daemon.process.wait(DEADLINE_S) == 69, daemon.log
     assert "Traceback" not in daemon.log
     last = daemon.log.splitlines()[-1]
-    assert "has room" in last
+    assert "has space" in last
     ballast.unlink()
     stage.post.start()
     again = stage.start("--once", "--again")
@@ -196,7 +196,7 @@ def test_the_database_is_deleted_while_it_is_in_use(make_stage, gone):
     stage.wait(lambda: len(stage.outbox()) == 10, "the results to wait")
     for file in stage.data_dir.glob(gone):
         file.unlink()
-    daemon.wait_log("was removed while it was in use")
+    daemon.wait_log("was removed while in use")
     stage.offer(10)
     stage.wait(lambda: len(stage.outbox()) == 20, "all results to wait on the disk")
     daemon.kill()
@@ -238,7 +238,7 @@ def test_results_stop_and_messages_flow_below_the_floor(make_stage, make_disk):
     stage.offer(20)
     stage.wait_all()
     assert len(list(out.rglob("*.txt"))) == written
-    assert "messages still flow" in daemon.log
+    assert "messages are still sent" in daemon.log
     ballast.unlink()
     stage.offer(5)
     stage.wait_all()

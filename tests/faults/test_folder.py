@@ -259,7 +259,7 @@ def test_a_branch_that_cannot_be_watched(make_stage):
 
     more = "echo 1000 > /proc/sys/user/max_inotify_watches"
     subprocess.run(["nsenter", "-t", str(daemon.process.pid), "-U", "--preserve-credentials", "sh", "-c", more], check=True)
-    daemon.wait_log("can be watched for changes again")
+    daemon.wait_log("are watched for changes again")
     for number in range(8):
         stage.offer(2, f"d{number}")
     stage.wait_all()

@@ -277,7 +277,7 @@ def test_a_picture_that_hangs_until_the_watchdog_ends_the_program_is_set_aside(m
     stage.wait_all()
     stage.stop()
     assert [path.name for path in stage.quarantined()] == [f"{name}.reason.txt"]
-    assert "it hung while decoding, until the watchdog ended it" in stage.quarantined()[0].read_text()
+    assert "it hung while decoding until the watchdog ended it" in stage.quarantined()[0].read_text()
     stage.verdict("2 deaths, then it is set aside and said so")
 
 
@@ -394,7 +394,7 @@ def test_a_camera_whose_frames_kill_costs_the_folder_beside_it_no_picture(make_s
         wait_until(lambda: stage.offer(1) and len(keeper.deaths) >= 3, f"three deaths: {keeper.daemon_now.log[-2000:]}", DEADLINE_S, 0.05)
         wait_answered(stage, keeper)  # each time the camera is opened later
         assert set(keeper.deaths) == {-11}
-        wait_until(lambda: "it is opened after 8 s" in keeper.daemon_now.log, "the pause to be said", DEADLINE_S)
+        wait_until(lambda: "opening it after 8 s" in keeper.daemon_now.log, "the pause to be said", DEADLINE_S)
         log = keeper.daemon_now.log
         assert "died 3 times in a row while the camera" in log
         stream.white = False

@@ -199,7 +199,7 @@ def test_the_card_that_lies_beside_a_model_is_its_card(sorter: Path, tmp_path: P
     for given, name in ((made / "sorter.tflite", "sorter"), (made / "sorter.toml", "other")):
         said = run("add", given, "--name", name, "--data-dir", tmp_path / "data")
         card = find_card(name, [tmp_path / "data" / "models"])
-        assert "the card beside it, sorter.toml, says so" in said
+        assert "from its card sorter.toml" in said
         assert f"edgeannot run --task classify --model {name} --data-dir {tmp_path / 'data'}" in said
         assert (card.macs, card.defaults.min_score, card.label_names()) == (7, 0.9, ("cat", 'dog "rex"', "horse"))
 
@@ -209,7 +209,7 @@ def test_a_card_beside_it_gives_way_to_options_and_to_a_file_that_is_another(sor
     modelstore.add(propose(sorter, Hints(extra={"macs": 7})), made)
     run("add", made / "sorter.tflite", "--min-score", "0.5", "--data-dir", tmp_path / "data")
     assert find_card("sorter", [tmp_path / "data" / "models"]).macs == 0
-    with pytest.raises(InputError, match=r"sorter\.toml is a card, which says everything; give the \.tflite"):
+    with pytest.raises(InputError, match=r"sorter\.toml is a card, which states all facts; give the \.tflite"):
         run("add", made / "sorter.toml", "--min-score", "0.5", "--data-dir", tmp_path / "data")
 
     (made / "sorter.toml").write_text((made / "sorter.toml").read_text().replace("sha256 = ", 'sha256 = "0"  # '))
@@ -280,7 +280,7 @@ def test_verify_names_every_model_that_is_wrong(sorter: Path, tmp_path: Path) ->
 def test_a_bundled_model_is_not_removed(tmp_path: Path, models_dir: Path) -> None:
     if not (models_dir / "yolov3-tiny.toml").is_file():
         pytest.skip("the bundled models are not made yet")
-    with pytest.raises(InputError, match="ships with edgeannot"):
+    with pytest.raises(InputError, match="is bundled with edgeannot"):
         run("remove", "yolov3-tiny", "--data-dir", tmp_path)
 
 

@@ -141,7 +141,7 @@ def test_what_is_there_is_left_alone_unless_it_is_forced(site, shop, model):
     shop.offer(entry(file_entry(model, {"url": site.put("/f", model)})))
     shop.pull("sorter")
 
-    assert "it is there already" in shop.pull("sorter")
+    assert "already installed" in shop.pull("sorter")
     assert len(site.asked) == 1
     assert "added to" in shop.pull("sorter", "--force")
     assert len(site.asked) == 2
@@ -304,8 +304,8 @@ def test_what_is_pinned_is_kept_with_its_hash_and_the_words_for_other_boards(sit
 
     assert shop.holds() == SORTER
     assert find_card("sorter", [shop.models]).provenance.source_sha256 == sha256(model)
-    assert f"to have the same file on other boards: --sha256 {sha256(model)}" in said
-    assert "it is there already" in shop.pull("sorter")
+    assert f"to get the same file on other boards: --sha256 {sha256(model)}" in said
+    assert "already installed" in shop.pull("sorter")
     assert "yes" in shop.run("catalogue")
 
 
@@ -553,7 +553,7 @@ def test_a_darknet_pair_is_converted_on_the_spot(site, shop):
     assert card.provenance.source == f"{site.url('/net.cfg')}; {site.url('/net.weights')}"
     assert (card.provenance.source_sha256, card.variant_of, card.measured[0].map50) == (sha256(weights), "other", 0.25)
     assert "converted net.cfg and net.weights to float32 TFLite" in said
-    assert "it is there already" in shop.pull("sorter")
+    assert "already installed" in shop.pull("sorter")
 
 
 # -- the command -------------------------------------------------------------------------------------------------------------

@@ -459,7 +459,7 @@ def test_what_stands_and_is_too_large_for_an_old_broker_keeps_nothing_back(store
     publisher = start(broker.url, protocol="3.1.1")
     publisher.send_now(Message("homeassistant/device/pi/config", bytes(30_000), "discovery", retain=True))
     subscriber.wait_for(lambda s: len(set(numbers(s))) == 5, "every result")
-    wait_until(lambda: "homeassistant/device/pi/config: a message of 30000 bytes is dropped" in caplog.text, "the reason in the log")
+    wait_until(lambda: "homeassistant/device/pi/config: dropping a message of 30000 bytes" in caplog.text, "the reason in the log")
     before = publisher.connections
     put(store, 5, 5)
 

@@ -104,7 +104,7 @@ def test_results_are_lost_for_a_broken_sink_alone_said_once_and_counted(caplog):
 
     said = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert said == [
-        "the sink 'moody' of the package some-package failed: ValueError: no ink; its results are lost for it alone, and counted"
+        "the sink 'moody' of the package some-package failed: ValueError: no ink; its results are lost for this sink only, and counted"
     ]
     (state,) = sink.folders()
     assert (str(state.path), state.unwritten, state.trouble) == ("sinks.moody", 2, "")
@@ -164,7 +164,7 @@ def test_its_pictures_bear_the_name_in_the_settings(caplog):
 @pytest.mark.parametrize(
     ("generator", "said"),
     [
-        (raising(ValueError("no film")), "failed: ValueError: no film; it is set aside until the next start, the other sources go on"),
+        (raising(ValueError("no film")), "failed: ValueError: no film; it is set aside until the next start, the other sources continue"),
         (lambda stop: iter([frame(), {"a": 1}]), "failed: TypeError: it gave a dict, wanted a Frame, a Failure or a Tick"),
         (lambda stop: None, "failed: TypeError: 'NoneType' object is not iterable"),
     ],
@@ -198,7 +198,7 @@ def test_a_source_that_hangs_is_named_and_one_that_comes_back_is_well_again(brie
     troubles = {next(items).trouble for _ in range(8)}
     brief.set()
 
-    assert troubles == {"", "the source 'given' of the package p gives no sign of life"}
+    assert troubles == {"", "the source 'given' of the package p sends no heartbeat"}
     assert [item.seq for item in items if isinstance(item, Frame)] == [1]
 
 
@@ -310,7 +310,7 @@ def test_a_broken_source_and_a_broken_sink_cost_nobody_else_anything(tmp_path, b
 
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("the source 'bad' of the package bad-package failed: RuntimeError: the film is torn; it is set aside") == 1
-    assert done.stderr.count("the sink 'bad' of the package bad-package failed: RuntimeError: out of ink; its results are lost for it") == 1
+    assert done.stderr.count("the sink 'bad' of the package bad-package failed: RuntimeError: out of ink; its results are lost for this sink only") == 1
     subscriber.wait_for(lambda s: len(s.payloads("edgeannot/pi/well/detections")) == len(names), "all results")
     subscriber.close()
 
@@ -318,7 +318,7 @@ def test_a_broken_source_and_a_broken_sink_cost_nobody_else_anything(tmp_path, b
 @pytest.mark.parametrize(
     ("sink", "said"),
     [
-        ("odd", "the sink 'odd' of the package bad-package cannot be used: bad_package:SOURCE is no SinkKind"),
+        ("odd", "the sink 'odd' of the package bad-package cannot be used: bad_package:SOURCE is not a SinkKind"),
         ("lost", "the sink 'lost' of the package bad-package cannot be imported (AttributeError: "),
     ],
 )

@@ -189,7 +189,7 @@ def test_whoever_asks_faster_than_the_model_runs_is_refused():
     control = Control()
     asked = [control.ask_annotation(PICTURE, "desk", str(i)) for i in range(17)]
 
-    with pytest.raises(LinkError, match="16 requests wait already"):
+    with pytest.raises(LinkError, match="16 requests are waiting"):
         asked[-1].result(0)
     assert not asked[0].done()
 

@@ -43,12 +43,12 @@ def test_a_full_disk_costs_the_copy_and_is_said_once(annotate, context, caplog):
     sink.write(annotate(name="b.jpg"))
 
     assert list((context.out_dir / "annotated").rglob("*.jpg")) == []
-    assert len([record for record in caplog.records if "not written" in record.message]) == 1
+    assert len([record for record in caplog.records if "cannot write files" in record.message]) == 1
 
 
 def test_a_folder_that_cannot_be_made_is_a_configuration_error(context):
     context.out_dir.mkdir()
     (context.out_dir / "annotated").write_text("a file is in the way")
 
-    with pytest.raises(ConfigError, match="cannot be made"):
+    with pytest.raises(ConfigError, match="cannot be created"):
         ImagesSink(ImagesOptions(), context)

@@ -144,7 +144,7 @@ def test_a_camera_that_was_at_work_at_the_deaths_of_the_program_says_so_and_wait
     at_work = AtWork(tmp_path)
     items, camera, _ = live(endless(), at_work=at_work)
 
-    items.until(lambda tick: "died 5 times in a row while the camera /dev/video0 was open; it is opened after 32 s" in tick.trouble)
+    items.until(lambda tick: "died 5 times in a row while the camera /dev/video0 was open; opening it after 32 s" in tick.trouble)
     at_work.close()
 
     assert camera.opened == 0
@@ -392,7 +392,7 @@ def test_a_video_file_ends_at_a_frame_that_the_program_died_of_twice(pull, video
 
     assert numbers(frames) == [*range(7)]
     assert (failure.reason, failure.path) == ("deadly", video)
-    assert "it ends there, and is left where it is" in failure.message
+    assert "playback ends there, the file is left where it is" in failure.message
 
 
 def test_a_video_file_is_played_again_on_request(pull, video):

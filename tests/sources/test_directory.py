@@ -292,7 +292,7 @@ def test_what_is_written_is_never_read_back(tmp_path, watched):
     (results / "inbox").mkdir(parents=True)
     (tmp_path / "linked").symlink_to(results / "inbox")
 
-    with pytest.raises(ConfigError, match=r"lies in .*results, where results are written"):
+    with pytest.raises(ConfigError, match=r"is inside .*results, where results are written"):
         open_source("inbox", DirectoryOptions(path=tmp_path / watched), Context(results=(results,)))
 
 
@@ -617,7 +617,7 @@ def test_a_file_that_may_not_be_read_stays_where_it_is_and_is_taken_when_it_may(
     items.idle(2)
 
     assert (failure.reason, failure.quarantined) == ("unreadable", None)
-    assert "cannot be read (Permission denied); it stays where it is" in failure.message
+    assert "cannot be read (Permission denied); left where it is" in failure.message
     assert path.exists()
     assert not (tmp_path / "quarantine").exists()
 
@@ -784,7 +784,7 @@ def test_a_file_whose_size_is_not_true_is_an_end_of_it(open_inbox, inbox, pull):
     (failure,) = pull(open_inbox(Context(once=True))).rest()
 
     assert failure.reason == "unreadable"
-    assert "the file has 0 bytes by its file system, and gave more" in failure.message
+    assert "the file has 0 bytes by its file system, but reading gave more" in failure.message
 
 
 def test_a_file_that_stays_on_its_medium_is_said_to_be_copied(open_inbox, inbox, tmp_path, pull, monkeypatch):

@@ -131,7 +131,7 @@ def test_without_a_watch_the_folder_is_scanned_instead_until_it_has_one_and_the_
         list(folder.scan(stop))
 
     assert not folder.scan_due, "events come again"
-    assert "can be watched for changes again" in caplog.messages[-1]
+    assert "are watched for changes again" in caplog.messages[-1]
 
 
 @pytest.mark.parametrize(("code", "wanted"), CAUSES)
@@ -174,7 +174,7 @@ def test_a_branch_without_a_watch_is_scanned_by_itself_and_the_rest_keeps_its_ev
 
     assert {f"{tmp_path}/blind", f"{tmp_path}/blind/deep", f"{tmp_path}/blind/deeper"} <= set(opened[0].folders)
     assert not folder.scan_due
-    assert "can be watched for changes again" in caplog.messages[-1]
+    assert "are watched for changes again" in caplog.messages[-1]
 
 
 def test_a_folder_that_another_is_put_in_place_of_gets_a_new_watch(tmp_path, stop):

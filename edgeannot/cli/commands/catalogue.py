@@ -1,4 +1,4 @@
-"""`edgeannot models pull` and `models catalogue`: what `pull` does is said here, and what there is to pull."""
+"""`edgeannot models pull` and `models catalogue`: download models, and list those of the catalogue."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from edgeannot.vision.cards import ModelCard
 __all__ = ["catalogue_command", "how_to_run", "pull_command"]
 
 BAR = 24
-DataDir = Annotated[Path | None, typer.Option("--data-dir", metavar="DIR", help="Folder for state; added models are in its models/.")]
+DataDir = Annotated[Path | None, typer.Option("--data-dir", metavar="DIR", help="Data directory; added models are in its models/.")]
 CatalogueFile = Annotated[
-    Path, typer.Option("--catalogue", metavar="FILE.toml", help="Another list of models, of the same form.", show_default="its own")
+    Path, typer.Option("--catalogue", metavar="FILE.toml", help="Another catalogue file of the same format.", show_default="its own")
 ]
 
 
 def catalogue_command(data_dir: DataDir = None, catalogue: CatalogueFile = CATALOGUE) -> None:
-    """List the well-known models that `pull` brings: size, licence, task, family, input, accuracy."""
+    """List the models that `pull` can download: size, licence, task, family, input, accuracy."""
     models = find_data_dir(data_dir) / "models"
     rows: list[tuple[str, ...]] = [("NAME", "SIZE", "LICENCE", "TASK", "FAMILY", "INPUT", "HERE", "ACCURACY")]
     rows += [_row(entry, models) for entry in read_catalogue(catalogue).values()]
@@ -42,32 +42,30 @@ def catalogue_command(data_dir: DataDir = None, catalogue: CatalogueFile = CATAL
 
 def pull_command(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Models of the catalogue.")] = None,
-    list_them: Annotated[bool, typer.Option("--list", help="List what there is, as `models catalogue` does.")] = False,
+    list_them: Annotated[bool, typer.Option("--list", help="List the catalogue, as `models catalogue` does.")] = False,
     files: Annotated[
-        list[Path] | None, typer.Option("--file", metavar="PATH", help="A local copy of the file, or of the archive that holds it.")
+        list[Path] | None, typer.Option("--file", metavar="PATH", help="Use a local copy of the file, or of the archive that holds it.")
     ] = None,
     mirror: Annotated[
         str | None,
-        typer.Option("--from", metavar="URL", help="Fetch from there: the file, or a folder (ending in /) that holds the files."),
+        typer.Option("--from", metavar="URL", help="Download from this address: of the file, or of a folder (ending in /) with the files."),
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Add it again, in place of what bears its name.")] = False,
-    accept_licence: Annotated[
-        bool, typer.Option("--accept-licence", help="Agree to what a licence asks, where the model needs it.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an added model of the same name.")] = False,
+    accept_licence: Annotated[bool, typer.Option("--accept-licence", help="Accept the licence, if the model requires that.")] = False,
     sha256: Annotated[
-        str | None, typer.Option("--sha256", metavar="HASH", help="The hash of the model's file, where the catalogue has none.")
+        str | None, typer.Option("--sha256", metavar="HASH", help="SHA-256 of the model's file, if the catalogue has none.")
     ] = None,
     pin: Annotated[
-        bool, typer.Option("--pin", help="Where nobody has published a hash: take what comes over https now, and hold the model to that.")
+        bool, typer.Option("--pin", help="If no hash is published: trust this download over https and record its hash.")
     ] = False,
     data_dir: DataDir = None,
     catalogue: CatalogueFile = CATALOGUE,
 ) -> None:
-    """Fetch well-known public models, check them, and add them with their cards.
+    """Download public models of the catalogue, check them, and add them with their cards.
 
-    Downloads go on where they broke off, through the proxy that the environment names (https_proxy), and count only with the sha256 that
-    the catalogue states. The model is run once before it is added.
+    Interrupted downloads are resumed. A proxy is taken from the environment (https_proxy). A file is accepted only with the SHA-256 of
+    the catalogue, and the model is run once before it is added.
     """
     if list_them:
         catalogue_command(data_dir, catalogue)
@@ -75,7 +73,7 @@ def pull_command(
     if not names:
         raise typer.BadParameter("wanted a model's name; `edgeannot models catalogue` lists them", param_hint="NAME")
     if len(names) > 1 and (files or sha256 or (mirror and not mirror.endswith("/"))):
-        raise typer.BadParameter("--file, --sha256, and --from with the address of a file, go with one model", param_hint="NAME")
+        raise typer.BadParameter("--file, --sha256, and --from with the address of a file, are for one model only", param_hint="NAME")
     if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
         raise typer.BadParameter(f"wanted 64 hexadecimal digits, found {sha256!r}", param_hint="--sha256")
     entries = read_catalogue(catalogue)
@@ -127,21 +125,21 @@ def _announce(entry: Entry) -> None:
 def _report(entry: Entry, pulled: Pulled, data_dir: Path | None) -> None:
     card = pulled.card
     if not pulled.fresh:
-        typer.echo(f"  it is there already, {card.model_path}")
+        typer.echo(f"  already installed: {card.model_path}")
         return
     for listed, file in zip(entry.files, pulled.files, strict=True):
         typer.echo(f"  {file.name} from {pulled.places[file.name]}")
         typer.echo(f"    sha256 {file.sha256}: {file.known_from}")
         if listed.sha256 is None:
-            say = f"--sha256 {file.sha256}" if listed is entry.main else f'sha256 = "{file.sha256}" for it in a catalogue of yours'
-            typer.echo(f"    to have the same file on other boards: {say}")
+            say = f"--sha256 {file.sha256}" if listed is entry.main else f'sha256 = "{file.sha256}" for it in your own catalogue'
+            typer.echo(f"    to get the same file on other boards: {say}")
     for line in pulled.said:
         typer.echo(f"  - {line}")
     typer.echo(f"  added to {card.folder}{how_to_run(card, data_dir)}")
 
 
 def how_to_run(card: ModelCard, data_dir: Path | None) -> str:
-    """The end of a sentence that says the command for an added model; empty for one that `run` cannot use."""
+    """Return the end of a sentence with the command to run an added model; empty for one that `run` cannot use."""
     if card.task == "embed":
         return ""
     use = " --task classify" if card.task == "classify" else ""
@@ -156,7 +154,7 @@ def _size(count: int | None) -> str:
 
 
 def _bar(name: str) -> Progress:
-    """A bar at the terminal, drawn again at most ten times a second; it goes when the file is whole."""
+    """Draw a progress bar, at most ten times a second; it is cleared when the file is complete."""
     drawn = [0.0]
 
     def show(have: int, whole: int | None) -> None:

@@ -1,4 +1,4 @@
-"""What a subscriber sees, as lines for a person or as JSON lines."""
+"""`edgeannot listen`: print received results as text or as JSON lines."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Reader:
     prefix: str = "edgeannot"
     json_lines: bool = False
     name_device: bool = False
-    """Whether lines say which device a picture comes from."""
+    """Whether lines name the device of a picture."""
     clock: Callable[[], datetime] = _now
     pictures: int = 0
     """Detections seen, repeats not counted."""
@@ -51,7 +51,7 @@ class Reader:
         source, _, kind = leaf.rpartition("/")
         try:
             if size is not None and kind != "image":
-                yield from self.notice(f"a message on {topic} has {size / 1e6:.0f} MB: it is passed over")
+                yield from self.notice(f"a message on {topic} ignored: {size / 1e6:.0f} MB is too large")
             elif kind == "detections":
                 yield from self._detections(decode(payload))
             elif self.json_lines:
@@ -67,10 +67,10 @@ class Reader:
                 )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
             if not self.json_lines:
-                yield self._line("!", f"a message on {topic} is not understood ({exc!r:.80})")
+                yield self._line("!", f"a message on {topic} cannot be read ({exc!r:.80})")
 
     def notice(self, text: str) -> Iterator[str]:
-        """Return a line about the connection itself; none among JSON lines."""
+        """Yield a line about the connection itself; none for JSON lines."""
         if not self.json_lines:
             yield self._line("!", text)
 
@@ -86,8 +86,8 @@ class Reader:
         found = "  ".join(f"{item['label']} {item['score']:.2f}" for item in payload["detections"]) or "nothing found"
         name = payload["image"]["path"] or f"#{payload['seq']}"
         notes = [f"{payload['timing_ms']['total']:.0f} ms"] if "total" in payload["timing_ms"] else []
-        notes += ["a repeat"] if again else []
-        notes += [f"schema {payload['schema']}, this listener knows {SCHEMA}"] if payload["schema"] != SCHEMA else []
+        notes += ["repeat"] if again else []
+        notes += [f"schema {payload['schema']}, this version reads {SCHEMA}"] if payload["schema"] != SCHEMA else []
         device = payload.get("sender", payload)["device"]
         yield self._line(self._where(device, payload["source"]), f"{name}  {found}" + (f"  ({', '.join(notes)})" if notes else ""))
 
@@ -95,7 +95,7 @@ class Reader:
         return f"{device}/{source}" if self.name_device else source
 
     def _line(self, who: str, text: str) -> str:
-        # Words in messages come from anywhere: nothing in them may steer the terminal.
+        # Text in messages is untrusted: it must not send control codes to the terminal.
         return printable(f"{self.clock():%H:%M:%S} {who}  {text}")
 
 
@@ -107,7 +107,7 @@ def listen(
     json_lines: bool = False,
     count: int | None = None,
 ) -> Iterator[str]:
-    """Yield lines for what `device` (None: every device) publishes, as it comes, for ever or until `count` pictures were seen.
+    """Yield lines for the messages of `device` (None: every device), for ever or until `count` pictures were seen.
 
     A broker that goes away later is waited for; raises LinkError when it cannot be reached at first, or refuses then.
     """

@@ -1,4 +1,4 @@
-"""`edgeannot models`: list, show, verify, add and remove models. What it does is in `inspect` and `modelstore`; here it is said."""
+"""`edgeannot models`: list, show, verify, add and remove models. The work is done by `card_inference` and `modelstore`."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ models_app = typer.Typer(
 models_app.command("pull")(pull_command)
 models_app.command("catalogue")(catalogue_command)
 
-DataDir = Annotated[Path | None, typer.Option("--data-dir", metavar="DIR", help="Folder for state; added models are in its models/.")]
-Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Models by name; all where none is given.")]
+DataDir = Annotated[Path | None, typer.Option("--data-dir", metavar="DIR", help="Data directory; added models are in its models/.")]
+Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Names of models; by default all.")]
 
 
 def _user_folder(data_dir: Path | None) -> Path:
@@ -44,7 +44,7 @@ def _folders(data_dir: Path | None) -> list[Path]:
 
 @models_app.command("list")
 def list_models(data_dir: DataDir = None) -> None:
-    """List the models there are: name, task, family, input, classes, and where they are from."""
+    """List the installed models: name, task, family, input, classes, and origin."""
     own = _user_folder(data_dir)
     rows = [("NAME", "TASK", "FAMILY", "INPUT", "LABELS", "FROM")]
     wrong: list[CardError] = []
@@ -88,7 +88,7 @@ def show(name: Annotated[str, typer.Argument(metavar="NAME[@SIZE]|CARD.toml")], 
 
 @models_app.command("verify")
 def verify(names: Names = None, data_dir: DataDir = None) -> None:
-    """Check models against their cards: checksum, tensors, labels, and runs in a process of its own, whose numbers have to agree."""
+    """Check models against their cards: checksum, tensors, labels, and repeated runs in a child process that must give equal outputs."""
     folders = _folders(data_dir)
     failed: list[EdgeannotError] = []
     cards = [find_card(name, folders) for name in names] if names else list(read_cards(folders, failed.append))
@@ -102,7 +102,7 @@ def verify(names: Names = None, data_dir: DataDir = None) -> None:
             failed.append(exc)
             typer.echo(f"{card.name}: WRONG: {exc}")
     if failed:
-        raise ModelError(f"{len(failed)} of {number_of(count, 'model')} cannot be used as their cards say")
+        raise ModelError(f"{len(failed)} of {number_of(count, 'model')} do not match their cards")
 
 
 def _verified(card: ModelCard) -> str:
@@ -124,23 +124,23 @@ def _verified(card: ModelCard) -> str:
 @models_app.command("add")
 @with_model_options
 def add(
-    file: Annotated[Path, typer.Argument(metavar="FILE.tflite", help="The model, or the card that lies beside it (.toml).")],
+    file: Annotated[Path, typer.Argument(metavar="FILE.tflite", help="The model, or its card (.toml).")],
     *,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="What to call it; the file's name where not given.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the model; by default the file's name.")] = None,
     min_score: Annotated[float | None, typer.Option(metavar="0..1", min=0, max=1, help="Smallest score that is reported.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any field of the card, e.g. head.center=0.")
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any field of the card, e.g. head.center=0.")
     ] = None,
     try_photo: Annotated[
-        Path | None, typer.Option("--try", metavar="PHOTO", help="Run it on a photo and draw the result into the current folder.")
+        Path | None, typer.Option("--try", metavar="PHOTO", help="Run it on a photo and write the annotated photo into the current folder.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what was found and the card; add nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the findings and the card; add nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before adding.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace an added model of the same name.")] = False,
     data_dir: DataDir = None,
     model_options: ModelOptions,
 ) -> None:
-    """Read a .tflite, say what it is and why, and write a card for it; a card that lies beside it is taken instead, without options."""
+    """Analyse a .tflite, print the findings, and add the model with a card. A card beside the file is used if no options are given."""
     hints = model_options.hints(name=name, min_score=min_score, extra=dict(_setting(text) for text in settings or ()))
     proposal = _from_its_card(file, hints) or propose(file, hints, runtime=find_runtime(), photos=_photos(try_photo))
     _refuse_bundled_name(proposal.card.name)
@@ -150,7 +150,7 @@ def add(
     if dry_run:
         typer.echo("\n" + modelstore.card_toml(proposal.card), nl=False)
         return
-    # Nobody is asked where nobody can answer: the assumptions are printed, and in the card.
+    # Ask only at a terminal: the assumptions are printed, and in the card.
     if proposal.assumptions and not yes and sys.stdin.isatty() and not typer.confirm("Add it with these assumptions?", default=True):
         raise typer.Abort
     card = modelstore.add(proposal, _user_folder(data_dir), replace=replace)
@@ -160,22 +160,22 @@ def add(
 
 @models_app.command("remove")
 def remove(name: Annotated[str, typer.Argument(metavar="NAME")], data_dir: DataDir = None) -> None:
-    """Remove a model that was added."""
+    """Remove an added model."""
     if (bundled_folder() / f"{name}.toml").is_file() and not (_user_folder(data_dir) / f"{name}.toml").is_file():
-        raise InputError(f"{name} ships with edgeannot and stays; only added models can be removed")
+        raise InputError(f"{name} is bundled with edgeannot; only added models can be removed")
     for path in modelstore.remove(name, _user_folder(data_dir)):
         typer.echo(f"removed {path}")
 
 
 def _from_its_card(file: Path, hints: Hints) -> Proposal | None:
-    """The model with the card that `convert` or `quantize` wrote beside it, proved by a run; None where no card there is of this file.
+    """Return the model with the card that `convert` or `quantize` wrote beside it, verified by a run; None if there is none for this file.
 
     Raises CardError for a card that was named and is wrong, ModelError where it does not run, InputError for options beside a card.
     """
     named = file.suffix == ".toml"
     if hints != Hints(name=hints.name):
         if named:
-            raise InputError(f"{file.name} is a card, which says everything; give the .tflite to read it anew with these options")
+            raise InputError(f"{file.name} is a card, which states all facts; give the .tflite to analyse it again with these options")
         return None
     path = file.with_suffix(".toml")
     if not (named or path.is_file()):
@@ -196,11 +196,11 @@ def _from_its_card(file: Path, hints: Hints) -> Proposal | None:
     load_pipeline(card, runtime=find_runtime())
     if hints.name:
         card = card.model_copy(update={"name": hints.name})
-    return Proposal(card, card.model_path, (f"the card beside it, {path.name}, says so",), ())
+    return Proposal(card, card.model_path, (f"from its card {path.name}",), ())
 
 
 def _photos(asked: Path | None) -> list[UInt8Array]:
-    """Photos for the sample run: the user's, and two that ship with the package."""
+    """Return photos for the sample run: the user's and two bundled ones."""
     from edgeannot.vision.decode import read_picture
 
     samples = sorted(SAMPLES.glob("*.jpg"))[:2]
@@ -208,7 +208,7 @@ def _photos(asked: Path | None) -> list[UInt8Array]:
 
 
 def _setting(text: str) -> tuple[str, Any]:
-    """`head.center=0` as a key and a TOML value; what is no TOML is text."""
+    """Return `head.center=0` as key and TOML value; a value that is not TOML is text."""
     import tomllib
 
     key, equals, value = text.partition("=")
@@ -222,7 +222,7 @@ def _setting(text: str) -> tuple[str, Any]:
 
 def _refuse_bundled_name(name: str) -> None:
     if (bundled_folder() / f"{name}.toml").is_file():
-        raise InputError(f"a bundled model is called {name}; give this one another --name")
+        raise InputError(f"{name} is the name of a bundled model; choose another --name")
 
 
 def _print(proposal: Proposal) -> None:
@@ -234,13 +234,13 @@ def _print(proposal: Proposal) -> None:
     for line in proposal.evidence:
         typer.echo(f"  - {line}")
     if proposal.assumptions:
-        typer.echo("assumed, since the file does not say:")
+        typer.echo("assumed (not stated in the file):")
         for line in proposal.assumptions:
             typer.echo(f"  - {line}")
 
 
 def _try(card: ModelCard, photo: Path) -> None:
-    """Annotate a photo, say what was found, and write the drawing into the current folder: the photo's may be a watched one."""
+    """Annotate a photo, print the detections, and write the annotated photo into the current folder: the photo's may be watched."""
     from edgeannot.vision.decode import read_picture
     from edgeannot.vision.pipeline import load_pipeline
 
@@ -249,7 +249,7 @@ def _try(card: ModelCard, photo: Path) -> None:
     drawn = Path(f"{photo.stem}.{card.name}.jpg")
     _write_drawing(drawn, result)
     found = ", ".join(f"{label} {score:.2f}" for label, score in zip(result.labels[:12], result.detections.scores, strict=False))
-    typer.echo(f"on {photo.name} it sees: {found or 'nothing'}; drawn in {drawn}")
+    typer.echo(f"detections on {photo.name}: {found or 'none'}; annotated photo: {drawn}")
 
 
 def _write_drawing(path: Path, annotation: Annotation) -> None:
@@ -258,4 +258,4 @@ def _write_drawing(path: Path, annotation: Annotation) -> None:
     try:
         atomicfile.write(path, annotated_jpeg(annotation))
     except OSError as exc:
-        raise InputError(f"--try: the drawing cannot be written to {path}: {exc.strerror}") from exc
+        raise InputError(f"--try: the annotated photo cannot be written to {path}: {exc.strerror}") from exc

@@ -1,4 +1,4 @@
-"""`edgeannot send`: pictures from files to a broker, as a camera without a model of its own would send them."""
+"""`edgeannot send`: send picture files to a broker, as a camera without a model would."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Parcel:
 
 
 def parcels(files: Iterable[Path], run: str) -> Iterator[Parcel]:
-    """A parcel for each file, and for each picture in each folder, by name; ids are unique to `run`.
+    """Yield a parcel for each file, and for each picture in each folder, by name; ids are unique to `run`.
 
     Raises MissingError where a file is not there, InputError where one named is no picture.
     """
@@ -49,7 +49,7 @@ def parcels(files: Iterable[Path], run: str) -> Iterator[Parcel]:
         for path in sorted(given.iterdir()) if inside else [given]:
             if not path.is_file() or not _is_picture(path):
                 if not inside:
-                    raise InputError(f"{path} is no picture")
+                    raise InputError(f"{path} is not a picture")
                 continue
             yield Parcel(path, f"{run}-{number:06d}", datetime.fromtimestamp(path.stat().st_mtime, UTC))
             number += 1
@@ -58,7 +58,7 @@ def parcels(files: Iterable[Path], run: str) -> Iterator[Parcel]:
 def deliver(
     options: BrokerOptions, topic: str, device: str, pictures: Iterable[Parcel], timeout_s: float = 30.0
 ) -> Iterator[tuple[Parcel, int]]:
-    """Send pictures with QoS 1; gives each with its size in bytes when the broker has it, in order.
+    """Send pictures with QoS 1; yield each with its size in bytes once the broker has acknowledged it, in order.
 
     Raises LinkError when the broker cannot be reached, refuses a picture or does not answer for `timeout_s`.
     """
@@ -95,23 +95,21 @@ def _is_picture(path: Path) -> bool:
 def send(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Pictures, or folders of pictures.")],
     mqtt: Annotated[str, typer.Option(metavar="URL", help="Broker, e.g. mqtt://localhost.")] = "mqtt://localhost",
-    topic: Annotated[
-        str | None, typer.Option(metavar="TOPIC", help="Where to; by default edgeannot/pictures/ and the device's name.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(metavar="NAME", help="Who sends; by default the host name.")] = None,
-    protocol: Annotated[str, typer.Option(metavar="5|3.1.1", help="Version of MQTT; 3.1.1 carries neither id nor time.")] = "5",
+    topic: Annotated[str | None, typer.Option(metavar="TOPIC", help="Topic to send to; by default edgeannot/pictures/DEVICE.")] = None,
+    device: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the sender; by default the host name.")] = None,
+    protocol: Annotated[str, typer.Option(metavar="5|3.1.1", help="MQTT version; 3.1.1 sends neither id nor time.")] = "5",
     username: Annotated[str | None, typer.Option(metavar="NAME", help="User name at the broker.")] = None,
     password_file: Annotated[Path | None, typer.Option(metavar="FILE", help="File that holds the password.")] = None,
     ca_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate authority of the broker (PEM).")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the last line only.")] = False,
 ) -> None:
-    """Send pictures to workers that annotate what arrives at a broker (a source of kind "mqtt")."""
+    """Send pictures to a broker, for daemons with a source of kind "mqtt"."""
     import platform  # noqa: PLC0415 - for the default only
 
     name = device or platform.node().split(".")[0] or "edgeannot"
     where = topic or f"edgeannot/pictures/{escape_level(name)}"
     if not is_topic(where):
-        raise ConfigError(f"--topic: wanted a topic, found {where!r}; + and # are for who reads")
+        raise ConfigError(f"--topic: wanted a topic, found {where!r}; + and # are for subscribers only")
     try:
         options = BrokerOptions.model_validate(
             {"url": mqtt, "protocol": protocol, "username": username, "password_file": password_file, "ca_file": ca_file}
@@ -127,7 +125,7 @@ def send(
 
 
 def _all(files: Sequence[Path]) -> list[Parcel]:
-    """All of them, found before the first is sent. Raises InputError where there is none."""
+    """Return all parcels before the first is sent. Raises InputError if there is none."""
     found = list(parcels(files, secrets.token_hex(4)))
     if not found:
         raise InputError(f"no picture in {', '.join(map(str, files))}")

@@ -37,7 +37,7 @@ class Lines(PluginSink):
         print(f"{annotation.frame.source}/{annotation.frame.name}: {', '.join(annotation.labels)}", file=self._file, flush=True)
 
     def flush(self) -> None:
-        """Bring the lines to the disk."""
+        """Sync the lines to disk."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:

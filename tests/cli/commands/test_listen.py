@@ -45,7 +45,7 @@ def shown(message: object, topic: str = "edgeannot/pi/porch/detections", **optio
         (payload(detections=[]), "10:31:05 porch  cat_dog.jpg  nothing found  (23 ms)"),
         (payload(), "10:31:05 porch  cat_dog.jpg  cat 0.91  dog 0.88  (23 ms)"),
         (payload(7, image={"path": None}, timing_ms={}), "10:31:05 porch  #7  cat 0.91  dog 0.88"),
-        (payload(schema=2), "10:31:05 porch  cat_dog.jpg  cat 0.91  dog 0.88  (23 ms, schema 2, this listener knows 1)"),
+        (payload(schema=2), "10:31:05 porch  cat_dog.jpg  cat 0.91  dog 0.88  (23 ms, schema 2, this version reads 1)"),
     ],
 )
 def test_a_picture_is_a_line(message, line):
@@ -64,7 +64,7 @@ def test_a_repeat_is_marked_and_not_counted():
     made = reader()
     lines = [line for _ in range(2) for line in made.lines("edgeannot/pi/porch/detections", json.dumps(payload()).encode())]
 
-    assert [line.endswith("(23 ms, a repeat)") for line in lines] == [False, True]
+    assert [line.endswith("(23 ms, repeat)") for line in lines] == [False, True]
     assert made.pictures == 1
 
 
@@ -82,7 +82,7 @@ def test_what_is_not_understood_is_said_and_harms_nothing(message):
     [line] = shown(message)
 
     assert "! " in line
-    assert "not understood" in line
+    assert "cannot be read" in line
     if isinstance(message, bytes):
         assert shown(message, json_lines=True) == []
 
