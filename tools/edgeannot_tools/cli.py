@@ -1,4 +1,4 @@
-"""The commands that the tools add to `edgeannot`, found by the entry points of pyproject.toml: the docstrings are the help.
+"""The commands that the tools add to `edgeannot`, by the entry points of pyproject.toml. The docstrings are the help texts.
 
 Each imports its app when it is called, so that `edgeannot --help` loads none, and `edgeannot datasets` not what only `quantize` needs.
 """

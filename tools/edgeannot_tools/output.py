@@ -1,4 +1,4 @@
-"""Files and folders that are either not there or whole: everything is written under another name first, then renamed."""
+"""Atomic files and folders: everything is written under another name first, then renamed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["require_writable", "staged_folder", "write_together", "write_whole"]
 
 
 def require_writable(path: Path) -> None:
-    """Raise InputError where a file cannot be written there: said before the work, not after it."""
+    """Raise InputError if a file cannot be written there; call it before the work."""
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if path.is_dir():
         raise InputError(f"{path} cannot be written: it is a folder; give the name of a file")
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         problem = "may not be written" if folder.is_dir() else "is a file"
-        raise InputError(f"{path} cannot be written: {folder} {problem}; give another place")
+        raise InputError(f"{path} cannot be written: {folder} {problem}; choose another path")
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
@@ -34,7 +34,7 @@ def write_whole(path: Path, content: bytes | str) -> None:
     try:
         atomicfile.write(path, data, mode=path.stat().st_mode & 0o777 if path.exists() else None, durable=True)
     except OSError as exc:
-        raise InputError(f"{path} cannot be written ({exc.strerror}); give another place or make room") from exc
+        raise InputError(f"{path} cannot be written ({exc.strerror}); choose another path or free space") from exc
 
 
 def write_together(files: Mapping[Path, bytes]) -> None:
@@ -51,7 +51,7 @@ def write_together(files: Mapping[Path, bytes]) -> None:
                 file.flush()
                 os.fsync(file.fileno())
     except OSError as exc:
-        raise InputError(f"{target} cannot be written ({exc.strerror}); give another place with --out, or make room") from exc
+        raise InputError(f"{target} cannot be written ({exc.strerror}); choose another path with --out, or free space") from exc
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def staged_folder(target: Path) -> Iterator[Path]:
             shutil.rmtree(stage, ignore_errors=True)
             raise
     except OSError as exc:
-        raise InputError(f"{target} cannot be written ({exc.strerror}); give another place or make room") from exc
+        raise InputError(f"{target} cannot be written ({exc.strerror}); choose another path or free space") from exc
 
 
 def _umask() -> int:

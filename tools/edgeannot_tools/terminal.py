@@ -1,4 +1,4 @@
-"""What the tools' commands share: where they print to, and how a signal ends them."""
+"""The console of the tools' commands, and their handling of signals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PIPE_COLUMNS = 160
 
 
 class Command(TyperCommand):
-    """A command that SIGTERM and SIGHUP end as Ctrl-C does: what is half written is removed first, the exit code is 128 + signal."""
+    """A command that SIGTERM and SIGHUP end like Ctrl-C: incomplete files are removed first, the exit code is 128 + signal."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
@@ -54,23 +54,23 @@ def _ended_by_signals() -> Iterator[None]:
 
 
 class _Console(Console):
-    """Draws with control characters of its own, and with none that stand in what is printed."""
+    """A console that replaces control characters in the printed texts."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Return the pieces of what is printed, their texts printable."""
+        """Return the segments with printable texts."""
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control else printable(text, lines=True), style, control)
 
 
 def open_console() -> Console:
-    """Standard output. Names and paths are printed as they are: `[v2]` is no markup there, `:dog:` no emoji."""
+    """Return the console of standard output. It prints names and paths literally: `[v2]` is not markup, `:dog:` not an emoji."""
     file = own_escapes(sys.stdout)
     console = _Console(file=file, markup=False, emoji=False, highlight=False)
     return console if console.is_terminal else _Console(file=file, width=PIPE_COLUMNS, markup=False, emoji=False, highlight=False)
 
 
 def print_note(console: Console, sentence: str) -> None:
-    """Print a sentence that the user should not overlook."""
+    """Print a highlighted note."""
     console.print(Text.assemble(("note:", "yellow"), " ", sentence), soft_wrap=True)
 
 
@@ -78,7 +78,7 @@ T = TypeVar("T")
 
 
 def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-    """Return the same items one by one, with a bar on standard error while they last when that is a terminal."""
+    """Yield the same items, with a progress bar on standard error if that is a terminal."""
     if not sys.stderr.isatty():
         yield from items
         return
@@ -91,7 +91,7 @@ def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T
 
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """Return a moving line on standard error, where that is a terminal, while a step of unknown length lasts."""
+    """Show a spinner on standard error, if that is a terminal, during a step of unknown length."""
     if not sys.stderr.isatty():
         yield
         return

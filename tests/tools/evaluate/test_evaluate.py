@@ -164,7 +164,7 @@ def test_a_part_of_the_set_can_be_named(run, labelled, models_dir, tmp_path):
     assert json.loads((tmp_path / "r.json").read_text())["models"][0]["pictures"] == 1
     wrong = run(model, "--data", tmp_path / "set", "--split", "test")
     assert isinstance(wrong.exception, InputError)
-    assert "has no part 'test'; it has: train, val" in str(wrong.exception)
+    assert "has no split 'test'; it has: train, val" in str(wrong.exception)
 
 
 def test_what_cannot_be_measured_is_said(run, on_disk, models_dir, tmp_path):
@@ -172,7 +172,7 @@ def test_what_cannot_be_measured_is_said(run, on_disk, models_dir, tmp_path):
     (tmp_path / "x.tflite").write_bytes(b"")
     for words, error, message in (
         (("nonesuch", "--data", on_disk), MissingError, "no model called 'nonesuch'"),
-        ((tmp_path / "x.tflite", "--data", on_disk), MissingError, "make one with `edgeannot models add"),
+        ((tmp_path / "x.tflite", "--data", on_disk), MissingError, "create one with `edgeannot models add"),
         ((tmp_path / "x.toml", "--data", on_disk), MissingError, "no model card at"),
         ((bundled, "--data", tmp_path / "none"), MissingError, "no labelled set at"),
     ):
@@ -225,7 +225,7 @@ def test_a_place_that_cannot_be_written_is_told_before_any_work(option, run, tmp
     result = run("no-such-model", "--data", tmp_path, option, tmp_path / "file" / "out.png")
 
     assert isinstance(result.exception, InputError)
-    assert "is a file; give another place" in str(result.exception)
+    assert "is a file; choose another path" in str(result.exception)
 
 
 @pytest.mark.parametrize("low", [0.01, 0.4, 1.1, 3.0, 7.2, 99.0])

@@ -346,5 +346,5 @@ def test_wrong_flags_are_refused_before_any_work(classify, monkeypatch, flags, m
 
 def test_a_place_that_cannot_be_written_is_told_before_any_work(classify, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="is a file; give another place"):
+    with pytest.raises(InputError, match="is a file; choose another path"):
         run(classify, "-o", tmp_path / "file" / "out.tflite")

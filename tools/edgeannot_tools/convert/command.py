@@ -1,4 +1,4 @@
-"""`edgeannot convert`: a model of another framework becomes a float TFLite file with a card, ready to run and to quantize."""
+"""`edgeannot convert`: convert a model of another framework to a float TFLite file with a card."""
 
 from __future__ import annotations
 
@@ -33,30 +33,31 @@ convert_app = typer.Typer(
 @convert_app.command(cls=Command)
 @with_model_options
 def convert(
-    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE", help="The model; of a Darknet pair one file or both.")],
+    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE", help="The model; for Darknet the cfg, the weights, or both.")],
     *,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE.tflite", help="Where to write it; SOURCE's name in this folder by default.")
+        Path | None, typer.Option("--out", "-o", metavar="FILE.tflite", help="Output file; by default SOURCE's name in this folder.")
     ] = None,
     size: Annotated[str | None, typer.Option(metavar="N|WxH", help="Another input size in pixels.")] = None,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="What the card calls the model; the file's name by default.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the model in the card; by default the file's name.")] = None,
     card: Annotated[
-        bool | None, typer.Option("--card/--no-card", help="Insist on a card, or write none; by default one where the model is understood.")
+        bool | None,
+        typer.Option("--card/--no-card", help="Require a card, or write none; by default one is written if the model is recognized."),
     ] = None,
     mask: Annotated[
         list[str] | None,
-        typer.Option(metavar="1,2,3", help="Darknet: anchors of the last [yolo] section, or, given once for each, of all."),
+        typer.Option(metavar="1,2,3", help="Darknet: anchors of the last [yolo] section; give it once per section for all."),
     ] = None,
-    keep_join: Annotated[bool, typer.Option("--keep-join", help="Leave boxes and scores joined in one output.")] = False,
+    keep_join: Annotated[bool, typer.Option("--keep-join", help="Keep boxes and scores in one output.")] = False,
     onnx2tf: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="The onnx2tf command, where it is not on the PATH or not the one to use.")
+        Path | None, typer.Option(metavar="PATH", help="The onnx2tf command to use; by default the one on the PATH.")
     ] = None,
     tensorflow: Annotated[
-        Path | None, typer.Option(metavar="PYTHON", help="The Python that has TensorFlow, where it is not this one.")
+        Path | None, typer.Option(metavar="PYTHON", help="The Python interpreter with TensorFlow; by default this one.")
     ] = None,
     model_options: ModelOptions,
 ) -> None:
-    """Convert a model to float TFLite, with a card beside it so that `edgeannot run --model FILE.toml` works at once.
+    """Convert a model to float TFLite with a card, ready for `edgeannot run --model FILE.toml` and for `edgeannot quantize`.
 
     \b
     Darknet   .cfg and .weights: written directly; the card comes from the cfg
@@ -64,12 +65,12 @@ def convert(
               (--onnx2tf)
     Keras     .keras, .h5, SavedModel folder: through TensorFlow, here or in
               another environment (--tensorflow)
-    TFLite    float16 or int8 weights: expanded to float32, as `edgeannot
-              quantize` wants them
+    TFLite    float16 or int8 weights: expanded to float32, for `edgeannot
+              quantize`
     PyTorch   .pth: the state of an EfficientNet-Lite0; others through ONNX
 
-    What a cfg does not state is read off the graph, as `edgeannot models add` does; the options --labels to --box-units help it.
-    Nothing is written unless the result runs.
+    Facts that a cfg does not state are inferred from the graph, as by `edgeannot models add`; the options --labels to --box-units
+    state them. Nothing is written unless the result runs.
     """
     started = time.monotonic()
     request = Request(
@@ -129,7 +130,7 @@ def _command(sources: Sequence[Path], own: Mapping[str, Sequence[str]], model_op
 
 
 def _report(converted: Converted, files: dict[Path, bytes], card: ModelCard | None, seconds: float) -> None:
-    """Print what was done, what to look at, and what comes next."""
+    """Print the result, notes, and the next steps."""
     for warning in converted.warnings:
         typer.echo(f"warning: {warning}", err=True)
     for note in converted.notes:

@@ -26,7 +26,7 @@ datasets_app = typer.Typer(
     name="datasets",
     add_completion=False,
     rich_markup_mode=None,
-    help="Prepare labelled sets: convert formats, find what breaks training, split, count.",
+    help="Prepare labelled sets: convert formats, check for errors, split, count.",
     no_args_is_help=True,
 )
 
@@ -42,17 +42,15 @@ class Kind(StrEnum):
 
 
 SetPath = Annotated[Path, typer.Argument(help="A folder or label file: YOLO, Darknet, Pascal VOC, COCO or OpenImages.")]
-OutPath = Annotated[Path, typer.Argument(help="The folder to make; it must not hold anything yet.")]
-KindOption = Annotated[Kind | None, typer.Option("--format", help="The format to read, where the folder holds several.")]
-ImagesOption = Annotated[Path | None, typer.Option(help="The folder of the pictures, where they are not beside the labels.")]
-ClassesOption = Annotated[Path | None, typer.Option(help="A file with one class name a line, where none is beside the labels.")]
+OutPath = Annotated[Path, typer.Argument(help="The output folder; it must be empty or new.")]
+KindOption = Annotated[Kind | None, typer.Option("--format", help="Format to read, if the folder contains several.")]
+ImagesOption = Annotated[Path | None, typer.Option(help="Folder of the pictures, if they are not beside the labels.")]
+ClassesOption = Annotated[Path | None, typer.Option(help="File with one class name per line, if there is none beside the labels.")]
 OriginOption = Annotated[
     int, typer.Option(min=0, max=1, help="Pascal VOC: 1 counts pixels from 1 with inclusive ends (the standard), 0 reads edges from 0.")
 ]
-PicturesOption = Annotated[PictureMode, typer.Option(help="What to do with the picture files.")]
-WholeOption = Annotated[
-    bool, typer.Option("--whole-pixels", help="Pascal VOC: round boxes to whole pixels, for trainers that read nothing else.")
-]
+PicturesOption = Annotated[PictureMode, typer.Option(help="How to transfer the picture files.")]
+WholeOption = Annotated[bool, typer.Option("--whole-pixels", help="Pascal VOC: round boxes to whole pixels, for trainers that require it.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 _SHOWN = 5
@@ -72,7 +70,7 @@ def convert(
     pictures: PicturesOption = PictureMode.COPY,
     whole_pixels: WholeOption = False,
 ) -> None:
-    """Write a labelled set in another format; what that has no place for is said."""
+    """Convert a labelled set to another format and report the information that is lost."""
     dataset = load_dataset(source, kind, _options(images, classes, voc_origin))
     lost = save_dataset(dataset, out, to, WriteOptions(pictures, whole_pixels))
     console = open_console()
@@ -91,10 +89,10 @@ def check(
     images: ImagesOption = None,
     classes: ClassesOption = None,
     voc_origin: OriginOption = 1,
-    quick: Annotated[bool, typer.Option("--quick", help="Look at the headers of the pictures only, not at all of them.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Read only the headers of the pictures, do not decode them.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Find what breaks training. Exit code 65 when there are errors, 0 when there are at most warnings."""
+    """Find errors that break training. Exit code 65 if there are errors, 0 if there are at most warnings."""
     reading = read_labels(source, kind, _options(images, classes, voc_origin))
     problems = check_reading(reading, decode=not quick)
     if as_json:
@@ -111,9 +109,9 @@ def split(
     out: OutPath,
     *,
     train: Annotated[float, typer.Option(min=0, max=1, help="Share of the pictures for training.")] = 0.8,
-    val: Annotated[float, typer.Option(min=0, max=1, help="Share for validation.")] = 0.2,
-    test: Annotated[float, typer.Option(min=0, max=1, help="Share for the test at the end.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Another seed gives another split; the same seed the same.")] = 0,
+    val: Annotated[float, typer.Option(min=0, max=1, help="Share of the pictures for validation.")] = 0.2,
+    test: Annotated[float, typer.Option(min=0, max=1, help="Share of the pictures for testing.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same split.")] = 0,
     to: Annotated[Kind | None, typer.Option(help="The format to write; by default that of the source.")] = None,
     kind: KindOption = None,
     images: ImagesOption = None,
@@ -121,7 +119,7 @@ def split(
     voc_origin: OriginOption = 1,
     pictures: PicturesOption = PictureMode.COPY,
 ) -> None:
-    """Split a set: every class in its share, copies of a picture never in two parts, the same result for the same seed."""
+    """Split a set, stratified by class; copies of a picture stay in one part, and the same seed gives the same split."""
     read_as = kind or find_format(source)
     dataset = split_dataset(
         load_dataset(source, read_as, _options(images, classes, voc_origin)), {"train": train, "val": val, "test": test}, seed
@@ -157,7 +155,7 @@ def _print_problems(problems: list[Problem], pictures: int, objects: int) -> Non
     console = open_console()
     if problems:
         table = Table(title=None, show_lines=False)
-        for column in ("kind", "", "count", "where, and what to do"):
+        for column in ("kind", "", "count", "where and what to do"):
             table.add_column(column, overflow="fold", justify="right" if column == "count" else "left")
         for (kind, severity), n in Counter((problem.kind, problem.severity) for problem in problems).items():
             some = [problem for problem in problems if (problem.kind, problem.severity) == (kind, severity)][:_SHOWN]

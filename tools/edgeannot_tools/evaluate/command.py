@@ -1,4 +1,4 @@
-"""`edgeannot evaluate`: models on a labelled set, side by side."""
+"""`edgeannot evaluate`: measure and compare models on a labelled set."""
 
 from __future__ import annotations
 
@@ -41,33 +41,31 @@ def evaluate(
     models: Annotated[list[str], typer.Argument(help="Names of models (NAME or NAME@SIZE), or their card files.", metavar="MODEL")],
     *,
     data: Annotated[
-        Path, typer.Option(help="The labelled set: YOLO, Darknet, Pascal VOC, COCO or OpenImages; for classifiers a folder a class.")
+        Path, typer.Option(help="The labelled set: YOLO, Darknet, Pascal VOC, COCO or OpenImages; for classifiers one folder per class.")
     ],
-    kind: Annotated[Kind | None, typer.Option("--format", help="The format of the set, where the folder holds several.")] = None,
-    images: Annotated[Path | None, typer.Option(help="The folder of the pictures, where they are not beside the labels.")] = None,
-    classes: Annotated[Path | None, typer.Option(help="A file with one class name a line, where none is beside the labels.")] = None,
+    kind: Annotated[Kind | None, typer.Option("--format", help="Format of the set, if the folder contains several.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the pictures, if they are not beside the labels.")] = None,
+    classes: Annotated[Path | None, typer.Option(help="File with one class name per line, if there is none beside the labels.")] = None,
     voc_origin: Annotated[
         int, typer.Option(min=0, max=1, help="Pascal VOC: 1 counts pixels from 1 (the standard), 0 reads edges from 0.")
     ] = 1,
-    split: Annotated[str | None, typer.Option(help="Only this part of the set, e.g. val.")] = None,
-    class_map: Annotated[Path | None, typer.Option(help='A TOML file with a table [classes] of `"model\'s name" = "set\'s name"`.')] = None,
-    common: Annotated[
-        bool, typer.Option("--common", help="Count only classes that all of the models know, so that they can be compared.")
-    ] = False,
+    split: Annotated[str | None, typer.Option(help="Use only this split of the set, e.g. val.")] = None,
+    class_map: Annotated[Path | None, typer.Option(help='TOML file with a table [classes] of `"model\'s name" = "set\'s name"`.')] = None,
+    common: Annotated[bool, typer.Option("--common", help="Count only classes that all models have, for a fair comparison.")] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads for one inference.")] = 1,
-    runtime: Annotated[Runtime, typer.Option(help="Which runtime runs the models.")] = "auto",
+    runtime: Annotated[Runtime, typer.Option(help="TFLite runtime to use.")] = "auto",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Write accuracy against time to this PNG.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Plot accuracy against time into this PNG.")] = None,
     sheet: Annotated[
-        Path | None, typer.Option(help="Write the worst misses to this PNG; with several models one file each, NAME added.")
+        Path | None, typer.Option(help="Draw the worst errors into this PNG; with several models one file each, with NAME added.")
     ] = None,
-    coco: Annotated[bool | None, typer.Option(help="COCO's own metrics too; by default where faster-coco-eval is installed.")] = None,
+    coco: Annotated[bool | None, typer.Option(help="Also compute the COCO metrics; by default if faster-coco-eval is installed.")] = None,
     write_card: Annotated[bool, typer.Option("--write-card", help="Record the figures in each model's card.")] = False,
-    set_name: Annotated[str | None, typer.Option(help="What the card calls the set; by default the name of its folder.")] = None,
+    set_name: Annotated[str | None, typer.Option(help="Name of the set in the card; by default the name of its folder.")] = None,
 ) -> None:
-    """Run the daemon's own pipeline over a labelled set: mAP50, mAP50-95, AP by class, mean IoU, best score, ms a picture.
+    """Measure the daemon's pipeline on a labelled set: mAP50, mAP50-95, AP per class, mean IoU, best score, ms per picture.
 
-    Classifiers are measured on a folder with one subfolder a class: top-1 and top-5.
+    Classifiers are measured on a folder with one subfolder per class: top-1 and top-5.
     """
     console = open_console()
     for path in filter(None, (json_file, plot, sheet)):
@@ -77,7 +75,7 @@ def evaluate(
     if _are_classifiers(cards):
         for option, value in (("--format", kind), ("--images", images), ("--classes", classes), ("--coco", coco)):
             if value:
-                raise InputError(f"{option} is for labels with boxes; a classifier is measured on a folder with one subfolder a class")
+                raise InputError(f"{option} is for labels with boxes; a classifier is measured on a folder with one subfolder per class")
         _tools_for(coco=False, plot=plot, console=console)
         rows = _evaluate_classifiers(cards, wanted)
     else:
@@ -95,7 +93,7 @@ Found = TypeVar("Found", Result, Ranking)
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """What the command was asked for, whatever the models are there to do."""
+    """The options that detectors and classifiers share."""
 
     data: Path
     split: str | None
@@ -117,7 +115,7 @@ class _Wanted:
         save_plot: Callable[[Sequence[Found], Path], None],
         save_sheet: Callable[[Found, Sequence[str], Path], int],
     ) -> None:
-        """Write the files that were asked for, and say where they are."""
+        """Write the requested files and print their paths."""
         if self.json_file is not None:
             write_whole(self.json_file, as_json(found, str(self.data), class_names) + "\n")
             self._wrote(self.json_file)
@@ -137,7 +135,7 @@ class _Wanted:
 def _evaluate_detectors(
     cards: Sequence[ModelCard], wanted: _Wanted, kind: Kind | None, options: ReadOptions, *, coco: bool
 ) -> list[Measured]:
-    """Measure, print and write what was asked for; the rows for the cards."""
+    """Measure, print and write the results; return the rows for the cards."""
     dataset = _part(load_dataset(wanted.data, kind, options), wanted.split, wanted.data)
     mapping = read_mapping(wanted.class_map) if wanted.class_map is not None else {}
     matches = [match_model(card, dataset, mapping) for card in cards]
@@ -151,7 +149,7 @@ def _evaluate_detectors(
 
 
 def _evaluate_classifiers(cards: Sequence[ModelCard], wanted: _Wanted) -> list[Measured]:
-    """As `_evaluate_detectors`, for classifiers."""
+    """Do the same as `_evaluate_detectors` for classifiers."""
     folders = read_class_folders(wanted.data, wanted.split)
     mapping = read_mapping(wanted.class_map) if wanted.class_map is not None else {}
     rankings = rank_classifiers(cards, folders, mapping, common=wanted.common, threads=wanted.threads, runtime=wanted.runtime)
@@ -164,7 +162,7 @@ def _evaluate_classifiers(cards: Sequence[ModelCard], wanted: _Wanted) -> list[M
 
 
 def _are_classifiers(cards: Sequence[ModelCard]) -> bool:
-    """Tell whether all are. Raises InputError where only some are."""
+    """Return whether all are classifiers. Raises InputError if only some are."""
     found = [card.name for card in cards if card.task == "classify"]
     if found and len(found) < len(cards):
         raise InputError(f"{', '.join(found)} cannot be compared with the others: classifiers and detectors are measured on different sets")
@@ -172,14 +170,14 @@ def _are_classifiers(cards: Sequence[ModelCard]) -> bool:
 
 
 def _tools_for(*, coco: bool | None, plot: Path | None, console: Console) -> bool:
-    """Tell whether to ask for COCO's metrics. Raises ConfigError before any work when a package is missing that the command needs."""
+    """Return whether to compute the COCO metrics. Raises ConfigError before any work if a required package is missing."""
     if plot is not None and importlib.util.find_spec("matplotlib") is None:
-        raise ConfigError("--plot needs the Python package matplotlib: install `edgeannot[plots]`, or leave --plot away")
+        raise ConfigError("--plot needs the Python package matplotlib: install `edgeannot[plots]`, or omit --plot")
     there = importlib.util.find_spec("faster_coco_eval") is not None
     if coco and not there:
-        raise ConfigError(f"--coco needs the Python package faster-coco-eval: {install('tools')}, or leave --coco away")
+        raise ConfigError(f"--coco needs the Python package faster-coco-eval: {install('tools')}, or omit --coco")
     if coco is None and not there:
-        console.print("note: COCO's own metrics are left out, they need the Python package faster-coco-eval", soft_wrap=True)
+        console.print("note: no COCO metrics, as the Python package faster-coco-eval is not installed", soft_wrap=True)
     return there if coco is None else coco
 
 
@@ -192,7 +190,7 @@ def find_model(name: str) -> ModelCard:
     if Path(path).suffix == ".tflite":
         path = str(Path(path).with_suffix(".toml"))
         if not Path(path).is_file():
-            raise MissingError(f"{name} has no card {Path(path).name} beside it: make one with `edgeannot models add {name}`")
+            raise MissingError(f"{name} has no card {Path(path).name} beside it: create one with `edgeannot models add {name}`")
     if Path(path).suffix == ".toml":
         if not Path(path).is_file():
             raise MissingError(f"no model card at {path}")
@@ -215,7 +213,9 @@ def _part(dataset: Dataset, split: str | None, data: Path) -> Dataset:
         return dataset
     pictures = tuple(picture for picture in dataset.pictures if picture.split == split)
     if not pictures:
-        raise InputError(f"{data} has no part {split!r}; it has: {', '.join(part or 'pictures in no part' for part in dataset.splits())}")
+        raise InputError(
+            f"{data} has no split {split!r}; it has: {', '.join(part or 'pictures without a split' for part in dataset.splits())}"
+        )
     return Dataset(dataset.class_names, pictures, dataset.extra)
 
 

@@ -1,4 +1,4 @@
-"""`edgeannot inspect FILE.tflite`: what is inside a TFLite file, what it costs, and what the runtimes here make of it."""
+"""`edgeannot inspect FILE.tflite`: the contents and cost of a TFLite file, and how the installed runtimes execute it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ inspect_app = typer.Typer(name="inspect", add_completion=False, rich_markup_mode
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE.tflite", help="The model.")],
     *,
-    layers: Annotated[bool, typer.Option("--layers", help="Every operator with its cost, not only the heaviest.")] = False,
-    tensors: Annotated[bool, typer.Option("--tensors", help="Every tensor, not only inputs and outputs.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON with all of it instead of tables.")] = False,
-    no_run: Annotated[bool, typer.Option("--no-run", help="Only read the file; load it into no runtime.")] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="List every operator with its cost, not only the heaviest.")] = False,
+    tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor, not only inputs and outputs.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print everything as JSON instead of tables.")] = False,
+    no_run: Annotated[bool, typer.Option("--no-run", help="Only read the file, do not load it into a runtime.")] = False,
 ) -> None:
-    """Show a TFLite file: operators, tensors, quantization, cost, memory, what each runtime's XNNPACK takes, and what may go wrong."""
+    """Show a TFLite file: operators, tensors, quantization, cost, memory, XNNPACK delegation by runtime, and likely problems."""
     found = inspect_file(file, run=not no_run)
     if json_output:
         typer.echo(as_json(found))
@@ -41,8 +41,7 @@ REPORT_SCHEMA = 1
 
 
 def as_json(found: Inspection) -> str:
-    """Return all of it. Numbers are plain (bytes, single multiply-accumulates); operators and tensors are known by their place in the
-    file."""
+    """Return everything, JSON-ready. Numbers are plain (bytes, single multiply-accumulates); operators and tensors have their index in the file."""
     model = found.model
     report = {
         "schema": REPORT_SCHEMA,

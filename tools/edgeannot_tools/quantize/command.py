@@ -1,4 +1,4 @@
-"""`edgeannot quantize`: a float model becomes int8, is compared with what it was, and gets a card when it is still good."""
+"""`edgeannot quantize`: quantize a float model to int8, compare both, and write a card if the loss is acceptable."""
 
 from __future__ import annotations
 
@@ -33,42 +33,48 @@ quantize_app = typer.Typer(name="quantize", add_completion=False, rich_markup_mo
 @quantize_app.command(cls=Command)
 @with_model_options
 def quantize(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.tflite|CARD.toml", help="The float model; a card beside it is read.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL.tflite|CARD.toml", help="The float model; a card beside it is used.")],
     *,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT.tflite", help="Where the int8 model goes; its card goes beside it.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="OUT.tflite", help="Output file of the int8 model; its card is written beside it.")
+    ],
     images: Annotated[
-        str | None, typer.Option(metavar="FOLDER|GLOB", help="Pictures like those the model will see; a few bundled photos otherwise.")
+        str | None,
+        typer.Option(metavar="FOLDER|GLOB", help="Calibration pictures like those the model will see; by default a few bundled photos."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, metavar="N", help="Use at most so many of the pictures.")] = 100,
-    input_type: Annotated[Literal["uint8", "int8", "float"], typer.Option("--input", help="What the model is fed with.")] = "uint8",
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum number of calibration pictures.")] = 100,
+    input_type: Annotated[Literal["uint8", "int8", "float"], typer.Option("--input", help="Type of the input.")] = "uint8",
     output_type: Annotated[
         Literal["auto", "int8", "float"],
-        typer.Option("--output", help="What it answers with; auto: int8 where that is fine enough."),
+        typer.Option("--output", help="Type of the outputs; auto: int8 if its resolution is sufficient."),
     ] = "auto",
     dynamic: Annotated[
-        bool, typer.Option("--dynamic-range", help="Only store the weights as int8 and compute in float; needs no pictures.")
+        bool, typer.Option("--dynamic-range", help="Quantize the weights only and compute in float; needs no pictures.")
     ] = False,
     clip_heads: Annotated[
-        float, typer.Option(min=0, metavar="X", help="Clip logits to -X..X, which makes their steps finer; 0: do not.")
+        float, typer.Option(min=0, metavar="X", help="Clip logits to -X..X for finer quantization steps; 0: no clipping.")
     ] = 8.0,
-    float_ops: Annotated[bool, typer.Option("--float-ops", help="Leave operators that int8 does not know in float.")] = False,
+    float_ops: Annotated[bool, typer.Option("--float-ops", help="Keep operators without int8 kernel in float.")] = False,
     max_drop: Annotated[
-        float, typer.Option(min=0, max=1, help="Loss that is accepted: of mAP50 with --data, otherwise of sure results.")
+        float, typer.Option(min=0, max=1, help="Accepted loss: of mAP50 with --data, otherwise of confident results.")
     ] = 0.02,
     data: Annotated[
         Path | None,
         typer.Option(
-            metavar="SET", help="Labelled pictures to judge by: YOLO, VOC, COCO, OpenImages, or for a classifier a folder a class."
+            metavar="SET", help="Labelled set for the comparison: YOLO, VOC, COCO, OpenImages, or for a classifier one folder per class."
         ),
     ] = None,
-    check: Annotated[bool, typer.Option("--check/--no-check", help="Compare with the float model, and refuse what lost too much.")] = True,
-    runtime: Annotated[Runtime, typer.Option(help="Which runtime calibrates and compares.")] = "auto",
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="What the card calls it; by default the name of OUT.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="Compare with the float model, and reject a result with too much loss.")
+    ] = True,
+    runtime: Annotated[Runtime, typer.Option(help="TFLite runtime to use.")] = "auto",
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the model in the card; by default the name of OUT.")] = None,
     model_options: ModelOptions,
 ) -> None:
-    """Turn a float model into int8, show what that cost, and write it with a card unless it lost too much.
+    """Quantize a float model to int8, show the loss, and write the model with a card unless the loss is too large.
 
-    Where no card lies beside the model, one is read off the graph, as `edgeannot models add` does; the options from --labels on help it.
+    If there is no card beside the model, its facts are inferred from the graph, as by `edgeannot models add`; the options from
+    --labels on state them.
     """
     console = open_console()
     load_runtime(runtime)
@@ -87,7 +93,7 @@ def quantize(
     source = load_float_model(model, hints, [frame.image for frame in pictures.frames[:2]], runtime)
     _say_source(source, console)
     if data is not None and source.card.task == "embed":
-        raise InputError(f"--data: {source.card.name} gives vectors, for which there are no labels; leave it away")
+        raise InputError(f"--data: {source.card.name} outputs vectors, for which there are no labels; omit --data")
     if not dynamic:
         _say_pictures(pictures, console)
     request = QuantizeRequest(criteria, source, pictures, options, name or card_name(out.stem), out.name, console)
@@ -110,7 +116,7 @@ def _say_source(source: FloatModel, console: Console) -> None:
     size = f"{card.input.width}x{card.input.height} {card.input.color}, {card.input.resize}"
     say(console, f"{card.model_path}: {card.task}, {card.head.kind}, {size}")
     for assumption in source.assumptions:
-        say(console, f"  assumed, since the file does not say: {assumption}")
+        say(console, f"  assumed (not stated in the file): {assumption}")
 
 
 def _say_pictures(pictures: CalibrationSet, console: Console) -> None:
