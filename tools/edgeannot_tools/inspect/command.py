@@ -41,7 +41,7 @@ REPORT_SCHEMA = 1
 
 
 def as_json(found: Inspection) -> str:
-    """Return everything, JSON-ready. Numbers are plain (bytes, single multiply-accumulates); operators and tensors have their index in the file."""
+    """Return everything, JSON-ready. Numbers are plain (bytes, multiply-accumulates); operators and tensors have their index."""
     model = found.model
     report = {
         "schema": REPORT_SCHEMA,
