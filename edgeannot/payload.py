@@ -218,7 +218,7 @@ def info_payload(
     damaged: Sequence[str] = (),
     sinks: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return what runs and why. `sources`: name -> kind. `choice`: the models it was chosen from (`Choice.as_dict`); None: it was set.
+    """Return the active model and the reasons for it. `sources`: name -> kind. `choice`: see `Choice.as_dict`; None: the user set the model.
     `damaged`: names of databases in its data directory that were set aside, and whose messages are lost. `sinks`: kinds that are enabled.
     """
     return {

@@ -129,14 +129,14 @@ class AtWork:
             return self._crashes.has_suspects
 
     def verdict(self, crash_key: str) -> str | None:
-        """Why this picture is to be set aside, in one sentence without its name; None where it is not."""
+        """Return why this picture is to be set aside, in one sentence without its name; None if it is not."""
         with self._changed:
             return self._crashes.verdict(_key(crash_key))
 
     def enter(
         self, source: str, crash_key: str, name: str, timeout_s: float = 0.0, *, stage: str = "decoding", isolated: bool = False
     ) -> Ticket | None:
-        """A picture is about to be worked on; None where it is not its turn within the time: ask again.
+        """Begin processing a picture and return its place; None if it is not its turn within the time (try again).
 
         crash_key: what makes it the same when it comes again; empty where nothing does. name: for people. isolated: nothing else meanwhile.
         """
@@ -157,14 +157,14 @@ class AtWork:
         return ticket
 
     def move(self, ticket: Ticket, stage: str) -> None:
-        """The picture goes on to another stage."""
+        """Record that the picture has reached another stage."""
         held = self._held.get(ticket)
         if held is not None:
             held.note = replace(held.note, stage=stage)
             self._put(held)
 
     def leave(self, ticket: Ticket, *, survived: bool = True) -> None:
-        """The picture is done, or no work. survived: whether it was decoded; one that was not may kill the next time."""
+        """End the processing of a picture. survived: whether it was decoded; one that was not may kill the program the next time."""
         with self._changed:
             held = self._held.pop(ticket, None)
             if held is None:
@@ -215,7 +215,7 @@ class AtWork:
 
 
 def of_content(digest: bytes) -> str:
-    """The crash key of a picture that is known by its bytes: who sends them again gives them another id, and they kill as before."""
+    """Return the crash key of a picture by its bytes: the same bytes may come again with another id."""
     return f"content {digest.hex()}"
 
 

@@ -41,8 +41,8 @@ class IncomingMessage:
         self.subscriber.finish(self, answer)
 
     def is_repeat_of(self, other: IncomingMessage) -> bool:
-        """Whether both are the same message of one session: it comes again under its number (MQTT 5.0, 4.4), which is not free before it
-        is acknowledged."""
+        """Return whether both are the same message of one session: a repeat has the same packet id (MQTT 5.0, 4.4), which is not reused
+        before the acknowledgement."""
         return (
             self.qos > 0
             and (self.mid, self.topic, self.subscriber.client_id) == (other.mid, other.topic, other.subscriber.client_id)
@@ -66,7 +66,7 @@ class DedupQueue:
         return len(self._waiting)
 
     def put(self, incoming: IncomingMessage) -> None:
-        """Put a message behind the others, or where it was before."""
+        """Add a message at the end, or at its former place."""
         with self._changed:
             for place, waiting in enumerate(self._waiting):
                 if incoming.is_repeat_of(waiting):

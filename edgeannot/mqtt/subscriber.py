@@ -320,5 +320,5 @@ class Subscriber:
         try:
             self._take(incoming)
         except Exception:
-            log.exception("a message on %s could not be taken", message.topic)
+            log.exception("internal error while receiving a message on %s (please report)", message.topic)
             incoming.finish()

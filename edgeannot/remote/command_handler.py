@@ -256,7 +256,7 @@ class CommandHandler:
             raise FrameError(why, "deadly")
         ticket = self._at_work.enter("command", crash_key, name, self._options.timeout_s, stage=stage)
         if ticket is None:
-            raise RefusedError("busy", "other pictures are to be done first; try again later")
+            raise RefusedError("busy", "other pictures are processed first; try again later")
         return ticket
 
     def _ask(self, to: Reply, future: Future[Any], finish: Callable[[Reply, Any], Message]) -> None:

@@ -165,7 +165,7 @@ class DurableSink(ABC):
 
 @dataclass(slots=True)
 class _Retrying:
-    """A message that is tried again beside the others."""
+    """A message that is retried beside the others."""
 
     message: Message
     failures: int
@@ -297,7 +297,7 @@ class QueueSender:
         """Retry the message later, or set it aside; the others are not held up."""
         why, attempts = str(exc), self._options.attempts
         if message.id not in self._retrying and attempts > 1:
-            self._say(why, f"{why}; a message is tried {attempts} times, others go on meanwhile")
+            self._say(why, f"{why}; a message is tried {attempts} times, others are sent meanwhile")
         if self._retry_later(message, rejected=True).rejections < attempts:
             return
         kept = self._keep(message, f"{why} {exc.detail}".strip())
@@ -310,7 +310,7 @@ class QueueSender:
         self._take_out(message)
 
     def _retry_later(self, message: Message, *, rejected: bool = False, retry_after_s: float = 0.0) -> _Retrying:
-        """Try it again beside the others."""
+        """Retry the message beside the others."""
         retrying = self._retrying.get(message.id) or _Retrying(message, 0, 0, 0.0)
         self._take_out(message)
         retrying.failures += 1
@@ -321,7 +321,7 @@ class QueueSender:
         return retrying
 
     def _take_out(self, message: Message) -> None:
-        """It is no longer the first that waits."""
+        """Remove it from its place as the first in the queue."""
         self._retrying.pop(message.id, None)
         if self._batch and self._batch[0].id == message.id:
             self._batch.popleft()

@@ -214,7 +214,7 @@ class MqttSource:
             self._arrived.put(incoming)
 
     def _open(self, incoming: IncomingMessage, stop: Stop) -> Generator[Tick, None, Frame | Failure | None]:
-        """The picture in a message; None where it is done or under way already, or `stop` was set. Ticks while it waits for its turn."""
+        """Yield Ticks while the picture waits for its turn; return it, or None if it is done or being processed, or `stop` was set."""
         began = time.perf_counter()
         try:
             known = incoming.payload if incoming.size is None else incoming.size.to_bytes(8, "big") + incoming.payload
@@ -254,7 +254,7 @@ class MqttSource:
         )
 
     def _is_known(self, arrival: Arrival, incoming: IncomingMessage) -> bool:
-        """Whether the picture needs no work: under way since an earlier message, or a repeat of one that is answered."""
+        """Return whether the picture needs no work: under way since an earlier message, or a repeat of one that is answered."""
         with self._changed:
             for under_way in self._under_way.values():
                 if under_way.identity == arrival.identity:

@@ -78,7 +78,7 @@ class Turns:
         return ticket
 
     def leave(self, ticket: Ticket, *, survived: bool = True) -> None:
-        """There is no picture, or none that can be used; survived: see `AtWork.leave`."""
+        """End a turn without a usable picture. survived: see `AtWork.leave`."""
         self._at_work.leave(ticket, survived=survived)
 
     def decode(

@@ -310,7 +310,12 @@ def test_a_broken_source_and_a_broken_sink_cost_nobody_else_anything(tmp_path, b
 
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("the source 'bad' of the package bad-package failed: RuntimeError: the film is torn; it is set aside") == 1
-    assert done.stderr.count("the sink 'bad' of the package bad-package failed: RuntimeError: out of ink; its results are lost for this sink only") == 1
+    assert (
+        done.stderr.count(
+            "the sink 'bad' of the package bad-package failed: RuntimeError: out of ink; its results are lost for this sink only"
+        )
+        == 1
+    )
     subscriber.wait_for(lambda s: len(s.payloads("edgeannot/pi/well/detections")) == len(names), "all results")
     subscriber.close()
 
