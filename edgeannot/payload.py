@@ -218,7 +218,7 @@ def info_payload(
     damaged: Sequence[str] = (),
     sinks: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return the active model and the reasons for it. `sources`: name -> kind. `choice`: see `Choice.as_dict`; None: the user set the model.
+    """Return the active model and why it runs. `sources`: name -> kind. `choice`: see `Choice.as_dict`; None: the user set the model.
     `damaged`: names of databases in its data directory that were set aside, and whose messages are lost. `sinks`: kinds that are enabled.
     """
     return {
