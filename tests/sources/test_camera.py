@@ -224,7 +224,7 @@ def test_a_fault_in_the_reader_reaches_the_caller(pull, quick):
 
     source = CameraSource("porch", CameraOptions(url="0"), Context(), broken)
 
-    with pytest.raises(RuntimeError, match="/dev/video0 broke"):
+    with pytest.raises(RuntimeError, match="reader of the camera /dev/video0"):
         pull(source).rest()
 
 

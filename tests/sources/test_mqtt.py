@@ -777,10 +777,10 @@ def test_the_first_wildcard_names_the_sender():
         ({"topic": "a/b+"}, "wanted a topic filter"),
         ({"topic": "a/#/b"}, "wanted a topic filter"),
         ({"topic": "$SYS/#"}, "wanted a topic filter"),
-        ({"topic": "$share/g/a/+"}, "goes into group"),
+        ({"topic": "$share/g/a/+"}, "set the name of the group in group"),
         ({"group": "a/b"}, "match pattern"),
         ({"device_level": 3}, "levels count from 0"),
-        ({"broker": {"url": "mqtt://u:p@host"}}, "a password does not belong"),
+        ({"broker": {"url": "mqtt://u:p@host"}}, "no password in the URL"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(options, wanted):
