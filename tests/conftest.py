@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """`--runtime-name` says which runtime `auto` means, for tests whose tolerance depends on it."""
     name = "tflite-runtime" if "litert" not in engine.RUNTIMES else engine.installed_runtimes()[0]
     parser.addoption("--runtime-name", default=name, dest="runtime_name", help="set from EDGEANNOT_RUNTIME")
+
+
+@pytest.fixture(autouse=True)
+def _level_of_the_log() -> Iterator[None]:
+    """Undo what a command that ran in this process has set, so that no test sees another's lines."""
+    loggers = logging.getLogger(), logging.getLogger("edgeannot")
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")
