@@ -198,7 +198,7 @@ def test_a_broker_that_says_why_it_hangs_up_is_no_other_client(publisher_to, cap
 def test_a_session_that_was_taken_over_is_said_as_such(publisher_to, caplog):
     with ScriptedBroker(disconnect=0x8E) as broker:
         publisher_to(broker).start()
-        wait_until(lambda: "another client came with the same client id" in caplog.text, "the reason in the log")
+        wait_until(lambda: "another client connected with the same client id" in caplog.text, "the reason in the log")
 
 
 def test_a_subscription_that_a_quota_refused_is_asked_for_again(publisher_to, caplog):
