@@ -76,10 +76,10 @@ def _read(text: str, group: str, package: str) -> Iterator[EntryPoint]:
 
 
 class Registry(Generic[T]):
-    """See the module."""
+    """The kinds of one sort: built-in ones and those of installed packages."""
 
     def __init__(self, what: str, group: str, built_in: Mapping[str, T], problem: Callable[[str, object], str]) -> None:
-        """what: "source", for messages. group: of the entry points. problem: why an object is no kind of that name, "" where it is one."""
+        """what: "source", for messages. group: of the entry points. problem: why an object is not a kind of that name; "" if it is."""
         self.what = what
         self.group = group
         self.built_in = built_in
