@@ -157,7 +157,8 @@ class PublisherConnection:
         room = (1 if alone else self._window) - len(self._in_flight)
         # The other half keeps the broker busy meanwhile: a batch costs one reading of the store and one waking of the broker.
         if room <= 0 or flying_bytes >= _FLIGHT_BYTES or (2 * room < self._window and self._in_flight and not alone):
-            _acknowledge_tcp(self.client.socket())
+            # The broker's answers gather there until the kernel says that they came (Nagle's algorithm), and ours would wait 40 ms.
+            _set_tcp(self.client.socket(), socket.TCP_QUICKACK, 1)
             return
         flying = {each.message.id for each in self._in_flight.values() if not each.is_volatile}
         wanted = room + (len(flying) if self._cursor == 0 else 0)
@@ -168,12 +169,17 @@ class PublisherConnection:
         if suspect_bytes is not None and not messages and not self._in_flight:
             self._probe_one(suspect_bytes)
             return
-        for message in messages:
-            if message.id not in flying:
-                self._send(message)
-            if self.client.socket() is None:
-                return
-            self._cursor = message.id
+        sock = self.client.socket() if len(messages) > 1 else None
+        _set_tcp(sock, socket.TCP_CORK, 1)  # a batch goes in full packets: else each message wakes the broker
+        try:
+            for message in messages:
+                if message.id not in flying:
+                    self._send(message)
+                if self.client.socket() is None:
+                    return
+                self._cursor = message.id
+        finally:
+            _set_tcp(sock, socket.TCP_CORK, 0)
 
     def send_volatile(self) -> None:
         """Send the volatile messages while the window has room."""
@@ -323,12 +329,11 @@ class _SendBuffer:
         return waiting > 0 and now - self._moved_at < within_s
 
 
-def _acknowledge_tcp(sock: Any) -> None:
-    """Have the kernel tell the broker's at once that its answers came: they gather there until then (Nagle's algorithm), and ours would
-    wait 40 ms for something of ours to send along."""
-    if hasattr(sock, "setsockopt"):  # paho's WebSocket is none of the system's
+def _set_tcp(sock: Any, option: int, value: int) -> None:
+    """Set an option of TCP where there is a socket of the system; paho's WebSocket is none."""
+    if hasattr(sock, "setsockopt"):
         with contextlib.suppress(OSError):  # closed meanwhile
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _packet_size(message: Message) -> int:
