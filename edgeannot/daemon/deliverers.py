@@ -13,7 +13,8 @@ from edgeannot.mqtt.publisher import Publisher
 from edgeannot.remote.remote import Remote
 from edgeannot.settings import Settings
 from edgeannot.sinks import Sink
-from edgeannot.sinks.queue_sender import DurableSink, QueueSender
+from edgeannot.sinks.durable import DurableSink
+from edgeannot.sinks.queue_sender import QueueSender
 from edgeannot.sources import Stop
 from edgeannot.storage.store import Queue, Store
 

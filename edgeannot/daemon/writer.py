@@ -20,7 +20,7 @@ from edgeannot.daemon.report import Reporter
 from edgeannot.daemon.telemetry import Telemetry
 from edgeannot.daemon.workers import ResultQueue, weight
 from edgeannot.sinks import Sink
-from edgeannot.sinks.queue_sender import DurableSink
+from edgeannot.sinks.durable import DurableSink
 from edgeannot.sources import Source, Stop
 from edgeannot.storage.store import LedgerEntry, Message, Store
 from edgeannot.vision.data import Annotation, Failure, Frame

@@ -25,7 +25,7 @@ from edgeannot.base.foreign import one_line
 from edgeannot.base.redaction import learn_secret
 from edgeannot.base.systemd import read_secret
 from edgeannot.base.tls import tls_context
-from edgeannot.sinks.queue_sender import AwayError, RejectedError
+from edgeannot.sinks.durable import AwayError, RejectedError
 
 __all__ = ["HttpPost", "retry_after_s"]
 

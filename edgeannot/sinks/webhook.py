@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from edgeannot.base.systemd import credential
 from edgeannot.payload import detections_payload, encode
 from edgeannot.sinks.base import SinkContext
-from edgeannot.sinks.queue_sender import DeliveryOptions, DurableSink
+from edgeannot.sinks.durable import DeliveryOptions, DurableSink
 from edgeannot.storage.store import Message
 from edgeannot.vision.data import Annotation
 

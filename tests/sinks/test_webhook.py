@@ -182,7 +182,7 @@ def test_retry_after_is_seconds_or_a_moment_by_the_servers_clock(value, date, wa
 
 
 def test_retry_after_is_bounded(hook, store, start, monkeypatch):
-    monkeypatch.setattr("edgeannot.sinks.queue_sender._LONGEST_RETRY_AFTER_S", 0.2)
+    monkeypatch.setattr("edgeannot.sinks.durable._LONGEST_RETRY_AFTER_S", 0.2)
     hook.replies = [status(503, Retry_After="999999999")]
     put(store, 0)
 
