@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,17 +18,17 @@ __all__ = ["IsolatedSink", "PluginSink"]
 log = logging.getLogger(__name__)
 
 
-class PluginSink:
+class PluginSink(ABC):
     """Base class of a package's sink. All methods are called in one thread of its own."""
 
+    @abstractmethod
     def write(self, annotation: Annotation) -> None:
         """Process one result. After a restart the same one may come again. An exception costs this result for this sink only."""
-        raise NotImplementedError
 
-    def flush(self) -> None:
+    def flush(self) -> None:  # noqa: B027 - for those that write files
         """Sync written files to disk; called before an input file is removed."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - for those that keep something open
         """Flush and close everything."""
 
 

@@ -6,6 +6,7 @@ import logging
 import queue
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final
@@ -25,7 +26,7 @@ _End = BaseException | None
 """Why a source ended; None: it had no more."""
 
 
-class PluginSource:
+class PluginSource(ABC):
     """Base class of a package's source. `items` is called in one thread, `finish` in another."""
 
     live: bool = False
@@ -33,11 +34,11 @@ class PluginSource:
     removes_input: bool = False
     """Whether `finish` moves or deletes what a frame came from: the results must be on the disk before, not only committed."""
 
+    @abstractmethod
     def items(self, stop: Stop) -> Iterator[Item]:
         """Yield frames, failures and ticks until `stop` is set or there are no more; at least a Tick about once a second."""
-        raise NotImplementedError
 
-    def finish(self, item: Frame | Failure) -> None:
+    def finish(self, item: Frame | Failure) -> None:  # noqa: B027 - for those that have an input to move
         """Finish the input of an item whose results are stored: move, delete or keep it by the options."""
 
 
