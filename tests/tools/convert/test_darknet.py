@@ -302,4 +302,45 @@ def test_the_weights_of_old_and_new_trainers_have_other_headers(header, tmp_path
     wanted = darknet.convert(cfg, weights).graph.to_bytes()
     weights.write_bytes(header.tobytes() + weights.read_bytes()[20:])
 
-    assert darknet.convert(cfg, weights).graph.to_bytes() == wanted
+    made = darknet.convert(cfg, weights)
+
+    assert made.graph.to_bytes() == wanted
+    assert made.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        (np.array([0, 0, 0, 0, 0], "<i4"), "version 0.0, whose header has 16 bytes, but with one of 20 bytes"),
+        (np.array([0, 1, 0, 77, 0], "<i4"), "version 0.1, whose header has 16 bytes, but with one of 20 bytes"),
+        (np.array([0, 2, 0, 77], "<i4"), "version 0.2, whose header has 20 bytes, but with one of 16 bytes"),
+    ],
+)
+def test_a_header_that_is_not_that_of_its_version_is_read_where_it_makes_the_weights_fit(header, said, tmp_path):
+    """Exporters write a counter of 8 bytes behind any version, and Darknet itself one of 4 bytes on a 32-bit board."""
+    cfg, weights = write_pair(tmp_path, net() + conv(8) + yolo())
+    wanted = darknet.convert(cfg, weights).graph.to_bytes()
+    weights.write_bytes(header.tobytes() + weights.read_bytes()[20:])
+
+    made = darknet.convert(cfg, weights)
+
+    assert made.graph.to_bytes() == wanted
+    assert [said in note for note in made.notes] == [True]
+
+
+@pytest.mark.parametrize("change", [-8, -4, 8, 12])
+def test_weights_of_an_old_version_that_fit_behind_neither_header_are_refused_by_their_own(change, tmp_path):
+    cfg, weights = write_pair(tmp_path, net() + conv(8) + yolo())
+    body = weights.read_bytes()[20:]
+    weights.write_bytes(np.array([0, 1, 0, 9], "<i4").tobytes() + (body + bytes(change) if change > 0 else body[:change]))
+
+    with pytest.raises(InputError, match="ends too early" if change < 0 else f"{change // 4} are left over"):
+        darknet.convert(cfg, weights)
+
+
+def test_the_field_file_of_an_exporter_with_an_8_byte_counter_is_read(data_dir):
+    cfg = data_dir / "field" / "a_minor0_seen8.cfg"
+
+    made = darknet.convert(cfg, cfg.with_suffix(".weights"))
+
+    assert "one of 20 bytes" in made.notes[0]

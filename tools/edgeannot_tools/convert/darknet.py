@@ -11,7 +11,7 @@ https://github.com/pjreddie/darknet/blob/master/src/parser.c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -29,6 +29,7 @@ from edgeannot_tools.convert.darknet_files import (
     known_mistakes,
     parse_cfg,
     read_bytes,
+    read_weights,
     with_masks,
 )
 from edgeannot_tools.graph.graph import Graph
@@ -74,6 +75,8 @@ class Conversion:
     """Empty for a classifier."""
     warnings: tuple[str, ...]
     """Sentences for the user about what may be wrong with the files."""
+    notes: tuple[str, ...] = ()
+    """Sentences for the user about how the files were read."""
 
 
 def convert(
@@ -87,10 +90,8 @@ def convert(
     sections = parse_cfg(read_bytes(cfg).decode("utf-8-sig", "replace"), str(cfg))
     if masks is not None:
         sections = with_masks(sections, masks, str(cfg))
-    reader = WeightsFile(read_bytes(weights), str(weights))
-    network = Network(sections, reader, str(cfg), size_wh)
-    reader.expect_end(str(cfg))
-    return network.conversion(known_mistakes(sections, masks))
+    network, notes = read_weights(weights, str(cfg), lambda file: Network(sections, file, str(cfg), size_wh))
+    return replace(network.conversion(known_mistakes(sections, masks)), notes=notes)
 
 
 class Network:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +23,12 @@ __all__ = [
     "known_mistakes",
     "parse_cfg",
     "read_bytes",
+    "read_weights",
     "with_masks",
 ]
 
+_SHORT_HEADER, _LONG_HEADER = 16, 20
+"""Bytes of a .weights file's header: three numbers for the version, and the count of pictures in 4 or in 8 bytes."""
 MAX_INT32 = 2**31 - 1
 """What sizes and numbers of a TFLite file are stored in."""
 HEAD_KINDS = ("yolo", "region")
@@ -35,6 +39,9 @@ TINY_WARNING = (
     "small objects get boxes of half their size. For those weights give the masks 3,4,5 and 1,2,3; keep the cfg's for weights "
     "that you trained with it yourself."
 )
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,28 +150,34 @@ class WeightSource(Protocol):
         """Return the next `count` floats; `what` is bias, scale, mean, variance or weights."""
 
 
+class _LengthError(InputError):
+    """The file has more or fewer floats than the network."""
+
+
 class WeightsFile:
     """The floats of a .weights file, taken from front to back."""
 
-    def __init__(self, data: bytes, where: str) -> None:
+    def __init__(self, data: bytes, where: str, *, other_header: bool = False) -> None:
+        """other_header: read the header in the other form than its version has. Raises InputError for what cannot be weights."""
         self.where = where
         if len(data) < 16:
             raise InputError(f"{where} is too short for Darknet weights: {len(data)} bytes")
         major, minor, _ = np.frombuffer(data, "<i4", 3).tolist()
-        # Since version 0.2 the number of pictures seen in training has 8 bytes.
-        header = 12 + (8 if major * 10 + minor >= 2 else 4)
         if not (0 <= major < 1000 and 0 <= minor < 1000):
             raise InputError(f"{where} does not look like Darknet weights: its version reads {major}.{minor}")
-        if (len(data) - header) % 4:
+        self.version = f"{major}.{minor}"
+        # Since version 0.2 the number of pictures seen in training has 8 bytes.
+        self.header_bytes = _LONG_HEADER if (major * 10 + minor >= 2) != other_header else _SHORT_HEADER
+        if (len(data) - self.header_bytes) % 4:
             raise InputError(f"{where} is truncated: {len(data)} bytes are not a whole number of floats; fetch it again")
-        self.floats = np.frombuffer(data, "<f4", offset=header)
+        self.floats = np.frombuffer(memoryview(data)[self.header_bytes :], "<f4")
         self.position = 0
 
     def take(self, count: int, layer: str, what: str) -> NDArray[np.float32]:
         """Return the next `count` floats. Raises InputError where there are not so many."""
         left = self.floats.size - self.position
         if count > left:
-            raise InputError(
+            raise _LengthError(
                 f"{self.where} ends too early: {layer} needs {count} floats ({what}), {left} of {self.floats.size} are left; "
                 "the file is truncated or belongs to another cfg"
             )
@@ -175,10 +188,38 @@ class WeightsFile:
         """Raise InputError where floats are left over."""
         left = self.floats.size - self.position
         if left:
-            raise InputError(
+            raise _LengthError(
                 f"{self.where} has {self.floats.size} floats, {cfg} needs {self.position}: {left} are left over, "
                 "so the weights belong to another cfg (often another number of classes)"
             )
+
+
+def read_weights(path: Path, cfg: str, read: Callable[[WeightsFile], T]) -> tuple[T, tuple[str, ...]]:
+    """Return what `read` makes of the whole file, and a sentence where its header is not that of its version.
+
+    Darknet writes the counter as the machine's size_t, 4 bytes on a 32-bit board, and exporters write 8 bytes behind any version. No file
+    fits a network in both forms, as they differ by one float. Raises MissingError, and InputError as `read` and where neither form fits.
+    """
+
+    def whole(file: WeightsFile) -> T:
+        made = read(file)
+        file.expect_end(cfg)
+        return made
+
+    data = read_bytes(path)
+    stated = WeightsFile(data, str(path))
+    try:
+        return whole(stated), ()
+    except _LengthError:
+        # The upper half of a counter of 8 bytes is 0, and no bias is: else a file that lost its last float would be read, shifted by one.
+        long_counter = data[_SHORT_HEADER:_LONG_HEADER] == bytes(4)
+        if long_counter == (stated.header_bytes == _LONG_HEADER):
+            raise
+        other = WeightsFile(data, str(path), other_header=True)
+        with contextlib.suppress(_LengthError):
+            note = f"{path} says version {stated.version}, whose header has {stated.header_bytes} bytes, but with one of"
+            return whole(other), (f"{note} {other.header_bytes} bytes it fits {cfg}: read so",)
+        raise
 
 
 def read_bytes(path: Path) -> bytes:

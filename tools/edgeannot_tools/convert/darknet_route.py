@@ -80,7 +80,7 @@ def convert_darknet(sources: Sequence[Path], request: Request) -> Converted:
         no_card="" if usable else "the cfg ends in a map without [yolo] or [region], so what it is for is not known",
         names=names,
         evidence=(f"converted from {cfg.name}, which states the head, and {weights.name}",),
-        notes=tuple(notes),
+        notes=(*made.notes, *notes),
         warnings=tuple(warnings),
     )
 
