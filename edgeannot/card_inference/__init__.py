@@ -21,6 +21,7 @@ from edgeannot.card_inference.hints import ANCHOR_SETS, Hints, parse_anchors, pa
 from edgeannot.card_inference.interpretation import OF_PACKAGE, RANGES, AmbiguousModelError, Interpretation, Known
 from edgeannot.card_inference.labels import fit_names, names_by_class, read_labels
 from edgeannot.card_inference.maps import read_maps
+from edgeannot.card_inference.one_map import read_one_map
 from edgeannot.card_inference.pairs import read_pairs
 from edgeannot.card_inference.preprocess import propose_input, stated_numbers
 from edgeannot.card_inference.rows import read_rows
@@ -48,8 +49,8 @@ __all__ = [
     "read_labels",
 ]
 
-FIRST_RULES = (read_postprocess, read_suppressed, read_end_to_end)
-"""Rules that rest on an operator or on names; when one fits, the others are not asked."""
+FIRST_RULES = (read_postprocess, read_suppressed, read_end_to_end, read_one_map)
+"""Rules that rest on an operator, on names or on how numbers add up; when one fits, the others are not asked."""
 OTHER_RULES = (read_rows, read_pairs, read_layers, read_maps, read_single)
 
 
@@ -168,7 +169,10 @@ def _defaults(hints: Hints, interpretation: Interpretation) -> dict[str, Any]:
     if hints.min_score is not None:
         return {"min_score": hints.min_score}
     # A classifier spreads its score over many alike classes; 0.1 shows the runners-up, 0.3 would often show nothing.
-    return {"min_score": 0.1} if interpretation.task == "classify" else {}
+    if interpretation.task == "classify":
+        return {"min_score": 0.1}
+    # The score also decides which cells touch; this is Edge Impulse's own.
+    return {"min_score": 0.5} if interpretation.head.kind == "fomo" else {}
 
 
 def _license(facts: Facts) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,7 +31,7 @@ from edgeannot.vision.heads.dfl import Dfl
 from edgeannot.vision.heads.yolo_fastestv2 import YoloFastestV2
 from edgeannot.vision.heads.yolo_grid import Grid, YoloGrid
 
-__all__ = ["read_maps"]
+__all__ = ["StrideMap", "cell_numbers", "layout_of", "read_maps", "stride_maps"]
 
 Form = Literal["hwc", "chw", "hwac", "ahwc", "achw", "nc", "cn"]
 """The axes of a map behind the batch's: height, width, channels, anchors, or n cells in a row."""
@@ -56,7 +57,7 @@ class StrideMap:
 
 def read_maps(known: Known) -> list[Interpretation]:
     """Return every interpretation of outputs that are maps of strides."""
-    maps = [found for out in known.facts.outputs if (found := _stride_map(known, out)) is not None]
+    maps = [found for out in known.facts.outputs if (found := next(stride_maps(known, out), None)) is not None]
     if len(maps) < len(known.facts.outputs):
         return []
     by_stride: dict[int, list[StrideMap]] = defaultdict(list)
@@ -75,22 +76,22 @@ def read_maps(known: Known) -> list[Interpretation]:
     return []
 
 
-def _stride_map(known: Known, out: Out) -> StrideMap | None:
+def stride_maps(known: Known, out: Out) -> Iterator[StrideMap]:
+    """Yield the ways to see an output as a map of one stride, for the model's input, the usual one first."""
     picture = known.facts.picture
     shape = known.run.shape(out.position)
     if not shape or shape[0] != 1:
-        return None
+        return
     inner = shape[1:]
     for stride in STRIDES:
         cells = (-(-picture.height // stride), -(-picture.width // stride))
         for form in FORMS.get(len(inner), ()):
             named = dict(zip(form, inner, strict=True))
             if (named.get("h"), named.get("w")) == cells or named.get("n") == cells[0] * cells[1]:
-                return StrideMap(out, stride, named["c"] * named.get("a", 1), form)
-    return None
+                yield StrideMap(out, stride, named["c"] * named.get("a", 1), form)
 
 
-def _numbers(known: Known, item: StrideMap) -> NDArray[np.float32]:
+def cell_numbers(known: Known, item: StrideMap) -> NDArray[np.float32]:
     """Return (pictures, cells, channels) of a map with one set of numbers a cell."""
     numbers = known.run.of(item.out.position)[:, 0]
     if not item.channels_last:
@@ -98,7 +99,8 @@ def _numbers(known: Known, item: StrideMap) -> NDArray[np.float32]:
     return numbers.reshape(len(numbers), -1, item.channels)
 
 
-def _layout(maps: list[StrideMap]) -> Literal["channels-last", "channels-first"]:
+def layout_of(maps: list[StrideMap]) -> Literal["channels-last", "channels-first"]:
+    """Return the word that heads have for where a cell's numbers lie."""
     return "channels-last" if maps[0].channels_last else "channels-first"
 
 
@@ -114,8 +116,8 @@ def _joined(known: Known, strides: tuple[int, ...], maps: list[StrideMap]) -> li
     joined = JoinedColumns(
         outputs=tuple(item.out.ref for item in maps),
         strides=strides,
-        numbers=np.concatenate([_numbers(known, item) for item in maps], axis=1),
-        layout=_layout(maps),
+        numbers=np.concatenate([cell_numbers(known, item) for item in maps], axis=1),
+        layout=layout_of(maps),
         made=made,
         evidence=f"{len(maps)} outputs with {total} channels for strides {', '.join(map(str, strides))}",
     )
@@ -154,7 +156,7 @@ def _distances(known: Known, strides: tuple[int, ...], groups: list[list[StrideM
             continue
         if len({item.channels for item in scores}) != 1 or bins == 1:
             continue
-        numbers = np.concatenate([_numbers(known, item) for item in scores], axis=1)
+        numbers = np.concatenate([cell_numbers(known, item) for item in scores], axis=1)
         activation, why = activation_of(numbers, scores[0].out.made_by)
         head = Dfl(
             strides=strides,
@@ -162,7 +164,7 @@ def _distances(known: Known, strides: tuple[int, ...], groups: list[list[StrideM
             scores=tuple(item.out.ref for item in scores),
             score_sums=tuple(item.out.ref for item in sums),
             bins=bins,
-            layout=_layout(boxes),
+            layout=layout_of(boxes),
             activation=activation,
         )
         each = f"for each stride of {', '.join(map(str, strides))} one output with {4 * bins} channels (4 x {bins} bins of distances)"
@@ -202,7 +204,7 @@ def _fastestv2(known: Known, strides: tuple[int, ...], groups: list[list[StrideM
         score = next(item for item in group if item is not objectness and item is not box)
         refs += [box.out.ref, objectness.out.ref, score.out.ref]
         classes = score.channels
-    head = YoloFastestV2(outputs=tuple(refs), strides=strides, anchors=pairs, layout=_layout(groups[0]))
+    head = YoloFastestV2(outputs=tuple(refs), strides=strides, anchors=pairs, layout=layout_of(groups[0]))
     evidence = (f"three outputs a stride with {4 * anchors}, {anchors} and {classes} channels: YOLO-FastestV2",)
     return [Interpretation(head, FASTESTV2, evidence, classes=classes)]
 

@@ -453,6 +453,123 @@ def test_one_coarse_map_with_five_anchors_reads_as_v2(propose_raw: Propose) -> N
     assert (head["anchor_units"], head["class_activation"], len(head["grids"][0]["anchors"])) == ("cells", "softmax", 5)
 
 
+# -- one map -----------------------------------------------------------------------------------------------------------------
+
+
+def centre_map(maker: Maker, x: int, cells: int = 12, columns: int = 3, lean: float = 6.0) -> int:
+    """Numbers of a softmax, (1, cells, cells, columns), that lean towards column 0, the background."""
+    numbers = raw_numbers(1, cells, cells, columns)
+    numbers[..., 0] += lean
+    return maker.stirred(x, numbers)
+
+
+def fomo_model(cells: int = 12, columns: int = 3, lean: float = 6.0, *, chw: bool = False) -> bytes:
+    maker = Maker()
+    x = maker.input((1, SIZE, SIZE, 3))
+    y = maker.softmax(centre_map(maker, x, cells, columns, lean), name="map")
+    if chw:
+        y = maker.op("TRANSPOSE", [y, maker.constant([0, 3, 1, 2], "int32")], (1, columns, cells, cells), tensor_name="map")
+    return maker.outputs(y)
+
+
+@pytest.mark.parametrize("chw", [False, True])
+def test_shares_of_classes_at_each_cell_read_as_fomo(propose_raw: Propose, chw: bool) -> None:
+    proposal = propose_raw(fomo_model(chw=chw), names=["nut", "bolt"])
+    card, head = proposal.card, head_of(proposal)
+
+    layout = "channels-first" if chw else "channels-last"
+    assert head == {"kind": "fomo", "output": "map", "layout": layout, "background": 0, "activation": "none"}
+    assert card.label_names() == ("background", "nut", "bolt")
+    assert (card.input.resize, card.input.color, card.input.std, card.defaults.min_score) == ("stretch", "RGB", (255.0,), 0.5)
+    assert any("--min-score" in assumption for assumption in proposal.assumptions)
+    assert any("--resize" in assumption for assumption in proposal.assumptions)
+
+
+def test_fomos_assumptions_go_when_the_user_has_said_them(propose_raw: Propose) -> None:
+    proposal = propose_raw(fomo_model(), min_score=0.4, resize="letterbox", input_range=RANGES["0..1"])
+
+    assert proposal.assumptions == ()
+    assert (proposal.card.defaults.min_score, proposal.card.input.resize) == (0.4, "letterbox")
+
+
+def test_fomos_labels_may_begin_with_the_background(propose_raw: Propose) -> None:
+    assert propose_raw(fomo_model(), names=["background", "nut", "bolt"]).card.label_names() == ("background", "nut", "bolt")
+    assert propose_raw(fomo_model()).card.label_names() == ("background", "1", "2")
+    with pytest.raises(CardError, match=r"3 columns.*wanted 2 names, found 3 lines, the first is 'nut'"):
+        propose_raw(fomo_model(), names=["nut", "bolt", "screw"])
+
+
+def test_fomos_logits_are_read_when_asked_for(propose_raw: Propose) -> None:
+    maker = Maker()
+    raw = maker.outputs(centre_map(maker, maker.input((1, SIZE, SIZE, 3))))
+    with pytest.raises(ModelError, match="maps that fit no known detector"):
+        propose_raw(raw)
+
+    assert (head_of(propose_raw(raw, head="fomo"))["activation"], head_of(propose_raw(raw, head="fomo"))["background"]) == ("softmax", 0)
+
+
+def test_a_map_that_is_objects_all_over_is_hardly_fomos(propose_raw: Propose) -> None:
+    with pytest.raises(AmbiguousModelError, match=r"9\d% of the cells.*segmentation.*--head fomo"):
+        propose_raw(fomo_model(lean=-3.0))
+    assert head_of(propose_raw(fomo_model(lean=-3.0), head="fomo"))["kind"] == "fomo"
+
+
+def test_a_fine_map_of_classes_is_a_segmentation(propose_raw: Propose) -> None:
+    with pytest.raises(ModelError, match="segmentation"):
+        propose_raw(fomo_model(cells=24))
+
+
+def test_one_cell_of_classes_is_a_classifier(propose_raw: Propose) -> None:
+    """Also where the input is so small that one cell is a stride's whole map."""
+    maker = Maker()
+    x = maker.input((1, 64, 64, 3))
+
+    assert head_of(propose_raw(maker.outputs(maker.softmax(centre_map(maker, x, 1, 5)))))["kind"] == "classify"
+
+
+def fastestdet_parts(maker: Maker, x: int, cells: int = 6, classes: int = 3) -> list[int]:
+    sizes = [maker.stirred(x, raw_numbers(1, cells, cells, n), name=f"part{n}") for n in (1, 4, classes)]
+    return [maker.logistic(sizes[0]), sizes[1], maker.softmax(sizes[2])]
+
+
+@pytest.mark.parametrize("chw", [False, True])
+@pytest.mark.parametrize("classes", [1, 3, 25])
+def test_objectness_box_and_shares_of_classes_on_one_map_read_as_fastestdet(propose_raw: Propose, classes: int, chw: bool) -> None:
+    """30 channels are 5 x (5 + 1) as well, and 6 may be the map's side: what the graph joins decides."""
+    maker = Maker()
+    x = maker.input((1, SIZE, SIZE, 3))
+    y = maker.concat(fastestdet_parts(maker, x, classes=classes), name="map")
+    if chw:
+        y = maker.op("TRANSPOSE", [y, maker.constant([0, 3, 1, 2], "int32")], (1, 5 + classes, 6, 6), tensor_name="map")
+    proposal = propose_raw(maker.outputs(y), names=[f"class{i}" for i in range(classes)])
+    card, head = proposal.card, head_of(proposal)
+
+    layout = "channels-first" if chw else "channels-last"
+    assert head == {**head, "kind": "fastestdet", "stride": 16, "layout": layout, "activation": "none", "class_activation": "none"}
+    assert (card.input.resize, card.input.color, card.input.std) == ("stretch", "BGR", (255.0,))
+    assert any("--set head.objectness_power=1" in assumption for assumption in proposal.assumptions)
+
+
+def test_fastestdet_is_known_by_its_numbers_where_the_graph_does_not_show_the_parts(propose_raw: Propose) -> None:
+    table = raw_numbers(1, 6, 6, 8)
+    table[..., 0] = 0.3
+    table[..., 5:] = [0.2, 0.3, 0.5]
+    maker = Maker()
+    head = head_of(propose_raw(maker.outputs(maker.stirred(maker.input((1, SIZE, SIZE, 3)), table, 1e-5))))
+
+    assert (head["kind"], head["activation"], head["class_activation"]) == ("fastestdet", "none", "none")
+
+
+def test_fastestdet_before_its_activations_is_read_when_asked_for(propose_raw: Propose) -> None:
+    maker = Maker()
+    raw = maker.outputs(maker.stirred(maker.input((1, SIZE, SIZE, 3)), 9 * raw_numbers(1, 6, 6, 85)))
+    with pytest.raises(AmbiguousModelError, match="--anchors"):
+        propose_raw(raw)
+    head = head_of(propose_raw(raw, head="fastestdet"))
+
+    assert (head["kind"], head["activation"], head["class_activation"]) == ("fastestdet", "sigmoid", "softmax")
+
+
 # -- distances ---------------------------------------------------------------------------------------------------------------
 
 

@@ -21,6 +21,8 @@ from edgeannot.vision.heads.classify import Classify
 from edgeannot.vision.heads.dfl import Dfl
 from edgeannot.vision.heads.embed import Embed
 from edgeannot.vision.heads.end_to_end import EndToEnd
+from edgeannot.vision.heads.fastestdet import FastestDet
+from edgeannot.vision.heads.fomo import Fomo
 from edgeannot.vision.heads.split import Split
 from edgeannot.vision.heads.ssd_anchors import SsdAnchors
 from edgeannot.vision.heads.ssd_postprocess import SsdPostprocess
@@ -75,9 +77,11 @@ _BUILT_IN: dict[str, type[Head]] = {
     "yolo-fastestv2": YoloFastestV2,
     "yolo-rows": YoloRows,
     "yolox": Yolox,
+    "fastestdet": FastestDet,
     "split": Split,
     "dfl": Dfl,
     "end-to-end": EndToEnd,
+    "fomo": Fomo,
     "classify": Classify,
     "embed": Embed,
 }

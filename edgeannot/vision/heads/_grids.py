@@ -11,7 +11,7 @@ from edgeannot.base.errors import CardError
 from edgeannot.vision.data import FloatArray, IntArray, TensorRef, TensorSpec
 from edgeannot.vision.heads._tensors import shape_error
 
-__all__ = ["Layout", "cell_count", "check_cells", "check_strides", "locate", "pair_with_strides", "table_of"]
+__all__ = ["Layout", "cell_count", "check_cells", "check_strides", "grid_wh", "locate", "pair_with_strides", "table_of"]
 
 Layout = Literal["channels-last", "channels-first"]
 

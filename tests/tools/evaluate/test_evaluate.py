@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 import edgeannot
 from edgeannot.base.errors import InputError, MissingError
+from edgeannot.card_inference import propose
 from edgeannot.vision.cards import read_card
 from edgeannot.vision.data import Frame
 from edgeannot.vision.decode import read_picture
@@ -23,6 +24,7 @@ from edgeannot_tools.datasets import Dataset, LabelledObject, Picture, save_data
 from edgeannot_tools.evaluate.command import evaluate_app, find_model
 from edgeannot_tools.evaluate.drawings import _ticks, save_error_sheet, worst_misses
 from edgeannot_tools.evaluate.measure import dtype_of, evaluate_model, match_model
+from tests.made_networks import fomo_network
 
 MODEL = "yolov3-tiny"
 SIZE = 224
@@ -38,6 +40,10 @@ def card(models_dir):
 @pytest.fixture(scope="module")
 def labelled(card) -> Dataset:
     """The sample photos, labelled by the model itself: it must agree with itself wholly."""
+    return labelled_by(card)
+
+
+def labelled_by(card) -> Dataset:
     pipeline = load_pipeline(card)
     names = card.label_names()
     pictures = []
@@ -188,6 +194,17 @@ def test_a_picture_that_broke_after_it_was_labelled_stops_the_measurement(card, 
 
     with pytest.raises(InputError, match=r"cut\.jpg.*`edgeannot datasets check` finds all such pictures"):
         evaluate_model(card, data, match_model(card, data))
+
+
+def test_fomo_is_measured_at_its_own_smallest_score(tmp_path):
+    """A lower one would join more cells to each object, so that the model would not even agree with itself."""
+    fomo_network().write(tmp_path / "fomo.tflite")
+    card = propose(tmp_path / "fomo.tflite").card
+    data = labelled_by(card)
+
+    assert evaluate_model(card, data, match_model(card, data)).accuracy.map50_95 == pytest.approx(1.0)
+    lower = card.model_copy(update={"defaults": card.defaults.model_copy(update={"min_score": 0.05})})
+    assert evaluate_model(lower, data, match_model(lower, data)).accuracy.map50_95 < 0.9
 
 
 def test_merged_labels_give_one_box_an_object(card, labelled, tmp_path):

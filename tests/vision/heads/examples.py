@@ -15,6 +15,8 @@ from edgeannot.vision.heads.classify import Classify
 from edgeannot.vision.heads.dfl import Dfl
 from edgeannot.vision.heads.embed import Embed
 from edgeannot.vision.heads.end_to_end import EndToEnd
+from edgeannot.vision.heads.fastestdet import FastestDet
+from edgeannot.vision.heads.fomo import Fomo
 from edgeannot.vision.heads.split import Split
 from edgeannot.vision.heads.ssd_anchors import AnchorLayer, ScaledAnchors, SsdAnchors
 from edgeannot.vision.heads.ssd_postprocess import SsdPostprocess
@@ -37,6 +39,8 @@ class Example:
     classes: int | None
     whole: tuple[int, ...] = ()
     """Outputs that hold class ids or counts."""
+    joins: bool = False
+    """Whether the minimum score decides which places are one object."""
 
 
 def spec(shape: tuple[int, ...], index: int = 0, dtype: Any = np.float32, scale: float = 0.0, zero_point: int = 0) -> TensorSpec:
@@ -169,6 +173,18 @@ EXAMPLES = {
     ),
     "dfl joined": Example(Dfl(strides=(8, 16), boxes=(0,), joined="scores-first", bins=8, activation="none"), ((1, CELLS, 32 + 3),), 3),
     "dfl distances": Example(Dfl(strides=(8, 16), boxes=(0,), scores=(1,), bins=1, activation="none"), ((1, CELLS, 4), (1, CELLS, 3)), 3),
+    "dfl NanoDet-g, 11 bins": Example(
+        Dfl(strides=(8, 16), boxes=(0,), joined="scores-first", bins=11, activation="none"), ((1, CELLS, 44 + 3),), 3
+    ),
+    "fastestdet": Example(FastestDet(output=0, stride=8), ((1, 4, 8, 5 + 3),), 3),
+    "fastestdet, logits": Example(
+        FastestDet(output=0, layout="channels-first", activation="sigmoid", class_activation="softmax", objectness_power=1, class_power=1),
+        ((1, 5 + 3, 2, 4),),
+        3,
+    ),
+    "fomo": Example(Fomo(output=0, background=0), ((1, 4, 8, 4),), 4, joins=True),
+    "fomo, logits": Example(Fomo(output=0, layout="channels-first", activation="softmax", background=3), ((1, 4, 4, 8),), 4, joins=True),
+    "fomo, a sigmoid each and no background": Example(Fomo(output=0, activation="sigmoid"), ((4, 8, 2),), 2, joins=True),
     "end-to-end": Example(EndToEnd(output=0, box_units="normalized"), ((1, 20, 6),), None),
     "end-to-end pixels with masks": Example(EndToEnd(output=0, box_units="pixels", extra_columns=3), ((1, 20, 9),), None),
     "end-to-end without suppression": Example(

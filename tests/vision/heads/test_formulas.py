@@ -11,6 +11,8 @@ from edgeannot.base.errors import CardError
 from edgeannot.vision.heads.classify import Classify
 from edgeannot.vision.heads.dfl import Dfl
 from edgeannot.vision.heads.end_to_end import EndToEnd
+from edgeannot.vision.heads.fastestdet import FastestDet
+from edgeannot.vision.heads.fomo import Fomo
 from edgeannot.vision.heads.split import Split
 from edgeannot.vision.heads.ssd_anchors import AnchorLayer, OctaveAnchors, ScaledAnchors, SsdAnchors
 from edgeannot.vision.heads.ssd_postprocess import SsdPostprocess
@@ -378,3 +380,113 @@ class TestClassify:
     def test_a_map_is_no_classifier(self):
         with pytest.raises(CardError, match=r"shape \(1, 7, 7, 1024\), wanted \(1, C\)"):
             Classify(output=0).check(specs((1, 7, 7, 1024)), WH)
+
+
+class TestFomo:
+    head = Fomo(output=0, background=0)
+
+    @staticmethod
+    def objects(grid, head=Fomo(output=0, background=0), minimum=0.5):  # noqa: B008 - a frozen value
+        """Boxes by class, of a map that is drawn: a digit is a cell of that class with 0.6, one with a star behind it 0.9."""
+        cells = [row.split() for row in grid]
+        scores = np.full((1, len(cells), len(cells[0]), 4), 0.01)
+        for y, row in enumerate(cells):
+            for x, cell in enumerate(row):
+                if cell != ".":
+                    scores[0, y, x, int(cell[0])] = 0.9 if "*" in cell else 0.6
+        found = head.decode(outputs(scores), (8 * len(cells[0]), 8 * len(cells)), minimum)
+        rows = zip(found.classes, found.scores, found.boxes, strict=True)
+        return sorted((int(c), round(float(s), 2), tuple(int(n) for n in box)) for c, s, box in rows)
+
+    def test_an_empty_map_has_no_objects(self):
+        assert self.objects([". . .", ". . ."]) == []
+
+    def test_the_background_is_never_an_object(self):
+        assert self.objects(["0* 0*", "0* 0*"]) == []
+
+    def test_a_cell_is_a_box_of_its_part_of_the_input(self):
+        assert self.objects([". . .", ". . 2"]) == [(2, 0.6, (16, 8, 24, 16))]
+
+    def test_cells_that_touch_at_a_side_or_a_corner_are_one_object_with_the_best_cells_score(self):
+        assert self.objects(["1 . . .", ". 1* . .", ". . . 1", ". . . 1"]) == [(1, 0.6, (24, 16, 32, 32)), (1, 0.9, (0, 0, 16, 16))]
+
+    def test_cells_of_two_classes_that_touch_are_two_objects(self):
+        assert self.objects(["1 2", "1 ."]) == [(1, 0.6, (0, 0, 8, 16)), (2, 0.6, (8, 0, 16, 8))]
+
+    def test_the_ends_of_a_row_and_the_next_are_no_neighbours(self):
+        assert len(self.objects([". . . 1", "1 . . ."])) == 2
+
+    def test_a_blob_of_any_shape_is_one_object(self):
+        spiral = ["1 1 1 1 1 1 1", ". . . . . . 1", "1 1 1 1 1 . 1", "1 . . . 1 . 1", "1 . 1 1 1 . 1", "1 . . . . . 1", "1 1 1 1 1 1 1*"]
+        assert self.objects(spiral) == [(1, 0.9, (0, 0, 56, 56))]
+
+    def test_a_higher_minimum_leaves_cells_out(self):
+        assert self.objects(["1 1* 1"], minimum=0.8) == [(1, 0.9, (8, 0, 16, 8))]
+        assert self.objects(["1 1* 1"], minimum=0.95) == []
+
+    def test_with_a_minimum_of_nothing_each_cell_stands_for_itself(self):
+        assert len(self.objects(["1 1* 1"], minimum=0.0)) == 3 * 3
+
+    def test_blobs_are_those_of_a_walk_from_cell_to_cell(self):
+        """Against a plain flood fill, on maps of every density."""
+        for seed in range(30):
+            rng = np.random.default_rng(seed)
+            taken = rng.random((9, 13)) < seed / 30
+            scores = np.stack([1.0 - taken, taken * 0.9], axis=2)[None]
+            found = self.head.decode(outputs(scores), (13, 9), 0.5)
+            assert sorted(map(tuple, found.boxes.astype(int).tolist())) == sorted(walked(taken))
+
+    def test_a_map_larger_than_the_input_is_refused(self):
+        with pytest.raises(CardError, match=r"at most the input's 64x32.*head\.layout"):
+            Fomo(output=0, layout="channels-first").check(specs((1, 4, 8, 100)), WH)
+
+    def test_a_background_that_is_no_column_is_refused(self):
+        with pytest.raises(CardError, match=r"head\.background: wanted one of 3 columns"):
+            Fomo(output=0, background=3).check(specs((1, 4, 8, 3)), WH)
+
+
+def walked(taken):
+    """Boxes of the blobs of a map, by a walk over neighbours."""
+    left, boxes = set(map(tuple, np.argwhere(taken).tolist())), []
+    while left:
+        waiting = [left.pop()]
+        blob = list(waiting)
+        while waiting:
+            y, x = waiting.pop()
+            near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & left
+            left -= near
+            waiting += near
+            blob += near
+        rows, columns = zip(*blob, strict=True)
+        boxes.append((min(columns), min(rows), max(columns) + 1, max(rows) + 1))
+    return boxes
+
+
+class TestFastestDet:
+    def test_the_centre_is_a_tanh_from_the_cell_and_the_size_a_share_of_the_input(self):
+        table = np.zeros((1, 2, 4, 7), np.float32)
+        table[0, 1, 2] = [0.81, math.atanh(0.5), math.atanh(-0.25), logit(0.25), logit(0.5), 0.2, 0.64]
+        found = FastestDet(output=0).decode(outputs(table), WH, 0.3)
+
+        class_id, score, box = only(found)
+        assert (class_id, score) == (1, pytest.approx(0.81**0.6 * 0.64**0.4, abs=1e-6))
+        assert box == near(40 - 8, 12 - 8, 40 + 8, 12 + 8)  # centre (2.5 / 4 * 64, 0.75 / 2 * 32), size (16, 16)
+
+    def test_powers_of_one_multiply(self):
+        table = np.zeros((1, 7, 2, 4), np.float32)
+        table[0, :, 0, 0] = [0.5, 0, 0, 0, 0, 0.9, 0.1]
+        head = FastestDet(output=0, layout="channels-first", objectness_power=1, class_power=1)
+
+        assert only(head.decode(outputs(table), WH, 0.4))[1] == pytest.approx(0.45)
+        assert len(head.decode(outputs(table), WH, 0.46)) == 0
+
+    def test_a_cell_that_just_reaches_the_minimum_is_found(self):
+        for objectness in np.linspace(0.05, 1, 40, dtype=np.float32):
+            table = np.zeros((1, 2, 4, 6), np.float32)
+            table[0, 0, 0] = [objectness, 0, 0, 0, 0, 1]
+            exact = float(np.float32(objectness) ** np.float32(0.6))
+            assert len(FastestDet(output=0).decode(outputs(table), WH, exact)) == 1
+
+    def test_powers_that_leave_nothing_are_refused(self):
+        with pytest.raises(CardError, match="powers over 0"):
+            FastestDet(output=0, objectness_power=0).check(specs((1, 2, 4, 7)), WH)

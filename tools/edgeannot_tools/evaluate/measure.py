@@ -189,5 +189,7 @@ def evaluate_model(
 ) -> Result:
     """Measure a detector on a set, with as many detections as average precision looks at."""
     prove_foreign(card, runtime)
-    limits = Limits(min_score=MIN_SCORE, max_detections=MAX_DETECTIONS)
+    # FOMO's smallest score also says which cells are one object: only at its own do the boxes mean anything.
+    min_score = card.defaults.min_score if card.head.kind == "fomo" else MIN_SCORE
+    limits = Limits(min_score=min_score, max_detections=MAX_DETECTIONS)
     return measure(load_pipeline(card, threads=threads, runtime=runtime, limits=limits), dataset, match, coco=coco)
