@@ -22,7 +22,7 @@ MQTT ?= mqtt://localhost
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help rule run test test-parts test-tools test-whole test-tflite docs check format models micro env env-tflite system-packages faults fuzz converters-test homeassistant-test bench structure wheel clean
+.PHONY: help rule run test test-parts test-tools test-whole test-faults test-tflite docs check format models micro env env-tflite system-packages faults fuzz converters-test homeassistant-test bench structure wheel clean
 
 help:  ## list the chores
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -66,22 +66,25 @@ format: env  ## put the code in its one form
 system-packages:
 	@$(PYTHON) -m tests.system_packages
 
-# The tests of the parts wait for brokers and folders much of the time, so three lots fill two cores.
-RUNS := whole parts tools $(if $(OLD_PYTHON),tflite)
-test: check system-packages  ## all tests in three lots side by side, then those of the runtime on tflite-runtime; last what was left out
+# Most tests wait for brokers and folders much of the time, so lots side by side fill two cores.
+RUNS := parts whole faults tools $(if $(OLD_PYTHON),tflite)
+test: check system-packages  ## all tests in lots side by side, then those of the runtime on tflite-runtime; last what was left out
 	@rm -rf $(LEFT_OUT)
-	@EDGEANNOT_LEFT_OUT=$(LEFT_OUT) $(MAKE) --no-print-directory -k -j3 --output-sync=target $(RUNS:%=test-%); code=$$?; \
-		$(BIN)/python -m tests.left_out $(LEFT_OUT) whole parts tools tflite; \
+	@EDGEANNOT_LEFT_OUT=$(LEFT_OUT) $(MAKE) --no-print-directory -k -j4 --output-sync=target $(RUNS:%=test-%); code=$$?; \
+		$(BIN)/python -m tests.left_out $(LEFT_OUT) parts whole faults tools tflite; \
 		$(if $(OLD_PYTHON),,echo 'The run `tflite` needs Python 3.11, which is not here';) exit $$code
 
 test-parts: env  ## the tests of the parts
-	EDGEANNOT_TEST_RUN=parts $(BIN)/python -m pytest --ignore=tests/e2e --ignore=tests/faults --ignore=tests/tools --ignore=tests/fuzz
+	EDGEANNOT_TEST_RUN=parts $(BIN)/python -m pytest -n 2 --dist worksteal --ignore=tests/e2e --ignore=tests/faults --ignore=tests/tools --ignore=tests/fuzz
 
 test-tools: env  ## the tests of the tools and of the fuzzer
 	EDGEANNOT_TEST_RUN=tools $(BIN)/python -m pytest tests/tools tests/fuzz
 
-test-whole: env system-packages  ## the tests of the whole command, and the short form of the faults
-	EDGEANNOT_TEST_RUN=whole $(BIN)/python -m pytest tests/e2e tests/faults
+test-whole: env system-packages  ## the tests of the whole command
+	EDGEANNOT_TEST_RUN=whole $(BIN)/python -m pytest tests/e2e
+
+test-faults: env system-packages  ## the short form of the faults
+	EDGEANNOT_TEST_RUN=faults $(BIN)/python -m pytest tests/faults
 
 test-tflite: env-tflite system-packages  ## those of the runtime on tflite-runtime, and those that need this older environment
 	EDGEANNOT_TEST_RUN=tflite EDGEANNOT_RUNTIME=tflite-runtime $(OLD_BIN)/python -m pytest -m "(runtime or older) and not long"

@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,8 +56,17 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
     _take(report)
 
 
-def pytest_sessionfinish() -> None:
-    """Write the note, where one is asked for."""
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a process of pytest-xdist deselected: every one collects all tests, so one list is as good as another."""
+    _deselected.update(getattr(node, "workeroutput", {}).get("deselected", {}))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the note, where one is asked for; a process of pytest-xdist hands its part to the one that started it."""
+    if (given := getattr(session.config, "workeroutput", None)) is not None:
+        given["deselected"] = _deselected
+        return
     folder, run = asked("LEFT_OUT"), asked("TEST_RUN")
     if folder and run:
         path = Path(folder) / f"{run}.json"

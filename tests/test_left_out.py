@@ -46,6 +46,16 @@ def test_nothing_left_out_is_said_in_one_line(tmp_path):
     assert summary(tmp_path / "notes", ["parts"]) == ["Skipped: 0"]
 
 
+def test_a_run_in_several_processes_leaves_the_same_note(tmp_path):
+    body = "def test_skipped(): pytest.skip('no bus here')\n@pytest.mark.long\ndef test_long(): pass"
+    one = run(tmp_path / "a", "one", body, "-m", "not long")
+    two = run(tmp_path / "b", "two", body, "-m", "not long", "-n", "2")
+
+    assert (one.returncode, two.returncode) == (0, 0), two.stdout
+    assert [line.replace("(two)", "(one)") for line in summary(tmp_path / "notes", ["two"])] == summary(tmp_path / "notes", ["one"])
+    assert "`make faults`" in summary(tmp_path / "notes", ["two"])[-1]
+
+
 def test_reasons_of_all_runs_are_gathered_with_their_counts_and_tests(tmp_path):
     skips = "@pytest.mark.parametrize('x', range(3))\ndef test_bus(x): pytest.skip('no bus here')\n"
     module = "pytest.skip('no module here', allow_module_level=True)"
