@@ -1,4 +1,6 @@
-"""A folder of pictures: those that are there, oldest first, then those that arrive; each once, and only when it is complete.
+"""A folder of pictures: those that are there, oldest first (with `once` by their paths), then those that arrive.
+
+Each is taken once, and only when it is complete.
 
 The caller pulls, so nothing is read ahead and nothing is skipped. Events come from inotify; a scan at start, after lost events and
 every now and then covers what inotify does not see (network file systems, a folder that went away and came back).
@@ -67,7 +69,12 @@ class DirectorySource:
         self._context = context
         self._root = os.path.abspath(options.path.expanduser())  # noqa: PTH100 - the base of string paths
         self._backlog = Backlog(
-            self._root, recursive=options.recursive, ignore=options.ignore, own=self._own_folders(), settle_s=options.settle_s
+            self._root,
+            recursive=options.recursive,
+            ignore=options.ignore,
+            own=self._own_folders(),
+            settle_s=options.settle_s,
+            by_path=context.once,
         )
         quarantine = context.quarantine if options.quarantine == "move" else None
         self._finished = FinishedFiles(f"sources.{name}", Path(self._root), options.after, options.after_folder, quarantine)
