@@ -99,7 +99,7 @@ def test_a_frame_carries_what_is_known_of_its_file(open_inbox, inbox, pull, jpeg
     assert (frame.source, frame.name, frame.path) == ("inbox", "day 1/cat.jpeg", path)
     assert frame.size_wh == (16, 16)
     assert frame.captured_at == datetime.fromtimestamp(LONG_AGO, UTC)
-    assert frame.key == FileKey("day 1/cat.jpeg", FileSignature.of(path.stat()))
+    assert frame.key == FileKey("day 1/cat.jpeg", FileSignature.of(path.stat()), str(inbox))
     assert frame.identity == f"day 1/cat.jpeg#{frame.content_hash.hex()}"
     assert len(frame.content_hash) == 16
     assert frame.decode_ms > 0
