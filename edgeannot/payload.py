@@ -175,6 +175,7 @@ def detections_payload(annotation: Annotation, origin: Origin) -> dict[str, Any]
         "captured_at": rfc3339(frame.captured_at),
         "clock_synced": bool(origin.clock_synced()),
         "image": {"width": width, "height": height, "path": _picture_path(frame)},
+        **({"damaged": True} if frame.damage else {}),
         "model": {"name": model.name, "sha256": model.sha256, "family": model.family, "profile": model.profile},
         "detections": _rows(annotation.detections, annotation.labels, (width, height)),
         "timing_ms": {stage: round(float(ms), 2) for stage, ms in annotation.timing_ms.items()},

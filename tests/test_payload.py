@@ -182,6 +182,14 @@ def test_a_name_that_is_no_utf8_is_shown_escaped():
     assert b"caf\\\\xe9.jpg" in encode(payload)
 
 
+def test_a_damaged_picture_is_marked_and_a_sound_one_says_nothing_of_it():
+    damaged = detections_payload(annotation(CAT, damage="the JPEG is cut off"), ORIGIN)
+
+    SCHEMA.validate(damaged)
+    assert damaged["damaged"] is True
+    assert "damaged" not in detections_payload(annotation(CAT), ORIGIN)
+
+
 def test_a_camera_has_no_path():
     assert detections_payload(annotation(path=None, name="2026-07-01/1.jpg"), ORIGIN)["image"]["path"] is None
 

@@ -236,7 +236,8 @@ class CommandHandler:
         try:
             picture = decode(data, limits, smaller=True)
             self._at_work.move(ticket, "inferring")
-            asked = self._control.ask_annotation(picture.image, "detect", name or "picture", (picture.width, picture.height))
+            whole_wh = picture.width, picture.height
+            asked = self._control.ask_annotation(picture.image, "detect", name or "picture", whole_wh, picture.damage)
         except BaseException as exc:
             self._at_work.leave(ticket, survived=getattr(exc, "reason", "") != "memory")
             raise

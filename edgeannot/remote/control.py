@@ -155,13 +155,16 @@ class Control:
         """Return whether a requested model is not active yet."""
         return bool(self._models)
 
-    def ask_annotation(self, image: UInt8Array, source: str, name: str, whole_wh: tuple[int, int] | None = None) -> Future[Annotation]:
-        """Request the annotation of one picture out of turn. image: (H, W, 3) uint8 BGR; source, name and whole_wh: as in `Frame`."""
+    def ask_annotation(
+        self, image: UInt8Array, source: str, name: str, whole_wh: tuple[int, int] | None = None, damage: str = ""
+    ) -> Future[Annotation]:
+        """Request the annotation of one picture out of turn. image: (H, W, 3) uint8 BGR; source, name and the others: as in `Frame`."""
         with self._changed:
             seq, self._seq = self._seq, self._seq + 1
         digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16)
         identity = f"{name}@{digest.hexdigest()}"  # of the same picture the same, as of a file
-        frame = Frame(image, source, seq, datetime.now(UTC), identity, name=name, content_hash=digest.digest(), whole_wh=whole_wh)
+        now, content = datetime.now(UTC), digest.digest()
+        frame = Frame(image, source, seq, now, identity, name=name, content_hash=content, whole_wh=whole_wh, damage=damage)
         request = _Picture(frame)
         self._ask(request, self._asked)
         return request.future

@@ -25,7 +25,7 @@ class DirectoryOptions(SourceOptions):
     after_folder: Path | None = None
     """Target folder with after = "move"; may lie inside the watched folder."""
     quarantine: Literal["move", "leave"] = "move"
-    """Whether a file that is no picture, or a damaged one, is moved to the quarantine folder or only reported. A file without
+    """Whether a file that is no picture, or is damaged too much, is moved to the quarantine folder or only reported. A file without
     permission to read stays where it is, with a warning, and is taken later. A file that is no picture by its ending and its content
     (text, videos, archives, raw files beside pictures) is passed over."""
     ignore: tuple[str, ...] = ()
@@ -33,7 +33,8 @@ class DirectoryOptions(SourceOptions):
     settle_s: float = Field(default=2.0, gt=0)
     """How long a file that no event reports as complete has to stay unchanged, in seconds."""
     retry_s: float = Field(default=5.0, ge=0)
-    """How long a picture that looks cut off has to stay the same before it is given up, in seconds."""
+    """How long a picture that looks cut off or damaged has to stay the same before it is taken as it is, in seconds: a JPEG of which at
+    least half can be read is annotated and marked as damaged, any other is given up."""
     rescan_s: float = Field(default=60.0, ge=0)
     """Time between scans, in seconds, for files that came without an event (network file systems); 0: only when events were lost."""
     max_megapixels: float = Field(default=100.0, gt=0)

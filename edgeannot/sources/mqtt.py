@@ -26,7 +26,6 @@ from edgeannot.mqtt.subscriber import Subscriber
 from edgeannot.payload import Topics, encode, escape_level, refused_payload, reply_trouble
 from edgeannot.sources.arrival import Arrival, matches, named_level, read_arrival
 from edgeannot.sources.contract import Context, Item, Stop, Tick
-from edgeannot.sources.encoded import picture_in
 from edgeannot.sources.mqtt_options import MqttSourceOptions
 from edgeannot.sources.quarantine import DataQuarantine
 from edgeannot.sources.turn import PictureDecoder, Turns
@@ -230,7 +229,7 @@ class MqttSource:
         try:
             self._decoder.check_size(incoming.size or len(incoming.payload))
             ticket, picture = yield from self._turns.decode(
-                content, name, stop, lambda last: self._decoder.decode(picture_in(incoming.payload), smaller=last)
+                content, name, stop, lambda last: self._decoder.decode(incoming.payload, smaller=last)
             )
         except FrameError as exc:
             return self._fail(incoming, name, exc, arrival)
@@ -251,6 +250,7 @@ class MqttSource:
             content_hash=arrival.content_hash,
             sender=arrival.sender,
             whole_wh=(picture.width, picture.height),
+            damage=picture.damage,
             ticket=ticket,
         )
 

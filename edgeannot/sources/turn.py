@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from edgeannot.vision.decode import Picture, PictureLimits
 
 __all__ = ["DEADLY", "UNREADABLE", "PictureDecoder", "Turns"]
+
+log = logging.getLogger(__name__)
 
 DEADLY = "deadly"
 """The reason for a picture that the program died of."""
@@ -43,11 +46,11 @@ class PictureDecoder:
 
         check_file_size(size, self._limits())
 
-    def decode(self, data: bytes, *, smaller: bool) -> Picture:
-        """Decode the picture; smaller: at a part of its size where memory is too short for all of it."""
+    def decode(self, data: bytes, *, smaller: bool, whole: bool = False) -> Picture:
+        """Decode the picture; smaller: at a part of its size where memory is too short for all of it. whole: refuse any damage."""
         from edgeannot.vision.decode import decode  # noqa: PLC0415
 
-        return decode(data, self._limits(), smaller=smaller)
+        return decode(data, self._limits(), smaller=smaller, whole=whole)
 
     def _limits(self) -> PictureLimits:
         from edgeannot.vision.decode import PictureLimits  # noqa: PLC0415
@@ -101,6 +104,8 @@ class Turns:
                     raise
                 continue
             if picture is not None:
+                if picture.damage:
+                    log.warning("%s: %s: %s; annotated, and marked as damaged", self._source, name, picture.damage)
                 return ticket, picture
             self.leave(ticket, survived=False)
             break

@@ -65,8 +65,6 @@ class FileKey:
     path: str
     """Relative to the source's folder, as `os.fsdecode` gives it."""
     signature: FileSignature
-    folder: str = ""
-    """The source's folder, absolute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +94,8 @@ class Frame:
     """Who sent it, where it came as a message; its identity is then the same for every worker. None: taken or found here."""
     whole_wh: tuple[int, int] | None = None
     """Width and height of the whole picture, where `image` was made smaller when it was decoded; None: `image` is the whole."""
+    damage: str = ""
+    """What is wrong with the picture, where only most of it could be read, one clause; empty for a sound one."""
     ticket: int = 0
     """Names it among the pictures that are being processed (`crash_guard.Ticket`)."""
 

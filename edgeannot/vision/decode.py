@@ -24,12 +24,15 @@ from numpy.typing import NDArray
 from edgeannot.base.errors import INTERNAL_ERROR, FrameError
 from edgeannot.base.places import SAMPLES
 from edgeannot.vision.data import UInt8Array
+from edgeannot.vision.jpeg import Decoded, decode_jpeg
 from edgeannot.vision.picture_header import Header, Kind, read_header
 
 __all__ = ["Picture", "PictureLimits", "configure_opencv", "decode", "read_picture", "sample_photo"]
 
 log = logging.getLogger(__name__)
 
+READABLE = 0.5
+"""Share of the rows that a damaged JPEG must have for it to be annotated: a picture of which most is there shows most of what is there."""
 _SMALL_BYTES = 16 * 2**20
 """Decoding that takes less is not worth the question how much memory is free."""
 
@@ -56,6 +59,8 @@ class Picture:
     """Of the whole picture in pixels, upright; larger than the image's own when it was decoded at reduced size."""
     height: int
     kind: Kind
+    damage: str = ""
+    """What is wrong with it, one clause; empty for a sound picture. Most of a damaged one can be read (`READABLE`)."""
 
 
 def configure_opencv(threads: int = 1) -> None:
@@ -103,19 +108,23 @@ def check_file_size(size: int, limits: PictureLimits) -> None:
         raise FrameError(f"the file has {size >> 20} MB, allowed are {limits.max_file_bytes >> 20} MB", "too-large")
 
 
-def decode(data: bytes, limits: PictureLimits | None = None, *, min_side: int | None = None, smaller: bool = False) -> Picture:
+def decode(
+    data: bytes, limits: PictureLimits | None = None, *, min_side: int | None = None, smaller: bool = False, whole: bool = False
+) -> Picture:
     """Return the picture in a file's bytes.
 
     min_side: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as its shorter side keeps this many pixels; much
     faster and smaller (a 12-megapixel JPEG on x86: 58 ms and 70 MB in full, 24 ms and 6 MB at 1/4). Picture.width and height
     stay those of the whole.
     smaller: a JPEG that would not fit into the memory that is free may be decoded at such a size, too.
+    whole: refuse a JPEG with any damage, or without its end marker, as one that is still being written. Otherwise it is decoded, with
+    what is wrong in Picture.damage, where at least half of its rows (of one with several scans: its brightness) could be read.
 
     Raises FrameError with the reason empty, not-a-picture, unsupported, truncated, damaged, too-large, memory, or error for a
     fault of the program.
     """
     try:
-        return _decode(data, limits or PictureLimits(), min_side, smaller=smaller)
+        return _decode(data, limits or PictureLimits(), min_side, smaller=smaller, whole=whole)
     except FrameError:
         raise
     except Exception as exc:  # only this picture may be lost by it, now and at each later start
@@ -123,17 +132,20 @@ def decode(data: bytes, limits: PictureLimits | None = None, *, min_side: int | 
         raise FrameError(f"decoding it failed ({type(exc).__name__}: {exc}), which is a fault of the program", INTERNAL_ERROR) from exc
 
 
-def _decode(data: bytes, limits: PictureLimits, min_side: int | None, *, smaller: bool) -> Picture:
+def _decode(data: bytes, limits: PictureLimits, min_side: int | None, *, smaller: bool, whole: bool) -> Picture:
     header = read_header(data)
+    if whole and not header.ends:
+        raise FrameError("the JPEG is cut off: it has no end marker after its picture data", "truncated")
     reduction = _reduction(header, min_side)
     _check_size(header, reduction, limits)
     reduction = _fitting(header, reduction, limits, smaller=smaller)
-    image = _upright(_decode_pixels(data, header, reduction), header.orientation)
+    stored, damage = _pixels(data, header, reduction, whole=whole)
+    image = _upright(stored, header.orientation)
     width, height = header.full_wh
     found = (image.shape[1], image.shape[0])
     if found != (-(-width // reduction), -(-height // reduction)):
         raise FrameError(f"the {header.kind.upper()} header says {width}x{height} pixels, its data gave {found[0]}x{found[1]}", "damaged")
-    return Picture(image, width, height, header.kind)
+    return Picture(image, width, height, header.kind, damage)
 
 
 def _reduction(header: Header, min_side: int | None) -> int:
@@ -180,23 +192,38 @@ def _fitting(header: Header, reduction: int, limits: PictureLimits, *, smaller: 
     )
 
 
-def _decode_pixels(data: bytes, header: Header, reduction: int) -> UInt8Array:
-    flags = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}[reduction]
-    flags = cv2.IMREAD_UNCHANGED if header.alpha else flags | cv2.IMREAD_IGNORE_ORIENTATION
+def _pixels(data: bytes, header: Header, reduction: int, *, whole: bool) -> tuple[UInt8Array, str]:
+    """Return a picture's pixels as stored, and what is wrong with them."""
+    name = header.kind.upper()
     try:
-        image = cast("NDArray[Any] | None", cv2.imdecode(np.frombuffer(data, np.uint8), flags))
+        if header.kind == "jpeg":
+            found = decode_jpeg(data, header.stored_wh, reduction, ends=header.ends)
+        else:
+            image = _with_opencv(data, header)
+            found = None if image is None else Decoded(image)
     except MemoryError as exc:
-        raise FrameError(f"the {header.kind.upper()} cannot be decoded, as there is not enough memory", "memory") from exc
+        raise FrameError(f"the {name} cannot be decoded, as there is not enough memory", "memory") from exc
     except cv2.error as exc:
         reason = "memory" if exc.code == cv2.Error.StsNoMem else "damaged"
-        raise FrameError(f"the {header.kind.upper()} cannot be decoded ({str(exc).strip()})", reason) from exc
-    if image is None:
-        raise FrameError(f"the {header.kind.upper()} cannot be decoded; its data is damaged or of a kind that is not read", "damaged")
-    if image.ndim == 3 and image.shape[2] == 4:
+        raise FrameError(f"the {name} cannot be decoded ({str(exc).strip()})", reason) from exc
+    if found is None:
+        raise FrameError(f"the {name} cannot be decoded; its data is damaged or of a kind that is not read", "damaged")
+    if found.image.ndim != 3 or found.image.shape[2] != 3 or found.image.dtype != np.uint8:
+        raise FrameError(f"the {name} gave pixels of an unexpected kind: {found.image.dtype} {found.image.shape}", "damaged")
+    if not found.fault:
+        return found.image, ""
+    damage = f"the {name} is {'damaged' if header.ends else 'cut off'} ({found.fault}); at most {found.readable:.0%} of it can be read"
+    if whole or found.readable < READABLE:
+        raise FrameError(damage, "damaged" if header.ends else "truncated")
+    return found.image, damage
+
+
+def _with_opencv(data: bytes, header: Header) -> UInt8Array | None:
+    flags = cv2.IMREAD_UNCHANGED if header.alpha else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cast("NDArray[Any] | None", cv2.imdecode(np.frombuffer(data, np.uint8), flags))
+    if image is not None and image.ndim == 3 and image.shape[2] == 4:
         return _on_white(image)
-    if image.ndim != 3 or image.dtype != np.uint8:
-        raise FrameError(f"the {header.kind.upper()} gave pixels of an unexpected kind: {image.dtype} {image.shape}", "damaged")
-    return cast("UInt8Array", image)
+    return cast("UInt8Array | None", image)
 
 
 def _on_white(bgra: NDArray[Any]) -> UInt8Array:

@@ -73,6 +73,8 @@ class Header:
     """Bytes a pixel with alpha: 4, or 8 when 16 bits a channel."""
     coefficient_bytes: float
     """Bytes a pixel that the coefficients of a JPEG of several scans take while it is decoded; 0 for everything else."""
+    ends: bool = True
+    """Whether a JPEG has its end marker; other kinds are refused without it."""
 
     @property
     def full_wh(self) -> tuple[int, int]:
@@ -95,7 +97,9 @@ class Header:
 
 
 def read_header(data: bytes) -> Header:
-    """Return the header of a complete picture file. Raises FrameError: empty, unsupported, not-a-picture, truncated or damaged."""
+    """Return the header of a picture file, complete but for a JPEG (`Header.ends`). Raises FrameError: empty, unsupported,
+    not-a-picture, truncated or damaged.
+    """
     kind = _kind(data)
     try:
         header = _READERS[kind](data)
@@ -151,9 +155,8 @@ def _jpeg(data: bytes) -> Header:
         if marker == 0xDA:
             scan, in_scan = end, data[start] if start < len(data) else 0
             break
-    # FF D9 cannot occur inside a scan (T.81 B.1.1.5), and thumbnails with an end of their own lie before it.
-    if scan is None or data.find(b"\xff\xd9", scan) < 0:
-        raise FrameError("the JPEG is cut off: it has no end marker after its picture data", "truncated")
+    if scan is None:
+        raise FrameError("the JPEG is cut off: it has no picture data", "truncated")
     if frame is None:
         raise FrameError("the JPEG has no frame header", "damaged")
     marker, segment = frame
@@ -163,12 +166,16 @@ def _jpeg(data: bytes) -> Header:
             "unsupported",
         )
     info = imagesize.get_info(io.BytesIO(data), exif_rotation=False, dpi=False)
+    # FF D9 cannot occur inside a scan (T.81 B.1.1.5), and thumbnails with an end of their own lie before it.
+    ends = data.find(b"\xff\xd9", scan) >= 0
     coefficients = 0.0
     if marker in (0xC2, 0xCA) or in_scan < segment[5]:  # progressive, or a scan for each component
         factors = [(segment[7 + 3 * i] >> 4, segment[7 + 3 * i] & 15) for i in range(segment[5])]
         largest = max(h for h, _ in factors) * max(v for _, v in factors)
         coefficients = 2 * sum(h * v for h, v in factors) / max(largest, 1)
-    return Header("jpeg", (info.width, info.height), _valid(info.rotation), alpha=False, native_bytes=3, coefficient_bytes=coefficients)
+    return Header(
+        "jpeg", (info.width, info.height), _valid(info.rotation), alpha=False, native_bytes=3, coefficient_bytes=coefficients, ends=ends
+    )
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:

@@ -14,11 +14,13 @@ import pytest
 
 from edgeannot.base.errors import ConfigError, MissingError
 from edgeannot.base.file_signature import ANNOTATED, FileSignature
+from edgeannot.base.places import SAMPLES
 from edgeannot.crash_guard import AtWork
 from edgeannot.sources import Context, DirectoryOptions, open_source
 from edgeannot.sources import folder as watching
 from edgeannot.sources import quarantine as quarantining
 from edgeannot.vision.data import Failure, FileKey, Frame
+from edgeannot.vision.decode import decode
 from tests.patience import DEADLINE_S
 
 LONG_AGO = 1_600_000_000
@@ -40,6 +42,11 @@ def open_inbox(inbox, tmp_path):
         return open_source("inbox", DirectoryOptions(**options), context or Context(quarantine=tmp_path / "quarantine"))
 
     return make
+
+
+@pytest.fixture
+def photo():
+    return (SAMPLES / "cat.jpg").read_bytes()
 
 
 def put(path, data, age_s=None):
@@ -74,20 +81,10 @@ def test_pictures_that_are_there_come_oldest_first_then_by_name(open_inbox, inbo
     put(inbox / "deep" / "a.jpg", jpeg(), age_s=50)
     put(inbox / "oldest.jpg", jpeg(), age_s=99)
 
-    frames = pull(open_inbox()).take(4)
+    frames = pull(open_inbox(Context(once=True))).rest()
 
     assert [f.name for f in frames] == ["oldest.jpg", "b.jpg", "deep/a.jpg", "new.jpg"]
     assert [f.seq for f in frames] == [0, 1, 2, 3]
-
-
-def test_with_once_pictures_come_by_their_paths_with_numbers_by_their_size(open_inbox, inbox, pull, jpeg):
-    """A run by hand over a folder is read as a list: as a file manager shows it, whatever the files' times are."""
-    names = ["10.jpg", "a/1.jpg", "a/2.jpg", "a/10/x.jpg", "a b/1.jpg", "frame9.jpg", "frame09.jpg", "frame010.jpg", "frame10.jpg"]
-    wanted = ["10.jpg", "a/1.jpg", "a/2.jpg", "a/10/x.jpg", "a b/1.jpg", "frame09.jpg", "frame9.jpg", "frame010.jpg", "frame10.jpg"]
-    for age, name in enumerate(names):
-        put(inbox / name, jpeg(), age_s=age * 7 % 5)
-
-    assert [f.name for f in pull(open_inbox(Context(once=True))).rest()] == wanted
 
 
 def test_a_frame_carries_what_is_known_of_its_file(open_inbox, inbox, pull, jpeg):
@@ -99,7 +96,7 @@ def test_a_frame_carries_what_is_known_of_its_file(open_inbox, inbox, pull, jpeg
     assert (frame.source, frame.name, frame.path) == ("inbox", "day 1/cat.jpeg", path)
     assert frame.size_wh == (16, 16)
     assert frame.captured_at == datetime.fromtimestamp(LONG_AGO, UTC)
-    assert frame.key == FileKey("day 1/cat.jpeg", FileSignature.of(path.stat()), str(inbox))
+    assert frame.key == FileKey("day 1/cat.jpeg", FileSignature.of(path.stat()))
     assert frame.identity == f"day 1/cat.jpeg#{frame.content_hash.hex()}"
     assert len(frame.content_hash) == 16
     assert frame.decode_ms > 0
@@ -197,8 +194,55 @@ def test_a_file_that_stays_cut_off_is_quarantined_with_the_reason(open_inbox, in
     assert failure.quarantined.read_bytes() == jpeg()[:200]
     assert not (inbox / "day" / "half.jpg").exists()
     note = (tmp_path / "quarantine" / "day" / "half.jpg.reason.txt").read_text().splitlines()
-    assert note[0] == "day/half.jpg: the JPEG is cut off: it has no end marker after its picture data"
+    assert note[0] == "day/half.jpg: the JPEG is cut off: it has no picture data"
     assert note[1] == "reason: truncated"
+
+
+def test_a_picture_that_lacks_only_its_end_marker_is_read_when_it_has_not_changed_for_a_while(open_inbox, inbox, pull, photo, caplog):
+    items = pull(open_inbox(retry_s=1.5, settle_s=0.1))
+    items.idle(1)
+
+    (inbox / "nearly.jpg").write_bytes(photo[:-2])
+    items.idle(2)
+    (frame,) = items.take(1)
+
+    assert (frame.name, frame.damage) == ("nearly.jpg", "")
+    assert np.array_equal(frame.image, decode(photo).image)
+    assert caplog.text == ""
+
+
+def test_a_damaged_picture_is_read_when_it_has_not_changed_for_a_while_and_marked(open_inbox, inbox, pull, photo, caplog):
+    items = pull(open_inbox())
+    items.idle(1)
+
+    (inbox / "most.jpg").write_bytes(photo[: len(photo) * 8 // 10])
+    (frame,) = items.take(1)
+
+    assert frame.name == "most.jpg"
+    assert "cut off" in frame.damage
+    assert f"inbox: most.jpg: {frame.damage}; annotated, and marked as damaged" in caplog.text
+
+
+def test_a_picture_that_was_read_too_early_comes_whole_once_it_is_there(open_inbox, inbox, pull, photo):
+    items = pull(open_inbox(retry_s=30))
+    items.idle(1)
+    (inbox / "slow.jpg").write_bytes(photo[: len(photo) * 9 // 10])
+    items.idle(3)
+    (inbox / "slow.jpg").write_bytes(photo)
+
+    (frame,) = items.take(1)
+
+    assert frame.damage == ""
+
+
+def test_of_an_old_picture_nobody_waits_for_the_rest(open_inbox, inbox, pull, photo, tmp_path):
+    put(inbox / "most.jpg", photo[: len(photo) * 8 // 10], age_s=9)
+    put(inbox / "little.jpg", photo[: len(photo) // 4], age_s=5)
+
+    frame, failure = pull(open_inbox(Context(quarantine=tmp_path / "quarantine", once=True), retry_s=1000)).rest()
+
+    assert "at most" in frame.damage
+    assert (failure.reason, failure.quarantined.name) == ("truncated", "little.jpg")
 
 
 def test_a_file_that_a_program_still_writes_is_not_quarantined(open_inbox, inbox, pull, jpeg):
