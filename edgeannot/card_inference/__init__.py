@@ -18,7 +18,18 @@ from pydantic import ValidationError
 from edgeannot.base.errors import CardError, InputError, ModelError, OutputError
 from edgeannot.card_inference.facts import Facts, read_facts
 from edgeannot.card_inference.hints import ANCHOR_SETS, Hints, parse_anchors, parse_range, read_cfg
-from edgeannot.card_inference.interpretation import OF_PACKAGE, RANGES, AmbiguousModelError, Interpretation, Known
+from edgeannot.card_inference.interpretation import (
+    CLASS_SIGMOIDS,
+    LOGITS,
+    OF_PACKAGE,
+    PERCENTAGES,
+    RANGES,
+    SOFTMAX,
+    AmbiguousModelError,
+    Assumed,
+    Interpretation,
+    Known,
+)
 from edgeannot.card_inference.labels import fit_names, names_by_class, read_labels
 from edgeannot.card_inference.maps import read_maps
 from edgeannot.card_inference.one_map import read_one_map
@@ -102,7 +113,13 @@ def propose(path: Path, hints: Hints | None = None, *, runtime: Runtime = "auto"
     card = _card(table, path)
     _prove(card, facts, run)
     evidence = (*interpretation.evidence, *input_why, names_why, *facts.metadata.notes)
-    return Proposal(card, path, evidence, (*assumptions, *interpretation.assumptions))
+    return Proposal(card, path, evidence, (*assumptions, *interpretation.assumptions, *_activated(interpretation, hints)))
+
+
+def _activated(interpretation: Interpretation, hints: Hints) -> tuple[Assumed, ...]:
+    """Return what the head is assumed to do to the stored scores: that is the reading of a run, or a family's convention."""
+    done = {"sigmoid": LOGITS, "softmax": SOFTMAX, "percent": PERCENTAGES}.get(getattr(interpretation.head, "activation", "none"))
+    return () if done is None or "head.activation" in hints.extra or CLASS_SIGMOIDS.of() in interpretation.assumptions else (done.of(),)
 
 
 def _names(facts: Facts, hints: Hints) -> tuple[tuple[str, ...], str]:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from edgeannot.card_inference.facts import Facts, Out
 from edgeannot.card_inference.interpretation import NANODET, ULTRALYTICS, YOLOX, AmbiguousModelError, Interpretation, Known
-from edgeannot.card_inference.sample_run import activation_of, cell_centres, grid_fit
+from edgeannot.card_inference.sample_run import FOLLOWS, cell_centres, grid_fit
+from edgeannot.card_inference.scores import activation_of
 from edgeannot.tflite.trace import Piece
 from edgeannot.vision.data import TensorRef
 from edgeannot.vision.heads.dfl import Dfl
@@ -23,6 +24,7 @@ __all__ = [
     "JoinedColumns",
     "Side",
     "candidate_cells",
+    "cell_orders",
     "decoded_boxes",
     "fastestv2_anchors",
     "free_boxes",
@@ -35,8 +37,6 @@ STRIDE_SETS = ((8, 16, 32), (8, 16, 32, 64), (16, 32), (4, 8, 16, 32), (8, 16), 
 MAX_QUERIES = 1000
 """More candidates than this have no transformer's head."""
 ANCHOR_COUNTS = (1, 3, 2, 4, 5, 6, 9)
-FOLLOWS = 0.75
-"""A decoded centre correlates with its cell's at least so much (seen: 0.98 at 224 px in int8, 0.998 at 640); a raw number hardly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,28 +79,28 @@ class JoinedColumns:
     """What the columns are joined from."""
     evidence: str
 
-    def distances(self, bins: int, order: Literal["boxes-first", "scores-first"], *, center: float = 0.5) -> Interpretation:
+    def distances(self, known: Known, bins: int, order: Literal["boxes-first", "scores-first"], *, center: float = 0.5) -> Interpretation:
         """Interpret four distributions of `bins` distances and class scores, as YOLOv8 (16) and NanoDet (8) write them."""
         columns, boxes_first = self.numbers.shape[2], order == "boxes-first"
         classes = columns - 4 * bins
         scores = self.numbers[..., 4 * bins :] if boxes_first else self.numbers[..., :classes]
-        activation, why = self._activation(scores, self.made[-1 if boxes_first else 0])
+        activation, why = self._activation(known, scores, self.made[-1 if boxes_first else 0])
         head = Dfl(
             strides=self.strides, boxes=self.outputs, joined=order, bins=bins, layout=self.layout, activation=activation, center=center
         )
         evidence = (self.evidence, f"{columns} columns are 4 x {bins} bins of distances and {classes} classes, {order}", why)
         return Interpretation(head, ULTRALYTICS if bins == 16 else NANODET, evidence, classes=classes)
 
-    def yolox(self) -> Interpretation:
+    def yolox(self, known: Known) -> Interpretation:
         """Interpret box, objectness and class scores, as YOLOX writes them."""
         columns = self.numbers.shape[2]
-        activation, why = self._activation(self.numbers[..., 4:], self.made[-1])
+        activation, why = self._activation(known, self.numbers[..., 4:], self.made[-1])
         head = Yolox(outputs=self.outputs, strides=self.strides, layout=self.layout, activation=activation)
         evidence = (self.evidence, f"{columns} columns are box, objectness and {columns - 5} classes, as YOLOX writes them", why)
         return Interpretation(head, YOLOX, evidence, classes=columns - 5)
 
-    def _activation(self, scores: NDArray[np.float32], piece: Piece) -> tuple[Literal["none", "sigmoid"], str]:
-        return activation_of(scores, piece.made_by if len(self.made) > 1 else "")
+    def _activation(self, known: Known, scores: NDArray[np.float32], piece: Piece) -> tuple[Literal["none", "sigmoid"], str]:
+        return activation_of(known, scores, piece.made_by if len(self.made) > 1 else "")
 
 
 def fastestv2_anchors(known: Known, count: int) -> tuple[tuple[tuple[float, float], ...], ...]:
@@ -134,7 +134,7 @@ class BoxFacts:
 def decoded_boxes(known: Known, boxes: NDArray[np.float32], cells: Cells) -> BoxFacts | None:
     """Return what `boxes` (pictures, N, 4) are, when their centres follow the cells; None for numbers still to be decoded."""
     best: tuple[float, BoxFacts] | None = None
-    for centres in _orders(known, cells):
+    for centres in cell_orders(known, cells):
         fits = [[grid_fit(boxes[..., column], centres[:, axis]) for axis in (0, 1)] for column in range(4)]
         follows = [[fit.correlation >= FOLLOWS for fit in column] for column in fits]
         if follows[0][0] and follows[1][1]:
@@ -152,7 +152,7 @@ def decoded_boxes(known: Known, boxes: NDArray[np.float32], cells: Cells) -> Box
     return None if best is None else best[1]
 
 
-def _orders(known: Known, cells: Cells) -> list[NDArray[np.float32]]:
+def cell_orders(known: Known, cells: Cells) -> list[NDArray[np.float32]]:
     """Return cell centres with anchors innermost, and with anchors outermost in each stride (PyTorch's order)."""
     picture = known.facts.picture
     inner = cell_centres(picture, cells.strides, cells.anchors)

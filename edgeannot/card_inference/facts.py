@@ -55,6 +55,11 @@ class Out:
         """The name of the operator that made its numbers, of one of them where parts are joined; "" for none."""
         return (self.makers[0].custom_name or self.makers[0].name) if self.makers else ""
 
+    @property
+    def step(self) -> float:
+        """The smallest difference of its numbers; 0 for floats."""
+        return self.tensor.scale if self.tensor.quantized else 0.0
+
     def __str__(self) -> str:
         return f"output {self.position} {self.tensor.name!r} {self.tensor.shape} {self.tensor.dtype}"
 

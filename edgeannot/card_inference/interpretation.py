@@ -1,10 +1,10 @@
-"""What a rule makes of a graph: an interpretation, with the evidence; and the error for when two interpretations fit."""
+"""What a rule makes of a graph: an interpretation, with its evidence and assumptions; and the error for when two interpretations fit."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NewType
 
 from edgeannot.base.errors import ModelError
 from edgeannot.card_inference.facts import Facts
@@ -12,7 +12,7 @@ from edgeannot.card_inference.hints import Hints
 from edgeannot.card_inference.sample_run import SampleRun
 from edgeannot.vision.heads import Head
 
-__all__ = ["RANGES", "AmbiguousModelError", "Convention", "Interpretation", "Known"]
+__all__ = ["ASSUMPTIONS", "RANGES", "AmbiguousModelError", "Assumed", "Assumption", "Convention", "Interpretation", "Known"]
 
 RANGES: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "0..1": ((0.0,), (255.0,)),
@@ -67,6 +67,61 @@ TORCH_CLASSIFIER = Convention("torchvision", "mobilenet", "stretch", "RGB", "ima
 OF_PACKAGE = Convention("models with a head of a package", "other", "stretch", "RGB", "0..1")
 
 
+Assumed = NewType("Assumed", str)
+"""A printed assumption. Only `Assumption.of` makes one, so that each is in the list below, and in the test that shows it wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assumption:
+    """A fact that only a family's convention settles."""
+
+    says: str
+    """A clause with {places} for what was found."""
+    options: str
+    """What changes it, as it is typed."""
+
+    def of(self, **found: object) -> Assumed:
+        """Return the sentence that `models add` prints."""
+        return Assumed(f"{self.says.format(**found)} ({self.options.format(**found)})")
+
+
+INPUT_NUMBERS = Assumption("input numbers {numbers}, by convention only", "--input-range")
+COLOR_ORDER = Assumption("colour order {color}, by convention of {who}", "--color {other}")
+LOGITS = Assumption("scores are logits, which a sigmoid follows", "--set head.activation=none")
+SOFTMAX = Assumption("numbers are logits, which a softmax follows", "--set head.activation=sigmoid, or none")
+PERCENTAGES = Assumption("scores are percentages", "--set head.activation=sigmoid, or none")
+CORNER_POINTS = Assumption(
+    "cell points are at the cell's corner, as in NanoDet-Plus; PicoDet has them in the middle", "--set head.center=0.5"
+)
+MIDDLE_POINTS = Assumption(
+    "four strides and 8 bins read as PicoDet; NanoDet-Plus has its points at the cells' corners", "--set head.center=0 --color BGR"
+)
+X_FIRST = Assumption("corners are x first, as YOLO and DETR write them", "--set head.box_form=yxyx")
+Y_FIRST = Assumption("corners are y first, as TensorFlow's CenterNet writes them", "--set head.box_form=xyxy")
+CLASS_SIGMOIDS = Assumption(
+    "each class has a sigmoid of its own, as in RT-DETR; the softmax of the first DETR is not known here", "--set head.activation=none"
+)
+CORNER_OFFSETS = Assumption("offsets are of corners, as the anchors are", "--set head.code=xywh, or yxhw")
+CENTRE_OFFSETS = Assumption(
+    "offsets are of centre and size, {code}, divided by 10, 10, 5, 5, with exponential sizes, as TensorFlow's SSD writes them",
+    "--set head.code={other}, --set head.scales=[10,10,5,5], --set head.exponential=false",
+)
+BACKGROUND = Assumption("column 0 of {columns} is the background, as in TensorFlow's SSD", "--labels FILE with a line for each column")
+CELL_SCORE = Assumption("cells of a score of 0.5 and more make an object, as with Edge Impulse", "--min-score")
+SQUEEZED = Assumption(
+    "the whole picture is squeezed into the input, while Edge Impulse cuts it to the input's proportions where its project was left at "
+    "`fit shortest axis`",
+    "--resize letterbox",
+)
+SCORE_POWERS = Assumption(
+    "score = objectness ** 0.6 * class ** 0.4, as some of FastestDet's scripts have it; others multiply them as they are",
+    "--set head.objectness_power=1 --set head.class_power=1",
+)
+
+ASSUMPTIONS = tuple(value for value in tuple(globals().values()) if isinstance(value, Assumption))
+"""All of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Known:
     """All that a rule may look at."""
@@ -102,8 +157,8 @@ class Interpretation:
     """Columns of class scores, the background's included; None: the file does not tell."""
     background: int | None = None
     """Which of them stands for no object."""
-    assumptions: tuple[str, ...] = ()
-    """What was settled by convention only, and the flag that changes it."""
+    assumptions: tuple[Assumed, ...] = ()
+    """What was settled by convention only, and the option that changes it."""
 
     @property
     def task(self) -> Literal["detect", "classify", "embed"]:

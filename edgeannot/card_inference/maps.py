@@ -18,6 +18,7 @@ from edgeannot.card_inference.hints import ANCHOR_SETS
 from edgeannot.card_inference.interpretation import (
     DARKNET,
     FASTESTV2,
+    MIDDLE_POINTS,
     NANODET,
     PICODET,
     ULTRALYTICS,
@@ -25,7 +26,7 @@ from edgeannot.card_inference.interpretation import (
     Interpretation,
     Known,
 )
-from edgeannot.card_inference.sample_run import activation_of
+from edgeannot.card_inference.scores import activation_of
 from edgeannot.tflite.trace import maker, mostly_silu, pieces
 from edgeannot.vision.heads.dfl import Dfl
 from edgeannot.vision.heads.yolo_fastestv2 import YoloFastestV2
@@ -126,13 +127,13 @@ def _joined(known: Known, strides: tuple[int, ...], maps: list[StrideMap]) -> li
         if classes < 1:
             continue
         if widths == [4 * bins, classes]:
-            return [joined.distances(bins, "boxes-first")]
+            return [joined.distances(known, bins, "boxes-first")]
         if widths == [classes, 4 * bins]:
-            return [joined.distances(bins, "scores-first")]
+            return [joined.distances(known, bins, "scores-first")]
         if len(widths) == 1 and classes in counts and not (total % 3 == 0 and total // 3 - 5 in counts):
-            return [joined.distances(bins, "boxes-first" if bins == 16 else "scores-first")]
+            return [joined.distances(known, bins, "boxes-first" if bins == 16 else "scores-first")]
     if (widths[:2] == [4, 1] and sum(widths[2:]) == total - 5) or (len(widths) == 1 and total - 5 in counts and total % 3):
-        return [joined.yolox()]
+        return [joined.yolox(known)]
     return []
 
 
@@ -157,7 +158,7 @@ def _distances(known: Known, strides: tuple[int, ...], groups: list[list[StrideM
         if len({item.channels for item in scores}) != 1 or bins == 1:
             continue
         numbers = np.concatenate([cell_numbers(known, item) for item in scores], axis=1)
-        activation, why = activation_of(numbers, scores[0].out.made_by)
+        activation, why = activation_of(known, numbers, scores[0].out.made_by)
         head = Dfl(
             strides=strides,
             boxes=tuple(item.out.ref for item in boxes),
@@ -173,11 +174,8 @@ def _distances(known: Known, strides: tuple[int, ...], groups: list[list[StrideM
             evidence.append("a third output a stride holds the sum of the scores")
         pico = bins == 8 and 64 in strides
         convention = ULTRALYTICS if bins == 16 else PICODET if pico else NANODET
-        assumptions = (
-            "four strides and 8 bins read as PicoDet; NanoDet-Plus has its points at the cells' corners (--set head.center=0 --color BGR)",
-        )
         interpretations.append(
-            Interpretation(head, convention, tuple(evidence), classes=scores[0].channels, assumptions=assumptions if pico else ())
+            Interpretation(head, convention, tuple(evidence), classes=scores[0].channels, assumptions=(MIDDLE_POINTS.of(),) if pico else ())
         )
     return interpretations
 

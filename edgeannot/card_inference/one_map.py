@@ -8,9 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot.base.errors import CardError
-from edgeannot.card_inference.interpretation import FASTESTDET, FOMO, AmbiguousModelError, Interpretation, Known
+from edgeannot.card_inference.interpretation import (
+    CELL_SCORE,
+    FASTESTDET,
+    FOMO,
+    SCORE_POWERS,
+    SQUEEZED,
+    AmbiguousModelError,
+    Assumed,
+    Interpretation,
+    Known,
+)
 from edgeannot.card_inference.maps import StrideMap, cell_numbers, layout_of, stride_maps
-from edgeannot.card_inference.sample_run import activation_of
+from edgeannot.card_inference.scores import activation_of
 from edgeannot.card_inference.ssd import names_allow_background
 from edgeannot.tflite.trace import pieces
 from edgeannot.vision.heads.fastestdet import FastestDet
@@ -22,7 +32,6 @@ COARSE = 8
 """Cells of this many pixels and more are FOMO's; a map of the same form that is finer colours each pixel in (segmentation)."""
 MOSTLY = 0.5
 """A map on which more cells than this share hold an object is hardly one of centres."""
-CROPS = "cuts it to the input's proportions where its project was left at `fit shortest axis`"
 SUMS = 0.05
 """Shares of a softmax add up to 1 within this, quantized ones as well."""
 
@@ -52,7 +61,7 @@ def _fomo(known: Known, item: StrideMap) -> Interpretation | None:
     activation: Literal["none", "sigmoid", "softmax"]
     background = None
     if columns == 1:
-        activation, why = activation_of(numbers, item.out.made_by)
+        activation, why = activation_of(known, numbers, item.out.made_by, item.out.step)
     else:
         activation, why = ("none", "each cell's numbers add up to 1") if shares else ("softmax", "each cell's numbers are logits")
         background = _background(known, columns)
@@ -60,11 +69,11 @@ def _fomo(known: Known, item: StrideMap) -> Interpretation | None:
     head = Fomo(output=item.out.ref, layout=layout_of([item]), background=background, activation=activation)
     cells = f"{columns} numbers for each cell of {item.stride}x{item.stride} pixels"
     evidence = (f"{item.out} has {cells}, and {why}: FOMO, where touching cells of one class are one object",)
-    assumptions = []
+    assumptions: list[Assumed] = []
     if known.hints.min_score is None:
-        assumptions.append("cells of a score of 0.5 and more make an object, as with Edge Impulse (--min-score)")
+        assumptions.append(CELL_SCORE.of())
     if known.hints.resize is None:
-        assumptions.append(f"the whole picture is squeezed into the input, while Edge Impulse {CROPS} (--resize letterbox)")
+        assumptions.append(SQUEEZED.of())
     return Interpretation(head, FOMO, evidence, classes=columns, background=background, assumptions=tuple(assumptions))
 
 
@@ -103,7 +112,7 @@ def _fastestdet(known: Known, item: StrideMap) -> Interpretation | None:
     alike = inside and shares and bool(numbers[..., 1:5].min() < -SUMS)
     if not (joined or alike or known.hints.head == "fastestdet"):
         return None
-    activation, why = activation_of(objectness, made[0].made_by if joined else "")
+    activation, why = activation_of(known, objectness, made[0].made_by if joined else "")
     head = FastestDet(
         output=item.out.ref,
         stride=item.stride,
@@ -113,6 +122,4 @@ def _fastestdet(known: Known, item: StrideMap) -> Interpretation | None:
     )
     how = "the graph joins them so" if joined else "the classes add up to 1" if shares else "as asked for"
     evidence = (f"{item.out} has an objectness, 4 box numbers and {classes} classes for stride {item.stride} ({how}): FastestDet", why)
-    product = "score = objectness ** 0.6 * class ** 0.4, as some of FastestDet's scripts have it; others multiply them as they are"
-    assumptions = (f"{product} (--set head.objectness_power=1 --set head.class_power=1)",)
-    return Interpretation(head, FASTESTDET, evidence, classes=classes, assumptions=assumptions)
+    return Interpretation(head, FASTESTDET, evidence, classes=classes, assumptions=(SCORE_POWERS.of(),))

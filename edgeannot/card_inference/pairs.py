@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
-from edgeannot.card_inference.boxes import BoxFacts, Side, candidate_cells, decoded_boxes, free_boxes, query_boxes
+from edgeannot.card_inference.boxes import BoxFacts, Side, candidate_cells, cell_orders, decoded_boxes, free_boxes, query_boxes
 from edgeannot.card_inference.interpretation import (
+    CLASS_SIGMOIDS,
     DARKNET,
     RT_DETR,
     SSD,
     ULTRALYTICS,
     AmbiguousModelError,
+    Assumed,
     Interpretation,
     Known,
 )
-from edgeannot.card_inference.sample_run import activation_of
+from edgeannot.card_inference.scores import keypoints_behind, score_activation_of
 from edgeannot.card_inference.ssd import names_allow_background, raw_ssd, ssd_with_anchors
 from edgeannot.tflite.trace import depends_on_input, mostly_silu
 from edgeannot.vision.heads.split import Split
@@ -125,7 +128,7 @@ def _layout(side: Side) -> Literal["rows", "columns"]:
 
 def _split(known: Known, boxes: Side, scores: Side, facts: BoxFacts, objectness: Side | None = None) -> Interpretation:
     made_by = scores.out.made_by
-    activation, why = activation_of(scores.numbers, made_by)
+    activation, why = score_activation_of(known, scores.numbers, made_by, scores.out.step)
     head = Split(
         boxes=boxes.out.ref,
         scores=scores.out.ref,
@@ -143,11 +146,11 @@ def _split(known: Known, boxes: Side, scores: Side, facts: BoxFacts, objectness:
     queries = cells is None and query_boxes(known, boxes.numbers) is not None
     named = cells is None and not queries and len(known.names) == scores.width - 1
     background = 0 if named or (made_by == "SOFTMAX" and names_allow_background(known, scores.width)) else None
-    assumptions: tuple[str, ...] = ()
+    assumptions: tuple[Assumed, ...] = ()
     if queries:
         convention = RT_DETR
         if activation == "sigmoid":
-            assumptions = ("each class has a sigmoid of its own, as in RT-DETR; the softmax of the first DETR is not known here",)
+            assumptions = (CLASS_SIGMOIDS.of(),)
     elif cells is None:
         convention = SSD
     else:
@@ -164,4 +167,10 @@ def _with_objectness(known: Known, sides: list[Side]) -> list[Interpretation]:
     if len(boxes) != 1 or len(ones) != 1 or len(rest) != 1:
         return []
     facts = _box_facts(known, boxes[0])
-    return [] if facts is None else [_split(known, boxes[0], rest[0], facts, ones[0])]
+    if facts is None:
+        return []
+    cells = candidate_cells(known.facts, boxes[0].numbers.shape[1])
+    if cells is not None and keypoints_behind(rest[0].numbers, cell_orders(known, cells)) is not None:
+        found = _split(known, boxes[0], ones[0], facts)
+        return [replace(found, evidence=(*found.evidence, f"{rest[0].out} follows the cells: keypoints, which are not used"))]
+    return [_split(known, boxes[0], rest[0], facts, ones[0])]

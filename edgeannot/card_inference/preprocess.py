@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeannot.card_inference.facts import Facts
 from edgeannot.card_inference.hints import Hints
-from edgeannot.card_inference.interpretation import RANGES, Convention, Interpretation
+from edgeannot.card_inference.interpretation import COLOR_ORDER, INPUT_NUMBERS, RANGES, Assumed, Convention, Interpretation
 from edgeannot.tflite.trace import first_layer_size, input_affine
 from edgeannot.vision.cards import Input
 
@@ -31,16 +31,16 @@ class Numbers:
     certain: bool = True
 
 
-def propose_input(facts: Facts, interpretation: Interpretation, hints: Hints) -> tuple[Input, list[str], list[str]]:
+def propose_input(facts: Facts, interpretation: Interpretation, hints: Hints) -> tuple[Input, list[str], list[Assumed]]:
     """Return the card's [input] table, the evidence, and what was settled by convention only."""
     picture, convention = facts.picture, interpretation.convention
     numbers = stated_numbers(facts, hints) or _by_convention(facts, convention)
     color, color_why = _color(facts, convention, hints)
     resize = hints.resize or convention.resize
     evidence = [numbers.evidence, color_why]
-    assumptions = [] if numbers.certain else [f"input numbers {_say(numbers)}, by convention only (--input-range)"]
+    assumptions = [] if numbers.certain else [INPUT_NUMBERS.of(numbers=_say(numbers))]
     if hints.color is None and picture.channels == 3 and color == "BGR":
-        assumptions.append(f"colour order BGR, by convention of {convention.who} (--color RGB)")
+        assumptions.append(COLOR_ORDER.of(color="BGR", who=convention.who, other="RGB"))
     if hints.resize is None:
         evidence.append(f"pictures are fitted by {resize}, the convention of {convention.who}")
     card = Input(

@@ -8,10 +8,19 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeannot.base.errors import ModelError
-from edgeannot.card_inference.boxes import BoxFacts, Cells, JoinedColumns, candidate_cells, decoded_boxes, fastestv2_anchors, query_boxes
+from edgeannot.card_inference.boxes import (
+    BoxFacts,
+    Cells,
+    JoinedColumns,
+    candidate_cells,
+    cell_orders,
+    decoded_boxes,
+    fastestv2_anchors,
+    query_boxes,
+)
 from edgeannot.card_inference.facts import Out
 from edgeannot.card_inference.interpretation import (
+    CORNER_POINTS,
     FASTESTV2,
     RT_DETR,
     ULTRALYTICS,
@@ -20,17 +29,14 @@ from edgeannot.card_inference.interpretation import (
     Interpretation,
     Known,
 )
-from edgeannot.card_inference.sample_run import activation_of, whole_numbers
+from edgeannot.card_inference.sample_run import whole_numbers
+from edgeannot.card_inference.scores import activation_of, beside_classes, keypoints_behind, score_activation_of
 from edgeannot.tflite.trace import Piece, pieces
 from edgeannot.vision.heads.end_to_end import EndToEnd
 from edgeannot.vision.heads.yolo_fastestv2 import YoloFastestV2
 from edgeannot.vision.heads.yolo_rows import YoloRows
 
 __all__ = ["read_rows"]
-
-CORNER_POINTS = "cell points are at the cell's corner, as in NanoDet-Plus; PicoDet has them in the middle (--set head.center=0.5)"
-KEYPOINTS = 51
-"""Numbers of COCO's 17 points of a body, each with a visibility."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +47,6 @@ class _Table:
     layout: Literal["rows", "columns"]
     cells: Cells
     columns: int
-    extra: int
-    """Columns at the end that are not classes."""
     numbers: NDArray[np.float32]
     """(pictures, N, C) from the sample run."""
 
@@ -56,12 +60,14 @@ def read_rows(known: Known) -> list[Interpretation]:
         return []
     table = tables[0]
     made = pieces(known.facts.graph, table.out.tensor.index, table.columns)
+    if _has_companion(known, table) and keypoints_behind(table.numbers, cell_orders(known, table.cells)) == (table.columns // 3, 3):
+        return []  # keypoints, for boxes in another output
     decoded = decoded_boxes(known, table.numbers[..., :4], table.cells)
     if decoded is None:
         return _undecoded(known, table, made) if table.cells.anchors == 1 and not _has_companion(known, table) else []
     if (picked := _picked_class(known, table, decoded)) is not None:
         return [picked]
-    return [_decoded(known, table, made, decoded)]
+    return _decoded(known, table, made, decoded)
 
 
 def _has_companion(known: Known, table: _Table) -> bool:
@@ -102,7 +108,7 @@ def _queries(known: Known, out: Out) -> list[Interpretation]:
     ids = [c for c in range(4, shape[2]) if float(numbers[..., c].max()) > 1 and whole_numbers(numbers[..., c])]
     if facts is None or ids:
         return []
-    activation, why = activation_of(numbers[..., 4:], "")
+    activation, why = score_activation_of(known, numbers[..., 4:], "", out.step)
     head = YoloRows(
         output=out.ref,
         layout="rows",
@@ -129,36 +135,19 @@ def _table(known: Known, out: Out) -> _Table | None:
         layout, cells, columns, numbers = "columns", by_columns, shape[1], numbers.transpose(0, 2, 1)
     else:
         return None
-    extra = _extra_columns(known, out)
-    return _Table(out, layout, cells, columns, extra, numbers) if columns - extra >= 5 else None
+    return _Table(out, layout, cells, columns, numbers) if columns >= 5 else None
 
 
-def _extra_columns(known: Known, out: Out) -> int:
-    """Return numbers behind the classes: as many as a mask prototype has channels, or a pose model's keypoints have numbers."""
-    exporter = known.facts.metadata.exporter
-    if exporter and exporter.task == "obb":
-        raise ModelError(
-            f"model {known.facts.path}: {exporter.file} says task 'obb': it finds rotated boxes, which this program does not know"
-        )
-    if exporter and exporter.keypoints:
-        return int(np.prod(exporter.keypoints))
-    free = min(known.run.shape(out.position)[-2:]) - 4
-    if known.names and free - len(known.names) == KEYPOINTS:
-        return KEYPOINTS
-    for other in known.facts.outputs:
-        shape = known.run.shape(other.position)
-        if other is not out and len(shape) == 4 and max(shape[1:]) >= 8:
-            maps = sorted(shape[1:])
-            if maps[1] * 4 == known.facts.picture.width or maps[2] * 4 == known.facts.picture.width:
-                return int(shape[3] if shape[1] * 4 == known.facts.picture.height else shape[1])
-    return 0
-
-
-def _decoded(known: Known, table: _Table, made: list[Piece], boxes: BoxFacts) -> Interpretation:
-    objectness, why = _objectness(known, table, made)
-    classes = table.columns - table.extra - 4 - int(objectness)
-    scores = table.numbers[..., 4 : table.columns - table.extra]
-    activation, score_why = activation_of(scores, _score_maker(made, table))
+def _decoded(known: Known, table: _Table, made: list[Piece], boxes: BoxFacts) -> list[Interpretation]:
+    orders = cell_orders(known, table.cells)
+    beside = beside_classes(known, table.out, table.numbers, orders, made, objectness=table.cells.anchors >= 2)
+    last = table.columns - beside.total
+    if last < 5:
+        return []
+    scored = _without_last(made, beside.total)
+    objectness, why = _objectness(known, table, scored, last - 4)
+    score_maker = scored[-1].made_by if len(scored) > 1 else ""
+    activation, score_why = score_activation_of(known, table.numbers[..., 4:last], score_maker, table.out.step)
     head = YoloRows(
         output=table.out.ref,
         layout=table.layout,
@@ -166,32 +155,33 @@ def _decoded(known: Known, table: _Table, made: list[Piece], boxes: BoxFacts) ->
         box_units=known.hints.box_units or boxes.units,
         box_form="xyxy" if boxes.form == "xyxy" else "cxcywh",
         activation=activation,
-        extra_columns=table.extra,
+        rotated=beside.rotated,
+        extra_columns=beside.count,
     )
     evidence = [f"{table.out} has one candidate a {table.layout[:-1]} for {table.cells}", boxes.evidence, why, score_why]
-    if table.extra:
-        evidence.append(f"the last {table.extra} numbers of a candidate (masks or keypoints) are not used")
+    if beside.why:
+        evidence.append(beside.why)
     # YOLOv6 keeps the column of YOLOX's objectness and fills it with ones.
     constant = objectness and float(table.numbers[..., 4].min()) > 0.99
     convention = YOLOX if objectness and table.cells.anchors == 1 and not constant else ULTRALYTICS
-    return Interpretation(head, convention, tuple(evidence), classes=classes)
+    return [Interpretation(head, convention, tuple(evidence), classes=last - 4 - int(objectness))]
 
 
-def _score_maker(made: list[Piece], table: _Table) -> str:
-    """Return what made the class columns: the last piece before the extra ones."""
-    left = table.columns - table.extra
-    for piece in made:
-        left -= piece.width
-        if left <= 0:
-            return piece.made_by if len(made) > 1 else ""
-    return ""
+def _without_last(made: list[Piece], columns: int) -> list[Piece]:
+    """Return the pieces without the last columns; of a piece that is cut, what is left."""
+    kept = list(made)
+    while columns and kept:
+        piece = kept.pop()
+        if piece.width > columns:
+            kept.append(Piece(piece.width - columns, piece.maker))
+        columns -= min(columns, piece.width)
+    return kept
 
 
 def _objectness(  # noqa: PLR0911 - one answer a source, the surest first
-    known: Known, table: _Table, made: list[Piece]
+    known: Known, table: _Table, made: list[Piece], free: int
 ) -> tuple[bool, str]:
-    """Tell whether the fifth number is an objectness: by the names, by how the graph joins the columns, by the family."""
-    free = table.columns - table.extra - 4
+    """Tell whether the first of `free` numbers is an objectness: by the names, by how the graph joins the columns, by the family."""
     counts = known.class_counts()
     hint = known.hints.extra.get("head.objectness")
     if isinstance(hint, bool):
@@ -256,11 +246,11 @@ def _undecoded(known: Known, table: _Table, made: list[Piece]) -> list[Interpret
             order = "boxes-first" if widths[0] == 4 * bins else "scores-first"
         # NanoDet-Plus has a fourth stride; the first NanoDet, with three, has its points in the middle of the cells.
         if bins == 8 and 64 in table.cells.strides:
-            interpretations.append(replace(joined.distances(bins, order, center=0.0), assumptions=(CORNER_POINTS,)))
+            interpretations.append(replace(joined.distances(known, bins, order, center=0.0), assumptions=(CORNER_POINTS.of(),)))
         else:
-            interpretations.append(joined.distances(bins, order))
+            interpretations.append(joined.distances(known, bins, order))
     if not interpretations and (_joined_widths(made)[:2] == [4, 1] or not counts or table.columns - 5 in counts):
-        interpretations.append(joined.yolox())
+        interpretations.append(joined.yolox(known))
     return interpretations
 
 
@@ -274,7 +264,7 @@ def _fastestv2(known: Known, table: _Table, made: list[Piece]) -> Interpretation
     summed = classes > 1 and bool(np.all(np.abs(tail.sum(axis=2) - 1) < 0.05))
     if not (joined or summed):
         return None
-    activation, why = activation_of(table.numbers[..., 12:15], made[1].made_by if joined else "")
+    activation, why = activation_of(known, table.numbers[..., 12:15], made[1].made_by if joined else "")
     head = YoloFastestV2(
         outputs=(table.out.ref,),
         strides=table.cells.strides,

@@ -15,15 +15,18 @@ from edgeannot.base.errors import ModelError
 from edgeannot.card_inference.boxes import Side
 from edgeannot.card_inference.facts import Out, Picture
 from edgeannot.card_inference.interpretation import (
+    CENTRE_OFFSETS,
+    CORNER_OFFSETS,
     MEDIAPIPE,
     PALM,
     SSD,
     AmbiguousModelError,
+    Assumed,
     Interpretation,
     Known,
     is_background,
 )
-from edgeannot.card_inference.sample_run import activation_of
+from edgeannot.card_inference.scores import activation_of
 from edgeannot.vision.heads._anchors import OctaveAnchors, ScaledAnchors
 from edgeannot.vision.heads.ssd_anchors import SsdAnchors
 
@@ -44,7 +47,7 @@ def _score_facts(known: Known, scores: Side) -> tuple[Literal["none", "sigmoid",
             0 if names_allow_background(known, columns) else None,
             f"the {columns} scores of a box add up to 1: a softmax, column 0 is the background",
         )
-    activation, why = activation_of(scores.numbers, scores.out.made_by)
+    activation, why = activation_of(known, scores.numbers, scores.out.made_by)
     named = bool(known.names) and len(known.names) == columns and not is_background(known.names[0])
     if columns == 1 or named or not names_allow_background(known, columns):
         return activation, None, f"{why}; no background column"
@@ -84,12 +87,13 @@ def ssd_with_anchors(known: Known, boxes: Side, scores: Side, anchors: Side) -> 
         f"{boxes.out} holds offsets from them, {scores.out} {scores.width} scores",
         why,
     )
-    assumption = (
-        "offsets are of corners, as the anchors are (else --set head.code=xywh)"
-        if corners
-        else "offsets are of centre and size, divided by 10, 10, 5, 5"
-    )
+    assumption = CORNER_OFFSETS.of() if corners else _centre_offsets(head)
     return Interpretation(head, SSD, evidence, classes=scores.width, background=background, assumptions=(assumption,))
+
+
+def _centre_offsets(head: SsdAnchors) -> Assumed:
+    first, other = ("y first", "xywh") if head.code == "yxhw" else ("x first", "yxhw")
+    return CENTRE_OFFSETS.of(code=first, other=other)
 
 
 def raw_ssd(known: Known, boxes: Side, scores: Side) -> list[Interpretation]:
@@ -119,7 +123,7 @@ def raw_ssd(known: Known, boxes: Side, scores: Side) -> list[Interpretation]:
         f"anchors by {given[0]}, as given" if given else f"{count} are {anchors.of(picture)}",
         why,
     )
-    return [Interpretation(head, SSD, evidence, classes=scores.width, background=background)]
+    return [Interpretation(head, SSD, evidence, classes=scores.width, background=background, assumptions=(_centre_offsets(head),))]
 
 
 def _blaze(picture: Picture, boxes: Side, scores: Side, anchors: PublishedAnchors) -> Interpretation:
@@ -193,7 +197,7 @@ def _pair(known: Known, group: list[Out], columns: int) -> Pair | None:
 
 def _layered(known: Known, pairs: list[Pair], columns: int, anchors: PublishedAnchors) -> Interpretation:
     scores = np.concatenate([known.run.of(pair[1].position).reshape(len(known.run.values), -1, columns) for pair in pairs], axis=1)
-    activation, why = activation_of(scores, pairs[0][1].made_by)
+    activation, why = activation_of(known, scores, pairs[0][1].made_by)
     named_all = len(known.names) == columns and not is_background(known.names[0])
     background = None if columns == 1 or named_all else 0
     head = SsdAnchors(
@@ -209,7 +213,7 @@ def _layered(known: Known, pairs: list[Pair], columns: int, anchors: PublishedAn
         f"together they have {anchors.of(known.facts.picture)}",
         why,
     )
-    return Interpretation(head, SSD, evidence, classes=columns, background=background)
+    return Interpretation(head, SSD, evidence, classes=columns, background=background, assumptions=(_centre_offsets(head),))
 
 
 @dataclass(frozen=True, slots=True)

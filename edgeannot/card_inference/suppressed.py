@@ -14,10 +14,14 @@ from edgeannot.card_inference.interpretation import (
     CENTERNET,
     SSD,
     ULTRALYTICS,
+    X_FIRST,
+    Y_FIRST,
+    Assumed,
     Interpretation,
     Known,
 )
 from edgeannot.card_inference.sample_run import whole_numbers
+from edgeannot.card_inference.scores import is_angle
 from edgeannot.tflite.flatbuffer import flexbuffer_integer
 from edgeannot.tflite.schema import Operator
 from edgeannot.tflite.trace import maker
@@ -111,7 +115,7 @@ def _picked(known: Known, boxes: Out, scores: Out, classes: Out, says: str, *, c
     suppressed, picks = any(name.startswith("NON_MAX_SUPPRESSION") for name in names), "TOPK_V2" in names
     cells = candidate_cells(known.facts, numbers.shape[1])
     decoded = decoded_boxes(known, numbers, cells) if cells is not None else None
-    assumptions: tuple[str, ...] = ()
+    assumptions: tuple[Assumed, ...] = ()
     convention = ULTRALYTICS
     form: Literal["cxcywh", "xyxy", "yxyx"]
     if decoded is not None:
@@ -123,9 +127,9 @@ def _picked(known: Known, boxes: Out, scores: Out, classes: Out, says: str, *, c
         why = f"in a sample run boxes reach {np.abs(numbers).max():.4g}: {units}, {'corners' if corners else 'centre and size'}"
         if corners and picks and not suppressed and counted:
             form, convention = "yxyx", CENTERNET
-            assumptions = ("corners are y first, as TensorFlow's CenterNet writes them (--set head.box_form=xyxy)",)
+            assumptions = (Y_FIRST.of(),)
         elif corners:
-            assumptions = ("corners are x first, as YOLO and DETR write them (--set head.box_form=yxyx)",)
+            assumptions = (X_FIRST.of(),)
     head = Split(
         boxes=boxes.ref,
         scores=scores.ref,
@@ -178,7 +182,9 @@ def read_end_to_end(known: Known) -> list[Interpretation]:
         if form is None:
             continue
         units = _end_to_end_units(known, numbers[..., :4], out)
-        head = EndToEnd(output=out.ref, box_units=units, box_form=form, extra_columns=shape[2] - 6)
+        obb = exporter is not None and exporter.task == "obb"
+        rotated = shape[2] == 7 and form == "cxcywh" and (obb or is_angle(numbers[..., 6], step))
+        head = EndToEnd(output=out.ref, box_units=units, box_form=form, rotated=rotated, extra_columns=shape[2] - 6 - int(rotated))
         what = "corners" if form == "xyxy" else "centre and size"
         reach = float(np.abs(numbers[..., :4]).max())
         evidence = [
@@ -187,10 +193,12 @@ def read_end_to_end(known: Known) -> list[Interpretation]:
         ]
         if said and exporter:
             evidence.append(f"{exporter.file} says that it is end-to-end")
-        if shape[2] > 6:
+        if rotated:
+            evidence.append("the last number of a row is an angle: the upright boxes around the rotated ones are given")
+        elif shape[2] > 6:
             evidence.append(f"the last {shape[2] - 6} numbers of a row (masks or keypoints) are not used")
         classes = len(exporter.names) if exporter and exporter.names else None
-        assumptions = ("corners are x first (--set head.box_form=yxyx)",) if form == "xyxy" and exporter is None else ()
+        assumptions = (X_FIRST.of(),) if form == "xyxy" and exporter is None else ()
         interpretations.append(Interpretation(head, ULTRALYTICS, tuple(evidence), classes=classes, assumptions=assumptions))
     return interpretations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from edgeannot.base.errors import ConfigError
@@ -17,7 +18,6 @@ from edgeannot.probe.limits import free_memory_bytes
 from edgeannot.settings import Loaded, Settings
 from edgeannot.sinks import written_paths
 from edgeannot.sources import CameraOptions, Context, DirectoryOptions, MqttSourceOptions, Source, SourceOptions, open_source
-from edgeannot.sources.contract import no_outcome
 from edgeannot.storage.store import Store
 from edgeannot.vision.cards import ModelCard, find_card
 from edgeannot.vision.pipeline import Limits, Pipeline, load_pipeline
@@ -90,7 +90,6 @@ def open_sources(
         quarantine=settings.data_dir / "quarantine",
         own_folders=(settings.data_dir, settings.out_folder),
         results=written_paths(settings.sinks, settings.out_folder),
-        outcome=no_outcome if again else store.outcome,
         once=once,
         max_fps=settings.max_fps,
         interval_s=interval_s,
@@ -98,6 +97,8 @@ def open_sources(
         free_bytes=free_memory_bytes,
         device=settings.device,
     )
+    if not again:
+        context = replace(context, outcome=store.outcome, similar=store.similar, move=store.move)
     mqtt = settings.sinks.mqtt
     return {
         name: open_source(name, each.beside_results(mqtt, mqtt.prefix) if isinstance(each, MqttSourceOptions) else each, context)

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from edgeannot.base.errors import LinkError
+from edgeannot.base.file_signature import ANNOTATED
 from edgeannot.crash_guard import AtWork
 from edgeannot.daemon.bounded_queue import Closed, MemoryLimiter
 from edgeannot.daemon.report import Reporter
@@ -238,9 +239,8 @@ def ledger_entry(source: Source, item: Frame | Failure) -> LedgerEntry | None:
     """Return the ledger's entry for the item; None for one without a key, and for a file that will not be found again."""
     if item.key is None or source.is_gone(item.key.path):
         return None
-    if isinstance(item, Failure):
-        return LedgerEntry(source.name, item.key.path, item.key.signature, b"", item.reason)
-    return LedgerEntry(source.name, item.key.path, item.key.signature, item.content_hash)
+    digest, outcome = (b"", item.reason) if isinstance(item, Failure) else (item.content_hash, ANNOTATED)
+    return LedgerEntry(source.name, item.key.path, item.key.signature, digest, outcome, item.key.folder)
 
 
 def prune(store: Store, source: Source, heartbeat: Callable[[], None]) -> int:

@@ -93,16 +93,19 @@ class Backlog:
         ignore: tuple[str, ...] = (),
         own: frozenset[str] = frozenset(),
         settle_s: float = 2.0,
+        by_path: bool = False,
         held: Callable[[str], bool | None] = held_for_writing,
     ) -> None:
         """own: relative paths of folders that are never entered. settle_s: how long a doubtful file has to stay the same.
 
+        by_path: whether the files of one scan come in the order of their paths, in place of that of their times.
         held: whether a program has a file open for writing, None where that cannot be told.
         """
         self.root = root
         self._recursive = recursive
         self._own = own
         self._settle_s = settle_s
+        self._by_path = by_path
         self._held = held
         self._ignored = re.compile("|".join(fnmatch.translate(p) for p in (*TEMPORARY_NAMES, *ignore)), re.IGNORECASE).match
         self._ready: deque[str] = deque()
@@ -202,7 +205,7 @@ class Backlog:
         self.settle_due = min((look.due for look in self._unsettled.values()), default=math.inf)
 
     def scan(self, folder: str = "", enter: Callable[[str], object] = lambda _: None) -> Iterator[None]:
-        """Find the files of a folder and, if recursive, of all inside it; oldest first among those of one scan.
+        """Find the files of a folder and, if recursive, of all inside it; those of one scan in order: by time or by path.
 
         enter: called with each folder's absolute path before it is read, so that a watch can be set first. Yields now and then, so
         that the caller can show a sign of life; consume it to its end.
@@ -221,7 +224,10 @@ class Backlog:
         if not folder:  # what is no longer there needs no place in memory
             self._seen = seen.done
             self._withheld = {name: why for name, why in self._withheld.items() if name in seen.withheld}
-        for _, name in sorted(seen.found):
+        seen.found.sort()
+        if self._by_path:
+            seen.found.sort(key=lambda found: _natural(found[1]))
+        for _, name in seen.found:
             self._consider(name)
 
     def _sort_entry(self, entry: os.DirEntry[str], name: str, folders: list[str], seen: _Seen) -> None:
@@ -243,7 +249,7 @@ class Backlog:
         if self.is_seen(name, signature):
             seen.done.add(hash((name, signature)))
         elif name not in self._queued and name not in self._unsettled:
-            seen.found.append((facts.st_mtime_ns, name))
+            seen.found.append((0 if self._by_path else facts.st_mtime_ns, name))
 
     def _entries(self, folder: str) -> Iterator[os.DirEntry[str]]:
         try:
@@ -300,6 +306,21 @@ class Backlog:
 
     def _path(self, relative: str) -> str:
         return f"{self.root}/{relative}" if relative else self.root
+
+
+def _natural(path: str) -> str:
+    """Return a key that sorts paths folder by folder, and numbers in them by their value.
+
+    >>> sorted(["a10.jpg", "a b/1.jpg", "a9.jpg", "a/2.jpg"], key=_natural)
+    ['a/2.jpg', 'a b/1.jpg', 'a9.jpg', 'a10.jpg']
+    """
+    # One string a path, as a folder may hold a few hundred thousand: each number gets its count of digits before it.
+    return re.sub("[0-9]+", _weighed, path).replace("/", "\0")
+
+
+def _weighed(number: re.Match[str]) -> str:
+    digits = number[0].lstrip("0")
+    return f"0{len(digits):03}{digits}"
 
 
 def brief(path: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from edgeannot.base.file_signature import FileSignature
 from edgeannot.base.options import Options
 from edgeannot.crash_guard import AtWork
+from edgeannot.storage.records import LedgerEntry
 from edgeannot.vision.data import Failure, Frame
 
 __all__ = ["Context", "Item", "Source", "SourceKind", "SourceOptions", "Stop", "Tick", "no_outcome"]
@@ -82,6 +83,10 @@ class Source(Protocol):
 Outcome = Callable[[str, str, FileSignature], str | None]
 
 
+Similar = Callable[[str, FileSignature], Sequence[LedgerEntry]]
+Move = Callable[[Sequence[tuple[LedgerEntry, LedgerEntry]]], None]
+
+
 def as_configured(interval_s: float) -> float:
     """Return the configured interval unchanged."""
     return interval_s
@@ -90,6 +95,17 @@ def as_configured(interval_s: float) -> float:
 def no_outcome(source: str, path: str, signature: FileSignature) -> None:
     """Return None: without a ledger no outcome is known."""
     del source, path, signature
+
+
+def nothing_similar(source: str, signature: FileSignature) -> Sequence[LedgerEntry]:
+    """Return nothing: without a ledger no file is known."""
+    del source, signature
+    return ()
+
+
+def no_move(moves: Sequence[tuple[LedgerEntry, LedgerEntry]]) -> None:
+    """Do nothing: there is no ledger."""
+    del moves
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +120,10 @@ class Context:
     """Folders and files that results are written to: like own_folders, and no folder inside one is watched either."""
     outcome: Outcome = no_outcome
     """`Store.outcome`: what became of a file, unchanged since; None where it is still to be annotated."""
+    similar: Similar = nothing_similar
+    """`Store.similar`: entries of files that may be this one at another place."""
+    move: Move = no_move
+    """`Store.move`: tells the ledger where those files are now."""
     once: bool = False
     """Take what is there (a camera: one frame), then end."""
     max_fps: float = 5.0

@@ -1,4 +1,6 @@
-"""A folder of pictures: those that are there, oldest first, then those that arrive; each once, and only when it is complete.
+"""A folder of pictures: those that are there, oldest first (with `once` by their paths), then those that arrive.
+
+Each is taken once, and only when it is complete.
 
 The caller pulls, so nothing is read ahead and nothing is skipped. Events come from inotify; a scan at start, after lost events and
 every now and then covers what inotify does not see (network file systems, a folder that went away and came back).
@@ -7,7 +9,6 @@ every now and then covers what inotify does not see (network file systems, a fol
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import stat
@@ -24,6 +25,7 @@ from edgeannot.sources.backlog import GONE, OLD_S, Backlog, brief, held_for_writ
 from edgeannot.sources.contract import Context, Item, Stop, Tick
 from edgeannot.sources.directory_options import DirectoryOptions
 from edgeannot.sources.folder import IDLE_S, Folder
+from edgeannot.sources.moved import MovedFiles, content_hash
 from edgeannot.sources.quarantine import FinishedFiles
 from edgeannot.sources.turn import DEADLY, UNREADABLE, PictureDecoder, Turns
 from edgeannot.vision.data import Failure, FileKey, Frame
@@ -69,12 +71,18 @@ class DirectorySource:
         self._context = context
         self._root = os.path.abspath(options.path.expanduser())  # noqa: PTH100 - the base of string paths
         self._backlog = Backlog(
-            self._root, recursive=options.recursive, ignore=options.ignore, own=self._own_folders(), settle_s=options.settle_s
+            self._root,
+            recursive=options.recursive,
+            ignore=options.ignore,
+            own=self._own_folders(),
+            settle_s=options.settle_s,
+            by_path=context.once,
         )
         quarantine = context.quarantine if options.quarantine == "move" else None
         self._finished = FinishedFiles(f"sources.{name}", Path(self._root), options.after, options.after_folder, quarantine)
         self._finished.check()
         self._folder = Folder(f"sources.{name}", self._backlog, recursive=options.recursive, rescan_s=options.rescan_s, once=context.once)
+        self._moved = MovedFiles(name, self._root, context)
         self._failing: dict[str, tuple[FileSignature, float]] = {}
         self._seq = 0
         self._turns = Turns(name, context.at_work, self._tick)
@@ -97,10 +105,12 @@ class DirectorySource:
                 if item is None and time.monotonic() - spoke > IDLE_S:  # a long row of files that are done already
                     item = self._tick()
                 if item is not None:
+                    self._moved.tell()
                     yield item
                     item = None  # not held while the next is decoded
                     spoke = time.monotonic()
         finally:
+            self._moved.tell()
             self._folder.close()
 
     def _tick(self) -> Tick:
@@ -175,7 +185,7 @@ class DirectorySource:
         def decode(isolated: bool) -> Picture | None:
             nonlocal digest
             data = self._read(path, signature)
-            digest = hashlib.blake2b(data or b"", digest_size=16).digest()
+            digest = content_hash(data or b"").digest()
             return self._decoder.decode(data, smaller=isolated, whole=not rests) if data is not None else None
 
         crash_key = f"{self.name}\n{name}\n{signature.size} {signature.mtime_ns} {signature.inode}"
@@ -202,7 +212,7 @@ class DirectorySource:
             path=path,
             decode_ms=(time.perf_counter() - began) * 1e3,
             name=shown,
-            key=FileKey(name, signature),
+            key=FileKey(name, signature, self._root),
             content_hash=digest,
             whole_wh=(picture.width, picture.height),
             damage=picture.damage,
@@ -214,7 +224,8 @@ class DirectorySource:
         signature = FileSignature.of(facts)
         if not stat.S_ISREG(facts.st_mode) or self._backlog.is_seen(name, signature):
             return None
-        if (outcome := self._context.outcome(self.name, name, signature)) is not None:
+        outcome = self._context.outcome(self.name, name, signature) or self._moved.outcome(name, signature)
+        if outcome is not None:
             self.done_before += 1
             self._backlog.mark_seen(name, signature)
             self._finished.catch_up(path, name, signature, outcome)
@@ -253,7 +264,7 @@ class DirectorySource:
         how = "copied" if os.path.lexists(path) else "moved"  # a read-only medium keeps its files
         where = f"{how} to {moved}" if moved else "left where it is"
         message = f"{valid_text(name)}: {exc}; {where}"
-        return Failure(self.name, valid_text(name), exc.reason, message, path, moved, FileKey(name, signature))
+        return Failure(self.name, valid_text(name), exc.reason, message, path, moved, FileKey(name, signature, self._root))
 
     def _withhold(self, path: Path, name: str, reason: str) -> Failure | None:
         """Return the Failure of a file that the system does not let us read now; it stays and is tried again.

@@ -26,6 +26,7 @@ from edgeannot.mqtt.subscriber import Subscriber
 from edgeannot.payload import Topics, encode, escape_level, refused_payload, reply_trouble
 from edgeannot.sources.arrival import Arrival, matches, named_level, read_arrival
 from edgeannot.sources.contract import Context, Item, Stop, Tick
+from edgeannot.sources.encoded import picture_in
 from edgeannot.sources.mqtt_options import MqttSourceOptions
 from edgeannot.sources.quarantine import DataQuarantine
 from edgeannot.sources.turn import PictureDecoder, Turns
@@ -229,7 +230,7 @@ class MqttSource:
         try:
             self._decoder.check_size(incoming.size or len(incoming.payload))
             ticket, picture = yield from self._turns.decode(
-                content, name, stop, lambda last: self._decoder.decode(incoming.payload, smaller=last)
+                content, name, stop, lambda last: self._decoder.decode(picture_in(incoming.payload), smaller=last)
             )
         except FrameError as exc:
             return self._fail(incoming, name, exc, arrival)

@@ -38,6 +38,13 @@ MIGRATIONS: Final[Sequence[str]] = (
     ALTER TABLE outbox ADD COLUMN sink INTEGER GENERATED ALWAYS AS (id >> 48) VIRTUAL;
     UPDATE counters SET name = 'mqtt.' || name;
     """,
+    # A file that was renamed is known by its time, size and inode. New pictures have the newest times, so that their entries go into the
+    # same page of the index: a page of the log a picture, and hardly one of the database.
+    """
+    CREATE TABLE folders (id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE);
+    ALTER TABLE ledger ADD COLUMN folder INTEGER;
+    CREATE INDEX ledger_time ON ledger (mtime_ns, size, inode);
+    """,
 )
 """The script at place N brings a database of version N to N + 1; `user_version` holds the version. Append, never edit.
 
@@ -56,6 +63,8 @@ class LedgerEntry:
     """Of the file's bytes; empty where nobody read it."""
     outcome: str = ANNOTATED
     """"annotated", or the reason it was set aside."""
+    folder: str = ""
+    """The source's folder at that time, absolute; empty where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,13 @@ _MOST_RETAINED: Final = 1000
 """Of these many topics retained messages stay over the caps; senders of pictures can have any names."""
 
 
+_COARSE_NS: Final = (2_000_000_000, 1_000_000_000, 10_000_000, 1_000_000, 1_000, 100)
+"""Steps of the times of file systems: FAT, ext3 and HFS+, exFAT, some network file systems, NTFS and SMB."""
+
+_MOST_SIMILAR: Final = 64
+"""Of files that have one size and time, as some programs make them."""
+
+
 class Ledger:
     """One row a file: source and path, and the signature it had when it was done."""
 
@@ -48,6 +55,8 @@ class Ledger:
         if self._db.execute("SELECT 1 FROM ledger WHERE typeof(path) != 'blob' OR typeof(source) != 'text' LIMIT 1").fetchone():
             raise ValueError("a row of the ledger has values of other types than ours")
         self._db.execute("SELECT DISTINCT source, outcome FROM ledger").fetchall()  # raises where a text is none
+        if self._db.execute("SELECT 1 FROM folders WHERE typeof(path) != 'blob' LIMIT 1").fetchone():
+            raise ValueError("a folder of the ledger whose path is none")
 
     def outcome(self, source: str, path: str, signature: FileSignature) -> str | None:
         """Return the outcome of this file, unchanged since; None if it has no entry."""
@@ -55,13 +64,44 @@ class Ledger:
         row = self._db.execute(query, (source, os.fsencode(path), signature.size, signature.mtime_ns, signature.inode)).fetchone()
         return None if row is None else str(row[0])
 
+    def similar(self, source: str, signature: FileSignature) -> list[LedgerEntry]:
+        """Return the entries of a source with this size and time: with this inode, where there are any, else at most 64 of them.
+
+        Where the time is a round one, also those whose time was rounded down to it: a file system may store times less exactly.
+        """
+        size, time_ns, inode = signature
+        step_ns = next((step for step in _COARSE_NS if time_ns % step == 0), 1)
+        # Without its name SQLite would rather read all entries of the source.
+        query = (
+            "SELECT l.path, l.size, l.mtime_ns, l.inode, l.content_hash, l.outcome, f.path FROM ledger l INDEXED BY ledger_time"
+            " LEFT JOIN folders f ON f.id = l.folder WHERE l.size = ? AND l.source = ? AND"
+        )
+        rows = self._db.execute(f"{query} l.mtime_ns = ? AND l.inode = ? LIMIT ?", (size, source, time_ns, inode, _MOST_SIMILAR)).fetchall()
+        if not rows:
+            last_ns = time_ns + step_ns - 1
+            rows = self._db.execute(
+                f"{query} l.mtime_ns BETWEEN ? AND ? LIMIT ?", (size, source, time_ns, last_ns, _MOST_SIMILAR)
+            ).fetchall()
+        return [
+            LedgerEntry(source, os.fsdecode(path), FileSignature(*numbers), digest, outcome, os.fsdecode(folder or b""))
+            for path, *numbers, digest, outcome, folder in rows
+        ]
+
+    def move(self, old: LedgerEntry, new: LedgerEntry) -> None:
+        """Replace an entry by that of the same file at another place, unless another file took its place meanwhile."""
+        where = "source = ? AND path = ? AND size = ? AND mtime_ns = ? AND inode = ?"
+        self._db.execute(f"DELETE FROM ledger WHERE {where}", (old.source, os.fsencode(old.path), *old.signature))  # noqa: S608 - a constant
+        self.write(new)
+
     def entries(self, source: str | None) -> list[LedgerEntry]:
         """Return the entries of one source, or all, by path."""
-        query = (
-            "SELECT source, path, size, mtime_ns, inode, content_hash, outcome FROM ledger WHERE ? IN (source, '') ORDER BY source, path"
-        )
-        rows = self._db.execute(query, (source or "",)).fetchall()
-        return [LedgerEntry(row[0], os.fsdecode(row[1]), FileSignature(*row[2:5]), *row[5:]) for row in rows]
+        query = "SELECT source, path, size, mtime_ns, inode, content_hash, outcome, folder FROM ledger"
+        rows = self._db.execute(f"{query} WHERE ? IN (source, '') ORDER BY source, path", (source or "",)).fetchall()
+        folders = {number: os.fsdecode(path) for number, path in self._db.execute("SELECT id, path FROM folders")}
+        return [
+            LedgerEntry(name, os.fsdecode(path), FileSignature(*numbers), digest, outcome, folders.get(folder, ""))
+            for name, path, *numbers, digest, outcome, folder in rows
+        ]
 
     def paths(self, source: str, after: str, limit: int) -> list[str]:
         """Return the paths of one source that come after one, in order."""
@@ -70,9 +110,12 @@ class Ledger:
 
     def write(self, done: LedgerEntry) -> None:
         """Insert an entry, replacing one of the same source and path."""
-        s = done.signature
-        values = (done.source, os.fsencode(done.path), s.size, s.mtime_ns, s.inode, done.content_hash, done.outcome, int(time.time()))
-        self._db.execute("INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+        folder = os.fsencode(done.folder) or None
+        if folder is not None:
+            self._db.execute("INSERT OR IGNORE INTO folders (path) VALUES (?)", (folder,))
+        values = (done.source, os.fsencode(done.path), *done.signature, done.content_hash, done.outcome, int(time.time()), folder)
+        marks = "?, ?, ?, ?, ?, ?, ?, ?, (SELECT id FROM folders WHERE path = ?)"
+        self._db.execute(f"INSERT OR REPLACE INTO ledger VALUES ({marks})", values)  # noqa: S608 - a constant
 
     def forget(self, source: str, gone: Iterable[str]) -> None:
         """Delete the entries of these paths; unknown ones are ignored."""

@@ -65,6 +65,8 @@ class FileKey:
     path: str
     """Relative to the source's folder, as `os.fsdecode` gives it."""
     signature: FileSignature
+    folder: str = ""
+    """The source's folder, absolute."""
 
 
 @dataclass(frozen=True, slots=True)

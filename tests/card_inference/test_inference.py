@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from edgeannot.card_inference import (
     RANGES,
     AmbiguousModelError,
     Hints,
-    Proposal,
     parse_anchors,
     parse_range,
     propose,
@@ -27,57 +25,10 @@ from edgeannot.card_inference import (
 from edgeannot.tflite.file import parse_tflite
 from edgeannot.tflite.trace import makers, pieces
 from edgeannot.vision.engine import installed_runtimes
+from tests.card_inference.made import CELLS, SIZE, STRIDES, Propose, head_of, raw_numbers, rows_model, scores
 from tests.tflite_maker import Maker, cell_table, schema, with_files
 
-SIZE = 96
-STRIDES = (8, 16, 32)
-CELLS = 144 + 36 + 9
-
-Propose = Callable[..., Proposal]
-
-
-@pytest.fixture
-def propose_raw(tmp_path: Path) -> Propose:
-    """Propose a card for bytes, with hints by keyword; `names` become a label file."""
-
-    def run(raw: bytes, *, names: Sequence[str] = (), **hints: Any) -> Proposal:
-        path = tmp_path / "My Model (1).tflite"
-        path.write_bytes(raw)
-        if names:
-            hints["labels"] = tmp_path / "names.txt"
-            hints["labels"].write_text("\n".join(names) + "\n", encoding="utf-8")
-        return propose(path, Hints(**hints))
-
-    return run
-
-
-def head_of(proposal: Proposal) -> dict[str, Any]:
-    return asdict(proposal.card.head)
-
-
 # -- rows: YOLOv5 to v11, YOLOX ----------------------------------------------------------------------------------------------
-
-
-def scores(rows: int, columns: int) -> NDArray[np.float32]:
-    return np.random.default_rng(columns).uniform(0.0, 0.3, (rows, columns)).astype(np.float32)
-
-
-def rows_model(
-    boxes: NDArray[np.float32],
-    others: NDArray[np.float32],
-    *,
-    columns: bool = False,
-    shape: Sequence[int] = (1, SIZE, SIZE, 3),
-    dtype: str = "float32",
-) -> bytes:
-    maker = Maker()
-    x = maker.input(shape)
-    table = np.concatenate([boxes, others], axis=1)[None]
-    y = maker.stirred(x, table.transpose(0, 2, 1) if columns else table, name="Identity")
-    if dtype == "int8":
-        span = float(table.max())
-        y = maker.quantized(y, "int8", span / 255, -128)
-    return maker.outputs(y)
 
 
 @pytest.mark.parametrize("units", ["normalized", "pixels"])
@@ -182,13 +133,6 @@ def test_keypoint_numbers_of_a_pose_model_are_set_aside_by_its_notes(propose_raw
     assert proposal.card.label_names() == ("person",)
 
 
-def test_rotated_boxes_are_refused(propose_raw: Propose) -> None:
-    raw = rows_model(cell_table(SIZE, STRIDES) / SIZE, scores(CELLS, 3), columns=True)
-
-    with pytest.raises(ModelError, match="rotated"):
-        propose_raw(with_files(raw, {"metadata.json": json.dumps({"task": "obb", "names": ["a", "b"]})}))
-
-
 def test_boxes_in_pixels_that_share_an_int8_scale_with_scores_are_refused(propose_raw: Propose) -> None:
     raw = rows_model(cell_table(SIZE, STRIDES), scores(CELLS, 3), columns=True, dtype="int8")
 
@@ -200,10 +144,6 @@ def joined(maker: Maker, x: int, parts: Sequence[tuple[NDArray[np.float32], bool
     """Columns joined by the graph itself, those marked behind a sigmoid."""
     made = [maker.stirred(x, values) for values, _ in parts]
     return maker.concat([maker.logistic(y) if sigmoid else y for y, (_, sigmoid) in zip(made, parts, strict=True)], axis)
-
-
-def raw_numbers(*shape: int) -> NDArray[np.float32]:
-    return np.random.default_rng(shape[-1]).normal(0, 1, shape).astype(np.float32)
 
 
 def test_numbers_that_do_not_follow_their_cells_read_as_yolox_before_decoding(propose_raw: Propose) -> None:

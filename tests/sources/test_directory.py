@@ -81,10 +81,20 @@ def test_pictures_that_are_there_come_oldest_first_then_by_name(open_inbox, inbo
     put(inbox / "deep" / "a.jpg", jpeg(), age_s=50)
     put(inbox / "oldest.jpg", jpeg(), age_s=99)
 
-    frames = pull(open_inbox(Context(once=True))).rest()
+    frames = pull(open_inbox()).take(4)
 
     assert [f.name for f in frames] == ["oldest.jpg", "b.jpg", "deep/a.jpg", "new.jpg"]
     assert [f.seq for f in frames] == [0, 1, 2, 3]
+
+
+def test_with_once_pictures_come_by_their_paths_with_numbers_by_their_size(open_inbox, inbox, pull, jpeg):
+    """A run by hand over a folder is read as a list: as a file manager shows it, whatever the files' times are."""
+    names = ["10.jpg", "a/1.jpg", "a/2.jpg", "a/10/x.jpg", "a b/1.jpg", "frame9.jpg", "frame09.jpg", "frame010.jpg", "frame10.jpg"]
+    wanted = ["10.jpg", "a/1.jpg", "a/2.jpg", "a/10/x.jpg", "a b/1.jpg", "frame09.jpg", "frame9.jpg", "frame010.jpg", "frame10.jpg"]
+    for age, name in enumerate(names):
+        put(inbox / name, jpeg(), age_s=age * 7 % 5)
+
+    assert [f.name for f in pull(open_inbox(Context(once=True))).rest()] == wanted
 
 
 def test_a_frame_carries_what_is_known_of_its_file(open_inbox, inbox, pull, jpeg):
@@ -96,7 +106,7 @@ def test_a_frame_carries_what_is_known_of_its_file(open_inbox, inbox, pull, jpeg
     assert (frame.source, frame.name, frame.path) == ("inbox", "day 1/cat.jpeg", path)
     assert frame.size_wh == (16, 16)
     assert frame.captured_at == datetime.fromtimestamp(LONG_AGO, UTC)
-    assert frame.key == FileKey("day 1/cat.jpeg", FileSignature.of(path.stat()))
+    assert frame.key == FileKey("day 1/cat.jpeg", FileSignature.of(path.stat()), str(inbox))
     assert frame.identity == f"day 1/cat.jpeg#{frame.content_hash.hex()}"
     assert len(frame.content_hash) == 16
     assert frame.decode_ms > 0
@@ -239,7 +249,7 @@ def test_of_an_old_picture_nobody_waits_for_the_rest(open_inbox, inbox, pull, ph
     put(inbox / "most.jpg", photo[: len(photo) * 8 // 10], age_s=9)
     put(inbox / "little.jpg", photo[: len(photo) // 4], age_s=5)
 
-    frame, failure = pull(open_inbox(Context(quarantine=tmp_path / "quarantine", once=True), retry_s=1000)).rest()
+    failure, frame = pull(open_inbox(Context(quarantine=tmp_path / "quarantine", once=True), retry_s=1000)).rest()
 
     assert "at most" in frame.damage
     assert (failure.reason, failure.quarantined.name) == ("truncated", "little.jpg")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 import uuid
@@ -353,6 +354,30 @@ def test_a_picture_beyond_all_measure_is_refused_and_blocks_nobody(worker, camer
 
     assert failure.reason == "too-large"
     assert made.take(1)[0].image[0, 0, 0] == 3
+
+
+def test_a_picture_that_is_text_is_read_and_its_identity_is_that_of_the_message(worker, camera, jpeg):
+    text = json.dumps({"camera": "door", "image": base64.b64encode(jpeg(size=32)).decode()}).encode()
+    made = worker().begin()
+    camera.send(text)
+    camera.send(b"\n" + jpeg(size=16))
+    encoded, stray = made.take(2)
+
+    assert (encoded.size_wh, stray.size_wh) == ((32, 32), (16, 16))
+    assert encoded.name.endswith(".jpg")
+    assert encoded.identity == read_arrival("edgeannot/pictures/door", text, {}, 2, NOON).identity
+
+
+def test_the_sender_of_a_text_is_told_what_was_found(worker, broker, camera, make_subscriber):
+    made = worker().begin()
+    reader = make_subscriber(broker, "edgeannot/#")
+    camera.send(b'{"temperature": 21.5}')
+    made.finish(*made.take(1))
+    reader.wait_for(lambda s: s.payloads("edgeannot/door/pictures/refused"), "an answer")
+    [error] = [json.loads(payload)["error"] for payload in reader.payloads("edgeannot/door/pictures/refused")]
+
+    assert error["code"] == "not-a-picture"
+    assert error["message"].startswith("the message is JSON without a picture (its keys: 'temperature'); wanted the bytes of a picture")
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])

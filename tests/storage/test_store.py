@@ -300,9 +300,10 @@ def old_database(path: Path, version: int) -> None:
         for script in MIGRATIONS[:version]:
             db.executescript(script)
         db.execute("INSERT INTO ledger VALUES ('porch', x'612e6a7067', 10, 20, 30, x'00', 'annotated', 1)")
-        columns = "id, kind, topic, payload, qos, retain, content_type, expiry_s, properties"
+        key = "topic" if version < 3 else "key"
+        columns = f"id, kind, {key}, payload, qos, retain, content_type, expiry_s, properties"
         db.execute(f"INSERT INTO outbox ({columns}) VALUES (7, 'image', 't', x'ffd8', 1, 0, 'image/jpeg', 60, '[[\"id\", \"a\"]]')")
-        db.execute("INSERT INTO counters VALUES ('dropped', 3)")
+        db.execute("INSERT INTO counters VALUES (?, 3)", ("dropped" if version < 3 else "mqtt.dropped",))
         db.execute(f"PRAGMA user_version = {version}")
     db.close()
 
@@ -1033,3 +1034,46 @@ def test_a_full_disk_can_be_emptied_with_the_room_held_back(path, monkeypatch):
         store.queue("mqtt").delete(range(1, 21))
         store.commit(entry(), [message("more")])
         assert texts(store) == ["more"]
+
+
+def test_files_of_one_size_and_time_are_similar_and_those_of_one_inode_alone_where_there_are_any(path):
+    with Store.open(path) as store:
+        assert store.similar("porch", FileSignature(10, 20, 30)) == []
+        for name, signature in {"a": (10, 20, 30), "b": (10, 20, 31), "c": (11, 20, 30), "d": (10, 21, 30)}.items():
+            store.commit(entry(name, signature=FileSignature(*signature), folder="/in"), [])
+        store.commit(entry("other", source="door"), [])
+
+        assert [e.path for e in store.similar("porch", FileSignature(10, 20, 30))] == ["a"]
+        assert [e.path for e in store.similar("porch", FileSignature(10, 20, 99))] == ["a", "b"]
+        assert store.similar("porch", FileSignature(10, 20, 30)) == [entry("a", folder="/in")]
+
+
+@pytest.mark.parametrize(
+    ("stored_ns", "round_ns"), [(3_999_999_999, 2 * 10**9), (5_123_456_789, 5 * 10**9), (5_123_456_789, 5_123_456_700)]
+)
+def test_times_that_another_file_system_rounded_are_similar(path, stored_ns, round_ns):
+    with Store.open(path) as store:
+        store.commit(entry(signature=FileSignature(10, stored_ns, 30)), [])
+
+        assert [e.path for e in store.similar("porch", FileSignature(10, round_ns, 99))] == ["a.jpg"]
+        assert store.similar("porch", FileSignature(10, stored_ns + 1, 99)) == []
+        assert store.similar("porch", FileSignature(10, round_ns + 2 * 10**9, 99)) == []
+
+
+def test_so_many_files_of_one_size_and_time_are_not_all_read(path):
+    with Store.open(path) as store:
+        for number in range(100):
+            store.commit(entry(f"{number}", signature=FileSignature(10, 20, number)), [])
+
+        assert len(store.similar("porch", FileSignature(10, 20, 999))) == 64
+        assert [e.path for e in store.similar("porch", FileSignature(10, 20, 99))] == ["99"]
+
+
+def test_an_entry_moves_but_not_one_that_another_file_has_taken_meanwhile(path):
+    with Store.open(path) as store:
+        for name in ("a", "b"):
+            store.commit(entry(name), [])
+        store.commit(entry("b", signature=FileSignature(1, 1, 1)), [])
+        store.move([(entry(name), entry(f"new {name}", folder="/in")) for name in ("a", "b")])
+
+        assert [(e.path, e.folder) for e in store.ledger()] == [("b", ""), ("new a", "/in"), ("new b", "/in")]

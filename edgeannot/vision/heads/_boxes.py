@@ -9,7 +9,7 @@ import numpy as np
 from edgeannot.vision.data import Detections, FloatArray, IntArray
 from edgeannot.vision.geometry import cxcywh_to_xyxy, yxyx_to_xyxy
 
-__all__ = ["BoxForm", "BoxUnits", "candidates", "concatenate", "safe_exp", "to_model_pixels"]
+__all__ = ["BoxForm", "BoxUnits", "candidates", "concatenate", "safe_exp", "to_model_pixels", "upright"]
 
 BoxForm = Literal["cxcywh", "xyxy", "yxyx", "cycxhw"]
 BoxUnits = Literal["normalized", "pixels"]
@@ -30,6 +30,15 @@ def to_model_pixels(boxes: FloatArray, form: BoxForm, units: BoxUnits, input_wh:
     if form in ("cxcywh", "cycxhw"):
         boxes = cxcywh_to_xyxy(boxes)
     return boxes * np.array(input_wh * 2, np.float32) if units == "normalized" else boxes
+
+
+def upright(boxes_xyxy: FloatArray, angles: FloatArray) -> FloatArray:
+    """Return the smallest upright boxes (N, 4) around boxes (N, 4) that are turned about their centres by angles (N,), in radians."""
+    middle = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / np.float32(2)
+    width, height = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).T
+    cos, sin = np.abs(np.cos(angles)), np.abs(np.sin(angles))
+    half = np.stack([width * cos + height * sin, width * sin + height * cos], axis=1) / np.float32(2)
+    return np.concatenate([middle - half, middle + half], axis=1).astype(np.float32)
 
 
 def candidates(boxes_xyxy: FloatArray, scores: FloatArray, classes: IntArray, min_score: float) -> Detections:

@@ -16,6 +16,7 @@ from edgeannot.vision.data import FloatArray, IntArray, RawTensor, TensorSpec
 
 __all__ = [
     "Activation",
+    "ScoreActivation",
     "activate",
     "best_columns",
     "logit",
@@ -28,6 +29,8 @@ __all__ = [
 ]
 
 Activation = Literal["none", "sigmoid"]
+ScoreActivation = Literal["none", "sigmoid", "percent"]
+"""percent: scores of 0 to 100."""
 
 _MAX_EXPONENT = np.float32(80.0)
 """exp(80) is still a float32; beyond it a score is 0 or 1 anyway."""
@@ -54,13 +57,17 @@ def logit(score: float) -> float:
     return math.log(score / (1.0 - score))
 
 
-def activate(numbers: FloatArray, activation: Activation) -> FloatArray:
+def activate(numbers: FloatArray, activation: ScoreActivation) -> FloatArray:
     """Return scores from real numbers."""
+    if activation == "percent":
+        return numbers / np.float32(100)
     return sigmoid(numbers) if activation == "sigmoid" else numbers
 
 
-def stored_threshold(tensor: RawTensor, activation: Literal["none", "sigmoid", "softmax"], min_score: float) -> float:
+def stored_threshold(tensor: RawTensor, activation: Literal["none", "sigmoid", "softmax", "percent"], min_score: float) -> float:
     """Return the smallest stored number whose score is >= `min_score`."""
+    if activation == "percent":
+        return tensor.stored_at_least(100 * min_score)
     return tensor.stored_at_least(logit(min_score) if activation == "sigmoid" else min_score)
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from edgeannot.vision.data import Detections, Outputs, TensorRef, TensorSpec
-from edgeannot.vision.heads._boxes import BoxUnits, candidates, to_model_pixels
+from edgeannot.vision.heads._boxes import BoxUnits, candidates, to_model_pixels, upright
 from edgeannot.vision.heads._scores import take_rows
 from edgeannot.vision.heads._tensors import check_box_step, check_score_step, output_spec, shape_error, shape_without_batch, without_batch
 
@@ -28,6 +28,8 @@ class EndToEnd:
     box_form: Literal["xyxy", "yxyx", "cxcywh"] = "xyxy"
     suppressed: bool = True
     """Whether overlapping rows are out already; exports that only pick each candidate's class still need that."""
+    rotated: bool = False
+    """Whether the seventh number is the angle of the box in radians (Ultralytics' OBB): the upright box around it is given."""
     extra_columns: int = 0
     """Numbers at the end of a row that are not used (mask coefficients, keypoints)."""
 
@@ -45,7 +47,7 @@ class EndToEnd:
         """Return None, as the tensor does not tell the number of classes. Raises CardError."""
         spec = output_spec(outputs, self.output, "output")
         shape = shape_without_batch(spec, 2)
-        wanted = 6 + self.extra_columns
+        wanted = 6 + int(self.rotated) + self.extra_columns
         if len(shape) != 2 or shape[1] != wanted:
             raise shape_error(spec, "output", f"(1, N, {wanted})")
         check_box_step(spec, "output", self.box_units, input_wh)
@@ -57,7 +59,8 @@ class EndToEnd:
         tensor = outputs[self.output]
         table = without_batch(tensor.values, 2)
         rows = np.flatnonzero(table[:, 4] >= tensor.stored_at_least(min_score))
-        _, real = take_rows(table[:, :6], rows, tensor.spec)
+        _, real = take_rows(table[:, : 6 + int(self.rotated)], rows, tensor.spec)
         real = real[(real[:, 4] > 0) & (real[:, 5] > -0.5)]
         boxes = to_model_pixels(real[:, :4], self.box_form, self.box_units, input_wh)
+        boxes = upright(boxes, real[:, 6]) if self.rotated else boxes
         return candidates(boxes, real[:, 4], np.rint(real[:, 5]).astype(np.int64), min_score)

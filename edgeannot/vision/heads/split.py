@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeannot.vision.data import Detections, FloatArray, IntArray, Outputs, RawTensor, TensorRef, TensorSpec
 from edgeannot.vision.heads._boxes import BoxUnits, candidates, to_model_pixels
-from edgeannot.vision.heads._scores import Activation, activate, best_columns, passing_rows, stored_threshold, usable_rows
+from edgeannot.vision.heads._scores import ScoreActivation, activate, best_columns, passing_rows, stored_threshold, usable_rows
 from edgeannot.vision.heads._tensors import check_box_step, check_score_step, output_spec, shape_error, shape_without_batch
 
 __all__ = ["Split"]
@@ -35,8 +35,8 @@ class Split:
     """rows: (1, N, C); columns: (1, C, N). Not used with `classes`."""
     box_units: BoxUnits
     box_form: Literal["cxcywh", "xyxy", "yxyx"]
-    activation: Activation = "none"
-    """What is still to be done to scores and objectness."""
+    activation: ScoreActivation = "none"
+    """What is still to be done to scores and objectness; percent: they are 0 to 100."""
     suppressed: bool = False
     """Whether the graph has removed overlapping boxes itself."""
 

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Literal
 from numpy.typing import NDArray
 
 from edgeannot.vision.data import Detections, Outputs, TensorRef, TensorSpec
-from edgeannot.vision.heads._boxes import BoxUnits, candidates, to_model_pixels
-from edgeannot.vision.heads._scores import Activation, activate, best_columns, passing_rows, stored_threshold, take_rows
+from edgeannot.vision.heads._boxes import BoxUnits, candidates, to_model_pixels, upright
+from edgeannot.vision.heads._scores import ScoreActivation, activate, best_columns, passing_rows, stored_threshold, take_rows
 from edgeannot.vision.heads._tensors import check_box_step, check_score_step, output_spec, shape_error, shape_without_batch, without_batch
 
 __all__ = ["YoloRows"]
@@ -33,8 +33,11 @@ class YoloRows:
     box_units: BoxUnits
     """Shares of the input's width and height, or its pixels."""
     box_form: Literal["cxcywh", "xyxy"] = "cxcywh"
-    activation: Activation = "none"
-    """What is still to be done to objectness and class scores."""
+    activation: ScoreActivation = "none"
+    """What is still to be done to objectness and class scores; percent: they are 0 to 100."""
+    rotated: bool = False
+    """Whether the number behind the class scores is the angle of the box in radians, as in Ultralytics' OBB: the upright box around it
+    is given."""
     extra_columns: int = 0
     """Numbers at the end of a candidate that are not used (mask coefficients, keypoints)."""
 
@@ -48,9 +51,10 @@ class YoloRows:
         spec = output_spec(outputs, self.output, "output")
         shape = shape_without_batch(spec, 2)
         columns = shape[-1] if self.layout == "rows" else shape[0]
-        classes = columns - self._first_class - self.extra_columns
+        classes = columns - self._first_class - int(self.rotated) - self.extra_columns
         if len(shape) != 2 or classes < 1:
-            numbers = f"{self._first_class} + C{f' + {self.extra_columns}' if self.extra_columns else ''}"
+            behind = int(self.rotated) + self.extra_columns
+            numbers = f"{self._first_class} + C{f' + {behind}' if behind else ''}"
             raise shape_error(spec, "output", f"(1, N, {numbers})" if self.layout == "rows" else f"(1, {numbers}, N)")
         if self.activation == "none":
             check_score_step(spec, "output")
@@ -61,21 +65,22 @@ class YoloRows:
         """Return the best class of each candidate that reaches `min_score`."""
         tensor = outputs[self.output]
         table = self._table(tensor.values)
-        first = self._first_class
-        gate = table[:, 4:5] if self.objectness else table[:, first:]
+        first, last = self._first_class, table.shape[1] - int(self.rotated)
+        gate = table[:, 4:5] if self.objectness else table[:, first:last]
         _, real = take_rows(table, passing_rows(gate, stored_threshold(tensor, self.activation, min_score)), tensor.spec)
-        classes = best_columns(real[:, first:])
-        scores = activate(real[:, first:].max(axis=1), self.activation)
+        classes = best_columns(real[:, first:last])
+        scores = activate(real[:, first:last].max(axis=1), self.activation)
         if self.objectness:
             scores = scores * activate(real[:, 4], self.activation)
-        return candidates(to_model_pixels(real[:, :4], self.box_form, self.box_units, input_wh), scores, classes, min_score)
+        boxes_xyxy = to_model_pixels(real[:, :4], self.box_form, self.box_units, input_wh)
+        return candidates(upright(boxes_xyxy, real[:, -1]) if self.rotated else boxes_xyxy, scores, classes, min_score)
 
     @property
     def _first_class(self) -> int:
         return 5 if self.objectness else 4
 
     def _table(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return (N, 4 + C) whatever the layout, a view."""
+        """Return (N, 4 + C) whatever the layout, a view; with an angle at the end where boxes are rotated."""
         table = without_batch(values, 2)
         table = table if self.layout == "rows" else table.T
         return table[:, : table.shape[1] - self.extra_columns]

@@ -186,6 +186,10 @@ EXAMPLES = {
     "fomo, logits": Example(Fomo(output=0, layout="channels-first", activation="softmax", background=3), ((1, 4, 4, 8),), 4, joins=True),
     "fomo, a sigmoid each and no background": Example(Fomo(output=0, activation="sigmoid"), ((4, 8, 2),), 2, joins=True),
     "end-to-end": Example(EndToEnd(output=0, box_units="normalized"), ((1, 20, 6),), None),
+    "yolo-rows with angles": Example(
+        YoloRows(output=0, layout="columns", objectness=False, box_units="pixels", rotated=True), ((1, 4 + 3 + 1, 30),), 3
+    ),
+    "end-to-end with angles": Example(EndToEnd(output=0, box_units="pixels", box_form="cxcywh", rotated=True), ((1, 20, 7),), None),
     "end-to-end pixels with masks": Example(EndToEnd(output=0, box_units="pixels", extra_columns=3), ((1, 20, 9),), None),
     "end-to-end without suppression": Example(
         EndToEnd(output=0, box_units="pixels", box_form="cxcywh", suppressed=False), ((1, 20, 6),), None

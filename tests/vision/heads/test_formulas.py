@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from edgeannot.base.errors import CardError
+from edgeannot.vision.data import Outputs
 from edgeannot.vision.heads.classify import Classify
 from edgeannot.vision.heads.dfl import Dfl
 from edgeannot.vision.heads.end_to_end import EndToEnd
@@ -20,7 +21,7 @@ from edgeannot.vision.heads.yolo_fastestv2 import YoloFastestV2
 from edgeannot.vision.heads.yolo_grid import Grid, YoloGrid
 from edgeannot.vision.heads.yolo_rows import YoloRows
 from edgeannot.vision.heads.yolox import Yolox
-from tests.vision.heads.examples import outputs, spec, specs
+from tests.vision.heads.examples import outputs, quantized, spec, specs
 
 WH = (64, 32)
 
@@ -237,6 +238,26 @@ class TestYoloRows:
         assert head.check(specs((1, 1, 8)), WH) == 2
         assert only(head.decode(outputs([[[1, 2, 3, 4, 0.7, 0.2, 55, 55]]]), WH, 0.3))[0] == 0
 
+    def test_an_angle_behind_the_classes_gives_the_upright_box_around_the_turned_one(self):
+        head = YoloRows(output=0, layout="rows", objectness=False, box_units="pixels", rotated=True)
+        assert head.check(specs((1, 1, 7)), WH) == 2
+        assert only(head.decode(outputs([[[32, 16, 16, 8, 0.1, 0.8, math.pi / 2]]]), WH, 0.3)) == (
+            1,
+            pytest.approx(0.8),
+            near(28, 8, 36, 24),
+        )
+        half = 12 / math.sqrt(2)
+        turned = near(32 - half, 16 - half, 32 + half, 16 + half)
+        assert only(head.decode(outputs([[[32, 16, 16, 8, 0.1, 0.8, -math.pi / 4]]]), WH, 0.3)) == (1, pytest.approx(0.8), turned)
+
+    def test_percentages_are_hundredths(self):
+        head = YoloRows(output=0, layout="rows", objectness=True, box_units="pixels", activation="percent")
+        rows = [[[32, 16, 16, 16, 90, 10, 80], [32, 16, 16, 16, 20, 100, 100]]]
+        assert only(head.decode(outputs(rows), WH, 0.3)) == (1, pytest.approx(0.72), [24, 8, 40, 24])
+        stored = Outputs([quantized(np.array(rows, np.float32), np.int8, 0.5, -128)])
+        assert len(head.decode(stored, WH, 0.73)) == 0
+        assert only(head.decode(stored, WH, 0.7)) == (1, pytest.approx(0.72), [24, 8, 40, 24])
+
     def test_too_few_columns_are_refused(self):
         with pytest.raises(CardError, match=r"shape \(1, 5, 30\), wanted \(1, N, 5 \+ C\)|shape \(1, 30, 5\), wanted \(1, N, 5 \+ C\)"):
             YoloRows(output=0, layout="rows", objectness=True, box_units="pixels").check(specs((1, 30, 5)), WH)
@@ -358,6 +379,14 @@ class TestEndToEnd:
         found = head.decode(outputs([[[0.375, 0.375, 0.25, 0.25, 0.8, 17]]]), WH, 0.3)
         assert only(found) == (17, pytest.approx(0.8), [16, 8, 32, 16])
         assert head.suppress is True
+
+    def test_the_seventh_number_may_be_an_angle(self):
+        head = EndToEnd(output=0, box_units="pixels", box_form="cxcywh", rotated=True)
+        assert only(head.decode(outputs([[[32, 16, 16, 8, 0.8, 17, math.pi / 2]]]), WH, 0.3)) == (
+            17,
+            pytest.approx(0.8),
+            near(28, 8, 36, 24),
+        )
 
     def test_one_step_for_boxes_and_classes_is_refused(self):
         with pytest.raises(CardError, match=r"steps of 31\.0% of the picture"):

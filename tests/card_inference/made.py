@@ -1,0 +1,50 @@
+"""Small made-up models for the tests of card inference, and what they say of a proposal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeannot.card_inference import Proposal
+from tests.tflite_maker import Maker
+
+SIZE = 96
+STRIDES = (8, 16, 32)
+CELLS = 144 + 36 + 9
+
+Propose = Callable[..., Proposal]
+"""The fixture `propose_raw`."""
+
+
+def head_of(proposal: Proposal) -> dict[str, Any]:
+    return asdict(proposal.card.head)
+
+
+def scores(rows: int, columns: int) -> NDArray[np.float32]:
+    return np.random.default_rng(columns).uniform(0.0, 0.3, (rows, columns)).astype(np.float32)
+
+
+def raw_numbers(*shape: int) -> NDArray[np.float32]:
+    return np.random.default_rng(shape[-1]).normal(0, 1, shape).astype(np.float32)
+
+
+def rows_model(
+    boxes: NDArray[np.float32],
+    others: NDArray[np.float32],
+    *,
+    columns: bool = False,
+    shape: Sequence[int] = (1, SIZE, SIZE, 3),
+    dtype: str = "float32",
+) -> bytes:
+    maker = Maker()
+    x = maker.input(shape)
+    table = np.concatenate([boxes, others], axis=1)[None]
+    y = maker.stirred(x, table.transpose(0, 2, 1) if columns else table, name="Identity")
+    if dtype == "int8":
+        span = float(table.max())
+        y = maker.quantized(y, "int8", span / 255, -128)
+    return maker.outputs(y)
