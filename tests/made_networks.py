@@ -10,10 +10,11 @@ import numpy as np
 from edgeannot_tools.graph.graph import Graph
 from edgeannot_tools.graph.writer import Net
 
-__all__ = ["SIDE", "fastestdet_network", "fomo_network"]
+__all__ = ["SIDE", "STRIDES", "bins_apart_network", "bins_joined_network", "fastestdet_network", "fomo_network"]
 
 SIDE = 96
 """Of the input, in pixels."""
+STRIDES = (8, 16, 32)
 
 
 def layer(net: Net, x: int, name: str, stride: int, channels: int, *, bias: float = 0.0, gain: float = 8.0) -> int:
@@ -41,3 +42,27 @@ def fastestdet_network() -> Graph:
     classes = net.softmax("classes", layer(net, x, "cls", 16, 3, gain=30))
     joined = net.concat("joined", [objectness, layer(net, x, "reg", 16, 4), classes])
     return net.outputs([net.transpose("chw", joined, (0, 3, 1, 2))])
+
+
+def bins_joined_network(bins: int, classes: int) -> Graph:
+    """Make a network as NanoDet's exporter: for the cells of all strides, class scores behind a sigmoid, then 4 x `bins` numbers."""
+    net = Net()
+    x = net.input("image", (1, SIDE, SIDE, 3))
+    rows = []
+    for stride in STRIDES:
+        scores = net.activation(f"scores{stride}", layer(net, x, f"cls{stride}", stride, classes, bias=-1.5, gain=12), "logistic")
+        joined = net.concat(f"joined{stride}", [scores, layer(net, x, f"reg{stride}", stride, 4 * bins)])
+        rows.append(net.reshape(f"rows{stride}", joined, (1, (SIDE // stride) ** 2, classes + 4 * bins)))
+    return net.outputs([net.concat("out", rows, axis=1)])
+
+
+def bins_apart_network(bins: int, classes: int) -> Graph:
+    """Make a network as DAMO-YOLO's head before its decoding: for each stride class scores behind a sigmoid, and 4 x `bins` numbers."""
+    net = Net()
+    x = net.input("image", (1, SIDE, SIDE, 3))
+    outputs = []
+    for stride in STRIDES:
+        # The input takes 0..255, so the weights are small.
+        scores = layer(net, x, f"cls{stride}", stride, classes, bias=-1.5, gain=12 / 255)
+        outputs += [net.activation(f"score{stride}", scores, "logistic"), layer(net, x, f"reg{stride}", stride, 4 * bins, gain=8 / 255)]
+    return net.outputs(outputs)

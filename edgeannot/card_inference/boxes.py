@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal
@@ -9,22 +10,36 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeannot.base.errors import InputError
 from edgeannot.card_inference.facts import Facts, Out
-from edgeannot.card_inference.interpretation import NANODET, ULTRALYTICS, YOLOX, AmbiguousModelError, Interpretation, Known
+from edgeannot.card_inference.interpretation import (
+    CORNER_POINTS,
+    DAMO,
+    NANODET,
+    SEVENTEEN_BINS,
+    ULTRALYTICS,
+    YOLOX,
+    AmbiguousModelError,
+    Interpretation,
+    Known,
+)
 from edgeannot.card_inference.sample_run import FOLLOWS, cell_centres, grid_fit
-from edgeannot.card_inference.scores import activation_of
+from edgeannot.card_inference.scores import PROBABILITY_MAKERS, activation_of
 from edgeannot.tflite.trace import Piece
 from edgeannot.vision.data import TensorRef
 from edgeannot.vision.heads.dfl import Dfl
 from edgeannot.vision.heads.yolox import Yolox
 
 __all__ = [
+    "BINS",
     "BoxFacts",
     "Cells",
     "JoinedColumns",
     "Side",
+    "bins_hint",
     "candidate_cells",
     "cell_orders",
+    "choose_bins",
     "decoded_boxes",
     "fastestv2_anchors",
     "free_boxes",
@@ -66,6 +81,9 @@ class Side:
         return int(self.numbers.shape[2])
 
 
+Order = Literal["boxes-first", "scores-first"]
+
+
 @dataclass(frozen=True, slots=True)
 class JoinedColumns:
     """Candidates before the family's decoder, whose columns join a box with class scores."""
@@ -79,17 +97,54 @@ class JoinedColumns:
     """What the columns are joined from."""
     evidence: str
 
-    def distances(self, known: Known, bins: int, order: Literal["boxes-first", "scores-first"], *, center: float = 0.5) -> Interpretation:
-        """Interpret four distributions of `bins` distances and class scores, as YOLOv8 (16) and NanoDet (8) write them."""
-        columns, boxes_first = self.numbers.shape[2], order == "boxes-first"
-        classes = columns - 4 * bins
+    def distances(self, known: Known) -> Interpretation | None:
+        """Interpret four distributions of distances and class scores, in the parts that the graph joins, else as the labels count them."""
+        columns, widths = self.numbers.shape[2], [piece.width for piece in self.made]
+        ways: dict[tuple[int, int], Order] = {}
+        if len(widths) == 2:
+            orders: tuple[Order, Order] = ("boxes-first", "scores-first")
+            for box, score, order in zip(self.made, self.made[::-1], orders, strict=True):
+                if box.width % 4 == 0 and box.made_by not in PROBABILITY_MAKERS:
+                    ways[box.width // 4, score.width] = order
+            counts = []
+        else:
+            counts = [columns - 4 * hint] if (hint := bins_hint(known)) else sorted(known.class_counts())
+        alone = len(known.facts.outputs) == len(self.outputs)  # else some columns may belong to the others (masks)
+        for classes in counts:
+            bins = (columns - classes) // 4
+            if classes > 0 and 4 * bins == columns - classes and (alone or bins in BINS):
+                ways[bins, classes] = self._order(bins, classes)
+        if (way := choose_bins(known, ways)) is None:
+            return None
+        return self._distances(known, *way, ways[way])
+
+    def _order(self, bins: int, classes: int) -> Order:
+        """Return which part comes first: the end whose numbers are scores already is that of the classes, else by the family."""
+        ends = self.numbers[..., :classes], self.numbers[..., -classes:]
+        first, last = (bool(numbers.min() >= 0 and numbers.max() <= 1) for numbers in ends)
+        if first != last:
+            return "scores-first" if first else "boxes-first"
+        return "boxes-first" if bins == 16 else "scores-first"
+
+    def _distances(self, known: Known, bins: int, classes: int, order: Order) -> Interpretation:
+        boxes_first = order == "boxes-first"
         scores = self.numbers[..., 4 * bins :] if boxes_first else self.numbers[..., :classes]
         activation, why = self._activation(known, scores, self.made[-1 if boxes_first else 0])
+        # NanoDet-Plus has a fourth stride; the first NanoDet, with three, has its points in the middle of the cells.
+        plus = bins == 8 and 64 in self.strides and len(self.outputs) == 1
         head = Dfl(
-            strides=self.strides, boxes=self.outputs, joined=order, bins=bins, layout=self.layout, activation=activation, center=center
+            strides=self.strides,
+            boxes=self.outputs,
+            joined=order,
+            bins=bins,
+            layout=self.layout,
+            activation=activation,
+            center=0.0 if plus or bins == 17 else 0.5,
         )
+        columns = self.numbers.shape[2]
         evidence = (self.evidence, f"{columns} columns are 4 x {bins} bins of distances and {classes} classes, {order}", why)
-        return Interpretation(head, ULTRALYTICS if bins == 16 else NANODET, evidence, classes=classes)
+        assumptions = (CORNER_POINTS.of(),) if plus else (SEVENTEEN_BINS.of(),) if bins == 17 else ()
+        return Interpretation(head, BINS.get(bins, NANODET), evidence, classes=classes, assumptions=assumptions)
 
     def yolox(self, known: Known) -> Interpretation:
         """Interpret box, objectness and class scores, as YOLOX writes them."""
@@ -101,6 +156,40 @@ class JoinedColumns:
 
     def _activation(self, known: Known, scores: NDArray[np.float32], piece: Piece) -> tuple[Literal["none", "sigmoid"], str]:
         return activation_of(known, scores, piece.made_by if len(self.made) > 1 else "")
+
+
+BINS = {16: ULTRALYTICS, 8: NANODET, 11: NANODET, 17: DAMO}
+"""Bins of published models and whose they are: YOLOv8 and later, NanoDet, NanoDet-g, DAMO-YOLO."""
+MOST_BINS = 33
+"""Distances to 32 cells; published models have up to 17."""
+
+
+def bins_hint(known: Known) -> int:
+    """Return the bins that the user gives, 0 for none."""
+    hint = known.hints.extra.get("head.bins")
+    return hint if isinstance(hint, int) else 0
+
+
+def choose_bins(known: Known, ways: Iterable[tuple[int, int]]) -> tuple[int, int] | None:
+    """Return the pair of bins and classes that the user, the labels or a published model stands for; None where there is none.
+
+    Raises AmbiguousModelError for several, InputError where `--set head.bins` is none of them.
+    """
+    possible = sorted(way for way in ways if 1 < way[0] <= MOST_BINS)
+    hint = bins_hint(known)
+    if possible and hint:
+        if (found := next((way for way in possible if way[0] == hint), None)) is None:
+            listed = ", ".join(f"{bins} ({classes} classes)" for bins, classes in possible)
+            raise InputError(f"--set head.bins={hint}: possible are {listed}")
+        return found
+    likely = [way for way in possible if way[1] in known.class_counts()] or [way for way in possible if way[0] in BINS] or possible
+    if len(likely) < 2:
+        return likely[0] if likely else None
+    listed = ", or ".join(f"{bins} bins and {classes} classes" for bins, classes in likely)
+    raise AmbiguousModelError(
+        f"model {known.facts.path}: its outputs read as distances in bins beside class scores: {listed}",
+        ["--labels FILE with the names of the classes", *(f"--set head.bins={bins}" for bins, _ in likely)],
+    )
 
 
 def fastestv2_anchors(known: Known, count: int) -> tuple[tuple[tuple[float, float], ...], ...]:

@@ -54,6 +54,7 @@ DARKNET = Convention("Darknet", "yolo", "stretch", "RGB", "0..1")
 YOLOX = Convention("YOLOX", "yolo", "letterbox-top-left", "BGR", "0..255")
 NANODET = Convention("NanoDet", "yolo", "stretch", "BGR", "nanodet")
 PICODET = Convention("PicoDet", "yolo", "stretch", "RGB", "imagenet")
+DAMO = Convention("DAMO-YOLO", "yolo", "stretch", "RGB", "0..255")
 RT_DETR = Convention("RT-DETR and its kin", "other", "stretch", "RGB", "0..1")
 SSD = Convention("TensorFlow's SSD and EfficientDet", "ssd", "stretch", "RGB", "-1..1")
 CENTERNET = replace(SSD, family="other")
@@ -95,6 +96,10 @@ CORNER_POINTS = Assumption(
 )
 MIDDLE_POINTS = Assumption(
     "four strides and 8 bins read as PicoDet; NanoDet-Plus has its points at the cells' corners", "--set head.center=0 --color BGR"
+)
+SEVENTEEN_BINS = Assumption(
+    "17 bins read as DAMO-YOLO, with cell points at the cell's corner; YOLOv6 and PP-YOLOE have them in the middle",
+    "--set head.center=0.5 --input-range 0..1 --resize letterbox",
 )
 X_FIRST = Assumption("corners are x first, as YOLO and DETR write them", "--set head.box_form=yxyx")
 Y_FIRST = Assumption("corners are y first, as TensorFlow's CenterNet writes them", "--set head.box_form=xyxy")

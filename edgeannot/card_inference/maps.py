@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgeannot.base.errors import InputError
 from edgeannot.base.foreign import number_of
-from edgeannot.card_inference.boxes import JoinedColumns, fastestv2_anchors
+from edgeannot.card_inference.boxes import BINS, JoinedColumns, bins_hint, choose_bins, fastestv2_anchors
 from edgeannot.card_inference.facts import Out
 from edgeannot.card_inference.hints import ANCHOR_SETS
 from edgeannot.card_inference.interpretation import (
@@ -21,12 +21,13 @@ from edgeannot.card_inference.interpretation import (
     MIDDLE_POINTS,
     NANODET,
     PICODET,
+    SEVENTEEN_BINS,
     ULTRALYTICS,
     AmbiguousModelError,
     Interpretation,
     Known,
 )
-from edgeannot.card_inference.scores import activation_of
+from edgeannot.card_inference.scores import PROBABILITY_MAKERS, activation_of
 from edgeannot.tflite.trace import maker, mostly_silu, pieces
 from edgeannot.vision.heads.dfl import Dfl
 from edgeannot.vision.heads.yolo_fastestv2 import YoloFastestV2
@@ -36,6 +37,8 @@ __all__ = ["StrideMap", "cell_numbers", "layout_of", "read_maps", "stride_maps"]
 
 Form = Literal["hwc", "chw", "hwac", "ahwc", "achw", "nc", "cn"]
 """The axes of a map behind the batch's: height, width, channels, anchors, or n cells in a row."""
+ANCHORS = (3, 5, 2, 4, 6, 9)
+"""Anchors a cell of published detectors, the usual ones first."""
 STRIDES = (4, 8, 16, 32, 64, 128)
 FORMS: dict[int, tuple[Form, ...]] = {4: ("hwac", "ahwc", "achw"), 3: ("hwc", "chw"), 2: ("nc", "cn")}
 """Those with so many axes, the usual ones first."""
@@ -122,68 +125,65 @@ def _joined(known: Known, strides: tuple[int, ...], maps: list[StrideMap]) -> li
         made=made,
         evidence=f"{len(maps)} outputs with {total} channels for strides {', '.join(map(str, strides))}",
     )
-    for bins in (16, 8):
-        classes = total - 4 * bins
-        if classes < 1:
-            continue
-        if widths == [4 * bins, classes]:
-            return [joined.distances(known, bins, "boxes-first")]
-        if widths == [classes, 4 * bins]:
-            return [joined.distances(known, bins, "scores-first")]
-        if len(widths) == 1 and classes in counts and not (total % 3 == 0 and total // 3 - 5 in counts):
-            return [joined.distances(known, bins, "boxes-first" if bins == 16 else "scores-first")]
+    as_grid = any(total % anchors == 0 and total // anchors - 5 in counts for anchors in ANCHORS)
+    if (len(widths) == 2 or (len(widths) == 1 and not as_grid)) and (found := joined.distances(known)) is not None:
+        return [found]
     if (widths[:2] == [4, 1] and sum(widths[2:]) == total - 5) or (len(widths) == 1 and total - 5 in counts and total % 3):
         return [joined.yolox(known)]
     return []
 
 
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The maps of one stride: four distributions, class scores, and perhaps the sum of the scores."""
+
+    boxes: StrideMap
+    scores: StrideMap
+    sums: StrideMap | None
+
+
+def _parts(group: list[StrideMap]) -> Iterator[_Parts]:
+    """Yield the ways to tell the maps of a stride apart. Distances come out of no sigmoid; and a name may say which map they are."""
+    named = [item for item in group if any(word in item.out.tensor.name.lower() for word in ("box", "reg", "dis", "dfl"))]
+    for boxes in named if 0 < len(named) < len(group) else group:
+        rest = sorted((item for item in group if item is not boxes), key=lambda item: -item.channels)
+        if boxes.channels % 4 == 0 and boxes.out.made_by not in PROBABILITY_MAKERS and (len(rest) == 1 or rest[1].channels == 1):
+            yield _Parts(boxes, rest[0], rest[1] if len(rest) > 1 else None)
+
+
 def _distances(known: Known, strides: tuple[int, ...], groups: list[list[StrideMap]]) -> list[Interpretation]:
     """Interpret a box map and a score map a stride, and perhaps a third with the sum of the scores."""
-    interpretations: list[Interpretation] = []
     if len(strides) < 2 or any(item.form in {"hwac", "ahwc", "achw"} for group in groups for item in group):
-        return interpretations
-    for bins in (16, 8, 1):
-        boxes, scores, sums = [], [], []
-        for group in groups:
-            box = [item for item in group if item.channels == 4 * bins]
-            rest = [item for item in group if item.channels != 4 * bins]
-            box, rest = _named_boxes(box, rest) if len(box) > 1 else (box, rest)
-            one = [item for item in rest if item.channels == 1]
-            many = [item for item in rest if item not in one] or one[:1]
-            boxes += box
-            scores += many
-            sums += [item for item in one if item not in many]
-        if len(boxes) != len(strides) or len(scores) != len(strides) or len(sums) not in {0, len(strides)}:
-            continue
-        if len({item.channels for item in scores}) != 1 or bins == 1:
-            continue
-        numbers = np.concatenate([cell_numbers(known, item) for item in scores], axis=1)
-        activation, why = activation_of(known, numbers, scores[0].out.made_by)
-        head = Dfl(
-            strides=strides,
-            boxes=tuple(item.out.ref for item in boxes),
-            scores=tuple(item.out.ref for item in scores),
-            score_sums=tuple(item.out.ref for item in sums),
-            bins=bins,
-            layout=layout_of(boxes),
-            activation=activation,
-        )
-        each = f"for each stride of {', '.join(map(str, strides))} one output with {4 * bins} channels (4 x {bins} bins of distances)"
-        evidence = [f"{each} and one with {scores[0].channels} class scores", why]
-        if sums:
-            evidence.append("a third output a stride holds the sum of the scores")
-        pico = bins == 8 and 64 in strides
-        convention = ULTRALYTICS if bins == 16 else PICODET if pico else NANODET
-        interpretations.append(
-            Interpretation(head, convention, tuple(evidence), classes=scores[0].channels, assumptions=(MIDDLE_POINTS.of(),) if pico else ())
-        )
-    return interpretations
-
-
-def _named_boxes(boxes: list[StrideMap], rest: list[StrideMap]) -> tuple[list[StrideMap], list[StrideMap]]:
-    """Split by name: where as many classes as box numbers make two outputs look alike, their names decide."""
-    named = [item for item in boxes if any(word in item.out.tensor.name.lower() for word in ("box", "reg", "dis", "dfl"))]
-    return (named, [*rest, *(item for item in boxes if item not in named)]) if len(named) == 1 else (boxes, rest)
+        return []
+    ways: dict[tuple[int, int], list[_Parts]] = defaultdict(list)
+    for parts in (parts for group in groups for parts in _parts(group)):
+        ways[parts.boxes.channels // 4, parts.scores.channels].append(parts)
+    way = choose_bins(known, [way for way, found in ways.items() if len(found) == len(strides)])
+    if way is None or not (way[1] % way[0] or way[0] in BINS or way[1] in known.class_counts() or bins_hint(known)):
+        return []  # an SSD's layers: as many boxes as bins, each with classes of its own
+    bins, classes = way
+    boxes, scores = [parts.boxes for parts in ways[way]], [parts.scores for parts in ways[way]]
+    sums = [parts.sums for parts in ways[way] if parts.sums is not None]
+    numbers = np.concatenate([cell_numbers(known, item) for item in scores], axis=1)
+    activation, why = activation_of(known, numbers, scores[0].out.made_by)
+    head = Dfl(
+        strides=strides,
+        boxes=tuple(item.out.ref for item in boxes),
+        scores=tuple(item.out.ref for item in scores),
+        score_sums=tuple(item.out.ref for item in sums),
+        bins=bins,
+        layout=layout_of(boxes),
+        activation=activation,
+        center=0.0 if bins == 17 else 0.5,
+    )
+    each = f"for each stride of {', '.join(map(str, strides))} one output with {4 * bins} channels (4 x {bins} bins of distances)"
+    evidence = [f"{each} and one with {classes} class scores", why]
+    if sums:
+        evidence.append("a third output a stride holds the sum of the scores")
+    pico = bins == 8 and 64 in strides
+    assumptions = (MIDDLE_POINTS.of(),) if pico else (SEVENTEEN_BINS.of(),) if bins == 17 else ()
+    convention = PICODET if pico else BINS.get(bins, NANODET)
+    return [Interpretation(head, convention, tuple(evidence), classes=classes, assumptions=assumptions)]
 
 
 def _fastestv2(known: Known, strides: tuple[int, ...], groups: list[list[StrideMap]]) -> list[Interpretation]:
@@ -254,7 +254,7 @@ def _anchor_count(  # noqa: PLR0911 - one answer a source, the surest first
 ) -> tuple[int, int, str] | None:
     """Return anchors a cell, classes, and why; None where the channels are no A * (5 + C)."""
     shape = known.run.shape(maps[0].out.position)
-    fits = {a: channels // a - 5 for a in (3, 5, 2, 4, 6, 9, 1) if channels % a == 0 and channels // a > 5}
+    fits = {a: channels // a - 5 for a in (*ANCHORS, 1) if channels % a == 0 and channels // a > 5}
     if not fits:
         return None
     axes = {"hwac": (3, 4), "ahwc": (1, 4), "achw": (1, 2)}.get(maps[0].form)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -20,7 +20,6 @@ from edgeannot.card_inference.boxes import (
 )
 from edgeannot.card_inference.facts import Out
 from edgeannot.card_inference.interpretation import (
-    CORNER_POINTS,
     FASTESTV2,
     RT_DETR,
     ULTRALYTICS,
@@ -226,7 +225,6 @@ def _undecoded(known: Known, table: _Table, made: list[Piece]) -> list[Interpret
     """Interpret YOLOX before its decoder, or distance distributions (NanoDet-Plus, v8 cut early) joined with scores."""
     if (fastest := _fastestv2(known, table, made)) is not None:
         return [fastest]
-    widths, counts = [piece.width for piece in made], known.class_counts()
     candidates = f"{table.out} has one candidate a {table.layout[:-1]} for {table.cells}"
     joined = JoinedColumns(
         outputs=(table.out.ref,),
@@ -236,22 +234,11 @@ def _undecoded(known: Known, table: _Table, made: list[Piece]) -> list[Interpret
         made=made,
         evidence=f"{candidates}; in a sample run its numbers do not follow the cells: not decoded",
     )
-    interpretations = []
-    for bins in (16, 8):
-        classes = table.columns - 4 * bins
-        order: Literal["boxes-first", "scores-first"] = "boxes-first" if bins == 16 else "scores-first"
-        if classes < 1 or (sorted(widths) != sorted([4 * bins, classes]) and classes not in counts):
-            continue
-        if len(widths) == 2 and set(widths) == {4 * bins, classes}:
-            order = "boxes-first" if widths[0] == 4 * bins else "scores-first"
-        # NanoDet-Plus has a fourth stride; the first NanoDet, with three, has its points in the middle of the cells.
-        if bins == 8 and 64 in table.cells.strides:
-            interpretations.append(replace(joined.distances(known, bins, order, center=0.0), assumptions=(CORNER_POINTS.of(),)))
-        else:
-            interpretations.append(joined.distances(known, bins, order))
-    if not interpretations and (_joined_widths(made)[:2] == [4, 1] or not counts or table.columns - 5 in counts):
-        interpretations.append(joined.yolox(known))
-    return interpretations
+    if (found := joined.distances(known)) is not None:
+        return [found]
+    counts = known.class_counts()
+    yolox = _joined_widths(made)[:2] == [4, 1] or not counts or table.columns - 5 in counts
+    return [joined.yolox(known)] if yolox else []
 
 
 def _fastestv2(known: Known, table: _Table, made: list[Piece]) -> Interpretation | None:

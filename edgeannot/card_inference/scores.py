@@ -16,13 +16,23 @@ from edgeannot.card_inference.interpretation import AmbiguousModelError, Known
 from edgeannot.card_inference.sample_run import FOLLOWS, grid_fit
 from edgeannot.tflite.trace import Piece
 
-__all__ = ["BesideClasses", "activation_of", "beside_classes", "is_angle", "keypoints_behind", "looks_like_logits", "score_activation_of"]
+__all__ = [
+    "PROBABILITY_MAKERS",
+    "BesideClasses",
+    "activation_of",
+    "beside_classes",
+    "is_angle",
+    "keypoints_behind",
+    "looks_like_logits",
+    "score_activation_of",
+]
 
 Numbers = NDArray[np.float32]
 
 SLACK = 0.01
 """Quantized probabilities may end a step beyond 0 and 1."""
 PROBABILITY_MAKERS = frozenset(("LOGISTIC", "SOFTMAX", "HARD_SIGMOID"))
+"""Operators out of which probabilities come, and no distances."""
 LOWEST_LOGIT, HIGHEST_LOGIT = -200.0, 60.0
 """Seen are -40 to 15 in float, and an int8 range of 90. Coordinates in pixels go higher."""
 A_LOGIT_OF_NOTHING = -1.0

@@ -563,6 +563,103 @@ def test_maps_that_join_bins_and_scores_read_as_dfl(propose_raw: Propose) -> Non
     assert head["boxes"] == (0, 1, 2)  # the names repeat, so positions say which
 
 
+def bins_model(bins: int, classes: int, *, sigmoid: bool = False, strides: Sequence[int] = STRIDES, names: str = "") -> bytes:
+    """A box map and a score map a stride, the scores first."""
+    maker = Maker()
+    x = maker.input((1, SIZE, SIZE, 3))
+    outputs = []
+    for stride in strides:
+        n = SIZE // stride
+        scores = maker.stirred(x, raw_numbers(1, n, n, classes), name=f"{names and 'cls'}{stride}a")
+        boxes = maker.stirred(x, raw_numbers(1, n, n, 4 * bins), name=f"{names and 'reg'}{stride}b")
+        outputs += [maker.logistic(scores, f"{stride}a") if sigmoid else scores, boxes]
+    return maker.outputs(*outputs)
+
+
+@pytest.mark.parametrize(("bins", "classes"), [(11, 80), (17, 80), (7, 80), (16, 20), (13, 5), (8, 1), (33, 2)])
+def test_any_number_of_bins_is_read_beside_scores_behind_a_sigmoid(propose_raw: Propose, bins: int, classes: int) -> None:
+    """Also where both could be bins by their number: distances do not come out of a sigmoid."""
+    head = head_of(propose_raw(bins_model(bins, classes, sigmoid=True)))
+
+    assert (head["kind"], head["bins"], head["boxes"], head["activation"]) == ("dfl", bins, ("8b", "16b", "32b"), "none")
+
+
+def test_labels_tell_bins_from_classes(propose_raw: Propose) -> None:
+    """48 and 80 channels: 12 bins and 80 classes, or 20 bins and 48 classes."""
+    raw = bins_model(12, 80)
+    with pytest.raises(AmbiguousModelError, match=r"12 bins and 80 classes, or 20 bins and 48 classes.*--labels.*--set head\.bins=12"):
+        propose_raw(raw)
+
+    assert head_of(propose_raw(raw, names=[str(i) for i in range(80)]))["bins"] == 12
+    assert head_of(propose_raw(raw, names=[str(i) for i in range(48)]))["bins"] == 20
+    assert head_of(propose_raw(raw, extra={"head.bins": 20}))["bins"] == 20
+    assert head_of(propose_raw(bins_model(12, 80, names="yes")))["bins"] == 12
+
+
+def test_a_number_of_bins_that_does_not_fit_is_refused(propose_raw: Propose) -> None:
+    with pytest.raises(InputError, match=r"head\.bins=9: possible are 12 \(80 classes\), 20 \(48 classes\)"):
+        propose_raw(bins_model(12, 80), extra={"head.bins": 9})
+
+
+def test_the_published_number_of_bins_wins_without_labels(propose_raw: Propose) -> None:
+    """44 channels and 80, both raw: NanoDet-g's 11 bins, rather than 20 of no known model."""
+    proposal = propose_raw(bins_model(11, 80))
+
+    assert (head_of(proposal)["bins"], head_of(proposal)["center"], head_of(proposal)["activation"]) == (11, 0.5, "sigmoid")
+    assert (proposal.card.input.color, proposal.card.input.resize) == ("BGR", "stretch")
+
+
+def test_seventeen_bins_read_as_damo_yolo_and_say_so(propose_raw: Propose) -> None:
+    proposal = propose_raw(bins_model(17, 80, sigmoid=True))
+
+    assert (head_of(proposal)["center"], proposal.card.input.std, proposal.card.input.color) == (0.0, (1.0,), "RGB")
+    assert any("--set head.center=0.5" in assumption for assumption in proposal.assumptions)
+
+
+@pytest.mark.parametrize("first", ["boxes", "scores"])
+@pytest.mark.parametrize(("bins", "classes"), [(11, 80), (17, 3), (10, 80)])
+def test_bins_that_the_graph_joins_with_scores_are_counted_there(propose_raw: Propose, bins: int, classes: int, first: str) -> None:
+    maker = Maker()
+    x = maker.input((1, SIZE, SIZE, 3))
+    parts = [(raw_numbers(1, CELLS, 4 * bins), False), (raw_numbers(1, CELLS, classes), True)]
+    head = head_of(propose_raw(maker.outputs(joined(maker, x, parts if first == "boxes" else parts[::-1], 2))))
+
+    assert (head["kind"], head["bins"], head["joined"], head["activation"]) == ("dfl", bins, f"{first}-first", "none")
+
+
+@pytest.mark.parametrize("first", ["boxes", "scores"])
+@pytest.mark.parametrize("maps", [False, True])
+def test_bins_in_one_piece_with_scores_are_counted_by_the_labels(propose_raw: Propose, maps: bool, first: str) -> None:
+    """Which part comes first is seen where the scores went through a sigmoid."""
+    rng = np.random.default_rng(3)
+    maker = Maker()
+    x = maker.input((1, SIZE, SIZE, 3))
+    outputs = []
+    for shape in [(1, n, n) for n in (12, 6, 3)] if maps else [(1, CELLS)]:
+        parts = [rng.normal(0, 3, (*shape, 44)), rng.uniform(0.01, 0.4, (*shape, 7))]
+        outputs.append(maker.stirred(x, np.concatenate(parts if first == "boxes" else parts[::-1], axis=-1)))
+    head = head_of(propose_raw(maker.outputs(*outputs), names=list("abcdefg")))
+
+    assert (head["kind"], head["bins"], head["joined"], head["activation"]) == ("dfl", 11, f"{first}-first", "none")
+
+
+def test_boxes_of_several_anchors_are_no_bins(propose_raw: Propose) -> None:
+    """An SSD's layers: 6 anchors with 4 numbers each beside 6 with 5 classes each. The user may know better."""
+    with pytest.raises(ModelError):
+        propose_raw(bins_model(6, 30, sigmoid=True))
+    assert head_of(propose_raw(bins_model(6, 30, sigmoid=True), extra={"head.bins": 6}))["bins"] == 6
+
+
+def test_mask_numbers_are_not_counted_as_bins(propose_raw: Propose) -> None:
+    """A YOLOv8-seg cut before its decoding: 64 + 4 + 32 columns would be 24 bins."""
+    maker = Maker()
+    x = maker.input((1, SIZE, SIZE, 3))
+    raw = maker.outputs(maker.stirred(x, raw_numbers(1, CELLS, 100)), maker.stirred(x, np.zeros((1, SIZE // 4, SIZE // 4, 32))))
+
+    with pytest.raises(ModelError):
+        propose_raw(raw, names=list("abcd"))
+
+
 # -- SSD -------------------------------------------------------------------------------------------------------------------
 
 

@@ -23,7 +23,7 @@ from edgeannot.vision.decode import read_picture
 from edgeannot.vision.pipeline import load_engine, to_tensor
 from edgeannot_tools.graph.graph import Graph
 from tests.e2e.daemons import SAMPLES, edgeannot
-from tests.made_networks import fastestdet_network, fomo_network
+from tests.made_networks import STRIDES, bins_apart_network, bins_joined_network, fastestdet_network, fomo_network
 
 pytestmark = pytest.mark.runtime
 
@@ -76,6 +76,38 @@ def fastestdet(outputs: list[Floats], side: int, minimum: float) -> Iterator[Obj
             yield int(np.argmax(classes)), score, (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
 
 
+# -- distances in bins -----------------------------------------------------------------------------------------------------------
+
+
+def box_of_bins(numbers: Floats, x: float, y: float, stride: int) -> tuple[float, ...]:
+    """Return the box round a point: NanoDet's `Integral` (the mean of 0, 1, 2 ... by a softmax), then `distance2bbox`."""
+    sides = []
+    for one in numbers.astype(np.float64).reshape(4, -1):
+        shares = np.exp(one - one.max()) / np.exp(one - one.max()).sum()
+        sides.append(float(sum(i * share for i, share in enumerate(shares))) * stride)
+    return (x - sides[0], y - sides[1], x + sides[2], y + sides[3])
+
+
+def nanodet(outputs: list[Floats], side: int, minimum: float) -> Iterator[Object]:
+    """Decode as the first NanoDet's `get_bboxes_single`: scores first, points in the middle of the cells."""
+    rows, classes = iter(outputs[0][0]), len(NAMES)
+    for stride in STRIDES:
+        for y, x in product(range(side // stride), repeat=2):
+            row = next(rows)
+            if max(row[:classes]) >= minimum:
+                box = box_of_bins(row[classes:], (x + 0.5) * stride, (y + 0.5) * stride, stride)
+                yield int(np.argmax(row[:classes])), float(max(row[:classes])), box
+
+
+def damo_yolo(outputs: list[Floats], side: int, minimum: float) -> Iterator[Object]:
+    """Decode as DAMO-YOLO's `get_single_level_center_priors` and `Integral`: points at the corner of the cells."""
+    for stride, scores, boxes in zip(STRIDES, outputs[::2], outputs[1::2], strict=True):
+        for y, x in product(range(side // stride), repeat=2):
+            of_cell = scores[0, y, x]
+            if max(of_cell) >= minimum:
+                yield int(np.argmax(of_cell)), float(max(of_cell)), box_of_bins(boxes[0, y, x], x * stride, y * stride, stride)
+
+
 # -- all of them -----------------------------------------------------------------------------------------------------------------
 
 
@@ -95,6 +127,8 @@ class Case:
 
 MADE = {
     "FOMO": Case(fomo_network, fomo, {"kind": "fomo", "background": 0}, suppress=False),
+    "NanoDet-g, 11 bins": Case(lambda: bins_joined_network(11, 3), nanodet, {"kind": "dfl", "bins": 11, "joined": "scores-first"}),
+    "DAMO-YOLO, 17 bins": Case(lambda: bins_apart_network(17, 3), damo_yolo, {"kind": "dfl", "bins": 17, "center": 0.0}),
     "FastestDet": Case(fastestdet_network, fastestdet, {"kind": "fastestdet", "layout": "channels-first", "stride": 16}),
 }
 

@@ -53,7 +53,7 @@ class Dfl:
     joined: Literal["no", "boxes-first", "scores-first"] = "no"
     """Whether `boxes` are tensors of 4 * bins + C channels, and which part comes first."""
     bins: int = 16
-    """16 in v8 and later, 8 in NanoDet; 1: the numbers are the distances themselves, in strides."""
+    """16 in v8 and later, 8 in NanoDet, 11 in NanoDet-g, 17 in DAMO-YOLO; 1: the numbers are the distances themselves, in strides."""
     layout: Layout = "channels-last"
     activation: Activation
     """What is still to be done to class scores."""
