@@ -5,16 +5,29 @@ A layer or two with random weights, always the same ones, so that the numbers fo
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
-from edgeannot_tools.graph.graph import Graph
+from edgeannot_tools.graph.graph import Graph, Op, schema
 from edgeannot_tools.graph.writer import Net
 
-__all__ = ["SIDE", "STRIDES", "bins_apart_network", "bins_joined_network", "fastestdet_network", "fomo_network"]
+__all__ = [
+    "QUERIES",
+    "SIDE",
+    "STRIDES",
+    "bins_apart_network",
+    "bins_joined_network",
+    "decoded_network",
+    "fastestdet_network",
+    "fomo_network",
+    "queries_network",
+]
 
 SIDE = 96
 """Of the input, in pixels."""
 STRIDES = (8, 16, 32)
+QUERIES = 50
 
 
 def layer(net: Net, x: int, name: str, stride: int, channels: int, *, bias: float = 0.0, gain: float = 8.0) -> int:
@@ -65,4 +78,55 @@ def bins_apart_network(bins: int, classes: int) -> Graph:
         # The input takes 0..255, so the weights are small.
         scores = layer(net, x, f"cls{stride}", stride, classes, bias=-1.5, gain=12 / 255)
         outputs += [net.activation(f"score{stride}", scores, "logistic"), layer(net, x, f"reg{stride}", stride, 4 * bins, gain=8 / 255)]
+    return net.outputs(outputs)
+
+
+def queries_network(columns: int, *, joined: bool = False, no_object: int | None = None, activation: str = "linear") -> Graph:
+    """Make a network as DETR's: queries that look at all cells, each with a box (four sigmoids) and `columns` class numbers.
+
+    no_object: a column that leads for most queries. joined: both in one output, as RT-DETR's exporter gives them.
+    """
+    rng = np.random.default_rng(columns)
+    net = Net()
+    cells = layer(net, net.input("image", (1, SIDE, SIDE, 3)), "cells", 16, 16)
+    values = net.reshape("values", cells, (1, 36, 16))
+    looks = net.constant("looks", rng.normal(0, 0.02, (1, QUERIES, 36)), np.float32)
+    seen = net.graph.add_tensor("seen", (1, QUERIES, 16))
+    net.graph.add_operator(Op.BATCH_MATMUL, [looks, values], [seen], schema.BatchMatMulOptionsT())
+    known = net.add("known", seen, net.constant("queries", rng.normal(0, 1, (1, QUERIES, 16)), np.float32))
+    flat = net.reshape("flat", known, (QUERIES, 16))
+    bias = np.full(columns, -2.0, np.float32)
+    if no_object is not None:
+        bias[no_object] = 3
+    boxes = net.fully_connected("box_layer", flat, rng.normal(0, 0.4, (4, 16)).astype(np.float32), np.float32([0, 0, -1, -1]))
+    classes = net.fully_connected("class_layer", flat, rng.normal(0, 0.5, (columns, 16)).astype(np.float32), bias)
+    boxes = net.reshape("boxes", net.activation("box", boxes, "logistic"), (1, QUERIES, 4))
+    scores = net.activation("score", net.reshape("classes", classes, (1, QUERIES, columns)), activation)
+    return net.outputs([net.concat("out", [boxes, scores], axis=2)] if joined else [scores, boxes])
+
+
+def decoded_network(form: Literal["cxcywh", "xyxy"], classes: int, *, apart: bool, branches: int = 1) -> Graph:
+    """Make a network that decodes its boxes itself, in pixels: YOLO-NAS (corners, scores apart), YOLOv9 (a candidate a column)."""
+    net = Net()
+    x = net.input("image", (1, SIDE, SIDE, 3))
+    outputs = []
+    for branch in range(branches):
+        boxes, scores = [], []
+        for stride in STRIDES:
+            n = SIDE // stride
+            name = f"b{branch}s{stride}"
+            y, x_of = np.mgrid[0:n, 0:n].astype(np.float32)
+            middle = (np.stack([x_of, y], axis=-1) + np.float32(0.5)) * stride
+            if form == "xyxy":
+                points, factors = np.tile(middle, 2), np.float32([-1, -1, 1, 1]) * 2 * stride
+            else:
+                points, factors = np.concatenate([middle, np.zeros_like(middle)], axis=-1), np.float32([0.5, 0.5, 4, 4]) * stride
+            shares = net.activation(f"share{name}", layer(net, x, f"reg{name}", stride, 4), "logistic")
+            spread = net.mul(f"spread{name}", shares, net.constant(f"factor{name}", factors.reshape(1, 1, 1, 4), np.float32))
+            placed = net.add(f"placed{name}", spread, net.constant(f"point{name}", points[None], np.float32))
+            boxes.append(net.reshape(f"box{name}", placed, (1, n * n, 4)))
+            found = net.activation(f"score{name}", layer(net, x, f"cls{name}", stride, classes, bias=-5, gain=12), "logistic")
+            scores.append(net.reshape(f"found{name}", found, (1, n * n, classes)))
+        parts = [net.concat(f"boxes{branch}", boxes, axis=1), net.concat(f"scores{branch}", scores, axis=1)]
+        outputs += parts if apart else [net.transpose(f"out{branch}", net.concat(f"rows{branch}", parts, axis=2), (0, 2, 1))]
     return net.outputs(outputs)

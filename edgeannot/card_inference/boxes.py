@@ -218,6 +218,8 @@ class BoxFacts:
     units: Literal["normalized", "pixels"]
     form: Literal["cxcywh", "xyxy", "yxyx"]
     evidence: str
+    queries: bool = False
+    """Whether they are those of a transformer's queries, in no order."""
 
 
 def decoded_boxes(known: Known, boxes: NDArray[np.float32], cells: Cells) -> BoxFacts | None:
@@ -276,12 +278,15 @@ def free_boxes(boxes: NDArray[np.float32], size: int) -> BoxFacts | None:
     return BoxFacts(units, form, f"in a sample run the numbers are corners of boxes inside the picture: decoded, {units}, {form}")
 
 
-def query_boxes(known: Known, boxes: NDArray[np.float32]) -> BoxFacts | None:
-    """Return what `boxes` (pictures, N, 4) are, when they are those of a transformer's queries: in no order, x first."""
-    operators = {op.name for op in known.facts.graph.operators}
-    if boxes.shape[1] > MAX_QUERIES or not operators & {"BATCH_MATMUL", "TOPK_V2"}:
-        return None
+def query_boxes(known: Known, boxes: NDArray[np.float32], *, by_order: bool = False) -> BoxFacts | None:
+    """Return what `boxes` (pictures, N, 4) are, when they are those of a transformer's queries: in no order, x first.
+
+    by_order: whether their lack of order is enough of a sign, where no operator of a transformer is found.
+    """
     centres, sizes = boxes[..., :2], boxes[..., 2:]
+    operators = {op.name for op in known.facts.graph.operators}
+    if boxes.shape[1] > MAX_QUERIES or not (operators & {"BATCH_MATMUL", "TOPK_V2"} or (by_order and _in_no_order(boxes))):
+        return None
     reach = known.facts.picture.width if float(np.percentile(np.abs(boxes), 99)) > 4 else 1
     inside = float(np.mean((centres > -0.25 * reach) & (centres < 1.25 * reach) & (sizes > 0) & (sizes < 1.5 * reach))) > 0.98
     if not inside or centres.reshape(-1, 2).std(axis=0).min() < 0.05 * reach:
@@ -290,7 +295,14 @@ def query_boxes(known: Known, boxes: NDArray[np.float32]) -> BoxFacts | None:
     corners = float(np.mean((sizes > centres).all(axis=-1))) > 0.98
     what = "corners" if corners else "centres and sizes"
     evidence = f"in a sample run the numbers are {what} inside the picture, in no order: queries, {units}"
-    return BoxFacts(units, "xyxy" if corners else "cxcywh", evidence)
+    return BoxFacts(units, "xyxy" if corners else "cxcywh", evidence, queries=True)
+
+
+def _in_no_order(boxes: NDArray[np.float32]) -> bool:
+    """Tell whether x and y change alike from row to row: along the rows of a grid one of them changes much more often."""
+    middle = np.stack([boxes[..., :2], (boxes[..., :2] + boxes[..., 2:]) / 2])
+    steps = np.abs(np.diff(middle, axis=2)).mean(axis=(1, 2))
+    return bool(np.all(steps.max(axis=1) < 1.5 * steps.min(axis=1)))
 
 
 def units_by_range(known: Known, numbers: NDArray[np.float32], what: str) -> Literal["normalized", "pixels"]:

@@ -55,6 +55,7 @@ YOLOX = Convention("YOLOX", "yolo", "letterbox-top-left", "BGR", "0..255")
 NANODET = Convention("NanoDet", "yolo", "stretch", "BGR", "nanodet")
 PICODET = Convention("PicoDet", "yolo", "stretch", "RGB", "imagenet")
 DAMO = Convention("DAMO-YOLO", "yolo", "stretch", "RGB", "0..255")
+DETR = Convention("DETR", "other", "stretch", "RGB", "imagenet")
 RT_DETR = Convention("RT-DETR and its kin", "other", "stretch", "RGB", "0..1")
 SSD = Convention("TensorFlow's SSD and EfficientDet", "ssd", "stretch", "RGB", "-1..1")
 CENTERNET = replace(SSD, family="other")
@@ -104,8 +105,14 @@ SEVENTEEN_BINS = Assumption(
 X_FIRST = Assumption("corners are x first, as YOLO and DETR write them", "--set head.box_form=yxyx")
 Y_FIRST = Assumption("corners are y first, as TensorFlow's CenterNet writes them", "--set head.box_form=xyxy")
 CLASS_SIGMOIDS = Assumption(
-    "each class has a sigmoid of its own, as in RT-DETR; the softmax of the first DETR is not known here", "--set head.activation=none"
+    "each class has a sigmoid of its own, as in RT-DETR and Deformable DETR; the first DETR has a softmax with a last column for no object",
+    "--set head.activation=softmax",
 )
+NO_OBJECT = Assumption(
+    "a softmax with column {column} of {columns} for no object, as in {who}", "--set head.background=N, or --set head.activation=sigmoid"
+)
+QUERY_ORDER = Assumption("boxes of queries have {first} first, as {who} writes them", "--set head.box_form={other}")
+SECOND_OF_TWO = Assumption("of two alike outputs the second counts: YOLOv9's first only helps in training", "--set head.output={other}")
 CORNER_OFFSETS = Assumption("offsets are of corners, as the anchors are", "--set head.code=xywh, or yxhw")
 CENTRE_OFFSETS = Assumption(
     "offsets are of centre and size, {code}, divided by 10, 10, 5, 5, with exponential sizes, as TensorFlow's SSD writes them",

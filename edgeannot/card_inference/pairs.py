@@ -6,15 +6,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
+import numpy as np
+
 from edgeannot.card_inference.boxes import BoxFacts, Side, candidate_cells, cell_orders, decoded_boxes, free_boxes, query_boxes
 from edgeannot.card_inference.interpretation import (
     CLASS_SIGMOIDS,
     DARKNET,
+    DETR,
+    NO_OBJECT,
+    QUERY_ORDER,
     RT_DETR,
     SSD,
     ULTRALYTICS,
     AmbiguousModelError,
-    Assumed,
     Interpretation,
     Known,
 )
@@ -25,6 +29,9 @@ from edgeannot.vision.heads.split import Split
 
 __all__ = ["read_pairs"]
 
+SUMS = 0.05
+"""Shares of a softmax add up to 1 within this."""
+MOST = 0.5
 SMALLEST = 16
 """Fewer candidates than this are no detector's."""
 
@@ -42,6 +49,8 @@ def read_pairs(known: Known) -> list[Interpretation]:
         return _with_objectness(known, sides) if len(sides) == 3 and not anchors else []
     boxes, scores = found
     facts = _box_facts(known, boxes)
+    if facts is not None and facts.queries:
+        return [_of_queries(known, boxes, scores, facts)]
     return [_split(known, boxes, scores, facts)] if facts is not None else raw_ssd(known, boxes, scores)
 
 
@@ -98,6 +107,7 @@ def _alike(known: Known, sides: list[Side]) -> tuple[Side, Side]:
             rest = next(side for side in sides if side is not named[0])
             return (named[0], rest) if role == "head.boxes" else (rest, named[0])
     tests: tuple[Callable[[Side], bool], ...] = (
+        lambda side: query_boxes(known, side.numbers) is None,  # before the next: DETR's boxes come out of a sigmoid, its scores do not
         lambda side: side.out.made_by in {"LOGISTIC", "SOFTMAX"},
         lambda side: _box_facts(known, side) is None,
         lambda side: any(word in side.out.tensor.name.lower() for word in ("class", "score", "conf", "prob")),
@@ -118,7 +128,7 @@ def _box_facts(known: Known, side: Side) -> BoxFacts | None:
         return None
     cells = candidate_cells(known.facts, side.numbers.shape[1])
     found = decoded_boxes(known, side.numbers, cells) if cells is not None else None
-    queries = query_boxes(known, side.numbers) if cells is None else None
+    queries = query_boxes(known, side.numbers, by_order=True) if cells is None else None
     return found or queries or free_boxes(side.numbers, known.facts.picture.width)
 
 
@@ -143,20 +153,81 @@ def _split(known: Known, boxes: Side, scores: Side, facts: BoxFacts, objectness:
     if objectness is not None:
         evidence.append(f"{objectness.out} holds an objectness for each")
     cells = candidate_cells(known.facts, boxes.numbers.shape[1])
-    queries = cells is None and query_boxes(known, boxes.numbers) is not None
-    named = cells is None and not queries and len(known.names) == scores.width - 1
+    named = cells is None and len(known.names) == scores.width - 1
     background = 0 if named or (made_by == "SOFTMAX" and names_allow_background(known, scores.width)) else None
-    assumptions: tuple[Assumed, ...] = ()
-    if queries:
-        convention = RT_DETR
-        if activation == "sigmoid":
-            assumptions = (CLASS_SIGMOIDS.of(),)
-    elif cells is None:
-        convention = SSD
-    else:
-        # Three anchors a cell in two outputs are the TensorFlow ports of YOLOv3 and v4, which stretch as Darknet does; or YOLOv5, cut.
-        convention = DARKNET if cells.anchors == 3 and not mostly_silu(known.facts.graph) else ULTRALYTICS
-    return Interpretation(head, convention, tuple(evidence), classes=scores.width, background=background, assumptions=assumptions)
+    # Three anchors a cell in two outputs are the TensorFlow ports of YOLOv3 and v4, which stretch as Darknet does; or YOLOv5, cut.
+    port = cells is not None and cells.anchors == 3 and not mostly_silu(known.facts.graph)
+    convention = SSD if cells is None else DARKNET if port else ULTRALYTICS
+    return Interpretation(head, convention, tuple(evidence), classes=scores.width, background=background)
+
+
+Y_FIRST_FORMS: dict[str, Literal["cycxhw", "yxyx"]] = {"cxcywh": "cycxhw", "xyxy": "yxyx"}
+
+
+def _of_queries(known: Known, boxes: Side, scores: Side, facts: BoxFacts) -> Interpretation:
+    """Interpret boxes and class scores of a transformer's queries: DETR's softmax with a column for no object, else a sigmoid a class."""
+    activation, background, why = _query_scores(known, scores)
+    # TensorFlow's own DETR counts no object as class 0 and writes y first; Facebook's and all that came of it count it last, x first.
+    y_first = background == 0
+    form = Y_FIRST_FORMS[facts.form] if y_first else facts.form
+    head = Split(
+        boxes=boxes.out.ref,
+        scores=scores.out.ref,
+        box_layout=_layout(boxes),
+        score_layout=_layout(scores),
+        box_units=known.hints.box_units or facts.units,
+        box_form=form,
+        activation=activation,
+        background=background,
+        suppressed=True,
+    )
+    evidence = (
+        f"{boxes.out} holds boxes, {scores.out} {scores.width} class scores for each",
+        facts.evidence,
+        why,
+        "a query stands for an object, so overlapping boxes stay",
+    )
+    who = "TensorFlow's DETR" if y_first else "DETR" if background is not None else "DETR's kin"
+    other = facts.form if y_first else Y_FIRST_FORMS[facts.form]
+    assumptions = [QUERY_ORDER.of(first="y" if y_first else "x", who=who, other=other)]
+    if background is not None:
+        assumptions.append(NO_OBJECT.of(column=background, columns=scores.width, who=who))
+    elif activation == "sigmoid":
+        assumptions.append(CLASS_SIGMOIDS.of())
+    uncounted = background == scores.width - 1 and len(known.names) != scores.width
+    return Interpretation(
+        head,
+        RT_DETR if background is None else DETR,
+        evidence,
+        classes=scores.width - int(uncounted),
+        background=0 if y_first else None,
+        assumptions=tuple(assumptions),
+    )
+
+
+def _query_scores(known: Known, scores: Side) -> tuple[Literal["none", "sigmoid", "percent", "softmax"], int | None, str]:
+    """Return activation, the column for no object, and why. Raises AmbiguousModelError where labels and numbers say different things."""
+    numbers, columns = scores.numbers, scores.width
+    said, column = known.hints.extra.get("head.activation"), known.hints.extra.get("head.background")
+    wins = numbers.argmax(axis=2)
+    end = max((columns - 1, 0), key=lambda c: float(np.mean(wins == c)))
+    shares = columns > 1 and bool(numbers.min() >= -SUMS and np.all(np.abs(numbers.sum(axis=2) - 1) < SUMS))
+    logits = bool(numbers.min() < -SUMS)
+    clear = logits and columns > 1 and float(np.mean((wins == end) & (numbers[..., end] > 0))) > MOST
+    one_more = logits and columns - 1 in known.class_counts()
+    if isinstance(column, int) or said == "softmax" or shares or (said is None and (clear or one_more)):
+        if not (isinstance(column, int) or said or shares or clear) and float(np.mean(numbers.max(axis=2) < 0)) > MOST:
+            raise AmbiguousModelError(
+                f"model {known.facts.path}: {scores.out} has {columns} columns for {columns - 1} labels, so one may stand for no object; "
+                "but in a sample run most queries have no number above 0, as where each class has a sigmoid",
+                ["--set head.activation=softmax", "--set head.activation=sigmoid and --labels FILE with a line for each column"],
+            )
+        background = column if isinstance(column, int) else end if shares or clear else columns - 1
+        how = "add up to 1" if shares else f"are greatest in column {end} for most queries" if clear else "have one column more than labels"
+        why = f"class scores {how}: a softmax, column {background} stands for no object"
+        return "none" if shares else "softmax", background, why
+    activation, why = score_activation_of(known, numbers, scores.out.made_by, scores.out.step)
+    return activation, None, why
 
 
 def _with_objectness(known: Known, sides: list[Side]) -> list[Interpretation]:

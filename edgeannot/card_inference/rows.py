@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ from edgeannot.card_inference.facts import Out
 from edgeannot.card_inference.interpretation import (
     FASTESTV2,
     RT_DETR,
+    SECOND_OF_TWO,
     ULTRALYTICS,
     YOLOX,
     AmbiguousModelError,
@@ -56,7 +57,7 @@ def read_rows(known: Known) -> list[Interpretation]:
     if not tables and len(known.facts.outputs) == 1:
         return _queries(known, known.facts.outputs[0])
     if len(tables) != 1:
-        return []
+        return _second_branch(known, tables)
     table = tables[0]
     made = pieces(known.facts.graph, table.out.tensor.index, table.columns)
     if _has_companion(known, table) and keypoints_behind(table.numbers, cell_orders(known, table.cells)) == (table.columns // 3, 3):
@@ -67,6 +68,21 @@ def read_rows(known: Known) -> list[Interpretation]:
     if (picked := _picked_class(known, table, decoded)) is not None:
         return [picked]
     return _decoded(known, table, made, decoded)
+
+
+def _second_branch(known: Known, tables: list[_Table]) -> list[Interpretation]:
+    """Interpret two outputs that are alike: YOLOv9's branch that helps in training, and the one that counts."""
+    if not len(tables) == 2 == len(known.facts.outputs):
+        return []
+    first, second = tables
+    boxes = decoded_boxes(known, second.numbers[..., :4], second.cells)
+    if first.numbers.shape != second.numbers.shape or boxes is None or decoded_boxes(known, first.numbers[..., :4], first.cells) is None:
+        return []
+    said = known.hints.extra.get("head.output")
+    table = first if said in {first.out.ref, first.out.position} and said is not None else second
+    found = _decoded(known, table, pieces(known.facts.graph, table.out.tensor.index, table.columns), boxes)
+    assumed = () if said is not None else (SECOND_OF_TWO.of(other=first.out.ref),)
+    return [replace(one, assumptions=(*one.assumptions, *assumed)) for one in found]
 
 
 def _has_companion(known: Known, table: _Table) -> bool:
@@ -115,6 +131,7 @@ def _queries(known: Known, out: Out) -> list[Interpretation]:
         box_units=known.hints.box_units or facts.units,
         box_form="xyxy" if facts.form == "xyxy" else "cxcywh",
         activation=activation,
+        suppressed=True,
     )
     evidence = (f"{out} has {shape[1]} rows of a box and {shape[2] - 4} class scores", facts.evidence, why)
     return [Interpretation(head, RT_DETR, evidence, classes=shape[2] - 4)]

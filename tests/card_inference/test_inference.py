@@ -927,18 +927,6 @@ def test_corners_of_queries_are_x_first_and_class_ids_are_no_scores(propose_raw:
         propose_raw(maker.outputs(maker.concat([boxes, ids, maker.stirred(x, scores(300, 1)[None])])))
 
 
-def test_query_logits_with_one_class_more_than_labels_are_refused(propose_raw: Propose) -> None:
-    """DETR's last column is "no object", and its softmax is not known."""
-    maker = Maker()
-    x = maker.input((1, SIZE, SIZE, 3))
-    boxes = maker.stirred(x, queries(maker, x))
-    raw = maker.outputs(maker.stirred(x, 3 * raw_numbers(1, 300, 4), name="logits"), boxes)
-
-    assert any("softmax" in assumption for assumption in propose_raw(raw).assumptions)
-    with pytest.raises(CardError, match=r"4 classes.*3 lines"):
-        propose_raw(raw, names=["a", "b", "c"])
-
-
 def queries(maker: Maker, x: int) -> NDArray[np.float32]:
     """(1, 300, 4) boxes of a transformer's queries, in no order, beside the operator that picks them."""
     best = maker.stirred(x, np.zeros((1, 400)))

@@ -23,7 +23,15 @@ from edgeannot.vision.decode import read_picture
 from edgeannot.vision.pipeline import load_engine, to_tensor
 from edgeannot_tools.graph.graph import Graph
 from tests.e2e.daemons import SAMPLES, edgeannot
-from tests.made_networks import STRIDES, bins_apart_network, bins_joined_network, fastestdet_network, fomo_network
+from tests.made_networks import (
+    STRIDES,
+    bins_apart_network,
+    bins_joined_network,
+    decoded_network,
+    fastestdet_network,
+    fomo_network,
+    queries_network,
+)
 
 pytestmark = pytest.mark.runtime
 
@@ -108,6 +116,69 @@ def damo_yolo(outputs: list[Floats], side: int, minimum: float) -> Iterator[Obje
                 yield int(np.argmax(of_cell)), float(max(of_cell)), box_of_bins(boxes[0, y, x], x * stride, y * stride, stride)
 
 
+# -- queries: DETR and its kin ---------------------------------------------------------------------------------------------------
+
+
+def corners(cx: float, cy: float, w: float, h: float, side: int) -> tuple[float, ...]:
+    return ((cx - w / 2) * side, (cy - h / 2) * side, (cx + w / 2) * side, (cy + h / 2) * side)
+
+
+def shares(numbers: Floats) -> Floats:
+    powers = np.exp(numbers.astype(np.float64) - numbers.max())
+    return powers / powers.sum()
+
+
+def detr(outputs: list[Floats], side: int, minimum: float) -> Iterator[Object]:
+    """Decode as DETR's `PostProcess`: a softmax, without its last column; cx, cy, w, h in shares; no suppression."""
+    for numbers, box in zip(outputs[0][0], outputs[1][0], strict=True):
+        probabilities = shares(numbers)[:-1]
+        if max(probabilities) >= minimum:
+            yield int(np.argmax(probabilities)), float(max(probabilities)), corners(*map(float, box), side)
+
+
+def tensorflow_detr(outputs: list[Floats], side: int, minimum: float) -> Iterator[Object]:
+    """Decode as the TensorFlow Model Garden's DETR: class 0 is no object, boxes are cy, cx, h, w."""
+    for numbers, box in zip(outputs[0][0], outputs[1][0], strict=True):
+        probabilities = shares(numbers)
+        best = 1 + int(np.argmax(probabilities[1:]))
+        if probabilities[best] >= minimum:
+            cy, cx, h, w = map(float, box)
+            yield best, float(probabilities[best]), corners(cx, cy, w, h, side)
+
+
+def rt_detr_apart(outputs: list[Floats], side: int, minimum: float) -> Iterator[Object]:
+    """Decode as RT-DETR's and Deformable DETR's `PostProcess`, with the best class of each query: a sigmoid a class; no suppression."""
+    for numbers, box in zip(outputs[0][0], outputs[1][0], strict=True):
+        score = sigmoid(float(max(numbers)))
+        if score >= minimum:
+            yield int(np.argmax(numbers)), score, corners(*map(float, box), side)
+
+
+def rt_detr_joined(outputs: list[Floats], side: int, minimum: float) -> Iterator[Object]:
+    """Decode what Ultralytics' exporter of RT-DETR writes: cx, cy, w, h in shares, then probabilities; no suppression."""
+    for row in outputs[0][0]:
+        if max(row[4:]) >= minimum:
+            yield int(np.argmax(row[4:])), float(max(row[4:])), corners(*map(float, row[:4]), side)
+
+
+# -- decoded in the graph --------------------------------------------------------------------------------------------------------
+
+
+def yolo_nas(outputs: list[Floats], side: int, minimum: float) -> Iterator[Object]:
+    """Decode what super-gradients' exporter of YOLO-NAS writes: corners in pixels, and probabilities, before suppression."""
+    for box, scores in zip(outputs[0][0], outputs[1][0], strict=True):
+        if max(scores) >= minimum:
+            yield int(np.argmax(scores)), float(max(scores)), tuple(map(float, box))
+
+
+def yolov9(outputs: list[Floats], side: int, minimum: float) -> Iterator[Object]:
+    """Decode as YOLOv9's `detect_dual.py`: the last of the outputs; a candidate a column of cx, cy, w, h in pixels and probabilities."""
+    for row in outputs[-1][0].T:
+        cx, cy, w, h = (float(number) / side for number in row[:4])
+        if max(row[4:]) >= minimum:
+            yield int(np.argmax(row[4:])), float(max(row[4:])), corners(cx, cy, w, h, side)
+
+
 # -- all of them -----------------------------------------------------------------------------------------------------------------
 
 
@@ -129,6 +200,39 @@ MADE = {
     "FOMO": Case(fomo_network, fomo, {"kind": "fomo", "background": 0}, suppress=False),
     "NanoDet-g, 11 bins": Case(lambda: bins_joined_network(11, 3), nanodet, {"kind": "dfl", "bins": 11, "joined": "scores-first"}),
     "DAMO-YOLO, 17 bins": Case(lambda: bins_apart_network(17, 3), damo_yolo, {"kind": "dfl", "bins": 17, "center": 0.0}),
+    "DETR": Case(
+        lambda: queries_network(4, no_object=3),
+        detr,
+        {"kind": "split", "activation": "softmax", "background": 3, "box_form": "cxcywh", "suppressed": True},
+        suppress=False,
+    ),
+    "DETR of TensorFlow": Case(
+        lambda: queries_network(4, no_object=0),
+        tensorflow_detr,
+        {"kind": "split", "activation": "softmax", "background": 0, "box_form": "cycxhw", "suppressed": True},
+        suppress=False,
+    ),
+    "RT-DETR, logits and boxes apart": Case(
+        lambda: queries_network(3), rt_detr_apart, {"kind": "split", "activation": "sigmoid", "background": None}, suppress=False
+    ),
+    "RT-DETR, joined": Case(
+        lambda: queries_network(3, joined=True, activation="logistic"),
+        rt_detr_joined,
+        {"kind": "yolo-rows", "activation": "none", "suppressed": True},
+        suppress=False,
+    ),
+    "YOLO-NAS": Case(
+        lambda: decoded_network("xyxy", 3, apart=True),
+        yolo_nas,
+        {"kind": "split", "box_form": "xyxy", "box_units": "pixels", "activation": "none"},
+        resize="letterbox",
+    ),
+    "YOLOv9, both branches": Case(
+        lambda: decoded_network("cxcywh", 3, apart=False, branches=2),
+        yolov9,
+        {"kind": "yolo-rows", "layout": "columns", "objectness": False, "output": "out1"},
+        resize="letterbox",
+    ),
     "FastestDet": Case(fastestdet_network, fastestdet, {"kind": "fastestdet", "layout": "channels-first", "stride": 16}),
 }
 

@@ -18,14 +18,17 @@ __all__ = [
     "Activation",
     "ScoreActivation",
     "activate",
+    "best_classes",
     "best_columns",
     "logit",
     "passing_rows",
+    "rows_above",
     "sigmoid",
     "softmax",
     "stored_threshold",
     "take_rows",
     "usable_rows",
+    "without_column",
 ]
 
 Activation = Literal["none", "sigmoid"]
@@ -81,6 +84,37 @@ def passing_rows(stored: NDArray[Any], threshold: float) -> IntArray:
 def best_columns(stored: NDArray[Any]) -> IntArray:
     """Return the column of the greatest number of each row; of equal ones the first."""
     return np.asarray(stored.argmax(axis=1), np.int64)
+
+
+def without_column(table: NDArray[Any], column: int | None) -> NDArray[Any]:
+    """Return (N, C) without the column that stands for no object, if there is one; a view where it is the first or the last."""
+    if column is None:
+        return table
+    if column == 0:
+        return table[:, 1:]
+    return table[:, :-1] if column == table.shape[1] - 1 else np.delete(table, column, axis=1)
+
+
+def rows_above(table: RawTensor, background: int | None, min_score: float) -> IntArray:
+    """Return rows of (N, C) that can pass a softmax: a share of s needs a number at least logit(s) above any other of its row."""
+    if background is None:
+        return np.arange(len(table.values), dtype=np.int64)
+    wide = np.float32 if table.values.dtype.kind == "f" else np.int32
+    with np.errstate(invalid="ignore", over="ignore"):  # rows that are not finite are dropped later
+        above = without_column(table.values, background).max(axis=1).astype(wide) - table.values[:, background].astype(wide)
+    return np.flatnonzero(above >= logit(min_score) / (table.spec.scale if table.spec.quantized else 1.0)).astype(np.int64)
+
+
+def best_classes(
+    numbers: FloatArray, activation: ScoreActivation | Literal["softmax"], background: int | None
+) -> tuple[IntArray, FloatArray]:
+    """Return class and score of the best column of each row (n, C), but for the background's; that one counts in a softmax."""
+    foreground = without_column(softmax(numbers) if activation == "softmax" else numbers, background)
+    classes = best_columns(foreground)
+    best = foreground.max(axis=1)
+    if background is not None:
+        classes += classes >= background
+    return classes, best if activation == "softmax" else activate(best, activation)
 
 
 def usable_rows(real: FloatArray) -> NDArray[np.bool_]:

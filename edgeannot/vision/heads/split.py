@@ -1,4 +1,4 @@
-"""Decoded boxes and scores in outputs of their own: v8 cut before its last concatenation, NPU exports with class ids, YOLOv4 ports."""
+"""Decoded boxes and scores in outputs of their own: v8 cut before its last concatenation, YOLO-NAS, DETR and its kin, NPU exports."""
 
 from __future__ import annotations
 
@@ -7,9 +7,19 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from edgeannot.base.errors import CardError
 from edgeannot.vision.data import Detections, FloatArray, IntArray, Outputs, RawTensor, TensorRef, TensorSpec
-from edgeannot.vision.heads._boxes import BoxUnits, candidates, to_model_pixels
-from edgeannot.vision.heads._scores import ScoreActivation, activate, best_columns, passing_rows, stored_threshold, usable_rows
+from edgeannot.vision.heads._boxes import BoxForm, BoxUnits, candidates, to_model_pixels
+from edgeannot.vision.heads._scores import (
+    ScoreActivation,
+    activate,
+    best_classes,
+    passing_rows,
+    rows_above,
+    stored_threshold,
+    usable_rows,
+    without_column,
+)
 from edgeannot.vision.heads._tensors import check_box_step, check_score_step, output_spec, shape_error, shape_without_batch
 
 __all__ = ["Split"]
@@ -34,11 +44,13 @@ class Split:
     score_layout: Literal["rows", "columns"] = "rows"
     """rows: (1, N, C); columns: (1, C, N). Not used with `classes`."""
     box_units: BoxUnits
-    box_form: Literal["cxcywh", "xyxy", "yxyx"]
-    activation: ScoreActivation = "none"
-    """What is still to be done to scores and objectness; percent: they are 0 to 100."""
+    box_form: BoxForm
+    activation: ScoreActivation | Literal["softmax"] = "none"
+    """What is still to be done to scores and objectness; percent: they are 0 to 100; softmax: over the class scores, as in DETR."""
+    background: int | None = None
+    """The column of `scores` that stands for no object, which never wins; None: there is none. The last one is not counted as a class."""
     suppressed: bool = False
-    """Whether the graph has removed overlapping boxes itself."""
+    """Whether the model gives each object once: the graph removes overlapping boxes, or it was trained so (DETR and its kin)."""
 
     @property
     def score_outputs(self) -> tuple[TensorRef, ...]:
@@ -47,7 +59,7 @@ class Split:
 
     @property
     def suppress(self) -> bool:
-        """Unless the graph has done it."""
+        """Unless the model has done it."""
         return not self.suppressed
 
     def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:
@@ -77,15 +89,24 @@ class Split:
             return Detections.empty()
         scores = _table(outputs[self.scores], "rows" if self.classes is not None else self.score_layout, rows=rows)
         gate = scores if self.objectness is None else _table(outputs[self.objectness], "rows", rows=rows)
-        passing = passing_rows(gate.values, stored_threshold(gate, self.activation, min_score))
+        if self.activation == "softmax":
+            passing = rows_above(scores, self.background, min_score)
+        else:
+            columns = without_column(gate.values, self.background if self.objectness is None else None)
+            passing = passing_rows(columns, stored_threshold(gate, self.activation, min_score))
         real_boxes, real_scores, real_gate = boxes.real(passing), scores.real(passing), gate.real(passing)
-        ids = best_columns(real_scores) if self.classes is None else _whole(_table(outputs[self.classes], "rows", rows=rows).real(passing))
-        usable = usable_rows(real_boxes) & usable_rows(real_scores) & usable_rows(real_gate) & (ids >= 0)
-        best = activate(real_scores[usable].max(axis=1), self.activation)
+        single: ScoreActivation = "none" if self.activation == "softmax" else self.activation  # a softmax needs all classes
+        usable = usable_rows(real_boxes) & usable_rows(real_scores) & usable_rows(real_gate)
+        if self.classes is None:
+            ids, best = best_classes(real_scores[usable], self.activation, self.background)
+        else:
+            picked = _whole(_table(outputs[self.classes], "rows", rows=rows).real(passing))
+            usable &= picked >= 0
+            ids, best = picked[usable], activate(real_scores[usable].max(axis=1), single)
         if self.objectness is not None:
-            best = best * activate(real_gate[usable, 0], self.activation)
+            best = best * activate(real_gate[usable, 0], single)
         boxes_xyxy = to_model_pixels(real_boxes[usable], self.box_form, self.box_units, input_wh)
-        return candidates(boxes_xyxy, best, ids[usable], min_score)
+        return candidates(boxes_xyxy, best, ids, min_score)
 
     def _count_classes(self, scores: TensorSpec, rows: int) -> int | None:
         shape = shape_without_batch(scores, 2)
@@ -96,7 +117,12 @@ class Split:
         if len(shape) != 2 or shape[0 if self.score_layout == "rows" else 1] != rows:
             wanted = f"(1, {rows}, C)" if self.score_layout == "rows" else f"(1, C, {rows})"
             raise shape_error(scores, "scores", f"{wanted} as there are {rows} boxes", "correct head.score_layout")
-        return shape[1 if self.score_layout == "rows" else 0]
+        columns = shape[1 if self.score_layout == "rows" else 0]
+        if self.background is not None and not (0 <= self.background < columns and columns > 1):
+            raise CardError(
+                f"head.background: wanted one of {columns} columns beside another, found {self.background}; correct it, or leave it out"
+            )
+        return columns - 1 if self.background == columns - 1 else columns
 
 
 def _table(tensor: RawTensor, layout: Literal["rows", "columns"], *, rows: int | None = None, numbers: int = 1) -> RawTensor:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgeannot.base.errors import CardError
 from edgeannot.vision.data import Detections, FloatArray, IntArray, Outputs, RawTensor, TensorRef, TensorSpec
 from edgeannot.vision.geometry import cxcywh_to_xyxy, xyxy_to_cxcywh, yxyx_to_xyxy
 from edgeannot.vision.heads._anchors import AnchorLayer, AnchorRule, OctaveAnchors, ScaledAnchors, make_anchors
 from edgeannot.vision.heads._boxes import candidates, concatenate, safe_exp, to_model_pixels
-from edgeannot.vision.heads._scores import activate, best_columns, logit, passing_rows, softmax, stored_threshold, take_rows, usable_rows
+from edgeannot.vision.heads._scores import best_classes, passing_rows, rows_above, stored_threshold, take_rows, usable_rows, without_column
 from edgeannot.vision.heads._tensors import check_score_step, output_spec, shape_error
 
 __all__ = ["AnchorLayer", "OctaveAnchors", "ScaledAnchors", "SsdAnchors"]
@@ -110,34 +109,11 @@ class SsdAnchors:
     def _best_classes(self, table: RawTensor, min_score: float) -> tuple[IntArray, IntArray, FloatArray]:
         """Return rows whose best class may reach `min_score`, that class and its score."""
         if self.activation == "softmax":
-            rows = self._rows_above_background(table, min_score)
+            rows = rows_above(table, self.background, min_score)
         else:
-            rows = passing_rows(self._without_background(table.values), stored_threshold(table, self.activation, min_score))
+            rows = passing_rows(without_column(table.values, self.background), stored_threshold(table, self.activation, min_score))
         rows, numbers = take_rows(table.values, rows, table.spec)
-        scores = softmax(numbers) if self.activation == "softmax" else numbers
-        foreground = self._without_background(scores)
-        classes = best_columns(foreground)
-        best = foreground.max(axis=1)
-        if self.background is not None:
-            classes += classes >= self.background
-        return rows, classes, activate(best, "sigmoid") if self.activation == "sigmoid" else best
-
-    def _rows_above_background(self, table: RawTensor, min_score: float) -> IntArray:
-        """Return rows that can pass a softmax: a share of s needs a number at least logit(s) above any other number of its row."""
-        if self.background is None:
-            return np.arange(len(table.values), dtype=np.int64)
-        wide = np.float32 if table.values.dtype.kind == "f" else np.int32
-        with np.errstate(invalid="ignore", over="ignore"):  # rows that are not finite are dropped later
-            above = self._without_background(table.values).max(axis=1).astype(wide) - table.values[:, self.background].astype(wide)
-        return np.flatnonzero(above >= logit(min_score) / (table.spec.scale if table.spec.quantized else 1.0)).astype(np.int64)
-
-    def _without_background(self, table: NDArray[Any]) -> NDArray[Any]:
-        """Return the columns that stand for an object; a view where the background is the first or the last one."""
-        if self.background is None:
-            return table
-        if self.background == 0:
-            return table[:, 1:]
-        return table[:, :-1] if self.background == table.shape[1] - 1 else np.delete(table, self.background, axis=1)
+        return rows, *best_classes(numbers, self.activation, self.background)
 
     def _unpack(self, numbers: FloatArray, anchors: FloatArray) -> FloatArray:
         """Return boxes xyxy in shares of the input from stored offsets (n, 4) and their anchors (n, 4) cxcywh."""

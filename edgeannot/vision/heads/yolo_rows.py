@@ -21,9 +21,6 @@ class YoloRows:
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
-    suppress: ClassVar[bool] = True
-    """Always: neighbouring candidates find the same object."""
-
     kind: Literal["yolo-rows"] = "yolo-rows"
     output: TensorRef
     layout: Literal["rows", "columns"]
@@ -40,6 +37,14 @@ class YoloRows:
     is given."""
     extra_columns: int = 0
     """Numbers at the end of a candidate that are not used (mask coefficients, keypoints)."""
+
+    suppressed: bool = False
+    """Whether the model was trained to give each object once, as RT-DETR is; else neighbouring candidates find the same one."""
+
+    @property
+    def suppress(self) -> bool:
+        """Unless the model gives each object once."""
+        return not self.suppressed
 
     @property
     def score_outputs(self) -> tuple[TensorRef, ...]:

@@ -134,6 +134,9 @@ EXAMPLES = {
     "yolo-rows v8 with masks": Example(
         YoloRows(output=0, layout="columns", objectness=False, box_units="pixels", extra_columns=5), ((1, 4 + 3 + 5, 30),), 3
     ),
+    "yolo-rows RT-DETR": Example(
+        YoloRows(output=0, layout="rows", objectness=False, box_units="normalized", suppressed=True), ((1, 30, 4 + 3),), 3
+    ),
     "yolo-rows, logits and corners": Example(
         YoloRows(output=0, layout="rows", objectness=True, box_units="pixels", box_form="xyxy", activation="sigmoid"), ((30, 5 + 3),), 3
     ),
@@ -145,6 +148,30 @@ EXAMPLES = {
     "split columns": Example(
         Split(boxes=1, scores=0, box_layout="columns", score_layout="columns", box_units="pixels", box_form="cxcywh", activation="sigmoid"),
         ((1, 3, 30), (1, 4, 30)),
+        3,
+    ),
+    "split DETR, the last column is no object": Example(
+        Split(boxes=0, scores=1, box_layout="rows", box_units="normalized", box_form="cxcywh", activation="softmax", background=3),
+        ((1, 30, 4), (1, 30, 4)),
+        3,
+    ),
+    "split DETR of TensorFlow, y first": Example(
+        Split(
+            boxes=0,
+            scores=1,
+            box_layout="rows",
+            box_units="normalized",
+            box_form="cycxhw",
+            activation="softmax",
+            background=0,
+            suppressed=True,
+        ),
+        ((1, 30, 4), (1, 30, 4)),
+        4,
+    ),
+    "split, probabilities with a background in the middle": Example(
+        Split(boxes=0, scores=1, box_layout="rows", score_layout="columns", box_units="pixels", box_form="xyxy", background=1),
+        ((1, 30, 4), (1, 3, 30)),
         3,
     ),
     "split with class ids": Example(

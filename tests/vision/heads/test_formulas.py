@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -519,3 +520,39 @@ class TestFastestDet:
     def test_powers_that_leave_nothing_are_refused(self):
         with pytest.raises(CardError, match="powers over 0"):
             FastestDet(output=0, objectness_power=0).check(specs((1, 2, 4, 7)), WH)
+
+
+class TestSplitOfQueries:
+    """DETR: a softmax over the classes and a column for no object."""
+
+    head = Split(boxes=0, scores=1, box_layout="rows", box_units="normalized", box_form="cxcywh", activation="softmax", background=2)
+
+    def test_the_column_for_no_object_takes_its_share_and_never_wins(self):
+        logits = [[[math.log(3), math.log(1), math.log(4)], [0, 0, 9]]]
+        found = self.head.decode(outputs([[[0.5, 0.25, 0.5, 0.25]] * 2], logits), WH, 0.3)
+
+        class_id, score, box = only(found)
+        assert (class_id, score) == (0, pytest.approx(3 / 8))
+        assert box == near(16, 4, 48, 12)
+
+    def test_the_last_column_for_no_object_is_no_class_and_the_first_one_keeps_its_number(self):
+        shapes = specs((1, 5, 4), (1, 5, 3))
+        assert self.head.check(shapes, WH) == 2
+        assert replace(self.head, background=0).check(shapes, WH) == 3
+
+    def test_a_background_that_is_no_column_is_refused(self):
+        with pytest.raises(CardError, match=r"head\.background: wanted one of 3 columns"):
+            replace(self.head, background=3).check(specs((1, 5, 4), (1, 5, 3)), WH)
+
+    def test_y_may_come_first(self):
+        head = replace(self.head, box_form="cycxhw", background=0)
+        found = head.decode(outputs([[[0.25, 0.5, 0.25, 0.5]]], [[[0, 5, 0]]]), WH, 0.3)
+
+        assert only(found)[0] == 1
+        assert only(found)[2] == near(16, 4, 48, 12)
+
+    def test_only_what_gives_each_object_once_is_not_suppressed(self):
+        assert self.head.suppress is True
+        assert replace(self.head, suppressed=True).suppress is False
+        rows = YoloRows(output=0, layout="rows", objectness=False, box_units="normalized")
+        assert (rows.suppress, replace(rows, suppressed=True).suppress) == (True, False)
