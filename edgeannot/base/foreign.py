@@ -19,6 +19,7 @@ __all__ = [
     "MAX_INT",
     "as_float",
     "as_int",
+    "class_name",
     "decode",
     "is_file",
     "json_text",
@@ -109,6 +110,13 @@ def one_line(text: object) -> str:
     Unlike `printable` it leaves in place what words of some scripts need: joiners, marks of direction.
     """
     return _CONTROL.sub("\ufffd", valid_text(str(text)))
+
+
+def class_name(text: object) -> str:
+    """Return `one_line` of a class's name, without the quotes in which a program has left it: b'cat' and "cat", are cat."""
+    name = one_line(text)
+    bare = re.fullmatch(r"""b?(['"])(.*)\1,?""", name.strip())
+    return bare[2] if bare else name
 
 
 def os_bytes(text: str) -> bytes:

@@ -19,9 +19,11 @@ from edgeannot.base.errors import CardError, InputError, ModelError, OutputError
 from edgeannot.card_inference.facts import Facts, read_facts
 from edgeannot.card_inference.hints import ANCHOR_SETS, Hints, parse_anchors, parse_range, read_cfg
 from edgeannot.card_inference.interpretation import (
+    BACKGROUND,
     CLASS_SIGMOIDS,
     LOGITS,
     OF_PACKAGE,
+    ONE_CLASS,
     PERCENTAGES,
     RANGES,
     SOFTMAX,
@@ -30,7 +32,7 @@ from edgeannot.card_inference.interpretation import (
     Interpretation,
     Known,
 )
-from edgeannot.card_inference.labels import fit_names, names_by_class, read_labels
+from edgeannot.card_inference.labels import fit_names, name_of_one_class, names_by_class, read_labels
 from edgeannot.card_inference.maps import read_maps
 from edgeannot.card_inference.one_map import read_one_map
 from edgeannot.card_inference.pairs import read_pairs
@@ -74,7 +76,9 @@ class Proposal:
     evidence: tuple[str, ...]
     """What was found and what follows from it, one sentence each."""
     assumptions: tuple[str, ...]
-    """What was settled by a family's convention only, with the flag that changes it."""
+    """What was settled by a family's convention only, with the option that changes it."""
+    named: bool = True
+    """Whether the user or the file gave the names of the classes; else the card has them from here."""
 
 
 def propose(path: Path, hints: Hints | None = None, *, runtime: Runtime = "auto", photos: Sequence[UInt8Array] = ()) -> Proposal:
@@ -92,6 +96,7 @@ def propose(path: Path, hints: Hints | None = None, *, runtime: Runtime = "auto"
     known = Known(facts, run, hints, names)
     interpretation = _one_interpretation(known)
     offset, names_why = fit_names(names, where, interpretation, hints)
+    one, named = name_of_one_class(names, interpretation), bool(names)
     names, offset = names_by_class(names, offset, interpretation)
     card_input, input_why, assumptions = propose_input(facts, interpretation, hints)
     table: dict[str, Any] = {
@@ -109,15 +114,26 @@ def propose(path: Path, hints: Hints | None = None, *, runtime: Runtime = "auto"
         "provenance": {"source": path.name, "license": _license(facts)},
     }
     for key, value in hints.extra.items():
-        _set(table, key, value)
+        _set(table, key, _as_the_head_has_it(interpretation, key, value))
     card = _card(table, path)
     _prove(card, facts, run)
     evidence = (*interpretation.evidence, *input_why, names_why, *facts.metadata.notes)
-    return Proposal(card, path, evidence, (*assumptions, *interpretation.assumptions, *_activated(interpretation, hints)))
+    assumptions += [
+        *interpretation.assumptions,
+        *_of_scores(interpretation, hints, named=named),
+        *([ONE_CLASS.of(name=one)] if one else []),
+    ]
+    return Proposal(card, path, evidence, tuple(assumptions), named=named)
+
+
+def _of_scores(interpretation: Interpretation, hints: Hints, *, named: bool) -> tuple[Assumed, ...]:
+    """Return what is assumed of the stored scores: what makes probabilities of them, and which column stands for no object."""
+    nothing = interpretation.head.kind == "ssd-anchors" and interpretation.background == 0 and not named
+    background = (BACKGROUND.of(columns=interpretation.classes),) if nothing else ()
+    return (*_activated(interpretation, hints), *background)
 
 
 def _activated(interpretation: Interpretation, hints: Hints) -> tuple[Assumed, ...]:
-    """Return what the head is assumed to do to the stored scores: that is the reading of a run, or a family's convention."""
     done = {"sigmoid": LOGITS, "softmax": SOFTMAX, "percent": PERCENTAGES}.get(getattr(interpretation.head, "activation", "none"))
     return () if done is None or "head.activation" in hints.extra or CLASS_SIGMOIDS.of() in interpretation.assumptions else (done.of(),)
 
@@ -190,6 +206,14 @@ def _defaults(hints: Hints, interpretation: Interpretation) -> dict[str, Any]:
         return {"min_score": 0.1}
     # The score also decides which cells touch; this is Edge Impulse's own.
     return {"min_score": 0.5} if interpretation.head.kind == "fomo" else {}
+
+
+def _as_the_head_has_it(interpretation: Interpretation, key: str, value: Any) -> Any:
+    """Return an output named by `--set head.FIELD=OUTPUT` as a list where the head has a list of outputs there, and the other way round."""
+    field = getattr(interpretation.head, key.removeprefix("head."), None) if key in {"head.boxes", "head.scores"} else None
+    if isinstance(field, tuple) and not isinstance(value, list):
+        return [value]
+    return value[0] if isinstance(field, str | int) and isinstance(value, list) and len(value) == 1 else value
 
 
 def _license(facts: Facts) -> str:

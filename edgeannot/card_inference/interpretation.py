@@ -119,6 +119,9 @@ CENTRE_OFFSETS = Assumption(
     "--set head.code={other}, --set head.scales=[10,10,5,5], --set head.exponential=false",
 )
 BACKGROUND = Assumption("column 0 of {columns} is the background, as in TensorFlow's SSD", "--labels FILE with a line for each column")
+ONE_CLASS = Assumption("its one class, which has no name in the file, is called {name}", "--labels FILE")
+OBJECTNESS = Assumption("the {free} numbers after the box are class scores {form} objectness", "--set head.objectness={other}")
+GRID_SIZES = Assumption("box sizes are {form}", "--set head.size={size} --set head.xy_scale={xy_scale}")
 CELL_SCORE = Assumption("cells of a score of 0.5 and more make an object, as with Edge Impulse", "--min-score")
 SQUEEZED = Assumption(
     "the whole picture is squeezed into the input, while Edge Impulse cuts it to the input's proportions where its project was left at "
@@ -169,6 +172,8 @@ class Interpretation:
     """Columns of class scores, the background's included; None: the file does not tell."""
     background: int | None = None
     """Which of them stands for no object."""
+    thing: str = ""
+    """What its one class is, where the form of the outputs tells (face, person); it is the name where none is given."""
     assumptions: tuple[Assumed, ...] = ()
     """What was settled by convention only, and the option that changes it."""
 

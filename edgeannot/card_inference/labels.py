@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from edgeannot.base.errors import CardError, InputError, MissingError
-from edgeannot.base.foreign import as_int, decode, one_line, parse_json, printable, read_bytes
+from edgeannot.base.foreign import as_int, class_name, decode, number_of, parse_json, printable, read_bytes
 from edgeannot.card_inference.hints import Hints
 from edgeannot.card_inference.interpretation import Interpretation, is_background
 
-__all__ = ["fit_names", "names_by_class", "read_labels"]
+__all__ = ["fit_names", "name_of_one_class", "names_by_class", "read_labels"]
 
 GAP = "???"
 """The name of an id that a list leaves out."""
@@ -45,7 +45,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
     if "\0" in text:
         raise InputError(f"{shown} holds zero bytes, so it is no UTF-8 text; save it as UTF-8")
     readers = {".yaml": _from_yaml, ".yml": _from_yaml, ".pbtxt": _from_pbtxt, ".json": _from_json}
-    names = tuple(map(one_line, readers.get(path.suffix.lower(), _from_text)(text)))
+    names = tuple(map(class_name, readers.get(path.suffix.lower(), _from_text)(text)))
     if not set(names) - {GAP}:
         raise InputError(f"{shown} holds no names; wanted one name a line")
     if len(names) > MAX_ID:
@@ -99,7 +99,7 @@ def _key_and_name(row: str) -> tuple[int | None, str]:
 
 
 def _bare(text: str) -> str:
-    return text.strip().strip("'\"")
+    return class_name(text.strip()).strip("'\"")
 
 
 def _from_pbtxt(text: str) -> tuple[str, ...]:
@@ -144,6 +144,8 @@ def names_by_class(names: tuple[str, ...], offset: int, interpretation: Interpre
     """Return the names and offset as the card holds them: a background that the list lacks gets its line, so that it is never reported."""
     if offset < 0:
         return (NOTHING,) * -offset + names, 0
+    if one := name_of_one_class(names, interpretation):
+        return ((one,) if interpretation.background is None else (NOTHING, one)), 0
     if interpretation.background == 0 and not names and interpretation.classes:
         return (NOTHING, *(str(i) for i in range(1, interpretation.classes))), 0
     counted = interpretation.background == 0 or (interpretation.task == "classify" and bool(names) and is_background(names[0]))
@@ -152,9 +154,19 @@ def names_by_class(names: tuple[str, ...], offset: int, interpretation: Interpre
     return names, offset
 
 
-def fit_names(names: tuple[str, ...], where: str, interpretation: Interpretation, hints: Hints) -> tuple[int, str]:
+def name_of_one_class(names: tuple[str, ...], interpretation: Interpretation) -> str:
+    """Return what the one class of a detector is called that has no name; "" where there are names, or other classes."""
+    classes = (interpretation.classes or 0) - int(interpretation.background is not None)
+    return "" if names or classes != 1 or interpretation.task != "detect" else interpretation.thing or "object"
+
+
+def fit_names(  # noqa: PLR0911 - one answer a form of the list
+    names: tuple[str, ...], where: str, interpretation: Interpretation, hints: Hints
+) -> tuple[int, str]:
     """Return the offset (line = class id + offset) and why. Raises CardError, with both counts, when the names do not fit the classes."""
     lines, classes = len(names), interpretation.classes
+    if one := name_of_one_class(names, interpretation):
+        return 0, f"there is one class and no name for it: {one}"
     if not names:
         return 0, "there are no class names, so numbers will be shown (--labels FILE)"
     if hints.label_offset is not None:
@@ -167,7 +179,7 @@ def fit_names(names: tuple[str, ...], where: str, interpretation: Interpretation
             if is_background(names[0])
             else (0, f"{where} has {lines} lines")
         )
-    both = f"{where} has {lines} lines for {classes} classes"
+    both = f"{where} has {number_of(lines, 'line')} for {number_of(classes, 'class', 'classes')}"
     counts_nothing = interpretation.task == "classify" or interpretation.background is not None or not is_background(names[0])
     if lines == classes and counts_nothing:
         return 0, f"{both}: line = class"
@@ -175,9 +187,24 @@ def fit_names(names: tuple[str, ...], where: str, interpretation: Interpretation
         return 1, f"{both}, its first line is {names[0]!r}: line = class + 1"
     if lines == classes - 1 and (interpretation.background == 0 or classes == 1001):
         return -1, f"{both}, the first of which is the background: line = class - 1"
-    gaps = "; COCO's own ids run to 90 with gaps, so its 90-line list is wanted" if (classes, lines) in {(90, 80), (91, 80)} else ""
-    raise CardError(
-        f"the model has {classes} classes{' (column 0 is the background)' if interpretation.background == 0 else ''}, "
-        f"{where} has {lines} lines, the first is {names[0]!r}{gaps}; "
-        "give the label file that belongs to this model (--labels), or say which line is class 0 (--label-offset)"
+    raise CardError(_what_does_not_fit(names, where, classes, interpretation))
+
+
+def _what_does_not_fit(names: tuple[str, ...], where: str, classes: int, interpretation: Interpretation) -> str:
+    """Return a sentence: both counts, how the lines were understood, and what would lead on."""
+    lines = len(names)
+    column = " (column 0 is the background)" if interpretation.background == 0 else ""
+    says = (
+        f"the model has {number_of(classes, 'class', 'classes')}{column}, {where} has {number_of(lines, 'line')}, the first is {names[0]!r}"
     )
+    other = "give the label file that belongs to this model (--labels)"
+    if (classes, lines) in {(90, 80), (91, 80)}:
+        return f"{says}; COCO's own ids run to 90 with gaps, so its 90-line list is wanted; {other}"
+    if lines == classes:
+        return (
+            f"{says}, which was taken for a line that stands for no object: that leaves {number_of(lines - 1, 'name')}; {other}, or, if "
+            f"{names[0]!r} is the name of class 0, say so with --label-offset 0 --set labels.ignore=[]"
+        )
+    if lines < classes:
+        return f"{says}: {classes - lines} too few; {other}"
+    return f"{says}: {lines - classes} too many; {other}, or say which line, counted from 0, is class 0 (--label-offset)"

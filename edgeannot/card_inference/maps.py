@@ -18,12 +18,14 @@ from edgeannot.card_inference.hints import ANCHOR_SETS
 from edgeannot.card_inference.interpretation import (
     DARKNET,
     FASTESTV2,
+    GRID_SIZES,
     MIDDLE_POINTS,
     NANODET,
     PICODET,
     SEVENTEEN_BINS,
     ULTRALYTICS,
     AmbiguousModelError,
+    Assumed,
     Interpretation,
     Known,
 )
@@ -221,7 +223,7 @@ def _grids(known: Known, strides: tuple[int, ...], maps: list[StrideMap]) -> lis
     per_cell, classes, why = anchors
     layers, preset, where = _anchors(known, strides, per_cell, classes)
     activated = _activated(known, maps)
-    size, xy_scale, family = _size_rule(known, activated, preset)
+    size, xy_scale, family, assumed = _size_rule(known, activated, preset)
     forms: dict[str, Literal["NHWC", "NCHW", "NAHWC"]] = {"hwc": "NHWC", "hwac": "NHWC", "chw": "NCHW", "achw": "NCHW", "ahwc": "NAHWC"}
     v2 = len(maps) == 1 and (preset.startswith("yolov2") or (bool(known.hints.cfg) and known.hints.cfg[0].kind == "region"))
     if known.hints.cfg and known.hints.cfg[0].new_coords:
@@ -246,7 +248,7 @@ def _grids(known: Known, strides: tuple[int, ...], maps: list[StrideMap]) -> lis
         where,
         family,
     )
-    return [Interpretation(head, ULTRALYTICS if size == "square" else DARKNET, evidence, classes=classes)]
+    return [Interpretation(head, ULTRALYTICS if size == "square" else DARKNET, evidence, classes=classes, assumptions=assumed)]
 
 
 def _anchor_count(  # noqa: PLR0911 - one answer a source, the surest first
@@ -324,17 +326,20 @@ def _activated(known: Known, maps: list[StrideMap]) -> bool:
     return inside and (operator is None or operator.name not in {"CONV_2D", "FULLY_CONNECTED"})
 
 
-def _size_rule(known: Known, activated: bool, preset: str) -> tuple[Literal["exp", "square"], float, str]:
+def _size_rule(known: Known, activated: bool, preset: str) -> tuple[Literal["exp", "square"], float, str, tuple[Assumed, ...]]:
     """Return how sizes are written: exp (Darknet) or the square of a sigmoid (YOLOv5, v7): the activations of the network tell."""
     if preset in {"yolov5", "yolov7"} or activated:
         return (
             "square",
             2.0,
             "sizes are squares of sigmoids, as in YOLOv5 and v7" + (f" ({preset} anchors)" if preset else " (values end in a sigmoid)"),
+            (),
         )
     if preset or known.hints.cfg:
-        return "exp", 1.0, "sizes are exponentials, as in Darknet"
+        return "exp", 1.0, "sizes are exponentials, as in Darknet", ()
     if sigmoids := mostly_silu(known.facts.graph):
         why = f"the network uses SiLU ({sigmoids} sigmoids), as YOLOv5 and v7: sizes are squares of sigmoids"
-        return "square", 2.0, f"{why} (else --set head.size=exp --set head.xy_scale=1)"
-    return "exp", 1.0, "the network has no SiLU: a Darknet kind, sizes are exponentials (else --set head.size=square --set head.xy_scale=2)"
+        assumed = GRID_SIZES.of(form="squares of sigmoids, as in YOLOv5 and v7", size="exp", xy_scale=1)
+        return "square", 2.0, why, (assumed,)
+    assumed = GRID_SIZES.of(form="exponentials, as in Darknet", size="square", xy_scale=2)
+    return "exp", 1.0, "the network has no SiLU: a Darknet kind, sizes are exponentials", (assumed,)

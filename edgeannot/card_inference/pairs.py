@@ -118,7 +118,7 @@ def _alike(known: Known, sides: list[Side]) -> tuple[Side, Side]:
             return next(side for side in sides if side is not found[0]), found[0]
     raise AmbiguousModelError(
         f"model {known.facts.path}: {sides[0].out} and {sides[1].out} look alike: one holds boxes, the other four class scores",
-        ["--set head.boxes=... and --set head.scores=..."],
+        [f"--set head.boxes={side.out.position} --set head.scores={other.out.position}" for side, other in (sides, sides[::-1])],
     )
 
 

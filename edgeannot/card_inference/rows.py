@@ -21,16 +21,18 @@ from edgeannot.card_inference.boxes import (
 from edgeannot.card_inference.facts import Out
 from edgeannot.card_inference.interpretation import (
     FASTESTV2,
+    OBJECTNESS,
     RT_DETR,
     SECOND_OF_TWO,
     ULTRALYTICS,
     YOLOX,
     AmbiguousModelError,
+    Assumed,
     Interpretation,
     Known,
 )
 from edgeannot.card_inference.sample_run import whole_numbers
-from edgeannot.card_inference.scores import activation_of, beside_classes, keypoints_behind, score_activation_of
+from edgeannot.card_inference.scores import BODY_POINTS, activation_of, beside_classes, keypoints_behind, score_activation_of
 from edgeannot.tflite.trace import Piece, pieces
 from edgeannot.vision.heads.end_to_end import EndToEnd
 from edgeannot.vision.heads.yolo_fastestv2 import YoloFastestV2
@@ -161,7 +163,7 @@ def _decoded(known: Known, table: _Table, made: list[Piece], boxes: BoxFacts) ->
     if last < 5:
         return []
     scored = _without_last(made, beside.total)
-    objectness, why = _objectness(known, table, scored, last - 4)
+    objectness, why, assumed = _objectness(known, table, scored, last - 4)
     score_maker = scored[-1].made_by if len(scored) > 1 else ""
     activation, score_why = score_activation_of(known, table.numbers[..., 4:last], score_maker, table.out.step)
     head = YoloRows(
@@ -180,7 +182,9 @@ def _decoded(known: Known, table: _Table, made: list[Piece], boxes: BoxFacts) ->
     # YOLOv6 keeps the column of YOLOX's objectness and fills it with ones.
     constant = objectness and float(table.numbers[..., 4].min()) > 0.99
     convention = YOLOX if objectness and table.cells.anchors == 1 and not constant else ULTRALYTICS
-    return [Interpretation(head, convention, tuple(evidence), classes=last - 4 - int(objectness))]
+    classes = last - 4 - int(objectness)
+    thing = "person" if beside.points == BODY_POINTS else ""
+    return [Interpretation(head, convention, tuple(evidence), classes=classes, thing=thing, assumptions=assumed)]
 
 
 def _without_last(made: list[Piece], columns: int) -> list[Piece]:
@@ -196,37 +200,42 @@ def _without_last(made: list[Piece], columns: int) -> list[Piece]:
 
 def _objectness(  # noqa: PLR0911 - one answer a source, the surest first
     known: Known, table: _Table, made: list[Piece], free: int
-) -> tuple[bool, str]:
+) -> tuple[bool, str, tuple[Assumed, ...]]:
     """Tell whether the first of `free` numbers is an objectness: by the names, by how the graph joins the columns, by the family."""
     counts = known.class_counts()
     hint = known.hints.extra.get("head.objectness")
     if isinstance(hint, bool):
-        return hint, f"{'with' if hint else 'without'} objectness, as given"
+        return hint, f"{'with' if hint else 'without'} objectness, as given", ()
     if free == 1:
-        return False, "one number after the box: its score"
+        return False, "one number after the box: its score", ()
     exporter = known.facts.metadata.exporter
     if exporter and exporter.names and len(exporter.names) in {free, free - 1}:
         objectness = len(exporter.names) == free - 1
         return (
             objectness,
             f"{exporter.file} names {len(exporter.names)} classes: {free} score columns {'with' if objectness else 'without'} objectness",
+            (),
         )
     widths = _joined_widths(made)
     if widths[:2] == [4, 1] and len(widths) >= 3:
-        return True, f"the graph joins the columns from parts of {widths}: the single one is an objectness"
+        return True, f"the graph joins the columns from parts of {widths}: the single one is an objectness", ()
     if table.cells.anchors >= 2:
-        return True, f"{table.cells.anchors} anchors a cell: a YOLOv5 or v7 kind, whose fifth number is the objectness"
+        return True, f"{table.cells.anchors} anchors a cell: a YOLOv5 or v7 kind, whose fifth number is the objectness", ()
     if {free, free - 1} & counts and len({free, free - 1} & counts) == 1:
         objectness = free - 1 in counts
-        return objectness, f"the {len(known.names)} labels fit {free} score columns only {'with' if objectness else 'without'} objectness"
+        why = f"the {len(known.names)} labels fit {free} score columns only {'with' if objectness else 'without'} objectness"
+        return objectness, why, ()
     if table.layout == "columns":
-        return False, "one candidate a column, as YOLOv8 and later write it: no objectness"
+        without = OBJECTNESS.of(free=free, form="without an", other="true")
+        return False, "one candidate a column, as YOLOv8 and later write it: no objectness", (without,)
     if free in {80, 81}:
-        return free == 81, f"{free} score columns are the 80 classes of COCO {'with' if free == 81 else 'without'} objectness"
+        form, other = ("with an", "false") if free == 81 else ("without an", "true")
+        assumed = OBJECTNESS.of(free=free, form=form, other=other)
+        return free == 81, f"{free} score columns are the 80 classes of COCO {form} objectness", (assumed,)
     raise AmbiguousModelError(
         f"model {known.facts.path}: {table.out} has {free} numbers after the box, either {free} classes (YOLOv8 kind) "
         f"or objectness and {free - 1} classes (YOLOX kind)",
-        ["--labels FILE with the names of the classes", "--set head.objectness=true|false"],
+        ["--labels FILE with the names of the classes", "--set head.objectness=true", "--set head.objectness=false"],
     )
 
 

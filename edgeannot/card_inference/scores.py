@@ -17,6 +17,7 @@ from edgeannot.card_inference.sample_run import FOLLOWS, grid_fit
 from edgeannot.tflite.trace import Piece
 
 __all__ = [
+    "BODY_POINTS",
     "PROBABILITY_MAKERS",
     "BesideClasses",
     "activation_of",
@@ -147,6 +148,8 @@ class BesideClasses:
     rotated: bool = False
     """Whether one more stands before them, the angle of the box."""
     why: str = ""
+    points: int = 0
+    """How many keypoints the unused numbers are."""
 
     @property
     def total(self) -> int:
@@ -168,7 +171,7 @@ def beside_classes(
     if (points := keypoints_behind(behind, orders)) is not None and points[0] * points[1] < behind.shape[2]:
         count = points[0] * points[1]
         says = f"the last {count} numbers of a candidate follow the cells: {points[0]} keypoints of {points[1]} numbers, which are not used"
-        return BesideClasses(count, why=says)
+        return BesideClasses(count, why=says, points=points[0])
     probable = [bool(_inside(np.array(_span(behind[..., c])), out.step).all()) for c in range(behind.shape[2])]
     if all(probable) or not probable[0]:
         return BesideClasses()
@@ -214,7 +217,9 @@ def _said(known: Known, out: Out, columns: int) -> BesideClasses | None:
             count, why=f"{exporter.file} says that the last {count} numbers of a candidate are keypoints, which are not used"
         )
     if known.names and columns - 4 - len(known.names) == BODY:
-        return BesideClasses(BODY, why=f"the labels leave {BODY} numbers of a candidate for the 17 points of a body, which are not used")
+        return BesideClasses(
+            BODY, points=BODY_POINTS, why=f"the labels leave {BODY} numbers of a candidate for the 17 points of a body, which are not used"
+        )
     for other in known.facts.outputs:
         shape = known.run.shape(other.position)
         if other is not out and len(shape) == 4 and max(shape[1:]) >= 8:
@@ -225,5 +230,7 @@ def _said(known: Known, out: Out, columns: int) -> BesideClasses | None:
     return None
 
 
-BODY = 51
-"""Numbers of COCO's 17 points of a body, each with a visibility."""
+BODY_POINTS = 17
+"""Keypoints of COCO's persons."""
+BODY = 3 * BODY_POINTS
+"""Their numbers, each with a visibility."""

@@ -33,6 +33,12 @@ from edgeannot.vision.heads.ssd_anchors import SsdAnchors
 __all__ = ["names_allow_background", "raw_ssd", "read_layers", "ssd_with_anchors"]
 
 
+ANCHORS_BY_HAND = (
+    "--set head.scaled=RULE, --set head.octaves=RULE or --set head.layers=LIST by the configuration it was trained with, and with "
+    "--set head.code=xywh if that is not TensorFlow's (docs/models.md, Anchors by hand)"
+)
+
+
 def names_allow_background(known: Known, columns: int) -> bool:
     """Tell whether the labels, if there are any, leave room for a background column."""
     return not known.names or len(known.names) == columns - 1 or (len(known.names) == columns and is_background(known.names[0]))
@@ -108,7 +114,7 @@ def raw_ssd(known: Known, boxes: Side, scores: Side) -> list[Interpretation]:
         raise AmbiguousModelError(
             f"model {known.facts.path}: {boxes.out} holds raw offsets from {count} anchors, "
             f"which the file does not hold and no published rule for {picture.width} px gives",
-            ["--set head.scaled=... with the rule of its training configuration (see the model card reference)"],
+            [ANCHORS_BY_HAND],
         )
     head = SsdAnchors(
         boxes=(boxes.out.ref,),
@@ -146,7 +152,8 @@ def _blaze(picture: Picture, boxes: Side, scores: Side, anchors: PublishedAnchor
         "scores are made by LOGISTIC: probabilities already" if done else "scores go through a sigmoid in that family",
     )
     palm = boxes.width == 18  # seven points of a hand; faces have six, bodies four
-    return Interpretation(head, PALM if palm else MEDIAPIPE, evidence, classes=1)
+    thing = {16: "face", 18: "palm", 12: "person"}.get(boxes.width, "")
+    return Interpretation(head, PALM if palm else MEDIAPIPE, evidence, classes=1, thing=thing)
 
 
 FEWEST = 4

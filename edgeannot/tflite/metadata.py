@@ -17,7 +17,7 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from edgeannot.base.foreign import as_int, one_line, parse_json, printable
+from edgeannot.base.foreign import as_int, class_name, parse_json, printable
 from edgeannot.tflite.flatbuffer import Broken, Table, root
 from edgeannot.tflite.schema import TFLiteModel
 
@@ -164,7 +164,7 @@ def _tensor(table: Table) -> TensorMetadata:
 
 def _lines(content: bytes) -> tuple[str, ...]:
     """Return label lines, without the empty ones at the end."""
-    lines = [one_line(line.strip()) for line in content.decode("utf-8-sig", "replace").splitlines()]
+    lines = [class_name(line.strip()) for line in content.decode("utf-8-sig", "replace").splitlines()]
     while lines and not lines[-1]:
         lines.pop()
     return tuple(lines)
@@ -207,8 +207,8 @@ def _exporter(file: str, table: dict[str, Any]) -> Exporter:
 def _names(names: Any) -> tuple[str, ...]:
     """Return class names in order, from a list or from a dict of ids (JSON makes the ids strings)."""
     if isinstance(names, list):
-        return tuple(map(one_line, names))
-    by_id = {as_int(key): one_line(name) for key, name in names.items()}
+        return tuple(map(class_name, names))
+    by_id = {as_int(key): class_name(name) for key, name in names.items()}
     ids = [number for number in by_id if number is not None and 0 <= number < MAX_NUMBER]
     return tuple(by_id.get(i, str(i)) for i in range(max(ids, default=-1) + 1)) if len(ids) == len(names) else ()
 

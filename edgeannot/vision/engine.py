@@ -69,14 +69,14 @@ def _check_tflite_runtime() -> None:
 class Engine:
     """A model, loaded and ready. Not for use by two threads at once.
 
-    model: path of a .tflite file (mapped, not read), or its bytes. threads: for one run.
+    model: path of a .tflite file (mapped, not read), or its bytes. threads: for one run. name: what errors call it, by default its path.
     Raises ModelError when the runtime refuses the model, ConfigError when the runtime itself cannot be used.
     """
 
-    def __init__(self, model: Path | bytes, threads: int = 1, runtime: Runtime = "auto") -> None:
+    def __init__(self, model: Path | bytes, threads: int = 1, runtime: Runtime = "auto", *, name: str = "") -> None:
         self.runtime, module = load_runtime(runtime)
         self.threads = threads
-        self._name = str(model) if isinstance(model, Path) else "model in memory"
+        self._name = name or (str(model) if isinstance(model, Path) else "model in memory")
         if isinstance(model, Path) and not model.is_file():
             raise ModelError(f"no model file at {model}")
         source = {"model_path": str(model)} if isinstance(model, Path) else {"model_content": model}

@@ -163,7 +163,7 @@ def load_engine(card: ModelCard, threads: int = 1, runtime: Runtime = "auto") ->
             model = at_size(card.model_path.read_bytes(), card.input.width)
         except ModelError as exc:
             raise ModelError(f"{card.model_path}: {exc}") from exc
-        return Engine(model, threads, runtime)
+        return Engine(model, threads, runtime, name=f"{card.model_path} at {card.input.width}x{card.input.height}")
     return Engine(card.model_path, threads, runtime)
 
 

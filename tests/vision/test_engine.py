@@ -32,6 +32,11 @@ def test_what_is_not_a_model_is_refused_in_one_line(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
+def test_bytes_are_called_by_the_name_of_their_file():
+    with pytest.raises(ModelError, match=r"^yolo\.tflite at 96x96: the runtime .* refuses this model"):
+        Engine(b"not a model", name="yolo.tflite at 96x96")
+
+
 def test_input_and_outputs_are_described_as_stored(yolo):
     assert yolo.input.shape == (1, 416, 416, 3)
     assert yolo.input.dtype == np.uint8

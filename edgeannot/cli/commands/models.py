@@ -117,8 +117,9 @@ def _verified(card: ModelCard) -> str:
     width, height = card.input_wh
     found = pipeline(Frame(np.full((height, width, 3), 114, np.uint8), "verify", 0, datetime.now(UTC), "grey"))
     classes = card.head.check(pipeline.engine.outputs, card.input_wh)
+    names = sum(name not in card.labels.ignore for name in card.label_names())
     known = number_of(classes, "class", "classes") if classes is not None else "classes not stated by the tensors"
-    return f"ok (file, tensors, {number_of(len(card.label_names()), 'label')}, {known}; ran in {found.timing_ms['inference']:.1f} ms)"
+    return f"ok (file, tensors, {number_of(names, 'label')}, {known}; ran in {found.timing_ms['inference']:.1f} ms)"
 
 
 @models_app.command("add")
@@ -227,7 +228,7 @@ def _refuse_bundled_name(name: str) -> None:
 
 def _print(proposal: Proposal) -> None:
     card = proposal.card
-    names = len(card.label_names())
+    names = len(card.label_names()) if proposal.named else 0
     size = f"{card.input.width}x{card.input.height} {card.input.color}"
     typer.echo(f"{proposal.source.name}: {card.task}, {card.head.kind}, {size}, {number_of(names, 'label') if names else 'no labels'}")
     typer.echo("found:")

@@ -187,6 +187,28 @@ def test_what_cannot_be_measured_is_said(run, on_disk, models_dir, tmp_path):
         assert message in str(result.exception)
 
 
+def test_added_models_are_found_in_the_data_directory_that_is_named(run, on_disk, own_models, tmp_path):
+    """`own_models` is the folder models/ of tmp_path."""
+    card = (own_models / f"{MODEL}.toml").rename(own_models / "added-one.toml")
+    card.write_text(card.read_text().replace(f'name = "{MODEL}"', 'name = "added-one"', 1))
+
+    found = run(f"added-one@{SIZE}", "--data", on_disk, "--data-dir", tmp_path, "--no-coco", "--json", tmp_path / "r.json")
+
+    assert found.exit_code == 0, found.output
+    assert json.loads((tmp_path / "r.json").read_text())["models"][0]["model"] == f"added-one@{SIZE}"
+    assert "no model called 'added-one'" in str(run("added-one", "--data", on_disk, "--data-dir", tmp_path / "other").exception)
+
+
+def test_an_embedding_is_named_as_what_cannot_be_measured(run, on_disk, own_models):
+    card = own_models / f"{MODEL}.toml"
+    head = card.read_text().index("[head]")
+    rest = card.read_text().index("[labels]")
+    text = card.read_text()[:head] + '[head]\nkind = "embed"\noutput = 0\n\n' + card.read_text()[rest:]
+    card.write_text(text.replace('task = "detect"', 'task = "embed"', 1))
+
+    assert "gives an embedding" in str(run(card, "--data", on_disk).exception)
+
+
 def test_a_picture_that_broke_after_it_was_labelled_stops_the_measurement(card, labelled, tmp_path):
     path = tmp_path / "cut.jpg"
     path.write_bytes(labelled.pictures[0].path.read_bytes()[:2000])

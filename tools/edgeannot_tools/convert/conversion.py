@@ -105,7 +105,7 @@ def finish(converted: Converted, out: Path, name: str | None, made_by: str) -> t
     }
     card = _checked(table)
     width, height = card.input_wh
-    Pipeline(card, Engine(data))(Frame(np.full((height, width, 3), 114, np.uint8), "convert", 0, datetime.now(UTC), "grey"))
+    Pipeline(card, Engine(data, name=str(out)))(Frame(np.full((height, width, 3), 114, np.uint8), "convert", 0, datetime.now(UTC), "grey"))
     if converted.names:
         labels = out.with_name(f"{out.stem}.labels.txt")
         files[labels] = "".join(f"{label}\n" for label in converted.names).encode()

@@ -17,7 +17,7 @@ from tomlkit.items import AoT, Table
 
 from edgeannot.base.errors import CardError, ConfigError, InputError, MissingError, install
 from edgeannot.base.places import bundled_folder
-from edgeannot.settings import default_data_dir
+from edgeannot.settings import find_data_dir
 from edgeannot.vision.cards import Measured, ModelCard, find_card, read_card
 from edgeannot.vision.engine import Runtime
 from edgeannot_tools.datasets import Dataset, ReadOptions, load_dataset
@@ -62,6 +62,9 @@ def evaluate(
     coco: Annotated[bool | None, typer.Option(help="Also compute the COCO metrics; by default if faster-coco-eval is installed.")] = None,
     write_card: Annotated[bool, typer.Option("--write-card", help="Record the figures in each model's card.")] = False,
     set_name: Annotated[str | None, typer.Option(help="Name of the set in the card; by default the name of its folder.")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", metavar="DIR", help="Data directory; added models are in its models/.")
+    ] = None,
 ) -> None:
     """Measure the daemon's pipeline on a labelled set: mAP50, mAP50-95, AP per class, mean IoU, best score, ms per picture.
 
@@ -70,7 +73,7 @@ def evaluate(
     console = open_console()
     for path in filter(None, (json_file, plot, sheet)):
         require_writable(path)
-    cards = [find_model(name) for name in models]
+    cards = [find_model(name, data_dir) for name in models]
     wanted = _Wanted(data, split, class_map, common, threads, runtime, json_file, plot, sheet, set_name or _set_name(data, split), console)
     if _are_classifiers(cards):
         for option, value in (("--format", kind), ("--images", images), ("--classes", classes), ("--coco", coco)):
@@ -162,7 +165,13 @@ def _evaluate_classifiers(cards: Sequence[ModelCard], wanted: _Wanted) -> list[M
 
 
 def _are_classifiers(cards: Sequence[ModelCard]) -> bool:
-    """Return whether all are classifiers. Raises InputError if only some are."""
+    """Return whether all are classifiers. Raises InputError if only some are, or if one is neither classifier nor detector."""
+    for card in cards:
+        if card.task == "embed":
+            raise InputError(
+                f"model {card.name} gives an embedding, numbers that describe the whole picture, and neither boxes nor classes; "
+                "there is nothing to compare with labels: give a detector or a classifier"
+            )
     found = [card.name for card in cards if card.task == "classify"]
     if found and len(found) < len(cards):
         raise InputError(f"{', '.join(found)} cannot be compared with the others: classifiers and detectors are measured on different sets")
@@ -181,10 +190,10 @@ def _tools_for(*, coco: bool | None, plot: Path | None, console: Console) -> boo
     return there if coco is None else coco
 
 
-def find_model(name: str) -> ModelCard:
+def find_model(name: str, data_dir: Path | None = None) -> ModelCard:
     """Return the card called NAME or NAME@SIZE among the user's models and the bundled ones, or the card at a path (PATH or PATH@SIZE).
 
-    Raises MissingError or CardError.
+    data_dir: the user's data directory, by default that of the settings. Raises MissingError, CardError or ConfigError.
     """
     path, _, size = name.partition("@") if name.partition("@")[2].isdigit() else (name, "", "")
     if Path(path).suffix == ".tflite":
@@ -196,7 +205,7 @@ def find_model(name: str) -> ModelCard:
             raise MissingError(f"no model card at {path}")
         card = read_card(Path(path))
         return card.at_size(int(size)) if size else card
-    return find_card(name, [default_data_dir() / "models", bundled_folder()])
+    return find_card(name, [find_data_dir(data_dir) / "models", bundled_folder()])
 
 
 def card_path(card: ModelCard) -> Path:

@@ -67,7 +67,7 @@ class FloatModel:
 
     def pipeline(self, runtime: EngineRuntime, limits: Limits, threads: int = 2) -> Pipeline:
         """Return the float model at work."""
-        return Pipeline(self.card, Engine(self.graph.to_bytes(), threads, runtime), limits=limits)
+        return Pipeline(self.card, Engine(self.graph.to_bytes(), threads, runtime, name=self.graph.where), limits=limits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,7 @@ def split_rows(graph: Graph, head: YoloRows) -> Split | None:
     None, and no change, where the output was not joined of boxes and the rest (it comes out of one layer, or was multiplied as a
     whole), or where the graph has other outputs too.
     """
-    if len(graph.outputs) != 1 or head.extra_columns:
+    if len(graph.outputs) != 1 or head.extra_columns or head.rotated:
         return None
     output = graph.outputs[0]
     name, rank = graph.name(output), len(graph.shape(output))
