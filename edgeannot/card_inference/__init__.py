@@ -8,6 +8,7 @@ What only a family's convention settles is listed in `Proposal.assumptions`.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -120,22 +121,28 @@ def propose(path: Path, hints: Hints | None = None, *, runtime: Runtime = "auto"
     evidence = (*interpretation.evidence, *input_why, names_why, *facts.metadata.notes)
     assumptions += [
         *interpretation.assumptions,
-        *_of_scores(interpretation, hints, named=named),
+        *_of_scores(interpretation, named=named),
         *([ONE_CLASS.of(name=one)] if one else []),
     ]
-    return Proposal(card, path, evidence, tuple(assumptions), named=named)
+    return Proposal(card, path, evidence, tuple(said for said in assumptions if not _settled(said, hints)), named=named)
 
 
-def _of_scores(interpretation: Interpretation, hints: Hints, *, named: bool) -> tuple[Assumed, ...]:
+def _settled(assumption: Assumed, hints: Hints) -> bool:
+    """Tell whether the user has set the field that an assumption names first."""
+    key = re.search(r"--set ([\w.]+)=", assumption)
+    return key is not None and key[1] in hints.extra
+
+
+def _of_scores(interpretation: Interpretation, *, named: bool) -> tuple[Assumed, ...]:
     """Return what is assumed of the stored scores: what makes probabilities of them, and which column stands for no object."""
     nothing = interpretation.head.kind == "ssd-anchors" and interpretation.background == 0 and not named
     background = (BACKGROUND.of(columns=interpretation.classes),) if nothing else ()
-    return (*_activated(interpretation, hints), *background)
+    return (*_activated(interpretation), *background)
 
 
-def _activated(interpretation: Interpretation, hints: Hints) -> tuple[Assumed, ...]:
+def _activated(interpretation: Interpretation) -> tuple[Assumed, ...]:
     done = {"sigmoid": LOGITS, "softmax": SOFTMAX, "percent": PERCENTAGES}.get(getattr(interpretation.head, "activation", "none"))
-    return () if done is None or "head.activation" in hints.extra or CLASS_SIGMOIDS.of() in interpretation.assumptions else (done.of(),)
+    return () if done is None or CLASS_SIGMOIDS.of() in interpretation.assumptions else (done.of(),)
 
 
 def _names(facts: Facts, hints: Hints) -> tuple[tuple[str, ...], str]:

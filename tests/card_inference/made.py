@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot.card_inference import Proposal
+from edgeannot.vision.data import Annotation, Frame
+from edgeannot.vision.pipeline import load_pipeline
 from tests.tflite_maker import Maker
 
 SIZE = 96
@@ -22,6 +25,12 @@ Propose = Callable[..., Proposal]
 
 def head_of(proposal: Proposal) -> dict[str, Any]:
     return asdict(proposal.card.head)
+
+
+def annotated(proposal: Proposal) -> Annotation:
+    """What the model finds in a gray picture of its input's size."""
+    frame = Frame(np.full((SIZE, SIZE, 3), 114, np.uint8), "test", 0, datetime.now(UTC), "gray")
+    return load_pipeline(proposal.card)(frame)
 
 
 def scores(rows: int, columns: int) -> NDArray[np.float32]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from math import pi
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,9 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeannot.base.errors import ModelError
-from edgeannot.card_inference import AmbiguousModelError, Hints, Proposal, propose
-from edgeannot.vision.data import Annotation, Frame
-from edgeannot.vision.pipeline import load_pipeline
-from tests.card_inference.made import CELLS, SIZE, STRIDES, Propose, head_of, raw_numbers, rows_model, scores
+from edgeannot.card_inference import AmbiguousModelError, Hints, propose
+from tests.card_inference.made import CELLS, SIZE, STRIDES, Propose, annotated, head_of, raw_numbers, rows_model, scores
 from tests.tflite_maker import Maker, cell_table, with_files
-
-
-def annotated(proposal: Proposal) -> Annotation:
-    """What the model finds in a gray picture of its input's size."""
-    frame = Frame(np.full((SIZE, SIZE, 3), 114, np.uint8), "test", 0, datetime.now(UTC), "gray")
-    return load_pipeline(proposal.card)(frame)
 
 
 def joined_rows(parts: Sequence[NDArray[np.float32]], made_by_sigmoid: int) -> bytes:
