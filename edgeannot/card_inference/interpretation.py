@@ -109,7 +109,8 @@ CLASS_SIGMOIDS = Assumption(
     "--set head.activation=softmax",
 )
 NO_OBJECT = Assumption(
-    "a softmax with column {column} of {columns} for no object, as in {who}", "--set head.background=N, or --set head.activation=sigmoid"
+    "a softmax with column {column} of {columns} for no object, as in {who}",
+    "--set head.background={other}, or --set head.activation=sigmoid",
 )
 QUERY_ORDER = Assumption("boxes of queries have {first} first, as {who} writes them", "--set head.box_form={other}")
 SECOND_OF_TWO = Assumption("of two alike outputs the second counts: YOLOv9's first only helps in training", "--set head.output={other}")

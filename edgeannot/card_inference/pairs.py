@@ -191,7 +191,7 @@ def _of_queries(known: Known, boxes: Side, scores: Side, facts: BoxFacts) -> Int
     other = facts.form if y_first else Y_FIRST_FORMS[facts.form]
     assumptions = [QUERY_ORDER.of(first="y" if y_first else "x", who=who, other=other)]
     if background is not None:
-        assumptions.append(NO_OBJECT.of(column=background, columns=scores.width, who=who))
+        assumptions.append(NO_OBJECT.of(column=background, columns=scores.width, who=who, other=scores.width - 1 if y_first else 0))
     elif activation == "sigmoid":
         assumptions.append(CLASS_SIGMOIDS.of())
     uncounted = background == scores.width - 1 and len(known.names) != scores.width

@@ -454,6 +454,15 @@ def test_a_map_that_is_objects_all_over_is_hardly_fomos(propose_raw: Propose) ->
     assert head_of(propose_raw(fomo_model(lean=-3.0), head="fomo"))["kind"] == "fomo"
 
 
+@pytest.mark.parametrize("head", [None, "fomo"])
+def test_a_map_without_a_class_is_refused(propose_raw: Propose, head: str | None) -> None:
+    maker = Maker()
+    raw = maker.outputs(maker.stirred(maker.input((1, SIZE, SIZE, 3)), np.zeros((1, 12, 12, 0), np.float32)))
+
+    with pytest.raises(ModelError, match="without any number"):
+        propose_raw(raw, head=head)
+
+
 def test_a_fine_map_of_classes_is_a_segmentation(propose_raw: Propose) -> None:
     with pytest.raises(ModelError, match="segmentation"):
         propose_raw(fomo_model(cells=24))

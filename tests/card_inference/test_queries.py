@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgeannot.base.errors import CardError
+from edgeannot.base.errors import CardError, ModelError
 from edgeannot.card_inference import AmbiguousModelError
 from tests.card_inference.made import CELLS, SIZE, STRIDES, Propose, head_of, raw_numbers, scores
 from tests.tflite_maker import Maker, cell_table
 
 COUNT = 100
+
+
+@pytest.mark.parametrize("head", [None, "split"])
+def test_queries_without_a_class_are_refused(propose_raw: Propose, head: str | None) -> None:
+    with pytest.raises(ModelError, match="without any number"):
+        propose_raw(detr(np.zeros((1, COUNT, 0), np.float32)), head=head)
 
 
 def centres() -> NDArray[np.float32]:
