@@ -129,7 +129,9 @@ def _root(version: Annotated[bool, typer.Option("--version", callback=_version, 
 def run(
     profile: ProfileOption = None,
     watch: Annotated[Path | None, typer.Option(metavar="DIR", help="Annotate the pictures in DIR and those that arrive there.")] = None,
-    camera: Annotated[str | None, typer.Option(metavar="DEVICE|URL|FILE", help="Annotate a camera, a stream or a video file.")] = None,
+    camera: Annotated[
+        str | None, typer.Option(metavar="DEVICE|URL|FILE", help="Annotate a camera, a stream, still pictures over HTTP, or a video file.")
+    ] = None,
     every_n: Annotated[int | None, typer.Option(metavar="N", min=1, help="Take only each N-th frame of a video file.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write annotated pictures, label files and JSON lines there.")] = None,
     mqtt: Annotated[str | None, typer.Option(metavar="URL", help="Broker, e.g. mqtt://localhost or mqtts://user@host:8883.")] = None,

@@ -1,4 +1,5 @@
-"""A camera (V4L2 device, RTSP or HTTP stream): its newest frame whenever the caller is free; or a video file, frame by frame."""
+"""A camera (V4L2 device, RTSP or HTTP stream, address of still pictures): its newest frame whenever the caller is free; or a video file,
+frame by frame."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from pydantic import Field, field_validator, model_validator
 from edgeannot.base.errors import ConfigError, FrameError, LinkError, MissingError
 from edgeannot.base.redaction import redacted
 from edgeannot.base.systemd import credential, read_advice
-from edgeannot.sources.capture import Capture, Format, OpenCapture, Target, as_bgr, open_capture, parse_target, with_credentials
+from edgeannot.sources.capture import Capture, Format, OpenCapture, Target, as_bgr, parse_target, with_credentials
 from edgeannot.sources.contract import Context, Item, SourceOptions, Stop, Tick
 from edgeannot.sources.grabber import Grabber, Shot
 from edgeannot.sources.turn import Turns
@@ -37,14 +38,21 @@ class CameraOptions(SourceOptions):
 
     kind: Literal["camera"] = "camera"
     url: str
-    """/dev/video0 (better: its name in /dev/v4l/by-id), a URL (rtsp://, http://, ...), or a video file."""
+    """/dev/video0 (better: its name in /dev/v4l/by-id), a URL (rtsp://, http://, ...) of a stream or of still pictures, or a video file."""
+    http: Literal["auto", "stills", "stream"] = "auto"
+    """What an address of http:// gives: one picture a request (an ESP32-CAM's /capture, an IP camera's snapshot), asked for max_fps times a
+    second, or a stream; auto: by its first answer."""
     credentials_file: Path | None = None
     """A file with user:password for the URL, so that the settings hold no secret. A bare name is that of a systemd credential
     (LoadCredential=) where the service has one of it."""
+    ca_file: Path | None = None
+    """Certificates (PEM) of the authorities that may vouch for a server of still pictures (https://), or its own; unset: those of the
+    system."""
     open_timeout_s: float = Field(default=10.0, gt=0)
     """Longest time to wait for a stream to open, in seconds."""
     read_timeout_s: float = Field(default=5.0, gt=0)
-    """Longest time to wait for data of a stream, in seconds; a frozen RTSP stream is noticed after three times this."""
+    """Longest time to wait for data of a stream, in seconds; a frozen RTSP stream is noticed after three times this. A still picture has to
+    be there within this and open_timeout_s."""
     max_fps: float | None = Field(default=None, gt=0)
     """Frames taken a second: a camera's by the clock (unset: the general max_fps), a video file's by its own time (unset: all)."""
     every_n: int = Field(default=1, ge=1)
@@ -60,7 +68,7 @@ class CameraOptions(SourceOptions):
     fourcc: str | None = Field(default=None, pattern=r"^[A-Za-z0-9 ]{4}$")
     """Pixel format that a V4L2 device is asked for, such as MJPG."""
 
-    @field_validator("credentials_file")
+    @field_validator("credentials_file", "ca_file")
     @classmethod
     def _credential(cls, path: Path | None) -> Path | None:
         return credential(path)
@@ -74,7 +82,11 @@ class CameraOptions(SourceOptions):
     @model_validator(mode="after")
     def _fitting(self) -> CameraOptions:
         kind, _ = parse_target(self.url)
-        only = {"stream": ("credentials_file",), "file": ("every_n", "loop"), "device": ("width", "height", "fps", "fourcc")}
+        only = {
+            "stream": ("credentials_file", "http", "ca_file"),
+            "file": ("every_n", "loop"),
+            "device": ("width", "height", "fps", "fourcc"),
+        }
         for other, names in only.items():
             stray = [name for name in names if name in self.model_fields_set and other != kind]
             if stray:
@@ -93,10 +105,14 @@ class CameraSource:
     removes_input = False
     done_before = 0
 
-    def __init__(self, name: str, options: CameraOptions, context: Context, open_capture: OpenCapture = open_capture) -> None:
+    def __init__(self, name: str, options: CameraOptions, context: Context, open_capture: OpenCapture | None = None) -> None:
         self.name = name
         self._options = options
         self._context = context
+        if open_capture is None:
+            from edgeannot.sources.stills import CameraOpener  # noqa: PLC0415 - loads ssl, which reading the settings must not
+
+            open_capture = CameraOpener()
         self._open_capture = open_capture
         self._kind, self._address = parse_target(options.url)
         self._grabber: Grabber | None = None
@@ -139,7 +155,7 @@ class CameraSource:
                     f"sources.{self.name}.credentials_file: {options.credentials_file} cannot be read ({reason}){advice}"
                 ) from exc
         wanted = Format(options.fourcc, options.width, options.height, options.fps)
-        return Target(self._kind, address, options.open_timeout_s, options.read_timeout_s, wanted)
+        return Target(self._kind, address, options.open_timeout_s, options.read_timeout_s, wanted, options.http, options.ca_file)
 
     # A live camera
 
@@ -156,6 +172,7 @@ class CameraSource:
                 wait_s = turn + interval_s - time.monotonic()
                 if wait_s > 0:
                     stop.wait(min(wait_s, IDLE_S))
+                    heard = time.monotonic()  # nobody has waited for a frame until now
                     if wait_s > IDLE_S:
                         yield Tick()
                     continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from edgeannot.base.redaction import learn_secret, redacted
 from edgeannot.vision.data import UInt8Array
 
 __all__ = [
+    "AskedCapture",
     "Capture",
     "Format",
     "OpenCapture",
@@ -40,6 +42,19 @@ class Capture(Protocol):
     def release(self) -> None: ...  # noqa: D102 - OpenCV's
 
 
+class AskedCapture(ABC):
+    """A `Capture` that takes a picture only when it is asked for one, and knows what is wrong with it."""
+
+    trouble = ""
+    """What is wrong, after "the camera ADDRESS"."""
+    pause_s = 0.0
+    """How long the camera asks to be left alone."""
+
+    @abstractmethod
+    def grab(self) -> bool:
+        """Ask for a picture; False where there is none, with the reason in `trouble`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Format:
     """What a V4L2 device is asked for; None leaves the device's own. A device may answer with something near."""
@@ -61,6 +76,10 @@ class Target:
     open_timeout_s: float = 10.0
     read_timeout_s: float = 5.0
     format: Format = Format()
+    http: Literal["auto", "stills", "stream"] = "auto"
+    """What an address of http:// or https:// gives."""
+    ca_file: Path | None = None
+    """Who may vouch for a server of still pictures."""
 
     @property
     def shown(self) -> str:

@@ -14,13 +14,15 @@ from datetime import UTC, datetime
 from edgeannot.base.backoff import backoff_s
 from edgeannot.base.foreign import number_of
 from edgeannot.crash_guard import AtWork
-from edgeannot.sources.capture import Capture, OpenCapture, Target, as_bgr, device_trouble
+from edgeannot.sources.capture import AskedCapture, Capture, OpenCapture, Target, as_bgr, device_trouble
 from edgeannot.vision.data import UInt8Array
 
 __all__ = ["Grabber", "Shot"]
 
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 30.0
+_LOOK_S = 0.5
+"""Longest wait for somebody who wants a picture, so that a stop is noticed."""
 STEADY_S = 10.0
 """A camera that gave frames for this long is taken for well: the next attempt to reopen it comes soon."""
 
@@ -48,6 +50,7 @@ class Grabber:
         self._name = name
         self._at_work = at_work
         self._gave_way = False
+        self._asked_pause_s = 0.0
         self._target = target
         self._open_capture = open_capture
         self._changed = threading.Condition()
@@ -71,6 +74,7 @@ class Grabber:
         """Return the next frame that the camera takes from now on; None when none came in time. Raises what broke the thread."""
         with self._changed:
             self._wanted = True
+            self._changed.notify_all()
             self._changed.wait_for(lambda: self._shot is not None or self._crash is not None, timeout_s)
             if self._crash is not None:
                 raise RuntimeError(f"internal error in the reader of the camera {self._target.shown} (please report)") from self._crash
@@ -95,7 +99,7 @@ class Grabber:
                     self._at_work.leave(place)
                 if not self._gave_way:
                     self.failures = 1 if steady else self.failures + 1
-                    self._closing.wait(backoff_s(self.failures, FIRST_WAIT_S, LONGEST_WAIT_S))
+                    self._closing.wait(max(backoff_s(self.failures, FIRST_WAIT_S, LONGEST_WAIT_S), self._asked_pause_s))
         except Exception as exc:  # noqa: BLE001 - handed to the consumer, who raises it
             with self._changed:
                 self._crash = exc
@@ -113,23 +117,38 @@ class Grabber:
 
     def _session(self) -> bool:
         """Open the camera and read until it fails; whether it gave frames for a while."""
-        self._gave_way = False
+        self._gave_way, self._asked_pause_s = False, 0.0
         capture = self._open_capture(self._target)
         try:
             # A device that was unplugged opens, too, and gives no frame: only the first frame says that it is open.
             if not capture.isOpened() or not capture.grab():
                 why = device_trouble(self._target)
-                self.trouble = f"the camera {self._target.shown} cannot be opened" + (f": {why}" if why else "")
+                self._say(capture, "cannot be opened" + (f": {why}" if why else ""))
                 return False
             began = time.monotonic()
             self.trouble = ""
-            while not self._closing.is_set() and not self._gives_way() and self._use_frame(capture) and capture.grab():
+            while not self._closing.is_set() and not self._gives_way() and self._use_frame(capture) and self._next(capture):
                 pass
             if not self._closing.is_set() and not self._gave_way:
-                self.trouble = f"the camera {self._target.shown} gives no more frames"
+                self._say(capture, "gives no more frames")
             return time.monotonic() - began > STEADY_S
         finally:
             capture.release()
+
+    def _next(self, capture: Capture) -> bool:
+        """Take the next frame off the camera; a still one is asked only for a picture that somebody waits for."""
+        while isinstance(capture, AskedCapture) and not self._wanted:
+            with self._changed:
+                self._changed.wait_for(lambda: self._wanted, _LOOK_S)
+            if self._closing.is_set() or self._gives_way():
+                return False
+        return capture.grab()
+
+    def _say(self, capture: Capture, why: str) -> None:
+        """Set what is wrong; a still camera knows it better."""
+        if isinstance(capture, AskedCapture):
+            why, self._asked_pause_s = capture.trouble, capture.pause_s
+        self.trouble = f"the camera {self._target.shown} {why}"
 
     def _gives_way(self) -> bool:
         """Return whether the camera is to be closed for a picture that is processed in isolation."""

@@ -13,8 +13,8 @@ from dataclasses import replace
 import pytest
 
 from edgeannot.base.errors import ConfigError, LinkError
+from edgeannot.http_exchange import retry_after_s
 from edgeannot.sinks import WebhookOptions
-from edgeannot.sinks.http_post import retry_after_s
 from edgeannot.sinks.queue_sender import QueueSender
 from edgeannot.sinks.webhook import WebhookSink
 from edgeannot.storage.store import Message, Queue, Store
