@@ -40,7 +40,12 @@ IN_ENVIRONMENT = (
     '{{"door": {{"kind": "camera", "url": "rtsp//bob:{secret}@h/{long}"}}}}',
 )
 ON_THE_COMMAND_LINE = ("rtsp:/bob:{secret}@h", "bob:{secret}@h", "rtsp://bob:{secret}@127.0.0.1:9/x")
-PLACES = {"directory": 'path = "/nonexistent"', "camera": 'url = "/nonexistent"', "mqtt": 'topic = "a/b"'}
+PLACES = {
+    "directory": 'path = "/nonexistent"',
+    "camera": 'url = "/nonexistent"',
+    "files": 'paths = ["/nonexistent"]',
+    "mqtt": 'topic = "a/b"',
+}
 """What a source of each kind has to have."""
 
 _numbers = itertools.count(1)

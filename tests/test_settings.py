@@ -95,7 +95,7 @@ def test_sections_of_a_source_come_from_several_layers(tmp_path, monkeypatch):
         ('[sources.door]\nkind = "directory"\npath = "/p"\nrecursiv = true', r"door\.recursiv: unknown setting; did you mean recursive\?"),
         (
             '[sources.door]\nkind = "telescope"',
-            r'sources\.door: wanted a source out of "directory", "camera" or "mqtt", or .*; found \'telescope\' \(',
+            r'sources\.door: wanted a source out of "directory", "camera", "files" or "mqtt", or .*; found \'telescope\' \(',
         ),
         ('[sources.door]\npath = "/p"', r"sources\.door: wanted a kind = .*, found none \("),
         ('[sources.door]\nkind = "camera"', r"sources\.door\.url: wanted a value, found none"),

@@ -127,6 +127,10 @@ def _root(version: Annotated[bool, typer.Option("--version", callback=_version, 
 
 @app.command()
 def run(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE]...", show_default=False, help="Annotate these pictures, print what is in them, and stop."),
+    ] = None,
     profile: ProfileOption = None,
     watch: Annotated[Path | None, typer.Option(metavar="DIR", help="Annotate the pictures in DIR and those that arrive there.")] = None,
     camera: Annotated[
@@ -151,7 +155,9 @@ def run(
     again: Annotated[bool, typer.Option("--again", help="Annotate done pictures again.")] = False,
     log_level: Annotated[str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")] = None,
 ) -> None:
-    """Watch a folder or a camera, annotate each picture, publish what is in it."""
+    """Watch a folder or a camera, annotate each picture, publish what is in it; or annotate picture files."""
+    if files:
+        _refuse_with_files({"--watch": watch, "--camera": camera, "--mqtt": mqtt})
     sources: dict[str, Any] = {}
     if watch is not None:
         sources["inbox"] = {"kind": "directory", "path": str(watch)}
@@ -166,6 +172,9 @@ def run(
         sinks = {kind: {"enabled": True} for kind in ("images", "labels", "jsonl")}
     if mqtt is not None:
         sinks["mqtt"] = {"url": mqtt}
+    if files:  # of the configuration's sinks none: those results are the service's
+        sinks = {kind: {"enabled": out is not None} for kind in ("images", "labels", "jsonl")}
+        sinks |= {kind: {"enabled": False} for kind in ("mqtt", "webhook")}
     overrides = {
         "profile": profile, "model": model, "task": task, "min_score": min_score, "threads": threads, "device": device,
         "max_ms": max_ms, "min_fps": min_fps,
@@ -183,11 +192,41 @@ def run(
         typer.echo(explain_selection(loaded, remeasure=remeasure, progress=at_the_terminal))
         raise typer.Exit
 
+    if files:
+        raise typer.Exit(_annotate(loaded, files, remeasure=remeasure))
+
     from edgeannot.daemon.report import set_up_logging
     from edgeannot.daemon.run import run_daemon  # the whole of OpenCV and the runtime comes with it
 
     set_up_logging(loaded.settings.log_level, journal="JOURNAL_STREAM" in os.environ)
     raise typer.Exit(run_daemon(loaded, once=once, again=again, remeasure=remeasure))
+
+
+def _refuse_with_files(given: dict[str, object]) -> None:
+    """Raise a usage error where files are named beside another source, or a broker, which has the service's results."""
+    for option, value in given.items():
+        if value is not None:
+            advice = "to send pictures to a service, use `edgeannot send`" if option == "--mqtt" else "give one or the other"
+            raise typer.BadParameter(f"FILE and {option} do not go together: {advice}")
+
+
+def _annotate(loaded: Loaded, files: list[Path], *, remeasure: bool) -> int:
+    """Annotate picture files, whatever sources are configured, without the ledger and the lock of a service; return the exit code."""
+    import tempfile
+
+    from edgeannot.daemon.report import set_up_logging
+    from edgeannot.daemon.run import run_daemon
+    from edgeannot.sources.files import FilesOptions, check_files
+
+    check_files(files)
+    level = loaded.settings.log_level if "log_level" in loaded.origins else "warning"
+    set_up_logging(level, journal=False)
+    settings = loaded.settings.model_copy(update={"sources": {"files": FilesOptions(paths=tuple(files))}})
+    with tempfile.TemporaryDirectory(prefix="edgeannot-") as state:
+        code = run_daemon(loaded.model_copy(update={"settings": settings}), once=True, remeasure=remeasure, state_dir=Path(state))
+    if "images" in settings.sinks.enabled:
+        typer.echo(f"annotated pictures are in {settings.out_folder / 'annotated' / 'files'}")
+    return code
 
 
 @app.command("probe", add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})

@@ -11,6 +11,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from edgeannot.base.errors import ModelError
 from edgeannot.base.systemd import Notifier, clock_synced
@@ -49,24 +50,27 @@ __all__ = ["Deliverer", "run_daemon"]
 
 log = logging.getLogger(__name__)
 
+_EX_DATAERR = 65  # sysexits.h
 _FULL_DISK_S = 30.0
 """How long `once` waits for a full disk; a daemon waits for ever, as somebody may free space."""
 _PICTURE_BYTES = 64 * 2**20
 """Bytes of decoded pictures at a time: one of 12 megapixels, or several small ones."""
 
 
-def run_daemon(loaded: Loaded, *, once: bool = False, again: bool = False, remeasure: bool = False) -> int:
+def run_daemon(loaded: Loaded, *, once: bool = False, again: bool = False, remeasure: bool = False, state_dir: Path | None = None) -> int:
     """Run until SIGTERM or SIGINT, or with `once` until every source has ended; return the exit code.
 
     again: also annotate pictures that the ledger lists as done. remeasure: discard the measurements of the models and repeat them.
+    state_dir: a folder for ledger, outbox and crash record in place of the data directory, which another daemon may use meanwhile; who
+    names one waits for these pictures, so one that cannot be annotated gives the exit code 65.
     Raises ConfigError, ModelError or MissingError if the settings cannot be carried out.
     """
     stop = threading.Event()
     with _on_signals(stop.set):
-        return _run(loaded, stop, once=once, again=again, remeasure=remeasure)
+        return _run(loaded, stop, once=once, again=again, remeasure=remeasure, state_dir=state_dir)
 
 
-def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, remeasure: bool) -> int:
+def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, remeasure: bool, state_dir: Path | None) -> int:
     settings, mqtt = loaded.settings, loaded.settings.sinks.mqtt
     configure_opencv()
     make_folder(settings.data_dir)
@@ -81,8 +85,8 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, reme
     kinds = {name: each.kind for name, each in options.items()}
     patience_s = _FULL_DISK_S if once else math.inf
     with ExitStack() as stack:
-        store = stack.enter_context(Store.open(settings.data_dir / "state.sqlite"))
-        at_work = AtWork(settings.data_dir)
+        store = stack.enter_context(Store.open((state_dir or settings.data_dir) / "state.sqlite"))
+        at_work = AtWork(state_dir or settings.data_dir)
         stack.callback(at_work.close)
         publisher = (
             Publisher(mqtt, store.queue("mqtt", mqtt.caps), origin, prefix=mqtt.prefix, window=mqtt.window) if mqtt.enabled else None
@@ -144,7 +148,12 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, reme
         ).run()
         if reporter is not None:
             reporter.end(sum(source.done_before for source in sources.values()))
-        return drained(deliverers, stop) if once else 0
+        return _exit_code(drained(deliverers, stop) if once else 0, reporter if state_dir is not None else None)
+
+
+def _exit_code(code: int, awaited: Reporter | None) -> int:
+    """Return the exit code. awaited: what was told of pictures that the user named, each of which has to be annotated."""
+    return _EX_DATAERR if awaited is not None and awaited.failed else code
 
 
 def _first_model(loaded: Loaded, build: Callable[[Choice], Pipeline], stop: threading.Event, *, remeasure: bool) -> tuple[Choice, Pipeline]:

@@ -18,6 +18,7 @@ from edgeannot.sources.camera import CameraOptions, CameraSource
 from edgeannot.sources.contract import Context, Item, Source, SourceKind, SourceOptions, Stop, Tick
 from edgeannot.sources.directory import DirectorySource
 from edgeannot.sources.directory_options import DirectoryOptions
+from edgeannot.sources.files import FilesOptions, FilesSource
 from edgeannot.sources.isolated import IsolatedSource, PluginSource
 from edgeannot.sources.mqtt import MqttSource
 from edgeannot.sources.mqtt_options import MqttSourceOptions
@@ -27,6 +28,7 @@ __all__ = [
     "CameraOptions",
     "Context",
     "DirectoryOptions",
+    "FilesOptions",
     "Item",
     "MqttSourceOptions",
     "PluginSource",
@@ -56,6 +58,7 @@ SOURCES = Registry(
     {
         "directory": SourceKind(DirectoryOptions, DirectorySource),
         "camera": SourceKind(CameraOptions, CameraSource),
+        "files": SourceKind(FilesOptions, FilesSource),
         "mqtt": SourceKind(MqttSourceOptions, MqttSource),
     },
     _problem,

@@ -105,7 +105,7 @@ class StillCamera(AskedCapture):
 
         data, self._data = self._data, b""
         try:
-            return True, decode(data).image
+            return True, decode(data, whole=True).image  # the next picture comes soon
         except FrameError as exc:
             self.trouble = f"answers with what is no usable picture: {exc}"
             return False, None

@@ -272,3 +272,48 @@ def test_ugly_pictures_are_annotated_or_set_aside_with_a_reason(tmp_path, data_d
     assert not annotated & set(reasons)
     assert all(len(reason.strip()) > 10 for reason in reasons.values())
     assert len(annotated) > 25
+
+
+def test_named_files_are_annotated_and_told_line_by_line_in_their_order(tmp_path):
+    names = copy_samples(tmp_path / "in")
+    files = [tmp_path / "in" / name for name in reversed(names)]
+    done = edgeannot("run", *files, "--profile", "low", "--data-dir", tmp_path / "data", "--out", tmp_path / "out")
+
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.split("  ")[0] for line in lines[: len(names)]] == names[::-1]
+    assert "person" in next(line for line in lines if line.startswith("000-scene.jpg"))
+    assert lines[len(names)].startswith(f"{len(names)} pictures annotated, 0 set aside")
+    assert lines[-1] == f"annotated pictures are in {tmp_path / 'out/annotated/files'}"
+    assert sorted(path.name for path in (tmp_path / "out/annotated/files").iterdir()) == names
+
+
+def test_a_single_picture_needs_nothing_and_leaves_nothing_but_its_line(tmp_path):
+    """Also beside a service that runs, and whatever its configuration says of sources and sinks."""
+    copy_samples(tmp_path / "in")
+    config = tmp_path / "edgeannot.toml"
+    config.write_text(
+        f'[sources.inbox]\nkind = "directory"\npath = "{tmp_path / "in"}"\n[sinks.jsonl]\nenabled = true\n'
+        f'[sinks.mqtt]\nurl = "{nobody()}"\n'
+    )
+    run = ("run", tmp_path / "in/000-cat.jpg", "--profile", "low", "--data-dir", tmp_path / "data", "--config", config)
+    first, second = edgeannot(*run), edgeannot(*run)
+
+    for done in (first, second):
+        assert done.returncode == 0, done.stderr
+        assert [line.split("  ")[0] for line in done.stdout.splitlines()][:-1] == ["000-cat.jpg"]
+        assert done.stdout.splitlines()[-1].startswith("1 picture annotated, 0 set aside")
+    assert not (tmp_path / "data/state.sqlite").exists()
+    assert not (tmp_path / "data/out").exists()
+
+
+def test_a_file_that_is_no_picture_is_told_and_the_others_are_annotated(tmp_path):
+    copy_samples(tmp_path / "in")
+    (tmp_path / "in/notes.txt").write_text("no picture")
+    files = (tmp_path / "in/notes.txt", tmp_path / "in/000-cat.jpg")
+    done = edgeannot("run", *files, "--profile", "low", "--data-dir", tmp_path / "data")
+
+    assert done.returncode == 65
+    assert "notes.txt  not-a-picture: the file begins with" in done.stdout
+    assert "000-cat.jpg  cat" in done.stdout
+    assert (tmp_path / "in/notes.txt").exists()

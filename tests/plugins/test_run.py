@@ -122,7 +122,8 @@ def test_without_the_package_the_kind_is_unknown(tmp_path):
 
     assert done.returncode == 78
     assert (
-        'sources.clock: wanted a source out of "directory", "camera" or "mqtt", or one that an installed package adds; found' in done.stderr
+        'sources.clock: wanted a source out of "directory", "camera", "files" or "mqtt", or one that an installed package adds; found'
+        in done.stderr
     )
 
 
