@@ -128,9 +128,8 @@ def propose(path: Path, hints: Hints | None = None, *, runtime: Runtime = "auto"
 
 
 def _settled(assumption: Assumed, hints: Hints) -> bool:
-    """Tell whether the user has set the field that an assumption names first."""
-    key = re.search(r"--set ([\w.]+)=", assumption)
-    return key is not None and key[1] in hints.extra
+    """Tell whether the user has set a field that the assumption names."""
+    return any(key in hints.extra for key in re.findall(r"--set ([\w.]+)=", assumption))
 
 
 def _of_scores(interpretation: Interpretation, *, named: bool) -> tuple[Assumed, ...]:
