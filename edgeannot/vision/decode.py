@@ -3,14 +3,20 @@
 The kind is read from the content, never from the file's name. What a picture becomes:
 
 * grayscale, palette, CMYK and 1-bit pictures become BGR; 16 bits a channel become 8 by the full range;
-* a transparent PNG or WebP is laid on white, as most viewers show it; a TIFF's transparent parts are black, as its decoder gives it;
-* the Exif orientation is applied here for JPEG, PNG and WebP: OpenCV 4.10 passes over that of WebP, 5.0 does not.
+* a transparent PNG, WebP or GIF is laid on white, as most viewers show it; where nothing at all would be seen, as alpha is 0
+  everywhere, its colours count; a TIFF's transparent parts are black, as its decoder gives it; the alpha of AVIF and HEIC is
+  passed over;
+* of an animation the first picture counts;
+* the Exif orientation is applied here for JPEG, PNG and WebP (OpenCV 4.10 passes over that of WebP, 5.0 does not), that of AVIF likewise.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import logging
 import os
+import re
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +29,7 @@ from numpy.typing import NDArray
 
 from edgeannot.base.errors import INTERNAL_ERROR, FrameError
 from edgeannot.base.places import SAMPLES
+from edgeannot.vision.containers import first_frame
 from edgeannot.vision.data import UInt8Array
 from edgeannot.vision.jpeg import Decoded, decode_jpeg
 from edgeannot.vision.picture_header import Header, Kind, read_header
@@ -33,6 +40,7 @@ log = logging.getLogger(__name__)
 
 READABLE = 0.5
 """Share of the rows that a damaged JPEG must have for it to be annotated: a picture of which most is there shows most of what is there."""
+_ISO = ("avif", "heic")
 _SMALL_BYTES = 16 * 2**20
 """Decoding that takes less is not worth the question how much memory is free."""
 
@@ -77,7 +85,7 @@ def configure_opencv(threads: int = 1) -> None:
         set_level(0)
 
 
-def read_picture(path: Path, limits: PictureLimits | None = None, *, min_side: int | None = None) -> Picture:
+def read_picture(path: Path, limits: PictureLimits | None = None, *, min_side: int | None = None, whole: bool = False) -> Picture:
     """Return the picture in a file; see `decode`. The error names the file."""
     limits = limits or PictureLimits()
     try:
@@ -87,7 +95,7 @@ def read_picture(path: Path, limits: PictureLimits | None = None, *, min_side: i
             check_file_size(facts.st_size, limits)
             # A pipe or a device could go on for ever; nothing is read from those.
             data = file.read() if stat.S_ISREG(facts.st_mode) else b""
-        return decode(data, limits, min_side=min_side)
+        return decode(data, limits, min_side=min_side, whole=whole)
     except FrameError as exc:
         raise FrameError(f"{path}: {exc}", exc.reason) from exc
     except OSError as exc:
@@ -133,7 +141,9 @@ def decode(
 
 
 def _decode(data: bytes, limits: PictureLimits, min_side: int | None, *, smaller: bool, whole: bool) -> Picture:
+    data = first_frame(data)
     header = read_header(data)
+    _check_kind(header.kind)
     if whole and not header.ends:
         raise FrameError("the JPEG is cut off: it has no end marker after its picture data", "truncated")
     reduction = _reduction(header, min_side)
@@ -143,6 +153,8 @@ def _decode(data: bytes, limits: PictureLimits, min_side: int | None, *, smaller
     image = _upright(stored, header.orientation)
     width, height = header.full_wh
     found = (image.shape[1], image.shape[0])
+    if header.kind in _ISO and found[0] * found[1] <= width * height:  # the header may be that of a larger picture beside
+        width, height = found
     if found != (-(-width // reduction), -(-height // reduction)):
         raise FrameError(f"the {header.kind.upper()} header says {width}x{height} pixels, its data gave {found[0]}x{found[1]}", "damaged")
     return Picture(image, width, height, header.kind, damage)
@@ -198,6 +210,8 @@ def _pixels(data: bytes, header: Header, reduction: int, *, whole: bool) -> tupl
     try:
         if header.kind == "jpeg":
             found = decode_jpeg(data, header.stored_wh, reduction, ends=header.ends)
+        elif header.kind == "heic":
+            found = Decoded(_with_libheif(data))
         else:
             image = _with_opencv(data, header)
             found = None if image is None else Decoded(image)
@@ -218,6 +232,35 @@ def _pixels(data: bytes, header: Header, reduction: int, *, whole: bool) -> tupl
     return found.image, damage
 
 
+def _check_kind(kind: Kind) -> None:
+    """Raise FrameError "unsupported" for a kind whose decoder is not here."""
+    if kind == "heic" and importlib.util.find_spec("pi_heif") is None:
+        raise FrameError("the file is a HEIC, which is read when its decoder is installed: pip install 'edgeannot[heic]'", "unsupported")
+    if kind in ("gif", "avif") and not _opencv_reads(kind):
+        raise FrameError(
+            f"the file is of the kind {kind.upper()}, which OpenCV {cv2.__version__} does not read here; 5.0 does", "unsupported"
+        )
+
+
+@functools.cache
+def _opencv_reads(kind: Kind) -> bool:
+    """Return whether OpenCV was built with a decoder for the kind; it tells that nowhere else."""
+    return re.search(rf"^ *{kind}: +(?!NO\b)\S", cv2.getBuildInformation(), re.IGNORECASE | re.MULTILINE) is not None
+
+
+def _with_libheif(data: bytes) -> UInt8Array:
+    """Return (H, W, 3) uint8 BGR, upright. Raises FrameError "damaged"."""
+    import pi_heif  # noqa: PLC0415 - of the extra [heic]
+
+    try:
+        image = np.asarray(pi_heif.open_heif(data, convert_hdr_to_8bit=True, bgr_mode=True))
+    except (ValueError, EOFError, OSError, RuntimeError, SyntaxError) as exc:
+        raise FrameError(f"the HEIC cannot be decoded ({exc})", "damaged") from exc
+    if image.ndim == 2 or image.shape[2] < 3:
+        return cast("UInt8Array", cv2.cvtColor(np.ascontiguousarray(image if image.ndim == 2 else image[:, :, 0]), cv2.COLOR_GRAY2BGR))
+    return np.array(image[:, :, :3], np.uint8)
+
+
 def _with_opencv(data: bytes, header: Header) -> UInt8Array | None:
     flags = cv2.IMREAD_UNCHANGED if header.alpha else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     image = cast("NDArray[Any] | None", cv2.imdecode(np.frombuffer(data, np.uint8), flags))
@@ -227,12 +270,19 @@ def _with_opencv(data: bytes, header: Header) -> UInt8Array | None:
 
 
 def _on_white(bgra: NDArray[Any]) -> UInt8Array:
-    """Lay a transparent picture (H, W, 4), uint8 or uint16, on white; in strips, so that little more than the result is allocated."""
+    """Lay a transparent picture (H, W, 4), uint8 or uint16, on white; in strips, so that little more than the result is allocated.
+
+    One that is transparent everywhere shows its colours: programs that mean no transparency leave alpha at 0.
+    """
+    seen = bgra[:, :, 3].any()
     result = np.empty((*bgra.shape[:2], 3), np.uint8)
     for top in range(0, len(bgra), 256):
         part = bgra[top : top + 256]
         if part.dtype == np.uint16:
             part = (part >> 8).astype(np.uint8)
+        if not seen:
+            result[top : top + 256] = part[:, :, :3]
+            continue
         alpha = part[:, :, 3:].astype(np.uint16)
         result[top : top + 256] = (part[:, :, :3] * alpha + 255 * (255 - alpha) + 127) // 255
     return result

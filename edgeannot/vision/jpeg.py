@@ -89,7 +89,7 @@ def _simplejpeg() -> _Decoder | None:
     try:
         from simplejpeg import decode_jpeg as decoder  # noqa: PLC0415 - may be missing
     except ImportError:
-        log.warning(
+        log.info(
             "simplejpeg is not installed, so a JPEG's damage is noticed only where its data ends early, holds blocks of zeros or wrong "
             "markers; install simplejpeg"
         )

@@ -3,7 +3,8 @@
 Pure functions of bytes. Everything that must be refused without waking a decoder is refused here: other kinds of files, cut-off
 files, and pictures whose decoding would take more memory than allowed ("decompression bombs").
 
-Formats: JPEG ITU-T T.81, PNG (W3C, third edition), WebP RFC 9649, BMP (Windows DIB), TIFF 6.0, Exif 2.32 (its orientation tag).
+Formats: JPEG ITU-T T.81, PNG (W3C, third edition), WebP RFC 9649, BMP (Windows DIB), TIFF 6.0, GIF89a, Exif 2.32 (its orientation tag);
+AVIF and HEIC as in `containers`.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from typing import Literal
 import imagesize
 
 from edgeannot.base.errors import FrameError
+from edgeannot.vision.containers import iso_items_are_text, iso_kind, iso_orientation, iso_size
 
 __all__ = ["Header", "Kind", "read_header"]
 
-Kind = Literal["jpeg", "png", "webp", "bmp", "tiff"]
+Kind = Literal["jpeg", "png", "webp", "bmp", "tiff", "gif", "avif", "heic"]
 
 _MAGIC: tuple[tuple[bytes, Kind], ...] = (
     (b"\xff\xd8", "jpeg"),
@@ -29,9 +31,9 @@ _MAGIC: tuple[tuple[bytes, Kind], ...] = (
     (b"BM", "bmp"),
     (b"II*\0", "tiff"),
     (b"MM\0*", "tiff"),
+    (b"GIF8", "gif"),
 )
 _OTHER_MAGIC = (
-    (b"GIF8", "a GIF"),
     (b"\0\0\1\0", "an icon (ICO)"),
     (b"\0\0\0\x0cjP  ", "a JPEG 2000"),
     (b"\xff\x0a", "a JPEG XL"),
@@ -43,8 +45,6 @@ _OTHER_MAGIC = (
     (b"\x1aE\xdf\xa3", "a Matroska or WebM video"),
 )
 """What phones, browsers and cameras write and people put into a folder of pictures; anything else is "no known picture"."""
-_FTYP = {b"avif": "an AVIF", b"avis": "an AVIF", b"heic": "a HEIC", b"heix": "a HEIC", b"mif1": "a HEIF"}
-
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f-\x9f]")
 
 _JPEG_SUPPORTED = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}  # baseline, extended, progressive; the last two with arithmetic coding
@@ -58,6 +58,10 @@ _TIFF_MAX_VALUES = 2**17
 """Of one tag; a directory may name more than fit into memory, all in the same few bytes."""
 
 
+_WHOLE_BYTES: dict[Kind, int] = {"tiff": 10, "avif": 16, "heic": 8}
+"""Bytes a pixel at the peak of decoding kinds that are decoded whole."""
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
     """The facts of a picture file that decoding needs."""
@@ -66,7 +70,7 @@ class Header:
     stored_wh: tuple[int, int]
     """Width and height in pixels as stored, before the orientation is applied."""
     orientation: int
-    """Exif orientation 1..8, where the decoder is to be told; 1 for TIFF, whose decoder turns the picture itself."""
+    """Exif orientation 1..8, where the decoder does not turn the picture; 1 for TIFF and HEIC, whose decoders do."""
     alpha: bool
     """Whether pixels may be transparent."""
     native_bytes: int
@@ -85,11 +89,12 @@ class Header:
     def decode_bytes(self, reduction: int = 1) -> int:
         """Return memory that decoding takes at its peak, in bytes; measured with OpenCV 4.10 and 5.0, which agree.
 
-        OpenCV hands Python a copy, so three bytes a pixel are needed twice; a TIFF of one strip also holds the strip as RGBA.
+        OpenCV hands Python a copy, so three bytes a pixel are needed twice; a TIFF of one strip also holds the strip as RGBA; libavif
+        and libheif hold the planes of colour beside them.
         """
         width, height = self.stored_wh
-        if self.kind == "tiff":
-            return 10 * width * height
+        if self.kind in _WHOLE_BYTES:
+            return _WHOLE_BYTES[self.kind] * width * height
         if self.alpha:
             return 2 * self.native_bytes * width * height
         pixels = 3 * width * height / reduction**2
@@ -115,7 +120,9 @@ def read_header(data: bytes) -> Header:
 
 def begins_as_picture(head: bytes) -> bool:
     """Tell whether the first bytes of a file (16 are enough) are those of a kind that is read here."""
-    return (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or any(head.startswith(magic) for magic, _ in _MAGIC)
+    return (
+        (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or iso_kind(head) is not None or any(head.startswith(magic) for magic, _ in _MAGIC)
+    )
 
 
 def _kind(data: bytes) -> Kind:
@@ -126,9 +133,11 @@ def _kind(data: bytes) -> Kind:
     for magic, kind in _MAGIC:
         if data.startswith(magic):
             return kind
+    if iso := iso_kind(data):
+        return iso
     if not data.strip(b"\0"):
         raise FrameError(f"the file holds {len(data)} zero bytes and no picture; it was probably never written to its end", "truncated")
-    wanted = "wanted JPEG, PNG, WebP, BMP or TIFF"
+    wanted = "wanted JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or HEIC"
     if found := _other_kind(data):
         raise FrameError(f"the file is {found}; {wanted}", "unsupported")
     raise FrameError(f"the file begins with {data[:8]!r}, which is no known picture; {wanted}", "not-a-picture")
@@ -136,7 +145,7 @@ def _kind(data: bytes) -> Kind:
 
 def _other_kind(data: bytes) -> str | None:
     if data[4:8] == b"ftyp":
-        return _FTYP.get(data[8:12], "a video or another ISO media file")
+        return "a video or another ISO media file"
     for magic, name in _OTHER_MAGIC:
         if data.startswith(magic):
             return name
@@ -204,8 +213,6 @@ def _png(data: bytes) -> Header:
             raise FrameError("the PNG is cut off: its last chunk (IEND) is missing", "truncated")
         if name == b"IEND":
             break
-        if name == b"acTL":
-            raise FrameError("the PNG is an animation (APNG); wanted a single picture", "unsupported")
         if name == b"iCCP" and _CONTROL.search(data[position + 8 : position + 8 + 80].partition(b"\0")[0]):  # the decoder would print it
             raise FrameError("the PNG's colour profile has a name with control characters in it", "damaged")
         if name == b"eXIf":
@@ -223,13 +230,12 @@ def _webp(data: bytes) -> Header:
     if wanted > len(data):
         raise FrameError(f"the WebP is cut off: its header says {wanted} bytes, found {len(data)}", "truncated")
     exif = b""
-    alpha = False
+    alpha = animated = False
     position = 12
     while position + 8 <= len(data):
         name, length = struct.unpack_from("<4sI", data, position)
         body = data[position + 8 : position + 8 + length] if name in (b"VP8X", b"EXIF") else data[position + 8 : position + 13]
-        if name == b"VP8X" and body[0] & 0x02:
-            raise FrameError("the WebP is an animation; wanted a single picture", "unsupported")
+        animated |= name == b"VP8X" and bool(body[0] & 0x02)  # of several layers, which the decoder lays on each other
         if name == b"EXIF":
             exif = body.removeprefix(b"Exif\0\0")
         alpha |= (name == b"VP8X" and bool(body[0] & 0x10)) or (name == b"VP8L" and bool(body[4] & 0x10))
@@ -237,7 +243,7 @@ def _webp(data: bytes) -> Header:
     width, height = imagesize.get(io.BytesIO(data))
     if data[12:16] == b"VP8 ":
         width, height = width & 0x3FFF, height & 0x3FFF  # the two high bits ask for upscaling, RFC 6386 9.1
-    return Header("webp", (width, height), _exif_orientation(exif), alpha, 4, 0.0)
+    return Header("webp", (width, height), _exif_orientation(exif), alpha or animated, 8 if animated else 4, 0.0)
 
 
 def _bmp(data: bytes) -> Header:
@@ -281,6 +287,20 @@ def _tiff(data: bytes) -> Header:
     return Header("tiff", (width, height), 1, alpha=False, native_bytes=4, coefficient_bytes=0.0)
 
 
+def _gif(data: bytes) -> Header:
+    return Header("gif", struct.unpack_from("<HH", data, 6), 1, alpha=True, native_bytes=4, coefficient_bytes=0.0)
+
+
+def _avif(data: bytes) -> Header:
+    return Header("avif", iso_size(data), iso_orientation(data), alpha=False, native_bytes=3, coefficient_bytes=0.0)
+
+
+def _heic(data: bytes) -> Header:
+    if not iso_items_are_text(data):
+        raise FrameError("the HEIC names its parts in bytes that are no text", "damaged")
+    return Header("heic", iso_size(data), 1, alpha=False, native_bytes=3, coefficient_bytes=0.0)
+
+
 def _tiff_tags(data: bytes) -> Mapping[int, tuple[int, ...]]:
     """Return the needed whole numbers of a TIFF structure's first directory (TIFF 6.0, section 2), by tag; the first of each."""
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
@@ -311,4 +331,4 @@ def _valid(orientation: int) -> int:
     return orientation if 1 <= orientation <= 8 else 1
 
 
-_READERS = {"jpeg": _jpeg, "png": _png, "webp": _webp, "bmp": _bmp, "tiff": _tiff}
+_READERS = {"jpeg": _jpeg, "png": _png, "webp": _webp, "bmp": _bmp, "tiff": _tiff, "gif": _gif, "avif": _avif, "heic": _heic}

@@ -127,7 +127,7 @@ def test_the_old_names_of_what_can_be_set_still_work_but_not_beside_the_new_ones
         ("model", b'{"name": "a\\u0000"}', "invalid"),
         ("model", b'{"name": "a\\n"}', "invalid"),
         ("detect", b"", "invalid"),
-        ("detect", b"GIF89a", "invalid"),
+        ("detect", b"%PDF-1.7", "invalid"),
         ("detect", b'{"path": ""}', "invalid"),
         ("detect", b'{"path": "\\ud800"}', "invalid"),
         ("snapshot", b'{"format": "exe"}', "invalid"),

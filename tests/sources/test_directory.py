@@ -323,7 +323,7 @@ def test_a_bomb_or_a_foreign_kind_is_not_retried(open_inbox, inbox, pull):
     items = pull(open_inbox(retry_s=1000))
     items.idle(1)
 
-    put(inbox / "clip.gif", b"GIF89a" + bytes(100))
+    put(inbox / "photo.jxl", b"\xff\x0a" + bytes(100))
 
     assert items.take(1)[0].reason == "unsupported"
 

@@ -112,7 +112,7 @@ def cmyk():
 def test_without_the_decoder_that_tells_of_damage_that_is_said_once(scene, monkeypatch, caplog):
     jpeg._simplejpeg.cache_clear()
     monkeypatch.setitem(sys.modules, "simplejpeg", None)
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         decode(scene)
         decode(scene)
     jpeg._simplejpeg.cache_clear()
@@ -181,11 +181,9 @@ def test_a_picture_that_may_still_grow_is_refused_with_any_damage(decoder, scene
 DIFFERENCES = {
     ("no end marker", "refused", "sound"): "all of the picture is there; Pillow waits for the marker",
     ("cut off", "refused", "marked"): "more than half can be read",
-    ("cut off", "refused", "sound"): "only bits that fill up the last byte are missing",
     ("zeros", "read", "marked"): "libjpeg warns, which both referees keep to themselves",
     ("zeros", "read", "damaged"): "the same, and less than half can be read",
     ("bytes", "read", "marked"): "libjpeg warns, which both referees keep to themselves",
-    ("bytes", "refused", "marked"): "a wrong byte made a marker that ends the data; more than half can be read",
 }
 
 

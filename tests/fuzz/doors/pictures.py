@@ -11,19 +11,20 @@ from random import Random
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, features
 
 from edgeannot.base.places import SAMPLES
 from edgeannot.vision.decode import PictureLimits, configure_opencv, read_picture
 from edgeannot.vision.picture_header import begins_as_picture, read_header
 from tests.fuzz.door import Case, Door, Visit
 from tests.fuzz.numbers import INTEGERS, flip, nasty_integer, spoil
+from tests.heic import TURNED_HEIC
 
 
 class TheDoor(Door):
     """`edgeannot.vision.decode`, as a folder, a message and a command use it."""
 
-    modules = ("edgeannot/vision/decode.py", "edgeannot/vision/picture_header.py")
+    modules = tuple(f"edgeannot/vision/{name}.py" for name in ("decode", "jpeg", "picture_header", "containers"))
 
     def open(self, folder: Path) -> None:
         configure_opencv()
@@ -33,7 +34,7 @@ class TheDoor(Door):
         return [case for photo in photos[:3] for case in _files(photo)] + [Case("jpeg", (SAMPLES / "cat.jpg").read_bytes())]
 
     def mutate(self, rng: Random, case: Case) -> Case:
-        own = {"jpeg": _jpeg, "png": _png, "webp": _webp, "bmp": _bmp, "tiff": _tiff}[case.kind]
+        own = {"jpeg": _jpeg, "png": _png, "webp": _webp, "bmp": _bmp, "tiff": _tiff, "avif": _iso, "heic": _iso}.get(case.kind, spoil)
         change: Callable[[Random, bytes], bytes] = own if rng.random() < 0.8 else spoil
         return Case(case.kind, change(rng, case.body))
 
@@ -73,6 +74,9 @@ def _files(photo: np.ndarray) -> list[Case]:
         Case("jpeg", jpeg[:2] + exif + jpeg[2:]),
         Case("png", _join_png([*_chunks(png)[:1], (b"eXIf", _exif(8)), *_chunks(png)[1:]])),
         *[_saved(pil.convert(mode), kind, **options) for mode, kind, options in _OTHERS],
+        *[_saved(pil, kind, save_all=True, append_images=[pil.rotate(180)], duration=50) for kind in ("gif", "webp", "png")],
+        *([_saved(pil, "avif")] if features.check("avif") else []),
+        Case("heic", TURNED_HEIC),
     ]
 
 
@@ -85,6 +89,7 @@ _OTHERS: tuple[tuple[str, str, dict[str, object]], ...] = (
     ("P", "tiff", {"compression": "packbits"}),
     ("CMYK", "tiff", {}),
     ("P", "bmp", {}),
+    ("P", "gif", {"transparency": 3}),
 )
 
 
@@ -221,6 +226,18 @@ def _webp(rng: Random, raw: bytes) -> bytes:
         chunks.insert(rng.randrange(len(chunks) + 1), (*new, len(new[1])))
     body = b"WEBP" + b"".join(struct.pack("<4sI", name, length) + body + b"\0" * (len(body) & 1) for name, body, length in chunks)
     return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def _iso(rng: Random, raw: bytes) -> bytes:
+    """A property of the picture (size, rotation, mirroring), a length of a box, or a byte of the boxes before the data."""
+    data = raw.find(b"mdat")
+    name = rng.choice((b"ispe", b"irot", b"imir", b"meta", b"iloc", b"ipco", b"hvcC", b"av1C", b"ftyp"))
+    at = raw.find(name)
+    if at < 4 or rng.random() < 0.4:
+        return flip(rng, raw, 0, max(data, 8))
+    if rng.random() < 0.5:
+        return raw[: at - 4] + struct.pack(">I", nasty_integer(rng, 20) % (1 << 32)) + raw[at:]
+    return flip(rng, raw, at + 4, at + 20)
 
 
 def _bmp(rng: Random, raw: bytes) -> bytes:

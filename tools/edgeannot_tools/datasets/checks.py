@@ -153,7 +153,7 @@ def _decode_problems(pictures: Iterable[Picture]) -> Iterator[Problem]:
         if picture.path is None:
             continue
         try:
-            read_picture(picture.path, min_side=_ENOUGH_PX)
+            read_picture(picture.path, min_side=_ENOUGH_PX, whole=True)
         except FrameError as exc:
             yield Problem(
                 "unreadable-picture", "error", str(picture.path), f"{_without(str(exc), picture.path)}; replace or remove the picture"

@@ -82,7 +82,7 @@ def read_set(where: str | None, limit: int) -> CalibrationSet:
     frames, digest = [], hashlib.sha256()
     for number, path in enumerate(track(chosen, "reading pictures", len(chosen))):
         try:
-            image = read_picture(path, min_side=MIN_SIDE).image
+            image = read_picture(path, min_side=MIN_SIDE, whole=True).image
         except FrameError as exc:
             raise InputError(f"--images: {exc}; remove it or name other pictures") from exc
         digest.update(f"{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
