@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeannot.base.errors import CardError
 from edgeannot.base.foreign import shorten
 from edgeannot.vision.data import FloatArray
 
-__all__ = ["AnchorLayer", "AnchorRule", "OctaveAnchors", "ScaledAnchors", "make_anchors"]
+__all__ = ["AnchorLayer", "AnchorRule", "OctaveAnchors", "ScaledAnchors", "find_layers", "make_anchors"]
 
 MAX_LEVEL = 14
 MAX_STRIDE = 1 << MAX_LEVEL
 MAX_LAYERS = 64
+"""And boxes a cell, where they are found."""
 MAX_ANCHORS = 1 << 20
 """Of one layer. EfficientDet-D7 has 0.3 million in its largest, 17 MB of memory for a million."""
 
@@ -104,9 +107,14 @@ class AnchorLayer:
     """Pixels from cell to cell; ceil(input / stride) cells on each axis."""
     sizes: tuple[tuple[float, float], ...]
     """Width and height of the boxes of a cell in input pixels, in the order of the model's outputs."""
+    even: bool = False
+    """Cells spread evenly over the input, so that they are input / cells wide; if not, steps of `stride` pixels."""
+    offset: float = 0.5
+    """Where in its cell a box's centre is, 0..1."""
 
     def __post_init__(self) -> None:
         _check(0 < self.stride <= MAX_STRIDE, f"a stride from 1 to {MAX_STRIDE}", self.stride)
+        _check(0 <= self.offset <= 1, "an offset from 0 to 1", self.offset)
 
 
 def _check(right: bool, wanted: str, found: object) -> None:
@@ -188,7 +196,9 @@ def _octaves(rule: OctaveAnchors, level: int, input_wh: tuple[int, int]) -> Floa
 
 def _listed(layer: AnchorLayer, input_wh: tuple[int, int]) -> FloatArray:
     sizes = [(w / input_wh[0], h / input_wh[1]) for w, h in layer.sizes]
-    return _tile(_cells_wh(layer.stride, input_wh), (layer.stride / input_wh[0], layer.stride / input_wh[1]), 0.5, 0.5, sizes)
+    cells_wh = _cells_wh(layer.stride, input_wh)
+    step_xy = (1 / cells_wh[0], 1 / cells_wh[1]) if layer.even else (layer.stride / input_wh[0], layer.stride / input_wh[1])
+    return _tile(cells_wh, step_xy, layer.offset, layer.offset, sizes)
 
 
 def _cells_wh(stride: int, input_wh: tuple[int, int]) -> tuple[int, int]:
@@ -207,3 +217,64 @@ def _tile(
     anchors[..., 1] = ((np.arange(cells_wh[1]) + offset_y) * step_xy[1])[:, None, None]
     anchors[..., 2:] = np.array(sizes, np.float32).reshape(-1, 2)
     return anchors.reshape(-1, 4)
+
+
+SAME_PLACE = 1e-4
+"""Shares of the input: cells are further apart, and what a file stores for one place differs by less."""
+SAME_SIZE = 1e-5
+"""Of a box, relative."""
+
+
+def find_layers(anchors: FloatArray, input_wh: tuple[int, int]) -> tuple[AnchorLayer, ...] | None:
+    """Return layers that make exactly these anchors, (N, 4) cxcywh in shares of the input; None where they lie on no grids of cells."""
+    cells = _runs(np.abs(np.diff(anchors[:, :2], axis=0)).max(axis=1) > SAME_PLACE, anchors)
+    if not cells:
+        return None
+    rows = np.array([cell[0, 1] for cell in cells])
+    # A layer's cells go down the picture row by row; where the next one is higher up, the next layer begins.
+    starts = [0, *(np.flatnonzero(np.diff(rows) < -SAME_PLACE) + 1), len(cells)]
+    if len(starts) > MAX_LAYERS:
+        return None
+    layers = []
+    for start, end in itertools.pairwise(starts):
+        layer = _layer_of(cells[start:end], input_wh)
+        if layer is None:
+            return None
+        layers.append(layer)
+    return tuple(layers)
+
+
+def _runs(breaks: NDArray[np.bool_], rows: FloatArray) -> list[FloatArray]:
+    """Return the rows in the runs that `breaks`, one between each two rows, leave together."""
+    return np.split(rows, np.flatnonzero(breaks) + 1) if len(rows) else []
+
+
+def _layer_of(cells: list[FloatArray], input_wh: tuple[int, int]) -> AnchorLayer | None:
+    """Return the layer whose cells these are, each with its boxes; None where they are none's."""
+    if len({len(cell) for cell in cells}) != 1 or len(cells[0]) > MAX_LAYERS:
+        return None
+    boxes = np.stack(cells)  # (cells, boxes a cell, 4)
+    columns = int(np.argmax(np.append(np.diff(boxes[:, 0, 1]) > SAME_PLACE, True))) + 1
+    if len(cells) % columns:
+        return None
+    cells_wh = (columns, len(cells) // columns)
+    sizes = tuple((round(float(w) * input_wh[0], 4), round(float(h) * input_wh[1], 4)) for w, h in np.median(boxes[..., 2:], axis=0))
+    centre_x = float(boxes[0, 0, 0])
+    apart = [(boxes[-1, 0, axis] - boxes[0, 0, axis]) * side for axis, side in enumerate(input_wh)]
+    apart = [distance / (n - 1) for distance, n in zip(apart, cells_wh, strict=True) if n > 1]
+    whole = round(float(apart[0])) if apart else max(input_wh)
+    # Where cells are spread evenly, their distance does not tell the stride: any that gives so many cells does.
+    strides = [whole, *(1 << level for level in range(MAX_LEVEL + 1)), *(-(-side // n) for side, n in zip(input_wh, cells_wh, strict=True))]
+    for stride in dict.fromkeys(stride for stride in strides if 0 < stride <= MAX_STRIDE and _cells_wh(stride, input_wh) == cells_wh):
+        for even, step in ((False, stride / input_wh[0]), (True, 1 / columns)):
+            offset = round(centre_x / step, 4)
+            if not 0 <= offset <= 1:
+                continue
+            layer = AnchorLayer(stride=stride, sizes=sizes, even=even, offset=offset)
+            made = _listed(layer, input_wh)
+            found = boxes.reshape(-1, 4)
+            near = np.abs(made[:, :2] - found[:, :2]) < SAME_PLACE
+            alike = np.abs(made[:, 2:] - found[:, 2:]) <= SAME_SIZE * found[:, 2:] + 1e-4 / np.array(input_wh)
+            if near.all() and alike.all():
+                return layer
+    return None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgeannot.vision.engine import load_runtime
-from edgeannot.vision.heads._anchors import make_anchors
+from edgeannot.vision.heads._anchors import find_layers, make_anchors
 from edgeannot.vision.heads.ssd_anchors import AnchorLayer, OctaveAnchors, ScaledAnchors
 
 SSD_300 = ScaledAnchors(strides=(16, 32, 64, 128, 256, 512), reduce_lowest=True)
@@ -112,3 +112,71 @@ def test_anchors_are_made_once_and_cannot_be_written_to():
     assert make_anchors(SSD_300, (300, 300)) is anchors
     with pytest.raises(ValueError, match="read-only"):
         anchors[0] = np.zeros(4)
+
+
+# -- from anchors to their rule ------------------------------------------------------------------------------------------------
+
+MODEL_MAKER = {"anchor_scale": 3, "scales_per_octave": 3, "aspect_ratios": (0.5, 1, 2), "order": "scales"}
+"""MediaPipe's model maker (`object_detector/model.py`)."""
+
+
+def test_no_anchors_have_no_layers():
+    assert find_layers(np.zeros((0, 4), np.float32), (256, 256)) is None
+
+
+@pytest.mark.parametrize(
+    ("rule", "input_wh", "layers"),
+    [
+        (OctaveAnchors(**MODEL_MAKER), (256, 256), 5),
+        (OctaveAnchors(**MODEL_MAKER, max_level=6), (320, 320), 4),
+        (OctaveAnchors(**MODEL_MAKER), (384, 384), 5),
+        # EfficientDet spreads the three cells of its last level evenly over 320 pixels.
+        (OctaveAnchors(anchor_scale=3, scales_per_octave=3, order="scales", even=True), (320, 320), 5),
+        (OctaveAnchors(anchor_scale=3, scales_per_octave=3, order="scales", even=True), (448, 448), 5),
+        # On an axis that its stride does not divide, TensorFlow's FPN has boxes at the near edge of their cells.
+        (OctaveAnchors(), (320, 320), 5),
+        (SSD_300, (300, 300), 6),
+        (ScaledAnchors(strides=(16, 32, 64, 128, 256, 512)), (320, 320), 6),
+        (ScaledAnchors(strides=(8, 16, 16, 16), aspect_ratios=(1.0,), unit_size=True), (128, 128), 2),
+        (ScaledAnchors(strides=(16, 32), aspect_ratios=(1.0, 2.0)), (320, 192), 2),
+        ((AnchorLayer(stride=8, sizes=((10, 10), (16, 24))), AnchorLayer(stride=64, sizes=((128, 64),))), (320, 240), 2),
+        ((AnchorLayer(stride=96, sizes=((10, 10),)),), (96, 96), 1),
+    ],
+)
+def test_layers_are_found_again_in_the_anchors_of_every_rule(rule, input_wh, layers):
+    anchors = make_anchors(rule, input_wh)
+
+    found = find_layers(anchors, input_wh)
+
+    assert len(found) == layers
+    assert np.abs(make_anchors(found, input_wh) - anchors).max() < 1e-5
+
+
+def test_the_last_bits_of_a_stored_number_do_not_matter():
+    """Files hold anchors that went from pixels to shares and back, in single precision."""
+    anchors = make_anchors(OctaveAnchors(**MODEL_MAKER), (256, 256))
+    rough = anchors * (1 + np.random.default_rng(1).uniform(-3e-7, 3e-7, anchors.shape).astype(np.float32))
+
+    found = find_layers(rough, (256, 256))
+
+    assert [layer.stride for layer in found] == [8, 16, 32, 64, 128]
+    assert [len(layer.sizes) for layer in found] == [9] * 5
+    assert found[0].sizes[:2] == ((16.9706, 33.9411), (24.0, 24.0))
+
+
+@pytest.mark.parametrize("spoil", ["one moved", "one larger", "one less", "shuffled", "anywhere"])
+def test_anchors_that_lie_on_no_grid_have_no_layers(spoil):
+    anchors = make_anchors(OctaveAnchors(**MODEL_MAKER), (256, 256)).copy()
+    rng = np.random.default_rng(2)
+    if spoil == "one moved":
+        anchors[100, 0] += 0.01
+    elif spoil == "one larger":
+        anchors[100, 2] *= 1.01
+    elif spoil == "one less":
+        anchors = np.delete(anchors, 100, axis=0)
+    elif spoil == "shuffled":
+        rng.shuffle(anchors)
+    else:
+        anchors = rng.uniform(0.01, 1, anchors.shape).astype(np.float32)
+
+    assert find_layers(anchors, (256, 256)) is None
