@@ -2,7 +2,7 @@
 
 * Associated files: https://ai.google.dev/edge/litert/models/metadata (a zip archive after the model; zip readers find it from the end)
 * TFLite Metadata: a FlatBuffer in the metadata entry `TFLITE_METADATA`, schema `metadata_schema.fbs` of
-  https://github.com/tensorflow/tflite-support (identifier M001)
+  https://github.com/tensorflow/tflite-support (identifier M001); inside it MediaPipe's notes about a detector (`detector_metadata`)
 * Ultralytics: `metadata.json`, or `temp_meta.txt` / `meta.txt` holding a Python dict, with names, imgsz, stride, task
 """
 
@@ -17,7 +17,8 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from edgeannot.base.foreign import as_int, class_name, parse_json, printable
+from edgeannot.base.foreign import as_int, class_name, one_line, parse_json, printable
+from edgeannot.tflite.detector_metadata import DETECTOR_METADATA, DetectorMetadata, parse_detector_metadata
 from edgeannot.tflite.flatbuffer import Broken, Table, root
 from edgeannot.tflite.schema import TFLiteModel
 
@@ -40,12 +41,18 @@ LABEL_TYPES = {2, 3}
 class TensorMetadata:
     """What TFLite Metadata says of one input or output."""
 
+    name: str
+    """As MediaPipe names roles: image; location, category, score, number of detections."""
     color: Literal["", "RGB", "GRAY"]
     mean: tuple[float, ...]
     """With `std`: `real = (byte - mean) / std`; empty where not stated."""
     std: tuple[float, ...]
     labels: tuple[str, ...]
-    """Names of label files that belong to the tensor."""
+    """Names of label files that belong to the tensor, those for all languages first."""
+    threshold: float | None = None
+    """The score below which the model's maker counts nothing, above 0 and below 1; None where not stated."""
+    calibrated: bool = False
+    """Whether scores are meant to go through a calibration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +84,7 @@ class ModelMetadata:
     files: dict[str, bytes] = field(default_factory=dict)
     """The appended files by name."""
     exporter: Exporter | None = None
+    detector: DetectorMetadata | None = None
     notes: tuple[str, ...] = ()
     """What could not be read, for people."""
 
@@ -101,19 +109,36 @@ def read_metadata(model: TFLiteModel) -> ModelMetadata:
     try:
         top = root(blob) if blob else None
         graphs = top.tables(3) if top else ()
-        # table ModelMetadata: name, description, version, subgraph_metadata, author, license; SubGraphMetadata: .., inputs 2, outputs 3
+        detector, more = _detector(graphs[0]) if graphs else (None, ())
+        outputs = tuple(_tensor(t) for t in graphs[0].tables(3)) if graphs else ()
+        if any(tensor.calibrated for tensor in outputs):
+            more = (*more, "the score calibration that its metadata names is not applied")
+        # table ModelMetadata: name, description, version, subgraph_metadata, author, license
+        # table SubGraphMetadata: .., input_tensor_metadata 2, output_tensor_metadata 3, .., custom_metadata 9
         return ModelMetadata(
             name=top.text(0) if top else "",
             description=top.text(1) if top else "",
             license=top.text(5) if top else "",
             inputs=tuple(_tensor(t) for t in graphs[0].tables(2)) if graphs else (),
-            outputs=tuple(_tensor(t) for t in graphs[0].tables(3)) if graphs else (),
+            outputs=outputs,
             files=files,
             exporter=exporter,
-            notes=notes,
+            detector=detector,
+            notes=(*notes, *more),
         )
     except Broken as exc:
         return ModelMetadata(files=files, exporter=exporter, notes=(*notes, f"its TFLite metadata is damaged and left out ({exc})"))
+
+
+def _detector(graph: Table) -> tuple[DetectorMetadata | None, tuple[str, ...]]:
+    """Return MediaPipe's notes about a detector, and what is wrong with them where they cannot be used."""
+    for entry in graph.tables(9):  # table CustomMetadata: name, data
+        if entry.text(0) == DETECTOR_METADATA:
+            try:
+                return parse_detector_metadata(entry.blob(1)), ()
+            except Broken as exc:
+                return None, (f"its {DETECTOR_METADATA} is damaged and left out ({exc})",)
+    return None, ()
 
 
 def _appended_files(raw: bytes) -> tuple[dict[str, bytes], tuple[str, ...]]:
@@ -151,15 +176,30 @@ def _tensor(table: Table) -> TensorMetadata:
     # table TensorMetadata: name, description, dimension_names, content, process_units, stats, associated_files
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    for unit in table.tables(4):  # table ProcessUnit: options_type, options; union member 1 is NormalizationOptions: mean, std
-        options = unit.table(1)
-        if options and unit.number(0, "B") == 1:
+    threshold, calibrated = None, False
+    # table ProcessUnit: options_type, options; union members: 1 NormalizationOptions: mean, std; 2 ScoreCalibrationOptions;
+    # 3 ScoreThresholdingOptions: global_score_threshold
+    for unit in table.tables(4):
+        options, kind = unit.table(1), unit.number(0, "B")
+        if options and kind == 1:
             mean, std = options.reals(0), options.reals(1)
+        if options and kind == 3 and 0 < options.real(0) < 1:
+            threshold = options.real(0)
+        calibrated = calibrated or kind == 2
     content = table.table(3)  # table Content: content_properties_type, content_properties, range; union member 2 is ImageProperties
     image = content.table(1) if content and content.number(0, "B") == 2 else None  # table ImageProperties: color_space, default_size
     colors: dict[int, Literal["RGB", "GRAY"]] = {1: "RGB", 2: "GRAY"}
-    labels = tuple(entry.text(0) for entry in table.tables(6) if entry.number(2, "b") in LABEL_TYPES)
-    return TensorMetadata(colors.get(image.number(0, "b"), "") if image else "", mean, std, labels)
+    # table AssociatedFile: name, description, type, locale
+    files = sorted((entry for entry in table.tables(6) if entry.number(2, "b") in LABEL_TYPES), key=lambda entry: entry.text(3) != "")
+    return TensorMetadata(
+        name=one_line(table.text(0)),
+        color=colors.get(image.number(0, "b"), "") if image else "",
+        mean=mean,
+        std=std,
+        labels=tuple(entry.text(0) for entry in files),
+        threshold=threshold,
+        calibrated=calibrated,
+    )
 
 
 def _lines(content: bytes) -> tuple[str, ...]:

@@ -152,10 +152,13 @@ def _lists(rng: Random, model: Any, graph: Any) -> None:
         rows.insert(rng.randrange(len(rows)), rows.pop(at))
 
 
-def _metadata(rng: Random, model: Any, _: Any) -> None:
-    from tests.tflite.test_metadata import tflite_metadata
+def _metadata(rng: Random, model: Any, graph: Any) -> None:
+    from tests.metadata_maker import detector_metadata, tflite_metadata
 
-    blob = tflite_metadata()
+    outputs = graph.outputs if graph.outputs is not None else []
+    rows = max((graph.tensors[i].shape[1] for i in outputs if len(graph.tensors[i].shape or ()) == 3), default=2)
+    anchors = np.tile([[0.25, 0.5, 0.1, 0.2]], (min(int(rows), 4096), 1))
+    blob = tflite_metadata(rng.choice((None, detector_metadata(anchors, classes=rng.choice((1, 2, 4))))))
     for _ in range(rng.randrange(3)):
         blob = spoil(rng, blob)
     buffer, entry = schema.BufferT(), schema.MetadataT()

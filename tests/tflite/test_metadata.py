@@ -8,11 +8,12 @@ import tracemalloc
 import zipfile
 from pathlib import Path
 
-import flatbuffers
+import numpy as np
 import pytest
 
 from edgeannot.tflite.file import parse_tflite, read_tflite
 from edgeannot.tflite.metadata import ModelMetadata, read_metadata
+from tests.metadata_maker import Tables, detector_metadata, tflite_metadata
 from tests.tflite_maker import Maker, with_files
 
 ULTRALYTICS = {
@@ -38,53 +39,6 @@ def of(raw: bytes) -> ModelMetadata:
     return read_metadata(parse_tflite(raw))
 
 
-class Tables:
-    """Writes FlatBuffers tables by slot number: what `metadata_schema.fbs` would generate."""
-
-    def __init__(self) -> None:
-        self.builder = flatbuffers.Builder(256)
-
-    def table(self, fields: dict[int, tuple[str, object]]) -> int:
-        """A table; kinds: text, ref (a table or vector made before), byte."""
-        made = {slot: self.builder.CreateString(value) if kind == "text" else value for slot, (kind, value) in fields.items()}
-        self.builder.StartObject(max(fields, default=0) + 1)
-        for slot, (kind, _) in fields.items():
-            if kind == "byte":
-                self.builder.PrependInt8Slot(slot, made[slot], -1)
-            else:
-                self.builder.PrependUOffsetTRelativeSlot(slot, made[slot], 0)
-        return self.builder.EndObject()
-
-    def vector(self, tables: list[int]) -> int:
-        self.builder.StartVector(4, len(tables), 4)
-        for table in reversed(tables):
-            self.builder.PrependUOffsetTRelative(table)
-        return self.builder.EndVector()
-
-    def floats(self, numbers: list[float]) -> int:
-        self.builder.StartVector(4, len(numbers), 4)
-        for number in reversed(numbers):
-            self.builder.PrependFloat32(number)
-        return self.builder.EndVector()
-
-    def finished(self, root: int) -> bytes:
-        self.builder.Finish(root, b"M001")
-        return bytes(self.builder.Output())
-
-
-def tflite_metadata() -> bytes:
-    t = Tables()
-    options = t.table({0: ("ref", t.floats([127.0])), 1: ("ref", t.floats([128.0]))})
-    unit = t.table({0: ("byte", 1), 1: ("ref", options)})
-    image = t.table({0: ("byte", 1)})
-    content = t.table({0: ("byte", 2), 1: ("ref", image)})
-    given = t.table({0: ("text", "image"), 3: ("ref", content), 4: ("ref", t.vector([unit]))})
-    labels = t.table({0: ("text", "names.txt"), 2: ("byte", 2)})
-    taken = t.table({0: ("text", "probability"), 6: ("ref", t.vector([labels]))})
-    graph = t.table({2: ("ref", t.vector([given])), 3: ("ref", t.vector([taken]))})
-    return t.finished(t.table({0: ("text", "Sorter"), 1: ("text", "sorts"), 3: ("ref", t.vector([graph])), 5: ("text", "CC0")}))
-
-
 def test_a_file_without_any_says_nothing() -> None:
     assert of(tiny()) == ModelMetadata()
 
@@ -107,7 +61,7 @@ def test_normalisation_colour_and_words_of_tflite_metadata_are_read() -> None:
 
     assert (found.name, found.description, found.license) == ("Sorter", "sorts", "CC0")
     assert (found.inputs[0].mean, found.inputs[0].std, found.inputs[0].color) == ((127.0,), (128.0,), "RGB")
-    assert found.outputs[0].labels == ("names.txt",)
+    assert found.outputs[0].labels == ("names.txt", "noms.txt")
 
 
 @pytest.mark.parametrize(
@@ -278,3 +232,92 @@ def test_an_appended_file_without_a_name_is_passed_over() -> None:
     raw = with_files(tiny(), {"labels.txt": "cat\n", "zz": "dog\n"}).replace(b"zz", b"\0z")  # a name ends at the first zero byte
 
     assert of(raw).files == {"labels.txt": b"cat\n"}
+
+
+# -- MediaPipe's notes about a detector ----------------------------------------------------------------------------------------
+
+ANCHORS = np.array([[0.25, 0.5, 0.1, 0.2], [0.75, 0.5, 0.3, 0.4]], np.float32)
+
+
+def test_metadata_without_detector_notes_has_none() -> None:
+    assert of(tiny(tflite_metadata())).detector is None
+
+
+def test_anchors_and_decoding_of_a_detector_are_read() -> None:
+    """MediaPipe's decoder takes y first, whatever the order of the scales in its schema."""
+    notes = detector_metadata(ANCHORS, classes=3, numbers=16, scales_xywh=(1, 2, 3, 4), sigmoid=True)
+
+    found = of(tiny(tflite_metadata(notes))).detector
+
+    assert found is not None
+    assert (found.classes, found.numbers, found.scales_yxhw) == (3, 16, (2.0, 1.0, 4.0, 3.0))
+    assert (found.exponential, found.sigmoid) == (True, True)
+    assert found.anchors.tolist() == ANCHORS.tolist()
+
+
+def test_a_number_that_is_not_stored_is_zero() -> None:
+    """FlatBuffers leave out what has the schema's default: an anchor at the left edge has no x."""
+    found = of(tiny(tflite_metadata(detector_metadata([[0, 0.5, 0.1, 0.2]], classes=1)))).detector
+
+    assert found is not None
+    assert found.anchors.tolist() == np.array([[0, 0.5, 0.1, 0.2]], np.float32).tolist()
+
+
+@pytest.mark.parametrize(
+    ("notes", "says"),
+    [
+        (b"", "bytes"),
+        (b"V001", "bytes"),
+        (detector_metadata(np.zeros((0, 4)), classes=1), "no anchors"),
+        (detector_metadata([[float("nan"), 0, 1, 1]], classes=1), "anchor"),
+        (detector_metadata([[0.5, 0.5, 0, 1]], classes=1), "anchor"),
+        (detector_metadata(ANCHORS, classes=0), "0 classes"),
+        (detector_metadata(ANCHORS, classes=1, numbers=3), "3 numbers"),
+        (detector_metadata(ANCHORS, classes=1, boxes=7), "7 boxes"),
+        (detector_metadata(ANCHORS, classes=1, scales_xywh=(0, 1, 1, 1)), "scale"),
+        (detector_metadata(ANCHORS, classes=1, scales_xywh=(float("inf"), 1, 1, 1)), "scale"),
+    ],
+)
+def test_detector_notes_that_cannot_be_used_are_left_out_and_the_rest_is_read(notes: bytes, says: str) -> None:
+    found = of(with_files(tiny(tflite_metadata(notes)), {"names.txt": "cat"}))
+
+    assert found.detector is None
+    assert (found.inputs[0].mean, found.label_file()) == ((127.0,), ("names.txt", ("cat",)))
+    (note,) = found.notes
+    assert "DETECTOR_METADATA" in note
+    assert says in note
+
+
+def test_detector_notes_cut_anywhere_are_read_or_said_to_be_damaged() -> None:
+    notes = detector_metadata(np.tile(ANCHORS, (8, 1)), classes=3)
+    for end in range(len(notes)):
+        found = of(tiny(tflite_metadata(notes[:end])))
+        assert found.detector is not None or any("DETECTOR_METADATA" in note for note in found.notes)
+
+
+def test_very_many_anchors_at_one_place_are_not_read() -> None:
+    """Offsets may point to one table from everywhere; a real list has some ten thousand."""
+    t = Tables()
+    anchor = t.table(dict.fromkeys(range(4), ("float", 0.5)))
+    stated = t.table({0: ("ref", t.table({0: ("ref", t.vector([anchor] * 300_000))}))})
+    decoding = t.table({0: ("int", 1), 1: ("int", 300_000), 2: ("int", 4), **dict.fromkeys(range(6, 10), ("float", 1.0))})
+    notes = t.finished(t.table({1: ("ref", stated), 2: ("ref", decoding)}), b"V001")
+
+    found = of(tiny(tflite_metadata(notes)))
+
+    assert found.detector is None
+    assert any("300000 anchors" in note for note in found.notes)
+
+
+def test_of_label_files_in_several_languages_the_one_without_is_taken() -> None:
+    files = {"noms.txt": "chat", "names.txt": "cat"}
+
+    assert of(with_files(tiny(tflite_metadata()), files)).label_file() == ("names.txt", ("cat",))
+
+
+@pytest.mark.parametrize(("threshold", "taken"), [(None, None), (0.4, 0.4), (0.0, None), (float("nan"), None), (7.0, None)])
+def test_a_score_threshold_between_0_and_1_is_read(threshold: float | None, taken: float | None) -> None:
+    found = of(tiny(tflite_metadata(threshold=threshold))).outputs[-1]
+
+    assert found.threshold == (None if taken is None else pytest.approx(taken))
+    assert found.name == "probability"

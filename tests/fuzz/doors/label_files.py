@@ -15,7 +15,8 @@ from edgeannot.tflite.metadata import read_metadata
 from tests.fuzz.door import Case, Door, Visit
 from tests.fuzz.numbers import spoil
 from tests.fuzz.words import change_text
-from tests.tflite.test_metadata import tflite_metadata, tiny
+from tests.metadata_maker import detector_metadata, tflite_metadata
+from tests.tflite.test_metadata import tiny
 
 NAMES = ("person", "traffic light", "hot dog", "Löwe", "名前")
 TEXTS = (
@@ -46,18 +47,24 @@ NOTES = (
     ("temp_meta.txt", "{'task': 'pose', 'stride': 32, 'imgsz': [96, 96], 'names': {0: 'person'}, 'kpt_shape': [17, 3]}"),
     ("labels.txt", "cat\ndog\n\n"),
 )
+DETECTOR = detector_metadata([[0.25, 0.5, 0.1, 0.2], [0.75, 0.5, 0.3, 0.4]], classes=2)
 
 
 class TheDoor(Door):
     """`--labels FILE`, the archive and the tables inside a model, and the list of a folder's classes."""
 
-    modules = ("edgeannot/card_inference/label_files.py", "edgeannot/tflite/metadata.py", "edgeannot/sinks/labels.py")
+    modules = (
+        "edgeannot/card_inference/labels.py",
+        "edgeannot/tflite/detector_metadata.py",
+        "edgeannot/tflite/metadata.py",
+        "edgeannot/sinks/labels.py",
+    )
 
     def seeds(self) -> list[Case]:
         lists = [Case(".txt", path.read_bytes()) for path in sorted(bundled_folder().glob("*.labels.txt"))[:1]]
         texts = [Case(suffix, text.encode()) for suffix, text in TEXTS]
         notes = [Case("note", text.encode(), {"name": name}) for name, text in NOTES]
-        return [*lists, *texts, *notes, *notes, *[Case("tables", tflite_metadata())] * 2]
+        return [*lists, *texts, *notes, *notes, Case("tables", tflite_metadata()), Case("tables", tflite_metadata(DETECTOR))]
 
     def mutate(self, rng: Random, case: Case) -> Case:
         if case.kind == "tables":

@@ -14,6 +14,7 @@ from edgeannot.tflite.file import read_tflite
 from edgeannot.vision.engine import installed_runtimes
 from edgeannot_tools.inspect.command import inspect_app
 from edgeannot_tools.inspect.inspection import inspect_file
+from tests.metadata_maker import detector_metadata, tflite_metadata
 from tests.tflite_maker import Maker, with_files, write
 
 
@@ -113,6 +114,18 @@ def test_labels_in_the_file_are_shown(run, tmp_path):
 
     assert report(run, path, "--no-run")["metadata"]["labels"] == {"file": "labels.txt", "names": ["cat", "dog", "owl"]}
     assert "labels.txt in the file: 3 lines, cat, dog, owl" in run(path, "--no-run").output
+
+
+def test_notes_about_a_detector_in_the_file_are_shown(run, tmp_path):
+    maker = Maker()
+    x = maker.input((1, 16, 16, 3))
+    maker.metadata("TFLITE_METADATA", tflite_metadata(detector_metadata([[0.5, 0.5, 0.25, 0.25]], classes=3)))
+    path = write(tmp_path / "m.tflite", maker.outputs(maker.softmax(maker.stirred(x, [[0.0, 2.0, 1.0]]))))
+
+    assert report(run, path, "--no-run")["metadata"]["detector"] == {
+        "anchors": 1, "classes": 3, "numbers": 4, "scales_yxhw": [1.0, 1.0, 1.0, 1.0], "exponential": True, "sigmoid": False,
+    }  # fmt: skip
+    assert "MediaPipe's notes: 1 anchor, 3 classes" in run(path, "--no-run").output
 
 
 def test_names_are_shown_as_they_are(run, tmp_path):

@@ -148,6 +148,16 @@ def _metadata(found: Inspection) -> dict[str, Any]:
             "input": None if exporter.input_wh is None else list(exporter.input_wh),
             "license": exporter.license,
         },
+        "detector": None
+        if metadata.detector is None
+        else {
+            "anchors": len(metadata.detector.anchors),
+            "classes": metadata.detector.classes,
+            "numbers": metadata.detector.numbers,
+            "scales_yxhw": list(metadata.detector.scales_yxhw),
+            "exponential": metadata.detector.exponential,
+            "sigmoid": metadata.detector.sigmoid,
+        },
         "notes": list(metadata.notes),
     }
 

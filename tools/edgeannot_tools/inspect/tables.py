@@ -68,6 +68,9 @@ def _metadata_facts(found: Inspection) -> Iterable[tuple[str, str]]:
         size = f", input {exporter.input_wh[0]}x{exporter.input_wh[1]}" if exporter.input_wh else ""
         names = number_of(len(exporter.names), "class", "classes")
         yield "exporter", f"{exporter.description or exporter.file}: {exporter.task or 'task not stated'}, {names}{size}"
+    if metadata.detector:
+        anchors = number_of(len(metadata.detector.anchors), "anchor")
+        yield "detector", f"MediaPipe's notes: {anchors}, {number_of(metadata.detector.classes, 'class', 'classes')}"
     if labels := metadata.label_file():
         yield "labels", f"{labels[0]} in the file: {number_of(len(labels[1]), 'line')}, {', '.join(labels[1][:4])}, ..."
     keys = ", ".join(repr(signature.key) for signature in found.model.signatures)
