@@ -36,12 +36,12 @@ from edgeannot.card_inference.interpretation import (
 from edgeannot.card_inference.labels import fit_names, name_of_one_class, names_by_class, read_labels
 from edgeannot.card_inference.maps import read_maps
 from edgeannot.card_inference.one_map import read_one_map
-from edgeannot.card_inference.pairs import read_pairs
+from edgeannot.card_inference.pairs import read_by_metadata, read_pairs
 from edgeannot.card_inference.preprocess import propose_input, stated_numbers
 from edgeannot.card_inference.rows import read_rows
 from edgeannot.card_inference.sample_run import SampleRun, fitted, invented_pictures, run_samples
 from edgeannot.card_inference.single import read_single, what_it_is
-from edgeannot.card_inference.ssd import read_layers
+from edgeannot.card_inference.ssd import read_blaze_layers, read_layers
 from edgeannot.card_inference.suppressed import read_end_to_end, read_postprocess, read_suppressed
 from edgeannot.tflite.file import read_tflite
 from edgeannot.vision.cards import CARD_SCHEMA, ModelCard, card_name, read_head, what_is_wrong
@@ -63,8 +63,8 @@ __all__ = [
     "read_labels",
 ]
 
-FIRST_RULES = (read_postprocess, read_suppressed, read_end_to_end, read_one_map)
-"""Rules that rest on an operator, on names or on how numbers add up; when one fits, the others are not asked."""
+FIRST_RULES = (read_postprocess, read_by_metadata, read_suppressed, read_end_to_end, read_blaze_layers, read_one_map)
+"""Rules that rest on an operator, names, what the file says or how numbers add up; when one fits, the others are not asked."""
 OTHER_RULES = (read_rows, read_pairs, read_layers, read_maps, read_single)
 
 
@@ -100,6 +100,7 @@ def propose(path: Path, hints: Hints | None = None, *, runtime: Runtime = "auto"
     one, named = name_of_one_class(names, interpretation), bool(names)
     names, offset = names_by_class(names, offset, interpretation)
     card_input, input_why, assumptions = propose_input(facts, interpretation, hints)
+    threshold = next((tensor.threshold for tensor in facts.metadata.outputs if tensor.threshold), None)
     table: dict[str, Any] = {
         "schema": CARD_SCHEMA,
         "name": hints.name or card_name(path.stem),
@@ -111,14 +112,15 @@ def propose(path: Path, hints: Hints | None = None, *, runtime: Runtime = "auto"
         "input": card_input.model_dump(),
         "head": {key: value for key, value in asdict(interpretation.head).items() if value is not None},
         "labels": {"names": names, "offset": offset},
-        "defaults": _defaults(hints, interpretation),
+        "defaults": _defaults(hints, interpretation, threshold),
         "provenance": {"source": path.name, "license": _license(facts)},
     }
     for key, value in hints.extra.items():
         _set(table, key, _as_the_head_has_it(interpretation, key, value))
     card = _card(table, path)
     _prove(card, facts, run)
-    evidence = (*interpretation.evidence, *input_why, names_why, *facts.metadata.notes)
+    stated = () if threshold is None else (f"the file's metadata states a score threshold of {threshold:.3g}",)
+    evidence = (*interpretation.evidence, *input_why, names_why, *stated, *facts.metadata.notes)
     assumptions += [
         *interpretation.assumptions,
         *_of_scores(interpretation, named=named),
@@ -204,9 +206,12 @@ def _of_package(kind: str, hints: Hints) -> Interpretation:
     return Interpretation(head, OF_PACKAGE, (f"--head says that the outputs are for {kind}, of the package {HEADS.package(kind)}",))
 
 
-def _defaults(hints: Hints, interpretation: Interpretation) -> dict[str, Any]:
+def _defaults(hints: Hints, interpretation: Interpretation, threshold: float | None) -> dict[str, Any]:
+    """Return what holds where the settings say nothing. threshold: the smallest score that counts, as the file states it."""
     if hints.min_score is not None:
         return {"min_score": hints.min_score}
+    if threshold is not None:
+        return {"min_score": round(threshold, 4)}
     # A classifier spreads its score over many alike classes; 0.1 shows the runners-up, 0.3 would often show nothing.
     if interpretation.task == "classify":
         return {"min_score": 0.1}

@@ -37,6 +37,11 @@ class Picture:
     height: int
     channels: Literal[1, 3]
 
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.width, self.height
+
 
 @dataclass(frozen=True, slots=True)
 class Out:

@@ -119,6 +119,10 @@ CENTRE_OFFSETS = Assumption(
     "offsets are of centre and size, {code}, divided by 10, 10, 5, 5, with exponential sizes, as TensorFlow's SSD writes them",
     "--set head.code={other}, --set head.scales=[10,10,5,5], --set head.exponential=false",
 )
+NINE_BOXES = Assumption(
+    "nine boxes a cell are {who}'s, which begin at {strides} strides, with offsets that are y first and not divided",
+    "--set head.octaves.anchor_scale={other}, --set head.code=xywh, --set head.scales=[10,10,5,5]",
+)
 BACKGROUND = Assumption("column 0 of {columns} is the background, as in TensorFlow's SSD", "--labels FILE with a line for each column")
 ONE_CLASS = Assumption("its one class, which has no name in the file, is called {name}", "--labels FILE")
 OBJECTNESS = Assumption("the {free} numbers after the box are class scores {form} objectness", "--set head.objectness={other}")

@@ -7,8 +7,11 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from edgeannot.base.errors import ModelError
 from edgeannot.card_inference.boxes import BoxFacts, Side, candidate_cells, cell_orders, decoded_boxes, free_boxes, query_boxes
+from edgeannot.card_inference.facts import Out, Picture
 from edgeannot.card_inference.interpretation import (
     CLASS_SIGMOIDS,
     DARKNET,
@@ -24,10 +27,14 @@ from edgeannot.card_inference.interpretation import (
 )
 from edgeannot.card_inference.scores import keypoints_behind, score_activation_of
 from edgeannot.card_inference.ssd import names_allow_background, raw_ssd, ssd_with_anchors
+from edgeannot.tflite.detector_metadata import DETECTOR_METADATA
 from edgeannot.tflite.trace import depends_on_input, mostly_silu
+from edgeannot.vision.heads._anchors import AnchorRule, OctaveAnchors, ScaledAnchors, find_layers, make_anchors
+from edgeannot.vision.heads._published import published_anchors
 from edgeannot.vision.heads.split import Split
+from edgeannot.vision.heads.ssd_anchors import SsdAnchors
 
-__all__ = ["read_pairs"]
+__all__ = ["read_by_metadata", "read_pairs"]
 
 SUMS = 0.05
 """Shares of a softmax add up to 1 within this."""
@@ -52,6 +59,49 @@ def read_pairs(known: Known) -> list[Interpretation]:
     if facts is not None and facts.queries:
         return [_of_queries(known, boxes, scores, facts)]
     return [_split(known, boxes, scores, facts)] if facts is not None else raw_ssd(known, boxes, scores)
+
+
+def read_by_metadata(known: Known) -> list[Interpretation]:
+    """Interpret raw boxes and scores as the notes of MediaPipe's model maker inside the file say. Raises ModelError."""
+    noted, sides = known.facts.metadata.detector, _sides(known)
+    if noted is None or sides is None or len(sides) != 2 or any(side.columns for side in sides):
+        return []
+    numbers, classes, count = noted.numbers, noted.classes, len(noted.anchors)
+    if sides[0].numbers.shape[1] != count or sorted(side.width for side in sides) != sorted((numbers, classes)):
+        return []
+    boxes, scores = _alike(known, sides) if numbers == classes else sorted(sides, key=lambda side: side.width != numbers)
+    rule = _rule_of(noted.anchors, known.facts.picture)
+    if rule is None:
+        raise ModelError(f"model {known.facts.path}: the {count} anchors in its {DETECTOR_METADATA} lie on no grids of cells")
+    background = 0 if known.names and names_allow_background(known, classes) else None
+    head = SsdAnchors(
+        boxes=(boxes.out.ref,),
+        scores=(scores.out.ref,),
+        activation="sigmoid" if noted.sigmoid else "none",
+        background=background,
+        scaled=rule if isinstance(rule, ScaledAnchors) else None,
+        octaves=rule if isinstance(rule, OctaveAnchors) else None,
+        layers=rule if isinstance(rule, tuple) else (),
+        scales=noted.scales_yxhw,
+        exponential=noted.exponential,
+        extra_columns=numbers - 4,
+    )
+    column = "no background column" if background is None else "column 0 is the background"
+    evidence = (
+        f"the {DETECTOR_METADATA} in the file says how {boxes.out} and {scores.out} become boxes, as MediaPipe reads it",
+        f"the rule in the card makes its {count} anchors",
+        f"scores {'go through a sigmoid' if noted.sigmoid else 'are probabilities already'}, it says; {column}",
+    )
+    return [Interpretation(head, SSD, evidence, classes=classes, background=background)]
+
+
+def _rule_of(anchors: NDArray[np.float32], picture: Picture) -> AnchorRule | None:
+    """Return a rule that makes these anchors, a published one where it does; None where they lie on no grids of cells."""
+    published = published_anchors(picture.size_wh, len(anchors))
+    rule = published and (published.octaves or published.scaled)
+    if rule and np.allclose(make_anchors(rule, picture.size_wh), anchors, atol=1e-5):
+        return rule
+    return find_layers(anchors, picture.size_wh)
 
 
 def _sides(known: Known) -> list[Side] | None:
@@ -110,7 +160,7 @@ def _alike(known: Known, sides: list[Side]) -> tuple[Side, Side]:
         lambda side: query_boxes(known, side.numbers) is None,  # before the next: DETR's boxes come out of a sigmoid, its scores do not
         lambda side: side.out.made_by in {"LOGISTIC", "SOFTMAX"},
         lambda side: _box_facts(known, side) is None,
-        lambda side: any(word in side.out.tensor.name.lower() for word in ("class", "score", "conf", "prob")),
+        lambda side: any(word in _names_of(known, side.out) for word in ("class", "score", "conf", "prob")),
     )
     for is_scores in tests:
         found = [side for side in sides if is_scores(side)]
@@ -120,6 +170,13 @@ def _alike(known: Known, sides: list[Side]) -> tuple[Side, Side]:
         f"model {known.facts.path}: {sides[0].out} and {sides[1].out} look alike: one holds boxes, the other four class scores",
         [f"--set head.boxes={side.out.position} --set head.scores={other.out.position}" for side, other in (sides, sides[::-1])],
     )
+
+
+def _names_of(known: Known, out: Out) -> str:
+    """Return all that the file calls an output, in lower case: the tensor's name, the signature's, the metadata's."""
+    signed = [name for signature in known.facts.model.signatures for name, index in signature.outputs.items() if index == out.tensor.index]
+    stated = [tensor.name for tensor in known.facts.metadata.outputs[out.position : out.position + 1]]
+    return " ".join((out.tensor.name, *signed, *stated)).lower()
 
 
 def _box_facts(known: Known, side: Side) -> BoxFacts | None:

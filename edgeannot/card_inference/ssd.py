@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass
-from math import ceil
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -18,6 +17,7 @@ from edgeannot.card_inference.interpretation import (
     CENTRE_OFFSETS,
     CORNER_OFFSETS,
     MEDIAPIPE,
+    NINE_BOXES,
     PALM,
     SSD,
     AmbiguousModelError,
@@ -27,10 +27,10 @@ from edgeannot.card_inference.interpretation import (
     is_background,
 )
 from edgeannot.card_inference.scores import activation_of
-from edgeannot.vision.heads._anchors import OctaveAnchors, ScaledAnchors
+from edgeannot.vision.heads._published import BlazeKind, PublishedAnchors, blaze_kinds, published_anchors
 from edgeannot.vision.heads.ssd_anchors import SsdAnchors
 
-__all__ = ["names_allow_background", "raw_ssd", "read_layers", "ssd_with_anchors"]
+__all__ = ["names_allow_background", "raw_ssd", "read_blaze_layers", "read_layers", "ssd_with_anchors"]
 
 
 ANCHORS_BY_HAND = (
@@ -44,8 +44,13 @@ def names_allow_background(known: Known, columns: int) -> bool:
     return not known.names or len(known.names) == columns - 1 or (len(known.names) == columns and is_background(known.names[0]))
 
 
-def _score_facts(known: Known, scores: Side) -> tuple[Literal["none", "sigmoid", "softmax"], int | None, str]:
-    """Return activation, background column, and why, for raw SSD scores."""
+def _score_facts(
+    known: Known, scores: Side, *, background_first: bool = True
+) -> tuple[Literal["none", "sigmoid", "softmax"], int | None, str]:
+    """Return activation, background column, and why, for raw SSD scores.
+
+    background_first: whether the family has a background column where no names say otherwise.
+    """
     sums, columns = scores.numbers.sum(axis=2), scores.width
     if columns > 1 and bool(np.all(np.abs(sums - 1) < 0.05)):
         return (
@@ -55,7 +60,8 @@ def _score_facts(known: Known, scores: Side) -> tuple[Literal["none", "sigmoid",
         )
     activation, why = activation_of(known, scores.numbers, scores.out.made_by)
     named = bool(known.names) and len(known.names) == columns and not is_background(known.names[0])
-    if columns == 1 or named or not names_allow_background(known, columns):
+    unsaid = not known.names and not background_first
+    if columns == 1 or named or unsaid or not names_allow_background(known, columns):
         return activation, None, f"{why}; no background column"
     return activation, 0, f"{why}; column 0 of {columns} is the background, as in TensorFlow's SSD"
 
@@ -102,20 +108,38 @@ def _centre_offsets(head: SsdAnchors) -> Assumed:
     return CENTRE_OFFSETS.of(code=first, other=other)
 
 
+def _offsets(head: SsdAnchors, anchors: PublishedAnchors) -> tuple[Assumed, ...]:
+    if set(anchors.scales) != {1.0}:
+        return (_centre_offsets(head),)
+    rule = anchors.octaves
+    return () if rule is None else (NINE_BOXES.of(who=anchors.who, strides=f"{rule.anchor_scale:g}", other=7 - int(rule.anchor_scale)),)
+
+
+def _given(known: Known, published: PublishedAnchors | None) -> list[str]:
+    """Return the options that give a rule of their own, not those that change a field of the published one."""
+    kept = "" if published is None else f"head.{'octaves' if published.octaves else 'scaled'}."
+    options = [key for key in known.hints.extra if re.match(r"head\.(scaled|octaves|layers)\b", key)]
+    return [key for key in options if not kept or not key.startswith(kept)]
+
+
 def raw_ssd(known: Known, boxes: Side, scores: Side) -> list[Interpretation]:
     """Interpret raw offsets whose anchors are not in the file: known where a published rule gives exactly this many."""
     picture, count = known.facts.picture, int(boxes.numbers.shape[1])
-    if scores.width == 1 and (blaze := _blaze_anchors(picture, count)) is not None:
-        return [_blaze(picture, boxes, scores, blaze)]
-    activation, background, why = _score_facts(known, scores)
-    given = [key for key in known.hints.extra if re.match(r"head\.(scaled|octaves|layers)\b", key)]
-    anchors = PublishedAnchors("") if given else _ssd_anchors(picture, count)
+    blaze = next((kind for kind in blaze_kinds(picture.size_wh) if kind.rows == count), None)
+    if scores.width == 1 and blaze is not None:
+        return [_blaze(picture, (boxes.out,), (scores.out,), boxes.width, blaze)]
+    anchors = published_anchors(picture.size_wh, count)
+    given = _given(known, anchors)
+    if given:  # the family stays what it is by the number of boxes
+        anchors = replace(anchors or PublishedAnchors(""), scaled=None, octaves=None)
     if boxes.width != 4 or anchors is None:
+        noted = "; ".join(known.facts.metadata.notes)
         raise AmbiguousModelError(
             f"model {known.facts.path}: {boxes.out} holds raw offsets from {count} anchors, "
-            f"which the file does not hold and no published rule for {picture.width} px gives",
+            f"which the file does not hold{f' ({noted})' if noted else ''} and no published rule for {picture.width} px gives",
             [ANCHORS_BY_HAND],
         )
+    activation, background, why = _score_facts(known, scores, background_first=anchors.background)
     head = SsdAnchors(
         boxes=(boxes.out.ref,),
         scores=(scores.out.ref,),
@@ -123,37 +147,66 @@ def raw_ssd(known: Known, boxes: Side, scores: Side) -> list[Interpretation]:
         background=background,
         scaled=anchors.scaled,
         octaves=anchors.octaves,
+        scales=anchors.scales,
     )
     evidence = (
         f"{boxes.out} holds raw offsets (in a sample run they are no boxes), {scores.out} {scores.width} scores",
-        f"anchors by {given[0]}, as given" if given else f"{count} are {anchors.of(picture)}",
+        f"anchors by {given[0]}, as given" if given else f"{count} are the anchors of {anchors.who} at {picture.width} px",
         why,
     )
-    return [Interpretation(head, SSD, evidence, classes=scores.width, background=background, assumptions=(_centre_offsets(head),))]
+    return [Interpretation(head, SSD, evidence, classes=scores.width, background=background, assumptions=_offsets(head, anchors))]
 
 
-def _blaze(picture: Picture, boxes: Side, scores: Side, anchors: PublishedAnchors) -> Interpretation:
-    done = scores.out.made_by == "LOGISTIC"
+def _blaze(picture: Picture, boxes: tuple[Out, ...], scores: tuple[Out, ...], width: int, kind: BlazeKind) -> Interpretation:
+    """Interpret boxes of `width` numbers and one score each, joined or layer by layer, from fine to coarse."""
+    done = all(out.made_by == "LOGISTIC" for out in scores)
     w, h = float(picture.width), float(picture.height)
     head = SsdAnchors(
-        boxes=(boxes.out.ref,),
-        scores=(scores.out.ref,),
+        boxes=tuple(out.ref for out in boxes),
+        scores=tuple(out.ref for out in scores),
         activation="none" if done else "sigmoid",
-        scaled=anchors.scaled,
+        scaled=kind.rule,
         code="xywh",
         scales=(w, h, w, h),
         exponential=False,
-        extra_columns=boxes.width - 4,
+        extra_columns=width - 4,
     )
-    count = boxes.numbers.shape[1]
+    boxes_are, scores_are = (" and ".join(map(str, outs)) for outs in (boxes, scores))
     evidence = (
-        f"{boxes.out} holds {count} boxes of {boxes.width} numbers ({boxes.width - 4} of them keypoints), {scores.out} one score each",
-        f"{count} are the anchors of {anchors.who} at {picture.width} px",
+        f"{kind.rows} boxes of {width} numbers ({width - 4} of them keypoints): {boxes_are}; one score each: {scores_are}",
+        f"{kind.rows} are the anchors of {kind.who} at {picture.width} px",
         "scores are made by LOGISTIC: probabilities already" if done else "scores go through a sigmoid in that family",
     )
-    palm = boxes.width == 18  # seven points of a hand; faces have six, bodies four
-    thing = {16: "face", 18: "palm", 12: "person"}.get(boxes.width, "")
+    palm = width == 18  # seven points of a hand; faces have six, bodies four
+    thing = {16: "face", 18: "palm", 12: "person"}.get(width, "")
     return Interpretation(head, PALM if palm else MEDIAPIPE, evidence, classes=1, thing=thing)
+
+
+def read_blaze_layers(known: Known) -> list[Interpretation]:
+    """Interpret BlazeFace and its kin before their layers are joined: boxes and scores (1, n, ...) or (1, h, w, ...), in any order."""
+    for kind in blaze_kinds(known.facts.picture.size_wh):
+        if len(kind.layers) > 1 and len(known.facts.outputs) == 2 * len(kind.layers):
+            pairs = [pair for layer in kind.layers if (pair := _blaze_pair(known, *layer)) is not None]
+            widths = {width for _, _, width in pairs}
+            if len(pairs) == len(kind.layers) and len(widths) == 1:
+                boxes, scores = tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs)
+                return [_blaze(known.facts.picture, boxes, scores, widths.pop(), kind)]
+    return []
+
+
+def _blaze_pair(known: Known, side: int, per_cell: int) -> tuple[Out, Out, int] | None:
+    """Return the boxes and the scores of a layer of `side` x `side` cells, and how many numbers a box has."""
+    found = []
+    for out in known.facts.outputs:
+        shape = known.run.shape(out.position)
+        if len(shape) == 3 and shape[:2] == (1, side * side * per_cell):
+            found.append((shape[2], out))
+        elif len(shape) == 4 and shape[:3] == (1, side, side) and shape[3] % per_cell == 0:
+            found.append((shape[3] // per_cell, out))
+    if len(found) != 2:
+        return None
+    (one, scores), (width, boxes) = sorted(found, key=lambda pair: pair[0])
+    return (boxes, scores, width) if one == 1 and width > 4 and width % 2 == 0 else None
 
 
 FEWEST = 4
@@ -177,7 +230,7 @@ def read_layers(known: Known) -> list[Interpretation]:
     for columns in sorted({c for group in groups.values() for c in _column_counts(known, group)}):
         pairs = [pair for size in cells if (pair := _pair(known, groups[size], columns)) is not None]
         rows = sum(int(np.prod(known.run.shape(boxes.position))) // 4 for boxes, _ in pairs)
-        anchors = _ssd_anchors(known.facts.picture, rows) if len(pairs) == len(cells) else None
+        anchors = published_anchors(known.facts.picture.size_wh, rows) if len(pairs) == len(cells) else None
         if anchors is not None:
             interpretations.append(_layered(known, pairs, columns, anchors))
     return interpretations
@@ -204,9 +257,7 @@ def _pair(known: Known, group: list[Out], columns: int) -> Pair | None:
 
 def _layered(known: Known, pairs: list[Pair], columns: int, anchors: PublishedAnchors) -> Interpretation:
     scores = np.concatenate([known.run.of(pair[1].position).reshape(len(known.run.values), -1, columns) for pair in pairs], axis=1)
-    activation, why = activation_of(known, scores, pairs[0][1].made_by)
-    named_all = len(known.names) == columns and not is_background(known.names[0])
-    background = None if columns == 1 or named_all else 0
+    activation, background, why = _score_facts(known, Side(pairs[0][1], scores, columns=False), background_first=anchors.background)
     head = SsdAnchors(
         boxes=tuple(pair[0].ref for pair in pairs),
         scores=tuple(pair[1].ref for pair in pairs),
@@ -214,63 +265,11 @@ def _layered(known: Known, pairs: list[Pair], columns: int, anchors: PublishedAn
         background=background,
         scaled=anchors.scaled,
         octaves=anchors.octaves,
+        scales=anchors.scales,
     )
     evidence = (
         f"{len(pairs)} pairs of outputs hold offsets and {columns} scores for maps that get smaller: an SSD before its layers are joined",
-        f"together they have {anchors.of(known.facts.picture)}",
+        f"together they have the anchors of {anchors.who} at {known.facts.picture.width} px",
         why,
     )
-    return Interpretation(head, SSD, evidence, classes=columns, background=background, assumptions=(_centre_offsets(head),))
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedAnchors:
-    """A rule that gives exactly the number of anchors wanted, and whose it is."""
-
-    who: str
-    scaled: ScaledAnchors | None = None
-    octaves: OctaveAnchors | None = None
-
-    def of(self, picture: Picture) -> str:
-        """Return a clause for the evidence."""
-        return f"the anchors of {self.who} at {picture.width} px, offsets divided by 10, 10, 5, 5"
-
-
-def _cells(picture: Picture, strides: tuple[int, ...]) -> list[int]:
-    """Return the cells of each layer; none where the picture is not square, as in no published rule."""
-    return [ceil(picture.width / stride) ** 2 for stride in strides] if picture.width == picture.height else []
-
-
-def _blaze_anchors(picture: Picture, count: int) -> PublishedAnchors | None:
-    """Return the rule of a BlazeFace kind (MediaPipe): boxes as large as the input; layers of one stride share their cells."""
-    kinds = (
-        ("BlazeFace front / short range, palm detection", (8, 16, 16, 16), 2),
-        ("BlazeFace back", (16, 32, 32, 32), 2),
-        ("BlazeFace full range", (4,), 1),
-        ("BlazePose detection", (8, 16, 32, 32, 32), 2),
-    )
-    for who, strides, per_layer in kinds:
-        if sum(_cells(picture, strides)) * per_layer == count:
-            rule = ScaledAnchors(
-                strides=strides,
-                min_scale=0.1484375,
-                max_scale=0.75,
-                aspect_ratios=(1.0,),
-                interpolated_aspect_ratio=1.0 if per_layer == 2 else 0.0,
-                unit_size=True,
-            )
-            return PublishedAnchors(who, rule)
-    return None
-
-
-def _ssd_anchors(picture: Picture, count: int) -> PublishedAnchors | None:
-    """Return the rule of TensorFlow's SSD (six layers from stride 16) or its FPN variants (levels 3 to 7)."""
-    strides = (16, 32, 64, 128, 256, 512)
-    classic = _cells(picture, strides)
-    if 6 * sum(classic) - 3 * sum(classic[:1]) == count:
-        return PublishedAnchors("TensorFlow's SSD-MobileNet", ScaledAnchors(strides=strides, reduce_lowest=True))
-    if 6 * sum(classic) == count:
-        return PublishedAnchors("TensorFlow's SSD with six boxes in every layer", ScaledAnchors(strides=strides))
-    if 6 * sum(_cells(picture, (8, 16, 32, 64, 128))) == count:
-        return PublishedAnchors("TensorFlow's SSD-FPN", octaves=OctaveAnchors())
-    return None
+    return Interpretation(head, SSD, evidence, classes=columns, background=background, assumptions=_offsets(head, anchors))

@@ -18,6 +18,7 @@ from edgeannot.card_inference import RANGES, Proposal, interpretation, parse_anc
 from edgeannot.card_inference.interpretation import ASSUMPTIONS, Assumption
 from edgeannot.cli.commands.models import _setting
 from tests.card_inference.made import CELLS, SIZE, STRIDES, Propose, annotated, head_of, raw_numbers, rows_model, scores
+from tests.card_inference.test_ssd_kinds import efficientdet
 from tests.tflite_maker import Maker, cell_table, schema
 
 
@@ -178,6 +179,11 @@ CASES = {
     ),
     "CORNER_OFFSETS": Case(ssd_with_corners, "--set head.code=xywh", field("code", "xywh")),
     "CENTRE_OFFSETS": Case(ssd, "--set head.code=xywh", field("code", "xywh")),
+    "NINE_BOXES": Case(
+        lambda: efficientdet(320, 5, joined=True),
+        "--set head.octaves.anchor_scale=4",
+        lambda p: head_of(p)["octaves"]["anchor_scale"] == 4,
+    ),
     "BACKGROUND": Case(ssd, "--labels", field("background", None), names_after=tuple("abcde")),
     "ONE_CLASS": Case(lambda: columns(scores(CELLS, 1)), "--labels", lambda p: p.card.label_names() == ("mask",), names_after=("mask",)),
     "OBJECTNESS": Case(lambda: columns(scores(CELLS, 3)), "--set head.objectness=true", field("objectness", True)),

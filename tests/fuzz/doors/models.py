@@ -42,16 +42,14 @@ class TheDoor(Door):
 
     modules = (
         "edgeannot/tflite/file.py", "edgeannot/tflite/flatbuffer.py", "edgeannot/tflite/shapes.py", "edgeannot/tflite/schema.py",
-        "edgeannot/tflite/metadata.py", "edgeannot/tflite/trace.py", "edgeannot/library/modelstore.py", *(
+        "edgeannot/tflite/detector_metadata.py", "edgeannot/tflite/metadata.py", "edgeannot/tflite/trace.py",
+        "edgeannot/library/modelstore.py", *(
             f"edgeannot/card_inference/{name}.py" for name in (
-                "__init__", "boxes", "facts", "hints", "interpretation", "labels", "maps", "pairs", "preprocess", "rows",
-                "sample_run", "single", "ssd", "suppressed",
+                "__init__", "boxes", "facts", "hints", "interpretation", "labels", "maps", "one_map", "pairs", "preprocess",
+                "rows", "sample_run", "scores", "single", "ssd", "suppressed",
             )
         ),
-        *(
-            f"tools/edgeannot_tools/{name}.py"
-            for name in ("arena", "inspect_json", "inspect_tables", "inspection", "lints", "macs", "number_kinds")
-        ),
+        *(f"tools/edgeannot_tools/inspect/{name}.py" for name in ("command", "delegate", "dtypes", "inspection", "lints", "tables")),
     )  # fmt: skip
     cpu_s = 60.0
 
@@ -142,7 +140,7 @@ class _TakenError(Exception):
 @functools.cache
 def made_models() -> tuple[Case, ...]:
     """Every model that the tests of `inspect` propose a card for, with what they say about it."""
-    from tests.card_inference import test_inference
+    from tests.card_inference import test_inference, test_scores, test_ssd_kinds
 
     found: list[Case] = []
 
@@ -151,7 +149,7 @@ def made_models() -> tuple[Case, ...]:
         raise _TakenError
 
     with tempfile.TemporaryDirectory() as folder:
-        for name, test in sorted(vars(test_inference).items()):
+        for name, test in sorted((vars(test_inference) | vars(test_scores) | vars(test_ssd_kinds)).items()):
             if not name.startswith("test_") or "propose_raw" not in python_inspect.signature(test).parameters:
                 continue
             for arguments in _rows(test):
