@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.rule_page import Figures, Point, page
+from benchmarks.rule.page import Figures, Point, page
 
 
 def point(model, family, common, *ms, numbers="int8", size=300):

@@ -1,4 +1,4 @@
-"""The models of `benchmarks/rule.py`: bundled and from the catalogue, each in int8 and, where there is a float original, in float."""
+"""The models of `python -m benchmarks.rule`: bundled and from the catalogue, each in int8 and, where there is a float original, in float."""
 
 from __future__ import annotations
 

@@ -21,9 +21,9 @@ from pathlib import Path
 
 from benchmarks.networks import Places
 from benchmarks.quota import CpuGroup, NoQuotaError
-from benchmarks.rule_models import Line, lines_of, not_at_hand
-from benchmarks.rule_page import Figures, Point, page
-from benchmarks.rule_plot import save_plot
+from benchmarks.rule.models import Line, lines_of, not_at_hand
+from benchmarks.rule.page import Figures, Point, page
+from benchmarks.rule.plot import save_plot
 from edgeannot.base.child import Child
 from edgeannot.choice.measure import CHILD, Effort
 from edgeannot.vision.cards import ModelCard
@@ -32,7 +32,7 @@ from edgeannot_tools.datasets import load_dataset
 from edgeannot_tools.evaluate.class_matching import common_classes
 from edgeannot_tools.evaluate.measure import evaluate_model, match_model
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SHARES = (1.0, 0.5, 0.25)
 PATIENCE_S = 120.0
 
@@ -106,7 +106,9 @@ def _times_of(card: ModelCard, group: CpuGroup | None, seconds: float) -> dict[f
 
 def main() -> None:
     """Measure, then write the page and the plot."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.rule", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("EDGEANNOT_TEST_DATA", ROOT.parent / "shared" / "data")))
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "models", help="packages with the float originals")
     parser.add_argument("--out", type=Path, default=ROOT / "docs")

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from benchmarks.rule_page import SHARE_NAMES, Figures, Point
+from benchmarks.rule.page import SHARE_NAMES, Figures, Point
 
 __all__ = ["save_plot"]
 
