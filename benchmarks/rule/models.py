@@ -1,4 +1,4 @@
-"""The models of `python -m benchmarks.rule`: bundled and from the catalogue, each in int8 and, where there is a float original, in float."""
+"""The models of `python -m benchmarks.rule`: bundled and of the catalogue, in int8 and, where there is a float original, in float."""
 
 from __future__ import annotations
 
