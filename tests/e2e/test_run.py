@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import sqlite3
@@ -240,6 +241,28 @@ def test_a_damaged_file_that_is_left_where_it_is_is_there_after_a_second_start(t
 
         assert done.returncode == 0, done.stderr
         assert (tmp_path / "in/damaged.gif").exists()
+
+
+def test_a_damaged_picture_is_annotated_and_marked_where_most_of_it_can_be_read_else_set_aside(tmp_path):
+    photo = (SAMPLES / "cat.jpg").read_bytes()
+    (tmp_path / "in").mkdir()
+    for name, data in {
+        "sound": photo,
+        "nearly": photo[:-2],
+        "most": photo[: len(photo) * 8 // 10],
+        "little": photo[: len(photo) // 5],
+    }.items():
+        (tmp_path / "in" / f"{name}.jpg").write_bytes(data)
+        os.utime(tmp_path / "in" / f"{name}.jpg", (1.7e9, 1.7e9))
+
+    folders = ("--watch", tmp_path / "in", "--out", tmp_path / "out", "--data-dir", tmp_path / "data")
+    done = edgeannot("run", "--once", "--profile", "low", *folders)
+
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "out/annotations.jsonl").read_text().splitlines()]
+    assert {line["image"]["path"]: line.get("damaged") for line in lines} == {"sound.jpg": None, "nearly.jpg": None, "most.jpg": True}
+    assert "most.jpg: the JPEG is cut off" in done.stderr
+    assert (tmp_path / "data/quarantine/little.jpg").exists()
 
 
 def test_a_video_file_is_annotated_in_the_order_of_its_frames(tmp_path, data_dir):
