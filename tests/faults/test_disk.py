@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.brokers import wait_until
 from tests.faults.stage import seeded, tiny_model
 from tests.patience import DEADLINE_S
 
@@ -63,7 +64,12 @@ def test_full_and_freed_again(make_stage, make_disk):
     stage.wait_all()
     ballast = fill(disk)
     stage.offer(200)
-    daemon.wait_log("trying again until it works")
+
+    def waits():
+        fill(disk)  # again: where the first results were still to be removed, the daemon has just given its reserved space back
+        return "trying again until it works" in daemon.log
+
+    wait_until(waits, f"the daemon to wait for room: {daemon.log}")
     ballast.unlink()
     daemon.wait_log("the store works again")
     stage.wait_all()
