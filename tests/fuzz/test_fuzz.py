@@ -48,6 +48,11 @@ def test_a_finding_is_kept_with_the_command_that_plays_it_again(tmp_path):
     assert unpack(next((tmp_path / "findings").glob("*.small.case")).read_bytes()).body == b"=1", "all that the error needs"
 
 
+@pytest.mark.parametrize("name", DOORS)
+def test_the_modules_whose_lines_are_counted_are_there(name):
+    assert [module for module in load_door(name).modules if not (ROOT / module).is_file()] == []
+
+
 @pytest.mark.parametrize("name", [name for name in DOORS if name != "daemon"])
 @pytest.mark.runtime
 def test_every_door_takes_spoiled_inputs_in_without_a_fault(name, tmp_path):
