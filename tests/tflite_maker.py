@@ -201,7 +201,7 @@ def with_files(raw: bytes, files: Mapping[str, str]) -> bytes:
     file = io.BytesIO(raw)
     with zipfile.ZipFile(file, "a") as archive:
         for name, text in files.items():
-            archive.writestr(name, text)
+            archive.writestr(zipfile.ZipInfo(name), text)  # no time of day: the same bytes each time
     return file.getvalue()
 
 
