@@ -98,9 +98,11 @@ class Broker:
         self._end(signal.SIGKILL)
 
     def pause(self) -> None:
-        """Nothing is answered, and no connection is closed: a half-open link."""
+        """Nothing is answered from now on, and no connection is closed: a half-open link."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        state = Path(f"/proc/{self._process.pid}/stat")
+        wait_until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T", "the broker to stop")
 
     def resume(self) -> None:
         assert self._process is not None

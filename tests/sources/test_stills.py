@@ -158,7 +158,7 @@ REFUSALS = {
     "nothing": (lambda c: (204, [], b""), "answers 204 No Content"),
     "no bytes": (lambda c: (200, [JPEG_TYPE], b""), "answers with image/jpeg in place of a picture"),
     "a page": (lambda c: (200, [("Content-Type", "text/html")], b"<html>Login</html>"), "answers with text/html in place of a picture"),
-    "a GIF": (lambda c: (200, [("Content-Type", "image/gif")], b"GIF89a" + bytes(99)), "answers with image/gif in place of a picture"),
+    "a sound": (lambda c: (200, [("Content-Type", "audio/wav")], b"RIFF" + bytes(99)), "answers with audio/wav in place of a picture"),
     "half a picture": (
         lambda c: (200, [JPEG_TYPE], c.jpeg[: len(c.jpeg) // 2]),
         "answers with what is no usable picture: the JPEG is cut off",
@@ -183,10 +183,10 @@ def test_what_is_no_picture_is_said_in_one_sentence(camera, what):
     answer, why = REFUSALS[what]
     camera.answer = lambda handler: answer(camera)
     made, fine = ask(camera.url)
+    made.release()
 
     assert not fine
     assert made.trouble.startswith(why)
-    made.release()
 
 
 def test_a_server_that_is_silent_is_left_in_time(camera):
