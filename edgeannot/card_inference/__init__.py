@@ -24,7 +24,6 @@ from edgeannot.card_inference.interpretation import (
     CLASS_SIGMOIDS,
     LOGITS,
     OF_PACKAGE,
-    ONE_CLASS,
     PERCENTAGES,
     RANGES,
     SOFTMAX,
@@ -33,7 +32,7 @@ from edgeannot.card_inference.interpretation import (
     Interpretation,
     Known,
 )
-from edgeannot.card_inference.labels import fit_names, name_of_one_class, names_by_class, read_labels
+from edgeannot.card_inference.labels import fit_names, names_by_class, read_labels
 from edgeannot.card_inference.maps import read_maps
 from edgeannot.card_inference.one_map import read_one_map
 from edgeannot.card_inference.pairs import read_by_metadata, read_pairs
@@ -97,7 +96,7 @@ def propose(path: Path, hints: Hints | None = None, *, runtime: Runtime = "auto"
     known = Known(facts, run, hints, names)
     interpretation = _one_interpretation(known)
     offset, names_why = fit_names(names, where, interpretation, hints)
-    one, named = name_of_one_class(names, interpretation), bool(names)
+    named = bool(names)
     names, offset = names_by_class(names, offset, interpretation)
     card_input, input_why, assumptions = propose_input(facts, interpretation, hints)
     threshold = next((tensor.threshold for tensor in facts.metadata.outputs if tensor.threshold), None)
@@ -124,7 +123,6 @@ def propose(path: Path, hints: Hints | None = None, *, runtime: Runtime = "auto"
     assumptions += [
         *interpretation.assumptions,
         *_of_scores(interpretation, named=named),
-        *([ONE_CLASS.of(name=one)] if one else []),
     ]
     return Proposal(card, path, evidence, tuple(said for said in assumptions if not _settled(said, hints)), named=named)
 

@@ -124,7 +124,6 @@ NINE_BOXES = Assumption(
     "--set head.octaves.anchor_scale={other}, --set head.code=xywh, --set head.scales=[10,10,5,5]",
 )
 BACKGROUND = Assumption("column 0 of {columns} is the background, as in TensorFlow's SSD", "--labels FILE with a line for each column")
-ONE_CLASS = Assumption("its one class, which has no name in the file, is called {name}", "--labels FILE")
 OBJECTNESS = Assumption("the {free} numbers after the box are class scores {form} objectness", "--set head.objectness={other}")
 GRID_SIZES = Assumption("box sizes are {form}", "--set head.size={size} --set head.xy_scale={xy_scale}")
 CELL_SCORE = Assumption("cells of a score of 0.5 and more make an object, as with Edge Impulse", "--min-score")

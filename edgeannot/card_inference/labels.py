@@ -17,7 +17,7 @@ from edgeannot.base.foreign import as_int, class_name, decode, number_of, parse_
 from edgeannot.card_inference.hints import Hints
 from edgeannot.card_inference.interpretation import Interpretation, is_background
 
-__all__ = ["fit_names", "name_of_one_class", "names_by_class", "read_labels"]
+__all__ = ["fit_names", "names_by_class", "read_labels"]
 
 GAP = "???"
 """The name of an id that a list leaves out."""
@@ -166,7 +166,7 @@ def fit_names(  # noqa: PLR0911 - one answer a form of the list
     """Return the offset (line = class id + offset) and why. Raises CardError, with both counts, when the names do not fit the classes."""
     lines, classes = len(names), interpretation.classes
     if one := name_of_one_class(names, interpretation):
-        return 0, f"there is one class and no name for it: {one}"
+        return 0, f"there is one class and no name for it, so it is called {one} (--labels FILE)"
     if not names:
         return 0, "there are no class names, so numbers will be shown (--labels FILE)"
     if hints.label_offset is not None:

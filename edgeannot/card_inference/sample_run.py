@@ -82,11 +82,10 @@ def run_samples(
                 f"model {facts.path}: {facts.outputs[position]} changes its shape from picture to picture ({shapes[0]}, {shapes[-1]}); "
                 "export it with a fixed number of results, or without suppression in the graph"
             )
-        if 0 in shapes[0][2:]:  # no rows at all (1, 0, 6) may be what suppression in the graph leaves
-            raise ModelError(
-                f"model {facts.path}: wanted boxes or scores, found {facts.outputs[position]} without any number; "
-                "export it again with its classes"
-            )
+        if 0 in shapes[0]:
+            how = "its classes" if 0 in shapes[0][2:] else "a fixed number of results, or without suppression in the graph"
+            says = f"wanted boxes or scores, found {facts.outputs[position]} without any number"
+            raise ModelError(f"model {facts.path}: {says}; export it again with {how}")
     return SampleRun(tuple(values), ran.input, ran.outputs, Outputs(outputs[-1]))
 
 

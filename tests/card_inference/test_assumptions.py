@@ -185,7 +185,6 @@ CASES = {
         lambda p: head_of(p)["octaves"]["anchor_scale"] == 4,
     ),
     "BACKGROUND": Case(ssd, "--labels", field("background", None), names_after=tuple("abcde")),
-    "ONE_CLASS": Case(lambda: columns(scores(CELLS, 1)), "--labels", lambda p: p.card.label_names() == ("mask",), names_after=("mask",)),
     "OBJECTNESS": Case(lambda: columns(scores(CELLS, 3)), "--set head.objectness=true", field("objectness", True)),
     "GRID_SIZES": Case(
         lambda: of_maker(3 * raw_numbers(1, 3, 3, 21), 3 * raw_numbers(1, 6, 6, 21)),

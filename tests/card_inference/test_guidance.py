@@ -133,13 +133,14 @@ def blaze() -> bytes:
 
 
 @pytest.mark.parametrize("thing", ["face", "object"])
-def test_one_class_without_a_name_gets_one_and_it_is_said(propose_raw: Propose, thing: str) -> None:
-    """Six keypoints and the anchors of BlazeFace say that it finds faces."""
+def test_one_class_without_a_name_gets_one_and_it_is_said_but_no_question_comes_of_it(propose_raw: Propose, thing: str) -> None:
+    """Six keypoints and the anchors of BlazeFace say that it finds faces. A name changes no box, so it is no assumption."""
     raw = blaze() if thing == "face" else rows_model(cell_table(SIZE, STRIDES) / SIZE, scores(CELLS, 1), columns=True)
     proposal = propose_raw(raw)
 
     assert (proposal.card.label_names(), proposal.named) == ((thing,), False)
-    assert any(f"is called {thing} (--labels FILE)" in assumption for assumption in proposal.assumptions)
+    assert any(f"no name for it, so it is called {thing} (--labels FILE)" in line for line in proposal.evidence)
+    assert not any("--labels" in assumption for assumption in proposal.assumptions)
     assert propose_raw(raw, names=["mask"]).card.label_names() == ("mask",)
 
 

@@ -463,6 +463,19 @@ def test_a_map_without_a_class_is_refused(propose_raw: Propose, head: str | None
         propose_raw(raw, head=head)
 
 
+@pytest.mark.parametrize(
+    "shapes", [[(1, 0)], [(0, 6)], [(1, 0, 1)], [(1, 0, 6)], [(1, 0, 85)], [(1, 0, 4), (1, 0, 3)], [(1, 0, 4), (1, 0), (1, 0)]]
+)
+def test_outputs_without_a_row_are_refused(propose_raw: Propose, shapes: list[tuple[int, ...]]) -> None:
+    """Suppression in the graph leaves such outputs where it finds nothing."""
+    maker = Maker()
+    x = maker.input((1, SIZE, SIZE, 3))
+    raw = maker.outputs(*(maker.stirred(x, np.zeros(shape, np.float32)) for shape in shapes))
+
+    with pytest.raises(ModelError, match="without any number; export it again with a fixed number of results"):
+        propose_raw(raw)
+
+
 def test_a_fine_map_of_classes_is_a_segmentation(propose_raw: Propose) -> None:
     with pytest.raises(ModelError, match="segmentation"):
         propose_raw(fomo_model(cells=24))
