@@ -63,7 +63,7 @@ def read_single(known: Known) -> list[Interpretation]:  # noqa: PLR0911 - one an
         return [_classifier(out, "softmax", columns, convention, evidence)]
     raise AmbiguousModelError(
         f"model {known.facts.path}: {out} ends in {made_by or 'an unknown operator'} with {columns} numbers: "
-        f"the logits of {columns} classes, or an embedding",
+        f"the logits of {columns} classes, or an embedding; points, a box or other measurements would be no model for edgeannot",
         ["--task classify", "--task embed", "--labels FILE with a line for each class"],
     )
 

@@ -1106,6 +1106,15 @@ def test_a_thousand_names_for_a_thousand_and_one_classes_skip_the_background(pro
     assert (len(proposal.card.label_names()), proposal.card.labels.offset) == (1001, 0)
 
 
+def test_a_vector_that_may_be_anything_is_asked_about_and_landmarks_are_named(propose_raw: Propose) -> None:
+    """A hand's 21 points in space, as MediaPipe's landmark model gives them."""
+    maker = Maker()
+    raw = maker.outputs(maker.stirred(maker.input((1, SIZE, SIZE, 3)), 50 + 20 * raw_numbers(1, 63)))
+
+    with pytest.raises(AmbiguousModelError, match="63 classes, or an embedding; points, a box or other measurements would be no model"):
+        propose_raw(raw)
+
+
 def test_one_sigmoid_reads_as_a_classifier_of_one_class(propose_raw: Propose) -> None:
     maker = Maker()
     x = maker.input((1, 32, 32, 3))
