@@ -34,7 +34,7 @@ MARK = b"this picture kills"
 """Behind the end of a JPEG: no part of the picture, but what the decoder of these tests looks for."""
 
 POISONED = f"""
-import ctypes, os, threading, cv2
+import ctypes, os, threading, cv2, simplejpeg
 def die():
     hog, death = [], os.environ.get("DEATH")
     while death == "oom":
@@ -42,12 +42,12 @@ def die():
     if death == "wait":
         threading.Event().wait()
     ctypes.string_at(0)
-decode = cv2.imdecode
-def imdecode(data, flags):
-    if data[-{len(MARK)}:].tobytes() == {MARK!r}:
+decode = simplejpeg.decode_jpeg
+def decode_jpeg(data, **options):
+    if data[-{len(MARK)}:] == {MARK!r}:
         die()
-    return decode(data, flags)
-cv2.imdecode = imdecode
+    return decode(data, **options)
+simplejpeg.decode_jpeg = decode_jpeg
 class VideoCapture(cv2.VideoCapture):
     def retrieve(self):
         fine, image = super().retrieve()
