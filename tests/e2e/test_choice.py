@@ -42,19 +42,22 @@ def rows(text):
 def test_under_a_quota_another_model_is_chosen_that_fits_and_the_daemon_runs_it(tmp_path, share_of_a_core):
     """The budget lies between the fastest model and the best one as they are under the quota, and over what the best one takes without."""
     copy_samples(tmp_path / "in")
-    data = tmp_path / "data"
-    explain = ["run", "--explain", "--profile", "auto", "--threads", 1, "--data-dir", data, "--max-ms"]
-    (best, (ms, cpu_ms)), *_ = rows(share_of_a_core(None, *explain, 1_000_000).stdout).items()
-    # So much less than this machine gives now: another program may have the core, or a container a quota.
-    percent = max(5, round(30 * min(1.0, cpu_ms / ms)))
-    slow = {name: ms for name, (ms, _) in rows(share_of_a_core(percent / 100, *explain, 1_000_000).stdout).items()}
-    max_ms = round((min(slow.values()) * slow[best]) ** 0.5)
+    for attempt in range(3):  # where another program took the core while it was measured, the best one is over the budget without a quota
+        data = tmp_path / f"data{attempt}"
+        explain = ["run", "--explain", "--profile", "auto", "--threads", 1, "--data-dir", data, "--max-ms"]
+        (best, (ms, cpu_ms)), *_ = rows(share_of_a_core(None, *explain, 1_000_000).stdout).items()
+        # So much less than this machine gives now: another program may have the core, or a container a quota.
+        percent = max(5, round(30 * min(1.0, cpu_ms / ms)))
+        slow = {name: ms for name, (ms, _) in rows(share_of_a_core(percent / 100, *explain, 1_000_000).stdout).items()}
+        max_ms = round((min(slow.values()) * slow[best]) ** 0.5)
+        free = next(iter(rows(share_of_a_core(None, *explain, max_ms).stdout)))
+        if free == best:
+            break
 
-    free = share_of_a_core(None, *explain, max_ms)
     told = share_of_a_core(percent / 100, *explain, max_ms)
     name, (ms, _) = next(iter(rows(told.stdout).items()))
 
-    assert next(iter(rows(free.stdout))) == best
+    assert free == best
     assert name != best
     assert ms <= max_ms
     assert f"at most {percent}% of one core" in told.stdout
