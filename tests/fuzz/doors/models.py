@@ -121,16 +121,15 @@ NOTES = (
 
 def with_zip(rng: Random, raw: bytes) -> bytes:
     """The file with an archive of notes behind it, some of them spoiled."""
-    file = io.BytesIO(raw)
-    file.seek(0, io.SEEK_END)
-    with zipfile.ZipFile(file, "a", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:
+    file = io.BytesIO()  # joined behind: what lies there already may be an archive that zipfile refuses
+    with zipfile.ZipFile(file, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:
         for name, text in rng.sample(NOTES, rng.randrange(1, 4)):
             told = change_text(rng, text) if rng.random() < 0.7 else text
             archive.writestr(
                 zipfile.ZipInfo(name if rng.random() < 0.9 else rng.choice(("../x.txt", "\x1b[31m.txt", "a" * 300 + ".txt"))), told
             )
-    whole = file.getvalue()
-    return whole if rng.random() < 0.7 else whole[: len(raw)] + spoil(rng, whole[len(raw) :])
+    joined = file.getvalue()
+    return raw + (joined if rng.random() < 0.7 else spoil(rng, joined))
 
 
 class _TakenError(Exception):
