@@ -77,12 +77,14 @@ class Exchange:
         try:
             return answer.read(most_bytes)
         except BaseException:
+            answer.close()  # which has the socket to itself where the server is to end the connection
             self.close()
             raise
 
     def done(self, answer: http.client.HTTPResponse, *, keep: bool = True) -> None:
         """End an exchange; the connection is kept where all of the answer was read."""
         if not (keep and answer.isclosed()):
+            answer.close()
             self.close()
         elif self._connection is not None and self._connection.sock is None:
             self._connection = None

@@ -34,6 +34,7 @@ _LEAST_BASE64: Final = 24
 """Characters, those of the 16 bytes by which a picture is known."""
 _DATA_URL: Final = re.compile(rb"data:([^,;]*)((?:;[^,;]*)*),", re.IGNORECASE)
 _BUFFER: Final = re.compile(rb'\{\s*"type"\s*:\s*"Buffer"\s*,\s*"data"\s*:\s*\[([0-9,\s]*)\]\s*\}')
+_LARGE_NUMBER: Final = re.compile(rb"[0-9]{4}")
 _MOST_VALUES: Final = 10_000
 """In JSON, where each takes far more memory than text: a picture is one of them."""
 _MOST_DEPTH: Final = 8
@@ -125,6 +126,8 @@ def _texts(value: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, str
 
 def _from_numbers(text: bytes) -> bytes | None:
     """Return the bytes that a JSON list of numbers stands for; None where they are no picture."""
+    if _LARGE_NUMBER.search(text):  # it would be taken for another one
+        return None
     if not re.fullmatch(rb"\s*[0-9]{1,3}\s*(?:,\s*[0-9]{1,3}\s*)*", text[: text.find(b",", 200)] if len(text) > 200 else text):
         return None
     try:

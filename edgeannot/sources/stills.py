@@ -32,6 +32,8 @@ _LONGEST_PAUSE_S: Final = 300.0
 """Of what a server may ask for by Retry-After."""
 _REFUSED_LOGIN_S: Final = 60.0
 """Between two tries of a login that was refused: cameras lock a user out after a few."""
+_NO_STREAMS: Final = ("text/html", "application/json")
+"""What a page for a login or an error comes as; FFmpeg could only say that it does not open."""
 _ADVICE: Final = {
     HTTPStatus.UNAUTHORIZED: "set credentials_file to a file with user:password",
     HTTPStatus.FORBIDDEN: "check what this user may do there",
@@ -192,7 +194,7 @@ class StillCamera(AskedCapture):
             exchange.done(answer, keep=False)
             raise _NotServedError(f"offers {stated:,} bytes, at most {_MOST_BYTES:,} are taken for one picture")
         data = exchange.read(answer, 64) if answer.length != 0 else b""
-        if not self._sure and not _begins_as_picture(data) and kind != "text/html":
+        if not self._sure and not _begins_as_picture(data) and kind not in _NO_STREAMS:
             exchange.done(answer, keep=False)
             if kind.startswith("image/"):
                 raise _NotServedError(f"answers with {kind} that is no picture")
@@ -220,14 +222,20 @@ class StillCamera(AskedCapture):
         raise _NotServedError(f"{said}{f'; {advice}' if advice else ''}")
 
     def _sent_on(self, url: SplitResult, location: str) -> SplitResult:
-        """Return the target of a redirect on the same host. Raises _NotServedError for another, which must not get the login."""
+        """Return the target of a redirect on the same server. Raises _NotServedError for another, which must not get the login."""
         try:
             there = redirected(url, location)
         except ValueError as exc:
             raise _NotServedError("redirects to what is no address") from exc
-        if not location or there.hostname != self._url.hostname or there.scheme not in {"https", url.scheme}:
+        if not location or not _is_same_server(url, there):
             raise _NotServedError("redirects to another server, not followed: set url to its new address")
         return plain(there)
+
+
+def _is_same_server(here: SplitResult, there: SplitResult) -> bool:
+    """Return whether the login may go there as well: to the same host and port, or from port 80 to HTTPS on its own port."""
+    ours, theirs = origin(here), origin(there)
+    return theirs == ours or (theirs[1] == ours[1] and (ours[0], ours[2], theirs[0], theirs[2]) == ("http", 80, "https", 443))
 
 
 def _is_web(target: Target) -> bool:

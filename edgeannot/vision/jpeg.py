@@ -21,6 +21,7 @@ from typing import Any, cast
 import cv2
 import numpy as np
 
+from edgeannot.base.errors import FrameError
 from edgeannot.vision.data import UInt8Array
 
 __all__ = ["Decoded", "decode_jpeg"]
@@ -28,6 +29,10 @@ __all__ = ["Decoded", "decode_jpeg"]
 log = logging.getLogger(__name__)
 
 _END = b"\xff\xd9"
+_SCAN = b"\xff\xda"
+_MOST_SCANS = 500
+"""libjpeg's own script for progressive files has 10; a scan of a few bytes takes as long as one of a whole picture."""
+_EARLY = "its data ends early"
 _BLANKS = (128, 65)
 """The grays of pixels that no data came for: all coefficients are 0 (T.81 A.3.1); the second is that of CMYK."""
 _HOLE_BYTES = 64
@@ -49,7 +54,7 @@ class Decoded:
     fault: str = ""
     """What the decoder said, a few words; empty for a sound picture."""
     readable: float = 1.0
-    """Share of the rows that data was there for, before the first gap; of a JPEG of several scans 1 or 0: whether all coefficients of
+    """Share of the rows that data was there for, before the first gap; of a JPEG of several scans 0 where not all coefficients of
     the brightness were there at least once. An upper bound: from where on wrong bits put the decoder out of step, nobody can tell."""
 
 
@@ -57,9 +62,10 @@ def decode_jpeg(data: bytes, wh: tuple[int, int], reduction: int, *, ends: bool)
     """Return the pixels of a JPEG at 1/reduction of its size, as stored; None where nothing can be decoded.
 
     wh: width and height by its header. ends: whether it has its end marker; where only that is missing nothing of the picture is, which
-    is no fault. Raises MemoryError, and cv2.error.
+    is no fault. Raises FrameError "damaged" for more scans than any program writes, MemoryError, and cv2.error.
     """
     whole = data if ends else data + _END
+    _check_scans(whole)
     decoder = _simplejpeg()
     if decoder is None:
         image = _with_opencv(whole, reduction)
@@ -68,9 +74,11 @@ def decode_jpeg(data: bytes, wh: tuple[int, int], reduction: int, *, ends: bool)
     if reduction > 1:  # the smallest size that is not below these is the wanted one
         options |= {"min_width": -(-wh[0] // reduction), "min_height": -(-wh[1] // reduction), "min_factor": reduction}
     try:
-        return Decoded(decoder(whole, **options))
+        image = decoder(whole, **options)
     except ValueError as exc:
         fault = str(exc)
+    else:
+        return Decoded(image) if ends else _without_end(image, whole)
     if "nsufficient memory" in fault:
         raise MemoryError(fault)
     image = _tolerant(decoder, whole, options)
@@ -81,6 +89,20 @@ def decode_jpeg(data: bytes, wh: tuple[int, int], reduction: int, *, ends: bool)
     if structure is None or structure.explains(fault):
         return Decoded(image)
     return Decoded(image, fault, structure.readable(image, fault, lambda part: _tolerant(decoder, part, options)))
+
+
+def _check_scans(data: bytes) -> None:
+    if data.count(_SCAN) > _MOST_SCANS and (structure := _Structure.of(data)) and (count := len(structure.scans)) > _MOST_SCANS:
+        message = f"the JPEG has {count} scans, each of which takes the time of the whole; at most {_MOST_SCANS} are read"
+        raise FrameError(message, "damaged")
+
+
+def _without_end(image: UInt8Array, data: bytes) -> Decoded:
+    """Return a picture in which nothing is wrong but that it stops: between two scans the details are missing."""
+    structure = _Structure.of(data)
+    if structure is None or not structure.several or structure.is_complete():
+        return Decoded(image)
+    return Decoded(image, _EARLY, structure.readable(image, "premature end", lambda _: None))
 
 
 @functools.cache
@@ -116,7 +138,7 @@ def _by_structure(image: UInt8Array, data: bytes, reduction: int, *, ends: bool)
         return Decoded(image)
     fault = structure.fault()
     if not fault and not ends and (structure.several or _rows(image) < 1):
-        fault = "its data ends early"
+        fault = _EARLY
     if not fault:
         return Decoded(image)
     readable = structure.readable(image, "" if ends else "premature end", lambda part: _with_opencv(part, reduction))
@@ -135,10 +157,11 @@ def _rows(image: UInt8Array) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Scan:
-    """One scan: the components in it, its coefficients in zigzag order from..to, and where its entropy-coded data lies."""
+    """One scan: the components in it, its coefficients in zigzag order from..to, their lowest bit, where its entropy-coded data lies."""
 
     components: bytes
     spectrum: range
+    low_bit: int
     start: int
     end: int
 
@@ -149,6 +172,8 @@ class _Structure:
 
     data: bytes
     scans: tuple[_Scan, ...]
+    count: int
+    """Of components."""
     luminance: int
     """The first component's number."""
     several: bool
@@ -185,14 +210,20 @@ class _Structure:
             elif marker == 0xDA and body and len(body) >= 4 + 2 * body[0]:
                 count = body[0]
                 end = _end_of_scan(data, position)
-                scans.append(_Scan(body[1 : 1 + 2 * count : 2], range(body[1 + 2 * count], body[2 + 2 * count] + 1), position, end))
+                spectrum = range(body[1 + 2 * count], body[2 + 2 * count] + 1)
+                scans.append(_Scan(body[1 : 1 + 2 * count : 2], spectrum, body[3 + 2 * count] & 15, position, end))
                 position = end
                 several |= len(frame) > 5 and count < frame[5]
                 if not several:
                     break
         if len(frame) < 7 or not scans:
             return None
-        return cls(data, tuple(scans), frame[6], several, restarts, all(tables))
+        return cls(data, tuple(scans), frame[5], frame[6], several, restarts, all(tables))
+
+    def is_complete(self) -> bool:
+        """Return whether the scans have each coefficient of each component to its last bit."""
+        there = {(part, number) for scan in self.scans if scan.low_bit == 0 for part in scan.components for number in scan.spectrum}
+        return len(there) >= 64 * self.count
 
     def explains(self, warning: str) -> bool:
         """Return whether the data is sound although this is libjpeg's first warning: stray bytes that cost nothing of the picture."""
@@ -244,7 +275,7 @@ class _Structure:
             last = self.scans[-1].end
             stop = hole if hole >= 0 else last - 1 if "remature end" in fault else last
             there = {number for scan in self.scans if scan.end <= stop and self.luminance in scan.components for number in scan.spectrum}
-            return float(len(there) >= 64)
+            return _rows(image) if len(there) >= 64 else 0.0
         if hole < 0:
             return _rows(image)
         if self.restarts:  # only a part is lost

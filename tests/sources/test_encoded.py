@@ -102,6 +102,7 @@ def test_published_forms_are_read(form):
         (b'{"a":' * 9 + b"{}" + b"}" * 9, "JSON without a picture"),
         (json.dumps({"left": B64, "right": B64}).encode(), r"JSON with 2 pictures \('left', 'right'\); wanted one"),
         (json.dumps({"type": "Buffer", "data": [255, 216, 999]}).encode(), "JSON without a picture"),
+        (b'{"type":"Buffer","data":[' + b"255,216,255,224," * 40 + b"9" * 50 + b"]}", "JSON without a picture"),
         (json.dumps({"type": "Buffer", "data": [1] * 20_000}).encode(), "JSON of more than 10000 values"),
         (b'{"type":"Buffer","data":[,,' + b"9" * 5000 + b"]}", "begins as JSON and is none"),
         (b'"' + b"A" * 5000 + b'"', "JSON without a picture"),

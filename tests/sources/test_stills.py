@@ -9,6 +9,7 @@ import ssl
 import threading
 import time
 from base64 import b64encode
+from urllib.parse import urlsplit
 from urllib.request import parse_http_list, parse_keqv_list
 
 import pytest
@@ -17,7 +18,7 @@ from edgeannot.base.errors import LinkError
 from edgeannot.sources import CameraOptions, Context, open_source
 from edgeannot.sources.capture import Target
 from edgeannot.sources.http_login import Login
-from edgeannot.sources.stills import CameraOpener, StillCamera
+from edgeannot.sources.stills import CameraOpener, StillCamera, _is_same_server
 from tests.brokers import free_port
 from tests.patience import DEADLINE_S
 
@@ -173,6 +174,7 @@ REFUSALS = {
     ),
     "no end": (lambda c: (200, [JPEG_TYPE], ENDLESS), "sends a picture without end: more than 33,554,432 bytes"),
     "another host": (lambda c: (302, [("Location", "http://example.org/capture")], b""), "redirects to another server, not followed"),
+    "another port": (lambda c: (302, [("Location", "http://127.0.0.1:9/capture")], b""), "redirects to another server, not followed"),
     "no address": (lambda c: (302, [("Location", "http://[/")], b""), "redirects to what is no address"),
     "a circle": (lambda c: (307, [("Location", "/capture")], b""), "redirects in a circle"),
 }
@@ -187,6 +189,25 @@ def test_what_is_no_picture_is_said_in_one_sentence(camera, what):
 
     assert not fine
     assert made.trouble.startswith(why)
+
+
+@pytest.mark.parametrize("kind", ["text/html", "application/json; charset=utf-8"])
+def test_a_page_in_place_of_the_first_picture_is_named_and_is_no_stream(begin, camera, kind):
+    camera.answer = lambda handler: (200, [("Content-Type", kind)], b"who are you? " * 9)
+
+    begin(camera.url).until(
+        lambda tick: tick.trouble.endswith(f"answers with {kind.partition(';')[0]} in place of a picture; check the address")
+    )
+
+
+def test_a_redirect_may_lead_to_https_on_the_same_host_and_to_no_other_port():
+    camera = urlsplit("http://cam/capture")
+
+    assert _is_same_server(camera, urlsplit("http://cam:80/x"))
+    assert _is_same_server(camera, urlsplit("https://cam/x"))
+    assert not _is_same_server(camera, urlsplit("https://cam:8443/x"))
+    assert not _is_same_server(camera, urlsplit("https://other/x"))
+    assert not _is_same_server(urlsplit("https://cam/"), urlsplit("http://cam/"))
 
 
 def test_a_server_that_is_silent_is_left_in_time(camera):

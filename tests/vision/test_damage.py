@@ -142,6 +142,39 @@ def test_a_picture_of_several_scans_is_read_once_all_of_its_brightness_was_there
     assert verdict(progressive[: len(progressive) * 8 // 10]) == "marked"
 
 
+def test_a_picture_that_ends_between_two_scans_is_no_whole_one(decoder, progressive):
+    """Each scan is sound, so that the decoder has nothing to warn of: only the end marker is missing, and the details are."""
+    scans = jpeg._Structure.of(progressive).scans
+    verdicts = [verdict(progressive[: scan.end]) for scan in scans[:-1]]
+
+    assert verdicts[0] == "truncated"
+    assert verdicts[-1] == "marked"
+    assert set(verdicts) == {"truncated", "marked"}
+
+
+def test_a_picture_of_several_scans_that_lacks_only_its_end_marker_is_whole(progressive):
+    pytest.importorskip("simplejpeg")
+
+    assert verdict(progressive[:-2]) == "sound"
+
+
+def test_a_first_scan_that_lacks_most_places_is_no_whole_picture(progressive):
+    """All coefficients were there, but of a few places: the header says more rows than the data has."""
+    pytest.importorskip("simplejpeg")
+    height = progressive.index(b"\xff\xc2") + 5
+    taller = progressive[:height] + (4000).to_bytes(2, "big") + progressive[height + 2 :]
+
+    assert verdict(taller) == "damaged"
+    assert share(taller) < 100 * READABLE
+
+
+def test_a_picture_of_thousands_of_scans_is_refused_before_it_takes_minutes(decoder, progressive):
+    """Each scan may be a few bytes long, and takes as long as the whole picture is large."""
+    last = progressive.rindex(b"\xff\xda")
+
+    assert verdict(progressive[:-2] + progressive[last:-2] * 600 + END) == "damaged"
+
+
 @pytest.mark.parametrize("form", ["scene", "progressive", "with_restarts"])
 def test_a_picture_that_is_mostly_zeros_is_set_aside(decoder, form, request):
     """As a copy leaves it that reserved its space, with the end written first."""
