@@ -152,7 +152,7 @@ def _is_surely_picture(head: bytes) -> bool:
 
 
 def _is_known(head: bytes) -> bool:
-    """Return whether these are the first bytes of a picture, be it one that is not read here (GIF, HEIC): decoding names it."""
+    """Return whether these are the first bytes of a picture, be it of a kind that is not read everywhere (GIF, HEIC): decoding names it."""
     return (_is_picture(head) and (head[:2] != b"BM" or head[6:10] == bytes(4))) or head.startswith(b"GIF8") or head[4:8] == b"ftyp"
 
 
