@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -187,6 +188,19 @@ def test_killed_in_the_middle_nothing_is_lost_and_a_repeat_has_the_same_id(tmp_p
     subscriber.wait_for(lambda s: len(set(paths(s))) == len(names), "every picture's message")
     assert len({message["id"] for message in detections(subscriber)}) == len(names)
     subscriber.close()
+
+
+def test_a_folder_that_was_renamed_between_two_runs_is_not_annotated_again_but_a_copy_is(tmp_path):
+    names = copy_samples(tmp_path / "in/porch")
+    run = ("run", "--once", "--profile", "low", "--watch", tmp_path / "in", "--data-dir", tmp_path / "data")
+    assert f"{number_of(len(names), 'picture')} annotated" in edgeannot(*run).stdout
+
+    (tmp_path / "in/porch").rename(tmp_path / "in/front door")
+    assert "0 pictures annotated" in edgeannot(*run).stdout
+
+    (tmp_path / "in/copy").mkdir()
+    shutil.copyfile(tmp_path / "in/front door" / names[0], tmp_path / "in/copy" / names[0])
+    assert "1 picture annotated" in edgeannot(*run).stdout
 
 
 def test_without_a_source_it_makes_an_inbox_and_says_where(tmp_path, daemons):
