@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from edgeannot.vision import engine
@@ -18,6 +19,10 @@ if os.environ.get("EDGEANNOT_RUNTIME") == "tflite-runtime":
     engine.RUNTIMES.pop("litert", None)
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, by what the tests start as well
+
+# How long an example takes says something of the machine, not of the program.
+hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("any machine")
 
 pytest_plugins = ["tests.brokers", "tests.faults.table", "tests.left_out", "tests.rights"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeannot.base.errors import ConfigError
@@ -35,7 +35,6 @@ SCHEMA = jsonschema.Draft202012Validator(json.loads(resources.files("edgeannot")
 MODEL = ModelFacts("yolov3-tiny@320", "ab" * 32, "yolo", "low")
 ORIGIN = Origin("pi", "boot-1", lambda: True)
 
-PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # two busy cores are no fault of the message
 
 GOLDEN = """
 {"schema":1,"id":"e42e89cd-04f2-526c-b236-38d8e3bcb7d4","device":"pi","source":"porch","boot_id":"boot-1","seq":7,
@@ -129,7 +128,6 @@ def annotations(draw) -> Annotation:
     return Annotation(made, found, tuple(draw(WORDS) for _ in range(count)), MODEL, timing)
 
 
-@PATIENT
 @given(annotations(), st.text())
 def test_every_message_validates_and_survives_json(made, device):
     payload = detections_payload(made, Origin(device, "boot", lambda: False))
@@ -138,7 +136,6 @@ def test_every_message_validates_and_survives_json(made, device):
     assert decode(encode(payload)) == payload
 
 
-@PATIENT
 @given(annotations())
 def test_boxes_are_near_what_was_found(made):
     width, height = made.frame.size_wh

@@ -180,6 +180,12 @@ class _Transfer:
         so_far = f"; {self.have:,} bytes are kept, and the same command goes on from there" if self.have else "; try again later"
         return LinkError(f"{self.wanted.url} cannot be fetched: {why}{so_far}")
 
+    def _waited(self) -> LinkError | BrokenOffError:
+        """Return what a wait that brought nothing comes to: the end, or another try."""
+        if time.monotonic() >= self.deadline:
+            return self._gave_up(f"it took longer than {self.limits.deadline_s:g} s")
+        return BrokenOffError(f"nothing arrived for {self.limits.stall_s:g} s")
+
     def _try(self) -> None:
         """Send one request. Raises BrokenOffError where another may help."""
         try:
@@ -192,6 +198,8 @@ class _Transfer:
                 raise error_of_answer(self.wanted.url, exc) from exc
         except urllib.error.URLError as exc:
             raise error_of_silence(self.wanted.url, exc, self.limits.stall_s) from exc
+        except TimeoutError as exc:  # urllib gives it as it is where the answer's first line does not come
+            raise self._waited() from exc
         except (http.client.HTTPException, ConnectionError) as exc:
             raise BrokenOffError(f"the connection broke ({type(exc).__name__}: {on_one_line(exc)})") from exc
         except ValueError as exc:  # of urllib, for the address of a redirection
@@ -238,11 +246,11 @@ class _Transfer:
     def _block(self, response: http.client.HTTPResponse) -> bytes:
         """Return what has arrived, at most BLOCK bytes; not waiting for more, so that a trickle cannot outwait the deadline."""
         if time.monotonic() >= self.deadline:
-            raise self._gave_up(f"it took longer than {self.limits.deadline_s:g} s")
+            raise self._waited()
         try:
             return response.read1(BLOCK)
         except TimeoutError as exc:
-            raise BrokenOffError(f"nothing arrived for {self.limits.stall_s:g} s") from exc
+            raise self._waited() from exc
         except OSError as exc:
             raise BrokenOffError(f"the connection broke ({exc.strerror or exc})") from exc
 

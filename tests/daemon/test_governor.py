@@ -233,7 +233,7 @@ def weather(draw):
 
 
 @given(weather(), st.sampled_from([None, 40.0, 110.0, 500.0]), st.booleans(), st.integers(1, 3))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_it_never_moves_faster_than_its_holds_never_leaves_the_ladder_and_comes_back_when_all_is_well(phases, budget, rate_helps, levels):
     board = Board(Bounds(budget, rate_helps), LADDER[:levels])
     for seconds, slowness, temperature, memory, throttled, pictures in phases:

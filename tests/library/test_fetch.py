@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import random
+import socket
 import threading
 
 import pytest
@@ -290,6 +291,13 @@ def test_a_trickle_ends_at_the_deadline(site, tmp_path, released):
     url = site.put("/f", CONTENT, trickle(released))
 
     refused(wanted(url), tmp_path, LinkError, r"longer than 0.4 s", FetchLimits(stall_s=5, deadline_s=0.4))
+
+
+def test_a_server_that_takes_the_request_and_says_nothing_is_no_full_disk(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/f"
+
+        refused(wanted(url), tmp_path, LinkError, "nothing arrived for 0.05 s", FetchLimits(stall_s=0.05, tries=2, first_pause_s=0.01))
 
 
 def test_redirects_in_a_ring_end(site, tmp_path):

@@ -121,7 +121,7 @@ def test_a_container_is_graded_by_its_limits_and_not_by_its_host():
     assert "control group's limit" in grade(small).reasons[0]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.binary(max_size=60), min_size=len(READ), max_size=len(READ)))
 def test_no_content_of_its_files_makes_a_board_raise(tmp_path_factory, contents):
     root = tmp_path_factory.mktemp("root")

@@ -527,7 +527,7 @@ PAYLOADS = (
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.sampled_from(["ping", "pause", "resume", "set", "model", "detect", "x"]), PAYLOADS, st.booleans(), st.none() | st.text(max_size=20)
 )

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path, PurePosixPath
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeannot.sinks.files import OutputFolder, companion_name, picture_name
@@ -36,7 +36,6 @@ def test_a_source_is_one_folder_level(annotate, source):
     assert found.parts[0] not in {"", ".", ".."}
 
 
-@settings(deadline=None)
 @given(st.binary(min_size=1, max_size=255).filter(lambda raw: b"/" not in raw and b"\0" not in raw))
 def test_any_name_that_a_file_can_have_can_be_written(tmp_path_factory, raw):
     annotation_name = os.fsdecode(raw)

@@ -838,7 +838,7 @@ class StoreModel(RuleBasedStateMachine):
         assert json.dumps(pending.image_bytes) == str(sum(len(m.payload) for m in self.outbox if m.kind == "image"))
 
 
-StoreModel.TestCase.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
+StoreModel.TestCase.settings = settings(max_examples=30, stateful_step_count=20)
 TestStoreModel = StoreModel.TestCase
 
 

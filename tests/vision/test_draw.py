@@ -60,7 +60,7 @@ def test_the_label_stands_on_the_box():
     assert ground.sum() > 300
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 400), st.integers(1, 400), st.lists(st.tuples(*[st.floats(0, 1, width=32)] * 4), max_size=5), st.text(max_size=40))
 def test_any_box_in_any_picture_can_be_drawn(width, height, parts, label):
     corners = np.sort(np.array(parts, np.float32).reshape(-1, 2, 2), axis=1) * np.array([width, height], np.float32)

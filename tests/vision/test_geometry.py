@@ -179,7 +179,7 @@ class TestNms:
             array.flags.writeable = False
         assert nms(some, scores, classes, 0.5).tolist() == [1]
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.integers(0, 120), st.integers(1, 6), st.sampled_from([0.2, 0.45, 0.7, 1.0]), st.integers(0, 2**32 - 1))
     def test_agrees_with_a_plain_loop(self, count, kinds, iou, seed):
         rng = np.random.default_rng(seed)

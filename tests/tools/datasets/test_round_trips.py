@@ -105,7 +105,7 @@ def labelled_pictures(draw, classes: int):
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=8)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_any_chain_of_formats_keeps_classes_and_boxes(small, data, tmp_path_factory):
     """Every set that can be made survives the way through three formats in any order."""

@@ -73,7 +73,7 @@ def test_this_split_never_changes():
     assert sorted(name for name, part in parts.items() if part == "val") == ["002.jpg", "003.jpg", "005.jpg", "007.jpg"]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(2, 40), st.integers(0, 1000))
 def test_every_picture_is_in_one_part_with_its_objects(n, seed):
     data = many(n)

@@ -224,7 +224,7 @@ def test_coco_figures_equal_those_of_pycocotools():
     assert (ours.ap, ours.ap50, ours.ap75, ours.ap_small, ours.ap_medium, ours.ap_large, ours.ar100) == pytest.approx(wanted, abs=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1))
 def test_precision_is_a_share_and_the_order_of_pictures_means_nothing(seed):
     rng = np.random.default_rng(seed)
