@@ -164,7 +164,7 @@ def input_affine(model: TFLiteModel) -> tuple[NDArray[np.float64], NDArray[np.fl
     factor, offset, found = np.ones(1), np.zeros(1), False
     for _ in range(MAX_STEPS):
         users = graph.consumers(tensor)
-        if len(users) != 1:
+        if len(users) != 1 or not users[0].outputs:
             break
         step = users[0]
         # A cut that leaves the shape as it is turns the order of the channels.

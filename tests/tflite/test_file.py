@@ -11,6 +11,7 @@ import pytest
 from edgeannot.base.errors import MissingError, ModelError
 from edgeannot.tflite.file import at_size, parse_tflite, read_tflite
 from edgeannot.tflite.schema import BUILTIN_NAMES
+from edgeannot.tflite.trace import input_affine
 from edgeannot.vision.engine import Engine
 from edgeannot_tools.graph.writer import Net
 from tests.tflite_maker import Maker, schema
@@ -269,3 +270,15 @@ def blown_up() -> bytes:
 def test_a_graph_whose_numbers_fit_no_operator_is_refused_another_size(raw: bytes) -> None:
     with pytest.raises(ModelError, match=r"another input size, 64: .*operator 0"):
         at_size(raw, 64)
+
+
+@pytest.mark.parametrize("kind", ["MUL", "RESHAPE"])
+def test_an_operator_that_gives_nothing_ends_the_way_from_the_input(kind):
+    net = Net()
+    x = net.input("image", (1, 4, 4, 3))
+    y = net.mul("scaled", x, net.constant("factor", np.array(2), np.float32)) if kind == "MUL" else net.reshape("moved", x, (1, 48))
+    graph = net.outputs([y])
+    assert (input_affine(parse_tflite(graph.to_bytes(), "net")) is None) == (kind == "RESHAPE")
+    graph.operators[0].outputs = []
+
+    assert input_affine(parse_tflite(graph.to_bytes(), "net")) is None
