@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgeannot.card_inference import Proposal
 from edgeannot.vision.data import Annotation, Frame
 from edgeannot.vision.pipeline import load_pipeline
-from tests.tflite_maker import Maker
+from tests.tflite_maker import Maker, schema
 
 SIZE = 96
 STRIDES = (8, 16, 32)
@@ -57,3 +57,15 @@ def rows_model(
         span = float(table.max())
         y = maker.quantized(y, "int8", span / 255, -128)
     return maker.outputs(y)
+
+
+def picked_apart(count: int, *, counted: bool) -> bytes:
+    """Boxes, classes and scores that the graph picks, and their count where it is one of the outputs."""
+    maker = Maker()
+    x = maker.input((1, SIZE, SIZE, 3))
+    best = maker.stirred(x, np.linspace(0.1, 0.9, 60)[None])
+    top = maker.op("TOPK_V2", [best, maker.constant(count, "int32")], (1, count), (1, count), options=schema.TopKV2OptionsT())
+    maker.retype(top + 1, "int32")
+    corners = np.random.default_rng(3).uniform(0.1, 0.4, (1, count, 4)) + np.array([0, 0, 0.5, 0.5])
+    outputs = [maker.stirred(x, corners, name="boxes"), maker.constant(np.arange(count)[None] % 4), top]
+    return maker.outputs(*outputs, *([maker.constant([float(count)])] if counted else []))

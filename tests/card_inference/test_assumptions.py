@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from edgeannot.card_inference import RANGES, Proposal, interpretation, parse_anchors, parse_range
 from edgeannot.card_inference.interpretation import ASSUMPTIONS, Assumption
 from edgeannot.cli.commands.models import _setting
-from tests.card_inference.made import CELLS, SIZE, STRIDES, Propose, annotated, head_of, raw_numbers, rows_model, scores
+from tests.card_inference.made import CELLS, SIZE, STRIDES, Propose, annotated, head_of, picked_apart, raw_numbers, rows_model, scores
 from tests.card_inference.test_ssd_kinds import efficientdet
 from tests.tflite_maker import Maker, cell_table, schema
 
@@ -81,17 +82,6 @@ def picked_rows() -> bytes:
     x = maker.input((1, SIZE, SIZE, 3))
     values = maker.stirred(x, np.concatenate([corner, corner + 0.3, best], axis=2), 1e-5)
     return maker.outputs(maker.concat([values, maker.constant(rng.integers(0, 7, (1, 300, 1)))]))
-
-
-def picked_apart() -> bytes:
-    """Boxes, classes, scores and their count, picked in the graph."""
-    maker = Maker()
-    x = maker.input((1, SIZE, SIZE, 3))
-    best = maker.stirred(x, np.linspace(0.1, 0.9, 60)[None])
-    top = maker.op("TOPK_V2", [best, maker.constant(10, "int32")], (1, 10), (1, 10), options=schema.TopKV2OptionsT())
-    maker.retype(top + 1, "int32")
-    corners = np.random.default_rng(3).uniform(0.1, 0.4, (1, 10, 4)) + np.array([0, 0, 0.5, 0.5])
-    return maker.outputs(maker.stirred(x, corners), maker.constant(np.arange(10)[None] % 4), top, maker.constant([10.0]))
 
 
 def queries(none_leads: bool = False) -> bytes:
@@ -159,7 +149,7 @@ CASES = {
         strides_of_pico, "--set head.center=0 --color BGR", lambda p: head_of(p)["center"] == 0 and p.card.input.color == "BGR"
     ),
     "X_FIRST": Case(picked_rows, "--set head.box_form=yxyx", field("box_form", "yxyx")),
-    "Y_FIRST": Case(picked_apart, "--set head.box_form=xyxy", field("box_form", "xyxy")),
+    "Y_FIRST": Case(partial(picked_apart, 10, counted=True), "--set head.box_form=xyxy", field("box_form", "xyxy")),
     "CLASS_SIGMOIDS": Case(queries, "--set head.activation=softmax", field("activation", "softmax")),
     "NO_OBJECT": Case(
         lambda: queries(none_leads=True),

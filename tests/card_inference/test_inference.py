@@ -25,7 +25,7 @@ from edgeannot.card_inference import (
 from edgeannot.tflite.file import parse_tflite
 from edgeannot.tflite.trace import makers, pieces
 from edgeannot.vision.engine import installed_runtimes
-from tests.card_inference.made import CELLS, SIZE, STRIDES, Propose, head_of, raw_numbers, rows_model, scores
+from tests.card_inference.made import CELLS, SIZE, STRIDES, Propose, head_of, picked_apart, raw_numbers, rows_model, scores
 from tests.tflite_maker import Maker, cell_table, schema, with_files
 
 # -- rows: YOLOv5 to v11, YOLOX ----------------------------------------------------------------------------------------------
@@ -1001,14 +1001,7 @@ def test_boxes_with_class_ids_picked_in_the_graph_read_as_split(propose_raw: Pro
 
 def test_peaks_picked_in_the_graph_read_as_tensorflows_centernet(propose_raw: Propose) -> None:
     """Four outputs without the SSD operator; corners are y first, which nothing in the file says."""
-    maker = Maker()
-    x = maker.input((1, SIZE, SIZE, 3))
-    best = maker.stirred(x, np.linspace(0.1, 0.9, 60)[None])
-    top = maker.op("TOPK_V2", [best, maker.constant(10, "int32")], (1, 10), (1, 10), options=schema.TopKV2OptionsT())
-    maker.retype(top + 1, "int32")
-    corners = np.random.default_rng(3).uniform(0.1, 0.4, (1, 10, 4)) + np.array([0, 0, 0.5, 0.5])
-    outputs = [maker.stirred(x, corners, name="boxes"), maker.constant(np.arange(10)[None] % 4), top, maker.constant([10.0])]
-    proposal = propose_raw(maker.outputs(*outputs))
+    proposal = propose_raw(picked_apart(10, counted=True))
 
     assert head_of(proposal) == {**head_of(proposal), "kind": "split", "box_form": "yxyx", "suppressed": True, "scores": "topk_v2"}
     assert any("head.box_form" in assumption for assumption in proposal.assumptions)
@@ -1016,13 +1009,7 @@ def test_peaks_picked_in_the_graph_read_as_tensorflows_centernet(propose_raw: Pr
 
 def test_boxes_picked_without_a_count_are_x_first(propose_raw: Propose) -> None:
     """YOLOv10, YOLO26 and RT-DETR with an output each for boxes, scores and classes; TensorFlow's exporter always writes a count."""
-    maker = Maker()
-    x = maker.input((1, SIZE, SIZE, 3))
-    best = maker.stirred(x, np.linspace(0.1, 0.9, 60)[None])
-    top = maker.op("TOPK_V2", [best, maker.constant(20, "int32")], (1, 20), (1, 20), options=schema.TopKV2OptionsT())
-    maker.retype(top + 1, "int32")
-    corners = np.random.default_rng(3).uniform(0.1, 0.4, (1, 20, 4)) + np.array([0, 0, 0.5, 0.5])
-    proposal = propose_raw(maker.outputs(maker.stirred(x, corners, name="boxes"), maker.constant(np.arange(20)[None] % 4), top))
+    proposal = propose_raw(picked_apart(20, counted=False))
 
     assert head_of(proposal) == {**head_of(proposal), "kind": "split", "box_form": "xyxy", "suppressed": True}
     assert (proposal.card.input.resize, proposal.card.input.std) == ("letterbox", (255.0,))
