@@ -43,11 +43,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _level_of_the_log() -> Iterator[None]:
-    """Undo what a command that ran in this process has set, so that no test sees another's lines."""
+def _set_up_of_the_log() -> Iterator[None]:
+    """Undo what a command that ran in this process has set: no test sees another's lines, and none goes to a stream that is closed."""
     loggers = logging.getLogger(), logging.getLogger("edgeannot")
     levels = [logger.level for logger in loggers]
+    handlers = loggers[0].handlers[:]
     yield
+    for handler in set(loggers[0].handlers).difference(handlers):
+        loggers[0].removeHandler(handler)
     for logger, level in zip(loggers, levels, strict=True):
         logger.setLevel(level)
 

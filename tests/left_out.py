@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,22 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
 def pytest_testnodedown(node: Any) -> None:
     """Take what a process of pytest-xdist deselected: every one collects all tests, so one list is as good as another."""
     _deselected.update(getattr(node, "workeroutput", {}).get("deselected", {}))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, object, object]:
+    """Escape lone surrogates: the processes of pytest-xdist speak UTF-8 alone, and one logged file name would end the whole run."""
+    return _as_utf8((yield))
+
+
+def _as_utf8(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_as_utf8(name): _as_utf8(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_as_utf8, value))
+    return value
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -56,6 +56,16 @@ def test_a_run_in_several_processes_leaves_the_same_note(tmp_path):
     assert "`make faults`" in summary(tmp_path / "notes", ["two"])[-1]
 
 
+def test_a_report_that_is_no_utf8_ends_no_run_of_several_processes(tmp_path):
+    body = "import logging\ndef test_said(): logging.warning('frag\\udcffment')\ndef test_failed(): assert 'a\\udcff' == 'b'"
+
+    done = run(tmp_path / "a", "two", body, "-n", "2")
+
+    assert "INTERNALERROR" not in done.stdout
+    assert done.returncode == 1
+    assert "1 failed, 1 passed" in done.stdout.splitlines()[-1]
+
+
 def test_reasons_of_all_runs_are_gathered_with_their_counts_and_tests(tmp_path):
     skips = "@pytest.mark.parametrize('x', range(3))\ndef test_bus(x): pytest.skip('no bus here')\n"
     module = "pytest.skip('no module here', allow_module_level=True)"

@@ -10,19 +10,14 @@ from edgeannot.daemon.report import set_up_logging
 
 @pytest.fixture
 def log_to():
-    """Set logging up on a stream of the test's own; everything is as before afterwards."""
-    root, ours = logging.getLogger(), logging.getLogger("edgeannot")
-    before = root.handlers[:], root.level, ours.level
+    """Set logging up on a stream of the test's own."""
 
     def begin(level, *, journal):
         stream = io.StringIO()
         set_up_logging(level, journal=journal, stream=stream)
         return stream
 
-    yield begin
-    root.handlers[:], level, own = before
-    root.setLevel(level)
-    ours.setLevel(own)
+    return begin
 
 
 def test_below_the_level_nothing_is_said(log_to):
