@@ -17,6 +17,7 @@ from edgeannot.cli.model_options import ModelOptions, with_model_options
 from edgeannot.vision.cards import ModelCard
 from edgeannot_tools.convert.conversion import Converted, Request, finish
 from edgeannot_tools.convert.files import convert_sources
+from edgeannot_tools.convert.tfjs_route import MODEL_FILE
 from edgeannot_tools.output import require_writable, write_together
 from edgeannot_tools.terminal import Command
 
@@ -26,7 +27,7 @@ convert_app = typer.Typer(
     name="convert",
     add_completion=False,
     rich_markup_mode=None,
-    help="Convert a Darknet, ONNX, Keras or float TFLite model to float TFLite.",
+    help="Convert a Darknet, ONNX, Keras, TensorFlow.js or float TFLite model to float TFLite.",
 )
 
 
@@ -48,6 +49,9 @@ def convert(
         list[str] | None,
         typer.Option(metavar="1,2,3", help="Darknet: anchors of the last [yolo] section; give it once per section for all."),
     ] = None,
+    outputs: Annotated[
+        str | None, typer.Option(metavar="NAME,NAME", help="Nodes or tensors to end at; by default the model's own outputs.")
+    ] = None,
     keep_join: Annotated[bool, typer.Option("--keep-join", help="Keep boxes and scores in one output.")] = False,
     onnx2tf: Annotated[
         Path | None, typer.Option(metavar="PATH", help="The onnx2tf command to use; by default the one on the PATH.")
@@ -67,6 +71,8 @@ def convert(
               another environment (--tensorflow)
     TFLite    float16 or int8 weights: expanded to float32, for `edgeannot
               quantize`
+    TF.js     model.json of a graph model, with the weights beside it: written
+              directly
     PyTorch   .pth: the state of an EfficientNet-Lite0; others through ONNX
 
     Facts that a cfg does not state are inferred from the graph, as by `edgeannot models add`; the options --labels to --box-units
@@ -77,6 +83,7 @@ def convert(
         size_wh=_size(size),
         masks=tuple(_mask(text) for text in mask or ()),
         hints=model_options.hints(),
+        outputs=tuple(filter(None, (word.strip() for word in (outputs or "").split(",")))),
         split=not keep_join,
         onnx2tf=onnx2tf,
         tensorflow=tensorflow,
@@ -87,7 +94,9 @@ def convert(
         converted = replace(converted, card=None, no_card="")
     elif card and converted.card is None:
         raise CardError(f"no card can be written for {converted.source}: {converted.no_card}")
-    made_by = _command(sources, {"--size": [size] if size else [], "--mask": mask or []}, model_options)
+    made_by = _command(
+        sources, {"--size": [size] if size else [], "--mask": mask or [], "--outputs": [outputs] if outputs else []}, model_options
+    )
     files, written_card = finish(converted, target, name, made_by)
     write_together(files)
     _report(converted, files, written_card, time.monotonic() - started)
@@ -111,7 +120,8 @@ def _mask(text: str) -> tuple[int, ...]:
 
 def _target(out: Path | None, sources: Sequence[Path]) -> Path:
     """Return the file to write. Raises InputError where it is a source or cannot be written."""
-    stem = sources[0].resolve().stem
+    source = sources[0].resolve()
+    stem = source.parent.name if source.name == MODEL_FILE else source.stem  # a TensorFlow.js model is known by its folder
     if out is None or out.is_dir():
         ending = "-float" if sources[0].suffix.lower() == ".tflite" else ""
         out = (out or Path()) / f"{stem}{ending}.tflite"

@@ -25,11 +25,11 @@ from edgeannot.vision.data import Frame, UInt8Array
 from edgeannot.vision.decode import read_picture
 from edgeannot.vision.engine import Engine
 from edgeannot.vision.pipeline import Pipeline
-from edgeannot_tools.graph.edits import multiply_accumulates
+from edgeannot_tools.graph.edits import at_size, multiply_accumulates, retarget_outputs
 from edgeannot_tools.graph.graph import Graph, Op
 from edgeannot_tools.quantize.split_outputs import split_card, split_maps
 
-__all__ = ["Converted", "Request", "describe", "finish", "label_names", "with_card"]
+__all__ = ["Converted", "Request", "describe", "finish", "label_names", "sized", "with_card"]
 
 POSTPROCESS = "TFLite_Detection_PostProcess"
 """The one custom operator that every runtime has."""
@@ -46,6 +46,8 @@ class Request:
     """Darknet: the anchors' numbers of the last [yolo] section, or of each."""
     hints: Hints = field(default_factory=Hints)
     """What is known of the model beyond its file; of it, Darknet uses name and labels, whose cfg states the rest."""
+    outputs: tuple[str, ...] = ()
+    """Tensors, or nodes of the source's graph, that the network ends at; none: its own outputs."""
     split: bool = True
     """Whether a last join of boxes and scores is taken out."""
     onnx2tf: Path | None = None
@@ -160,8 +162,11 @@ def with_card(graph: Graph, source: Path, request: Request, *, names: Sequence[s
     """Return a converted graph with its card, where its outputs are understood; then, if asked for, with boxes and scores taken apart.
 
     names: class names that came with the source, for when the user gave none. model: the .tflite to read instead of the graph, where
-    the source is one and holds metadata. Raises InputError or MissingError for hints that do not fit.
+    the source is one and holds metadata. Raises InputError or MissingError for hints that do not fit, and for outputs that are not there.
     """
+    if request.outputs:
+        retarget_outputs(graph, request.outputs)
+        model = None
     try:
         proposal = describe(graph, source.stem, request.hints, names, model)
     except ModelError as exc:  # CardError and AmbiguousModelError among them: the graph is right, its use is not known
@@ -185,6 +190,20 @@ def with_card(graph: Graph, source: Path, request: Request, *, names: Sequence[s
         notes=tuple(notes),
         warnings=tuple(f"assumed, since the file does not say: {assumption}" for assumption in proposal.assumptions),
     )
+
+
+def sized(graph: Graph, size_wh: tuple[int, int] | None) -> tuple[str, ...]:
+    """Change a graph in place to an input of another size, and return the sentence that says so; none where it has the size.
+
+    Raises InputError for a size that is no square, or that the graph does not allow.
+    """
+    if size_wh is None or graph.shape(graph.inputs[0])[1:3] == size_wh[::-1]:
+        return ()
+    width, height = size_wh
+    if width != height:
+        raise InputError(f"--size: this model can be changed to another square only, found {width}x{height}")
+    at_size(graph, width)
+    return (f"the input size was changed to {width}x{height}",)
 
 
 def describe(graph: Graph, stem: str, hints: Hints, names: Sequence[str] = (), model: Path | None = None) -> Proposal:

@@ -1,4 +1,4 @@
-"""Finds the converter for a model: darknet, onnx, keras, tflite or torch. The others are modules of their own; TFLite's is here."""
+"""Finds the converter for a model: darknet, onnx, keras, tfjs, tflite or torch. The others are modules of their own; TFLite's is here."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 from edgeannot.base.errors import CardError, InputError, MissingError
 from edgeannot.card_inference import Hints
-from edgeannot_tools.convert.conversion import Converted, Request, finish, with_card
-from edgeannot_tools.graph.edits import at_size, fold_dequantize
+from edgeannot_tools.convert.conversion import Converted, Request, finish, sized, with_card
+from edgeannot_tools.graph.edits import fold_dequantize
 from edgeannot_tools.graph.graph import Graph, Op
 from edgeannot_tools.output import write_together
 
@@ -18,7 +18,13 @@ __all__ = ["convert_files", "convert_sources", "convert_tflite", "kind_of"]
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 TFLITE_MAGIC = b"TFL3"
 PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-KNOWN = "a Darknet .cfg and .weights, an .onnx, a .keras or .h5, a SavedModel folder, a float .tflite, or the .pth of an EfficientNet-Lite0"
+KNOWN = (
+    "a Darknet .cfg and .weights, an .onnx, a .keras or .h5, a SavedModel folder, the model.json of a TensorFlow.js graph model, "
+    "a float .tflite, or the .pth of an EfficientNet-Lite0"
+)
+ENDINGS = {".tflite": "tflite", ".h5": "keras", ".keras": "keras", ".onnx": "onnx", ".json": "tfjs"}
+WITHOUT_OUTPUTS = {"darknet": "the heads that its cfg states", "torch": "its logits and its embedding"}
+"""Kinds of source whose outputs are not for choosing, and what they end in."""
 
 
 def convert_files(sources: Sequence[Path], out: Path, name: str, labels: Path | None, made_by: str) -> tuple[str, ...]:
@@ -43,7 +49,10 @@ def convert_sources(sources: Sequence[Path], request: Request) -> Converted:
     kinds = {kind_of(path) for path in sources}
     if len(kinds) != 1 or (len(sources) > 1 and kinds != {"darknet"}):
         raise InputError(f"wanted one model, found {len(sources)} files: {', '.join(path.name for path in sources)}; give {KNOWN}")
-    return _route(kinds.pop())(sources, request)
+    kind = kinds.pop()
+    if request.outputs and kind in WITHOUT_OUTPUTS:
+        raise InputError(f"--outputs: a model of this kind ends in {WITHOUT_OUTPUTS[kind]}; leave the option out")
+    return _route(kind)(sources, request)
 
 
 def _route(kind: str) -> Callable[[Sequence[Path], Request], Converted]:
@@ -54,6 +63,8 @@ def _route(kind: str) -> Callable[[Sequence[Path], Request], Converted]:
         from edgeannot_tools.convert.onnx_route import convert_onnx as route  # noqa: PLC0415 - as above
     elif kind == "keras":
         from edgeannot_tools.convert.keras_route import convert_keras as route  # noqa: PLC0415 - as above
+    elif kind == "tfjs":
+        from edgeannot_tools.convert.tfjs_route import convert_tfjs as route  # noqa: PLC0415 - as above
     elif kind == "tflite":
         route = convert_tflite
     else:
@@ -62,11 +73,13 @@ def _route(kind: str) -> Callable[[Sequence[Path], Request], Converted]:
 
 
 def kind_of(path: Path) -> str:
-    """darknet, onnx, keras, tflite or torch, by content where that tells. Raises MissingError, or InputError for anything else."""
+    """darknet, onnx, keras, tfjs, tflite or torch, by content where that tells. Raises MissingError, or InputError for anything else."""
     if path.is_dir():
         if (path / "saved_model.pb").is_file():
             return "keras"
-        raise InputError(f"{path} is a folder without saved_model.pb, so no SavedModel; give {KNOWN}")
+        if (path / "model.json").is_file():
+            return "tfjs"
+        raise InputError(f"{path} is a folder without saved_model.pb or model.json, so no SavedModel; give {KNOWN}")
     suffix = path.suffix.lower()
     if suffix in (".cfg", ".weights"):
         return "darknet"
@@ -77,14 +90,11 @@ def kind_of(path: Path) -> str:
         raise MissingError(f"there is no file {path}") from exc
     except OSError as exc:
         raise MissingError(f"{path} cannot be read: {exc.strerror}") from exc
-    if start[4:8] == TFLITE_MAGIC or suffix == ".tflite":
-        return "tflite"
-    if start.startswith(HDF5_MAGIC) or suffix in (".h5", ".keras"):
-        return "keras"
-    if suffix == ".onnx":
-        return "onnx"
-    if start.startswith(PICKLE_STARTS) or zipfile.is_zipfile(path):
-        return "torch"
+    kind = "tflite" if start[4:8] == TFLITE_MAGIC else "keras" if start.startswith(HDF5_MAGIC) else ENDINGS.get(suffix)
+    if kind is None and (start.startswith(PICKLE_STARTS) or zipfile.is_zipfile(path)):
+        kind = "torch"
+    if kind is not None:
+        return kind
     raise InputError(f"{path} is no model that can be converted; give {KNOWN}")
 
 
@@ -99,13 +109,6 @@ def convert_tflite(sources: Sequence[Path], request: Request) -> Converted:
     integers = [t for t in graph.inputs + graph.outputs if graph.quantization(t) is not None]
     if integers:
         raise InputError(f"{path} computes in integers already (tensor {graph.name(integers[0])!r}); give the float model it was made of")
-    sized = None
-    if request.size_wh is not None and graph.shape(graph.inputs[0])[1:3] != request.size_wh[::-1]:
-        width, height = request.size_wh
-        if width != height:
-            raise InputError(f"--size: a TFLite model can be changed to another square only, found {width}x{height}")
-        at_size(graph, width)
-        sized = f"the input size was changed to {width}x{height}"
+    resized = sized(graph, request.size_wh)
     what = f"{folded} constants in float16 or int8 were expanded to float32" if folded else "its numbers are float32 already"
-    converted = with_card(graph, path, request, model=path if sized is None else None)
-    return converted.noting(*([what] if sized is None else [what, sized]))
+    return with_card(graph, path, request, model=None if resized else path).noting(what, *resized)

@@ -23,12 +23,26 @@ ACTIVATIONS: tuple[str, ...] = ("linear", "relu", "relu6", "leaky", "logistic", 
 LEAKY_SLOPE = 0.1
 """Darknet's slope below zero."""
 
+Interpolation = Literal["bilinear", "nearest"]
 Pads = tuple[int, int, int, int]
 """Rows above and below, columns left and right."""
 
 Fused = schema.ActivationFunctionType
 FUSED = {"relu": Fused.RELU, "relu6": Fused.RELU6}
 """Activations that TFLite's layers apply themselves."""
+ELEMENTWISE_OPTIONS = {
+    Op.ADD: schema.AddOptionsT,
+    Op.SUB: schema.SubOptionsT,
+    Op.MUL: schema.MulOptionsT,
+    Op.DIV: schema.DivOptionsT,
+    Op.MAXIMUM: schema.MaximumMinimumOptionsT,
+    Op.MINIMUM: schema.MaximumMinimumOptionsT,
+    Op.SQUARED_DIFFERENCE: schema.SquaredDifferenceOptionsT,
+    Op.EXP: schema.ExpOptionsT,
+    Op.NEG: schema.NegOptionsT,
+    Op.ABS: schema.AbsOptionsT,
+}
+"""The tables that elementwise operators have; the others have none."""
 
 
 def same_padding(length: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
@@ -81,20 +95,17 @@ class Net:
         `pads` None stands for TFLite's SAME. Zeros that SAME would put elsewhere get an operator of their own: with stride 2,
         Darknet and PyTorch pad before and after, TFLite only after, and the picture would shift by a pixel.
         """
-        _, height, width, channels = self.shape(x)
+        channels = self.shape(x)[3]
         out, per_group, kernel_h, kernel_w = weights.shape
         if per_group * groups != channels:
             raise InputError(f"layer {name}: weights for {per_group} x {groups} channels, but the input has {channels}")
-        axes = ((height, kernel_h), (width, kernel_w))
-        same = tuple(n for length, kernel in axes for n in same_padding(length, kernel, stride, dilation))
+        size = self.conv_size(x, (kernel_h, kernel_w), stride, pads, dilation)
+        _require(min(size) > 0, name, "a kernel of {}x{} does not fit into {}x{}".format(kernel_h, kernel_w, *self.shape(x)[1:3]))
         padding = schema.Padding.SAME
-        if pads is not None and pads != same:
+        if pads is not None and pads != self._same_pads(x, (kernel_h, kernel_w), stride, dilation):
             padding = schema.Padding.VALID
             if any(pads):
                 x = self.pad(f"{name}_pad", x, pads)
-                _, height, width, _ = self.shape(x)
-        size = _out_size((height, width), (kernel_h, kernel_w), stride, dilation, same=padding == schema.Padding.SAME)
-        _require(min(size) > 0, name, f"a kernel of {kernel_h}x{kernel_w} does not fit into {height}x{width}")
         depthwise = groups == channels and groups > 1
         options = schema.DepthwiseConv2DOptionsT() if depthwise else schema.Conv2DOptionsT()
         options.padding, options.strideH, options.strideW = padding, stride, stride
@@ -108,6 +119,18 @@ class Net:
         operands = [x, self.constant(f"{name}_w", stored, np.float32), self.constant(f"{name}_b", bias, np.float32)]
         y = self._op(Op.DEPTHWISE_CONV_2D if depthwise else Op.CONV_2D, operands, name, (1, *size, out), options)
         return y if activation in FUSED else self.activation(name, y, activation)
+
+    def conv_size(self, x: int, kernel_hw: tuple[int, int], stride: int, pads: Pads | None, dilation: int) -> tuple[int, int]:
+        """Return the height and width that `conv` gives."""
+        _, height, width, _ = self.shape(x)
+        if pads is not None:
+            height, width = height + pads[0] + pads[1], width + pads[2] + pads[3]
+        return _out_size((height, width), kernel_hw, stride, dilation, same=pads is None)
+
+    def _same_pads(self, x: int, kernel_hw: tuple[int, int], stride: int, dilation: int) -> Pads:
+        _, height, width, _ = self.shape(x)
+        rows, columns = (same_padding(length, k, stride, dilation) for length, k in zip((height, width), kernel_hw, strict=True))
+        return (*rows, *columns)
 
     def fully_connected(self, name: str, x: int, weights: NDArray[np.float32], bias: NDArray[np.float32]) -> int:
         """Return a dense layer on (N, in). weights: (out, in); bias: (out,)."""
@@ -123,9 +146,7 @@ class Net:
         if kind == "linear":
             return x
         if kind == "leaky":
-            options = schema.LeakyReluOptionsT()
-            options.alpha = LEAKY_SLOPE
-            return self._op(Op.LEAKY_RELU, [x], f"{name}_leaky", shape, options)
+            return self.leaky_relu(f"{name}_leaky", x, LEAKY_SLOPE)
         if kind == "swish":
             return self.mul(f"{name}_swish", x, self.activation(name, x, "logistic"))
         if kind == "mish":
@@ -135,6 +156,22 @@ class Net:
             raise InputError(f"layer {name}: activation {kind!r} is not supported; known are: {', '.join(ACTIVATIONS)}")
         options = schema.HardSwishOptionsT() if kind == "hard_swish" else None
         return self._op(plain[kind], [x], f"{name}_{kind}", shape, options)
+
+    def leaky_relu(self, name: str, x: int, slope: float) -> int:
+        """Return x, times `slope` below zero."""
+        options = schema.LeakyReluOptionsT()
+        options.alpha = slope
+        return self._op(Op.LEAKY_RELU, [x], name, self.shape(x), options)
+
+    def elementwise(self, code: int, name: str, *operands: int) -> int:
+        """Return an operator that takes its operands number by number, the smaller repeated. Raises InputError where shapes do not meet."""
+        shapes = [self.shape(x) for x in operands]
+        try:
+            shape = np.broadcast_shapes(*shapes)
+        except ValueError as exc:
+            raise InputError(f"layer {name}: the shapes {' and '.join(map(str, shapes))} do not fit each other") from exc
+        options = ELEMENTWISE_OPTIONS.get(code)
+        return self._op(code, operands, name, shape, None if options is None else options())
 
     def _mish(self, name: str, x: int) -> int:
         """Return x * tanh(ln(1 + e^x)) as x - 2x / (e (e + 2) + 2), e = exp(x): where e overflows, the quotient is 0 and x is right."""
@@ -166,8 +203,7 @@ class Net:
     def max_pool(self, name: str, x: int, kernel: int, stride: int, pads: Pads | None = None) -> int:
         """Maximum over windows; `pads` None stands for SAME. What is padded counts as less than any number."""
         n, height, width, depth = self.shape(x)
-        same = tuple(k for length in (height, width) for k in same_padding(length, kernel, stride))
-        if pads is None or pads == same:
+        if pads is None or pads == self._same_pads(x, (kernel, kernel), stride, 1):
             padding = schema.Padding.SAME
         else:
             padding = schema.Padding.VALID
@@ -181,29 +217,60 @@ class Net:
         options.filterHeight = options.filterWidth = kernel
         return self._op(Op.MAX_POOL_2D, [x], name, (n, *size, depth), options)
 
-    def _pad_lowest(self, name: str, x: int, pads: Pads) -> int:
+    def average_pool(self, name: str, x: int, kernel: int, stride: int, *, same: bool) -> int:
+        """Mean over windows; with `same` those at the edges count what lies inside only."""
         n, height, width, depth = self.shape(x)
+        size = _out_size((height, width), (kernel, kernel), stride, 1, same=same)
+        _require(min(size) > 0, name, f"a window of {kernel}x{kernel} does not fit into {height}x{width}")
+        options = schema.Pool2DOptionsT()
+        options.padding, options.strideH, options.strideW = schema.Padding.SAME if same else schema.Padding.VALID, stride, stride
+        options.filterHeight = options.filterWidth = kernel
+        return self._op(Op.AVERAGE_POOL_2D, [x], name, (n, *size, depth), options)
+
+    def _pad_lowest(self, name: str, x: int, pads: Pads) -> int:
         top, bottom, left, right = pads
-        amounts = self.constant(f"{name}_amounts", np.array([[0, 0], [top, bottom], [left, right], [0, 0]]), np.int32)
-        lowest = self.constant(f"{name}_value", np.array([np.finfo(np.float32).min]), np.float32)
-        size = (n, height + top + bottom, width + left + right, depth)
-        return self._op(Op.PADV2, [x, amounts, lowest], name, size, schema.PadV2OptionsT())
+        return self.pad_value(name, x, ((0, 0), (top, bottom), (left, right), (0, 0)), float(np.finfo(np.float32).min))
+
+    def pad_value(self, name: str, x: int, amounts: Sequence[Sequence[int]], value: float) -> int:
+        """Return the tensor with a value before and behind each axis, (before, after) for each."""
+        constants = [
+            self.constant(f"{name}_amounts", np.array(amounts), np.int32),
+            self.constant(f"{name}_value", np.array([value]), np.float32),
+        ]
+        size = [length + sum(pair) for length, pair in zip(self.shape(x), amounts, strict=True)]
+        return self._op(Op.PADV2, [x, *constants], name, size, schema.PadV2OptionsT())
 
     def mean_hw(self, name: str, x: int, *, keep_dims: bool = True) -> int:
         """Mean over height and width: (N, 1, 1, C), or (N, C) without `keep_dims`."""
-        n, _, _, depth = self.shape(x)
+        return self.mean(name, x, (1, 2), keep_dims=keep_dims)
+
+    def mean(self, name: str, x: int, axes: Sequence[int], *, keep_dims: bool = True) -> int:
+        """Mean over axes, which stay with a length of 1 or go."""
         options = schema.ReducerOptionsT()
         options.keepDims = keep_dims
-        axes = self.constant(f"{name}_axes", np.array([1, 2]), np.int32)
-        return self._op(Op.MEAN, [x, axes], name, (n, 1, 1, depth) if keep_dims else (n, depth), options)
+        constant = self.constant(f"{name}_axes", np.array(axes), np.int32)
+        sizes = [1 if axis in axes else length for axis, length in enumerate(self.shape(x)) if keep_dims or axis not in axes]
+        return self._op(Op.MEAN, [x, constant], name, sizes, options)
 
     def resize_nearest(self, name: str, x: int, factor: int) -> int:
         """Return each pixel repeated `factor` times along both axes."""
-        n, height, width, depth = self.shape(x)
-        size = self.constant(f"{name}_size", np.array([height * factor, width * factor]), np.int32)
-        return self._op(
-            Op.RESIZE_NEAREST_NEIGHBOR, [x, size], name, (n, height * factor, width * factor, depth), schema.ResizeNearestNeighborOptionsT()
-        )
+        _, height, width, _ = self.shape(x)
+        return self.resize(name, x, "nearest", (height * factor, width * factor))
+
+    def resize(
+        self, name: str, x: int, how: Interpolation, size_hw: tuple[int, int], *, half_pixels: bool = False, corners: bool = False
+    ) -> int:
+        """Return the picture in another size. half_pixels: a pixel's place is its centre, else its upper left corner.
+
+        corners: the centres of the corners stay where they were (`align_corners`), which does not go together with half pixels.
+        """
+        n, _, _, depth = self.shape(x)
+        size = self.constant(f"{name}_size", np.array(size_hw), np.int32)
+        options = schema.ResizeBilinearOptionsT() if how == "bilinear" else schema.ResizeNearestNeighborOptionsT()
+        options.halfPixelCenters, options.alignCorners = half_pixels, corners
+        code = Op.RESIZE_BILINEAR if how == "bilinear" else Op.RESIZE_NEAREST_NEIGHBOR
+        # Version 3 is the first whose kernels know half pixels.
+        return self._op(code, [x, size], name, (n, *size_hw, depth), options, version=3 if half_pixels else 1)
 
     def concat(self, name: str, tensors: Sequence[int], axis: int = 3) -> int:
         """Return the tensors one behind the other along an axis. Raises InputError where their other sizes differ."""
@@ -218,11 +285,14 @@ class Net:
 
     def slice_channels(self, name: str, x: int, first: int, count: int) -> int:
         """`count` channels from number `first` on."""
-        size = (*self.shape(x)[:3], count)
-        # -1 stands for "to the end", so that the constants do not depend on height and width.
-        begin = self.constant(f"{name}_begin", np.array([0, 0, 0, first]), np.int32)
-        extent = self.constant(f"{name}_extent", np.array([-1, -1, -1, count]), np.int32)
-        return self._op(Op.SLICE, [x, begin, extent], name, size, schema.SliceOptionsT())
+        return self.slice(name, x, (0, 0, 0, first), (*self.shape(x)[:3], count))
+
+    def slice(self, name: str, x: int, begin: Sequence[int], size: Sequence[int]) -> int:
+        """Return `size` numbers of each axis from `begin` on."""
+        # -1 stands for "to the end", so that the constants do not depend on the axes that are taken whole.
+        extent = [-1 if length == have else length for length, have in zip(size, self.shape(x), strict=True)]
+        constants = [self.constant(f"{name}_begin", np.array(begin), np.int32), self.constant(f"{name}_extent", np.array(extent), np.int32)]
+        return self._op(Op.SLICE, [x, *constants], name, size, schema.SliceOptionsT())
 
     def transpose(self, name: str, x: int, order: Sequence[int]) -> int:
         """Return the axes in another order."""
@@ -253,9 +323,9 @@ class Net:
         """Return a constant tensor."""
         return self.graph.add_constant(name, np.ascontiguousarray(values, dtype).reshape(values.shape))
 
-    def _op(self, code: int, operands: Sequence[int], name: str, shape: Sequence[int], options: Any = None) -> int:
+    def _op(self, code: int, operands: Sequence[int], name: str, shape: Sequence[int], options: Any = None, *, version: int = 1) -> int:
         y = self.graph.add_tensor(name, shape)
-        self.graph.add_operator(code, operands, [y], options)
+        self.graph.add_operator(code, operands, [y], options, version=version)
         return y
 
 
