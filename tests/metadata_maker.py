@@ -52,19 +52,27 @@ class Tables:
         return bytes(self.builder.Output())
 
 
-def tflite_metadata(custom: bytes | None = None, *, outputs: Sequence[str] = ("probability",), threshold: float | None = None) -> bytes:
+def tflite_metadata(
+    custom: bytes | None = None,
+    *,
+    outputs: Sequence[str] = ("probability",),
+    threshold: float | None = None,
+    labels_are_values: bool = False,
+) -> bytes:
     """A model's metadata: an image of -1..1, outputs by these names, the last one with labels in names.txt.
 
-    custom: the content of DETECTOR_METADATA. threshold: the score of the last output below which nothing counts.
+    custom: the content of DETECTOR_METADATA. threshold: the score of the last output below which nothing counts. labels_are_values: the
+    last output holds class ids, not a column for each class.
     """
+    kind = 3 if labels_are_values else 2
     t = Tables()
     options = t.table({0: ("ref", t.floats([127.0])), 1: ("ref", t.floats([128.0]))})
     unit = t.table({0: ("byte", 1), 1: ("ref", options)})
     image = t.table({0: ("byte", 1)})
     content = t.table({0: ("byte", 2), 1: ("ref", image)})
     given = t.table({0: ("text", "image"), 3: ("ref", content), 4: ("ref", t.vector([unit]))})
-    translated = t.table({0: ("text", "noms.txt"), 2: ("byte", 2), 3: ("text", "fr")})
-    labels = t.table({0: ("text", "names.txt"), 2: ("byte", 2)})
+    translated = t.table({0: ("text", "noms.txt"), 2: ("byte", kind), 3: ("text", "fr")})
+    labels = t.table({0: ("text", "names.txt"), 2: ("byte", kind)})
     units = []
     if threshold is not None:
         units.append(t.table({0: ("byte", 3), 1: ("ref", t.table({0: ("float", threshold)}))}))
