@@ -141,7 +141,7 @@ def _of_scores(interpretation: Interpretation, *, named: bool) -> tuple[Assumed,
 
 def _activated(interpretation: Interpretation) -> tuple[Assumed, ...]:
     done = {"sigmoid": LOGITS, "softmax": SOFTMAX, "percent": PERCENTAGES}.get(getattr(interpretation.head, "activation", "none"))
-    return () if done is None or CLASS_SIGMOIDS.of() in interpretation.assumptions else (done.of(),)
+    return () if done is None or interpretation.scores_settled or CLASS_SIGMOIDS.of() in interpretation.assumptions else (done.of(),)
 
 
 def _names(facts: Facts, hints: Hints) -> tuple[tuple[str, ...], str]:

@@ -180,6 +180,8 @@ class Interpretation:
     """What its one class is, where the form of the outputs tells (face, person); it is the name where none is given."""
     assumptions: tuple[Assumed, ...] = ()
     """What was settled by convention only, and the option that changes it."""
+    scores_settled: bool = False
+    """Whether the file, or a family whose numbers leave no doubt, says what makes probabilities of the scores."""
 
     @property
     def task(self) -> Literal["detect", "classify", "embed"]:

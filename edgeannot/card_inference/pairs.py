@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgeannot.base.errors import ModelError
 from edgeannot.card_inference.boxes import BoxFacts, Side, candidate_cells, cell_orders, decoded_boxes, free_boxes, query_boxes
-from edgeannot.card_inference.facts import Out, Picture
+from edgeannot.card_inference.facts import Picture
 from edgeannot.card_inference.interpretation import (
     CLASS_SIGMOIDS,
     DARKNET,
@@ -25,7 +25,7 @@ from edgeannot.card_inference.interpretation import (
     Interpretation,
     Known,
 )
-from edgeannot.card_inference.scores import keypoints_behind, score_activation_of
+from edgeannot.card_inference.scores import keypoints_behind, made_scores, named_scores, score_activation_of
 from edgeannot.card_inference.ssd import names_allow_background, raw_ssd, ssd_with_anchors
 from edgeannot.tflite.detector_metadata import DETECTOR_METADATA
 from edgeannot.tflite.trace import depends_on_input, mostly_silu
@@ -92,7 +92,7 @@ def read_by_metadata(known: Known) -> list[Interpretation]:
         f"the rule in the card makes its {count} anchors",
         f"scores {'go through a sigmoid' if noted.sigmoid else 'are probabilities already'}, it says; {column}",
     )
-    return [Interpretation(head, SSD, evidence, classes=classes, background=background)]
+    return [Interpretation(head, SSD, evidence, classes=classes, background=background, scores_settled=True)]
 
 
 def _rule_of(anchors: NDArray[np.float32], picture: Picture) -> AnchorRule | None:
@@ -158,9 +158,9 @@ def _alike(known: Known, sides: list[Side]) -> tuple[Side, Side]:
             return (named[0], rest) if role == "head.boxes" else (rest, named[0])
     tests: tuple[Callable[[Side], bool], ...] = (
         lambda side: query_boxes(known, side.numbers) is None,  # before the next: DETR's boxes come out of a sigmoid, its scores do not
-        lambda side: side.out.made_by in {"LOGISTIC", "SOFTMAX"},
+        lambda side: made_scores(side.out),
         lambda side: _box_facts(known, side) is None,
-        lambda side: any(word in _names_of(known, side.out) for word in ("class", "score", "conf", "prob")),
+        lambda side: named_scores(known, side.out),
     )
     for is_scores in tests:
         found = [side for side in sides if is_scores(side)]
@@ -170,13 +170,6 @@ def _alike(known: Known, sides: list[Side]) -> tuple[Side, Side]:
         f"model {known.facts.path}: {sides[0].out} and {sides[1].out} look alike: one holds boxes, the other four class scores",
         [f"--set head.boxes={side.out.position} --set head.scores={other.out.position}" for side, other in (sides, sides[::-1])],
     )
-
-
-def _names_of(known: Known, out: Out) -> str:
-    """Return all that the file calls an output, in lower case: the tensor's name, the signature's, the metadata's."""
-    signed = [name for signature in known.facts.model.signatures for name, index in signature.outputs.items() if index == out.tensor.index]
-    stated = [tensor.name for tensor in known.facts.metadata.outputs[out.position : out.position + 1]]
-    return " ".join((out.tensor.name, *signed, *stated)).lower()
 
 
 def _box_facts(known: Known, side: Side) -> BoxFacts | None:

@@ -25,6 +25,8 @@ __all__ = [
     "is_angle",
     "keypoints_behind",
     "looks_like_logits",
+    "made_scores",
+    "named_scores",
     "score_activation_of",
 ]
 
@@ -102,6 +104,19 @@ def _activation(
         "which is like neither probabilities nor logits",
         [f"--set head.activation={choice}" for choice in choices],
     )
+
+
+def made_scores(out: Out) -> bool:
+    """Tell whether an output comes out of a sigmoid or softmax."""
+    return out.made_by in {"LOGISTIC", "SOFTMAX"}
+
+
+def named_scores(known: Known, out: Out) -> bool:
+    """Tell whether the file calls an output scores: by the tensor's name, the signature's or the metadata's."""
+    signed = [name for signature in known.facts.model.signatures for name, index in signature.outputs.items() if index == out.tensor.index]
+    stated = [tensor.name for tensor in known.facts.metadata.outputs[out.position : out.position + 1]]
+    called = " ".join((out.tensor.name, *signed, *stated)).lower()
+    return any(word in called for word in ("class", "score", "conf", "prob"))
 
 
 def _inside(numbers: NDArray[np.floating], step: float = 0.0) -> NDArray[np.bool_]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgeannot.base.errors import ModelError
 from edgeannot.card_inference.boxes import Side
-from edgeannot.card_inference.facts import Out, Picture
+from edgeannot.card_inference.facts import Out
 from edgeannot.card_inference.interpretation import (
     CENTRE_OFFSETS,
     CORNER_OFFSETS,
@@ -26,7 +27,7 @@ from edgeannot.card_inference.interpretation import (
     Known,
     is_background,
 )
-from edgeannot.card_inference.scores import activation_of
+from edgeannot.card_inference.scores import activation_of, made_scores, named_scores
 from edgeannot.vision.heads._published import BlazeKind, PublishedAnchors, blaze_kinds, published_anchors
 from edgeannot.vision.heads.ssd_anchors import SsdAnchors
 
@@ -127,7 +128,7 @@ def raw_ssd(known: Known, boxes: Side, scores: Side) -> list[Interpretation]:
     picture, count = known.facts.picture, int(boxes.numbers.shape[1])
     blaze = next((kind for kind in blaze_kinds(picture.size_wh) if kind.rows == count), None)
     if scores.width == 1 and blaze is not None:
-        return [_blaze(picture, (boxes.out,), (scores.out,), boxes.width, blaze)]
+        return [_blaze(known, (boxes.out,), (scores.out,), boxes.width, blaze)]
     anchors = published_anchors(picture.size_wh, count)
     given = _given(known, anchors)
     if given:  # the family stays what it is by the number of boxes
@@ -157,9 +158,11 @@ def raw_ssd(known: Known, boxes: Side, scores: Side) -> list[Interpretation]:
     return [Interpretation(head, SSD, evidence, classes=scores.width, background=background, assumptions=_offsets(head, anchors))]
 
 
-def _blaze(picture: Picture, boxes: tuple[Out, ...], scores: tuple[Out, ...], width: int, kind: BlazeKind) -> Interpretation:
+def _blaze(known: Known, boxes: tuple[Out, ...], scores: tuple[Out, ...], width: int, kind: BlazeKind) -> Interpretation:
     """Interpret boxes of `width` numbers and one score each, joined or layer by layer, from fine to coarse."""
+    picture = known.facts.picture
     done = all(out.made_by == "LOGISTIC" for out in scores)
+    below_zero = min(known.run.span(out.position)[0] + out.step for out in scores) < 0
     w, h = float(picture.width), float(picture.height)
     head = SsdAnchors(
         boxes=tuple(out.ref for out in boxes),
@@ -175,11 +178,11 @@ def _blaze(picture: Picture, boxes: tuple[Out, ...], scores: tuple[Out, ...], wi
     evidence = (
         f"{kind.rows} boxes of {width} numbers ({width - 4} of them keypoints): {boxes_are}; one score each: {scores_are}",
         f"{kind.rows} are the anchors of {kind.who} at {picture.width} px",
-        "scores are made by LOGISTIC: probabilities already" if done else "scores go through a sigmoid in that family",
+        "scores are made by LOGISTIC: probabilities already" if done else "scores are logits, which go through a sigmoid in that family",
     )
     palm = width == 18  # seven points of a hand; faces have six, bodies four
     thing = {16: "face", 18: "palm", 12: "person"}.get(width, "")
-    return Interpretation(head, PALM if palm else MEDIAPIPE, evidence, classes=1, thing=thing)
+    return Interpretation(head, PALM if palm else MEDIAPIPE, evidence, classes=1, thing=thing, scores_settled=below_zero)
 
 
 def read_blaze_layers(known: Known) -> list[Interpretation]:
@@ -190,7 +193,7 @@ def read_blaze_layers(known: Known) -> list[Interpretation]:
             widths = {width for _, _, width in pairs}
             if len(pairs) == len(kind.layers) and len(widths) == 1:
                 boxes, scores = tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs)
-                return [_blaze(known.facts.picture, boxes, scores, widths.pop(), kind)]
+                return [_blaze(known, boxes, scores, widths.pop(), kind)]
     return []
 
 
@@ -232,6 +235,7 @@ def read_layers(known: Known) -> list[Interpretation]:
         rows = sum(int(np.prod(known.run.shape(boxes.position))) // 4 for boxes, _ in pairs)
         anchors = published_anchors(known.facts.picture.size_wh, rows) if len(pairs) == len(cells) else None
         if anchors is not None:
+            pairs = _boxes_first(known, pairs) if columns == BOX_NUMBERS else pairs
             interpretations.append(_layered(known, pairs, columns, anchors))
     return interpretations
 
@@ -253,6 +257,33 @@ def _pair(known: Known, group: list[Out], columns: int) -> Pair | None:
         if rest == 0 and per_cell * columns == _channels(known, scores):
             return boxes, scores
     return None
+
+
+BOX_NUMBERS = 4
+
+
+def _boxes_first(known: Known, pairs: list[Pair]) -> list[Pair]:
+    """Return the two outputs of each layer with the boxes first, where scores are as many: as given, by an activation, or by a name.
+
+    Raises AmbiguousModelError where nothing tells.
+    """
+    hints = (known.hints.extra.get(f"head.{role}") for role in ("boxes", "scores"))
+    boxes, scores = (hint if isinstance(hint, list) else [hint] for hint in hints)
+    tests: tuple[Callable[[Out], bool], ...] = (
+        lambda out: out.ref not in boxes and out.position not in boxes,
+        lambda out: out.ref in scores or out.position in scores,
+        made_scores,
+        lambda out: named_scores(known, out),
+    )
+    for is_scores in tests:
+        if all(is_scores(one) != is_scores(other) for one, other in pairs):
+            return [(other, one) if is_scores(one) else (one, other) for one, other in pairs]
+    orders = [[str([pair[side].position for pair in pairs]).replace(" ", "") for side in sides] for sides in ((0, 1), (1, 0))]
+    raise AmbiguousModelError(
+        f"model {known.facts.path}: the two outputs of each of its {len(pairs)} layers look alike: one holds boxes, the other "
+        "four class scores",
+        [f"--set head.boxes={one} --set head.scores={other}" for one, other in orders],
+    )
 
 
 def _layered(known: Known, pairs: list[Pair], columns: int, anchors: PublishedAnchors) -> Interpretation:

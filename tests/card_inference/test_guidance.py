@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import typer
 
-from edgeannot.base.errors import CardError
+from edgeannot.base.errors import CardError, ModelError
 from edgeannot.card_inference import AmbiguousModelError, read_labels
 from edgeannot.card_inference.interpretation import ASSUMPTIONS
 from edgeannot.cli.commands.models import models_app
@@ -182,6 +182,67 @@ def test_outputs_that_look_alike_are_told_apart_by_either_choice_as_it_stands(pr
         head = propose_raw(raw, extra={key: int(value) for key, value in said.items()}).card.head
         assert isinstance(head, SsdAnchors)
         assert head.boxes == boxes
+
+
+def parts(*, strides: tuple[int, ...] = STRIDES, bins: int = 8, classes: int = 80) -> list[tuple[str, int, int]]:
+    """(what, stride, channels) of the outputs of a detector with distances in bins, a stride after the other."""
+    return [part for stride in strides for part in (("box", stride, 4 * bins), ("score", stride, classes))]
+
+
+def with_outputs(kept: list[tuple[str, int, int]], *, size: int = 320, rows: bool = True) -> bytes:
+    """A network that gives these outputs only, as rows of cells or as maps; scores come out of a sigmoid."""
+    maker = Maker()
+    x = maker.input((1, size, size, 3))
+    made = []
+    for what, stride, channels in kept:
+        side = size // stride
+        shape = (1, side * side, channels) if rows else (1, side, side, channels)
+        y = maker.stirred(x, raw_numbers(*shape), name=f"{what}{stride}")
+        made.append(maker.logistic(y, f"{what}{stride}") if what == "score" else y)
+    return maker.outputs(*made)
+
+
+@pytest.mark.parametrize("rows", [True, False])
+@pytest.mark.parametrize(("bins", "classes"), [(8, 80), (16, 3)])
+@pytest.mark.parametrize(
+    ("kept", "says"),
+    [
+        ((0, 2, 4), "no class scores for the strides 8, 16 and 32"),
+        ((1, 3, 5), "class scores for the strides 8, 16 and 32, but no boxes"),
+        ((0, 1), "nothing but stride 8"),
+        ((0, 1, 2), "no class scores for stride 16"),
+        ((0, 1, 2, 3, 4), "no class scores for stride 32"),
+        ((0, 1, 2, 3, 5), "no boxes for stride 32"),
+        ((3, 0), "no class scores for stride 8 and no boxes for stride 16"),
+    ],
+)
+def test_outputs_that_were_cut_off_are_named(
+    propose_raw: Propose, kept: tuple[int, ...], says: str, bins: int, classes: int, rows: bool
+) -> None:
+    """As of NanoDet's six outputs, of which an exporter or a splitter left some behind."""
+    whole = parts(bins=bins, classes=classes)
+
+    with pytest.raises(ModelError, match=rf"{says}.*export it with all of its outputs") as caught:
+        propose_raw(with_outputs([whole[i] for i in kept], rows=rows))
+    assert "nearly as large as the picture" not in str(caught.value)
+
+
+def test_all_outputs_or_others_are_not_said_to_be_cut_off(propose_raw: Propose) -> None:
+    assert propose_raw(with_outputs(parts())).card.head.kind == "dfl"
+    for others in ([("mask", 4, 32)], [("mask", 8, 21)], [("a", 8, 5), ("b", 16, 7)], [("depth", 8, 64)]):
+        with pytest.raises(ModelError) as caught:
+            propose_raw(with_outputs(others, rows=False))
+        assert "all of its outputs" not in str(caught.value)
+
+
+def test_rows_of_cells_are_no_map_as_large_as_the_picture(propose_raw: Propose) -> None:
+    """100 cells of 80 numbers are not 100 by 80 pixels of a square picture."""
+    with pytest.raises(ModelError) as caught:
+        propose_raw(with_outputs([("score", 32, 80)]))
+    assert "nearly as large" not in str(caught.value)
+    maker = Maker()
+    with pytest.raises(ModelError, match="nearly as large as the picture"):
+        propose_raw(maker.outputs(maker.stirred(maker.input((1, 320, 320, 3)), raw_numbers(1, 160, 160))))
 
 
 def test_every_assumption_names_an_option() -> None:

@@ -6,6 +6,7 @@ shapes that the export code of AutoML's `efficientdet` and MediaPipe's models gi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import permutations
@@ -15,6 +16,7 @@ import pytest
 
 from edgeannot.base.errors import ModelError
 from edgeannot.card_inference import AmbiguousModelError
+from edgeannot.cli.commands.models import _setting
 from edgeannot.vision.heads._anchors import OctaveAnchors, make_anchors
 from edgeannot.vision.heads.ssd_anchors import AnchorLayer
 from tests.card_inference.made import Propose, head_of, raw_numbers
@@ -172,6 +174,35 @@ def test_layers_of_blazeface_and_kin_are_read_as_if_they_were_joined(
     assert proposal.card.input.mean == ((0.0,) if width == 18 else (127.5,))
 
 
+@pytest.mark.parametrize("maps", [False, True])
+@pytest.mark.parametrize(("size", "width", "layers", "strides"), KINDS)
+def test_scores_of_that_family_below_zero_are_logits_and_no_assumption(
+    propose_raw: Propose, size: int, width: int, layers: Sequence[tuple[int, int]], strides: tuple[int, ...], maps: bool
+) -> None:
+    proposal = propose_raw(apart(size, width, layers, range(2 * len(layers)), maps=maps))
+
+    assert any("scores are logits, which go through a sigmoid" in line for line in proposal.evidence)
+    assert not any("head.activation" in assumption for assumption in proposal.assumptions)
+
+
+def test_scores_of_that_family_that_may_be_probabilities_are_an_assumption(propose_raw: Propose) -> None:
+    """A graph may give probabilities without an operator that says so."""
+    maker = Maker()
+    x = maker.input((1, 128, 128, 3))
+    scores = maker.stirred(x, np.random.default_rng(1).uniform(0.01, 0.2, (1, 896, 1)))
+    proposal = propose_raw(maker.outputs(maker.stirred(x, raw_numbers(1, 896, 16)), scores))
+
+    assert any("head.activation=none" in assumption for assumption in proposal.assumptions)
+
+
+def test_a_sigmoid_that_the_notes_state_is_no_assumption(propose_raw: Propose) -> None:
+    notes = detector_metadata(make_anchors(LAYERS, (96, 96)), classes=3, sigmoid=True)
+    proposal = propose_raw(noted(notes, rows=81, activation=False))
+
+    assert head_of(proposal)["activation"] == "sigmoid"
+    assert proposal.assumptions == ()
+
+
 @pytest.mark.parametrize("order", list(permutations(range(4)))[::5])
 def test_the_order_of_the_outputs_does_not_matter(propose_raw: Propose, order: Sequence[int]) -> None:
     head = head_of(propose_raw(apart(128, 16, ((16, 2), (8, 6)), order, maps=False)))
@@ -186,6 +217,50 @@ def test_layers_whose_boxes_have_other_numbers_are_no_blazeface(propose_raw: Pro
 
     with pytest.raises(ModelError, match="no known kind"):
         propose_raw(maker.outputs(*(maker.stirred(x, raw_numbers(1, *shape), name=f"x{i}") for i, shape in enumerate(shapes))))
+
+
+# -- SSDs whose layers are outputs of their own ---------------------------------------------------------------------------
+
+
+def layers_of_four(*, first: str = "box", sigmoid: bool = False, named: bool = True) -> bytes:
+    """An SSD before its join with as many scores as box numbers, a layer after the other. first: what comes first in each layer."""
+    maker = Maker()
+    x = maker.input((1, 300, 300, 3))
+    outputs = []
+    for size, per_cell in ((19, 3), (10, 6), (5, 6), (3, 6), (2, 6), (1, 6)):
+        for part in ("box", "class") if first == "box" else ("class", "box"):
+            name = f"{part}{size}" if named else f"out{len(outputs)}"
+            y = maker.stirred(x, 3 * raw_numbers(1, size, size, per_cell * 4), name=name)
+            outputs.append(maker.logistic(y, name) if sigmoid and part == "class" else y)
+    return maker.outputs(*outputs)
+
+
+@pytest.mark.parametrize("first", ["box", "class"])
+@pytest.mark.parametrize(("sigmoid", "named"), [(True, False), (False, True), (True, True)])
+def test_layers_with_four_score_columns_are_told_apart_by_a_sigmoid_or_a_name(
+    propose_raw: Propose, first: str, sigmoid: bool, named: bool
+) -> None:
+    head = head_of(propose_raw(layers_of_four(first=first, sigmoid=sigmoid, named=named), names=["a", "b", "c"]))
+    even, odd = (tuple(outs) for outs in ([f"out{i}" for i in range(0, 12, 2)], [f"out{i}" for i in range(1, 12, 2)]))
+    boxes = tuple(f"box{size}" for size in (19, 10, 5, 3, 2, 1)) if named else even if first == "box" else odd
+
+    assert (head["kind"], head["boxes"], head["activation"]) == ("ssd-anchors", boxes, "none" if sigmoid else "sigmoid")
+    assert set(head["scores"]).isdisjoint(boxes)
+    assert len(head["scores"]) == 6
+
+
+def test_layers_with_four_score_columns_and_no_sign_are_asked_about_and_either_answer_works(propose_raw: Propose) -> None:
+    raw = layers_of_four(named=False)
+    with pytest.raises(AmbiguousModelError, match="look alike") as caught:
+        propose_raw(raw)
+
+    for choice, first in zip(caught.value.choices, (0, 1), strict=True):
+        said = dict(_setting(text) for text in re.findall(r"--set (\S+)", choice))
+        head = head_of(propose_raw(raw, extra=said))
+        assert (head["boxes"], head["scores"]) == (tuple(range(first, 12, 2)), tuple(range(1 - first, 12, 2)))
+        assert head_of(propose_raw(raw, extra={"head.boxes": said["head.boxes"]}))["scores"] == tuple(
+            f"out{i}" for i in range(1 - first, 12, 2)
+        )
 
 
 # -- EfficientDet before its post-processing -----------------------------------------------------------------------------------
