@@ -3,6 +3,7 @@
 * base64 (RFC 4648, also with line ends, without padding, or with the URL alphabet), as a Home Assistant camera with
   `image_encoding: b64` takes it
 * a data URL (RFC 2397) with base64, as browsers and Node-RED have it
+* the same after a form's decoding, which makes blanks of its "+"
 * either of them as a value in JSON, under any key: `image` of mqttshot, `imagebase64` of CameraEvents, `bytes` of BerryNet
 * the JSON that Node.js makes of a Buffer: {"type": "Buffer", "data": [255, 216, ...]}
 
@@ -87,6 +88,10 @@ def _of_encoded(text: bytes) -> bytes | None:
 
 def _from_base64(text: bytes) -> bytes:
     """Return the bytes of base64, up to the last group that is whole."""
+    if b" " in text and b"+" not in text and b"-" not in text:  # the decoding of a form makes blanks of "+"
+        lines = text.strip().splitlines()
+        folded = all(line[:1] in _BLANKS for line in lines[1:])  # then it is no sign that one begins with a blank
+        text = b"".join(line.strip(_BLANKS) if folded else line for line in lines).replace(b" ", b"+")
     plain = text.translate(bytes.maketrans(b"-_", b"+/"), b" \t\r\n=")
     plain = plain[: len(plain) - (len(plain) % 4 == 1)]
     return binascii.a2b_base64(plain + b"=" * (-len(plain) % 4))

@@ -18,7 +18,7 @@ from tests.fuzz.numbers import spoil
 
 __all__ = ["DOORS", "Case", "Door", "Visit", "case_of", "load_door", "pack", "unpack"]
 
-DOORS = ("models", "pictures", "settings", "cards", "label_files", "cfg", "tfjs", "commands", "daemon")
+DOORS = ("models", "pictures", "encoded", "settings", "cards", "label_files", "cfg", "tfjs", "commands", "daemon")
 """Modules of `doors`, in the order in which they are played. The last sends commands and pictures to a daemon that runs."""
 
 MUTATIONS = (0, 1, 1, 1, 1, 2, 2, 3, 5)

@@ -117,6 +117,31 @@ def test_a_text_that_stands_for_no_picture_is_refused_with_what_was_found(payloa
     assert len(str(caught.value)) < 500
 
 
+LARGE = picture("jpg", 60)
+PLUS = base64.b64encode(LARGE).decode()
+"""With some "+" in it."""
+
+
+@pytest.mark.parametrize("form", ["{}", " {}", "data:image/jpeg;base64,{}", "data:image/jpeg;base64, {}", '{{"image": "{}"}}'])
+def test_base64_whose_plus_signs_became_blanks_is_read(form):
+    """As a form's decoding makes them (application/x-www-form-urlencoded)."""
+    assert PLUS.count("+") > 5
+    assert picture_in(form.format(PLUS.replace("+", " ")).encode()) == LARGE
+
+
+@pytest.mark.parametrize("between", ["\n ", "\r\n  ", " ", "\t"])
+def test_blanks_between_the_lines_of_base64_mean_nothing(between):
+    lines = [PLUS[i : i + 76] for i in range(0, len(PLUS), 76)]
+
+    assert picture_in(between.join(lines).encode()) == LARGE
+
+
+def test_lines_whose_plus_signs_became_blanks_are_read():
+    lines = base64.encodebytes(LARGE).decode().replace("+", " ")
+
+    assert picture_in(lines.encode()) == LARGE
+
+
 def test_a_picture_of_another_kind_is_handed_on_to_be_named():
     gif = b"GIF89a" + bytes(40)
 
