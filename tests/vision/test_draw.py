@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import cv2
@@ -10,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgeannot.vision import draw as draw_module
 from edgeannot.vision.data import Annotation, Detections, Frame, ModelFacts
-from edgeannot.vision.draw import annotated_jpeg, class_color, draw
+from edgeannot.vision.draw import annotated_jpeg, class_color, draw, plates
 
 
 def found(*boxes, classes=None) -> Detections:
@@ -108,11 +110,117 @@ def test_classes_near_each_other_have_colours_that_differ():
     assert class_color(7) == class_color(7)
 
 
-def test_letters_that_the_font_lacks_become_plain_ones():
+def test_letters_are_drawn_as_they_are_where_opencv_has_them_and_plain_otherwise(monkeypatch):
+    """OpenCV 5 has a font of all scripts, OpenCV 4 one of ASCII."""
     image, box = grey(300, 200), found((20, 100, 200, 180))
 
-    assert np.array_equal(draw(image, box, ["kühe"]), draw(image, box, ["kuhe"]))
-    assert not np.array_equal(draw(image, box, ["猫"]), draw(image, box, [""]))
+    def same(one: str, other: str) -> bool:
+        return np.array_equal(draw(image, box, [one]), draw(image, box, [other]))
+
+    assert same("a\u200b\n\ud800", "a???")
+    assert not same("猫", "")
+    if hasattr(cv2, "FontFace"):
+        assert not same("kühe", "kuhe")
+        assert not same("猫", "?")
+    monkeypatch.setattr(draw_module, "_face", lambda: None)
+    assert same("kühe", "kuhe")
+    assert same("猫", "?")
+
+
+# -- where labels stand ------------------------------------------------------------------------------------------------------------
+
+
+def crowd(seed: int, count: int, width: int, height: int) -> Detections:
+    """Objects of all sizes, some far out at the borders, heaped up in the middle."""
+    rng = np.random.default_rng(seed)
+    middle = rng.normal(0.5, 0.25, (count, 2)) * (width, height)
+    size = rng.uniform(0.01, rng.choice([0.05, 0.2, 0.8], (count, 1)), (count, 2)) * (width, height)
+    boxes = np.concatenate([middle - size / 2, middle + size / 2], axis=1)
+    boxes = np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
+    return Detections(boxes, np.sort(rng.uniform(0.3, 1, count))[::-1].astype(np.float32), rng.integers(0, 4, count))
+
+
+SCENES = [
+    (seed, count, *wh) for wh in ((64, 64), (640, 480), (320, 180), (4000, 3000), (30, 500)) for seed, count in enumerate((1, 4, 25, 120))
+]
+NAMES = ("person", "a class with quite a long name", "tie", "猫")
+
+
+@pytest.mark.parametrize(("seed", "count", "width", "height"), SCENES)
+def test_labels_cover_neither_each_other_nor_more_than_a_quarter_of_an_object(seed: int, count: int, width: int, height: int) -> None:
+    objects = crowd(seed, count, width, height)
+    labels = [NAMES[c] for c in objects.classes]
+    places = [plate.place for plate in plates(objects, labels, (width, height)) if plate is not None]
+    hidden = np.zeros((height, width), int)
+    for x1, y1, x2, y2 in places:
+        assert 0 <= x1 < x2 <= width
+        assert 0 <= y1 < y2 <= height
+        hidden[y1:y2, x1:x2] += 1
+
+    assert hidden.max(initial=0) <= 1
+    assert hidden.mean() <= 0.25
+    for x1, y1, x2, y2 in objects.boxes.round().astype(int):
+        if (part := hidden[y1:y2, x1:x2]).size > 100:  # of smaller ones a pixel of rounding is much
+            assert part.mean() <= 0.3
+    if count <= 4 and width > 100:
+        assert len(places) == count, "there is room for all"
+
+
+@pytest.mark.parametrize(("seed", "count", "width", "height"), SCENES)
+def test_the_text_of_a_label_stays_on_its_ground(seed: int, count: int, width: int, height: int) -> None:
+    objects = crowd(seed, count, width, height)
+    for plate in filter(None, plates(objects, [NAMES[c] for c in objects.classes], (width, height))):
+        x1, y1, x2, y2 = plate.place
+        canvas, x, y = grey(x2 - x1 + 40, y2 - y1 + 40), plate.origin[0] - x1 + 20, plate.origin[1] - y1 + 20
+        draw_module._put(canvas, replace(plate, origin=(x, y)), (255, 255, 255))
+        inked = np.argwhere((canvas != 128).any(axis=2))
+
+        assert len(inked) > 0
+        assert inked.min() >= 20
+        assert inked[:, 0].max() < y2 - y1 + 20
+        assert inked[:, 1].max() < x2 - x1 + 20
+
+
+def test_a_label_without_room_loses_its_score_then_its_size_and_is_left_out_last():
+    wide, narrow = found((0, 0, 200, 200)), found((0, 0, 64, 64))
+    forms = {plate.text for plate in plates(wide, ["cat"], (200, 200)) if plate is not None}
+    tiny = {plate.text for plate in plates(narrow, ["cat"], (64, 64)) if plate is not None}
+
+    assert (forms, tiny) == ({"cat 0.90"}, {"cat"})
+    assert plates(found((0, 0, 20, 20)), ["cat"], (20, 20)) == [None]
+
+
+def test_a_picture_of_64_pixels_stays_visible():
+    boxes = found(*[(4 + 10 * i, 10, 14 + 10 * i, 50) for i in range(5)], classes=[0] * 5)
+    image = np.random.default_rng(2).integers(0, 255, (64, 64, 3)).astype(np.uint8)
+
+    assert (draw(image, boxes, ["person"] * 5) == image).all(axis=2).mean() > 0.6
+
+
+def test_objects_of_one_class_can_be_told_apart():
+    boxes = [(20 + 60 * i, 100, 80 + 60 * i, 250) for i in range(4)]
+    drawn = draw(grey(400, 300), found(*boxes, classes=[0] * 4), ["cat"] * 4)
+    edges = np.array([drawn[249, (x1 + x2) // 2] for x1, _, x2, _ in boxes], float)
+
+    assert np.abs(edges[0] - class_color(0)).max() <= 40, "the best has the colour of the class"
+    for i in range(4):
+        for j in range(i):
+            assert np.abs(edges[i] - edges[j]).max() > 30
+
+
+def test_no_zero_is_slashed():
+    """A slash would put ink into the middle of the zero."""
+    (plate,) = plates(found((0, 200, 400, 390)), ["0"], (400, 400))
+    assert plate is not None
+    canvas = np.zeros((400, 400, 3), np.uint8)
+    draw_module._put(canvas, replace(plate, text="0", letter=90, origin=(100, 200)), (255, 255, 255))
+    rows, columns = np.nonzero(canvas[..., 0])
+    middle = canvas[(rows.min() + rows.max()) // 2, (columns.min() + columns.max()) // 2]
+
+    assert not middle.any()
+
+
+# -- as a file ---------------------------------------------------------------------------------------------------------------------
 
 
 def test_the_jpeg_is_made_smaller_when_asked_and_boxes_follow():
