@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -214,8 +215,8 @@ def _annotate(loaded: Loaded, files: list[Path], *, remeasure: bool) -> int:
     """Annotate picture files, whatever sources are configured, without the ledger and the lock of a service; return the exit code."""
     import tempfile
 
-    from edgeannot.daemon.report import set_up_logging
-    from edgeannot.daemon.run import run_daemon
+    from edgeannot.daemon.report import Reporter, set_up_logging
+    from edgeannot.daemon.run import RESULTS_MISSING, run_daemon
     from edgeannot.sources.files import FilesOptions, check_files
 
     check_files(files)
@@ -223,9 +224,11 @@ def _annotate(loaded: Loaded, files: list[Path], *, remeasure: bool) -> int:
     set_up_logging(level, journal=False)
     settings = loaded.settings.model_copy(update={"sources": {"files": FilesOptions(paths=tuple(files))}})
     with tempfile.TemporaryDirectory(prefix="edgeannot-") as state:
-        code = run_daemon(loaded.model_copy(update={"settings": settings}), once=True, remeasure=remeasure, state_dir=Path(state))
-    if "images" in settings.sinks.enabled:
-        typer.echo(f"annotated pictures are in {settings.out_folder / 'annotated' / 'files'}")
+        told, named = Reporter(sys.stdout), loaded.model_copy(update={"settings": settings})
+        code = run_daemon(named, once=True, remeasure=remeasure, state_dir=Path(state), reporter=told)
+    images = dict(settings.sinks.by_kind())["images"]
+    if told.annotated and code != RESULTS_MISSING and images.enabled:
+        typer.echo(f"annotated pictures are in {images.written_paths(settings.out_folder)[0]}")
     return code
 
 

@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -67,7 +67,7 @@ class Reporter:
         if not self._live:
             return
         seconds = max(time.monotonic() - self._start, 1e-3)
-        text = f"{self.annotated} annotated, {self.failed} set aside, {waiting} waiting, {self.annotated / seconds:.1f} a second"
+        text = f"{self.annotated} annotated, {self.failed} not annotated, {waiting} waiting, {self.annotated / seconds:.1f} a second"
         self._write("\r" + text.ljust(self._drawn))
         self._drawn = len(text)
 
@@ -75,7 +75,8 @@ class Reporter:
         """Print the summary. done_before: pictures skipped because an earlier run annotated them."""
         seconds = time.monotonic() - self._start
         before = f"; {done_before} already done by an earlier run (to repeat: --again)" if done_before else ""
-        self._line(f"{number_of(self.annotated, 'picture')} annotated, {self.failed} set aside, in {seconds:.1f} s{before}")
+        failed = f", {self.failed} not annotated" if self.failed else ""
+        self._line(f"{number_of(self.annotated, 'picture')} annotated{failed}, in {seconds:.1f} s{before}")
 
     def _line(self, text: str) -> None:
         clear = "\r" + " " * self._drawn + "\r" if self._drawn else ""
@@ -101,14 +102,14 @@ class Reporter:
 
 
 def summary_of(annotation: Annotation) -> str:
-    """Return the labels with their best scores, highest first: "person 0.93 x3, dog 0.71"; "nothing" if there are none."""
-    counts = Counter(annotation.labels)
-    best: dict[str, float] = {}
+    """Return the labels with their best and least scores, highest first: "person 0.93..0.41 x3, dog 0.71"; "nothing" if there are none."""
+    scores: dict[str, list[float]] = defaultdict(list)
     for label, score in zip(annotation.labels, annotation.detections.scores, strict=True):
-        best[label] = max(best.get(label, 0.0), float(score))
-    words = [
-        f"{label} {best[label]:.2f}" + (f" x{counts[label]}" if counts[label] > 1 else "") for label in sorted(best, key=lambda k: -best[k])
-    ]
+        scores[label].append(float(score))
+    words = []
+    for label, each in sorted(scores.items(), key=lambda item: -max(item[1])):
+        best, least = f"{max(each):.2f}", f"{min(each):.2f}"
+        words.append(f"{label} {best}" + (f"..{least}" if least != best else "") + (f" x{len(each)}" if len(each) > 1 else ""))
     return ", ".join(words) or "nothing"
 
 

@@ -46,31 +46,46 @@ from edgeannot.vision.data import Frame
 from edgeannot.vision.decode import configure_opencv
 from edgeannot.vision.pipeline import Pipeline
 
-__all__ = ["Deliverer", "run_daemon"]
+__all__ = ["RESULTS_MISSING", "Deliverer", "run_daemon"]
 
 log = logging.getLogger(__name__)
 
 _EX_DATAERR = 65  # sysexits.h
+RESULTS_MISSING = 73
+"""EX_CANTCREAT of sysexits.h: some results could not be written into their folder."""
 _FULL_DISK_S = 30.0
 """How long `once` waits for a full disk; a daemon waits for ever, as somebody may free space."""
 _PICTURE_BYTES = 64 * 2**20
 """Bytes of decoded pictures at a time: one of 12 megapixels, or several small ones."""
 
 
-def run_daemon(loaded: Loaded, *, once: bool = False, again: bool = False, remeasure: bool = False, state_dir: Path | None = None) -> int:
+def run_daemon(
+    loaded: Loaded,
+    *,
+    once: bool = False,
+    again: bool = False,
+    remeasure: bool = False,
+    state_dir: Path | None = None,
+    reporter: Reporter | None = None,
+) -> int:
     """Run until SIGTERM or SIGINT, or with `once` until every source has ended; return the exit code.
 
     again: also annotate pictures that the ledger lists as done. remeasure: discard the measurements of the models and repeat them.
     state_dir: a folder for ledger, outbox and crash record in place of the data directory, which another daemon may use meanwhile; who
-    names one waits for these pictures, so one that cannot be annotated gives the exit code 65.
+    names one waits for these pictures, so results that cannot be written give the exit code 73, a picture that cannot be annotated 65.
+    reporter: what tells of each picture; else one is made where somebody looks.
     Raises ConfigError, ModelError or MissingError if the settings cannot be carried out.
     """
     stop = threading.Event()
     with _on_signals(stop.set):
-        return _run(loaded, stop, once=once, again=again, remeasure=remeasure, state_dir=state_dir)
+        if reporter is None and (once or sys.stdout.isatty()):
+            reporter = Reporter(sys.stdout)
+        return _run(loaded, stop, reporter, once=once, again=again, remeasure=remeasure, state_dir=state_dir)
 
 
-def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, remeasure: bool, state_dir: Path | None) -> int:
+def _run(
+    loaded: Loaded, stop: threading.Event, reporter: Reporter | None, *, once: bool, again: bool, remeasure: bool, state_dir: Path | None
+) -> int:
     settings, mqtt = loaded.settings, loaded.settings.sinks.mqtt
     configure_opencv()
     make_folder(settings.data_dir)
@@ -80,7 +95,6 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, reme
     choice, pipeline = _first_model(loaded, lambda choice: build(choice.card, limits, choice.threads), stop, remeasure=remeasure)
     chosen = CurrentChoice(choice)
     origin = Origin(settings.device, uuid.uuid4().hex[:12], clock_synced)
-    reporter = Reporter(sys.stdout) if once or sys.stdout.isatty() else None
     options = source_options(settings)
     kinds = {name: each.kind for name, each in options.items()}
     patience_s = _FULL_DISK_S if once else math.inf
@@ -148,12 +162,15 @@ def _run(loaded: Loaded, stop: threading.Event, *, once: bool, again: bool, reme
         ).run()
         if reporter is not None:
             reporter.end(sum(source.done_before for source in sources.values()))
-        return _exit_code(drained(deliverers, stop) if once else 0, reporter if state_dir is not None else None)
+        code = drained(deliverers, stop) if once else 0
+        return code if state_dir is None else _awaited(sinks, reporter) or code
 
 
-def _exit_code(code: int, awaited: Reporter | None) -> int:
-    """Return the exit code. awaited: what was told of pictures that the user named, each of which has to be annotated."""
-    return _EX_DATAERR if awaited is not None and awaited.failed else code
+def _awaited(sinks: Sequence[Sink], reporter: Reporter | None) -> int:
+    """Return the exit code for pictures that the user named, each of which has to be annotated and its results written."""
+    if any(state.unwritten for sink in sinks for state in sink.folders()):
+        return RESULTS_MISSING
+    return _EX_DATAERR if reporter is not None and reporter.failed else 0
 
 
 def _first_model(loaded: Loaded, build: Callable[[Choice], Pipeline], stop: threading.Event, *, remeasure: bool) -> tuple[Choice, Pipeline]:

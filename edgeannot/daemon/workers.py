@@ -173,8 +173,8 @@ class Inference:
             annotation = self.active_model(frame)
             self.control.saw(annotation)
         except FrameError as exc:
-            log.warning("%s: %s: %s; set aside", frame.source, frame.name, exc)
-            return self._failure(frame, exc.reason, f"{frame.name}: {exc}; set aside")
+            log.warning("%s: %s: %s; not annotated", frame.source, frame.name, exc)
+            return self._failure(frame, exc.reason, f"{frame.name}: {exc}; not annotated")
         except ModelError:  # no model can be used any more
             raise
         except Exception as exc:

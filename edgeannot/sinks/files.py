@@ -27,11 +27,13 @@ _PICTURE_SUFFIXES = tuple(s for low in (".jpg", ".jpeg", ".png", ".webp", ".bmp"
 def picture_name(frame: Frame) -> PurePosixPath:
     """Return the path of output for this frame: `<source>/<folders in the source>/<name with extension>`, never outside of it.
 
-    A camera's frame without a name gets `<source>/<date>/<time>-<seq>.jpg`, in UTC.
+    Files that were named on the command line have no level for the source. A camera's frame without a name gets
+    `<source>/<date>/<time>-<seq>.jpg`, in UTC.
     """
     name = frame.name or (frame.path.name if frame.path else f"{frame.captured_at.astimezone(UTC):%Y-%m-%d/%H%M%S}-{frame.seq:06d}.jpg")
     parts = [part.replace("\0", "_") for part in PurePosixPath(name).parts if part not in {"/", "//", ".", ".."}]
-    return PurePosixPath(_level(frame.source), *map(_short, parts or [f"{frame.seq:06d}"]))
+    levels = [_level(frame.source)] if frame.own_folder else []
+    return PurePosixPath(*levels, *map(_short, parts or [f"{frame.seq:06d}"]))
 
 
 def companion_name(frame: Frame, suffix: str) -> PurePosixPath:
@@ -132,7 +134,7 @@ class OutputFolder:
     def _failed(self, why: str) -> None:
         self.skipped += 1
         if why != self._trouble:
-            log.warning("cannot write files to %s: %s; messages are still sent", self.folder, why)
+            log.warning("cannot write files to %s: %s; all else goes on", self.folder, why)
             self._trouble = why
 
 

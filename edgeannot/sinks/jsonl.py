@@ -134,9 +134,7 @@ class JsonlSink:
 
     def _said(self, trouble: str) -> None:
         if trouble != self._trouble:
-            log.warning(
-                "%s: %s", self._path, f"cannot be written: {trouble}; messages are still sent" if trouble else "can be written again"
-            )
+            log.warning("%s: %s", self._path, f"cannot be written: {trouble}; all else goes on" if trouble else "can be written again")
         self._trouble = trouble
 
 

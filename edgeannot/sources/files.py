@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,6 +51,27 @@ def check_files(paths: Sequence[Path]) -> None:
             raise InputError(f"{path} is no file: wanted picture files, found a pipe, a device or a socket")
 
 
+def short_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """Return the last parts of each path, as few as tell it from files of the same name in other folders, whatever their suffixes.
+
+    paths: absolute. Case is no difference, as not every file system has it.
+
+    >>> short_names([Path("/a/1.jpg"), Path("/b/1.png"), Path("/b/2.jpg")]).values()
+    dict_values(['a/1.jpg', 'b/1.png', '2.jpg'])
+    """
+    parts = dict.fromkeys(paths, 1)
+    while True:
+        alike: dict[tuple[str, ...], list[Path]] = defaultdict(list)
+        for path, count in parts.items():
+            alike[tuple(part.casefold() for part in path.with_suffix("").parts[-count:])].append(path)
+        longer = [path for group in alike.values() if len({path.parent for path in group}) > 1 for path in group]
+        longer = [path for path in longer if parts[path] < len(path.parts) - 1]
+        if not longer:
+            return {path: "/".join(path.parts[-count:]) for path, count in parts.items()}
+        for path in longer:
+            parts[path] += 1
+
+
 class FilesSource:
     """Pictures of files. `items` may be called again: it begins anew."""
 
@@ -61,7 +83,11 @@ class FilesSource:
     def __init__(self, name: str, options: FilesOptions, context: Context) -> None:
         self.name = name
         self._paths = [Path(os.path.abspath(path.expanduser())) for path in options.paths]  # noqa: PTH100 - resolve() would follow links
-        self._folder = os.path.commonpath([path.parent for path in self._paths])
+        self._names = short_names(self._paths)
+        for path in self._paths:
+            for folder in context.results:
+                if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+                    raise InputError(f"{path} lies where results are written ({folder}) and might be replaced by one; choose another --out")
         self._seq = 0
         self._left = len(self._paths)
         self._turns = Turns(name, context.at_work, self._tick)
@@ -87,7 +113,7 @@ class FilesSource:
         return Tick(self._left)
 
     def _item(self, path: Path, stop: Stop) -> Iterator[Item]:
-        name = valid_text(os.path.relpath(path, self._folder))
+        name = valid_text(self._names[path])
         began = time.perf_counter()
         try:
             data, facts = self._read(path)
@@ -112,6 +138,7 @@ class FilesSource:
             content_hash=digest,
             whole_wh=(picture.width, picture.height),
             damage=picture.damage,
+            own_folder=False,
             ticket=ticket,
         )
 

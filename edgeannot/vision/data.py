@@ -98,6 +98,8 @@ class Frame:
     """Width and height of the whole picture, where `image` was made smaller when it was decoded; None: `image` is the whole."""
     damage: str = ""
     """What is wrong with the picture, where only most of it could be read, one clause; empty for a sound one."""
+    own_folder: bool = True
+    """Whether names of output files begin with a folder of the source's name."""
     ticket: int = 0
     """Names it among the pictures that are being processed (`crash_guard.Ticket`)."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeannot.daemon.report import Reporter
+from edgeannot.daemon.report import Reporter, summary_of
 from edgeannot.vision.data import Annotation, Detections, Failure, Frame, ModelFacts
 
 
@@ -19,7 +19,7 @@ def test_nothing_done_is_a_line_too():
     stream = io.StringIO()
     Reporter(stream).end()
 
-    assert stream.getvalue().startswith("0 pictures annotated, 0 set aside")
+    assert stream.getvalue().startswith("0 pictures annotated, in ")
 
 
 def test_a_file_name_can_neither_make_lines_nor_steer_the_terminal():
@@ -35,6 +35,25 @@ def test_a_terminal_of_few_letters_gets_what_it_can_show():
     Reporter(stream).failure(failure("caf\u00e9.jpg"))
 
     assert raw.getvalue() == b"caf\\xe9.jpg  truncated: it ends too early\n"
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        ([], "nothing"),
+        ([("person", 0.8)], "person 0.80"),
+        ([("person", 0.8), ("person", 0.69)], "person 0.80..0.69 x2"),
+        ([("person", 0.41), ("dog", 0.71), ("person", 0.93), ("person", 0.5)], "person 0.93..0.41 x3, dog 0.71"),
+        ([("person", 0.801), ("person", 0.799)], "person 0.80 x2"),
+    ],
+)
+def test_a_line_says_how_sure_the_least_sure_of_several_is(found, says):
+    count = len(found)
+    scores = np.array([score for _, score in found], np.float32)
+    frame = Frame(np.zeros((8, 8, 3), np.uint8), "s", 0, datetime(2026, 7, 1, tzinfo=UTC), "1")
+    detections = Detections(np.zeros((count, 4), np.float32), scores, np.zeros(count, np.int64))
+
+    assert summary_of(Annotation(frame, detections, tuple(label for label, _ in found), ModelFacts("m", "0" * 64, "yolo", "low"))) == says
 
 
 class Terminal(io.StringIO):

@@ -69,7 +69,7 @@ def test_names_and_shapes_at_the_edge_of_what_is_possible_are_pictures_like_othe
 
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[-1].startswith("7 pictures annotated, 0 set aside")
+    assert lines[-1].startswith("7 pictures annotated, in ")
     assert len(lines) == 8
     assert len(list((tmp_path / "out/annotated/inbox").iterdir())) == 7
     assert len(list((tmp_path / "out/labels/inbox").iterdir())) == 7

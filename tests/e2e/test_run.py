@@ -54,7 +54,7 @@ def test_an_empty_folder_is_nothing_to_do(tmp_path):
     done = edgeannot("run", "--once", "--watch", tmp_path / "in", "--data-dir", tmp_path / "data")
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("0 pictures annotated, 0 set aside")
+    assert done.stdout.startswith("0 pictures annotated, in ")
 
 
 @pytest.mark.parametrize("profile", ["low", "mid", "high", "auto"])
@@ -320,9 +320,56 @@ def test_named_files_are_annotated_and_told_line_by_line_in_their_order(tmp_path
     lines = done.stdout.splitlines()
     assert [line.split("  ")[0] for line in lines[: len(names)]] == names[::-1]
     assert "person" in next(line for line in lines if line.startswith("000-scene.jpg"))
-    assert lines[len(names)].startswith(f"{len(names)} pictures annotated, 0 set aside")
-    assert lines[-1] == f"annotated pictures are in {tmp_path / 'out/annotated/files'}"
-    assert sorted(path.name for path in (tmp_path / "out/annotated/files").iterdir()) == names
+    assert lines[len(names)].startswith(f"{len(names)} pictures annotated, in ")
+    assert lines[-1] == f"annotated pictures are in {tmp_path / 'out/annotated'}"
+    assert sorted(path.name for path in (tmp_path / "out/annotated").iterdir()) == names
+    assert {path.name for path in (tmp_path / "out/labels").iterdir()} == {"classes.txt", *(f"{name[:-4]}.txt" for name in names)}
+
+
+def test_two_named_files_of_one_name_have_results_of_their_own(tmp_path):
+    photos = [path for path in sorted(SAMPLES.glob("*.jpg")) if path.name in {"astronaut.jpg", "cat.jpg"}]
+    for folder, photo in zip(("one", "two"), photos, strict=True):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "photo.jpg").write_bytes(photo.read_bytes())
+    files = [tmp_path / folder / "photo.jpg" for folder in ("one", "two")]
+    done = edgeannot("run", *files, "--profile", "low", "--data-dir", tmp_path / "data", "--out", tmp_path / "out")
+
+    assert done.returncode == 0, done.stderr
+    copies = [tmp_path / "out/annotated" / folder / "photo.jpg" for folder in ("one", "two")]
+    assert copies[0].read_bytes() != copies[1].read_bytes()
+    assert [(tmp_path / "out/labels" / folder / "photo.txt").exists() for folder in ("one", "two")] == [True, True]
+    assert [json.loads(line)["image"]["path"] for line in (tmp_path / "out/annotations.jsonl").read_text().splitlines()] == [
+        "one/photo.jpg",
+        "two/photo.jpg",
+    ]
+
+
+def test_results_beside_the_picture_leave_it_as_it_is_and_are_not_annotated_themselves(tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(before := (SAMPLES / "cat.jpg").read_bytes())
+    options = ("--profile", "low", "--data-dir", tmp_path / "data", "--out", tmp_path)
+
+    assert edgeannot("run", tmp_path / "photo.jpg", *options).returncode == 0
+    assert (tmp_path / "photo.jpg").read_bytes() == before
+    made = (tmp_path / "annotated/photo.jpg").read_bytes()
+    again = edgeannot("run", tmp_path / "annotated/photo.jpg", *options)
+    assert again.returncode == 65
+    assert "lies where results are written" in again.stderr
+    assert (tmp_path / "annotated/photo.jpg").read_bytes() == made
+
+
+def test_results_that_find_no_room_are_told_and_end_with_73(tmp_path):
+    """A limit of the file system's kind that holds for root as well: more free space is demanded than any disk has."""
+    config = tmp_path / "edgeannot.toml"
+    config.write_text("[sinks.images]\nmin_free_mb = 1000000000\n")
+    done = edgeannot(
+        "run", SAMPLES / "cat.jpg", "--profile", "low", "--data-dir", tmp_path / "data", "--out", tmp_path / "out", "--config", config
+    )
+
+    assert done.returncode == 73
+    assert done.stdout.startswith("cat.jpg  cat")
+    assert "annotated pictures are in" not in done.stdout
+    assert f"cannot write files to {tmp_path / 'out/annotated'}: less than 1000000000 MB are free" in done.stderr
+    assert (tmp_path / "out/labels/cat.txt").exists()
 
 
 def test_a_single_picture_needs_nothing_and_leaves_nothing_but_its_line(tmp_path):
@@ -339,7 +386,7 @@ def test_a_single_picture_needs_nothing_and_leaves_nothing_but_its_line(tmp_path
     for done in (first, second):
         assert done.returncode == 0, done.stderr
         assert [line.split("  ")[0] for line in done.stdout.splitlines()][:-1] == ["000-cat.jpg"]
-        assert done.stdout.splitlines()[-1].startswith("1 picture annotated, 0 set aside")
+        assert done.stdout.splitlines()[-1].startswith("1 picture annotated, in ")
     assert not (tmp_path / "data/state.sqlite").exists()
     assert not (tmp_path / "data/out").exists()
 
@@ -353,4 +400,5 @@ def test_a_file_that_is_no_picture_is_told_and_the_others_are_annotated(tmp_path
     assert done.returncode == 65
     assert "notes.txt  not-a-picture: the file begins with" in done.stdout
     assert "000-cat.jpg  cat" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("1 picture annotated, 1 not annotated, in ")
     assert (tmp_path / "in/notes.txt").exists()

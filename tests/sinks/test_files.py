@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -34,6 +35,13 @@ def test_a_source_is_one_folder_level(annotate, source):
 
     assert len(found.parts) == 2
     assert found.parts[0] not in {"", ".", ".."}
+
+
+def test_a_picture_that_was_named_has_no_level_for_its_source(annotate):
+    frame = replace(annotate(name="a/../b/../1.jpg").frame, own_folder=False)
+
+    assert picture_name(frame) == PurePosixPath("a/b/1.jpg")
+    assert picture_name(replace(frame, name="..")).parts[-1] not in {"", ".."}
 
 
 @given(st.binary(min_size=1, max_size=255).filter(lambda raw: b"/" not in raw and b"\0" not in raw))

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from edgeannot.base.errors import InputError, MissingError
 from edgeannot.sources import Context, FilesOptions, open_source
-from edgeannot.sources.files import check_files
+from edgeannot.sources.files import check_files, short_names
 from edgeannot.vision.data import Failure, Frame
 
 
@@ -38,6 +38,31 @@ def test_files_come_in_the_order_in_which_they_are_named_under_their_names(annot
     assert all(isinstance(frame, Frame) and frame.key is None for frame in frames)
     assert frames[0].size_wh == (16, 16)
     assert frames[0].path == tmp_path / "b/1.jpg"
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["/x/deep/1.jpg", "/y/2.jpg"], ["1.jpg", "2.jpg"]),
+        (["/a/x/1.jpg", "/b/x/1.jpg", "/b/2.jpg"], ["a/x/1.jpg", "b/x/1.jpg", "2.jpg"]),
+        (["/a/cat.jpg", "/b/cat.png"], ["a/cat.jpg", "b/cat.png"]),  # both would have the label file cat.txt
+        (["/a/cat.jpg", "/a/cat.png"], ["cat.jpg", "cat.png"]),  # these have not, as the sinks see them side by side
+        (["/a/1.jpg", "/b/1.JPG"], ["a/1.jpg", "b/1.JPG"]),
+        (["/1.jpg", "/a/1.jpg"], ["1.jpg", "a/1.jpg"]),
+        (["/A/1.jpg", "/a/1.jpg"], ["A/1.jpg", "a/1.jpg"]),
+    ],
+)
+def test_names_are_as_short_as_files_of_one_name_allow(paths, names):
+    assert list(short_names([Path(path) for path in paths]).values()) == names
+
+
+def test_a_picture_among_the_results_is_refused_before_anything_begins(tmp_path, jpeg):
+    (tmp_path / "annotated").mkdir()
+    (tmp_path / "annotated/1.jpg").write_bytes(jpeg())
+    (tmp_path / "link.jpg").symlink_to("annotated/1.jpg")
+    for name in ("annotated/1.jpg", "link.jpg"):
+        with pytest.raises(InputError, match=r"lies where results are written .*choose another --out"):
+            open_source("files", FilesOptions(paths=(tmp_path / name,)), Context(once=True, results=(tmp_path / "annotated",)))
 
 
 def test_a_name_without_a_folder_is_that_of_the_current_one(annotate, tmp_path, jpeg, monkeypatch):
