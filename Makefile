@@ -68,16 +68,16 @@ system-packages:
 
 # Most tests wait for brokers and folders much of the time, so lots side by side fill two cores.
 RUNS := parts whole faults tools $(if $(OLD_PYTHON),tflite)
-test: check system-packages  ## all tests in lots side by side, then those of the runtime on tflite-runtime; last what was left out
+test:  ## the checks and all tests in lots side by side, one of them on tflite-runtime; last what was left out
 	@rm -rf $(LEFT_OUT)
-	@EDGEANNOT_LEFT_OUT=$(LEFT_OUT) $(MAKE) --no-print-directory -k -j4 --output-sync=target $(RUNS:%=test-%); code=$$?; \
+	@EDGEANNOT_LEFT_OUT=$(LEFT_OUT) $(MAKE) --no-print-directory -k -j6 --output-sync=target $(RUNS:%=test-%) check; code=$$?; \
 		$(BIN)/python -m tests.left_out $(LEFT_OUT) parts whole faults tools tflite; \
 		$(if $(OLD_PYTHON),,echo 'The run `tflite` needs Python 3.11, which is not here';) exit $$code
 
-test-parts: env  ## the tests of the parts
+test-parts: env system-packages  ## the tests of the parts
 	EDGEANNOT_TEST_RUN=parts $(BIN)/python -m pytest -n 2 --dist worksteal --ignore=tests/e2e --ignore=tests/faults --ignore=tests/tools --ignore=tests/fuzz
 
-test-tools: env  ## the tests of the tools and of the fuzzer
+test-tools: env system-packages  ## the tests of the tools and of the fuzzer
 	EDGEANNOT_TEST_RUN=tools $(BIN)/python -m pytest tests/tools tests/fuzz
 
 test-whole: env system-packages  ## the tests of the whole command

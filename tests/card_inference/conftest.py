@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from edgeannot.card_inference import Hints, Proposal, propose
+from edgeannot.trial import loads
 from tests.card_inference.made import Propose
 
 
@@ -25,3 +26,9 @@ def propose_raw(tmp_path: Path) -> Propose:
         return propose(path, Hints(**hints))
 
     return run
+
+
+@pytest.fixture
+def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One load where four would give the same numbers, for networks that take seconds; what the others are for is tested in tests/trial."""
+    monkeypatch.setattr(loads, "_loads", lambda: [(1, None)])
