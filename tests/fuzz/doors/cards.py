@@ -29,6 +29,7 @@ class TheDoor(Door):
     """`edgeannot.vision.cards`, `models show`, `models verify` and the start of the daemon."""
 
     modules = ("edgeannot/vision/cards.py", "edgeannot/library/modelstore.py", "edgeannot/vision/pipeline.py")
+    cpu_s = 60.0  # many models are tried for its seeds
 
     def seeds(self) -> list[Case]:
         bundled = [Case("toml", path.read_bytes(), {"model": path.stem}) for path in sorted(bundled_folder().glob("*.toml"))]

@@ -19,9 +19,9 @@ from tests.brokers import Broker, Subscriber, wait_until
 from tests.e2e.daemons import Daemon
 from tests.fuzz.door import Case, Door, Visit
 from tests.fuzz.doors import commands, pictures
+from tests.patience import DEADLINE_S
 
 PICTURES = frozenset(("jpeg", "png", "webp", "bmp", "tiff"))
-DEADLINE_S = 100.0
 MOST_WAITING = 60
 ENVIRONMENT = {
     "EDGEANNOT_SINKS__MQTT__COMMANDS__ENABLED": "true",
@@ -103,7 +103,7 @@ class TheDoor(Door):
             args = ("--watch", self._inbox, "--mqtt", self._broker.url, "--device", "pi", "--profile", "low", "--model", "yolov3-tiny@224")
             self._daemon = Daemon(self._folder / f"daemon{self._starts}", *args, **ENVIRONMENT)
             # What is sent before it has subscribed reaches nobody.
-            wait_until(lambda: self._broker.log().count(f"{commands.BASE}/command/+") >= self._starts, "the daemon to listen", DEADLINE_S)
+            wait_until(lambda: self._broker.log().count(f"{commands.BASE}/command/+") >= self._starts, "the daemon to listen")
         return self._daemon
 
     def _ask(self, daemon: Daemon, case: Case) -> dict[str, Any]:
