@@ -17,8 +17,6 @@ import pytest
 from edgeannot.vision.geometry import iou_matrix, nms
 from tests.e2e.daemons import edgeannot
 
-pytestmark = pytest.mark.runtime
-
 COCO80, COCO90, VOC20 = "labels_coco80.txt", "labels_coco90_zero_based.txt", "labels_voc20.txt"
 
 MODELS = {
@@ -41,6 +39,9 @@ MODELS = {
 
 NOT_FINITE = "nanodet_m320_6outs_int8w"
 """tflite-runtime 2.14 computes NaN in this network's weight-quantized layers on x86, so it is refused there."""
+
+SLOW = ("yolov5n_640_fp16", "yolov8n_640_int8w_f32io", "ssd_mnv2_fpnlite320_coco_tf2_f32io", "yolo26n_320_e2e_f32io")
+"""Up to 35 s of processor time each on tflite-runtime: there tests/vision/heads/test_reference_models.py alone runs them."""
 
 DEVIATIONS = {
     # (model, photo): (label, why). Found by us at that place and not by the reference, or the other way round.
@@ -108,7 +109,7 @@ def detectors():
     return [name for name in MODELS if not name.startswith("mobilenet")]
 
 
-@pytest.mark.parametrize("name", detectors())
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in SLOW else pytest.mark.runtime) for name in detectors()])
 def test_a_detector_agrees_with_its_reference(name, data_dir, photos, tmp_path, request):
     if name == NOT_FINITE and request.config.getoption("runtime_name") == "tflite-runtime":
         done = add_and_run(name, data_dir, photos, tmp_path)
@@ -135,6 +136,7 @@ def test_a_detector_agrees_with_its_reference(name, data_dir, photos, tmp_path, 
         assert [e for e in lost + extra if e[0] != excused] == [], f"{photo_name}: lacks {lost}, adds {extra}"
 
 
+@pytest.mark.runtime
 @pytest.mark.parametrize("name", [name for name in MODELS if name.startswith("mobilenet")])
 def test_a_classifier_agrees_with_its_reference(name, data_dir, photos, tmp_path):
     found = run_model(name, data_dir, photos, tmp_path)
@@ -148,6 +150,7 @@ def test_a_classifier_agrees_with_its_reference(name, data_dir, photos, tmp_path
             assert abs(top["score"] - best["score"]) <= 0.05
 
 
+@pytest.mark.runtime
 def test_an_embedding_is_added_and_refused_where_boxes_are_wanted(data_dir, tmp_path):
     state = ["--data-dir", str(tmp_path)]
     model = data_dir / "models" / "mobilenet_v1_1.0_224_embedding_quant.tflite"
@@ -158,6 +161,7 @@ def test_an_embedding_is_added_and_refused_where_boxes_are_wanted(data_dir, tmp_
     assert "gives an embedding" in run.stderr
 
 
+@pytest.mark.runtime
 def test_what_was_compiled_for_other_hardware_is_refused_with_the_reason(data_dir, tmp_path):
     done = edgeannot("models", "add", data_dir / "models" / "NEG_edgetpu_compiled.tflite", "--yes", "--data-dir", tmp_path)
 
