@@ -31,7 +31,8 @@ from edgeannot_tools.convert.torch_route import INPUT_SIZE, efficientnet_lite0, 
 from edgeannot_tools.convert.torch_route import LOGITS as CLASS_LOGITS
 from edgeannot_tools.graph.edits import at_size, multiply_accumulates
 from edgeannot_tools.graph.graph import Graph
-from edgeannot_tools.quantize.calibrate import Runtime, calibrate, merged
+from edgeannot_tools.graph.interpreter import Runtime
+from edgeannot_tools.quantize.calibrate import calibrate, merged
 from edgeannot_tools.quantize.calibration_set import calibration_views
 from edgeannot_tools.quantize.graph_quantizer import Recipe, prepare_graph, quantize_graph
 

@@ -12,7 +12,7 @@ from edgeannot.base.errors import InputError, MissingError
 from edgeannot_tools.convert import darknet
 from edgeannot_tools.graph.edits import multiply_accumulates
 from edgeannot_tools.graph.graph import Graph
-from edgeannot_tools.quantize.calibrate import open_interpreter
+from edgeannot_tools.graph.interpreter import open_interpreter
 
 TOLERANCE = 1e-3
 

@@ -10,8 +10,8 @@ from edgeannot.base import atomicfile
 from edgeannot.base.errors import InputError, MissingError
 from edgeannot_tools.graph.edits import at_size, collect_garbage, cut, fold_dequantize, multiply_accumulates, retarget_outputs
 from edgeannot_tools.graph.graph import FILE_IDENTIFIER, Graph, Op, schema
+from edgeannot_tools.graph.interpreter import open_interpreter
 from edgeannot_tools.graph.writer import Net
-from edgeannot_tools.quantize.calibrate import open_interpreter
 
 RNG = np.random.default_rng(3)
 WEIGHTS = RNG.normal(0, 0.5, (4, 3, 3, 3)).astype(np.float32)

@@ -12,8 +12,8 @@ from edgeannot.base.errors import InputError
 from edgeannot.tflite.file import parse_tflite
 from edgeannot_tools.graph.edits import collect_garbage, cut, fold_dequantize, retarget_outputs, set_signature
 from edgeannot_tools.graph.graph import Graph, Op, schema
+from edgeannot_tools.graph.interpreter import open_interpreter
 from edgeannot_tools.graph.writer import Net
-from edgeannot_tools.quantize.calibrate import open_interpreter
 
 RNG = np.random.default_rng(17)
 IMAGE = RNG.random((1, 8, 8, 3)).astype(np.float32)

@@ -18,7 +18,7 @@ from edgeannot_maintain.bundle import MODELS, Built, write_model
 from edgeannot_maintain.sources import PHOTOS, SCENE_NAME, Package, Part, coco_labels, read_part
 from edgeannot_tools.graph.edits import at_size
 from edgeannot_tools.graph.graph import Graph
-from edgeannot_tools.quantize.calibrate import open_interpreter
+from edgeannot_tools.graph.interpreter import open_interpreter
 from edgeannot_tools.quantize.calibration_set import calibration_views
 
 SAMPLES = Path(edgeannot.__file__).parent / "samples"

@@ -11,8 +11,9 @@ import pytest
 from edgeannot.base.errors import InputError
 from edgeannot_tools.graph.edits import retarget_outputs
 from edgeannot_tools.graph.graph import Graph, Op, schema
+from edgeannot_tools.graph.interpreter import open_interpreter
 from edgeannot_tools.graph.writer import Net
-from edgeannot_tools.quantize.calibrate import calibrate, merged, open_interpreter
+from edgeannot_tools.quantize.calibrate import calibrate, merged
 from edgeannot_tools.quantize.graph_quantizer import (
     QuantizedGraph,
     Recipe,

@@ -10,7 +10,8 @@ import pytest
 from edgeannot.base.errors import ModelError
 from edgeannot_tools.graph.edits import set_signature
 from edgeannot_tools.graph.graph import Graph, Op, schema
-from edgeannot_tools.quantize.calibrate import calibrate, open_interpreter
+from edgeannot_tools.graph.interpreter import open_interpreter
+from edgeannot_tools.quantize.calibrate import calibrate
 from edgeannot_tools.quantize.graph_quantizer import Recipe, prepare_graph, quantize_graph
 from edgeannot_tools.quantize.rules import RULES
 

@@ -7,8 +7,8 @@ import pytest
 
 from edgeannot.vision.heads.yolo_rows import YoloRows
 from edgeannot_tools.graph.graph import Graph, Op, schema
+from edgeannot_tools.graph.interpreter import open_interpreter
 from edgeannot_tools.graph.writer import Net
-from edgeannot_tools.quantize.calibrate import open_interpreter
 from edgeannot_tools.quantize.split_outputs import separate_slices, split_rows
 
 RNG = np.random.default_rng(2)

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeannot.base.errors import InputError, ModelError
+from edgeannot.base.errors import InputError
 from edgeannot_tools.graph.graph import Graph, Op, Operator, Type
+from edgeannot_tools.graph.interpreter import Runtime, open_interpreter
 
 __all__ = [
     "NO_NUMBER",
     "SATURATION",
     "Calibration",
-    "Runtime",
     "activation_behind",
     "best_range",
     "calibrate",
     "logistic",
     "merged",
-    "open_interpreter",
+    "padded_for_maximum",
     "swish",
 ]
 
-Runtime = Literal["litert", "tflite-runtime"]
 NO_NUMBER = 1e30
 """Values beyond this stand for infinity: ONNX exports pad with the lowest float before a maximum."""
 VALUES_A_SAMPLE = 8192
@@ -67,41 +66,6 @@ def merged(parts: Sequence[Calibration]) -> Calibration:
     return Calibration(lowest, highest, values, sum(part.samples for part in parts))
 
 
-def open_interpreter(model: bytes, runtime: Runtime | None = None, *, every_tensor: bool = False, threads: int = 2) -> Any:
-    """Return an interpreter of LiteRT, or else of tflite-runtime, with its tensors allocated.
-
-    every_tensor: intermediate values can be read too; for that no delegate may take the graph over.
-    """
-    module = _runtime(runtime)
-    options: dict[str, Any] = {}
-    if every_tensor:
-        resolver = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-        options = {"experimental_op_resolver_type": resolver, "experimental_preserve_all_tensors": True}
-    try:
-        interpreter = module.Interpreter(model_content=model, num_threads=threads, **options)
-        interpreter.allocate_tensors()
-    except (RuntimeError, ValueError) as exc:
-        raise ModelError(f"the runtime cannot load the model: {exc}") from exc
-    return interpreter
-
-
-def _runtime(runtime: Runtime | None) -> Any:
-    """Return the interpreter module of a runtime; None takes what is installed, LiteRT first."""
-    if runtime in (None, "litert"):
-        try:
-            from ai_edge_litert import interpreter as litert  # noqa: PLC0415 - which runtime is there shows only now
-        except ImportError as exc:
-            if runtime == "litert":
-                raise ModelError("LiteRT is not installed; install the package ai-edge-litert") from exc
-        else:
-            return litert
-    try:
-        from tflite_runtime import interpreter as tflite  # noqa: PLC0415
-    except ImportError as exc:
-        raise ModelError("no TFLite runtime is installed; install the package ai-edge-litert or tflite-runtime") from exc
-    return tflite
-
-
 def calibrate(graph: Graph, samples: Iterable[Sequence[NDArray[Any]]], runtime: Runtime | None = None) -> Calibration:
     """Return the ranges of all float tensors of a float graph over the samples; each sample has one array an input, as the graph takes it.
 
@@ -133,12 +97,40 @@ def calibrate(graph: Graph, samples: Iterable[Sequence[NDArray[Any]]], runtime: 
                 drawn[t].add(interpreter.get_tensor(t))
     if not count:
         raise InputError("there is nothing to calibrate with: no sample was given")
-    return Calibration(
-        {t: np.array(v) for t, v in lowest.items()},
-        {t: np.array(v) for t, v in highest.items()},
-        {t: some.all() for t, some in drawn.items()},
-        count,
-    )
+    lows = {t: np.array(v) for t, v in lowest.items()}
+    _leave_padding_out(graph, lows)
+    return Calibration(lows, {t: np.array(v) for t, v in highest.items()}, {t: some.all() for t, some in drawn.items()}, count)
+
+
+def padded_for_maximum(graph: Graph) -> frozenset[int]:
+    """Return the tensors that hold constants beside computed numbers, and that only a maximum reads, directly or through moves.
+
+    Of such a constant only one that is larger than the numbers around it is ever seen. A smaller one stands for minus infinity: it
+    needs no place in the range, and may be stored as the lowest number there is.
+    """
+    consumers = graph.consumers()
+    unseen: set[int] = set()
+    for operator in reversed(graph.operators):
+        for tensor in operator.outputs:
+            readers = consumers.get(tensor, [])
+            passed = all(graph.code(r) in MAXIMA or (graph.code(r) in MOVING and unseen.issuperset(r.outputs)) for r in readers)
+            if readers and passed and tensor not in graph.outputs:
+                unseen.add(tensor)
+    padded: set[int] = set()
+    for operator in graph.operators:
+        if graph.code(operator) in MOVING and unseen.issuperset(operator.outputs):
+            holds = any(t in padded or (t >= 0 and graph.is_constant(t) and graph.tensors[t].type == Type.FLOAT32) for t in operator.inputs)
+            padded |= set(operator.outputs) if holds else set()
+    return frozenset(padded)
+
+
+def _leave_padding_out(graph: Graph, lowest: dict[int, FloatArray]) -> None:
+    """Let the range of padded tensors begin where that of the numbers in them does."""
+    padded = padded_for_maximum(graph)
+    for operator in graph.operators:
+        given = [lowest[t] for t in operator.inputs if t in lowest]
+        for tensor in padded.intersection(operator.outputs):
+            lowest[tensor] = np.maximum(lowest[tensor], np.min(given, axis=0)) if given else lowest[tensor]
 
 
 def _with_outputs(graph: Graph, tensors: Sequence[int]) -> bytes:
@@ -199,8 +191,11 @@ BINS = 512
 LOWER_SHARES = np.linspace(1, 0.05, 39)
 UPPER_SHARES = np.linspace(1, 0.2, 33)
 """Candidates, as shares of the smallest and largest value seen."""
+MAXIMA = frozenset({Op.MAX_POOL_2D, Op.REDUCE_MAX})
 REARRANGED = frozenset({Op.TRANSPOSE, Op.RESHAPE, Op.SQUEEZE, Op.EXPAND_DIMS})
 """Operators that give each number of their input once, in another place; exporters put them between layer and activation."""
+MOVING = REARRANGED | {Op.PAD, Op.PADV2, Op.CONCATENATION, Op.PACK, Op.SLICE, Op.STRIDED_SLICE, Op.SPLIT, Op.SPLIT_V, Op.UNPACK}
+"""Operators that give numbers of their inputs in another place, with others beside them or fewer."""
 SATURATION = 8.0
 """A logistic function is within 0.0004 of its limits beyond this."""
 

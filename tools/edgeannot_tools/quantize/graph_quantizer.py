@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from edgeannot.base.errors import InputError
 from edgeannot_tools.graph.edits import collect_garbage, fold_dequantize
 from edgeannot_tools.graph.graph import Graph, Op, Operator, Type, schema
+from edgeannot_tools.graph.interpreter import Runtime
 from edgeannot_tools.quantize.assignment import Assignment, assign
-from edgeannot_tools.quantize.calibrate import Calibration, Runtime, calibrate
+from edgeannot_tools.quantize.calibrate import Calibration, calibrate
 from edgeannot_tools.quantize.rules import RULES, Scales, WeightSlots
 from edgeannot_tools.quantize.scales import Recipe, ScaleZero, is_real, scale_for
 

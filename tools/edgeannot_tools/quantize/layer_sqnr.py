@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot_tools.graph.graph import Graph, Op, Operator, Type
-from edgeannot_tools.quantize.calibrate import Runtime, activation_behind, open_interpreter
+from edgeannot_tools.graph.interpreter import Runtime, open_interpreter
+from edgeannot_tools.quantize.calibrate import activation_behind, padded_for_maximum
 
 __all__ = ["LayerSqnr", "measure_sqnr", "worst_layers"]
 
@@ -76,6 +77,7 @@ def _layers(graph: Graph, ratio: dict[int, float]) -> Iterable[LayerSqnr]:
     known: dict[int, float] = {}
     readers = graph.consumers()
     chosen: set[int] = set()
+    padded = padded_for_maximum(graph)
     for position, operator in enumerate(graph.operators):
         before = min((known[t] for t in operator.inputs if t in known), default=EXACT_DB)
         if graph.code(operator) in CHOOSING or chosen & set(operator.inputs):
@@ -83,7 +85,7 @@ def _layers(graph: Graph, ratio: dict[int, float]) -> Iterable[LayerSqnr]:
             chosen |= set(operator.outputs)
             continue
         for tensor in operator.outputs:
-            if tensor not in ratio or _is_inner(graph, tensor, readers):
+            if tensor not in ratio or tensor in padded or _is_inner(graph, tensor, readers):
                 known[tensor] = before
                 continue
             known[tensor] = ratio[tensor]

@@ -26,7 +26,8 @@ from edgeannot.vision.pipeline import Limits, Pipeline
 from edgeannot.vision.preprocess import ToTensor
 from edgeannot_tools.graph.edits import at_size
 from edgeannot_tools.graph.graph import Graph, Op
-from edgeannot_tools.quantize.calibrate import Calibration, Runtime, calibrate, merged
+from edgeannot_tools.graph.interpreter import Runtime
+from edgeannot_tools.quantize.calibrate import Calibration, calibrate, merged
 from edgeannot_tools.quantize.calibration_set import CalibrationSet, tensors
 from edgeannot_tools.quantize.graph_quantizer import Recipe, prepare_graph, quantize_graph, quantize_graph_weights
 from edgeannot_tools.quantize.layer_sqnr import LayerSqnr

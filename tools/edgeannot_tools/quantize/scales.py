@@ -10,7 +10,15 @@ from typing import Literal
 import numpy as np
 
 from edgeannot_tools.graph.graph import Graph, Operator, Type
-from edgeannot_tools.quantize.calibrate import NO_NUMBER, SATURATION, Calibration, activation_behind, best_range, logistic
+from edgeannot_tools.quantize.calibrate import (
+    NO_NUMBER,
+    SATURATION,
+    Calibration,
+    activation_behind,
+    best_range,
+    logistic,
+    padded_for_maximum,
+)
 from edgeannot_tools.quantize.rules import RULES, Scales
 
 __all__ = ["Recipe", "ScaleZero", "choose_scales", "is_real", "scale_for", "touches_real"]
@@ -79,6 +87,7 @@ def choose_scales(
     float_positions: operators that stay in float. tail: those behind the last weights, whose tensors keep their widest range.
     """
     groups, requantized = _Groups(), set()
+    padded = padded_for_maximum(graph)
     shared = []
     for position, operator in enumerate(graph.operators):
         if position in float_positions or not touches_real(graph, operator):
@@ -90,7 +99,7 @@ def choose_scales(
             shared.append((position, operator))
     # Operators with one input first: they hand a prescribed scale on to their output.
     for position, operator in sorted(shared, key=lambda item: (_count_real(graph, item[1]) > 1, item[0])):
-        requantized |= {(position, slot) for slot in _join_shared(graph, groups, operator)}
+        requantized |= {(position, slot) for slot in _join_shared(graph, groups, operator, padded)}
     members: dict[int, list[int]] = {}
     for tensor in range(len(graph.tensors)):
         if is_real(graph, tensor) and tensor in calibration:
@@ -136,8 +145,11 @@ def _count_real(graph: Graph, operator: Operator) -> int:
     return sum(graph.tensors[t].type == Type.FLOAT32 for t in operator.inputs if t >= 0)
 
 
-def _join_shared(graph: Graph, groups: _Groups, operator: Operator) -> Iterator[int]:
-    """Put an operator's inputs and outputs in one group; give the input slots whose prescribed scale forbids it."""
+def _join_shared(graph: Graph, groups: _Groups, operator: Operator, padded: frozenset[int]) -> Iterator[int]:
+    """Put an operator's inputs and outputs in one group; give the input slots whose prescribed scale forbids it.
+
+    padded: tensors in which a constant counts only where it is larger than the numbers around it.
+    """
     slots = [slot for slot, t in enumerate(operator.inputs) if is_real(graph, t)]
     real_outputs = [t for t in operator.outputs if is_real(graph, t)]
     inputs = [operator.inputs[slot] for slot in slots]
@@ -160,7 +172,7 @@ def _join_shared(graph: Graph, groups: _Groups, operator: Operator) -> Iterator[
         values = graph.constant(tensor)
         finite = values[np.abs(values) < NO_NUMBER]
         if finite.size:
-            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+            low, high = low if output in padded else min(low, float(finite.min())), max(high, float(finite.max()))
     groups.constants[root] = (low, high)
 
 
