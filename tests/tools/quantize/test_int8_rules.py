@@ -11,6 +11,7 @@ from edgeannot.base.errors import ModelError
 from edgeannot_tools.graph.edits import set_signature
 from edgeannot_tools.graph.graph import Graph, Op, schema
 from edgeannot_tools.graph.interpreter import open_interpreter
+from edgeannot_tools.graph.reference_run import run_layers
 from edgeannot_tools.quantize.calibrate import calibrate
 from edgeannot_tools.quantize.graph_quantizer import Recipe, prepare_graph, quantize_graph
 from edgeannot_tools.quantize.rules import RULES
@@ -427,6 +428,19 @@ def test_int8_means_the_same_as_float(name, runtime):
         return
     # What int8 allows: a step of the widest tensor on the way, as a share of the output's range.
     assert np.abs(found - wanted).max() <= 0.04 * np.ptp(wanted) + 0.01
+
+
+@pytest.mark.parametrize("name", sorted(CASES.keys() - {"broadcast_to"}))  # which has no first version in the runtimes
+def test_the_reference_run_means_the_same_as_the_runtime(name):
+    graph = float_graph(CASES[name][1])
+    x = np.random.default_rng(5).normal(0, 2, SHAPE).astype(np.float32)
+
+    steps = {t: step.values[t][0] for step in run_layers(graph, [[x]]) for t in step.operator.outputs}
+
+    wanted = run(graph.to_bytes(), None, x)
+    found = steps[graph.outputs[0]]
+    assert (found.shape, found.dtype) == (wanted.shape, wanted.dtype)
+    np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-5)
 
 
 def test_an_unknown_runtime_model_is_an_error_of_ours():

@@ -102,7 +102,8 @@ class QuantizeRequest:
         """Return the card of an int8 model; `more` is added to the command that made it, which is named without paths."""
         options = self.options
         flags = f"--input {options.input_type} --output {options.output_type} --clip-heads {options.clip:g}"
-        command = f"edgeannot {__version__}: quantize {flags}{' --float-ops' if options.float_ops else ''}{more}"
+        flags += (" --float-ops" if options.float_ops else "") + ("" if options.refine else " --no-refine")
+        command = f"edgeannot {__version__}: quantize {flags}{more}"
         return make_card(self.source, self.pictures, made, self.name, self.file, command)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from glob import iglob
 from pathlib import Path
@@ -43,6 +43,11 @@ class CalibrationSet:
     sha256: str
     """Of the pictures' own sha256, in order, one a line."""
     bundled: bool
+
+    def some(self, count: int) -> CalibrationSet:
+        """Return the set with at most so many of its pictures, evenly chosen."""
+        most = min(count, len(self.frames))
+        return replace(self, frames=tuple(self.frames[i * len(self.frames) // most] for i in range(most)))
 
     def describe(self) -> str:
         """For the card: "24 pictures of porch/, sha256 0123456789abcdef"."""

@@ -55,6 +55,9 @@ def quantize(
         float, typer.Option(min=0, metavar="X", help="Clip logits to -X..X for finer quantization steps; 0: no clipping.")
     ] = 8.0,
     float_ops: Annotated[bool, typer.Option("--float-ops", help="Keep operators without int8 kernel in float.")] = False,
+    refine: Annotated[
+        bool, typer.Option("--refine/--no-refine", help="Round the weights of a layer together, or each to the nearest step.")
+    ] = True,
     max_drop: Annotated[
         float, typer.Option(min=0, max=1, help="Accepted loss: of mAP50 with --data, otherwise of confident results.")
     ] = 0.02,
@@ -83,6 +86,7 @@ def quantize(
         output_type="float32" if output_type == "float" else output_type,
         clip=clip_heads,
         float_ops=float_ops,
+        refine=refine,
     )
     hints = model_options.hints()
     _check_paths(model, out)

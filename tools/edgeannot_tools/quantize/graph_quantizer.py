@@ -25,13 +25,12 @@ from edgeannot_tools.graph.graph import Graph, Op, Operator, Type, schema
 from edgeannot_tools.graph.interpreter import Runtime
 from edgeannot_tools.quantize.assignment import Assignment, assign
 from edgeannot_tools.quantize.calibrate import Calibration, calibrate
+from edgeannot_tools.quantize.refine import WEIGHT_LIMIT, Refiner, Rounded
 from edgeannot_tools.quantize.rules import RULES, Scales, WeightSlots
 from edgeannot_tools.quantize.scales import Recipe, ScaleZero, is_real, scale_for
 
 __all__ = ["QuantizedGraph", "Recipe", "calibrate_and_quantize", "prepare_graph", "quantize_graph", "quantize_graph_weights"]
 
-WEIGHT_LIMIT = 127
-"""Weights use -127..127, so that their zero point is 0 and products of two of them fit the kernels' 16-bit sums."""
 BIAS_LIMIT = 2**30
 """A bias is kept below this many steps of its scale, half of what int32 holds; the sum of products is added to it."""
 SMALLEST_MULTIPLIER = 2.0**-31
@@ -121,12 +120,15 @@ def _use_product(graph: Graph, operator: Operator) -> None:
     operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.MulOptions, options
 
 
-def quantize_graph(graph: Graph, calibration: Calibration, recipe: Recipe) -> QuantizedGraph:
-    """Return the int8 model of a prepared float graph, which is not changed. Raises InputError for what int8 cannot hold."""
+def quantize_graph(graph: Graph, calibration: Calibration, recipe: Recipe, refiner: Refiner | None = None) -> QuantizedGraph:
+    """Return the int8 model of a prepared float graph, which is not changed. Raises InputError for what int8 cannot hold.
+
+    refiner: of this graph, rounds its weights together; None rounds each to the nearest step.
+    """
     plan = assign(graph, calibration, recipe)
     copy = Graph.from_bytes(graph.to_bytes(), graph.where)
     kept = tuple(copy.place(copy.operators[i]) for i in sorted(plan.float_positions))
-    _Writer(copy, plan).rewrite(recipe)
+    _Writer(copy, plan, refiner).rewrite(recipe)
     collect_garbage(copy)
     return QuantizedGraph(copy, kept, tuple(plan.notes))
 
@@ -134,7 +136,7 @@ def quantize_graph(graph: Graph, calibration: Calibration, recipe: Recipe) -> Qu
 class _Writer:
     """Rewrites a graph after a plan, operator by operator; conversions are put in where an int8 and a float part meet."""
 
-    def __init__(self, graph: Graph, plan: Assignment) -> None:
+    def __init__(self, graph: Graph, plan: Assignment, refiner: Refiner | None) -> None:
         self.graph, self.plan = graph, plan
         self.operators = graph.operators
         self.written: list[Operator] = []
@@ -143,6 +145,13 @@ class _Writer:
         self.float_copies: dict[int, int] = {}
         self.int8_copies: dict[int, int] = {}
         self.constants: dict[tuple[int, ScaleZero], int] = {}
+        self.steps = {i: self._weight_scale(o, slots) for i, o in enumerate(self.operators) if (slots := self._weight_slots(i)) is not None}
+        self.rounded: dict[int, Rounded] = {} if refiner is None else refiner.round(self.steps)
+
+    def _weight_slots(self, position: int) -> WeightSlots | None:
+        """Return where the operator at this position has the weights that become integers; None where it has none."""
+        rule = RULES.get(self.graph.code(self.operators[position]))
+        return None if rule is None or position in self.plan.float_positions else rule.weights
 
     def rewrite(self, recipe: Recipe) -> None:
         """Change the graph."""
@@ -232,7 +241,7 @@ class _Writer:
                 self._convert(Op.QUANTIZE, operator.inputs[slot], copy)
                 operator.inputs[slot] = copy
         if rule.weights is not None:
-            self._write_weights(operator, rule.weights, originals[rule.weights.data])
+            self._write_weights(position, rule.weights, originals[rule.weights.data])
         else:
             shared = next((self.plan.scales[t] for t in (*operator.outputs, *originals) if t in self.real), None)
             for slot, tensor in enumerate(originals):
@@ -259,31 +268,43 @@ class _Writer:
             self.constants[tensor, scale] = number
         return self.constants[tensor, scale]
 
-    def _write_weights(self, operator: Operator, slots: WeightSlots, data: int) -> None:
-        """Store weights and bias as integers.
+    def _weight_scale(self, operator: Operator, slots: WeightSlots) -> NDArray[np.float64]:
+        """Return the step of each output's weights, or of all.
 
         A channel with (almost) no weights but a bias, which trained MobileNets have in numbers, would get a scale so small that
         its bias overflows int32; the scale is raised to what the bias needs instead.
         """
-        graph, axis = self.graph, slots.axis
-        weights = graph.constant(operator.inputs[slots.weights]).astype(np.float64)
-        has_bias = len(operator.inputs) > slots.bias and operator.inputs[slots.bias] >= 0
-        bias = graph.constant(operator.inputs[slots.bias]).astype(np.float64) if has_bias else np.zeros(1)
-        scale_in, scale_out = self.plan.scales[data][0], self.plan.scales[operator.outputs[0]][0]
-        others = None if axis is None else tuple(a for a in range(weights.ndim) if a != axis)
+        weights = self.graph.constant(operator.inputs[slots.weights]).astype(np.float64)
+        scale_in, scale_out = self.plan.scales[operator.inputs[slots.data]][0], self.plan.scales[operator.outputs[0]][0]
+        others = None if slots.axis is None else tuple(a for a in range(weights.ndim) if a != slots.axis)
         scale = np.atleast_1d(np.abs(weights).max(axis=others)) / WEIGHT_LIMIT
-        for_bias = np.abs(bias) / (BIAS_LIMIT * scale_in)
-        scale = np.maximum(scale, for_bias.max() if axis is None else for_bias)
-        scale = np.maximum(scale, SMALLEST_MULTIPLIER * scale_out / scale_in).astype(np.float32).astype(np.float64)
-        shape = [1] * weights.ndim
-        if axis is not None:
-            shape[axis] = -1
-        stored = np.clip(np.round(weights / scale.reshape(shape)), -WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int8)
+        for_bias = np.abs(self._bias(operator, slots)) / (BIAS_LIMIT * scale_in)
+        scale = np.maximum(scale, for_bias.max() if slots.axis is None else for_bias)
+        return np.maximum(scale, SMALLEST_MULTIPLIER * scale_out / scale_in).astype(np.float32).astype(np.float64)
+
+    def _bias(self, operator: Operator, slots: WeightSlots) -> NDArray[np.float64]:
+        """Return the bias, or 0 for an operator without."""
+        present = len(operator.inputs) > slots.bias and operator.inputs[slots.bias] >= 0
+        return self.graph.constant(operator.inputs[slots.bias]).astype(np.float64) if present else np.zeros(1)
+
+    def _write_weights(self, position: int, slots: WeightSlots, data: int) -> None:
+        """Store weights and bias as integers."""
+        graph, operator, axis, scale = self.graph, self.operators[position], slots.axis, self.steps[position]
+        bias = self._bias(operator, slots)
+        if position in self.rounded:
+            stored = self.rounded[position].stored
+            bias = bias + self.rounded[position].shift
+        else:
+            weights = graph.constant(operator.inputs[slots.weights]).astype(np.float64)
+            shape = [1] * weights.ndim
+            if axis is not None:
+                shape[axis] = -1
+            stored = np.clip(np.round(weights / scale.reshape(shape)), -WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int8)
         number = graph.add_constant(graph.name(operator.inputs[slots.weights]), stored)
         graph.set_quantization(number, scale, np.zeros(scale.size), axis or 0)
         operator.inputs[slots.weights] = number
-        if has_bias:
-            steps = scale_in * scale
+        if len(operator.inputs) > slots.bias and operator.inputs[slots.bias] >= 0:
+            steps = self.plan.scales[data][0] * scale
             number = graph.add_constant(graph.name(operator.inputs[slots.bias]), np.round(bias / steps).astype(np.int32))
             graph.set_quantization(number, steps, np.zeros(steps.size), 0)
             operator.inputs[slots.bias] = number

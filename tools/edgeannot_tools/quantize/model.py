@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import zipfile
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,8 +29,10 @@ from edgeannot_tools.graph.graph import Graph, Op
 from edgeannot_tools.graph.interpreter import Runtime
 from edgeannot_tools.quantize.calibrate import Calibration, calibrate, merged
 from edgeannot_tools.quantize.calibration_set import CalibrationSet, tensors
+from edgeannot_tools.quantize.equalize import Equalized
 from edgeannot_tools.quantize.graph_quantizer import Recipe, prepare_graph, quantize_graph, quantize_graph_weights
 from edgeannot_tools.quantize.layer_sqnr import LayerSqnr
+from edgeannot_tools.quantize.refine import MOST_SAMPLES, Refiner
 from edgeannot_tools.quantize.rules import RULES, Scales
 from edgeannot_tools.quantize.split_outputs import separate_slices, split_card, split_maps
 from edgeannot_tools.terminal import track
@@ -44,6 +46,7 @@ __all__ = [
     "input_tensors",
     "load_float_model",
     "make_card",
+    "prepare_equalized",
     "prepare_model",
     "quantize_model",
     "quantize_model_weights",
@@ -80,6 +83,8 @@ class QuantizeOptions:
     clip: float = 8.0
     """Logits are clipped to this on both sides; 0: not at all."""
     float_ops: bool = False
+    refine: bool = True
+    """Whether weights are rounded together, a layer at a time, or each to the nearest step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,9 @@ class PreparedModel:
     card: ModelCard
     graph: Graph
     calibration: Calibration
+    refiner: Refiner
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Tensors, by name, whose range is known beforehand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +157,19 @@ def prepare_model(source: FloatModel, pictures: CalibrationSet, runtime: Runtime
     separate_slices(graph)
     split = split_maps(graph, card.head, card.input_wh)
     card = split_card(graph, card) if split is None else card.model_copy(update={"head": split})
-    return PreparedModel(card, graph, _leaning(_calibrate(graph, card, pictures, runtime)))
+    return _prepared(card, graph, pictures, runtime)
+
+
+def prepare_equalized(
+    prepared: PreparedModel, equalized: Equalized, pictures: CalibrationSet, runtime: Runtime | None = None
+) -> PreparedModel:
+    """Run the graph whose channels were scaled over the pictures, in the place of the one it was made of."""
+    return replace(_prepared(prepared.card, equalized.graph, pictures, runtime), ranges=equalized.ranges)
+
+
+def _prepared(card: ModelCard, graph: Graph, pictures: CalibrationSet, runtime: Runtime | None) -> PreparedModel:
+    refiner = Refiner(graph, list(input_tensors(card, graph, pictures.some(MOST_SAMPLES))), runtime)
+    return PreparedModel(card, graph, _leaning(_calibrate(graph, card, pictures, runtime)), refiner)
 
 
 def quantize_model(prepared: PreparedModel, options: QuantizeOptions, float_tensors: Collection[str] = ()) -> QuantizedModel:
@@ -163,9 +183,12 @@ def quantize_model(prepared: PreparedModel, options: QuantizeOptions, float_tens
         allow_float=options.float_ops,
         float_outputs=frozenset() if options.output_type == "int8" else _decoded_boxes(card),
         float_tensors=frozenset(float_tensors),
+        ranges=prepared.ranges,
     )
-    made = quantize_graph(graph, prepared.calibration, recipe)
-    return QuantizedModel(made.graph.to_bytes(), card, graph, made.graph, made.notes)
+    made = quantize_graph(graph, prepared.calibration, recipe, prepared.refiner if options.refine else None)
+    foreign = prepared.refiner.foreign() if options.refine else ()
+    notes = (f"{', '.join(foreign)}: run by the runtime, so another machine may round some weights otherwise",) if foreign else ()
+    return QuantizedModel(made.graph.to_bytes(), card, graph, made.graph, made.notes + notes)
 
 
 def float_beginning(prepared: Graph, layers: Sequence[LayerSqnr], beyond: int = -1) -> tuple[int, frozenset[str]] | None:

@@ -43,6 +43,8 @@ class Recipe:
     """The real values of the lowest and the highest byte; None takes what calibration saw, which darker pictures make too narrow."""
     head_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Outputs, by name, that are clipped to a range, which gives them a finer step: logits beyond 8 are as good as 8."""
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Tensors inside the network, by name, that reach no farther than this, whatever calibration saw."""
     allow_float: bool = False
     """Whether operators without int8 kernel may stay in float amid the network, at the cost of conversions."""
     float_tail: bool | None = None
@@ -195,9 +197,13 @@ class _Chooser:
         ranges = [self.range(tensor) for tensor in tensors]
         lowest = min(constants[0], *(low for low, _ in ranges))
         highest = max(constants[1], *(high for _, high in ranges))
-        for name in (self.graph.name(tensor) for tensor in tensors if tensor in self.heads):
-            if name in recipe.head_ranges:
-                lowest, highest = max(lowest, recipe.head_ranges[name][0]), min(highest, recipe.head_ranges[name][1])
+        names = [self.graph.name(tensor) for tensor in tensors]
+        bounds = [recipe.head_ranges.get(n) for n, t in zip(names, tensors, strict=True) if t in self.heads] + [
+            recipe.ranges.get(n) for n in names
+        ]
+        for bound in bounds:
+            if bound is not None:
+                lowest, highest = max(lowest, bound[0]), min(highest, bound[1])
         return scale_for(lowest, highest)
 
     def range(self, tensor: int) -> Range:
