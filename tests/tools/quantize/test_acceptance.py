@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeannot.vision.data import Detections
-from edgeannot_tools.quantize.acceptance import VectorAgreement, check_agreement, compare_boxes, compare_classes
+from edgeannot_tools.quantize.acceptance import VectorAgreement, check_agreement, compare_boxes, compare_classes, share_interval
 
 T = 0.3
 
@@ -82,6 +82,25 @@ def test_a_single_changed_box_never_decides():
 
     assert check_agreement(compare_boxes([(wanted, wanted[:11])], T), 0.02).accepted
     assert not check_agreement(compare_boxes([(wanted, wanted[:9])], T), 0.02).accepted
+
+
+def test_one_changed_box_of_a_handful_decides_nothing_and_the_verdict_says_so():
+    few, wanted = many(0.9, 12), many(0.9, 400)
+
+    unsure = check_agreement(compare_boxes([(few, few[:11])], T), 0.02)
+    sure = check_agreement(compare_boxes([(wanted, wanted[:399])], T), 0.02)
+
+    assert (unsure.accepted, sure.accepted) == (True, True)
+    assert unsure.certainty.startswith("not sure: with 95 % confidence the loss is 0.005 to ")
+    assert sure.certainty.startswith("sure: with 95 % confidence the loss is 0.000 to 0.0")
+    assert check_agreement(compare_boxes([(wanted, wanted[:360])], T), 0.02).certainty.startswith("sure: ")
+
+
+@pytest.mark.parametrize(
+    ("share", "total", "low", "high"), [(0.0, 0, 0, 1), (0.0, 100, 0, 0.037), (0.05, 100, 0.022, 0.112), (1.0, 4, 0.51, 1)]
+)
+def test_the_interval_is_wilson_s(share, total, low, high):
+    assert share_interval(share, total) == pytest.approx((low, high), abs=6e-4)
 
 
 def test_a_model_that_finds_nothing_any_more_is_refused_however_few_the_boxes():

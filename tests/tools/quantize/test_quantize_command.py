@@ -34,6 +34,22 @@ def backbone(net: Net, rng: np.random.Generator) -> int:
     return net.conv("b", x, *weights(rng, 32, 8), stride=2, activation="relu6")
 
 
+def uneven() -> Graph:
+    """A detector whose first SiLU has channels a thousandfold apart, which one int8 step cannot hold, as YOLOX-nano's."""
+    rng, net = np.random.default_rng(6), Net()
+    sizes = np.geomspace(0.05, 50, 8).astype(np.float32)
+    x = net.input("picture", (1, SIZE, SIZE, 3))
+    first, bias = weights(rng, 8, 3)
+    x = net.conv("a", x, first * sizes[:, None, None, None], bias * sizes, stride=2, activation="swish")
+    second, bias = weights(rng, 32, 8)
+    # Each channel counts as much as the others.
+    x = net.conv("b", x, second / sizes[:, None, None] / 4, bias, stride=2, activation="swish")
+    x = net.conv("c", x, *weights(rng, 16, 32, 1), activation="relu")
+    for name in "defghijklmnopqrs":
+        x = net.conv(name, x, *(w / 2 for w in weights(rng, 16, 16)), activation="relu")
+    return net.outputs([net.conv("head", x, *weights(rng, 5 + len(CLASSES), 16, 1))])
+
+
 def classifier() -> Graph:
     rng, net = np.random.default_rng(3), Net()
     pooled = net.mean_hw("pooled", backbone(net, rng), keep_dims=False)
@@ -146,14 +162,14 @@ def test_the_int8_model_runs_by_the_card_that_is_written_with_it(classify, photo
 
 
 def test_without_pictures_the_bundled_ones_serve_and_a_warning_says_so(classify, tmp_path):
-    said = run(classify, "-o", tmp_path / "out.tflite")
+    said = run(classify, "-o", tmp_path / "out.tflite", "--no-check")
 
     assert "photos that ship with edgeannot" in said
     assert "edgeannot's samples" in read_card(tmp_path / "out.toml").provenance.calibration
 
 
 def test_pictures_may_be_a_glob(classify, photos, tmp_path):
-    run(classify, "-o", tmp_path / "out.tflite", "--images", photos / "1*.png")
+    run(classify, "-o", tmp_path / "out.tflite", "--images", photos / "1*.png", "--no-check")
 
     assert "3 pictures from" in read_card(tmp_path / "out.toml").provenance.calibration
 
@@ -202,6 +218,49 @@ def test_with_int8_output_the_boxes_are_int8_too(detect, photos, tmp_path):
     run(detect, "-o", tmp_path / "out.tflite", "--images", photos, "--output", "int8", "--no-check")
 
     assert {spec.dtype for spec in Engine(tmp_path / "out.tflite").outputs} == {np.dtype(np.int8)}
+
+
+def operators_of(file: Path) -> dict[str, str]:
+    """What each layer of a file computes in, by the name of its result."""
+    graph = Graph.read(file)
+    return {graph.name(o.outputs[0]).removesuffix("/int8"): str(graph.dtype(o.outputs[0])) for o in graph.operators}
+
+
+def test_without_a_check_too_the_beginning_stays_in_float_where_int8_loses_the_signal(photos, tmp_path):
+    source = write_source(tmp_path / "float", uneven(), "grid")
+    flags = ("--images", photos, "--no-check")
+
+    said = run(source, "-o", tmp_path / "saved.tflite", *flags)
+    run(source, "-o", tmp_path / "lost.tflite", *flags, "--rescue", "none")
+
+    assert "a layer lost its signal; again, with the first " in said
+    assert "operators in float" in read_card(tmp_path / "saved.toml").provenance.made_by
+    assert "operators in float" not in read_card(tmp_path / "lost.toml").provenance.made_by
+    assert operators_of(tmp_path / "saved.tflite")["a_swish"] == "float32"
+    assert operators_of(tmp_path / "saved.tflite")["head"] == "int8"
+    assert operators_of(tmp_path / "lost.tflite")["a_swish"] == "int8"
+
+
+@pytest.mark.runtime
+def test_with_gates_all_stays_int8(photos, tmp_path):
+    source = write_source(tmp_path / "float", uneven(), "grid")
+
+    run(source, "-o", tmp_path / "out.tflite", "--images", photos, "--no-check", "--rescue", "gates")
+
+    card, kinds = read_card(tmp_path / "out.toml"), operators_of(tmp_path / "out.tflite")
+    assert " gate" in card.provenance.made_by
+    assert set(kinds.values()) == {"int8"}
+    assert "a/gate" in kinds
+    assert load_pipeline(card).engine.outputs[0].dtype == np.int8
+
+
+def test_a_hand_written_card_keeps_what_a_run_costs(classify, photos, tmp_path):
+    card = classify.with_suffix(".toml")
+    card.write_text(card.read_text().replace("[head]", "[head]", 1).replace('task = "classify"', 'task = "classify"\nmacs = 123456'))
+
+    run(classify, "-o", tmp_path / "out.tflite", "--images", photos, "--no-check")
+
+    assert read_card(tmp_path / "out.toml").macs == 123456
 
 
 def test_a_model_that_lost_too_much_is_refused_and_leaves_nothing(detect, photos, tmp_path):

@@ -6,7 +6,9 @@ check rests on the sure ones: a box well above the threshold in one model has to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +17,7 @@ from edgeannot.vision.data import Detections, Frame
 from edgeannot.vision.geometry import iou_matrix
 from edgeannot.vision.heads.embed import Embed
 from edgeannot.vision.pipeline import Pipeline, to_tensor
+from edgeannot_tools.evaluate.average_precision import evaluate_detections
 from edgeannot_tools.evaluate.classifier_accuracy import Ranking
 from edgeannot_tools.evaluate.measure import Result
 from edgeannot_tools.terminal import track
@@ -30,6 +33,7 @@ __all__ = [
     "compare_boxes",
     "compare_classes",
     "compare_models",
+    "share_interval",
 ]
 
 SAME_IOU = 0.5
@@ -41,6 +45,13 @@ LARGEST_SHIFT = 0.15
 """When scores move by more than this on average, the model needs thresholds of its own, whatever it finds."""
 TOO_FEW = 10
 """With fewer sure boxes than this in all pictures, the check says little."""
+Z = 1.96
+"""Standard deviations to either side of the mean that hold 95 % of a normal distribution."""
+MOST_VIEWS = 120
+VIEWS_AT_A_TIME = 5
+DRAWS = 60
+"""Sets of pictures drawn for the interval of a mean average precision: enough for its standard error."""
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +81,11 @@ class BoxAgreement:
         """The share of sure boxes without a partner, 0..1."""
         return (self.missing + self.invented) / self.sure if self.sure else 0.0
 
+    @property
+    def interval(self) -> Interval:
+        """Where the drop lies with 95 % confidence; an object that both models find counts once, not twice."""
+        return share_interval(self.drop, self.sure / 2)
+
 
 @dataclass(frozen=True, slots=True)
 class ClassAgreement:
@@ -87,6 +103,11 @@ class ClassAgreement:
     def drop(self) -> float:
         """The share of sure pictures that changed class, 0..1."""
         return 1.0 - self.sure_same / self.sure if self.sure else 0.0
+
+    @property
+    def interval(self) -> Interval:
+        """Where the drop lies with 95 % confidence."""
+        return share_interval(self.drop, self.sure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,18 +132,31 @@ class AcceptanceResult:
     drop: float
     reason: str
     """What was counted, one clause."""
+    certainty: str = ""
+    """How sure that is, one clause."""
     warning: str = ""
     """What makes the result less sure, one sentence; empty where nothing does."""
 
 
-def compare_models(reference: Pipeline, int8: Pipeline, frames: Sequence[Frame]) -> BoxAgreement | ClassAgreement | VectorAgreement:
-    """Run both models over the pictures and compare what they find, as the task of the card asks for."""
+def compare_models(
+    reference: Pipeline, int8: Pipeline, frames: Sequence[Frame], more: Iterable[Frame] = (), max_drop: float = 0.0
+) -> BoxAgreement | ClassAgreement | VectorAgreement:
+    """Run both models over the pictures and compare what they find, as the task of the card asks for.
+
+    more: views that are looked at as well, as long as what was found does not tell on which side of `max_drop` the loss lies.
+    """
     if reference.card.task == "embed":
         return _compare_vectors(reference, int8, frames)
     pairs = [(reference(frame).detections, int8(frame).detections) for frame in track(frames, "comparing", len(frames))]
-    if reference.card.task == "classify":
-        return compare_classes(pairs)
-    return compare_boxes(pairs, reference.min_score)
+
+    def found() -> BoxAgreement | ClassAgreement:
+        return compare_classes(pairs) if reference.card.task == "classify" else compare_boxes(pairs, reference.min_score)
+
+    for frame in itertools.islice(more, MOST_VIEWS):
+        if len(pairs) % VIEWS_AT_A_TIME == 0 and _is_decided(found().interval, max_drop):
+            break
+        pairs.append((reference(frame).detections, int8(frame).detections))
+    return found()
 
 
 def compare_boxes(pairs: Sequence[tuple[Detections, Detections]], min_score: float) -> BoxAgreement:
@@ -197,33 +231,71 @@ def _vector(pipeline: Pipeline, frame: Frame) -> np.ndarray[tuple[int, ...], np.
     return head.vector(pipeline.engine.run(to_tensor(pipeline.card, pipeline.engine)(frame.image)[0])).astype(np.float64)
 
 
+def share_interval(share: float, total: float) -> Interval:
+    """Return Wilson's 95 % interval of a share that was seen in `total` cases; (0, 1) for none.
+
+    https://en.wikipedia.org/wiki/Binomial_proportion_confidence_interval
+
+    >>> low, high = share_interval(0.05, 100)
+    >>> round(low, 3), round(high, 3)
+    (0.022, 0.112)
+    """
+    if total <= 0:
+        return 0.0, 1.0
+    middle = (share + Z**2 / (2 * total)) / (1 + Z**2 / total)
+    reach = Z / (1 + Z**2 / total) * math.sqrt(share * (1 - share) / total + (Z / (2 * total)) ** 2)
+    return max(0.0, middle - reach), min(1.0, middle + reach)
+
+
+def _is_decided(interval: Interval, max_drop: float) -> bool:
+    return interval[1] <= max_drop or interval[0] > max_drop
+
+
+def _certainty(interval: Interval, max_drop: float) -> str:
+    """Say how sure a verdict is."""
+    words = f"with 95 % confidence the loss is {interval[0]:.3f} to {interval[1]:.3f}"
+    if _is_decided(interval, max_drop):
+        return f"sure: {words}"
+    return f"not sure: {words}, and only more pictures, or labelled ones (--data), tell whether it is within {max_drop:g}"
+
+
 def check_agreement(found: BoxAgreement | ClassAgreement | VectorAgreement, max_drop: float) -> AcceptanceResult:
-    """Check an agreement. A single box or picture never decides, because one that changes may be chance."""
+    """Check an agreement. A loss is too large where the pictures show that it is, and not where a few boxes may be chance."""
     if isinstance(found, VectorAgreement):
-        return AcceptanceResult(found.drop <= max_drop, found.drop, f"mean cosine to the float model's vectors {found.mean_cosine:.4f}")
+        words = f"mean cosine to the float model's vectors {found.mean_cosine:.4f}"
+        return AcceptanceResult(found.drop <= max_drop, found.drop, words, f"the worst is {found.worst_cosine:.4f}")
     if isinstance(found, ClassAgreement):
         changed, total, things = found.sure - found.sure_same, found.sure, "sure pictures changed class"
     else:
         changed, total, things = found.missing + found.invented, found.sure, "sure boxes are in one model only"
-    warning = ""
+    warning, certainty = "", _certainty(found.interval, max_drop)
     if total < TOO_FEW:
         warning = f"the pictures show only {total} sure results, too few to judge by; name pictures of what the model is for (--images)"
     if found.score_shift > LARGEST_SHIFT:
-        return AcceptanceResult(
-            False, found.drop, f"scores moved by {found.score_shift:.2f} on average, and {changed} of {total} {things}", warning
-        )
-    accepted = found.drop <= max_drop or (changed <= 1 and total > 1)
-    return AcceptanceResult(accepted, found.drop, f"{changed} of {total} {things}", warning)
+        words = f"scores moved by {found.score_shift:.2f} on average, and {changed} of {total} {things}"
+        return AcceptanceResult(False, found.drop, words, certainty, warning)
+    return AcceptanceResult(found.interval[0] <= max_drop, found.drop, f"{changed} of {total} {things}", certainty, warning)
 
 
 def check_accuracy(reference: Result, int8: Result, max_drop: float) -> AcceptanceResult:
-    """Check on a labelled set how much mAP50 is lost."""
+    """Check on a labelled set how much mAP50 is lost. The interval is a bootstrap's over the pictures, the same ones for both models."""
     before, after = reference.accuracy.map50, int8.accuracy.map50
     drop = before - after
-    return AcceptanceResult(drop <= max_drop, drop, f"mAP50 {before:.3f} in float, {after:.3f} in int8")
+    pairs = [[(item.truth, item.found) for item in result.compared] for result in (reference, int8)]
+    rng, drops = np.random.default_rng(0), []
+    for _ in range(DRAWS if len(pairs[0]) > 1 else 0):
+        rows = rng.integers(0, len(pairs[0]), len(pairs[0]))
+        drawn = [evaluate_detections([of_model[row] for row in rows], (0.5,)).map50 for of_model in pairs]
+        drops.append(drawn[0] - drawn[1])
+    reach = Z * float(np.nanstd(drops)) if drops else 1.0
+    certainty = _certainty((drop - reach, drop + reach), max_drop)
+    return AcceptanceResult(drop <= max_drop, drop, f"mAP50 {before:.3f} in float, {after:.3f} in int8", certainty)
 
 
 def check_top1(reference: Ranking, int8: Ranking, max_drop: float) -> AcceptanceResult:
-    """Check on pictures in a folder a class how much top-1 is lost."""
+    """Check on pictures in a folder a class how much top-1 is lost. The interval is that of a paired difference."""
     drop = reference.top1 - int8.top1
-    return AcceptanceResult(drop <= max_drop, drop, f"top-1 {reference.top1:.3f} in float, {int8.top1:.3f} in int8")
+    changes = [float(a.rank < 1) - float(b.rank < 1) for a, b in zip(reference.answers, int8.answers, strict=True)]
+    reach = Z * float(np.std(changes)) / math.sqrt(max(len(changes), 1)) if changes else 1.0
+    certainty = _certainty((drop - reach, drop + reach), max_drop)
+    return AcceptanceResult(drop <= max_drop, drop, f"top-1 {reference.top1:.3f} in float, {int8.top1:.3f} in int8", certainty)

@@ -1,4 +1,4 @@
-"""One quantization from pictures to files: made, compared with the float model, tried again where it lost too much, written or refused"""
+"""One quantization from pictures to files: made, compared with the float model, rescued where it lost too much, written or refused."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import itertools
 import math
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
-from rich.table import Table
 
 from edgeannot import __version__
 from edgeannot.base.errors import InputError
+from edgeannot.base.foreign import number_of
 from edgeannot.library.modelstore import card_toml
 from edgeannot.vision.cards import Measured, ModelCard
 from edgeannot.vision.engine import Runtime
@@ -26,44 +26,29 @@ from edgeannot_tools.datasets.pictures import read_class_folders
 from edgeannot_tools.evaluate.classifier_accuracy import Ranking, rank_classifiers
 from edgeannot_tools.evaluate.measure import Result, evaluate_model, match_model
 from edgeannot_tools.output import write_together
-from edgeannot_tools.quantize.acceptance import (
-    AcceptanceResult,
-    BoxAgreement,
-    ClassAgreement,
-    VectorAgreement,
-    check_accuracy,
-    check_agreement,
-    check_top1,
-    compare_models,
-)
-from edgeannot_tools.quantize.calibration_set import CalibrationSet
-from edgeannot_tools.quantize.layer_sqnr import LayerSqnr, measure_sqnr, worst_layers
+from edgeannot_tools.quantize.acceptance import AcceptanceResult, check_accuracy, check_agreement, check_top1, compare_models
+from edgeannot_tools.quantize.calibration_set import CalibrationSet, more_views
+from edgeannot_tools.quantize.equalize import Equalized, equalize_rectified, gate_silus
+from edgeannot_tools.quantize.layer_sqnr import LayerSqnr, measure_sqnr
 from edgeannot_tools.quantize.model import (
     FloatModel,
+    PreparedModel,
     QuantizedModel,
     QuantizeOptions,
     float_beginning,
     input_tensors,
     make_card,
+    prepare_equalized,
     prepare_model,
     quantize_model,
     quantize_model_weights,
 )
+from edgeannot_tools.quantize.report import print_accuracy, print_agreement, print_sqnr, print_top1, say
 
-__all__ = [
-    "AcceptanceCriteria",
-    "QuantizeRequest",
-    "print_accuracy",
-    "print_agreement",
-    "print_sqnr",
-    "print_top1",
-    "quantize_until_accepted",
-    "quantize_weights",
-    "say",
-    "write_model",
-]
+__all__ = ["AcceptanceCriteria", "QuantizeRequest", "Rescue", "quantize_until_accepted", "quantize_weights", "write_model"]
 
 Dtype = Literal["float32", "int8"]
+Rescue = Literal["auto", "float", "gates", "none"]
 THREADS = 2
 """For comparing; figures are printed, not compared in time."""
 SQNR_SAMPLES = 3
@@ -79,6 +64,8 @@ class AcceptanceCriteria:
     data: Path | None
     """Labelled pictures: of a detector with boxes, of a classifier in a folder a class."""
     runtime: Runtime
+    check: bool = True
+    """Whether the two are compared; without, only the noise of the layers is looked at."""
 
     @property
     def calibration_runtime(self) -> Literal["litert", "tflite-runtime"] | None:
@@ -97,6 +84,8 @@ class QuantizeRequest:
     name: str
     file: str
     console: Console
+    rescue: Rescue = "auto"
+    """What is tried where int8 lost too much."""
 
     def card(self, made: QuantizedModel, more: str) -> ModelCard:
         """Return the card of an int8 model; `more` is added to the command that made it, which is named without paths."""
@@ -108,51 +97,113 @@ class QuantizeRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """What a comparison gave."""
+class Attempt:
+    """One int8 model, what it lost, and whether that is little enough."""
 
-    result: AcceptanceResult
+    made: QuantizedModel
+    card: ModelCard
     layers: list[LayerSqnr]
-    measured: tuple[Measured, ...]
-    """For the card."""
+    result: AcceptanceResult | None
+    """None where the models are not compared."""
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing has to be tried to save it."""
+        return self.result.accepted if self.result is not None else float_beginning(self.made.prepared, self.layers) is None
 
 
-def quantize_until_accepted(request: QuantizeRequest, *, check: bool) -> tuple[QuantizedModel, ModelCard]:
-    """Quantize, compare, and where too much was lost try again with more of the beginning in float. Raises InputError at last."""
-    started = time.monotonic()
+def quantize_until_accepted(request: QuantizeRequest) -> tuple[QuantizedModel, ModelCard]:
+    """Quantize, and where too much was lost try what may save the model. Raises InputError where nothing does."""
     prepared = prepare_model(request.source, request.pictures, request.criteria.calibration_runtime)
-    last, names = -1, frozenset[str]()
-    while True:
-        made = quantize_model(prepared, request.options, names)
-        _say_made(made, time.monotonic() - started, request.console)
-        card = request.card(made, f", the first {last + 1} operators in float" if names else "")
-        if not check:
-            return made, card
-        comparison = _compare(request, made, card)
-        if comparison.result.accepted:
-            return made, card.model_copy(update={"measured": comparison.measured})
-        beginning = float_beginning(prepared.graph, comparison.layers, last)
-        if beginning is None:
-            raise InputError(_refusal(request, comparison.result))
-        (last, names), started = beginning, time.monotonic()
-        say(request.console, f"lost too much: {comparison.result.reason}; again, with the first {last + 1} operators in float")
+    first = _attempt(request, prepared)
+    attempts = [first]
+    if not first.is_good:
+        for rescue in RESCUES[request.rescue]:
+            for attempt in rescue(request, prepared, first):
+                attempts.append(attempt)
+                if attempt.is_good:
+                    return attempt.made, attempt.card
+    last = attempts[-1]
+    if first.is_good or last.result is None:
+        return last.made, last.card
+    raise InputError(_refusal(request, min((a.result for a in attempts if a.result is not None), key=lambda result: result.drop)))
 
 
-def quantize_weights(request: QuantizeRequest, *, check: bool) -> tuple[QuantizedModel, ModelCard]:
+def _attempt(request: QuantizeRequest, prepared: PreparedModel, float_tensors: frozenset[str] = frozenset(), how: str = "") -> Attempt:
+    """Quantize once and compare. how: what was done to save the model, for the card."""
+    started = time.monotonic()
+    made = quantize_model(prepared, request.options, float_tensors)
+    say(request.console, _size_line(made, time.monotonic() - started))
+    card = request.card(made, f", {how}" if how else "")
+    if not request.criteria.check:
+        return Attempt(made, card, _layers(request, made), None)
+    return _compare(request, made, card)
+
+
+Rescuer = Callable[[QuantizeRequest, PreparedModel, Attempt], Iterator[Attempt]]
+
+
+def _with_float_beginning(request: QuantizeRequest, prepared: PreparedModel, first: Attempt) -> Iterator[Attempt]:
+    """Keep the beginning of the network in float, up to the first layer that lost its signal, then up to the next."""
+    attempt, last = first, -1
+    while (beginning := float_beginning(prepared.graph, attempt.layers, last)) is not None:
+        last, names = beginning
+        how = f"the first {last + 1} operators in float"
+        _say_again(request, attempt, how)
+        attempt = _attempt(request, prepared, names, how)
+        yield attempt
+
+
+def _with_gates(request: QuantizeRequest, prepared: PreparedModel, first: Attempt) -> Iterator[Attempt]:
+    """Scale the channels of SiLUs that one step for all leaves too noisy."""
+    yield from _equalized(request, prepared, first, gate_silus)
+
+
+def _with_equal_channels(request: QuantizeRequest, prepared: PreparedModel, first: Attempt) -> Iterator[Attempt]:
+    """Scale the channels between rectifiers."""
+    yield from _equalized(request, prepared, first, equalize_rectified)
+
+
+def _equalized(
+    request: QuantizeRequest, prepared: PreparedModel, first: Attempt, scale: Callable[..., Equalized | None]
+) -> Iterator[Attempt]:
+    runtime = request.criteria.calibration_runtime
+    equalized = scale(prepared.graph, prepared.refiner.samples, runtime)
+    if equalized is not None:
+        how = f"the channels of {number_of(equalized.layers, 'layer')} scaled"
+        how += f" through {number_of(equalized.gates, 'gate')}" if equalized.gates else ""
+        _say_again(request, first, how)
+        yield _attempt(request, prepare_equalized(prepared, equalized, request.pictures, runtime), how=how)
+
+
+RESCUES: dict[Rescue, tuple[Rescuer, ...]] = {
+    "auto": (_with_float_beginning, _with_equal_channels, _with_gates),
+    "float": (_with_float_beginning,),
+    "gates": (_with_gates, _with_equal_channels),
+    "none": (),
+}
+
+
+def _say_again(request: QuantizeRequest, attempt: Attempt, how: str) -> None:
+    lost = "a layer lost its signal" if attempt.result is None else f"lost too much: {attempt.result.reason}"
+    say(request.console, f"{lost}; again, with {how}")
+
+
+def quantize_weights(request: QuantizeRequest) -> tuple[QuantizedModel, ModelCard]:
     """Store the weights as int8 and compare. Raises InputError where even that lost too much."""
     started = time.monotonic()
     made = quantize_model_weights(request.source)
-    _say_made(made, time.monotonic() - started, request.console)
+    say(request.console, _size_line(made, time.monotonic() - started))
     card = make_card(request.source, None, made, request.name, request.file, f"edgeannot {__version__}: quantize --dynamic-range")
-    if not check:
+    if not request.criteria.check:
         return made, card
-    comparison = _compare(request, made, card)
-    if not comparison.result.accepted:
-        raise InputError(_refusal(request, comparison.result))
-    return made, card.model_copy(update={"measured": comparison.measured})
+    attempt = _compare(request, made, card)
+    if attempt.result is not None and not attempt.result.accepted:
+        raise InputError(_refusal(request, attempt.result))
+    return made, attempt.card
 
 
-def _compare(request: QuantizeRequest, made: QuantizedModel, card: ModelCard) -> Comparison:
+def _compare(request: QuantizeRequest, made: QuantizedModel, card: ModelCard) -> Attempt:
     """Compare with the float model, print both sides, and check the loss."""
     criteria, console = request.criteria, request.console
     with tempfile.TemporaryDirectory(prefix="edgeannot-quantize-") as folder:
@@ -160,14 +211,18 @@ def _compare(request: QuantizeRequest, made: QuantizedModel, card: ModelCard) ->
         candidate = _staged(card, made.data, "int8.tflite", Path(folder), request.source)
         sizes = request.source.card.model_path.stat().st_size, len(made.data)
         result, measured = _compare_on(request, reference, candidate, sizes)
-    samples = itertools.islice(input_tensors(made.card, made.prepared, request.pictures), SQNR_SAMPLES)
-    layers = measure_sqnr(made.prepared, made.graph, samples, criteria.calibration_runtime)
+    layers = _layers(request, made)
     print_sqnr(layers, console)
     if result.warning:
         say(console, f"warning: {result.warning}")
     if result.accepted:
-        say(console, f"accepted: {result.reason} (loss {result.drop:.3f}, allowed {criteria.max_drop:g})")
-    return Comparison(result, layers, measured)
+        say(console, f"accepted: {result.reason} (loss {result.drop:.3f}, allowed {criteria.max_drop:g}); {result.certainty}")
+    return Attempt(made, card.model_copy(update={"measured": measured}), layers, result)
+
+
+def _layers(request: QuantizeRequest, made: QuantizedModel) -> list[LayerSqnr]:
+    samples = itertools.islice(input_tensors(made.card, made.prepared, request.pictures), SQNR_SAMPLES)
+    return measure_sqnr(made.prepared, made.graph, samples, request.criteria.calibration_runtime)
 
 
 def _compare_on(
@@ -178,7 +233,8 @@ def _compare_on(
     if criteria.data is None:
         limits = Limits() if reference.task == "detect" else Limits(min_score=0.0)
         float_pipeline, int8_pipeline = (load_pipeline(card, threads=THREADS, runtime=criteria.runtime, limits=limits) for card in cards)
-        agreement = compare_models(float_pipeline, int8_pipeline, request.pictures.frames)
+        more = more_views(request.pictures.frames)
+        agreement = compare_models(float_pipeline, int8_pipeline, request.pictures.frames, more, criteria.max_drop)
         print_agreement(agreement, *sizes, console)
         return check_agreement(agreement, criteria.max_drop), ()
     if reference.task == "classify":
@@ -199,7 +255,7 @@ def _refusal(request: QuantizeRequest, result: AcceptanceResult) -> str:
     advice = own if request.pictures.bundled else "look at the worst layers above"
     return (
         f"the int8 model of {request.source.card.model_path.name} lost too much: {result.reason}, a loss of {result.drop:.3f} where "
-        f"{request.criteria.max_drop:g} is allowed; nothing was written: {advice}, allow more (--max-drop), "
+        f"{request.criteria.max_drop:g} is allowed ({result.certainty}); nothing was written: {advice}, allow more (--max-drop), "
         "or write it all the same (--no-check)"
     )
 
@@ -238,90 +294,5 @@ def write_model(made: QuantizedModel, card: ModelCard, source: FloatModel, out: 
     write_together(files)
 
 
-def say(console: Console, line: str) -> None:
-    """Print a line as it is, however long."""
-    console.print(line, soft_wrap=True)
-
-
-def _say_made(made: QuantizedModel, seconds: float, console: Console) -> None:
-    say(console, f"quantized in {seconds:.1f} s, {len(made.data):,} bytes" + "".join(f"; {note}" for note in made.notes))
-
-
-WORST = 5
-"""Layers that are named."""
-NAME_ROOM = 60
-"""Characters of a tensor's name that are shown, from its end, where names differ."""
-
-
-def print_accuracy(reference: Result, int8: Result, bytes_before: int, bytes_after: int, console: Console) -> None:
-    """Print both models on a labelled set."""
-    table = _table(f"on {reference.pictures} labelled pictures", "float", "int8", "change")
-    rows = (
-        ("mAP50", reference.accuracy.map50, int8.accuracy.map50),
-        ("mAP50-95", reference.accuracy.map50_95, int8.accuracy.map50_95),
-        ("mean IoU of matches", reference.accuracy.mean_iou, int8.accuracy.mean_iou),
-        ("best F1", reference.accuracy.f1, int8.accuracy.f1),
-    )
-    for name, before, after in rows:
-        table.add_row(name, _number(before), _number(after), f"{after - before:+.3f}")
-    table.add_row(f"ms a picture ({int8.runtime})", f"{reference.timing.inference:.1f}", f"{int8.timing.inference:.1f}", "")
-    _add_size(table, bytes_before, bytes_after)
-    console.print(table)
-
-
-def print_top1(reference: Ranking, int8: Ranking, bytes_before: int, bytes_after: int, console: Console) -> None:
-    """Print both classifiers on pictures in a folder a class."""
-    table = _table(f"on {len(reference.answers)} labelled pictures", "float", "int8", "change")
-    for name, before, after in (("top-1", reference.top1, int8.top1), ("top-5", reference.top5, int8.top5)):
-        table.add_row(name, _number(before), _number(after), f"{after - before:+.3f}")
-    _add_size(table, bytes_before, bytes_after)
-    console.print(table)
-
-
-def print_agreement(found: BoxAgreement | ClassAgreement | VectorAgreement, bytes_before: int, bytes_after: int, console: Console) -> None:
-    """Print what both models find in pictures without labels."""
-    table = _table(f"on {found.pictures} pictures without labels", "float", "int8", "both")
-    if isinstance(found, BoxAgreement):
-        table.add_row("boxes", str(found.reference), str(found.found), f"{found.matched} matched")
-        table.add_row("sure boxes without a partner", str(found.missing), str(found.invented), f"of {found.sure}")
-        table.add_row("mean IoU of matches", "", "", _number(found.mean_iou))
-        table.add_row("mean score shift", "", "", _number(found.score_shift))
-    elif isinstance(found, ClassAgreement):
-        table.add_row("same best class", "", "", f"{found.same} of {found.pictures}")
-        table.add_row("same, where float is sure", "", "", f"{found.sure_same} of {found.sure}")
-        table.add_row("mean score shift", "", "", _number(found.score_shift))
-    else:
-        table.add_row("cosine of the vectors", "", "", f"mean {found.mean_cosine:.4f}, worst {found.worst_cosine:.4f}")
-    _add_size(table, bytes_before, bytes_after)
-    console.print(table)
-
-
-def print_sqnr(layers: Sequence[LayerSqnr], console: Console) -> None:
-    """Print the layers that add the most noise, and what is left of the signal at the outputs."""
-    table = _table("signal to noise, int8 against float", "dB", "lost here, dB", "operator")
-    for layer in worst_layers(layers, WORST):
-        table.add_row(_short(layer.tensor), f"{layer.sqnr_db:.1f}", f"{layer.lost_db:.1f}", f"{layer.operator}, number {layer.position}")
-    for layer in layers:
-        if layer.is_output:
-            table.add_row(f"output {_short(layer.tensor)}", f"{layer.sqnr_db:.1f}", "", layer.operator)
-    console.print(table)
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="", box=None, pad_edge=False)
-    table.add_column("")
-    for column in columns:
-        table.add_column(column, justify="left" if column == "operator" else "right")
-    return table
-
-
-def _add_size(table: Table, before: int, after: int) -> None:
-    table.add_row("file, kB", f"{before / 1e3:,.0f}", f"{after / 1e3:,.0f}", f"{after / before:.0%}")
-
-
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= NAME_ROOM else f"...{name[-NAME_ROOM:]}"
+def _size_line(made: QuantizedModel, seconds: float) -> str:
+    return f"quantized in {seconds:.1f} s, {len(made.data):,} bytes" + "".join(f"; {note}" for note in made.notes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from glob import iglob
@@ -20,7 +20,7 @@ from edgeannot.vision.decode import read_picture
 from edgeannot.vision.preprocess import ToTensor
 from edgeannot_tools.terminal import track
 
-__all__ = ["CalibrationSet", "bundled_pictures", "calibration_views", "find_pictures", "read_set", "scene", "tensors"]
+__all__ = ["CalibrationSet", "bundled_pictures", "calibration_views", "find_pictures", "more_views", "read_set", "scene", "tensors"]
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 """Files in a folder that are taken for pictures; a glob pattern is taken at its word."""
@@ -120,6 +120,24 @@ def calibration_views(photos: Sequence[UInt8Array], size_wh: tuple[int, int]) ->
         yield _resized(mirrored[rows // 4 :, columns // 4 :], size_wh)
     for first in range(len(photos)):
         yield scene([photos[(first + quarter) % len(photos)] for quarter in range(4)], (width, height), SCENE_BRIGHTNESS)
+
+
+def more_views(frames: Sequence[Frame]) -> Iterator[Frame]:
+    """Yield other views of pictures, in their own resolution: mirrored, in parts, darker, brighter, and in scenes of four."""
+    changes: tuple[Callable[[UInt8Array], UInt8Array], ...] = (
+        lambda image: image[:, ::-1],
+        lambda image: image[: image.shape[0] * 3 // 4, image.shape[1] // 4 :],
+        lambda image: image[image.shape[0] // 4 :, : image.shape[1] * 3 // 4],
+        lambda image: np.asarray(cv2.convertScaleAbs(image, alpha=0.6), np.uint8),
+        lambda image: np.asarray(cv2.convertScaleAbs(image, alpha=1.3), np.uint8),
+        lambda image: image[image.shape[0] // 4 :, ::-1][:, : image.shape[1] * 3 // 4],
+    )
+    for change in changes:
+        for frame in frames:
+            yield replace(frame, image=np.ascontiguousarray(change(frame.image)))
+    for first, frame in enumerate(frames):
+        four = [frames[(first + quarter) % len(frames)].image for quarter in range(4)]
+        yield replace(frame, image=scene(four, frame.size_wh, SCENE_BRIGHTNESS))
 
 
 def scene(photos: Sequence[UInt8Array], size_wh: tuple[int, int], brightness: Sequence[int] = (0, 0, 0, 0)) -> UInt8Array:

@@ -16,13 +16,14 @@ from edgeannot_tools.output import require_writable
 from edgeannot_tools.quantize.attempts import (
     AcceptanceCriteria,
     QuantizeRequest,
+    Rescue,
     quantize_until_accepted,
     quantize_weights,
-    say,
     write_model,
 )
 from edgeannot_tools.quantize.calibration_set import CalibrationSet, read_set
 from edgeannot_tools.quantize.model import FloatModel, QuantizeOptions, load_float_model
+from edgeannot_tools.quantize.report import say
 from edgeannot_tools.terminal import Command, open_console
 
 __all__ = ["quantize_app"]
@@ -70,6 +71,10 @@ def quantize(
     check: Annotated[
         bool, typer.Option("--check/--no-check", help="Compare with the float model, and reject a result with too much loss.")
     ] = True,
+    rescue: Annotated[
+        Rescue,
+        typer.Option(help="What is tried where int8 lost too much: the beginning in float, gates (all stays int8), each, or nothing."),
+    ] = "auto",
     runtime: Annotated[Runtime, typer.Option(help="TFLite runtime to use.")] = "auto",
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the model in the card; by default the name of OUT.")] = None,
     model_options: ModelOptions,
@@ -92,7 +97,7 @@ def quantize(
     _check_paths(model, out)
     if data is not None and not data.exists():
         raise MissingError(f"--data: there is no labelled set at {data}")
-    criteria = AcceptanceCriteria(max_drop, data, runtime)
+    criteria = AcceptanceCriteria(max_drop, data, runtime, check)
     pictures = read_set(images, limit)
     source = load_float_model(model, hints, [frame.image for frame in pictures.frames[:2]], runtime)
     _say_source(source, console)
@@ -100,8 +105,8 @@ def quantize(
         raise InputError(f"--data: {source.card.name} outputs vectors, for which there are no labels; omit --data")
     if not dynamic:
         _say_pictures(pictures, console)
-    request = QuantizeRequest(criteria, source, pictures, options, name or card_name(out.stem), out.name, console)
-    write_model(*(quantize_weights(request, check=check) if dynamic else quantize_until_accepted(request, check=check)), source, out)
+    request = QuantizeRequest(criteria, source, pictures, options, name or card_name(out.stem), out.name, console, rescue)
+    write_model(*(quantize_weights(request) if dynamic else quantize_until_accepted(request)), source, out)
     say(console, f"wrote {out} and {out.with_suffix('.toml').name}")
 
 
