@@ -134,6 +134,8 @@ class AcceptanceResult:
     """What was counted, one clause."""
     certainty: str = ""
     """How sure that is, one clause."""
+    is_sure: bool = True
+    """Whether the interval of the loss lies on one side of what is allowed."""
     warning: str = ""
     """What makes the result less sure, one sentence; empty where nothing does."""
 
@@ -273,8 +275,9 @@ def check_agreement(found: BoxAgreement | ClassAgreement | VectorAgreement, max_
         warning = f"the pictures show only {total} sure results, too few to judge by; name pictures of what the model is for (--images)"
     if found.score_shift > LARGEST_SHIFT:
         words = f"scores moved by {found.score_shift:.2f} on average, and {changed} of {total} {things}"
-        return AcceptanceResult(False, found.drop, words, certainty, warning)
-    return AcceptanceResult(found.interval[0] <= max_drop, found.drop, f"{changed} of {total} {things}", certainty, warning)
+        return AcceptanceResult(False, found.drop, words, certainty, warning=warning)
+    words, is_sure = f"{changed} of {total} {things}", _is_decided(found.interval, max_drop)
+    return AcceptanceResult(found.interval[0] <= max_drop, found.drop, words, certainty, is_sure, warning)
 
 
 def check_accuracy(reference: Result, int8: Result, max_drop: float) -> AcceptanceResult:

@@ -31,6 +31,7 @@ from edgeannot_tools.quantize.calibration_set import CalibrationSet, more_views
 from edgeannot_tools.quantize.equalize import Equalized, equalize_rectified, gate_silus
 from edgeannot_tools.quantize.layer_sqnr import LayerSqnr, measure_sqnr
 from edgeannot_tools.quantize.model import (
+    FLOOR_DB,
     FloatModel,
     PreparedModel,
     QuantizedModel,
@@ -111,12 +112,26 @@ class Attempt:
         """Whether nothing has to be tried to save it."""
         return self.result.accepted if self.result is not None else float_beginning(self.made.prepared, self.layers) is None
 
+    @property
+    def output_db(self) -> float:
+        """What is left of the signal at the worst output."""
+        return min((layer.sqnr_db for layer in self.layers if layer.is_output), default=math.inf)
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the few results that were seen say little, and little of the signal is left."""
+        return self.result is not None and not self.result.is_sure and self.output_db < FLOOR_DB
+
 
 def quantize_until_accepted(request: QuantizeRequest) -> tuple[QuantizedModel, ModelCard]:
     """Quantize, and where too much was lost try what may save the model. Raises InputError where nothing does."""
     prepared = prepare_model(request.source, request.pictures, request.criteria.calibration_runtime)
     first = _attempt(request, prepared)
     attempts = [first]
+    if first.is_good and first.is_doubtful and request.rescue == "auto":  # what costs nothing at run time is tried
+        attempts += _with_equal_channels(request, prepared, first)
+        best = min(attempts, key=lambda a: (not a.is_good, a.result.drop if a.result else 0.0, -a.output_db))
+        return best.made, best.card
     if not first.is_good:
         for rescue in RESCUES[request.rescue]:
             for attempt in rescue(request, prepared, first):
@@ -186,6 +201,7 @@ RESCUES: dict[Rescue, tuple[Rescuer, ...]] = {
 
 def _say_again(request: QuantizeRequest, attempt: Attempt, how: str) -> None:
     lost = "a layer lost its signal" if attempt.result is None else f"lost too much: {attempt.result.reason}"
+    lost = f"an output is left with {attempt.output_db:.0f} dB" if attempt.result is not None and attempt.is_good else lost
     say(request.console, f"{lost}; again, with {how}")
 
 
