@@ -263,6 +263,13 @@ def test_a_hand_written_card_keeps_what_a_run_costs(classify, photos, tmp_path):
     assert read_card(tmp_path / "out.toml").macs == 123456
 
 
+def test_a_card_that_does_not_say_what_a_run_costs_gets_it(classify, photos, tmp_path):
+    run(classify, "-o", tmp_path / "out.tflite", "--images", photos, "--no-check")
+
+    first, second, dense = 16 * 16 * 8 * 27, 8 * 8 * 32 * 8 * 9, 32 * len(CLASSES)
+    assert read_card(tmp_path / "out.toml").macs == first + second + dense
+
+
 def test_a_model_that_lost_too_much_is_refused_and_leaves_nothing(detect, photos, tmp_path):
     """Logits clipped to almost nothing make all scores a half."""
     flags = ("-o", tmp_path / "out.tflite", "--images", photos, "--clip-heads", "0.001")

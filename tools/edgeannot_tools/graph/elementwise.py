@@ -76,8 +76,14 @@ def _softmax(_graph: Graph, operator: Operator) -> Kernel:
 
 
 def _reshape(graph: Graph, operator: Operator) -> Kernel:
+    """Return what gives numbers another shape: the one that is stated or computed, else that of the result."""
     shape = graph.shape(operator.outputs[0])
-    return lambda inputs: [inputs[0].reshape(shape)]
+    stated = graph.code(operator) == Op.RESHAPE and len(operator.inputs) > 1 and operator.inputs[1] >= 0
+
+    def run(inputs: Sequence[Array]) -> list[Array]:
+        return [inputs[0].reshape([int(n) for n in inputs[1].ravel()] if stated else shape)]
+
+    return run
 
 
 def _fixed(graph: Graph, operator: Operator, slot: int) -> list[int] | None:

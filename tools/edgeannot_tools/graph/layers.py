@@ -223,13 +223,13 @@ def _fully_connected(graph: Graph, operator: Operator) -> Kernel | None:
         return None
     bits = whole_bits(weights.shape[1])
     numbers, steps = in_steps(weights, bits, (1,))
-    shape = graph.shape(operator.outputs[0])
 
     def run(inputs: Sequence[Array]) -> list[Array]:
         values = inputs[0]
         whole, step = in_steps(values.reshape(-1, weights.shape[1]), bits)
         sums = whole @ numbers.T * (steps.reshape(-1) * step)
-        return [activated(operator, sums if bias is None else sums + bias).reshape(shape)]
+        made = activated(operator, sums if bias is None else sums + bias)
+        return [made.reshape(*values.shape[:-1], -1) if option(operator, "keepNumDims", False) else made]
 
     return run
 

@@ -24,7 +24,7 @@ from edgeannot.vision.heads.ssd_anchors import SsdAnchors
 from edgeannot.vision.heads.yolo_grid import YoloGrid
 from edgeannot.vision.pipeline import Limits, Pipeline
 from edgeannot.vision.preprocess import ToTensor
-from edgeannot_tools.graph.edits import at_size
+from edgeannot_tools.graph.edits import at_size, multiply_accumulates
 from edgeannot_tools.graph.graph import Graph, Op
 from edgeannot_tools.graph.interpreter import Runtime
 from edgeannot_tools.quantize.calibrate import Calibration, calibrate, merged
@@ -324,4 +324,5 @@ def make_card(source: FloatModel, pictures: CalibrationSet | None, made: Quantiz
         calibration=pictures.describe() if pictures is not None else "",
     )
     update = {"name": name, "file": file, "sha256": hashlib.sha256(made.data).hexdigest(), "provenance": provenance, "measured": ()}
+    update["macs"] = made.card.macs or multiply_accumulates(made.prepared)
     return made.card.model_copy(update=update).in_folder(source.card.folder)
