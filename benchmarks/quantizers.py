@@ -1,16 +1,18 @@
 """Writes docs/quantizers.md: what converting and quantizing real networks costs, here and with two other quantizers, in one run.
 
     EDGEANNOT_TEST_DATA=DATA .venv/bin/python -m benchmarks.quantizers \
-        --second-python .venv-tflite/bin/python --litert-quantizer .venv-lq/bin/python
+        --second-python .venv-tflite/bin/python --litert-quantizer .venv-lq/bin/python --onnx2tf onnx-env/bin/onnx2tf
 
 The second Python has tflite-runtime, the third litert-quantizer; without them their columns and rows are left out. Every quantizer gets
 the same float graph (weights in float32, boxes and scores apart) and the same calibration pictures, which are never those that
-accuracy is measured on. Times are medians over rounds in which the files of one network take turns.
+accuracy is measured on. Times are medians over rounds in which the files of one network take turns. YOLOX needs the command onnx2tf
+(`--onnx2tf`), and is left out without.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -18,40 +20,35 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.networks import NETWORKS, Network, Places
+from benchmarks.networks import NETWORKS, Network, Places, child_seconds
 from benchmarks.other_quantizers import QuantizerError, litert_own, litert_quantizer
 from benchmarks.quantizers_page import CALIBRATION_PICTURES, ROUNDS, Row, page, table_line
 from edgeannot.base.errors import EdgeannotError
-from edgeannot.vision.cards import ModelCard
-from edgeannot.vision.engine import Engine
-from edgeannot.vision.pipeline import Limits, Pipeline
+from edgeannot.library.modelstore import card_toml
+from edgeannot.vision.cards import ModelCard, read_card
+from edgeannot.vision.pipeline import Limits, load_pipeline
 from edgeannot_tools.datasets import load_dataset
 from edgeannot_tools.evaluate.measure import MAX_DETECTIONS, MIN_SCORE, match_model, measure
 from edgeannot_tools.graph.graph import Graph
 from edgeannot_tools.output import write_whole
-from edgeannot_tools.quantize.acceptance import BoxAgreement, VectorAgreement, check_accuracy, check_agreement, compare_models
+from edgeannot_tools.quantize.acceptance import BoxAgreement, VectorAgreement, compare_models
 from edgeannot_tools.quantize.calibration_set import read_set
-from edgeannot_tools.quantize.layer_sqnr import measure_sqnr, worst_layers
-from edgeannot_tools.quantize.model import (
-    FloatModel,
-    PreparedModel,
-    QuantizedModel,
-    QuantizeOptions,
-    float_beginning,
-    input_tensors,
-    make_card,
-    prepare_model,
-    quantize_model,
-)
+from edgeannot_tools.quantize.model import FloatModel, PreparedModel, input_tensors, prepare_model
 
 ROOT = Path(__file__).resolve().parent.parent
-SQNR_SAMPLES = 3
 ACCEPTED_LOSS = 0.02
+QUANTIZE = """
+import atexit, pathlib, sys
+status = pathlib.Path(sys.argv.pop(1))
+atexit.register(lambda: status.write_text(pathlib.Path("/proc/self/status").read_text()))
+from edgeannot.cli.app import main
+main()
+"""
 TIMER = """
 import importlib, json, statistics, sys, time
 import numpy as np
@@ -77,44 +74,97 @@ print(json.dumps([statistics.median(t) for t in times]))
 def rows_of(network: Network, places: Places) -> list[Row]:
     """All files of one network, measured."""
     source, convert_s = network.make(places)
-    pictures = read_set(str(places.data / network.calibration), CALIBRATION_PICTURES)
+    pictures = places.data / network.calibration
     folder = Path(tempfile.mkdtemp(dir=places.work))
+    card = _write_float(source, folder)
     judge_one = _judge(network, source, places)
     rows = [Row("float", source.card.model_path.stat().st_size, judge_one(None).words, 0.0, convert_s)]
-    files: list[Path | None] = [_written(folder / "float.tflite", source.graph.to_bytes())]
-    started = time.perf_counter()
-    prepared = prepare_model(source, pictures)
-    made = quantize_model(prepared, QuantizeOptions())
-    seconds = time.perf_counter() - started
-    samples = list(input_tensors(prepared.card, prepared.graph, pictures))
-    made, found, note = _best(prepared, made, samples, judge_one)
-    files.append(_written(folder / "edgeannot.tflite", made.data))
-    rows.append(Row("edgeannot", len(made.data), found.words, found.drop, seconds, note=note))
+    files: list[Path | None] = [card.with_suffix(".tflite")]
+    for row, file in _ours(network, places, card, pictures, judge_one):
+        rows.append(row)
+        files.append(file)
+    calibration = read_set(str(pictures), CALIBRATION_PICTURES)
+    prepared = prepare_model(source, calibration)
+    samples = list(input_tensors(prepared.card, prepared.graph, calibration))
     others: dict[str, Callable[[bytes], bytes]] = {"LiteRT's own": lambda graph: _litert(graph, samples)}
     if (python := places.litert_quantizer) is not None:
         others["litert-quantizer"] = lambda graph: litert_quantizer(python, graph, samples)
     for name, quantizer in others.items():
-        row, data = _other(name, quantizer, prepared, made, judge_one)
+        row, file = _other(name, quantizer, prepared, source, folder, judge_one)
         rows.append(row)
-        files.append(None if data is None else _written(folder / f"{name}.tflite", data))
+        files.append(file)
     return _timed(rows, files, places)
 
 
+def _write_float(source: FloatModel, folder: Path) -> Path:
+    """The float graph in a file with its card, whose path is returned: the same for every quantizer."""
+    return _with_card(source.card, source, folder / "float.tflite", source.graph.to_bytes())
+
+
+def _with_card(card: ModelCard, source: FloatModel, file: Path, data: bytes) -> Path:
+    """Write a model with a card that holds the names of the classes; return the card's path."""
+    file.write_bytes(data)
+    labels = card.labels.model_copy(update={"file": None, "names": source.card.label_names()})
+    update = {"name": file.stem, "file": file.name, "sha256": hashlib.sha256(data).hexdigest(), "labels": labels}
+    path = file.with_suffix(".toml")
+    path.write_text(card_toml(card.model_copy(update=update)), encoding="utf-8")
+    return path
+
+
+def _ours(network: Network, places: Places, card: Path, pictures: Path, judge_one: Judge) -> Iterator[tuple[Row, Path | None]]:
+    """What `edgeannot quantize` makes without a rescue; where that lost too much, with each rescue."""
+    folder = card.parent
+    first, seconds, peak = _quantized(card, folder / "edgeannot.tflite", pictures, "--no-check", "--rescue", "none")
+    found = judge_one(first)
+    if found.accepted:
+        yield Row("edgeannot", first.model_path.stat().st_size, found.words, found.drop, seconds, peak), first.model_path
+        return
+    lost = f"all in int8 lost {found.drop:.3f} ({found.words})"
+    labelled = [] if network.labelled is None else ["--data", str(places.data / "detection" / network.labelled)]
+    for rescue in ("auto", "gates"):
+        flags = ("--rescue", rescue, "--max-drop", str(ACCEPTED_LOSS), *labelled)
+        name = "edgeannot" if rescue == "auto" else f"edgeannot --rescue {rescue}"
+        try:
+            saved, seconds, peak = _quantized(card, folder / f"{rescue}.tflite", pictures, *flags)
+        except QuantizerError as exc:
+            yield Row(name, first.model_path.stat().st_size, found.words, found.drop, note=str(exc)), first.model_path
+            continue
+        then = judge_one(saved)
+        how = saved.provenance.made_by.rpartition("quantize ")[2].partition(", ")[2]
+        note = f"{how}, because {lost}" if how else lost
+        yield Row(name, saved.model_path.stat().st_size, then.words, then.drop, seconds, peak, note=note), saved.model_path
+
+
+def _quantized(card: Path, out: Path, pictures: Path, *flags: str) -> tuple[ModelCard, float, float]:
+    """Run the command; return the card, and the processor time and most memory that it took. Raises QuantizerError with its last line."""
+    started, status = child_seconds(), out.with_suffix(".status")
+    command = [sys.executable, "-c", QUANTIZE, str(status), "quantize", str(card), "-o", str(out), "--images", str(pictures)]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "--limit", str(CALIBRATION_PICTURES), *flags], env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise QuantizerError((done.stderr or done.stdout).strip().splitlines()[-1])
+    peak = next(int(line.split()[1]) / 1e3 for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
+    return read_card(out.with_suffix(".toml")), child_seconds() - started, peak
+
+
 def _other(
-    name: str, quantizer: Callable[[bytes], bytes], prepared: PreparedModel, made: QuantizedModel, judge_one: Judge
-) -> tuple[Row, bytes | None]:
+    name: str, quantizer: Callable[[bytes], bytes], prepared: PreparedModel, source: FloatModel, folder: Path, judge_one: Judge
+) -> tuple[Row, Path | None]:
     """Another quantizer's row, and its file where it made one."""
-    started = time.perf_counter()
+    started = child_seconds()
     try:
         data = quantizer(_named(prepared.graph).to_bytes())
     except QuantizerError as exc:
         return Row(name, note=f"fails: {exc}"), None
-    seconds = time.perf_counter() - started
+    seconds = child_seconds() - started
+    file = folder / f"{name.replace(' ', '-')}.tflite"
     try:
-        found = judge_one(replace(made, data=data, card=prepared.card))
+        found = judge_one(read_card(_with_card(prepared.card, source, file, data)))
     except EdgeannotError as exc:
-        return Row(name, len(data), "not usable", math.nan, seconds, note=str(exc)), data
-    return Row(name, len(data), found.words, found.drop, seconds), data
+        return Row(name, len(data), "not usable", math.nan, seconds, note=str(exc)), file
+    return Row(name, len(data), found.words, found.drop, seconds), file
 
 
 def _litert(graph: bytes, samples: Sequence[Any]) -> bytes:
@@ -138,11 +188,6 @@ def _named(graph: Graph) -> Graph:
     return copy
 
 
-def _written(file: Path, data: bytes) -> Path:
-    file.write_bytes(data)
-    return file
-
-
 @dataclass(frozen=True, slots=True)
 class Found:
     """What measuring one model gave."""
@@ -152,11 +197,11 @@ class Found:
     accepted: bool = True
 
 
-Judge = Callable[[QuantizedModel | None], Found]
+Judge = Callable[[ModelCard | None], Found]
 
 
 def _judge(network: Network, source: FloatModel, places: Places) -> Judge:
-    """A function that measures one int8 model (None: the float model) and gives its accuracy in words and its loss."""
+    """A function that measures one int8 model by its card (None: the float model) and gives its accuracy in words and its loss."""
     labelled = network.labelled is not None
     dataset = load_dataset(places.data / "detection" / network.labelled) if network.labelled is not None else None
     frames = () if labelled else read_set(str(places.data / network.pictures), 50).frames
@@ -166,29 +211,18 @@ def _judge(network: Network, source: FloatModel, places: Places) -> Judge:
     match = match_model(source.card, dataset) if dataset is not None else None
     result = measure(reference, dataset, match, coco=False) if dataset is not None and match is not None else None
 
-    def judge_one(made: QuantizedModel | None) -> Found:
-        if made is None:
+    def judge_one(card: ModelCard | None) -> Found:
+        if card is None:
             return Found(f"mAP50 {result.accuracy.map50:.3f}" if result is not None else "reference")
-        card = _card(made, source, places)
-        pipeline = Pipeline(card, Engine(made.data, 2), limits=limits)
+        pipeline = load_pipeline(card, threads=2, limits=limits)
         if result is not None and dataset is not None and match is not None:
             found = measure(pipeline, dataset, match, coco=False)
-            loss = check_accuracy(result, found, ACCEPTED_LOSS)
-            return Found(f"mAP50 {found.accuracy.map50:.3f}", loss.drop, loss.accepted)
+            drop = result.accuracy.map50 - found.accuracy.map50
+            return Found(f"mAP50 {found.accuracy.map50:.3f}", drop, drop <= ACCEPTED_LOSS)
         agreement = compare_models(reference, pipeline, frames)
-        loss = check_agreement(agreement, ACCEPTED_LOSS)
-        return Found(_words(agreement), loss.drop, loss.accepted)
+        return Found(_words(agreement), agreement.drop, agreement.drop <= ACCEPTED_LOSS)
 
     return judge_one
-
-
-def _card(made: QuantizedModel, source: FloatModel, places: Places) -> ModelCard:
-    """The card beside its file, which `measure` looks into."""
-    file = places.work / "candidate.tflite"
-    file.write_bytes(made.data)
-    card = make_card(source, None, made, "candidate", file.name, "")
-    card = card.model_copy(update={"labels": card.labels.model_copy(update={"file": None, "names": source.card.label_names()})})
-    return card.in_folder(places.work)
 
 
 def _words(found: Any) -> str:
@@ -197,31 +231,6 @@ def _words(found: Any) -> str:
     if isinstance(found, VectorAgreement):
         return f"cosine {found.mean_cosine:.3f}"
     return f"top-1 same {found.same} of {found.pictures}"
-
-
-def _best(prepared: PreparedModel, made: QuantizedModel, samples: Sequence[Any], judge_one: Judge) -> tuple[QuantizedModel, Found, str]:
-    """What `edgeannot quantize` ends with: the model, or one whose beginning stays in float where int8 lost too much; and a note."""
-    first = found = judge_one(made)
-    last = -1
-    while not found.accepted:
-        layers = measure_sqnr(prepared.graph, made.graph, samples[:SQNR_SAMPLES])
-        beginning = float_beginning(prepared.graph, layers, last)
-        if beginning is None:
-            weak = ", ".join(
-                f"{layer.tensor.split(';')[0]} ({layer.operator}, {layer.sqnr_db:.0f} dB)" for layer in worst_layers(layers, 3)
-            )
-            return made, found, f"{_beginning_note(first, last, prepared)}loses most in {weak}"
-        last, names = beginning
-        made = quantize_model(prepared, QuantizeOptions(), names)
-        found = judge_one(made)
-    return made, found, _beginning_note(first, last, prepared).removesuffix("; ")
-
-
-def _beginning_note(first: Found, last: int, prepared: PreparedModel) -> str:
-    if last < 0:
-        return ""
-    total = len(prepared.graph.operators)
-    return f"the first {last + 1} of {total} operators stay in float, because all in int8 lost {first.drop:.3f} ({first.words}); "
 
 
 def _timed(rows: list[Row], files: Sequence[Path | None], places: Places) -> list[Row]:
@@ -260,6 +269,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "models", help="where packages of the registries are kept")
     parser.add_argument("--second-python", help="a Python with tflite-runtime")
     parser.add_argument("--litert-quantizer", help="a Python with litert-quantizer")
+    parser.add_argument("--onnx2tf", help="the command onnx2tf, for the networks in ONNX")
     parser.add_argument("--only", action="append", default=[], help="only networks whose name holds this (may be repeated)")
     parser.add_argument("-o", "--out", type=Path, default=ROOT / "docs" / "quantizers.md")
     options = parser.parse_args()
@@ -268,8 +278,10 @@ def main() -> None:
     started = time.monotonic()
     groups: list[tuple[Network, list[Row]]] = []
     with tempfile.TemporaryDirectory(prefix="edgeannot-quantizers-") as work:
-        places = Places(options.data, options.cache, Path(work), options.second_python, options.litert_quantizer)
+        places = Places(options.data, options.cache, Path(work), options.second_python, options.litert_quantizer, options.onnx2tf)
         for network in NETWORKS:
+            if network.needs_onnx2tf and places.onnx2tf is None:
+                continue
             if not options.only or any(part.lower() in network.name.lower() for part in options.only):
                 rows = rows_of(network, places)
                 groups.append((network, rows))

@@ -28,6 +28,9 @@ class Row:
     accuracy: str = ""
     drop: float = math.nan
     seconds: float | None = None
+    """Of one core."""
+    peak_mb: float | None = None
+    """The most memory that making the file took."""
     ms: tuple[float | None, float | None] = (None, None)
     note: str = ""
 
@@ -38,7 +41,8 @@ def table_line(network: str, row: Row) -> str:
     loss = "-" if row.made_by != "float" and math.isnan(row.drop) else "" if row.made_by == "float" else f"{row.drop:+.3f}"
     size = f"{row.size / 1e6:.2f}" if row.size else "-"
     seconds = "-" if row.seconds is None else f"{row.seconds:.1f}"
-    return f"| {network} | {row.made_by} | {size} | {row.accuracy or '-'} | {loss} | {ms[0]} | {ms[1]} | {seconds} |"
+    peak = "" if row.peak_mb is None else f"{row.peak_mb:.0f}"
+    return f"| {network} | {row.made_by} | {size} | {row.accuracy or '-'} | {loss} | {ms[0]} | {ms[1]} | {seconds} | {peak} |"
 
 
 def page(groups: Sequence[tuple[Network, list[Row]]], places: Places, seconds: float) -> str:
@@ -53,7 +57,10 @@ def page(groups: Sequence[tuple[Network, list[Row]]], places: Places, seconds: f
         f"Every quantizer got the same float graph, with boxes and scores apart, and the same {CALIBRATION_PICTURES} calibration pictures. "
         "mAP50 is measured on 50 labelled pictures that were not among them (0.02 is noise); where there is no such set, agreement with "
         "the float model at its score threshold on 50 pictures. The loss is that of mAP50, or the share of sure results that changed. "
-        "Seconds: in the float row what `edgeannot convert` took as a command, in the others quantizing with calibration. How much faster "
+        "Seconds are processor time of one core: in the float row of `edgeannot convert` as a command, in edgeannot's row of `edgeannot "
+        "quantize --no-check --rescue none` as a command, in the others of quantizing with calibration in a process of its own; MB at the "
+        "end of edgeannot's row are the most memory that the command took (VmHWM). Where the result lost more than the command allows, "
+        "the row is that of the whole command with its check, and a further row that of `--rescue gates`. How much faster "
         "int8 is depends on the processor: with int8 dot products (VNNI on x86, dotprod on Arm) several times, without them hardly."
     )
     lines = [
@@ -65,8 +72,8 @@ def page(groups: Sequence[tuple[Network, list[Row]]], places: Places, seconds: f
         "",
         how,
         "",
-        "| network | made by | MB | accuracy | loss | ms LiteRT | ms tflite-runtime | s |",
-        "|---|---|---|---|---|---|---|---|",
+        "| network | made by | MB | accuracy | loss | ms LiteRT | ms tflite-runtime | s | MB |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     notes = []
     for network, rows in groups:

@@ -34,16 +34,16 @@ def backbone(net: Net, rng: np.random.Generator) -> int:
     return net.conv("b", x, *weights(rng, 32, 8), stride=2, activation="relu6")
 
 
-def uneven() -> Graph:
-    """A detector whose first SiLU has channels a thousandfold apart, which one int8 step cannot hold, as YOLOX-nano's."""
+def uneven(activation: str = "swish") -> Graph:
+    """A detector whose first layer has channels a thousandfold apart, which one int8 step cannot hold, as YOLOX-nano's."""
     rng, net = np.random.default_rng(6), Net()
     sizes = np.geomspace(0.05, 50, 8).astype(np.float32)
     x = net.input("picture", (1, SIZE, SIZE, 3))
     first, bias = weights(rng, 8, 3)
-    x = net.conv("a", x, first * sizes[:, None, None, None], bias * sizes, stride=2, activation="swish")
+    x = net.conv("a", x, first * sizes[:, None, None, None], bias * sizes, stride=2, activation=activation)
     second, bias = weights(rng, 32, 8)
     # Each channel counts as much as the others.
-    x = net.conv("b", x, second / sizes[:, None, None] / 4, bias, stride=2, activation="swish")
+    x = net.conv("b", x, second / sizes[:, None, None] / 4, bias, stride=2, activation=activation)
     x = net.conv("c", x, *weights(rng, 16, 32, 1), activation="relu")
     for name in "defghijklmnopqrs":
         x = net.conv(name, x, *(w / 2 for w in weights(rng, 16, 16)), activation="relu")
@@ -239,6 +239,15 @@ def test_without_a_check_too_the_beginning_stays_in_float_where_int8_loses_the_s
     assert operators_of(tmp_path / "saved.tflite")["a_swish"] == "float32"
     assert operators_of(tmp_path / "saved.tflite")["head"] == "int8"
     assert operators_of(tmp_path / "lost.tflite")["a_swish"] == "int8"
+
+
+def test_between_rectifiers_channels_are_scaled_and_nothing_stays_in_float(photos, tmp_path):
+    source = write_source(tmp_path / "float", uneven("relu"), "grid")
+
+    run(source, "-o", tmp_path / "out.tflite", "--images", photos, "--no-check")
+
+    assert "the channels of " in read_card(tmp_path / "out.toml").provenance.made_by
+    assert set(operators_of(tmp_path / "out.tflite").values()) == {"int8"}
 
 
 @pytest.mark.runtime

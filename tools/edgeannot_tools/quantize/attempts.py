@@ -125,23 +125,27 @@ class Attempt:
 
 def quantize_until_accepted(request: QuantizeRequest) -> tuple[QuantizedModel, ModelCard]:
     """Quantize, and where too much was lost try what may save the model. Raises InputError where nothing does."""
+    attempts = list(_attempts(request))
+    best = min(attempts, key=lambda a: (not a.is_good, a.result.drop if a.result else 0.0, -a.output_db))
+    if best.result is not None and not best.result.accepted:
+        raise InputError(_refusal(request, best.result))
+    return best.made, best.card
+
+
+def _attempts(request: QuantizeRequest) -> Iterator[Attempt]:
+    """Yield what was made in turn, up to the first that is good."""
     prepared = prepare_model(request.source, request.pictures, request.criteria.calibration_runtime)
     first = _attempt(request, prepared)
-    attempts = [first]
-    if first.is_good and first.is_doubtful and request.rescue == "auto":  # what costs nothing at run time is tried
-        attempts += _with_equal_channels(request, prepared, first)
-        best = min(attempts, key=lambda a: (not a.is_good, a.result.drop if a.result else 0.0, -a.output_db))
-        return best.made, best.card
-    if not first.is_good:
-        for rescue in RESCUES[request.rescue]:
-            for attempt in rescue(request, prepared, first):
-                attempts.append(attempt)
-                if attempt.is_good:
-                    return attempt.made, attempt.card
-    last = attempts[-1]
-    if first.is_good or last.result is None:
-        return last.made, last.card
-    raise InputError(_refusal(request, min((a.result for a in attempts if a.result is not None), key=lambda result: result.drop)))
+    yield first
+    if first.is_good:
+        if first.is_doubtful and request.rescue == "auto":  # what costs nothing at run time is tried
+            yield from _with_equal_channels(request, prepared, first)
+        return
+    for rescue in RESCUES[request.rescue]:
+        for attempt in rescue(request, prepared, first):
+            yield attempt
+            if attempt.is_good:
+                return
 
 
 def _attempt(request: QuantizeRequest, prepared: PreparedModel, float_tensors: frozenset[str] = frozenset(), how: str = "") -> Attempt:
@@ -192,9 +196,9 @@ def _equalized(
 
 
 RESCUES: dict[Rescue, tuple[Rescuer, ...]] = {
-    "auto": (_with_float_beginning, _with_equal_channels, _with_gates),
+    "auto": (_with_equal_channels, _with_float_beginning, _with_gates),
     "float": (_with_float_beginning,),
-    "gates": (_with_gates, _with_equal_channels),
+    "gates": (_with_equal_channels, _with_gates),
     "none": (),
 }
 

@@ -76,12 +76,11 @@ class Refiner:
 
     def round(self, scales: Mapping[int, Floats]) -> dict[int, Rounded]:
         """Return the weights of the layers at these positions; scales: one step an output, or one for all, in real numbers."""
-        layers = {p: _layer(self.graph, self.graph.operators[p]) for p in scales}
-        missing = {p for p, layer in layers.items() if layer is not None and not self._knows(p, scales[p])}
+        missing = {p for p in scales if not self._knows(p, scales[p]) and _is_layer(self.graph, self.graph.operators[p])}
         if missing and self.samples:
             for step in run_layers(self.graph, self.samples, self.runtime, max(missing)):
-                layer = layers.get(step.position)
-                if layer is not None and step.position in missing:
+                if step.position in missing:
+                    layer = _layer(self.graph, step.operator)
                     rounded = layer.rounded(step.values[layer.data], scales[step.position])
                     self.known[step.position] = scales[step.position], rounded
         return {p: self.known[p][1] for p in scales if self._knows(p, scales[p])}
@@ -91,23 +90,8 @@ class Refiner:
 
     def foreign(self) -> tuple[str, ...]:
         """Return the kinds of operators before the last weights whose numbers come from the installed runtime."""
-        last = max((p for p, o in enumerate(self.graph.operators) if _layer(self.graph, o) is not None), default=-1)
+        last = max((p for p, o in enumerate(self.graph.operators) if _is_layer(self.graph, o)), default=-1)
         return foreign_kinds(self.graph, last)
-
-
-def _layer(graph: Graph, operator: Operator) -> _Layer | None:
-    """Return an operator as a layer that can be refined, or None."""
-    kinds: dict[int, tuple[type[_Layer], int, int]] = {
-        Op.CONV_2D: (_Convolution, 0, 2),
-        Op.DEPTHWISE_CONV_2D: (_Depthwise, 0, 2),
-        Op.FULLY_CONNECTED: (_Dense, 0, 2),
-        Op.TRANSPOSE_CONV: (_TransposeConvolution, 2, 3),
-    }
-    kind = kinds.get(graph.code(operator))
-    if kind is None or not graph.is_constant(operator.inputs[1]) or graph.is_constant(operator.inputs[kind[1]]):
-        return None
-    has_bias = kind[2] < len(operator.inputs) and operator.inputs[kind[2]] >= 0
-    return kind[0](operator, operator.inputs[kind[1]], graph.constant(operator.inputs[1]).astype(np.float64), has_bias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +175,27 @@ class _TransposeConvolution(_Layer):
         return _finished(self, stored.reshape(self.weights.shape), np.zeros(outputs))
 
 
+KINDS: dict[int, tuple[type[_Layer], int, int]] = {
+    Op.CONV_2D: (_Convolution, 0, 2),
+    Op.DEPTHWISE_CONV_2D: (_Depthwise, 0, 2),
+    Op.FULLY_CONNECTED: (_Dense, 0, 2),
+    Op.TRANSPOSE_CONV: (_TransposeConvolution, 2, 3),
+}
+"""How each operator that can be rounded works, and which of its inputs are what it reads and its bias; the weights are number 1."""
+
+
+def _is_layer(graph: Graph, operator: Operator) -> bool:
+    """Tell whether an operator has weights that can be rounded together."""
+    kind = KINDS.get(graph.code(operator))
+    return kind is not None and graph.is_constant(operator.inputs[1]) and not graph.is_constant(operator.inputs[kind[1]])
+
+
+def _layer(graph: Graph, operator: Operator) -> _Layer:
+    make, data, bias = KINDS[graph.code(operator)]
+    has_bias = bias < len(operator.inputs) and operator.inputs[bias] >= 0
+    return make(operator, operator.inputs[data], graph.constant(operator.inputs[1]).astype(np.float64), has_bias)
+
+
 def _finished(layer: _Layer, stored: Floats, shift: Floats) -> Rounded:
     return Rounded(stored.astype(np.int8), shift if layer.has_bias else np.zeros_like(shift))
 
@@ -215,15 +220,16 @@ def _patches(operator: Operator, maps: Sequence[Array], kernel: tuple[int, int],
 def second_moments(rows: Array) -> tuple[Floats, Floats]:
     """Return the mean of x'x, (G, K, K), and of x, (G, K), over rows (G, N, K) float32; exact for rows rounded to some 19 bits."""
     groups, count, width = rows.shape
-    top = np.abs(rows).max(axis=1, keepdims=True, initial=0.0)
+    top = np.maximum(rows.max(axis=1, keepdims=True, initial=0.0), -rows.min(axis=1, keepdims=True, initial=0.0))
     step = np.ldexp(1.0, np.frexp(top)[1] - whole_bits(count))
     products, sums = np.zeros((groups, width, width)), np.zeros((groups, width))
     for first in range(0, count, ROWS):
         part = np.rint(rows[:, first : first + ROWS] / step)
         products += part.transpose(0, 2, 1) @ part
         sums += part.sum(axis=1)
-    products *= step.transpose(0, 2, 1) * step
-    return products / count, sums * step[:, 0] / count
+    products *= step
+    products *= step.transpose(0, 2, 1) / count
+    return products, sums * step[:, 0] / count
 
 
 def round_rows(weights: Floats, scale: Floats, moments: Floats) -> Floats:
@@ -233,7 +239,8 @@ def round_rows(weights: Floats, scale: Floats, moments: Floats) -> Floats:
     """
     diagonal = np.einsum("gkk->gk", moments)
     mean = diagonal.mean(axis=1)
-    damped = moments + np.eye(weights.shape[2]) * np.where(mean > 0, DAMPING * mean, 1.0)[:, None, None]
+    damped = moments.copy()
+    np.einsum("gkk->gk", damped)[:] += np.where(mean > 0, DAMPING * mean, 1.0)[:, None]
     steps = _nearest_plane(weights, scale[:, :, None], damped)
     if weights.shape[2] <= LARGEST_FOR_PASSES:
         for _ in range(PASSES):
