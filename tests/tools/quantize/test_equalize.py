@@ -98,6 +98,21 @@ def test_int8_keeps_more_of_weak_channels():
     assert output_db(equalized.graph) > output_db(graph) + 6
 
 
+def test_what_a_layer_with_relu6_reads_may_be_scaled():
+    """MobileNetV2's narrow layers have no activation, and those behind them this one."""
+    net = Net()
+    weights, bias = conv_weights(8, 8)
+    wide = net.conv("wide", first(net, "linear"), weights / SIZES[:, None, None], bias, activation="relu6")
+    graph = prepare_graph(net.outputs([net.conv("last", wide, *conv_weights(4, 8))]))
+
+    equalized = equalize_rectified(graph, SAMPLES)
+
+    assert equalized is not None
+    assert equalized.layers == 2
+    for wanted, found in zip(outputs(graph), outputs(equalized.graph), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=5e-3)
+
+
 @pytest.mark.parametrize("activation", ["relu6", "logistic", "tanh", "hard_swish", "swish"])
 def test_what_another_function_reads_stays_as_it_is(activation):
     net = Net()

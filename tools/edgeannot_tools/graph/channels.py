@@ -105,6 +105,8 @@ class _Numbering:
         code = self.graph.code(operator)
         rule = _Numbering.moved if code in MOVES else RULES.get(code)
         plain = option(operator, "fusedActivationFunction") in (Fused.NONE, Fused.RELU)
+        if code in FREE_LAYERS and not plain and self.layer(operator, inputs, outputs) is not None:
+            return [_single(self.graph, outputs[0])]  # what it reads may be scaled all the same
         return rule(self, operator, inputs, outputs) if rule is not None and plain else None
 
     def same(self, _operator: Operator, inputs: Sequence[int], _outputs: Sequence[int]) -> list[Numbers] | None:

@@ -154,7 +154,7 @@ def compare_models(
     def found() -> BoxAgreement | ClassAgreement:
         return compare_classes(pairs) if reference.card.task == "classify" else compare_boxes(pairs, reference.min_score)
 
-    for frame in itertools.islice(more, MOST_VIEWS):
+    for frame in track(itertools.islice(more, MOST_VIEWS), "comparing other views", MOST_VIEWS):
         if len(pairs) % VIEWS_AT_A_TIME == 0 and _is_decided(found().interval, max_drop):
             break
         pairs.append((reference(frame).detections, int8(frame).detections))
