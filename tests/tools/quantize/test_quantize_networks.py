@@ -48,6 +48,8 @@ ALLOWED = {"yolofastest_voc320_2heads_f32io": 0.25}
 SLOW = {"yolov8n_640_int8w_f32io"}
 """Half a minute on tflite-runtime; its operators are in the others too."""
 FEW, SOME = 16, 10
+MORE = {"yolofastest_voc320_2heads_f32io": 40}
+"""Its boxes near the threshold come and go, and in ten pictures it finds only 28."""
 
 
 def source_of(data_dir: Path, name: str) -> FloatModel:
@@ -61,13 +63,15 @@ def prepared_of(data_dir: Path, source: FloatModel, pictures: int = FEW) -> Prep
     return prepare_model(source, read_set(str(data_dir / "detection" / "voc50_formats" / "images"), pictures))
 
 
-def agreement(source: FloatModel, made: QuantizedModel, data_dir: Path, where: str = "detection/coco_val50/images") -> BoxAgreement:
+def agreement(
+    source: FloatModel, made: QuantizedModel, data_dir: Path, where: str = "detection/coco_val50/images", pictures: int = SOME
+) -> BoxAgreement:
     """On pictures that were not calibrated with."""
     card = make_card(source, None, made, "int8", "int8.tflite", "")
     limits = Limits() if card.task == "detect" else Limits(min_score=0.0)
     card = card.model_copy(update={"labels": card.labels.model_copy(update={"file": None, "names": source.card.label_names()})})
     int8 = Pipeline(card, Engine(made.data, 2), limits=limits)
-    return compare_models(source.pipeline("auto", limits), int8, read_set(str(data_dir / where), SOME).frames)
+    return compare_models(source.pipeline("auto", limits), int8, read_set(str(data_dir / where), pictures).frames)
 
 
 @pytest.mark.parametrize("name", [name if name in SLOW else pytest.param(name, marks=pytest.mark.runtime) for name in NETWORKS])
@@ -76,7 +80,7 @@ def test_int8_finds_what_float_finds(name, data_dir):
 
     made = quantize_model(prepared_of(data_dir, source), QuantizeOptions())
 
-    found = agreement(source, made, data_dir)
+    found = agreement(source, made, data_dir, pictures=MORE.get(name, SOME))
     assert len(made.data) < 0.5 * 4 * sum(n for _, n in sizes_of(source.graph))
     assert check_agreement(found, ALLOWED.get(name, 0.06)).accepted, found
     if found.reference >= 10:
