@@ -59,6 +59,11 @@ def rows_model(
     return maker.outputs(y)
 
 
+def picked_corners(count: int) -> NDArray[np.float64]:
+    """The boxes of `picked_apart`, the best first."""
+    return np.random.default_rng(3).uniform(0.1, 0.4, (1, count, 4)) + np.array([0, 0, 0.5, 0.5])
+
+
 def picked_apart(count: int, *, counted: bool) -> bytes:
     """Boxes, classes and scores that the graph picks, and their count where it is one of the outputs."""
     maker = Maker()
@@ -66,6 +71,5 @@ def picked_apart(count: int, *, counted: bool) -> bytes:
     best = maker.stirred(x, np.linspace(0.1, 0.9, 60)[None])
     top = maker.op("TOPK_V2", [best, maker.constant(count, "int32")], (1, count), (1, count), options=schema.TopKV2OptionsT())
     maker.retype(top + 1, "int32")
-    corners = np.random.default_rng(3).uniform(0.1, 0.4, (1, count, 4)) + np.array([0, 0, 0.5, 0.5])
-    outputs = [maker.stirred(x, corners, name="boxes"), maker.constant(np.arange(count)[None] % 4), top]
+    outputs = [maker.stirred(x, picked_corners(count), name="boxes"), maker.constant(np.arange(count)[None] % 4), top]
     return maker.outputs(*outputs, *([maker.constant([float(count)])] if counted else []))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import threading
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
+from edgeannot.base.places import SAMPLES
 from tests.faults.stage import seeded
 from tests.rights import BOUND
 
@@ -213,6 +217,44 @@ def test_ugly_files_among_them(make_stage):
     stage.stop()
     stage.verdict("set aside with their reasons")
     assert {path.name.removesuffix(".reason.txt") for path in stage.quarantined()} == set(bad)
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=pytest.mark.long)])
+def test_damaged_pictures_among_good_ones(make_stage, rounds):
+    """What can be read for the most part is answered and marked, the rest is set aside with its reason; no good one is lost."""
+    stage = make_stage(f"folder: {7 * rounds} damaged pictures among {20 * rounds} good ones")
+    stage.post.start()
+    stage.start().wait_log("connected to")
+    photo = (SAMPLES / "scene.jpg").read_bytes()
+    png = cv2.imencode(".png", cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_COLOR))[1].tobytes()
+
+    def zeroed(share: float) -> bytes:
+        start = int(share * len(photo))
+        return photo[:start] + bytes(2000) + photo[start + 2000 :]
+
+    marked = {"late cut": photo[: int(0.8 * len(photo))], "late zeros": zeroed(0.8)}
+    bad = {"early cut": photo[: len(photo) // 5], "early zeros": zeroed(0.2), "cut png": png[: len(png) // 2], "nothing": b""}
+    for number in range(rounds):
+        stage.offer(10)
+        for name, data in {**marked, **bad, "no end": photo[:-2]}.items():
+            path = f"{name} {number}.jpg"
+            if name not in bad:
+                stage.offered[path] = data
+            hidden = stage.inbox / f".{path}"
+            hidden.write_bytes(data)
+            os.utime(hidden, (1e9 + number, 1e9))  # old: it is not being written any more
+            hidden.rename(stage.inbox / path)
+        stage.offer(10)
+    stage.wait_all()
+    stage.wait(lambda: len(stage.quarantined()) == len(bad) * rounds, "the others to be set aside")
+    stage.stop()
+    stage.verdict("set aside with their reasons, or marked where most could be read")
+    damaged = {
+        message["image"]["path"] for message in map(json.loads, stage.post.payloads("detections")) if message["image"].get("damaged")
+    }
+    assert damaged == {f"{name} {number}.jpg" for name in marked for number in range(rounds)}
+    aside = {path.name.removesuffix(".reason.txt") for path in stage.quarantined()}
+    assert aside == {f"{name} {number}.jpg" for name in bad for number in range(rounds)}
 
 
 @pytest.mark.long
