@@ -37,6 +37,7 @@ _PAIR = re.compile(
     r"""(?:(?P<nested>\\+["'])(?:(?!(?P=nested)).)*|(?P<open>["'])(?:\\.|(?!(?P=open))[^\\])*|(?P<bare>[^\s"'&,;)}\]]+))""",
     re.IGNORECASE | re.DOTALL,
 )
+_SECRET_PARAMETER = re.compile(r"[?&;][^?=&;#]{0,64}?(?:pass|pwd|secret|token|auth|key)[^?=&;#]{0,64}=([^&;#]*)", re.IGNORECASE)
 _EXAMPLES = {"user", "[user"}
 """Users in what `--help` and errors say of addresses."""
 _NO_SECRET = {"unset", "null", "none", "true", "false"}
@@ -90,9 +91,14 @@ def learn(values: Iterable[Any]) -> None:
 
 
 def _learn_from(value: str) -> None:
-    """Learn the secret of a value that is one address: a password may hold blanks and quotes, which end a word elsewhere."""
+    """Learn the secrets of a value that is one address: a password may hold blanks and quotes, which end a word elsewhere.
+
+    A server may repeat what it was sent, without the parameter's name before it.
+    """
     if len(value) > _MAX_VALUE:
         return
+    for found in _SECRET_PARAMETER.finditer(value):
+        learn_secret(found[1])
     user, at, _ = value.rpartition("@")
     if at:
         scheme = _SCHEME.match(user)

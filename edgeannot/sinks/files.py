@@ -80,7 +80,7 @@ class OutputFolder:
         """Write a file, replacing one of that name; return its path, or None if the disk is full or fails."""
         try:
             if not self.has_room(len(data)):
-                self._failed(f"less than {self._min_free_bytes // 2**20} MB are free")
+                self._failed(self.no_room)
                 return None
             path = self._last = self.folder / name
             self._tidy(path.parent)
@@ -109,6 +109,11 @@ class OutputFolder:
         except OSError as exc:
             raise LinkError(f"the file {self._last} cannot be synced to disk now ({exc.strerror}); check the disk") from exc
         self._last = None
+
+    @property
+    def no_room(self) -> str:
+        """Return why nothing is written where there is no room."""
+        return f"less than {self._min_free_bytes // 2**20} MB are free" if self._min_free_bytes else "the disk is full"
 
     def has_room(self, size: int) -> bool:
         """Return whether the disk keeps its free minimum after a file of `size` bytes. Raises OSError if the folder is not available."""

@@ -95,7 +95,7 @@ class JsonlSink:
 
     def _append(self, line: bytes) -> None:
         if not self._room.has_room(len(line)):
-            raise OSError(0, f"less than {self._options.min_free_mb} MB are free")
+            raise OSError(0, self._room.no_room)
         if not self._is_ours():
             self._reopen()
         size = os.fstat(self._fd).st_size

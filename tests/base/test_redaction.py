@@ -92,3 +92,10 @@ def test_a_text_that_is_made_to_be_slow_is_not():
     """Twice the text takes about twice the time; where looking is quadratic, this does not end within the time limit."""
     for text in ("@" + "a" * 10**6, "a" * 10**6 + "@", "?" * 10**6 + "=", "password='" * 10**5, ":/" * 10**6 + "@", "?key" * 10**5 + "="):
         redacted(text)
+
+
+def test_a_secret_parameter_of_an_address_is_hidden_where_a_server_repeats_it():
+    learn(["http://cam/capture?user=admin&password=hunter2&channel=main%20stream&api_key=abc%2Fdef"])
+
+    assert redacted("answers 500 no hunter2 for admin on main stream") == "answers 500 no *** for admin on main stream"
+    assert redacted("abc/def or abc%2Fdef") == "*** or ***"

@@ -8,9 +8,12 @@ import shutil
 import signal
 import socket
 import sqlite3
+import struct
+import zlib
 
 import cv2
 import jsonschema
+import numpy as np
 import pytest
 
 from edgeannot.base.foreign import number_of
@@ -402,3 +405,25 @@ def test_a_file_that_is_no_picture_is_told_and_the_others_are_annotated(tmp_path
     assert "000-cat.jpg  cat" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("1 picture annotated, 1 not annotated, in ")
     assert (tmp_path / "in/notes.txt").exists()
+
+
+@pytest.mark.parametrize("command", ["run", "datasets check"])
+def test_what_libpng_says_of_a_picture_is_not_among_our_words(command, tmp_path):
+    """A colour profile that is none is a warning of libpng, pixels with a wrong check sum are an error; it writes both past Python."""
+    photo = cv2.imencode(".png", np.random.default_rng(3).integers(0, 255, (48, 48, 3)).astype(np.uint8))[1].tobytes()
+    profile = b"iCCPx\0\0" + zlib.compress(b"no profile" * 20)
+    chunk = struct.pack(">I", len(profile) - 4) + profile + struct.pack(">I", zlib.crc32(profile))
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/odd.png").write_bytes(photo[:33] + chunk + photo[33:])
+    (tmp_path / "images/bad.png").write_bytes(photo[:-60] + bytes(20) + photo[-40:])
+    (tmp_path / "labels").mkdir()
+    for name in ("odd", "bad"):
+        (tmp_path / f"labels/{name}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    (tmp_path / "classes.txt").write_text("cat\n")
+    pictures = [tmp_path / "images/odd.png", tmp_path / "images/bad.png"]
+    words = ["run", *pictures, "--profile", "low", "--data-dir", tmp_path / "data"] if command == "run" else ["datasets", "check", tmp_path]
+    done = edgeannot(*words)
+
+    assert done.returncode == 65, done.stdout + done.stderr
+    assert "damaged" in done.stdout
+    assert done.stderr == ""

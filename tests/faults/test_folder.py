@@ -249,9 +249,8 @@ def test_damaged_pictures_among_good_ones(make_stage, rounds):
     stage.wait(lambda: len(stage.quarantined()) == len(bad) * rounds, "the others to be set aside")
     stage.stop()
     stage.verdict("set aside with their reasons, or marked where most could be read")
-    damaged = {
-        message["image"]["path"] for message in map(json.loads, stage.post.payloads("detections")) if message["image"].get("damaged")
-    }
+    messages = map(json.loads, stage.post.payloads("detections"))
+    damaged = {message["image"]["path"] for message in messages if message.get("damaged")}
     assert damaged == {f"{name} {number}.jpg" for name in marked for number in range(rounds)}
     aside = {path.name.removesuffix(".reason.txt") for path in stage.quarantined()}
     assert aside == {f"{name} {number}.jpg" for name in bad for number in range(rounds)}

@@ -37,6 +37,15 @@ def test_a_source_is_one_folder_level(annotate, source):
     assert found.parts[0] not in {"", ".", ".."}
 
 
+def test_a_full_disk_is_called_full_where_no_room_has_to_be_left(tmp_path, monkeypatch, caplog):
+    out = OutputFolder(tmp_path)
+    monkeypatch.setattr(out, "has_room", lambda size: False)
+
+    assert out.write(PurePosixPath("a.jpg"), b"x") is None
+    assert "the disk is full" in caplog.text
+    assert OutputFolder(tmp_path, min_free_bytes=3 << 20).no_room == "less than 3 MB are free"
+
+
 def test_a_picture_that_was_named_has_no_level_for_its_source(annotate):
     frame = replace(annotate(name="a/../b/../1.jpg").frame, own_folder=False)
 

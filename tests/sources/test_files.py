@@ -88,6 +88,25 @@ def test_what_is_no_picture_is_a_failure_and_stays(annotate, tmp_path, jpeg, dat
     assert path.exists() == (data is not None)
 
 
+def test_what_becomes_of_a_file_after_the_start_costs_that_file_only(pull, tmp_path, jpeg):
+    paths = [tmp_path / f"{number}.jpg" for number in range(7)]
+    for path in paths:
+        path.write_bytes(jpeg())
+    items = pull(open_source("files", FilesOptions(paths=tuple(paths)), Context(once=True)))
+    items.take(1)
+    paths[1].rename(tmp_path / "elsewhere.jpg")
+    for path in paths[2:6]:
+        path.unlink()
+    os.mkfifo(paths[2])  # nobody writes to it: a reader would wait for ever
+    paths[3].mkdir()
+    paths[4].symlink_to("/dev/zero")
+    paths[5].write_bytes(b"")
+    *failures, last = items.take(6)
+
+    assert [failure.reason for failure in failures] == ["unreadable", "empty", "unreadable", "truncated", "empty"]
+    assert last.name == "6.jpg"
+
+
 def test_a_file_that_cannot_be_annotated_at_all_is_told_before_anything_begins(tmp_path, jpeg):
     (tmp_path / "a.jpg").write_bytes(jpeg())
     os.mkfifo(tmp_path / "pipe")
