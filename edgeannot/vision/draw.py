@@ -10,9 +10,9 @@ import colorsys
 import math
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 import cv2
@@ -118,37 +118,73 @@ def plates(detections: Detections, labels: Sequence[str], size_wh: tuple[int, in
     a little of an object, it becomes smaller, loses its score, or is left out.
     """
     boxes = np.clip(detections.boxes.astype(np.float64), 0, [*size_wh, *size_wh]).round()
-    areas = np.maximum(_areas(boxes), 1)
-    hidden = np.zeros(len(boxes))
+    areas = np.maximum((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), 1)
+    may_hide = MOST_HIDDEN * areas
+    corners = [(int(x1), int(y1), int(x2), int(y2)) for x1, y1, x2, y2 in boxes.tolist()]
     left = MOST_HIDDEN * size_wh[0] * size_wh[1]
-    taken = np.zeros((0, 4))
+    taken = np.zeros((len(boxes), 4))
     found: list[Plate | None] = []
     for row, box in enumerate(boxes):
-        best: tuple[float, Plate, NDArray[np.float64]] | None = None
-        for text, letter in _forms(labels[row], float(detections.scores[row]), size_wh):
-            width, height, pad, above = _ground(text, letter)
-            if width * height > min(left, MOST_OF_PICTURE * size_wh[0] * size_wh[1]):
-                continue
-            places = _places(box, width, height, size_wh)
-            places = places[~(_common(places, taken) > 0).any(axis=1)]
-            hides = _common(places, boxes) / areas
-            allowed = (hidden + hides <= MOST_HIDDEN).all(axis=1)
-            if not allowed.any():
-                continue
-            places, hides = places[allowed], hides[allowed]
-            costs = hides.sum(axis=1) + BESIDE * (hides * areas > 0).any(axis=1)
-            choice = int(np.argmin(costs.round(2)))
-            if best is None or costs[choice] < best[0]:
-                x1, y1, x2, y2 = (int(n) for n in places[choice])
-                best = float(costs[choice]), Plate(text, (x1, y1, x2, y2), (x1 + pad, y1 + above), letter), hides[choice]
-            if hides[choice].sum() <= LITTLE_HIDDEN:
-                break
-        found.append(None if best is None else best[1])
-        if best is not None:
-            taken = np.vstack([taken, best[1].place])
-            hidden += best[2]
-            left -= _areas(taken[-1:])[0]
+        forms = _forms(labels[row], float(detections.scores[row]), size_wh)
+        most = min(left, MOST_OF_PICTURE * size_wh[0] * size_wh[1])
+        if (plate := _plain_choice(forms[0], row, corners, found, size_wh, most)) is not None:
+            found.append(plate)
+            taken[row] = plate.place
+            left -= (plate.place[2] - plate.place[0]) * (plate.place[3] - plate.place[1])
+            continue
+        grounds = np.array([_ground(text, letter) for text, letter in forms])
+        places, form = _places(box, grounds[:, 0], grounds[:, 1], size_wh)
+        (width, height), sizes = grounds[:, :2].max(axis=0), grounds[form, 0] * grounds[form, 1]
+        window = box + np.array([-width, -height, width, height])
+        near, near_taken = np.flatnonzero(_meet(boxes, window)), taken[:row][_meet(taken[:row], window)]
+        hides = _common(places, boxes[near])
+        allowed = (hides <= may_hide[near]).all(axis=1) & (sizes <= most)
+        if len(near_taken):
+            allowed &= ~_common(places, near_taken).any(axis=1)
+        if (choice := _choose(allowed, (hides / areas[near]).sum(axis=1), form)) is None:
+            found.append(None)
+            continue
+        (text, letter), (_, _, pad, above) = forms[form[choice]], grounds[form[choice]].tolist()
+        x1, y1, x2, y2 = map(int, places[choice])
+        found.append(Plate(text, (x1, y1, x2, y2), (x1 + pad, y1 + above), letter))
+        taken[row] = places[choice]
+        may_hide[near] -= hides[choice]
+        left -= sizes[choice]
     return found
+
+
+def _plain_choice(
+    form: tuple[str, int], row: int, boxes: Sequence[Rectangle], found: Sequence[Plate | None], size_wh: tuple[int, int], most: float
+) -> Plate | None:
+    """Return the label on the left end of its box, where nothing is: `_choose` would choose the same, with ten times the work."""
+    width, height, pad, above = _ground(*form)
+    left, bottom = min(max(boxes[row][0], 0), max(size_wh[0] - width, 0)), boxes[row][1]
+    place = left, bottom - height, left + width, bottom
+    if place[1] < 0 or place[2] > size_wh[0] or width * height > most or any(_overlap(place, box) for box in boxes):
+        return None
+    if any(other is not None and _overlap(place, other.place) for other in found):
+        return None
+    return Plate(form[0], place, (left + pad, place[1] + above), form[1])
+
+
+def _overlap(one: Rectangle, other: Rectangle) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _choose(allowed: NDArray[np.bool_], shares: NDArray[np.float64], form: NDArray[np.int64]) -> int | None:
+    """Return the number of the best place: of the first form that hides little somewhere, else the one that hides least.
+
+    shares: of objects that each place hides, summed up. form: of each place, from the best form on.
+    """
+    numbers = np.flatnonzero(allowed)
+    if not len(numbers):
+        return None
+    shares, form = shares[numbers], form[numbers]
+    costs = shares + BESIDE * (shares > 0)
+    little = shares <= LITTLE_HIDDEN
+    if little.any():
+        costs = np.where(form == form[np.argmax(little)], costs, np.inf)
+    return int(numbers[np.argmin(np.minimum(costs * 100, 1e6).astype(np.int64))])  # where costs are alike, the first
 
 
 MOST_HIDDEN: Final = 0.25
@@ -165,15 +201,13 @@ MOST_ROWS: Final = 8
 """Labels below each other inside of a box."""
 
 
-def _forms(label: str, score: float, size_wh: tuple[int, int]) -> Iterator[tuple[str, int]]:
-    """Yield text and height of its letters, the best first: a 45th of the picture, then smaller, without the score, and both."""
+def _forms(label: str, score: float, size_wh: tuple[int, int]) -> list[tuple[str, int]]:
+    """Return texts with the height of their letters, the best first: a 45th of the picture, then smaller, without the score, and both."""
     side = math.sqrt(size_wh[0] * size_wh[1])
     letter = max(SMALLEST_LETTER, min(9, round(side / 12)), round(side / 45))
     small = max(SMALLEST_LETTER, round(letter * 0.75))
     name = _drawable(label)
-    for text in (f"{name} {score:.2f}", name):
-        for size in (letter, small):
-            yield _cut(text, size, size_wh[0]), size
+    return [(_cut(text, size, size_wh[0]), size) for text in (f"{name} {score:.2f}", name) for size in (letter, small)]
 
 
 def _cut(text: str, letter: int, width: int) -> str:
@@ -192,28 +226,42 @@ def _ground(text: str, letter: int) -> tuple[int, int, int, int]:
     return _text_width(text, letter) + 2 * pad, letter + pad + below, pad, letter + pad
 
 
-def _places(box: NDArray[np.float64], width: int, height: int, size_wh: tuple[int, int]) -> NDArray[np.float64]:
-    """Return places (N, 4) for a label in the picture, those that look best first: on the box, inside, below, beside it."""
-    x1, y1, x2, y2 = (round(float(n)) for n in box)
-    lefts = [min(max(left, 0), max(size_wh[0] - width, 0)) for left in (x1, x2 - width, (x1 + x2 - width) // 2)]
-    rows = max(1, min((y2 - y1) // height, MOST_ROWS))
-    tops = [*((left, y1 - height) for left in lefts), *((left, y1 + row * height) for left in lefts[:2] for row in range(rows))]
-    tops += [*((left, y2) for left in lefts), (x2, y1), (x1 - width, y1), (x2, y2 - height), (x1 - width, y2 - height)]
-    corners = np.array(tops, np.float64)
-    inside = (corners >= 0).all(axis=1) & (corners[:, 0] + width <= size_wh[0]) & (corners[:, 1] + height <= size_wh[1])
-    corners = corners[inside]
-    return np.concatenate([corners, corners + np.array([width, height])], axis=1)
+_COLUMNS: Final = np.array([(1, 0, 0), (0, 1, -1), (0.5, 0.5, -0.5), (0, 1, 0), (1, 0, -1)])
+"""Left ends of a label in x1, x2 of the box and the label's width: from its left, to its right, in its middle; behind it, before it."""
+_ROWS: Final = np.array([(1, 0, -1), *((1, 0, row) for row in range(MOST_ROWS)), (0, 1, 0), (0, 1, -1)])
+"""Upper ends in y1, y2 of the box and the label's height: on it, rows in it, below it, its last row."""
+_INSIDE = [(0, 1 + row) for row in range(MOST_ROWS)]
+_PLACES: Final = np.array([(0, 0), (1, 0), (2, 0), *_INSIDE, (1, 1), (0, -2), (1, -2), (2, -2), (3, 1), (4, 1), (3, -1), (4, -1)])
+"""Columns and rows of places, those that look best first: on the box, inside, below, beside it."""
 
 
-def _areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
+def _places(
+    box: NDArray[np.float64], widths: NDArray[np.int64], heights: NDArray[np.int64], size_wh: tuple[int, int]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return places (N, 4) in the picture for labels of these sizes, and for each which of them; those of the first one first."""
+    x1, y1, x2, y2 = box
+    lefts = np.floor(_COLUMNS[:, :2] @ (x1, x2) + widths[:, None] * _COLUMNS[:, 2])
+    lefts[:, :3] = np.clip(lefts[:, :3], 0, np.maximum(size_wh[0] - widths, 0)[:, None])
+    tops = _ROWS[:, :2] @ (y1, y2) + heights[:, None] * _ROWS[:, 2]
+    left, top = lefts[:, _PLACES[:, 0]], tops[:, _PLACES[:, 1]]
+    right, bottom = left + widths[:, None], top + heights[:, None]
+    fits = (left >= 0) & (top >= 0) & (right <= size_wh[0]) & (bottom <= size_wh[1])
+    inside = (_PLACES[:, 1] > 1) & (_PLACES[:, 1] <= MOST_ROWS)
+    fits &= ~inside | (bottom <= y2)
+    return np.stack([left, top, right, bottom], axis=-1)[fits], np.nonzero(fits)[0]
+
+
+def _meet(some: NDArray[np.float64], one: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell which boxes have pixels in common with one."""
+    x1, y1, x2, y2 = one
+    return np.asarray((some[:, 0] < x2) & (some[:, 2] > x1) & (some[:, 1] < y2) & (some[:, 3] > y1))
 
 
 def _common(some: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the area (len(some), len(others)) that each of some has in common with each of others."""
-    near = np.maximum(some[:, None, :2], others[None, :, :2])
-    far = np.minimum(some[:, None, 2:], others[None, :, 2:])
-    return np.asarray(np.maximum(far - near, 0).prod(axis=2))
+    width = np.minimum(some[:, 2:3], others[:, 2]) - np.maximum(some[:, 0:1], others[:, 0])
+    height = np.minimum(some[:, 3:4], others[:, 3]) - np.maximum(some[:, 1:2], others[:, 1])
+    return np.asarray(np.maximum(width, 0) * np.maximum(height, 0))
 
 
 # -- letters ---------------------------------------------------------------------------------------------------------------------
@@ -226,6 +274,7 @@ def _face() -> Any:
     return face if face is not None and face.getName() == "uni" else None
 
 
+@lru_cache(maxsize=4096)
 def _text_width(text: str, letter: int) -> int:
     if (face := _face()) is not None:
         return int(cv2.getTextSize((0, 0), text, (0, 0), face, round(letter / _FACE_LETTER))[2])
@@ -247,6 +296,8 @@ def _stroke(scale: float) -> int:
 
 def _drawable(text: str) -> str:
     """Return the label in characters that the font has. Without OpenCV's font of all scripts accents are taken off."""
+    if text.isascii() and text.isprintable():
+        return text
     if _face() is None:
         text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     return "".join(c if c.isprintable() and (c.isascii() or _face() is not None) else "?" for c in text)
