@@ -102,7 +102,7 @@ class Entry(_Table):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     description: str
     task: Literal["detect", "classify", "embed"]
-    family: Literal["yolo", "ssd", "mobilenet", "other"]
+    family: Literal["yolo", "ssd", "nanodet", "mobilenet", "other"]
     input: int = Field(gt=0)
     """Width and height in pixels."""
     license: str

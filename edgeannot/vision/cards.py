@@ -106,6 +106,8 @@ class Provenance(_Table):
     """A package with its version and the file inside it, or an address."""
     source_sha256: str = ""
     license: str = ""
+    training: str = ""
+    """What it was trained on, where that says how its figures are to be read."""
     made_by: str = ""
     """The commands that made the file."""
     calibration: str = ""
@@ -154,7 +156,7 @@ class ModelCard(_Table):
     file: str
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     task: Literal["detect", "classify", "embed"]
-    family: Literal["yolo", "ssd", "mobilenet", "other"]
+    family: Literal["yolo", "ssd", "nanodet", "mobilenet", "other"]
     variant_of: str = ""
     """Name of the card whose network this is in another file, e.g. with float weights: one stands for the other, the faster is taken."""
     macs: int = Field(default=0, ge=0, le=MAX_INT)

