@@ -133,6 +133,8 @@ def _ours(network: Network, places: Places, card: Path, pictures: Path, judge_on
         how = saved.provenance.made_by.rpartition("quantize ")[2].partition(", ")[2]
         note = f"{how}, because {lost}" if how else lost
         yield Row(name, saved.model_path.stat().st_size, then.words, then.drop, seconds, peak, note=note), saved.model_path
+        if "operators in float" not in how:
+            return
 
 
 def _quantized(card: Path, out: Path, pictures: Path, *flags: str) -> tuple[ModelCard, float, float]:
@@ -159,7 +161,7 @@ def _other(
     except QuantizerError as exc:
         return Row(name, note=f"fails: {exc}"), None
     seconds = child_seconds() - started
-    file = folder / f"{name.replace(' ', '-')}.tflite"
+    file = folder / f"{''.join(c for c in name.lower() if c.isalnum())}.tflite"
     try:
         found = judge_one(read_card(_with_card(prepared.card, source, file, data)))
     except EdgeannotError as exc:

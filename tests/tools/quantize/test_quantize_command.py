@@ -28,10 +28,10 @@ def weights(rng: np.random.Generator, out: int, channels: int, kernel: int = 3) 
     return rng.normal(0, 0.4, (out, channels, kernel, kernel)).astype(np.float32), rng.normal(0, 0.3, out).astype(np.float32)
 
 
-def backbone(net: Net, rng: np.random.Generator) -> int:
+def backbone(net: Net, rng: np.random.Generator, activations: tuple[str, str] = ("swish", "relu6")) -> int:
     x = net.input("picture", (1, SIZE, SIZE, 3))
-    x = net.conv("a", x, *weights(rng, 8, 3), stride=2, activation="swish")
-    return net.conv("b", x, *weights(rng, 32, 8), stride=2, activation="relu6")
+    x = net.conv("a", x, *weights(rng, 8, 3), stride=2, activation=activations[0])
+    return net.conv("b", x, *weights(rng, 32, 8), stride=2, activation=activations[1])
 
 
 def uneven(activation: str = "swish") -> Graph:
@@ -50,9 +50,9 @@ def uneven(activation: str = "swish") -> Graph:
     return net.outputs([net.conv("head", x, *weights(rng, 5 + len(CLASSES), 16, 1))])
 
 
-def classifier() -> Graph:
+def classifier(activations: tuple[str, str] = ("swish", "relu6")) -> Graph:
     rng, net = np.random.default_rng(3), Net()
-    pooled = net.mean_hw("pooled", backbone(net, rng), keep_dims=False)
+    pooled = net.mean_hw("pooled", backbone(net, rng, activations), keep_dims=False)
     dense = rng.normal(0, 1, (len(CLASSES), 32)).astype(np.float32), rng.normal(0, 0.2, len(CLASSES)).astype(np.float32)
     return net.outputs([net.softmax("scores", net.fully_connected("dense", pooled, *dense))])
 
@@ -248,6 +248,15 @@ def test_between_rectifiers_channels_are_scaled_and_nothing_stays_in_float(photo
 
     assert "the channels of " in read_card(tmp_path / "out.toml").provenance.made_by
     assert set(operators_of(tmp_path / "out.tflite").values()) == {"int8"}
+
+
+def test_where_the_verdict_is_not_sure_scaled_channels_are_tried_too_as_they_cost_nothing(photos, tmp_path):
+    source = write_source(tmp_path / "float", classifier(("relu", "relu")), "classify")
+
+    said = run(source, "-o", tmp_path / "out.tflite", "--images", photos)
+
+    assert "not sure: " in said
+    assert "; again, with the channels of " in said
 
 
 @pytest.mark.runtime

@@ -31,7 +31,6 @@ from edgeannot_tools.quantize.calibration_set import CalibrationSet, more_views
 from edgeannot_tools.quantize.equalize import Equalized, equalize_rectified, gate_silus
 from edgeannot_tools.quantize.layer_sqnr import LayerSqnr, measure_sqnr
 from edgeannot_tools.quantize.model import (
-    FLOOR_DB,
     FloatModel,
     PreparedModel,
     QuantizedModel,
@@ -119,8 +118,8 @@ class Attempt:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether the few results that were seen say little, and little of the signal is left."""
-        return self.result is not None and not self.result.is_sure and self.output_db < FLOOR_DB
+        """Whether what was seen does not tell that the loss is within bounds."""
+        return self.result is not None and not self.result.is_sure
 
 
 def quantize_until_accepted(request: QuantizeRequest) -> tuple[QuantizedModel, ModelCard]:
@@ -205,7 +204,7 @@ RESCUES: dict[Rescue, tuple[Rescuer, ...]] = {
 
 def _say_again(request: QuantizeRequest, attempt: Attempt, how: str) -> None:
     lost = "a layer lost its signal" if attempt.result is None else f"lost too much: {attempt.result.reason}"
-    lost = f"an output is left with {attempt.output_db:.0f} dB" if attempt.result is not None and attempt.is_good else lost
+    lost = f"not sure: {attempt.result.reason}" if attempt.result is not None and attempt.is_good else lost
     say(request.console, f"{lost}; again, with {how}")
 
 

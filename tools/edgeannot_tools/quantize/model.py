@@ -38,7 +38,6 @@ from edgeannot_tools.quantize.split_outputs import separate_slices, split_card, 
 from edgeannot_tools.terminal import track
 
 __all__ = [
-    "FLOOR_DB",
     "FloatModel",
     "PreparedModel",
     "QuantizeOptions",
