@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
+import cv2
 import pytest
 
 from tests.brokers import wait_until
+from tests.e2e.daemons import SAMPLES, edgeannot
 from tests.faults.stage import seeded, tiny_model
 from tests.patience import DEADLINE_S
 
@@ -53,6 +57,23 @@ def on_disk(stage, make_disk, size_kb):
     disk = make_disk(stage.data_dir, size_kb)
     tiny_model(stage.data_dir / "models")
     return disk
+
+
+def test_named_pictures_on_a_disk_that_fills_up_are_told_and_what_is_written_is_whole(make_disk, tmp_path):
+    """`run FILE --out DIR`: nobody sees the log of a service, so the exit code and a line say it."""
+    disk = make_disk(tmp_path / "results", 100)
+    config = tmp_path / "edgeannot.toml"
+    config.write_text("".join(f"[sinks.{kind}]\nmin_free_mb = 0\n" for kind in ("images", "labels", "jsonl")))
+    photos = [SAMPLES / f"{name}.jpg" for name in ("cat", "coffee", "scene")]
+    done = edgeannot("run", *photos, "--profile", "low", "--data-dir", tmp_path / "data", "--config", config, "--out", disk)
+
+    assert done.returncode == 73, done.stderr
+    assert [line.split("  ")[0] for line in done.stdout.splitlines()[:3]] == [photo.name for photo in photos]
+    assert "annotated pictures are in" not in done.stdout
+    assert re.search(f"cannot write files to {disk}/annotated: (the disk is full|No space left on device)", done.stderr)
+    for copy in (disk / "annotated").iterdir():
+        assert cv2.imread(str(copy)) is not None
+    assert all(json.loads(line) for line in (disk / "annotations.jsonl").read_text().splitlines())
 
 
 def test_full_and_freed_again(make_stage, make_disk):
