@@ -67,7 +67,7 @@ class Reporter:
         if not self._live:
             return
         seconds = max(time.monotonic() - self._start, 1e-3)
-        text = f"{self.annotated} annotated, {self.failed} not annotated, {waiting} waiting, {self.annotated / seconds:.1f} a second"
+        text = f"{self.annotated} annotated{self._failures()}, {waiting} waiting, {self.annotated / seconds:.1f} a second"
         self._write("\r" + text.ljust(self._drawn))
         self._drawn = len(text)
 
@@ -75,8 +75,10 @@ class Reporter:
         """Print the summary. done_before: pictures skipped because an earlier run annotated them."""
         seconds = time.monotonic() - self._start
         before = f"; {done_before} already done by an earlier run (to repeat: --again)" if done_before else ""
-        failed = f", {self.failed} not annotated" if self.failed else ""
-        self._line(f"{number_of(self.annotated, 'picture')} annotated{failed}, in {seconds:.1f} s{before}")
+        self._line(f"{number_of(self.annotated, 'picture')} annotated{self._failures()}, in {seconds:.1f} s{before}")
+
+    def _failures(self) -> str:
+        return f", {self.failed} not annotated" if self.failed else ""
 
     def _line(self, text: str) -> None:
         clear = "\r" + " " * self._drawn + "\r" if self._drawn else ""

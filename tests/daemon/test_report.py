@@ -22,6 +22,20 @@ def test_nothing_done_is_a_line_too():
     assert stream.getvalue().startswith("0 pictures annotated, in ")
 
 
+def test_what_was_not_annotated_is_counted_where_there_was_any():
+    terminal = Terminal()
+    reporter = Reporter(terminal)
+    reporter.progress(3)
+    reporter.failure(failure("a.jpg"))
+    reporter.progress(2)
+    reporter.end()
+    shown = terminal.getvalue()
+
+    assert "0 annotated, 3 waiting, 0.0 a second" in shown
+    assert "0 annotated, 1 not annotated, 2 waiting" in shown
+    assert "0 pictures annotated, 1 not annotated, in " in shown
+
+
 def test_a_file_name_can_neither_make_lines_nor_steer_the_terminal():
     stream = io.StringIO()
     Reporter(stream).failure(failure("a\nb\x1b[31m\u202e.jpg"))
