@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from threading import Lock
 from typing import Any, Final
 
 import cv2
@@ -267,6 +268,10 @@ def _common(some: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[n
 # -- letters ---------------------------------------------------------------------------------------------------------------------
 
 
+_ONE_AT_A_TIME: Final = Lock()
+"""A face keeps glyphs, and several threads draw: results, answers to commands."""
+
+
 @cache
 def _face() -> Any:
     """Return OpenCV's own font of all scripts, which OpenCV has from 5.0 on; None without it. Its first use takes some 50 ms."""
@@ -277,14 +282,16 @@ def _face() -> Any:
 @lru_cache(maxsize=4096)
 def _text_width(text: str, letter: int) -> int:
     if (face := _face()) is not None:
-        return int(cv2.getTextSize((0, 0), text, (0, 0), face, round(letter / _FACE_LETTER))[2])
+        with _ONE_AT_A_TIME:
+            return int(cv2.getTextSize((0, 0), text, (0, 0), face, round(letter / _FACE_LETTER))[2])
     scale = letter / _FONT_HEIGHT
     return int(cv2.getTextSize(text, _FONT, scale, _stroke(scale))[0][0])
 
 
 def _put(canvas: UInt8Array, plate: Plate, color: tuple[int, int, int]) -> None:
     if (face := _face()) is not None:
-        cv2.putText(canvas, plate.text, plate.origin, color, face, round(plate.letter / _FACE_LETTER))
+        with _ONE_AT_A_TIME:
+            cv2.putText(canvas, plate.text, plate.origin, color, face, round(plate.letter / _FACE_LETTER))
     else:
         scale = plate.letter / _FONT_HEIGHT
         cv2.putText(canvas, plate.text, plate.origin, _FONT, scale, color, _stroke(scale), cv2.LINE_AA)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -207,6 +208,16 @@ def test_objects_of_one_class_can_be_told_apart():
     for i in range(4):
         for j in range(i):
             assert np.abs(edges[i] - edges[j]).max() > 30
+
+
+def test_several_threads_draw_what_one_draws():
+    objects = crowd(3, 40, 640, 480)
+    labels = [f"{NAMES[c]} {row}" for row, c in enumerate(objects.classes)]
+    alone = draw(grey(640, 480), objects, labels)
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda _: draw(grey(640, 480), objects, labels), range(40)))
+
+    assert all(np.array_equal(alone, drawn) for drawn in together)
 
 
 def test_no_zero_is_slashed():
