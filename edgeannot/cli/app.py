@@ -130,7 +130,10 @@ def _root(version: Annotated[bool, typer.Option("--version", callback=_version, 
 def run(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE]...", show_default=False, help="Annotate these pictures, print what is in them, and stop."),
+        # One that may not be read is told among the others, not a wrong command.
+        typer.Argument(
+            metavar="[FILE]...", show_default=False, readable=False, help="Annotate these pictures, print what is in them, and stop."
+        ),
     ] = None,
     profile: ProfileOption = None,
     watch: Annotated[Path | None, typer.Option(metavar="DIR", help="Annotate the pictures in DIR and those that arrive there.")] = None,

@@ -9,6 +9,7 @@ import signal
 import socket
 import sqlite3
 import struct
+import subprocess
 import zlib
 
 import cv2
@@ -18,8 +19,9 @@ import pytest
 
 from edgeannot.base.foreign import number_of
 from tests.brokers import Subscriber, free_port, wait_until
-from tests.e2e.daemons import ROOT, SAMPLES, Daemon, copy_samples, edgeannot
+from tests.e2e.daemons import COMMAND, ROOT, SAMPLES, Daemon, copy_samples, edgeannot
 from tests.patience import DEADLINE_S
+from tests.rights import BOUND
 
 pytestmark = pytest.mark.runtime
 
@@ -327,6 +329,21 @@ def test_named_files_are_annotated_and_told_line_by_line_in_their_order(tmp_path
     assert lines[-1] == f"annotated pictures are in {tmp_path / 'out/annotated'}"
     assert sorted(path.name for path in (tmp_path / "out/annotated").iterdir()) == names
     assert {path.name for path in (tmp_path / "out/labels").iterdir()} == {"classes.txt", *(f"{name[:-4]}.txt" for name in names)}
+
+
+def test_a_named_file_that_may_not_be_read_is_told_and_the_others_are_annotated(tmp_path):
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes((SAMPLES / "cat.jpg").read_bytes())
+    (tmp_path / "a.jpg").chmod(0)
+    words = ["run", tmp_path / "a.jpg", tmp_path / "b.jpg", "--profile", "low", "--data-dir", tmp_path / "data"]
+    done = subprocess.run(
+        [*BOUND, *COMMAND, *map(str, words)], capture_output=True, text=True, timeout=DEADLINE_S, env=dict(os.environ), check=False
+    )
+
+    assert done.returncode == 65, done.stderr
+    assert [line.split("  ")[0] for line in done.stdout.splitlines()[:2]] == ["a.jpg", "b.jpg"]
+    assert "a.jpg  unreadable: the file cannot be read (Permission denied)" in done.stdout
+    assert "1 picture annotated, 1 not annotated" in done.stdout
 
 
 def test_two_named_files_of_one_name_have_results_of_their_own(tmp_path):
