@@ -44,7 +44,7 @@ __all__ = [
 
 PRIOR: dict[str, dict[Profile, tuple[str, ...]]] = {
     # "SSD on a good microprocessor, else YOLO": the rule of the comparison this project goes back to, as the prior.
-    "detect": {"low": ("yolo", "ssd"), "mid": ("yolo", "ssd"), "high": ("ssd", "yolo")},
+    "detect": {"low": ("yolo", "nanodet", "ssd"), "mid": ("yolo", "nanodet", "ssd"), "high": ("ssd", "yolo", "nanodet")},
     "classify": {"low": ("mobilenet",), "mid": ("mobilenet",), "high": ("mobilenet",)},
 }
 _INPUT_SIZE: dict[Profile, int] = {"low": 224, "mid": 320, "high": 416}

@@ -50,8 +50,14 @@ def remember(tmp_path, times_ms, board=BOARD, threads=1, **fields):
 
 
 YOLO_TIMES = {192: 30.0, 224: 40.0, 256: 50.0, 320: 80.0, 416: 130.0}
+NANODET_TIMES = {192: 35.0, 224: 45.0, 256: 60.0, 320: 90.0, 416: 140.0}
 SSDLITE_TIMES = {236: 45.0, 300: 70.0, 364: 100.0}
-ALL_TIMES = {"yolov3-tiny": YOLO_TIMES, "ssd-mobilenet-v2-oid": {300: 40.0}, "ssdlite-mobilenet-v2-coco": SSDLITE_TIMES}
+ALL_TIMES = {
+    "yolov3-tiny": YOLO_TIMES,
+    "nanodet-g": NANODET_TIMES,
+    "ssd-mobilenet-v2-oid": {300: 40.0},
+    "ssdlite-mobilenet-v2-coco": SSDLITE_TIMES,
+}
 
 
 @pytest.fixture

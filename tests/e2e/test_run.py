@@ -150,7 +150,7 @@ def test_status_and_info_are_retained_and_the_last_will_speaks_for_a_killed_daem
     subscriber.wait_for(lambda s: "online" in states(s) and s.payloads("edgeannot/porch/info"), "status and info")
     info = json.loads(subscriber.payloads("edgeannot/porch/info")[0])
     assert info["model"]["name"] == "yolov3-tiny@224"
-    assert any("yolo before ssd" in reason for reason in info["reasons"])
+    assert any("yolo before nanodet before ssd" in reason for reason in info["reasons"])
     daemon.kill()
     subscriber.wait_for(lambda s: states(s)[-1] == "offline", "the last will")
     second = daemons(*args)

@@ -23,7 +23,7 @@ from edgeannot.base.errors import EdgeannotError
 from edgeannot.vision.data import UInt8Array
 from edgeannot_maintain.built import BOX_OFFSETS, CALIBRATION, LOGITS, MADE_BY, Built, at_sizes, samples
 from edgeannot_maintain.sources import PHOTOS, Package, Part, coco_labels, imagenet_labels, read_part, read_photo, write_samples
-from edgeannot_maintain.tfjs_models import build_ssdlite_mobilenet_v2_coco
+from edgeannot_maintain.tfjs_models import build_nanodet_g, build_ssdlite_mobilenet_v2_coco
 from edgeannot_tools.convert import darknet
 from edgeannot_tools.convert.torch_route import INPUT_SIZE, efficientnet_lite0, read_state
 from edgeannot_tools.convert.torch_route import LOGITS as CLASS_LOGITS
@@ -184,6 +184,7 @@ def build_efficientnet_lite0(cache: Path, photos: Sequence[UInt8Array], runtime:
 MODELS: dict[str, Callable[[Path, Sequence[UInt8Array], Runtime | None], Built]] = {
     "yolov3-tiny": build_yolov3_tiny,
     "ssdlite-mobilenet-v2-coco": build_ssdlite_mobilenet_v2_coco,
+    "nanodet-g": build_nanodet_g,
     "ssd-mobilenet-v2-oid": build_ssd_mobilenet_v2_oid,
     "efficientnet-lite0": build_efficientnet_lite0,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tarfile
 import zipfile
+import zlib
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,7 +27,8 @@ from edgeannot_tools.graph.interpreter import open_interpreter
 from edgeannot_tools.quantize.calibration_set import calibration_views
 
 SAMPLES = Path(edgeannot.__file__).parent / "samples"
-LARGEST_TOTAL = 25_000_000
+LARGEST_TOTAL = 23_500_000
+"""Bytes of the files as a wheel packs them; a wheel has to stay below 25 MB."""
 
 
 def test_every_bundled_model_is_there_with_its_card_labels_and_sha256(models_dir):
@@ -39,7 +41,7 @@ def test_every_bundled_model_is_there_with_its_card_labels_and_sha256(models_dir
         assert card.provenance.license
         assert len(card.provenance.source_sha256) == 64
         assert {measured.numbers for measured in card.measured} <= {"float32", "int8"}
-    assert sum(card.model_path.stat().st_size for card in cards.values()) < LARGEST_TOTAL
+    assert sum(len(zlib.compress(card.model_path.read_bytes())) for card in cards.values()) < LARGEST_TOTAL
 
 
 def test_the_samples_are_named_in_their_licences():
@@ -72,7 +74,10 @@ def test_a_bundled_model_takes_camera_bytes_and_runs(name, models_dir):
 
 
 @pytest.mark.runtime
-@pytest.mark.parametrize(("name", "photo", "label"), [("ssdlite-mobilenet-v2-coco", "cat", "cat"), ("yolov3-tiny", "cameraman", "person")])
+@pytest.mark.parametrize(
+    ("name", "photo", "label"),
+    [("nanodet-g", "cat", "cat"), ("ssdlite-mobilenet-v2-coco", "cat", "cat"), ("yolov3-tiny", "cameraman", "person")],
+)
 def test_a_bundled_detector_finds_what_is_there_at_every_size_of_its_card(name, photo, label, models_dir):
     card = read_card(models_dir / f"{name}.toml")
     frame = Frame(cv2.imread(str(SAMPLES / f"{photo}.jpg")), "test", 0, datetime.now(UTC), photo)

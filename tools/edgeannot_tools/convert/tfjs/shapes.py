@@ -35,6 +35,7 @@ from edgeannot_tools.graph.writer import Interpolation
 
 __all__ = ["SHAPES"]
 
+LOWEST = float(np.finfo(np.float32).min)
 FLOATS = (0, 1, 2, 19)
 """TensorFlow's numbers for number types: none stated, float, double, half."""
 
@@ -42,7 +43,8 @@ FLOATS = (0, 1, 2, 19)
 def pad(maker: Maker, node: Node, inputs: Sequence[Given]) -> Value:
     """Return the value with numbers around it; zeros around a picture wait for the convolution behind."""
     value, amounts = as_value(inputs[0]), as_constant(inputs[1]).reshape(-1, 2)
-    fill = float(as_constant(inputs[2]).item()) if len(inputs) > 2 else 0.0
+    # The lowest float32, which pads before a maximum, is minus infinity where weights are stored as float16.
+    fill = max(float(as_constant(inputs[2]).item()), LOWEST) if len(inputs) > 2 else 0.0
     if (amounts < 0).any():
         raise ValueError("padding below 0 is not known here")
     if not amounts.any():
