@@ -25,7 +25,11 @@ __all__ = ["CalibrationSet", "bundled_pictures", "calibration_views", "find_pict
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 """Files in a folder that are taken for pictures; a glob pattern is taken at its word."""
 FEW = 16
-"""With fewer pictures than this, parts of them and scenes of four are added, so that objects of more sizes are seen."""
+"""With fewer pictures than this, parts of them and scenes of four are added, so that objects of more sizes are seen.
+
+With 24 pictures of VOC they made no difference to what was found: NanoDet-m had mAP50 .460 without and .456 with them on 50 pictures of
+COCO, EfficientNet-Lite0 gave float's best class on 197 and 196 of 200 pictures. The latter's scores came nearer to float's (.023 away
+without, .015 with; NanoDet-m's .032 and .031). Calibrating took four times as long."""
 SCENE_BRIGHTNESS = (0, 40, -40, 0)
 """What the four parts of a scene get added."""
 MIN_SIDE = 640
