@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.stage import jpeg
+from tests.patience import DEADLINE_S
 
 MB = 2**20
 
@@ -30,7 +31,7 @@ client.disconnect()
 def send(port: int, protocol: str, qos: int, size: int, topic: str) -> None:
     """Publish so many bytes, from a process of its own, and wait until the broker has them."""
     version = {"5": 5, "3.1.1": 4}[protocol]
-    subprocess.run([sys.executable, "-c", SENDER, *map(str, (port, version, qos, size, topic))], check=True, timeout=400)
+    subprocess.run([sys.executable, "-c", SENDER, *map(str, (port, version, qos, size, topic))], check=True, timeout=DEADLINE_S)
 
 
 def memory_kb(pid: int, name: str) -> int:

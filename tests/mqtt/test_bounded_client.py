@@ -45,7 +45,7 @@ client.disconnect()
 def send(broker, protocol, qos, size, words=0):
     """Publish a large message and a small one, from a process of its own, whose memory is not ours."""
     command = [sys.executable, "-c", SENDER, str(broker.port), str(int(protocol)), str(qos), str(size), str(words)]
-    subprocess.run(command, check=True, timeout=300)
+    subprocess.run(command, check=True, timeout=DEADLINE_S)
 
 
 class Receiver:
