@@ -73,7 +73,8 @@ def test_under_a_quota_another_model_is_chosen_that_fits_and_the_daemon_runs_it(
 
     assert {line["model"]["name"] for line in lines} == {name}
     assert f"{name} with 1 thread " in ran.stderr, "what was measured for the table is remembered for the run"
-    assert "points measured" not in ran.stderr
+    # On the smallest share the time may not have been enough for all of them: those are measured later.
+    assert f"{name.partition('@')[0]}: " not in "".join(line for line in ran.stderr.splitlines() if "points measured" in line)
 
 
 def test_a_run_with_a_budget_measures_once_and_says_so_in_the_log(tmp_path):
