@@ -120,9 +120,14 @@ def test_lines_come_from_a_real_broker_until_enough_were_seen(broker):
 
 def test_a_broker_that_restarts_is_waited_for(broker):
     seen: list[str] = []
-    thread = threading.Thread(target=lambda: seen.extend(listen(BrokerOptions(url=broker.url), count=1)))
+
+    def read() -> None:
+        for line in listen(BrokerOptions(url=broker.url), count=1):
+            seen.append(line)  # noqa: PERF402 - each as it comes
+
+    thread = threading.Thread(target=read)
     thread.start()
-    wait_until(lambda: broker.log().count("Sending SUBACK") == 1, "the first subscription")
+    wait_until(lambda: seen, "it to listen")  # a broker that goes away before that is one that cannot be reached
     broker.stop()
     broker.start()
     wait_until(lambda: broker.log().count("Sending SUBACK") == 2, "the second subscription")
