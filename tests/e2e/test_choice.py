@@ -11,8 +11,6 @@ from benchmarks.quota import CpuGroup, NoQuotaError
 from tests.e2e.daemons import COMMAND, copy_samples, edgeannot
 from tests.patience import DEADLINE_S
 
-pytestmark = pytest.mark.runtime
-
 
 @pytest.fixture
 def share_of_a_core():
@@ -77,6 +75,7 @@ def test_under_a_quota_another_model_is_chosen_that_fits_and_the_daemon_runs_it(
     assert f"{name.partition('@')[0]}: " not in "".join(line for line in ran.stderr.splitlines() if "points measured" in line)
 
 
+@pytest.mark.runtime
 def test_a_run_with_a_budget_measures_once_and_says_so_in_the_log(tmp_path):
     copy_samples(tmp_path / "in")
     args = (
@@ -101,6 +100,7 @@ def test_a_run_with_a_budget_measures_once_and_says_so_in_the_log(tmp_path):
     assert "points measured" not in second.stderr
 
 
+@pytest.mark.runtime
 def test_with_once_and_no_budget_nothing_is_measured(tmp_path):
     (tmp_path / "in").mkdir()
     done = edgeannot("run", "--once", "--watch", tmp_path / "in", "--data-dir", tmp_path / "data")
