@@ -446,6 +446,13 @@ def test_operators_that_tflite_has_not_are_named_with_a_way_out(tmp_path):
     assert kinds(built(maker, tmp_path, "conv").graph) == {"CONV_2D": 1}
 
 
+def test_numbers_that_are_joined_along_an_axis_that_the_picture_gives_are_refused(tmp_path):
+    maker, x = start()
+    maker.node("ConcatV2", "joined", maker.constant("a", VECTOR), maker.constant("b", VECTOR), x)
+    with pytest.raises(EdgeannotError, match="depends on the picture stands where a constant was expected"):
+        built(maker, tmp_path)
+
+
 def test_a_loop_is_refused(tmp_path):
     maker, x = start()
     maker.node("Add", "a", x, "b")

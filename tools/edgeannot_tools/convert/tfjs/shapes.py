@@ -60,8 +60,9 @@ def pad(maker: Maker, node: Node, inputs: Sequence[Given]) -> Value:
 def concat(maker: Maker, node: Node, inputs: Sequence[Given]) -> Value:
     """Return values one behind the other along an axis."""
     *parts, last = inputs
-    order = next(given.order for given in parts if not isinstance(given, np.ndarray))
-    axis = order[int(as_constant(last).item()) % len(order)]
+    position = int(as_constant(last).item())
+    order = next(given.order for given in parts if not isinstance(given, np.ndarray))  # constants alone were joined before
+    axis = order[position % len(order)]
     numbers = []
     for i, given in enumerate(parts):
         if isinstance(given, np.ndarray):
