@@ -20,14 +20,16 @@ from pathlib import Path
 from typing import Literal
 
 from edgeannot.base import atomicfile
-from edgeannot.base.errors import INTERNAL_ERROR, ConfigError, FrameError
+from edgeannot.base.errors import MODEL_OUTPUT, ConfigError, FrameError
 from edgeannot.base.file_signature import ANNOTATED, FileSignature
 from edgeannot.base.systemd import is_read_only, is_service, may_write, write_advice
 
-__all__ = ["DataQuarantine", "FinishedFiles", "folder_bytes", "move_aside", "quarantine"]
+__all__ = ["SET_ASIDE", "DataQuarantine", "FinishedFiles", "folder_bytes", "move_aside", "quarantine"]
 
 log = logging.getLogger(__name__)
 
+SET_ASIDE = frozenset({"damaged", "deadly", "empty", "memory", "not-a-picture", "too-large", "truncated", "unsupported", MODEL_OUTPUT})
+"""The failures whose file goes to quarantine. Any other word is none that the ledger was given: a bit of it flipped on a worn card."""
 
 _BLOCK_BYTES = 4096
 _MAX_COPY_BYTES = 128 * 2**20
@@ -125,15 +127,17 @@ class FinishedFiles:
     def catch_up(self, path: Path, name: str, signature: FileSignature, outcome: str) -> None:
         """Do what the program, when it ended, had not done yet with a file of which the ledger has this outcome.
 
-        A failure's file stays where the program left it for good: after an internal error, or beside its copy in quarantine.
+        A failure's file stays where the program left it for good: after an internal error, or beside its copy in quarantine. So does that
+        of an outcome which is none: pictures leave the folder only by a word that can be trusted.
         """
         if outcome == ANNOTATED:
             self.clear_away(path, signature)
             return
         folder = self._quarantine_folder
-        if outcome == INTERNAL_ERROR or folder is None or not may_write(path.parent) or os.path.lexists(folder / name):
+        if outcome not in SET_ASIDE or folder is None or not may_write(path.parent) or os.path.lexists(folder / name):
             return
-        self.set_aside(path, name, FrameError("it was given up at an earlier start", outcome))
+        if (moved := self.set_aside(path, name, FrameError("it was given up at an earlier start", outcome))) is not None:
+            log.info("%s was given up at an earlier start (%s): moved to %s", path, outcome, moved)
 
     def clear_away(self, path: Path, signature: FileSignature) -> None:
         """Move, delete or keep a finished picture by the settings, unless another file took its name in the meantime."""
