@@ -114,9 +114,11 @@ def models(subscriber):
 
 
 def test_it_steps_down_within_ten_seconds_of_a_quota_and_up_again_when_it_is_lifted(tmp_path, broker, quota):
-    """At a twelfth of a core one picture takes twelve times its CPU time, and five times that is allowed."""
+    """At a fortieth of a core one picture takes forty times its CPU time, and fifteen times that is allowed: others may take most of
+    the machine meanwhile. With much CPU time a picture the ten seconds become those of the pictures by which it is judged.
+    """
     picture_ms = cpu_ms()
-    budget_ms = max(150.0, 5 * picture_ms)
+    budget_ms = 15 * picture_ms
     inbox = tmp_path / "in"
     inbox.mkdir()
     with ExitStack() as stack:
@@ -133,8 +135,8 @@ def test_it_steps_down_within_ten_seconds_of_a_quota_and_up_again_when_it_is_lif
         subscriber.wait_for(lambda s: sum(m.topic.endswith("/detections") for m in s.messages) >= 20, "results")
         assert not governor(subscriber), daemon.log  # nothing happened yet
 
-        quota.limit(1 / 12)
-        slow_s = 4 + 6 * 12 * picture_ms / 1e3  # two seconds over the budget by the median of five pictures, where one takes long
+        quota.limit(1 / 40)
+        slow_s = 4 + 6 * 40 * picture_ms / 1e3  # two seconds over the budget by the median of five pictures, where one takes long
         subscriber.wait_for(lambda s: governor(s).get("step", 0) > 0, f"a step down: {daemon.log}", max(10, slow_s))
         assert "over the budget" in governor(subscriber)["reason"]
         assert "governor: step down" in daemon.log
