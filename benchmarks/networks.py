@@ -12,8 +12,10 @@ from typing import Any
 
 from edgeannot.base.places import bundled_folder
 from edgeannot.card_inference import Hints, parse_anchors
-from edgeannot.vision.cards import read_card
-from edgeannot_maintain.bundle import LITE0_STATE, OID_MODEL, TINY_CFG, TINY_WEIGHTS
+from edgeannot.library.catalogue import read_catalogue
+from edgeannot.library.obtain import PullOptions
+from edgeannot.library.pull import pull
+from edgeannot_maintain.bundle import LITE0_STATE, TINY_CFG, TINY_WEIGHTS
 from edgeannot_maintain.sources import Part, read_part
 from edgeannot_tools.graph.graph import Graph, Type
 from edgeannot_tools.quantize.model import FloatModel, load_float_model
@@ -121,20 +123,9 @@ def yolov3_tiny(places: Places) -> tuple[FloatModel, float | None]:
 
 
 def ssd_oid(places: Places) -> tuple[FloatModel, float | None]:
-    """The bundled SSD with its float16 weights, read by the bundled card."""
-    file = places.work / "ssd-mobilenet-v2-oid.tflite"
-    file.write_bytes(read_part(OID_MODEL, places.cache))
-    return _with_bundled_card(file, "ssd-mobilenet-v2-oid"), None
-
-
-def _with_bundled_card(file: Path, name: str) -> FloatModel:
-    bundled = read_card(bundled_folder() / f"{name}.toml")
-    text = (bundled_folder() / f"{name}.toml").read_text(encoding="utf-8")
-    text = text.replace(bundled.sha256, OID_MODEL.sha256)
-    file.with_suffix(".toml").write_text(text, encoding="utf-8")
-    if bundled.labels.file is not None:
-        file.with_name(bundled.labels.file).write_bytes((bundled_folder() / bundled.labels.file).read_bytes())
-    return load_float_model(file.with_suffix(".toml"), Hints(), (), "auto")
+    """The catalogue's SSD of OpenImages, with its float16 weights."""
+    card = pull(read_catalogue()["ssd-mobilenet-v2-oid"], PullOptions(places.work / "models", places.cache / "catalogue")).card
+    return load_float_model(card.folder / f"{card.name}.toml", Hints(), (), "auto"), None
 
 
 def mobilenet_v2(places: Places) -> tuple[FloatModel, float | None]:

@@ -49,8 +49,7 @@ def lines_of(places: Places, *, tiny: bool) -> list[Line]:
         return [*lines, *(line for line in found if line.name == "ssd-mobilenet-v1-coco")]
     lines.append(Line("yolov3-tiny", "float32", "its Darknet weights, converted", tuple(_tiny_float(places, size) for size in sizes)))
     oid = "ssd-mobilenet-v2-oid"
-    lines.append(Line(oid, "int8", "bundled", (find_card(oid, [bundled_folder()]),)))
-    lines.append(Line(oid, "float32", "MediaPipe's file with float16 weights", (ssd_oid(places)[0].card,)))
+    lines.append(Line(oid, "float32", "catalogue, MediaPipe's file with float16 weights", (ssd_oid(places)[0].card,)))
     return [*lines, *found]
 
 

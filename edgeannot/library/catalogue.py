@@ -25,6 +25,11 @@ COCO_GAPS = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82)
 VOC = (
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep sofa train tvmonitor"
 )
+OPENIMAGES = (
+    "???", "Bicycle", "Boot", "Laptop", "Person", "Chair", "Cattle", "Desk", "Cat", "Computer mouse", "Computer monitor", "Box", "Mug",
+    "Coffee cup", "Stationary bicycle", "Table", "Bottle", "High heels", "Vehicle", "Footwear", "Dog", "Book", "Camera", "Car",
+)  # fmt: skip
+"""The background and the 23 classes of MediaPipe's Objectron, in the words of its label file."""
 NAME_LISTS = ("coco80", "coco90", "imagenet1000", "imagenet1001", "oid24", "voc20")
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -188,7 +193,7 @@ def _named_list(which: str) -> tuple[str, ...]:
     if which == "voc20":
         return tuple(VOC.split())
     if which == "oid24":
-        return _bundled("ssd-mobilenet-v2-oid")
+        return OPENIMAGES
     if which.startswith("imagenet"):
         names = _bundled("efficientnet-lite0")
         return names if which == "imagenet1000" else ("background", *names)

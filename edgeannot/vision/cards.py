@@ -302,5 +302,6 @@ def find_card(name: str, folders: Iterable[Path]) -> ModelCard:
             return card.at_size_named(size) if at else card
         names.append(card.name)
     raise MissingError(
-        f"no model called {shorten(name)}; known are: {', '.join(names) or 'none'} (folders: {', '.join(map(str, folders))})"
+        f"no model called {shorten(name)}; known are: {', '.join(names) or 'none'} (folders: {', '.join(map(str, folders))}); "
+        "`edgeannot models pull NAME` fetches one of `edgeannot models catalogue`"
     )

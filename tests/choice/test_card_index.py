@@ -62,12 +62,12 @@ def test_what_is_remembered_is_the_same_and_needs_no_card(folder, tmp_path):
 def test_a_card_that_changes_comes_or_goes_is_seen(folder, tmp_path):
     cache = tmp_path / "cache.json"
     names([folder], cache)
-    card = folder / "ssd-mobilenet-v2-oid.toml"
+    card = folder / "ssdlite-mobilenet-v2-coco.toml"
     card.write_text(card.read_text().replace('family = "ssd"', 'family = "yolo"'))
-    assert {c.name: c.family for c in read_card_index([folder], cache)}["ssd-mobilenet-v2-oid"] == "yolo"
+    assert {c.name: c.family for c in read_card_index([folder], cache)}["ssdlite-mobilenet-v2-coco"] == "yolo"
 
     card.unlink()
-    assert "ssd-mobilenet-v2-oid" not in names([folder], cache)
+    assert "ssdlite-mobilenet-v2-coco" not in names([folder], cache)
 
 
 def test_a_changed_label_file_is_seen(folder, tmp_path):

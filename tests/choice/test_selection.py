@@ -55,7 +55,6 @@ SSDLITE_TIMES = {236: 45.0, 300: 70.0, 364: 100.0}
 ALL_TIMES = {
     "yolov3-tiny": YOLO_TIMES,
     "nanodet-g": NANODET_TIMES,
-    "ssd-mobilenet-v2-oid": {300: 40.0},
     "ssdlite-mobilenet-v2-coco": SSDLITE_TIMES,
 }
 
@@ -225,7 +224,7 @@ def test_measurements_under_another_quota_do_not_count(tmp_path):
     ("values", "name"),
     [
         ({"profile": "mid"}, "yolov3-tiny@416"),
-        ({"profile": "high"}, "ssd-mobilenet-v2-oid"),
+        ({"profile": "high"}, "ssdlite-mobilenet-v2-coco@236"),
         ({"profile": "low"}, "yolov3-tiny@416"),
         ({"task": "classify"}, "efficientnet-lite0"),
         ({"labels": ("Bicycle wheel",)}, None),

@@ -62,6 +62,7 @@ def test_every_command_has_help():
         (["run", "--profile", "medium"], 78, "profile: input should be 'auto', 'low', 'mid' or 'high', found 'medium'"),
         (["run", "--config", "/nonexistent.toml"], 66, "no configuration file at /nonexistent.toml"),
         (["run", "--model", "nonsense"], 78, "no model called 'nonsense'; known are:"),
+        (["run", "--model", "ssd-mobilenet-v2-oid"], 78, "`edgeannot models pull NAME` fetches one of `edgeannot models catalogue`"),
         (["run", "--labels", "unicorn"], 78, "unicorn"),
         (["run", "--labels", ""], 78, "--labels: wanted names with commas between them"),
         (["run", "--labels", "cat,,dog"], 78, "--labels: wanted names with commas between them"),

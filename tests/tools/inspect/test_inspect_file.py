@@ -71,7 +71,7 @@ def test_litert_takes_nearly_all_of_the_bundled_model(run, models_dir):
 
 def test_a_card_beside_another_file_is_not_taken_for_its_own(models_dir, tmp_path):
     for ending in ("toml", "labels.txt"):
-        shutil.copy(models_dir / f"ssd-mobilenet-v2-oid.{ending}", tmp_path / f"m.{ending}")
+        shutil.copy(models_dir / f"ssdlite-mobilenet-v2-coco.{ending}", tmp_path / f"m.{ending}")
     maker = Maker()
     x = maker.input((1, 16, 16, 3))
     path = write(tmp_path / "m.tflite", maker.outputs(maker.softmax(maker.stirred(x, [[0.0, 2.0, 1.0, 0.5, 0.1, 0.2, 0.3]]))))
@@ -84,14 +84,14 @@ def test_a_card_beside_another_file_is_not_taken_for_its_own(models_dir, tmp_pat
 
 
 def test_the_tables_name_what_matters(run, models_dir):
-    shown = run(models_dir / "ssd-mobilenet-v2-oid.tflite").output
+    shown = run(models_dir / "ssdlite-mobilenet-v2-coco.tflite").output
 
-    for words in ("full integer, int8 activations", "673.0 M multiply-accumulates", "4.95 M parameters", "raw_outputs/box_encodings"):
+    for words in ("full integer, int8 activations", "733.1 M multiply-accumulates", "4.30 M parameters", "BoxEncodingPredictor"):
         assert words in shown
     for title in ("inputs and outputs", "operators", "runtimes on this machine", "heaviest layers"):
         assert title in shown
     assert "█" in shown
-    assert "ssd-anchors, to detect, ssd, input 300x300, 24 labels; as its card" in shown
+    assert "ssd-anchors, to detect, ssd, input 300x300, 80 labels; as its card" in shown
 
 
 def test_all_layers_and_tensors_are_shown_when_asked_for(run, models_dir):
