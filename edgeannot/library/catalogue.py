@@ -16,7 +16,18 @@ from edgeannot.base.foreign import parse_toml, read_text
 from edgeannot.base.places import bundled_folder
 from edgeannot.vision.cards import Measured, what_is_wrong
 
-__all__ = ["CATALOGUE", "NAME_LISTS", "CardFacts", "Entry", "FileEntry", "Source", "class_names", "find_entry", "read_catalogue"]
+__all__ = [
+    "CATALOGUE",
+    "NAME_LISTS",
+    "OPENIMAGES",
+    "CardFacts",
+    "Entry",
+    "FileEntry",
+    "Source",
+    "class_names",
+    "find_entry",
+    "read_catalogue",
+]
 
 CATALOGUE = Path(__file__).with_suffix(".toml")
 
