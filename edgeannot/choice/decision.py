@@ -6,7 +6,9 @@ The rule, in order:
    for, a model that knows none of those that the first measured one knows is there for another purpose, and is taken only by name.
 2. Out of question are those that died when they were tried, and those that need more memory than there is.
 3. Without measurements the prior decides: the profile's first family, in it a bundled model before those that were added, at the largest
-   input up to the profile's usual one.
+   input up to the profile's usual one; at a smaller one where the larger is no more accurate by its card. For objects that is NanoDet on a
+   low board, for its time, and SSDLite on all others, for its accuracy; YOLOv3-tiny comes last, as one of the others is quicker and more
+   accurate at each of its sizes.
 4. With measurements, of those that fit the budget the first family's is taken, and then each one that is more accurate than the one
    taken so far takes its place; equally accurate and faster does too. A family that is beaten so has lost its turn.
 5. Accuracies are compared only where both were measured on the same data set; of one network the larger input counts as the more
@@ -43,8 +45,9 @@ __all__ = [
 ]
 
 PRIOR: dict[str, dict[Profile, tuple[str, ...]]] = {
-    # "SSD on a good microprocessor, else YOLO": the rule of the comparison this project goes back to, as the prior.
-    "detect": {"low": ("yolo", "nanodet", "ssd"), "mid": ("yolo", "nanodet", "ssd"), "high": ("ssd", "yolo", "nanodet")},
+    # mAP50 of the bundled ones on 50 pictures of VOC, and invoke time in parts of YOLOv3-tiny's at 416 pixels (.67, 1.00):
+    # NanoDet-g@224 .69 and .24, SSDLite@300 .85 and .50, YOLOv3-tiny@224 .63 and .29.
+    "detect": {"low": ("nanodet", "ssd", "yolo"), "mid": ("ssd", "nanodet", "yolo"), "high": ("ssd", "nanodet", "yolo")},
     "classify": {"low": ("mobilenet",), "mid": ("mobilenet",), "high": ("mobilenet",)},
 }
 _INPUT_SIZE: dict[Profile, int] = {"low": 224, "mid": 320, "high": 416}
@@ -183,11 +186,15 @@ def _by_prior(usable: Sequence[Candidate], requirements: Requirements, without: 
     first = usable[0].facts
     usual = _INPUT_SIZE[requirements.profile]
     sizes = [c for c in usable if c.facts is first]
-    small = [c for c in sizes if c.size <= usual]
-    winner = small[-1] if small and first.named_sizes else sizes[0]
+    winner = sizes[0]
+    small = [c for c in sizes if c.size <= usual] if first.named_sizes else []
+    for larger in small:
+        winner = larger if (gain(larger, winner) or 0) > 0 else winner
     prior = PRIOR.get(requirements.task, {}).get(requirements.profile, ())
     why = [" before ".join(prior)] if len(prior) > 1 else []
-    if first.named_sizes:
+    if small and winner is not small[-1]:
+        why.append(f"input {winner.size} px: larger ones up to {usual} px for this profile are no more accurate by the card")
+    elif first.named_sizes:
         why.append(f"input {winner.size} px: the largest offered up to {usual} px for this profile")
     return winner, (*why, without)
 

@@ -149,8 +149,8 @@ def test_status_and_info_are_retained_and_the_last_will_speaks_for_a_killed_daem
 
     subscriber.wait_for(lambda s: "online" in states(s) and s.payloads("edgeannot/porch/info"), "status and info")
     info = json.loads(subscriber.payloads("edgeannot/porch/info")[0])
-    assert info["model"]["name"] == "yolov3-tiny@224"
-    assert any("yolo before nanodet before ssd" in reason for reason in info["reasons"])
+    assert info["model"]["name"] == "nanodet-g@224"
+    assert any("nanodet before ssd before yolo" in reason for reason in info["reasons"])
     daemon.kill()
     subscriber.wait_for(lambda s: states(s)[-1] == "offline", "the last will")
     second = daemons(*args)
@@ -240,7 +240,7 @@ def test_systemd_hears_ready_signs_of_life_and_stopping(tmp_path, daemons):
 def test_a_second_daemon_on_the_same_state_is_refused(tmp_path, daemons):
     (tmp_path / "in").mkdir()
     daemon = daemons("--profile", "low", "--watch", tmp_path / "in", "--mqtt", nobody())
-    daemon.wait_log("yolov3-tiny@224")
+    daemon.wait_log("nanodet-g@224")
     wait_until((daemon.data_dir / "state.sqlite.lock").exists, "the first daemon's lock")
     second = edgeannot("run", "--once", "--watch", tmp_path / "in", "--data-dir", daemon.data_dir)
 

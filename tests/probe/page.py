@@ -49,6 +49,9 @@ times as fast as a Pi 4 ([aallan/benchmarking-ml-on-the-edge](https://github.com
 geometric means between the boards, times 1.26: the micro-benchmark runs faster than that whole network by this factor (measured on x86
 with LiteRT). On Arm boards the bounds themselves have not been measured.
 
+What a grade runs before models have been measured on the board: `low` NanoDet-g at 224 pixels, `mid` and `high` SSDLite at 300
+([the choice](models.md#which-one-runs)). With one thread of an x86 these take 0.24 and 0.50 of the time of YOLOv3-tiny at 416 pixels.
+
 ## Recorded boards
 
 Graded by their flags alone. The texts lie in `tests/probe/boards/`, each with the source of every file; where a source shows
