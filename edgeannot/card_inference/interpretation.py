@@ -41,7 +41,7 @@ class Convention:
 
     who: str
     """The models, as the evidence names them."""
-    family: Literal["yolo", "ssd", "mobilenet", "other"]
+    family: Literal["yolo", "ssd", "nanodet", "mobilenet", "other"]
     """The card's word for them."""
     resize: Literal["stretch", "letterbox", "letterbox-top-left"]
     color: Literal["RGB", "BGR"]
@@ -52,7 +52,7 @@ class Convention:
 ULTRALYTICS = Convention("YOLOv5 to v11 and their kin", "yolo", "letterbox", "RGB", "0..1")
 DARKNET = Convention("Darknet", "yolo", "stretch", "RGB", "0..1")
 YOLOX = Convention("YOLOX", "yolo", "letterbox-top-left", "BGR", "0..255")
-NANODET = Convention("NanoDet", "yolo", "stretch", "BGR", "nanodet")
+NANODET = Convention("NanoDet", "nanodet", "stretch", "BGR", "nanodet")
 PICODET = Convention("PicoDet", "yolo", "stretch", "RGB", "imagenet")
 DAMO = Convention("DAMO-YOLO", "yolo", "stretch", "RGB", "0..255")
 DETR = Convention("DETR", "other", "stretch", "RGB", "imagenet")

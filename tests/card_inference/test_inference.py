@@ -168,6 +168,17 @@ def test_scores_joined_with_distance_bins_read_as_nanodet_plus(propose_raw: Prop
     assert head["center"] == 0.0
 
 
+@pytest.mark.parametrize(("bins", "classes", "family"), [(8, 5, "nanodet"), (11, 80, "nanodet"), (16, 5, "yolo"), (17, 5, "yolo")])
+def test_a_nanodet_has_its_own_family(propose_raw: Propose, bins: int, classes: int, family: str) -> None:
+    """By which the choice orders models without measurements; v8 and DAMO-YOLO have bins as well, and are YOLOs."""
+    maker = Maker()
+    x = maker.input((1, SIZE, SIZE, 3))
+    together = maker.outputs(joined(maker, x, [(raw_numbers(1, CELLS, classes), True), (raw_numbers(1, CELLS, 4 * bins), False)], 2))
+
+    for raw in (together, bins_model(bins, classes, sigmoid=True)):
+        assert propose_raw(raw).card.family == family
+
+
 def test_three_strides_joined_with_bins_read_as_the_first_nanodet(propose_raw: Propose) -> None:
     """NanoDet-Plus has a fourth stride and its points at the cells' corners; the first NanoDet has them in the middle."""
     maker = Maker()
