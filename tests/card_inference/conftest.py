@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edgeannot.base.child import Refused
+from edgeannot.base.errors import EdgeannotError
 from edgeannot.card_inference import Hints, Proposal, propose
-from edgeannot.trial import loads
+from edgeannot.trial import loads, trial_child
 from tests.card_inference.made import Propose
 
 
@@ -28,7 +31,36 @@ def propose_raw(tmp_path: Path) -> Propose:
     return run
 
 
+class InThisProcess:
+    """What a trial's child process answers, without the process."""
+
+    def __init__(self, command: Sequence[str], **options: Any) -> None:
+        pass
+
+    def __enter__(self) -> InThisProcess:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def ask(self, request: dict[str, Any], timeout_s: float) -> Any:
+        try:
+            return json.loads(json.dumps(trial_child._answer(json.loads(json.dumps(request)))))
+        except EdgeannotError as exc:
+            raise Refused(str(exc)) from exc
+
+
 @pytest.fixture
-def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One load where four would give the same numbers, for networks that take seconds; what the others are for is tested in tests/trial."""
-    monkeypatch.setattr(loads, "_loads", lambda: [(1, None)])
+def own_process() -> None:
+    """Have `propose` try its file as a user's is tried: for files whose numbers may change from load to load."""
+
+
+@pytest.fixture(autouse=True)
+def _tried_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run each network in this process, loaded once: the rules see the same numbers, and the start of a process for each is saved.
+
+    What the process and the further loads are for is tested in tests/trial.
+    """
+    if "own_process" not in request.fixturenames:
+        monkeypatch.setattr(loads, "Child", InThisProcess)
+        monkeypatch.setattr(loads, "_loads", lambda: [(1, None)])

@@ -1516,7 +1516,6 @@ CLASS_COUNTS = {"labels_coco90_zero_based.txt": 90, "labels_coco80.txt": 80, "la
 
 
 @pytest.mark.runtime
-@pytest.mark.usefixtures("loaded_once")
 @pytest.mark.parametrize("name", REAL)
 def test_real_models_get_the_right_card_from_what_a_user_would_say(data_dir: Path, tmp_path: Path, name: str) -> None:
     if name == "nanodet_m320_6outs_int8w" and installed_runtimes()[0] == "tflite-runtime":

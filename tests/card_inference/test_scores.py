@@ -225,6 +225,7 @@ def field_file(data_dir: Path, name: str) -> Path:
 
 
 @pytest.mark.runtime
+@pytest.mark.usefixtures("own_process")
 @pytest.mark.parametrize("times", TIMES)
 @pytest.mark.parametrize("cut", [False, True], ids=["with its metadata", "without"])
 def test_a_pose_file_finds_persons_only(data_dir: Path, tmp_path: Path, times: int, cut: bool) -> None:
@@ -237,6 +238,7 @@ def test_a_pose_file_finds_persons_only(data_dir: Path, tmp_path: Path, times: i
 
 
 @pytest.mark.runtime
+@pytest.mark.usefixtures("own_process")
 @pytest.mark.parametrize("times", TIMES)
 def test_a_segmentation_file_leaves_its_masks_aside(data_dir: Path, times: int) -> None:
     for _ in range(times):
@@ -244,6 +246,7 @@ def test_a_segmentation_file_leaves_its_masks_aside(data_dir: Path, times: int) 
 
 
 @pytest.mark.runtime
+@pytest.mark.usefixtures("own_process")
 @pytest.mark.parametrize("times", TIMES)
 def test_a_file_that_gives_other_numbers_from_load_to_load_is_refused(data_dir: Path, times: int) -> None:
     """tflite-runtime does not take the file at all."""
