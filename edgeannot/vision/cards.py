@@ -124,6 +124,10 @@ class Measured(_Table):
     map50_95: float | None = None
     mean_iou: float | None = None
     top1: float | None = None
+    map50_margin: float | None = None
+    """How far, to either side of `map50`, its 95 % interval reaches, by the bootstrap over the pictures; so with those below."""
+    map50_95_margin: float | None = None
+    top1_margin: float | None = None
 
 
 def read_head(table: object) -> Head:

@@ -56,6 +56,14 @@ def test_the_same_measurement_again_takes_the_place_of_the_first(card):
     assert read_card(card).measured == (better, ROW.model_copy(update={"dataset": "other"}))
 
 
+def test_a_margin_does_not_stay_with_another_figure(card):
+    record_measured(card, ROW.model_copy(update={"map50_margin": 0.05}))
+    assert read_card(card).measured[0].map50_margin == 0.05
+    record_measured(card, ROW)
+
+    assert read_card(card).measured == (ROW,), "as one of a version without margins"
+
+
 def test_comments_between_rows_survive(card):
     row = '\n[[measured]]  # by hand\ndataset = "mine"\nsize = 300\nnumbers = "int8"\npictures = 3\n'
     card.write_text(CARD + row + '\n[labels]  # after it\nnames = ["cat"]\n')

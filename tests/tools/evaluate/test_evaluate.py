@@ -141,6 +141,8 @@ def test_the_command_prints_records_and_draws(run, on_disk, own_models, tmp_path
     measured = {row.size: row for row in read_card(path).measured if row.dataset == "samples"}
     assert measured.keys() == {SIZE, 192}
     assert (measured[SIZE].map50, measured[SIZE].numbers) == (1.0, "int8")
+    assert (measured[SIZE].map50_margin, measured[SIZE].map50_95_margin) == (0.0, 0.0)
+    assert report["models"][0]["map50_margin"] == 0.0
     assert path.read_text().startswith(before.rstrip("\n").partition("[[measured]]")[0].rstrip("\n"))
 
 

@@ -27,11 +27,13 @@ __all__ = [
     "Accuracy",
     "ClassAccuracy",
     "CocoMetrics",
+    "Matches",
     "Truth",
     "average_precision",
     "coco_metrics",
     "evaluate_detections",
     "find_misses",
+    "match_picture",
     "precision_recall",
 ]
 
@@ -91,8 +93,8 @@ class Accuracy:
 
 
 @dataclass(frozen=True, slots=True)
-class _Matches:
-    """Detections of one class over all pictures. right, ignored: (N, T) for each threshold; iou with the object chosen."""
+class Matches:
+    """Detections of one class, in one picture or all. right, ignored: (N, T) for each threshold; iou with the object chosen."""
 
     scores: Floats
     right: Bools
@@ -160,7 +162,7 @@ def find_misses(truth: Truth, detections: Detections, score: float, iou: float =
     rows = np.flatnonzero(detections.scores >= score)
     kept = detections[rows]
     for class_id in sorted({*truth.classes.tolist(), *kept.classes.tolist()}):
-        matches = _match_picture(truth, kept, class_id, np.array([iou]))
+        matches = match_picture(truth, kept, class_id, np.array([iou]))
         of_class = rows[kept.classes == class_id]
         ordered = of_class[np.argsort(-detections.scores[of_class].astype(np.float64), kind="stable")]
         wrong += [
@@ -174,11 +176,11 @@ def find_misses(truth: Truth, detections: Detections, score: float, iou: float =
     return missed, wrong
 
 
-def _match_class(pairs: Sequence[tuple[Truth, Detections]], class_id: int, thresholds: Floats) -> _Matches:
+def _match_class(pairs: Sequence[tuple[Truth, Detections]], class_id: int, thresholds: Floats) -> Matches:
     """Match every detection of a class in every picture."""
-    parts = [_match_picture(truth, detections, class_id, thresholds) for truth, detections in pairs]
+    parts = [match_picture(truth, detections, class_id, thresholds) for truth, detections in pairs]
     objects = sum(int(((truth.classes == class_id) & ~truth.difficult & ~truth.crowd).sum()) for truth, _ in pairs)
-    return _Matches(
+    return Matches(
         np.concatenate([part.scores for part in parts]),
         np.concatenate([part.right for part in parts]),
         np.concatenate([part.ignored for part in parts]),
@@ -188,7 +190,8 @@ def _match_class(pairs: Sequence[tuple[Truth, Detections]], class_id: int, thres
     )
 
 
-def _match_picture(truth: Truth, detections: Detections, class_id: int, thresholds: Floats) -> _Matches:
+def match_picture(truth: Truth, detections: Detections, class_id: int, thresholds: Floats) -> Matches:
+    """Match the detections of a class in one picture, best score first. `objects` is 0: it is counted over all pictures."""
     of_class = detections.classes == class_id
     scores = detections.scores[of_class].astype(np.float64)
     order = np.argsort(-scores, kind="stable")
@@ -198,7 +201,7 @@ def _match_picture(truth: Truth, detections: Detections, class_id: int, threshol
     right = np.zeros((len(scores), len(thresholds)), bool)
     ignored = np.zeros_like(right)
     if not len(scores) or not (wanted.any() or len(crowds)):  # most of a detector's unsure boxes; they need no arithmetic
-        return _Matches(scores, right, ignored, np.zeros(len(scores)), np.full(len(scores), -1, np.int64), 0)
+        return Matches(scores, right, ignored, np.zeros(len(scores)), np.full(len(scores), -1, np.int64), 0)
     overlaps = _overlaps(boxes, truth.boxes[wanted])
     chosen = overlaps.argmax(axis=1) if overlaps.size else np.full(len(scores), -1, np.int64)
     iou = overlaps.max(axis=1, initial=0.0)
@@ -214,7 +217,7 @@ def _match_picture(truth: Truth, detections: Detections, class_id: int, threshol
     if len(crowds):
         inside_crowd = _overlaps(boxes, crowds, over_first=True).max(axis=1, initial=0.0)
         ignored |= ~right & (inside_crowd[:, None] >= thresholds)
-    return _Matches(scores, right, ignored, iou, chosen, 0)
+    return Matches(scores, right, ignored, iou, chosen, 0)
 
 
 def _overlaps(a: Floats, b: Floats, *, over_first: bool = False) -> Floats:
@@ -227,7 +230,7 @@ def _overlaps(a: Floats, b: Floats, *, over_first: bool = False) -> Floats:
     return overlaps
 
 
-def _class_aps(matches: _Matches) -> list[float]:
+def _class_aps(matches: Matches) -> list[float]:
     """Return the average precision at each threshold."""
     aps = []
     for column in range(matches.right.shape[1]):
@@ -237,7 +240,7 @@ def _class_aps(matches: _Matches) -> list[float]:
     return aps
 
 
-def _best_f1(matches: Sequence[_Matches]) -> tuple[float, float, float, float]:
+def _best_f1(matches: Sequence[Matches]) -> tuple[float, float, float, float]:
     """Return (score, F1, precision, recall) where F1 over all detections of all classes is highest; zeros where nothing was found."""
     objects = sum(match.objects for match in matches)
     scores = np.concatenate([match.scores[~match.ignored[:, 0]] for match in matches]) if matches else np.zeros(0)
@@ -253,7 +256,7 @@ def _best_f1(matches: Sequence[_Matches]) -> tuple[float, float, float, float]:
     return float(ordered[best]), float(f1[best]), float(precision[best]), float(recall[best])
 
 
-def _mean_iou(matches: Sequence[_Matches], score: float) -> float:
+def _mean_iou(matches: Sequence[Matches], score: float) -> float:
     values = [match.iou[match.right[:, 0] & (match.scores >= score)] for match in matches]
     joined = np.concatenate(values) if values else np.zeros(0)
     return float(joined.mean()) if len(joined) else float("nan")

@@ -6,6 +6,7 @@ class is the best one, or among the five best, of all classes that the model kno
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from edgeannot.vision.engine import Runtime
 from edgeannot.vision.heads.classify import Classify
 from edgeannot.vision.pipeline import Limits, Pipeline, load_pipeline
 from edgeannot_tools.datasets.pictures import ClassFolders
+from edgeannot_tools.evaluate.bootstrap import Z
 from edgeannot_tools.evaluate.class_matching import ClassMatch, class_labels, common_classes, match_classes, with_synonyms
 from edgeannot_tools.evaluate.measure import Timing, dtype_of, read_frame
 from edgeannot_tools.terminal import track
@@ -67,6 +69,12 @@ class Ranking:
     def top1(self) -> float:
         """Share of the pictures whose class came first."""
         return _share([answer.rank < 1 for answer in self.answers])
+
+    @property
+    def top1_margin(self) -> float:
+        """How far the 95 % interval of `top1` reaches to either side, as that of a mean over the pictures."""
+        right = [answer.rank < 1 for answer in self.answers]
+        return Z * float(np.std(right)) / math.sqrt(len(right)) if right else float("nan")
 
     @property
     def top5(self) -> float:

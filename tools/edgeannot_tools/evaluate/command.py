@@ -159,7 +159,14 @@ def _evaluate_classifiers(cards: Sequence[ModelCard], wanted: _Wanted) -> list[M
     print_rankings(rankings, folders.class_names, wanted.console)
     wanted.write(rankings, folders.class_names, rankings_json, save_ranking_plot, save_wrong_answers)
     return [
-        Measured(dataset=wanted.set_name, size=r.input_wh[0], numbers=r.numbers, pictures=len(r.answers), top1=round(r.top1, 4))
+        Measured(
+            dataset=wanted.set_name,
+            size=r.input_wh[0],
+            numbers=r.numbers,
+            pictures=len(r.answers),
+            top1=round(r.top1, 4),
+            top1_margin=round(r.top1_margin, 4),
+        )
         for r in rankings
     ]
 
@@ -239,6 +246,7 @@ def _set_name(data: Path, split: str | None) -> str:
 
 def _measured(result: Result, dataset: str) -> Measured:
     accuracy = result.accuracy
+    map50_margin, map50_95_margin = result.margins()
     return Measured(
         dataset=dataset,
         size=result.input_wh[0],
@@ -247,6 +255,8 @@ def _measured(result: Result, dataset: str) -> Measured:
         map50=round(accuracy.map50, 4),
         map50_95=round(accuracy.map50_95, 4),
         mean_iou=round(accuracy.mean_iou, 4),
+        map50_margin=round(map50_margin, 4),
+        map50_95_margin=round(map50_95_margin, 4),
     )
 
 
@@ -280,6 +290,8 @@ def record_measured(card: Path, row: Measured) -> None:
     if same is None:
         rows.append(table)
     else:
+        for key in [key for key in rows[same] if key.endswith("_margin") and key not in table]:
+            del rows[same][key]  # that of another figure
         for key, value in table.items():
             rows[same][key] = value
     write_whole(card, tomlkit.dumps(document))

@@ -21,6 +21,7 @@ from edgeannot.vision.geometry import nms
 from edgeannot.vision.pipeline import Limits, Pipeline, load_pipeline
 from edgeannot_tools.datasets import Dataset, Picture
 from edgeannot_tools.evaluate.average_precision import Accuracy, CocoMetrics, Truth, coco_metrics, evaluate_detections
+from edgeannot_tools.evaluate.bootstrap import bootstrap_maps, margin
 from edgeannot_tools.evaluate.class_matching import ClassMatch, class_labels, match_classes
 from edgeannot_tools.terminal import track
 
@@ -85,6 +86,11 @@ class Result:
     compared: tuple[Compared, ...]
     left_out_objects: int
     """Objects of classes that the model does not know."""
+
+    def margins(self) -> tuple[float, float]:
+        """Return the margins of mAP50 and mAP50-95 (`bootstrap.margin`), computed anew at each call."""
+        drawn = bootstrap_maps([(item.truth, item.found) for item in self.compared])
+        return margin(drawn[:, 0]), margin(drawn.mean(axis=1))
 
 
 def measure(pipeline: Pipeline, dataset: Dataset, match: ClassMatch, *, coco: bool = True) -> Result:

@@ -28,6 +28,7 @@ def results_json(results: Sequence[Result], data: str, class_names: Sequence[str
 
 def _as_dict(result: Result, class_names: Sequence[str]) -> dict[str, Any]:
     accuracy = result.accuracy
+    map50_margin, map50_95_margin = result.margins()
     return {
         "model": result.model,
         "input": list(result.input_wh),
@@ -38,6 +39,8 @@ def _as_dict(result: Result, class_names: Sequence[str]) -> dict[str, Any]:
         "objects": accuracy.objects,
         "map50": _number(accuracy.map50),
         "map50_95": _number(accuracy.map50_95),
+        "map50_margin": _number(map50_margin),
+        "map50_95_margin": _number(map50_95_margin),
         "mean_iou": _number(accuracy.mean_iou),
         "best": {
             "score": _number(accuracy.best_score),
@@ -77,7 +80,10 @@ def print_results(results: Sequence[Result], class_names: Sequence[str], console
 
 
 def _summary(results: Sequence[Result]) -> Table:
-    table = Table(caption="mAP: mean over the classes present, all points (VOC); COCO AP: 101 points; best score: highest F1 at IoU 0.5")
+    table = Table(
+        caption="mAP: mean over the classes present, all points (VOC), ± its 95 % interval by the bootstrap over the pictures; "
+        "COCO AP: 101 points; best score: highest F1 at IoU 0.5"
+    )
     table.add_column("model", overflow="fold")
     for column in (
         "numbers",
@@ -96,13 +102,14 @@ def _summary(results: Sequence[Result]) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     for result in results:
         accuracy, coco = result.accuracy, result.coco
+        map50_margin, map50_95_margin = result.margins()
         table.add_row(
             result.model,
             result.numbers,
             str(len(accuracy.classes)),
             str(accuracy.objects),
-            _cell(accuracy.map50),
-            _cell(accuracy.map50_95),
+            _with_margin(accuracy.map50, map50_margin),
+            _with_margin(accuracy.map50_95, map50_95_margin),
             _cell(coco.ap) if coco else "",
             _cell(coco.ap50) if coco else "",
             _cell(accuracy.mean_iou),
@@ -116,6 +123,10 @@ def _summary(results: Sequence[Result]) -> Table:
 
 def _cell(value: float) -> str:
     return "-" if math.isnan(value) or value < 0 else f"{value:.3f}"  # COCO says -1
+
+
+def _with_margin(value: float, margin: float) -> str:
+    return _cell(value) if math.isnan(margin) else f"{value:.3f} ±{margin:.3f}"
 
 
 def _per_class(results: Sequence[Result], class_names: Sequence[str]) -> Table:
@@ -167,6 +178,7 @@ def _ranking_dict(ranking: Ranking, class_names: Sequence[str]) -> dict[str, Any
         "threads": ranking.threads,
         "pictures": len(ranking.answers),
         "top1": _number(ranking.top1),
+        "top1_margin": _number(ranking.top1_margin),
         "top5": _number(ranking.top5),
         "top1_in_set": _number(ranking.top1_in_set),
         "ms": _milliseconds(ranking.timing),
@@ -200,7 +212,8 @@ def print_rankings(rankings: Sequence[Ranking], class_names: Sequence[str], cons
             ranking.numbers,
             str(len({answer.class_id for answer in ranking.answers})),
             str(len(ranking.answers)),
-            *(f"{share:.3f}" for share in (ranking.top1, ranking.top5, ranking.top1_in_set)),
+            _with_margin(ranking.top1, ranking.top1_margin),
+            *(f"{share:.3f}" for share in (ranking.top5, ranking.top1_in_set)),
             f"{ranking.timing.total:.1f}",
             f"{ranking.timing.inference:.1f}",
         )

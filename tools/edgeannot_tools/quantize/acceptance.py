@@ -17,7 +17,7 @@ from edgeannot.vision.data import Detections, Frame
 from edgeannot.vision.geometry import iou_matrix
 from edgeannot.vision.heads.embed import Embed
 from edgeannot.vision.pipeline import Pipeline, to_tensor
-from edgeannot_tools.evaluate.average_precision import evaluate_detections
+from edgeannot_tools.evaluate.bootstrap import Z, bootstrap_maps, margin
 from edgeannot_tools.evaluate.classifier_accuracy import Ranking
 from edgeannot_tools.evaluate.measure import Result
 from edgeannot_tools.terminal import track
@@ -45,12 +45,8 @@ LARGEST_SHIFT = 0.15
 """When scores move by more than this on average, the model needs thresholds of its own, whatever it finds."""
 TOO_FEW = 10
 """With fewer sure boxes than this in all pictures, the check says little."""
-Z = 1.96
-"""Standard deviations to either side of the mean that hold 95 % of a normal distribution."""
 MOST_VIEWS = 120
 VIEWS_AT_A_TIME = 5
-DRAWS = 60
-"""Sets of pictures drawn for the interval of a mean average precision: enough for its standard error."""
 Interval = tuple[float, float]
 
 
@@ -284,13 +280,8 @@ def check_accuracy(reference: Result, int8: Result, max_drop: float) -> Acceptan
     """Check on a labelled set how much mAP50 is lost. The interval is a bootstrap's over the pictures, the same ones for both models."""
     before, after = reference.accuracy.map50, int8.accuracy.map50
     drop = before - after
-    pairs = [[(item.truth, item.found) for item in result.compared] for result in (reference, int8)]
-    rng, drops = np.random.default_rng(0), []
-    for _ in range(DRAWS if len(pairs[0]) > 1 else 0):
-        rows = rng.integers(0, len(pairs[0]), len(pairs[0]))
-        drawn = [evaluate_detections([of_model[row] for row in rows], (0.5,)).map50 for of_model in pairs]
-        drops.append(drawn[0] - drawn[1])
-    reach = Z * float(np.nanstd(drops)) if drops else 1.0
+    drawn = [bootstrap_maps([(item.truth, item.found) for item in result.compared], (0.5,)) for result in (reference, int8)]
+    reach = margin(drawn[0][:, 0] - drawn[1][:, 0]) if len(reference.compared) > 1 else 1.0
     certainty = _certainty((drop - reach, drop + reach), max_drop)
     return AcceptanceResult(drop <= max_drop, drop, f"mAP50 {before:.3f} in float, {after:.3f} in int8", certainty)
 

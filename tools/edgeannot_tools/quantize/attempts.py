@@ -260,7 +260,7 @@ def _compare_on(
         folders = read_class_folders(criteria.data)
         first, second = rank_classifiers(cards, folders, threads=THREADS, runtime=criteria.runtime)
         print_top1(first, second, *sizes, console)
-        rows = _row(criteria, first, "float32", top1=first.top1), _row(criteria, second, "int8", top1=second.top1)
+        rows = _class_row(criteria, first, "float32"), _class_row(criteria, second, "int8")
         return check_top1(first, second, criteria.max_drop), rows
     dataset = load_dataset(criteria.data, None, ReadOptions())
     match = match_model(reference, dataset)
@@ -281,7 +281,13 @@ def _refusal(request: QuantizeRequest, result: AcceptanceResult) -> str:
 
 def _box_row(criteria: AcceptanceCriteria, result: Result, dtype: Dtype) -> Measured:
     accuracy = result.accuracy
-    return _row(criteria, result, dtype, map50=accuracy.map50, map50_95=accuracy.map50_95, mean_iou=accuracy.mean_iou)
+    figures = {"map50": accuracy.map50, "map50_95": accuracy.map50_95, "mean_iou": accuracy.mean_iou}
+    margins = dict(zip(("map50_margin", "map50_95_margin"), result.margins(), strict=True))
+    return _row(criteria, result, dtype, **figures, **margins)
+
+
+def _class_row(criteria: AcceptanceCriteria, ranking: Ranking, dtype: Dtype) -> Measured:
+    return _row(criteria, ranking, dtype, top1=ranking.top1, top1_margin=ranking.top1_margin)
 
 
 def _row(criteria: AcceptanceCriteria, result: Result | Ranking, dtype: Dtype, **figures: float) -> Measured:
