@@ -13,7 +13,7 @@ from edgeannot.choice.measurements import Sample
 if TYPE_CHECKING:
     from edgeannot.vision.data import Profile  # numpy comes with it
 
-__all__ = ["SAME_TIME", "Budget", "Candidate", "Requirements", "best_sample", "common", "gain", "predict_ms"]
+__all__ = ["SAME_TIME", "Budget", "Candidate", "Requirements", "best_sample", "common", "dominates", "gain", "predict_ms"]
 
 SAME_ACCURACY = 0.01
 """Accuracies of one network this close are equal: the sets that they come from are small."""
@@ -60,8 +60,6 @@ class Candidate:
     """The measurement at the best thread count; None: not measured."""
     predicted_ms: float | None
     """From the same model at other sizes; None where nothing of it was measured."""
-    accuracy: Accuracy | None
-    """The one to show; comparisons look for a data set that both have."""
     rejection: str = ""
     """Why it cannot be used at all; empty: it can."""
     explanation: str = ""
@@ -83,16 +81,21 @@ class Candidate:
         """Milliseconds a picture, measured, where that counts."""
         return None if self.sample is None else self.sample.ms
 
+    @property
+    def expected_ms(self) -> float | None:
+        """Milliseconds a picture, measured or predicted, on a busy board where there is nothing better; None: not known."""
+        return self.shown.ms if self.shown else self.predicted_ms
+
+    @property
+    def accuracy(self) -> Accuracy | None:
+        """The accuracy to show; comparisons look for a data set that both have."""
+        return next(iter(self.accuracies()), None)
+
     def accuracies(self) -> list[Accuracy]:
-        """Return its measured accuracies at this size, for the dtype that it calculates with; the worse where that is not known."""
+        """Return its accuracies at this size, for the dtype that was measured, else int8; of the other where there is none."""
         rows = [row for row in self.facts.accuracies if row.size == self.size]
-        if self.sample and (same := [row for row in rows if row.dtype == self.sample.dtype]):
-            return same
-        worst: dict[tuple[str, str], Accuracy] = {}
-        for row in rows:
-            key = row.dataset, row.measure
-            worst[key] = min(row, worst.get(key, row), key=lambda r: r.value)
-        return list(worst.values())
+        dtype = self.shown.dtype if self.shown else "int8"
+        return [row for row in rows if row.dtype == dtype] or rows
 
 
 def best_sample(samples: Sequence[Sample], size: int, thread_counts: Sequence[int]) -> Sample | None:
@@ -126,10 +129,27 @@ def predict_ms(facts: CardFacts, samples: Sequence[Sample], size: int, thread_co
 
 def gain(one: Candidate, other: Candidate) -> float | None:
     """Return how much more accurate `one` is, 0 where they are equal; None where that cannot be said."""
+    difference = _difference(one, other)
+    if difference is None or common(one, other) is None:
+        return difference
+    alike = SAME_ACCURACY if one.facts.network == other.facts.network else SAME_ACCURACY_OF_TWO
+    return 0.0 if abs(difference) <= alike else difference
+
+
+def dominates(one: Candidate, other: Candidate) -> bool:
+    """Return whether `one` is no slower and no less accurate by the figures as they are, however close, and better in one of both.
+
+    False where a time was not measured, or accuracies cannot be compared.
+    """
+    difference = _difference(one, other)
+    if one.ms is None or other.ms is None or difference is None:
+        return False
+    return one.ms <= other.ms and difference >= 0 and (one.ms < other.ms or difference > 0)
+
+
+def _difference(one: Candidate, other: Candidate) -> float | None:
     if (pair := common(one, other)) is not None:
-        difference = pair[0].value - pair[1].value
-        alike = SAME_ACCURACY if one.facts.network == other.facts.network else SAME_ACCURACY_OF_TWO
-        return 0.0 if abs(difference) <= alike else difference
+        return pair[0].value - pair[1].value
     if one.facts.network == other.facts.network:
         return float(one.facts.area(one.size) - other.facts.area(other.size))
     return None

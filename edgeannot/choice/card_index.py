@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Accuracy", "CardFacts", "facts_of", "read_card_index"]
 
-_SCHEMA = 4
-"""1 knew of the model file only when it was changed, 2 not which models are bundled, 3 had another name for dtype."""
+_SCHEMA = 5
+"""1 knew of the model file only when it was changed, 2 not which models are bundled, 3 had another name for dtype, 4 no margins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,21 @@ class Accuracy:
     """int8 or float32."""
     value: float
     """0..1."""
+    margin: float | None = None
+    """How far its 95 % interval reaches to either side; None: the card does not say."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for users' JSON, which calls the dtype as cards do."""
-        return {"value": self.value, "measure": self.measure, "dataset": self.dataset, "numbers": self.dtype}
+        return {"value": self.value, "margin": self.margin, "measure": self.measure, "dataset": self.dataset, "numbers": self.dtype}
+
+    def text(self) -> str:
+        """Format the value with its margin.
+
+        >>> Accuracy("streets", "mAP50", 300, "int8", 0.8513, 0.052).text()
+        '.851 ±.05'
+        """
+        margin = "" if self.margin is None else f" ±{self.margin:.2f}".replace("±0.", "±.")
+        return f"{self.value:.3f}".removeprefix("0") + margin
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +105,9 @@ def facts_of(card: ModelCard) -> CardFacts:
     except CardError:
         labels = None
     rows = [
-        Accuracy(row.dataset, measure, row.size, row.numbers, value)
+        Accuracy(row.dataset, measure, row.size, row.numbers, value, margin)
         for row in card.measured
-        for measure, value in (("mAP50", row.map50), ("top-1", row.top1))
+        for measure, value, margin in (("mAP50", row.map50, row.map50_margin), ("top-1", row.top1, row.top1_margin))
         if value is not None
     ]
     return CardFacts(

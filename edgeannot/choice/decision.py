@@ -10,7 +10,8 @@ The rule, in order:
    low board, for its time, and SSDLite on all others, for its accuracy; YOLOv3-tiny comes last, as one of the others is quicker and more
    accurate at each of its sizes.
 4. With measurements, of those that fit the budget the first family's is taken, and then each one that is more accurate than the one
-   taken so far takes its place; equally accurate and faster does too. A family that is beaten so has lost its turn.
+   taken so far takes its place; equally accurate and faster does too. A family that is beaten so has lost its turn. One that another
+   dominates, being no slower and no less accurate, is never taken, however close the two are.
 5. Accuracies are compared only where both were measured on the same data set; of one network the larger input counts as the more
    accurate where nothing was measured. Where accuracies cannot be compared, the prior stands.
 6. Where none fits the budget, the fastest is taken.
@@ -23,7 +24,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from edgeannot.base.errors import ConfigError
-from edgeannot.choice.candidates import SAME_TIME, Budget, Candidate, Requirements, best_sample, common, gain, predict_ms
+from edgeannot.choice.candidates import SAME_TIME, Budget, Candidate, Requirements, best_sample, common, dominates, gain, predict_ms
 from edgeannot.choice.card_index import CardFacts
 from edgeannot.choice.measurements import Record
 
@@ -74,6 +75,12 @@ class Decision:
     measured: bool
     """Whether measurements decided; otherwise the prior alone did."""
     reasons: tuple[str, ...]
+
+    @property
+    def next_better(self) -> Candidate | None:
+        """The candidate that costs least of those more accurate than the winner, as far as that is known; None: there is none."""
+        better = [c for c in self.candidates[1:] if not c.rejection and (gain(c, self.winner) or 0) > 0]
+        return min(better, key=lambda c: (c.expected_ms is None, c.expected_ms or c.facts.area(c.size)), default=None)
 
 
 def budget_of(profile: Profile, max_ms: float | None, min_fps: float | None) -> Budget:
@@ -142,9 +149,7 @@ def _candidate(card: CardFacts, size: int, requirements: Requirements, record: R
         threads=sample.threads if sample else requirements.thread_counts[-1],
         sample=sample,
         predicted_ms=None if sample else predict_ms(card, record.samples, size, requirements.thread_counts),
-        accuracy=None,
     )
-    rows = made.accuracies()
     rejection = ""
     if not card.file_bytes:
         rejection = "its model file is missing or empty"
@@ -152,7 +157,7 @@ def _candidate(card: CardFacts, size: int, requirements: Requirements, record: R
         rejection = record.failure
     elif requirements.memory_bytes and (need := _need_bytes(made)) > MEMORY_SHARE * requirements.memory_bytes:
         rejection = f"needs {need >> 20} MB of memory, more than {MEMORY_SHARE:.0%} of the {requirements.memory_bytes >> 20} MB there are"
-    return replace(made, accuracy=rows[0] if rows else None, rejection=rejection)
+    return replace(made, rejection=rejection)
 
 
 def is_for_another_purpose(card: CardFacts, cards: Sequence[CardFacts], requirements: Requirements) -> bool:
@@ -191,7 +196,7 @@ def _by_prior(usable: Sequence[Candidate], requirements: Requirements, without: 
     for larger in small:
         winner = larger if (gain(larger, winner) or 0) > 0 else winner
     prior = PRIOR.get(requirements.task, {}).get(requirements.profile, ())
-    why = [" before ".join(prior)] if len(prior) > 1 else []
+    why = [_order(prior, requirements)] if len(prior) > 1 else []
     if small and winner is not small[-1]:
         why.append(f"input {winner.size} px: larger ones up to {usual} px for this profile are no more accurate by the card")
     elif first.named_sizes:
@@ -199,28 +204,43 @@ def _by_prior(usable: Sequence[Candidate], requirements: Requirements, without: 
     return winner, (*why, without)
 
 
+def _order(prior: Sequence[str], requirements: Requirements) -> str:
+    return f"profile {requirements.profile} takes {' before '.join(prior)}"
+
+
 def _fastest(measured: Sequence[Candidate], requirements: Requirements) -> tuple[Candidate, tuple[str, ...]]:
     least = min(c.ms or 0 for c in measured)
-    winner = next(c for c in measured if (c.ms or 0) <= least * (1 + SAME_TIME))  # of equally fast ones the prior's
+    alike = [c for c in measured if (c.ms or 0) <= least * (1 + SAME_TIME)]
+    winner = _best_of(alike)[0]  # of equally fast ones the prior's
     return winner, (f"none takes at most {requirements.budget.why}: the fastest, {winner.ms:.0f} ms",)
 
 
+def _best_of(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return those that no other one dominates."""
+    # On different data sets, three may dominate each other in a ring.
+    return [c for c in candidates if not any(dominates(other, c) for other in candidates)] or list(candidates)
+
+
 def _most_accurate(fitting: Sequence[Candidate], requirements: Requirements) -> tuple[Candidate, tuple[str, ...]]:
-    winner, beaten = fitting[0], []
+    winner, beaten, best = fitting[0], [], _best_of(fitting)
     gone = {winner.name}  # closeness is not transitive: without this, three could beat each other in a ring
-    while challenger := next((c for c in fitting if c.name not in gone and _beats(c, winner)), None):
+    while challenger := next((c for c in best if c.name not in gone and _beats(c, winner)), None):
         if challenger.facts.family != winner.facts.family:
-            beaten.append(f"{winner.facts.family} loses its turn: {winner.name} is {_comparison(winner, challenger)}")
+            how = _comparison(winner, challenger, figures=True)
+            beaten.append(f"{winner.facts.family} loses its turn to {challenger.name}: {winner.name} is {how}")
         winner = challenger
         gone.add(winner.name)
     others = len({c.facts.network for c in fitting}) > 1
-    family = f"; {' before '.join(PRIOR.get(requirements.task, {}).get(requirements.profile, ()))}" if others and not beaten else ""
+    prior = PRIOR.get(requirements.task, {}).get(requirements.profile, ())
+    family = f"; {_order(prior, requirements)}" if others and not beaten and len(prior) > 1 else ""
     first = "the most accurate" if all(gain(c, winner) is not None for c in fitting) else "the most accurate of what can be compared"
     return winner, (f"{first} that takes at most {requirements.budget.why}: {winner.ms:.0f} ms{family}", *beaten)
 
 
 def _beats(other: Candidate, winner: Candidate) -> bool:
     """Return whether it takes the winner's place: more accurate, or as accurate and clearly faster; no two beat each other."""
+    if dominates(other, winner):
+        return True
     better = gain(other, winner)
     if better is None:
         return False
@@ -229,18 +249,29 @@ def _beats(other: Candidate, winner: Candidate) -> bool:
 
 def _loss(loser: Candidate, winner: Candidate, requirements: Requirements) -> str:
     """Return why a usable candidate was not taken."""
-    if loser.ms is None:
-        about = "" if loser.predicted_ms is None else f", about {loser.predicted_ms:.0f} ms by its size"
-        beyond = ": beyond the budget" if (loser.predicted_ms or 0) > requirements.budget.ms else ""
-        return f"not measured{about}{beyond}" if winner.ms is not None else "comes later by the profile"
-    if loser.ms > requirements.budget.ms:
+    if loser.ms is None and winner.ms is None:
+        return _later(loser, winner, requirements)
+    if (loser.ms or loser.predicted_ms or 0) > requirements.budget.ms:
         if (winner.ms or 0) > requirements.budget.ms:
-            return f"{loser.ms:.0f} ms, slower than {winner.name}"
-        return f"{loser.ms:.0f} ms, over {requirements.budget.why}"
-    return _comparison(loser, winner)
+            return "slower" if loser.ms is not None else "slower, by its size"
+        better = "more accurate, but " if (gain(loser, winner) or 0) > 0 else ""
+        return f"{better}over the budget{'' if loser.ms is not None else ', by its size'}"
+    return _comparison(loser, winner) if loser.ms is not None else "not measured"
 
 
-def _comparison(loser: Candidate, winner: Candidate) -> str:
+def _later(loser: Candidate, winner: Candidate, requirements: Requirements) -> str:
+    """Return why the prior does not take it."""
+    if loser.facts.family != winner.facts.family:
+        return f"{loser.facts.family} comes after {winner.facts.family}"
+    if loser.facts is not winner.facts:
+        return f"comes after {winner.facts.name}"
+    if loser.size < winner.size:
+        return "a larger input fits the profile"
+    return "larger than usual for the profile" if loser.size > _INPUT_SIZE[requirements.profile] else "no more accurate, and slower"
+
+
+def _comparison(loser: Candidate, winner: Candidate, *, figures: bool = False) -> str:
+    """Say how the loser compares. figures: with both accuracies."""
     better = gain(loser, winner)
     slower = (loser.ms or 0) > (winner.ms or 0) * (1 + SAME_TIME)
     if better is None:
@@ -249,8 +280,8 @@ def _comparison(loser: Candidate, winner: Candidate) -> str:
         else:
             before = f"{winner.facts.name} comes first ({'bundled' if winner.facts.bundled and not loser.facts.bundled else 'by name'})"
         return f"fits, but {before}, and their accuracies were not measured on the same pictures"
-    pair = common(loser, winner)
-    figures = f" ({pair[0].value:.2f} against {pair[1].value:.2f} {pair[0].measure} on {pair[0].dataset})" if pair else ""
+    pair = common(loser, winner) if figures else None
+    shown = f" ({pair[0].value:.2f} against {pair[1].value:.2f} {pair[0].measure} on {pair[0].dataset})" if pair else ""
     if better < 0:
-        return f"{'slower and ' if slower else ''}less accurate than {winner.name}{figures or ': a smaller input of the same network'}"
-    return f"as accurate as {winner.name}{figures}, and {'slower' if slower else 'no faster'}"
+        return f"{'slower and ' if slower else ''}less accurate{shown}"
+    return f"{'as' if better == 0 else 'little more'} accurate{shown}, and {'slower' if slower else 'no faster'}"

@@ -6,11 +6,12 @@ Imports stay light: cards, numpy and the runtime are loaded only where a model i
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgeannot.base.foreign import number_of
 from edgeannot.base.places import model_folders
 from edgeannot.choice.auto_profile import Measuring
 from edgeannot.choice.candidates import Candidate, Requirements, best_sample
@@ -25,8 +26,8 @@ __all__ = ["Evaluation", "columns", "evaluate"]
 log = logging.getLogger(__name__)
 
 _BUSY = "the measurements are noisy (CPU contention), so they decide nothing until the models are measured again when idle"
-_HEAD = ("", "MODEL", "DTYPE", "THREADS", "MS", "P95", "CPU MS", "MEMORY", "ACCURACY", "WHY")
-_NOTE = "ms: decode, preprocessing, inference and postprocessing of one picture of 0.8 megapixels; ~: by its size, not measured"
+_HEAD = ("", "MODEL", "MS", "OF BUDGET", "ACCURACY", "THREADS", "CPU MS", "MEMORY", "DTYPE", "WHY")
+_NOTE = "ms: decode, preprocessing, inference and postprocessing of one picture of 0.8 megapixels; ~: by the input's size, or noisy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +50,33 @@ class Evaluation:
         return any(record.without_noisy(known.conditions) != record for record in records)
 
     def table(self) -> str:
-        """Return the candidates, their figures and why each won or lost, as lines without an end."""
+        """Return what runs and why, and all candidates with their figures, the quickest first, as lines without an end."""
         decision, conditions = self.decision, self.conditions
-        lines = [f"budget: {decision.budget.why}"]
+        lines = columns([(f"{name}:" if name else "", text) for name, text in self._answer()])
         shown = [c.shown for c in decision.candidates if c.shown]
-        lines += [f"measured on: {conditions.text()}", _NOTE] if shown else ["nothing was measured; `edgeannot probe --explain` measures"]
+        lines += (
+            ["", f"measured on: {conditions.text()}", _NOTE]
+            if shown
+            else ["", "nothing was measured; `edgeannot probe --explain` measures"]
+        )
         worst = max((sample.wait_share for sample in shown), default=0.0)
         if conditions.quota is None and worst > NOISY:
             lines.append(f"CPU contention up to {worst:.0%}; run again with --remeasure when idle")
-        lines += ["", *columns([_HEAD, *(_row(c, won=c is decision.winner) for c in decision.candidates)])]
-        return "\n".join(lines + [f"{'' if i else chr(10)}{reason}" for i, reason in enumerate(decision.reasons[1:])])
+        kinds = {(a.measure, a.dataset) for c in decision.candidates if (a := c.accuracy)}
+        if one := len(kinds) == 1:
+            lines.append("accuracy: {} on {}, ± its 95 % interval".format(*kinds.pop()))
+        rows = [_row(c, decision, short=one) for c in sorted(decision.candidates, key=_by_time(decision.winner))]
+        return "\n".join([*lines, "", *columns([_HEAD, *rows])])
+
+    def _answer(self) -> Iterator[tuple[str, str]]:
+        """Give the decision as pairs of a word and what there is to say."""
+        decision, winner, ms = self.decision, self.decision.winner, self.decision.winner.expected_ms
+        yield "runs", f"{winner.name} with {number_of(winner.threads, 'thread')}"
+        yield "budget", decision.budget.why + ("" if ms is None else f", of which it takes {'' if winner.sample else 'about '}{ms:.0f} ms")
+        if accuracy := winner.accuracy:
+            yield "accuracy", f"{accuracy.text()} {accuracy.measure} ({accuracy.dataset})"
+        yield from (("" if i else "why", reason) for i, reason in enumerate(decision.reasons))
+        yield "better", _text_of_better(decision)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the same, ready for JSON; figures that are not known are null."""
@@ -69,6 +87,7 @@ class Evaluation:
             "measured": decision.measured,
             "conditions": self.conditions.text(),
             "reasons": list(decision.reasons),
+            "better": _text_of_better(decision),
             "candidates": [_entry(c, won=c is decision.winner) for c in decision.candidates],
         }
 
@@ -141,16 +160,45 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _row(candidate: Candidate, *, won: bool) -> tuple[str, ...]:
-    sample, accuracy = candidate.shown, candidate.accuracy
-    about = "" if candidate.predicted_ms is None else f"~{candidate.predicted_ms:.0f}"
-    figures = ("", str(candidate.threads) if won else "", about, "", "", "")
+def _by_time(winner: Candidate) -> Callable[[Candidate], tuple[bool, float]]:
+    """Order the quickest first, and those without a time last; the winner without one comes first."""
+
+    def key(candidate: Candidate) -> tuple[bool, float]:
+        ms = candidate.expected_ms
+        return ms is None and candidate is not winner, ms or 0.0
+
+    return key
+
+
+def _text_of_better(decision: Decision) -> str:
+    """Say which more accurate model costs least, and how much."""
+    better = decision.next_better
+    if better is None:
+        return "no other one is known to be more accurate"
+    accuracy, ms = better.accuracy, better.expected_ms
+    cost = (
+        "its time is not measured"
+        if ms is None
+        else f"{'' if better.sample else 'about '}{ms:.0f} ms, {_share(ms, decision)} of the budget"
+    )
+    return f"{better.name}{f', {accuracy.text()}' if accuracy else ''}: {cost}"
+
+
+def _share(ms: float, decision: Decision) -> str:
+    return f"{ms / decision.budget.ms:.0%}"
+
+
+def _row(candidate: Candidate, decision: Decision, *, short: bool) -> tuple[str, ...]:
+    """Return the cells of a candidate. short: the accuracies are all of one measure and data set, which is said elsewhere."""
+    sample, accuracy, ms, won = candidate.shown, candidate.accuracy, candidate.expected_ms, candidate is decision.winner
+    times = ("", "") if ms is None else (f"{'' if candidate.sample else '~'}{ms:.1f}", _share(ms, decision))
+    figures = (str(candidate.threads) if won else "", "", "", "")
     if sample is not None:
-        times = (f"{sample.ms:.1f}", f"{sample.p95_ms:.1f}", f"{sample.cpu_ms:.1f}")
-        figures = (sample.dtype, str(sample.threads), *times, f"{sample.peak_bytes / 1e6:.0f} MB")
+        figures = (str(sample.threads), f"{sample.cpu_ms:.1f}", f"{sample.peak_bytes / 1e6:.0f} MB", sample.dtype)
     other = f" in {accuracy.dtype}" if accuracy and sample and accuracy.dtype != sample.dtype else ""
-    shown = "" if accuracy is None else f"{accuracy.value:.2f} {accuracy.measure}{other}"
-    return (">" if won else "", candidate.name, *figures, shown, candidate.explanation)
+    where = f" {accuracy.measure} on {accuracy.dataset}" if accuracy and not short else ""
+    shown = f"{accuracy.text()}{where}{other}" if accuracy else ""
+    return (">" if won else "", candidate.name, *times, shown, *figures, "runs" if won else candidate.explanation)
 
 
 def _entry(candidate: Candidate, *, won: bool) -> dict[str, Any]:

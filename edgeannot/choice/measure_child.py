@@ -11,7 +11,6 @@ channels at 28 x 28) with random weights, in two files that `make micro` writes.
 from __future__ import annotations
 
 import ctypes
-import functools
 import os
 import re
 import statistics
@@ -31,7 +30,7 @@ from edgeannot.base.errors import EdgeannotError
 from edgeannot.base.places import SAMPLES
 from edgeannot.choice.auto_profile import Micro
 from edgeannot.choice.measurements import NOISY
-from edgeannot.tflite.file import read_tflite
+from edgeannot.tflite.file import dtype_of
 from edgeannot.vision.cards import find_card
 from edgeannot.vision.data import Frame
 from edgeannot.vision.decode import configure_opencv, read_picture
@@ -39,12 +38,11 @@ from edgeannot.vision.engine import Engine
 from edgeannot.vision.pipeline import Pipeline, load_pipeline
 from edgeannot.vision.runtimes import Runtime
 
-__all__ = ["MODELS", "OPERATIONS", "STAGES", "Stopwatch", "dtype_of", "main", "micro_benchmark", "samples", "stolen_ticks"]
+__all__ = ["MODELS", "OPERATIONS", "STAGES", "Stopwatch", "main", "micro_benchmark", "samples", "stolen_ticks"]
 
 PHOTO = SAMPLES / "scene.jpg"
 """800 x 1000 pixels with several objects, so that postprocessing has something to do."""
 STAGES = ("decode", "preprocess", "inference", "postprocess")
-_CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"}
 _WINDOW_S = 0.2
 """Measurements are kept or dropped by windows of this length. A CPU quota is dealt out every 0.1 s, so a window has its pauses like any
 other; the kernel counts steal in hundredths of a second, so shorter windows tell less."""
@@ -217,14 +215,6 @@ def _run(pipeline: Pipeline) -> dict[str, float]:
     decode_ms = (time.perf_counter() - start) * 1e3
     timing_ms = pipeline(Frame(image, "measure", 0, datetime.now(UTC), "measure", decode_ms=decode_ms)).timing_ms
     return {**timing_ms, "cpu": (time.process_time() - cpu_s) * 1e3}
-
-
-@functools.cache
-def dtype_of(model: Path) -> str:
-    """Return what most layers with weights calculate with, int8 or float32; weights that are only stored as int8 do not count."""
-    graph = read_tflite(model).graph
-    made = [graph.tensors[operator.outputs[0]].dtype for operator in graph.operators if operator.name in _CONVOLUTIONS]
-    return "int8" if 2 * sum(dtype in {"int8", "uint8", "int16"} for dtype in made) > len(made) else "float32"
 
 
 def _reset_peak() -> None:

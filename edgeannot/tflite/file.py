@@ -9,17 +9,20 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 from edgeannot.base.errors import MissingError, ModelError
 from edgeannot.tflite.flatbuffer import Broken, Table, root
 from edgeannot.tflite.schema import BUILTIN_NAMES, TYPE_NAMES, Operator, Signature, SubGraph, Tensor, TFLiteModel
 from edgeannot.tflite.shapes import Unsizable, shapes_at
 
-__all__ = ["at_size", "parse_tflite", "read_tflite"]
+__all__ = ["at_size", "dtype_of", "parse_tflite", "read_tflite"]
 
 IDENTIFIER = b"TFL3"
 MAX_BYTES = 2 << 30
 """Offsets of the format are 32 bits wide and signed in places; larger files cannot be valid."""
+
+_WITH_WEIGHTS = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"}
 
 FOREIGN = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself; fetch it with `git lfs pull`"),
@@ -54,6 +57,16 @@ def parse_tflite(raw: bytes, name: str = "model") -> TFLiteModel:
         return _model(raw)
     except (Broken, struct.error, IndexError) as exc:
         raise ModelError(f"model {name}: the TFLite file is cut off or damaged ({exc}); copy or download it again") from exc
+
+
+def dtype_of(path: Path) -> Literal["int8", "float32"]:
+    """Return what most layers with weights calculate with; weights that are only stored as int8 do not count.
+
+    Raises MissingError or ModelError where the file cannot be read.
+    """
+    graph = read_tflite(path).graph
+    made = [graph.tensors[operator.outputs[0]].dtype for operator in graph.operators if operator.name in _WITH_WEIGHTS]
+    return "int8" if 2 * sum(dtype in {"int8", "uint8", "int16"} for dtype in made) > len(made) else "float32"
 
 
 def at_size(raw: bytes, size: int) -> bytes:

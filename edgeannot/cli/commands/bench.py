@@ -95,7 +95,7 @@ def save_plot(found: Bench, path: Path) -> None:
         raise ConfigError("a plot needs the Python package matplotlib: install `edgeannot[plots]`, or leave --plot away") from exc
     lines = _lines(found.rows)
     if not lines:
-        raise InputError("--plot: none of these models has an accuracy in its card; `edgeannot evaluate --record` measures one")
+        raise InputError("--plot: none of these models has an accuracy in its card; `edgeannot evaluate --write-card` measures one")
     figure = Figure(figsize=(9, 5.5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()

@@ -14,6 +14,7 @@ from edgeannot.base.errors import CardError, EdgeannotError, InputError, ModelEr
 from edgeannot.base.foreign import number_of
 from edgeannot.base.places import SAMPLES, bundled_folder
 from edgeannot.card_inference import Hints, Proposal, propose
+from edgeannot.choice.card_index import facts_of
 from edgeannot.cli.commands.catalogue import catalogue_command, how_to_run, pull_command
 from edgeannot.cli.model_options import ModelOptions, with_model_options
 from edgeannot.daemon.first_use_trial import remember_tried
@@ -44,9 +45,9 @@ def _folders(data_dir: Path | None) -> list[Path]:
 
 @models_app.command("list")
 def list_models(data_dir: DataDir = None) -> None:
-    """List the installed models: name, task, family, input, classes, and origin."""
+    """List the installed models: name, task, family, input, classes, origin, and the best accuracy of the card."""
     own = _user_folder(data_dir)
-    rows = [("NAME", "TASK", "FAMILY", "INPUT", "LABELS", "FROM")]
+    rows = [("NAME", "TASK", "FAMILY", "INPUT", "LABELS", "FROM", "ACCURACY")]
     wrong: list[CardError] = []
     for card in read_cards(_folders(data_dir), wrong.append):
         sizes = f" ({', '.join(map(str, card.input.sizes))})" if card.input.sizes else ""
@@ -59,6 +60,7 @@ def list_models(data_dir: DataDir = None) -> None:
                 f"{card.input.width}x{card.input.height}{sizes}",
                 _label_count(card, wrong),
                 origin,
+                _best_accuracy(card),
             )
         )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -66,6 +68,17 @@ def list_models(data_dir: DataDir = None) -> None:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     for error in wrong:
         typer.echo(f"WRONG: {error}")
+
+
+def _best_accuracy(card: ModelCard) -> str:
+    """Return the best accuracy of all sizes, on the first data set of the card and of one dtype."""
+    rows = facts_of(card).accuracies
+    first = next((row for row in rows if row.dtype == "int8"), None) or next(iter(rows), None)
+    if first is None:
+        return "-"
+    same = [row for row in rows if (row.dataset, row.measure, row.dtype) == (first.dataset, first.measure, first.dtype)]
+    best = max(same, key=lambda row: row.value)
+    return f"{best.text()} {best.measure} at {best.size} ({best.dataset}, {best.dtype})"
 
 
 def _label_count(card: ModelCard, wrong: list[CardError]) -> str:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import edgeannot
 from edgeannot.base.errors import InputError, MissingError
 from edgeannot.card_inference import propose
+from edgeannot.tflite.file import dtype_of
 from edgeannot.vision.cards import read_card
 from edgeannot.vision.data import Frame
 from edgeannot.vision.decode import read_picture
@@ -23,7 +24,7 @@ from edgeannot.vision.pipeline import load_pipeline
 from edgeannot_tools.datasets import Dataset, LabelledObject, Picture, save_dataset
 from edgeannot_tools.evaluate.command import evaluate_app, find_model
 from edgeannot_tools.evaluate.drawings import _ticks, save_error_sheet, worst_misses
-from edgeannot_tools.evaluate.measure import dtype_of, evaluate_model, match_model
+from edgeannot_tools.evaluate.measure import evaluate_model, match_model
 from tests.made_networks import fomo_network
 
 MODEL = "yolov3-tiny"

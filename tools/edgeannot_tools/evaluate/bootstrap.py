@@ -31,7 +31,9 @@ def bootstrap_maps(
     """
     rng = np.random.default_rng(seed)
     count = len(pairs)
-    times = np.stack([np.bincount(rng.integers(0, count, count), minlength=count) for _ in range(draws)]) if count else np.zeros((draws, 0))
+    times = np.zeros((draws, count), np.int64)
+    for row in times if count else ():
+        row[:] = np.bincount(rng.integers(0, count, count), minlength=count)
     present = sorted({int(c) for truth, _ in pairs for c in truth.classes[~(truth.difficult | truth.crowd)]})
     total, classes = np.zeros((draws, len(thresholds))), np.zeros((draws, 1))
     for class_id in present:

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 
 from edgeannot.base.errors import InputError
+from edgeannot.tflite.file import dtype_of
 from edgeannot.trial.cards import prove_foreign
 from edgeannot.vision.cards import ModelCard
 from edgeannot.vision.engine import Runtime
@@ -24,7 +25,7 @@ from edgeannot.vision.pipeline import Limits, Pipeline, load_pipeline
 from edgeannot_tools.datasets.pictures import ClassFolders
 from edgeannot_tools.evaluate.bootstrap import Z
 from edgeannot_tools.evaluate.class_matching import ClassMatch, class_labels, common_classes, match_classes, with_synonyms
-from edgeannot_tools.evaluate.measure import Timing, dtype_of, read_frame
+from edgeannot_tools.evaluate.measure import Timing, read_frame
 from edgeannot_tools.terminal import track
 
 __all__ = ["Answer", "ClassRow", "Ranking", "class_rows", "classifier_pipeline", "measure_classifier", "rank_classifiers"]

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from edgeannot.base.errors import FrameError, InputError
-from edgeannot.tflite.file import read_tflite
+from edgeannot.tflite.file import dtype_of
 from edgeannot.trial.cards import prove_foreign
 from edgeannot.vision.cards import ModelCard
 from edgeannot.vision.data import Detections, Frame
@@ -32,7 +32,6 @@ __all__ = [
     "Result",
     "Timing",
     "compare",
-    "dtype_of",
     "evaluate_model",
     "match_model",
     "measure",
@@ -42,7 +41,6 @@ __all__ = [
 MIN_SCORE = 0.02
 """Detections below this score are not asked for: they change average precision by less than a hundredth and cost time."""
 MAX_DETECTIONS = 500
-_CONVOLUTIONS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +119,6 @@ def measure(pipeline: Pipeline, dataset: Dataset, match: ClassMatch, *, coco: bo
         compared=tuple(compared),
         left_out_objects=sum(len(item.picture.objects) - len(item.truth.classes) for item in compared),
     )
-
-
-def dtype_of(model: Path) -> Literal["int8", "float32"]:
-    """Return what most convolutions of a .tflite file calculate with; weights that are only stored as int8 do not count."""
-    graph = read_tflite(model).subgraphs[0]
-    made = [graph.tensors[operator.outputs[0]].dtype for operator in graph.operators if operator.name in _CONVOLUTIONS]
-    return "int8" if 2 * sum(dtype in {"int8", "uint8", "int16"} for dtype in made) > len(made) else "float32"
 
 
 def compare(detections: Sequence[Detections], pictures: Sequence[Picture]) -> Accuracy:

@@ -126,7 +126,7 @@ def _cell(value: float) -> str:
 
 
 def _with_margin(value: float, margin: float) -> str:
-    return _cell(value) if math.isnan(margin) else f"{value:.3f} ±{margin:.3f}"
+    return _cell(value) if math.isnan(margin) else f"{value:.3f} ±" + f"{margin:.2f}".removeprefix("0")
 
 
 def _per_class(results: Sequence[Result], class_names: Sequence[str]) -> Table:
