@@ -43,6 +43,7 @@ __all__ = [
     "decide",
     "in_prior_order",
     "is_for_another_purpose",
+    "make_candidate",
 ]
 
 PRIOR: dict[str, dict[Profile, tuple[str, ...]]] = {
@@ -126,7 +127,7 @@ def decide(
     Raises ConfigError when no card can do what is asked, or all that can died when they were tried.
     """
     cards = in_prior_order(facts, requirements)
-    candidates = [_candidate(card, size, requirements, records.get(card.key, Record())) for card in cards for size in card.sizes]
+    candidates = [make_candidate(card, size, requirements, records.get(card.key, Record())) for card in cards for size in card.sizes]
     candidates = [replace(c, rejection=OTHER_PURPOSE) if is_for_another_purpose(c.facts, cards, requirements) else c for c in candidates]
     usable = [c for c in candidates if not c.rejection]
     if not usable:
@@ -141,7 +142,8 @@ def decide(
     return Decision(winner, (winner, *losers), requirements.budget, winner.sample is not None, why)
 
 
-def _candidate(card: CardFacts, size: int, requirements: Requirements, record: Record) -> Candidate:
+def make_candidate(card: CardFacts, size: int, requirements: Requirements, record: Record) -> Candidate:
+    """Make a candidate of what is known of a card at a size, with the reason why it cannot be used at all, if there is one."""
     sample = best_sample(record.samples, size, requirements.thread_counts)
     made = Candidate(
         facts=card,
@@ -256,7 +258,12 @@ def _loss(loser: Candidate, winner: Candidate, requirements: Requirements) -> st
             return "slower" if loser.ms is not None else "slower, by its size"
         better = "more accurate, but " if (gain(loser, winner) or 0) > 0 else ""
         return f"{better}over the budget{'' if loser.ms is not None else ', by its size'}"
-    return _comparison(loser, winner) if loser.ms is not None else "not measured"
+    if loser.ms is None:
+        difference = gain(loser, winner)
+        if difference is None or difference > 0:
+            return "not measured"
+        return f"{'less' if difference < 0 else 'no more'} accurate, so not measured"
+    return _comparison(loser, winner)
 
 
 def _later(loser: Candidate, winner: Candidate, requirements: Requirements) -> str:

@@ -17,7 +17,7 @@ from edgeannot.choice.auto_profile import Measuring
 from edgeannot.choice.candidates import Candidate, Requirements, best_sample
 from edgeannot.choice.card_index import CardFacts, read_card_index
 from edgeannot.choice.decision import Decision, decide, in_prior_order, is_for_another_purpose
-from edgeannot.choice.measure_plan import DEADLINE_S, next_point, points_to_compare
+from edgeannot.choice.measure_plan import DEADLINE_S, in_measuring_order, next_point, points_to_compare
 from edgeannot.choice.measurements import NOISY, Conditions, Measurements, Record, Sample, runtime_named
 from edgeannot.probe import Board
 
@@ -112,14 +112,15 @@ def evaluate(
     known.forget_failures({card.key: card.file_time_ns for card in index})
     if measuring != "no":
         cards = in_prior_order(index, requirements)
-        cards = [card for card in cards if not is_for_another_purpose(card, cards, requirements)]
+        cards = in_measuring_order([card for card in cards if not is_for_another_purpose(card, cards, requirements)])
         before = dict(known.records)
         for card in cards:
             if measuring == "again":
                 known.records[card.key] = Record()
             elif measuring == "noisy":
                 known.records[card.key] = known.record(card.key).without_noisy(known.conditions)
-        unknown = any(next_point(card, known.record(card.key), requirements) for card in cards)
+        records = [(card, known.record(card.key)) for card in cards]
+        unknown = any(next_point(*one, requirements, [other for other in records if other is not one]) for one in records)
         if unknown or points_to_compare(cards, requirements, known.records):
             from edgeannot.choice.measure import measure_models  # noqa: PLC0415 - what is remembered is read without it
 

@@ -86,8 +86,9 @@ def measure_models(
     run = _Run(folders, known, requirements, runtime, effort, time.monotonic() + deadline_s, command, stopped, progress)
     while True:
         for card in cards:
-            if next_point(card, known.record(card.key), requirements) is not None:
-                run.measure(card)
+            others = [(other, known.record(other.key)) for other in cards if other is not card]
+            if next_point(card, known.record(card.key), requirements, others) is not None:
+                run.measure(card, others)
         points = points_to_compare(cards, requirements, known.records, run.left_s())
         if not points or run.is_over() or not run.compare(points):
             return
@@ -128,22 +129,22 @@ class _Run:
         """Start a child. Raises Died where no process can be started."""
         return Child(self.command, memory_bytes=self.requirements.memory_bytes, stopped=self.stopped)
 
-    def measure(self, card: CardFacts) -> None:
-        """Measure all planned points of one model."""
+    def measure(self, card: CardFacts, others: Sequence[tuple[CardFacts, Record]]) -> None:
+        """Measure all planned points of one model, by what is known of the others."""
         if self.is_over():
             self.progress(f"{card.name}: not measured, no time is left")
             return
         try:
             with self.child() as child:
-                record = self._points(child, card, self.known.record(card.key))
+                record = self._points(child, card, self.known.record(card.key), others)
         except Died as exc:  # it did not start
             self.progress(f"{card.name}: {exc}")
             return
         self.known.records[card.key] = replace(record, file_time_ns=card.file_time_ns)
         self.progress(f"{card.name}: {record.failure or f'{len(record.samples)} points measured'}")
 
-    def _points(self, child: Child, card: CardFacts, record: Record) -> Record:
-        while (point := next_point(card, record, self.requirements)) is not None and self.left_s() > 0:
+    def _points(self, child: Child, card: CardFacts, record: Record, others: Sequence[tuple[CardFacts, Record]]) -> Record:
+        while (point := next_point(card, record, self.requirements, others)) is not None and self.left_s() > 0:
             timeout_s = min(self.left_s(), self.effort.each_s)
             failed = replace(record, failed_size=point.size, lasting=True)
             try:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from edgeannot.base.errors import ConfigError
 from edgeannot.choice.candidates import Candidate, Requirements, best_sample, gain, predict_ms
-from edgeannot.choice.card_index import CardFacts
-from edgeannot.choice.decision import MEMORY_SHARE, decide
+from edgeannot.choice.card_index import Accuracy, CardFacts
+from edgeannot.choice.decision import MEMORY_SHARE, decide, make_candidate
 from edgeannot.choice.measurements import Record, Sample
 
-__all__ = ["DEADLINE_S", "Point", "next_point", "points_to_compare"]
+__all__ = ["DEADLINE_S", "Point", "in_measuring_order", "next_point", "points_to_compare"]
 
 DEADLINE_S = 60.0
 """Measuring ends here on the slowest board; what is left out is measured the next time."""
@@ -35,20 +35,38 @@ class Point:
     threads: int
 
 
-def next_point(facts: CardFacts, record: Record, requirements: Requirements) -> Point | None:
-    """Return what to measure next of a model; None when enough is known.
+def in_measuring_order(cards: Sequence[CardFacts]) -> list[CardFacts]:
+    """Return the cards with the most accurate first, as far as that can be said: what they beat need not be measured at length.
+
+    Accuracies are those of the first data set that a card names; the others follow in the order given.
+    """
+    rows = [row for card in cards for row in card.accuracies]
+    return sorted(cards, key=lambda card: -max((row.value for row in card.accuracies if _is_like(row, rows[0])), default=0.0))
+
+
+def _is_like(one: Accuracy, other: Accuracy) -> bool:
+    return (one.dataset, one.measure) == (other.dataset, other.measure)
+
+
+def next_point(
+    facts: CardFacts, record: Record, requirements: Requirements, others: Sequence[tuple[CardFacts, Record]] = ()
+) -> Point | None:
+    """Return what to measure next of a model; None when enough is known. others: what is known of the other models.
 
     The smallest input with one thread says about what every size takes. The largest size that may fit the budget is measured at every
     thread count, and again the next smaller one should it turn out not to fit; the other sizes at the best count found, as far as
-    they are not hopelessly over the budget.
+    they are not hopelessly over the budget. A size that cannot win is left out: a larger one that is no more accurate than a smaller one,
+    and one that is less accurate than another model that surely fits the budget. Where all are, one point serves the governor.
     """
     budget_ms, thread_counts = requirements.budget.ms, requirements.thread_counts
-    if record.failure and (not record.samples or record.lasting):
-        return None
     samples = [s for s in record.samples if s.threads in thread_counts]
-    sizes = [size for size in facts.sizes if not record.failure or facts.area(size) < facts.area(record.failed_size)]
-    if not sizes:
+    runnable = [size for size in facts.sizes if not record.failure or facts.area(size) < facts.area(record.failed_size)]
+    if not runnable or (record.failure and (not record.samples or record.lasting)):
         return None
+    sure = _surely_fitting(others, requirements)
+    sizes = _that_may_win([make_candidate(facts, size, requirements, record) for size in runnable], sure)
+    if not sizes:
+        return None if samples else Point(runnable[0], sure[0].threads)
     done = {(s.size, s.threads) for s in samples}
     if not samples:
         return Point(sizes[0], thread_counts[0])
@@ -72,6 +90,22 @@ def next_point(facts: CardFacts, record: Record, requirements: Requirements) -> 
         if (size, threads) not in done and hoped_ms(size) <= (1 + _UNSURE) * budget_ms:
             return Point(size, threads)
     return None
+
+
+def _surely_fitting(others: Sequence[tuple[CardFacts, Record]], requirements: Requirements) -> list[Candidate]:
+    """Return what was measured of other models and fits the budget, even if the measurement should be off."""
+    found = [make_candidate(card, size, requirements, record) for card, record in others for size in card.sizes]
+    return [c for c in found if c.ms is not None and not c.rejection and c.ms * (1 + _UNSURE) <= requirements.budget.ms]
+
+
+def _that_may_win(sizes: Sequence[Candidate], sure: Sequence[Candidate]) -> list[int]:
+    """Return the sizes of a model, smallest first, that neither a smaller size nor another model beats by its accuracy alone."""
+    found: list[Candidate] = []
+    for candidate in sizes:
+        no_gain = any((gain(candidate, smaller) or 0) <= 0 for smaller in found)
+        if not no_gain and not any((gain(other, candidate) or 0) > 0 for other in sure):
+            found.append(candidate)
+    return [candidate.size for candidate in found]
 
 
 def points_to_compare(

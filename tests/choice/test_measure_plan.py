@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from edgeannot.choice.measure_plan import Point, next_point, points_to_compare
+from edgeannot.choice.measure_plan import Point, in_measuring_order, next_point, points_to_compare
 from edgeannot.choice.measurements import Record
-from tests.choice.test_decision import YOLO, facts, requirements, sample
+from tests.choice.test_decision import SSD, YOLO, facts, requirements, sample
 
 
-def plan(card, speed, budget_ms, thread_counts):
-    """The points that are measured, where `speed(size, threads)` is what each takes."""
+def plan(card, speed, budget_ms, thread_counts, others=()):
+    """The points that are measured, where `speed(size, threads)` is what each takes. others: (card, record) of other models."""
     record, points = Record(), []
-    while (point := next_point(card, record, requirements(ms=budget_ms, thread_counts=thread_counts))) is not None:
+    while (point := next_point(card, record, requirements(ms=budget_ms, thread_counts=thread_counts), others)) is not None:
         assert point not in points, "nothing is measured twice"
         points.append(point)
         record = record.with_sample(sample(point.size, speed(point.size, point.threads), point.threads))
@@ -53,6 +53,39 @@ def test_more_threads_are_no_longer_tried_when_they_only_slow_down():
     points = plan(facts("ssd"), lambda size, threads: [40, 25, 26, 27, 28, 29][threads - 1], 100, (1, 2, 3, 4, 5, 6))
 
     assert [p.threads for p in points] == [1, 2, 3, 4]
+
+
+def test_a_larger_input_that_is_no_more_accurate_by_the_card_is_not_measured():
+    card = facts("ssd", "ssd", sizes=(236, 300, 364), maps=((236, 0.76), (300, 0.851), (364, 0.855)))
+
+    assert {p.size for p in plan(card, by_area, 1000, (1, 2))} == {236, 300}
+    assert {p.size for p in plan(replace(card, accuracies=()), by_area, 1000, (1, 2))} == {236, 300, 364}
+
+
+BETTER = facts("better", "ssd", maps=((416, 0.8),))
+
+
+def test_of_a_model_that_another_beats_which_surely_fits_one_point_is_measured_with_its_threads():
+    assert plan(YOLO, by_area, 100, (1, 2), [(BETTER, Record((sample(416, 70, 2),)))]) == [Point(192, 2)]
+
+
+@pytest.mark.parametrize("record", [Record(), Record((sample(416, 80, 2),)), Record(failure="died", failed_size=416, lasting=True)])
+def test_one_that_died_or_may_not_fit_leaves_another_model_nothing_less_to_measure(record):
+    """A short measurement may be a third below the truth."""
+    assert plan(YOLO, by_area, 100, (1, 2), [(BETTER, record)]) == plan(YOLO, by_area, 100, (1, 2))
+
+
+def test_of_a_model_only_the_sizes_are_measured_that_may_be_as_accurate_as_one_that_fits():
+    like = facts("like", "ssd", maps=((416, 0.44),))
+
+    assert {p.size for p in plan(YOLO, by_area, 100, (1,), [(like, Record((sample(416, 20),)))])} == {320, 416}
+
+
+def test_the_most_accurate_model_is_measured_first_and_others_in_the_order_given():
+    other = facts("other", maps=((416, 0.9),), dataset="another set")
+
+    assert in_measuring_order([]) == []
+    assert in_measuring_order([YOLO, SSD, other, BETTER]) == [BETTER, YOLO, SSD, other]
 
 
 def close(cards, ms, *records, **fields):

@@ -14,7 +14,9 @@ from edgeannot.base.places import model_folders
 from edgeannot.choice import selection
 from edgeannot.choice.auto_profile import Micro, micro_of
 from edgeannot.choice.card_index import read_card_index
+from edgeannot.choice.decision import decide, in_prior_order
 from edgeannot.choice.evaluation import evaluate
+from edgeannot.choice.measure_plan import Point, in_measuring_order, next_point
 from edgeannot.choice.measurements import Measurements, Record, conditions_of, thread_counts
 from edgeannot.choice.selection import explain_selection, measuring_at_start, requirements_of, select_model
 from edgeannot.probe import Board, Cluster, Limits, Processor, read_board
@@ -252,6 +254,40 @@ def test_at_no_speed_is_a_bundled_model_taken_that_another_beats_in_time_and_acc
 
     assert decision.measured
     assert not [c.name for c in decision.candidates if c.sample and c.ms < winner.ms and c.accuracy.value > winner.accuracy.value]
+
+
+def simulate(cards, required, whole_ms, next_of):
+    """Measure as the plan says on a board where YOLOv3-tiny takes `whole_ms` at 416 pixels; return the records."""
+    records = {card.key: Record() for card in cards}
+    for card in cards:
+        while (point := next_of(card, records)) is not None:
+            ms = 5 + TIMES[card.name][point.size] * whole_ms / (1 + 0.7 * (point.threads - 1))
+            records[card.key] = records[card.key].with_sample(sample(point.size, ms, point.threads))
+    return records
+
+
+@pytest.mark.parametrize("whole_ms", [40, 100, 200, 400, 800, 1600, 6400])
+@pytest.mark.parametrize("profile", ["low", "mid", "high"])
+def test_what_is_not_measured_would_not_change_the_choice_of_a_bundled_model(tmp_path, profile, whole_ms):
+    index = read_card_index(model_folders(tmp_path), tmp_path / "models.json")
+    required = replace(requirements_of(settings(tmp_path, profile), BOARD), thread_counts=(1, 2))
+    cards = in_measuring_order(in_prior_order(index, required))
+
+    def next_of(card, records):
+        return next_point(card, records[card.key], required, [(other, records[other.key]) for other in cards if other is not card])
+
+    def next_of_all(card, records):
+        done = {(s.size, s.threads) for s in records[card.key].samples}
+        return next((Point(size, threads) for size in card.sizes for threads in (1, 2) if (size, threads) not in done), None)
+
+    found = simulate(cards, required, whole_ms, next_of)
+    everything = simulate(cards, required, whole_ms, next_of_all)
+
+    chosen, best = (decide(index, required, records).winner for records in (found, everything))
+    assert (chosen.name, chosen.threads) == (best.name, best.threads)
+    assert all(record.samples for record in found.values()), "the governor knows the time of each"
+    if whole_ms <= 100:
+        assert sum(len(record.samples) for record in found.values()) == 6
 
 
 @pytest.mark.usefixtures("never_measures")
