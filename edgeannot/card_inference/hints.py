@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from edgeannot.base.errors import InputError
 from edgeannot.base.foreign import as_float, printable, read_bytes, shorten, to_float, to_int
+from edgeannot.vision.geometry import Resize
 
 __all__ = ["ANCHOR_SETS", "AnchorHint", "CfgLayer", "Hints", "parse_anchors", "parse_range", "read_cfg"]
 
@@ -70,7 +71,7 @@ class Hints:
     input_range: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     """Mean and std in bytes, in the order of the card's colours."""
     color: Literal["RGB", "BGR", "GRAY"] | None = None
-    resize: Literal["stretch", "letterbox", "letterbox-top-left"] | None = None
+    resize: Resize | None = None
     anchors: AnchorHint | None = None
     cfg: tuple[CfgLayer, ...] = ()
     box_units: Literal["normalized", "pixels"] | None = None

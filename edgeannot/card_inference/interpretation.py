@@ -10,6 +10,7 @@ from edgeannot.base.errors import ModelError
 from edgeannot.card_inference.facts import Facts
 from edgeannot.card_inference.hints import Hints
 from edgeannot.card_inference.sample_run import SampleRun
+from edgeannot.vision.geometry import PAD, Resize
 from edgeannot.vision.heads import Head
 
 __all__ = ["ASSUMPTIONS", "RANGES", "AmbiguousModelError", "Assumed", "Assumption", "Convention", "Interpretation", "Known"]
@@ -43,10 +44,12 @@ class Convention:
     """The models, as the evidence names them."""
     family: Literal["yolo", "ssd", "nanodet", "mobilenet", "other"]
     """The card's word for them."""
-    resize: Literal["stretch", "letterbox", "letterbox-top-left"]
+    resize: Resize
     color: Literal["RGB", "BGR"]
     input_range: str
     """A key of RANGES."""
+    pad: int = PAD
+    """The byte that fills what a letterbox leaves free."""
 
 
 ULTRALYTICS = Convention("YOLOv5 to v11 and their kin", "yolo", "letterbox", "RGB", "0..1")
@@ -61,7 +64,7 @@ SSD = Convention("TensorFlow's SSD and EfficientDet", "ssd", "stretch", "RGB", "
 CENTERNET = replace(SSD, family="other")
 FASTESTV2 = Convention("YOLO-FastestV2", "yolo", "stretch", "BGR", "0..1")
 FASTESTDET = Convention("FastestDet", "yolo", "stretch", "BGR", "0..1")
-FOMO = Convention("Edge Impulse's FOMO", "other", "stretch", "RGB", "0..1")
+FOMO = Convention("Edge Impulse's FOMO", "other", "stretch", "RGB", "0..1", pad=0)
 MEDIAPIPE = Convention("MediaPipe's BlazeFace kin", "ssd", "letterbox", "RGB", "-1..1")
 PALM = Convention("MediaPipe's palm detection", "ssd", "letterbox", "RGB", "0..1")
 CLASSIFIER = Convention("TensorFlow's MobileNet and EfficientNet-Lite", "mobilenet", "stretch", "RGB", "-1..1")
@@ -128,9 +131,9 @@ OBJECTNESS = Assumption("the {free} numbers after the box are class scores {form
 GRID_SIZES = Assumption("box sizes are {form}", "--set head.size={size} --set head.xy_scale={xy_scale}")
 CELL_SCORE = Assumption("cells of a score of 0.5 and more make an object, as with Edge Impulse", "--min-score")
 SQUEEZED = Assumption(
-    "the whole picture is squeezed into the input, while Edge Impulse cuts it to the input's proportions where its project was left at "
-    "`fit shortest axis`",
-    "--resize letterbox",
+    "the whole picture is squeezed into the input, as by Edge Impulse's `squash`; its `fit shortest axis` cuts off the ends of a long "
+    "picture, and its `fit longest axis` adds black bars",
+    "--resize crop, or letterbox",
 )
 SCORE_POWERS = Assumption(
     "score = objectness ** 0.6 * class ** 0.4, as some of FastestDet's scripts have it; others multiply them as they are",

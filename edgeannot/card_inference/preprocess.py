@@ -49,6 +49,7 @@ def propose_input(facts: Facts, interpretation: Interpretation, hints: Hints) ->
         channels=picture.channels,
         layout=picture.layout,
         resize=resize,
+        pad=convention.pad,
         color=color,
         mean=_one_or_all(numbers.mean, picture.channels),
         std=_one_or_all(numbers.std, picture.channels),

@@ -13,6 +13,7 @@ import typer
 
 from edgeannot.base.errors import InputError
 from edgeannot.card_inference import RANGES, Hints, parse_anchors, parse_range, read_cfg
+from edgeannot.vision.geometry import Resize
 
 __all__ = ["ModelOptions", "with_model_options"]
 
@@ -29,7 +30,7 @@ class ModelOptions:
     color: Annotated[
         Literal["RGB", "BGR", "GRAY"] | None, typer.Option(metavar="RGB|BGR|GRAY", case_sensitive=False, help="Colour order.")
     ] = None
-    resize: Annotated[Literal["stretch", "letterbox", "letterbox-top-left"] | None, typer.Option(help="How pictures are fitted.")] = None
+    resize: Annotated[Resize | None, typer.Option(help="How pictures are fitted.")] = None
     anchors: Annotated[str | None, typer.Option(metavar="'W,H W,H ...'|NAME", help="Anchors of raw YOLO grids, or whose they are.")] = None
     cfg: Annotated[Path | None, typer.Option(metavar="FILE", help="Darknet cfg to take the anchors from.")] = None
     box_units: Annotated[Literal["normalized", "pixels"] | None, typer.Option(help="What box numbers count.")] = None

@@ -15,6 +15,7 @@ from edgeannot.base.errors import ConfigError, MissingError
 from edgeannot.base.foreign import parse_toml, read_text
 from edgeannot.base.places import bundled_folder
 from edgeannot.vision.cards import Measured, what_is_wrong
+from edgeannot.vision.geometry import Resize
 
 __all__ = [
     "CATALOGUE",
@@ -102,7 +103,7 @@ class CardFacts(_Table):
 
     input_range: str | None = None
     color: Literal["RGB", "BGR", "GRAY"] | None = None
-    resize: Literal["stretch", "letterbox", "letterbox-top-left"] | None = None
+    resize: Resize | None = None
     label_offset: int | None = None
     min_score: float | None = Field(default=None, ge=0, le=1)
     macs: int = Field(default=0, ge=0)

@@ -18,6 +18,7 @@ from pydantic_core import PydanticKnownError
 from edgeannot.base.errors import CardError, ConfigError, MissingError
 from edgeannot.base.foreign import MAX_INT, is_file, number_of, one_line, parse_toml, printable, read_text, sha256_of, shorten
 from edgeannot.base.options import refused
+from edgeannot.vision.geometry import PAD, Resize
 from edgeannot.vision.heads import HEADS, Head
 
 __all__ = [
@@ -60,8 +61,8 @@ class Input(_Table):
     sizes: tuple[Annotated[int, Field(gt=0, le=MAX_SIDE)], ...] = ()
     """Square sizes in pixels that a fully convolutional graph can be derived for; empty: only width x height."""
     layout: Literal["NHWC", "NCHW"] = "NHWC"
-    resize: Literal["stretch", "letterbox", "letterbox-top-left"] = "stretch"
-    pad: int = Field(default=114, ge=0, le=255)
+    resize: Resize = "stretch"
+    pad: int = Field(default=PAD, ge=0, le=255)
     """The byte that fills what a letterbox leaves free."""
     color: Literal["RGB", "BGR", "GRAY"] = "RGB"
     mean: tuple[float, ...] = (0.0,)

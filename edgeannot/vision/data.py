@@ -133,7 +133,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How a picture was placed on the model's input: scaled per axis, then moved by a whole number of pixels.
+    """How a picture was placed on the model's input: cut, scaled per axis, then moved by a whole number of pixels.
 
     The inverse is exact up to float rounding: `fit.to_frame(fit.to_model(boxes)) == boxes`. The scale is the one that was
     really pasted (scaled width in whole pixels over frame width), not the ideal ratio.
@@ -147,19 +147,21 @@ class Fit:
     model_wh: tuple[int, int]
     scale_xy: tuple[float, float]
     pad_xy: tuple[int, int]
+    cut_xy: tuple[int, int] = (0, 0)
+    """Frame pixels left out to the left and above, and as many to the right and below."""
 
     def to_model(self, boxes_xyxy: FloatArray) -> FloatArray:
         """Return boxes (N, 4) in frame pixels as boxes in model pixels."""
-        scale, pad = self._factors()
-        return (boxes_xyxy * scale + pad).astype(np.float32)
+        scale, pad, cut = self._factors()
+        return ((boxes_xyxy - cut) * scale + pad).astype(np.float32)
 
     def to_frame(self, boxes_xyxy: FloatArray) -> FloatArray:
         """Return boxes (N, 4) in model pixels as boxes in frame pixels, not clipped."""
-        scale, pad = self._factors()
-        return ((boxes_xyxy - pad) / scale).astype(np.float32)
+        scale, pad, cut = self._factors()
+        return ((boxes_xyxy - pad) / scale + cut).astype(np.float32)
 
-    def _factors(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        return np.array(self.scale_xy * 2, np.float64), np.array(self.pad_xy * 2, np.float64)
+    def _factors(self) -> tuple[NDArray[np.float64], ...]:
+        return tuple(np.array(pair * 2, np.float64) for pair in (self.scale_xy, self.pad_xy, self.cut_xy))
 
 
 @dataclass(frozen=True, slots=True)

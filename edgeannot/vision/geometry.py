@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgeannot.vision.data import Fit, FloatArray, IntArray
 
 __all__ = [
+    "PAD",
     "Resize",
     "areas",
     "clip",
@@ -24,15 +25,21 @@ __all__ = [
     "yxyx_to_xyxy",
 ]
 
-Resize = Literal["stretch", "letterbox", "letterbox-top-left"]
-"""How a picture is brought to the model's input size: each axis by itself, or one scale for both and a pad around or after."""
+Resize = Literal["stretch", "letterbox", "letterbox-top-left", "crop"]
+"""How a picture is brought to the model's input size: each axis by itself, or one scale for both and a pad around or after.
+
+crop: the middle of it, as large as the input's proportions allow; the model sees nothing of what is beside it.
+"""
+
+PAD = 114
+"""The byte that fills what a letterbox leaves free, unless a model's card says another: that of YOLOv5 and its kin."""
 
 _BLOCK = 256
 """Candidates that `nms` compares at a time: large enough for numpy, small enough for a processor's cache."""
 
 
 def place(frame_wh: tuple[int, int], model_wh: tuple[int, int], resize: Resize) -> tuple[Fit, tuple[int, int]]:
-    """Return how a picture of `frame_wh` lies on an input of `model_wh`, and its size there without the pad.
+    """Return how a picture of `frame_wh` lies on an input of `model_wh`, and the size there of what is seen of it, without the pad.
 
     An odd pad leaves its extra pixel to the right or below.
 
@@ -45,6 +52,12 @@ def place(frame_wh: tuple[int, int], model_wh: tuple[int, int], resize: Resize) 
         raise ValueError(f"wanted sizes of at least one pixel, found frame {frame_wh} and model {model_wh}")
     if resize == "stretch":
         return Fit(frame_wh, model_wh, (model_w / frame_w, model_h / frame_h), (0, 0)), model_wh
+    if resize == "crop":
+        # As much on either side, so that a pixel more may stay than the proportions ask for.
+        cut_x = max((frame_w * model_h - frame_h * model_w) // (2 * model_h), 0)
+        cut_y = max((frame_h * model_w - frame_w * model_h) // (2 * model_w), 0)
+        scale_xy = (model_w / (frame_w - 2 * cut_x), model_h / (frame_h - 2 * cut_y))
+        return Fit(frame_wh, model_wh, scale_xy, (0, 0), (cut_x, cut_y)), model_wh
     ratio = min(model_w / frame_w, model_h / frame_h)
     # A very long picture keeps at least one pixel on its short axis; rounding must not pass the input's edge.
     inner_w = min(max(int(frame_w * ratio + 0.5), 1), model_w)

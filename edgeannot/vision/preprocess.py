@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from edgeannot.base.errors import CardError
 from edgeannot.vision.data import Fit, TensorSpec, UInt8Array
-from edgeannot.vision.geometry import place
+from edgeannot.vision.geometry import Resize, place
 
 __all__ = ["ToTensor", "byte_table"]
 
-Resize = Literal["stretch", "letterbox", "letterbox-top-left"]
 _CONVERSION = {"RGB": cv2.COLOR_BGR2RGB, "GRAY": cv2.COLOR_BGR2GRAY}
 
 
@@ -69,8 +68,11 @@ class ToTensor:
         """Return the input tensor for a picture, and how the picture was placed on it."""
         height, width = image_bgr.shape[:2]
         fit, inner_wh = place((width, height), self.size_wh, self.resize)
+        cut_x, cut_y = fit.cut_xy
+        seen = image_bgr[cut_y : height - cut_y, cut_x : width - cut_x]
         # Bilinear, however far the picture shrinks: what the exporters of all these families evaluate their models with.
-        pixels: NDArray[Any] = image_bgr if inner_wh == (width, height) else cv2.resize(image_bgr, inner_wh, interpolation=cv2.INTER_LINEAR)
+        as_large = inner_wh == (seen.shape[1], seen.shape[0])
+        pixels: NDArray[Any] = seen if as_large else cv2.resize(seen, inner_wh, interpolation=cv2.INTER_LINEAR)
         if self.color in _CONVERSION:
             pixels = cv2.cvtColor(pixels, _CONVERSION[self.color])
         if inner_wh != self.size_wh:

@@ -12,7 +12,7 @@ from edgeannot.vision.geometry import areas, clip, cxcywh_to_xyxy, iou_matrix, n
 
 NOTHING = np.zeros((0, 4), np.float32)
 side = st.integers(1, 5000)
-resize = st.sampled_from(["stretch", "letterbox", "letterbox-top-left"])
+resize = st.sampled_from(["stretch", "letterbox", "letterbox-top-left", "crop"])
 
 
 def boxes(*rows):
@@ -53,6 +53,20 @@ class TestPlace:
         fit, inner_wh = place((480, 640), (320, 320), "letterbox-top-left")
         assert (fit.pad_xy, inner_wh) == ((0, 0), (240, 320))
 
+    @pytest.mark.parametrize(
+        ("frame_wh", "cut_xy", "scale_xy"),
+        [
+            ((320, 320), (0, 0), (1.0, 1.0)),
+            ((640, 480), (80, 0), (320 / 480, 320 / 480)),
+            ((480, 640), (0, 80), (320 / 480, 320 / 480)),
+            ((101, 100), (0, 0), (320 / 101, 3.2)),  # one pixel more than a square
+            ((9000, 1), (4499, 0), (160.0, 320.0)),
+        ],
+    )
+    def test_crop_takes_the_middle_in_the_proportions_of_the_input(self, frame_wh, cut_xy, scale_xy):
+        fit, inner_wh = place(frame_wh, (320, 320), "crop")
+        assert (fit.cut_xy, fit.scale_xy, fit.pad_xy, inner_wh) == (cut_xy, scale_xy, (0, 0), (320, 320))
+
     def test_an_odd_pad_leaves_the_extra_pixel_to_the_right(self):
         fit, inner_wh = place((99, 100), (100, 100), "letterbox")
         assert (fit.pad_xy, inner_wh) == ((0, 0), (99, 100))
@@ -86,7 +100,8 @@ class TestPlace:
     @given(side, side, resize)
     def test_the_pictures_corners_map_to_the_pasted_rectangle_and_back(self, w, h, how):
         fit, (inner_w, inner_h) = place((w, h), (320, 256), how)
-        whole = boxes([0, 0, w, h])
+        cut_x, cut_y = fit.cut_xy
+        whole = boxes([cut_x, cut_y, w - cut_x, h - cut_y])
         placed = fit.to_model(whole)
         left, top = fit.pad_xy
         assert placed[0] == pytest.approx([left, top, left + inner_w, top + inner_h], abs=1e-3)

@@ -72,6 +72,19 @@ def test_boxes_map_back_exactly_on_any_shape(resize, size_wh):
     assert (fit.to_model(boxes)[0] <= [48, 32, 48, 32]).all()
 
 
+@pytest.mark.parametrize("size_wh", [(640, 480), (480, 640), (3, 500), (8, 8), (9, 8), (5000, 1)])
+def test_a_crop_is_the_middle_of_the_picture_and_boxes_map_back(size_wh):
+    image = picture(size_wh[1], size_wh[0])
+    tensor, fit = ToTensor(spec(shape=(1, 32, 48, 3)), (48, 32), "crop")(image)
+    left, top = fit.cut_xy
+    middle = np.ascontiguousarray(image[top : size_wh[1] - top, left : size_wh[0] - left])
+
+    corners = np.array([[left, top, size_wh[0] - left, size_wh[1] - top]], np.float32)
+    assert (tensor == ToTensor(spec(shape=(1, 32, 48, 3)), (48, 32), "stretch")(middle)[0]).all()
+    assert np.allclose(fit.to_model(corners), [[0, 0, 48, 32]], atol=1e-3)
+    assert np.allclose(fit.to_frame(np.array([[0, 0, 48, 32]], np.float32)), corners, atol=1e-3)
+
+
 def test_a_letterbox_fills_the_rest_with_its_byte():
     tensor, fit = ToTensor(spec(), (8, 8), "letterbox", pad=114)(np.zeros((4, 8, 3), np.uint8))
 
