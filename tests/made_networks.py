@@ -5,6 +5,7 @@ A layer or two with random weights, always the same ones, so that the numbers fo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -30,11 +31,12 @@ STRIDES = (8, 16, 32)
 QUERIES = 50
 
 
-def layer(net: Net, x: int, name: str, stride: int, channels: int, *, bias: float = 0.0, gain: float = 8.0) -> int:
-    """Return a map of one stride whose numbers say how a cell's pixels differ from each other."""
+def layer(net: Net, x: int, name: str, stride: int, channels: int, *, bias: float = 0.0, gain: float = 8.0, tone: float = 0.0) -> int:
+    """Return a map of one stride whose numbers say how a cell's pixels differ from each other; tone: and how much of each colour it has."""
     rng = np.random.default_rng(sum(map(ord, name)))
     weights = rng.normal(0, gain / stride, (channels, 3, stride, stride))
     weights -= weights.mean(axis=(2, 3), keepdims=True)
+    weights += rng.normal(0, tone / stride**2, (channels, 3, 1, 1))
     return net.conv(name, x, weights.astype(np.float32), np.full(channels, bias, np.float32), stride=stride)
 
 
@@ -69,15 +71,17 @@ def bins_joined_network(bins: int, classes: int) -> Graph:
     return net.outputs([net.concat("out", rows, axis=1)])
 
 
-def bins_apart_network(bins: int, classes: int) -> Graph:
-    """Make a network as DAMO-YOLO's head before its decoding: for each stride class scores behind a sigmoid, and 4 x `bins` numbers."""
+def bins_apart_network(bins: int, classes: int, strides: Sequence[int] = STRIDES, top: float = 255, tone: float = 0) -> Graph:
+    """Make a network as DAMO-YOLO's head before its decoding: for each stride class scores behind a sigmoid, and 4 x `bins` numbers.
+
+    top: the largest number that the input takes; the weights are the smaller for it. tone: what a colour counts beside what is in it.
+    """
     net = Net()
     x = net.input("image", (1, SIDE, SIDE, 3))
     outputs = []
-    for stride in STRIDES:
-        # The input takes 0..255, so the weights are small.
-        scores = layer(net, x, f"cls{stride}", stride, classes, bias=-1.5, gain=12 / 255)
-        outputs += [net.activation(f"score{stride}", scores, "logistic"), layer(net, x, f"reg{stride}", stride, 4 * bins, gain=8 / 255)]
+    for stride in strides:
+        scores = layer(net, x, f"cls{stride}", stride, classes, bias=-1.5, gain=12 / top, tone=tone)
+        outputs += [net.activation(f"score{stride}", scores, "logistic"), layer(net, x, f"reg{stride}", stride, 4 * bins, gain=8 / top)]
     return net.outputs(outputs)
 
 

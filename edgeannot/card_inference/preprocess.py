@@ -15,6 +15,8 @@ from edgeannot.vision.cards import Input
 
 __all__ = ["Numbers", "propose_input", "stated_numbers"]
 
+Color = Literal["RGB", "BGR", "GRAY"]
+
 NEAR = 0.06
 """Calibrated ranges end a little beside the nominal ones."""
 BYTE_WEIGHTS = 0.12
@@ -34,8 +36,8 @@ class Numbers:
 def propose_input(facts: Facts, interpretation: Interpretation, hints: Hints) -> tuple[Input, list[str], list[Assumed]]:
     """Return the card's [input] table, the evidence, and what was settled by convention only."""
     picture, convention = facts.picture, interpretation.convention
-    numbers = stated_numbers(facts, hints) or _by_convention(facts, convention)
     color, color_why = _color(facts, convention, hints)
+    numbers = stated_numbers(facts, hints) or _by_convention(facts, convention, color)
     resize = hints.resize or convention.resize
     evidence = [numbers.evidence, color_why]
     assumptions = [] if numbers.certain else [INPUT_NUMBERS.of(numbers=_say(numbers))]
@@ -119,8 +121,8 @@ def _from_affine(
     return None
 
 
-def _by_convention(facts: Facts, convention: Convention) -> Numbers:
-    """Return the family's numbers, unless the size of the first layer's weights contradicts them."""
+def _by_convention(facts: Facts, convention: Convention, color: Color) -> Numbers:
+    """Return the family's numbers, unless the size of the first layer's weights contradicts them. color: in whose order."""
     word, why = (
         convention.input_range,
         f"the file does not state the input numbers; models of {convention.who} take {convention.input_range}",
@@ -135,12 +137,14 @@ def _by_convention(facts: Facts, convention: Convention) -> Numbers:
         else:
             why += f"; {says}, which fits"
     mean, std = RANGES[word]
+    if color != ("BGR" if word == "nanodet" else "RGB"):
+        mean, std = mean[::-1], std[::-1]
     if facts.picture.channels == 1 and len(mean) == 3:
         mean, std = (float(np.mean(mean)),), (float(np.mean(std)),)
     return Numbers(mean, std, why, certain=False)
 
 
-def _color(facts: Facts, convention: Convention, hints: Hints) -> tuple[Literal["RGB", "BGR", "GRAY"], str]:
+def _color(facts: Facts, convention: Convention, hints: Hints) -> tuple[Color, str]:
     if facts.picture.channels == 1:
         return "GRAY", "one channel: grayscale"
     if hints.color in {"BGR", "RGB"}:

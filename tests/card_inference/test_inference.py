@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -26,6 +26,7 @@ from edgeannot.tflite.file import parse_tflite
 from edgeannot.tflite.trace import makers, pieces
 from edgeannot.vision.engine import installed_runtimes
 from tests.card_inference.made import CELLS, SIZE, STRIDES, Propose, head_of, picked_apart, raw_numbers, rows_model, scores
+from tests.made_networks import bins_joined_network
 from tests.tflite_maker import Maker, cell_table, schema, with_files
 
 # -- rows: YOLOv5 to v11, YOLOX ----------------------------------------------------------------------------------------------
@@ -155,6 +156,15 @@ def test_numbers_that_do_not_follow_their_cells_read_as_yolox_before_decoding(pr
     assert (proposal.card.head.kind, head_of(proposal)["strides"], head_of(proposal)["activation"]) == ("yolox", STRIDES, "none")
     assert (proposal.card.input.color, proposal.card.input.resize, proposal.card.input.layout) == ("BGR", "letterbox-top-left", "NCHW")
     assert any("--color" in assumption for assumption in proposal.assumptions)
+
+
+@pytest.mark.parametrize(("color", "mean"), [("BGR", (103.53, 116.28, 123.675)), ("RGB", (123.675, 116.28, 103.53))])
+def test_numbers_for_each_colour_stand_in_the_order_of_the_colours(
+    propose_raw: Propose, color: Literal["RGB", "BGR"], mean: tuple[float, ...]
+) -> None:
+    card = propose_raw(bins_joined_network(8, 3).to_bytes(), names="abc", color=color).card
+
+    assert (card.input.color, card.input.mean) == (color, mean)
 
 
 def test_scores_joined_with_distance_bins_read_as_nanodet_plus(propose_raw: Propose) -> None:

@@ -7,7 +7,7 @@ nothing; that it is read as the family's own code reads it is the point. No deco
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import exp, tanh
@@ -107,13 +107,22 @@ def nanodet(outputs: list[Floats], side: int, minimum: float) -> Iterator[Object
                 yield int(np.argmax(row[:classes])), float(max(row[:classes])), box
 
 
-def damo_yolo(outputs: list[Floats], side: int, minimum: float) -> Iterator[Object]:
-    """Decode as DAMO-YOLO's `get_single_level_center_priors` and `Integral`: points at the corner of the cells."""
-    for stride, scores, boxes in zip(STRIDES, outputs[::2], outputs[1::2], strict=True):
-        for y, x in product(range(side // stride), repeat=2):
-            of_cell = scores[0, y, x]
-            if max(of_cell) >= minimum:
-                yield int(np.argmax(of_cell)), float(max(of_cell)), box_of_bins(boxes[0, y, x], x * stride, y * stride, stride)
+def bins_apart(center: float, strides: Sequence[int]) -> Decode:
+    """Decode scores and distances of each stride; center: where a cell's point lies in it, 0 its corner and 0.5 its middle."""
+
+    def decode(outputs: list[Floats], side: int, minimum: float) -> Iterator[Object]:
+        for stride, scores, boxes in zip(strides, outputs[::2], outputs[1::2], strict=True):
+            for y, x in np.ndindex(*scores.shape[1:3]):
+                of_cell = scores[0, y, x]
+                if max(of_cell) >= minimum:
+                    box = box_of_bins(boxes[0, y, x], (x + center) * stride, (y + center) * stride, stride)
+                    yield int(np.argmax(of_cell)), float(max(of_cell)), box
+
+    return decode
+
+
+damo_yolo = bins_apart(0.0, STRIDES)
+"""DAMO-YOLO's `get_single_level_center_priors` has the points at the corners of the cells."""
 
 
 # -- queries: DETR and its kin ---------------------------------------------------------------------------------------------------
