@@ -126,8 +126,8 @@ class ActiveModel:
         if self._room_for_two(card):
             pipeline = self._build(card, self._limits, threads)
         else:
-            log.info("memory is short: unloading %s before loading %s", self.card.name, card.name)
             pipeline = self._build_alone(card, threads)
+            reason += f"; {self.card.name} was unloaded before, as memory is short"
         self._earlier = [*(earlier for earlier in self._earlier if earlier != card.name), self.card.name]
         self._pipeline = pipeline
         self.card, self.facts = card, pipeline.facts

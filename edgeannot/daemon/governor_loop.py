@@ -135,9 +135,10 @@ class GovernorLoop:
 
     def _take(self, step: Step) -> None:
         if step.model == self._in_force:
+            log.log(logging.WARNING if step.down else logging.INFO, "%s", _told(step))
             self._done(step)
-        else:
-            self._asked = step, self._control.ask_model(step.model, step.reason)
+        else:  # whoever announces the change gives the reason
+            self._asked = step, self._control.ask_model(step.model, _told(step))
 
     def _finish(self, step: Step, asked: Future[str]) -> None:
         """Complete a step once the requested model is active or was refused."""
@@ -159,7 +160,6 @@ class GovernorLoop:
         self._pace.rate = step.rate
         self._told_exhausted = False
         self._mark(step.reason)
-        log.log(logging.WARNING if step.down else logging.INFO, "governor: step %s, %s", "down" if step.down else "up", step.reason)
         self.steps += 1
 
     def _mark(self, reason: str) -> None:
@@ -178,6 +178,10 @@ class GovernorLoop:
         if self._governor.exhausted and not self._told_exhausted:
             log.warning("governor: still out of bounds at the lowest step")
             self._told_exhausted = True
+
+
+def _told(step: Step) -> str:
+    return f"governor: step {'down' if step.down else 'up'}, {step.reason}"
 
 
 class Sensors:

@@ -276,7 +276,7 @@ class CommandHandler:
         if asked is None:  # given up before
             return
         try:
-            self._reply(asked.to, asked.finish(future.result()), quiet=asked.to.command != "model")
+            self._reply(asked.to, asked.finish(future.result()), quiet=True)  # of another model its announcement is the one line
         except Exception as exc:  # noqa: BLE001 - told to who asked
             self._fail(asked.to, exc)
 

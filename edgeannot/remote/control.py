@@ -140,7 +140,7 @@ class Control:
             self._held = held
             self._changed.notify_all()
 
-    def ask_model(self, name: str, reason: str = "requested while running") -> Future[str]:
+    def ask_model(self, name: str, reason: str = "asked for by a command") -> Future[str]:
         """Request another model, NAME[@SIZE]. The result is its full name; the exception, a ModelError or ConfigError,
         says why the old one is kept. reason: in words, for the log and `info`.
         """

@@ -90,12 +90,14 @@ def test_a_model_that_cannot_be_used_leaves_the_old_one_in_force(builds, name, e
     assert active_model(SCENE).model.name == "yolov3-tiny@192"
 
 
-def test_where_memory_is_short_the_old_model_goes_first(builds, caplog):
+def test_where_memory_is_short_the_old_model_goes_first_and_the_reason_says_so(builds, caplog):
     caplog.set_level("INFO")
-    active_model = model_of(builds, free_bytes=lambda: 10 * 2**20)
+    told = []
+    active_model = model_of(builds, free_bytes=lambda: 10 * 2**20, changed=lambda _, why: told.append(why))
     active_model.use("yolov3-tiny@224", "why")
 
-    assert "memory is short: unloading yolov3-tiny@192 before loading yolov3-tiny@224" in caplog.text
+    assert told == ["why; yolov3-tiny@192 was unloaded before, as memory is short"]
+    assert caplog.text == "", "who is told of the change logs it, in one line"
     assert active_model(SCENE).model.name == "yolov3-tiny@224"
 
 

@@ -105,6 +105,43 @@ def test_what_is_reported_and_by_which_model_follows_the_commands(start, asker):
     assert asker.wait()[0].payload[:2] == b"\xff\xd8"
 
 
+def test_another_bundled_model_is_one_line_and_one_info_and_labels_ids_and_entities_stay(start, asker, tmp_path):
+    def entities_of(labels):
+        return {f"{kind}_inbox_{label.replace(' ', '-20')}" for label in labels for kind in ("count", "seen")}
+
+    folder = tmp_path / "labels"
+    daemon, inbox, subscriber = start(EDGEANNOT_SINKS__LABELS__ENABLED="true", EDGEANNOT_SINKS__LABELS__FOLDER=str(folder))
+
+    def annotate(part):
+        """Results of the sample photos, the ids of their labels, the list of classes and Home Assistant's entities."""
+        done = len(results(subscriber))
+        names = copy_samples(inbox / part)
+        subscriber.wait_for(lambda s: len(results(s)) >= done + len(names), f"the pictures: {daemon.log}")
+        found = results(subscriber)[done:]
+        ids = {d["label"]: d["class_id"] for r in found for d in r["detections"]}
+        subscriber.wait_for(lambda s: entities_of(ids) <= discovered(s)["components"].keys(), "entities")
+        return {r["model"]["name"] for r in found}, ids, (folder / "classes.txt").read_text(), discovered(subscriber)["components"]
+
+    before, ids, classes, entities = annotate("before")
+    lines, infos = daemon.log.splitlines(), len(subscriber.payloads(f"{BASE}/info"))
+    assert asker.ask("model", {"name": "nanodet-g@192"})["ok"]
+    after, new_ids, new_classes, new_entities = annotate("after")
+
+    assert (before, after) == ({"yolov3-tiny@224"}, {"nanodet-g@192"})
+    assert ids.keys() & new_ids.keys(), "both find a cat"
+    coco = classes.splitlines()
+    assert len(coco) == 80
+    assert all(coco[number] == label for label, number in {**ids, **new_ids}.items())
+    assert new_classes == classes
+    assert {name: new_entities[name] for name in entities} == entities
+    assert new_entities.keys() - entities.keys() <= entities_of(new_ids)
+    (line,) = [line for line in daemon.log.splitlines()[len(lines) :] if "nanodet" in line or "model" in line]
+    assert "nanodet-g@192 with " in line
+    assert line.endswith(": asked for by a command")
+    assert len(subscriber.payloads(f"{BASE}/info")) == infos + 1
+    assert last(subscriber, "info")["model"]["name"] == "nanodet-g@192"
+
+
 def test_home_assistant_is_told_of_the_device_and_of_labels_as_they_are_seen(start, asker):
     _, inbox, subscriber = start()
     assert "count_inbox_person" not in discovered(subscriber)["components"]
