@@ -22,7 +22,7 @@ MQTT ?= mqtt://localhost
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help rule run test test-parts test-tools test-whole test-faults test-tflite docs check format models micro env env-tflite system-packages faults fuzz converters-test homeassistant-test bench structure wheel clean
+.PHONY: help rule run test test-parts test-tools test-whole test-faults test-tflite docs check format models micro env env-tflite system-packages faults long fuzz converters-test homeassistant-test bench structure wheel clean
 
 help:  ## list the chores
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -119,6 +119,10 @@ homeassistant-test: env system-packages $(HOMEASSISTANT_VENV)/.ready  ## the doc
 
 faults: env system-packages  ## break everything round the daemon and print what was lost; TABLE=FILE also writes that there
 	FAULTS_TABLE=$(TABLE) $(BIN)/python -m pytest tests/faults -m "long or not long"
+
+long: env system-packages $(if $(OLD_PYTHON),env-tflite)  ## the largest networks and the most repeats, on both runtimes
+	@$(BIN)/python -m pytest --ignore=tests/faults -m long; code=$$?; \
+		$(if $(OLD_PYTHON),EDGEANNOT_RUNTIME=tflite-runtime $(OLD_BIN)/python -m pytest --ignore=tests/faults -m "long and runtime" || code=1;) exit $$code
 
 COUNT ?= 5000
 FUZZ = -m tests.fuzz $(DOOR) --count $(COUNT) $(SEED:%=--seed %) $(MINUTES:%=--minutes %)

@@ -20,7 +20,7 @@ __all__ = ["main", "summary"]
 
 ELSEWHERE = {
     # marker -> where tests that carry it do run
-    "long": "`make faults`",
+    "long": "`make faults` and `make long`",
     "converters": "`make converters-test`",
     "homeassistant": "`make homeassistant-test`",
     "older": "the run on tflite-runtime",

@@ -80,7 +80,7 @@ def test_reasons_of_all_runs_are_gathered_with_their_counts_and_tests(tmp_path):
     assert lines[3] == "     6  no bus here"
     assert lines[4] == "          test_made.py::test_bus[0] (parts)"
     assert lines[9] == "          test_made.py::test_bus[2] (whole)"
-    assert lines[10:] == ["Not selected here: 1 marked `long`; they run in `make faults`"]
+    assert lines[10:] == ["Not selected here: 1 marked `long`; they run in `make faults` and `make long`"]
 
 
 def test_what_two_runs_do_not_select_counts_once(tmp_path):
@@ -88,7 +88,9 @@ def test_what_two_runs_do_not_select_counts_once(tmp_path):
     for name in ("parts", "old"):
         run(tmp_path / "a", name, body, "-m", "not long")
 
-    assert summary(tmp_path / "notes", ["parts", "old"])[1:] == ["Not selected here: 1 marked `long`; they run in `make faults`"]
+    assert summary(tmp_path / "notes", ["parts", "old"])[1:] == [
+        "Not selected here: 1 marked `long`; they run in `make faults` and `make long`"
+    ]
 
 
 def test_every_marker_that_is_not_selected_by_itself_has_a_place_to_run():

@@ -12,8 +12,6 @@ from tests.e2e.daemons import ROOT, SAMPLES, Daemon, copy_samples
 from tests.patience import DEADLINE_S
 from tests.remote.test_command_handler import Asker
 
-pytestmark = pytest.mark.runtime
-
 BASE = "edgeannot/pi"
 HOME_ASSISTANT = json.loads((ROOT / "edgeannot/schema/home-assistant-1.json").read_text())
 PERSON = SAMPLES / "cameraman.jpg"
@@ -87,6 +85,7 @@ def test_a_paused_daemon_annotates_nothing_until_it_resumes_and_a_restart_resume
     subscriber.wait_for(lambda s: len(results(s)) >= len(names) + len(more), "pictures after a restart", DEADLINE_S)
 
 
+@pytest.mark.runtime
 def test_what_is_reported_and_by_which_model_follows_the_commands(start, asker):
     _, inbox, subscriber = start()
     assert asker.ask("set", {"min_score": 1.0})["result"]["min_score"] == 1.0
@@ -105,6 +104,7 @@ def test_what_is_reported_and_by_which_model_follows_the_commands(start, asker):
     assert asker.wait()[0].payload[:2] == b"\xff\xd8"
 
 
+@pytest.mark.runtime
 def test_another_bundled_model_is_one_line_and_one_info_and_labels_ids_and_entities_stay(start, asker, tmp_path):
     def entities_of(labels):
         return {f"{kind}_inbox_{label.replace(' ', '-20')}" for label in labels for kind in ("count", "seen")}
@@ -184,6 +184,7 @@ def test_a_broker_that_forgot_everything_and_a_home_assistant_that_starts_are_to
     asker.close()
 
 
+@pytest.mark.runtime
 def test_a_model_that_kills_the_runtime_is_refused_and_the_daemon_goes_on_with_its_own(start, asker):
     daemon, inbox, subscriber = start()
     card = add_model(daemon.data_dir / "models", "endless", endless())

@@ -40,7 +40,10 @@ MODELS = {
 NOT_FINITE = "nanodet_m320_6outs_int8w"
 """tflite-runtime 2.14 computes NaN in this network's weight-quantized layers on x86, so it is refused there."""
 
-SLOW = ("yolov5n_640_fp16", "yolov8n_640_int8w_f32io", "ssd_mnv2_fpnlite320_coco_tf2_f32io", "yolo26n_320_e2e_f32io")
+SLOW = {
+    "yolov5n_640_fp16", "yolov8n_640_int8w_f32io", "ssd_mnv2_fpnlite320_coco_tf2_f32io",
+    "yolo26n_320_e2e_f32io", "yolox_nano_mask3_nchw_fp16",
+}  # fmt: skip
 """Up to 35 s of processor time each on tflite-runtime: there tests/vision/heads/test_reference_models.py alone runs them."""
 
 DEVIATIONS = {

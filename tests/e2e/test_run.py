@@ -23,8 +23,6 @@ from tests.e2e.daemons import COMMAND, ROOT, SAMPLES, Daemon, copy_samples, edge
 from tests.patience import DEADLINE_S
 from tests.rights import BOUND
 
-pytestmark = pytest.mark.runtime
-
 SCHEMA = json.loads((ROOT / "edgeannot/schema/detections-1.json").read_text())
 
 
@@ -62,6 +60,7 @@ def test_an_empty_folder_is_nothing_to_do(tmp_path):
     assert done.stdout.startswith("0 pictures annotated, in ")
 
 
+@pytest.mark.runtime
 @pytest.mark.parametrize("profile", ["low", "mid", "high", "auto"])
 def test_each_profile_finds_the_people_in_the_sample_photos(tmp_path, profile):
     copy_samples(tmp_path / "in")
@@ -73,6 +72,7 @@ def test_each_profile_finds_the_people_in_the_sample_photos(tmp_path, profile):
     assert "person" in found["000-cameraman.jpg"].lower()
 
 
+@pytest.mark.runtime
 def test_results_lie_beside_each_other_as_pictures_labels_and_lines(tmp_path):
     names = copy_samples(tmp_path / "in")
     done = edgeannot(
@@ -109,6 +109,7 @@ def test_without_a_broker_the_messages_are_kept_and_a_later_run_delivers_them(tm
     subscriber.close()
 
 
+@pytest.mark.runtime
 def test_one_valid_message_a_picture_over_a_late_and_restarted_broker(tmp_path, broker, daemons):
     """The broker comes after the daemon and is killed in the middle: each picture's message arrives, and each is valid."""
     broker.stop()
@@ -180,6 +181,7 @@ def test_told_to_stop_in_the_middle_it_ends_in_order_and_goes_on_where_it_was(tm
     assert number_of(len(names) - done, "picture") + " annotated" in rest.stdout
 
 
+@pytest.mark.runtime
 def test_killed_in_the_middle_nothing_is_lost_and_a_repeat_has_the_same_id(tmp_path, broker, daemons):
     names = copy_samples(tmp_path / "in", copies=10)
     subscriber = Subscriber(broker)
@@ -284,6 +286,7 @@ def test_a_damaged_picture_is_annotated_and_marked_where_most_of_it_can_be_read_
     assert (tmp_path / "data/quarantine/little.jpg").exists()
 
 
+@pytest.mark.runtime
 def test_a_video_file_is_annotated_in_the_order_of_its_frames(tmp_path, data_dir):
     """Every tenth frame: all of them take a minute where the runtime has no fast int8."""
     video = data_dir / "videos" / "bottle-detection.mp4"
@@ -392,6 +395,7 @@ def test_results_that_find_no_room_are_told_and_end_with_73(tmp_path):
     assert (tmp_path / "out/labels/cat.txt").exists()
 
 
+@pytest.mark.runtime
 def test_a_single_picture_needs_nothing_and_leaves_nothing_but_its_line(tmp_path):
     """Also beside a service that runs, and whatever its configuration says of sources and sinks."""
     copy_samples(tmp_path / "in")

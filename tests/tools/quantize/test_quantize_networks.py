@@ -45,8 +45,8 @@ NETWORKS: dict[str, dict] = {
 }
 ALLOWED = {"yolofastest_voc320_2heads_f32io": 0.25}
 """Share of sure boxes that may change on so few pictures; a network of 1.2 MB has little to spare, and its mAP50 hardly changes."""
-SLOW = {"yolov8n_640_int8w_f32io"}
-"""Half a minute on tflite-runtime; its operators are in the others too."""
+LONG = {"ssd_mnv2_fpnlite320_coco_tf2_f32io", "yolov5n_640_fp16", "yolov8n_640_int8w_f32io"}
+"""A minute of processor time and more each, on either runtime; test_graph_quantizer has their operators one by one."""
 FEW, SOME = 16, 10
 MORE = {"yolofastest_voc320_2heads_f32io": 40}
 """Its boxes near the threshold come and go, and in ten pictures it finds only 28."""
@@ -74,7 +74,8 @@ def agreement(
     return compare_models(source.pipeline("auto", limits), int8, read_set(str(data_dir / where), pictures).frames)
 
 
-@pytest.mark.parametrize("name", [name if name in SLOW else pytest.param(name, marks=pytest.mark.runtime) for name in NETWORKS])
+@pytest.mark.runtime
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.long) if name in LONG else name for name in NETWORKS])
 def test_int8_finds_what_float_finds(name, data_dir):
     source = source_of(data_dir, name)
 
