@@ -25,8 +25,8 @@ from edgeannot_maintain.built import CALIBRATION, LOGITS, MADE_BY, Built, at_siz
 from edgeannot_maintain.sources import PHOTOS, Package, Part, coco_labels, imagenet_labels, read_part, read_photo, write_samples
 from edgeannot_maintain.tfjs_models import build_nanodet_g, build_ssdlite_mobilenet_v2_coco
 from edgeannot_tools.convert import darknet
-from edgeannot_tools.convert.torch_route import INPUT_SIZE, efficientnet_lite0, read_state
 from edgeannot_tools.convert.torch_route import LOGITS as CLASS_LOGITS
+from edgeannot_tools.convert.torch_route import efficientnet_lite, read_state
 from edgeannot_tools.graph.edits import at_size, multiply_accumulates
 from edgeannot_tools.graph.graph import Graph
 from edgeannot_tools.graph.interpreter import Runtime
@@ -102,8 +102,8 @@ def build_efficientnet_lite0(cache: Path, photos: Sequence[UInt8Array], runtime:
     """ImageNet's 1000 classes, and the 1280 numbers before the last layer, from which other classes can be learnt."""
     state = cache / "efficientnet-lite0.pth"
     atomicfile.write(state, read_part(LITE0_STATE, cache))
-    prepared = prepare_graph(efficientnet_lite0(read_state(state)))
-    size = INPUT_SIZE
+    prepared = prepare_graph(efficientnet_lite(read_state(state)))
+    size = prepared.shape(prepared.inputs[0])[1]
     views = list(samples(photos, size, LITE0_INPUT))
     recipe = Recipe(output_type="int8", input_range=(-LITE0_MEAN / LITE0_STD, (255 - LITE0_MEAN) / LITE0_STD))
     graph = quantize_graph(prepared, calibrate(prepared, views, runtime), recipe, Refiner(prepared, views, runtime)).graph

@@ -73,7 +73,7 @@ def convert(
               quantize`
     TF.js     model.json of a graph model, with the weights beside it: written
               directly
-    PyTorch   .pth: the state of an EfficientNet-Lite0; others through ONNX
+    PyTorch   .pth: the state of an EfficientNet-Lite; others through ONNX
 
     Facts that a cfg does not state are inferred from the graph, as by `edgeannot models add`; the options --labels to --box-units
     state them. Nothing is written unless the result runs.

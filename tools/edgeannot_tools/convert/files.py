@@ -20,7 +20,7 @@ TFLITE_MAGIC = b"TFL3"
 PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 KNOWN = (
     "a Darknet .cfg and .weights, an .onnx, a .keras or .h5, a SavedModel folder, the model.json of a TensorFlow.js graph model, "
-    "a float .tflite, or the .pth of an EfficientNet-Lite0"
+    "a float .tflite, or the .pth of an EfficientNet-Lite"
 )
 ENDINGS = {".tflite": "tflite", ".h5": "keras", ".keras": "keras", ".onnx": "onnx", ".json": "tfjs"}
 WITHOUT_OUTPUTS = {"darknet": "the heads that its cfg states", "torch": "its logits and its embedding"}

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 from a PyTorch state: MobileNet's inverted residuals without the parts that quantize badly.
+"""The EfficientNet-Lite networks from a PyTorch state: MobileNet's inverted residuals without the parts that quantize badly.
 
 No squeeze-and-excitation, ReLU6 in place of swish. https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
 and the paper, https://arxiv.org/abs/1905.11946, table 1. Tensor names are those of the PyTorch ports: `_blocks.3._expand_conv.weight`.
@@ -24,39 +24,64 @@ from edgeannot_tools.convert.conversion import CLASS_NAMES_HINT, Converted, Requ
 from edgeannot_tools.graph.graph import Graph
 from edgeannot_tools.graph.writer import Activation, Net
 
-__all__ = ["EMBEDDING", "INPUT_SIZE", "LOGITS", "convert_torch", "efficientnet_lite0", "read_state"]
+__all__ = ["EMBEDDING", "LOGITS", "convert_torch", "efficientnet_lite", "read_state"]
 
-INPUT_SIZE = 224
 BATCH_NORM_EPSILON = 1e-3
 LOGITS, EMBEDDING = "logits", "embedding"
 
 State = Mapping[str, NDArray[Any]]
 
+STRIDES = (1, 2, 2, 2, 1, 2, 1)
+"""Of each stage's first block; the others have 1."""
+
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """Blocks of one kind; the first of them has the stride."""
+class Lite:
+    """One of the five networks: B0 widened and deepened by the paper's rule, stem, first and last stage as deep as they were."""
 
-    blocks: int
-    stride: int
+    name: str
+    size: int
+    """Width and height of the input in pixels."""
+    blocks: tuple[int, ...]
+    """In each stage."""
+    channels: int
+    """That the last block gives."""
 
 
-STAGES = (Stage(1, 1), Stage(2, 2), Stage(2, 2), Stage(3, 2), Stage(3, 1), Stage(4, 2), Stage(1, 1))
+NETWORKS = (
+    Lite("EfficientNet-Lite0", 224, (1, 2, 2, 3, 3, 4, 1), 320),
+    Lite("EfficientNet-Lite1", 240, (1, 3, 3, 4, 4, 5, 1), 320),
+    Lite("EfficientNet-Lite2", 260, (1, 3, 3, 4, 4, 5, 1), 352),
+    Lite("EfficientNet-Lite3", 280, (1, 3, 3, 5, 5, 6, 1), 384),
+    Lite("EfficientNet-Lite4", 300, (1, 4, 4, 6, 6, 8, 1), 448),
+)
 
 
-def efficientnet_lite0(state: State) -> Graph:
-    """Return the float network: (1, 224, 224, 3) RGB in, (byte - 127) / 128; out 1000 logits and the 1280 numbers they are made of.
+def network_of(state: State) -> Lite:
+    """Return the network that a state is of, by the number of its blocks and what the last one gives. Raises InputError."""
+    blocks = sum(name.startswith("_blocks.") and name.endswith("._project_conv.weight") for name in state)
+    last = state.get(f"_blocks.{blocks - 1}._project_conv.weight")
+    channels = 0 if last is None or not last.ndim else len(last)
+    for network in NETWORKS:
+        if (sum(network.blocks), network.channels) == (blocks, channels):
+            return network
+    raise InputError(f"no EfficientNet-Lite 0 to 4 has {blocks} blocks of which the last gives {channels} channels")
+
+
+def efficientnet_lite(state: State) -> Graph:
+    """Return the float network: (1, size, size, 3) RGB in, (byte - 127) / 128; out 1000 logits and the 1280 numbers they are made of.
 
     The last layer is written as a 1x1 convolution, which int8 kernels give one scale a class, where a dense layer has one in all.
-    Raises InputError where a tensor is missing or has another shape.
+    Raises InputError where the state is of none of the five networks, or a tensor is missing.
     """
+    network = network_of(state)
     net = Net()
-    x = net.input("images", (1, INPUT_SIZE, INPUT_SIZE, 3))
+    x = net.input("images", (1, network.size, network.size, 3))
     x = _conv(net, state, "stem", x, "_conv_stem", "_bn0", stride=2)
     number = 0
-    for stage in STAGES:
-        for repeat in range(stage.blocks):
-            x = _block(net, state, number, x, stage.stride if repeat == 0 else 1)
+    for blocks, stride in zip(network.blocks, STRIDES, strict=True):
+        for repeat in range(blocks):
+            x = _block(net, state, number, x, stride if repeat == 0 else 1)
             number += 1
     x = _conv(net, state, "top", x, "_conv_head", "_bn1")
     embedding = net.mean_hw(EMBEDDING, x)
@@ -102,7 +127,7 @@ def _conv(
 
 def _tensor(state: State, name: str) -> NDArray[Any]:
     if name not in state:
-        raise InputError(f"the state has no tensor {name}; is it an EfficientNet-Lite0?")
+        raise InputError(f"the state has no tensor {name}; is it an {network_of(state).name}?")
     return state[name]
 
 
@@ -113,19 +138,20 @@ MEAN, STD = 127.0, 128.0
 def convert_torch(sources: Sequence[Path], request: Request) -> Converted:
     """Return the classifier of a state file. Raises MissingError, or InputError for what is no such state."""
     (path,) = sources
-    if request.size_wh not in (None, (INPUT_SIZE, INPUT_SIZE)):
-        raise InputError(f"--size: an EfficientNet-Lite0 takes {INPUT_SIZE}x{INPUT_SIZE} only")
     try:
-        graph = efficientnet_lite0(read_state(path))
+        state = read_state(path)
+        network, graph = network_of(state), efficientnet_lite(state)
     except InputError as exc:
-        advice = "only states of EfficientNet-Lite0 are read directly; export another network to ONNX and convert that"
+        advice = "only states of EfficientNet-Lite are read directly; export another network to ONNX and convert that"
         raise InputError(f"{str(exc).rstrip('.')} ({advice})") from exc
+    if request.size_wh not in (None, (network.size, network.size)):
+        raise InputError(f"--size: an {network.name} takes {network.size}x{network.size} only")
     labels = request.hints.labels
     classes = graph.shape(graph.find(LOGITS))[-1]
     card = {
         "task": "classify",
         "family": "mobilenet",
-        "input": {"width": INPUT_SIZE, "height": INPUT_SIZE, "resize": "stretch", "color": "RGB", "mean": [MEAN], "std": [STD]},
+        "input": {"width": network.size, "height": network.size, "resize": "stretch", "color": "RGB", "mean": [MEAN], "std": [STD]},
         "head": {"kind": "classify", "output": LOGITS, "activation": "softmax"},
         "defaults": {"min_score": 0.1},
         "provenance": {"source_sha256": sha256_of(path)},
@@ -136,7 +162,7 @@ def convert_torch(sources: Sequence[Path], request: Request) -> Converted:
         source=path.name,
         card=card,
         names=names,
-        evidence=("converted from a PyTorch state whose tensors have the names and shapes of EfficientNet-Lite0",),
+        evidence=(f"converted from a PyTorch state whose tensors have the names and shapes of {network.name}",),
         notes=() if names else (CLASS_NAMES_HINT,),
     )
 
