@@ -107,7 +107,7 @@ $(QUANTIZER_VENV)/.ready:
 converters-test: env $(ONNX_VENV)/.ready $(KERAS_VENV)/.ready $(QUANTIZER_VENV)/.ready  ## the tests of onnx2tf, TensorFlow and other quantizers (3 GB)
 	$(BIN)/python -m edgeannot_maintain.bundle --only efficientnet-lite0 --out .cache/converted
 	EDGEANNOT_ONNX2TF=$(CURDIR)/$(ONNX_VENV)/bin/onnx2tf EDGEANNOT_TENSORFLOW=$(CURDIR)/$(KERAS_VENV)/bin/python \
-		EDGEANNOT_LITERT_QUANTIZER=$(CURDIR)/$(QUANTIZER_VENV)/bin/python $(BIN)/python -m pytest tests/tools -m converters
+		EDGEANNOT_LITERT_QUANTIZER=$(CURDIR)/$(QUANTIZER_VENV)/bin/python $(BIN)/python -m pytest tests/tools tests/e2e -m converters
 
 $(HOMEASSISTANT_VENV)/.ready:
 	$(if $(HOMEASSISTANT_PYTHON),,$(error Home Assistant needs Python 3.13: make homeassistant-test HOMEASSISTANT_PYTHON=...))$(HOMEASSISTANT_PYTHON) -m venv $(HOMEASSISTANT_VENV)

@@ -22,7 +22,9 @@ __all__ = [
     "decoded_network",
     "fastestdet_network",
     "fomo_network",
+    "nanodet_plus_network",
     "queries_network",
+    "yolox_network",
 ]
 
 SIDE = 96
@@ -69,6 +71,47 @@ def bins_joined_network(bins: int, classes: int) -> Graph:
         joined = net.concat(f"joined{stride}", [scores, layer(net, x, f"reg{stride}", stride, 4 * bins)])
         rows.append(net.reshape(f"rows{stride}", joined, (1, (SIDE // stride) ** 2, classes + 4 * bins)))
     return net.outputs([net.concat("out", rows, axis=1)])
+
+
+def trunk(net: Net, strides: Sequence[int], brightest: float) -> dict[int, int]:
+    """Return a map of 8 channels for each stride, each made of the one before; `brightest` is the number of a white pixel."""
+    rng = np.random.default_rng(8)
+    x, found, channels = net.input("image", (1, SIDE, SIDE, 3)), {}, 3
+    for level in range(1, strides[-1].bit_length()):
+        weights = rng.normal(0, 0.4 / (brightest if level == 1 else 1), (8, channels, 3, 3)).astype(np.float32)
+        x, channels = net.conv(f"level{level}", x, weights, np.zeros(8, np.float32), stride=2, activation="relu6"), 8
+        if 2**level in strides:
+            found[2**level] = x
+    return found
+
+
+def candidates(net: Net, maps: dict[int, int], parts: Sequence[tuple[str, int, bool]]) -> int:
+    """Return a row for each cell of all maps, with the parts (name, channels, whether behind a sigmoid); no score reaches 0.1."""
+    rng = np.random.default_rng(9)
+    rows = []
+    for stride, x in maps.items():
+        made = []
+        for name, channels, sigmoid in parts:
+            weights = rng.normal(0, 0.03 if sigmoid else 0.2, (channels, 8, 1, 1)).astype(np.float32)
+            y = net.conv(f"{name}{stride}", x, weights, np.full(channels, -6 if sigmoid else 0, np.float32))
+            made.append(net.activation(f"{name}score{stride}", y, "logistic") if sigmoid else y)
+        columns = sum(channels for _, channels, _ in parts)
+        rows.append(net.reshape(f"rows{stride}", net.concat(f"joined{stride}", made), (1, (-(-SIDE // stride)) ** 2, columns)))
+    return net.concat("out", rows, axis=1)
+
+
+def nanodet_plus_network(classes: int) -> Graph:
+    """Make a network as NanoDet-Plus's `_forward_onnx`: at four strides class scores behind a sigmoid, then 4 x 8 numbers."""
+    net = Net()
+    maps = trunk(net, (8, 16, 32, 64), brightest=2.5)
+    return net.outputs([candidates(net, maps, [("cls", classes, True), ("reg", 32, False)])])
+
+
+def yolox_network(classes: int) -> Graph:
+    """Make a network as YOLOX's exporter: boxes that are not decoded, then objectness and classes behind sigmoids."""
+    net = Net()
+    maps = trunk(net, STRIDES, brightest=255)
+    return net.outputs([candidates(net, maps, [("box", 4, False), ("obj", 1, True), ("cls", classes, True)])])
 
 
 def bins_apart_network(bins: int, classes: int, strides: Sequence[int] = STRIDES, top: float = 255, tone: float = 0) -> Graph:

@@ -18,7 +18,7 @@ LOADERS = {"import_module", "__import__", "spec_from_file_location", "run_module
 CHILDREN = {"edgeannot/choice/measure.py": "edgeannot.choice.measure_child", "edgeannot/trial/loads.py": "edgeannot.trial.trial_child"}
 """Modules that are run in a process of their own, each by a module of its own folder."""
 
-GROUPS = {f"edgeannot.{group}" for group in ("sources", "sinks", "heads", "commands", "converters")}
+GROUPS = {f"edgeannot.{group}" for group in ("sources", "sinks", "heads", "commands", "converters", "quantizers")}
 """Names of entry points, which some modules have as well."""
 
 

@@ -19,6 +19,7 @@ from edgeannot.vision.geometry import Resize
 
 __all__ = [
     "CATALOGUE",
+    "LABEL_SUFFIX",
     "NAME_LISTS",
     "OPENIMAGES",
     "CardFacts",
@@ -44,6 +45,7 @@ OPENIMAGES = (
 """The background and the 23 classes of MediaPipe's Objectron, in the words of its label file."""
 NAME_LISTS = ("coco80", "coco90", "imagenet1000", "imagenet1001", "oid24", "voc20")
 
+LABEL_SUFFIX = ".txt"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -133,6 +135,8 @@ class Entry(_Table):
     """Class names, or the list that they are, one of NAME_LISTS; empty: they are in the model or beside it, or there are none."""
     files: tuple[FileEntry, ...] = Field(min_length=1)
     card: CardFacts = CardFacts()
+    quantize: bool = False
+    """Whether the float model that the files hold is made int8 on the spot, and compared with it."""
     measured: tuple[Measured, ...] = ()
 
     @model_validator(mode="after")
@@ -145,6 +149,11 @@ class Entry(_Table):
     def converted(self) -> bool:
         """Whether the files are another framework's, so that the tools have to make a model of them."""
         return not self.main.name.endswith(".tflite")
+
+    @property
+    def contents(self) -> str:
+        """The files that hold the model, in words."""
+        return " and ".join(file.name for file in self.files if not file.name.endswith(LABEL_SUFFIX))
 
     @property
     def main(self) -> FileEntry:

@@ -59,6 +59,10 @@ class PullOptions:
     limits: FetchLimits = DEFAULT_LIMITS
     progress: Callable[[str], Progress] | None = None
     """Gives the bar for a file of that name."""
+    images: str | None = None
+    """Pictures to calibrate an int8 model with, a folder or a pattern; None: those that the tools have."""
+    say: Callable[[str], None] | None = None
+    """Told what is begun that takes a while."""
 
     def download(self, wanted: Wanted, name: str) -> Path:
         """Download a file into `downloads`, with the bar for `name`. Raises as `fetch.download` does."""

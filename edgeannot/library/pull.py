@@ -1,30 +1,28 @@
-"""Brings a model of the catalogue into the folder of added models: fetch, check, convert where it has to be, prove by a run, add."""
+"""Brings a model of the catalogue into the folder of added models: fetch, check, convert and quantize where it has to be, prove, add."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from edgeannot.base.errors import CardError, ConfigError, EdgeannotError, InputError, install
-from edgeannot.base.registry import entry_points
+from edgeannot.base.errors import CardError, ConfigError, EdgeannotError, InputError
 from edgeannot.card_inference import RANGES, Hints, Proposal, parse_range, propose
 from edgeannot.library import modelstore
-from edgeannot.library.catalogue import Entry, FileEntry, class_names
+from edgeannot.library.catalogue import LABEL_SUFFIX, Entry, FileEntry, class_names
 from edgeannot.library.obtain import PullOptions, obtain, remove_downloads, with_given_sha256, with_known_sha256, working_folder
+from edgeannot.library.tools import Converter, Quantizer, find_tools
 from edgeannot.trial.cards import prove
-from edgeannot.vision.cards import ModelCard, Provenance, read_card
+from edgeannot.vision.cards import ModelCard, read_card
 from edgeannot.vision.data import Frame
 from edgeannot.vision.pipeline import load_pipeline
 from edgeannot.vision.runtimes import Runtime
 
 __all__ = ["Pulled", "installed", "pull"]
-
-LABEL_SUFFIX = ".txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +68,7 @@ def pull(entry: Entry, options: PullOptions) -> Pulled:
         raise InputError(f"there is another model called {entry.name} in {options.models}; remove it, or replace it with --force")
     if entry.accept and not options.accepted:
         raise ConfigError(f"{entry.name} is under {entry.license}, which asks: {entry.accept}; add --accept-licence if you agree")
+    tools = find_tools(entry)
     try:
         with working_folder(options.downloads) as work:
             pinned = [with_known_sha256(file, entry, options, work) for file in entry.files]
@@ -79,7 +78,9 @@ def pull(entry: Entry, options: PullOptions) -> Pulled:
             sources = [str(listed.sources[0]) if listed.sha256 else places[listed.name] for listed in entry.files]
             entry = entry.model_copy(update={"files": files})
             try:
-                proposal, said = _proposal(entry, work, "; ".join(sources), options.runtime)
+                proposal = _proposal(entry, work, "; ".join(sources), tools.convert, options)
+                if tools.quantize is not None:
+                    proposal = _quantized(entry, proposal, work, tools.quantize, options)
                 _prove(proposal.card, options.runtime)
             except EdgeannotError as exc:  # the folder is gone when this is read
                 exc.args = (f"{entry.name}, from {'; '.join(sources)}: {str(exc).replace(f'{work}/', '')}",)
@@ -89,27 +90,26 @@ def pull(entry: Entry, options: PullOptions) -> Pulled:
         where = exc.filename2 or exc.filename or options.downloads  # of a copy that fails the first is where it came from
         raise InputError(f"{entry.name} cannot be stored: {where}: {exc.strerror or exc}") from exc
     remove_downloads(entry, options.downloads)
-    return Pulled(card, fresh=True, files=files, places=places, said=said)
+    return Pulled(card, fresh=True, files=files, places=places, said=(*proposal.evidence, *proposal.assumptions))
 
 
 def _made_by(entry: Entry) -> str:
     return f"edgeannot models pull {entry.name}"
 
 
-def _proposal(entry: Entry, work: Path, source: str, runtime: Runtime) -> tuple[Proposal, tuple[str, ...]]:
+def _proposal(entry: Entry, work: Path, source: str, convert: Converter | None, options: PullOptions) -> Proposal:
     """Return the entry's model with its card, in `work`, and what was found out or done."""
-    labels = _label_file(entry, work)
     facts = {
         "source": source,
         "source_sha256": str(entry.main.sha256),
         "license": entry.license,
         "made_by": _made_by(entry),
     }
-    if entry.converted:
-        return _converted(entry, work, labels, facts)
-    proposal = propose(work / entry.main.name, _hints(entry, labels, facts), runtime=runtime)
-    evidence = tuple(line.replace(f"{work}/", "") for line in proposal.evidence)
-    return replace(proposal, evidence=evidence), (*evidence, *proposal.assumptions)
+    hints = _hints(entry, _label_file(entry, work), facts)
+    if convert is not None:
+        return _converted(entry, work, hints, facts, convert, options)
+    proposal = propose(work / entry.main.name, hints, runtime=options.runtime)
+    return replace(proposal, evidence=_without_folder(proposal.evidence, work))
 
 
 def _hints(entry: Entry, labels: Path | None, provenance: dict[str, str]) -> Hints:
@@ -150,42 +150,44 @@ def _label_file(entry: Entry, work: Path) -> Path | None:
     return path
 
 
-def _converted(entry: Entry, work: Path, labels: Path | None, provenance: dict[str, str]) -> tuple[Proposal, tuple[str, ...]]:
-    """Let the tools make a model of the files. Raises ConfigError where the tools are not installed."""
+def _converted(entry: Entry, work: Path, hints: Hints, provenance: Mapping[str, str], convert: Converter, options: PullOptions) -> Proposal:
+    """Return the float model that the tools make of the files."""
+    _say(options, f"converting {entry.contents} to TFLite")
     sources = [work / file.name for file in entry.files if not file.name.endswith(LABEL_SUFFIX)]
-    what = " and ".join(path.name for path in sources)
-    convert = _converter(entry, what)
-    out = work / "made" / f"{entry.name}.tflite"
-    notes = convert(sources, out, entry.name, labels, provenance["made_by"])
+    out = work / "converted" / f"{entry.name}.tflite"
+    notes = convert(sources, out, entry.name, hints, provenance["made_by"])
     card = read_card(out.with_suffix(".toml"))
+    made_by = f"{provenance['made_by']}: converted from {entry.contents}"
     changed = card.model_copy(
         update={
             "description": entry.description,
-            "provenance": Provenance(**provenance | {"made_by": f"{provenance['made_by']}: converted from {what}"}),
+            "provenance": card.provenance.model_copy(update={**provenance, "made_by": made_by}),
             "measured": entry.measured,
             "variant_of": entry.card.variant_of,
         }
     )
-    said = (f"converted {what} to float32 TFLite with the tools", *(note.replace(f"{work}/", "") for note in notes))
-    return Proposal(changed, out, said, ()), said
+    said = (f"converted {entry.contents} to float32 TFLite with the tools", *_without_folder(notes, work))
+    return Proposal(changed, out, said, ())
 
 
-def _converter(entry: Entry, what: str) -> Callable[..., tuple[str, ...]]:
-    """Return what an installed package offers for files with the ending of the weights. Raises ConfigError where none can be used."""
-    ending = entry.main.name.rpartition(".")[2].lower()
-    offered = next((each for each in entry_points("edgeannot.converters") if each.name == ending), None)
-    cause, needs = None, f"a converter of .{ending} files"
-    try:
-        if offered is not None:
-            return cast("Callable[..., tuple[str, ...]]", offered.load())
-    except ModuleNotFoundError as exc:
-        if exc.name is None or exc.name.split(".")[0] == "edgeannot":
-            raise
-        cause, needs = exc, f"the Python package {exc.name!r}"
-    raise ConfigError(
-        f"{entry.name} comes as {what} and is converted on this machine, which needs {needs}: {install('tools')}, or convert it elsewhere "
-        "and bring it with `edgeannot models add`"
-    ) from cause
+def _quantized(entry: Entry, proposal: Proposal, work: Path, quantize: Quantizer, options: PullOptions) -> Proposal:
+    """Return the int8 model that the tools make of a float one. Raises InputError where it lost too much."""
+    _say(options, "quantizing to int8; this may take a few minutes")
+    source = modelstore.add(proposal, work / "float")
+    out = work / "int8" / f"{entry.name}.tflite"
+    notes = quantize(work / "float" / f"{source.name}.toml", out, entry.name, options.images, options.runtime)
+    card = read_card(out.with_suffix(".toml")).model_copy(update={"measured": entry.measured})
+    return replace(proposal, card=card, source=out, evidence=(*proposal.evidence, *_without_folder(notes, work)))
+
+
+def _say(options: PullOptions, sentence: str) -> None:
+    if options.say is not None:
+        options.say(sentence)
+
+
+def _without_folder(sentences: tuple[str, ...], work: Path) -> tuple[str, ...]:
+    """Return sentences without the path of a folder that is gone when they are read."""
+    return tuple(sentence.replace(f"{work}/", "") for sentence in sentences)
 
 
 def _prove(card: ModelCard, runtime: Runtime) -> None:

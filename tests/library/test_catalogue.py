@@ -36,6 +36,15 @@ def test_the_models_that_were_asked_for_most_are_there():
     assert {"efficientdet-lite1", "efficientdet-lite2", "mobilenet-v2-quant", "mobilenet-v1-embedding"} <= set(there)
 
 
+def test_networks_that_are_made_int8_on_the_spot_are_there_with_the_facts_that_their_files_lack():
+    made = {item.name: item for item in read_catalogue().values() if item.quantize}
+
+    assert set(made) == {"yolox-nano", "yolox-tiny", "nanodet-plus-m-416", "efficientnet-lite2"}
+    assert all(item.converted and item.license == "Apache-2.0" and item.main.sha256 for item in made.values())
+    assert {name for name, item in made.items() if item.main.name.endswith(".onnx")} == set(made) - {"efficientnet-lite2"}
+    assert all(item.card.input_range and item.card.color and item.card.resize for item in made.values() if item.task == "detect")
+
+
 def test_what_has_no_published_hash_says_so_before_it_is_asked_for():
     without = {item.name for item in read_catalogue().values() for file in item.files if file.sha256 is None}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import typer.testing
@@ -20,6 +22,7 @@ from edgeannot.base.errors import ConfigError, EdgeannotError, InputError, LinkE
 from edgeannot.card_inference.interpretation import AmbiguousModelError
 from edgeannot.cli.app import main
 from edgeannot.cli.commands.models import models_app
+from edgeannot.tflite.file import parse_tflite
 from edgeannot.vision.cards import find_card
 from edgeannot_tools.convert import darknet
 from tests.patience import DEADLINE_S
@@ -556,6 +559,64 @@ def test_a_darknet_pair_is_converted_on_the_spot(site, shop):
     assert "already installed" in shop.pull("sorter")
 
 
+def darknet_entry(site, **fields: Any) -> dict[str, Any]:
+    """An entry of a pair that the server has, made int8 on the spot."""
+    contents = dict(zip(("net.cfg", "net.weights"), darknet_files(), strict=True))
+    files = [file_entry(content, {"url": site.put(f"/{name}", content)}, name=name) for name, content in contents.items()]
+    return entry(*files, task="detect", family="yolo", names=["lorry", "crane"], quantize=True, **fields)
+
+
+def test_a_model_is_quantized_on_the_spot_and_its_card_says_how(site, shop):
+    row = {"dataset": "two", "size": 64, "numbers": "int8", "pictures": 1, "map50": 0.25}
+    shop.offer(darknet_entry(site, measured=[row]))
+    said = shop.pull("sorter")
+
+    card = find_card("sorter", [shop.models])
+    weights = sha256(darknet_files()[1])
+    model = parse_tflite(card.model_path.read_bytes(), "sorter")
+    assert shop.holds() == SORTER
+    assert model.inputs[0].dtype == "uint8"
+    assert (card.provenance.source_sha256, card.provenance.license) == (weights, "CC0-1.0")
+    assert card.provenance.source == f"{site.url('/net.cfg')}; {site.url('/net.weights')}"
+    assert re.match(
+        r"edgeannot models pull sorter: converted from net\.cfg and net\.weights; edgeannot .*: quantize ", card.provenance.made_by
+    )
+    assert re.match(r"5 pictures from edgeannot's samples, sha256 \w", card.provenance.calibration)
+    assert (card.description, card.measured[0].map50, card.label_names()) == ("sorts", 0.25, ("lorry", "crane"))
+    for words in (
+        "converting net.cfg and net.weights",
+        "quantizing to int8",
+        "- quantized to int8, calibrated with 5 pictures",
+        "- accepted: ",
+    ):
+        assert words in said
+    assert "accepted: " in (shop.models / "sorter.toml").read_text()
+    assert "already installed" in shop.pull("sorter")
+
+
+def test_pictures_of_the_user_calibrate_where_they_are_given(site, shop, tmp_path):
+    shop.offer(darknet_entry(site))
+    with pytest.raises(MissingError, match=r"sorter, from http.*--images: there is no folder .*/none"):
+        shop.pull("sorter", "--images", tmp_path / "none")
+    assert not shop.models.exists()
+
+    cv2.imwrite(str(tmp_path / "own.png"), np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8))
+    shop.pull("sorter", "--images", tmp_path / "*.png")
+    assert find_card("sorter", [shop.models]).provenance.calibration.startswith("1 pictures from *.png, sha256 ")
+
+
+def test_an_int8_model_that_lost_too_much_is_not_added(site, shop, monkeypatch):
+    monkeypatch.setattr("edgeannot_tools.quantize.command.MAX_DROP", -1.0)  # no model loses so little
+    shop.offer(darknet_entry(site))
+
+    with pytest.raises(
+        InputError, match=r"sorter, from http.*: the int8 model of sorter\.tflite lost too much: .*\(--images\), or make it"
+    ):
+        shop.pull("sorter")
+    assert not shop.models.exists()
+    assert not list(shop.downloads.glob(".pull-*"))
+
+
 # -- the command -------------------------------------------------------------------------------------------------------------
 
 
@@ -598,27 +659,27 @@ def test_exit_codes_and_one_sentence(code, words, tmp_path, monkeypatch, capsys)
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_without_the_tools_a_model_that_has_to_be_converted_says_so(shop, tmp_path):
+@pytest.mark.parametrize(
+    ("missing", "quantize", "said"),
+    [
+        (
+            "edgeannot_tools",
+            False,
+            "net.cfg and net.weights and is converted on this machine, which needs the Python package 'edgeannot_tools'",
+        ),
+        ("yaml", True, "net.cfg and net.weights and is converted and quantized on this machine, which needs the Python package 'yaml'"),
+    ],
+)
+def test_without_the_tools_a_model_that_has_to_be_made_says_so_before_it_is_fetched(missing, quantize, said, shop):
     """As after `pip install edgeannot`: the packages that the tools need are not there."""
-    content = b"[net]\n"
-    files = [file_entry(content, {"url": "https://nowhere.invalid/f"}, name=f"net.{end}") for end in ("cfg", "weights")]
-    shop.offer(entry(*files))
-    (tmp_path / "net.cfg").write_bytes(content)
-    lame = "import sys; sys.modules['edgeannot_tools'] = None; from edgeannot.cli.app import main; main()"
-    words = [
-        "models",
-        "pull",
-        "sorter",
-        "--file",
-        str(tmp_path / "net.cfg"),
-        "--data-dir",
-        str(shop.data),
-        "--catalogue",
-        str(shop.catalogue),
-    ]
+    files = [file_entry(b"[net]", {"url": "https://nowhere.invalid/f"}, name=f"net.{end}") for end in ("cfg", "weights")]
+    shop.offer(entry(*files, quantize=quantize))
+    lame = f"import sys; sys.modules[{missing!r}] = None; from edgeannot.cli.app import main; main()"
+    words = ["models", "pull", "sorter", "--data-dir", str(shop.data), "--catalogue", str(shop.catalogue)]
     done = subprocess.run([sys.executable, "-c", lame, *words], capture_output=True, text=True, timeout=DEADLINE_S, check=False)
 
     assert done.returncode == 78, done.stderr
-    assert "net.cfg and net.weights and is converted on this machine" in done.stderr
+    assert said in done.stderr
     assert "install `edgeannot[tools]`" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
     assert shop.holds() == []

@@ -59,13 +59,20 @@ def pull_command(
     pin: Annotated[
         bool, typer.Option("--pin", help="If no hash is published: trust this download over https and record its hash.")
     ] = False,
+    images: Annotated[
+        str | None,
+        typer.Option(
+            "--images", metavar="FOLDER|GLOB", help="Calibration pictures where a model is made int8; by default a few bundled photos."
+        ),
+    ] = None,
     data_dir: DataDir = None,
     catalogue: CatalogueFile = CATALOGUE,
 ) -> None:
     """Download public models of the catalogue, check them, and add them with their cards.
 
     Interrupted downloads are resumed. A proxy is taken from the environment (https_proxy). A file is accepted only with the SHA-256 of
-    the catalogue, and the model is run once before it is added.
+    the catalogue. Files of other frameworks are converted and quantized by the tools, if the int8 model loses little, and the model is
+    run once before it is added.
     """
     if list_them:
         catalogue_command(data_dir, catalogue)
@@ -91,6 +98,8 @@ def pull_command(
         pin=pin,
         runtime=find_runtime(),
         progress=_bar if sys.stderr.isatty() else None,
+        images=images,
+        say=lambda sentence: typer.echo(f"  {sentence}"),
     )
     failed: list[EdgeannotError] = []
     for entry in chosen:

@@ -27,12 +27,12 @@ WITHOUT_OUTPUTS = {"darknet": "the heads that its cfg states", "torch": "its log
 """Kinds of source whose outputs are not for choosing, and what they end in."""
 
 
-def convert_files(sources: Sequence[Path], out: Path, name: str, labels: Path | None, made_by: str) -> tuple[str, ...]:
-    """Write `out` (a .tflite), its card and its names; what was done and what may be wrong, a sentence each.
+def convert_files(sources: Sequence[Path], out: Path, name: str, hints: Hints, made_by: str) -> tuple[str, ...]:
+    """Write `out` (a .tflite), its card and its names, for `edgeannot models pull`; what was done and what may be wrong, a sentence each.
 
-    labels: a file of class names. Raises as `convert_sources` does, and CardError where the model's use is not understood.
+    Raises as `convert_sources` does, and CardError where the model's use is not understood.
     """
-    converted = convert_sources(sources, Request(hints=Hints(labels=labels)))
+    converted = convert_sources(sources, Request(hints=hints))
     files, card = finish(converted, out, name, made_by)
     if card is None:
         raise CardError(f"no card can be written for {converted.source}: {converted.no_card}")

@@ -29,7 +29,7 @@ OLDEST = (2, 6)
 PYTHON = (3, 12)
 INSTALL = (
     "make an environment for it (`python3.12 -m venv onnx-env && onnx-env/bin/pip install 'onnx2tf>=2.6'`, about 660 MB) "
-    "and give --onnx2tf onnx-env/bin/onnx2tf"
+    "and put onnx-env/bin at the end of the PATH, or give `edgeannot convert` --onnx2tf onnx-env/bin/onnx2tf"
 )
 IMAGE_RANK = 4
 COLOURS = (1, 3)

@@ -45,7 +45,16 @@ from edgeannot_tools.quantize.model import (
 )
 from edgeannot_tools.quantize.report import print_accuracy, print_agreement, print_sqnr, print_top1, say
 
-__all__ = ["AcceptanceCriteria", "QuantizeRequest", "Rescue", "quantize_until_accepted", "quantize_weights", "write_model"]
+__all__ = [
+    "AcceptanceCriteria",
+    "Attempt",
+    "QuantizeRequest",
+    "Rescue",
+    "accepted",
+    "quantize_until_accepted",
+    "quantize_weights",
+    "write_model",
+]
 
 Dtype = Literal["float32", "int8"]
 Rescue = Literal["auto", "float", "gates", "none"]
@@ -86,6 +95,8 @@ class QuantizeRequest:
     console: Console
     rescue: Rescue = "auto"
     """What is tried where int8 lost too much."""
+    otherwise: str = "allow more (--max-drop), or write it all the same (--no-check)"
+    """What the user can do, beside naming pictures, where that did not help."""
 
     def card(self, made: QuantizedModel, more: str) -> ModelCard:
         """Return the card of an int8 model; `more` is added to the command that made it, which is named without paths."""
@@ -122,13 +133,13 @@ class Attempt:
         return self.result is not None and not self.result.is_sure
 
 
-def quantize_until_accepted(request: QuantizeRequest) -> tuple[QuantizedModel, ModelCard]:
+def quantize_until_accepted(request: QuantizeRequest) -> Attempt:
     """Quantize, and where too much was lost try what may save the model. Raises InputError where nothing does."""
     attempts = list(_attempts(request))
     best = min(attempts, key=lambda a: (not a.is_good, a.result.drop if a.result else 0.0, -a.output_db))
     if best.result is not None and not best.result.accepted:
         raise InputError(_refusal(request, best.result))
-    return best.made, best.card
+    return best
 
 
 def _attempts(request: QuantizeRequest) -> Iterator[Attempt]:
@@ -208,18 +219,18 @@ def _say_again(request: QuantizeRequest, attempt: Attempt, how: str) -> None:
     say(request.console, f"{lost}; again, with {how}")
 
 
-def quantize_weights(request: QuantizeRequest) -> tuple[QuantizedModel, ModelCard]:
+def quantize_weights(request: QuantizeRequest) -> Attempt:
     """Store the weights as int8 and compare. Raises InputError where even that lost too much."""
     started = time.monotonic()
     made = quantize_model_weights(request.source)
     say(request.console, _size_line(made, time.monotonic() - started))
     card = make_card(request.source, None, made, request.name, request.file, f"edgeannot {__version__}: quantize --dynamic-range")
     if not request.criteria.check:
-        return made, card
+        return Attempt(made, card, [], None)
     attempt = _compare(request, made, card)
     if attempt.result is not None and not attempt.result.accepted:
         raise InputError(_refusal(request, attempt.result))
-    return made, attempt.card
+    return attempt
 
 
 def _compare(request: QuantizeRequest, made: QuantizedModel, card: ModelCard) -> Attempt:
@@ -235,8 +246,13 @@ def _compare(request: QuantizeRequest, made: QuantizedModel, card: ModelCard) ->
     if result.warning:
         say(console, f"warning: {result.warning}")
     if result.accepted:
-        say(console, f"accepted: {result.reason} (loss {result.drop:.3f}, allowed {criteria.max_drop:g}); {result.certainty}")
+        say(console, accepted(result, criteria.max_drop))
     return Attempt(made, card.model_copy(update={"measured": measured}), layers, result)
+
+
+def accepted(result: AcceptanceResult, max_drop: float) -> str:
+    """Return why a model was accepted, one sentence."""
+    return f"accepted: {result.reason} (loss {result.drop:.3f}, allowed {max_drop:g}); {result.certainty}"
 
 
 def _layers(request: QuantizeRequest, made: QuantizedModel) -> list[LayerSqnr]:
@@ -274,8 +290,7 @@ def _refusal(request: QuantizeRequest, result: AcceptanceResult) -> str:
     advice = own if request.pictures.bundled else "look at the worst layers above"
     return (
         f"the int8 model of {request.source.card.model_path.name} lost too much: {result.reason}, a loss of {result.drop:.3f} where "
-        f"{request.criteria.max_drop:g} is allowed ({result.certainty}); nothing was written: {advice}, allow more (--max-drop), "
-        "or write it all the same (--no-check)"
+        f"{request.criteria.max_drop:g} is allowed ({result.certainty}); nothing was written: {advice}, {request.otherwise}"
     )
 
 
@@ -306,16 +321,16 @@ def _staged(card: ModelCard, data: bytes, file: str, folder: Path, source: Float
     return card.model_copy(update=update).in_folder(folder)
 
 
-def write_model(made: QuantizedModel, card: ModelCard, source: FloatModel, out: Path) -> None:
+def write_model(attempt: Attempt, source: FloatModel, out: Path) -> None:
     """Write model, class names and card together, the card last, so that at no instant it stands there without its model."""
     names = source.card.label_names()
     file = f"{out.stem}{LABELS_END}" if names else None
-    labels = card.labels.model_copy(update={"file": file, "names": ()})
+    labels = attempt.card.labels.model_copy(update={"file": file, "names": ()})
     comments = [f"by convention: {assumption}" for assumption in source.assumptions]
-    files = {out: made.data}
+    files = {out: attempt.made.data}
     if file is not None:
         files[out.with_name(file)] = "".join(f"{line}\n" for line in names).encode()
-    files[out.with_suffix(".toml")] = card_toml(card.model_copy(update={"labels": labels}), comments).encode()
+    files[out.with_suffix(".toml")] = card_toml(attempt.card.model_copy(update={"labels": labels}), comments).encode()
     write_together(files)
 
 

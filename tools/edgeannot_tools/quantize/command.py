@@ -1,4 +1,4 @@
-"""`edgeannot quantize`: quantize a float model to int8, compare both, and write a card if the loss is acceptable."""
+"""`edgeannot quantize`: quantize a float model to int8, compare both, and write a card if little is lost; for `models pull`, too."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from edgeannot.base.errors import InputError, MissingError
+from edgeannot.card_inference import Hints
 from edgeannot.cli.model_options import ModelOptions, with_model_options
 from edgeannot.vision.cards import card_name
 from edgeannot.vision.engine import Runtime, load_runtime
@@ -17,6 +18,7 @@ from edgeannot_tools.quantize.attempts import (
     AcceptanceCriteria,
     QuantizeRequest,
     Rescue,
+    accepted,
     quantize_until_accepted,
     quantize_weights,
     write_model,
@@ -26,7 +28,10 @@ from edgeannot_tools.quantize.model import FloatModel, QuantizeOptions, load_flo
 from edgeannot_tools.quantize.report import say
 from edgeannot_tools.terminal import Command, open_console
 
-__all__ = ["quantize_app"]
+__all__ = ["quantize_app", "quantize_file"]
+
+MOST_PICTURES = 100
+MAX_DROP = 0.02
 
 quantize_app = typer.Typer(name="quantize", add_completion=False, rich_markup_mode=None, help="Quantize a float model to int8.")
 
@@ -43,7 +48,7 @@ def quantize(
         str | None,
         typer.Option(metavar="FOLDER|GLOB", help="Calibration pictures like those the model will see; by default a few bundled photos."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum number of calibration pictures.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum number of calibration pictures.")] = MOST_PICTURES,
     input_type: Annotated[Literal["uint8", "int8", "float"], typer.Option("--input", help="Type of the input.")] = "uint8",
     output_type: Annotated[
         Literal["auto", "int8", "float"],
@@ -61,7 +66,7 @@ def quantize(
     ] = True,
     max_drop: Annotated[
         float, typer.Option(min=0, max=1, help="Accepted loss: of mAP50 with --data, otherwise of confident results.")
-    ] = 0.02,
+    ] = MAX_DROP,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -106,8 +111,27 @@ def quantize(
     if not dynamic:
         _say_pictures(pictures, console)
     request = QuantizeRequest(criteria, source, pictures, options, name or card_name(out.stem), out.name, console, rescue)
-    write_model(*(quantize_weights(request) if dynamic else quantize_until_accepted(request)), source, out)
+    write_model(quantize_weights(request) if dynamic else quantize_until_accepted(request), source, out)
     say(console, f"wrote {out} and {out.with_suffix('.toml').name}")
+
+
+def quantize_file(card: Path, out: Path, name: str, images: str | None, runtime: Runtime) -> tuple[str, ...]:
+    """Write the int8 model of a float model's card as the command does by default; what came of it, a sentence each.
+
+    images: as `--images`. The comparison is printed, and nothing is written where the int8 model lost too much. Raises as `read_set`,
+    `load_float_model` and `quantize_until_accepted` do.
+    """
+    console = open_console()
+    pictures = read_set(images, MOST_PICTURES)
+    _say_pictures(pictures, console)
+    criteria = AcceptanceCriteria(MAX_DROP, None, runtime)
+    source = load_float_model(card, Hints(), (), runtime)
+    by_hand = "or make it by hand with `edgeannot convert` and `edgeannot quantize`, which can be told to allow more"
+    request = QuantizeRequest(criteria, source, pictures, QuantizeOptions(), name, out.name, console, otherwise=by_hand)
+    attempt = quantize_until_accepted(request)
+    write_model(attempt, source, out)
+    compared = () if attempt.result is None else (accepted(attempt.result, MAX_DROP),)
+    return (f"quantized to int8, calibrated with {pictures.describe()}", *attempt.made.notes, *compared)
 
 
 def _check_paths(model: Path, out: Path) -> None:
