@@ -224,14 +224,17 @@ def _best_of(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _most_accurate(fitting: Sequence[Candidate], requirements: Requirements) -> tuple[Candidate, tuple[str, ...]]:
-    winner, beaten, best = fitting[0], [], _best_of(fitting)
+    winner, best = fitting[0], _best_of(fitting)
+    of_first = winner
     gone = {winner.name}  # closeness is not transitive: without this, three could beat each other in a ring
     while challenger := next((c for c in best if c.name not in gone and _beats(c, winner)), None):
-        if challenger.facts.family != winner.facts.family:
-            how = _comparison(winner, challenger, figures=True)
-            beaten.append(f"{winner.facts.family} loses its turn to {challenger.name}: {winner.name} is {how}")
         winner = challenger
+        of_first = winner if winner.facts.family == of_first.facts.family else of_first
         gone.add(winner.name)
+    beaten = []
+    if of_first.facts.family != winner.facts.family:
+        how = _comparison(of_first, winner, figures=True)
+        beaten = [f"{of_first.facts.family} would come first, but {of_first.name} is {how}"]
     others = len({c.facts.network for c in fitting}) > 1
     prior = PRIOR.get(requirements.task, {}).get(requirements.profile, ())
     family = f"; {_order(prior, requirements)}" if others and not beaten and len(prior) > 1 else ""

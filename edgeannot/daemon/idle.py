@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from functools import partial
 
 from edgeannot.base.errors import EdgeannotError
-from edgeannot.choice.candidates import Candidate
+from edgeannot.choice.candidates import Candidate, gain
 from edgeannot.choice.selection import Choice
 from edgeannot.daemon.active_model import ActiveModel
 from edgeannot.daemon.governor import DegradationLevel
@@ -164,14 +164,16 @@ class IdleMeasuring:
 def levels_below(name: str, candidates: Sequence[Candidate]) -> list[DegradationLevel]:
     """Return the levels from the model `name` (NAME[@SIZE]) downwards: its smaller inputs, then other models, each cheaper than the last.
 
-    The candidates are those of the choice: they fit the task and have the labels. Only the top if the name is not among them or
+    The candidates are those of the choice: they fit the task and have the labels. One that costs no less than a more accurate one is no
+    level. Only the top if the name is not among them or
     its cost is not known.
     """
     usable = [c for c in candidates if not c.rejection]
     top = next((c for c in usable if c.name == name), None)
     if top is None or (top_cost := _cost(top, top)) is None:
         return [DegradationLevel(name, 1.0)]
-    costs = [(c, cost) for c in usable if (cost := _cost(c, top)) is not None]
+    known = [(c, cost) for c in usable if (cost := _cost(c, top)) is not None]
+    costs = [(c, cost) for c, cost in known if not any(its <= cost and (gain(other, c) or 0) > 0 for other, its in known)]
     own = sorted(((c, cost) for c, cost in costs if c.facts is top.facts), key=lambda row: -row[1])
     others = sorted(((c, cost) for c, cost in costs if c.facts is not top.facts), key=lambda row: -row[1])
     levels = [DegradationLevel(name, top_cost)]

@@ -12,7 +12,7 @@ import pytest
 from edgeannot.base.errors import ConfigError
 from edgeannot.base.places import model_folders
 from edgeannot.choice import selection
-from edgeannot.choice.auto_profile import Micro, micro_of
+from edgeannot.choice.auto_profile import Micro, grade, micro_of
 from edgeannot.choice.card_index import read_card_index
 from edgeannot.choice.decision import decide, in_prior_order
 from edgeannot.choice.evaluation import evaluate
@@ -254,6 +254,45 @@ def test_at_no_speed_is_a_bundled_model_taken_that_another_beats_in_time_and_acc
 
     assert decision.measured
     assert not [c.name for c in decision.candidates if c.sample and c.ms < winner.ms and c.accuracy.value > winner.accuracy.value]
+
+
+ZERO = Board(
+    machine="aarch64",
+    processor=Processor(clusters=(Cluster("Cortex-A53", (0, 1, 2, 3), out_of_order=False),), int8=("neon",)),
+    limits=Limits(cpus=(0, 1, 2, 3)),
+    memory_total_bytes=430 << 20,
+)
+"""A Raspberry Pi Zero 2 W."""
+
+
+@pytest.mark.usefixtures("never_measures")
+@pytest.mark.parametrize("whole_ms", [1200, 1600, 2000])
+def test_a_board_like_a_pi_zero_has_a_model_that_is_useful_within_its_budget(tmp_path, whole_ms):
+    """Before anything is measured, on one core; and with measurements. whole_ms: what YOLOv3-tiny takes at 416 pixels with one thread:
+    2.8 giga-operations of multiplication and addition at 1.4 to 2.3 a second.
+    """
+    loaded = settings(tmp_path, grade(ZERO).profile)
+    first = start(loaded, board=ZERO).evaluation.decision
+    remember(tmp_path, {name: {size: part * whole_ms for size, part in times.items()} for name, times in TIMES.items()}, ZERO)
+    measured = start(loaded, board=ZERO).evaluation.decision
+
+    assert (loaded.profile, first.budget.ms) == ("low", 500)
+    assert TIMES[first.winner.facts.name][first.winner.size] * whole_ms <= first.budget.ms
+    assert first.winner.accuracy.value >= 0.62
+    assert measured.winner.ms <= measured.budget.ms
+    assert measured.winner.accuracy.value >= first.winner.accuracy.value
+    assert not [c.name for c in (first.winner, measured.winner) if c.rejection], "each fits into the memory"
+
+
+@pytest.mark.usefixtures("never_measures")
+def test_a_board_that_is_slower_than_any_budget_has_the_quickest_model(tmp_path):
+    """A Raspberry Pi Zero W: one core of 2003's design."""
+    one_core = replace(ZERO, processor=Processor(clusters=(Cluster("ARM1176", (0,)),)), limits=Limits(cpus=(0,)))
+    remember(tmp_path, {name: {size: part * 8000 for size, part in times.items()} for name, times in TIMES.items()}, one_core)
+    decision = start(settings(tmp_path, grade(one_core).profile), board=one_core).evaluation.decision
+
+    assert decision.winner.name == "nanodet-g@192"
+    assert "none takes at most 500 ms" in decision.reasons[0]
 
 
 def simulate(cards, required, whole_ms, next_of):

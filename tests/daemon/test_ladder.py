@@ -1,7 +1,9 @@
 """The levels below a model: its smaller inputs first, then other models, each cheaper than the last."""
 
+from dataclasses import replace
+
 from edgeannot.choice.candidates import Candidate
-from edgeannot.choice.card_index import CardFacts
+from edgeannot.choice.card_index import Accuracy, CardFacts
 from edgeannot.choice.measurements import Sample
 from edgeannot.daemon.idle import levels_below
 
@@ -12,7 +14,7 @@ def facts(name, width=416, sizes=(192, 320, 416), macs=1000):
 
 def candidate(card, size, ms=None, predicted_ms=None, rejection=""):
     sample = ms and Sample(size=size, threads=1, ms=ms, p95_ms=ms, stages={}, p95_stages={}, cpu_ms=ms, peak_bytes=1, runs=5, dtype="int8")
-    return Candidate(card, size, 1, sample, predicted_ms, None, rejection)
+    return Candidate(card, size, 1, sample, predicted_ms, rejection)
 
 
 def names(levels):
@@ -54,6 +56,17 @@ def test_a_step_that_would_not_be_felt_is_left_out():
     every = [candidate(BIG, 416, 100.0), candidate(BIG, 320, 95.0), candidate(BIG, 192, 50.0)]
 
     assert names(levels_below("big@416", every)) == ["big@416", "big@192"]
+
+
+def test_what_costs_no_less_than_a_more_accurate_one_is_no_rung():
+    def measured(name, value):
+        return replace(facts(name, 300, (300,)), accuracies=(Accuracy("streets", "mAP50", 300, "int8", value),))
+
+    every = [candidate(measured("top", 0.8), 300, 100.0), candidate(measured("worse", 0.5), 300, 60.0)]
+    better = candidate(measured("better", 0.7), 300, 50.0)
+
+    assert names(levels_below("top", every)) == ["top", "worse"]
+    assert names(levels_below("top", [*every, better])) == ["top", "better"]
 
 
 def test_what_cannot_be_used_is_no_rung():
