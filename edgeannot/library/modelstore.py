@@ -1,11 +1,13 @@
 """The folder of the user's own models: adds a proposed card with its files, removes it again. A model exists when its card does.
 
 Files are written whole or not at all, and synced; the card comes last when adding and goes first when
-removing, so that at no instant a card stands there without its model.
+removing, so that at no instant a card stands there without its model. A model that replaces another has files of other names, for the
+same reason.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,9 @@ def add(proposal: Proposal, folder: Path, *, replace: bool = False) -> ModelCard
         raise InputError(f"there is a model called {card.name} in {folder} already; give another --name, or --replace it")
     proposal.card.verify_file()
     names = card.label_names()
-    model_name, label_name = f"{card.name}.tflite", f"{card.name}.labels.txt"
+    old = _files_of(path) if path.exists() else ()
+    stem = f"{card.name}.{_digest(card, names)}" if old else card.name
+    model_name, label_name = f"{stem}.tflite", f"{stem}.labels.txt"
     labels = card.labels.model_copy(update={"file": label_name if names else None, "names": ()})
     stored = card.model_copy(update={"file": model_name, "labels": labels})
     evidence = [*proposal.evidence, *(f"by convention: {assumption}" for assumption in proposal.assumptions)]
@@ -40,6 +44,8 @@ def add(proposal: Proposal, folder: Path, *, replace: bool = False) -> ModelCard
         if names:
             _write(folder / label_name, "".join(f"{name}\n" for name in names).encode())
         _write(path, card_toml(stored, evidence).encode())
+        for target in _unused(old, folder):
+            target.unlink()
     except OSError as exc:
         raise InputError(f"the model cannot be added to {folder}: {exc.strerror or exc}") from exc
     return read_card(path)
@@ -52,15 +58,12 @@ def remove(name: str, folder: Path) -> list[Path]:
         known = ", ".join(sorted(other.stem for other in folder.glob("*.toml"))) or "none"
         raise MissingError(f"no added model is called {name!r}; added are: {known} (in {folder})")
     files = _files_of(path)
-    kept = {file for other in folder.glob("*.toml") if other != path for file in _files_of(other)}
     gone = [path]
     try:
         path.unlink()
-        for target in (folder / file for file in files if file not in kept):
-            # A card of somebody else's may name a file elsewhere; only what lies in this folder is ours to delete.
-            if target.parent == folder and target.is_file():
-                target.unlink()
-                gone.append(target)
+        for target in _unused(files, folder):
+            target.unlink()
+            gone.append(target)
     except OSError as exc:
         raise InputError(f"the model {name} cannot be removed from {folder}: {exc.strerror or exc}") from exc
     return gone
@@ -73,6 +76,18 @@ def _files_of(path: Path) -> tuple[str, ...]:
     except CardError:
         return f"{path.stem}.tflite", f"{path.stem}.labels.txt"
     return tuple(file for file in (card.file, card.labels.file) if file)
+
+
+def _unused(files: Iterable[str], folder: Path) -> list[Path]:
+    """Return those of the files that no card of the folder names."""
+    kept = {file for other in folder.glob("*.toml") for file in _files_of(other)}
+    # A card of somebody else's may name a file elsewhere; only what lies in this folder is ours to delete.
+    return [folder / file for file in files if file not in kept and (folder / file).parent == folder and (folder / file).is_file()]
+
+
+def _digest(card: ModelCard, names: Iterable[str]) -> str:
+    """Return a short word for what the files hold."""
+    return hashlib.sha256("\n".join((card.sha256, *names)).encode()).hexdigest()[:8]
 
 
 def card_toml(card: ModelCard, comments: Iterable[str] = ()) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,56 @@ def test_an_added_model_is_found_again_with_its_names_and_passes_its_checks(sort
     assert card.label_names() == ("cat", 'dog "rex"', "horse")
     assert card.model_path.read_bytes() == sorter.read_bytes()
     card.verify_file()
+
+
+class Stop(BaseException):
+    """The end of the program, where a kill would be."""
+
+
+RENAMES: list[int] = []
+"""While it holds a number: how many renames are still let through."""
+
+
+def stop_at_a_rename(event: str, _: object) -> None:
+    if RENAMES and event in ("os.rename", "os.remove"):
+        if not RENAMES[0]:
+            raise Stop
+        RENAMES[0] -= 1
+
+
+sys.addaudithook(stop_at_a_rename)
+
+
+def test_a_replacement_that_is_killed_leaves_the_old_model_or_the_new_one(sorter: Path, tmp_path: Path) -> None:
+    old, names = tmp_path / "old" / "sorter.tflite", sorter.with_name("names.txt")
+    old.parent.mkdir()
+    maker = Maker()
+    x = maker.input((1, 16, 16, 3), "uint8", 1 / 255, 0)
+    old.write_bytes(maker.outputs(maker.softmax(maker.stirred(x, [[4.0, 0.0]]), "probabilities")))
+    ends = []
+    for allowed in range(100):
+        store = tmp_path / f"models{allowed}"
+        modelstore.add(propose(old), store)
+        proposal = propose(sorter, Hints(labels=names))
+        RENAMES[:] = [allowed]
+        try:
+            modelstore.add(proposal, store, replace=True)
+        except Stop:
+            ends.append("killed")
+        else:
+            ends.append("done")
+        finally:
+            RENAMES.clear()
+        card = read_card(store / "sorter.toml")
+        card.verify_file()
+        assert card.label_names() == (
+            ("cat", 'dog "rex"', "horse") if card.sha256 == proposal.card.sha256 else propose(old).card.labels.names
+        )
+        if ends[-1] == "done":
+            break
+
+    assert ends[:3] == ["killed"] * 3
+    assert len(list(store.iterdir())) == 3
 
 
 def test_a_name_is_taken_once_unless_it_is_replaced(sorter: Path, tmp_path: Path) -> None:
