@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import typer
 
-__all__ = ["convert", "datasets", "evaluate", "inspect", "quantize"]
+__all__ = ["convert", "datasets", "evaluate", "inspect", "quantize", "teach"]
 
 
 def convert() -> typer.Typer:
@@ -46,3 +46,10 @@ def inspect() -> typer.Typer:
     from edgeannot_tools.inspect.command import inspect_app
 
     return inspect_app
+
+
+def teach() -> typer.Typer:
+    """Teach own objects with a few pictures (tools)."""
+    from edgeannot_tools.teach.command import teach_app
+
+    return teach_app

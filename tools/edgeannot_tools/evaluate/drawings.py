@@ -25,7 +25,20 @@ from edgeannot_tools.evaluate.classifier_accuracy import Answer, Ranking
 from edgeannot_tools.evaluate.measure import Compared, Result
 from edgeannot_tools.output import write_whole
 
-__all__ = ["Miss", "save_error_sheet", "save_plot", "save_ranking_plot", "save_wrong_answers", "worst_misses"]
+__all__ = [
+    "GREEN",
+    "RED",
+    "Miss",
+    "draw_box",
+    "picture_tile",
+    "save_error_sheet",
+    "save_plot",
+    "save_ranking_plot",
+    "save_tiles",
+    "save_wrong_answers",
+    "worst_misses",
+    "write_text",
+]
 
 ENOUGH_TICKS = 3
 """On the axis of times, to read values between them."""
@@ -37,7 +50,7 @@ _MARGIN = 0.6
 """How much of the box's own size is shown around it, on each side."""
 _HIT, _NEAR = 0.5, 0.1
 """Overlaps from which on a box is on an object, and near it."""
-_GREEN, _RED, _GRAY, _WHITE = (80, 220, 80), (60, 60, 240), (40, 40, 40), (235, 235, 235)
+GREEN, RED, _GRAY, _WHITE = (80, 220, 80), (60, 60, 240), (40, 40, 40), (235, 235, 235)
 """BGR: what was marked, what was found, the ground, letters."""
 _TITLE_PX = 30
 _ANSWER_PX, _ANSWER_CAPTION_PX, _ANSWER_COLUMNS = 200, 52, 6
@@ -214,16 +227,16 @@ def _miss_tile(miss: Miss, score: float) -> UInt8Array:
     inner = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
     cut = cv2.resize(image[top:bottom, left:right], inner, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     found = miss.item.found[miss.item.found.scores >= score]
-    for boxes, color in ((miss.item.truth.boxes, _GREEN), (found.boxes, _RED)):
+    for boxes, color in ((miss.item.truth.boxes, GREEN), (found.boxes, RED)):
         for box in boxes:
-            _box(cut, [(float(box[i]) - (left, top)[i % 2]) * scale for i in range(4)], color, 1)
-    own = _RED if miss.caption.startswith("wrong") else _GREEN
-    _box(cut, [(miss.box[i] - (left, top)[i % 2]) * scale for i in range(4)], own, 3)
+            draw_box(cut, [(float(box[i]) - (left, top)[i % 2]) * scale for i in range(4)], color, 1)
+    own = RED if miss.caption.startswith("wrong") else GREEN
+    draw_box(cut, [(miss.box[i] - (left, top)[i % 2]) * scale for i in range(4)], own, 3)
     tile = np.full((_TILE_WH[1] + _CAPTION_PX, _TILE_WH[0], 3), _GRAY, np.uint8)
     x, y = (_TILE_WH[0] - inner[0]) // 2, (_TILE_WH[1] - inner[1]) // 2
     tile[y : y + inner[1], x : x + inner[0]] = cut
-    _write(tile, miss.caption, (4, _TILE_WH[1] + 15), 0.45)
-    _write(tile, miss.item.picture.name[-44:], (4, _TILE_WH[1] + 33), 0.38)
+    write_text(tile, miss.caption, (4, _TILE_WH[1] + 15), 0.45)
+    write_text(tile, miss.item.picture.name[-44:], (4, _TILE_WH[1] + 33), 0.38)
     return tile
 
 
@@ -236,7 +249,8 @@ def _around(box: tuple[float, float, float, float], size_wh: tuple[int, int]) ->
     return left, top, min(width, max(left + 1, int(x2 + pad_x) + 1)), min(height, max(top + 1, int(y2 + pad_y) + 1))
 
 
-def _box(image: MatLike, box: Sequence[float], color: tuple[int, int, int], thickness: int) -> None:
+def draw_box(image: MatLike, box: Sequence[float], color: tuple[int, int, int], thickness: int) -> None:
+    """Draw a box, xyxy in pixels of the image, in a BGR colour."""
     x1, y1, x2, y2 = (round(value) for value in box)
     cv2.rectangle(image, (x1, y1), (x2 - 1, y2 - 1), color, thickness, cv2.LINE_AA)
 
@@ -246,7 +260,7 @@ def save_error_sheet(result: Result, class_names: Sequence[str], path: Path, lim
     score = result.accuracy.best_score
     tiles = [_miss_tile(miss, score) for miss in worst_misses(result, class_names, limit)]
     title = f"the worst misses from score {score:.2f} on (mAP50 {result.accuracy.map50:.3f}); green: marked, red: found"
-    _save_tiles(tiles, f"{result.model}: {title if tiles else 'no misses'}", _COLUMNS, path)
+    save_tiles(tiles, f"{result.model}: {title if tiles else 'no misses'}", _COLUMNS, path)
     return len(tiles)
 
 
@@ -255,15 +269,15 @@ def save_wrong_answers(ranking: Ranking, class_names: Sequence[str], path: Path,
     wrong = sorted((answer for answer in ranking.answers if answer.rank), key=lambda answer: -answer.score)[:limit]
     tiles = [_answer_tile(answer, class_names[answer.class_id]) for answer in wrong]
     title = f"top-1 {ranking.top1:.3f} on {number_of(len(ranking.answers), 'picture')}; the surest wrong answers"
-    _save_tiles(tiles, f"{ranking.model}: {title if tiles else 'no wrong answers'}", _ANSWER_COLUMNS, path)
+    save_tiles(tiles, f"{ranking.model}: {title if tiles else 'no wrong answers'}", _ANSWER_COLUMNS, path)
     return len(tiles)
 
 
-def _save_tiles(tiles: Sequence[UInt8Array], title: str, columns: int, path: Path) -> None:
+def save_tiles(tiles: Sequence[UInt8Array], title: str, columns: int, path: Path) -> None:
     """Write tiles of one size in rows below a title, as a PNG."""
     height, width = tiles[0].shape[:2] if tiles else (_TILE_WH[1], _TILE_WH[0])
     sheet = np.full((max(1, -(-len(tiles) // columns)) * height + _TITLE_PX, columns * width, 3), _GRAY, np.uint8)
-    _write(sheet, title, (8, 20), 0.5)
+    write_text(sheet, title, (8, 20), 0.5)
     for number, tile in enumerate(tiles):
         top, left = _TITLE_PX + number // columns * height, number % columns * width
         sheet[top : top + height, left : left + width] = tile
@@ -274,20 +288,27 @@ def _save_tiles(tiles: Sequence[UInt8Array], title: str, columns: int, path: Pat
 
 
 def _answer_tile(answer: Answer, shown: str) -> UInt8Array:
-    image = read_picture(answer.path).image
-    scale = _ANSWER_PX / max(image.shape[:2])
-    inner = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    small = cv2.resize(image, inner, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    tile = np.full((_ANSWER_PX + _ANSWER_CAPTION_PX, _ANSWER_PX, 3), _GRAY, np.uint8)
-    x, y = (_ANSWER_PX - inner[0]) // 2, (_ANSWER_PX - inner[1]) // 2
-    tile[y : y + inner[1], x : x + inner[0]] = small
+    tile, _, _ = picture_tile(read_picture(answer.path).image, (_ANSWER_PX, _ANSWER_PX), _ANSWER_CAPTION_PX)
     said = f"{answer.labels[0][:22]} {answer.score:.2f}" if answer.labels else "nothing"
     for line, text in enumerate((shown[:26], f"said: {said}", answer.path.name[-30:])):
-        _write(tile, text, (4, _ANSWER_PX + 14 + 16 * line), 0.4)
+        write_text(tile, text, (4, _ANSWER_PX + 14 + 16 * line), 0.4)
     return tile
 
 
-def _write(image: UInt8Array, text: str, at: tuple[int, int], size: float) -> None:
+def picture_tile(image: UInt8Array, size_wh: tuple[int, int], caption_px: int) -> tuple[UInt8Array, float, tuple[int, int]]:
+    """Return a tile with the whole picture in its middle and room for a caption below; the picture's scale and left top corner in it."""
+    height, width = image.shape[:2]
+    scale = min(size_wh[0] / width, size_wh[1] / height)
+    inner = (max(1, round(width * scale)), max(1, round(height * scale)))
+    tile = np.full((size_wh[1] + caption_px, size_wh[0], 3), _GRAY, np.uint8)
+    left, top = (size_wh[0] - inner[0]) // 2, (size_wh[1] - inner[1]) // 2
+    small = cv2.resize(image, inner, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    tile[top : top + inner[1], left : left + inner[0]] = small
+    return tile, scale, (left, top)
+
+
+def write_text(image: UInt8Array, text: str, at: tuple[int, int], size: float) -> None:
+    """Write a line of text with its left bottom corner at a place, in white."""
     # OpenCV's own letters are ASCII; other letters become question marks.
     plain = text.encode("ascii", "replace").decode()
     cv2.putText(image, plain, at, cv2.FONT_HERSHEY_SIMPLEX, size, _WHITE, 1, cv2.LINE_AA)

@@ -1,0 +1,155 @@
+"""How good a taught detector is by the number of pictures: the int8 file on pictures that were not taught, over several splits.
+
+    python benchmarks/teach_detect.py SET [--backbone NAME[@SIZE]]... [--pictures 30,10,5] [--test 10] [--splits 4] [--background DIR]
+                                      [--empty DIR] [--json FILE]
+
+Each split deals the pictures anew after every whole round: as many disjoint parts of --test pictures as there are, each the test set
+once, and the first N of the others taught. The features of all views are made once a backbone, so the times are those of the views
+taught; processor seconds, as other programs may lengthen the wall times. "int8" runs the file through `evaluate`, "float" the same
+layers without rounding of weights and outputs. --empty: pictures without the objects, none of them taught, for false alarms at the
+threshold of the card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from edgeannot.vision.pipeline import load_pipeline
+from edgeannot_tools.datasets import Dataset
+from edgeannot_tools.datasets.pictures import PICTURE_SUFFIXES, list_files
+from edgeannot_tools.evaluate.average_precision import evaluate_detections, find_misses
+from edgeannot_tools.evaluate.measure import evaluate_model, match_model, read_frame
+from edgeannot_tools.teach.detect.backbone import Backbone
+from edgeannot_tools.teach.detect.command import find_backbone
+from edgeannot_tools.teach.detect.examples import Examples, make_examples
+from edgeannot_tools.teach.detect.held_out import detect
+from edgeannot_tools.teach.detect.pictures import LabelledPicture, TeachingSet, read_teaching_set
+from edgeannot_tools.teach.detect.teaching import make_model, teach_examples
+
+VIEWS = 24
+
+
+def splits(count: int, test: int, wanted: int) -> Iterator[tuple[list[int], list[int]]]:
+    """Yield (others, test) picture numbers."""
+    for seed in range(wanted):
+        order = np.random.default_rng(seed).permutation(count)
+        for start in range(0, count - test + 1, test):
+            if wanted == 0:
+                return
+            wanted -= 1
+            yield np.delete(order, np.arange(start, start + test)).tolist(), order[start : start + test].tolist()
+
+
+def part(lesson: TeachingSet, examples: Examples, numbers: list[int]) -> tuple[TeachingSet, Examples]:
+    """Return the set and the views of some of the pictures."""
+    rows = np.flatnonzero(np.isin(examples.picture, numbers))
+    new = {old: number for number, old in enumerate(sorted(numbers))}
+    picture = np.array([new[int(old)] for old in examples.picture[rows]])
+    whole = np.searchsorted(picture, np.arange(len(new)))
+    marked = tuple(examples.marked[row] for row in rows)
+    maps = tuple(store[rows] for store in examples.maps)
+    kept = tuple(lesson.pictures[number] for number in sorted(numbers))
+    return replace(lesson, pictures=kept), Examples(examples.backbone, maps, picture, whole, marked)
+
+
+def one_split(lesson: TeachingSet, examples: Examples, taught_with: list[int], test: list[int], empty: list[Path]) -> dict[str, float]:
+    """Return the figures of a model that is taught with some pictures and tried on others."""
+    some, views = part(lesson, examples, taught_with)
+    clock = time.process_time()
+    taught = teach_examples(some, views, seed=0)
+    fit_s = time.process_time() - clock
+    pictures = [lesson.pictures[number] for number in test]
+    in_float = [detect(examples, taught.layers, number, lesson.pictures[number].picture.size_wh, rounded=False) for number in test]
+    exact = evaluate_detections([(item.truth(), found) for item, found in zip(pictures, in_float, strict=True)])
+    with tempfile.TemporaryDirectory() as folder:
+        data, card = make_model(taught, some, "taught", "benchmark", "benchmark")
+        card = card.in_folder(Path(folder))
+        card.model_path.write_bytes(data)
+        dataset = Dataset(lesson.labels, tuple(item.picture for item in pictures))
+        result = evaluate_model(card, dataset, match_model(card, dataset), coco=False)
+        pipeline = load_pipeline(card)
+        alarms = sum(bool(len(pipeline(read_frame(path, 0, "")).detections)) for path in empty)
+    missed = sum(len(find_misses(item.truth, item.found, taught.min_score)[0]) for item in result.compared)
+    return {
+        "map50": result.accuracy.map50,
+        "mean_iou": result.accuracy.mean_iou,
+        "map50_float": exact.map50,
+        "mean_iou_float": exact.mean_iou,
+        "recall_at_card": 1 - missed / max(result.accuracy.objects, 1),
+        "alarms": alarms / max(len(empty), 1),
+        "min_score": taught.min_score,
+        "held_out_map50": taught.accuracy.map50,
+        "fit_cpu_s": fit_s,
+        "bins": float(taught.bins),
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("--format")
+    parser.add_argument("--backbone", action="append")
+    parser.add_argument("--pictures", default="30,10,5")
+    parser.add_argument("--test", type=int, default=10)
+    parser.add_argument("--splits", type=int, default=4)
+    parser.add_argument("--views", type=int, default=VIEWS)
+    parser.add_argument("--background", type=Path, help="taught as background in every split")
+    parser.add_argument(
+        "--empty", type=Path, help="pictures without the objects for false alarms; those of --background are left out by hash"
+    )
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    lesson = read_teaching_set(args.dataset, args.format, background=args.background)
+    labelled = [number for number, item in enumerate(lesson.pictures) if not item.background]
+    background = [number for number, item in enumerate(lesson.pictures) if item.background]
+    empty = untaught(args.empty, lesson) if args.empty else []
+    report = []
+    for name in args.backbone or ["ssdlite-mobilenet-v2-coco"]:
+        backbone: Backbone = find_backbone(name, None)
+        wall, clock = time.perf_counter(), time.process_time()
+        examples = make_examples(backbone, lesson.pictures, args.views)
+        cost = (time.process_time() - clock) / len(examples.picture)
+        print(f"{backbone.name}: {cost * 1e3:.1f} ms of a processor a view ({time.perf_counter() - wall:.0f} s in all)", flush=True)
+        for count in map(int, args.pictures.split(",")):
+            rows = [
+                one_split(lesson, examples, [*(labelled[i] for i in others[:count]), *background], [labelled[i] for i in test], empty)
+                for others, test in splits(len(labelled), args.test, args.splits)
+            ]
+            mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+            each = " ".join(f"{row['map50']:.2f}" for row in rows)
+            taught = count + len(background)
+            print(
+                f"  {count:3d} pictures, {len(rows)} splits: mAP50 {mean['map50']:.3f} [{each}], mean IoU {mean['mean_iou']:.3f} "
+                f"(float {mean['map50_float']:.3f}, {mean['mean_iou_float']:.3f}); at the card's score {mean['min_score']:.2f} "
+                f"{mean['recall_at_card']:.0%} found, alarms in {mean['alarms']:.0%} of {len(empty)}; its own estimate "
+                f"{mean['held_out_map50']:.3f}; features {cost * taught * (args.views + 1):.1f} + fit {mean['fit_cpu_s']:.1f} processor s",
+                flush=True,
+            )
+            report.append({"backbone": backbone.name, "pictures": count, "splits": len(rows), "features_cpu_s": cost * taught, **mean})
+    if args.json:
+        args.json.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def untaught(folder: Path, lesson: TeachingSet) -> list[Path]:
+    """Return the pictures of a folder that are in no lesson, by their content."""
+    known = {content(item.path) for item in lesson.pictures if isinstance(item, LabelledPicture)}
+    return [path for path in list_files(folder, PICTURE_SUFFIXES) if content(path) not in known]
+
+
+def content(path: Path) -> str:
+    """Return the hash of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    main()

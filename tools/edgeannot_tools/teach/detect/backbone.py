@@ -1,0 +1,141 @@
+"""A bundled or added detector cut before its box layers: its feature maps, of whatever the daemon's preprocessing feeds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeannot.base.errors import InputError
+from edgeannot.tflite.file import at_size
+from edgeannot.vision.cards import ModelCard
+from edgeannot.vision.data import TensorRef, UInt8Array
+from edgeannot.vision.engine import Engine, Runtime
+from edgeannot.vision.heads.dfl import Dfl
+from edgeannot.vision.heads.ssd_anchors import SsdAnchors
+from edgeannot.vision.heads.yolo_grid import YoloGrid
+from edgeannot.vision.preprocess import ToTensor
+from edgeannot_tools.graph.edits import retarget_outputs
+from edgeannot_tools.graph.graph import Graph, Op, Operator
+from edgeannot_tools.teach.detect.views import PAD
+
+__all__ = ["Backbone", "Tap", "find_taps", "load_backbone", "open_engine", "sized_graph"]
+
+STRIDES = (8, 16, 32, 64)
+"""Maps with larger ones have too few cells to say where an object is. Others mean that the cells do not divide the input evenly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """One feature map of a detector, as its box branch reads it."""
+
+    tensor: str
+    """The map's name in the file."""
+    stride: int
+    """Pixels of the input a cell."""
+    channels: int
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """A detector at one input size, and where it is tapped."""
+
+    card: ModelCard
+    size: int
+    taps: tuple[Tap, ...]
+    """By stride, the finest first."""
+
+    @property
+    def name(self) -> str:
+        """The detector's name with the size."""
+        return f"{self.card.name.partition('@')[0]}@{self.size}"
+
+    def cells(self, tap: int) -> int:
+        """Return how many cells a side of the tap's map has."""
+        return self.size // self.taps[tap].stride
+
+
+def load_backbone(card: ModelCard, size: int | None = None) -> Backbone:
+    """Return the detector at a square input of `size` pixels; None: its own, or the nearest that its strides divide.
+
+    Raises InputError where it cannot be tapped there, CardError or ModelError where its file cannot be used.
+    """
+    card.verify_file()
+    sizes = (size,) if size is not None else (card.input.width, max(1, round(card.input.width / STRIDES[-1])) * STRIDES[-1])
+    for one in sizes:
+        taps = find_taps(sized_graph(card, one), card, one)
+        if taps:
+            return Backbone(card, one, taps)
+    advice = f"give a size that {STRIDES[-1]} divides" if size is not None and size % STRIDES[-1] else "choose a bundled detector"
+    raise InputError(f"{card.name} has no int8 feature maps whose cells divide {sizes[-1]} pixels evenly; {advice} as --backbone")
+
+
+def sized_graph(card: ModelCard, size: int) -> Graph:
+    """Return the detector's graph for a square input of `size` pixels."""
+    data = card.model_path.read_bytes()
+    same = Graph.from_bytes(data, card.name)
+    if same.shape(same.inputs[0])[1:3] == (size, size):
+        return same
+    return Graph.from_bytes(at_size(data, size), card.name)
+
+
+def find_taps(graph: Graph, card: ModelCard, size: int) -> tuple[Tap, ...]:
+    """Return the maps that the box branches begin with, as far as they are int8 and their cells divide the input evenly.
+
+    A depthwise layer that only a box layer reads belongs to the branch: it was trained to place the old classes.
+    """
+    producers, consumers = graph.producers(), graph.consumers()
+    taps = []
+    for ref in _box_outputs(card):
+        output = graph.find(ref) if isinstance(ref, str) else graph.outputs[ref]
+        layer = _layer_behind(graph, producers, output)
+        if layer is None:
+            continue
+        tensor = layer.inputs[0]
+        before = producers.get(tensor)
+        if before is not None and graph.code(before) == Op.DEPTHWISE_CONV_2D and len(consumers[tensor]) == 1:
+            tensor = before.inputs[0]
+        scheme, shape = graph.quantization(tensor), graph.shape(tensor)
+        if scheme is None or graph.dtype(tensor) != np.int8 or size % shape[1] or size // shape[1] not in STRIDES:
+            continue
+        step, zero = float(scheme.scale[0]), int(scheme.zero_point[0])
+        taps.append(Tap(graph.name(tensor), size // shape[1], shape[3], step, zero))
+    return tuple(sorted(taps, key=lambda tap: tap.stride))
+
+
+def _box_outputs(card: ModelCard) -> tuple[TensorRef, ...]:
+    """Return the outputs that hold the boxes, one a map."""
+    head = card.head
+    if isinstance(head, YoloGrid):
+        return tuple(grid.output for grid in head.grids)
+    if isinstance(head, Dfl | SsdAnchors):
+        return tuple(head.boxes)
+    raise InputError(f"{card.name} has a head of kind {head.kind}, whose feature maps are not known here; choose a bundled detector")
+
+
+def _layer_behind(graph: Graph, producers: dict[int, Operator], tensor: int) -> Operator | None:
+    """Return the convolution that gives the tensor, through operators that only change its form."""
+    operator = producers.get(tensor)
+    while operator is not None and graph.code(operator) in (Op.RESHAPE, Op.DEQUANTIZE, Op.QUANTIZE):
+        operator = producers.get(operator.inputs[0])
+    return operator if operator is not None and graph.code(operator) == Op.CONV_2D else None
+
+
+def open_engine(backbone: Backbone, runtime: Runtime = "auto") -> tuple[Engine, ToTensor]:
+    """Return the network up to its taps, for one thread, with the preprocessing of the taught model's card."""
+    graph = sized_graph(backbone.card, backbone.size)
+    retarget_outputs(graph, dict.fromkeys(tap.tensor for tap in backbone.taps))
+    engine = Engine(graph.to_bytes(), 1, runtime, name=backbone.name)
+    facts = backbone.card.input
+    size_wh = (backbone.size, backbone.size)
+    return engine, ToTensor(engine.input, size_wh, "letterbox", PAD, facts.color, facts.layout, mean=facts.mean, std=facts.std)
+
+
+def features(backbone: Backbone, opened: tuple[Engine, ToTensor], image: UInt8Array) -> list[NDArray[np.int8]]:
+    """Return the maps (h, w, C) of a view, one a tap, as they are stored."""
+    engine, to_tensor = opened
+    outputs = engine.run(to_tensor(image)[0])
+    return [outputs[tap.tensor].values[0] for tap in backbone.taps]

@@ -1,0 +1,134 @@
+"""`edgeannot teach detect`: the command."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from edgeannot.base.errors import InputError
+from edgeannot.base.places import bundled_folder
+from edgeannot.card_inference import Proposal
+from edgeannot.daemon.first_use_trial import remember_tried
+from edgeannot.library import modelstore
+from edgeannot.settings import find_data_dir, find_runtime
+from edgeannot.trial.cards import prove
+from edgeannot.vision.cards import ModelCard, card_name
+from edgeannot_tools.datasets import ReadOptions
+from edgeannot_tools.datasets.command import Kind
+from edgeannot_tools.evaluate.command import find_model
+from edgeannot_tools.output import require_writable, write_whole
+from edgeannot_tools.teach.detect.backbone import Backbone, load_backbone
+from edgeannot_tools.teach.detect.pictures import TeachingSet, read_teaching_set
+from edgeannot_tools.teach.detect.report import print_taught, report_json, save_sheet
+from edgeannot_tools.teach.detect.teaching import Taught, make_model, teach
+from edgeannot_tools.terminal import open_console, print_note
+
+__all__ = ["detect", "find_backbone"]
+
+DEFAULT_BACKBONE = "ssdlite-mobilenet-v2-coco"
+LARGEST_SIZE = 1024
+
+
+def detect(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Labelled pictures: YOLO, Darknet, Pascal VOC, COCO or OpenImages.")],
+    *,
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the taught model.")],
+    background: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of pictures without the objects; they prevent false alarms.")
+    ] = None,
+    kind: Annotated[Kind | None, typer.Option("--format", help="Format of the set, if the folder contains several.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the pictures, if they are not beside the labels.")] = None,
+    classes: Annotated[Path | None, typer.Option(help="File with one class name per line, if there is none beside the labels.")] = None,
+    voc_origin: Annotated[
+        int, typer.Option(min=0, max=1, help="Pascal VOC: 1 counts pixels from 1 (the standard), 0 reads edges from 0.")
+    ] = 1,
+    split: Annotated[str | None, typer.Option(help="Use only this split of the set, e.g. train.")] = None,
+    backbone: Annotated[str, typer.Option(metavar="NAME[@SIZE]", help="The int8 detector whose layers are used.")] = DEFAULT_BACKBONE,
+    views: Annotated[
+        int | None, typer.Option(min=1, max=200, help="Changed views of each picture; by default 24, fewer for large sets.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed; the same seed gives the same model.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Pictures that are worked on at a time.")] = 2,
+    sheet: Annotated[Path | None, typer.Option(help="Draw the pictures, with what was found in each, into this PNG.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an added model of the same name.")] = False,
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", metavar="DIR", help="Data directory; added models are in its models/.")
+    ] = None,
+) -> None:
+    """Teach a detector with a few labelled pictures, in seconds: an int8 model with its card, added to your models.
+
+    The layers of a bundled detector stay as they are; new last layers are fitted to your objects. Every figure printed is of
+    pictures that the judging layers had not seen.
+    """
+    console = open_console()
+    started = time.perf_counter()
+    folder = find_data_dir(data_dir) / "models"
+    _check_name(name, folder, replace=replace)
+    for path in filter(None, (sheet, json_file)):
+        require_writable(path)
+    base = find_backbone(backbone, data_dir)
+    options = ReadOptions(images, classes, 0 if voc_origin == 0 else 1)
+    lesson = read_teaching_set(dataset, kind, options, split=split, background=background)
+    for note in lesson.notes:
+        print_note(console, note)
+    taught = teach(lesson, base, views=views, seed=seed, threads=threads, runtime=find_runtime())
+    shown = dataset.resolve().name
+    data, made = make_model(taught, lesson, name, f"edgeannot teach detect {shown} --name {name}", shown)
+    print_taught(taught, lesson, console)
+    _write_reports(taught, lesson, sheet, json_file, console)
+    stored = _install(data, made, folder, replace=replace)
+    where = "" if data_dir is None else f" --data-dir {data_dir}"
+    console.print(
+        f"added {stored.name} to {stored.folder} in {time.perf_counter() - started:.0f} s; "
+        f"run it with `edgeannot run --model {stored.name}{where}`",
+        soft_wrap=True,
+    )
+
+
+def _check_name(name: str, folder: Path, *, replace: bool) -> None:
+    """Raise InputError, before any work, for a name that the model cannot have."""
+    if name != card_name(name):
+        raise InputError(
+            f"a model cannot be called {name!r}: wanted lower case letters, digits, dots and dashes, as in {card_name(name)!r}"
+        )
+    if (bundled_folder() / f"{name}.toml").is_file():
+        raise InputError(f"{name} is the name of a bundled model; choose another --name")
+    if (folder / f"{name}.toml").exists() and not replace:
+        raise InputError(f"there is a model called {name} in {folder} already; give another --name, or --replace it")
+
+
+def find_backbone(name: str, data_dir: Path | None) -> Backbone:
+    """Return the detector called NAME or NAME@SIZE; the size may be one that its card does not list."""
+    base, at, size = name.partition("@")
+    if at and not (size.isdecimal() and 0 < int(size) <= LARGEST_SIZE):
+        raise InputError(f"--backbone {name}: wanted NAME@SIZE with a size in pixels, found {size!r}")
+    card = find_model(base, data_dir)
+    if card.task != "detect":
+        raise InputError(f"--backbone {name}: wanted a detector, found a model that is there to {card.task}")
+    return load_backbone(card, int(size) if at else None)
+
+
+def _install(data: bytes, card: ModelCard, folder: Path, *, replace: bool) -> ModelCard:
+    """Try the file in a child process, then add it to the user's models: at no instant a part of it is there."""
+    with tempfile.TemporaryDirectory(prefix="edgeannot-teach-") as place:
+        made = card.in_folder(Path(place))
+        made.model_path.write_bytes(data)
+        prove(made, find_runtime())
+        stored = modelstore.add(Proposal(made, made.model_path, (), ()), folder, replace=replace)
+    remember_tried(stored, folder.parent, find_runtime())
+    return stored
+
+
+def _write_reports(taught: Taught, lesson: TeachingSet, sheet: Path | None, json_file: Path | None, console: Console) -> None:
+    if sheet is not None:
+        save_sheet(taught, lesson, sheet)
+    if json_file is not None:
+        write_whole(json_file, report_json(taught, lesson) + "\n")
+    for path in filter(None, (sheet, json_file)):
+        console.print(f"wrote {path}", soft_wrap=True)

@@ -1,0 +1,83 @@
+"""The feature maps of many views of the labelled pictures: all that the taught layers are fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import local
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeannot.vision.data import IntArray
+from edgeannot.vision.engine import Runtime
+from edgeannot_tools.teach.detect.backbone import Backbone, features, open_engine
+from edgeannot_tools.teach.detect.pictures import LabelledPicture
+from edgeannot_tools.teach.detect.views import Boxes, changed_view, whole_view
+from edgeannot_tools.terminal import track
+
+__all__ = ["Examples", "make_examples", "views_for"]
+
+VIEWS = 24
+"""Changed views of each picture of a small set."""
+FEWEST_VIEWS = 2
+MOST_BYTES = 320 << 20
+"""Of features in memory. A large set has fewer views of each picture, which it needs less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """N views with their features. The first view of each picture is the whole one, as the daemon sees it."""
+
+    backbone: Backbone
+    maps: tuple[NDArray[np.int8], ...]
+    """One a tap, (N, h, w, C) as the network stores them."""
+    picture: IntArray
+    """(N,) which picture a view shows."""
+    whole: IntArray
+    """(P,) the row of each picture's whole view."""
+    marked: tuple[Boxes, ...]
+
+    def boxes(self) -> NDArray[np.float32]:
+        """Return all marked boxes of all views, (M, 4) xyxy in pixels of the input."""
+        return np.concatenate([marked.boxes for marked in self.marked])
+
+
+def views_for(backbone: Backbone, pictures: int) -> int:
+    """Return how many changed views of each picture are made: 24, or as many as the memory for features holds."""
+    one = sum(backbone.cells(i) ** 2 * tap.channels for i, tap in enumerate(backbone.taps))
+    return int(np.clip(MOST_BYTES // (one * max(pictures, 1)) - 1, FEWEST_VIEWS, VIEWS))
+
+
+def make_examples(
+    backbone: Backbone, pictures: Sequence[LabelledPicture], views: int, *, seed: int = 0, threads: int = 2, runtime: Runtime = "auto"
+) -> Examples:
+    """Run the network on the whole view and on `views` changed ones of each picture; the same seed gives the same views.
+
+    Each thread has a network of its own, as one small network has too little work for two.
+    """
+    rows = len(pictures) * (views + 1)
+    shapes = [(rows, backbone.cells(i), backbone.cells(i), tap.channels) for i, tap in enumerate(backbone.taps)]
+    maps = tuple(np.empty(shape, np.int8) for shape in shapes)
+    opened: Any = local()
+
+    def run(number: int) -> list[Boxes]:
+        if not hasattr(opened, "engine"):
+            opened.engine = open_engine(backbone, runtime)
+        picture = pictures[number]
+        image, marked = picture.load()
+        found = []
+        for view in range(views + 1):
+            rng = np.random.default_rng((seed, number, view))
+            shown = changed_view(image, marked, backbone.size, rng) if view else whole_view(image, marked, backbone.size)
+            for store, values in zip(maps, features(backbone, opened.engine, shown.image), strict=True):
+                store[number * (views + 1) + view] = values
+            found.append(shown.marked)
+        return found
+
+    with ThreadPoolExecutor(threads) as pool:
+        marked = [boxes for found in track(pool.map(run, range(len(pictures))), "features", len(pictures)) for boxes in found]
+    number = np.arange(len(pictures))
+    return Examples(backbone, maps, np.repeat(number, views + 1), number * (views + 1), tuple(marked))

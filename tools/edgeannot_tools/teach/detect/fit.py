@@ -1,0 +1,199 @@
+"""Fits the taught layers: boxes by ridge regression, objectness and classes by logistic regression, with numpy alone.
+
+Several heads are fitted at once on the same batches: one on all pictures, and one for each fold of a cross-validation on the pictures
+outside of that fold. They share what costs time, the reading of the features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeannot.vision.data import FloatArray, IntArray
+from edgeannot_tools.teach.detect.bands import NOBODY, UNSURE, Band, owners
+from edgeannot_tools.teach.detect.examples import Examples
+
+__all__ = ["XY_SCALE", "Layer", "decode_boxes", "encode_boxes", "fit_layers"]
+
+XY_SCALE = 3.0
+"""A cell places a centre from one cell before itself to one cell behind."""
+SURE_CLASS = 9.0
+"""The logit of the only class: the objectness alone decides."""
+START_LOGIT = -4.0
+"""Of the objectness before the first step: background is the rule."""
+LOWEST_TARGET = 0.1
+"""Of the objectness of an object's cell, however badly it places the box."""
+SHRINK = 1.0
+"""Of the ridge, in standardised channels, against the mean squares of the features."""
+STEPS, BATCH = 200, 16
+RATE, DECAY = 3e-3, 0.05
+WARM_UP = 20
+STATISTICS = 60
+"""Views, of all, from which the channels' means and deviations are taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """The taught numbers of one band: `stored features @ weights + bias` gives x, y, w, h, objectness and the classes of a cell."""
+
+    band: Band
+    weights: FloatArray
+    """(C, 5 + classes), for features as the network stores them, zero point and scale included."""
+    bias: FloatArray
+    """(5 + classes,)"""
+
+
+def encode_boxes(boxes: FloatArray, cells_xy: IntArray, stride: int, anchor_wh: tuple[float, float]) -> FloatArray:
+    """Return (N, 4) numbers that `decode_boxes` turns into these boxes (N, 4) xyxy, for cells (N, 2); centres out of reach come near."""
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2 / stride - cells_xy
+    share = np.clip((centres + (XY_SCALE - 1) / 2) / XY_SCALE, 0.03, 0.97)
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 2) / np.array(anchor_wh)
+    return np.concatenate([np.log(share / (1 - share)), np.log(sides)], axis=1).astype(np.float32)
+
+
+def decode_boxes(numbers: FloatArray, cells_xy: IntArray, stride: int, anchor_wh: tuple[float, float]) -> FloatArray:
+    """Return the boxes (N, 4) xyxy as the head `yolo-grid` reads them."""
+    centres = (_logistic(numbers[:, :2]) * XY_SCALE - (XY_SCALE - 1) / 2 + cells_xy) * stride
+    half = np.exp(np.clip(numbers[:, 2:4], -4, 4)) * np.array(anchor_wh) / 2
+    return np.concatenate([centres - half, centres + half], axis=1).astype(np.float32)
+
+
+def fit_layers(examples: Examples, bands: Sequence[Band], classes: int, folds: IntArray, *, seed: int = 0) -> tuple[tuple[Layer, ...], ...]:
+    """Return the layers of all bands once for each fold, taught without its pictures, and last those taught with all.
+
+    folds: (P,) the fold of each picture, from 0 on; all -1 for no cross-validation.
+    """
+    parts = [_Part(examples, band, classes, folds, seed) for band in bands]
+    _fit_scores(examples, parts, folds, seed)
+    heads = int(folds.max(initial=-1)) + 2
+    return tuple(tuple(part.layer(head) for part in parts) for head in range(heads))
+
+
+class _Part:
+    """What is fitted for one band: for each head the box columns, then the score columns."""
+
+    def __init__(self, examples: Examples, band: Band, classes: int, folds: IntArray, seed: int) -> None:
+        self.band, self.classes = band, classes
+        self.features = examples.maps[band.tap]
+        self.stride, self.cells = examples.backbone.taps[band.tap].stride, examples.backbone.cells(band.tap)
+        channels = self.features.shape[3]
+        rows = np.random.default_rng(seed).permutation(len(self.features))[:STATISTICS]
+        sample = self.features[np.sort(rows)].reshape(-1, channels).astype(np.float32)
+        self.mean, self.std = sample.mean(axis=0), sample.std(axis=0) + np.float32(1)
+        owned = np.stack([owners(band, marked, self.cells, self.stride) for marked in examples.marked])
+        self.unsure = owned == UNSURE
+        # The cells that answer for an object: view, row, column; with the object's box and class.
+        self.view, self.y, self.x = np.nonzero(owned > NOBODY)
+        things = owned[self.view, self.y, self.x]
+        self.boxes = np.array([examples.marked[v].boxes[t] for v, t in zip(self.view, things, strict=True)], np.float32).reshape(-1, 4)
+        self.kinds = np.array([examples.marked[v].classes[t] for v, t in zip(self.view, things, strict=True)], np.int64)
+        self.first = np.searchsorted(self.view, np.arange(len(self.features) + 1))
+        self.heads = int(folds.max(initial=-1)) + 2
+        self.box_columns = self._fit_boxes(folds[examples.picture[self.view]])
+        self.targets = self._targets()
+        self.score_columns = np.zeros((self.heads, channels + 1, 1 + classes), np.float32)
+        self.score_columns[:, -1, 0] = START_LOGIT
+        self.momentum, self.square = np.zeros_like(self.score_columns), np.zeros_like(self.score_columns)
+
+    def standardised(self) -> FloatArray:
+        """Return the features of the objects' cells, (n, C + 1) with ones for the bias."""
+        found = self.features[self.view, self.y, self.x].astype(np.float32)
+        return np.asarray(np.c_[(found - self.mean) / self.std, np.ones(len(found))], np.float32)
+
+    def _fit_boxes(self, fold: IntArray) -> FloatArray:
+        """Return (heads, C + 1, 4) by ridge regression; a head's sums are those of all cells without its fold's."""
+        x, cells_xy = self.standardised(), np.stack([self.x, self.y], axis=1)
+        y = encode_boxes(self.boxes, cells_xy, self.stride, self.band.anchor_wh)
+        sums = [(x[fold == f].T @ x[fold == f], x[fold == f].T @ y[fold == f], int((fold == f).sum())) for f in range(-1, self.heads - 1)]
+        gram, moment, count = sum(s[0] for s in sums), sum(s[1] for s in sums), sum(s[2] for s in sums)
+        shrink = np.full(x.shape[1], SHRINK, np.float32)
+        shrink[-1] = 1e-6
+        found = np.zeros((self.heads, x.shape[1], 4), np.float32)
+        nothing = (np.zeros_like(gram), np.zeros_like(moment), 0)
+        for head, left_out in enumerate([*sums[1:], nothing]):
+            n = count - left_out[2]
+            if n:
+                found[head] = np.linalg.solve((gram - left_out[0]) / n + np.diag(shrink), (moment - left_out[1]) / n)
+        return found
+
+    def _targets(self) -> FloatArray:
+        """Return (heads, n): how well each head places the box of each object's cell."""
+        x, cells_xy = self.standardised(), np.stack([self.x, self.y], axis=1)
+        placed = [decode_boxes(x @ columns, cells_xy, self.stride, self.band.anchor_wh) for columns in self.box_columns]
+        return np.stack([np.maximum(LOWEST_TARGET, _pair_overlaps(boxes, self.boxes)) for boxes in placed]).astype(np.float32)
+
+    def gradient(self, views: IntArray, taught: NDArray[np.bool_]) -> tuple[FloatArray, NDArray[np.int64]]:
+        """Return (heads, C + 1, 1 + classes) summed over the cells of the views, and how many objects' cells each head learned from.
+
+        taught: (heads, views) whether a head may see a view.
+        """
+        channels, area = self.features.shape[3], self.cells**2
+        x = self.features[views].reshape(-1, channels).astype(np.float32)
+        scaled = self.score_columns[:, :-1] / self.std[:, None]
+        shift = self.score_columns[:, -1] - np.einsum("c,hck->hk", self.mean, scaled)
+        own = np.concatenate([np.arange(self.first[view], self.first[view + 1]) for view in views]).astype(np.int64)
+        at = np.concatenate([np.full(self.first[view + 1] - self.first[view], i * area) for i, view in enumerate(views)]).astype(np.int64)
+        at += self.y[own] * self.cells + self.x[own]
+        weight = np.repeat(taught, area, axis=1) * ~self.unsure[views].reshape(-1)
+        wrong = _logistic(x @ scaled[:, :, 0].T + shift[:, 0])  # (cells, heads)
+        wrong[at] -= self.targets[:, own].T
+        wrong *= weight.T
+        gradient = np.empty_like(self.score_columns)
+        sums = wrong.sum(axis=0)
+        gradient[:, :-1, 0] = ((x.T @ wrong).T - sums[:, None] * self.mean) / self.std
+        gradient[:, -1, 0] = sums
+        gradient[:, :, 1:] = 0
+        positive = weight[:, at]
+        if self.classes > 1 and len(at):
+            kinds = np.eye(self.classes, dtype=np.float32)[self.kinds[own]]
+            here = x[at]
+            for head in range(self.heads):
+                off = (_logistic(here @ scaled[head, :, 1:] + shift[head, 1:]) - kinds) * positive[head][:, None]
+                gradient[head, :-1, 1:] = (here.T @ off - self.mean[:, None] * off.sum(axis=0)) / self.std[:, None]
+                gradient[head, -1, 1:] = off.sum(axis=0)
+        return gradient, positive.sum(axis=1)
+
+    def step(self, gradient: FloatArray, number: int, rate: float) -> None:
+        """Change the score columns by one step of Adam with decoupled weight decay. https://arxiv.org/abs/1711.05101"""
+        self.momentum += 0.1 * (gradient - self.momentum)
+        self.square += 0.01 * (gradient**2 - self.square)
+        momentum, square = self.momentum / (1 - 0.9**number), self.square / (1 - 0.99**number)
+        self.score_columns -= np.float32(rate) * momentum / (np.sqrt(square) + np.float32(1e-8))
+        self.score_columns[:, :-1] *= np.float32(1 - rate * DECAY)
+
+    def layer(self, head: int) -> Layer:
+        """Return a head's columns for features as they are stored."""
+        columns = np.concatenate([self.box_columns[head], self.score_columns[head]], axis=1)
+        weights = columns[:-1] / self.std[:, None]
+        bias = columns[-1] - self.mean @ weights
+        if self.classes == 1:
+            weights[:, 5], bias[5] = 0, SURE_CLASS
+        return Layer(self.band, weights, bias)
+
+
+def _fit_scores(examples: Examples, parts: Sequence[_Part], folds: IntArray, seed: int) -> None:
+    """Fit the score columns of all parts on random views; background counts per object's cell, over all parts together."""
+    rng = np.random.default_rng(seed)
+    heads = int(folds.max(initial=-1)) + 2
+    for number in range(1, STEPS + 1):
+        views = np.sort(rng.permutation(len(examples.picture))[:BATCH])
+        taught = folds[examples.picture[views]][None] != np.arange(heads)[:, None]
+        found = [part.gradient(views, taught) for part in parts]
+        objects = np.maximum(np.sum([count for _, count in found], axis=0), 1)
+        rate = RATE * min(1.0, number / WARM_UP) * (0.5 + 0.5 * np.cos(np.pi * number / STEPS)) + 1e-5
+        for part, (gradient, _) in zip(parts, found, strict=True):
+            part.step((gradient / objects[:, None, None]).astype(np.float32), number, float(rate))
+
+
+def _logistic(x: FloatArray) -> FloatArray:
+    return np.asarray(1 / (1 + np.exp(-np.clip(x, -30, 30))), np.float32)
+
+
+def _pair_overlaps(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Return (N,) intersection over union of each box of `a` with the box of `b` in the same row."""
+    shared = np.prod(np.maximum(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0), axis=1)
+    union = np.prod(a[:, 2:] - a[:, :2], axis=1) + np.prod(b[:, 2:] - b[:, :2], axis=1) - shared
+    return np.asarray(shared / np.maximum(union, 1e-6), np.float32)

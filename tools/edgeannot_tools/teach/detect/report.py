@@ -1,0 +1,125 @@
+"""What is told of a taught detector: figures, and a sheet of the pictures with what was found in them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from edgeannot.base.foreign import json_text, number_of
+from edgeannot.vision.data import UInt8Array
+from edgeannot_tools.evaluate.average_precision import find_misses
+from edgeannot_tools.evaluate.drawings import GREEN, RED, draw_box, picture_tile, save_tiles, write_text
+from edgeannot_tools.teach.detect.pictures import LabelledPicture, TeachingSet
+from edgeannot_tools.teach.detect.teaching import Taught
+from edgeannot_tools.terminal import print_note
+
+__all__ = ["print_taught", "report_json", "save_sheet"]
+
+MOST_TILES = 48
+MANY_ALARMS = 0.1
+"""Of pictures without objects, from which on a note says what helps."""
+_TILE_WH = (300, 225)
+_CAPTION_PX = 40
+
+
+def print_taught(taught: Taught, lesson: TeachingSet, console: Console) -> None:
+    """Print the figures of the cross-validation and what to make of them."""
+    labelled = sum(bool(item.picture.objects) for item in lesson.pictures)
+    accuracy, folds = taught.accuracy, int(taught.folds.max()) + 1
+    console.print(
+        f"{number_of(labelled, 'picture')} with {number_of(accuracy.objects, 'object')}, {taught.alarms.pictures} without; "
+        f"{taught.backbone.name}, {number_of(taught.views, 'changed view')} of each, "
+        f"{number_of(len(taught.layers), 'anchor')} ({'size bins' if taught.bins else 'one a map'})",
+        soft_wrap=True,
+    )
+    table = Table()
+    for column in ("class", "objects", "AP50", "AP50-95"):
+        table.add_column(column, justify="left" if column == "class" else "right")
+    for row in accuracy.classes:
+        table.add_row(lesson.labels[row.class_id], str(row.objects), f"{row.ap50:.3f}", f"{row.ap50_95:.3f}")
+    table.add_row("all", str(accuracy.objects), f"{accuracy.map50:.3f}", f"{accuracy.map50_95:.3f}")
+    console.print(table)
+    console.print(
+        f"each picture judged by layers that had not seen it ({folds} folds): mean IoU {accuracy.mean_iou:.3f}, "
+        f"F1 {accuracy.f1:.3f} (precision {accuracy.precision:.3f}, recall {accuracy.recall:.3f}) "
+        f"from score {taught.min_score:.2f} on, which is in the card",
+        soft_wrap=True,
+    )
+    alarms = taught.alarms
+    if alarms.pictures:
+        console.print(f"false alarms: in {alarms.alarmed} of {number_of(alarms.pictures, 'picture')} without objects", soft_wrap=True)
+    else:
+        print_note(console, "false alarms are not known: give pictures without the objects by --background, which also prevents alarms")
+    if alarms.alarmed > MANY_ALARMS * alarms.pictures:
+        print_note(console, "many false alarms: give more pictures of the place without the objects by --background")
+    console.print(f"features in {taught.features_s:.1f} s, fit and cross-validation in {taught.fit_s:.1f} s")
+
+
+def report_json(taught: Taught, lesson: TeachingSet) -> str:
+    """Return the figures as JSON; a figure that does not exist is null."""
+    accuracy = taught.accuracy
+    report: dict[str, Any] = {
+        "schema": 1,
+        "backbone": taught.backbone.name,
+        "pictures": len(lesson.pictures),
+        "objects": accuracy.objects,
+        "folds": int(taught.folds.max()) + 1,
+        "views": taught.views,
+        "size_bins": taught.bins,
+        "anchors": [[layer.band.tap, *(round(side, 1) for side in layer.band.anchor_wh)] for layer in taught.layers],
+        "map50": _number(accuracy.map50),
+        "map50_95": _number(accuracy.map50_95),
+        "mean_iou": _number(accuracy.mean_iou),
+        "min_score": round(taught.min_score, 3),
+        "f1": _number(accuracy.f1),
+        "precision": _number(accuracy.precision),
+        "recall": _number(accuracy.recall),
+        "false_alarms": {"pictures": taught.alarms.pictures, "alarmed": taught.alarms.alarmed},
+        "classes": [
+            {"name": lesson.labels[row.class_id], "objects": row.objects, "ap50": _number(row.ap50), "ap50_95": _number(row.ap50_95)}
+            for row in accuracy.classes
+        ],
+        "features_s": round(taught.features_s, 2),
+        "fit_s": round(taught.fit_s, 2),
+        "notes": list(lesson.notes),
+    }
+    return json_text(report, indent=1)
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 4)
+
+
+def save_sheet(taught: Taught, lesson: TeachingSet, path: Path) -> None:
+    """Write the pictures as a PNG, those with most mistakes first. Green: marked by a person; red: found, from the card's score on."""
+    rated = []
+    for number, (item, found) in enumerate(zip(lesson.pictures, taught.found, strict=True)):
+        missed, wrong = find_misses(item.truth(), found, taught.min_score)
+        rated.append((len(missed) + len(wrong), number, f"{len(missed)} missed, {len(wrong)} wrong" if missed or wrong else "all right"))
+    rated.sort(key=lambda entry: (-entry[0], entry[1]))
+    tiles = [_tile(taught, lesson.pictures[number], number, lesson.labels, said) for _, number, said in rated[:MOST_TILES]]
+    right = sum(not mistakes for mistakes, _, _ in rated)
+    title = f"{right} of {len(rated)} pictures all right from score {taught.min_score:.2f} on, each judged by layers that had not seen it; "
+    save_tiles(tiles, f"{title}green: marked, red: found", 4, path)
+
+
+def _tile(taught: Taught, item: LabelledPicture, number: int, labels: Sequence[str], said: str) -> UInt8Array:
+    image, marked = item.load()
+    tile, scale, corner = picture_tile(image, _TILE_WH, _CAPTION_PX)
+    shift = np.array(corner * 2, np.float32)
+    for box in marked.boxes * np.float32(scale) + shift:
+        draw_box(tile, box.tolist(), GREEN, 2)
+    found = taught.found[number]
+    kept = found[found.scores >= taught.min_score]
+    for box in kept.boxes * np.float32(scale) + shift:
+        draw_box(tile, box.tolist(), RED, 2)
+    names = ", ".join(f"{labels[int(c)][:16]} {score:.2f}" for c, score in zip(kept.classes[:3], kept.scores[:3], strict=True))
+    write_text(tile, f"{said}: {names or 'nothing found'}", (4, _TILE_WH[1] + 15), 0.42)
+    write_text(tile, item.picture.name[-44:], (4, _TILE_WH[1] + 33), 0.38)
+    return tile

@@ -1,0 +1,142 @@
+"""From a labelled set to a taught model in memory, with what a cross-validation says of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edgeannot.vision.cards import Measured, ModelCard, Provenance
+from edgeannot.vision.data import Detections, FloatArray, IntArray
+from edgeannot.vision.engine import Runtime
+from edgeannot_tools.evaluate.average_precision import Accuracy, evaluate_detections
+from edgeannot_tools.teach.detect.backbone import Backbone
+from edgeannot_tools.teach.detect.bands import Band, size_bins, sizes_of, stride_bands
+from edgeannot_tools.teach.detect.examples import Examples, make_examples, views_for
+from edgeannot_tools.teach.detect.export import make_card, make_graph
+from edgeannot_tools.teach.detect.fit import Layer, fit_layers
+from edgeannot_tools.teach.detect.held_out import detect
+from edgeannot_tools.teach.detect.pictures import LabelledPicture, TeachingSet, make_folds
+
+__all__ = ["Alarms", "Taught", "make_model", "teach", "teach_examples"]
+
+LEAST_SCORE, MOST_SCORE = 0.05, 0.9
+"""Bounds of the score threshold in the card."""
+SPREAD = 2.5
+"""Largest (95 %) over smallest (5 %) size of the objects, from which on size bins are tried."""
+GAIN = 0.01
+"""Of mAP50, which bins have to bring: fewer numbers a cell are quicker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alarms:
+    """Pictures in which something was found though nothing is there."""
+
+    pictures: int
+    """In which nothing is to be found."""
+    alarmed: int
+    """Of these, with a detection that reaches the threshold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """A model in memory with the figures of its cross-validation: each picture was judged by layers that had not seen it."""
+
+    backbone: Backbone
+    layers: tuple[Layer, ...]
+    bins: bool
+    """Whether the objects are in size bins, not one band a map."""
+    found: tuple[Detections, ...]
+    """In each picture, in its pixels."""
+    folds: IntArray
+    accuracy: Accuracy
+    min_score: float
+    """The threshold of the card."""
+    alarms: Alarms
+    views: int
+    features_s: float = 0.0
+    fit_s: float = 0.0
+
+
+def teach(
+    lesson: TeachingSet, backbone: Backbone, *, views: int | None = None, seed: int = 0, threads: int = 2, runtime: Runtime = "auto"
+) -> Taught:
+    """Teach new last layers on the backbone. views: changed views of each picture. Raises InputError for a picture that cannot be read."""
+    views = views_for(backbone, len(lesson.pictures)) if views is None else views
+    started = time.perf_counter()
+    examples = make_examples(backbone, lesson.pictures, views, seed=seed, threads=threads, runtime=runtime)
+    return replace(teach_examples(lesson, examples, seed=seed), features_s=time.perf_counter() - started)
+
+
+def teach_examples(lesson: TeachingSet, examples: Examples, *, seed: int = 0) -> Taught:
+    """Fit new last layers to the features of a set, divided into bands in the way that the cross-validation finds best."""
+    pictures, classes = lesson.pictures, len(lesson.labels)
+    started = time.perf_counter()
+    folds = make_folds(pictures, seed)
+    best: Taught | None = None
+    for bins, bands in _plans(examples.backbone, examples.boxes()):
+        layers, found, accuracy = _cross_validated(examples, pictures, bands, classes, folds, seed)
+        # Bins come second, and have to be better.
+        if best is None or accuracy.map50 > best.accuracy.map50 + GAIN:
+            threshold = float(np.clip(accuracy.best_score, LEAST_SCORE, MOST_SCORE))
+            alarms = _alarms(pictures, found, threshold)
+            best = Taught(
+                examples.backbone, layers, bins, found, folds, accuracy, threshold, alarms, len(examples.picture) // len(pictures) - 1
+            )
+    assert best is not None  # noqa: S101 - there is always the first plan
+    return replace(best, fit_s=time.perf_counter() - started)
+
+
+def _plans(backbone: Backbone, boxes: FloatArray) -> list[tuple[bool, tuple[Band, ...]]]:
+    """Return the ways to divide the objects that are worth trying: whether they are size bins, with the bands."""
+    plain = (False, stride_bands(backbone, boxes))
+    small, large = np.quantile(sizes_of(boxes), (0.05, 0.95))
+    return [plain, (True, size_bins(backbone, boxes))] if large > SPREAD * small else [plain]
+
+
+def _cross_validated(
+    examples: Examples, pictures: Sequence[LabelledPicture], bands: Sequence[Band], classes: int, folds: IntArray, seed: int
+) -> tuple[tuple[Layer, ...], tuple[Detections, ...], Accuracy]:
+    """Return the layers taught with all pictures, what the others find in the pictures that they were not taught with, and how well."""
+    heads = fit_layers(examples, bands, classes, folds, seed=seed)
+    found = tuple(
+        detect(examples, heads[fold], number, item.picture.size_wh) for number, (fold, item) in enumerate(zip(folds, pictures, strict=True))
+    )
+    return heads[-1], found, evaluate_detections([(item.truth(), one) for item, one in zip(pictures, found, strict=True)])
+
+
+def _alarms(pictures: Sequence[LabelledPicture], found: Sequence[Detections], threshold: float) -> Alarms:
+    """Return how often something is found in pictures without objects."""
+    empty = [one for item, one in zip(pictures, found, strict=True) if not item.picture.objects]
+    return Alarms(len(empty), sum(bool((one.scores >= threshold).any()) for one in empty))
+
+
+def make_model(taught: Taught, lesson: TeachingSet, name: str, made_by: str, dataset: str) -> tuple[bytes, ModelCard]:
+    """Return the file and its card, with the threshold and the figures of the cross-validation."""
+    graph = make_graph(taught.backbone, taught.layers)
+    base = taught.backbone.card
+    labelled = sum(not item.background for item in lesson.pictures)
+    background = len(lesson.pictures) - labelled
+    origin = Provenance(
+        source=f"{base.name}; {base.provenance.source}" if base.provenance.source else base.name,
+        source_sha256=base.sha256,
+        license=base.provenance.license,
+        training=f"last layers on {dataset}: {labelled} pictures" + (f" and {background} of background" if background else ""),
+        made_by=made_by,
+        calibration=base.provenance.calibration,
+    )
+    card = make_card(taught.backbone, taught.layers, graph, name, lesson.labels, origin)
+    folds = int(taught.folds.max()) + 1
+    row = Measured(
+        dataset=f"{dataset}, each picture by layers that had not seen it ({folds} folds)",
+        size=taught.backbone.size,
+        numbers="int8",
+        pictures=len(lesson.pictures),
+        map50=round(taught.accuracy.map50, 4),
+        map50_95=round(taught.accuracy.map50_95, 4),
+        mean_iou=None if np.isnan(taught.accuracy.mean_iou) else round(taught.accuracy.mean_iou, 4),
+    )
+    defaults = card.defaults.model_copy(update={"min_score": round(taught.min_score, 3)})
+    return graph.to_bytes(), card.model_copy(update={"defaults": defaults, "measured": (row,)})
