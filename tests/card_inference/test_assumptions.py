@@ -1,4 +1,4 @@
-"""For each assumption that `models add` prints: a network for which it is wrong, the printed sentence, and its option that makes it right.
+"""For each assumption: a network for which it is wrong, the sentence that `models add` prints, and its option that makes it right.
 
 The networks are made by our own writer. What is found is compared with plain arithmetic after the decoder of the family that the option
 names: the surest object over the numbers that the network was made of, or, where the option says how a picture becomes numbers, all objects
@@ -8,21 +8,24 @@ over what the network gives for a picture that was prepared by hand.
 from __future__ import annotations
 
 import re
+import shlex
+import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from typer.testing import CliRunner
 
-from edgeannot.card_inference import RANGES, Proposal, interpretation, parse_anchors, parse_range
+from edgeannot.card_inference import interpretation
 from edgeannot.card_inference.interpretation import Assumption
-from edgeannot.cli.commands.models import _setting
+from edgeannot.cli.commands.models import models_app
+from edgeannot.vision.cards import ModelCard
 from edgeannot.vision.data import Detections, Frame
-from edgeannot.vision.engine import Engine
 from edgeannot.vision.heads import reader_of
 from edgeannot.vision.heads._anchors import make_anchors
 from edgeannot.vision.heads._published import published_anchors
@@ -31,9 +34,6 @@ from tests.card_inference.made import (
     CELLS,
     SIZE,
     STRIDES,
-    Propose,
-    annotated,
-    head_of,
     picked_apart,
     picked_corners,
     raw_numbers,
@@ -48,19 +48,25 @@ from tests.tflite_maker import Maker, cell_table, schema
 
 
 @dataclass(frozen=True)
+class Added:
+    """What `models add` makes of a file and prints."""
+
+    card: ModelCard
+    assumed: tuple[str, ...]
+
+
+Right = Callable[[Added], bool]
+
+
+@dataclass(frozen=True)
 class Case:
     """A model, what the user says of it, the options that the sentence names, and how it shows that the card is right."""
 
     raw: Callable[[], bytes]
     options: str
-    right: Callable[[Proposal], bool]
-    names: tuple[str, ...] = ()
-    hints: tuple[tuple[str, Any], ...] = ()
-    names_after: tuple[str, ...] = ()
-
-
-def field(name: str, value: object) -> Callable[[Proposal], bool]:
-    return lambda proposal: head_of(proposal)[name] == value
+    """`a,b` after --labels stands for a file of these names."""
+    right: Right
+    said: str = ""
 
 
 def of_maker(*values: NDArray[np.float32], activations: str = "") -> bytes:
@@ -85,36 +91,34 @@ def joined(*parts: NDArray[np.float32], sigmoids: tuple[int, ...] = (), softmaxe
 # -- what is right, by plain arithmetic --------------------------------------------------------------------------------------------
 
 
-def decoded(proposal: Proposal, min_score: float = 0.01) -> Detections:
+def decoded(added: Added, min_score: float = 0.01) -> Detections:
     """Return what the card's head makes of a gray picture, in pixels of the model's input."""
-    card = proposal.card
+    card = added.card
     engine = load_engine(card)
     tensor, _ = to_tensor(card, engine)(np.full((card.input.height, card.input.width, 3), 114, np.uint8))
     return reader_of(card.head).decode(engine.run(tensor), card.input_wh, min_score)
 
 
-def surest(proposal: Proposal) -> tuple[NDArray[np.float32], float, int]:
+def surest(added: Added) -> tuple[NDArray[np.float32], float, int]:
     """Return box, score and class of the surest object."""
-    found = decoded(proposal)
+    found = decoded(added)
     best = int(np.argmax(found.scores))
     return found.boxes[best], float(found.scores[best]), int(found.classes[best])
 
 
-def gives(
-    box: Callable[[], Sequence[float] | NDArray[np.floating]] | None = None, score: Callable[[], float] | None = None
-) -> Callable[[Proposal], bool]:
+def gives(box: Callable[[], Sequence[float] | NDArray[np.floating]] | None = None, score: Callable[[], float] | None = None) -> Right:
     """Tell whether the surest object has this box, in pixels, and this score."""
 
-    def right(proposal: Proposal) -> bool:
-        found, sure, _ = surest(proposal)
+    def right(added: Added) -> bool:
+        found, sure, _ = surest(added)
         same_box = box is None or np.allclose(found, np.asarray(box(), np.float32), atol=0.3)
         return bool(same_box and (score is None or abs(sure - score()) < 5e-3))
 
     return right
 
 
-def both(*tests: Callable[[Proposal], bool]) -> Callable[[Proposal], bool]:
-    return lambda proposal: all(test(proposal) for test in tests)
+def both(*tests: Right) -> Right:
+    return lambda added: all(test(added) for test in tests)
 
 
 def sigmoid(x: NDArray[np.floating] | float) -> NDArray[np.float64]:
@@ -195,11 +199,15 @@ def query_box() -> list[float]:
     return around(cx, cy, w, h)
 
 
+def ssd_logits(count: int = 1917, first: float = 0) -> NDArray[np.float32]:
+    return 3 * raw_numbers(1, count, 5) + np.array([first, 0, 0, 0, 0], np.float32)
+
+
 def ssd(size: int = 300, count: int = 1917, first: float = 0) -> bytes:
     """A raw SSD. first: what is added to the first column of scores."""
     maker = Maker()
     x = maker.input((1, size, size, 3))
-    logits = 3 * raw_numbers(1, count, 5) + np.array([first, 0, 0, 0, 0], np.float32)
+    logits = ssd_logits(count, first)
     return maker.outputs(maker.stirred(x, raw_numbers(1, count, 4), name="boxes"), maker.stirred(x, logits, name="classes"))
 
 
@@ -212,6 +220,11 @@ def ssd_box(size: int = 300, count: int = 1917) -> list[float]:
     cx, cy, w, h = make_anchors(anchors.scaled, (size, size))[best] * size
     x, y, wide, high = raw_numbers(1, count, 4)[0, best] / (10, 10, 5, 5)
     return around(x * w + cx, y * h + cy, np.exp(wide) * w, np.exp(high) * h)
+
+
+def first_column(added: Added) -> bool:
+    """Tell whether the surest object is of the first column's class."""
+    return added.card.label_names()[surest(added)[2]] == "a"
 
 
 def efficientdet_box() -> list[float]:
@@ -296,16 +309,16 @@ class Agrees:
     min_score: float = 0.3
     suppress: bool = True
 
-    def __call__(self, proposal: Proposal) -> bool:
-        wanted = self.wanted(proposal)
-        assert 2 <= len(wanted) < proposal.card.defaults.max_detections  # or it would say nothing
-        found = load_pipeline(proposal.card)(Frame(self.picture, "test", 0, datetime.now(UTC), "blocks")).detections
+    def __call__(self, added: Added) -> bool:
+        wanted = self.wanted(added)
+        assert 2 <= len(wanted) < added.card.defaults.max_detections  # or it would say nothing
+        found = load_pipeline(added.card)(Frame(self.picture, "test", 0, datetime.now(UTC), "blocks")).detections
         here = np.column_stack([found.classes, found.scores, found.boxes])
         return here.shape == wanted.shape and np.allclose(ordered(here), ordered(wanted), atol=(0, 0.01, *[0.5] * 4))
 
-    def wanted(self, proposal: Proposal) -> NDArray[np.float64]:
+    def wanted(self, added: Added) -> NDArray[np.float64]:
         """(N, 6) class, score, box in the picture."""
-        engine = Engine(proposal.source, 1, "auto")
+        engine = load_engine(added.card)
         numbers = self.numbers.transpose(2, 0, 1) if engine.input.shape[1] == 3 else self.numbers
         outputs = [output.real() for output in engine.run(np.ascontiguousarray(numbers[None], np.float32))]
         objects = list(self.decode(outputs, SIZE, self.min_score))
@@ -349,19 +362,19 @@ CASES = {
     "LOGITS": Case(
         lambda: columns(one_good(-3, -1, 0.9)),
         "--set head.activation=none",
-        lambda p: annotated(p).detections.scores == pytest.approx([0.9], abs=0.01),
+        gives(score=lambda: float(one_good(-3, -1, 0.9).max())),
     ),
     "SOFTMAX": Case(
         lambda: of_maker(raw_numbers(1, 3)),
         "--set head.activation=sigmoid",
         gives(score=lambda: float(sigmoid(raw_numbers(1, 3)).max())),
-        ("a", "b", "c"),
+        said="--labels a,b,c",
     ),
     # Logits of which the graph has cut off all below 0.
     "PERCENTAGES": Case(
         lambda: columns(one_good(0, 0, 12)),
         "--set head.activation=sigmoid",
-        lambda p: float(annotated(p).detections.scores.max(initial=0)) > 0.99,
+        gives(score=lambda: float(sigmoid(one_good(0, 0, 12)).max())),
     ),
     "CORNER_POINTS": Case(
         lambda: joined(raw_numbers(1, CELLS + 4, 5), raw_numbers(1, CELLS + 4, 32), sigmoids=(0,)),
@@ -378,12 +391,12 @@ CASES = {
     "CLASS_SIGMOIDS": Case(
         queries,
         "--set head.activation=softmax",
-        lambda p: len(decoded(p, 0.5)) == int((softmax(query_logits()[0])[:, :4].max(axis=1) >= 0.5).sum()),
+        lambda added: len(decoded(added, 0.5)) == int((softmax(query_logits()[0])[:, :4].max(axis=1) >= 0.5).sum()),
     ),
     "NO_OBJECT": Case(
         lambda: queries(none_leads=True),
         "--set head.activation=sigmoid",
-        both(field("background", None), gives(score=lambda: float(sigmoid(query_logits(none_leads=True)).max()))),
+        gives(score=lambda: float(sigmoid(query_logits(none_leads=True)).max())),
     ),
     "QUERY_ORDER": Case(queries, "--set head.box_form=cycxhw", gives(query_box)),
     "SEVENTEEN_BINS": Case(
@@ -405,9 +418,8 @@ CASES = {
     ),
     "BACKGROUND": Case(
         lambda: ssd(first=2),
-        "--labels",
-        lambda p: p.card.label_names()[surest(p)[2]] == "a",  # the first column leads
-        names_after=tuple("abcde"),
+        "--labels a,b,c,d,e",
+        both(gives(score=lambda: float(sigmoid(ssd_logits(first=2)).max())), first_column),
     ),
     "OBJECTNESS": Case(
         lambda: columns(scores(CELLS, 3)),
@@ -419,8 +431,7 @@ CASES = {
         lambda: of_maker(3 * raw_numbers(1, 3, 3, 21), 3 * raw_numbers(1, 6, 6, 21)),
         "--set head.size=square --set head.xy_scale=2",
         gives(square_box),
-        ("a", "b"),
-        (("anchors", parse_anchors("1,2 3,4 5,6 10,12 14,16 18,20")),),
+        said="--labels a,b --anchors '1,2 3,4 5,6 10,12 14,16 18,20'",
     ),
     "CELL_SCORE": Case(lambda: fomo_network().to_bytes(), "--min-score 0.3", Agrees(fomo, SQUARE, SQUARE[..., ::-1] / 255, suppress=False)),
     # Edge Impulse's `fit shortest axis`, then its `fit longest axis`, whose bars are black.
@@ -452,28 +463,31 @@ def is_of(sentence: str, assumption: Assumption) -> bool:
     return re.fullmatch(rf"{wanted} \(--.+\)", sentence) is not None
 
 
-def hints_of(options: str) -> dict[str, Any]:
-    """Options as they are typed, as hints."""
-    given = dict(re.findall(r"(--(?!set)[a-z-]+) (\S+)", options))
-    hints: dict[str, Any] = {"extra": dict(_setting(text) for text in re.findall(r"--set (\S+)", options))}
-    if "--input-range" in given:
-        hints["input_range"] = parse_range(given["--input-range"], RANGES)
-    if "--min-score" in given:
-        hints["min_score"] = float(given["--min-score"])
-    return hints | {name: given[f"--{name}"] for name in ("color", "resize") if f"--{name}" in given}
+def add(raw: bytes, words: str, folder: Path) -> Added:
+    """Give a file to `models add`, with options as they are typed."""
+    typed = shlex.split(words)
+    for i in (i + 1 for i, word in enumerate(typed) if word == "--labels"):
+        names, typed[i] = typed[i].split(","), str(folder / "names.txt")
+        Path(typed[i]).write_text("\n".join(names))
+    (folder / "it.tflite").write_bytes(raw)
+    done = CliRunner().invoke(models_app, ["add", str(folder / "it.tflite"), "--dry-run", *typed], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    findings, _, card = done.output.partition("\n\n")
+    assumed = findings.partition("assumed (not stated in the file):\n")[2]
+    return Added(ModelCard.model_validate(tomllib.loads(card)).in_folder(folder), tuple(re.findall(r"^  - (.+)", assumed, re.MULTILINE)))
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_wrong_assumption_is_seen_and_its_option_makes_it_right(propose_raw: Propose, name: str) -> None:
+def test_a_wrong_assumption_is_seen_and_its_option_makes_it_right(tmp_path: Path, name: str) -> None:
     case, assumption = CASES[name], getattr(interpretation, name.partition(",")[0])
-    raw, said = case.raw(), dict(case.hints)
-    before = propose_raw(raw, names=case.names, **said)
-    printed = [sentence for sentence in before.assumptions if is_of(sentence, assumption)]
-    after = propose_raw(raw, names=case.names_after or case.names, **said, **hints_of(case.options))
+    raw = case.raw()
+    before = add(raw, case.said, tmp_path)
+    printed = [sentence for sentence in before.assumed if is_of(sentence, assumption)]
+    after = add(raw, f"{case.said} {case.options}", tmp_path)
 
-    assert len(printed) == 1, before.assumptions
+    assert len(printed) == 1, before.assumed
     for option in re.findall(r"--set [\w.]+(?==)|--(?!set)[a-z-]+", case.options):
         assert option in printed[0]
     assert not case.right(before)
     assert case.right(after)
-    assert printed[0] not in after.assumptions
+    assert printed[0] not in after.assumed
