@@ -17,20 +17,21 @@ from edgeannot.daemon.first_use_trial import remember_tried
 from edgeannot.library import modelstore
 from edgeannot.settings import find_data_dir, find_runtime
 from edgeannot.trial.cards import prove
-from edgeannot.vision.cards import ModelCard, card_name
+from edgeannot.vision.cards import ModelCard, card_name, find_card
 from edgeannot_tools.datasets import ReadOptions
 from edgeannot_tools.datasets.command import Kind
 from edgeannot_tools.evaluate.command import find_model
 from edgeannot_tools.output import require_writable, write_whole
 from edgeannot_tools.teach.detect.backbone import Backbone, load_backbone
+from edgeannot_tools.teach.detect.choice import CANDIDATES, has_small_objects, teach_best
 from edgeannot_tools.teach.detect.pictures import TeachingSet, read_teaching_set
-from edgeannot_tools.teach.detect.report import print_taught, report_json, save_sheet
+from edgeannot_tools.teach.detect.report import print_taught, print_trials, report_json, save_sheet
 from edgeannot_tools.teach.detect.teaching import Taught, make_model, teach
 from edgeannot_tools.terminal import open_console, print_note
 
 __all__ = ["detect", "find_backbone"]
 
-DEFAULT_BACKBONE = "ssdlite-mobilenet-v2-coco"
+WITHIN_S, WITHIN_SMALL_S = 30, 120
 LARGEST_SIZE = 1024
 
 
@@ -48,11 +49,22 @@ def detect(
         int, typer.Option(min=0, max=1, help="Pascal VOC: 1 counts pixels from 1 (the standard), 0 reads edges from 0.")
     ] = 1,
     split: Annotated[str | None, typer.Option(help="Use only this split of the set, e.g. train.")] = None,
-    backbone: Annotated[str, typer.Option(metavar="NAME[@SIZE]", help="The int8 detector whose layers are used.")] = DEFAULT_BACKBONE,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[@SIZE]", help="The int8 detector whose layers are used; by default the best of a few that the time allows."
+        ),
+    ] = None,
+    within: Annotated[
+        float | None,
+        typer.Option(
+            min=0, metavar="SECONDS", help=f"Time for trying several backbones; by default {WITHIN_S}, for small objects {WITHIN_SMALL_S}."
+        ),
+    ] = None,
     views: Annotated[
         int | None, typer.Option(min=1, max=200, help="Changed views of each picture; by default 24, fewer for large sets.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed; the same seed gives the same model.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed; with one backbone the same seed gives the same model.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Pictures that are worked on at a time.")] = 2,
     sheet: Annotated[Path | None, typer.Option(help="Draw the pictures, with what was found in each, into this PNG.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
@@ -72,12 +84,23 @@ def detect(
     _check_name(name, folder, replace=replace)
     for path in filter(None, (sheet, json_file)):
         require_writable(path)
-    base = find_backbone(backbone, data_dir)
+    base = find_backbone(backbone, data_dir) if backbone is not None else None
     options = ReadOptions(images, classes, 0 if voc_origin == 0 else 1)
     lesson = read_teaching_set(dataset, kind, options, split=split, background=background)
     for note in lesson.notes:
         print_note(console, note)
-    taught = teach(lesson, base, views=views, seed=seed, threads=threads, runtime=find_runtime())
+    runtime = find_runtime()
+
+    def taught_on(chosen: Backbone) -> Taught:
+        return teach(lesson, chosen, views=views, seed=seed, threads=threads, runtime=runtime)
+
+    if base is not None:
+        taught = taught_on(base)
+    else:
+        time_s = within if within is not None else WITHIN_SMALL_S if has_small_objects(lesson) else WITHIN_S
+        cards = [(find_card(candidate, [bundled_folder()]), size) for candidate, size in CANDIDATES]
+        taught, trials = teach_best(cards, load_backbone, taught_on, time_s)
+        print_trials(trials, time_s, len(cards), console)
     shown = dataset.resolve().name
     data, made = make_model(taught, lesson, name, f"edgeannot teach detect {shown} --name {name}", shown)
     print_taught(taught, lesson, console)

@@ -125,13 +125,12 @@ class _Part:
         placed = [decode_boxes(x @ columns, cells_xy, self.stride, self.band.anchor_wh) for columns in self.box_columns]
         return np.stack([np.maximum(LOWEST_TARGET, _pair_overlaps(boxes, self.boxes)) for boxes in placed]).astype(np.float32)
 
-    def gradient(self, views: IntArray, taught: NDArray[np.bool_]) -> tuple[FloatArray, NDArray[np.int64]]:
+    def gradient(self, x: FloatArray, views: IntArray, taught: NDArray[np.bool_]) -> tuple[FloatArray, NDArray[np.int64]]:
         """Return (heads, C + 1, 1 + classes) summed over the cells of the views, and how many objects' cells each head learned from.
 
-        taught: (heads, views) whether a head may see a view.
+        x: (cells of all views, C) the map's features. taught: (heads, views) whether a head may see a view.
         """
-        channels, area = self.features.shape[3], self.cells**2
-        x = self.features[views].reshape(-1, channels).astype(np.float32)
+        area = self.cells**2
         scaled = self.score_columns[:, :-1] / self.std[:, None]
         shift = self.score_columns[:, -1] - np.einsum("c,hck->hk", self.mean, scaled)
         own = np.concatenate([np.arange(self.first[view], self.first[view + 1]) for view in views]).astype(np.int64)
@@ -177,11 +176,12 @@ class _Part:
 def _fit_scores(examples: Examples, parts: Sequence[_Part], folds: IntArray, seed: int) -> None:
     """Fit the score columns of all parts on random views; background counts per object's cell, over all parts together."""
     rng = np.random.default_rng(seed)
-    heads = int(folds.max(initial=-1)) + 2
+    heads, taps = int(folds.max(initial=-1)) + 2, {part.band.tap for part in parts}
     for number in range(1, STEPS + 1):
         views = np.sort(rng.permutation(len(examples.picture))[:BATCH])
         taught = folds[examples.picture[views]][None] != np.arange(heads)[:, None]
-        found = [part.gradient(views, taught) for part in parts]
+        x = {tap: examples.maps[tap][views].reshape(-1, examples.maps[tap].shape[3]).astype(np.float32) for tap in taps}
+        found = [part.gradient(x[part.band.tap], views, taught) for part in parts]
         objects = np.maximum(np.sum([count for _, count in found], axis=0), 1)
         rate = RATE * min(1.0, number / WARM_UP) * (0.5 + 0.5 * np.cos(np.pi * number / STEPS)) + 1e-5
         for part, (gradient, _) in zip(parts, found, strict=True):

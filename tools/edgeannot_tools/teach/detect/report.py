@@ -15,11 +15,12 @@ from edgeannot.base.foreign import json_text, number_of
 from edgeannot.vision.data import UInt8Array
 from edgeannot_tools.evaluate.average_precision import find_misses
 from edgeannot_tools.evaluate.drawings import GREEN, RED, draw_box, picture_tile, save_tiles, write_text
+from edgeannot_tools.teach.detect.choice import Trial
 from edgeannot_tools.teach.detect.pictures import LabelledPicture, TeachingSet
 from edgeannot_tools.teach.detect.teaching import Taught
 from edgeannot_tools.terminal import print_note
 
-__all__ = ["print_taught", "report_json", "save_sheet"]
+__all__ = ["print_taught", "print_trials", "report_json", "save_sheet"]
 
 MOST_TILES = 48
 MANY_ALARMS = 0.1
@@ -59,6 +60,19 @@ def print_taught(taught: Taught, lesson: TeachingSet, console: Console) -> None:
     if alarms.alarmed > MANY_ALARMS * alarms.pictures:
         print_note(console, "many false alarms: give more pictures of the place without the objects by --background")
     console.print(f"features in {taught.features_s:.1f} s, fit and cross-validation in {taught.fit_s:.1f} s")
+
+
+def print_trials(trials: Sequence[Trial], within_s: float, candidates: int, console: Console) -> None:
+    """Print what was tried, if that was more than one, or that more could be."""
+    for trial in trials if len(trials) > 1 else ():
+        console.print(
+            f"tried {trial.name}: mAP50 {trial.map50:.3f}, mAP50-95 {trial.map50_95:.3f}, mean IoU {trial.mean_iou:.3f} "
+            f"({trial.seconds:.0f} s)",
+            soft_wrap=True,
+        )
+    if len(trials) < candidates:
+        left = number_of(candidates - len(trials), "backbone")
+        console.print(f"{left} not tried within {within_s:g} s; --within gives more time", soft_wrap=True)
 
 
 def report_json(taught: Taught, lesson: TeachingSet) -> str:

@@ -24,7 +24,7 @@ __all__ = ["Alarms", "Taught", "make_model", "teach", "teach_examples"]
 
 LEAST_SCORE, MOST_SCORE = 0.05, 0.9
 """Bounds of the score threshold in the card."""
-SPREAD = 2.5
+SPREAD = 4.0
 """Largest (95 %) over smallest (5 %) size of the objects, from which on size bins are tried."""
 GAIN = 0.01
 """Of mAP50, which bins have to bring: fewer numbers a cell are quicker."""
