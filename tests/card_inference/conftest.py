@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 
+from edgeannot import card_inference
 from edgeannot.base.child import Refused
 from edgeannot.base.errors import EdgeannotError
 from edgeannot.card_inference import Hints, Proposal, propose
+from edgeannot.card_inference.facts import Picture
+from edgeannot.card_inference.sample_run import invented_pictures
 from edgeannot.trial import loads, trial_child
+from edgeannot.vision.data import UInt8Array
 from tests.card_inference.made import Propose
 
 
@@ -50,6 +54,17 @@ class InThisProcess:
             raise Refused(str(exc)) from exc
 
 
+INVENTED: dict[tuple[int, int, int], list[UInt8Array]] = {}
+
+
+def invented_once(picture: Picture) -> list[UInt8Array]:
+    """Return the pictures of the sample run; they are the same for the same size."""
+    size = picture.width, picture.height, picture.channels
+    if size not in INVENTED:
+        INVENTED[size] = invented_pictures(picture)
+    return INVENTED[size]
+
+
 @pytest.fixture
 def own_process() -> None:
     """Have `propose` try its file as a user's is tried: for files whose numbers may change from load to load."""
@@ -61,6 +76,7 @@ def _tried_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
     What the process and the further loads are for is tested in tests/trial.
     """
+    monkeypatch.setattr(card_inference, "invented_pictures", invented_once)
     if "own_process" not in request.fixturenames:
         monkeypatch.setattr(loads, "Child", InThisProcess)
         monkeypatch.setattr(loads, "_loads", lambda: [(1, None)])
