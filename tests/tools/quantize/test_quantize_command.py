@@ -333,6 +333,7 @@ def test_labelled_pictures_judge_by_map50_and_the_card_records_it(detect, photos
     assert measured["float32"].map50 > 0.9
     assert measured["int8"].map50 > 0.6
     assert measured["int8"].dataset == "set"
+    assert 0 <= measured["int8"].map50_margin < 0.5
     assert "mAP50" in said
 
 
