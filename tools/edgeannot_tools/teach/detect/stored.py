@@ -20,6 +20,8 @@ LOGITS = (-6.0, 4.0)
 OUTPUT_SCALE = scale_for(*LOGITS, exact=True)
 MOST = 127
 """Of a stored weight."""
+SMALLEST_STEP = 1e-9
+"""Of a column without any number."""
 LARGEST_BIAS = 1 << 24
 """Of a stored bias: float32 holds it exactly, and a sum stays below 32 bits."""
 
@@ -51,7 +53,8 @@ def store_layers(layers: Sequence[Layer], tap: Tap) -> StoredLayer:
     # stored @ w + b = (stored - zero) * scale @ (w / scale) + (b + zero * sum(w))
     real, shift = weights / tap.scale, bias + tap.zero_point * weights.sum(axis=0)
     # A column of zeros, as the only class has, still needs a step in which its bias is a 32-bit number.
-    step = np.maximum(np.abs(real).max(axis=0) / MOST, np.abs(shift) / (tap.scale * LARGEST_BIAS)).astype(np.float32)
+    step = np.maximum(np.abs(real).max(axis=0) / MOST, np.abs(shift) / (tap.scale * LARGEST_BIAS))
+    step = np.maximum(step, SMALLEST_STEP).astype(np.float32)
     stored = np.clip(np.rint(real / step), -MOST, MOST).astype(np.int8)
     return StoredLayer(stored, np.rint(shift / (step * np.float32(tap.scale))).astype(np.int32), step)
 
