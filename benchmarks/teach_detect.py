@@ -30,12 +30,10 @@ from edgeannot_tools.evaluate.average_precision import evaluate_detections, find
 from edgeannot_tools.evaluate.measure import evaluate_model, match_model, read_frame
 from edgeannot_tools.teach.detect.backbone import Backbone
 from edgeannot_tools.teach.detect.command import find_backbone
-from edgeannot_tools.teach.detect.examples import Examples, make_examples
+from edgeannot_tools.teach.detect.examples import VIEWS, Examples, make_examples, views_for
 from edgeannot_tools.teach.detect.held_out import detect
 from edgeannot_tools.teach.detect.pictures import LabelledPicture, TeachingSet, read_teaching_set
 from edgeannot_tools.teach.detect.teaching import make_model, teach_examples
-
-VIEWS = 24
 
 
 def splits(count: int, test: int, wanted: int) -> Iterator[tuple[list[int], list[int]]]:
@@ -50,8 +48,10 @@ def splits(count: int, test: int, wanted: int) -> Iterator[tuple[list[int], list
 
 
 def part(lesson: TeachingSet, examples: Examples, numbers: list[int]) -> tuple[TeachingSet, Examples]:
-    """Return the set and the views of some of the pictures."""
-    rows = np.flatnonzero(np.isin(examples.picture, numbers))
+    """Return the set and the views of some of the pictures, as many of each as `teach detect` makes of so many pictures."""
+    views = min(views_for(examples.backbone, len(numbers)), len(examples.picture) // len(examples.whole) - 1)
+    number = np.arange(len(examples.picture)) - examples.whole[examples.picture]
+    rows = np.flatnonzero(np.isin(examples.picture, numbers) & (number <= views))
     new = {old: number for number, old in enumerate(sorted(numbers))}
     picture = np.array([new[int(old)] for old in examples.picture[rows]])
     whole = np.searchsorted(picture, np.arange(len(new)))
@@ -127,12 +127,12 @@ def main() -> None:
             ]
             mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
             each = " ".join(f"{row['map50']:.2f}" for row in rows)
-            taught = count + len(background)
+            taught = (count + len(background)) * (1 + min(views_for(backbone, count + len(background)), args.views))
             print(
                 f"  {count:3d} pictures, {len(rows)} splits: mAP50 {mean['map50']:.3f} [{each}], mean IoU {mean['mean_iou']:.3f} "
                 f"(float {mean['map50_float']:.3f}, {mean['mean_iou_float']:.3f}); at the card's score {mean['min_score']:.2f} "
                 f"{mean['recall_at_card']:.0%} found, alarms in {mean['alarms']:.0%} of {len(empty)}; its own estimate "
-                f"{mean['held_out_map50']:.3f}; features {cost * taught * (args.views + 1):.1f} + fit {mean['fit_cpu_s']:.1f} processor s",
+                f"{mean['held_out_map50']:.3f}; features {cost * taught:.1f} + fit {mean['fit_cpu_s']:.1f} processor s",
                 flush=True,
             )
             report.append({"backbone": backbone.name, "pictures": count, "splits": len(rows), "features_cpu_s": cost * taught, **mean})

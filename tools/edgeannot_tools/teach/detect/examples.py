@@ -18,13 +18,14 @@ from edgeannot_tools.teach.detect.pictures import LabelledPicture
 from edgeannot_tools.teach.detect.views import Boxes, changed_view, whole_view
 from edgeannot_tools.terminal import track
 
-__all__ = ["Examples", "make_examples", "views_for"]
+__all__ = ["VIEWS", "Examples", "make_examples", "views_for"]
 
 VIEWS = 24
 """Changed views of each picture of a small set."""
 FEWEST_VIEWS = 2
-MOST_BYTES = 320 << 20
-"""Of features in memory. A large set has fewer views of each picture, which it needs less."""
+MOST_BYTES = 160 << 20
+"""Of features in memory, so that all of it fits into 512 MB beside a daemon. A large set has fewer views of each picture, which it needs
+less: with 30 pictures 12 views are as good as 24."""
 
 
 @dataclass(frozen=True, slots=True)

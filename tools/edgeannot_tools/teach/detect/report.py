@@ -48,8 +48,7 @@ def print_taught(taught: Taught, lesson: TeachingSet, console: Console) -> None:
     console.print(table)
     console.print(
         f"each picture judged by layers that had not seen it ({folds} folds): mean IoU {accuracy.mean_iou:.3f}, "
-        f"F1 {accuracy.f1:.3f} (precision {accuracy.precision:.3f}, recall {accuracy.recall:.3f}) "
-        f"from score {taught.min_score:.2f} on, which is in the card",
+        f"precision {taught.precision:.3f} and recall {taught.recall:.3f} from score {taught.min_score:.2f} on, which is in the card",
         soft_wrap=True,
     )
     alarms = taught.alarms
@@ -91,9 +90,8 @@ def report_json(taught: Taught, lesson: TeachingSet) -> str:
         "map50_95": _number(accuracy.map50_95),
         "mean_iou": _number(accuracy.mean_iou),
         "min_score": round(taught.min_score, 3),
-        "f1": _number(accuracy.f1),
-        "precision": _number(accuracy.precision),
-        "recall": _number(accuracy.recall),
+        "precision": _number(taught.precision),
+        "recall": _number(taught.recall),
         "false_alarms": {"pictures": taught.alarms.pictures, "alarmed": taught.alarms.alarmed},
         "classes": [
             {"name": lesson.labels[row.class_id], "objects": row.objects, "ap50": _number(row.ap50), "ap50_95": _number(row.ap50_95)}

@@ -11,7 +11,7 @@ import numpy as np
 from edgeannot.vision.cards import Measured, ModelCard, Provenance
 from edgeannot.vision.data import Detections, FloatArray, IntArray
 from edgeannot.vision.engine import Runtime
-from edgeannot_tools.evaluate.average_precision import Accuracy, evaluate_detections
+from edgeannot_tools.evaluate.average_precision import Accuracy, Truth, evaluate_detections, find_misses
 from edgeannot_tools.teach.detect.backbone import Backbone
 from edgeannot_tools.teach.detect.bands import Band, size_bins, sizes_of, stride_bands
 from edgeannot_tools.teach.detect.examples import Examples, make_examples, views_for
@@ -19,11 +19,10 @@ from edgeannot_tools.teach.detect.export import make_card, make_graph
 from edgeannot_tools.teach.detect.fit import Layer, fit_layers
 from edgeannot_tools.teach.detect.held_out import detect
 from edgeannot_tools.teach.detect.pictures import LabelledPicture, TeachingSet, make_folds
+from edgeannot_tools.teach.detect.threshold import best_threshold
 
 __all__ = ["Alarms", "Taught", "make_model", "teach", "teach_examples"]
 
-LEAST_SCORE, MOST_SCORE = 0.05, 0.9
-"""Bounds of the score threshold in the card."""
 SPREAD = 4.0
 """Largest (95 %) over smallest (5 %) size of the objects, from which on size bins are tried."""
 GAIN = 0.01
@@ -54,6 +53,10 @@ class Taught:
     accuracy: Accuracy
     min_score: float
     """The threshold of the card."""
+    precision: float
+    """Share of the detections from it on that are right."""
+    recall: float
+    """Share of the objects that are found from it on."""
     alarms: Alarms
     views: int
     features_s: float = 0.0
@@ -80,10 +83,19 @@ def teach_examples(lesson: TeachingSet, examples: Examples, *, seed: int = 0) ->
         layers, found, accuracy = _cross_validated(examples, pictures, bands, classes, folds, seed)
         # Bins come second, and have to be better.
         if best is None or accuracy.map50 > best.accuracy.map50 + GAIN:
-            threshold = float(np.clip(accuracy.best_score, LEAST_SCORE, MOST_SCORE))
+            threshold = best_threshold(_pairs(pictures, found))
             alarms = _alarms(pictures, found, threshold)
             best = Taught(
-                examples.backbone, layers, bins, found, folds, accuracy, threshold, alarms, len(examples.picture) // len(pictures) - 1
+                examples.backbone,
+                layers,
+                bins,
+                found,
+                folds,
+                accuracy,
+                threshold,
+                *_at(threshold, pictures, found),
+                alarms,
+                len(examples.picture) // len(pictures) - 1,
             )
     assert best is not None  # noqa: S101 - there is always the first plan
     return replace(best, fit_s=time.perf_counter() - started)
@@ -104,7 +116,20 @@ def _cross_validated(
     found = tuple(
         detect(examples, heads[fold], number, item.picture.size_wh) for number, (fold, item) in enumerate(zip(folds, pictures, strict=True))
     )
-    return heads[-1], found, evaluate_detections([(item.truth(), one) for item, one in zip(pictures, found, strict=True)])
+    return heads[-1], found, evaluate_detections(_pairs(pictures, found))
+
+
+def _pairs(pictures: Sequence[LabelledPicture], found: Sequence[Detections]) -> list[tuple[Truth, Detections]]:
+    return [(item.truth(), one) for item, one in zip(pictures, found, strict=True)]
+
+
+def _at(threshold: float, pictures: Sequence[LabelledPicture], found: Sequence[Detections]) -> tuple[float, float]:
+    """Return precision and recall from a score on."""
+    misses = [find_misses(truth, one, threshold) for truth, one in _pairs(pictures, found)]
+    missed, wrong = sum(len(rows) for rows, _ in misses), sum(len(rows) for _, rows in misses)
+    objects = sum(len(item.marked().boxes) for item in pictures)
+    right = objects - missed
+    return right / max(right + wrong, 1), right / max(objects, 1)
 
 
 def _alarms(pictures: Sequence[LabelledPicture], found: Sequence[Detections], threshold: float) -> Alarms:
