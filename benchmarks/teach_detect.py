@@ -30,7 +30,7 @@ from edgeannot_tools.evaluate.average_precision import evaluate_detections, find
 from edgeannot_tools.evaluate.measure import evaluate_model, match_model, read_frame
 from edgeannot_tools.teach.detect.backbone import Backbone
 from edgeannot_tools.teach.detect.command import find_backbone
-from edgeannot_tools.teach.detect.examples import VIEWS, Examples, make_examples, views_for
+from edgeannot_tools.teach.detect.examples import MOST_VIEWS, Examples, make_examples, views_for
 from edgeannot_tools.teach.detect.held_out import detect
 from edgeannot_tools.teach.detect.pictures import LabelledPicture, TeachingSet, read_teaching_set
 from edgeannot_tools.teach.detect.teaching import make_model, teach_examples
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--pictures", default="30,10,5")
     parser.add_argument("--test", type=int, default=10)
     parser.add_argument("--splits", type=int, default=4)
-    parser.add_argument("--views", type=int, default=VIEWS)
+    parser.add_argument("--views", type=int, default=MOST_VIEWS, help="made of each picture at most")
     parser.add_argument("--background", type=Path, help="taught as background in every split")
     parser.add_argument(
         "--empty", type=Path, help="pictures without the objects for false alarms; those of --background are left out by hash"

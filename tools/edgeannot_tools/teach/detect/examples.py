@@ -18,10 +18,11 @@ from edgeannot_tools.teach.detect.pictures import LabelledPicture
 from edgeannot_tools.teach.detect.views import Boxes, changed_view, whole_view
 from edgeannot_tools.terminal import track
 
-__all__ = ["VIEWS", "Examples", "make_examples", "views_for"]
+__all__ = ["MOST_VIEWS", "Examples", "make_examples", "views_for"]
 
-VIEWS = 24
-"""Changed views of each picture of a small set."""
+VIEWS, MOST_VIEWS = 24, 48
+"""Changed views of each picture of a small set; of a very small one as many more as make 240, up to 48."""
+FEW = 240
 FEWEST_VIEWS = 2
 MOST_BYTES = 160 << 20
 """Of features in memory, so that all of it fits into 512 MB beside a daemon. A large set has fewer views of each picture, which it needs
@@ -47,9 +48,9 @@ class Examples:
 
 
 def views_for(backbone: Backbone, pictures: int) -> int:
-    """Return how many changed views of each picture are made: 24, or as many as the memory for features holds."""
+    """Return how many changed views of each picture are made: 24, or up to 48 of few pictures, as far as the memory for features goes."""
     one = sum(backbone.cells(i) ** 2 * tap.channels for i, tap in enumerate(backbone.taps))
-    return int(np.clip(MOST_BYTES // (one * max(pictures, 1)) - 1, FEWEST_VIEWS, VIEWS))
+    return int(np.clip(MOST_BYTES // (one * max(pictures, 1)) - 1, FEWEST_VIEWS, np.clip(FEW // max(pictures, 1), VIEWS, MOST_VIEWS)))
 
 
 def make_examples(

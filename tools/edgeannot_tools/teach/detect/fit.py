@@ -26,8 +26,9 @@ START_LOGIT = -4.0
 """Of the objectness before the first step: background is the rule."""
 LOWEST_TARGET = 0.1
 """Of the objectness of an object's cell, however badly it places the box."""
-SHRINK = 1.0
-"""Of the ridge, in standardised channels, against the mean squares of the features."""
+SHRINK, SHRINK_PICTURES = 1.0, 20
+"""Of the ridge, in standardised channels, against the mean squares of the features; of fewer pictures it is as many times stronger.
+Mean IoU of 5 taught pictures: .72 with 1, .74 with 3, .76 with 10; of 10 pictures .77, .78, .78."""
 STEPS, BATCH = 200, 16
 RATE, DECAY = 3e-3, 0.05
 WARM_UP = 20
@@ -92,7 +93,7 @@ class _Part:
         self.kinds = np.array([examples.marked[v].classes[t] for v, t in zip(self.view, things, strict=True)], np.int64)
         self.first = np.searchsorted(self.view, np.arange(len(self.features) + 1))
         self.heads = int(folds.max(initial=-1)) + 2
-        self.box_columns = self._fit_boxes(folds[examples.picture[self.view]])
+        self.box_columns = self._fit_boxes(folds, examples.picture[self.view])
         self.targets = self._targets()
         self.score_columns = np.zeros((self.heads, channels + 1, 1 + classes), np.float32)
         self.score_columns[:, -1, 0] = START_LOGIT
@@ -103,19 +104,23 @@ class _Part:
         found = self.features[self.view, self.y, self.x].astype(np.float32)
         return np.asarray(np.c_[(found - self.mean) / self.std, np.ones(len(found))], np.float32)
 
-    def _fit_boxes(self, fold: IntArray) -> FloatArray:
-        """Return (heads, C + 1, 4) by ridge regression; a head's sums are those of all cells without its fold's."""
+    def _fit_boxes(self, folds: IntArray, picture: IntArray) -> FloatArray:
+        """Return (heads, C + 1, 4) by ridge regression; a head's sums are those of all cells without its fold's.
+
+        picture: (n,) of each of the objects' cells.
+        """
+        fold, shown = folds[picture], np.unique(picture)
         x, cells_xy = self.standardised(), np.stack([self.x, self.y], axis=1)
         y = encode_boxes(self.boxes, cells_xy, self.stride, self.band.anchor_wh)
         sums = [(x[fold == f].T @ x[fold == f], x[fold == f].T @ y[fold == f], int((fold == f).sum())) for f in range(-1, self.heads - 1)]
         gram, moment, count = sum(s[0] for s in sums), sum(s[1] for s in sums), sum(s[2] for s in sums)
-        shrink = np.full(x.shape[1], SHRINK, np.float32)
-        shrink[-1] = 1e-6
         found = np.zeros((self.heads, x.shape[1], 4), np.float32)
         nothing = (np.zeros_like(gram), np.zeros_like(moment), 0)
         for head, left_out in enumerate([*sums[1:], nothing]):
             n = count - left_out[2]
             if n:
+                shrink = np.full(x.shape[1], SHRINK * max(1.0, SHRINK_PICTURES / (folds[shown] != head).sum()), np.float32)
+                shrink[-1] = 1e-6
                 found[head] = np.linalg.solve((gram - left_out[0]) / n + np.diag(shrink), (moment - left_out[1]) / n)
         return found
 
