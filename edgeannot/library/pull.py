@@ -176,7 +176,8 @@ def _quantized(entry: Entry, proposal: Proposal, work: Path, quantize: Quantizer
     source = modelstore.add(proposal, work / "float")
     out = work / "int8" / f"{entry.name}.tflite"
     notes = quantize(work / "float" / f"{source.name}.toml", out, entry.name, options.images, options.runtime)
-    card = read_card(out.with_suffix(".toml")).model_copy(update={"measured": entry.measured})
+    # The catalogue's figures are of the model that its own pictures calibrate.
+    card = read_card(out.with_suffix(".toml")).model_copy(update={"measured": entry.measured if options.images is None else ()})
     return replace(proposal, card=card, source=out, evidence=(*proposal.evidence, *_without_folder(notes, work)))
 
 

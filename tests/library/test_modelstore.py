@@ -269,6 +269,13 @@ def test_a_card_beside_it_gives_way_to_options_and_to_a_file_that_is_another(sor
         run("add", made / "sorter.toml", "--data-dir", tmp_path / "data")
 
 
+def test_the_name_of_a_catalogue_model_is_told_from_a_file_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match=r"there is no file yolox-nano; .* fetched with `edgeannot models pull yolox-nano`"):
+        run("add", "yolox-nano", "--data-dir", tmp_path)
+    with pytest.raises(MissingError, match=r"nobody-has-it\.tflite: there is no such file"):
+        run("add", "nobody-has-it.tflite", "--data-dir", tmp_path)
+
+
 def test_a_dry_run_prints_the_card_and_writes_nothing(sorter: Path, tmp_path: Path) -> None:
     said = run("add", sorter, "--dry-run", "--data-dir", tmp_path / "data")
 

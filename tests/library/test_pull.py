@@ -27,6 +27,7 @@ from edgeannot.vision.cards import find_card
 from edgeannot_tools.convert import darknet
 from tests.patience import DEADLINE_S
 from tests.tflite_maker import Maker
+from tests.tools.convert import onnx_maker
 from tests.tools.convert.test_darknet_route import ONE_HEAD, Noise
 from tests.web import cut_after, redirect, stated_without_version, status, web_site
 
@@ -159,7 +160,9 @@ def test_another_model_of_that_name_is_not_replaced_unless_forced(site, shop, mo
         shop.pull("sorter")
     assert (shop.models / "sorter.toml").read_text() == "mine"
     shop.pull("sorter", "--force")
-    assert shop.holds() == SORTER
+    card = find_card("sorter", [shop.models])
+    assert card.model_path.read_bytes() == model
+    assert set(shop.holds()) == {"sorter.toml", card.file, card.labels.file}
 
 
 def test_a_model_whose_file_was_damaged_is_replaced_when_forced(site, shop, model):
@@ -170,7 +173,7 @@ def test_a_model_whose_file_was_damaged_is_replaced_when_forced(site, shop, mode
     with pytest.raises(InputError, match="--force"):
         shop.pull("sorter")
     shop.pull("sorter", "--force")
-    assert (shop.models / "sorter.tflite").read_bytes() == model
+    assert find_card("sorter", [shop.models]).model_path.read_bytes() == model
 
 
 def test_another_file_than_the_catalogues_is_refused_with_both_hashes(site, shop, model):
@@ -595,14 +598,17 @@ def test_a_model_is_quantized_on_the_spot_and_its_card_says_how(site, shop):
 
 
 def test_pictures_of_the_user_calibrate_where_they_are_given(site, shop, tmp_path):
-    shop.offer(darknet_entry(site))
+    row = {"dataset": "two", "size": 64, "numbers": "int8", "pictures": 1, "map50": 0.25}
+    shop.offer(darknet_entry(site, measured=[row]))
     with pytest.raises(MissingError, match=r"sorter, from http.*--images: there is no folder .*/none"):
         shop.pull("sorter", "--images", tmp_path / "none")
     assert not shop.models.exists()
 
     cv2.imwrite(str(tmp_path / "own.png"), np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8))
     shop.pull("sorter", "--images", tmp_path / "*.png")
-    assert find_card("sorter", [shop.models]).provenance.calibration.startswith("1 pictures from *.png, sha256 ")
+    card = find_card("sorter", [shop.models])
+    assert card.provenance.calibration.startswith("1 pictures from *.png, sha256 ")
+    assert card.measured == (), "those of the catalogue are of another file"
 
 
 def test_an_int8_model_that_lost_too_much_is_not_added(site, shop, monkeypatch):
@@ -615,6 +621,20 @@ def test_an_int8_model_that_lost_too_much_is_not_added(site, shop, monkeypatch):
         shop.pull("sorter")
     assert not shop.models.exists()
     assert not list(shop.downloads.glob(".pull-*"))
+
+
+def test_without_onnx2tf_the_file_that_was_fetched_is_kept_for_the_next_time(site, shop, tmp_path, monkeypatch):
+    onnx = onnx_maker.columns_detector()
+    file = file_entry(onnx, {"url": site.put("/m.onnx", onnx)}, name="m.onnx")
+    shop.offer(entry(file, task="detect", family="yolo", quantize=True))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"sorter, from http.*: converting ONNX needs onnx2tf 2\.6 or later.* at the end of the PATH"):
+            shop.pull("sorter")
+    assert len(site.asked) == 1
+    assert shop.holds() == [sha256(onnx)]
 
 
 # -- the command -------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from edgeannot.base import atomicfile
-from edgeannot.base.errors import CardError, EdgeannotError, InputError, ModelError
+from edgeannot.base.errors import CardError, EdgeannotError, InputError, MissingError, ModelError
 from edgeannot.base.foreign import number_of
 from edgeannot.base.places import SAMPLES, bundled_folder
 from edgeannot.card_inference import Hints, Proposal, propose
@@ -155,6 +155,7 @@ def add(
     model_options: ModelOptions,
 ) -> None:
     """Analyse a .tflite, print the findings, and add the model with a card. A card beside the file is used if no options are given."""
+    _refuse_catalogue_name(file)
     hints = model_options.hints(name=name, min_score=min_score, extra=dict(_setting(text) for text in settings or ()))
     proposal = _from_its_card(file, hints) or propose(file, hints, runtime=find_runtime(), photos=_photos(try_photo))
     _refuse_bundled_name(proposal.card.name)
@@ -232,6 +233,16 @@ def _setting(text: str) -> tuple[str, Any]:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return key.strip(), value.strip()
+
+
+def _refuse_catalogue_name(file: Path) -> None:
+    """Raise MissingError for what is no file but the name of a model that can be fetched."""
+    if file.exists():
+        return
+    from edgeannot.library.catalogue import read_catalogue
+
+    if str(file) in read_catalogue():
+        raise MissingError(f"there is no file {file}; the model {file} of the catalogue is fetched with `edgeannot models pull {file}`")
 
 
 def _refuse_bundled_name(name: str) -> None:

@@ -44,6 +44,7 @@ from edgeannot_tools.quantize.model import (
     quantize_model_weights,
 )
 from edgeannot_tools.quantize.report import print_accuracy, print_agreement, print_sqnr, print_top1, say
+from edgeannot_tools.terminal import waiting
 
 __all__ = [
     "AcceptanceCriteria",
@@ -161,7 +162,8 @@ def _attempts(request: QuantizeRequest) -> Iterator[Attempt]:
 def _attempt(request: QuantizeRequest, prepared: PreparedModel, float_tensors: frozenset[str] = frozenset(), how: str = "") -> Attempt:
     """Quantize once and compare. how: what was done to save the model, for the card."""
     started = time.monotonic()
-    made = quantize_model(prepared, request.options, float_tensors)
+    with waiting("quantizing"):
+        made = quantize_model(prepared, request.options, float_tensors)
     say(request.console, _size_line(made, time.monotonic() - started))
     card = request.card(made, f", {how}" if how else "")
     if not request.criteria.check:
