@@ -89,10 +89,10 @@ def detect(
     lesson = read_teaching_set(dataset, kind, options, split=split, background=background)
     for note in lesson.notes:
         print_note(console, note)
-    runtime = find_runtime()
+    runtime, scratch = find_runtime(), folder.parent if folder.parent.is_dir() else None
 
     def taught_on(chosen: Backbone) -> Taught:
-        return teach(lesson, chosen, views=views, seed=seed, threads=threads, runtime=runtime)
+        return teach(lesson, chosen, views=views, seed=seed, threads=threads, runtime=runtime, scratch=scratch)
 
     if base is not None:
         taught = taught_on(base)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from threading import local
 from typing import Any
 
@@ -24,6 +26,8 @@ VIEWS, MOST_VIEWS = 24, 48
 """Changed views of each picture of a small set; of a very small one as many more as make 240, up to 48."""
 FEW = 240
 FEWEST_VIEWS = 2
+EMPTY_VIEWS = 2
+"""Of a picture without objects, at most: all of its cells are background in each."""
 MOST_BYTES = 160 << 20
 """Of features in memory, so that all of it fits into 512 MB beside a daemon. A large set has fewer views of each picture, which it needs
 less: with 30 pictures 12 views are as good as 24."""
@@ -47,22 +51,33 @@ class Examples:
         return np.concatenate([marked.boxes for marked in self.marked])
 
 
-def views_for(backbone: Backbone, pictures: int) -> int:
+def views_for(backbone: Backbone, pictures: Sequence[LabelledPicture]) -> int:
     """Return how many changed views of each picture are made: 24, or up to 48 of few pictures, as far as the memory for features goes."""
     one = sum(backbone.cells(i) ** 2 * tap.channels for i, tap in enumerate(backbone.taps))
-    return int(np.clip(MOST_BYTES // (one * max(pictures, 1)) - 1, FEWEST_VIEWS, np.clip(FEW // max(pictures, 1), VIEWS, MOST_VIEWS)))
+    shown = sum(bool(item.picture.objects) for item in pictures)
+    room = MOST_BYTES // one - (len(pictures) - shown) * (1 + EMPTY_VIEWS)
+    return int(np.clip(room // max(shown, 1) - 1, FEWEST_VIEWS, np.clip(FEW // max(shown, 1), VIEWS, MOST_VIEWS)))
 
 
 def make_examples(
-    backbone: Backbone, pictures: Sequence[LabelledPicture], views: int, *, seed: int = 0, threads: int = 2, runtime: Runtime = "auto"
+    backbone: Backbone,
+    pictures: Sequence[LabelledPicture],
+    views: int,
+    *,
+    seed: int = 0,
+    threads: int = 2,
+    runtime: Runtime = "auto",
+    scratch: Path | None = None,
 ) -> Examples:
     """Run the network on the whole view and on `views` changed ones of each picture; the same seed gives the same views.
 
-    Each thread has a network of its own, as one small network has too little work for two.
+    Each thread has a network of its own, as one small network has too little work for two. scratch: the folder for a file without a
+    name that holds what is too much for memory; by default the system's for such files.
     """
-    rows = len(pictures) * (views + 1)
+    counts = np.array([1 + (views if item.picture.objects else min(views, EMPTY_VIEWS)) for item in pictures])
+    whole, rows = np.cumsum(counts) - counts, int(counts.sum())
     shapes = [(rows, backbone.cells(i), backbone.cells(i), tap.channels) for i, tap in enumerate(backbone.taps)]
-    maps = tuple(np.empty(shape, np.int8) for shape in shapes)
+    maps = tuple(_empty(shape, scratch) for shape in shapes)
     opened: Any = local()
 
     def run(number: int) -> list[Boxes]:
@@ -71,15 +86,22 @@ def make_examples(
         picture = pictures[number]
         image, marked = picture.load()
         found = []
-        for view in range(views + 1):
+        for view in range(int(counts[number])):
             rng = np.random.default_rng((seed, number, view))
             shown = changed_view(image, marked, backbone.size, rng) if view else whole_view(image, marked, backbone.size)
             for store, values in zip(maps, features(backbone, opened.engine, shown.image), strict=True):
-                store[number * (views + 1) + view] = values
+                store[whole[number] + view] = values
             found.append(shown.marked)
         return found
 
     with ThreadPoolExecutor(threads) as pool:
         marked = [boxes for found in track(pool.map(run, range(len(pictures))), "features", len(pictures)) for boxes in found]
-    number = np.arange(len(pictures))
-    return Examples(backbone, maps, np.repeat(number, views + 1), number * (views + 1), tuple(marked))
+    return Examples(backbone, maps, np.repeat(np.arange(len(pictures)), counts), whole, tuple(marked))
+
+
+def _empty(shape: tuple[int, ...], scratch: Path | None) -> NDArray[np.int8]:
+    """Return room for features: in memory, or on the disk, where the end of the program frees it however it comes."""
+    if np.prod(shape, dtype=np.int64) <= MOST_BYTES:
+        return np.empty(shape, np.int8)
+    with tempfile.TemporaryFile(dir=scratch) as file:
+        return np.asarray(np.memmap(file, np.int8, "w+", shape=shape))

@@ -6,7 +6,7 @@ outside of that fold. They share what costs time, the reading of the features.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,8 @@ Mean IoU of 5 taught pictures: .72 with 1, .74 with 3, .76 with 10; of 10 pictur
 STEPS, BATCH = 200, 16
 RATE, DECAY = 3e-3, 0.05
 WARM_UP = 20
+PIECE = 2048
+"""Cells whose features are numbers at a time."""
 STATISTICS = 60
 """Views, of all, from which the channels' means and deviations are taken."""
 
@@ -99,36 +101,47 @@ class _Part:
         self.score_columns[:, -1, 0] = START_LOGIT
         self.momentum, self.square = np.zeros_like(self.score_columns), np.zeros_like(self.score_columns)
 
-    def standardised(self) -> FloatArray:
-        """Return the features of the objects' cells, (n, C + 1) with ones for the bias."""
-        found = self.features[self.view, self.y, self.x].astype(np.float32)
-        return np.asarray(np.c_[(found - self.mean) / self.std, np.ones(len(found))], np.float32)
+    def standardised(self) -> Iterator[tuple[slice, FloatArray, IntArray]]:
+        """Yield the features of the objects' cells in pieces: which cells, (n, C + 1) with ones for the bias, and (n, 2) their x and y."""
+        for start in range(0, len(self.view), PIECE):
+            piece = slice(start, start + PIECE)
+            found = self.features[self.view[piece], self.y[piece], self.x[piece]].astype(np.float32)
+            x = np.asarray(np.c_[(found - self.mean) / self.std, np.ones(len(found), np.float32)], np.float32)
+            yield piece, x, np.stack([self.x[piece], self.y[piece]], axis=1)
 
     def _fit_boxes(self, folds: IntArray, picture: IntArray) -> FloatArray:
         """Return (heads, C + 1, 4) by ridge regression; a head's sums are those of all cells without its fold's.
 
         picture: (n,) of each of the objects' cells.
         """
-        fold, shown = folds[picture], np.unique(picture)
-        x, cells_xy = self.standardised(), np.stack([self.x, self.y], axis=1)
-        y = encode_boxes(self.boxes, cells_xy, self.stride, self.band.anchor_wh)
-        sums = [(x[fold == f].T @ x[fold == f], x[fold == f].T @ y[fold == f], int((fold == f).sum())) for f in range(-1, self.heads - 1)]
-        gram, moment, count = sum(s[0] for s in sums), sum(s[1] for s in sums), sum(s[2] for s in sums)
-        found = np.zeros((self.heads, x.shape[1], 4), np.float32)
-        nothing = (np.zeros_like(gram), np.zeros_like(moment), 0)
-        for head, left_out in enumerate([*sums[1:], nothing]):
-            n = count - left_out[2]
-            if n:
-                shrink = np.full(x.shape[1], SHRINK * max(1.0, SHRINK_PICTURES / (folds[shown] != head).sum()), np.float32)
+        fold, shown, size = folds[picture], np.unique(picture), self.features.shape[3] + 1
+        # The last of each is that of the pictures in no fold.
+        gram, moment = np.zeros((self.heads, size, size), np.float32), np.zeros((self.heads, size, 4), np.float32)
+        for piece, x, cells_xy in self.standardised():
+            y = encode_boxes(self.boxes[piece], cells_xy, self.stride, self.band.anchor_wh)
+            for one in np.unique(fold[piece]):
+                rows = fold[piece] == one
+                gram[one] += x[rows].T @ x[rows]
+                moment[one] += x[rows].T @ y[rows]
+        found, all_gram, all_moment = np.zeros((self.heads, size, 4), np.float32), gram.sum(axis=0), moment.sum(axis=0)
+        for head in range(self.heads):
+            count = int((fold != head).sum())
+            if count:
+                left_out = head if head < self.heads - 1 else None
+                sums = (all_gram, all_moment) if left_out is None else (all_gram - gram[left_out], all_moment - moment[left_out])
+                shrink = np.full(size, SHRINK * max(1.0, SHRINK_PICTURES / (folds[shown] != head).sum()), np.float32)
                 shrink[-1] = 1e-6
-                found[head] = np.linalg.solve((gram - left_out[0]) / n + np.diag(shrink), (moment - left_out[1]) / n)
+                found[head] = np.linalg.solve(sums[0] / count + np.diag(shrink), sums[1] / count)
         return found
 
     def _targets(self) -> FloatArray:
         """Return (heads, n): how well each head places the box of each object's cell."""
-        x, cells_xy = self.standardised(), np.stack([self.x, self.y], axis=1)
-        placed = [decode_boxes(x @ columns, cells_xy, self.stride, self.band.anchor_wh) for columns in self.box_columns]
-        return np.stack([np.maximum(LOWEST_TARGET, _pair_overlaps(boxes, self.boxes)) for boxes in placed]).astype(np.float32)
+        found = np.zeros((self.heads, len(self.view)), np.float32)
+        for piece, x, cells_xy in self.standardised():
+            for head, columns in enumerate(self.box_columns):
+                placed = decode_boxes(x @ columns, cells_xy, self.stride, self.band.anchor_wh)
+                found[head, piece] = np.maximum(LOWEST_TARGET, _pair_overlaps(placed, self.boxes[piece]))
+        return found
 
     def gradient(self, x: FloatArray, views: IntArray, taught: NDArray[np.bool_]) -> tuple[FloatArray, NDArray[np.int64]]:
         """Return (heads, C + 1, 1 + classes) summed over the cells of the views, and how many objects' cells each head learned from.

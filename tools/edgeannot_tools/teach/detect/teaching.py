@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -58,19 +59,28 @@ class Taught:
     recall: float
     """Share of the objects that are found from it on."""
     alarms: Alarms
-    views: int
+    views: int = 0
+    """Changed ones of each picture with objects."""
     features_s: float = 0.0
     fit_s: float = 0.0
 
 
 def teach(
-    lesson: TeachingSet, backbone: Backbone, *, views: int | None = None, seed: int = 0, threads: int = 2, runtime: Runtime = "auto"
+    lesson: TeachingSet,
+    backbone: Backbone,
+    *,
+    views: int | None = None,
+    seed: int = 0,
+    threads: int = 2,
+    runtime: Runtime = "auto",
+    scratch: Path | None = None,
 ) -> Taught:
     """Teach new last layers on the backbone. views: changed views of each picture. Raises InputError for a picture that cannot be read."""
-    views = views_for(backbone, len(lesson.pictures)) if views is None else views
+    views = views_for(backbone, lesson.pictures) if views is None else views
     started = time.perf_counter()
-    examples = make_examples(backbone, lesson.pictures, views, seed=seed, threads=threads, runtime=runtime)
-    return replace(teach_examples(lesson, examples, seed=seed), features_s=time.perf_counter() - started)
+    examples = make_examples(backbone, lesson.pictures, views, seed=seed, threads=threads, runtime=runtime, scratch=scratch)
+    features_s = time.perf_counter() - started
+    return replace(teach_examples(lesson, examples, seed=seed), features_s=features_s, views=views)
 
 
 def teach_examples(lesson: TeachingSet, examples: Examples, *, seed: int = 0) -> Taught:
@@ -84,19 +94,8 @@ def teach_examples(lesson: TeachingSet, examples: Examples, *, seed: int = 0) ->
         # Bins come second, and have to be better.
         if best is None or accuracy.map50 > best.accuracy.map50 + GAIN:
             threshold = best_threshold(_pairs(pictures, found))
-            alarms = _alarms(pictures, found, threshold)
-            best = Taught(
-                examples.backbone,
-                layers,
-                bins,
-                found,
-                folds,
-                accuracy,
-                threshold,
-                *_at(threshold, pictures, found),
-                alarms,
-                len(examples.picture) // len(pictures) - 1,
-            )
+            alarms, at = _alarms(pictures, found, threshold), _at(threshold, pictures, found)
+            best = Taught(examples.backbone, layers, bins, found, folds, accuracy, threshold, *at, alarms)
     assert best is not None  # noqa: S101 - there is always the first plan
     return replace(best, fit_s=time.perf_counter() - started)
 
