@@ -16,7 +16,7 @@ from edgeannot_tools.teach.detect.teaching import Taught
 
 __all__ = ["CANDIDATES", "Trial", "has_small_objects", "teach_best"]
 
-CANDIDATES = (("ssdlite-mobilenet-v2-coco", 320), ("yolov3-tiny", 416), ("ssdlite-mobilenet-v2-coco", 512), ("nanodet-g", 416))
+CANDIDATES = (("ssdlite-mobilenet-v2-coco", 320), ("ssdlite-mobilenet-v2-coco", 512), ("yolov3-tiny", 416), ("nanodet-g", 416))
 """Bundled detectors with input sizes, in the order in which they are tried: the first is best for most sets, and among the cheapest."""
 SMALL = 0.1
 """Of the picture's longer side: where a tenth of the objects is smaller, finer maps and larger inputs are worth trying."""
