@@ -49,7 +49,7 @@ def inspect() -> typer.Typer:
 
 
 def teach() -> typer.Typer:
-    """Teach own objects with a few pictures (tools)."""
+    """Teach own classes and objects with a few pictures (tools)."""
     from edgeannot_tools.teach.command import teach_app
 
     return teach_app

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from pathlib import Path
 from typing import Annotated
@@ -12,12 +11,8 @@ from rich.console import Console
 
 from edgeannot.base.errors import InputError
 from edgeannot.base.places import bundled_folder
-from edgeannot.card_inference import Proposal
-from edgeannot.daemon.first_use_trial import remember_tried
-from edgeannot.library import modelstore
 from edgeannot.settings import find_data_dir, find_runtime
-from edgeannot.trial.cards import prove
-from edgeannot.vision.cards import ModelCard, card_name, find_card
+from edgeannot.vision.cards import find_card
 from edgeannot_tools.datasets import ReadOptions
 from edgeannot_tools.datasets.command import Kind
 from edgeannot_tools.evaluate.command import find_model
@@ -27,6 +22,7 @@ from edgeannot_tools.teach.detect.choice import CANDIDATES, has_small_objects, t
 from edgeannot_tools.teach.detect.pictures import TeachingSet, read_teaching_set
 from edgeannot_tools.teach.detect.report import print_taught, print_trials, report_json, save_sheet
 from edgeannot_tools.teach.detect.teaching import Taught, make_model, teach
+from edgeannot_tools.teach.install import check_name, install_model
 from edgeannot_tools.terminal import open_console, print_note
 
 __all__ = ["detect", "find_backbone"]
@@ -81,7 +77,7 @@ def detect(
     console = open_console()
     started = time.perf_counter()
     folder = find_data_dir(data_dir) / "models"
-    _check_name(name, folder, replace=replace)
+    check_name(name, folder, replace=replace)
     for path in filter(None, (sheet, json_file)):
         require_writable(path)
     base = find_backbone(backbone, data_dir) if backbone is not None else None
@@ -105,25 +101,13 @@ def detect(
     data, made = make_model(taught, lesson, name, f"edgeannot teach detect {shown} --name {name}", shown)
     print_taught(taught, lesson, console)
     _write_reports(taught, lesson, sheet, json_file, console)
-    stored = _install(data, made, folder, replace=replace)
+    stored = install_model(made, data, folder.parent, replace=replace, runtime=runtime)
     where = "" if data_dir is None else f" --data-dir {data_dir}"
     console.print(
         f"added {stored.name} to {stored.folder} in {time.perf_counter() - started:.0f} s; "
         f"run it with `edgeannot run --model {stored.name}{where}`",
         soft_wrap=True,
     )
-
-
-def _check_name(name: str, folder: Path, *, replace: bool) -> None:
-    """Raise InputError, before any work, for a name that the model cannot have."""
-    if name != card_name(name):
-        raise InputError(
-            f"a model cannot be called {name!r}: wanted lower case letters, digits, dots and dashes, as in {card_name(name)!r}"
-        )
-    if (bundled_folder() / f"{name}.toml").is_file():
-        raise InputError(f"{name} is the name of a bundled model; choose another --name")
-    if (folder / f"{name}.toml").exists() and not replace:
-        raise InputError(f"there is a model called {name} in {folder} already; give another --name, or --replace it")
 
 
 def find_backbone(name: str, data_dir: Path | None) -> Backbone:
@@ -135,17 +119,6 @@ def find_backbone(name: str, data_dir: Path | None) -> Backbone:
     if card.task != "detect":
         raise InputError(f"--backbone {name}: wanted a detector, found a model that is there to {card.task}")
     return load_backbone(card, int(size) if at else None)
-
-
-def _install(data: bytes, card: ModelCard, folder: Path, *, replace: bool) -> ModelCard:
-    """Try the file in a child process, then add it to the user's models: at no instant a part of it is there."""
-    with tempfile.TemporaryDirectory(prefix="edgeannot-teach-") as place:
-        made = card.in_folder(Path(place))
-        made.model_path.write_bytes(data)
-        prove(made, find_runtime())
-        stored = modelstore.add(Proposal(made, made.model_path, (), ()), folder, replace=replace)
-    remember_tried(stored, folder.parent, find_runtime())
-    return stored
 
 
 def _write_reports(taught: Taught, lesson: TeachingSet, sheet: Path | None, json_file: Path | None, console: Console) -> None:

@@ -1,0 +1,165 @@
+"""`edgeannot teach classify`: sets that cannot be learned from, a lesson from folder to answer, the cache, and the files it leaves."""
+
+from __future__ import annotations
+
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from edgeannot.base.errors import InputError, MissingError
+from edgeannot.vision.cards import read_card
+from edgeannot.vision.pipeline import load_pipeline
+from edgeannot_tools.datasets.classes import read_class_set
+from edgeannot_tools.evaluate.classifier_accuracy import rank_classifiers
+from edgeannot_tools.teach.feature_cache import FeatureCache
+from tests.tools.teach.color_sets import COLORS, write_set
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda folder: folder.mkdir(), InputError, "no subfolder with pictures"),
+        (lambda folder: None, MissingError, "no labelled set at"),
+        (lambda folder: write_set(folder, 3, {"red": COLORS["red"]}), InputError, "one class, 'red', and there is nothing to tell it from"),
+        (lambda folder: write_set(folder, 1), InputError, "the class 'blue' has one picture, wanted at least 2"),
+    ],
+    ids=["empty", "missing", "one class", "one picture"],
+)
+def test_a_set_that_cannot_be_learned_from_is_refused_in_one_sentence(tmp_path, teach, data_dir, make, error, words):
+    make(tmp_path / "set")
+
+    result = teach(tmp_path / "set", "--name", "mine")
+
+    assert isinstance(result.exception, error)
+    assert words in str(result.exception)
+    assert not (data_dir / "models" / "mine.toml").exists()
+
+
+def test_an_unreadable_picture_is_named(tmp_path, teach):
+    folder = write_set(tmp_path / "set", 2)
+    (folder / "red" / "broken.jpg").write_bytes(b"no picture")
+
+    result = teach(folder, "--name", "mine")
+
+    assert isinstance(result.exception, InputError)
+    assert "broken.jpg cannot be learned from" in str(result.exception)
+
+
+def test_one_picture_in_two_classes_is_refused(tmp_path, teach):
+    folder = write_set(tmp_path / "set", 2)
+    shutil.copy(folder / "red" / "0.png", folder / "blue" / "also.png")
+
+    result = teach(folder, "--name", "mine")
+
+    assert "the same picture is in the classes 'blue' and 'red'" in str(result.exception)
+
+
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "Not A Name", "colors"])
+def test_a_name_that_is_taken_or_none_is_refused_before_any_work(tmp_path, teach, name):
+    result = teach(tmp_path / "no such set", "--name", name)
+
+    assert isinstance(result.exception, InputError)
+
+
+def test_what_was_taught_names_new_pictures(tmp_path, teach, data_dir):
+    result = teach(write_set(tmp_path / "set", 6), "--name", "mine", "--report", tmp_path / "report", trial=True)
+
+    assert result.exception is None, result.output
+    assert "accuracy 1.000" in result.output
+    card = read_card(data_dir / "models" / "mine.toml")
+    assert card.label_names() == ("blue", "green", "red")
+    assert card.measured[0].top1 == 1.0
+    new = read_class_set(write_set(tmp_path / "new", 5, seed=77))
+    (ranking,) = rank_classifiers([card], new)
+    assert ranking.top1 == 1.0
+    for name in ("confusion.png", "unsure.png", "suspicious.png"):
+        assert cv2.imread(str(tmp_path / "report" / name)) is not None
+
+
+@pytest.mark.runtime
+def test_the_bundled_network_is_taught_in_int8(tmp_path, teach, data_dir):
+    folder = write_set(tmp_path / "set", 4)
+
+    result = teach(folder, "--name", "mine", backbone="efficientnet-lite0")
+
+    assert result.exception is None, result.output
+    card = read_card(data_dir / "models" / "mine.toml")
+    pipeline = load_pipeline(card)
+    assert pipeline.engine.outputs[0].dtype == np.int8
+    (ranking,) = rank_classifiers([card], read_class_set(folder))
+    assert ranking.top1 == 1.0
+
+
+def test_a_wrong_label_is_the_first_suspicious_one(tmp_path, teach):
+    folder = write_set(tmp_path / "set", 8)
+    shutil.move(folder / "red" / "3.png", folder / "green" / "from-red.png")
+
+    teach(folder, "--name", "mine", "--report", tmp_path / "report")
+
+    rows = (tmp_path / "report" / "suspicious.csv").read_text().splitlines()
+    assert "from-red.png,green,red" in rows[1]
+
+
+def test_near_duplicates_are_named_and_copies_left_out(tmp_path, teach):
+    folder = write_set(tmp_path / "set", 3)
+    shutil.copy(folder / "red" / "0.png", folder / "red" / "again.png")
+    bright = cv2.imread(str(folder / "blue" / "1.png"))
+    cv2.imwrite(str(folder / "green" / "brighter.jpg"), np.clip(bright.astype(int) + 4, 0, 255).astype(np.uint8))
+
+    result = teach(folder, "--name", "mine")
+
+    said = result.output.replace("\n", " ")
+    assert "1 copy left out" in said
+    assert "nearly the same picture: is one label wrong?" in said
+    assert "has 3 different pictures: wanted 5 or more" in said
+
+
+def test_a_second_lesson_takes_the_features_from_the_cache(tmp_path, teach, data_dir, monkeypatch):
+    folder = write_set(tmp_path / "set", 2)
+    teach(folder, "--name", "one")
+    one = (data_dir / "models" / "one.tflite").read_bytes()
+    monkeypatch.setattr("edgeannot_tools.teach.classify.examples.embed_views", None)
+
+    result = teach(folder, "--name", "two")
+
+    assert result.exception is None
+    assert (data_dir / "models" / "two.tflite").read_bytes() == one
+
+
+def test_a_damaged_entry_of_the_cache_is_made_anew(tmp_path):
+    cache = FeatureCache(tmp_path, "maker")
+    assert cache.get("a") is None
+
+    cache.put("a", {"x": np.arange(5)})
+
+    found = cache.get("a")
+    assert found is not None
+    assert found["x"].tolist() == [0, 1, 2, 3, 4]
+    (entry,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    data = entry.read_bytes()
+    for spoiled in (b"", data[:40], data[:-1], data[:50] + b"\xff" + data[51:]):
+        entry.write_bytes(spoiled)
+        assert cache.get("a") is None
+
+
+def test_a_table_of_pictures_and_classes_is_read(tmp_path):
+    folder = write_set(tmp_path / "set", 2)
+    table = tmp_path / "set" / "labels.csv"
+    rows = [f"{name}/{k}.png;{name}" for name in ("red", "green") for k in range(2)]
+
+    table.write_text("")
+    with pytest.raises(InputError, match="no row with a picture"):
+        read_class_set(table)
+    table.write_text("\n".join(["file;class", *rows]))
+    assert read_class_set(table).class_names == ("green", "red")
+    table.write_text("\n".join(rows))
+    assert len(read_class_set(table).pictures) == 4
+    table.write_text("red/0.png")
+    with pytest.raises(InputError, match="wanted a picture and its class"):
+        read_class_set(table)
+    table.write_text("gone.png,red")
+    with pytest.raises(MissingError, match=r"gone\.png"):
+        read_class_set(table)
+    assert read_class_set(folder).class_names == ("blue", "green", "red")

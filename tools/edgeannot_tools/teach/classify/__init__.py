@@ -1,0 +1,1 @@
+"""Own classes for whole pictures."""
