@@ -56,7 +56,7 @@ def test_a_box_that_reaches_over_the_edge_is_clipped_and_noted(tmp_path):
     lesson = teaching_set(marked_anew(made_set(tmp_path), 2, LabelledObject(0, (-4, 10, 40, 50))))
 
     assert lesson.pictures[2].picture.objects[0].box == (0, 10, 40, 50)
-    assert lesson.notes == ("1 box reached outside of the picture and were clipped",)
+    assert lesson.notes == ("clipped to their pictures: 1 box",)
 
 
 def test_a_box_that_is_there_twice_counts_once(tmp_path):

@@ -113,13 +113,14 @@ def teaching_set(dataset: Dataset, background: Sequence[Picture] = ()) -> Teachi
     clipped = 0
     pictures = []
     for picture in dataset.pictures:
-        things = [_inside(thing, picture) for thing in picture.objects if thing.class_id in new_id]
-        clipped += sum(thing is not old for thing, old in zip(things, picture.objects, strict=False))
+        marked = [thing for thing in picture.objects if thing.class_id in new_id]
+        things = [_inside(thing, picture) for thing in marked]
+        clipped += sum(thing is not old for thing, old in zip(things, marked, strict=True))
         unique = {(new_id[thing.class_id], thing.box): thing for thing in things}
         objects = tuple(replace(thing, class_id=class_id) for (class_id, _), thing in unique.items())
         pictures.append(LabelledPicture(replace(picture, objects=objects)))
     if clipped:
-        notes.append(f"{number_of(clipped, 'box', 'boxes')} reached outside of the picture and were clipped")
+        notes.append(f"clipped to their pictures: {number_of(clipped, 'box', 'boxes')}")
     groups = content_groups([item.picture for item in pictures if item.picture.objects])
     if len(groups) < 2:
         raise InputError("only one picture has objects; a detector needs at least two different ones, so that it can be tried on another")
