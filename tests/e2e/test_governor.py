@@ -113,9 +113,9 @@ def models(subscriber):
     return [json.loads(m.payload)["model"]["name"] for m in list(subscriber.messages) if m.topic.endswith("/info")]
 
 
-def test_it_steps_down_within_ten_seconds_of_a_quota_and_up_again_when_it_is_lifted(tmp_path, broker, quota):
+def test_it_steps_down_under_a_quota_and_up_again_when_it_is_lifted(tmp_path, broker, quota):
     """At a fortieth of a core one picture takes forty times its CPU time, and fifteen times that is allowed: others may take most of
-    the machine meanwhile. With much CPU time a picture the ten seconds become those of the pictures by which it is judged.
+    the machine meanwhile.
     """
     picture_ms = cpu_ms()
     budget_ms = 15 * picture_ms
@@ -136,9 +136,7 @@ def test_it_steps_down_within_ten_seconds_of_a_quota_and_up_again_when_it_is_lif
         assert not governor(subscriber), daemon.log  # nothing happened yet
 
         quota.limit(1 / 40)
-        # Two seconds over the budget by the median of five pictures, where one takes long: reading and sending it cost as much again.
-        slow_s = 4 + 6 * 40 * 2 * picture_ms / 1e3
-        subscriber.wait_for(lambda s: governor(s).get("step", 0) > 0, f"a step down: {daemon.log}", max(10, slow_s))
+        subscriber.wait_for(lambda s: governor(s).get("step", 0) > 0, f"a step down: {daemon.log}")
         assert "over the budget" in governor(subscriber)["reason"]
         assert "governor: step down" in daemon.log
 

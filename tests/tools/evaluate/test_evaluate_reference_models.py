@@ -40,7 +40,7 @@ CARDS = {
 }
 
 
-LONG = {"ssd_mnv2_fpnlite320_coco_tf2_f32io", "yolov5n_640_fp16", "yolov8n_640_int8w_f32io"}
+LONG = {"ssd_mnv2_fpnlite320_coco_tf2_f32io", "yolov5n_640_fp16", "yolov5n_640_uint8", "yolov8n_640_int8w_f32io"}
 """Large networks, of whose heads there is a smaller one here, too."""
 
 

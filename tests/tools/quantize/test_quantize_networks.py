@@ -45,7 +45,7 @@ NETWORKS: dict[str, dict] = {
 }
 ALLOWED = {"yolofastest_voc320_2heads_f32io": 0.25}
 """Share of sure boxes that may change on so few pictures; a network of 1.2 MB has little to spare, and its mAP50 hardly changes."""
-LONG = {"ssd_mnv2_fpnlite320_coco_tf2_f32io", "yolov5n_640_fp16", "yolov8n_640_int8w_f32io"}
+LONG = {"ssd_mnv2_fpnlite320_coco_tf2_f32io", "yolo26n_320_e2e_f32io", "yolov5n_640_fp16", "yolov8n_640_int8w_f32io"}
 """A minute of processor time and more each, on either runtime; test_graph_quantizer has their operators one by one."""
 FEW, SOME = 16, 10
 MORE = {"yolofastest_voc320_2heads_f32io": 40}
@@ -95,6 +95,7 @@ def sizes_of(graph: Graph) -> list[tuple[str, int]]:
     return [(graph.name(t), graph.constant(t).size) for t in constants]
 
 
+@pytest.mark.long
 def test_yolox_nano_is_saved_by_a_beginning_in_float(data_dir):
     """Its first layers differ a hundredfold between channels, of which int8 with one step for all loses most; the rest does not mind."""
     source = source_of(data_dir, "yolox_nano_mask3_nchw_fp16")
@@ -155,6 +156,7 @@ def at_least_as_good(ours: BoxAgreement, theirs: BoxAgreement) -> None:
     assert ours.drop <= theirs.drop + MARGIN, (ours, theirs)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CROSS_CHECKED)
 def test_litert_s_own_quantizer_does_no_better(name, data_dir):
     if importlib.util.find_spec("ai_edge_litert") is None:
