@@ -87,7 +87,7 @@ test-faults: env system-packages  ## the short form of the faults
 	EDGEANNOT_TEST_RUN=faults $(BIN)/python -m pytest tests/faults
 
 test-tflite: env-tflite system-packages  ## those of the runtime on tflite-runtime, and those that need this older environment
-	EDGEANNOT_TEST_RUN=tflite EDGEANNOT_RUNTIME=tflite-runtime $(OLD_BIN)/python -m pytest -n 2 --dist loadfile -m "(runtime or older) and not long"
+	EDGEANNOT_TEST_RUN=tflite EDGEANNOT_RUNTIME=tflite-runtime $(OLD_BIN)/python -m pytest -m "(runtime or older) and not long"
 
 $(ONNX_VENV)/.ready:
 	$(if $(NEW_PYTHON),,$(error onnx2tf needs Python 3.12 or later: make converters-test NEW_PYTHON=...))$(NEW_PYTHON) -m venv $(ONNX_VENV)
