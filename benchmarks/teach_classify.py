@@ -64,12 +64,12 @@ def main() -> None:
             rng = np.random.default_rng(split)
             chosen = np.concatenate([rng.permutation(np.nonzero(seen.classes == number)[0])[:count] for number in range(classes)])
             rest = np.setdiff1d(np.arange(len(seen.classes)), chosen)
-            lesson = teach(some(seen, chosen), backbone, "benchmark", "benchmark")
+            taught = teach(some(seen, chosen), backbone, "benchmark", "benchmark")
             whole, truth = seen.vectors[rest, 0], seen.classes[rest]
             right = [
-                (said == truth).mean() for said in (lesson.learned.head(whole).argmax(axis=1), said_by_file(lesson.model, backbone, whole))
+                (said == truth).mean() for said in (taught.learned.head(whole).argmax(axis=1), said_by_file(taught.model, backbone, whole))
             ]
-            rows.append([*right, lesson.accuracy])
+            rows.append([*right, taught.accuracy])
         mean, spread = np.mean(rows, axis=0), np.std(rows, axis=0)
         print(
             json.dumps(
@@ -90,8 +90,8 @@ def main() -> None:
         labels = seen.classes.copy()
         flipped = rng.permutation(len(labels))[: round(FLIPPED * len(labels))]
         labels[flipped] = (labels[flipped] + rng.integers(1, classes, len(flipped))) % classes
-        lesson = teach(dataclasses.replace(seen, classes=labels), backbone, "benchmark", "benchmark")
-        first = np.argsort(-lesson.doubts, kind="stable")[: round(LOOKED_AT * len(labels))]
+        taught = teach(dataclasses.replace(seen, classes=labels), backbone, "benchmark", "benchmark")
+        first = np.argsort(-taught.doubts, kind="stable")[: round(LOOKED_AT * len(labels))]
         shares.append(float(np.isin(flipped, first).mean()))
     print(
         json.dumps({"flipped": FLIPPED, "looked_at": LOOKED_AT, "found": round(float(np.mean(shares)), 3), "least": round(min(shares), 3)})

@@ -47,9 +47,9 @@ def splits(count: int, test: int, wanted: int) -> Iterator[tuple[list[int], list
             yield np.delete(order, np.arange(start, start + test)).tolist(), order[start : start + test].tolist()
 
 
-def part(lesson: TeachingSet, examples: Examples, numbers: list[int]) -> tuple[TeachingSet, Examples]:
+def part(to_teach: TeachingSet, examples: Examples, numbers: list[int]) -> tuple[TeachingSet, Examples]:
     """Return the set and the views of some of the pictures, as many of each as `teach detect` makes of so many pictures."""
-    views = views_for(examples.backbone, [lesson.pictures[number] for number in numbers])
+    views = views_for(examples.backbone, [to_teach.pictures[number] for number in numbers])
     number = np.arange(len(examples.picture)) - examples.whole[examples.picture]
     rows = np.flatnonzero(np.isin(examples.picture, numbers) & (number <= views))
     new = {old: number for number, old in enumerate(sorted(numbers))}
@@ -57,24 +57,24 @@ def part(lesson: TeachingSet, examples: Examples, numbers: list[int]) -> tuple[T
     whole = np.searchsorted(picture, np.arange(len(new)))
     marked = tuple(examples.marked[row] for row in rows)
     maps = tuple(store[rows] for store in examples.maps)
-    kept = tuple(lesson.pictures[number] for number in sorted(numbers))
-    return replace(lesson, pictures=kept), Examples(examples.backbone, maps, picture, whole, marked)
+    kept = tuple(to_teach.pictures[number] for number in sorted(numbers))
+    return replace(to_teach, pictures=kept), Examples(examples.backbone, maps, picture, whole, marked)
 
 
-def one_split(lesson: TeachingSet, examples: Examples, taught_with: list[int], test: list[int], empty: list[Path]) -> dict[str, float]:
+def one_split(to_teach: TeachingSet, examples: Examples, taught_with: list[int], test: list[int], empty: list[Path]) -> dict[str, float]:
     """Return the figures of a model that is taught with some pictures and tried on others."""
-    some, views = part(lesson, examples, taught_with)
+    some, views = part(to_teach, examples, taught_with)
     clock = time.process_time()
     taught = teach_examples(some, views)
     fit_s = time.process_time() - clock
-    pictures = [lesson.pictures[number] for number in test]
-    in_float = [detect(examples, taught.layers, number, lesson.pictures[number].picture.size_wh, rounded=False) for number in test]
+    pictures = [to_teach.pictures[number] for number in test]
+    in_float = [detect(examples, taught.layers, number, to_teach.pictures[number].picture.size_wh, rounded=False) for number in test]
     exact = evaluate_detections([(item.truth(), found) for item, found in zip(pictures, in_float, strict=True)])
     with tempfile.TemporaryDirectory() as folder:
         data, card = make_model(taught, some, "taught", "benchmark", "benchmark")
         card = card.in_folder(Path(folder))
         card.model_path.write_bytes(data)
-        dataset = Dataset(lesson.labels, tuple(item.picture for item in pictures))
+        dataset = Dataset(to_teach.labels, tuple(item.picture for item in pictures))
         result = evaluate_model(card, dataset, match_model(card, dataset), coco=False)
         pipeline = load_pipeline(card)
         alarms = sum(bool(len(pipeline(read_frame(path, 0, "")).detections)) for path in empty)
@@ -110,20 +110,20 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    lesson = read_teaching_set(args.dataset, args.format, background=args.background)
-    labelled = [number for number, item in enumerate(lesson.pictures) if not item.background]
-    background = [number for number, item in enumerate(lesson.pictures) if item.background]
-    empty = untaught(args.empty, lesson) if args.empty else []
+    to_teach = read_teaching_set(args.dataset, args.format, background=args.background)
+    labelled = [number for number, item in enumerate(to_teach.pictures) if not item.background]
+    background = [number for number, item in enumerate(to_teach.pictures) if item.background]
+    empty = untaught(args.empty, to_teach) if args.empty else []
     report = []
     for name in args.backbone or ["ssdlite-mobilenet-v2-coco"]:
         backbone: Backbone = find_backbone(name, None)
         wall, clock = time.perf_counter(), time.process_time()
-        examples = make_examples(backbone, lesson.pictures, args.views)
+        examples = make_examples(backbone, to_teach.pictures, args.views)
         cost = (time.process_time() - clock) / len(examples.picture)
         print(f"{backbone.name}: {cost * 1e3:.1f} ms of a processor a view ({time.perf_counter() - wall:.0f} s in all)", flush=True)
         for count in map(int, args.pictures.split(",")):
             rows = [
-                one_split(lesson, examples, [*(labelled[i] for i in others[:count]), *background], [labelled[i] for i in test], empty)
+                one_split(to_teach, examples, [*(labelled[i] for i in others[:count]), *background], [labelled[i] for i in test], empty)
                 for others, test in splits(len(labelled), args.test, args.splits)
             ]
             mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
@@ -142,9 +142,9 @@ def main() -> None:
         args.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
-def untaught(folder: Path, lesson: TeachingSet) -> list[Path]:
-    """Return the pictures of a folder that are in no lesson, by their content."""
-    known = {content(item.path) for item in lesson.pictures if isinstance(item, LabelledPicture)}
+def untaught(folder: Path, to_teach: TeachingSet) -> list[Path]:
+    """Return the pictures of a folder that are in no to_teach, by their content."""
+    known = {content(item.path) for item in to_teach.pictures if isinstance(item, LabelledPicture)}
     return [path for path in list_files(folder, PICTURE_SUFFIXES) if content(path) not in known]
 
 

@@ -53,10 +53,10 @@ def test_a_box_that_ends_before_it_begins_is_refused(tmp_path):
 
 
 def test_a_box_that_reaches_over_the_edge_is_clipped_and_noted(tmp_path):
-    lesson = teaching_set(marked_anew(made_set(tmp_path), 2, LabelledObject(0, (-4, 10, 40, 50))))
+    to_teach = teaching_set(marked_anew(made_set(tmp_path), 2, LabelledObject(0, (-4, 10, 40, 50))))
 
-    assert lesson.pictures[2].picture.objects[0].box == (0, 10, 40, 50)
-    assert lesson.notes == ("clipped to their pictures: 1 box",)
+    assert to_teach.pictures[2].picture.objects[0].box == (0, 10, 40, 50)
+    assert to_teach.notes == ("clipped to their pictures: 1 box",)
 
 
 def test_a_box_that_is_there_twice_counts_once(tmp_path):
@@ -68,15 +68,15 @@ def test_a_box_that_is_there_twice_counts_once(tmp_path):
 def test_classes_without_objects_are_left_out(tmp_path):
     data = made_set(tmp_path)
 
-    lesson = teaching_set(
+    to_teach = teaching_set(
         Dataset(
             ("nothing", "disc"),
             tuple(replace(picture, objects=tuple(replace(thing, class_id=1) for thing in picture.objects)) for picture in data.pictures),
         )
     )
 
-    assert lesson.labels == ("disc",)
-    assert {thing.class_id for item in lesson.pictures for thing in item.picture.objects} == {0}
+    assert to_teach.labels == ("disc",)
+    assert {thing.class_id for item in to_teach.pictures for thing in item.picture.objects} == {0}
 
 
 def test_few_pictures_of_a_class_are_noted(tmp_path):
@@ -89,11 +89,11 @@ def test_few_pictures_of_a_class_are_noted(tmp_path):
 
 
 def test_an_unreadable_picture_is_named(tmp_path):
-    lesson = teaching_set(made_set(tmp_path))
+    to_teach = teaching_set(made_set(tmp_path))
     (tmp_path / "p3.png").write_bytes(b"no picture")
 
     with pytest.raises(InputError, match=r"p3\.png: .*; replace or remove the picture$"):
-        lesson.pictures[3].load()
+        to_teach.pictures[3].load()
 
 
 def test_background_is_a_folder_with_pictures(tmp_path):
@@ -105,18 +105,18 @@ def test_background_is_a_folder_with_pictures(tmp_path):
         read_teaching_set(tmp_path / "set", background=tmp_path / "none")
     with pytest.raises(InputError, match="has no pictures; give --background"):
         read_teaching_set(tmp_path / "set", background=tmp_path / "empty")
-    lesson = read_teaching_set(tmp_path / "set", background=tmp_path / "street")
-    assert [item.picture.name for item in lesson.pictures if item.background] == ["deep/a.png"]
+    to_teach = read_teaching_set(tmp_path / "set", background=tmp_path / "street")
+    assert [item.picture.name for item in to_teach.pictures if item.background] == ["deep/a.png"]
 
 
 @pytest.mark.parametrize("kind", ["yolo", "voc", "coco"])
 def test_every_format_is_read(kind, tmp_path):
     save_dataset(made_set(tmp_path / "in", kinds=2), tmp_path / "set", kind)
 
-    lesson = read_teaching_set(tmp_path / "set")
+    to_teach = read_teaching_set(tmp_path / "set")
 
-    assert sorted(lesson.labels) == ["bar", "disc"]
-    assert sum(len(item.picture.objects) for item in lesson.pictures) == 8
+    assert sorted(to_teach.labels) == ["bar", "disc"]
+    assert sum(len(item.picture.objects) for item in to_teach.pictures) == 8
 
 
 def test_no_split_is_left_empty_and_copies_stay_together(tmp_path):

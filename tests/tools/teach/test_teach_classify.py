@@ -1,4 +1,4 @@
-"""`edgeannot teach classify`: sets that cannot be learned from, a lesson from folder to answer, the cache, and the files it leaves."""
+"""`edgeannot teach classify`: sets that cannot be learned from, the way from folder to answer, the cache, and the files it leaves."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_near_duplicates_are_named_and_copies_left_out(tmp_path, teach):
     assert "has 3 different pictures: wanted 5 or more" in said
 
 
-def test_a_second_lesson_takes_the_features_from_the_cache(tmp_path, teach, data_dir, monkeypatch):
+def test_a_second_run_takes_the_features_from_the_cache(tmp_path, teach, data_dir, monkeypatch):
     folder = write_set(tmp_path / "set", 2)
     teach(folder, "--name", "one")
     one = (data_dir / "models" / "one.tflite").read_bytes()

@@ -89,12 +89,12 @@ def test_the_report_says_what_the_card_says(taught):
 def test_the_figures_are_those_of_the_file(taught, models_dir):
     """The cross-validation computes the int8 layers in numpy: for the same layers the file gives the same numbers."""
     folder, _ = taught
-    lesson = read_teaching_set(folder / "set")
+    to_teach = read_teaching_set(folder / "set")
     backbone = load_backbone(read_card(models_dir / "ssdlite-mobilenet-v2-coco.toml"), 128)
-    examples = make_examples(backbone, lesson.pictures[:4], 1)
+    examples = make_examples(backbone, to_teach.pictures[:4], 1)
     (layers,) = fit_layers(examples, stride_bands(backbone, examples.boxes()), 2, np.full(4, -1))
     engine, (_, to_tensor) = Engine(make_graph(backbone, layers).to_bytes()), open_engine(backbone)
-    image, marked = lesson.pictures[0].load()
+    image, marked = to_teach.pictures[0].load()
     outputs = engine.run(to_tensor(whole_view(image, marked, 128).image)[0])
 
     assert len(outputs) == len(layers)

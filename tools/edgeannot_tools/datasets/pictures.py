@@ -185,7 +185,5 @@ def read_class_folders(folder: Path, split: str | None = None) -> ClassFolders:
             pictures += [(file, len(names)) for file in files]
             names.append(place.name)
     if not pictures:
-        raise InputError(
-            f"{root} has no subfolder with pictures; a classifier is measured with one subfolder a class, named like the class"
-        )
+        raise InputError(f"{root} has no subfolder with pictures; wanted one subfolder a class, named like the class")
     return ClassFolders(tuple(names), tuple(pictures))

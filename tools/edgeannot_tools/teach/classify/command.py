@@ -37,7 +37,7 @@ def classify(
     from edgeannot.vision.decode import configure_opencv
     from edgeannot_tools.teach.classify.backbone import BUNDLED, find_backbone
     from edgeannot_tools.teach.classify.examples import collect_examples, default_threads, read_examples
-    from edgeannot_tools.teach.classify.report import print_lesson, write_report
+    from edgeannot_tools.teach.classify.report import print_taught, write_report
     from edgeannot_tools.teach.classify.teaching import teach
     from edgeannot_tools.teach.install import check_name, install_model
     from edgeannot_tools.terminal import open_console
@@ -49,12 +49,12 @@ def classify(
     examples = read_examples(data)
     network = find_backbone(find_card(backbone or BUNDLED, model_folders(state)))
     seen = collect_examples(examples, network, state / "cache" / "teach", threads or default_threads(), runtime)
-    lesson = teach(seen, network, name, str(data))
-    print_lesson(lesson, console)
+    taught = teach(seen, network, name, str(data))
+    print_taught(taught, console)
     if report is not None:
-        write_report(lesson, report)
+        write_report(taught, report)
         console.print(f"wrote {report}: confusion.png, unsure.png, suspicious.png, suspicious.csv", soft_wrap=True)
     card = install_model(
-        lesson.card, lesson.model, state, comments=lesson.comments, replace=replace, trial=not network.bundled, runtime=runtime
+        taught.card, taught.model, state, comments=taught.comments, replace=replace, trial=not network.bundled, runtime=runtime
     )
     console.print(f"added {card.name} to {card.folder}{how_to_run(card, data_dir)}", soft_wrap=True)

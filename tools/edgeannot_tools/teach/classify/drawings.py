@@ -1,4 +1,4 @@
-"""Pictures of a lesson: the confusion matrix, and contact sheets. Drawn by OpenCV, so a board needs no plotting library."""
+"""Pictures of what was taught: the confusion matrix, and contact sheets. Drawn by OpenCV, so a board needs no plotting library."""
 
 from __future__ import annotations
 

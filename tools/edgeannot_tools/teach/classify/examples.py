@@ -1,4 +1,4 @@
-"""The pictures of a lesson: read, embedded, and compared with each other."""
+"""The pictures to learn from: read, embedded, and compared with each other."""
 
 from __future__ import annotations
 

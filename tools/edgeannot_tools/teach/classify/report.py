@@ -1,4 +1,4 @@
-"""What a lesson prints and draws."""
+"""What is printed and drawn of a taught model."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from rich.table import Table
 from edgeannot.base.foreign import number_of
 from edgeannot_tools.output import write_whole
 from edgeannot_tools.teach.classify.drawings import confusion_picture, contact_sheet
-from edgeannot_tools.teach.classify.teaching import Lesson
+from edgeannot_tools.teach.classify.teaching import Taught
 from edgeannot_tools.terminal import print_note
 
-__all__ = ["print_lesson", "suspicious", "write_report"]
+__all__ = ["print_taught", "suspicious", "write_report"]
 
 _PAIRS = 5
 _SHOWN = 30
 """Pictures on a contact sheet."""
 
 
-def print_lesson(lesson: Lesson, console: Console) -> None:
+def print_taught(taught: Taught, console: Console) -> None:
     """Print the accuracy with its interval, each class, the most confused pairs, the threshold, and the warnings."""
-    names, learned = lesson.seen.class_names, lesson.learned
-    matrix = lesson.confusion
-    table = Table(title=f"{lesson.card.name}: pictures that were not learned from")
+    names, learned = taught.seen.class_names, taught.learned
+    matrix = taught.confusion
+    table = Table(title=f"{taught.card.name}: pictures that were not learned from")
     for column in ("class", "pictures", "right", "mistaken for"):
         table.add_column(column, justify="left" if column in ("class", "mistaken for") else "right")
     for number, name in enumerate(names):
@@ -36,46 +36,46 @@ def print_lesson(lesson: Lesson, console: Console) -> None:
         right, count = int(row[number]), int(row.sum())
         row[number] = 0
         said = f"{names[int(row.argmax())]} ({row.max()})" if row.any() else ""
-        table.add_row(name, str(int((lesson.seen.classes == number).sum())), f"{right / count:.3f}" if count else "-", said)
+        table.add_row(name, str(int((taught.seen.classes == number).sum())), f"{right / count:.3f}" if count else "-", said)
     console.print(table)
     if learned.tested.any():
-        low, high = lesson.interval
+        low, high = taught.interval
         tested = int(learned.tested.sum())
-        console.print(f"accuracy {lesson.accuracy:.3f}, with 95 % confidence {low:.3f} to {high:.3f} ({number_of(tested, 'picture')})")
-    for pair in lesson.confused[:_PAIRS]:
+        console.print(f"accuracy {taught.accuracy:.3f}, with 95 % confidence {low:.3f} to {high:.3f} ({number_of(tested, 'picture')})")
+    for pair in taught.confused[:_PAIRS]:
         console.print(f"  {number_of(pair.count, 'picture')} of {names[pair.shown]} taken for {names[pair.said]}")
     refused = "" if learned.foreign_refused is None else f", and {learned.foreign_refused:.0%} of the pictures of a class left out do not"
     console.print(
         f'below {learned.threshold:g} a picture is "none of these": {learned.kept:.0%} of the right answers reach it{refused}',
         soft_wrap=True,
     )
-    wrong = suspicious(lesson)
+    wrong = suspicious(taught)
     if len(wrong):
-        first = ", ".join(str(lesson.seen.paths[row]) for row in wrong[:3])
+        first = ", ".join(str(taught.seen.paths[row]) for row in wrong[:3])
         console.print(f"{number_of(len(wrong), 'label')} may be wrong, first: {first}", soft_wrap=True)
-    for sentence in lesson.warnings():
+    for sentence in taught.warnings():
         print_note(console, sentence)
 
 
-def suspicious(lesson: Lesson) -> Sequence[int]:
+def suspicious(taught: Taught) -> Sequence[int]:
     """Return rows of pictures that another class fits better than their own, the least likely label first."""
-    doubts = lesson.doubts
-    rows = np.nonzero((doubts > 0) & lesson.learned.tested)[0]
+    doubts = taught.doubts
+    rows = np.nonzero((doubts > 0) & taught.learned.tested)[0]
     return [int(row) for row in rows[np.argsort(-doubts[rows], kind="stable")]]
 
 
-def write_report(lesson: Lesson, folder: Path) -> None:
+def write_report(taught: Taught, folder: Path) -> None:
     """Write confusion.png, unsure.png, suspicious.png and suspicious.csv, which lists all pictures, the least likely label first.
 
     Raises InputError when the folder cannot be written.
     """
-    names, seen, learned = lesson.seen.class_names, lesson.seen, lesson.learned
-    write_whole(folder / "confusion.png", confusion_picture(lesson.confusion, names, lesson.card.name))
+    names, seen, learned = taught.seen.class_names, taught.seen, taught.learned
+    write_whole(folder / "confusion.png", confusion_picture(taught.confusion, names, taught.card.name))
     best = learned.probabilities.max(axis=1)
     unsure = [int(row) for row in np.argsort(best, kind="stable") if learned.tested[row]][:_SHOWN]
-    order = [int(row) for row in np.argsort(-lesson.doubts, kind="stable") if learned.tested[row]]
-    wrong = suspicious(lesson)[:_SHOWN]
-    said = lesson.said
+    order = [int(row) for row in np.argsort(-taught.doubts, kind="stable") if learned.tested[row]]
+    wrong = suspicious(taught)[:_SHOWN]
+    said = taught.said
 
     def lines(row: int) -> tuple[str, str, str]:
         return names[int(seen.classes[row])], f"said: {names[int(said[row])]} {best[row]:.2f}", seen.paths[row].name
@@ -84,7 +84,7 @@ def write_report(lesson: Lesson, folder: Path) -> None:
         ("unsure.png", unsure, "the pictures it is least sure of"),
         ("suspicious.png", wrong, "labels that may be wrong, the least likely first"),
     ):
-        write_whole(folder / file, contact_sheet([(seen.paths[row], lines(row)) for row in rows], f"{lesson.card.name}: {title}"))
+        write_whole(folder / file, contact_sheet([(seen.paths[row], lines(row)) for row in rows], f"{taught.card.name}: {title}"))
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(("file", "class", "said", "probability_of_class", "probability_of_said"))

@@ -1,4 +1,4 @@
-"""A lesson from beginning to end: pictures as the network sees them in, a model with its card and its figures out."""
+"""Teaching from beginning to end: pictures as the network sees them in, a model with its card and its figures out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from edgeannot_tools.teach.classify.head import OUTPUT, expansions_for, taught_f
 from edgeannot_tools.teach.classify.learning import Learned, learn
 from edgeannot_tools.teach.install import sha256
 
-__all__ = ["FEW", "Lesson", "Pair", "teach"]
+__all__ = ["FEW", "Pair", "Taught", "teach"]
 
 FEW = 5
 """Different pictures a class; with fewer the figures say little."""
@@ -36,7 +36,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class Taught:
     """What was learned, and how well."""
 
     seen: Seen
@@ -128,25 +128,25 @@ def _alike_in_two_classes(seen: Seen) -> list[str]:
     return found
 
 
-def teach(seen: Seen, backbone: Backbone, name: str, source: str) -> Lesson:
-    """Return the lesson of these pictures. name: of the new model. source: of the pictures, for the card."""
+def teach(seen: Seen, backbone: Backbone, name: str, source: str) -> Taught:
+    """Teach these pictures, and return the model with its figures. name: of the new model. source: of the pictures, for the card."""
     expansions = expansions_for(backbone, seen.vectors[:, 0])
     learned = learn(seen.vectors, seen.classes, len(seen.class_names), seen.groups, expansions)
     model = taught_file(backbone, learned.head, seen.vectors.reshape(-1, seen.vectors.shape[2]))
-    lesson = Lesson(seen, learned, model, _card(seen, learned, backbone, model, name), ())
-    low, high = lesson.interval
+    taught = Taught(seen, learned, model, _card(seen, learned, backbone, model, name), ())
+    low, high = taught.interval
     pictures = number_of(len(seen.paths), "picture")
-    figure = f"accuracy {lesson.accuracy:.3f} ({low:.3f} to {high:.3f}) on pictures that were not learned from"
+    figure = f"accuracy {taught.accuracy:.3f} ({low:.3f} to {high:.3f}) on pictures that were not learned from"
     comments = (f"taught from {pictures} of {source} on {backbone.card.name}", figure)
     row = Measured(
         dataset=f"{name}, cross-validated",
         size=backbone.card.input.width,
         numbers="float32" if backbone.quantization is None else "int8",
         pictures=int(learned.tested.sum()),
-        top1=round(lesson.accuracy, 4),
+        top1=round(taught.accuracy, 4),
     )
-    card = lesson.card.model_copy(update={"measured": (row,)}) if learned.tested.any() else lesson.card
-    return Lesson(seen, learned, model, card, comments)
+    card = taught.card.model_copy(update={"measured": (row,)}) if learned.tested.any() else taught.card
+    return Taught(seen, learned, model, card, comments)
 
 
 def _card(seen: Seen, learned: Learned, backbone: Backbone, model: bytes, name: str) -> ModelCard:

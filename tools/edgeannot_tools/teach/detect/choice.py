@@ -35,9 +35,9 @@ class Trial:
     seconds: float
 
 
-def has_small_objects(lesson: TeachingSet) -> bool:
+def has_small_objects(to_teach: TeachingSet) -> bool:
     """Tell whether many of the objects are small in their pictures."""
-    sides = [sizes_of(item.marked().boxes) / max(item.picture.size_wh) for item in lesson.pictures]
+    sides = [sizes_of(item.marked().boxes) / max(item.picture.size_wh) for item in to_teach.pictures]
     return bool(np.quantile(np.concatenate(sides), 0.1) < SMALL)
 
 

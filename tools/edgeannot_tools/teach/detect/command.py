@@ -82,25 +82,25 @@ def detect(
         require_writable(path)
     base = find_backbone(backbone, data_dir) if backbone is not None else None
     options = ReadOptions(images, classes, 0 if voc_origin == 0 else 1)
-    lesson = read_teaching_set(dataset, kind, options, split=split, background=background)
-    for note in lesson.notes:
+    to_teach = read_teaching_set(dataset, kind, options, split=split, background=background)
+    for note in to_teach.notes:
         print_note(console, note)
     runtime, scratch = find_runtime(), folder.parent if folder.parent.is_dir() else None
 
     def taught_on(chosen: Backbone) -> Taught:
-        return teach(lesson, chosen, views=views, seed=seed, threads=threads, runtime=runtime, scratch=scratch)
+        return teach(to_teach, chosen, views=views, seed=seed, threads=threads, runtime=runtime, scratch=scratch)
 
     if base is not None:
         taught = taught_on(base)
     else:
-        time_s = within if within is not None else WITHIN_SMALL_S if has_small_objects(lesson) else WITHIN_S
+        time_s = within if within is not None else WITHIN_SMALL_S if has_small_objects(to_teach) else WITHIN_S
         cards = [(find_card(candidate, [bundled_folder()]), size) for candidate, size in CANDIDATES]
         taught, trials = teach_best(cards, load_backbone, taught_on, time_s)
         print_trials(trials, time_s, len(cards), console)
     shown = dataset.resolve().name
-    data, made = make_model(taught, lesson, name, f"edgeannot teach detect {shown} --name {name}", shown)
-    print_taught(taught, lesson, console)
-    _write_reports(taught, lesson, sheet, json_file, console)
+    data, made = make_model(taught, to_teach, name, f"edgeannot teach detect {shown} --name {name}", shown)
+    print_taught(taught, to_teach, console)
+    _write_reports(taught, to_teach, sheet, json_file, console)
     stored = install_model(made, data, folder.parent, replace=replace, runtime=runtime)
     where = "" if data_dir is None else f" --data-dir {data_dir}"
     console.print(
@@ -121,10 +121,10 @@ def find_backbone(name: str, data_dir: Path | None) -> Backbone:
     return load_backbone(card, int(size) if at else None)
 
 
-def _write_reports(taught: Taught, lesson: TeachingSet, sheet: Path | None, json_file: Path | None, console: Console) -> None:
+def _write_reports(taught: Taught, to_teach: TeachingSet, sheet: Path | None, json_file: Path | None, console: Console) -> None:
     if sheet is not None:
-        save_sheet(taught, lesson, sheet)
+        save_sheet(taught, to_teach, sheet)
     if json_file is not None:
-        write_whole(json_file, report_json(taught, lesson) + "\n")
+        write_whole(json_file, report_json(taught, to_teach) + "\n")
     for path in filter(None, (sheet, json_file)):
         console.print(f"wrote {path}", soft_wrap=True)

@@ -29,9 +29,9 @@ _TILE_WH = (300, 225)
 _CAPTION_PX = 40
 
 
-def print_taught(taught: Taught, lesson: TeachingSet, console: Console) -> None:
+def print_taught(taught: Taught, to_teach: TeachingSet, console: Console) -> None:
     """Print the figures of the cross-validation and what to make of them."""
-    labelled = sum(bool(item.picture.objects) for item in lesson.pictures)
+    labelled = sum(bool(item.picture.objects) for item in to_teach.pictures)
     accuracy, folds = taught.accuracy, int(taught.folds.max()) + 1
     console.print(
         f"{number_of(labelled, 'picture')} with {number_of(accuracy.objects, 'object')}, {taught.alarms.pictures} without; "
@@ -43,7 +43,7 @@ def print_taught(taught: Taught, lesson: TeachingSet, console: Console) -> None:
     for column in ("class", "objects", "AP50", "AP50-95"):
         table.add_column(column, justify="left" if column == "class" else "right")
     for row in accuracy.classes:
-        table.add_row(lesson.labels[row.class_id], str(row.objects), f"{row.ap50:.3f}", f"{row.ap50_95:.3f}")
+        table.add_row(to_teach.labels[row.class_id], str(row.objects), f"{row.ap50:.3f}", f"{row.ap50_95:.3f}")
     table.add_row("all", str(accuracy.objects), f"{accuracy.map50:.3f}", f"{accuracy.map50_95:.3f}")
     console.print(table)
     console.print(
@@ -74,13 +74,13 @@ def print_trials(trials: Sequence[Trial], within_s: float, candidates: int, cons
         console.print(f"{left} not tried within {within_s:g} s; --within gives more time", soft_wrap=True)
 
 
-def report_json(taught: Taught, lesson: TeachingSet) -> str:
+def report_json(taught: Taught, to_teach: TeachingSet) -> str:
     """Return the figures as JSON; a figure that does not exist is null."""
     accuracy = taught.accuracy
     report: dict[str, Any] = {
         "schema": 1,
         "backbone": taught.backbone.name,
-        "pictures": len(lesson.pictures),
+        "pictures": len(to_teach.pictures),
         "objects": accuracy.objects,
         "folds": int(taught.folds.max()) + 1,
         "views": taught.views,
@@ -94,12 +94,12 @@ def report_json(taught: Taught, lesson: TeachingSet) -> str:
         "recall": _number(taught.recall),
         "false_alarms": {"pictures": taught.alarms.pictures, "alarmed": taught.alarms.alarmed},
         "classes": [
-            {"name": lesson.labels[row.class_id], "objects": row.objects, "ap50": _number(row.ap50), "ap50_95": _number(row.ap50_95)}
+            {"name": to_teach.labels[row.class_id], "objects": row.objects, "ap50": _number(row.ap50), "ap50_95": _number(row.ap50_95)}
             for row in accuracy.classes
         ],
         "features_s": round(taught.features_s, 2),
         "fit_s": round(taught.fit_s, 2),
-        "notes": list(lesson.notes),
+        "notes": list(to_teach.notes),
     }
     return json_text(report, indent=1)
 
@@ -108,14 +108,14 @@ def _number(value: float) -> float | None:
     return None if math.isnan(value) else round(value, 4)
 
 
-def save_sheet(taught: Taught, lesson: TeachingSet, path: Path) -> None:
+def save_sheet(taught: Taught, to_teach: TeachingSet, path: Path) -> None:
     """Write the pictures as a PNG, those with most mistakes first. Green: marked by a person; red: found, from the card's score on."""
     rated = []
-    for number, (item, found) in enumerate(zip(lesson.pictures, taught.found, strict=True)):
+    for number, (item, found) in enumerate(zip(to_teach.pictures, taught.found, strict=True)):
         missed, wrong = find_misses(item.truth(), found, taught.min_score)
         rated.append((len(missed) + len(wrong), number, f"{len(missed)} missed, {len(wrong)} wrong" if missed or wrong else "all right"))
     rated.sort(key=lambda entry: (-entry[0], entry[1]))
-    tiles = [_tile(taught, lesson.pictures[number], number, lesson.labels, said) for _, number, said in rated[:MOST_TILES]]
+    tiles = [_tile(taught, to_teach.pictures[number], number, to_teach.labels, said) for _, number, said in rated[:MOST_TILES]]
     right = sum(not mistakes for mistakes, _, _ in rated)
     title = f"{right} of {len(rated)} pictures all right from score {taught.min_score:.2f} on, each judged by layers that had not seen it; "
     save_tiles(tiles, f"{title}green: marked, red: found", 4, path)

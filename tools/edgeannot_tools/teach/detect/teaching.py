@@ -66,7 +66,7 @@ class Taught:
 
 
 def teach(
-    lesson: TeachingSet,
+    to_teach: TeachingSet,
     backbone: Backbone,
     *,
     views: int | None = None,
@@ -76,16 +76,16 @@ def teach(
     scratch: Path | None = None,
 ) -> Taught:
     """Teach new last layers on the backbone. views: changed views of each picture. Raises InputError for a picture that cannot be read."""
-    views = views_for(backbone, lesson.pictures) if views is None else views
+    views = views_for(backbone, to_teach.pictures) if views is None else views
     started = time.perf_counter()
-    examples = make_examples(backbone, lesson.pictures, views, seed=seed, threads=threads, runtime=runtime, scratch=scratch)
+    examples = make_examples(backbone, to_teach.pictures, views, seed=seed, threads=threads, runtime=runtime, scratch=scratch)
     features_s = time.perf_counter() - started
-    return replace(teach_examples(lesson, examples, seed=seed), features_s=features_s, views=views)
+    return replace(teach_examples(to_teach, examples, seed=seed), features_s=features_s, views=views)
 
 
-def teach_examples(lesson: TeachingSet, examples: Examples, *, seed: int = 0) -> Taught:
+def teach_examples(to_teach: TeachingSet, examples: Examples, *, seed: int = 0) -> Taught:
     """Fit new last layers to the features of a set, divided into bands in the way that the cross-validation finds best."""
-    pictures, classes = lesson.pictures, len(lesson.labels)
+    pictures, classes = to_teach.pictures, len(to_teach.labels)
     started = time.perf_counter()
     folds = make_folds(pictures, seed)
     best: Taught | None = None
@@ -137,12 +137,12 @@ def _alarms(pictures: Sequence[LabelledPicture], found: Sequence[Detections], th
     return Alarms(len(empty), sum(bool((one.scores >= threshold).any()) for one in empty))
 
 
-def make_model(taught: Taught, lesson: TeachingSet, name: str, made_by: str, dataset: str) -> tuple[bytes, ModelCard]:
+def make_model(taught: Taught, to_teach: TeachingSet, name: str, made_by: str, dataset: str) -> tuple[bytes, ModelCard]:
     """Return the file and its card, with the threshold and the figures of the cross-validation."""
     graph = make_graph(taught.backbone, taught.layers)
     base = taught.backbone.card
-    labelled = sum(not item.background for item in lesson.pictures)
-    background = len(lesson.pictures) - labelled
+    labelled = sum(not item.background for item in to_teach.pictures)
+    background = len(to_teach.pictures) - labelled
     origin = Provenance(
         source=f"{base.name}; {base.provenance.source}" if base.provenance.source else base.name,
         source_sha256=base.sha256,
@@ -151,13 +151,13 @@ def make_model(taught: Taught, lesson: TeachingSet, name: str, made_by: str, dat
         made_by=made_by,
         calibration=base.provenance.calibration,
     )
-    card = make_card(taught.backbone, taught.layers, graph, name, lesson.labels, origin)
+    card = make_card(taught.backbone, taught.layers, graph, name, to_teach.labels, origin)
     folds = int(taught.folds.max()) + 1
     row = Measured(
         dataset=f"{dataset}, each picture by layers that had not seen it ({folds} folds)",
         size=taught.backbone.size,
         numbers="int8",
-        pictures=len(lesson.pictures),
+        pictures=len(to_teach.pictures),
         map50=round(taught.accuracy.map50, 4),
         map50_95=round(taught.accuracy.map50_95, 4),
         mean_iou=None if np.isnan(taught.accuracy.mean_iou) else round(taught.accuracy.mean_iou, 4),
