@@ -68,7 +68,6 @@ class Settings(BaseSettings):
         frozen=True,
         validate_default=True,
         allow_inf_nan=False,
-        use_attribute_docstrings=True,
     )
 
     device: str = Field(default_factory=_default_device, min_length=1)

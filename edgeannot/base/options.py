@@ -11,9 +11,9 @@ __all__ = ["Options", "refused"]
 
 
 class Options(BaseModel):
-    """A section of the settings: each field has a default or is wanted, its docstring is its description; unknown names are errors."""
+    """A section of the settings: each field has a default or is wanted, what it means is its docstring; unknown names are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 def refused(message: str | ConfigError) -> PydanticCustomError:

@@ -58,9 +58,7 @@ OLD_NAMES: Final[Mapping[str, str]] = {"classes": "labels", "interval": "interva
 class Body(BaseModel):
     """What every JSON payload may carry."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True, hide_input_in_errors=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True)
 
     id: Annotated[str, Field(max_length=128)] | Annotated[int, Field(ge=-(2**53), le=2**53)] | None = None
     """Comes back in the reply."""
