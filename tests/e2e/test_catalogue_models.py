@@ -19,7 +19,7 @@ from edgeannot.vision.pipeline import Limits, load_engine, load_pipeline, to_ten
 from tests.conftest import find_data
 from tests.web import web_site
 
-pytestmark = pytest.mark.runtime
+pytestmark = pytest.mark.runtime_long
 
 
 def files_at_hand() -> dict[str, Path]:

@@ -33,7 +33,7 @@ from tests.made_networks import (
     queries_network,
 )
 
-pytestmark = pytest.mark.runtime
+pytestmark = pytest.mark.runtime_long
 
 Floats = NDArray[np.float32]
 Object = tuple[int, float, tuple[float, ...]]

@@ -181,7 +181,7 @@ def test_told_to_stop_in_the_middle_it_ends_in_order_and_goes_on_where_it_was(tm
     assert number_of(len(names) - done, "picture") + " annotated" in rest.stdout
 
 
-@pytest.mark.runtime
+@pytest.mark.runtime_long
 def test_killed_in_the_middle_nothing_is_lost_and_a_repeat_has_the_same_id(tmp_path, broker, daemons):
     names = copy_samples(tmp_path / "in", copies=10)
     subscriber = Subscriber(broker)
@@ -286,7 +286,7 @@ def test_a_damaged_picture_is_annotated_and_marked_where_most_of_it_can_be_read_
     assert (tmp_path / "data/quarantine/little.jpg").exists()
 
 
-@pytest.mark.runtime
+@pytest.mark.runtime_long
 def test_a_video_file_is_annotated_in_the_order_of_its_frames(tmp_path, data_dir):
     """Every tenth frame: all of them take a minute where the runtime has no fast int8."""
     video = data_dir / "videos" / "bottle-detection.mp4"
@@ -395,7 +395,7 @@ def test_results_that_find_no_room_are_told_and_end_with_73(tmp_path):
     assert (tmp_path / "out/labels/cat.txt").exists()
 
 
-@pytest.mark.runtime
+@pytest.mark.runtime_long
 def test_a_single_picture_needs_nothing_and_leaves_nothing_but_its_line(tmp_path):
     """Also beside a service that runs, and whatever its configuration says of sources and sinks."""
     copy_samples(tmp_path / "in")

@@ -31,7 +31,7 @@ from tests.made_networks import layer
 from tests.metadata_maker import detector_metadata, tflite_metadata
 from tests.tflite_maker import with_files
 
-pytestmark = pytest.mark.runtime
+pytestmark = pytest.mark.runtime_long
 
 Box = tuple[float, float, float, float]
 

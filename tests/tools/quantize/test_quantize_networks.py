@@ -74,7 +74,7 @@ def agreement(
     return compare_models(source.pipeline("auto", limits), int8, read_set(str(data_dir / where), pictures).frames)
 
 
-@pytest.mark.runtime
+@pytest.mark.runtime_long
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.long) if name in LONG else name for name in NETWORKS])
 def test_int8_finds_what_float_finds(name, data_dir):
     source = source_of(data_dir, name)
