@@ -49,7 +49,8 @@ def whole_bits(terms: int) -> int:
 
 def in_steps(values: Array, bits: int, axes: tuple[int, ...] | None = None) -> tuple[NDArray[np.float64], Any]:
     """Return whole numbers up to 2^bits and the power of two that is their step, one for all or one along the axes that are not given."""
-    top = np.abs(values).max(axis=axes, keepdims=axes is not None, initial=0.0)
+    sizes = np.abs(values)
+    top = sizes.max(initial=0.0) if axes is None else sizes.max(axis=axes, keepdims=True, initial=0.0)
     step = np.ldexp(1.0, np.frexp(top)[1] - bits)
     return np.rint(np.asarray(values, np.float64) / step), step
 
@@ -295,7 +296,7 @@ def _reduced(kind: str) -> Maker:
                 return [np.asarray(getattr(values, kind)(axis=axes, keepdims=keep))]
             terms = math.prod(values.shape[a] for a in axes)
             whole, step = in_steps(values, EXACT_BITS - max(terms, 1).bit_length())
-            sums = whole.sum(axis=axes, keepdims=keep) * step
+            sums = (whole.sum(axis=axes, keepdims=True) if keep else whole.sum(axis=axes)) * step
             return [np.asarray(sums / terms if kind == "mean" else sums, np.float32)]
 
         return run
