@@ -58,7 +58,7 @@ def part(to_teach: TeachingSet, examples: Examples, numbers: list[int]) -> tuple
     marked = tuple(examples.marked[row] for row in rows)
     maps = tuple(store[rows] for store in examples.maps)
     kept = tuple(to_teach.pictures[number] for number in sorted(numbers))
-    return replace(to_teach, pictures=kept), Examples(examples.backbone, maps, picture, whole, marked)
+    return replace(to_teach, pictures=kept), Examples(examples.backbone, maps, picture, whole, marked, examples.hashes[sorted(numbers)])
 
 
 def one_split(to_teach: TeachingSet, examples: Examples, taught_with: list[int], test: list[int], empty: list[Path]) -> dict[str, float]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from edgeannot.base.errors import InputError, MissingError
 from edgeannot_tools.datasets import Dataset, LabelledObject, save_dataset
-from edgeannot_tools.teach.detect.pictures import LabelledPicture, make_folds, read_teaching_set, teaching_set
+from edgeannot_tools.teach.detect.pictures import read_teaching_set, teaching_set
 from tests.tools.teach.made_pictures import made_set, write_picture
 
 
@@ -117,17 +116,3 @@ def test_every_format_is_read(kind, tmp_path):
 
     assert sorted(to_teach.labels) == ["bar", "disc"]
     assert sum(len(item.picture.objects) for item in to_teach.pictures) == 8
-
-
-def test_no_split_is_left_empty_and_copies_stay_together(tmp_path):
-    pictures = [LabelledPicture(picture) for picture in made_set(tmp_path, pictures=7, empty=5).pictures]
-    copy = tmp_path / "copy.png"
-    copy.write_bytes((tmp_path / "p0.png").read_bytes())
-    pictures.append(LabelledPicture(replace(pictures[0].picture, name="copy.png", path=copy)))
-
-    folds = make_folds(pictures)
-
-    assert folds[0] == folds[-1]
-    assert set(folds[:7]) == set(folds[7:12]) == {0, 1, 2, 3, 4}
-    assert set(make_folds(pictures[:2])) == {0, 1}
-    assert np.array_equal(folds, make_folds(pictures))

@@ -20,7 +20,18 @@ from edgeannot_tools.datasets.checks import split_dataset
 from edgeannot_tools.datasets.form import Dataset, LabelledObject, Picture
 from edgeannot_tools.terminal import Command, open_console, print_note
 
-__all__ = ["ClassStats", "DatasetStats", "count", "datasets_app"]
+__all__ = [
+    "ClassStats",
+    "ClassesOption",
+    "DatasetStats",
+    "ImagesOption",
+    "KindOption",
+    "OriginOption",
+    "SplitOption",
+    "count",
+    "datasets_app",
+    "read_options",
+]
 
 datasets_app = typer.Typer(
     name="datasets",
@@ -43,12 +54,15 @@ class Kind(StrEnum):
 
 SetPath = Annotated[Path, typer.Argument(help="A folder or label file: YOLO, Darknet, Pascal VOC, COCO or OpenImages.")]
 OutPath = Annotated[Path, typer.Argument(help="The output folder; it must be empty or new.")]
+# How a labelled set is read: every command that reads one has these.
 KindOption = Annotated[Kind | None, typer.Option("--format", help="Format to read, if the folder contains several.")]
 ImagesOption = Annotated[Path | None, typer.Option(help="Folder of the pictures, if they are not beside the labels.")]
 ClassesOption = Annotated[Path | None, typer.Option(help="File with one class name per line, if there is none beside the labels.")]
 OriginOption = Annotated[
     int, typer.Option(min=0, max=1, help="Pascal VOC: 1 counts pixels from 1 with inclusive ends (the standard), 0 reads edges from 0.")
 ]
+SplitOption = Annotated[str | None, typer.Option(help="Use only this split of the set, e.g. val.")]
+
 PicturesOption = Annotated[PictureMode, typer.Option(help="How to transfer the picture files.")]
 WholeOption = Annotated[bool, typer.Option("--whole-pixels", help="Pascal VOC: round boxes to whole pixels, for trainers that require it.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -71,7 +85,7 @@ def convert(
     whole_pixels: WholeOption = False,
 ) -> None:
     """Convert a labelled set to another format and report the information that is lost."""
-    dataset = load_dataset(source, kind, _options(images, classes, voc_origin))
+    dataset = load_dataset(source, kind, read_options(images, classes, voc_origin))
     lost = save_dataset(dataset, out, to, WriteOptions(pictures, whole_pixels))
     console = open_console()
     for sentence in lost:
@@ -93,7 +107,7 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Find errors that break training. Exit code 65 if there are errors, 0 if there are at most warnings."""
-    reading = read_labels(source, kind, _options(images, classes, voc_origin))
+    reading = read_labels(source, kind, read_options(images, classes, voc_origin))
     problems = check_reading(reading, decode=not quick)
     if as_json:
         typer.echo(json_text([dataclasses.asdict(problem) for problem in problems], indent=1))
@@ -122,7 +136,7 @@ def split(
     """Split a set, stratified by class; copies of a picture stay in one part, and the same seed gives the same split."""
     read_as = kind or find_format(source)
     dataset = split_dataset(
-        load_dataset(source, read_as, _options(images, classes, voc_origin)), {"train": train, "val": val, "test": test}, seed
+        load_dataset(source, read_as, read_options(images, classes, voc_origin)), {"train": train, "val": val, "test": test}, seed
     )
     for sentence in save_dataset(dataset, out, to or read_as, WriteOptions(pictures)):
         print_note(open_console(), sentence)
@@ -140,14 +154,15 @@ def stats(
     as_json: JsonOption = False,
 ) -> None:
     """Count pictures and objects by class, split and size."""
-    counted = count(load_dataset(source, kind, _options(images, classes, voc_origin)))
+    counted = count(load_dataset(source, kind, read_options(images, classes, voc_origin)))
     if as_json:
         typer.echo(json_text(dataclasses.asdict(counted), indent=1))
     else:
         _print_stats(counted)
 
 
-def _options(images: Path | None, classes: Path | None, voc_origin: int) -> ReadOptions:
+def read_options(images: Path | None, classes: Path | None, voc_origin: int) -> ReadOptions:
+    """Return what the options say of how to read a set."""
     return ReadOptions(images, classes, 0 if voc_origin == 0 else 1)
 
 

@@ -21,7 +21,7 @@ from edgeannot.settings import find_data_dir
 from edgeannot.vision.cards import Measured, ModelCard, find_card, read_card
 from edgeannot.vision.engine import Runtime
 from edgeannot_tools.datasets import Dataset, ReadOptions, load_dataset
-from edgeannot_tools.datasets.command import Kind
+from edgeannot_tools.datasets.command import ClassesOption, ImagesOption, Kind, KindOption, OriginOption, SplitOption, read_options
 from edgeannot_tools.datasets.pictures import read_class_folders
 from edgeannot_tools.evaluate.class_matching import common_classes, read_mapping
 from edgeannot_tools.evaluate.classifier_accuracy import Ranking, rank_classifiers
@@ -43,13 +43,11 @@ def evaluate(
     data: Annotated[
         Path, typer.Option(help="The labelled set: YOLO, Darknet, Pascal VOC, COCO or OpenImages; for classifiers one folder per class.")
     ],
-    kind: Annotated[Kind | None, typer.Option("--format", help="Format of the set, if the folder contains several.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the pictures, if they are not beside the labels.")] = None,
-    classes: Annotated[Path | None, typer.Option(help="File with one class name per line, if there is none beside the labels.")] = None,
-    voc_origin: Annotated[
-        int, typer.Option(min=0, max=1, help="Pascal VOC: 1 counts pixels from 1 (the standard), 0 reads edges from 0.")
-    ] = 1,
-    split: Annotated[str | None, typer.Option(help="Use only this split of the set, e.g. val.")] = None,
+    kind: KindOption = None,
+    images: ImagesOption = None,
+    classes: ClassesOption = None,
+    voc_origin: OriginOption = 1,
+    split: SplitOption = None,
     class_map: Annotated[Path | None, typer.Option(help='TOML file with a table [classes] of `"model\'s name" = "set\'s name"`.')] = None,
     common: Annotated[bool, typer.Option("--common", help="Count only classes that all models have, for a fair comparison.")] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads for one inference.")] = 1,
@@ -83,7 +81,7 @@ def evaluate(
         rows = _evaluate_classifiers(cards, wanted)
     else:
         with_coco = _tools_for(coco=coco, plot=plot, console=console)
-        rows = _evaluate_detectors(cards, wanted, kind, ReadOptions(images, classes, 0 if voc_origin == 0 else 1), coco=with_coco)
+        rows = _evaluate_detectors(cards, wanted, kind, read_options(images, classes, voc_origin), coco=with_coco)
     if write_card:
         for card, row in zip(cards, rows, strict=True):
             path = card_path(card)

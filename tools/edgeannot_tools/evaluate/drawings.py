@@ -52,6 +52,8 @@ _HIT, _NEAR = 0.5, 0.1
 """Overlaps from which on a box is on an object, and near it."""
 GREEN, RED, _GRAY, _WHITE = (80, 220, 80), (60, 60, 240), (40, 40, 40), (235, 235, 235)
 """BGR: what was marked, what was found, the ground, letters."""
+_CUT = "..."
+"""The end of a line that is longer than its image."""
 _TITLE_PX = 30
 _ANSWER_PX, _ANSWER_CAPTION_PX, _ANSWER_COLUMNS = 200, 52, 6
 """Of the sheet of wrong answers: the side of a picture, the lines below it, how many stand side by side."""
@@ -308,7 +310,10 @@ def picture_tile(image: UInt8Array, size_wh: tuple[int, int], caption_px: int) -
 
 
 def write_text(image: UInt8Array, text: str, at: tuple[int, int], size: float) -> None:
-    """Write a line of text with its left bottom corner at a place, in white."""
+    """Write a line of text with its left bottom corner at a place, in white; what does not fit into the image is left out."""
     # OpenCV's own letters are ASCII; other letters become question marks.
     plain = text.encode("ascii", "replace").decode()
+    room = image.shape[1] - at[0] - 4
+    while len(plain) > len(_CUT) and cv2.getTextSize(plain, cv2.FONT_HERSHEY_SIMPLEX, size, 1)[0][0] > room:
+        plain = plain[: -len(_CUT) - 1] + _CUT
     cv2.putText(image, plain, at, cv2.FONT_HERSHEY_SIMPLEX, size, _WHITE, 1, cv2.LINE_AA)

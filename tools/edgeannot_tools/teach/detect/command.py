@@ -13,8 +13,7 @@ from edgeannot.base.errors import InputError
 from edgeannot.base.places import bundled_folder
 from edgeannot.settings import find_data_dir, find_runtime
 from edgeannot.vision.cards import find_card
-from edgeannot_tools.datasets import ReadOptions
-from edgeannot_tools.datasets.command import Kind
+from edgeannot_tools.datasets.command import ClassesOption, ImagesOption, KindOption, OriginOption, SplitOption, read_options
 from edgeannot_tools.evaluate.command import find_model
 from edgeannot_tools.output import require_writable, write_whole
 from edgeannot_tools.teach.detect.backbone import Backbone, load_backbone
@@ -38,13 +37,11 @@ def detect(
     background: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of pictures without the objects; they prevent false alarms.")
     ] = None,
-    kind: Annotated[Kind | None, typer.Option("--format", help="Format of the set, if the folder contains several.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the pictures, if they are not beside the labels.")] = None,
-    classes: Annotated[Path | None, typer.Option(help="File with one class name per line, if there is none beside the labels.")] = None,
-    voc_origin: Annotated[
-        int, typer.Option(min=0, max=1, help="Pascal VOC: 1 counts pixels from 1 (the standard), 0 reads edges from 0.")
-    ] = 1,
-    split: Annotated[str | None, typer.Option(help="Use only this split of the set, e.g. train.")] = None,
+    kind: KindOption = None,
+    images: ImagesOption = None,
+    classes: ClassesOption = None,
+    voc_origin: OriginOption = 1,
+    split: SplitOption = None,
     backbone: Annotated[
         str | None,
         typer.Option(
@@ -81,7 +78,7 @@ def detect(
     for path in filter(None, (sheet, json_file)):
         require_writable(path)
     base = find_backbone(backbone, data_dir) if backbone is not None else None
-    options = ReadOptions(images, classes, 0 if voc_origin == 0 else 1)
+    options = read_options(images, classes, voc_origin)
     to_teach = read_teaching_set(dataset, kind, options, split=split, background=background)
     for note in to_teach.notes:
         print_note(console, note)

@@ -18,6 +18,7 @@ from edgeannot.vision.engine import Runtime
 from edgeannot_tools.teach.detect.backbone import Backbone, features, open_engine
 from edgeannot_tools.teach.detect.pictures import LabelledPicture
 from edgeannot_tools.teach.detect.views import Boxes, changed_view, whole_view
+from edgeannot_tools.teach.near_duplicates import HASH_BITS, difference_hash
 from edgeannot_tools.terminal import track
 
 __all__ = ["MOST_VIEWS", "Examples", "make_examples", "views_for"]
@@ -45,6 +46,8 @@ class Examples:
     whole: IntArray
     """(P,) the row of each picture's whole view."""
     marked: tuple[Boxes, ...]
+    hashes: NDArray[np.bool_]
+    """(P, 2, 64) of each picture and its mirror image, see `difference_hash`."""
 
     def boxes(self) -> NDArray[np.float32]:
         """Return all marked boxes of all views, (M, 4) xyxy in pixels of the input."""
@@ -80,11 +83,14 @@ def make_examples(
     maps = tuple(_empty(shape, scratch) for shape in shapes)
     opened: Any = local()
 
+    hashes = np.zeros((len(pictures), 2, HASH_BITS), bool)
+
     def run(number: int) -> list[Boxes]:
         if not hasattr(opened, "engine"):
             opened.engine = open_engine(backbone, runtime)
         picture = pictures[number]
         image, marked = picture.load()
+        hashes[number] = difference_hash(image)
         found = []
         for view in range(int(counts[number])):
             rng = np.random.default_rng((seed, number, view))
@@ -96,7 +102,7 @@ def make_examples(
 
     with ThreadPoolExecutor(threads) as pool:
         marked = [boxes for found in track(pool.map(run, range(len(pictures))), "features", len(pictures)) for boxes in found]
-    return Examples(backbone, maps, np.repeat(np.arange(len(pictures)), counts), whole, tuple(marked))
+    return Examples(backbone, maps, np.repeat(np.arange(len(pictures)), counts), whole, tuple(marked), hashes)
 
 
 def _empty(shape: tuple[int, ...], scratch: Path | None) -> NDArray[np.int8]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from edgeannot.base.errors import FrameError, InputError, MissingError
 from edgeannot.base.foreign import number_of
-from edgeannot.vision.data import IntArray, UInt8Array
+from edgeannot.vision.data import UInt8Array
 from edgeannot.vision.decode import read_picture
 from edgeannot_tools.datasets import Dataset, LabelledObject, Picture, ReadOptions, load_dataset
 from edgeannot_tools.datasets.checks import check, content_groups
@@ -20,7 +20,7 @@ from edgeannot_tools.datasets.pictures import PICTURE_SUFFIXES, list_files, read
 from edgeannot_tools.evaluate.average_precision import Truth
 from edgeannot_tools.teach.detect.views import Boxes
 
-__all__ = ["LabelledPicture", "TeachingSet", "make_folds", "read_teaching_set", "teaching_set"]
+__all__ = ["LabelledPicture", "TeachingSet", "read_teaching_set", "teaching_set"]
 
 UNUSABLE = frozenset({"inside-out", "zero-area", "off-by-one"})
 """Problems of boxes that say nothing of where the object is."""
@@ -28,7 +28,6 @@ INSIDE = 0.5
 """Of a box that reaches over the picture's edge; one with less inside is a mistake."""
 FEW_PICTURES = 5
 """Of one class: fewer say little of how good a model is."""
-FOLDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,25 +156,3 @@ def _background(folder: Path) -> tuple[Picture, ...]:
     if not pictures:
         raise InputError(f"{folder} has no pictures; give --background a folder of pictures without the objects")
     return tuple(pictures)
-
-
-def make_folds(pictures: Sequence[LabelledPicture], seed: int = 0) -> IntArray:
-    """Return (P,) the fold of each picture, at most 5 of them. Copies of a picture are in one fold, and classes are spread evenly."""
-    groups = content_groups([item.picture for item in pictures])
-    with_objects = [any(picture.objects for picture in group) for group in groups]
-    count = min(FOLDS, sum(with_objects))
-    fold_of: dict[int, int] = {}
-    rng = np.random.default_rng(seed)
-    filled: Mapping[int, Counter[int]] = {fold: Counter() for fold in range(count)}
-    totals = Counter(_kinds(group) for group in groups)
-    for number in sorted(rng.permutation(len(groups)).tolist(), key=lambda n: totals[_kinds(groups[n])]):
-        kinds = _kinds(groups[number])
-        fold = min(filled, key=lambda f: (sum(filled[f][k] for k in kinds), filled[f].total(), f))
-        filled[fold].update(kinds)
-        fold_of.update({id(picture): fold for picture in groups[number]})
-    return np.array([fold_of[id(item.picture)] for item in pictures], np.int64)
-
-
-def _kinds(group: Sequence[Picture]) -> tuple[int, ...]:
-    """Return the classes in a group; -1 for a group without objects."""
-    return tuple(sorted({thing.class_id for picture in group for thing in picture.objects})) or (-1,)

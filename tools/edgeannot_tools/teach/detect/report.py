@@ -32,6 +32,8 @@ _CAPTION_PX = 40
 def print_taught(taught: Taught, to_teach: TeachingSet, console: Console) -> None:
     """Print the figures of the cross-validation and what to make of them."""
     labelled = sum(bool(item.picture.objects) for item in to_teach.pictures)
+    for note in taught.notes:
+        print_note(console, note)
     accuracy, folds = taught.accuracy, int(taught.folds.max()) + 1
     console.print(
         f"{number_of(labelled, 'picture')} with {number_of(accuracy.objects, 'object')}, {taught.alarms.pictures} without; "
@@ -99,7 +101,7 @@ def report_json(taught: Taught, to_teach: TeachingSet) -> str:
         ],
         "features_s": round(taught.features_s, 2),
         "fit_s": round(taught.fit_s, 2),
-        "notes": list(to_teach.notes),
+        "notes": [*to_teach.notes, *taught.notes],
     }
     return json_text(report, indent=1)
 
@@ -132,6 +134,6 @@ def _tile(taught: Taught, item: LabelledPicture, number: int, labels: Sequence[s
     for box in kept.boxes * np.float32(scale) + shift:
         draw_box(tile, box.tolist(), RED, 2)
     names = ", ".join(f"{labels[int(c)][:16]} {score:.2f}" for c, score in zip(kept.classes[:3], kept.scores[:3], strict=True))
-    write_text(tile, f"{said}: {names or 'nothing found'}", (4, _TILE_WH[1] + 15), 0.42)
-    write_text(tile, item.picture.name[-44:], (4, _TILE_WH[1] + 33), 0.38)
+    write_text(tile, f"{said}; {item.picture.name}", (4, _TILE_WH[1] + 15), 0.42)
+    write_text(tile, names + (f" and {len(kept) - 3} more" if len(kept) > 3 else "") or "nothing found", (4, _TILE_WH[1] + 33), 0.38)
     return tile

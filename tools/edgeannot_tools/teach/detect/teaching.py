@@ -18,8 +18,9 @@ from edgeannot_tools.teach.detect.bands import Band, size_bins, sizes_of, stride
 from edgeannot_tools.teach.detect.examples import Examples, make_examples, views_for
 from edgeannot_tools.teach.detect.export import make_card, make_graph
 from edgeannot_tools.teach.detect.fit import Layer, fit_layers
+from edgeannot_tools.teach.detect.folds import find_alike, make_folds, pooled
 from edgeannot_tools.teach.detect.held_out import detect
-from edgeannot_tools.teach.detect.pictures import LabelledPicture, TeachingSet, make_folds
+from edgeannot_tools.teach.detect.pictures import LabelledPicture, TeachingSet
 from edgeannot_tools.teach.detect.threshold import best_threshold
 
 __all__ = ["Alarms", "Taught", "make_model", "teach", "teach_examples"]
@@ -59,6 +60,8 @@ class Taught:
     recall: float
     """Share of the objects that are found from it on."""
     alarms: Alarms
+    notes: tuple[str, ...] = ()
+    """What is odd about the pictures, one sentence each."""
     views: int = 0
     """Changed ones of each picture with objects."""
     features_s: float = 0.0
@@ -87,7 +90,8 @@ def teach_examples(to_teach: TeachingSet, examples: Examples, *, seed: int = 0) 
     """Fit new last layers to the features of a set, divided into bands in the way that the cross-validation finds best."""
     pictures, classes = to_teach.pictures, len(to_teach.labels)
     started = time.perf_counter()
-    folds = make_folds(pictures, seed)
+    alike, notes = find_alike(pictures, examples.hashes, pooled(examples))
+    folds = make_folds(pictures, alike, seed)
     best: Taught | None = None
     for bins, bands in _plans(examples.backbone, examples.boxes()):
         layers, found, accuracy = _cross_validated(examples, pictures, bands, classes, folds, seed)
@@ -95,7 +99,7 @@ def teach_examples(to_teach: TeachingSet, examples: Examples, *, seed: int = 0) 
         if best is None or accuracy.map50 > best.accuracy.map50 + GAIN:
             threshold = best_threshold(_pairs(pictures, found))
             alarms, at = _alarms(pictures, found, threshold), _at(threshold, pictures, found)
-            best = Taught(examples.backbone, layers, bins, found, folds, accuracy, threshold, *at, alarms)
+            best = Taught(examples.backbone, layers, bins, found, folds, accuracy, threshold, *at, alarms, notes)
     assert best is not None  # noqa: S101 - there is always the first plan
     return replace(best, fit_s=time.perf_counter() - started)
 
