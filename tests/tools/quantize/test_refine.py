@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from edgeannot_tools.graph.blas import threads_setting
 from edgeannot_tools.graph.graph import Graph, Op, schema
 from edgeannot_tools.graph.reference_run import run_layers
 from edgeannot_tools.graph.writer import Net
@@ -146,6 +147,23 @@ def test_a_layer_is_looked_at_once_for_each_scale(monkeypatch):
 
 def test_without_samples_weights_are_rounded_to_the_nearest_step():
     assert Refiner(network(), []).round({0: np.full(16, 0.01)}) == {}
+
+
+def test_numpy_takes_one_thread_meanwhile_and_as_many_as_before_afterwards(monkeypatch):
+    setting, graph, seen = threads_setting(), network(), []
+    if setting is None:
+        pytest.skip("this numpy came without OpenBLAS")
+    get, put = setting
+    before = get()
+    put(2)
+    monkeypatch.setattr("edgeannot_tools.quantize.refine.run_layers", lambda *a: seen.append(get()) or run_layers(*a))
+
+    try:
+        Refiner(graph, SAMPLES).round({0: np.full(16, 0.01)})
+
+        assert (seen, get()) == ([1], 2)
+    finally:
+        put(before)
 
 
 PROGRAM = """

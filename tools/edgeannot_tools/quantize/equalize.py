@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeannot_tools.graph.blas import one_thread
 from edgeannot_tools.graph.channels import FREE_LAYERS, Numbers, Silu, channel_numbers, find_silus
 from edgeannot_tools.graph.edits import collect_garbage
 from edgeannot_tools.graph.graph import Graph, Op, Operator, schema
@@ -99,16 +100,17 @@ def _see(graph: Graph, numbers: Mapping[int, Numbers], samples: Sequence[Sequenc
     chosen = [samples[i * len(samples) // min(SAMPLES, len(samples))] for i in range(min(SAMPLES, len(samples)))]
     last = max((i for i, o in enumerate(graph.operators) if graph.code(o) in FREE_LAYERS), default=-1)
     seen = {}
-    for step in run_layers(graph, chosen, runtime, last):
-        for tensor in step.operator.outputs:
-            if tensor in numbers and (graph.code(step.operator) in FREE_LAYERS or numbers[tensor].any()):
-                axes = tuple(a for a, n in enumerate(numbers[tensor].shape[:-1]) if n == 1)
-                maps = step.values[tensor]
-                seen[tensor] = _Seen(
-                    np.min([m.min(axis=axes, keepdims=True) for m in maps], axis=0).astype(np.float64),
-                    np.max([m.max(axis=axes, keepdims=True) for m in maps], axis=0).astype(np.float64),
-                    np.mean([np.square(m, dtype=np.float64).mean(axis=axes, keepdims=True) for m in maps], axis=0),
-                )
+    with one_thread():
+        for step in run_layers(graph, chosen, runtime, last):
+            for tensor in step.operator.outputs:
+                if tensor in numbers and (graph.code(step.operator) in FREE_LAYERS or numbers[tensor].any()):
+                    axes = tuple(a for a, n in enumerate(numbers[tensor].shape[:-1]) if n == 1)
+                    maps = step.values[tensor]
+                    seen[tensor] = _Seen(
+                        np.min([m.min(axis=axes, keepdims=True) for m in maps], axis=0).astype(np.float64),
+                        np.max([m.max(axis=axes, keepdims=True) for m in maps], axis=0).astype(np.float64),
+                        np.mean([np.square(m, dtype=np.float64).mean(axis=axes, keepdims=True) for m in maps], axis=0),
+                    )
     return seen
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeannot_tools.graph.blas import one_thread
 from edgeannot_tools.graph.edits import multiply_accumulates
 from edgeannot_tools.graph.graph import Graph, Op, Operator
 from edgeannot_tools.graph.interpreter import Runtime
@@ -78,11 +79,12 @@ class Refiner:
         """Return the weights of the layers at these positions; scales: one step an output, or one for all, in real numbers."""
         missing = {p for p in scales if not self._knows(p, scales[p]) and _is_layer(self.graph, self.graph.operators[p])}
         if missing and self.samples:
-            for step in run_layers(self.graph, self.samples, self.runtime, max(missing)):
-                if step.position in missing:
-                    layer = _layer(self.graph, step.operator)
-                    rounded = layer.rounded(step.values[layer.data], scales[step.position])
-                    self.known[step.position] = scales[step.position], rounded
+            with one_thread():
+                for step in run_layers(self.graph, self.samples, self.runtime, max(missing)):
+                    if step.position in missing:
+                        layer = _layer(self.graph, step.operator)
+                        rounded = layer.rounded(step.values[layer.data], scales[step.position])
+                        self.known[step.position] = scales[step.position], rounded
         return {p: self.known[p][1] for p in scales if self._knows(p, scales[p])}
 
     def _knows(self, position: int, scale: Floats) -> bool:
@@ -220,16 +222,18 @@ def _patches(operator: Operator, maps: Sequence[Array], kernel: tuple[int, int],
 def second_moments(rows: Array) -> tuple[Floats, Floats]:
     """Return the mean of x'x, (G, K, K), and of x, (G, K), over rows (G, N, K) float32; exact for rows rounded to some 19 bits."""
     groups, count, width = rows.shape
-    top = np.maximum(rows.max(axis=1, keepdims=True, initial=0.0), -rows.min(axis=1, keepdims=True, initial=0.0))
-    step = np.ldexp(1.0, np.frexp(top)[1] - whole_bits(count))
-    products, sums = np.zeros((groups, width, width)), np.zeros((groups, width))
-    for first in range(0, count, ROWS):
-        part = np.rint(rows[:, first : first + ROWS] / step)
-        products += part.transpose(0, 2, 1) @ part
-        sums += part.sum(axis=1)
-    products *= step
-    products *= step.transpose(0, 2, 1) / count
-    return products, sums * step[:, 0] / count
+    products, sums, steps = np.empty((groups, width, width)), np.zeros((groups, width)), np.empty((groups, width))
+    bits = whole_bits(count)
+    for number, group in enumerate(rows):  # one at a time, so that what is made on the way stays in the processor's cache
+        top = np.maximum(group.max(axis=0, initial=0.0), -group.min(axis=0, initial=0.0))
+        step = np.ldexp(1.0, np.frexp(top)[1] - bits)
+        whole = np.zeros((width, width))
+        for first in range(0, count, ROWS):
+            part = np.rint(group[first : first + ROWS] / step)
+            whole += part.T @ part
+            sums[number] += part.sum(axis=0)
+        products[number], steps[number] = whole * step[:, None] * (step / count), step
+    return products, sums * steps / count
 
 
 def round_rows(weights: Floats, scale: Floats, moments: Floats) -> Floats:
