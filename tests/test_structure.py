@@ -9,8 +9,8 @@ from itertools import pairwise
 import cv2
 import pytest
 
-from benchmarks.structure import Code, listing, main, read_revision, read_tree, table
-from benchmarks.structure_plot import Plan, Room, levels, reached
+from benchmarks.structure.__main__ import Code, listing, main, read_revision, read_tree, table
+from benchmarks.structure.plot import Plan, Room, levels, reached
 
 TREE = {
     "edgeannot/__init__.py": '"""Names the version."""\n__version__ = "1"\n',

@@ -15,14 +15,19 @@ from tests.tflite_maker import write
 pytestmark = pytest.mark.runtime
 
 
-def test_a_file_that_changes_from_load_to_load_is_refused_each_time(data_dir):
-    for _ in range(10):
+TIMES = pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.long)])
+
+
+@TIMES
+def test_a_file_that_changes_from_load_to_load_is_refused_each_time(data_dir, times):
+    for _ in range(times):
         with pytest.raises(ModelError):
             propose(data_dir / "field" / "y11seg.tflite")
 
 
-def test_one_of_its_kind_that_is_the_same_each_time_is_taken_each_time(data_dir):
-    for _ in range(10):
+@TIMES
+def test_one_of_its_kind_that_is_the_same_each_time_is_taken_each_time(data_dir, times):
+    for _ in range(times):
         assert propose(data_dir / "field" / "y8nseg.tflite").card.task == "detect"
 
 

@@ -40,11 +40,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from benchmarks.structure_plot import Room, reached, save_plot
+from benchmarks.structure.plot import Room, reached, save_plot
 
 __all__ = ["Code", "Module", "listing", "main", "read_revision", "read_tree", "table"]
 
-TOP = Path(__file__).resolve().parent.parent
+TOP = Path(__file__).resolve().parents[2]
 WORKING_TREE = "."
 COUNTED = ("edgeannot", "tools")
 ROOTS = (*COUNTED, "benchmarks")

@@ -1,0 +1,1 @@
+"""Counts the structure of the code, and draws it."""
