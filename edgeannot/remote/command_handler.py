@@ -36,11 +36,14 @@ from edgeannot.remote.commands import (
     Resume,
     Set,
     Snapshot,
+    Teach,
     read_command,
     reply_to,
+    wanted_reply,
 )
 from edgeannot.remote.control import Control, Defaults
 from edgeannot.remote.replies import RefusedError, Replies, error_of, read_named
+from edgeannot.remote.teaching import Teacher
 from edgeannot.sinks.mqtt import CommandOptions
 from edgeannot.storage.store import Message
 from edgeannot.vision.data import Annotation
@@ -84,13 +87,14 @@ class CommandHandler:
         keep: Callable[[Message], None],
         *,
         jpeg: Callable[[Annotation], bytes],
+        teacher: Teacher,
         changed: Callable[[], None] = lambda: None,
         other_trees: tuple[str, ...] = (),
         at_work: AtWork | None = None,
     ) -> None:
         """send_now: `Publisher.send_now`. keep: puts a message into the outbox, or raises LinkError. jpeg: draws a snapshot.
 
-        changed: called after the state changed. other_trees: see `Limits`.
+        changed: called after the state changed. other_trees: see `Limits`. teacher: stopped with this.
         """
         self._options = options
         self._control = control
@@ -100,6 +104,7 @@ class CommandHandler:
         self._topics = topics
         self._send_now = send_now
         self._notify = changed
+        self._teacher = teacher
         self._keep = keep
         self._answers = Replies(origin, jpeg)
         self._limits = Limits(picture_bytes=options.max_picture_mb << 20, other_trees=other_trees)
@@ -136,10 +141,11 @@ class CommandHandler:
             self._changed.notify_all()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
+        self._teacher.stop()
 
     def take(self, message: MQTTMessage) -> None:
         """Refuse or queue the message of a command topic. Returns at once."""
-        response, correlation = _wanted_reply(message)
+        response, correlation = wanted_reply(message)
         to = reply_to(message.topic, response, correlation, self._topics, self._limits)
         payload, (size, _) = bytes(message.payload), size_of(message)
         made = read_command(message.topic, payload, retained=message.retain, to=to, limits=self._limits, size=size)
@@ -208,6 +214,8 @@ class CommandHandler:
             elif isinstance(body, Snapshot):
                 finish = self._drawn if body.format == "jpeg" else self._answers.result
                 self._ask(to, self._control.ask_snapshot(), finish)
+            elif isinstance(body, Teach):
+                self._ask(to, self._teacher.teach(body), self._answers.json, self._teacher.limit_s)
             else:
                 if isinstance(body, Set):
                     self._warn_of_old_names(body)
@@ -260,9 +268,9 @@ class CommandHandler:
             raise RefusedError("busy", "other pictures are processed first; try again later")
         return ticket
 
-    def _ask(self, to: Reply, future: Future[Any], finish: Callable[[Reply, Any], Message]) -> None:
+    def _ask(self, to: Reply, future: Future[Any], finish: Callable[[Reply, Any], Message], extra_s: float = 0.0) -> None:
         with self._changed:
-            self._asked[future] = _Asked(to, time.monotonic() + self._options.timeout_s, functools.partial(finish, to))
+            self._asked[future] = _Asked(to, time.monotonic() + self._options.timeout_s + extra_s, functools.partial(finish, to))
         future.add_done_callback(self._done)
 
     def _done(self, future: Future[Any]) -> None:
@@ -340,9 +348,3 @@ class CommandHandler:
 
 def _size(request: Request) -> int:
     return len(request.body) if isinstance(request.body, bytes) else 0
-
-
-def _wanted_reply(message: MQTTMessage) -> tuple[str | None, bytes | None]:
-    """Return response topic and correlation data of MQTT 5."""
-    properties = getattr(message, "properties", None)
-    return getattr(properties, "ResponseTopic", None), getattr(properties, "CorrelationData", None)

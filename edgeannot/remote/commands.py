@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, from_json
@@ -18,6 +18,9 @@ from edgeannot.base.errors import ConfigError, EdgeannotError, FrameError, LinkE
 from edgeannot.base.foreign import valid_text
 from edgeannot.payload import SCHEMA, Origin, Topics, reply_trouble
 from edgeannot.vision.picture_header import begins_as_picture
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import MQTTMessage
 
 __all__ = [
     "OLD_NAMES",
@@ -34,11 +37,13 @@ __all__ = [
     "Resume",
     "Set",
     "Snapshot",
+    "Teach",
     "code_of",
     "error_payload",
     "read_command",
     "reply_payload",
     "reply_to",
+    "wanted_reply",
 ]
 
 Code = Literal[
@@ -132,6 +137,19 @@ class DetectFile(Body):
     """Relative to that folder."""
 
 
+class Teach(Body):
+    """Teaches a model from a labelled set under the folder that the settings allow, as `edgeannot teach` does."""
+
+    task: Literal["classify", "detect"]
+    """`classify`: classes of whole pictures; `detect`: objects."""
+    data: Annotated[str, Field(min_length=1, max_length=1024)]
+    """The set, relative to that folder."""
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
+    """Of the new model."""
+    replace: bool = False
+    """Whether an added model of that name may be replaced."""
+
+
 class Snapshot(Body):
     """Asks for the next picture that is annotated, or the last."""
 
@@ -147,6 +165,7 @@ _BODIES: Final[Mapping[str, type[Body]]] = {
     "model": Model,
     "detect": DetectFile,
     "snapshot": Snapshot,
+    "teach": Teach,
 }
 
 
@@ -217,6 +236,12 @@ def _read_json(payload: bytes, to: Reply) -> Request | CommandError:
     except ValidationError as exc:
         error = exc.errors(include_url=False, include_input=False)[0]
         return CommandError("invalid", f"{to.command}: {_explain(error, to.command)}", to)
+
+
+def wanted_reply(message: MQTTMessage) -> tuple[str | None, bytes | None]:
+    """Return response topic and correlation data of MQTT 5."""
+    properties = getattr(message, "properties", None)
+    return getattr(properties, "ResponseTopic", None), getattr(properties, "CorrelationData", None)
 
 
 def reply_to(topic: str, response_topic: str | None, correlation: bytes | None, topics: Topics, limits: Limits) -> Reply | CommandError:

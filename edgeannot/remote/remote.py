@@ -56,6 +56,7 @@ class Remote:
 
     def _take_commands(self, store: Store) -> CommandHandler:
         from edgeannot.remote.command_handler import CommandHandler  # noqa: PLC0415 - a start without commands does not wait for it
+        from edgeannot.remote.teaching import Teacher  # noqa: PLC0415 - as above
 
         settings, mqtt = self._settings, self._settings.sinks.mqtt
 
@@ -72,6 +73,7 @@ class Remote:
             self._publisher.send_now,
             lambda message: store.commit(None, (message,)),
             jpeg=self._jpeg,
+            teacher=Teacher(mqtt.commands, settings.data_dir, {"EDGEANNOT_RUNTIME": settings.runtime}),
             changed=self._assistant.refresh if self._assistant is not None else lambda: None,
             other_trees=(mqtt.home_assistant.prefix,),
             at_work=self._at_work,

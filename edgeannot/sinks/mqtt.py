@@ -31,6 +31,10 @@ class CommandOptions(Options):
     """Whether commands are taken."""
     root: Path | None = None
     """Folder whose pictures `detect` may name; unset: none, a picture has to come in the message itself."""
+    teach_root: Path | None = None
+    """Folder whose labelled sets `teach` may name; unset: none, nothing is taught by command."""
+    teach_minutes: float = Field(default=30.0, gt=0, le=1440)
+    """How long `teach` may take, in minutes."""
     max_picture_mb: int = Field(default=8, ge=1, le=256)
     """Largest picture of `detect` in megabytes; anything else may have 4 KB."""
     max_megapixels: float = Field(default=12.5, gt=0)
@@ -40,7 +44,7 @@ class CommandOptions(Options):
     timeout_s: float = Field(default=60.0, gt=0)
     """How long a command may take, in seconds."""
 
-    @field_validator("root", mode="before")
+    @field_validator("root", "teach_root", mode="before")
     @classmethod
     def _somewhere(cls, folder: object) -> object:
         if folder == "" or "\0" in str(folder):

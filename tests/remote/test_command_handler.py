@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ from edgeannot.payload import Origin, Topics
 from edgeannot.remote.command_handler import CommandHandler
 from edgeannot.remote.commands import Pause, Reply, Request
 from edgeannot.remote.control import Control, Defaults
+from edgeannot.remote.teaching import Teacher
 from edgeannot.sinks.mqtt import CommandOptions
 from edgeannot.storage.store import Message, Store
 from edgeannot.vision.data import Annotation, Detections, Frame, ModelFacts
@@ -67,7 +69,14 @@ class Board:
     """A device without a model: a control whose requests a thread serves, a publisher, and a handler between them."""
 
     def __init__(
-        self, folder: Path, url: str, control: Control | None = None, protocol="5", at_work: AtWork | None = None, **options
+        self,
+        folder: Path,
+        url: str,
+        control: Control | None = None,
+        protocol="5",
+        at_work: AtWork | None = None,
+        command=("false",),
+        **options,
     ) -> None:
         self.control = control or Control()
         self.model = "yolov3-tiny@224"
@@ -83,6 +92,7 @@ class Board:
             self.publisher.send_now,
             lambda message: self.store.commit(None, (message,)),
             jpeg=lambda _: b"\xff\xd8 drawn",
+            teacher=Teacher(CommandOptions(**options), folder, {}, command),
             other_trees=("homeassistant",),
             at_work=at_work,
         )
@@ -272,6 +282,21 @@ def test_a_model_is_switched_and_one_that_does_not_exist_is_refused(make_board, 
     refused = asker.ask("model", {"name": "nothing"})
     assert refused["error"]["code"] == "model"
     assert "nothing" in refused["error"]["message"]
+
+
+def test_while_a_model_is_taught_other_commands_are_answered(make_board, asker, tmp_path):
+    (tmp_path / "sets" / "gate").mkdir(parents=True)
+    script = f"import pathlib, time\nwhile not pathlib.Path({str(tmp_path / 'go')!r}).exists(): time.sleep(.01)\nprint('accuracy .93')"
+    make_board(command=(sys.executable, "-c", script), teach_root=tmp_path / "sets")
+
+    asker.send("teach", {"task": "classify", "data": "gate", "name": "gate", "id": 1})
+    assert asker.ask("ping")["command"] == "ping"
+    (tmp_path / "go").touch()
+
+    [message] = asker.wait()
+    reply = json.loads(message.payload)
+    REPLY.validate(reply)
+    assert (reply["id"], reply["result"]) == (1, {"model": "gate", "said": ["accuracy .93"]})
 
 
 def test_a_picture_in_the_message_is_annotated(make_board, asker):
@@ -508,7 +533,15 @@ def quiet_desk(tmp_path_factory) -> Iterator[tuple[CommandHandler, list[Message]
     thread.start()
     options = CommandOptions(enabled=True, root=root / "in", max_megapixels=1)
     handler = CommandHandler(
-        options, control, lambda: Defaults("m", 0.3), ORIGIN, TOPICS, said.append, said.append, jpeg=lambda _: b"\xff\xd8"
+        options,
+        control,
+        lambda: Defaults("m", 0.3),
+        ORIGIN,
+        TOPICS,
+        said.append,
+        said.append,
+        jpeg=lambda _: b"\xff\xd8",
+        teacher=Teacher(options, root, {}, ("false",)),
     )
     handler.start()
     yield handler, said

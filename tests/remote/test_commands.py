@@ -275,7 +275,7 @@ def test_every_command_and_every_code_is_on_the_page():
 def test_the_payloads_on_the_page_are_commands():
     rows = dict(re.findall(r"^\| `([a-z]+)` \| [^|{]*`(\{.*?\})`", MESSAGES, re.MULTILINE))
 
-    assert set(rows) == {"set", "model", "detect", "snapshot"}
+    assert set(rows) == {"set", "model", "detect", "teach", "snapshot"}
     for command, payload in rows.items():
         assert isinstance(read(command, payload.encode()), Request)
 
