@@ -11,6 +11,7 @@ from tests.bad_models import add_model, endless
 from tests.e2e.daemons import ROOT, SAMPLES, Daemon, copy_samples
 from tests.patience import DEADLINE_S
 from tests.remote.test_command_handler import Asker
+from tests.tools.teach.color_sets import write_set
 
 BASE = "edgeannot/pi"
 HOME_ASSISTANT = json.loads((ROOT / "edgeannot/schema/home-assistant-1.json").read_text())
@@ -29,10 +30,10 @@ def start(tmp_path, broker, make_subscriber):
     """Start a daemon that takes commands, with an empty folder and one model; gives it, its folder and a subscriber."""
     started = []
 
-    def make(**environment):
+    def make(model="yolov3-tiny@224", **environment):
         inbox = tmp_path / "in"
         inbox.mkdir(exist_ok=True)
-        args = ("--watch", inbox, "--mqtt", broker.url, "--device", "pi", "--profile", "low", "--model", "yolov3-tiny@224")
+        args = ("--watch", inbox, "--mqtt", broker.url, "--device", "pi", "--profile", "low", "--model", model)
         switches = {"EDGEANNOT_SINKS__MQTT__COMMANDS__ENABLED": "true", "EDGEANNOT_SINKS__MQTT__HOME_ASSISTANT__ENABLED": "true"}
         subscriber = make_subscriber(broker)
         started.append(Daemon(tmp_path / "daemon", *args, **switches | environment))
@@ -102,6 +103,28 @@ def test_what_is_reported_and_by_which_model_follows_the_commands(start, asker):
     asker.send("snapshot")
     copy_samples(inbox)
     assert asker.wait()[0].payload[:2] == b"\xff\xd8"
+
+
+@pytest.mark.runtime
+def test_a_device_is_taught_by_command_and_answers_with_what_it_learned(start, asker, tmp_path):
+    sets = tmp_path / "sets"
+    write_set(sets / "lamp", 4)
+    switches = {"EDGEANNOT_SINKS__MQTT__COMMANDS__TEACH_ROOT": str(sets), "EDGEANNOT_TASK": "classify"}
+    _, _, subscriber = start(model="efficientnet-lite0", **switches)
+
+    asker.send("teach", {"task": "classify", "data": "lamp", "name": "lamp"})
+    assert asker.ask("detect", PERSON.read_bytes())["ok"], "pictures are annotated meanwhile"
+    taught = json.loads(asker.wait()[0].payload)
+    assert taught["result"]["model"] == "lamp", taught
+    assert "accuracy" in " ".join(taught["result"]["said"])
+    assert asker.ask("model", {"name": "lamp"})["ok"]
+    for name in ("red", "blue"):
+        found = asker.ask("detect", (sets / "lamp" / name / "0.png").read_bytes())["result"]
+        assert (found["model"]["name"], found["detections"][0]["label"]) == ("lamp", name)
+    subscriber.wait_for(lambda s: last(s, "state")["model"] == "lamp", "the state")
+
+    again = asker.ask("teach", {"task": "classify", "data": "lamp", "name": "lamp"})
+    assert (again["ok"], again["error"]["code"]) == (False, "invalid"), "the name is taken"
 
 
 @pytest.mark.runtime
