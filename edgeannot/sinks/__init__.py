@@ -15,15 +15,18 @@ from edgeannot.base.errors import ConfigError
 from edgeannot.base.options import Options, refused
 from edgeannot.base.registry import Registry
 from edgeannot.sinks.base import Sink, SinkContext, SinkKind, SinkOptions
+from edgeannot.sinks.crops import CropsOptions, CropsSink
 from edgeannot.sinks.images import ImagesOptions, ImagesSink
 from edgeannot.sinks.isolated import IsolatedSink, PluginSink
 from edgeannot.sinks.jsonl import JsonlOptions, JsonlSink
 from edgeannot.sinks.labels import LabelsOptions, LabelsSink
 from edgeannot.sinks.mqtt import MqttOptions, MqttSink
+from edgeannot.sinks.unsure import UnsureOptions, UnsureSink
 from edgeannot.sinks.webhook import WebhookOptions, WebhookSink
 
 __all__ = [
     "SINKS",
+    "CropsOptions",
     "ImagesOptions",
     "JsonlOptions",
     "LabelsOptions",
@@ -34,6 +37,7 @@ __all__ = [
     "SinkKind",
     "SinkOptions",
     "SinkSections",
+    "UnsureOptions",
     "WebhookOptions",
     "open_sinks",
     "written_paths",
@@ -55,6 +59,8 @@ SINKS = Registry(
         "images": SinkKind(ImagesOptions, ImagesSink),
         "labels": SinkKind(LabelsOptions, LabelsSink),
         "jsonl": SinkKind(JsonlOptions, JsonlSink),
+        "crops": SinkKind(CropsOptions, CropsSink),
+        "unsure": SinkKind(UnsureOptions, UnsureSink),
         "mqtt": SinkKind(MqttOptions, MqttSink),
         "webhook": SinkKind(WebhookOptions, WebhookSink),
     },

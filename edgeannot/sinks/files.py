@@ -14,7 +14,7 @@ from edgeannot.base.systemd import write_advice
 from edgeannot.sinks.base import FolderState
 from edgeannot.vision.data import Frame
 
-__all__ = ["OutputFolder", "companion_name", "picture_name"]
+__all__ = ["OutputFolder", "companion_name", "folder_name", "moment_name", "picture_name"]
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +32,14 @@ def picture_name(frame: Frame) -> PurePosixPath:
     """
     name = frame.name or (frame.path.name if frame.path else f"{frame.captured_at.astimezone(UTC):%Y-%m-%d/%H%M%S}-{frame.seq:06d}.jpg")
     parts = [part.replace("\0", "_") for part in PurePosixPath(name).parts if part not in {"/", "//", ".", ".."}]
-    levels = [_level(frame.source)] if frame.own_folder else []
+    levels = [folder_name(frame.source)] if frame.own_folder else []
     return PurePosixPath(*levels, *map(_short, parts or [f"{frame.seq:06d}"]))
+
+
+def moment_name(frame: Frame) -> str:
+    """Return the beginning of a file's name by time and source, and by what the frame is: the same when it is done again."""
+    key = hashlib.sha256(frame.identity.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{frame.captured_at.astimezone(UTC):%Y%m%dT%H%M%S}-{folder_name(frame.source)[:80]}-{key}"
 
 
 def companion_name(frame: Frame, suffix: str) -> PurePosixPath:
@@ -143,7 +149,8 @@ class OutputFolder:
             self._trouble = why
 
 
-def _level(word: str) -> str:
+def folder_name(word: str) -> str:
+    """Return the name of a folder for a source or a label, whatever that is called."""
     cleaned = word.replace("/", "_").replace("\0", "_")
     return _short(cleaned) if cleaned.strip(".") else f"_{cleaned}"
 

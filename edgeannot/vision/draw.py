@@ -61,22 +61,30 @@ def draw(image: UInt8Array, detections: Detections, labels: Sequence[str]) -> UI
 
 def annotated_jpeg(annotation: Annotation, quality: int = 90, max_side: int | None = None) -> bytes:
     """Draw the detections on the frame and return it as JPEG; first made smaller than `max_side` and what a JPEG can have."""
-    image, found = annotation.frame.image, annotation.detections
-    height, width = image.shape[:2]
-    longest = max(height, width)
-    max_side = min(max_side or _JPEG_MAX_SIDE, _JPEG_MAX_SIDE)
-    size_wh = width, height
-    if longest > max_side:
-        size_wh = max(1, width * max_side // longest), max(1, height * max_side // longest)
-        image = _bytes(cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA))
-    whole = annotation.frame.size_wh
+    image, found = _within(annotation.frame.image, max_side or _JPEG_MAX_SIDE), annotation.detections
+    size_wh, whole = image.shape[1::-1], annotation.frame.size_wh
     if size_wh != whole:
         scale = np.array([size_wh[0] / whole[0], size_wh[1] / whole[1]] * 2, np.float32)
         found = Detections(found.boxes * scale, found.scores, found.classes, found.tracks)
-    encoded, jpeg = cv2.imencode(".jpg", draw(image, found, annotation.labels), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return jpeg(draw(image, found, annotation.labels), quality)
+
+
+def jpeg(image: UInt8Array, quality: int = 90) -> bytes:
+    """Return a picture, (H, W, 3) uint8 BGR, as JPEG; first made smaller than what a JPEG can have."""
+    encoded, data = cv2.imencode(".jpg", _within(image, _JPEG_MAX_SIDE), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not encoded:
         raise ValueError(f"OpenCV cannot make a JPEG of a picture of shape {image.shape}")
-    return jpeg.tobytes()
+    return data.tobytes()
+
+
+def _within(image: UInt8Array, max_side: int) -> UInt8Array:
+    height, width = image.shape[:2]
+    longest = max(height, width)
+    if longest <= min(max_side, _JPEG_MAX_SIDE):
+        return image
+    max_side = min(max_side, _JPEG_MAX_SIDE)
+    size_wh = max(1, width * max_side // longest), max(1, height * max_side // longest)
+    return _bytes(cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA))
 
 
 def class_color(class_id: int) -> tuple[int, int, int]:
