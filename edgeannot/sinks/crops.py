@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import Field
 
-from edgeannot.sinks.base import FolderState, SinkContext, SinkOptions
-from edgeannot.sinks.files import OutputFolder, folder_name, moment_name
+from edgeannot.sinks.base import SinkContext
+from edgeannot.sinks.files import FolderOptions, FolderSink, folder_name, moment_name
 from edgeannot.storage.store import Message
 from edgeannot.vision.data import Annotation
 
@@ -21,7 +21,7 @@ _LOOK_S = 60.0
 """How often a full folder is counted again."""
 
 
-class CropsOptions(SinkOptions):
+class CropsOptions(FolderOptions):
     """Cut-outs of what was found, to be sorted by a person and taught."""
 
     enabled: bool = False
@@ -34,22 +34,14 @@ class CropsOptions(SinkOptions):
     """How much of the surroundings is cut out as well, on each side, as a share of the box's side."""
     max_files: int = Field(default=2000, ge=1)
     """With so many in the folder no more are written, until some are taken out. None is removed: somebody may have sorted it."""
-    min_free_mb: int = Field(default=200, ge=0)
-    """Free disk space, in megabytes, below which none is written."""
-
-    def written_paths(self, out_dir: Path) -> tuple[Path, ...]:
-        """Return the one folder."""
-        return (out_dir / self.folder,)
 
 
-class CropsSink:
+class CropsSink(FolderSink):
     """Writes `<folder>/<label>/<time>-<source>-<id>-<row>.jpg`."""
-
-    only_files = True
 
     def __init__(self, options: CropsOptions, context: SinkContext) -> None:
         self._options = options
-        self._out = OutputFolder(context.out_dir / options.folder, min_free_bytes=options.min_free_mb * 2**20)
+        super().__init__(options, context)
         self._count = self._counted()
         self._counted_at = time.monotonic()
 
@@ -69,17 +61,6 @@ class CropsSink:
             if min(crop.shape[:2]) >= _LEAST_SIDE and self._has_place():
                 self._count += self._out.write(PurePosixPath(folder_name(label), f"{moment}-{row}.jpg"), jpeg(crop, 95)) is not None
         return ()
-
-    def folders(self) -> Sequence[FolderState]:
-        """Return the one folder."""
-        return (self._out.state,)
-
-    def flush(self) -> None:
-        """Bring the last file to the disk. Raises LinkError."""
-        self._out.flush()
-
-    def close(self) -> None:
-        """Do nothing: nothing is open."""
 
     def _has_place(self) -> bool:
         if self._count >= self._options.max_files and time.monotonic() - self._counted_at >= _LOOK_S:

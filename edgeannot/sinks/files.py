@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Sequence
 from datetime import UTC
 from pathlib import Path, PurePosixPath
+
+from pydantic import Field
 
 from edgeannot.base import atomicfile
 from edgeannot.base.errors import ConfigError, LinkError
 from edgeannot.base.systemd import write_advice
-from edgeannot.sinks.base import FolderState
+from edgeannot.sinks.base import FolderState, SinkContext, SinkOptions
 from edgeannot.vision.data import Frame
 
-__all__ = ["OutputFolder", "companion_name", "folder_name", "moment_name", "picture_name"]
+__all__ = ["FolderOptions", "FolderSink", "OutputFolder", "companion_name", "folder_name", "moment_name", "picture_name"]
 
 log = logging.getLogger(__name__)
 
@@ -147,6 +150,39 @@ class OutputFolder:
         if why != self._trouble:
             log.warning("cannot write files to %s: %s; all else goes on", self.folder, why)
             self._trouble = why
+
+
+class FolderOptions(SinkOptions):
+    """Options of a sink that writes into one folder."""
+
+    folder: Path
+    """Folder for its files; a relative one lies in the output folder."""
+    min_free_mb: int = Field(default=200, ge=0)
+    """Free disk space, in megabytes, below which nothing is written there."""
+
+    def written_paths(self, out_dir: Path) -> tuple[Path, ...]:
+        """Return the one folder."""
+        return (out_dir / self.folder,)
+
+
+class FolderSink:
+    """What sinks that write into one folder have in common."""
+
+    only_files = True
+
+    def __init__(self, options: FolderOptions, context: SinkContext) -> None:
+        self._out = OutputFolder(context.out_dir / options.folder, min_free_bytes=options.min_free_mb * 2**20)
+
+    def folders(self) -> Sequence[FolderState]:
+        """Return the one folder."""
+        return (self._out.state,)
+
+    def flush(self) -> None:
+        """Bring the last file to the disk. Raises LinkError."""
+        self._out.flush()
+
+    def close(self) -> None:
+        """Do nothing: nothing is open."""
 
 
 def folder_name(word: str) -> str:

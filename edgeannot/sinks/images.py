@@ -7,15 +7,15 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import Field
 
-from edgeannot.sinks.base import FolderState, SinkContext, SinkOptions
-from edgeannot.sinks.files import OutputFolder, picture_name
+from edgeannot.sinks.base import SinkContext
+from edgeannot.sinks.files import FolderOptions, FolderSink, picture_name
 from edgeannot.storage.store import Message
 from edgeannot.vision.data import Annotation
 
 __all__ = ["ImagesOptions", "ImagesSink"]
 
 
-class ImagesOptions(SinkOptions):
+class ImagesOptions(FolderOptions):
     """Annotated copies of the pictures."""
 
     enabled: bool = False
@@ -26,22 +26,14 @@ class ImagesOptions(SinkOptions):
     """JPEG quality."""
     empty: bool = True
     """Also write a copy of a picture in which nothing was found."""
-    min_free_mb: int = Field(default=200, ge=0)
-    """Free disk space, in megabytes, below which no copies are written."""
-
-    def written_paths(self, out_dir: Path) -> tuple[Path, ...]:
-        """Return the one folder."""
-        return (out_dir / self.folder,)
 
 
-class ImagesSink:
+class ImagesSink(FolderSink):
     """Writes `<folder>/<source>/<name>.jpg`; a picture that was no JPEG keeps its extension before that (`cat.png.jpg`)."""
-
-    only_files = True
 
     def __init__(self, options: ImagesOptions, context: SinkContext) -> None:
         self._options = options
-        self._out = OutputFolder(context.out_dir / options.folder, min_free_bytes=options.min_free_mb * 2**20)
+        super().__init__(options, context)
 
     def write(self, annotation: Annotation) -> Sequence[Message]:
         """Draw, encode and store one picture; no messages."""
@@ -50,17 +42,6 @@ class ImagesSink:
         if len(annotation.detections) or self._options.empty:
             self._out.write(copy_name(picture_name(annotation.frame)), annotated_jpeg(annotation, self._options.quality))
         return ()
-
-    def folders(self) -> Sequence[FolderState]:
-        """Return the one folder."""
-        return (self._out.state,)
-
-    def flush(self) -> None:
-        """Bring the last picture's copy to the disk. Raises LinkError."""
-        self._out.flush()
-
-    def close(self) -> None:
-        """Do nothing: nothing is open."""
 
 
 def copy_name(name: PurePosixPath) -> PurePosixPath:

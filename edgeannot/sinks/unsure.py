@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import Field
 
-from edgeannot.sinks.base import FolderState, SinkContext, SinkOptions
-from edgeannot.sinks.files import OutputFolder, moment_name
+from edgeannot.sinks.base import SinkContext
+from edgeannot.sinks.files import FolderOptions, FolderSink, moment_name
 from edgeannot.storage.store import Message
 from edgeannot.vision.data import Annotation
 
@@ -22,7 +22,7 @@ __all__ = ["UnsureOptions", "UnsureSink"]
 _OURS = re.compile(r"0\.\d{3}-.*\.jpg")
 
 
-class UnsureOptions(SinkOptions):
+class UnsureOptions(FolderOptions):
     """Pictures that the model was least sure of, as candidates to be labelled."""
 
     enabled: bool = False
@@ -37,22 +37,14 @@ class UnsureOptions(SinkOptions):
     """How many are kept: the least sure."""
     every_s: float = Field(default=60.0, ge=0)
     """Least seconds between two that are kept of one camera, so that one scene does not fill the folder."""
-    min_free_mb: int = Field(default=200, ge=0)
-    """Free disk space, in megabytes, below which none is kept."""
-
-    def written_paths(self, out_dir: Path) -> tuple[Path, ...]:
-        """Return the one folder."""
-        return (out_dir / self.folder,)
 
 
-class UnsureSink:
+class UnsureSink(FolderSink):
     """Writes `<folder>/<score>-<time>-<source>-<id>.jpg`, the picture as it came, without boxes."""
-
-    only_files = True
 
     def __init__(self, options: UnsureOptions, context: SinkContext) -> None:
         self._options = options
-        self._out = OutputFolder(context.out_dir / options.folder, min_free_bytes=options.min_free_mb * 2**20)
+        super().__init__(options, context)
         self._kept_at: dict[str, float] = {}
 
     def write(self, annotation: Annotation) -> Sequence[Message]:
@@ -75,14 +67,3 @@ class UnsureSink:
                 for path in kept[self._options.max_pictures - 1 :]:
                     path.unlink(missing_ok=True)
         return ()
-
-    def folders(self) -> Sequence[FolderState]:
-        """Return the one folder."""
-        return (self._out.state,)
-
-    def flush(self) -> None:
-        """Bring the last picture to the disk. Raises LinkError."""
-        self._out.flush()
-
-    def close(self) -> None:
-        """Do nothing: nothing is open."""
