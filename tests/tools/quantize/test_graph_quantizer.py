@@ -220,6 +220,22 @@ def test_outputs_are_clipped_to_the_head_range():
     assert scheme.scale[0] == pytest.approx(0.5 / 255, rel=0.02)
 
 
+def test_logits_reach_a_sure_score_whatever_calibration_saw():
+    """Else no object could be surer than the surest in a few pictures."""
+    net = Net()
+    weights, bias = conv_weights(14, 16, 1)
+    graph = net.outputs([net.conv("head", backbone(net), weights * 0.05, bias * 0.05)])
+    highest = []
+    for logits in (frozenset[str](), frozenset({"head"})):
+        result = made(graph, Recipe(output_type="int8", head_ranges={"head": (-8, 8)}, logits=logits))
+        scheme = result.graph.quantization(result.graph.outputs[0])
+        assert scheme is not None
+        highest.append(float(scheme.real(np.array(127, np.int8)).item()))
+
+    assert highest[0] < 1
+    assert highest[1] >= 3.95
+
+
 @pytest.mark.runtime
 def test_score_tensors_have_the_scale_that_kernels_insist_on():
     net = Net()

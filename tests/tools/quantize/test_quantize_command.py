@@ -72,6 +72,15 @@ def grid() -> Graph:
     return net.outputs([net.conv("head", backbone(net, rng), *weights(rng, 5 + len(CLASSES), 32, 1))])
 
 
+def unsure() -> Graph:
+    """A detector with distances in bins, as NanoDet's, which is at most half sure of anything in noise: logits of -1..0.5."""
+    rng, net = np.random.default_rng(6), Net()
+    features = backbone(net, rng, ("relu", "relu"))
+    kernel, bias = weights(rng, len(CLASSES), 32, 1)
+    parts = net.conv("boxes", features, *weights(rng, 32, 32, 1)), net.conv("scores", features, kernel * 0.01, bias * 0.1 - 0.2)
+    return net.outputs(list(parts))
+
+
 def pixels(net: Net) -> int:
     return net.constant("stride", np.array(float(SIZE)), np.float32)
 
@@ -79,6 +88,8 @@ def pixels(net: Net) -> int:
 HEADS = {
     "grid": 'task = "detect"\nfamily = "yolo"\n[head]\nkind = "yolo-grid"\ngrids = [{ output = "head", anchors = [[9, 9]] }]\n'
     f"[labels]\nnames = {list(CLASSES)}\n",
+    "bins": 'task = "detect"\nfamily = "nanodet"\n[head]\nkind = "dfl"\nstrides = [4]\nboxes = ["boxes"]\nscores = ["scores"]\nbins = 8\n'
+    f'activation = "sigmoid"\n[labels]\nnames = {list(CLASSES)}\n',
     "classify": 'task = "classify"\nfamily = "mobilenet"\n[head]\nkind = "classify"\noutput = "scores"\n'
     f"[labels]\nnames = {list(CLASSES)}\n",
     "detect": 'task = "detect"\nfamily = "yolo"\n[head]\nkind = "yolo-rows"\noutput = "rows"\nlayout = "rows"\nobjectness = true\n'
@@ -212,6 +223,15 @@ def test_boxes_and_scores_in_one_output_leave_it_apart(detect, photos, tmp_path)
     types = {spec.name: spec.dtype for spec in load_pipeline(card).engine.outputs}
     assert isinstance(card.head, Split)
     assert types == {"rows/boxes": np.float32, "rows/scores": np.int8, "rows/objectness": np.int8}
+
+
+def test_a_surer_object_than_any_in_the_pictures_keeps_its_score(photos, tmp_path):
+    source = write_source(tmp_path / "float", unsure(), "bins")
+
+    run(source, "-o", tmp_path / "out.tflite", "--images", photos, "--no-check", "--no-refine")
+
+    scores = next(spec for spec in Engine(tmp_path / "out.tflite").outputs if spec.name == "scores")
+    assert (127 - scores.zero_point) * scores.scale >= 3.9
 
 
 def test_with_int8_output_the_boxes_are_int8_too(detect, photos, tmp_path):

@@ -19,6 +19,7 @@ from edgeannot.vision.cards import Input, ModelCard, Provenance, read_card
 from edgeannot.vision.data import TensorSpec, UInt8Array
 from edgeannot.vision.engine import Engine
 from edgeannot.vision.engine import Runtime as EngineRuntime
+from edgeannot.vision.heads.dfl import Dfl
 from edgeannot.vision.heads.split import Split
 from edgeannot.vision.heads.ssd_anchors import SsdAnchors
 from edgeannot.vision.heads.yolo_grid import YoloGrid
@@ -175,11 +176,13 @@ def _prepared(card: ModelCard, graph: Graph, pictures: CalibrationSet, runtime: 
 def quantize_model(prepared: PreparedModel, options: QuantizeOptions, float_tensors: Collection[str] = ()) -> QuantizedModel:
     """Quantize; the operators that give `float_tensors` stay in float. Raises InputError for what int8 cannot hold."""
     card, graph = prepared.card, prepared.graph
+    logits = _logits(graph, card)
     recipe = Recipe(
         input_type=options.input_type,
         output_type=options.output_type,
         input_range=_input_range(card.input),
-        head_ranges=dict.fromkeys(_logits(graph, card), (-options.clip, options.clip)) if options.clip > 0 else {},
+        head_ranges=dict.fromkeys(logits, (-options.clip, options.clip)) if options.clip > 0 else {},
+        logits=frozenset(logits),
         allow_float=options.float_ops,
         float_outputs=frozenset() if options.output_type == "int8" else _decoded_boxes(card),
         float_tensors=frozenset(float_tensors),
@@ -284,7 +287,7 @@ def _logits(graph: Graph, card: ModelCard) -> list[str]:
     refs: list[Any] = []
     if isinstance(head, YoloGrid) and head.activation == "sigmoid":
         refs = [grid.output for grid in head.grids]
-    elif isinstance(head, SsdAnchors) and head.activation == "sigmoid":
+    elif isinstance(head, SsdAnchors | Dfl) and head.activation == "sigmoid":
         refs = list(head.scores)
     names += [ref if isinstance(ref, str) else graph.name(graph.outputs[ref]) for ref in refs]
     consumers = graph.consumers()

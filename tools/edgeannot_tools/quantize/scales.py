@@ -29,6 +29,9 @@ ScaleZero = tuple[float, int]
 Range = tuple[float, float]
 SCALE_BITS = 7
 """Scales are rounded up to so many bits, so that float kernels of other runtimes and processors lead to the same file."""
+SURE_LOGIT = 4.0
+"""A score of 0.98. Calibration pictures need not show an object of every size that the network is so sure of: NanoDet-g's finest layer
+was 0.61 at most on six photos, and whatever was surer got 0.61 in int8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,8 @@ class Recipe:
     """The real values of the lowest and the highest byte; None takes what calibration saw, which darker pictures make too narrow."""
     head_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Outputs, by name, that are clipped to a range, which gives them a finer step: logits beyond 8 are as good as 8."""
+    logits: frozenset[str] = frozenset()
+    """Outputs, by name, that a logistic function makes scores of: their range reaches at least to `SURE_LOGIT`."""
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Tensors inside the network, by name, that reach no farther than this, whatever calibration saw."""
     allow_float: bool = False
@@ -198,6 +203,8 @@ class _Chooser:
         lowest = min(constants[0], *(low for low, _ in ranges))
         highest = max(constants[1], *(high for _, high in ranges))
         names = [self.graph.name(tensor) for tensor in tensors]
+        if any(name in recipe.logits and tensor in self.heads for name, tensor in zip(names, tensors, strict=True)):
+            highest = max(highest, SURE_LOGIT)
         bounds = [recipe.head_ranges.get(n) for n, t in zip(names, tensors, strict=True) if t in self.heads] + [
             recipe.ranges.get(n) for n in names
         ]
