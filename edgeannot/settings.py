@@ -27,7 +27,7 @@ from pydantic_settings import (
 from edgeannot.base.errors import ConfigError, MissingError
 from edgeannot.base.foreign import is_file, json_text, os_bytes, parse_toml, printable, read_text, shorten, shorten_path
 from edgeannot.base.places import NOT_SETTINGS, default_config_file, default_data_dir, nothing_is_configured
-from edgeannot.base.redaction import learn, redacted
+from edgeannot.base.redaction import learn, redacted, redacted_setting
 from edgeannot.base.systemd import is_service
 from edgeannot.sinks import SINKS, SinkSections
 from edgeannot.sources import SOURCES, SourceOptions, read_source
@@ -156,7 +156,7 @@ class Loaded(BaseModel):
     def rows(self) -> Iterator[tuple[str, str, str]]:
         """Yield key, value in TOML (or "unset") and layer of every setting, in the order of the tree."""
         for key, value in _flatten(self.settings.model_dump(mode="json")):
-            shown = redacted(value) if isinstance(value, str) else value
+            shown = redacted_setting(key, value) if isinstance(value, str) else value
             yield key, "unset" if shown is None else json_text(shown), self.origins.get(key, "default")
 
 

@@ -155,6 +155,16 @@ def test_a_password_in_a_cameras_address_is_not_shown(tmp_path):
     assert shown == '"rtsp://***@cam.local/stream"'
 
 
+def test_a_secret_where_the_name_of_a_file_belongs_is_not_shown_but_names_of_files_are(tmp_path):
+    text = '[sinks.webhook.header_files]\npassword = "hunter2"\nAuthorization = "/etc/auth"\n'
+    text += '[sinks.mqtt]\nusername = "bob"\npassword_file = "/etc/password"'
+    shown = {key: value for key, value, _ in load({}, toml(tmp_path, text)).rows()}
+
+    assert shown["sinks.webhook.header_files.password"] == '"***"'
+    assert shown["sinks.webhook.header_files.Authorization"] == '"/etc/auth"'
+    assert shown["sinks.mqtt.password_file"] == '"/etc/password"'
+
+
 def test_values_are_shown_as_the_file_takes_them(tmp_path):
     loaded = load({}, toml(tmp_path, 'device = "Haus \\"Süd\\""\nlabels = ["cat", "dog"]\nmin_score = 0.3\n[sinks.mqtt]\nenabled = false'))
     shown = {key: value for key, value, _ in loaded.rows()}

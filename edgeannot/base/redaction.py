@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote, unquote
 
-__all__ = ["learn", "learn_secret", "redacted"]
+__all__ = ["learn", "learn_secret", "redacted", "redacted_setting"]
 
 HIDDEN = "***"
 
@@ -66,6 +66,18 @@ def redacted(text: object) -> str:
     if _SECRET_NAME.search(shown):
         shown = _PAIR.sub(_without_value, shown)
     return shown
+
+
+def redacted_setting(key: str, value: str) -> str:
+    """Return a setting's value as it may be shown. A key that the user has named may say that it is a secret.
+
+    >>> redacted_setting("sinks.webhook.header_files.password", "hunter2")
+    '***'
+    >>> redacted_setting("sinks.mqtt.password_file", "/etc/edgeannot/password")
+    '/etc/edgeannot/password'
+    """
+    name = key.rpartition(".")[2]
+    return HIDDEN if _SECRET_NAME.search(name) and not name.endswith("_file") else redacted(value)
 
 
 def learn_secret(secret: str) -> None:

@@ -9,13 +9,14 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import IO, Any, Final
 
-from edgeannot.base.child import command_of, scratch
+from edgeannot.base.child import scratch
 from edgeannot.base.errors import install
 from edgeannot.base.foreign import printable
 from edgeannot.base.redaction import redacted
@@ -26,7 +27,7 @@ from edgeannot.sinks.mqtt import CommandOptions
 
 __all__ = ["Teacher"]
 
-_COMMAND: Final = command_of("edgeannot.cli.start")
+_COMMAND: Final = (sys.executable, "-P", "-m", "edgeannot")
 _USAGE_ERRORS: Final = range(64, 79)
 """sysexits.h: the set, the name or the settings are to be changed."""
 _MOST_SAID: Final = 3000

@@ -47,6 +47,12 @@ def test_the_settings_are_read_without_opencv_numpy_or_the_runtime():
     assert json.loads(done.stdout) == []
 
 
+def test_it_is_a_module_as_well():
+    done = subprocess.run([sys.executable, "-P", "-m", "edgeannot", "--help"], capture_output=True, text=True, check=True)
+
+    assert "python -m edgeannot [OPTIONS] COMMAND" in done.stdout
+
+
 def test_every_command_has_help():
     listed = edgeannot("--help").stdout.split("Commands:")[1]
 
