@@ -139,6 +139,11 @@ def read_head(table: object) -> Head:
         raise PydanticKnownError("dict_type")
     if not isinstance(kind := table.get("kind"), str):
         raise refused(f"wanted a kind = {HEADS.wanted}")
+    if kind == "joined" and isinstance(parts := table.get("parts"), list | tuple):
+        # Its parts are tables of other kinds, of any but its own: a card must not be read for ever.
+        if any(isinstance(part, Mapping) and part.get("kind") == kind for part in parts):
+            raise refused("wanted parts of other kinds than joined")
+        table = {**table, "parts": tuple(read_head(part) for part in parts)}
     try:
         return _adapter(HEADS.find(kind)).validate_python(table)
     except ConfigError as exc:

@@ -23,6 +23,7 @@ from edgeannot.vision.heads.embed import Embed
 from edgeannot.vision.heads.end_to_end import EndToEnd
 from edgeannot.vision.heads.fastestdet import FastestDet
 from edgeannot.vision.heads.fomo import Fomo
+from edgeannot.vision.heads.joined import Joined
 from edgeannot.vision.heads.split import Split
 from edgeannot.vision.heads.ssd_anchors import SsdAnchors
 from edgeannot.vision.heads.ssd_postprocess import SsdPostprocess
@@ -82,6 +83,7 @@ _BUILT_IN: dict[str, type[Head]] = {
     "dfl": Dfl,
     "end-to-end": EndToEnd,
     "fomo": Fomo,
+    "joined": Joined,
     "classify": Classify,
     "embed": Embed,
 }

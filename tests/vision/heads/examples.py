@@ -17,6 +17,7 @@ from edgeannot.vision.heads.embed import Embed
 from edgeannot.vision.heads.end_to_end import EndToEnd
 from edgeannot.vision.heads.fastestdet import FastestDet
 from edgeannot.vision.heads.fomo import Fomo
+from edgeannot.vision.heads.joined import Joined
 from edgeannot.vision.heads.split import Split
 from edgeannot.vision.heads.ssd_anchors import AnchorLayer, ScaledAnchors, SsdAnchors
 from edgeannot.vision.heads.ssd_postprocess import SsdPostprocess
@@ -105,6 +106,17 @@ EXAMPLES = {
         SsdAnchors(boxes=(0,), scores=(1,), anchor_tensor=2, activation="none", background=0, code="corners", scales=(1, 1, 1, 1)),
         ((1, 9, 4), (1, 9, 2), (1, 9, 4)),
         2,
+    ),
+    "joined": Example(
+        Joined(
+            parts=(
+                SsdAnchors(boxes=(0,), scores=(1,), activation="sigmoid", scaled=ScaledAnchors(strides=(16,))),
+                YoloGrid(grids=(Grid(output=2, anchors=PAIR),)),
+            ),
+            first_ids=(0, 4),
+        ),
+        ((1, 48, 4), (1, 48, 4), (1, 2, 4, 2 * 8)),
+        7,
     ),
     "yolo-grid": Example(
         YoloGrid(grids=(Grid(output=0, anchors=PAIR), Grid(output=1, anchors=PAIR))), ((1, 2, 4, 2 * 8), (1, 4, 8, 2 * 8)), 3

@@ -76,6 +76,12 @@ def test_an_anchor_rule_is_a_table_of_its_own():
         ({"kind": "yolo-grid", "grids": [{"output": 0, "anchors": [[1, 2, 3]]}]}, "anchors"),
         ({"kind": "yolo-grid", "grids": [{"output": 0, "anchor": [[1, 2]]}]}, "anchor"),
         ({"kind": "ssd-anchors", "boxes": [0], "scores": [1], "activation": "sigmoid", "scaled": {"stride": [8]}}, "scaled"),
+        ({"kind": "joined", "first_ids": [0]}, "parts"),
+        (
+            {"kind": "joined", "parts": [{"kind": "joined", "parts": [], "first_ids": []}], "first_ids": [0]},
+            "parts of other kinds than joined",
+        ),
+        ({"kind": "joined", "parts": [{"kind": "classify", "topk": 3}], "first_ids": [0]}, "topk"),
     ],
 )
 def test_a_table_that_is_wrong_is_refused_and_the_field_named(table, message):

@@ -15,6 +15,7 @@ from edgeannot.vision.heads.dfl import Dfl
 from edgeannot.vision.heads.end_to_end import EndToEnd
 from edgeannot.vision.heads.fastestdet import FastestDet
 from edgeannot.vision.heads.fomo import Fomo
+from edgeannot.vision.heads.joined import Joined
 from edgeannot.vision.heads.split import Split
 from edgeannot.vision.heads.ssd_anchors import AnchorLayer, OctaveAnchors, ScaledAnchors, SsdAnchors
 from edgeannot.vision.heads.ssd_postprocess import SsdPostprocess
@@ -556,3 +557,36 @@ class TestSplitOfQueries:
         assert replace(self.head, suppressed=True).suppress is False
         rows = YoloRows(output=0, layout="rows", objectness=False, box_units="normalized")
         assert (rows.suppress, replace(rows, suppressed=True).suppress) == (True, False)
+
+
+class TestJoined:
+    first = YoloGrid(grids=(Grid(output=0, anchors=((16, 16),)),))
+    second = YoloGrid(grids=(Grid(output=1, anchors=((16, 16),)),))
+    head = Joined(parts=(first, second), first_ids=(0, 2))
+
+    def test_the_classes_of_a_part_follow_those_of_the_part_before(self):
+        nothing = np.full((1, 2, 4, 7), -9.0)
+        one = nothing.copy()
+        one[0, 0, 0] = [0, 0, 0, 0, 9, -9, 9]
+
+        assert len(self.head.decode(outputs(nothing, nothing), WH, 0.3)) == 0
+        assert only(self.head.decode(outputs(one, nothing), WH, 0.3))[0] == 1
+        class_id, score, box = only(self.head.decode(outputs(nothing, one), WH, 0.3))
+        assert class_id == 3
+        assert (score, box) == only(self.first.decode(outputs(one), WH, 0.3))[1:]
+
+    @pytest.mark.parametrize(
+        ("changed", "said"),
+        [
+            ({"parts": (), "first_ids": ()}, "wanted one id for each of the 0 parts"),
+            ({"first_ids": (0,)}, "wanted one id for each of the 2 parts, found 1"),
+            ({"first_ids": (0, 5)}, r"first_ids\[1\]: wanted 2, as so many classes come before, found 5"),
+            ({"parts": (first, Classify(output=1))}, r"parts\[1\]: wanted a head that finds objects, found 'classify'"),
+            ({"parts": (first, SsdPostprocess(boxes=2, classes=3, scores=4, count=5))}, "does not tell how many classes it has"),
+        ],
+    )
+    def test_parts_that_do_not_belong_together_are_refused(self, changed, said):
+        shapes = [(1, 2, 4, 7), (1, 2, 4, 7), (1, 6, 4), (1, 6), (1, 6), (1,)]
+
+        with pytest.raises(CardError, match=said):
+            replace(self.head, **changed).check(specs(*shapes), WH)
