@@ -17,6 +17,9 @@ from edgeannot.vision.heads._tensors import check_score_step, output_spec, shape
 
 __all__ = ["Grid", "YoloGrid"]
 
+_PADDED_STRIDES = (8, 16, 32, 64)
+"""Which need not divide the input: at 300 pixels a stride of 16 gives 19 cells, as the network pads what is left over."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
@@ -130,7 +133,8 @@ class YoloGrid:
         if (len(split) == 2 and split[0] != anchors) or (len(split) == 1 and split[0] % anchors) or numbers < 6:
             raise shape_error(spec, role, f"{wanted}, as there are {anchors} anchors", "correct head.grids.anchors or head.layout")
         height, width = {"NHWC": shape[1:3], "NCHW": shape[-2:], "NAHWC": shape[2:4]}[self.layout]
-        if input_wh[0] % width or input_wh[1] % height or input_wh[0] // width != input_wh[1] // height:
+        even = not (input_wh[0] % width or input_wh[1] % height) and input_wh[0] // width == input_wh[1] // height
+        if not even and all((-(-input_wh[0] // one), -(-input_wh[1] // one)) != (width, height) for one in _PADDED_STRIDES):
             raise shape_error(
                 spec,
                 role,

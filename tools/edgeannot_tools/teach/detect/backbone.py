@@ -12,6 +12,7 @@ from edgeannot.tflite.file import at_size
 from edgeannot.vision.cards import ModelCard
 from edgeannot.vision.data import TensorRef, UInt8Array
 from edgeannot.vision.engine import Engine, Runtime
+from edgeannot.vision.geometry import Resize
 from edgeannot.vision.heads.dfl import Dfl
 from edgeannot.vision.heads.ssd_anchors import SsdAnchors
 from edgeannot.vision.heads.yolo_grid import YoloGrid
@@ -20,7 +21,7 @@ from edgeannot_tools.graph.edits import retarget_outputs
 from edgeannot_tools.graph.graph import Graph, Op, Operator
 from edgeannot_tools.teach.detect.views import PAD
 
-__all__ = ["Backbone", "Tap", "find_taps", "load_backbone", "open_engine", "sized_graph"]
+__all__ = ["Backbone", "Tap", "find_taps", "kept_classes", "kept_labels", "load_backbone", "open_engine", "sized_graph"]
 
 STRIDES = (8, 16, 32, 64)
 """Maps with larger ones have too few cells to say where an object is. Others mean that the cells do not divide the input evenly."""
@@ -47,6 +48,13 @@ class Backbone:
     size: int
     taps: tuple[Tap, ...]
     """By stride, the finest first."""
+    kept: int = 0
+    """How many of its own classes the taught model reports, too; 0: it reports what was taught alone."""
+
+    @property
+    def resize(self) -> Resize:
+        """How a picture is laid on the input: letterboxed, but as the detector itself wants it where its classes are kept."""
+        return self.card.input.resize if self.kept else "letterbox"
 
     @property
     def name(self) -> str:
@@ -55,22 +63,49 @@ class Backbone:
 
     def cells(self, tap: int) -> int:
         """Return how many cells a side of the tap's map has."""
-        return self.size // self.taps[tap].stride
+        return -(-self.size // self.taps[tap].stride)
+
+    def pitch(self, tap: int) -> float:
+        """Return the side of a cell in pixels of the input: the stride, or a little less where that does not divide the input."""
+        return self.size / self.cells(tap)
 
 
-def load_backbone(card: ModelCard, size: int | None = None) -> Backbone:
+def load_backbone(card: ModelCard, size: int | None = None, *, keep: bool = False) -> Backbone:
     """Return the detector at a square input of `size` pixels; None: its own, or the nearest that its strides divide.
 
-    Raises InputError where it cannot be tapped there, CardError or ModelError where its file cannot be used.
+    keep: report its own classes, too. Raises InputError where it cannot be tapped there, or its classes cannot be kept, CardError or
+    ModelError where its file cannot be used.
     """
     card.verify_file()
     sizes = (size,) if size is not None else (card.input.width, max(1, round(card.input.width / STRIDES[-1])) * STRIDES[-1])
     for one in sizes:
-        taps = find_taps(sized_graph(card, one), card, one)
+        taps = find_taps(sized_graph(card, one), card, one, uneven=keep)
         if taps:
-            return Backbone(card, one, taps)
+            return Backbone(card, one, taps, kept_classes(card, one) if keep else 0)
     advice = f"give a size that {STRIDES[-1]} divides" if size is not None and size % STRIDES[-1] else "choose a bundled detector"
     raise InputError(f"{card.name} has no int8 feature maps whose cells divide {sizes[-1]} pixels evenly; {advice} as --backbone")
+
+
+def kept_classes(card: ModelCard, size: int) -> int:
+    """Return how many classes the detector has. Raises InputError where they cannot be reported at this size, or have no names."""
+    if card.input.resize == "crop":
+        raise InputError(f"--keep: {card.name} sees only the middle of a picture; leave --keep away, or choose a bundled detector")
+    sizes = (card.input.width, *card.input.sizes)
+    if not min(sizes) <= size <= max(sizes):
+        raise InputError(
+            f"--keep: the classes of {card.name} are found at sizes from {min(sizes)} to {max(sizes)}, not at {size}; "
+            "give a size between them as --backbone NAME@SIZE"
+        )
+    classes = card.head.check(Engine(sized_graph(card, size).to_bytes(), 1, name=card.name).outputs, (size, size))
+    if classes is None or len(card.label_names()) < classes + card.labels.offset:
+        raise InputError(f"--keep: the classes of {card.name} have no names; leave --keep away, or choose a bundled detector")
+    return classes
+
+
+def kept_labels(backbone: Backbone) -> tuple[str, ...]:
+    """Return the names of the detector's own classes that are kept, by class id."""
+    offset = backbone.card.labels.offset
+    return backbone.card.label_names()[offset : offset + backbone.kept]
 
 
 def sized_graph(card: ModelCard, size: int) -> Graph:
@@ -82,8 +117,10 @@ def sized_graph(card: ModelCard, size: int) -> Graph:
     return Graph.from_bytes(at_size(data, size), card.name)
 
 
-def find_taps(graph: Graph, card: ModelCard, size: int) -> tuple[Tap, ...]:
+def find_taps(graph: Graph, card: ModelCard, size: int, *, uneven: bool = False) -> tuple[Tap, ...]:
     """Return the maps that the box branches begin with, as far as they are int8 and their cells divide the input evenly.
+
+    uneven: also those whose last cells reach over the input's edge, as SSD's do at 300 pixels; boxes are not placed as well there.
 
     A depthwise layer that only a box layer reads belongs to the branch: it was trained to place the old classes.
     """
@@ -99,10 +136,11 @@ def find_taps(graph: Graph, card: ModelCard, size: int) -> tuple[Tap, ...]:
         if before is not None and graph.code(before) == Op.DEPTHWISE_CONV_2D and len(consumers[tensor]) == 1:
             tensor = before.inputs[0]
         scheme, shape = graph.quantization(tensor), graph.shape(tensor)
-        if scheme is None or graph.dtype(tensor) != np.int8 or size % shape[1] or size // shape[1] not in STRIDES:
+        stride = next((one for one in STRIDES if -(-size // one) == shape[1] and (uneven or size % one == 0)), None)
+        if scheme is None or graph.dtype(tensor) != np.int8 or stride is None:
             continue
         step, zero = float(scheme.scale[0]), int(scheme.zero_point[0])
-        taps.append(Tap(graph.name(tensor), size // shape[1], shape[3], step, zero))
+        taps.append(Tap(graph.name(tensor), stride, shape[3], step, zero))
     return tuple(sorted(taps, key=lambda tap: tap.stride))
 
 
@@ -131,7 +169,7 @@ def open_engine(backbone: Backbone, runtime: Runtime = "auto") -> tuple[Engine, 
     engine = Engine(graph.to_bytes(), 1, runtime, name=backbone.name)
     facts = backbone.card.input
     size_wh = (backbone.size, backbone.size)
-    return engine, ToTensor(engine.input, size_wh, "letterbox", PAD, facts.color, facts.layout, mean=facts.mean, std=facts.std)
+    return engine, ToTensor(engine.input, size_wh, "stretch", PAD, facts.color, facts.layout, mean=facts.mean, std=facts.std)
 
 
 def features(backbone: Backbone, opened: tuple[Engine, ToTensor], image: UInt8Array) -> list[NDArray[np.int8]]:

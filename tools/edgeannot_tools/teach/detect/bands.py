@@ -84,7 +84,7 @@ def _with_anchors(bands: Sequence[tuple[int, float, float]], boxes: FloatArray) 
     return tuple(made)
 
 
-def owners(band: Band, marked: Boxes, cells: int, stride: int) -> IntArray:
+def owners(band: Band, marked: Boxes, cells: int, stride: float) -> IntArray:
     """Return (cells, cells): the row of the object that each cell answers for, NOBODY or UNSURE. A smaller object goes first."""
     found = np.full((cells, cells), NOBODY, np.int64)
     middle = (np.arange(cells) + 0.5) * stride

@@ -14,10 +14,12 @@ from edgeannot_tools.teach.detect.bands import sizes_of
 from edgeannot_tools.teach.detect.pictures import TeachingSet
 from edgeannot_tools.teach.detect.teaching import Taught
 
-__all__ = ["CANDIDATES", "Trial", "has_small_objects", "teach_best"]
+__all__ = ["CANDIDATES", "KEEPING", "Trial", "has_small_objects", "teach_best"]
 
 CANDIDATES = (("ssdlite-mobilenet-v2-coco", 320), ("ssdlite-mobilenet-v2-coco", 512), ("yolov3-tiny", 416), ("nanodet-g", 416))
 """Bundled detectors with input sizes, in the order in which they are tried: the first is best for most sets, and among the cheapest."""
+KEEPING = (("ssdlite-mobilenet-v2-coco", 300), *CANDIDATES[2:])
+"""Where the classes of the backbone are kept: at sizes at which it finds them."""
 SMALL = 0.1
 """Of the picture's longer side: where a tenth of the objects is smaller, finer maps and larger inputs are worth trying."""
 GAIN = 0.02

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,12 +13,12 @@ from rich.console import Console
 from edgeannot.base.errors import InputError
 from edgeannot.base.places import bundled_folder
 from edgeannot.settings import find_data_dir, find_runtime
-from edgeannot.vision.cards import find_card
+from edgeannot.vision.cards import ModelCard, find_card
 from edgeannot_tools.datasets.command import ClassesOption, ImagesOption, KindOption, OriginOption, SplitOption, read_options
 from edgeannot_tools.evaluate.command import find_model
 from edgeannot_tools.output import require_writable, write_whole
-from edgeannot_tools.teach.detect.backbone import Backbone, load_backbone
-from edgeannot_tools.teach.detect.choice import CANDIDATES, has_small_objects, teach_best
+from edgeannot_tools.teach.detect.backbone import Backbone, kept_labels, load_backbone
+from edgeannot_tools.teach.detect.choice import CANDIDATES, KEEPING, has_small_objects, teach_best
 from edgeannot_tools.teach.detect.pictures import TeachingSet, read_teaching_set
 from edgeannot_tools.teach.detect.report import print_taught, print_trials, report_json, save_sheet
 from edgeannot_tools.teach.detect.teaching import Taught, make_model, teach
@@ -48,6 +49,7 @@ def detect(
             metavar="NAME[@SIZE]", help="The int8 detector whose layers are used; by default the best of a few that the time allows."
         ),
     ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Report the backbone's own classes, too.")] = False,
     within: Annotated[
         float | None,
         typer.Option(
@@ -77,11 +79,13 @@ def detect(
     check_name(name, folder, replace=replace)
     for path in filter(None, (sheet, json_file)):
         require_writable(path)
-    base = find_backbone(backbone, data_dir) if backbone is not None else None
+    base = find_backbone(backbone, data_dir, keep=keep) if backbone is not None else None
     options = read_options(images, classes, voc_origin)
     to_teach = read_teaching_set(dataset, kind, options, split=split, background=background)
     for note in to_teach.notes:
         print_note(console, note)
+    if base is not None:
+        refuse_known(base, to_teach.labels)
     runtime, scratch = find_runtime(), folder.parent if folder.parent.is_dir() else None
 
     def taught_on(chosen: Backbone) -> Taught:
@@ -91,8 +95,14 @@ def detect(
         taught = taught_on(base)
     else:
         time_s = within if within is not None else WITHIN_SMALL_S if has_small_objects(to_teach) else WITHIN_S
-        cards = [(find_card(candidate, [bundled_folder()]), size) for candidate, size in CANDIDATES]
-        taught, trials = teach_best(cards, load_backbone, taught_on, time_s)
+        cards = [(find_card(candidate, [bundled_folder()]), size) for candidate, size in (KEEPING if keep else CANDIDATES)]
+
+        def load(card: ModelCard, size: int) -> Backbone:
+            loaded = load_backbone(card, size, keep=keep)
+            refuse_known(loaded, to_teach.labels)
+            return loaded
+
+        taught, trials = teach_best(cards, load, taught_on, time_s)
         print_trials(trials, time_s, len(cards), console)
     shown = dataset.resolve().name
     data, made = make_model(taught, to_teach, name, f"edgeannot teach detect {shown} --name {name}", shown)
@@ -107,7 +117,7 @@ def detect(
     )
 
 
-def find_backbone(name: str, data_dir: Path | None) -> Backbone:
+def find_backbone(name: str, data_dir: Path | None, *, keep: bool = False) -> Backbone:
     """Return the detector called NAME or NAME@SIZE; the size may be one that its card does not list."""
     base, at, size = name.partition("@")
     if at and not (size.isdecimal() and 0 < int(size) <= LARGEST_SIZE):
@@ -115,7 +125,17 @@ def find_backbone(name: str, data_dir: Path | None) -> Backbone:
     card = find_model(base, data_dir)
     if card.task != "detect":
         raise InputError(f"--backbone {name}: wanted a detector, found a model that is there to {card.task}")
-    return load_backbone(card, int(size) if at else None)
+    return load_backbone(card, int(size) if at else None, keep=keep)
+
+
+def refuse_known(backbone: Backbone, labels: Sequence[str]) -> None:
+    """Raise InputError where a class to teach has the name of one that is kept: nobody could tell which of the two was seen."""
+    known = {label.casefold() for label in kept_labels(backbone)}
+    both = [label for label in labels if label.casefold() in known]
+    if both:
+        raise InputError(
+            f"--keep: {backbone.card.name} has a class called {both[0]!r} already; give yours another name in the set, or leave --keep away"
+        )
 
 
 def _write_reports(taught: Taught, to_teach: TeachingSet, sheet: Path | None, json_file: Path | None, console: Console) -> None:

@@ -94,7 +94,8 @@ def make_examples(
         found = []
         for view in range(int(counts[number])):
             rng = np.random.default_rng((seed, number, view))
-            shown = changed_view(image, marked, backbone.size, rng) if view else whole_view(image, marked, backbone.size)
+            lay = backbone.size, backbone.resize
+            shown = changed_view(image, marked, backbone.size, rng, backbone.resize) if view else whole_view(image, marked, *lay)
             for store, values in zip(maps, features(backbone, opened.engine, shown.image), strict=True):
                 store[whole[number] + view] = values
             found.append(shown.marked)

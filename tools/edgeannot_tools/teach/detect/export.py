@@ -7,10 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from edgeannot.base.foreign import number_of
 from edgeannot.vision.cards import Defaults, Labels, ModelCard, Provenance
+from edgeannot.vision.heads import Head
+from edgeannot.vision.heads.joined import Joined
 from edgeannot_tools.graph.edits import multiply_accumulates, retarget_outputs
 from edgeannot_tools.graph.graph import Graph, Op, schema
-from edgeannot_tools.teach.detect.backbone import Backbone, Tap, sized_graph
+from edgeannot_tools.teach.detect.backbone import Backbone, Tap, kept_labels, sized_graph
 from edgeannot_tools.teach.detect.fit import Layer
 from edgeannot_tools.teach.detect.held_out import IOU, head_of
 from edgeannot_tools.teach.detect.stored import OUTPUT_SCALE, StoredLayer, store_layers
@@ -20,33 +23,43 @@ __all__ = ["make_card", "make_graph"]
 
 
 def make_graph(backbone: Backbone, layers: Sequence[Layer]) -> Graph:
-    """Return the detector with the taught layers behind its feature maps; what only served its own boxes and classes is gone."""
+    """Return the detector with the taught layers behind its feature maps.
+
+    What only served its own boxes and classes is gone, or, where they are kept, comes first in the old order.
+    """
     graph = sized_graph(backbone.card, backbone.size)
     taps = sorted({layer.band.tap for layer in layers})
     for tap in taps:
         own = [layer for layer in layers if layer.band.tap == tap]
         _add_layer(graph, _output(tap), backbone.taps[tap], store_layers(own, backbone.taps[tap]))
-    retarget_outputs(graph, [_output(tap) for tap in taps])
+    old = [graph.name(output) for output in graph.outputs] if backbone.kept else []
+    retarget_outputs(graph, [*old, *(_output(tap) for tap in taps)])
     return graph
 
 
 def make_card(backbone: Backbone, layers: Sequence[Layer], graph: Graph, name: str, labels: Sequence[str], origin: Provenance) -> ModelCard:
     """Return the card of the taught file. origin: where it comes from, beside what the detector's card says of itself."""
-    facts = backbone.card.input
+    facts, size = backbone.card.input, backbone.size
     tensors = [_output(tap) for tap in range(len(backbone.taps))]
+    head: Head = head_of(layers, tensors)
+    defaults, named, kept, pad = Defaults(iou=IOU), Labels(names=tuple(labels)), "", PAD
+    if backbone.kept:
+        head = Joined(parts=(backbone.card.head, head), first_ids=(0, backbone.kept))
+        named = Labels(names=(*kept_labels(backbone), *labels), ignore=backbone.card.labels.ignore)
+        defaults, kept, pad = backbone.card.defaults, f"; and its own {number_of(backbone.kept, 'class', 'classes')}", facts.pad
     return ModelCard(
         schema=1,
         name=name,
         file=f"{name}.tflite",
         sha256=hashlib.sha256(graph.to_bytes()).hexdigest(),
-        description=f"taught on {backbone.name}: {', '.join(labels[:8])}{', ...' if len(labels) > 8 else ''}",
+        description=f"taught on {backbone.name}: {', '.join(labels[:8])}{', ...' if len(labels) > 8 else ''}{kept}",
         task="detect",
         family=backbone.card.family,
         macs=multiply_accumulates(graph),
-        input=facts.model_copy(update={"width": backbone.size, "height": backbone.size, "sizes": (), "resize": "letterbox", "pad": PAD}),
-        head=head_of(layers, tensors),
-        labels=Labels(names=tuple(labels)),
-        defaults=Defaults(iou=IOU),
+        input=facts.model_copy(update={"width": size, "height": size, "sizes": (), "resize": backbone.resize, "pad": pad}),
+        head=head,
+        labels=named,
+        defaults=defaults,
         provenance=origin,
     )
 

@@ -7,7 +7,7 @@ outside of that fold. They share what costs time, the reading of the features.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +48,14 @@ class Layer:
     bias: FloatArray
     """(5 + classes,)"""
 
+    def with_threshold(self, old: float, new: float) -> Layer:
+        """Return the layer with its objectness so moved in logits that what had the score `old` has `new`."""
+        bias = self.bias.copy()
+        bias[4] += np.log(new / (1 - new)) - np.log(old / (1 - old))
+        return replace(self, bias=bias)
 
-def encode_boxes(boxes: FloatArray, cells_xy: IntArray, stride: int, anchor_wh: tuple[float, float]) -> FloatArray:
+
+def encode_boxes(boxes: FloatArray, cells_xy: IntArray, stride: float, anchor_wh: tuple[float, float]) -> FloatArray:
     """Return (N, 4) numbers that `decode_boxes` turns into these boxes (N, 4) xyxy, for cells (N, 2); centres out of reach come near."""
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2 / stride - cells_xy
     share = np.clip((centres + (XY_SCALE - 1) / 2) / XY_SCALE, 0.03, 0.97)
@@ -57,7 +63,7 @@ def encode_boxes(boxes: FloatArray, cells_xy: IntArray, stride: int, anchor_wh: 
     return np.concatenate([np.log(share / (1 - share)), np.log(sides)], axis=1).astype(np.float32)
 
 
-def decode_boxes(numbers: FloatArray, cells_xy: IntArray, stride: int, anchor_wh: tuple[float, float]) -> FloatArray:
+def decode_boxes(numbers: FloatArray, cells_xy: IntArray, stride: float, anchor_wh: tuple[float, float]) -> FloatArray:
     """Return the boxes (N, 4) xyxy as the head `yolo-grid` reads them."""
     centres = (_logistic(numbers[:, :2]) * XY_SCALE - (XY_SCALE - 1) / 2 + cells_xy) * stride
     half = np.exp(np.clip(numbers[:, 2:4], -4, 4)) * np.array(anchor_wh) / 2
@@ -81,7 +87,7 @@ class _Part:
     def __init__(self, examples: Examples, band: Band, classes: int, folds: IntArray, seed: int) -> None:
         self.band, self.classes = band, classes
         self.features = examples.maps[band.tap]
-        self.stride, self.cells = examples.backbone.taps[band.tap].stride, examples.backbone.cells(band.tap)
+        self.stride, self.cells = examples.backbone.pitch(band.tap), examples.backbone.cells(band.tap)
         channels = self.features.shape[3]
         rows = np.random.default_rng(seed).permutation(len(self.features))[:STATISTICS]
         sample = self.features[np.sort(rows)].reshape(-1, channels).astype(np.float32)

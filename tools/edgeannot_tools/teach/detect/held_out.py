@@ -39,5 +39,5 @@ def detect(examples: Examples, layers: Sequence[Layer], picture: int, size_wh: t
         outputs.append(RawTensor(values, TensorSpec(names[tap], len(outputs), values.shape, np.dtype(np.float32), 0.0, 0)))
     found = head_of(layers, names).decode(Outputs(outputs), (backbone.size, backbone.size), MIN_SCORE)
     found = found[nms(found.boxes, found.scores, found.classes, IOU)]
-    fit, _ = place(size_wh, (backbone.size, backbone.size), "letterbox")
+    fit, _ = place(size_wh, (backbone.size, backbone.size), backbone.resize)
     return Detections(clip(fit.to_frame(found.boxes), size_wh), found.scores, found.classes)

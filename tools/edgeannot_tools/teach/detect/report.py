@@ -50,7 +50,8 @@ def print_taught(taught: Taught, to_teach: TeachingSet, console: Console) -> Non
     console.print(table)
     console.print(
         f"each picture judged by layers that had not seen it ({folds} folds): mean IoU {accuracy.mean_iou:.3f}, "
-        f"precision {taught.precision:.3f} and recall {taught.recall:.3f} from score {taught.min_score:.2f} on, which is in the card",
+        f"precision {taught.precision:.3f} and recall {taught.recall:.3f} from score {taught.min_score:.2f} on, which is in the card"
+        + (f" as {taught.backbone.card.defaults.min_score:g}, the threshold of the classes that are kept" if taught.backbone.kept else ""),
         soft_wrap=True,
     )
     alarms = taught.alarms

@@ -143,8 +143,11 @@ def _alarms(pictures: Sequence[LabelledPicture], found: Sequence[Detections], th
 
 def make_model(taught: Taught, to_teach: TeachingSet, name: str, made_by: str, dataset: str) -> tuple[bytes, ModelCard]:
     """Return the file and its card, with the threshold and the figures of the cross-validation."""
-    graph = make_graph(taught.backbone, taught.layers)
     base = taught.backbone.card
+    # One threshold serves all classes of the file: kept ones have it already, the taught ones are moved to it.
+    threshold = base.defaults.min_score if taught.backbone.kept else taught.min_score
+    layers = [layer.with_threshold(taught.min_score, threshold) for layer in taught.layers]
+    graph = make_graph(taught.backbone, layers)
     labelled = sum(not item.background for item in to_teach.pictures)
     background = len(to_teach.pictures) - labelled
     origin = Provenance(
@@ -155,7 +158,7 @@ def make_model(taught: Taught, to_teach: TeachingSet, name: str, made_by: str, d
         made_by=made_by,
         calibration=base.provenance.calibration,
     )
-    card = make_card(taught.backbone, taught.layers, graph, name, to_teach.labels, origin)
+    card = make_card(taught.backbone, layers, graph, name, to_teach.labels, origin)
     folds = int(taught.folds.max()) + 1
     row = Measured(
         dataset=f"{dataset}, each picture by layers that had not seen it ({folds} folds)",
@@ -166,5 +169,5 @@ def make_model(taught: Taught, to_teach: TeachingSet, name: str, made_by: str, d
         map50_95=round(taught.accuracy.map50_95, 4),
         mean_iou=None if np.isnan(taught.accuracy.mean_iou) else round(taught.accuracy.mean_iou, 4),
     )
-    defaults = card.defaults.model_copy(update={"min_score": round(taught.min_score, 3)})
+    defaults = card.defaults.model_copy(update={"min_score": round(threshold, 3)})
     return graph.to_bytes(), card.model_copy(update={"defaults": defaults, "measured": (row,)})

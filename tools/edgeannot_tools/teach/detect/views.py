@@ -1,6 +1,7 @@
 """Views of a labelled picture on the network's square input: the one that the daemon sees, and changed ones to learn from.
 
-A view is BGR bytes with its boxes in pixels of the input. The unchanged view is the daemon's letterbox; the others are as
+A view is BGR bytes with its boxes in pixels of the input. The unchanged view is the daemon's letterbox (or stretched, where the
+backbone's own classes are kept); the others are as
 often a part of the picture as the whole with a wide margin.
 """
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot.vision.data import FloatArray, IntArray, UInt8Array
-from edgeannot.vision.geometry import areas, clip, place
+from edgeannot.vision.geometry import Resize, areas, clip, place
 
 __all__ = ["PAD", "Boxes", "View", "changed_view", "whole_view"]
 
@@ -68,22 +69,23 @@ class View:
     marked: Boxes
 
 
-def whole_view(image_bgr: UInt8Array, marked: Boxes, size: int) -> View:
-    """Return the picture as the daemon lays it on the input. marked: in pixels of the picture."""
+def whole_view(image_bgr: UInt8Array, marked: Boxes, size: int, resize: Resize = "letterbox") -> View:
+    """Return the picture as the daemon lays it on the input, not cropped. marked: in pixels of the picture."""
     height, width = image_bgr.shape[:2]
-    fit, inner_wh = place((width, height), (size, size), "letterbox")
+    fit, inner_wh = place((width, height), (size, size), resize)
     left, top = fit.pad_xy
     canvas = np.full((size, size, 3), PAD, np.uint8)
     canvas[top : top + inner_wh[1], left : left + inner_wh[0]] = cv2.resize(image_bgr, inner_wh, interpolation=cv2.INTER_LINEAR)
     return View(canvas, marked.moved(fit.scale_xy, fit.pad_xy))
 
 
-def changed_view(image_bgr: UInt8Array, marked: Boxes, size: int, rng: np.random.Generator) -> View:
+def changed_view(image_bgr: UInt8Array, marked: Boxes, size: int, rng: np.random.Generator, resize: Resize = "letterbox") -> View:
     """Return the picture at a random scale, shape and place, perhaps mirrored, in another light."""
     height, width = image_bgr.shape[:2]
-    scale = size / max(width, height) * float(np.exp(rng.uniform(*np.log(ZOOM))))
+    fit, _ = place((width, height), (size, size), resize)
+    zoom = float(np.exp(rng.uniform(*np.log(ZOOM))))
     aspect = float(np.exp(rng.uniform(-ASPECT, ASPECT)))
-    scale_xy = (scale * aspect, scale / aspect)
+    scale_xy = (fit.scale_xy[0] * zoom * aspect, fit.scale_xy[1] * zoom / aspect)
     room = np.array([size - width * scale_xy[0], size - height * scale_xy[1]])
     x, y = rng.uniform(np.minimum(room, 0), np.maximum(room, 0))
     matrix = np.array([[scale_xy[0], 0, x], [0, scale_xy[1], y]])
