@@ -32,7 +32,8 @@ from edgeannot_tools.teach.detect.backbone import Backbone
 from edgeannot_tools.teach.detect.command import find_backbone
 from edgeannot_tools.teach.detect.examples import MOST_VIEWS, Examples, make_examples, views_for
 from edgeannot_tools.teach.detect.held_out import detect
-from edgeannot_tools.teach.detect.pictures import LabelledPicture, TeachingSet, read_teaching_set
+from edgeannot_tools.teach.detect.made_background import MADE
+from edgeannot_tools.teach.detect.pictures import TeachingSet, read_teaching_set
 from edgeannot_tools.teach.detect.teaching import make_model, teach_examples
 
 
@@ -104,13 +105,14 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=10)
     parser.add_argument("--splits", type=int, default=4)
     parser.add_argument("--views", type=int, default=MOST_VIEWS, help="made of each picture at most")
+    parser.add_argument("--made", type=int, default=MADE, help="pictures of background at least, made where --background has fewer")
     parser.add_argument("--background", type=Path, help="taught as background in every split")
     parser.add_argument(
         "--empty", type=Path, help="pictures without the objects for false alarms; those of --background are left out by hash"
     )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    to_teach = read_teaching_set(args.dataset, args.format, background=args.background)
+    to_teach = read_teaching_set(args.dataset, args.format, background=args.background, made=args.made)
     labelled = [number for number, item in enumerate(to_teach.pictures) if not item.background]
     background = [number for number, item in enumerate(to_teach.pictures) if item.background]
     empty = untaught(args.empty, to_teach) if args.empty else []
@@ -144,7 +146,7 @@ def main() -> None:
 
 def untaught(folder: Path, to_teach: TeachingSet) -> list[Path]:
     """Return the pictures of a folder that are in no to_teach, by their content."""
-    known = {content(item.path) for item in to_teach.pictures if isinstance(item, LabelledPicture)}
+    known = {content(item.path) for item in to_teach.pictures if item.made is None}
     return [path for path in list_files(folder, PICTURE_SUFFIXES) if content(path) not in known]
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from edgeannot.vision.cards import read_card
 from edgeannot_tools.teach.detect.backbone import Backbone, Tap, load_backbone
-from edgeannot_tools.teach.detect.examples import MOST_BYTES, make_examples, views_for
-from edgeannot_tools.teach.detect.pictures import LabelledPicture
+from edgeannot_tools.teach.detect.examples import EMPTY_VIEWS, MOST_BYTES, make_examples, views_for
+from edgeannot_tools.teach.detect.pictures import LabelledPicture, made_pictures
 from tests.tools.teach.made_pictures import made_set
 
 
@@ -24,22 +24,23 @@ def test_few_pictures_have_more_views(shown, views, tmp_path):
 
 
 def test_the_features_stay_within_the_memory_for_them(tmp_path):
-    large = Backbone(None, 320, (Tap("map", 16, 16384, 0.02, 0),))
+    large = Backbone(None, 320, (Tap("map", 16, 8192, 0.02, 0),))
     items = pictures(tmp_path, 4, empty=3)
 
     views = views_for(large, items)
 
-    one = 20 * 20 * 16384
-    assert one * (4 * (1 + views) + 3 * 3) <= MOST_BYTES < one * (4 * (2 + views) + 3 * 3)
+    one = 20 * 20 * 8192
+    empty = 3 * (1 + EMPTY_VIEWS)
+    assert one * (4 * (1 + views) + empty) <= MOST_BYTES < one * (4 * (2 + views) + empty)
 
 
 def test_a_picture_without_objects_has_fewer_views(tmp_path, models_dir):
     backbone = load_backbone(read_card(models_dir / "yolov3-tiny.toml"), 64)
-    items = pictures(tmp_path, 2, empty=1)
+    items = [*pictures(tmp_path, 2, empty=1), *made_pictures(1)]
 
     examples, again = (make_examples(backbone, items, 3, threads=threads) for threads in (1, 2))
 
-    assert examples.picture.tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2]
-    assert examples.whole.tolist() == [0, 4, 8]
-    assert [len(marked.boxes) for marked in examples.marked][::4] == [1, 1, 0]
+    assert examples.picture.tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3]
+    assert examples.whole.tolist() == [0, 4, 8, 12]
+    assert [len(marked.boxes) for marked in examples.marked][::4] == [1, 1, 0, 0]
     assert all(np.array_equal(one, two) for one, two in zip(examples.maps, again.maps, strict=True))

@@ -33,7 +33,7 @@ def run(*words):
 def kept(tmp_path_factory):
     folder = tmp_path_factory.mktemp("keep")
     save_dataset(made_set(folder / "in", pictures=6), folder / "set", "yolo")
-    options = ["--name", "more", "--views", 4, "--backbone", f"{BACKBONE}@236", "--keep", "--data-dir", folder / "data"]
+    options = ["--name", "more", "--views", 4, "--backbone", f"{BACKBONE}@236", "--keep", "--made", 2, "--data-dir", folder / "data"]
     return folder, run(folder / "set", *options)
 
 
@@ -85,12 +85,12 @@ def test_a_name_that_is_taken_is_refused(tmp_path):
     save_dataset(Dataset(("Cat",), data.pictures), tmp_path / "set", "yolo")
 
     with pytest.raises(InputError, match="ssdlite-mobilenet-v2-coco has a class called 'Cat' already; give yours another name"):
-        run(tmp_path / "set", "--name", "x", "--backbone", BACKBONE, "--keep", "--data-dir", tmp_path)
+        run(tmp_path / "set", "--name", "x", "--backbone", BACKBONE, "--keep", "--made", 2, "--data-dir", tmp_path)
 
 
 def test_a_size_at_which_nothing_is_found_is_refused(tmp_path):
     with pytest.raises(InputError, match=re.escape("are found at sizes from 236 to 364, not at 512")):
-        run(tmp_path, "--name", "x", "--backbone", f"{BACKBONE}@512", "--keep", "--data-dir", tmp_path)
+        run(tmp_path, "--name", "x", "--backbone", f"{BACKBONE}@512", "--keep", "--made", 2, "--data-dir", tmp_path)
 
 
 def test_without_its_classes_a_backbone_is_used_at_the_nearest_even_size(models_dir):

@@ -44,7 +44,7 @@ def taught(tmp_path_factory):
     save_dataset(made_set(folder / "in", pictures=8, kinds=2), folder / "set", "voc")
     for number in range(4):
         write_picture(folder / "street" / f"{number}.png", 50 + number, things=0)
-    options = ["--backbone", BACKBONE, "--views", "4", "--background", folder / "street", "--data-dir", folder / "data"]
+    options = ["--backbone", BACKBONE, "--views", "4", "--background", folder / "street", "--made", "6", "--data-dir", folder / "data"]
     said = run(folder / "set", "--name", "shapes", *options, "--json", folder / "report.json", "--sheet", folder / "sheet.png")
     return folder, said
 

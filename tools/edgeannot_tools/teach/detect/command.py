@@ -19,6 +19,7 @@ from edgeannot_tools.evaluate.command import find_model
 from edgeannot_tools.output import require_writable, write_whole
 from edgeannot_tools.teach.detect.backbone import Backbone, kept_labels, load_backbone
 from edgeannot_tools.teach.detect.choice import CANDIDATES, KEEPING, has_small_objects, teach_best
+from edgeannot_tools.teach.detect.made_background import MADE
 from edgeannot_tools.teach.detect.pictures import TeachingSet, read_teaching_set
 from edgeannot_tools.teach.detect.report import print_taught, print_trials, report_json, save_sheet
 from edgeannot_tools.teach.detect.teaching import Taught, make_model, teach
@@ -38,6 +39,10 @@ def detect(
     background: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of pictures without the objects; they prevent false alarms.")
     ] = None,
+    made: Annotated[
+        int,
+        typer.Option(min=0, max=1000, help="Pictures of nothing to see that are made, less those of --background, against false alarms."),
+    ] = MADE,
     kind: KindOption = None,
     images: ImagesOption = None,
     classes: ClassesOption = None,
@@ -81,7 +86,7 @@ def detect(
         require_writable(path)
     base = find_backbone(backbone, data_dir, keep=keep) if backbone is not None else None
     options = read_options(images, classes, voc_origin)
-    to_teach = read_teaching_set(dataset, kind, options, split=split, background=background)
+    to_teach = read_teaching_set(dataset, kind, options, split=split, background=background, made=made)
     for note in to_teach.notes:
         print_note(console, note)
     if base is not None:
@@ -105,10 +110,10 @@ def detect(
         taught, trials = teach_best(cards, load, taught_on, time_s)
         print_trials(trials, time_s, len(cards), console)
     shown = dataset.resolve().name
-    data, made = make_model(taught, to_teach, name, f"edgeannot teach detect {shown} --name {name}", shown)
+    data, card = make_model(taught, to_teach, name, f"edgeannot teach detect {shown} --name {name}", shown)
     print_taught(taught, to_teach, console)
     _write_reports(taught, to_teach, sheet, json_file, console)
-    stored = install_model(made, data, folder.parent, replace=replace, runtime=runtime)
+    stored = install_model(card, data, folder.parent, replace=replace, runtime=runtime)
     where = "" if data_dir is None else f" --data-dir {data_dir}"
     console.print(
         f"added {stored.name} to {stored.folder} in {time.perf_counter() - started:.0f} s; "

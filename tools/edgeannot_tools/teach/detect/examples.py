@@ -27,8 +27,8 @@ VIEWS, MOST_VIEWS = 24, 48
 """Changed views of each picture of a small set; of a very small one as many more as make 240, up to 48."""
 FEW = 240
 FEWEST_VIEWS = 2
-EMPTY_VIEWS = 2
-"""Of a picture without objects, at most: all of its cells are background in each."""
+EMPTY_VIEWS = 3
+"""Of a picture without objects, at most: all of its cells are background in each. A made one has none: it is changed enough."""
 MOST_BYTES = 160 << 20
 """Of features in memory, so that all of it fits into 512 MB beside a daemon. A large set has fewer views of each picture, which it needs
 less: with 30 pictures 12 views are as good as 24."""
@@ -58,7 +58,7 @@ def views_for(backbone: Backbone, pictures: Sequence[LabelledPicture]) -> int:
     """Return how many changed views of each picture are made: 24, or up to 48 of few pictures, as far as the memory for features goes."""
     one = sum(backbone.cells(i) ** 2 * tap.channels for i, tap in enumerate(backbone.taps))
     shown = sum(bool(item.picture.objects) for item in pictures)
-    room = MOST_BYTES // one - (len(pictures) - shown) * (1 + EMPTY_VIEWS)
+    room = MOST_BYTES // one - sum(1 + _changed(item, EMPTY_VIEWS) for item in pictures if not item.picture.objects)
     return int(np.clip(room // max(shown, 1) - 1, FEWEST_VIEWS, np.clip(FEW // max(shown, 1), VIEWS, MOST_VIEWS)))
 
 
@@ -77,7 +77,7 @@ def make_examples(
     Each thread has a network of its own, as one small network has too little work for two. scratch: the folder for a file without a
     name that holds what is too much for memory; by default the system's for such files.
     """
-    counts = np.array([1 + (views if item.picture.objects else min(views, EMPTY_VIEWS)) for item in pictures])
+    counts = np.array([1 + _changed(item, views) for item in pictures])
     whole, rows = np.cumsum(counts) - counts, int(counts.sum())
     shapes = [(rows, backbone.cells(i), backbone.cells(i), tap.channels) for i, tap in enumerate(backbone.taps)]
     maps = tuple(_empty(shape, scratch) for shape in shapes)
@@ -104,6 +104,13 @@ def make_examples(
     with ThreadPoolExecutor(threads) as pool:
         marked = [boxes for found in track(pool.map(run, range(len(pictures))), "features", len(pictures)) for boxes in found]
     return Examples(backbone, maps, np.repeat(np.arange(len(pictures)), counts), whole, tuple(marked), hashes)
+
+
+def _changed(item: LabelledPicture, views: int) -> int:
+    """Return how many changed views of a picture are made, where there are `views` of one with objects."""
+    if item.picture.objects:
+        return views
+    return 0 if item.made is not None else min(views, EMPTY_VIEWS)
 
 
 def _empty(shape: tuple[int, ...], scratch: Path | None) -> NDArray[np.int8]:

@@ -32,6 +32,10 @@ Mean IoU of 5 taught pictures: .72 with 1, .74 with 3, .76 with 10; of 10 pictur
 STEPS, BATCH = 200, 16
 RATE, DECAY = 3e-3, 0.05
 WARM_UP = 20
+EMPTY_SHARE = 0.4
+"""Of a batch at most that are views of pictures without objects: there are few of them, and what they teach is wanted everywhere."""
+QUIET = 8.0
+"""Stored steps, added to a channel's deviation: one that is nearly silent in these pictures may be loud in others, and would count most."""
 PIECE = 2048
 """Cells whose features are numbers at a time."""
 STATISTICS = 60
@@ -91,7 +95,7 @@ class _Part:
         channels = self.features.shape[3]
         rows = np.random.default_rng(seed).permutation(len(self.features))[:STATISTICS]
         sample = self.features[np.sort(rows)].reshape(-1, channels).astype(np.float32)
-        self.mean, self.std = sample.mean(axis=0), sample.std(axis=0) + np.float32(1)
+        self.mean, self.std = sample.mean(axis=0), sample.std(axis=0) + np.float32(QUIET)
         owned = np.stack([owners(band, marked, self.cells, self.stride) for marked in examples.marked])
         self.unsure = owned == UNSURE
         # The cells that answer for an object: view, row, column; with the object's box and class.
@@ -201,8 +205,11 @@ def _fit_scores(examples: Examples, parts: Sequence[_Part], folds: IntArray, see
     """Fit the score columns of all parts on random views; background counts per object's cell, over all parts together."""
     rng = np.random.default_rng(seed)
     heads, taps = int(folds.max(initial=-1)) + 2, {part.band.tap for part in parts}
+    has_objects = np.bincount(examples.picture, [len(marked.boxes) for marked in examples.marked]) > 0
+    shown, empty = np.flatnonzero(has_objects[examples.picture]), np.flatnonzero(~has_objects[examples.picture])
+    some = min(int(EMPTY_SHARE * BATCH), len(empty))
     for number in range(1, STEPS + 1):
-        views = np.sort(rng.permutation(len(examples.picture))[:BATCH])
+        views = np.sort(np.concatenate([rng.permutation(shown)[: BATCH - some], rng.permutation(empty)[:some]]))
         taught = folds[examples.picture[views]][None] != np.arange(heads)[:, None]
         x = {tap: examples.maps[tap][views].reshape(-1, examples.maps[tap].shape[3]).astype(np.float32) for tap in taps}
         found = [part.gradient(x[part.band.tap], views, taught) for part in parts]

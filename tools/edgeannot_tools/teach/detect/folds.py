@@ -22,11 +22,11 @@ ONE_SCENE = 0.5
 """Of the pictures with objects: where more are nearly the same, the set shows one scene, and all that differs is what matters."""
 
 
-def pooled(examples: Examples) -> FloatArray:
-    """Return (P, D) what the network says of each whole picture: the means of all maps, against those of the set."""
+def pooled(examples: Examples, count: int) -> FloatArray:
+    """Return (count, D) what the network says of each of the first pictures: the means of all maps, against those of these pictures."""
     parts = []
     for store in examples.maps:
-        means = np.stack([store[row].reshape(-1, store.shape[3]).astype(np.float32).mean(axis=0) for row in examples.whole])
+        means = np.stack([store[row].reshape(-1, store.shape[3]).astype(np.float32).mean(axis=0) for row in examples.whole[:count]])
         off = means - means.mean(axis=0)
         parts.append(off / max(float(np.sqrt((off**2).mean())), 1e-6))
     return np.concatenate(parts, axis=1)

@@ -18,6 +18,7 @@ from edgeannot_tools.datasets.checks import check, content_groups
 from edgeannot_tools.datasets.form import Reading
 from edgeannot_tools.datasets.pictures import PICTURE_SUFFIXES, list_files, read_size
 from edgeannot_tools.evaluate.average_precision import Truth
+from edgeannot_tools.teach.detect.made_background import SIZE_WH, made_background
 from edgeannot_tools.teach.detect.views import Boxes
 
 __all__ = ["LabelledPicture", "TeachingSet", "read_teaching_set", "teaching_set"]
@@ -36,7 +37,9 @@ class LabelledPicture:
 
     picture: Picture
     background: bool = False
-    """Whether it came from the folder of pictures in which nothing is to be found."""
+    """Whether it came from the folder of pictures in which nothing is to be found, or is made."""
+    made: int | None = None
+    """The number of a picture that is made on the spot; None: it has a file."""
 
     @property
     def path(self) -> Path:
@@ -47,6 +50,8 @@ class LabelledPicture:
 
     def load(self) -> tuple[UInt8Array, Boxes]:
         """Return the pixels (H, W, 3) BGR with the marks. Raises InputError where the file cannot be read or has another size."""
+        if self.made is not None:
+            return made_background(self.made), self.marked()
         try:
             image = read_picture(self.path).image
         except FrameError as exc:
@@ -83,10 +88,17 @@ class TeachingSet:
 
 
 def read_teaching_set(
-    path: Path, kind: str | None = None, options: ReadOptions | None = None, *, split: str | None = None, background: Path | None = None
+    path: Path,
+    kind: str | None = None,
+    options: ReadOptions | None = None,
+    *,
+    split: str | None = None,
+    background: Path | None = None,
+    made: int = 0,
 ) -> TeachingSet:
     """Return a labelled set in any format that `datasets` reads, with the pictures of a folder in which nothing is to be found.
 
+    made: pictures of the background at least: as many as the folder lacks are made on the spot.
     Raises MissingError for no such path, and InputError, one sentence, for a set that nothing can be taught with.
     """
     dataset = load_dataset(path, kind, options)
@@ -94,10 +106,16 @@ def read_teaching_set(
         dataset = replace(dataset, pictures=tuple(picture for picture in dataset.pictures if picture.split == split))
         if not dataset.pictures:
             raise InputError(f"{path} has no pictures in a split {split!r}; leave --split away, or name one that is there")
-    return teaching_set(dataset, _background(background) if background is not None else ())
+    given = _background(background) if background is not None else ()
+    return teaching_set(dataset, [LabelledPicture(picture, background=True) for picture in given] + made_pictures(made - len(given)))
 
 
-def teaching_set(dataset: Dataset, background: Sequence[Picture] = ()) -> TeachingSet:
+def made_pictures(count: int) -> list[LabelledPicture]:
+    """Return so many pictures without objects that are made when they are loaded; none for a negative count."""
+    return [LabelledPicture(Picture(f"made-{number}", SIZE_WH, ()), background=True, made=number) for number in range(count)]
+
+
+def teaching_set(dataset: Dataset, background: Sequence[LabelledPicture] = ()) -> TeachingSet:
     """Return the set to teach with. Raises InputError where nothing can be taught with it."""
     problems = check(Reading(dataset), decode=False)
     for problem in problems:
@@ -127,7 +145,7 @@ def teaching_set(dataset: Dataset, background: Sequence[Picture] = ()) -> Teachi
     few = [f"{labels[class_id]} ({count})" for class_id, count in sorted(shown.items()) if count < FEW_PICTURES]
     if few:
         notes.append(f"few pictures: {', '.join(few)}; with fewer than {FEW_PICTURES} of a class the figures say little")
-    return TeachingSet(labels, (*pictures, *(LabelledPicture(picture, background=True) for picture in background)), tuple(notes))
+    return TeachingSet(labels, (*pictures, *background), tuple(notes))
 
 
 def _inside(thing: LabelledObject, picture: Picture) -> LabelledObject:

@@ -32,11 +32,14 @@ _CAPTION_PX = 40
 def print_taught(taught: Taught, to_teach: TeachingSet, console: Console) -> None:
     """Print the figures of the cross-validation and what to make of them."""
     labelled = sum(bool(item.picture.objects) for item in to_teach.pictures)
+    made = sum(item.made is not None for item in to_teach.pictures)
     for note in taught.notes:
         print_note(console, note)
     accuracy, folds = taught.accuracy, int(taught.folds.max()) + 1
     console.print(
-        f"{number_of(labelled, 'picture')} with {number_of(accuracy.objects, 'object')}, {taught.alarms.pictures} without; "
+        f"{number_of(labelled, 'picture')} with {number_of(accuracy.objects, 'object')}, {taught.alarms.pictures} without"
+        + (f", {number_of(made, 'made one')}" if made else "")
+        + "; "
         f"{taught.backbone.name}, {number_of(taught.views, 'changed view')} of each, "
         f"{number_of(len(taught.layers), 'anchor')} ({'size bins' if taught.bins else 'one a map'})",
         soft_wrap=True,
@@ -79,11 +82,12 @@ def print_trials(trials: Sequence[Trial], within_s: float, candidates: int, cons
 
 def report_json(taught: Taught, to_teach: TeachingSet) -> str:
     """Return the figures as JSON; a figure that does not exist is null."""
-    accuracy = taught.accuracy
+    accuracy, made = taught.accuracy, sum(item.made is not None for item in to_teach.pictures)
     report: dict[str, Any] = {
         "schema": 1,
         "backbone": taught.backbone.name,
-        "pictures": len(to_teach.pictures),
+        "pictures": len(to_teach.pictures) - made,
+        "made_background": made,
         "objects": accuracy.objects,
         "folds": int(taught.folds.max()) + 1,
         "views": taught.views,
@@ -115,6 +119,8 @@ def save_sheet(taught: Taught, to_teach: TeachingSet, path: Path) -> None:
     """Write the pictures as a PNG, those with most mistakes first. Green: marked by a person; red: found, from the card's score on."""
     rated = []
     for number, (item, found) in enumerate(zip(to_teach.pictures, taught.found, strict=True)):
+        if item.made is not None:
+            continue
         missed, wrong = find_misses(item.truth(), found, taught.min_score)
         rated.append((len(missed) + len(wrong), number, f"{len(missed)} missed, {len(wrong)} wrong" if missed or wrong else "all right"))
     rated.sort(key=lambda entry: (-entry[0], entry[1]))

@@ -90,8 +90,9 @@ def teach_examples(to_teach: TeachingSet, examples: Examples, *, seed: int = 0) 
     """Fit new last layers to the features of a set, divided into bands in the way that the cross-validation finds best."""
     pictures, classes = to_teach.pictures, len(to_teach.labels)
     started = time.perf_counter()
-    alike, notes = find_alike(pictures, examples.hashes, pooled(examples))
-    folds = make_folds(pictures, alike, seed)
+    seen = sum(item.made is None for item in pictures)  # those that are made come last
+    alike, notes = find_alike(pictures[:seen], examples.hashes[:seen], pooled(examples, seen))
+    folds = make_folds(pictures, np.concatenate([alike, np.arange(seen, len(pictures))]), seed)
     best: Taught | None = None
     for bins, bands in _plans(examples.backbone, examples.boxes()):
         layers, found, accuracy = _cross_validated(examples, pictures, bands, classes, folds, seed)
@@ -117,13 +118,15 @@ def _cross_validated(
     """Return the layers taught with all pictures, what the others find in the pictures that they were not taught with, and how well."""
     heads = fit_layers(examples, bands, classes, folds, seed=seed)
     found = tuple(
-        detect(examples, heads[fold], number, item.picture.size_wh) for number, (fold, item) in enumerate(zip(folds, pictures, strict=True))
+        detect(examples, heads[fold], number, item.picture.size_wh) if item.made is None else Detections.empty()
+        for number, (fold, item) in enumerate(zip(folds, pictures, strict=True))
     )
     return heads[-1], found, evaluate_detections(_pairs(pictures, found))
 
 
 def _pairs(pictures: Sequence[LabelledPicture], found: Sequence[Detections]) -> list[tuple[Truth, Detections]]:
-    return [(item.truth(), one) for item, one in zip(pictures, found, strict=True)]
+    """Return what is marked and what was found. Pictures that were made are no evidence of anything, and left out."""
+    return [(item.truth(), one) for item, one in zip(pictures, found, strict=True) if item.made is None]
 
 
 def _at(threshold: float, pictures: Sequence[LabelledPicture], found: Sequence[Detections]) -> tuple[float, float]:
@@ -137,7 +140,7 @@ def _at(threshold: float, pictures: Sequence[LabelledPicture], found: Sequence[D
 
 def _alarms(pictures: Sequence[LabelledPicture], found: Sequence[Detections], threshold: float) -> Alarms:
     """Return how often something is found in pictures without objects."""
-    empty = [one for item, one in zip(pictures, found, strict=True) if not item.picture.objects]
+    empty = [one for item, one in zip(pictures, found, strict=True) if not item.picture.objects and item.made is None]
     return Alarms(len(empty), sum(bool((one.scores >= threshold).any()) for one in empty))
 
 
@@ -149,12 +152,15 @@ def make_model(taught: Taught, to_teach: TeachingSet, name: str, made_by: str, d
     layers = [layer.with_threshold(taught.min_score, threshold) for layer in taught.layers]
     graph = make_graph(taught.backbone, layers)
     labelled = sum(not item.background for item in to_teach.pictures)
-    background = len(to_teach.pictures) - labelled
+    made = sum(item.made is not None for item in to_teach.pictures)
+    background = len(to_teach.pictures) - labelled - made
     origin = Provenance(
         source=f"{base.name}; {base.provenance.source}" if base.provenance.source else base.name,
         source_sha256=base.sha256,
         license=base.provenance.license,
-        training=f"last layers on {dataset}: {labelled} pictures" + (f" and {background} of background" if background else ""),
+        training=f"last layers on {dataset}: {labelled} pictures"
+        + (f" and {background} of background" if background else "")
+        + (f", {made} made ones" if made else ""),
         made_by=made_by,
         calibration=base.provenance.calibration,
     )
@@ -164,7 +170,7 @@ def make_model(taught: Taught, to_teach: TeachingSet, name: str, made_by: str, d
         dataset=f"{dataset}, each picture by layers that had not seen it ({folds} folds)",
         size=taught.backbone.size,
         numbers="int8",
-        pictures=len(to_teach.pictures),
+        pictures=labelled + background,
         map50=round(taught.accuracy.map50, 4),
         map50_95=round(taught.accuracy.map50_95, 4),
         mean_iou=None if np.isnan(taught.accuracy.mean_iou) else round(taught.accuracy.mean_iou, 4),
