@@ -1,4 +1,4 @@
-"""Carry out the command `teach`: `edgeannot teach` in a process of its own, one at a time, which every other process goes before.
+"""Carry out the command `teach`: `edgeannot teach` in a process of its own, one at a time, with a low priority.
 
 The tools are another package and may be missing; the process also keeps their memory and their faults away from the daemon.
 """
@@ -101,7 +101,7 @@ class Teacher:
         except OSError as exc:
             raise RefusedError("unavailable", f"no process can be started now ({exc.strerror}); try again later") from exc
         try:
-            _go_last(child.pid)
+            _go_last(child.pid, self._options.teach_nice)
             for _ in range(int(self.limit_s / _TICK_S) + 1):
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     return child.wait(_TICK_S)
@@ -129,10 +129,10 @@ def _place(root: Path | None, name: str) -> Path:
     return place
 
 
-def _go_last(pid: int) -> None:
-    """Let every other process go first, at the processor and where memory ends."""
+def _go_last(pid: int, nice: int) -> None:
+    """Let others go first at the processor, and keep their memory where there is none left."""
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, pid, 19)
+        os.setpriority(os.PRIO_PROCESS, pid, nice)
     with contextlib.suppress(OSError):
         Path(f"/proc/{pid}/oom_score_adj").write_text("1000", encoding="ascii")
 

@@ -35,6 +35,8 @@ class CommandOptions(Options):
     """Folder whose labelled sets `teach` may name; unset: none, nothing is taught by command."""
     teach_minutes: float = Field(default=30.0, gt=0, le=1440)
     """How long `teach` may take, in minutes."""
+    teach_nice: int = Field(default=10, ge=0, le=19)
+    """Niceness of the process that teaches: at 10 it has a tenth of a core that the daemon fills, at 19 a hundredth."""
     max_picture_mb: int = Field(default=8, ge=1, le=256)
     """Largest picture of `detect` in megabytes; anything else may have 4 KB."""
     max_megapixels: float = Field(default=12.5, gt=0)
