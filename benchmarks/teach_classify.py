@@ -1,9 +1,9 @@
 """`edgeannot teach classify` on a labelled set: accuracy of float and int8 by training pictures a class, and flipped labels found.
 
-    python -m benchmarks.teach_classify SET [--counts 5,10,30,40] [--splits 10] [--data-dir DIR]
+    python -m benchmarks.teach_classify SET [--counts 5,10,30,40] [--splits 10] [--views 4] [--size 288] [--data-dir DIR]
 
 Each split draws so many pictures of each class to learn from; all others are answered by the layers as float numbers and as they are in
-the int8 file, run by the runtime on the vectors of the pictures' first view, which is what the file's own network gives. Vectors are kept
+the int8 file, run by the runtime on the vectors of the pictures' first views, which are what the file's own network gives. Vectors are kept
 in the data directory.
 """
 
@@ -20,6 +20,7 @@ from edgeannot.base.places import model_folders
 from edgeannot.vision.cards import find_card
 from edgeannot.vision.data import FloatArray, IntArray
 from edgeannot.vision.engine import Engine
+from edgeannot.vision.views import mean_of
 from edgeannot_tools.graph.edits import cut
 from edgeannot_tools.graph.graph import Graph
 from edgeannot_tools.teach.classify.backbone import BUNDLED, Backbone, find_backbone
@@ -38,13 +39,13 @@ def some(seen: Seen, rows: IntArray) -> Seen:
 
 
 def said_by_file(model: bytes, backbone: Backbone, vectors: FloatArray) -> IntArray:
-    """Return (N,) classes by the layers behind the embedding, as the runtime runs them."""
+    """Return (N,) classes by the layers behind the embedding, as the runtime runs them. vectors: (N, views, D)."""
     graph = Graph.from_bytes(model)
     cut(graph, [OUTPUT], [backbone.graph().name(backbone.graph().outputs[0])])
     engine = Engine(graph.to_bytes())
     spec = engine.input
     stored = np.clip(np.rint(vectors / spec.scale) + spec.zero_point, -128, 127).astype(spec.dtype) if spec.scale else vectors
-    return np.array([int(engine.run(row.reshape(spec.shape))[0].values.reshape(-1).argmax()) for row in stored], np.int64)
+    return np.array([int(mean_of(engine.run(view.reshape(spec.shape)) for view in row)[0].real().argmax()) for row in stored], np.int64)
 
 
 def main() -> None:
@@ -53,9 +54,11 @@ def main() -> None:
     parser.add_argument("set", type=Path)
     parser.add_argument("--counts", default="5,10,30,40")
     parser.add_argument("--splits", type=int, default=10)
+    parser.add_argument("--views", type=int, choices=(1, 2, 4), default=1)
+    parser.add_argument("--size", type=int)
     parser.add_argument("--data-dir", type=Path, default=Path(".cache/teach"))
     asked = parser.parse_args()
-    backbone = find_backbone(find_card(BUNDLED, model_folders(asked.data_dir)))
+    backbone = find_backbone(find_card(BUNDLED, model_folders(asked.data_dir)), asked.size)
     seen = collect_examples(read_examples(asked.set), backbone, asked.data_dir / "cache" / "teach", 2, "auto")
     classes = len(seen.class_names)
     for count in map(int, asked.counts.split(",")):
@@ -64,10 +67,11 @@ def main() -> None:
             rng = np.random.default_rng(split)
             chosen = np.concatenate([rng.permutation(np.nonzero(seen.classes == number)[0])[:count] for number in range(classes)])
             rest = np.setdiff1d(np.arange(len(seen.classes)), chosen)
-            taught = teach(some(seen, chosen), backbone, "benchmark", "benchmark")
-            whole, truth = seen.vectors[rest, 0], seen.classes[rest]
+            taught = teach(some(seen, chosen), backbone, "benchmark", "benchmark", asked.views)
+            looked, truth = seen.vectors[rest, : asked.views], seen.classes[rest]
             right = [
-                (said == truth).mean() for said in (taught.learned.head(whole).argmax(axis=1), said_by_file(taught.model, backbone, whole))
+                (said == truth).mean()
+                for said in (taught.learned.head(looked).mean(axis=1).argmax(axis=1), said_by_file(taught.model, backbone, looked))
             ]
             rows.append([*right, taught.accuracy])
         mean, spread = np.mean(rows, axis=0), np.std(rows, axis=0)
@@ -75,6 +79,7 @@ def main() -> None:
             json.dumps(
                 {
                     "pictures_a_class": count,
+                    "views": asked.views,
                     "splits": asked.splits,
                     "float": round(float(mean[0]), 4),
                     "int8": round(float(mean[1]), 4),

@@ -17,7 +17,7 @@ from edgeannot.base.errors import CardError, InputError, MissingError
 from edgeannot.card_inference import Proposal
 from edgeannot.vision.cards import ModelCard, read_card
 
-__all__ = ["add", "card_toml", "remove"]
+__all__ = ["add", "card_toml", "how_to_run", "remove"]
 
 
 def add(proposal: Proposal, folder: Path, *, replace: bool = False) -> ModelCard:
@@ -109,3 +109,12 @@ def _without_empty(value: Any) -> Any:
 def _write(path: Path, content: bytes) -> None:
     """Put the whole content at `path`, or leave what was there; for all to read, as the daemon may run as another user."""
     atomicfile.write(path, content, mode=0o644, durable=True)
+
+
+def how_to_run(card: ModelCard, data_dir: Path | None) -> str:
+    """Return the end of a sentence with the command to run an added model; empty for one that `run` cannot use."""
+    if card.task == "embed":
+        return ""
+    use = " --task classify" if card.task == "classify" else ""
+    where = "" if data_dir is None else f" --data-dir {data_dir}"
+    return f"; run it with `edgeannot run{use} --model {card.name}{where}`"

@@ -20,6 +20,7 @@ from edgeannot.base.foreign import MAX_INT, is_file, number_of, one_line, parse_
 from edgeannot.base.options import refused
 from edgeannot.vision.geometry import PAD, Resize
 from edgeannot.vision.heads import HEADS, Head
+from edgeannot.vision.heads.classify import Classify
 
 __all__ = [
     "CARD_SCHEMA",
@@ -68,6 +69,8 @@ class Input(_Table):
     mean: tuple[float, ...] = (0.0,)
     """In bytes, one number or one a channel, in the order of `color`."""
     std: tuple[float, ...] = (255.0,)
+    views: Literal[1, 2, 4] = 1
+    """Of a classifier: views of a picture, whose numbers are averaged. 2: the whole and its mirror image; 4: also the centre's two."""
 
     @model_validator(mode="after")
     def _one_number_a_channel(self) -> Input:
@@ -170,7 +173,7 @@ class ModelCard(_Table):
     variant_of: str = ""
     """Name of the card whose network this is in another file, e.g. with float weights: one stands for the other, the faster is taken."""
     macs: int = Field(default=0, ge=0, le=MAX_INT)
-    """Multiply-accumulates of one run at width x height; 0: not known."""
+    """Multiply-accumulates of one picture at width x height, in all its views; 0: not known."""
     input: Input
     head: Annotated[Head, PlainValidator(read_head)]
     labels: Labels = Labels()
@@ -179,6 +182,14 @@ class ModelCard(_Table):
     measured: tuple[Measured, ...] = ()
 
     _folder: Path = PrivateAttr(default=Path())
+
+    @model_validator(mode="after")
+    def _views_of_a_classifier(self) -> ModelCard:
+        if self.input.views > 1 and not isinstance(self.head, Classify):
+            raise ValueError(
+                f"input.views is {self.input.views}: several views are for classifiers, and the head is {self.head.kind}; take it out"
+            )
+        return self
 
     @property
     def folder(self) -> Path:

@@ -16,6 +16,7 @@ from edgeannot.vision.engine import Engine, Runtime
 from edgeannot.vision.geometry import clip, nms
 from edgeannot.vision.heads import Head, reader_of
 from edgeannot.vision.preprocess import ToTensor
+from edgeannot.vision.views import mean_of, view_tensors
 
 __all__ = [
     "Limits",
@@ -65,9 +66,9 @@ class Pipeline:
         Raises OutputError, or ModelError where the runtime cannot run the model on it.
         """
         start = time.perf_counter()
-        tensor, fit = self._to_tensor(frame.image)
+        tensors, fit = view_tensors(frame.image, self._to_tensor, self.card.input.views)
         prepared = time.perf_counter()
-        outputs = self.engine.run(tensor)
+        outputs = mean_of(self.engine.run(tensor) for tensor in tensors)
         inferred = time.perf_counter()
         refuse_not_finite(outputs, self._float_outputs(outputs))
         found = self._head.decode(outputs, self.card.input_wh, self.min_score)

@@ -16,12 +16,12 @@ from edgeannot.base.streams import own_escapes
 from edgeannot.daemon.first_use_trial import remember_tried
 from edgeannot.library.catalogue import CATALOGUE, Entry, find_entry, read_catalogue
 from edgeannot.library.fetch import Progress
+from edgeannot.library.modelstore import how_to_run
 from edgeannot.library.obtain import PullOptions
 from edgeannot.library.pull import Pulled, installed, pull
 from edgeannot.settings import find_data_dir, find_runtime
-from edgeannot.vision.cards import ModelCard
 
-__all__ = ["catalogue_command", "how_to_run", "pull_command"]
+__all__ = ["catalogue_command", "pull_command"]
 
 BAR = 24
 DataDir = Annotated[Path | None, typer.Option("--data-dir", metavar="DIR", help="Data directory; added models are in its models/.")]
@@ -145,15 +145,6 @@ def _report(entry: Entry, pulled: Pulled, data_dir: Path | None) -> None:
     for line in pulled.said:
         typer.echo(f"  - {line}")
     typer.echo(f"  added to {card.folder}{how_to_run(card, data_dir)}")
-
-
-def how_to_run(card: ModelCard, data_dir: Path | None) -> str:
-    """Return the end of a sentence with the command to run an added model; empty for one that `run` cannot use."""
-    if card.task == "embed":
-        return ""
-    use = " --task classify" if card.task == "classify" else ""
-    where = "" if data_dir is None else f" --data-dir {data_dir}"
-    return f"; run it with `edgeannot run{use} --model {card.name}{where}`"
 
 
 def _size(count: int | None) -> str:

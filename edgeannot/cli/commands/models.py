@@ -15,7 +15,7 @@ from edgeannot.base.foreign import number_of
 from edgeannot.base.places import SAMPLES, bundled_folder
 from edgeannot.card_inference import Hints, Proposal, propose
 from edgeannot.choice.card_index import facts_of
-from edgeannot.cli.commands.catalogue import catalogue_command, how_to_run, pull_command
+from edgeannot.cli.commands.catalogue import catalogue_command, pull_command
 from edgeannot.cli.model_options import ModelOptions, with_model_options
 from edgeannot.daemon.first_use_trial import remember_tried
 from edgeannot.library import modelstore
@@ -170,7 +170,7 @@ def add(
         raise typer.Abort
     card = modelstore.add(proposal, _user_folder(data_dir), replace=replace)
     remember_tried(card, card.folder.parent, find_runtime())
-    typer.echo(f"added {card.name} to {card.folder}{how_to_run(card, data_dir)}")
+    typer.echo(f"added {card.name} to {card.folder}{modelstore.how_to_run(card, data_dir)}")
 
 
 @models_app.command("remove")

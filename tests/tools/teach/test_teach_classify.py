@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -56,6 +58,17 @@ def test_one_picture_in_two_classes_is_refused(tmp_path, teach):
     assert "the same picture is in the classes 'blue' and 'red'" in str(result.exception)
 
 
+def test_one_subcommand_does_not_import_the_other():
+    call = "teach_app(['classify', '--help'], standalone_mode=False)"
+    code = f"import sys; from edgeannot_tools.teach.command import teach_app; {call}; print(*sys.modules)"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert "edgeannot_tools.teach.classify.command" in done.stdout
+    assert "edgeannot_tools.teach.detect" not in done.stdout
+    assert "edgeannot.settings" not in done.stdout
+
+
 @pytest.mark.parametrize("name", ["efficientnet-lite0", "Not A Name", "colors"])
 def test_a_name_that_is_taken_or_none_is_refused_before_any_work(tmp_path, teach, name):
     result = teach(tmp_path / "no such set", "--name", name)
@@ -80,12 +93,13 @@ def test_what_was_taught_names_new_pictures(tmp_path, teach, data_dir):
 
 @pytest.mark.runtime
 def test_the_bundled_network_is_taught_in_int8(tmp_path, teach, data_dir):
-    folder = write_set(tmp_path / "set", 4)
+    folder = write_set(tmp_path / "set", 3)
 
-    result = teach(folder, "--name", "mine", backbone="efficientnet-lite0")
+    result = teach(folder, "--name", "mine", "--size", 96, "--views", 2, backbone="efficientnet-lite0")
 
     assert result.exception is None, result.output
     card = read_card(data_dir / "models" / "mine.toml")
+    assert (card.input_wh, card.input.views) == ((96, 96), 2)
     pipeline = load_pipeline(card)
     assert pipeline.engine.outputs[0].dtype == np.int8
     (ranking,) = rank_classifiers([card], read_class_set(folder))
@@ -120,7 +134,7 @@ def test_a_second_run_takes_the_features_from_the_cache(tmp_path, teach, data_di
     folder = write_set(tmp_path / "set", 2)
     teach(folder, "--name", "one")
     one = (data_dir / "models" / "one.tflite").read_bytes()
-    monkeypatch.setattr("edgeannot_tools.teach.classify.examples.embed_views", None)
+    monkeypatch.setattr("edgeannot_tools.teach.classify.examples.view_tensors", None)
 
     result = teach(folder, "--name", "two")
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeannot.base.errors import InputError
+from edgeannot.base.errors import InputError, ModelError
 from edgeannot.base.places import bundled_folder
+from edgeannot.tflite.file import at_size
 from edgeannot.trial.cards import prove_foreign
 from edgeannot.vision.cards import ModelCard
 from edgeannot.vision.data import FloatArray, TensorRef
@@ -21,13 +22,16 @@ from edgeannot.vision.engine import Engine
 from edgeannot.vision.heads.classify import Classify
 from edgeannot.vision.heads.embed import Embed
 from edgeannot.vision.runtimes import Runtime
-from edgeannot_tools.graph.edits import at_size, retarget_outputs
+from edgeannot_tools.graph.edits import retarget_outputs
 from edgeannot_tools.graph.graph import Graph, Op, Operator
 
 __all__ = ["BUNDLED", "Backbone", "KnownClasses", "find_backbone"]
 
 BUNDLED = "efficientnet-lite0"
 """The bundled network that is taught when nobody names another."""
+BUNDLED_SIZE = 288
+"""Its input side in pixels where none is asked for. It was trained at 224 on cut pictures, where objects are larger; whole pictures want
+more pixels (Touvron et al. 2019, https://arxiv.org/abs/1906.06423)."""
 
 _PASSED = frozenset((Op.SOFTMAX, Op.LOGISTIC, Op.RESHAPE, Op.SQUEEZE, Op.QUANTIZE, Op.DEQUANTIZE))
 """What may stand behind the layer that gives the classes their numbers."""
@@ -58,7 +62,7 @@ class Backbone:
     @property
     def digest(self) -> str:
         """What tells this network, at this size and with this preprocessing, from all others."""
-        facts = self.card.input.model_dump_json()
+        facts = self.card.input.model_dump_json(exclude={"views"})
         return hashlib.sha256(self.model + facts.encode()).hexdigest()
 
     @property
@@ -81,10 +85,15 @@ class Backbone:
         return Engine(self.model, threads, runtime, name=f"{self.card.name} up to its embedding")
 
 
-def find_backbone(card: ModelCard) -> Backbone:
-    """Return the network of a card up to its embedding. Raises InputError for a model without one, CardError for a changed file."""
+def find_backbone(card: ModelCard, size: int | None = None) -> Backbone:
+    """Return the network of a card up to its embedding. size: of its square input in pixels; None: BUNDLED_SIZE or the card's.
+
+    Raises InputError for a model without an embedding or one that has no such size, CardError for a changed file.
+    """
     card.verify_file()
-    graph = Graph.read(card.model_path)
+    if size is None and card.name == BUNDLED and card.folder == bundled_folder():
+        size = BUNDLED_SIZE
+    graph = _graph_of(card, size)
     head = card.head
     known: KnownClasses | None = None
     if isinstance(head, Embed):
@@ -99,10 +108,19 @@ def find_backbone(card: ModelCard) -> Backbone:
             f"name a classifier or an `embed` model, such as {BUNDLED}, with --backbone"
         )
     retarget_outputs(graph, [graph.name(tensor)])
-    if "@" in card.name:
-        at_size(graph, card.input.width)
+    if size is not None:
+        card = card.model_copy(update={"input": card.input.model_copy(update={"width": size, "height": size, "sizes": ()})})
     scheme = graph.quantization(graph.outputs[0])
     return Backbone(card, graph.to_bytes(), None if scheme is None else (float(scheme.scale[0]), int(scheme.zero_point[0])), known)
+
+
+def _graph_of(card: ModelCard, size: int | None) -> Graph:
+    if size is None and "@" not in card.name:
+        return Graph.read(card.model_path)
+    try:
+        return Graph.from_bytes(at_size(card.model_path.read_bytes(), size or card.input.width), card.name)
+    except ModelError as exc:
+        raise InputError(f"model {card.name} cannot be taught at another size than its own: {exc}") from exc
 
 
 def _output(graph: Graph, ref: TensorRef) -> int:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-__all__ = ["classify"]
+__all__ = ["Views", "classify"]
+
+
+class Views(StrEnum):
+    """How many views a model looks at."""
+
+    ONE = "1"
+    TWO = "2"
+    FOUR = "4"
 
 
 def classify(
@@ -17,6 +26,13 @@ def classify(
     backbone: Annotated[
         str | None, typer.Option(metavar="MODEL", help="The network that is taught: a classifier or an `embed` model.", show_default=False)
     ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(min=32, max=1024, metavar="PX", help="Side of its input in pixels; 288 for the bundled one.", show_default=False),
+    ] = None,
+    views: Annotated[
+        Views, typer.Option(help="Views of a picture that are averaged at run time, each for a run of the network: a little more accurate.")
+    ] = Views.ONE,
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Draw the confusion matrix, unsure pictures and suspicious labels into this folder.")
     ] = None,
@@ -31,10 +47,11 @@ def classify(
     The accuracy that is printed comes from pictures that were not learned from (cross-validation).
     """
     from edgeannot.base.places import model_folders
-    from edgeannot.cli.commands.catalogue import how_to_run
+    from edgeannot.library.modelstore import how_to_run
     from edgeannot.settings import find_data_dir, find_runtime
     from edgeannot.vision.cards import find_card
     from edgeannot.vision.decode import configure_opencv
+    from edgeannot_tools.graph.blas import one_thread
     from edgeannot_tools.teach.classify.backbone import BUNDLED, find_backbone
     from edgeannot_tools.teach.classify.examples import collect_examples, default_threads, read_examples
     from edgeannot_tools.teach.classify.report import print_taught, write_report
@@ -47,9 +64,10 @@ def classify(
     state, runtime = find_data_dir(data_dir), find_runtime()
     check_name(name, state / "models", replace=replace)
     examples = read_examples(data)
-    network = find_backbone(find_card(backbone or BUNDLED, model_folders(state)))
+    network = find_backbone(find_card(backbone or BUNDLED, model_folders(state)), size)
     seen = collect_examples(examples, network, state / "cache" / "teach", threads or default_threads(), runtime)
-    taught = teach(seen, network, name, str(data))
+    with one_thread():  # the matrices are small
+        taught = teach(seen, network, name, str(data), int(views))
     print_taught(taught, console)
     if report is not None:
         write_report(taught, report)

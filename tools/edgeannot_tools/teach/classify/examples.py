@@ -19,10 +19,10 @@ from edgeannot.vision.decode import PictureLimits, decode
 from edgeannot.vision.engine import Engine, load_runtime
 from edgeannot.vision.pipeline import to_tensor
 from edgeannot.vision.runtimes import Runtime
+from edgeannot.vision.views import CENTRE, MOST_VIEWS, view_tensors
 from edgeannot_tools.datasets.classes import read_class_set
 from edgeannot_tools.datasets.pictures import ClassFolders
 from edgeannot_tools.teach.classify.backbone import Backbone
-from edgeannot_tools.teach.classify.views import CENTRE, VIEWS, embed_views
 from edgeannot_tools.teach.feature_cache import FeatureCache
 from edgeannot_tools.teach.near_duplicates import difference_hash, group_alike
 from edgeannot_tools.terminal import track
@@ -46,7 +46,7 @@ class Seen:
     classes: IntArray
     """(N,)."""
     vectors: FloatArray
-    """(N, VIEWS, D), real numbers."""
+    """(N, MOST_VIEWS, D), real numbers; the first is the whole picture."""
     groups: IntArray
     """(N,): pictures with one number are nearly the same."""
     copies: tuple[tuple[Path, Path], ...]
@@ -95,7 +95,7 @@ def collect_examples(examples: ClassFolders, backbone: Backbone, cache: Path, th
 
 
 class _Look:
-    """Call it with a picture's file and digest: the stored numbers of its views (VIEWS, D), and its hashes (2, 64).
+    """Call it with a picture's file and digest: the stored numbers of its views (MOST_VIEWS, D), and its hashes (2, 64).
 
     The network is loaded when a picture is not in the cache.
     """
@@ -104,7 +104,7 @@ class _Look:
         self._backbone = backbone
         self._engine: Engine | None = None
         self._threads, self._runtime = threads, runtime
-        maker = (_VERSION, backbone.digest, load_runtime(runtime)[0], VIEWS, CENTRE)
+        maker = (_VERSION, backbone.digest, load_runtime(runtime)[0], MOST_VIEWS, CENTRE)
         self._cache = FeatureCache(cache, hashlib.sha256(repr(maker).encode()).hexdigest())
 
     def __call__(self, path: Path, digest: str) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -122,7 +122,8 @@ class _Look:
             image = decode(_content(path), _LIMITS).image
         except FrameError as exc:
             raise InputError(f"the picture {path} cannot be learned from: {exc}; replace it or take it out") from exc
-        vectors = embed_views(image, to_tensor(self._backbone.card, self._engine), self._engine)
+        tensors, _ = view_tensors(image, to_tensor(self._backbone.card, self._engine), MOST_VIEWS)
+        vectors = np.stack([self._engine.run(tensor)[0].values.reshape(-1) for tensor in tensors])
         return {"vectors": vectors, "hashes": np.stack(difference_hash(image))}
 
 

@@ -43,7 +43,16 @@ class Expansion:
 
     def __call__(self, vectors: FloatArray) -> FloatArray:
         """Return (..., D + P): the vectors, and how far each known class exceeds the threshold, times the gain."""
-        above = np.maximum(vectors @ self.known.weights + (self.known.bias - np.float32(self.threshold)), 0)
+        return self.beside(vectors, self.above(vectors))
+
+    def above(self, vectors: FloatArray) -> FloatArray:
+        """Return (..., P): how far each known class exceeds the threshold. It is the same for every gain."""
+        logits = vectors @ self.known.weights
+        logits += self.known.bias - np.float32(self.threshold)
+        return np.asarray(np.maximum(logits, 0, out=logits), np.float32)
+
+    def beside(self, vectors: FloatArray, above: FloatArray) -> FloatArray:
+        """Return (..., D + P): the vectors, and beside them what `above` gave, times the gain."""
         return np.concatenate([vectors, np.float32(self.gain) * above], axis=-1)
 
 

@@ -128,12 +128,15 @@ def _alike_in_two_classes(seen: Seen) -> list[str]:
     return found
 
 
-def teach(seen: Seen, backbone: Backbone, name: str, source: str) -> Taught:
-    """Teach these pictures, and return the model with its figures. name: of the new model. source: of the pictures, for the card."""
+def teach(seen: Seen, backbone: Backbone, name: str, source: str, views: int = 1) -> Taught:
+    """Teach these pictures, and return the model with its figures.
+
+    name: of the new model. source: of the pictures, for the card. views: see `learn`.
+    """
     expansions = expansions_for(backbone, seen.vectors[:, 0])
-    learned = learn(seen.vectors, seen.classes, len(seen.class_names), seen.groups, expansions)
+    learned = learn(seen.vectors, seen.classes, len(seen.class_names), seen.groups, expansions, views)
     model = taught_file(backbone, learned.head, seen.vectors.reshape(-1, seen.vectors.shape[2]))
-    taught = Taught(seen, learned, model, _card(seen, learned, backbone, model, name), ())
+    taught = Taught(seen, learned, model, _card(seen, learned, backbone, model, name, views), ())
     low, high = taught.interval
     pictures = number_of(len(seen.paths), "picture")
     figure = f"accuracy {taught.accuracy:.3f} ({low:.3f} to {high:.3f}) on pictures that were not learned from"
@@ -149,7 +152,7 @@ def teach(seen: Seen, backbone: Backbone, name: str, source: str) -> Taught:
     return Taught(seen, learned, model, card, comments)
 
 
-def _card(seen: Seen, learned: Learned, backbone: Backbone, model: bytes, name: str) -> ModelCard:
+def _card(seen: Seen, learned: Learned, backbone: Backbone, model: bytes, name: str, views: int) -> ModelCard:
     base = backbone.card
     pictures = number_of(len(seen.paths), "picture")
     return ModelCard(
@@ -160,8 +163,8 @@ def _card(seen: Seen, learned: Learned, backbone: Backbone, model: bytes, name: 
         sha256=sha256(model),
         task="classify",
         family=base.family,
-        macs=multiply_accumulates(Graph.from_bytes(model)),
-        input=base.input.model_copy(update={"sizes": ()}),
+        macs=multiply_accumulates(Graph.from_bytes(model)) * views,
+        input=base.input.model_copy(update={"sizes": (), "views": views}),
         head=Classify(output=OUTPUT, activation="softmax", top_k=1),
         labels=Labels(names=seen.class_names, ignore=()),
         defaults=Defaults(min_score=learned.threshold),
