@@ -61,7 +61,8 @@ def remove(name: str, folder: Path) -> list[Path]:
     gone = [path]
     try:
         path.unlink()
-        for target in _unused(files, folder):
+        taught = folder / f"{name}.taught.csv"  # the pictures that it was taught from
+        for target in [*_unused(files, folder), *([taught] if taught.is_file() else ())]:
             target.unlink()
             gone.append(target)
     except OSError as exc:

@@ -116,6 +116,57 @@ def test_a_wrong_label_is_the_first_suspicious_one(tmp_path, teach):
     assert "from-red.png,green,red" in rows[1]
 
 
+def test_classes_come_and_go_and_a_label_is_corrected_without_the_first_folder_being_named(tmp_path, teach, data_dir):
+    folder = write_set(tmp_path / "set", 4)
+    more = write_set(tmp_path / "more", 3, {"yellow": (40, 220, 230)}, seed=500) / "yellow"
+    teach(folder, "--name", "mine", "--views", 2)
+
+    def taught(*words):
+        result = teach(*words, "--name", "mine")
+        assert result.exception is None, result.output
+        card = read_card(data_dir / "models" / "mine.toml")
+        assert card.input.views == 2
+        return card.label_names(), len(read_class_set(data_dir / "models" / "mine.taught.csv").pictures)
+
+    assert taught(more, "--add", "yellow") == (("blue", "green", "red", "yellow"), 15)
+    assert taught(more / "0.png", "--add", "yellow") == (("blue", "green", "red", "yellow"), 15)
+    assert taught(folder / "red" / "0.png", folder / "red" / "1.png", "--relabel", "crimson") == (
+        ("blue", "crimson", "green", "red", "yellow"),
+        15,
+    )
+    assert taught("--forget", "crimson") == (("blue", "green", "red", "yellow"), 13)
+    shutil.rmtree(folder / "blue")
+    assert taught("--forget", "blue") == (("green", "red", "yellow"), 9)
+    assert taught() == (("green", "red", "yellow"), 9)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--add", "red"], "found none"),
+        (["--add", "red", "gone.png"], "no picture at gone.png"),
+        (["--add", "green", "set/red/0.png"], "in the class 'red' already; --relabel green moves it"),
+        (["--relabel", "red", "new.png"], "is not among the pictures of mine"),
+        (["--forget", "grey"], "has no class 'grey' to forget; it has: green, red"),
+        (["--forget", "red"], "the set of mine has one class, 'green'"),
+        (["--forget", "red", "--add", "green"], "one of --add, --relabel and --forget at a time"),
+        (["--forget", "red", "set"], "takes a whole class and no pictures"),
+        (["set", "set"], "wanted one folder or CSV file, found 2"),
+        (["--name", "other", "--forget", "red"], "no pictures of a model other are remembered"),
+    ],
+)
+def test_a_change_that_cannot_be_made_is_one_sentence_and_changes_nothing(tmp_path, teach, data_dir, monkeypatch, words, said):
+    write_set(tmp_path / "set", 2, {name: COLORS[name] for name in ("green", "red")})
+    monkeypatch.chdir(tmp_path)
+    teach("set", "--name", "mine")
+    before = {path.name: path.read_bytes() for path in (data_dir / "models").iterdir()}
+
+    result = teach("--name", "mine", *words)
+
+    assert said in str(result.exception)
+    assert {path.name: path.read_bytes() for path in (data_dir / "models").iterdir()} == before
+
+
 def test_near_duplicates_are_named_and_copies_left_out(tmp_path, teach):
     folder = write_set(tmp_path / "set", 3)
     shutil.copy(folder / "red" / "0.png", folder / "red" / "again.png")

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from edgeannot.base.errors import InputError
+
+if TYPE_CHECKING:
+    from edgeannot_tools.teach.classify.remembered import Remembered
 
 __all__ = ["Views", "classify"]
 
@@ -20,7 +26,14 @@ class Views(StrEnum):
 
 
 def classify(
-    data: Annotated[Path, typer.Argument(metavar="DIR", help="A folder with one subfolder of pictures a class, or a CSV: picture, class.")],
+    data: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[DIR|PICTURES...]",
+            help="A folder with one subfolder of pictures a class, or a CSV: picture, class. With --add or --relabel: pictures.",
+            show_default=False,
+        ),
+    ] = None,
     *,
     name: Annotated[str, typer.Option(metavar="NAME", help="Name of the new model.")],
     backbone: Annotated[
@@ -31,8 +44,20 @@ def classify(
         typer.Option(min=32, max=1024, metavar="PX", help="Side of its input in pixels; 288 for the bundled one.", show_default=False),
     ] = None,
     views: Annotated[
-        Views, typer.Option(help="Views of a picture that are averaged at run time, each for a run of the network: a little more accurate.")
-    ] = Views.ONE,
+        Views | None,
+        typer.Option(
+            help="Views of a picture that are averaged at run time, each for a run of the network: a little more accurate.  [default: 1]",
+            show_default=False,
+        ),
+    ] = None,
+    add: Annotated[
+        str | None,
+        typer.Option(metavar="CLASS", help="Teach the model again with these pictures of a class, old or new.", show_default=False),
+    ] = None,
+    relabel: Annotated[
+        str | None, typer.Option(metavar="CLASS", help="Teach it again with these of its pictures in another class.", show_default=False)
+    ] = None,
+    forget: Annotated[str | None, typer.Option(metavar="CLASS", help="Teach it again without a class.", show_default=False)] = None,
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Draw the confusion matrix, unsure pictures and suspicious labels into this folder.")
     ] = None,
@@ -44,7 +69,8 @@ def classify(
 ) -> None:
     """Learn classes of whole pictures from examples, and add the model: 5 to 50 pictures a class, seconds, no GPU.
 
-    The accuracy that is printed comes from pictures that were not learned from (cross-validation).
+    The accuracy that is printed comes from pictures that were not learned from (cross-validation). The pictures are remembered: without DIR
+    the model is taught again from them, with --add, --relabel or --forget changed.
     """
     from edgeannot.base.places import model_folders
     from edgeannot.library.modelstore import how_to_run
@@ -53,7 +79,8 @@ def classify(
     from edgeannot.vision.decode import configure_opencv
     from edgeannot_tools.graph.blas import one_thread
     from edgeannot_tools.teach.classify.backbone import BUNDLED, find_backbone
-    from edgeannot_tools.teach.classify.examples import collect_examples, default_threads, read_examples
+    from edgeannot_tools.teach.classify.examples import checked, collect_examples, default_threads, read_examples
+    from edgeannot_tools.teach.classify.remembered import read_remembered, remember
     from edgeannot_tools.teach.classify.report import print_taught, write_report
     from edgeannot_tools.teach.classify.teaching import teach
     from edgeannot_tools.teach.install import check_name, install_model
@@ -62,17 +89,45 @@ def classify(
     configure_opencv()
     console = open_console()
     state, runtime = find_data_dir(data_dir), find_runtime()
-    check_name(name, state / "models", replace=replace)
-    examples = read_examples(data)
+    changes = _changes(data or [], add=add, relabel=relabel, forget=forget)
+    check_name(name, state / "models", replace=replace or changes is not None)
+    if changes is None:
+        where = str((data or [])[0])
+        examples = read_examples((data or [])[0])
+    else:
+        old = read_remembered(name, state / "models")
+        where = f"the set of {name}"
+        examples = checked(changes(old).examples(), where)
+        backbone, views = backbone or old.backbone, views or Views(str(old.card.input.views))
+        size = size or (old.card.input.width if backbone == old.backbone else None)
     network = find_backbone(find_card(backbone or BUNDLED, model_folders(state)), size)
     seen = collect_examples(examples, network, state / "cache" / "teach", threads or default_threads(), runtime)
     with one_thread():  # the matrices are small
-        taught = teach(seen, network, name, str(data), int(views))
+        taught = teach(seen, network, name, where, int(views or 1))
     print_taught(taught, console)
     if report is not None:
         write_report(taught, report)
         console.print(f"wrote {report}: confusion.png, unsure.png, suspicious.png, suspicious.csv", soft_wrap=True)
+    # First the pictures: a change that is made twice is made once, and a model whose pictures are not known could not be changed again.
+    remember(examples, name, state / "models")
     card = install_model(
-        taught.card, taught.model, state, comments=taught.comments, replace=replace, trial=not network.bundled, runtime=runtime
+        taught.card, taught.model, state, comments=taught.comments, replace=True, trial=not network.bundled, runtime=runtime
     )
     console.print(f"added {card.name} to {card.folder}{how_to_run(card, data_dir)}", soft_wrap=True)
+
+
+def _changes(data: list[Path], *, add: str | None, relabel: str | None, forget: str | None) -> Callable[[Remembered], Remembered] | None:
+    """Return what is changed of the remembered pictures; None where a set is named. Raises InputError for options that do not fit."""
+    if sum(option is not None for option in (add, relabel, forget)) > 1:
+        raise InputError("wanted one of --add, --relabel and --forget at a time")
+    if add is not None:
+        return lambda old: old.added(add, data)
+    if relabel is not None:
+        return lambda old: old.relabelled(relabel, data)
+    if forget is not None:
+        if data:
+            raise InputError(f"--forget takes a whole class and no pictures, found {data[0]}; --relabel moves pictures")
+        return lambda old: old.without(forget)
+    if len(data) > 1:
+        raise InputError(f"wanted one folder or CSV file, found {len(data)}; pictures of one class are taken with --add CLASS")
+    return None if data else lambda old: old

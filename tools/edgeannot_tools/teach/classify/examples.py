@@ -27,7 +27,7 @@ from edgeannot_tools.teach.feature_cache import FeatureCache
 from edgeannot_tools.teach.near_duplicates import difference_hash, group_alike
 from edgeannot_tools.terminal import track
 
-__all__ = ["Seen", "collect_examples", "default_threads", "read_examples"]
+__all__ = ["Seen", "checked", "collect_examples", "default_threads", "read_examples"]
 
 _FEWEST = 2
 """Pictures a class: one to learn from, one to test with."""
@@ -59,18 +59,23 @@ def default_threads() -> int:
 
 
 def read_examples(path: Path) -> ClassFolders:
-    """Return pictures and classes. Raises InputError where nothing can be learned of them: one class, or a class with one picture."""
-    examples = read_class_set(path)
+    """Return pictures and classes, as `checked`. Raises MissingError, InputError."""
+    return checked(read_class_set(path), str(path))
+
+
+def checked(examples: ClassFolders, where: str) -> ClassFolders:
+    """Return them. Raises InputError where nothing can be learned of them: one class, or a class with one picture."""
     names = examples.class_names
     if len(names) < 2:
+        only = f"one class, {names[0]!r}" if names else "no class"
         raise InputError(
-            f"{path} has one class, {names[0]!r}, and there is nothing to tell it from; "
+            f"{where} has {only}, and there is nothing to tell it from; "
             "add a second one, for example `other` with pictures of what else may be seen"
         )
     counts = np.bincount([class_id for _, class_id in examples.pictures], minlength=len(names))
     if counts.min() < _FEWEST:
         few = names[int(counts.argmin())]
-        raise InputError(f"{path}: the class {few!r} has one picture, wanted at least {_FEWEST}: one to learn from and one to test with")
+        raise InputError(f"{where}: the class {few!r} has one picture, wanted at least {_FEWEST}: one to learn from and one to test with")
     return examples
 
 

@@ -18,6 +18,7 @@ from edgeannot_tools.teach.classify.backbone import Backbone
 from edgeannot_tools.teach.classify.examples import Seen
 from edgeannot_tools.teach.classify.head import OUTPUT, expansions_for, taught_file
 from edgeannot_tools.teach.classify.learning import Learned, learn
+from edgeannot_tools.teach.classify.remembered import MADE_BY
 from edgeannot_tools.teach.install import sha256
 
 __all__ = ["FEW", "Pair", "Taught", "teach"]
@@ -173,6 +174,6 @@ def _card(seen: Seen, learned: Learned, backbone: Backbone, model: bytes, name: 
             source_sha256=base.sha256,
             license=base.provenance.license,
             training=f"{pictures} of {number_of(len(seen.class_names), 'class', 'classes')}",
-            made_by="edgeannot teach classify",
+            made_by=MADE_BY,
         ),
     )
