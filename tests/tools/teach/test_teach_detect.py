@@ -24,6 +24,7 @@ from edgeannot_tools.teach.detect.fit import fit_layers
 from edgeannot_tools.teach.detect.pictures import read_teaching_set
 from edgeannot_tools.teach.detect.stored import OUTPUT_SCALE, store_layers
 from edgeannot_tools.teach.detect.views import whole_view
+from tests.e2e.daemons import edgeannot
 from tests.tools.teach.made_pictures import made_set, write_picture
 
 BACKBONE = "ssdlite-mobilenet-v2-coco@128"
@@ -83,6 +84,26 @@ def test_the_report_says_what_the_card_says(taught):
     assert [row["name"] for row in report["classes"]] == list(card.label_names())
     assert (folder / "sheet.png").read_bytes().startswith(b"\x89PNG")
     assert card.provenance.license == "Apache-2.0"
+
+
+@pytest.mark.runtime
+def test_what_the_daemon_sees_with_it_arrives_at_the_broker(taught, tmp_path, broker, make_subscriber):
+    """From the taught file to a message: the installed command, a real broker, a picture that was not taught."""
+    folder, _ = taught
+    (picture,) = made_set(tmp_path / "in", pictures=1).pictures
+    (thing,) = write_picture(picture.path, 31, sides=(50, 56))
+    subscriber = make_subscriber(broker, "edgeannot/porch/+/detections")
+    run = ("run", "--once", "--model", "shapes", "--data-dir", folder / "data", "--watch", picture.path.parent, "--min-score", 0.05)
+
+    done = edgeannot(*run, "--mqtt", broker.url, "--device", "porch")
+
+    assert done.returncode == 0, done.stderr
+    subscriber.wait_for(lambda s: s.payloads(), "the message of the picture")
+    (message,) = (json.loads(payload) for payload in subscriber.payloads())
+    best = max(message["detections"], key=lambda found: found["score"])
+    assert message["model"]["name"] == "shapes"
+    assert best["label"] == "disc"
+    assert np.allclose([best["box"][side] for side in ("x1", "y1", "x2", "y2")], thing.box, atol=15)
 
 
 @pytest.mark.runtime
