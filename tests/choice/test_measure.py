@@ -312,9 +312,9 @@ def test_a_real_model_is_measured_with_its_stages(tmp_path, models_dir, runtime_
     card = facts_of(find_card("ssdlite-mobilenet-v2-coco", [models_dir]))
     known = Measurements(tmp_path / "m.json", HERE)
     measure_models([card], [models_dir], known, requirements(ms=1000), runtime=runtime_name, deadline_s=DEADLINE_S)
-    found = next(sample for sample in known.record(card.key).samples if sample.size == 300)
+    found, *_ = known.record(card.key).samples
 
-    assert (found.size, found.threads, found.dtype) == (300, 1, "int8")
+    assert (found.threads, found.dtype) == (1, "int8")
     assert found.runs >= 2
     assert set(found.stages) == {"decode", "preprocess", "inference", "postprocess"}
     assert 0 < found.stages["inference"] < found.p95_ms

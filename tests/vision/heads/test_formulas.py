@@ -207,8 +207,8 @@ class TestYoloGrid:
     def test_cells_may_reach_over_the_edge_of_the_input(self):
         """A stride of 16 gives 4 x 2 cells of 60 x 30 pixels: the network pads; each cell is a fourth of the input's width."""
         assert YoloGrid(grids=self.grid).check(specs((1, 2, 4, 14)), (60, 30)) == 2
-        with pytest.raises(CardError, match="one stride for the input of 61x20, found 4x2"):
-            YoloGrid(grids=self.grid).check(specs((1, 2, 4, 14)), (61, 20))
+        with pytest.raises(CardError, match="one stride for the input of 61x70, found 4x2"):
+            YoloGrid(grids=self.grid).check(specs((1, 2, 4, 14)), (61, 70))
 
     def test_maps_with_different_class_counts_are_refused(self):
         grids = (*self.grid, Grid(output=1, anchors=((1.0, 1.0),)))
