@@ -7,7 +7,7 @@ import pytest
 
 from edgeannot.vision.data import Detections
 from edgeannot_tools.evaluate.average_precision import Truth
-from edgeannot_tools.teach.detect.threshold import best_threshold
+from edgeannot_tools.teach.detect.held_out import best_threshold
 
 BOX, ELSEWHERE = (0, 0, 10, 10), (50, 50, 60, 60)
 EMPTY = Truth.of([], [])

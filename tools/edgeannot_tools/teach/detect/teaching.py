@@ -19,9 +19,8 @@ from edgeannot_tools.teach.detect.examples import Examples, make_examples, views
 from edgeannot_tools.teach.detect.export import make_card, make_graph
 from edgeannot_tools.teach.detect.fit import Layer, fit_layers
 from edgeannot_tools.teach.detect.folds import find_alike, make_folds, pooled
-from edgeannot_tools.teach.detect.held_out import detect
+from edgeannot_tools.teach.detect.held_out import best_threshold, detect
 from edgeannot_tools.teach.detect.pictures import LabelledPicture, TeachingSet
-from edgeannot_tools.teach.detect.threshold import best_threshold
 
 __all__ = ["Alarms", "Taught", "make_model", "teach", "teach_examples"]
 
