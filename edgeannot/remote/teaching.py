@@ -148,5 +148,5 @@ def _refusal(code: int, lines: Sequence[str]) -> RefusedError:
     if code < 0:
         cause = "most often for want of memory" if -code == signal.SIGKILL else "please report"
         return RefusedError("unavailable", f"the process that teaches was ended by signal {-code}, {cause}")
-    sentence = next((line.removeprefix("Error: ") for line in reversed(lines)), f"exit code {code}")
+    sentence = next((line.removeprefix("Error: ").removeprefix("edgeannot: ") for line in reversed(lines)), f"exit code {code}")
     return RefusedError("invalid" if code in _USAGE_ERRORS else "unavailable", f"teach: {sentence}")

@@ -69,7 +69,7 @@ print(os.environ["EDGEANNOT_RUNTIME"])
 
 
 def test_its_last_sentence_is_the_reason_of_a_refusal(tmp_path):
-    script = "print('reading'); print('Error: the class cat has 1 picture, wanted 2 or more \\x1b[31m', file=sys.stderr); sys.exit(65)"
+    script = "print('reading'); print('edgeannot: the class cat has 1 picture, wanted 2 or more \\x1b[31m', file=sys.stderr); sys.exit(65)"
 
     with pytest.raises(RefusedError, match=r"^teach: the class cat has 1 picture, wanted 2 or more") as refused:
         teacher(tmp_path, script).teach(wanted()).result(DEADLINE_S)
