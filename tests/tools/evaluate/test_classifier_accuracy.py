@@ -166,6 +166,21 @@ def test_the_command_prints_records_and_draws(run, card, labelled, models_dir, t
     assert (row.top1, row.pictures, row.size, row.map50) == (1.0, len(SAMPLES), 224, None)
 
 
+def test_a_table_of_pictures_and_classes_is_measured_like_folders(run, labelled, models_dir, tmp_path):
+    rows = [f"{path},{path.parent.name}" for path in sorted(labelled.rglob("*.jpg"))]
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join(["path,label", *rows]))
+    model = models_dir / f"{MODEL}.toml"
+
+    result = run(model, "--data", table, "--json", tmp_path / "r.json")
+
+    assert result.exit_code == 0, result.output
+    (report,) = json.loads((tmp_path / "r.json").read_text())["models"]
+    assert (report["top1"], report["pictures"]) == (1.0, len(SAMPLES))
+    with pytest.raises(InputError, match=r"labels\.csv is a CSV file, which has no split 'val'"):
+        raise run(model, "--data", table, "--split", "val").exception
+
+
 def test_wrong_answers_are_counted_and_drawn(card, labelled, tmp_path):
     """Every picture under the name of another class."""
     names = sorted(folder.name for folder in labelled.iterdir())

@@ -21,8 +21,8 @@ from edgeannot.settings import find_data_dir
 from edgeannot.vision.cards import Measured, ModelCard, find_card, read_card
 from edgeannot.vision.engine import Runtime
 from edgeannot_tools.datasets import Dataset, ReadOptions, load_dataset
+from edgeannot_tools.datasets.classes import read_class_set
 from edgeannot_tools.datasets.command import ClassesOption, ImagesOption, Kind, KindOption, OriginOption, SplitOption, read_options
-from edgeannot_tools.datasets.pictures import read_class_folders
 from edgeannot_tools.evaluate.class_matching import common_classes, read_mapping
 from edgeannot_tools.evaluate.classifier_accuracy import Ranking, rank_classifiers
 from edgeannot_tools.evaluate.drawings import save_error_sheet, save_plot, save_ranking_plot, save_wrong_answers
@@ -41,7 +41,10 @@ def evaluate(
     models: Annotated[list[str], typer.Argument(help="Names of models (NAME or NAME@SIZE), or their card files.", metavar="MODEL")],
     *,
     data: Annotated[
-        Path, typer.Option(help="The labelled set: YOLO, Darknet, Pascal VOC, COCO or OpenImages; for classifiers one folder per class.")
+        Path,
+        typer.Option(
+            help="The labelled set: YOLO, Darknet, Pascal VOC, COCO or OpenImages; for classifiers one folder per class or a CSV."
+        ),
     ],
     kind: KindOption = None,
     images: ImagesOption = None,
@@ -66,7 +69,7 @@ def evaluate(
 ) -> None:
     """Measure the daemon's pipeline on a labelled set: mAP50, mAP50-95, AP per class, mean IoU, best score, ms per picture.
 
-    Classifiers are measured on a folder with one subfolder per class: top-1 and top-5.
+    Classifiers are measured on a folder with one subfolder per class, or a CSV file of pictures and classes: top-1, top-5.
     """
     console = open_console()
     for path in filter(None, (json_file, plot, sheet)):
@@ -76,7 +79,9 @@ def evaluate(
     if _are_classifiers(cards):
         for option, value in (("--format", kind), ("--images", images), ("--classes", classes), ("--coco", coco)):
             if value:
-                raise InputError(f"{option} is for labels with boxes; a classifier is measured on a folder with one subfolder per class")
+                raise InputError(
+                    f"{option} is for labels with boxes; a classifier is measured on a folder with one subfolder per class, or a CSV"
+                )
         _tools_for(coco=False, plot=plot, console=console)
         rows = _evaluate_classifiers(cards, wanted)
     else:
@@ -151,7 +156,7 @@ def _evaluate_detectors(
 
 def _evaluate_classifiers(cards: Sequence[ModelCard], wanted: _Wanted) -> list[Measured]:
     """Do the same as `_evaluate_detectors` for classifiers."""
-    folders = read_class_folders(wanted.data, wanted.split)
+    folders = read_class_set(wanted.data, wanted.split)
     mapping = read_mapping(wanted.class_map) if wanted.class_map is not None else {}
     rankings = rank_classifiers(cards, folders, mapping, common=wanted.common, threads=wanted.threads, runtime=wanted.runtime)
     print_rankings(rankings, folders.class_names, wanted.console)

@@ -22,7 +22,7 @@ from edgeannot.vision.cards import Measured, ModelCard
 from edgeannot.vision.engine import Runtime
 from edgeannot.vision.pipeline import Limits, load_pipeline
 from edgeannot_tools.datasets import ReadOptions, load_dataset
-from edgeannot_tools.datasets.pictures import read_class_folders
+from edgeannot_tools.datasets.classes import read_class_set
 from edgeannot_tools.evaluate.classifier_accuracy import Ranking, rank_classifiers
 from edgeannot_tools.evaluate.measure import Result, evaluate_model, match_model
 from edgeannot_tools.output import write_together
@@ -72,7 +72,7 @@ class AcceptanceCriteria:
 
     max_drop: float
     data: Path | None
-    """Labelled pictures: of a detector with boxes, of a classifier in a folder a class."""
+    """Labelled pictures: of a detector with boxes, of a classifier in a folder a class or a CSV file."""
     runtime: Runtime
     check: bool = True
     """Whether the two are compared; without, only the noise of the layers is looked at."""
@@ -275,7 +275,7 @@ def _compare_on(
         print_agreement(agreement, *sizes, console)
         return check_agreement(agreement, criteria.max_drop), ()
     if reference.task == "classify":
-        folders = read_class_folders(criteria.data)
+        folders = read_class_set(criteria.data)
         first, second = rank_classifiers(cards, folders, threads=THREADS, runtime=criteria.runtime)
         print_top1(first, second, *sizes, console)
         rows = _class_row(criteria, first, "float32"), _class_row(criteria, second, "int8")

@@ -70,7 +70,8 @@ def quantize(
     data: Annotated[
         Path | None,
         typer.Option(
-            metavar="SET", help="Labelled set for the comparison: YOLO, VOC, COCO, OpenImages, or for a classifier one folder per class."
+            metavar="SET",
+            help="Labelled set for the comparison: YOLO, VOC, COCO, OpenImages, or for a classifier one folder per class or a CSV.",
         ),
     ] = None,
     check: Annotated[
