@@ -17,8 +17,9 @@ from edgeannot.vision.heads._tensors import check_score_step, output_spec, shape
 
 __all__ = ["Grid", "YoloGrid"]
 
-_PADDED_STRIDES = (8, 16, 32, 64)
-"""Which need not divide the input: at 300 pixels a stride of 16 gives 19 cells, as the network pads what is left over."""
+_STRIDES = (8, 16, 32, 64)
+"""Of nearly all networks. They need not divide the input: at 300 pixels one of 32 gives 10 cells of 32 pixels, not of 30, as the network
+pads what is left over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,8 @@ class Grid:
 class YoloGrid:
     """Maps with, per cell and anchor, x, y, w, h, objectness and C class numbers; score = objectness * best class.
 
-    The stride is the input size over the map's. With s the logistic function, c the cell and a the anchor:
+    The stride is the input size over the map's, or one of 8 to 64 whose last cells reach over the input's edge. With s the logistic
+    function, c the cell and a the anchor:
     centre = (s(t) * xy_scale - (xy_scale - 1) / 2 + c) * stride; size = exp(t) * a, or (2 s(t))^2 * a.
 
     v2: `class_activation = "softmax"`, `anchor_units = "cells"`. v3, v4: as it is, with the cfg's `scale_x_y` as `xy_scale`.
@@ -95,7 +97,7 @@ class YoloGrid:
         classes, class_scores = self._best_class(real[:, 5:])
         scores = activate(real[:, 4], self.activation) * class_scores
 
-        stride = np.array((input_wh[0] / table.shape[2], input_wh[1] / table.shape[1]), np.float32)
+        stride = np.float32(_stride(input_wh, (table.shape[2], table.shape[1])) or 0)
         scale = self.xy_scale if grid.xy_scale is None else grid.xy_scale
         centers = activate(real[:, :2], self.activation) * np.float32(scale) - np.float32((scale - 1) / 2)
         centers = (centers + np.stack([x, y], axis=1)) * stride
@@ -133,8 +135,7 @@ class YoloGrid:
         if (len(split) == 2 and split[0] != anchors) or (len(split) == 1 and split[0] % anchors) or numbers < 6:
             raise shape_error(spec, role, f"{wanted}, as there are {anchors} anchors", "correct head.grids.anchors or head.layout")
         height, width = {"NHWC": shape[1:3], "NCHW": shape[-2:], "NAHWC": shape[2:4]}[self.layout]
-        even = not (input_wh[0] % width or input_wh[1] % height) and input_wh[0] // width == input_wh[1] // height
-        if not even and all((-(-input_wh[0] // one), -(-input_wh[1] // one)) != (width, height) for one in _PADDED_STRIDES):
+        if _stride(input_wh, (width, height)) is None:
             raise shape_error(
                 spec,
                 role,
@@ -144,3 +145,13 @@ class YoloGrid:
         if self.activation == "none":
             check_score_step(spec, role)
         return numbers - 5
+
+
+def _stride(input_wh: tuple[int, int], map_wh: tuple[int, int]) -> int | None:
+    """Return the side of a cell in pixels of the input; None where no side fits both directions."""
+    for one in _STRIDES:
+        if (-(-input_wh[0] // one), -(-input_wh[1] // one)) == map_wh:
+            return one
+    if input_wh[0] % map_wh[0] or input_wh[1] % map_wh[1] or input_wh[0] // map_wh[0] != input_wh[1] // map_wh[1]:
+        return None
+    return input_wh[0] // map_wh[0]

@@ -205,8 +205,12 @@ class TestYoloGrid:
             YoloGrid(grids=self.grid).check(specs(shape), WH)
 
     def test_cells_may_reach_over_the_edge_of_the_input(self):
-        """A stride of 16 gives 4 x 2 cells of 60 x 30 pixels: the network pads; each cell is a fourth of the input's width."""
-        assert YoloGrid(grids=self.grid).check(specs((1, 2, 4, 14)), (60, 30)) == 2
+        """A stride of 16 gives 4 x 2 cells of 60 x 30 pixels, as the network pads: the last begins at 48, not at 45."""
+        table = np.full((1, 2, 4, 14), -20.0)
+        table[0, 1, 3, :7] = 0, 0, 0, 0, 9, 9, -9
+        head = YoloGrid(grids=self.grid)
+        assert head.check(specs(table.shape), (60, 30)) == 2
+        assert only(head.decode(outputs(table), (60, 30), 0.3))[2] == near(56 - 5, 24 - 10, 56 + 5, 24 + 10)
         with pytest.raises(CardError, match="one stride for the input of 61x70, found 4x2"):
             YoloGrid(grids=self.grid).check(specs((1, 2, 4, 14)), (61, 70))
 

@@ -34,7 +34,7 @@ class Tap:
     tensor: str
     """The map's name in the file."""
     stride: int
-    """Pixels of the input a cell."""
+    """Pixels of the input a cell; the last cells may reach over its edge."""
     channels: int
     scale: float
     zero_point: int
@@ -64,10 +64,6 @@ class Backbone:
     def cells(self, tap: int) -> int:
         """Return how many cells a side of the tap's map has."""
         return -(-self.size // self.taps[tap].stride)
-
-    def pitch(self, tap: int) -> float:
-        """Return the side of a cell in pixels of the input: the stride, or a little less where that does not divide the input."""
-        return self.size / self.cells(tap)
 
 
 def load_backbone(card: ModelCard, size: int | None = None, *, keep: bool = False) -> Backbone:

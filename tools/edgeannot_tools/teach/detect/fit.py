@@ -91,7 +91,7 @@ class _Part:
     def __init__(self, examples: Examples, band: Band, classes: int, folds: IntArray, seed: int) -> None:
         self.band, self.classes = band, classes
         self.features = examples.maps[band.tap]
-        self.stride, self.cells = examples.backbone.pitch(band.tap), examples.backbone.cells(band.tap)
+        self.stride, self.cells = examples.backbone.taps[band.tap].stride, examples.backbone.cells(band.tap)
         channels = self.features.shape[3]
         rows = np.random.default_rng(seed).permutation(len(self.features))[:STATISTICS]
         sample = self.features[np.sort(rows)].reshape(-1, channels).astype(np.float32)
