@@ -1,13 +1,15 @@
 """How good a taught detector is by the number of pictures: the int8 file on pictures that were not taught, over several splits.
 
-    python benchmarks/teach_detect.py SET [--backbone NAME[@SIZE]]... [--pictures 30,10,5] [--test 10] [--splits 4] [--background DIR]
-                                      [--empty DIR] [--json FILE]
+    python -m benchmarks.teach_detect SET [--backbone NAME[@SIZE]]... [--pictures 30,10,5] [--test 10] [--splits 4] [--background DIR]
+                                      [--empty DIR] [--without-bins] [--label WORDS] [--json FILE]
+    python -m benchmarks.teach_detect --draw FILE... --plot PNG
 
 Each split deals the pictures anew after every whole round: as many disjoint parts of --test pictures as there are, each the test set
 once, and the first N of the others taught. The features of all views are made once a backbone, so the times are those of the views
 taught; processor seconds, as other programs may lengthen the wall times. "int8" runs the file through `evaluate`, "float" the same
 layers without rounding of weights and outputs. --empty: pictures without the objects, none of them taught, for false alarms at the
-threshold of the card.
+threshold of the card. --draw: what was measured before, each file a line of --plot under its --label. Sets of objects of very different
+size, and of small ones in crowds, are made by benchmarks/pasted_sets.py.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.teach_plot import save_plot
 from edgeannot.vision.pipeline import load_pipeline
 from edgeannot_tools.datasets import Dataset
 from edgeannot_tools.datasets.pictures import PICTURE_SUFFIXES, list_files
@@ -31,7 +34,7 @@ from edgeannot_tools.evaluate.measure import evaluate_model, match_model, read_f
 from edgeannot_tools.teach.detect.backbone import Backbone
 from edgeannot_tools.teach.detect.command import find_backbone
 from edgeannot_tools.teach.detect.examples import MOST_VIEWS, Examples, make_examples, views_for
-from edgeannot_tools.teach.detect.held_out import detect
+from edgeannot_tools.teach.detect.held_out import detect, small_alone
 from edgeannot_tools.teach.detect.made_background import MADE
 from edgeannot_tools.teach.detect.pictures import TeachingSet, read_teaching_set
 from edgeannot_tools.teach.detect.teaching import make_model, teach_examples
@@ -62,11 +65,13 @@ def part(to_teach: TeachingSet, examples: Examples, numbers: list[int]) -> tuple
     return replace(to_teach, pictures=kept), Examples(examples.backbone, maps, picture, whole, marked, examples.hashes[sorted(numbers)])
 
 
-def one_split(to_teach: TeachingSet, examples: Examples, taught_with: list[int], test: list[int], empty: list[Path]) -> dict[str, float]:
-    """Return the figures of a model that is taught with some pictures and tried on others."""
+def one_split(
+    to_teach: TeachingSet, examples: Examples, taught_with: list[int], test: list[int], empty: list[Path], *, bins: bool
+) -> dict[str, float]:
+    """Return the figures of a model that is taught with some pictures and tried on others. bins: whether size bins are tried."""
     some, views = part(to_teach, examples, taught_with)
     clock = time.process_time()
-    taught = teach_examples(some, views)
+    taught = teach_examples(some, views, bins=bins)
     fit_s = time.process_time() - clock
     pictures = [to_teach.pictures[number] for number in test]
     in_float = [detect(examples, taught.layers, number, to_teach.pictures[number].picture.size_wh, rounded=False) for number in test]
@@ -79,6 +84,8 @@ def one_split(to_teach: TeachingSet, examples: Examples, taught_with: list[int],
         result = evaluate_model(card, dataset, match_model(card, dataset), coco=False)
         pipeline = load_pipeline(card)
         alarms = sum(bool(len(pipeline(read_frame(path, 0, "")).detections)) for path in empty)
+    pairs = [(item.truth, item.found) for item in result.compared]
+    small = small_alone(pairs, [item.picture.size_wh for item in pictures])
     missed = sum(len(find_misses(item.truth, item.found, taught.min_score)[0]) for item in result.compared)
     return {
         "map50": result.accuracy.map50,
@@ -92,13 +99,15 @@ def one_split(to_teach: TeachingSet, examples: Examples, taught_with: list[int],
         "views": float(len(views.picture)),
         "fit_cpu_s": fit_s,
         "bins": float(taught.bins),
+        "small_map50": small.map50,
+        **{f"ap50 {to_teach.labels[row.class_id]}": row.ap50 for row in result.accuracy.classes},
     }
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", type=Path)
+    parser.add_argument("dataset", type=Path, nargs="?")
     parser.add_argument("--format")
     parser.add_argument("--backbone", action="append")
     parser.add_argument("--pictures", default="30,10,5")
@@ -110,8 +119,17 @@ def main() -> None:
     parser.add_argument(
         "--empty", type=Path, help="pictures without the objects for false alarms; those of --background are left out by hash"
     )
+    parser.add_argument("--without-bins", action="store_true", help="one band a map, whatever the sizes")
+    parser.add_argument("--label", default="taught", help="of the line in --plot")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--draw", type=Path, nargs="+")
+    parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
+    if args.draw:
+        drawn = [row for path in args.draw for row in json.loads(path.read_text())]
+        labels = dict.fromkeys(row["label"] for row in drawn)
+        save_plot({label: [row for row in drawn if row["label"] == label] for label in labels}, args.plot)
+        return
     to_teach = read_teaching_set(args.dataset, args.format, background=args.background, made=args.made)
     labelled = [number for number, item in enumerate(to_teach.pictures) if not item.background]
     background = [number for number, item in enumerate(to_teach.pictures) if item.background]
@@ -124,24 +142,26 @@ def main() -> None:
         cost = (time.process_time() - clock) / len(examples.picture)
         print(f"{backbone.name}: {cost * 1e3:.1f} ms of a processor a view ({time.perf_counter() - wall:.0f} s in all)", flush=True)
         for count in map(int, args.pictures.split(",")):
-            rows = [
-                one_split(to_teach, examples, [*(labelled[i] for i in others[:count]), *background], [labelled[i] for i in test], empty)
-                for others, test in splits(len(labelled), args.test, args.splits)
-            ]
-            mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+            rows = []
+            for others, test in splits(len(labelled), args.test, args.splits):
+                taught_with = [*(labelled[i] for i in others[:count]), *background]
+                rows.append(one_split(to_teach, examples, taught_with, [labelled[i] for i in test], empty, bins=not args.without_bins))
+            keys = dict.fromkeys(key for row in rows for key in row)
+            mean = {key: float(np.mean([row[key] for row in rows if key in row])) for key in keys}
             each = " ".join(f"{row['map50']:.2f}" for row in rows)
             print(
                 f"  {count:3d} pictures, {len(rows)} splits: mAP50 {mean['map50']:.3f} [{each}], mean IoU {mean['mean_iou']:.3f} "
                 f"(float {mean['map50_float']:.3f}, {mean['mean_iou_float']:.3f}); at the card's score {mean['min_score']:.2f} "
                 f"{mean['recall_at_card']:.0%} found, alarms in {mean['alarms']:.0%} of {len(empty)}; its own estimate "
-                f"{mean['held_out_map50']:.3f}; features {cost * mean['views']:.1f} + fit {mean['fit_cpu_s']:.1f} processor s",
+                f"{mean['held_out_map50']:.3f}; "
+                + "".join(f"{key} {value:.3f}; " for key, value in mean.items() if key.startswith("ap50 ") or key == "small_map50")
+                + f"bins in {mean['bins']:.0%}; features {cost * mean['views']:.1f} + fit {mean['fit_cpu_s']:.1f} processor s",
                 flush=True,
             )
-            report.append(
-                {"backbone": backbone.name, "pictures": count, "splits": len(rows), "features_cpu_s": cost * mean["views"], **mean}
-            )
-    if args.json:
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
+            facts = {"label": args.label, "backbone": backbone.name, "pictures": count, "splits": len(rows)}
+            report.append({**facts, "features_cpu_s": cost * mean["views"], **mean})
+            if args.json:
+                args.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def untaught(folder: Path, to_teach: TeachingSet) -> list[Path]:

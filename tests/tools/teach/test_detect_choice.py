@@ -28,7 +28,7 @@ def tried(figures, within_s, seconds=10.0):
         now[0] += seconds * backbone.size / 100
         map50 = figures[backbone.card.name]
         accuracy = Accuracy(map50, map50, (), 0.5, 0.9, 0.9, 0.9, 0.8, 10, 10)
-        return Taught(backbone, (), False, (), np.zeros(0, np.int64), accuracy, 0.5, 0.9, 0.9, Alarms(0, 0))
+        return Taught(backbone, (), False, (), np.zeros(0, np.int64), accuracy, accuracy, 0.5, 0.9, 0.9, Alarms(0, 0))
 
     cards = [(card(name), 100) for name in figures]
     best, trials = teach_best(cards, lambda one, size: Backbone(one, size, ()), teach, within_s, lambda: now[0])
@@ -54,7 +54,7 @@ def test_a_costly_candidate_is_left_out_for_a_later_cheap_one():
     def teach(backbone):
         names.append(backbone.name)
         accuracy = Accuracy(0.5, 0.5, (), 0.5, 0.9, 0.9, 0.9, 0.8, 10, 10)
-        return Taught(backbone, (), False, (), np.zeros(0, np.int64), accuracy, 0.5, 0.9, 0.9, Alarms(0, 0))
+        return Taught(backbone, (), False, (), np.zeros(0, np.int64), accuracy, accuracy, 0.5, 0.9, 0.9, Alarms(0, 0))
 
     ticks = iter(range(0, 1000, 10))
     cards = [(card("a"), 100), (card("b", macs=1000), 100), (card("c"), 100)]

@@ -51,6 +51,34 @@ def test_a_box_that_ends_before_it_begins_is_refused(tmp_path):
         teaching_set(data)
 
 
+def test_a_box_without_area_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"p2.png, object 1 \(disc\): the box 20, 10, 20, 50 has no area; remove it"):
+        teaching_set(marked_anew(made_set(tmp_path), 2, LabelledObject(0, (20, 10, 20, 50))))
+
+
+def test_a_copy_in_a_set_is_noted(tmp_path):
+    data = made_set(tmp_path)
+    copy = tmp_path / "copy.png"
+    copy.write_bytes((tmp_path / "p0.png").read_bytes())
+    copied = replace(data.pictures[0], name="copy.png", path=copy)
+
+    def noted(*pictures):
+        return [note for note in teaching_set(Dataset(data.class_names, pictures)).notes if "copy.png" in note]
+
+    (same,) = noted(*data.pictures, copied)
+    (other,) = noted(*data.pictures, replace(copied, objects=(LabelledObject(0, (1, 2, 30, 40)),)))
+    assert "the same picture is there again" in same
+    assert "other labels" in other
+
+
+def test_a_file_that_is_no_picture_is_named(tmp_path):
+    save_dataset(made_set(tmp_path / "in"), tmp_path / "set", "yolo")
+    next((tmp_path / "set").rglob("p2.png")).write_bytes(b"no picture")
+
+    with pytest.raises(InputError, match=r"p2.png: the file does not begin like a picture; replace or remove it"):
+        read_teaching_set(tmp_path / "set")
+
+
 def test_a_box_that_reaches_over_the_edge_is_clipped_and_noted(tmp_path):
     to_teach = teaching_set(marked_anew(made_set(tmp_path), 2, LabelledObject(0, (-4, 10, 40, 50))))
 

@@ -7,7 +7,7 @@ import pytest
 
 from edgeannot.vision.data import Detections
 from edgeannot_tools.evaluate.average_precision import Truth
-from edgeannot_tools.teach.detect.held_out import best_threshold
+from edgeannot_tools.teach.detect.held_out import best_threshold, small_alone
 
 BOX, ELSEWHERE = (0, 0, 10, 10), (50, 50, 60, 60)
 EMPTY = Truth.of([], [])
@@ -50,3 +50,15 @@ def test_what_lies_in_a_crowd_counts_neither_way():
     pairs = [seen(0.7), seen(0.8)]
 
     assert best_threshold([*pairs, *[one(crowd, (ELSEWHERE, 0.69))] * 9]) == pytest.approx(best_threshold(pairs))
+
+
+def test_small_objects_are_judged_alone():
+    """In a picture of 1,000 pixels those below 50: the large one counts neither found nor missed, nor does what was found in its place."""
+    small, large = (0, 0, 40, 40), (100, 100, 400, 400)
+    missed, found = one(Truth.of([small, large], [0, 0]), (large, 0.9)), one(Truth.of([small, large], [0, 0]), (small, 0.8), (large, 0.9))
+    size = (1000, 700)
+
+    assert small_alone([], []).objects == 0
+    assert (small_alone([missed], [size]).objects, small_alone([missed], [size]).map50) == (1, 0)
+    assert small_alone([found], [size]).map50 == 1
+    assert small_alone([found, one(EMPTY, (large, 0.95))], [size, size]).map50 == 1

@@ -93,9 +93,8 @@ class _Part:
         self.features = examples.maps[band.tap]
         self.stride, self.cells = examples.backbone.taps[band.tap].stride, examples.backbone.cells(band.tap)
         channels = self.features.shape[3]
-        rows = np.random.default_rng(seed).permutation(len(self.features))[:STATISTICS]
-        sample = self.features[np.sort(rows)].reshape(-1, channels).astype(np.float32)
-        self.mean, self.std = sample.mean(axis=0), sample.std(axis=0) + np.float32(QUIET)
+        self.mean, self.std = _mean_and_deviation(self.features, seed)
+        self.std += np.float32(QUIET)
         owned = np.stack([owners(band, marked, self.cells, self.stride) for marked in examples.marked])
         self.unsure = owned == UNSURE
         # The cells that answer for an object: view, row, column; with the object's box and class.
@@ -194,8 +193,8 @@ class _Part:
     def layer(self, head: int) -> Layer:
         """Return a head's columns for features as they are stored."""
         columns = np.concatenate([self.box_columns[head], self.score_columns[head]], axis=1)
-        weights = columns[:-1] / self.std[:, None]
-        bias = columns[-1] - self.mean @ weights
+        weights = np.asarray(columns[:-1] / self.std[:, None], np.float32)
+        bias = np.asarray(columns[-1] - self.mean @ weights, np.float32)
         if self.classes == 1:
             weights[:, 5], bias[5] = 0, SURE_CLASS
         return Layer(self.band, weights, bias)
@@ -217,6 +216,19 @@ def _fit_scores(examples: Examples, parts: Sequence[_Part], folds: IntArray, see
         rate = RATE * min(1.0, number / WARM_UP) * (0.5 + 0.5 * np.cos(np.pi * number / STEPS)) + 1e-5
         for part, (gradient, _) in zip(parts, found, strict=True):
             part.step((gradient / objects[:, None, None]).astype(np.float32), number, float(rate))
+
+
+def _mean_and_deviation(features: NDArray[np.int8], seed: int) -> tuple[FloatArray, FloatArray]:
+    """Return (C,) each of some of the views (N, h, w, C), one after the other: as numbers they are four times as large."""
+    rows = np.sort(np.random.default_rng(seed).permutation(len(features))[:STATISTICS])
+    sums, squares = np.zeros(features.shape[3]), np.zeros(features.shape[3])
+    for row in rows:
+        values = features[row].reshape(-1, features.shape[3]).astype(np.float32)
+        sums += values.sum(axis=0)
+        squares += np.einsum("nc,nc->c", values, values)
+    count = max(len(rows), 1) * features.shape[1] * features.shape[2]
+    mean = sums / count
+    return mean.astype(np.float32), np.sqrt(np.maximum(squares / count - mean**2, 0)).astype(np.float32)
 
 
 def _logistic(x: FloatArray) -> FloatArray:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot.vision.data import Detections, Outputs, RawTensor, TensorSpec
-from edgeannot.vision.geometry import clip, nms, place
+from edgeannot.vision.geometry import areas, clip, nms, place
 from edgeannot.vision.heads.yolo_grid import Grid, YoloGrid
-from edgeannot_tools.evaluate.average_precision import Truth, match_picture
+from edgeannot_tools.evaluate.average_precision import Accuracy, Truth, evaluate_detections, match_picture
 from edgeannot_tools.teach.detect.examples import Examples
 from edgeannot_tools.teach.detect.fit import XY_SCALE, Layer
 from edgeannot_tools.teach.detect.stored import float_numbers, store_layers
 
-__all__ = ["BANDWIDTH", "IOU", "best_threshold", "detect", "head_of"]
+__all__ = ["BANDWIDTH", "IOU", "SMALL", "best_threshold", "detect", "head_of", "small_alone"]
 
 IOU = 0.5
 """Boxes of one class that overlap more are one object."""
 MIN_SCORE = 0.02
 BANDWIDTH = 0.5
 """Of the smoothing, in logits: by about so much the score of an object differs between layers that were taught with other pictures."""
+SMALL = 0.05
+"""Of the picture's longer side: the root of the area of a small object is below. COCO's 32 pixels are that of its pictures of 640."""
 LEAST, MOST = 0.05, 0.9
 STEPS = 200
 
@@ -47,6 +50,20 @@ def detect(examples: Examples, layers: Sequence[Layer], picture: int, size_wh: t
     found = found[nms(found.boxes, found.scores, found.classes, IOU)]
     fit, _ = place(size_wh, (backbone.size, backbone.size), backbone.resize)
     return Detections(clip(fit.to_frame(found.boxes), size_wh), found.scores, found.classes)
+
+
+def small_alone(pairs: Sequence[tuple[Truth, Detections]], sizes_wh: Sequence[tuple[int, int]]) -> Accuracy:
+    """Return how well the small objects are found. sizes_wh: of each picture.
+
+    Larger objects do not count, nor does what was found in their place.
+    """
+    kept = []
+    for (truth, found), size_wh in zip(pairs, sizes_wh, strict=True):
+        largest = (SMALL * max(size_wh)) ** 2
+        large = areas(truth.boxes.astype(np.float32)) >= largest
+        # With twice the area a box overlaps no small object by half.
+        kept.append((replace(truth, difficult=truth.difficult | large), found[areas(found.boxes) < 2 * largest]))
+    return evaluate_detections(kept)
 
 
 def best_threshold(pairs: Sequence[tuple[Truth, Detections]]) -> float:

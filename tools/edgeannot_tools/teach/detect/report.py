@@ -50,6 +50,9 @@ def print_taught(taught: Taught, to_teach: TeachingSet, console: Console) -> Non
     for row in accuracy.classes:
         table.add_row(to_teach.labels[row.class_id], str(row.objects), f"{row.ap50:.3f}", f"{row.ap50_95:.3f}")
     table.add_row("all", str(accuracy.objects), f"{accuracy.map50:.3f}", f"{accuracy.map50_95:.3f}")
+    small = taught.small
+    if 0 < small.objects < accuracy.objects:
+        table.add_row("the small of them", str(small.objects), f"{small.map50:.3f}", f"{small.map50_95:.3f}")
     console.print(table)
     console.print(
         f"each picture judged by layers that had not seen it ({folds} folds): mean IoU {accuracy.mean_iou:.3f}, "
@@ -96,6 +99,7 @@ def report_json(taught: Taught, to_teach: TeachingSet) -> str:
         "map50": _number(accuracy.map50),
         "map50_95": _number(accuracy.map50_95),
         "mean_iou": _number(accuracy.mean_iou),
+        "small": {"objects": taught.small.objects, "map50": _number(taught.small.map50), "map50_95": _number(taught.small.map50_95)},
         "min_score": round(taught.min_score, 3),
         "precision": _number(taught.precision),
         "recall": _number(taught.recall),

@@ -19,7 +19,7 @@ from edgeannot_tools.teach.detect.examples import Examples, make_examples, views
 from edgeannot_tools.teach.detect.export import make_card, make_graph
 from edgeannot_tools.teach.detect.fit import Layer, fit_layers
 from edgeannot_tools.teach.detect.folds import find_alike, make_folds, pooled
-from edgeannot_tools.teach.detect.held_out import best_threshold, detect
+from edgeannot_tools.teach.detect.held_out import best_threshold, detect, small_alone
 from edgeannot_tools.teach.detect.pictures import LabelledPicture, TeachingSet
 
 __all__ = ["Alarms", "Taught", "make_model", "teach", "teach_examples"]
@@ -52,6 +52,8 @@ class Taught:
     """In each picture, in its pixels."""
     folds: IntArray
     accuracy: Accuracy
+    small: Accuracy
+    """Of the small objects alone, see `small_alone`."""
     min_score: float
     """The threshold of the card."""
     precision: float
@@ -85,21 +87,25 @@ def teach(
     return replace(teach_examples(to_teach, examples, seed=seed), features_s=features_s, views=views)
 
 
-def teach_examples(to_teach: TeachingSet, examples: Examples, *, seed: int = 0) -> Taught:
-    """Fit new last layers to the features of a set, divided into bands in the way that the cross-validation finds best."""
+def teach_examples(to_teach: TeachingSet, examples: Examples, *, seed: int = 0, bins: bool = True) -> Taught:
+    """Fit new last layers to the features of a set, divided into bands in the way that the cross-validation finds best.
+
+    bins: whether size bins are tried where the sizes differ widely.
+    """
     pictures, classes = to_teach.pictures, len(to_teach.labels)
     started = time.perf_counter()
     seen = sum(item.made is None for item in pictures)  # those that are made come last
     alike, notes = find_alike(pictures[:seen], examples.hashes[:seen], pooled(examples, seen))
     folds = make_folds(pictures, np.concatenate([alike, np.arange(seen, len(pictures))]), seed)
     best: Taught | None = None
-    for bins, bands in _plans(examples.backbone, examples.boxes()):
+    for in_bins, bands in _plans(examples.backbone, examples.boxes())[: None if bins else 1]:
         layers, found, accuracy = _cross_validated(examples, pictures, bands, classes, folds, seed)
         # Bins come second, and have to be better.
         if best is None or accuracy.map50 > best.accuracy.map50 + GAIN:
             threshold = best_threshold(_pairs(pictures, found))
             alarms, at = _alarms(pictures, found, threshold), _at(threshold, pictures, found)
-            best = Taught(examples.backbone, layers, bins, found, folds, accuracy, threshold, *at, alarms, notes)
+            small = small_alone(_pairs(pictures, found), [item.picture.size_wh for item in pictures if item.made is None])
+            best = Taught(examples.backbone, layers, in_bins, found, folds, accuracy, small, threshold, *at, alarms, notes)
     assert best is not None  # noqa: S101 - there is always the first plan
     return replace(best, fit_s=time.perf_counter() - started)
 
