@@ -2,47 +2,29 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
-import itertools
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
-from edgeannot.settings import PROFILE_DEFAULTS, Settings
-from edgeannot.sinks import SINKS, SinkSections
-from edgeannot.sources import SOURCES
+from edgeannot.settings import PROFILE_DEFAULTS
+from edgeannot.settings.described import descriptions, sections
 from tests.probe.page import boards_page
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-
-
-def sections() -> Iterator[tuple[str, str, type[BaseModel]]]:
-    """Table, title and model of each section: a kind that is registered is on the page, its title is its docstring."""
-    yield "", "Top level", Settings
-    for kind, source in SOURCES.built_in.items():
-        yield "sources.NAME", f'`kind = "{kind}"`: {_title(source.options)}', source.options
-    for kind in SinkSections.model_fields:
-        options = SINKS.built_in[kind].options
-        yield f"sinks.{kind}", _title(options), options
-        for name, field in options.model_fields.items():
-            if isinstance(inner := field.annotation, type) and issubclass(inner, BaseModel):
-                yield f"sinks.{kind}.{name}", _title(inner), inner
-
-
-def _title(model: type[BaseModel]) -> str:
-    return (model.__doc__ or "").partition("\n")[0].partition(";")[0].rstrip(".")
 
 
 INTRODUCTION = """# Settings
 
 Made from the code by `make docs`. Command line > environment (`EDGEANNOT_` and the name in capitals, nested by `__`:
 `EDGEANNOT_SINKS__MQTT__URL`) > TOML file (`--config`, else `/etc/edgeannot/edgeannot.toml`, else the same in `~/.config`) > the
-profile's defaults > the default. Lists and tables in the environment are JSON. An unknown name is an error. `edgeannot config` prints every
-value in force and its origin.
+profile's defaults > the default. Lists and tables in the environment are JSON. An unknown name is an error.
+
+`edgeannot config` prints every value in force and its origin, secrets masked; `edgeannot config check` names every mistake at once with its
+line; `edgeannot config init` writes a file with all settings as comments. `edgeannot config schema > edgeannot.schema.json` writes a JSON
+Schema, by which an editor completes and checks the file: with Even Better TOML or taplo, its first line is
+`#:schema ./edgeannot.schema.json`.
 """
 
 
@@ -55,18 +37,6 @@ def settings_page() -> str:
     profiles = ["## What a profile sets", "", "| profile | " + " | ".join(PROFILE_DEFAULTS["low"]) + " |", "|---|---|---|"]
     profiles += [f"| {name} | " + " | ".join(str(v) for v in values.values()) + " |" for name, values in PROFILE_DEFAULTS.items()]
     return "\n".join([*parts, *profiles]) + "\n"
-
-
-def descriptions(model: type[BaseModel]) -> dict[str, str]:
-    """The docstring of each field, by its name. Pydantic can read them, too, but at each start, for a fifth of the time of the imports."""
-    found = {}
-    for kind in (kind for kind in reversed(model.__mro__) if kind.__module__.startswith("edgeannot")):
-        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-        assert isinstance(definition, ast.ClassDef)
-        for field, text in itertools.pairwise(definition.body):
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
-                found[field.target.id] = ast.literal_eval(text.value)
-    return found
 
 
 def _rows(model: type[BaseModel]) -> Iterator[str]:

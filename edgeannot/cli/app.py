@@ -51,7 +51,14 @@ def _send() -> typer.Typer:
     return send_app
 
 
-_OWN = {"models": _models, "bench": _bench, "send": _send}
+def _config() -> typer.Typer:
+    """Show, check and write the configuration."""
+    from edgeannot.cli.commands.config import config_app
+
+    return config_app
+
+
+_OWN = {"config": _config, "models": _models, "bench": _bench, "send": _send}
 
 
 class _Elsewhere(TyperCommand):
@@ -105,7 +112,13 @@ def _loaded(entry: EntryPoint) -> Callable[[], typer.Typer]:
     return fail
 
 
-app = typer.Typer(cls=_Group, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Configuration file (TOML).")]
 DataDirOption = Annotated[
@@ -235,23 +248,32 @@ def _annotate(loaded: Loaded, files: list[Path], *, remeasure: bool) -> int:
     return code
 
 
-@app.command("probe", add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
-def probe(ctx: typer.Context) -> None:
+@app.command()
+def probe(
+    json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Also print the model selected, and why not the others.")] = False,
+    remeasure: Annotated[bool, typer.Option("--remeasure", help="Measure again, also remembered figures.")] = False,
+    no_measure: Annotated[bool, typer.Option("--no-measure", help="Measure nothing.")] = False,
+    config: ConfigOption = None,
+    data_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder where measurements are remembered.")] = None,
+) -> None:
     """Show what this board is and what it can do."""
     from edgeannot.cli.commands.probe import probe as probe_board  # it reads its arguments itself: see `start`
 
-    probe_board(ctx.args)
+    flags = {"--json": json, "--explain": explain, "--remeasure": remeasure, "--no-measure": no_measure}
+    given = {"--config": config, "--data-dir": data_dir}
+    probe_board([*(flag for flag, on in flags.items() if on), *(f"{name}={path}" for name, path in given.items() if path is not None)])
 
 
-@app.command("config")
-def show_config(profile: ProfileOption = None, config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
-    """Print every setting, its value and where the value came from."""
-    loaded = _load({"profile": profile, "data_dir": data_dir and str(data_dir)}, config)
-    rows = list(loaded.rows())
-    widths = [max(len(row[i]) for row in rows) for i in range(2)]
-    for key, value, origin in rows:
-        typer.echo(f"{key:<{widths[0]}}  {value:<{min(widths[1], 48)}}  {origin}")
-    typer.echo(f"\nprofile in force: {loaded.profile} ({loaded.profile_reason})")
+@app.command("version")
+def show_version() -> None:
+    """Print the versions of edgeannot, the runtimes and what they stand on."""
+    from edgeannot.cli.commands.version import versions
+
+    rows = list(versions())
+    width = max(len(name) for name, _ in rows)
+    for name, found in rows:
+        typer.echo(f"{name:<{width}}  {found}")
 
 
 @app.command()
@@ -267,13 +289,14 @@ def listen(
     """Print what a subscriber to the broker sees, one line a picture."""
     from pydantic import ValidationError
 
+    from edgeannot.base.options import wanted
     from edgeannot.cli.commands.listen import listen as listen_to
     from edgeannot.mqtt.options import BrokerOptions
 
     try:
         options = BrokerOptions(url=url, username=username, password_file=password_file, ca_file=ca_file)
     except ValidationError as exc:
-        raise ConfigError(f"the broker's address: {exc.errors()[0]['msg'].removeprefix('Value error, ')}") from exc
+        raise ConfigError(f"the broker's address: {wanted(exc.errors()[0])}") from exc
     with contextlib.suppress(KeyboardInterrupt):
         for line in listen_to(options, device=device, json_lines=json_lines, count=count):
             typer.echo(line)

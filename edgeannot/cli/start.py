@@ -14,7 +14,7 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command of sys.argv."""
-    if sys.argv[1:2] == ["probe"]:
+    if sys.argv[1:2] == ["probe"] and not {"-h", "--help"}.intersection(sys.argv):
         from edgeannot.cli.commands.probe import probe  # noqa: PLC0415 - the others do not need it, nor it them
 
         guarded(lambda: probe(sys.argv[2:]))

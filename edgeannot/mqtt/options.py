@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import ClassVar, Final, Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -76,7 +76,29 @@ class Address:
 class BrokerOptions(BaseModel):
     """How to reach an MQTT broker."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+        json_schema_extra={"dependentRequired": {"cert_file": ["key_file"], "key_file": ["cert_file"]}},
+    )
+
+    other_names: ClassVar[Mapping[str, str]] = dict.fromkeys(("host", "hostname", "server", "broker", "address", "port"), "url") | {
+        "user": "username",
+        "login": "username",
+        "password": "password_file",
+        "passwd": "password_file",
+        "cafile": "ca_file",
+        "ca": "ca_file",
+        "cert": "cert_file",
+        "key": "key_file",
+        "tls": "url",
+        "topic": "prefix",
+        "base_topic": "prefix",
+        "version": "protocol",
+    }
 
     url: str = "mqtt://localhost:1883"
     """mqtt://, mqtts:// (TLS), ws:// or wss:// (WebSocket), host and port; a user name may stand before the host."""

@@ -7,11 +7,11 @@ import itertools
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -36,8 +36,12 @@ CAP_PROP_POS_MSEC = 0
 class CameraOptions(SourceOptions):
     """A camera or a video file."""
 
+    other_names: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("device", "path", "address", "uri", "source", "stream", "rtsp", "file", "camera", "input", "host"), "url"
+    ) | {"framerate": "fps", "resolution": "width", "credentials": "credentials_file", "password": "credentials_file"}
+
     kind: Literal["camera"] = "camera"
-    url: str
+    url: str = Field(examples=["/dev/video0"], json_schema_extra={"minLength": 1})
     """/dev/video0 (better: its name in /dev/v4l/by-id), a URL (rtsp://, http://, ...) of a stream or of still pictures, or a video file."""
     http: Literal["auto", "stills", "stream"] = "auto"
     """What an address of http:// gives: one picture a request (an ESP32-CAM's /capture, an IP camera's snapshot), asked for max_fps times a

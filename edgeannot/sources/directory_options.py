@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from edgeannot.sources.contract import SourceOptions
 
@@ -15,14 +16,26 @@ __all__ = ["DirectoryOptions", "named_folder"]
 class DirectoryOptions(SourceOptions):
     """A folder that is watched."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"after": {"const": "move"}}, "required": ["after"]},
+            "then": {"required": ["after_folder"]},
+            "else": {"not": {"required": ["after_folder"]}},
+        }
+    )
+    other_names: ClassVar[Mapping[str, str]] = dict.fromkeys(("folder", "dir", "directory", "watch", "url"), "path") | {
+        "move_to": "after_folder",
+        "exclude": "ignore",
+    }
+
     kind: Literal["directory"] = "directory"
-    path: Path
+    path: Path = Field(examples=["/srv/pictures"], json_schema_extra={"minLength": 1})
     """The folder."""
     recursive: bool = True
     """Whether folders inside it are watched, too; linked folders never are."""
     after: Literal["keep", "move", "delete"] = "keep"
     """What happens to a picture when its results are stored."""
-    after_folder: Path | None = None
+    after_folder: Path | None = Field(default=None, json_schema_extra={"minLength": 1})
     """Target folder with after = "move"; may lie inside the watched folder."""
     quarantine: Literal["move", "leave"] = "move"
     """Whether a file that is no picture, or is damaged too much, is moved to the quarantine folder or only reported. A file without

@@ -27,7 +27,7 @@ class FilesOptions(SourceOptions):
     """Picture files; `edgeannot run FILE ...` makes this source."""
 
     kind: Literal["files"] = "files"
-    paths: tuple[Path, ...] = Field(min_length=1)
+    paths: tuple[Path, ...] = Field(min_length=1, examples=[["/srv/pictures/1.jpg"]])
     """The files, in the order in which they are annotated, at each start again."""
     max_megapixels: float = Field(default=100.0, gt=0)
     """Larger pictures are refused before they are decoded."""

@@ -17,7 +17,7 @@ from pydantic_core import PydanticKnownError
 
 from edgeannot.base.errors import CardError, ConfigError, MissingError
 from edgeannot.base.foreign import MAX_INT, is_file, number_of, one_line, parse_toml, printable, read_text, sha256_of, shorten
-from edgeannot.base.options import refused
+from edgeannot.base.options import refused, wanted
 from edgeannot.vision.geometry import PAD, Resize
 from edgeannot.vision.heads import HEADS, Head
 from edgeannot.vision.heads.classify import Classify
@@ -34,6 +34,7 @@ __all__ = [
     "read_card",
     "read_cards",
     "read_head",
+    "what_is_wrong",
 ]
 
 CARD_SCHEMA = 1
@@ -280,7 +281,7 @@ def what_is_wrong(exc: ValidationError) -> str:
     """Return the first thing that a card is refused for: its field, what was wanted, what was found."""
     first = exc.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
-    return f"{printable(where)[:100]}: {printable(first['msg'])[:200]}, found {shorten(first.get('input'))}"
+    return f"{printable(where)[:100]}: {printable(wanted(first, 'field'))[:200]}, found {shorten(first.get('input'))}"
 
 
 def read_cards(folders: Iterable[Path], wrong: Callable[[CardError], None] | None = None) -> Iterator[ModelCard]:

@@ -65,7 +65,7 @@ def test_every_command_has_help():
     [
         (["nonsense"], 64, "No such command"),
         (["run", "--nonsense"], 64, "No such option"),
-        (["run", "--profile", "medium"], 78, "profile: input should be 'auto', 'low', 'mid' or 'high', found 'medium'"),
+        (["run", "--profile", "medium"], 78, 'profile: wanted "auto", "low", "mid" or "high", found \'medium\''),
         (["run", "--config", "/nonexistent.toml"], 66, "no configuration file at /nonexistent.toml"),
         (["run", "--model", "nonsense"], 78, "no model called 'nonsense'; known are:"),
         (["run", "--model", "ssd-mobilenet-v2-oid"], 78, "`edgeannot models pull NAME` fetches one of `edgeannot models catalogue`"),
@@ -75,7 +75,7 @@ def test_every_command_has_help():
         (["run", "--model", "yolov3-tiny@"], 78, "input size '' is not offered; choose from: 192"),
         (["run", "--model", "yolov3-tiny@\u00b2"], 78, "input size '\u00b2' is not offered; choose from: 192"),
         (["run", "--model", "yolov3-tiny", "--task", "classify"], 78, "is for the task 'detect', the command line says 'classify'"),
-        (["run", "--threads", "100000"], 78, "threads: input should be less than or equal to 256"),
+        (["run", "--threads", "100000"], 78, "threads: wanted a number of 256 or less, found 100000"),
         (["run", "--mqtt", "mqtt://localhost:0"], 78, "wanted a port from 1 to 65535, found 0"),
         (["listen", "mqtt://localhost", "--password-file", "/x"], 78, "the broker's address: password_file needs a username"),
         (["config", "--config", "/"], 66, "no configuration file at /"),

@@ -180,7 +180,7 @@ sources = [{ url = "https://example.org/m.tflite" }]
         ("schema = 1", "schema = 2", "schema: "),
         ("schema = 1", "schema = ", "not valid TOML"),
         ('"detect"', '"find"', r"model.0.task.*'find'"),
-        ('license = "MIT"\n', "", "model.0.license: Field required"),
+        ('license = "MIT"\n', "", "model.0.license: wanted a value"),
         ("0" * 64, "abc", "model.0.files.0.sha256"),
         ("https://example.org/m.tflite", "ftp://example.org/m", "sources.0.url"),
         ("https://example.org/", "https://example.org/x/", None),

@@ -105,7 +105,7 @@ def test_the_settings_have_its_kinds(tmp_path, site):
     ("text", "said"),
     [
         ('[sources.clock]\nkind = "ticker"\npicture = 5', "sources.clock.picture: unknown setting; did you mean pictures? ("),
-        ('[sources.clock]\nkind = "ticker"\npictures = "x"', "sources.clock.pictures: input should be a valid integer"),
+        ('[sources.clock]\nkind = "ticker"\npictures = "x"', "sources.clock.pictures: wanted a whole number, found 'x'"),
         ("[sinks.diary]\nenable = true", "sinks.diary.enable: unknown setting; did you mean enabled? ("),
         ('[sinks.diary]\nwords = "x"', 'sinks.diary.words: wanted a list like ["a", "b"], found \'x\' ('),
         ("[sinks.diar]\nenabled = true", "sinks.diar: unknown setting ("),
@@ -153,7 +153,7 @@ def test_models_add_takes_its_head_on_the_users_word(tmp_path, site):
     added = add_model(tmp_path, site, "first-class", "--set", "head.output=logits")
 
     assert (missing.returncode, unknown.returncode) == (65, 65)
-    assert "--head first-class: output: Field required" in missing.stderr
+    assert "--head first-class: output: wanted a value" in missing.stderr
     assert "--head: wanted one of" in unknown.stderr
     assert added.returncode == 0, added.stderr
     assert "added mine" in added.stdout

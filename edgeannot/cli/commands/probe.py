@@ -61,8 +61,8 @@ def probe(arguments: Sequence[str]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="edgeannot probe",
-        description="Show the board (processor, memory, limits, clocks, heat, runtime), its profile and why.",
         allow_abbrev=False,
+        add_help=False,  # `app` shows it, in the form of all commands
     )
     add = parser.add_argument
     add("--json", action="store_true", help="Print everything as one JSON object.")

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from edgeannot.base.errors import ConfigError, InputError, MissingError
 from edgeannot.base.foreign import number_of
+from edgeannot.base.options import wanted
 from edgeannot.mqtt.client import is_topic, publish_all
 from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.payload import escape_level, rfc3339
@@ -115,7 +116,7 @@ def send(
             {"url": mqtt, "protocol": protocol, "username": username, "password_file": password_file, "ca_file": ca_file}
         )
     except ValidationError as exc:
-        raise ConfigError(f"the broker's address: {exc.errors()[0]['msg'].removeprefix('Value error, ')}") from exc
+        raise ConfigError(f"the broker's address: {wanted(exc.errors()[0])}") from exc
     began, count, total = time.monotonic(), 0, 0
     for parcel, size in deliver(options, where, name, _all(files)):
         count, total = count + 1, total + size

@@ -186,7 +186,14 @@ PARTS_OF_ADDRESSES = (
 class TheDoor(Door):
     """`settings.load_settings`, `Address.parse`, and whole commands; the daemon and what waits for a broker are not started."""
 
-    modules = ("edgeannot/settings.py", "edgeannot/mqtt/options.py", "edgeannot/cli/exits.py", "edgeannot/cli/app.py")
+    modules = (
+        "edgeannot/settings/layers.py",
+        "edgeannot/settings/problems.py",
+        "edgeannot/settings/lines.py",
+        "edgeannot/mqtt/options.py",
+        "edgeannot/cli/exits.py",
+        "edgeannot/cli/app.py",
+    )
 
     def seeds(self) -> list[Case]:
         parts = FULL.split(b"\n\n")

@@ -20,7 +20,7 @@ from edgeannot.library.modelstore import card_toml
 from edgeannot.tflite.file import parse_tflite
 from edgeannot.tflite.schema import TYPE_BITS
 from edgeannot.trial.loads import try_model
-from edgeannot.vision.cards import CARD_SCHEMA, ModelCard, card_name
+from edgeannot.vision.cards import CARD_SCHEMA, ModelCard, card_name, what_is_wrong
 from edgeannot.vision.data import Frame, UInt8Array
 from edgeannot.vision.decode import read_picture
 from edgeannot.vision.engine import Engine
@@ -131,9 +131,7 @@ def _checked(table: Mapping[str, Any]) -> ModelCard:
     try:
         return ModelCard.model_validate(table)
     except ValidationError as exc:
-        first = exc.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise CardError(f"the card cannot be written: {where}: {first['msg']}, found {first.get('input')!r:.80}") from exc
+        raise CardError(f"the card cannot be written: {what_is_wrong(exc)}") from exc
 
 
 def _run(data: bytes, where: str) -> None:

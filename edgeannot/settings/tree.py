@@ -1,0 +1,173 @@
+"""The settings tree: every setting with its default, and the settings of one run with the origin of each value."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SerializeAsAny,
+    WithJsonSchema,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from edgeannot.base.foreign import json_text
+from edgeannot.base.places import default_data_dir
+from edgeannot.base.redaction import redacted_setting
+from edgeannot.sinks import SinkSections
+from edgeannot.sources import SourceOptions, read_source
+from edgeannot.sources.directory_options import named_folder
+from edgeannot.vision.data import Profile
+
+__all__ = ["PREFIX", "SOURCE_NAME", "Loaded", "Settings", "Source", "flatten"]
+
+PREFIX = "EDGEANNOT_"
+"""What the environment's variables begin with."""
+
+SOURCE_NAME = "[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
+RESERVED_NAMES = ("command", "reply")
+"""Not for sources: the MQTT topics of commands have them."""
+
+
+def _source_name(name: str) -> str:
+    if not re.fullmatch(SOURCE_NAME, name):
+        raise ValueError(f"the source name {name!r}: wanted 1 to 64 letters, digits, - or _; it is a level of the MQTT topic")
+    if name in RESERVED_NAMES:
+        raise ValueError(f"the source name {name!r} is that of the MQTT topics of commands: choose another")
+    return name
+
+
+Source = Annotated[SerializeAsAny[SourceOptions], PlainValidator(read_source), WithJsonSchema({"type": "object"})]
+"""The section of one source, read by its kind."""
+
+_SourceName = Annotated[str, AfterValidator(_source_name)]
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+def _lower(level: object) -> object:
+    return level.lower() if isinstance(level, str) else level
+
+
+_LogLevel = Annotated[
+    Literal["debug", "info", "warning", "error"],
+    BeforeValidator(_lower),
+    WithJsonSchema({"enum": [*LOG_LEVELS, *map(str.upper, LOG_LEVELS), *map(str.capitalize, LOG_LEVELS)]}),
+]
+"""As journald and other programs write them, in capitals as well."""
+
+
+def _default_device() -> str:
+    # A host name is what tells one board from another without asking; only characters that need no escaping in a topic.
+    return re.sub(r"[^A-Za-z0-9_-]", "-", platform.node().split(".")[0]) or "edgeannot"
+
+
+class Settings(BaseSettings):
+    """Every setting with its default. A section of its own for each source and each sink."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        allow_inf_nan=False,
+    )
+
+    device: str = Field(default_factory=_default_device, min_length=1, examples=["porch"])
+    """Name of this device in topics and messages; by default the host name."""
+    data_dir: Path = Field(default_factory=default_data_dir, examples=["/var/lib/edgeannot"], json_schema_extra={"minLength": 1})
+    """Folder for the ledger, messages to be sent, quarantined files and added models."""
+    out_dir: Path | None = Field(default=None, examples=["/srv/annotated"], json_schema_extra={"minLength": 1})
+    """Folder that relative folders and files of the sinks lie in; unset: out/ in data_dir."""
+    profile: Literal["auto", "low", "mid", "high"] = "auto"
+    """Class of the board; auto grades the board by its facts, its limits and the measurements of `edgeannot probe`."""
+    task: Literal["detect", "classify"] = "detect"
+    """Boxes round objects, or one class for the picture."""
+    model: str | None = Field(default=None, examples=["ssdlite-mobilenet-v2-coco"])
+    """Name of a model, also NAME@SIZE; unset: chosen by the profile. `edgeannot models list` shows what there is."""
+    max_ms: float | None = Field(default=None, gt=0, allow_inf_nan=False, examples=[200])
+    """Longest time in ms for one picture, by which the model is chosen; unset: the profile's, 500, 200 or 67."""
+    min_fps: float | None = Field(default=None, ge=0.001, allow_inf_nan=False, examples=[5])
+    """Pictures a second that the chosen model must reach, another way to say max_ms; of both the stricter counts."""
+    runtime: Literal["auto", "litert", "tflite-runtime"] = "auto"
+    """The TFLite runtime; auto takes LiteRT where it is installed."""
+    threads: int | None = Field(default=None, ge=1, le=256)
+    """Threads for one inference; unset: the number of cores, at most max_threads."""
+    max_threads: int = Field(default=4, ge=1, le=256)
+    """Upper bound of threads when threads is unset; set by the profile."""
+    max_fps: float = Field(default=5.0, gt=0)
+    """Pictures a second taken from a live camera whose own section says nothing; set by the profile. Files are never skipped."""
+    min_score: float | None = Field(default=None, ge=0, le=1, examples=[0.5])
+    """Smallest score that is reported; unset: the model card's."""
+    iou: float | None = Field(default=None, gt=0, le=1, examples=[0.5])
+    """Boxes of one label that overlap more than this are one object; unset: the model card's."""
+    labels: tuple[str, ...] = ()
+    """Report only these labels; empty: all that the model knows."""
+    sources: dict[_SourceName, Source] = {}
+    """Where pictures come from, by name: [sources.NAME] with a kind."""
+    sinks: SinkSections = SinkSections()
+    """Where results go: [sinks.KIND]."""
+    log_level: _LogLevel = "info"
+    """How much is logged."""
+
+    @property
+    def out_folder(self) -> Path:
+        """Return the folder for results."""
+        return self.out_dir or self.data_dir / "out"
+
+    @field_validator("data_dir", "out_dir", mode="before")
+    @classmethod
+    def _somewhere(cls, folder: Any) -> Any:
+        return named_folder(folder)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Use only the values that `load_settings` passes: it reads the layers one by one to record the origin of each value."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+
+class Loaded(BaseModel):
+    """The settings, the layer that each given value came from, and what the profile follows from."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, frozen=True)
+
+    settings: Settings
+    profile: Profile
+    """The profile in force: the one set, or what auto found."""
+    profile_reason: str
+    origins: dict[str, str]
+    """Dotted key -> layer, for every value that is not a field's default."""
+
+    def rows(self) -> Iterator[tuple[str, str, str]]:
+        """Yield key, value in TOML (or "unset") and layer of every setting, in the order of the tree."""
+        for key, value in flatten(self.settings.model_dump(mode="json")):
+            shown = redacted_setting(key, value) if isinstance(value, str) else value
+            yield key, "unset" if shown is None else json_text(shown), self.origins.get(key, "default")
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted key and the value of each setting in nested tables; an empty table is a value."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
