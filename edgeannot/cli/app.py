@@ -58,7 +58,14 @@ def _config() -> typer.Typer:
     return config_app
 
 
-_OWN = {"config": _config, "models": _models, "bench": _bench, "send": _send}
+def _doctor() -> typer.Typer:
+    """Check this installation, and say what to do about what is wrong."""
+    from edgeannot.cli.commands.doctor import doctor_app
+
+    return doctor_app
+
+
+_OWN = {"config": _config, "doctor": _doctor, "models": _models, "bench": _bench, "send": _send}
 
 
 class _Elsewhere(TyperCommand):

@@ -97,6 +97,19 @@ class CameraOptions(SourceOptions):
                 raise ValueError(f"{stray[0]} is for a {other}, and {redacted(self.url)} is a {kind}")
         return self
 
+    def target(self, where: str) -> Target:
+        """Return what is to be opened, with the login of credentials_file. where: the section, for the ConfigError of one without it."""
+        kind, address = parse_target(self.url)
+        if self.credentials_file is not None:
+            try:
+                address = with_credentials(address, self.credentials_file.read_text(encoding="utf-8"))
+            except (OSError, UnicodeDecodeError) as exc:
+                reason = getattr(exc, "strerror", None) or exc
+                advice = read_advice("credentials_file", self.credentials_file, exc)
+                raise ConfigError(f"{where}.credentials_file: {self.credentials_file} cannot be read ({reason}){advice}") from exc
+        wanted = Format(self.fourcc, self.width, self.height, self.fps)
+        return Target(kind, address, self.open_timeout_s, self.read_timeout_s, wanted, self.http, self.ca_file)
+
     def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
         """Return the fields without the secrets of the URL, as settings are shown and logged."""
         for key, value in super().__repr_args__():
@@ -146,25 +159,10 @@ class CameraSource:
     def finish(self, item: Frame | Failure) -> None:
         """Do nothing: a frame has no file."""
 
-    def _target(self) -> Target:
-        options = self._options
-        address = self._address
-        if options.credentials_file is not None:
-            try:
-                address = with_credentials(address, options.credentials_file.read_text(encoding="utf-8"))
-            except (OSError, UnicodeDecodeError) as exc:
-                reason = getattr(exc, "strerror", None) or exc
-                advice = read_advice("credentials_file", options.credentials_file, exc)
-                raise ConfigError(
-                    f"sources.{self.name}.credentials_file: {options.credentials_file} cannot be read ({reason}){advice}"
-                ) from exc
-        wanted = Format(options.fourcc, options.width, options.height, options.fps)
-        return Target(self._kind, address, options.open_timeout_s, options.read_timeout_s, wanted, options.http, options.ca_file)
-
     # A live camera
 
     def _live_items(self, stop: Stop) -> Iterator[Item]:
-        grabber = Grabber(self.name, self._target(), self._open_capture, self._context.at_work)
+        grabber = Grabber(self.name, self._options.target(f"sources.{self.name}"), self._open_capture, self._context.at_work)
         self._grabber = grabber
         configured_s = 1.0 / (self._options.max_fps or self._context.max_fps)
         turn = float("-inf")  # when it was the last frame's turn
@@ -256,7 +254,7 @@ class CameraSource:
     def _play(self, path: Path, facts: os.stat_result, turn: int, stop: Stop) -> Iterator[Frame | Tick]:
         """Yield the frames. Raises FrameError at one that the program died of: without it those behind it cannot be decoded either."""
         of_file = f"{path.name}@{facts.st_size}-{facts.st_mtime_ns}"
-        capture = self._open_capture(self._target())
+        capture = self._open_capture(self._options.target(f"sources.{self.name}"))
         due_ms = 0.0
         try:
             if not capture.isOpened():

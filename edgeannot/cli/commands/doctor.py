@@ -1,0 +1,100 @@
+"""`edgeannot doctor`: what is wrong with this installation, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeannot.base import atomicfile
+from edgeannot.base.errors import EdgeannotError
+from edgeannot.base.foreign import json_text, number_of
+from edgeannot.base.places import default_config_file
+from edgeannot.doctor.findings import Examined, Finding
+
+__all__ = ["doctor_app"]
+
+doctor_app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+FOUND = 1
+"""Exit code where there is a problem; warnings end with 0."""
+_MARKS = {"ok": "ok", "warning": "WARN", "problem": "WRONG"}
+
+
+@doctor_app.command("doctor")
+def doctor(
+    config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Configuration file (TOML).")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    bundle: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write what a maintainer needs, without anything of yours in it (JSON).")
+    ] = None,
+) -> None:
+    """Check software, models, folders, cameras, brokers, clock and service, in 20 s at most; exit code 1 where something is wrong.
+
+    As root it looks with the eyes of the service's user where the service is installed.
+    """
+    from edgeannot.doctor.checks import CHECKS
+    from edgeannot.doctor.run import run_checks
+
+    examined = _examined(config)
+    findings = run_checks(examined, CHECKS)
+    if bundle is not None:
+        _pack(bundle, examined, findings)
+    if json:
+        typer.echo(json_text([_as_dict(each) for each in findings], indent=2))
+    else:
+        for line in _lines(findings):
+            typer.echo(line)
+        if bundle is not None:
+            typer.echo(f"{bundle} written: look at it before you send it")
+    sys.stdout.flush()
+    # A check that hangs is left behind in its thread, maybe inside a library: nothing is waited for.
+    os._exit(FOUND if any(each.level == "problem" for each in findings) else 0)
+
+
+def _examined(config: Path | None) -> Examined:
+    from edgeannot.doctor.unit import service_user, show_unit
+    from edgeannot.settings import load_settings
+
+    path = config or default_config_file()
+    try:
+        settings = load_settings({}, path, grade=lambda: ("low", "not judged")).settings
+    except EdgeannotError:
+        settings = None  # the check of the configuration says why
+    return Examined(settings, path, who=service_user(show_unit()))
+
+
+def _pack(path: Path, examined: Examined, findings: Sequence[Finding]) -> None:
+    from edgeannot.cli.commands.version import versions
+    from edgeannot.doctor.bundle import bundle
+    from edgeannot.probe import read_board
+
+    content = bundle(examined, findings, read_board(), dict(versions()))
+    atomicfile.write(path, (json_text(content, indent=2) + "\n").encode())
+
+
+def _as_dict(finding: Finding) -> dict[str, str]:
+    return {
+        "code": finding.code,
+        "level": finding.level,
+        "checked": finding.checked,
+        "found": finding.found,
+        "advice": finding.advice,
+    }
+
+
+def _lines(findings: Sequence[Finding]) -> list[str]:
+    width = max((len(each.checked) for each in findings), default=0)
+    lines = []
+    for each in findings:
+        lines.append(f"{_MARKS[each.level]:<5}  {each.checked:<{width}}  {each.found}")
+        if each.advice:
+            lines.append(f"{'':<5}  {'':<{width}}  -> {each.advice}")
+    wrong = sum(each.level == "problem" for each in findings)
+    warned = sum(each.level == "warning" for each in findings)
+    last = f"{number_of(wrong, 'problem')}, {number_of(warned, 'warning')}" if wrong or warned else "nothing wrong"
+    return [*lines, "", last]

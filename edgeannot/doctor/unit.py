@@ -1,0 +1,98 @@
+"""Check of the service: the unit and its drop-ins against the settings; and who its user is."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from edgeannot.doctor.findings import Examined, Finding, Who, fine, problem, warning
+from edgeannot.settings import Settings
+from edgeannot.sinks import written_paths
+from edgeannot.sources import DirectoryOptions
+
+__all__ = ["service_user", "show_unit", "unit", "written_folders"]
+
+UNIT = "edgeannot.service"
+_PROPERTIES = (
+    "LoadState,ActiveState,SubState,Result,NRestarts,ExecMainStatus,User,DynamicUser,SupplementaryGroups,ReadWritePaths,ProtectSystem,"
+    "DropInPaths,NeedDaemonReload"
+)
+_DYNAMIC_UID = 61184
+"""The first of those that systemd gives to DynamicUser= (systemd.exec(5)): it owns nothing."""
+
+
+def show_unit(name: str = UNIT) -> Mapping[str, str]:
+    """Return properties of a unit; empty where no systemd runs."""
+    if not Path("/run/systemd/system").is_dir() or not (systemctl := shutil.which("systemctl")):
+        return {}
+    try:
+        done = subprocess.run(
+            [systemctl, "show", name, f"--property={_PROPERTIES}"], capture_output=True, text=True, timeout=5, check=False, encoding="utf-8"
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+
+
+def service_user(unit_facts: Mapping[str, str]) -> Who:
+    """Return the user of the installed service where root asks, who can look with its eyes; else the one who asks."""
+    if os.geteuid() != 0 or unit_facts.get("LoadState") != "loaded":
+        return Who("this user")
+    named, groups = unit_facts.get("User", ""), []
+    for group in unit_facts.get("SupplementaryGroups", "").split():
+        try:
+            groups.append(grp.getgrnam(group).gr_gid)
+        except KeyError:
+            continue
+    try:
+        entry = pwd.getpwnam(named) if named else None
+    except KeyError:
+        entry = None
+    if entry is not None:
+        return Who(f"the service's user {named}", entry.pw_uid, entry.pw_gid, tuple({*groups, *os.getgrouplist(named, entry.pw_gid)}))
+    if unit_facts.get("DynamicUser") == "yes":
+        return Who("the service's user", _DYNAMIC_UID, _DYNAMIC_UID, tuple(groups))
+    return Who("root")
+
+
+def written_folders(settings: Settings) -> list[Path]:
+    """Return the folders outside the data directory that a service has to write to, as its ReadWritePaths= have to name them."""
+    wanted = [*written_paths(settings.sinks, settings.out_folder)]
+    wanted = [path.parent if path.suffix else path for path in wanted]
+    for source in settings.sources.values():
+        if isinstance(source, DirectoryOptions):
+            if source.after in ("move", "delete") or source.quarantine == "move":
+                wanted.append(source.path)
+            if source.after_folder is not None:
+                wanted.append(source.after_folder)
+    outside = [path.absolute() for path in wanted if not path.absolute().is_relative_to(settings.data_dir.absolute())]
+    return [path for path in dict.fromkeys(outside) if not any(path != other and path.is_relative_to(other) for other in outside)]
+
+
+def unit(examined: Examined) -> Iterator[Finding]:
+    """Check that the unit is there, runs, is the one on the disk, and may write where the settings say."""
+    facts = show_unit()
+    if not facts or facts.get("LoadState") == "not-found":
+        yield fine("unit-none", "service", "not installed (`edgeannot service install` does so)" if facts else "no systemd here")
+        return
+    restarts = facts.get("NRestarts", "0")
+    if facts.get("NeedDaemonReload") == "yes":
+        yield warning(
+            "unit-changed", "service", "the unit on the disk is newer than the one in force", "`systemctl daemon-reload` and restart it"
+        )
+    if facts.get("ActiveState") == "failed":
+        found = f"failed ({facts.get('Result')}, exit code {facts.get('ExecMainStatus')}, {restarts} restarts)"
+        yield problem("unit-failed", "service", found, f"`journalctl -u {UNIT} -n 50` says why")
+    allowed = [Path(path.lstrip("-+")) for path in facts.get("ReadWritePaths", "").split()]
+    for folder in written_folders(examined.settings) if examined.settings and facts.get("ProtectSystem") == "strict" else ():
+        if not any(folder.is_relative_to(each) for each in allowed):
+            cure = f"`edgeannot service install` writes the drop-in, or add ReadWritePaths={folder} (systemctl edit {UNIT})"
+            yield problem("unit-paths", "service", f"its sandbox does not let it write to {folder}", cure)
+    if facts.get("ActiveState") != "failed":
+        drop_ins = len(facts.get("DropInPaths", "").split())
+        yield fine("unit", "service", f"{facts.get('ActiveState')} ({facts.get('SubState')}), {restarts} restarts, {drop_ins} drop-ins")
