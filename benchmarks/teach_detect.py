@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import tempfile
 import time
@@ -31,13 +32,12 @@ from edgeannot_tools.datasets import Dataset
 from edgeannot_tools.datasets.pictures import PICTURE_SUFFIXES, list_files
 from edgeannot_tools.evaluate.average_precision import evaluate_detections, find_misses
 from edgeannot_tools.evaluate.measure import evaluate_model, match_model, read_frame
-from edgeannot_tools.teach.detect.backbone import Backbone
 from edgeannot_tools.teach.detect.command import find_backbone
 from edgeannot_tools.teach.detect.examples import MOST_VIEWS, Examples, make_examples, views_for
 from edgeannot_tools.teach.detect.held_out import detect, small_alone
 from edgeannot_tools.teach.detect.made_background import MADE
 from edgeannot_tools.teach.detect.pictures import TeachingSet, read_teaching_set
-from edgeannot_tools.teach.detect.teaching import make_model, teach_examples
+from edgeannot_tools.teach.detect.teaching import fitted, make_model, teach_examples
 
 
 def splits(count: int, test: int, wanted: int) -> Iterator[tuple[list[int], list[int]]]:
@@ -119,7 +119,7 @@ def main() -> None:
     parser.add_argument(
         "--empty", type=Path, help="pictures without the objects for false alarms; those of --background are left out by hash"
     )
-    parser.add_argument("--without-bins", action="store_true", help="one band a map, whatever the sizes")
+    parser.add_argument("--without-bins", action="store_true", help="the same once more with one band a map, whatever the sizes")
     parser.add_argument("--label", default="taught", help="of the line in --plot")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--draw", type=Path, nargs="+")
@@ -136,29 +136,34 @@ def main() -> None:
     empty = untaught(args.empty, to_teach) if args.empty else []
     report = []
     for name in args.backbone or ["ssdlite-mobilenet-v2-coco"]:
-        backbone: Backbone = find_backbone(name, None)
+        backbone = fitted(find_backbone(name, None), to_teach.pictures)
         wall, clock = time.perf_counter(), time.process_time()
         examples = make_examples(backbone, to_teach.pictures, args.views)
         cost = (time.process_time() - clock) / len(examples.picture)
         print(f"{backbone.name}: {cost * 1e3:.1f} ms of a processor a view ({time.perf_counter() - wall:.0f} s in all)", flush=True)
-        for count in map(int, args.pictures.split(",")):
+        for count, bins in itertools.product(map(int, args.pictures.split(",")), (True, False) if args.without_bins else (True,)):
             rows = []
             for others, test in splits(len(labelled), args.test, args.splits):
                 taught_with = [*(labelled[i] for i in others[:count]), *background]
-                rows.append(one_split(to_teach, examples, taught_with, [labelled[i] for i in test], empty, bins=not args.without_bins))
+                rows.append(one_split(to_teach, examples, taught_with, [labelled[i] for i in test], empty, bins=bins))
             keys = dict.fromkeys(key for row in rows for key in row)
             mean = {key: float(np.mean([row[key] for row in rows if key in row])) for key in keys}
-            each = " ".join(f"{row['map50']:.2f}" for row in rows)
+            each, how = " ".join(f"{row['map50']:.2f}" for row in rows), "" if bins else " without size bins"
             print(
-                f"  {count:3d} pictures, {len(rows)} splits: mAP50 {mean['map50']:.3f} [{each}], mean IoU {mean['mean_iou']:.3f} "
-                f"(float {mean['map50_float']:.3f}, {mean['mean_iou_float']:.3f}); at the card's score {mean['min_score']:.2f} "
-                f"{mean['recall_at_card']:.0%} found, alarms in {mean['alarms']:.0%} of {len(empty)}; its own estimate "
-                f"{mean['held_out_map50']:.3f}; "
+                f"  {count:3d} pictures{how}, {len(rows)} splits: mAP50 {mean['map50']:.3f} [{each}], "
+                f"mean IoU {mean['mean_iou']:.3f} (float {mean['map50_float']:.3f}, {mean['mean_iou_float']:.3f}); "
+                f"at the card's score {mean['min_score']:.2f} {mean['recall_at_card']:.0%} found, "
+                f"alarms in {mean['alarms']:.0%} of {len(empty)}; its own estimate {mean['held_out_map50']:.3f}; "
                 + "".join(f"{key} {value:.3f}; " for key, value in mean.items() if key.startswith("ap50 ") or key == "small_map50")
                 + f"bins in {mean['bins']:.0%}; features {cost * mean['views']:.1f} + fit {mean['fit_cpu_s']:.1f} processor s",
                 flush=True,
             )
-            facts = {"label": args.label, "backbone": backbone.name, "pictures": count, "splits": len(rows)}
+            facts = {
+                "label": args.label + ("" if bins else " without size bins"),
+                "backbone": backbone.name,
+                "pictures": count,
+                "splits": len(rows),
+            }
             report.append({**facts, "features_cpu_s": cost * mean["views"], **mean})
             if args.json:
                 args.json.write_text(json.dumps(report, indent=1) + "\n")

@@ -44,3 +44,18 @@ def test_a_picture_without_objects_has_fewer_views(tmp_path, models_dir):
     assert examples.whole.tolist() == [0, 4, 8, 12]
     assert [len(marked.boxes) for marked in examples.marked][::4] == [1, 1, 0, 0]
     assert all(np.array_equal(one, two) for one, two in zip(examples.maps, again.maps, strict=True))
+
+
+def test_what_is_too_much_for_memory_is_on_the_disk(tmp_path, models_dir, monkeypatch):
+    """The largest map first; both hold the same."""
+    backbone = load_backbone(read_card(models_dir / "ssdlite-mobilenet-v2-coco.toml"), 128)
+    items = pictures(tmp_path, 2)
+    in_memory = make_examples(backbone, items, 1).maps
+    largest = max(store.nbytes for store in in_memory)
+    monkeypatch.setattr("edgeannot_tools.teach.detect.examples.MOST_BYTES", sum(store.nbytes for store in in_memory) - 1)
+
+    spilled = make_examples(backbone, items, 1, scratch=tmp_path).maps
+
+    on_disk = [isinstance(store, np.memmap) or isinstance(store.base, np.memmap) for store in spilled]
+    assert on_disk == [store.nbytes == largest for store in in_memory]
+    assert all(np.array_equal(one, two) for one, two in zip(in_memory, spilled, strict=True))

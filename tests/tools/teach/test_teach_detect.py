@@ -16,7 +16,7 @@ from edgeannot.vision.engine import Engine
 from edgeannot_tools.datasets import load_dataset, save_dataset
 from edgeannot_tools.evaluate.measure import evaluate_model, match_model
 from edgeannot_tools.teach.command import teach_app
-from edgeannot_tools.teach.detect.backbone import load_backbone, open_engine
+from edgeannot_tools.teach.detect.backbone import load_backbone, open_engine, with_finer_map
 from edgeannot_tools.teach.detect.bands import stride_bands
 from edgeannot_tools.teach.detect.examples import make_examples
 from edgeannot_tools.teach.detect.export import make_graph
@@ -107,11 +107,13 @@ def test_what_the_daemon_sees_with_it_arrives_at_the_broker(taught, tmp_path, br
 
 
 @pytest.mark.runtime
-def test_the_figures_are_those_of_the_file(taught, models_dir):
+@pytest.mark.parametrize("finer", [False, True])
+def test_the_figures_are_those_of_the_file(taught, models_dir, finer):
     """The cross-validation computes the int8 layers in numpy: for the same layers the file gives the same numbers."""
     folder, _ = taught
     to_teach = read_teaching_set(folder / "set")
     backbone = load_backbone(read_card(models_dir / "ssdlite-mobilenet-v2-coco.toml"), 128)
+    backbone = with_finer_map(backbone) if finer else backbone
     examples = make_examples(backbone, to_teach.pictures[:4], 1)
     (layers,) = fit_layers(examples, stride_bands(backbone, examples.boxes()), 2, np.full(4, -1))
     engine, (_, to_tensor) = Engine(make_graph(backbone, layers).to_bytes()), open_engine(backbone)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from edgeannot_tools.graph.edits import retarget_outputs
 from edgeannot_tools.graph.graph import Graph, Op, Operator
 from edgeannot_tools.teach.detect.views import PAD
 
-__all__ = ["Backbone", "Tap", "find_taps", "kept_classes", "kept_labels", "load_backbone", "open_engine", "sized_graph"]
+__all__ = ["Backbone", "Tap", "find_taps", "kept_classes", "kept_labels", "load_backbone", "open_engine", "sized_graph", "with_finer_map"]
 
 STRIDES = (8, 16, 32, 64)
 """Maps with larger ones have too few cells to say where an object is. Others mean that the cells do not divide the input evenly."""
@@ -50,6 +50,8 @@ class Backbone:
     """By stride, the finest first."""
     kept: int = 0
     """How many of its own classes the taught model reports, too; 0: it reports what was taught alone."""
+    finer: bool = False
+    """Whether the first tap is a map from before the box branches, see `with_finer_map`."""
 
     @property
     def resize(self) -> Resize:
@@ -80,6 +82,24 @@ def load_backbone(card: ModelCard, size: int | None = None, *, keep: bool = Fals
             return Backbone(card, one, taps, kept_classes(card, one) if keep else 0)
     advice = f"give a size that {STRIDES[-1]} divides" if size is not None and size % STRIDES[-1] else "choose a bundled detector"
     raise InputError(f"{card.name} has no int8 feature maps whose cells divide {sizes[-1]} pixels evenly; {advice} as --backbone")
+
+
+def with_finer_map(backbone: Backbone) -> Backbone:
+    """Return the backbone tapped once more, where its finest map still had twice as many cells a side; as it is where that cannot be used.
+
+    Small objects have cells of their own there, though what the network says of them is less.
+    """
+    graph, finest = sized_graph(backbone.card, backbone.size), backbone.taps[0]
+    stride, producers, tensor = finest.stride // 2, graph.producers(), graph.find(finest.tensor)
+    if stride not in STRIDES:
+        return backbone
+    while tensor in producers and graph.shape(tensor)[1] != -(-backbone.size // stride):
+        tensor = producers[tensor].inputs[0]
+    scheme = graph.quantization(tensor)
+    if tensor not in producers or scheme is None or graph.dtype(tensor) != np.int8:
+        return backbone
+    tap = Tap(graph.name(tensor), stride, graph.shape(tensor)[3], float(scheme.scale[0]), int(scheme.zero_point[0]))
+    return replace(backbone, taps=(tap, *backbone.taps), finer=True)
 
 
 def kept_classes(card: ModelCard, size: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,9 +49,9 @@ class Examples:
     hashes: NDArray[np.bool_]
     """(P, 2, 64) of each picture and its mirror image, see `difference_hash`."""
 
-    def boxes(self) -> NDArray[np.float32]:
-        """Return all marked boxes of all views, (M, 4) xyxy in pixels of the input."""
-        return np.concatenate([marked.boxes for marked in self.marked])
+    def boxes(self, rows: Iterable[int] | None = None) -> NDArray[np.float32]:
+        """Return the marked boxes of some views, or of all, (M, 4) xyxy in pixels of the input."""
+        return np.concatenate([self.marked[row].boxes for row in (range(len(self.marked)) if rows is None else rows)])
 
 
 def views_for(backbone: Backbone, pictures: Sequence[LabelledPicture]) -> int:
@@ -80,7 +80,7 @@ def make_examples(
     counts = np.array([1 + _changed(item, views) for item in pictures])
     whole, rows = np.cumsum(counts) - counts, int(counts.sum())
     shapes = [(rows, backbone.cells(i), backbone.cells(i), tap.channels) for i, tap in enumerate(backbone.taps)]
-    maps = tuple(_empty(shape, scratch) for shape in shapes)
+    maps = _stores(shapes, scratch)
     opened: Any = local()
 
     hashes = np.zeros((len(pictures), 2, HASH_BITS), bool)
@@ -113,9 +113,15 @@ def _changed(item: LabelledPicture, views: int) -> int:
     return 0 if item.made is not None else min(views, EMPTY_VIEWS)
 
 
-def _empty(shape: tuple[int, ...], scratch: Path | None) -> NDArray[np.int8]:
-    """Return room for features: in memory, or on the disk, where the end of the program frees it however it comes."""
-    if np.prod(shape, dtype=np.int64) <= MOST_BYTES:
-        return np.empty(shape, np.int8)
-    with tempfile.TemporaryFile(dir=scratch) as file:
-        return np.asarray(np.memmap(file, np.int8, "w+", shape=shape))
+def _stores(shapes: Sequence[tuple[int, ...]], scratch: Path | None) -> tuple[NDArray[np.int8], ...]:
+    """Return room for features: in memory, and the largest on the disk where it is too much. It is freed however the program ends."""
+    found: dict[int, NDArray[np.int8]] = {}
+    left = MOST_BYTES
+    for number in sorted(range(len(shapes)), key=lambda number: int(np.prod(shapes[number], dtype=np.int64))):
+        left -= int(np.prod(shapes[number], dtype=np.int64))
+        if left >= 0:
+            found[number] = np.empty(shapes[number], np.int8)
+            continue
+        with tempfile.TemporaryFile(dir=scratch) as file:
+            found[number] = np.asarray(np.memmap(file, np.int8, "w+", shape=shapes[number]))
+    return tuple(found[number] for number in range(len(shapes)))

@@ -10,19 +10,20 @@ from pathlib import Path
 import numpy as np
 
 from edgeannot.vision.cards import Measured, ModelCard, Provenance
-from edgeannot.vision.data import Detections, FloatArray, IntArray
+from edgeannot.vision.data import Detections, IntArray
 from edgeannot.vision.engine import Runtime
 from edgeannot_tools.evaluate.average_precision import Accuracy, Truth, evaluate_detections, find_misses
 from edgeannot_tools.teach.detect.backbone import Backbone
-from edgeannot_tools.teach.detect.bands import Band, size_bins, sizes_of, stride_bands
+from edgeannot_tools.teach.detect.bands import Band, choose_maps, size_bins, sizes_of, stride_bands
 from edgeannot_tools.teach.detect.examples import Examples, make_examples, views_for
 from edgeannot_tools.teach.detect.export import make_card, make_graph
 from edgeannot_tools.teach.detect.fit import Layer, fit_layers
 from edgeannot_tools.teach.detect.folds import find_alike, make_folds, pooled
 from edgeannot_tools.teach.detect.held_out import best_threshold, detect, small_alone
 from edgeannot_tools.teach.detect.pictures import LabelledPicture, TeachingSet
+from edgeannot_tools.teach.detect.views import whole_boxes
 
-__all__ = ["Alarms", "Taught", "make_model", "teach", "teach_examples"]
+__all__ = ["Alarms", "Taught", "fitted", "make_model", "teach", "teach_examples"]
 
 SPREAD = 4.0
 """Largest (95 %) over smallest (5 %) size of the objects, from which on size bins are tried."""
@@ -80,11 +81,18 @@ def teach(
     scratch: Path | None = None,
 ) -> Taught:
     """Teach new last layers on the backbone. views: changed views of each picture. Raises InputError for a picture that cannot be read."""
+    backbone = fitted(backbone, to_teach.pictures)
     views = views_for(backbone, to_teach.pictures) if views is None else views
     started = time.perf_counter()
     examples = make_examples(backbone, to_teach.pictures, views, seed=seed, threads=threads, runtime=runtime, scratch=scratch)
     features_s = time.perf_counter() - started
     return replace(teach_examples(to_teach, examples, seed=seed), features_s=features_s, views=views)
+
+
+def fitted(backbone: Backbone, pictures: Sequence[LabelledPicture]) -> Backbone:
+    """Return the backbone with the maps that the objects in these pictures need."""
+    shown = [whole_boxes(item.marked(), item.picture.size_wh, backbone.size, backbone.resize) for item in pictures]
+    return choose_maps(backbone, np.concatenate(shown))
 
 
 def teach_examples(to_teach: TeachingSet, examples: Examples, *, seed: int = 0, bins: bool = True) -> Taught:
@@ -98,7 +106,7 @@ def teach_examples(to_teach: TeachingSet, examples: Examples, *, seed: int = 0, 
     alike, notes = find_alike(pictures[:seen], examples.hashes[:seen], pooled(examples, seen))
     folds = make_folds(pictures, np.concatenate([alike, np.arange(seen, len(pictures))]), seed)
     best: Taught | None = None
-    for in_bins, bands in _plans(examples.backbone, examples.boxes())[: None if bins else 1]:
+    for in_bins, bands in _plans(examples)[: None if bins else 1]:
         layers, found, accuracy = _cross_validated(examples, pictures, bands, classes, folds, seed)
         # Bins come second, and have to be better.
         if best is None or accuracy.map50 > best.accuracy.map50 + GAIN:
@@ -110,11 +118,12 @@ def teach_examples(to_teach: TeachingSet, examples: Examples, *, seed: int = 0, 
     return replace(best, fit_s=time.perf_counter() - started)
 
 
-def _plans(backbone: Backbone, boxes: FloatArray) -> list[tuple[bool, tuple[Band, ...]]]:
+def _plans(examples: Examples) -> list[tuple[bool, tuple[Band, ...]]]:
     """Return the ways to divide the objects that are worth trying: whether they are size bins, with the bands."""
-    plain = (False, stride_bands(backbone, boxes))
-    small, large = np.quantile(sizes_of(boxes), (0.05, 0.95))
-    return [plain, (True, size_bins(backbone, boxes))] if large > SPREAD * small else [plain]
+    boxes = examples.boxes()
+    plain = (False, stride_bands(examples.backbone, boxes))
+    small, large = np.quantile(sizes_of(examples.boxes(examples.whole)), (0.05, 0.95))
+    return [plain, (True, size_bins(examples.backbone, boxes))] if large > SPREAD * small else [plain]
 
 
 def _cross_validated(

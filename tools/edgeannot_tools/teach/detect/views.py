@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgeannot.vision.data import FloatArray, IntArray, UInt8Array
 from edgeannot.vision.geometry import Resize, areas, clip, place
 
-__all__ = ["PAD", "Boxes", "View", "changed_view", "whole_view"]
+__all__ = ["PAD", "ZOOM", "Boxes", "View", "changed_view", "whole_boxes", "whole_view"]
 
 PAD = 114
 """The byte around a picture, in views as in the card of the taught model."""
@@ -77,6 +77,12 @@ def whole_view(image_bgr: UInt8Array, marked: Boxes, size: int, resize: Resize =
     canvas = np.full((size, size, 3), PAD, np.uint8)
     canvas[top : top + inner_wh[1], left : left + inner_wh[0]] = cv2.resize(image_bgr, inner_wh, interpolation=cv2.INTER_LINEAR)
     return View(canvas, marked.moved(fit.scale_xy, fit.pad_xy))
+
+
+def whole_boxes(marked: Boxes, size_wh: tuple[int, int], size: int, resize: Resize = "letterbox") -> FloatArray:
+    """Return (N, 4) the boxes of a picture of this size as `whole_view` shows them."""
+    fit, _ = place(size_wh, (size, size), resize)
+    return marked.moved(fit.scale_xy, fit.pad_xy).boxes
 
 
 def changed_view(image_bgr: UInt8Array, marked: Boxes, size: int, rng: np.random.Generator, resize: Resize = "letterbox") -> View:
