@@ -28,7 +28,7 @@ from edgeannot.base.errors import EdgeannotError
 __all__ = ["Child", "Died", "Refused", "command_of", "end_with_parent", "scratch", "serve"]
 
 _ROOT = Path(__file__).resolve().parents[2]
-_ANSWERS = ("samples", "micro", "ran", "refused")
+_ANSWERS = ("samples", "micro", "ran", "captured", "refused")
 """An answer has one of these keys; other lines are what libraries print."""
 _MAX_LINE = 1 << 20
 _TICK_S = 0.25

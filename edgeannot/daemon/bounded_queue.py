@@ -1,11 +1,12 @@
 """A short queue between two threads that blocks its producers, or lets the newest item replace the oldest.
 
 A directory must wait when the next stage is busy (nothing is skipped); a live camera must not (an old frame is worth nothing).
-Both kinds share one queue, so that one slow camera cannot starve a folder.
+All share one queue and take turns in it, so that none starves another.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -59,6 +60,9 @@ class BoundedQueue(Generic[Item]):
         self._depth = depth
         self._tell = replaced
         self._items: deque[tuple[str, Item]] = deque()
+        self._turns = itertools.count(1)
+        self._served: dict[str, int] = {}
+        """The last turn of each producer."""
         self._changed = threading.Condition()
         self._ended = False
         self._cancelled = False
@@ -80,7 +84,7 @@ class BoundedQueue(Generic[Item]):
             return True
 
     def take(self, timeout_s: float = 1.0) -> Item | None:
-        """Return the oldest item; None if none came within `timeout_s`, or before a `nudge`."""
+        """Return the oldest item of the producer whose turn is longest ago; None if none came within `timeout_s`, or before a `nudge`."""
         with self._changed:
             self._changed.wait_for(lambda: self._items or self._ended or self._nudged, timeout_s)
             self._nudged = False
@@ -88,9 +92,17 @@ class BoundedQueue(Generic[Item]):
                 raise Closed
             if not self._items:
                 return None
-            _, item = self._items.popleft()
+            index = min(range(len(self._items)), key=lambda at: self._served.get(self._items[at][0], 0))
+            giver, item = self._items[index]
+            del self._items[index]
+            self._served[giver] = next(self._turns)
             self._changed.notify_all()
             return item
+
+    def wait_taken(self, giver: str, timeout_s: float = 1.0) -> bool:
+        """Wait until no item of this producer is inside, or none will be taken any more; return False after `timeout_s` (try again)."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._ended or not self._count(giver), timeout_s)
 
     def nudge(self) -> None:
         """Wake the consumer if it waits for an item."""

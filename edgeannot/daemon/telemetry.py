@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,25 @@ _ENOUGH, _ENOUGH_MS = 3, 3000.0
 _STALE_S = 60.0
 
 
+class _SourceFigures:
+    """What one source's pictures say of it."""
+
+    def __init__(self) -> None:
+        self.pictures = 0
+        self.done: deque[float] = deque(maxlen=_WINDOW)
+        self.age_ms: deque[float] = deque(maxlen=_WINDOW)
+
+    def add(self, now: float, timing_ms: Mapping[str, float]) -> None:
+        self.pictures += 1
+        self.done.append(now)
+        if (age_ms := timing_ms.get("age")) is not None:
+            self.age_ms.append(age_ms)
+
+    def as_dict(self, now: float) -> dict[str, Any]:
+        ages = {"age_ms": _percentiles(np.array(self.age_ms))} if self.age_ms else {}
+        return {"pictures": self.pictures, "fps": _rate(self.done, now), **ages}
+
+
 class Telemetry:
     """Counts pictures and their times. Call `snapshot` from any thread."""
 
@@ -39,6 +58,7 @@ class Telemetry:
         self._model = ""
         self._latest: deque[tuple[float, float]] = deque(maxlen=_LATEST)
         self._rejected: Counter[str] = Counter()
+        self._sources: defaultdict[str, _SourceFigures] = defaultdict(_SourceFigures)
         self._pictures = 0
         self._detections = 0
 
@@ -48,6 +68,7 @@ class Telemetry:
             self._pictures += 1
             self._detections += len(annotation.detections)
             self._done.append(self._clock())
+            self._sources[annotation.frame.source].add(self._done[-1], annotation.timing_ms)
             if annotation.model.name != self._model:
                 # Times of two models are no one distribution; and the first run of a model, which warms up, is not like the others.
                 self._model = annotation.model.name
@@ -55,7 +76,7 @@ class Telemetry:
                 self._latest.clear()
             else:
                 self._latest.append((self._done[-1], annotation.timing_ms.get("total", 0.0)))
-            self._timing.append(dict(annotation.timing_ms))
+            self._timing.append({stage: ms for stage, ms in annotation.timing_ms.items() if stage != "age"})
 
     def rejected(self, reason: str) -> None:
         """Count one picture that could not be used."""
@@ -83,6 +104,11 @@ class Telemetry:
         """Return the number of pictures annotated since the start."""
         return self._pictures
 
+    def by_source(self) -> dict[str, dict[str, Any]]:
+        """Return JSON-ready figures by source: pictures, fps, and of a live one the age of its frames at inference in ms."""
+        with self._lock:
+            return {name: figures.as_dict(self._clock()) for name, figures in self._sources.items()}
+
     def snapshot(self) -> dict[str, Any]:
         """Return JSON-ready figures: pictures, rejected by reason, fps, p50 and p95 in ms by stage, RSS in bytes, temperature in °C.
 
@@ -91,18 +117,24 @@ class Telemetry:
         with self._lock:
             stages = list(self._timing[-1]) if self._timing else []
             times = {stage: np.array([row.get(stage, 0.0) for row in self._timing]) for stage in stages}
-            recent = [t for t in self._done if t > self._clock() - 60]
             figures: dict[str, Any] = {
                 "pictures": self._pictures,
                 "detections": self._detections,
                 "rejected": dict(self._rejected),
-                "fps": round((len(recent) - 1) / (recent[-1] - recent[0]), 2) if len(recent) > 1 and recent[-1] > recent[0] else 0.0,
-                "timing_ms": {
-                    stage: {"p50": round(float(np.median(ms)), 2), "p95": round(float(np.percentile(ms, 95)), 2)}
-                    for stage, ms in times.items()
-                },
+                "fps": _rate(self._done, self._clock()),
+                "timing_ms": {stage: _percentiles(ms) for stage, ms in times.items()},
             }
         return {**figures, "rss_bytes": read_rss_bytes(), "cpu_temperature_c": hottest_c()}
+
+
+def _rate(moments: Iterable[float], now: float) -> float:
+    """Return how many a second there were in the last minute."""
+    recent = [at for at in moments if at > now - 60]
+    return round((len(recent) - 1) / (recent[-1] - recent[0]), 2) if len(recent) > 1 and recent[-1] > recent[0] else 0.0
+
+
+def _percentiles(ms: np.ndarray[Any, Any]) -> dict[str, float]:
+    return {"p50": round(float(np.median(ms)), 2), "p95": round(float(np.percentile(ms, 95)), 2)}
 
 
 def read_rss_bytes() -> int:

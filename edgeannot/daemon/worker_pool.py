@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgeannot.base.foreign import valid_text
+from edgeannot.base.redaction import redacted
 from edgeannot.daemon.telemetry import Telemetry
 from edgeannot.daemon.workers import FrameQueue, Inference, Reader, ResultQueue
 from edgeannot.daemon.writer import Writer
@@ -126,7 +128,20 @@ class WorkerPool:
             **self.telemetry.snapshot(),
             "queues": {"frames": len(self.frames), "results": len(self.results), "files": files},
             "skipped": self.frames.replaced + sum(reader.gate.skipped for reader in self.readers),
+            "sources": self._sources(),
             **self.writer.figures(),
+        }
+
+    def _sources(self) -> dict[str, dict[str, Any]]:
+        """Return the figures of each source."""
+        seen = self.telemetry.by_source()
+        return {
+            reader.source.name: {
+                **seen.get(reader.source.name, {"pictures": 0, "fps": 0.0}),
+                "skipped": reader.gate.skipped,
+                "trouble": valid_text(redacted(reader.trouble)),
+            }
+            for reader in self.readers
         }
 
     def _reading(self, reader: Reader) -> Callable[[], None]:

@@ -73,7 +73,8 @@ class PauseGate:
 
 @dataclass(eq=False, kw_only=True)
 class Reader:
-    """Puts a source's pictures into the queue for inference. A live source replaces the waiting picture; files wait for room and memory.
+    """Puts a source's pictures into the queue for inference. Files wait for room and memory. A live source is asked for its newest picture
+    when the last one was taken: what nobody can annotate is not unpacked.
 
     During a pause files wait and live pictures are dropped. `run` is for one thread.
     """
@@ -87,7 +88,8 @@ class Reader:
     heartbeat: Callable[[], None]
     files_waiting: int = field(default=0, init=False)
     """Files that the source has found and not read yet."""
-    _trouble: str = field(default="", init=False)
+    trouble: str = field(default="", init=False)
+    """What is wrong with the source at the moment; empty when all is well."""
 
     def run(self) -> None:
         """Read until `stop` is set, or until the source or the queue has ended."""
@@ -109,14 +111,20 @@ class Reader:
             if isinstance(item, Frame):
                 self.gate.rest(stop, heartbeat)
             del item  # hold no picture while waiting for the next: one may have 126 MB
+            self._await_turn()
             # The source decodes the next picture on request: not while one over the limit is in memory.
             while not stop.is_set() and not self.limiter.within():
                 heartbeat()
 
+    def _await_turn(self) -> None:
+        """Wait until a live source's picture was taken for inference."""
+        while self.source.live and not self.stop.is_set() and not self.frames.wait_taken(self.source.name):
+            self.heartbeat()
+
     def _note(self, tick: Tick) -> None:
         self.files_waiting = tick.waiting
-        if tick.trouble != self._trouble:
-            self._trouble = tick.trouble
+        if tick.trouble != self.trouble:
+            self.trouble = tick.trouble
             level = logging.WARNING if tick.trouble else logging.INFO
             log.log(level, "%s: %s", self.source.name, tick.trouble or "works again")
 

@@ -116,8 +116,9 @@ def _stream(examined: Examined, what: str, target: Target) -> Finding | None:
 
 def _frame(what: str, target: Target, examined: Examined) -> Finding:
     shown = redacted(target.address)
+    opener = CameraOpener()
     try:
-        capture = CameraOpener()(target)
+        capture = opener(target)
     except EdgeannotError as exc:
         return problem("camera-login", what, str(exc), "correct the login in its url or in credentials_file")
     try:
@@ -125,6 +126,7 @@ def _frame(what: str, target: Target, examined: Examined) -> Finding:
         why = getattr(capture, "trouble", "")
     finally:
         capture.release()
+        opener.close()
     if there:
         return fine("camera", what, f"{shown} gives a frame")
     if target.kind == "device" and (holders := (examined.holders or _holders)(Path(target.address))):

@@ -55,8 +55,13 @@ class CameraOptions(SourceOptions):
     open_timeout_s: float = Field(default=10.0, gt=0)
     """Longest time to wait for a stream to open, in seconds."""
     read_timeout_s: float = Field(default=5.0, gt=0)
-    """Longest time to wait for data of a stream, in seconds; a frozen RTSP stream is noticed after three times this. A still picture has to
-    be there within this and open_timeout_s."""
+    """Longest time to wait for the next frame, in seconds; a second later a frozen camera is closed and opened again. A still picture has
+    to be there within this and open_timeout_s."""
+    transport: Literal["tcp", "udp"] = "tcp"
+    """What carries an RTSP stream. UDP loses packets where the network is full, and does not wait for them."""
+    frames: Literal["all", "key"] = "all"
+    """key: of a stream or video file only the key frames are decoded, one in several seconds as the camera is set: little work for much
+    picture."""
     max_fps: float | None = Field(default=None, gt=0)
     """Frames taken a second: a camera's by the clock (unset: the general max_fps), a video file's by its own time (unset: all)."""
     every_n: int = Field(default=1, ge=1)
@@ -70,7 +75,7 @@ class CameraOptions(SourceOptions):
     fps: float | None = Field(default=None, gt=0)
     """Frames a second that a V4L2 device is asked for."""
     fourcc: str | None = Field(default=None, pattern=r"^[A-Za-z0-9 ]{4}$")
-    """Pixel format that a V4L2 device is asked for, such as MJPG."""
+    """Pixel format that a V4L2 device is asked for, such as YUYV; unset: MJPG where the device has it."""
 
     @field_validator("credentials_file", "ca_file")
     @classmethod
@@ -87,7 +92,7 @@ class CameraOptions(SourceOptions):
     def _fitting(self) -> CameraOptions:
         kind, _ = parse_target(self.url)
         only = {
-            "stream": ("credentials_file", "http", "ca_file"),
+            "stream": ("credentials_file", "http", "ca_file", "transport"),
             "file": ("every_n", "loop"),
             "device": ("width", "height", "fps", "fourcc"),
         }
@@ -95,6 +100,8 @@ class CameraOptions(SourceOptions):
             stray = [name for name in names if name in self.model_fields_set and other != kind]
             if stray:
                 raise ValueError(f"{stray[0]} is for a {other}, and {redacted(self.url)} is a {kind}")
+        if kind == "device" and self.frames == "key":
+            raise ValueError(f'frames = "key" is for a stream or a file, and {redacted(self.url)} is a device')
         return self
 
     def target(self, where: str) -> Target:
@@ -108,7 +115,8 @@ class CameraOptions(SourceOptions):
                 advice = read_advice("credentials_file", self.credentials_file, exc)
                 raise ConfigError(f"{where}.credentials_file: {self.credentials_file} cannot be read ({reason}){advice}") from exc
         wanted = Format(self.fourcc, self.width, self.height, self.fps)
-        return Target(kind, address, self.open_timeout_s, self.read_timeout_s, wanted, self.http, self.ca_file)
+        limits = self.open_timeout_s, self.read_timeout_s
+        return Target(kind, address, *limits, wanted, self.http, self.transport, self.frames, self.ca_file)
 
     def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
         """Return the fields without the secrets of the URL, as settings are shown and logged."""
@@ -133,6 +141,7 @@ class CameraSource:
         self._open_capture = open_capture
         self._kind, self._address = parse_target(options.url)
         self._grabber: Grabber | None = None
+        self._shown = ""
         self._skipped = 0
         self._seq = 0
         self._turns = Turns(name, context.at_work, Tick)
@@ -162,11 +171,15 @@ class CameraSource:
     # A live camera
 
     def _live_items(self, stop: Stop) -> Iterator[Item]:
-        grabber = Grabber(self.name, self._options.target(f"sources.{self.name}"), self._open_capture, self._context.at_work)
+        target = self._options.target(f"sources.{self.name}")
+        self._shown = target.shown
+        grabber = Grabber(self.name, target, self._open_capture, self._context.at_work)
         self._grabber = grabber
         configured_s = 1.0 / (self._options.max_fps or self._context.max_fps)
         turn = float("-inf")  # when it was the last frame's turn
         heard = time.monotonic()
+        opened = False
+        said = ""  # of an outage: its first reason, until a frame comes or the camera answers something else
         grabber.start()
         try:
             while not stop.is_set():
@@ -182,9 +195,11 @@ class CameraSource:
                 if shot is None:
                     if self._context.once and grabber.failures:
                         raise LinkError(f"{grabber.trouble} (sources.{self.name}); check its address, its power and its network")
-                    yield Tick(trouble=grabber.trouble or self._silence(time.monotonic() - heard))
+                    if grabber.trouble and (not said or grabber.answered):
+                        said = grabber.trouble
+                    yield Tick(trouble=said or self._silence(time.monotonic() - heard, opened=opened))
                     continue
-                heard = time.monotonic()
+                heard, said, opened = time.monotonic(), "", True
                 # Keeps the rate on average, without a burst after a pause.
                 turn = max(turn + interval_s, time.monotonic() - interval_s)
                 frame = self._live_frame(shot)
@@ -201,11 +216,11 @@ class CameraSource:
             self._skipped += grabber.skipped
             self._grabber = None
 
-    def _silence(self, silent_s: float) -> str:
+    def _silence(self, silent_s: float, *, opened: bool) -> str:
         """Return what to say of a read that does not come back; none is said within the time that a slow frame may take."""
-        if silent_s < self._options.read_timeout_s:
+        if not opened or silent_s < self._options.read_timeout_s:  # opening has limits of its own
             return ""
-        return f"the camera {redacted(self._options.url)} gives no frame within {self._options.read_timeout_s:g} s"
+        return f"the camera {self._shown} gives no frame within {self._options.read_timeout_s:g} s"
 
     def _live_frame(self, shot: Shot) -> Frame:
         seq, self._seq = self._seq, self._seq + 1
@@ -217,6 +232,7 @@ class CameraSource:
             captured_at=moment,
             identity=f"{self.name}@{moment.isoformat()}#{seq}",
             decode_ms=shot.decode_ms,
+            taken_at=shot.taken_at,
             name=f"{moment:%Y-%m-%d/%H%M%S}-{seq:06d}.jpg",
         )
 
@@ -253,7 +269,7 @@ class CameraSource:
 
     def _play(self, path: Path, facts: os.stat_result, turn: int, stop: Stop) -> Iterator[Frame | Tick]:
         """Yield the frames. Raises FrameError at one that the program died of: without it those behind it cannot be decoded either."""
-        of_file = f"{path.name}@{facts.st_size}-{facts.st_mtime_ns}"
+        of_file = f"{path.name}@{facts.st_size}-{facts.st_mtime_ns}" + (",key" if self._options.frames == "key" else "")
         capture = self._open_capture(self._options.target(f"sources.{self.name}"))
         due_ms = 0.0
         try:

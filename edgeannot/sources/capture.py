@@ -1,4 +1,4 @@
-"""The only user of OpenCV's VideoCapture: parse a camera's address, open it with timeouts, show it in logs without secrets."""
+"""Open a camera with OpenCV's VideoCapture and with timeouts: parse its address, show it in logs without secrets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ __all__ = [
     "Capture",
     "Format",
     "OpenCapture",
+    "Opener",
     "Target",
+    "TellingCapture",
     "as_bgr",
     "device_trouble",
     "open_capture",
@@ -42,17 +44,25 @@ class Capture(Protocol):
     def release(self) -> None: ...  # noqa: D102 - OpenCV's
 
 
-class AskedCapture(ABC):
-    """A `Capture` that takes a picture only when it is asked for one, and knows what is wrong with it."""
+class TellingCapture(ABC):
+    """A `Capture` that knows what is wrong with it."""
 
     trouble = ""
-    """What is wrong, after "the camera ADDRESS"."""
+    """What is wrong, after "the camera ADDRESS"; empty where only that it gives nothing is known."""
     pause_s = 0.0
-    """How long the camera asks to be left alone."""
+    """How long the camera is to be left alone."""
+    answered = True
+    """Whether `trouble` is what the camera itself answered. One that is away has many reasons, one after the other, which say no more."""
+    facts = ""
+    """What the camera gives, such as "1280x720 MJPG at 30/s"; empty where nobody asked it."""
 
     @abstractmethod
     def grab(self) -> bool:
-        """Ask for a picture; False where there is none, with the reason in `trouble`."""
+        """Take the next frame off the camera; False where there is none, with the reason in `trouble`."""
+
+
+class AskedCapture(TellingCapture):
+    """One that takes a picture only when it is asked for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +70,7 @@ class Format:
     """What a V4L2 device is asked for; None leaves the device's own. A device may answer with something near."""
 
     fourcc: str | None = None
-    """Pixel format such as MJPG, which fits larger pictures through USB than uncompressed YUYV."""
+    """Pixel format; None: MJPG where the device has it, which fits larger pictures through USB than uncompressed YUYV."""
     width: int | None = None
     height: int | None = None
     fps: float | None = None
@@ -78,6 +88,10 @@ class Target:
     format: Format = Format()
     http: Literal["auto", "stills", "stream"] = "auto"
     """What an address of http:// or https:// gives."""
+    transport: Literal["tcp", "udp"] = "tcp"
+    """What carries an RTSP stream."""
+    frames: Literal["all", "key"] = "all"
+    """key: only those frames of a stream or file are taken that need no other to be decoded."""
     ca_file: Path | None = None
     """Who may vouch for a server of still pictures."""
 
@@ -88,6 +102,21 @@ class Target:
 
 
 OpenCapture = Callable[[Target], Capture]
+
+
+class Opener(ABC):
+    """An `OpenCapture` that keeps something between two openings; both methods are for one thread."""
+
+    stopped: Callable[[], bool] = staticmethod(lambda: False)
+    """Whether to give up waiting for the camera; set by who uses it."""
+
+    @abstractmethod
+    def __call__(self, target: Target) -> Capture:
+        """Return an opened camera."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back what is kept."""
 
 
 def parse_target(address: str) -> tuple[Literal["device", "stream", "file"], str]:
@@ -137,19 +166,35 @@ def open_capture(target: Target) -> Capture:
 
     if target.kind == "device":
         return _open_device(target, cv2)
+    if target.frames == "key":
+        from edgeannot.sources.key_frames import KeyFrames  # noqa: PLC0415 - loads OpenCV
+
+        return KeyFrames(_open_stream(target, cv2, [cv2.CAP_PROP_FORMAT, -1]))
+    capture = _open_stream(target, cv2, [])
+    if target.kind == "stream" and int(capture.get(cv2.CAP_PROP_FOURCC)) == cv2.VideoWriter.fourcc(*"MJPG"):
+        from edgeannot.sources.key_frames import KeyFrames  # noqa: PLC0415 - loads OpenCV
+
+        capture.set(cv2.CAP_PROP_FORMAT, -1)  # every frame is a key frame: decoded only when somebody wants it
+        return KeyFrames(capture)
+    return cast("Capture", capture)
+
+
+def _open_stream(target: Target, cv2: Any, more: list[int]) -> Any:
+    """Return a stream or file, opened. more: further properties and their values."""
     limits = [
+        *more,
         cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, round(target.open_timeout_s * 1000),
         cv2.CAP_PROP_READ_TIMEOUT_MSEC, round(target.read_timeout_s * 1000),
     ]  # fmt: skip
     if _is_utf8(target.address):
-        return cast("Capture", cv2.VideoCapture(target.address, cv2.CAP_FFMPEG, limits))
+        return cv2.VideoCapture(target.address, cv2.CAP_FFMPEG, limits)
     # OpenCV takes the name of a file as UTF-8 only, and crashes where it is none (4.10 and 5.0); FFmpeg opens it anew by this one.
     try:
         fd = os.open(target.address, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return cast("Capture", cv2.VideoCapture())
+        return cv2.VideoCapture()
     try:
-        return cast("Capture", cv2.VideoCapture(f"/proc/self/fd/{fd}", cv2.CAP_FFMPEG, limits))
+        return cv2.VideoCapture(f"/proc/self/fd/{fd}", cv2.CAP_FFMPEG, limits)
     finally:
         os.close(fd)
 
@@ -162,9 +207,8 @@ def _is_utf8(text: str) -> bool:
 def _open_device(target: Target, cv2: Any) -> Capture:
     capture = cv2.VideoCapture(target.address, cv2.CAP_V4L2)
     wanted = target.format
-    # The pixel format first: it decides which sizes and rates the device offers.
-    if wanted.fourcc is not None:
-        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*wanted.fourcc))
+    # The pixel format first: it decides which sizes and rates the device offers. A device that has no MJPG keeps its own.
+    capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*(wanted.fourcc or "MJPG")))
     for prop, value in (
         (cv2.CAP_PROP_FRAME_WIDTH, wanted.width), (cv2.CAP_PROP_FRAME_HEIGHT, wanted.height), (cv2.CAP_PROP_FPS, wanted.fps),
     ):  # fmt: skip

@@ -6,6 +6,7 @@ old ones pile up: 72 frames after a pause of 3 s were seen), but unpacks only th
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from dataclasses import dataclass
@@ -14,13 +15,16 @@ from datetime import UTC, datetime
 from edgeannot.base.backoff import backoff_s
 from edgeannot.base.foreign import number_of
 from edgeannot.crash_guard import AtWork
-from edgeannot.sources.capture import AskedCapture, Capture, OpenCapture, Target, as_bgr, device_trouble
+from edgeannot.sources.capture import AskedCapture, Capture, OpenCapture, Opener, Target, TellingCapture, as_bgr, device_trouble
 from edgeannot.vision.data import UInt8Array
 
 __all__ = ["Grabber", "Shot"]
 
+log = logging.getLogger(__name__)
+
 FIRST_WAIT_S = 1.0
-LONGEST_WAIT_S = 30.0
+LONGEST_WAIT_S = 5.0
+"""A stream gives frames again within twice this after its server is back."""
 _LOOK_S = 0.5
 """Longest wait for somebody who wants a picture, so that a stop is noticed."""
 STEADY_S = 10.0
@@ -33,6 +37,8 @@ class Shot:
 
     image: UInt8Array
     captured_at: datetime
+    taken_at: float
+    """When, by the monotonic clock, in seconds."""
     decode_ms: float
 
 
@@ -58,9 +64,14 @@ class Grabber:
         self._shot: Shot | None = None
         self._crash: BaseException | None = None
         self._closing = threading.Event()
+        self._facts = ""
+        if isinstance(open_capture, Opener):
+            open_capture.stopped = self._closing.is_set
         self._thread = threading.Thread(target=self._run, name=f"camera-{name}", daemon=True)
         self.trouble = ""
         """What is wrong at the moment; empty while frames come."""
+        self.answered = False
+        """Whether that is what the camera itself answered."""
         self.failures = 0
         """Attempts in a row that gave no steady stream."""
         self.skipped = 0
@@ -104,6 +115,9 @@ class Grabber:
             with self._changed:
                 self._crash = exc
                 self._changed.notify_all()
+        finally:
+            if isinstance(self._open_capture, Opener):
+                self._open_capture.close()
 
     def _pause(self) -> None:
         """Leave the others some time where the program died while this camera was open: it may be what kills it."""
@@ -127,6 +141,7 @@ class Grabber:
                 return False
             began = time.monotonic()
             self.trouble = ""
+            self._tell_facts(capture)
             while not self._closing.is_set() and not self._gives_way() and self._use_frame(capture) and self._next(capture):
                 pass
             if not self._closing.is_set() and not self._gave_way:
@@ -145,10 +160,17 @@ class Grabber:
         return capture.grab()
 
     def _say(self, capture: Capture, why: str) -> None:
-        """Set what is wrong; a still camera knows it better."""
-        if isinstance(capture, AskedCapture):
-            why, self._asked_pause_s = capture.trouble, capture.pause_s
+        """Set what is wrong; some captures know it better."""
+        self.answered = isinstance(capture, TellingCapture) and capture.answered
+        if isinstance(capture, TellingCapture):
+            why, self._asked_pause_s = capture.trouble or why, capture.pause_s
         self.trouble = f"the camera {self._target.shown} {why}"
+
+    def _tell_facts(self, capture: Capture) -> None:
+        """Log what the camera gives, once and when it changes."""
+        if isinstance(capture, TellingCapture) and capture.facts not in {"", self._facts}:
+            self._facts = capture.facts
+            log.info("%s: the camera %s gives %s", self._name, self._target.shown, self._facts)
 
     def _gives_way(self) -> bool:
         """Return whether the camera is to be closed for a picture that is processed in isolation."""
@@ -160,12 +182,12 @@ class Grabber:
         if not self._wanted:
             self.skipped += 1
             return True
-        captured_at = datetime.now(UTC)
+        captured_at, taken_at = datetime.now(UTC), time.monotonic()
         began = time.perf_counter()
         fine, image = capture.retrieve()
         if not fine or image is None or image.size == 0:
             return False
-        shot = Shot(as_bgr(image), captured_at, (time.perf_counter() - began) * 1e3)
+        shot = Shot(as_bgr(image), captured_at, taken_at, (time.perf_counter() - began) * 1e3)
         with self._changed:
             self._wanted = False
             self._shot = shot

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -46,12 +47,12 @@ class IsolatedSource:
     """Runs a package's source in a thread of its own."""
 
     done_before = 0
-    skipped = 0
 
     def __init__(self, name: str, kind: str, package: str, make: Callable[[], object], *, once: bool) -> None:
         """Raises ConfigError where the source cannot be made."""
         self.name = name
         self._once = once
+        self.skipped = 0
         self._isolated = Isolated(f"the source {kind!r} of the package {package}")
         try:
             source = self._isolated.call(make)
@@ -99,11 +100,18 @@ class IsolatedSource:
         end: _End = None
         try:
             for item in self._source.items(stop):
+                if self.live and isinstance(item, Frame):
+                    self._drop_waiting(items)
                 if not _handed_on(self._checked(item), stop, items):
                     return
         except BaseException as exc:  # noqa: BLE001 - whatever it is, it is named where the items are taken
             end = exc
         _handed_on(end, stop, items)
+
+    def _drop_waiting(self, items: queue.Queue[Item | _End]) -> None:
+        """Take out a frame that waits: a newer one is there."""
+        with contextlib.suppress(queue.Empty):
+            self.skipped += isinstance(items.get_nowait(), Frame)
 
     def _checked(self, item: object) -> Item:
         if isinstance(item, Frame | Failure):  # the name is what the results are stored under

@@ -17,7 +17,8 @@ from edgeannot.base.errors import ConfigError, FrameError
 from edgeannot.base.foreign import one_line
 from edgeannot.base.redaction import learn_secret
 from edgeannot.http_exchange import Exchange, origin, plain, redirected, retry_after_s
-from edgeannot.sources.capture import AskedCapture, Capture, Target, open_capture
+from edgeannot.sources.capture import AskedCapture, Capture, Opener, Target, open_capture
+from edgeannot.sources.capture_process import CameraProcess
 from edgeannot.sources.http_login import Login
 from edgeannot.vision.data import UInt8Array
 
@@ -49,25 +50,35 @@ class _StreamError(Exception):
     """The address is no still picture, as far as its answer says."""
 
 
-class CameraOpener:
-    """Opens one camera again and again, and remembers what its address is."""
+class CameraOpener(Opener):
+    """Opens one camera again and again, and remembers what its address is. A live one, but for still pictures, is in a child process."""
 
     def __init__(self) -> None:
         self._is_still: bool | None = None
+        self._process = CameraProcess(self._is_stopped)
 
     def __call__(self, target: Target) -> Capture:
         """Return an opened camera (`Capture`), as `open_capture` does; one of still pictures also says what is wrong."""
-        if target.http == "stream" or self._is_still is False or not _is_web(target):
+        if target.kind == "file":
             return open_capture(target)
+        if target.http == "stream" or self._is_still is False or not _is_web(target):
+            return self._process.open(target)
         camera = StillCamera(target, sure=self._is_still or target.http == "stills")
         try:
             camera.look()
         except _StreamError:
             camera.release()
             self._is_still = False
-            return open_capture(target)
+            return self._process.open(target)
         self._is_still = True if camera.isOpened() else self._is_still
         return camera
+
+    def close(self) -> None:
+        """End the child process."""
+        self._process.close()
+
+    def _is_stopped(self) -> bool:
+        return self.stopped()
 
 
 class StillCamera(AskedCapture):

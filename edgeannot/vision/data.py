@@ -85,6 +85,8 @@ class Frame:
     path: Path | None = None
     """The file it came from, absolute; None for a camera."""
     decode_ms: float = 0.0
+    taken_at: float | None = None
+    """When a live camera handed it over, by the monotonic clock in seconds; None for what is not live."""
     name: str = ""
     """Where the picture lies in its source, as a POSIX path with extension ("2026/cat_dog.jpg"); a camera's frames have names
     made of date, time and seq ("2026-07-01/103105-000012.jpg"). Names of output files follow it. Empty: the sinks make one."""
@@ -298,4 +300,4 @@ class Annotation:
     """One label a detection, in the same order."""
     model: ModelFacts
     timing_ms: Mapping[str, float] = field(default_factory=dict)
-    """decode, preprocess, inference, postprocess, total."""
+    """decode, preprocess, inference, postprocess, total; of a live camera also age, which is in no sum."""

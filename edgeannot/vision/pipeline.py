@@ -86,6 +86,8 @@ class Pipeline:
             "postprocess": (done - inferred) * 1e3,
             "total": frame.decode_ms + (done - start) * 1e3,
         }
+        if frame.taken_at is not None:
+            timing["age"] = max((start - frame.taken_at) * 1e3, 0.0)  # perf_counter and monotonic are one clock on Linux
         return Annotation(frame, found, labels, self.facts, timing)
 
     def _float_outputs(self, outputs: Outputs) -> tuple[TensorRef, ...]:

@@ -51,6 +51,31 @@ def test_a_live_giver_replaces_its_own_oldest_item_and_counts_it():
     assert queue.replaced == 1
 
 
+def test_producers_take_turns_however_much_each_has_waiting():
+    queue = BoundedQueue[str](depth=3)
+    for item in ("f1", "f2", "f3"):
+        queue.put(item, giver="folder")
+    queue.put("c1", giver="camera")
+    first = [queue.take() for _ in range(2)]
+    queue.put("c2", giver="camera")
+    queue.put("d1", giver="door")
+
+    assert first == ["f1", "c1"]
+    assert [queue.take() for _ in range(4)] == ["d1", "f2", "c2", "f3"]
+
+
+def test_waiting_until_what_a_producer_gave_was_taken():
+    queue = BoundedQueue[str]()
+    assert queue.wait_taken("camera", timeout_s=0.0)
+    queue.put("frame", giver="camera")
+    assert not queue.wait_taken("camera", timeout_s=0.0)
+    queue.take()
+    assert queue.wait_taken("camera", timeout_s=0.0)
+    queue.put("frame", giver="camera")
+    queue.cancel()
+    assert queue.wait_taken("camera", timeout_s=0.0)
+
+
 def test_after_the_end_what_is_inside_is_taken_and_then_it_is_closed():
     queue = BoundedQueue[int]()
     queue.put(1)

@@ -1,5 +1,6 @@
 """Telemetry counts pictures and their times, from nothing upwards."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -35,6 +36,25 @@ def test_rate_and_percentiles_are_taken_over_the_last_pictures():
     assert figures["fps"] == 2.0
     assert figures["timing_ms"]["inference"]["p50"] == 20.0
     assert figures["rejected"] == {"truncated": 1}
+
+
+def test_each_source_has_its_own_count_and_rate_and_the_age_of_its_frames():
+    now = [100.0]
+    telemetry = Telemetry(clock=lambda: now[0])
+    assert telemetry.by_source() == {}
+
+    for age in (30.0, 40.0, 50.0):
+        live = annotation(1.0)
+        telemetry.annotated(replace(live, timing_ms={**live.timing_ms, "age": age}))
+        now[0] += 0.5
+    inbox = annotation(1.0)
+    telemetry.annotated(replace(inbox, frame=replace(inbox.frame, source="inbox")))
+
+    assert telemetry.by_source() == {
+        "door": {"pictures": 3, "fps": 2.0, "age_ms": {"p50": 40.0, "p95": 49.0}},
+        "inbox": {"pictures": 1, "fps": 0.0},
+    }
+    assert "age" not in telemetry.snapshot()["timing_ms"]
 
 
 def latency(*times_ms, since_s=0.0, model="m"):

@@ -187,12 +187,26 @@ def test_frames_and_failures_are_handed_over_and_ticks_are_signs_of_life():
     assert reader.files_waiting == 7
 
 
-def test_a_live_source_never_waits_for_the_inference():
-    inbox = BoundedQueue(depth=1)
-    read(ListSource([frame("old"), frame("new")], live=True), inbox, MemoryLimiter(10**6))
-    inbox.end()
+def test_a_live_source_is_asked_for_its_newest_frame_when_the_last_one_was_taken():
+    """What nobody can annotate is neither unpacked nor kept, and no frame waits behind another."""
+    asked = threading.Semaphore(0)
 
-    assert [item.name for item in drain(inbox)] == ["new"]
+    class Asked(ListSource):
+        def items(self, stop):
+            for item in super().items(stop):
+                asked.release()
+                yield item
+
+    inbox = BoundedQueue()
+    reader = threading.Thread(target=read, args=(Asked([frame("a"), frame("b")], live=True), inbox, MemoryLimiter(10**6)))
+    reader.start()
+    assert asked.acquire(timeout=DEADLINE_S)
+    assert not asked.acquire(timeout=0.2)
+
+    assert inbox.take(DEADLINE_S).name == "a"
+    assert inbox.take(DEADLINE_S).name == "b"
+    reader.join(DEADLINE_S)
+    assert not reader.is_alive()
 
 
 def test_pictures_over_the_limit_wait_until_others_are_done():

@@ -133,7 +133,7 @@ def test_the_commented_file_sets_nothing_and_means_what_it_says(file):
 
 def test_each_default_of_the_commented_file_can_be_set(file):
     """Without its # a default is what holds anyway. The camera of the example is a device, so what is for others stays a comment."""
-    others = ("# ", "##", "#http = ", "#every_n = ", "#loop = ")
+    others = ("# ", "##", "#http = ", "#transport = ", "#every_n = ", "#loop = ")
     lines = commented_settings().splitlines()
     set_lines = [line[1:] for line in lines if line.startswith("#") and not line.startswith(others) and not line.endswith("# unset")]
 

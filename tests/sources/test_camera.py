@@ -6,8 +6,6 @@ import http.server
 import itertools
 import os
 import shutil
-import signal
-import subprocess
 import threading
 import time
 import urllib.parse
@@ -22,7 +20,7 @@ from pydantic import ValidationError
 from edgeannot.base.errors import ConfigError, LinkError, MissingError
 from edgeannot.base.redaction import redacted
 from edgeannot.crash_guard import AtWork
-from edgeannot.sources import CameraOptions, Context, DirectoryOptions, Tick, open_source
+from edgeannot.sources import CameraOptions, Context, DirectoryOptions, open_source
 from edgeannot.sources.camera import CameraSource
 from edgeannot.sources.capture import Target, device_trouble, open_capture, parse_target, with_credentials
 from edgeannot.vision.data import Failure, Frame
@@ -544,59 +542,6 @@ def test_open_source_gives_the_kind_that_was_asked_for(tmp_path):
     assert open_source("a", DirectoryOptions(path=tmp_path)).live is False
     assert open_source("b", CameraOptions(url="0")).live is True
     assert open_source("c", CameraOptions(url="clip.mp4")).live is False
-
-
-# RTSP, from GStreamer's server where the system has it
-
-
-RTSP_SERVER = """
-import sys
-import gi
-gi.require_version("Gst", "1.0")
-gi.require_version("GstRtspServer", "1.0")
-from gi.repository import GLib, Gst, GstRtspServer
-Gst.init(None)
-server = GstRtspServer.RTSPServer(address="127.0.0.1", service="0")
-factory = GstRtspServer.RTSPMediaFactory(shared=True)
-factory.set_launch(
-    "( videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=15/1"
-    " ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=15 ! rtph264pay name=pay0 pt=96 )"
-)
-server.get_mount_points().add_factory("/test", factory)
-server.attach(None)
-print(server.get_bound_port(), flush=True)
-GLib.MainLoop().run()
-"""
-
-
-@pytest.fixture
-def rtsp_server():
-    """The port of an RTSP server in a process of its own, and the process."""
-    python = "/usr/bin/python3"  # the system's, which has GStreamer's bindings; they are on no package index
-    check = "import gi; gi.require_version('GstRtspServer', '1.0')"
-    if not Path(python).exists() or subprocess.run([python, "-c", check], capture_output=True, check=False).returncode:
-        pytest.skip("python3-gi and gir1.2-gst-rtsp-server-1.0 are not installed")
-    process = subprocess.Popen([python, "-c", RTSP_SERVER], stdout=subprocess.PIPE, text=True)
-    yield int(process.stdout.readline()), process
-    process.send_signal(signal.SIGCONT)
-    process.kill()
-    process.communicate()
-
-
-def test_frames_come_from_an_rtsp_stream_and_a_frozen_one_is_noticed(pull, rtsp_server, quick):
-    port, process = rtsp_server
-    items = stream(pull, f"rtsp://127.0.0.1:{port}/test")
-    assert [f.size_wh for f in items.take(5)] == [(320, 240)] * 5
-
-    process.send_signal(signal.SIGSTOP)
-    end = time.monotonic() + DEADLINE_S
-    while "cannot be opened" not in "".join(tick.trouble for tick in items.ticks):  # frames that were on their way still come
-        assert time.monotonic() < end
-        item = next(items.items)
-        items.ticks.extend([item] if isinstance(item, Tick) else [])
-    process.send_signal(signal.SIGCONT)
-
-    assert items.take(3)
 
 
 def test_a_device_that_is_not_there_is_told_with_those_that_are(tmp_path):
