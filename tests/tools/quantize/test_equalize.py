@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgeannot_tools.graph.channels import channel_numbers, find_silus
-from edgeannot_tools.graph.graph import Graph
+from edgeannot_tools.graph.graph import Graph, Op, schema
 from edgeannot_tools.graph.reference_run import run_layers
 from edgeannot_tools.graph.writer import Net
 from edgeannot_tools.quantize.calibrate import calibrate
@@ -166,3 +166,40 @@ def test_the_given_graph_is_not_changed():
     equalize_rectified(graph, SAMPLES)
 
     assert graph.to_bytes() == before
+
+
+def padded_for_a_maximum(value: float, *, also_elsewhere: bool = False) -> Graph:
+    """What stands before a maximum that pads by itself, in exports of TensorFlow.js and ONNX."""
+    net = Net()
+    x = first(net, "leaky")
+    operands = [
+        x,
+        net.constant("rows", np.array([[0, 0], [1, 1], [1, 1], [0, 0]]), np.int32),
+        net.constant("value", np.array([value]), np.float32),
+    ]
+    edge = net.graph.add_tensor("padded", (1, 14, 14, 8))
+    net.graph.add_operator(Op.PADV2, operands, [edge], schema.PadV2OptionsT())
+    last = [net.conv("last", reader(net, "second", net.max_pool("pool", edge, 3, 2, pads=(0, 0, 0, 0))), *conv_weights(4, 8))]
+    return prepare_graph(net.outputs([*last, net.conv("edge", edge, *conv_weights(4, 8))] if also_elsewhere else last))
+
+
+@pytest.mark.runtime
+@pytest.mark.parametrize("value", [-10000.0, -3e38])
+def test_padding_that_stands_for_minus_infinity_before_a_maximum_is_no_obstacle(value):
+    graph = padded_for_a_maximum(value)
+
+    equalized = equalize_rectified(graph, SAMPLES)
+
+    assert equalized is not None
+    assert equalized.layers == 3
+    for wanted, found in zip(outputs(graph), outputs(equalized.graph), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=5e-3)
+    assert output_db(equalized.graph) > output_db(graph) + 6
+
+
+@pytest.mark.parametrize(("value", "also_elsewhere"), [(-1.0, False), (-10000.0, True)])
+def test_padding_that_is_a_number_as_others_keeps_its_channels(value, also_elsewhere):
+    graph = padded_for_a_maximum(value, also_elsewhere=also_elsewhere)
+    first_result = graph.operators[0].outputs[0]
+
+    assert not channel_numbers(graph)[first_result].any()

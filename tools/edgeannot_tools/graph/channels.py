@@ -33,6 +33,9 @@ NEIGHBOURS = frozenset({Op.MAX_POOL_2D, Op.AVERAGE_POOL_2D, Op.RESIZE_BILINEAR, 
 MOVES = frozenset({Op.RESHAPE, Op.SQUEEZE, Op.EXPAND_DIMS, Op.TRANSPOSE, Op.CONCATENATION, Op.PACK, Op.UNPACK, Op.SPLIT, Op.SPLIT_V})
 MOVES |= {Op.SLICE, Op.STRIDED_SLICE, Op.GATHER, Op.SPACE_TO_DEPTH, Op.DEPTH_TO_SPACE}
 
+MINUS_INFINITY = -1000.0
+"""What lies below is smaller than any number of a scaled channel, which reaches about 1."""
+
 
 @dataclass(frozen=True, slots=True)
 class Silu:
@@ -71,7 +74,7 @@ class _Numbering:
     """Walks the graph once; numbers that turn out to be the same are joined in a union-find forest, 0 being the root of its tree."""
 
     def __init__(self, graph: Graph, gated: Collection[Silu]) -> None:
-        self.graph = graph
+        self.graph, self.consumers = graph, graph.consumers()
         self.parent = [0]
         self.of: dict[int, Numbers] = {}
         self.gates = {id(silu.logistic) for silu in gated}
@@ -160,6 +163,15 @@ class _Numbering:
         parts = [self._fresh(before), numbers.ravel(), self._fresh(after)]
         return [np.concatenate(parts).reshape([1] * (numbers.ndim - 1) + [-1])]
 
+    def padded_below(self, operator: Operator, inputs: Sequence[int], outputs: Sequence[int]) -> list[Numbers] | None:
+        """Return the numbers beside a constant that stands for minus infinity, as pads before a maximum do."""
+        readers = self.consumers.get(outputs[0], [])
+        if not all(self.graph.code(reader) == Op.MAX_POOL_2D for reader in readers) or outputs[0] in self.graph.outputs:
+            return None
+        constant = operator.inputs[2]
+        below = self.graph.is_constant(constant) and bool((self.graph.constant(constant) <= MINUS_INFINITY).all())
+        return self.padded(operator, inputs, outputs) if below else None
+
     def moved(self, operator: Operator, _inputs: Sequence[int], outputs: Sequence[int]) -> list[Numbers] | None:
         """Return the numbers moved as the operator moves what they stand for; those of constants are 0."""
         kernel = ELEMENTWISE[self.graph.code(operator)](self.graph, operator)
@@ -214,6 +226,7 @@ RULES: dict[int, Callable[[_Numbering, Operator, Sequence[int], Sequence[int]], 
     **dict.fromkeys(POSITIVE, _Numbering.same),
     **dict.fromkeys(NEIGHBOURS, _Numbering.neighbours),
     Op.PAD: _Numbering.padded,
+    Op.PADV2: _Numbering.padded_below,
     Op.MEAN: _Numbering.mean,
     Op.ADD: _Numbering.add,
 }

@@ -21,6 +21,7 @@ from edgeannot_tools.graph.graph import Graph, Op, Operator, schema
 from edgeannot_tools.graph.interpreter import Runtime
 from edgeannot_tools.graph.layers import Array
 from edgeannot_tools.graph.reference_run import run_layers
+from edgeannot_tools.quantize.calibrate import padded_for_maximum
 
 __all__ = ["Equalized", "equalize_rectified", "gate_silus"]
 
@@ -99,11 +100,11 @@ def _see(graph: Graph, numbers: Mapping[int, Numbers], samples: Sequence[Sequenc
     """Return what the channels of layers' results, and of all tensors that may be scaled, hold on some of the samples."""
     chosen = [samples[i * len(samples) // min(SAMPLES, len(samples))] for i in range(min(SAMPLES, len(samples)))]
     last = max((i for i, o in enumerate(graph.operators) if graph.code(o) in FREE_LAYERS), default=-1)
-    seen = {}
+    seen, padded = {}, padded_for_maximum(graph)  # minus infinity beside its numbers is no reach
     with one_thread():
         for step in run_layers(graph, chosen, runtime, last):
             for tensor in step.operator.outputs:
-                if tensor in numbers and (graph.code(step.operator) in FREE_LAYERS or numbers[tensor].any()):
+                if tensor in numbers and tensor not in padded and (graph.code(step.operator) in FREE_LAYERS or numbers[tensor].any()):
                     axes = tuple(a for a, n in enumerate(numbers[tensor].shape[:-1]) if n == 1)
                     maps = step.values[tensor]
                     seen[tensor] = _Seen(
