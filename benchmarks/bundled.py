@@ -1,0 +1,188 @@
+"""What the bundled int8 files lost of their float networks, on the same pictures: the table of docs/models.md.
+
+    EDGEANNOT_TEST_DATA=DATA .venv/bin/python -m benchmarks.bundled [--models FOLDER] [NAME@SIZE ...]
+
+The float networks are made of their published weights, as `make models` makes them. mAP50 is that of 50 pictures of Pascal VOC and of
+50 of COCO; its difference has the 95 % interval of the bootstrap over the pictures, with the same draws for both. A box of the float
+network is sure where it is well above the score threshold; int8 agrees where it has one of the class within 0.05 of the score that
+overlaps it by 0.8, and has lost it where none overlaps it by half. Of the classifier, pictures with a sure class are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgeannot.base.places import bundled_folder
+from edgeannot.vision.cards import ModelCard, find_card
+from edgeannot.vision.data import Detections
+from edgeannot.vision.engine import Engine
+from edgeannot.vision.geometry import iou_matrix
+from edgeannot.vision.pipeline import Limits, Pipeline, load_pipeline
+from edgeannot_maintain.bundle import LITE0_STATE, TINY_CFG, TINY_MASKS, TINY_WEIGHTS
+from edgeannot_maintain.sources import read_part
+from edgeannot_maintain.tfjs_models import nanodet_g, ssdlite_mobilenet_v2_coco
+from edgeannot_tools.convert import darknet
+from edgeannot_tools.convert.torch_route import efficientnet_lite, read_state
+from edgeannot_tools.datasets import Dataset, load_dataset
+from edgeannot_tools.evaluate.bootstrap import bootstrap_maps, margin
+from edgeannot_tools.evaluate.measure import MAX_DETECTIONS, MIN_SCORE, Result, match_model, measure, read_frame
+from edgeannot_tools.graph.edits import at_size
+from edgeannot_tools.graph.graph import Graph
+from edgeannot_tools.quantize.acceptance import SURE, ClassAgreement, compare_models
+from edgeannot_tools.quantize.graph_quantizer import prepare_graph
+
+VOC_WORDS = {
+    "airplane": "aeroplane", "couch": "sofa", "dining table": "diningtable", "motorcycle": "motorbike", "potted plant": "pottedplant",
+    "tv": "tvmonitor",
+}  # fmt: skip
+"""COCO's names for VOC's classes, where they differ."""
+CLASSIFIER = "efficientnet-lite0"
+NEAR_IOU, NEAR_SCORE, LOST_IOU = 0.8, 0.05, 0.5
+THREADS = 1
+
+
+def yolov3_tiny(cache: Path) -> Graph:
+    """Return the float network of the bundled YOLO."""
+    files = []
+    for part, name in ((TINY_CFG, "yolov3-tiny.cfg"), (TINY_WEIGHTS, "yolov3-tiny.weights")):
+        (cache / name).write_bytes(read_part(part, cache))
+        files.append(cache / name)
+    return darknet.convert(*files, masks=TINY_MASKS).graph
+
+
+def efficientnet_lite0(cache: Path) -> Graph:
+    """Return the float network of the bundled classifier."""
+    (cache / "efficientnet-lite0.pth").write_bytes(read_part(LITE0_STATE, cache))
+    return efficientnet_lite(read_state(cache / "efficientnet-lite0.pth"))
+
+
+DETECTORS: dict[str, Callable[[Path], Graph]] = {
+    "nanodet-g": lambda cache: nanodet_g(cache)[0],
+    "ssdlite-mobilenet-v2-coco": lambda cache: ssdlite_mobilenet_v2_coco(cache)[0],
+    "yolov3-tiny": yolov3_tiny,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """Labelled pictures, and the words of their labels that are not COCO's."""
+
+    pictures: Dataset
+    words: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Sure:
+    """Sure boxes of the float network, and how many of them int8 has very nearly, and not at all."""
+
+    boxes: int
+    agree: int
+    lost: int
+
+
+def float_pipeline(card: ModelCard, graph: Graph, limits: Limits) -> Pipeline:
+    """Return the float network at work, at the input size and as the card of the int8 one says."""
+    sized = Graph.from_bytes(prepare_graph(graph).to_bytes(), card.name)
+    if card.input_wh != sized.shape(sized.inputs[0])[2:0:-1]:
+        at_size(sized, card.input.width)
+    return Pipeline(card, Engine(sized.to_bytes(), THREADS, "auto", name=f"{card.name} in float"), limits=limits)
+
+
+def sure_boxes(before: Result, after: Result, min_score: float) -> Sure:
+    """Return what int8 keeps of the boxes that are sure in float."""
+    agree = lost = total = 0
+    for one, other in zip(before.compared, after.compared, strict=True):
+        sure = one.found[one.found.scores >= min_score + SURE]
+        total += len(sure)
+        near, shift, there = _partners(sure, other.found[other.found.scores >= min_score])
+        agree += int(((near >= NEAR_IOU) & (shift <= NEAR_SCORE)).sum())
+        lost += int((~there).sum())
+    return Sure(total, agree, lost)
+
+
+def _partners(sure: Detections, found: Detections) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return for each sure box the overlap with the best of its class, the distance of their scores, and whether they overlap by half."""
+    if not len(found):
+        return np.zeros(len(sure)), np.ones(len(sure)), np.zeros(len(sure), bool)
+    overlap = iou_matrix(sure.boxes, found.boxes) * (sure.classes[:, None] == found.classes)
+    best = overlap.argmax(axis=1)
+    near = overlap[np.arange(len(sure)), best]
+    return near, np.abs(sure.scores - found.scores[best]), near >= LOST_IOU
+
+
+def sets(data: Path) -> list[Set]:
+    """Return the labelled pictures."""
+    folder = data / "detection"
+    return [
+        Set(load_dataset(folder / "voc50_formats" / "voc_xml"), VOC_WORDS),
+        Set(load_dataset(folder / "coco_val50" / "labels_yolo"), {}),
+    ]
+
+
+def compare(card: ModelCard, graph: Graph, some: Set) -> tuple[str, Sure]:
+    """Return the cells of one set in the table, and what becomes of its sure boxes."""
+    limits = Limits(min_score=MIN_SCORE, max_detections=MAX_DETECTIONS)
+    match = match_model(card, some.pictures, some.words)
+    before = measure(float_pipeline(card, graph, limits), some.pictures, match, coco=False)
+    after = measure(load_pipeline(card, threads=THREADS, limits=limits), some.pictures, match, coco=False)
+    drawn = [bootstrap_maps([(item.truth, item.found) for item in result.compared], (0.5,))[:, 0] for result in (before, after)]
+    was, found = before.accuracy.map50, after.accuracy.map50
+    change, reach = found - was, margin(drawn[1] - drawn[0])
+    cells = f"{was:.3f} | {found:.3f} | {change:+.3f} ({change - reach:+.3f} to {change + reach:+.3f})"
+    return cells, sure_boxes(before, after, card.defaults.min_score)
+
+
+def detector_lines(whole: ModelCard, sizes: Sequence[int], cache: Path, labelled: Sequence[Set]) -> Iterator[str]:
+    """Yield a line of the table for each input size."""
+    graph = DETECTORS[whole.name](cache)
+    for size in sizes:
+        columns, kept = zip(*[compare(whole.at_size(size), graph, some) for some in labelled], strict=True)
+        boxes, agree, lost = (sum(getattr(some, field) for some in kept) for field in ("boxes", "agree", "lost"))
+        share = f"{agree} of {boxes} ({agree / max(boxes, 1):.2f})"
+        yield f"| `{whole.name}@{size}` | {' | '.join(columns)} | {share} | {lost} |"
+
+
+def classifier_line(card: ModelCard, cache: Path, data: Path) -> str:
+    """Return a sentence about the classifier."""
+    limits = Limits(min_score=0.0)
+    frames = [read_frame(path, i, "") for i, path in enumerate(sorted((data / "classification" / "animals10_dev").rglob("*.jpg")))]
+    reference = float_pipeline(card, efficientnet_lite0(cache), limits)
+    found = compare_models(reference, load_pipeline(card, threads=THREADS, limits=limits), frames)
+    assert isinstance(found, ClassAgreement)
+    low, high = found.interval
+    return (
+        f"{card.name}: float's class on {found.same} of {found.pictures} pictures, of those where float is sure "
+        f"{found.sure_same} of {found.sure} (changed: {low:.3f} to {high:.3f}), scores {found.score_shift:.3f} apart"
+    )
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description="Compare the bundled int8 files with their float networks.")
+    parser.add_argument("only", nargs="*", metavar="NAME[@SIZE]", help="these models or sizes only")
+    parser.add_argument("--models", type=Path, default=bundled_folder(), help="where the int8 files are")
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("EDGEANNOT_TEST_DATA", "../shared/data")))
+    parser.add_argument("--cache", type=Path, default=Path(".cache/models"))
+    options = parser.parse_args()
+    wanted = [name.partition("@")[::2] for name in options.only or (*DETECTORS, CLASSIFIER)]
+    detectors = [(name, size) for name, size in wanted if name != CLASSIFIER]
+    if detectors:
+        print("| model | VOC: float | int8 | difference (95 %) | COCO: float | int8 | difference (95 %) | sure boxes that agree | lost |")
+        print("|---|---|---|---|---|---|---|---|---|")
+    labelled = sets(options.data)
+    for name, size in detectors:
+        card = find_card(name, [options.models])
+        for line in detector_lines(card, [int(size)] if size else card.input.sizes, options.cache, labelled):
+            print(line, flush=True)
+    if len(detectors) < len(wanted):
+        print(classifier_line(find_card(CLASSIFIER, [options.models]), options.cache, options.data))
+
+
+if __name__ == "__main__":
+    main()
