@@ -59,16 +59,17 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, default=Path(".cache/teach"))
     asked = parser.parse_args()
     backbone = find_backbone(find_card(BUNDLED, model_folders(asked.data_dir)), asked.size)
-    seen = collect_examples(read_examples(asked.set), backbone, asked.data_dir / "cache" / "teach", 2, "auto")
+    seen = collect_examples(read_examples(asked.set), backbone, asked.data_dir / "cache" / "teach", 2, "auto", asked.views)
     classes = len(seen.class_names)
-    for count in map(int, asked.counts.split(",")):
-        rows = []
+    for count in map(int, filter(None, asked.counts.split(","))):
+        rows, middle = [], []
         for split in range(asked.splits):
             rng = np.random.default_rng(split)
             chosen = np.concatenate([rng.permutation(np.nonzero(seen.classes == number)[0])[:count] for number in range(classes)])
             rest = np.setdiff1d(np.arange(len(seen.classes)), chosen)
             taught = teach(some(seen, chosen), backbone, "benchmark", "benchmark", asked.views)
-            looked, truth = seen.vectors[rest, : asked.views], seen.classes[rest]
+            looked, truth = seen.vectors[rest, taught.learned.look, : asked.views], seen.classes[rest]
+            middle.append(seen.looks[taught.learned.look] == "crop")
             right = [
                 (said == truth).mean()
                 for said in (taught.learned.head(looked).mean(axis=1).argmax(axis=1), said_by_file(taught.model, backbone, looked))
@@ -84,11 +85,14 @@ def main() -> None:
                     "float": round(float(mean[0]), 4),
                     "int8": round(float(mean[1]), 4),
                     "int8_spread": round(float(spread[1]), 4),
+                    "looks_at_the_middle": round(float(np.mean(middle)), 2),
                     "said_by_cross_validation": round(float(mean[2]), 4),
                 }
             ),
             flush=True,
         )
+    if asked.views > 1:
+        return  # labels do not depend on them
     shares = []
     for split in range(asked.splits):
         rng = np.random.default_rng(1000 + split)
@@ -96,7 +100,7 @@ def main() -> None:
         flipped = rng.permutation(len(labels))[: round(FLIPPED * len(labels))]
         labels[flipped] = (labels[flipped] + rng.integers(1, classes, len(flipped))) % classes
         taught = teach(dataclasses.replace(seen, classes=labels), backbone, "benchmark", "benchmark")
-        first = np.argsort(-taught.doubts, kind="stable")[: round(LOOKED_AT * len(labels))]
+        first = taught.suspicious[: round(LOOKED_AT * len(labels))]
         shares.append(float(np.isin(flipped, first).mean()))
     print(
         json.dumps({"flipped": FLIPPED, "looked_at": LOOKED_AT, "found": round(float(np.mean(shares)), 3), "least": round(min(shares), 3)})

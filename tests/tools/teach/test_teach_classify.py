@@ -16,7 +16,7 @@ from edgeannot.vision.pipeline import load_pipeline
 from edgeannot_tools.datasets.classes import read_class_set
 from edgeannot_tools.evaluate.classifier_accuracy import rank_classifiers
 from edgeannot_tools.teach.feature_cache import FeatureCache
-from tests.tools.teach.color_sets import COLORS, write_set
+from tests.tools.teach.color_sets import COLORS, picture, write_set
 
 
 @pytest.mark.parametrize(
@@ -228,3 +228,20 @@ def test_a_table_of_pictures_and_classes_is_read(tmp_path):
     with pytest.raises(MissingError, match=r"gone\.png"):
         read_class_set(table)
     assert read_class_set(folder).class_names == ("blue", "green", "red")
+
+
+@pytest.mark.parametrize(("place", "resize"), [(0, "stretch"), (1, "crop")], ids=["at the side", "in the middle"])
+def test_the_model_looks_at_what_shows_the_classes(tmp_path, teach, data_dir, place, resize):
+    """Long pictures in which a third shows the class and the rest anything."""
+    rng = np.random.default_rng(5)
+    for number, (name, color) in enumerate(COLORS.items()):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for k in range(8):
+            thirds = [picture(tuple(int(value) for value in rng.integers(0, 255, 3)), 9000 + 100 * number + 10 * k + i) for i in range(3)]
+            thirds[place] = picture(color, 1000 * number + k)
+            cv2.imwrite(str(tmp_path / "set" / name / f"{k}.png"), np.concatenate(thirds, axis=1))
+
+    result = teach(tmp_path / "set", "--name", "mine")
+
+    assert result.exception is None, result.output
+    assert read_card(data_dir / "models" / "mine.toml").input.resize == resize

@@ -101,9 +101,10 @@ def classify(
         backbone, views = backbone or old.backbone, views or Views(str(old.card.input.views))
         size = size or (old.card.input.width if backbone == old.backbone else None)
     network = find_backbone(find_card(backbone or BUNDLED, model_folders(state)), size)
-    seen = collect_examples(examples, network, state / "cache" / "teach", threads or default_threads(), runtime)
+    looked = int(views or 1)
+    seen = collect_examples(examples, network, state / "cache" / "teach", threads or default_threads(), runtime, looked)
     with one_thread():  # the matrices are small
-        taught = teach(seen, network, name, where, int(views or 1))
+        taught = teach(seen, network, name, where, looked)
     print_taught(taught, console)
     if report is not None:
         write_report(taught, report)

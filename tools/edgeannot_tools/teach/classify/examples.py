@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from edgeannot.base.errors import FrameError, InputError
 from edgeannot.base.foreign import read_bytes
-from edgeannot.vision.data import FloatArray, IntArray
+from edgeannot.vision.data import FloatArray, IntArray, UInt8Array
 from edgeannot.vision.decode import PictureLimits, decode
 from edgeannot.vision.engine import Engine, load_runtime
+from edgeannot.vision.geometry import Resize
 from edgeannot.vision.pipeline import to_tensor
 from edgeannot.vision.runtimes import Runtime
-from edgeannot.vision.views import CENTRE, MOST_VIEWS, view_tensors
+from edgeannot.vision.views import CENTRE, view_tensors
 from edgeannot_tools.datasets.classes import read_class_set
 from edgeannot_tools.datasets.pictures import ClassFolders
 from edgeannot_tools.teach.classify.backbone import Backbone
@@ -33,7 +34,7 @@ _FEWEST = 2
 """Pictures a class: one to learn from, one to test with."""
 _MOST_THREADS = 4
 _LIMITS = PictureLimits()
-_VERSION = 1
+_VERSION = 2
 """Of what an entry in the cache holds."""
 
 
@@ -45,8 +46,10 @@ class Seen:
     paths: tuple[Path, ...]
     classes: IntArray
     """(N,)."""
+    looks: tuple[Resize, ...]
+    """The ways to bring a picture to the input that the model is chosen from: the whole, and its middle in its true proportions."""
     vectors: FloatArray
-    """(N, MOST_VIEWS, D), real numbers; the first is the whole picture."""
+    """(N, L, V, D), real numbers: of each look its first V views (see `view_tensors`), the whole picture first."""
     groups: IntArray
     """(N,): pictures with one number are nearly the same."""
     copies: tuple[tuple[Path, Path], ...]
@@ -79,57 +82,77 @@ def checked(examples: ClassFolders, where: str) -> ClassFolders:
     return examples
 
 
-def collect_examples(examples: ClassFolders, backbone: Backbone, cache: Path, threads: int, runtime: Runtime) -> Seen:
+def collect_examples(examples: ClassFolders, backbone: Backbone, cache: Path, threads: int, runtime: Runtime, views: int = 1) -> Seen:
     """Return the pictures as the network sees them. What was seen before comes from the cache.
+
+    views: that the model will look at; no fewer than 2 are made.
 
     Raises InputError for a picture that cannot be read, and for one that is in two classes.
     """
     digests = [_digest(path) for path, _ in track(examples.pictures, "reading pictures", len(examples.pictures))]
     kept, copies = _without_copies(examples, digests)
-    look = _Look(backbone, cache, threads, runtime)
-    found = [look(examples.pictures[number][0], digests[number]) for number in track(kept, "looking at pictures", len(kept))]
+    see = _See(backbone, cache, threads, runtime, max(views, 2))
+    found = [see(examples.pictures[number][0], digests[number]) for number in track(kept, "looking at pictures", len(kept))]
     vectors = backbone.real(np.stack([stored for stored, _ in found]))
     return Seen(
         examples.class_names,
         tuple(examples.pictures[number][0] for number in kept),
         np.array([examples.pictures[number][1] for number in kept], np.int64),
+        see.looks,
         vectors,
-        group_alike(np.stack([bits for _, bits in found]), vectors[:, :2]),
+        group_alike(np.stack([bits for _, bits in found]), vectors[:, 0, :2]),
         tuple(copies),
     )
 
 
-class _Look:
-    """Call it with a picture's file and digest: the stored numbers of its views (MOST_VIEWS, D), and its hashes (2, 64).
+class _See:
+    """Call it with a picture's file and digest: the stored numbers of its views (L, views, D), and its hashes (2, 64).
 
-    The network is loaded when a picture is not in the cache.
+    The network is loaded when a picture is not in the cache. views: 2 or 4.
     """
 
-    def __init__(self, backbone: Backbone, cache: Path, threads: int, runtime: Runtime) -> None:
+    def __init__(self, backbone: Backbone, cache: Path, threads: int, runtime: Runtime, views: int) -> None:
         self._backbone = backbone
         self._engine: Engine | None = None
         self._threads, self._runtime = threads, runtime
-        maker = (_VERSION, backbone.digest, load_runtime(runtime)[0], MOST_VIEWS, CENTRE)
-        self._cache = FeatureCache(cache, hashlib.sha256(repr(maker).encode()).hexdigest())
+        # A stretched picture is also looked at as its middle; a network that wants another form gets that alone.
+        self.looks: tuple[Resize, ...] = ("stretch", "crop") if backbone.card.input.resize == "stretch" else (backbone.card.input.resize,)
+        maker = (_VERSION, backbone.digest, load_runtime(runtime)[0], self.looks, CENTRE)
+        pairs = range(0, views, 2)
+        self._caches = {first: FeatureCache(cache, hashlib.sha256(repr((*maker, first)).encode()).hexdigest()) for first in pairs}
 
     def __call__(self, path: Path, digest: str) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Raises InputError for a picture that cannot be read."""
-        entry = self._cache.get(digest)
-        if entry is None or entry.keys() != {"vectors", "hashes"}:
-            entry = self._made(path)
-            self._cache.put(digest, entry)
-        return entry["vectors"], entry["hashes"]
+        image: UInt8Array | None = None
+        entries = []
+        for first, cache in self._caches.items():
+            entry = cache.get(digest)
+            if entry is None or entry.keys() != {"vectors", "hashes"}:
+                image = _decoded(path) if image is None else image
+                entry = {"vectors": self._vectors(image, first), "hashes": np.stack(difference_hash(image))}
+                cache.put(digest, entry)
+            entries.append(entry)
+        return np.concatenate([entry["vectors"] for entry in entries], axis=1), entries[0]["hashes"]
 
-    def _made(self, path: Path) -> dict[str, NDArray[Any]]:
+    def _vectors(self, image: UInt8Array, first: int) -> NDArray[Any]:
+        """Return (L, 2, D) of the views `first` and `first` + 1."""
         if self._engine is None:
             self._engine = self._backbone.engine(self._threads, self._runtime)
-        try:
-            image = decode(_content(path), _LIMITS).image
-        except FrameError as exc:
-            raise InputError(f"the picture {path} cannot be learned from: {exc}; replace it or take it out") from exc
-        tensors, _ = view_tensors(image, to_tensor(self._backbone.card, self._engine), MOST_VIEWS)
-        vectors = np.stack([self._engine.run(tensor)[0].values.reshape(-1) for tensor in tensors])
-        return {"vectors": vectors, "hashes": np.stack(difference_hash(image))}
+        rows: list[NDArray[Any]] = []
+        for look in self.looks:
+            tensors, fit = view_tensors(image, replace(to_tensor(self._backbone.card, self._engine), resize=look), first + 2)
+            if rows and fit.cut_xy == (0, 0):  # nothing is cut off, so it is the first look again
+                rows.append(rows[0])
+            else:
+                rows.append(np.stack([self._engine.run(tensor)[0].values.reshape(-1) for tensor in tensors[first:]]))
+        return np.stack(rows)
+
+
+def _decoded(path: Path) -> UInt8Array:
+    try:
+        return decode(_content(path), _LIMITS).image
+    except FrameError as exc:
+        raise InputError(f"the picture {path} cannot be learned from: {exc}; replace it or take it out") from exc
 
 
 def _content(path: Path) -> bytes:

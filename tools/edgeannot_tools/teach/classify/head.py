@@ -20,14 +20,14 @@ from edgeannot_tools.graph.edits import collect_garbage
 from edgeannot_tools.graph.graph import Graph, Op, Quantization, schema
 from edgeannot_tools.teach.classify.backbone import Backbone, KnownClasses
 
-__all__ = ["OUTPUT", "Expansion", "Head", "expansions_for", "taught_file"]
+__all__ = ["OUTPUT", "Expansion", "Head", "expansion_for", "taught_file"]
 
 OUTPUT = "taught_logits"
 """Name of the output tensor."""
 
 _RARE = 0.99
 """Share of the numbers of known classes that lie below the threshold: what remains says that the class, or one like it, is there."""
-_GAINS = (1.0, 2.0)
+_GAIN = 2.0
 _ROOM = 1.25
 """By how much the numbers at run time may exceed those of the pictures that were learned from, before they saturate."""
 
@@ -43,31 +43,23 @@ class Expansion:
 
     def __call__(self, vectors: FloatArray) -> FloatArray:
         """Return (..., D + P): the vectors, and how far each known class exceeds the threshold, times the gain."""
-        return self.beside(vectors, self.above(vectors))
-
-    def above(self, vectors: FloatArray) -> FloatArray:
-        """Return (..., P): how far each known class exceeds the threshold. It is the same for every gain."""
-        logits = vectors @ self.known.weights
-        logits += self.known.bias - np.float32(self.threshold)
-        return np.asarray(np.maximum(logits, 0, out=logits), np.float32)
-
-    def beside(self, vectors: FloatArray, above: FloatArray) -> FloatArray:
-        """Return (..., D + P): the vectors, and beside them what `above` gave, times the gain."""
-        return np.concatenate([vectors, np.float32(self.gain) * above], axis=-1)
+        above = vectors @ self.known.weights
+        above += self.known.bias - np.float32(self.threshold)
+        return np.concatenate([vectors, np.float32(self.gain) * np.maximum(above, 0, out=above)], axis=-1)
 
 
-def expansions_for(backbone: Backbone, vectors: FloatArray) -> list[Expansion | None]:
-    """Return the expansions to choose from, first none. vectors: (N, D), of the pictures that are learned from.
+def expansion_for(backbone: Backbone, vectors: FloatArray) -> Expansion | None:
+    """Return the known classes to learn from beside the vectors, None for a network without any. vectors: (N, D), of the pictures that are
+    learned from.
 
-    Which is best depends on how near the new classes are to the known ones: for animals, which ImageNet names, they bring 2 to 3 points of
-    accuracy with 5 to 30 pictures a class; for kinds of flowers, which it does not, they take as much.
+    How much they help depends on how near the new classes are to the known ones: for animals, which ImageNet names, they bring 2 to 3
+    points of accuracy with 5 to 30 pictures a class; for kinds of flowers, which it does not, they take as much.
     """
     known = backbone.known_classes
     if known is None:
-        return [None]
+        return None
     sample = vectors[:: max(1, len(vectors) // 256)]
-    threshold = float(np.quantile(sample @ known.weights + known.bias, _RARE))
-    return [None, *(Expansion(known, threshold, gain) for gain in _GAINS)]
+    return Expansion(known, float(np.quantile(sample @ known.weights + known.bias, _RARE)), _GAIN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ learned from the others. The weights that are kept are then learned from all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 
 from edgeannot.vision.data import FloatArray, IntArray
 from edgeannot_tools.teach.classify.head import Expansion, Head
-from edgeannot_tools.teach.classify.logistic import FEATURE_LENGTH, balanced_weights, fit_logistic, log_loss, log_softmax, normalized
+from edgeannot_tools.teach.classify.logistic import (
+    FEATURE_LENGTH,
+    balanced_weights,
+    fit_logistic,
+    log_loss,
+    log_softmax,
+    normalized,
+    spanned,
+)
 from edgeannot_tools.teach.near_duplicates import deal
 
 __all__ = ["PARTS", "Learned", "learn"]
@@ -27,6 +35,10 @@ _FOUND = 0.95
 """Of the right answers that must stay above the "none of these" threshold."""
 _LOWEST, _HIGHEST = 0.2, 0.9
 """Of that threshold."""
+_ROBUST_C, _DOUBTED = 1.0, 0.07
+"""For the second cross-validation of `_trust`: a smaller C follows single labels less; the share of the labels that it leaves out."""
+_BLOCK = 256
+"""Pictures whose known classes are computed at a time."""
 _MOST_LEFT_OUT = 5
 """Classes that are left out in turn, to see what pictures of no known class get."""
 
@@ -36,10 +48,14 @@ class Learned:
     """A head and what the cross-validation says of it."""
 
     head: Head
+    look: int
+    """Which of the ways to bring a picture to the input the model uses, see `Seen.looks`."""
     probabilities: FloatArray
     """(N, K) of each picture, by weights that were not learned from it."""
     tested: NDArray[np.bool_]
     """(N,) bool: False for a picture whose class is in no other part, so that nothing could be learned of it."""
+    trust: FloatArray
+    """(N,) how likely each picture's own label is right."""
     c: float
     threshold: float
     """A best probability below it means "none of these"."""
@@ -50,82 +66,117 @@ class Learned:
 
 
 @dataclass(frozen=True, slots=True)
-class _Examples:
-    """What is learned from."""
+class _Kind:
+    """What is learned from with one expansion, in coordinates of the space that the rows span."""
 
     rows: FloatArray
-    """(N, 2, V), of length FEATURE_LENGTH: the whole picture, and the mean of its views."""
+    """(N, 2, S), of length FEATURE_LENGTH: the whole picture, and the mean of its views."""
     asked: FloatArray
-    """(N, V), the mean of the views that a model looks at when it runs, times `scale`."""
+    """(N, L, S) for each look the mean of the views that a model looks at when it runs, divided by the mean length of a vector."""
+    basis: FloatArray | None
+    """(V, S), see `spanned`."""
     scale: float
     """A file does not divide by a picture's length: it has the mean length in its weights."""
+
+    @classmethod
+    def of(cls, vectors: FloatArray, expansion: Expansion | None, views: int) -> _Kind:
+        """Return it for (N, L, views, D) vectors. views: how many of them a model looks at."""
+        blocks = [_means(vectors[begin : begin + _BLOCK], expansion, views) for begin in range(0, len(vectors), _BLOCK)]
+        whole, mean, asked = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+        rows = np.stack([normalized(whole), normalized(mean)], axis=1)
+        scale = FEATURE_LENGTH / max(float(np.linalg.norm(whole, axis=1).mean()), 1e-12)
+        basis, flat = spanned(rows.reshape(-1, rows.shape[2]))
+        asked *= np.float32(scale)
+        return cls(flat.reshape(*rows.shape[:2], -1), asked if basis is None else asked @ basis, basis, scale)
+
+    def folded(self, weights: FloatArray) -> FloatArray:
+        """Return (V, K) weights of vectors as they are, for weights (S, K) of the rows."""
+        return np.asarray((weights if self.basis is None else self.basis @ weights) * np.float32(self.scale), np.float32)
+
+
+def _means(vectors: FloatArray, expansion: Expansion | None, views: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return (n, V) of the whole picture and of the mean of all views, and (n, L, V) of the mean of the first `views` at each look."""
+    wide = vectors if expansion is None else expansion(vectors)
+    return wide[:, 0, 0], wide.mean(axis=(1, 2)), wide[:, :, :views].mean(axis=2)
+
+
+@dataclass(frozen=True, slots=True)
+class _Examples:
+    """What is learned from: the same pictures with each expansion. What these say is averaged.
+
+    Plain vectors are better for some sets and the known classes for others (see `expansions_for`), by more than the few pictures that
+    are there can tell. The mean is near the better of both on all sets that were tried, and is still one layer.
+    """
+
+    kinds: tuple[_Kind, ...]
     classes: IntArray
     class_count: int
 
-    @classmethod
-    def of(cls, wide: FloatArray, classes: IntArray, class_count: int) -> _Examples:
-        """Return the examples. wide: (N, 3, V), see `_means`."""
-        rows = np.stack([normalized(wide[:, 0]), normalized(wide[:, 1])], axis=1)
-        scale = FEATURE_LENGTH / max(float(np.linalg.norm(wide[:, 0], axis=1).mean()), 1e-12)
-        return cls(rows, wide[:, 2] * np.float32(scale), scale, classes, class_count)
+    def fit(self, chosen: IntArray, c: float) -> list[FloatArray]:
+        """Return for each kind the weights that are learned from the chosen pictures."""
+        classes = np.repeat(self.classes[chosen], 2)
+        balance = balanced_weights(classes, self.class_count)
+        return [
+            fit_logistic(kind.rows[chosen].reshape(len(classes), -1), classes, balance, class_count=self.class_count, c=c, tolerance=1e-2)
+            for kind in self.kinds
+        ]
 
-    def fit(self, chosen: IntArray, c: float) -> FloatArray:
-        """Return weights that are learned from the chosen pictures."""
-        repeats = self.rows.shape[1]
-        classes = np.repeat(self.classes[chosen], repeats)
-        rows = self.rows[chosen].reshape(len(classes), -1)
-        weights = balanced_weights(classes, self.class_count)
-        return fit_logistic(rows, classes, weights, class_count=self.class_count, c=c, tolerance=1e-2)
+    def answers(self, chosen: IntArray, weights: Sequence[FloatArray]) -> FloatArray:
+        """Return (n, L, K) logits of the chosen pictures at each look."""
+        pairs = zip(self.kinds, weights, strict=True)
+        return np.asarray(np.mean([kind.asked[chosen] @ matrix for kind, matrix in pairs], axis=0), np.float32)
 
 
 def learn(
-    vectors: FloatArray, classes: IntArray, class_count: int, groups: IntArray, expansions: Sequence[Expansion | None], views: int = 1
+    vectors: FloatArray, classes: IntArray, class_count: int, groups: IntArray, expansion: Expansion | None, views: int = 1
 ) -> Learned:
-    """Return the head for (N, MOST_VIEWS, D) real vectors.
+    """Return the head for (N, L, V, D) real vectors of V views at each of L looks.
 
-    groups: see `group_alike`. expansions: to choose from; the choice of expansion and C is that of the least loss in the
-    cross-validation, as the errors of some hundred pictures are too few to choose by. views: how many of the first views the model will
-    look at when it runs, whose logits are averaged.
+    groups: see `group_alike`. views: how many of the first views the model will look at when it runs, whose logits are averaged. The look
+    and C are those of the least loss in the cross-validation, as the errors of some hundred pictures are too few to choose by.
     """
     parts = deal(groups, classes, _part_count(groups, classes))
-    kinds = zip(expansions, _expanded(vectors, expansions, views), strict=True)
-    best = min(
-        (_Tried.of(_Examples.of(wide, classes, class_count), parts, expansion, _FIRST_C) for expansion, wide in kinds),
-        key=lambda tried: tried.loss,
-    )
+    kinds = tuple(_Kind.of(vectors, kind, views) for kind in ([None] if expansion is None else [None, expansion]))
+    examples = _Examples(kinds, classes, class_count)
+    best = min(_tried(examples, parts, _FIRST_C), key=lambda tried: tried.loss)
     for c in _OTHER_CS:
-        best = min(best, _Tried.of(best.examples, parts, best.expansion, c), key=lambda tried: tried.loss)
+        best = min(best, _tried(examples, parts, c)[best.look], key=lambda tried: tried.loss)
     probabilities = np.exp(log_softmax(best.logits / np.float32(best.temperature))).astype(np.float32)
-    weights = best.examples.fit(np.arange(len(classes)), best.c)
-    threshold, kept, refused = _none_of_these(best, probabilities)
-    folded = np.asarray(weights * np.float32(best.examples.scale / best.temperature), np.float32)
-    return Learned(Head(best.expansion, folded), probabilities, best.tested, best.c, threshold, kept, refused)
+    threshold, kept, refused = _none_of_these(examples, best, probabilities)
+    head = _head(examples, examples.fit(np.arange(len(classes)), best.c), expansion, vectors.shape[-1], best.temperature)
+    trust = _trust(examples, deal(groups, classes, _part_count(groups, classes), seed=1), best.look, probabilities)
+    return Learned(head, best.look, probabilities, best.tested, trust, best.c, threshold, kept, refused)
 
 
-def _expanded(vectors: FloatArray, expansions: Sequence[Expansion | None], views: int) -> Iterator[FloatArray]:
-    """Yield `_means` of the vectors for each expansion."""
-    plain = _means(vectors, views)
-    above: FloatArray | None = None  # the same for all: they differ by their gain alone
-    for expansion in expansions:
-        if expansion is None:
-            yield plain
-            continue
-        if above is None:
-            above = _means(expansion.above(vectors), views)
-        yield expansion.beside(plain, above)
+def _head(examples: _Examples, fitted: Sequence[FloatArray], expansion: Expansion | None, size: int, temperature: float) -> Head:
+    """Return one head that says the mean of what the kinds say, divided by the temperature. size: of a vector."""
+    folded = [kind.folded(matrix) for kind, matrix in zip(examples.kinds, fitted, strict=True)]
+    total = folded[-1].copy()
+    if expansion is not None:
+        total[:size] += folded[0]
+    return Head(expansion, np.asarray(total / np.float32(len(folded) * temperature), np.float32))
 
 
-def _means(of_views: FloatArray, views: int) -> FloatArray:
-    """Return (N, 3, V) of (N, MOST_VIEWS, V): the whole picture, the mean of all views, and that of the first `views`."""
-    return np.stack([of_views[:, 0], of_views.mean(axis=1), of_views[:, :views].mean(axis=1)], axis=1)
+def _trust(examples: _Examples, parts: IntArray, look: int, probabilities: FloatArray) -> FloatArray:
+    """Return (N,) the probability of each picture's own class, by weights that were not learned from it: the mean of two cross-validations.
+
+    That is the self-confidence of Northcutt et al. 2021, https://arxiv.org/abs/1911.00068. The second one leaves the labels out that the
+    first one trusts least, as weights that were learned from wrong labels hide others of their kind. parts: for it, (N,).
+    """
+    rows = np.arange(len(parts))
+    first = probabilities[rows, examples.classes]
+    doubted = first < np.quantile(first, _DOUBTED)
+    logits, tested = _cross_validate(examples, parts, _ROBUST_C, ~doubted)
+    own = logits[:, look] / np.float32(_temperature(logits[tested, look], examples.classes[tested]))
+    second = np.exp(log_softmax(own))[rows, examples.classes]
+    return np.asarray(np.where(tested, (first + second) / 2, first), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class _Tried:
-    """One expansion and C in the cross-validation."""
+    """One look and C in the cross-validation."""
 
-    examples: _Examples
-    expansion: Expansion | None
+    look: int
     c: float
     logits: FloatArray
     """(N, K), by weights that were not learned from the picture."""
@@ -135,13 +186,17 @@ class _Tried:
     loss: float
     """With that temperature."""
 
-    @classmethod
-    def of(cls, examples: _Examples, parts: IntArray, expansion: Expansion | None, c: float) -> _Tried:
-        """Return the outcome of the cross-validation."""
-        logits, tested = _cross_validate(examples, parts, c)
-        temperature = _temperature(logits[tested], examples.classes[tested])
-        loss = log_loss(logits[tested] / np.float32(temperature), examples.classes[tested]) if tested.any() else 0.0
-        return cls(examples, expansion, c, logits, tested, temperature, loss)
+
+def _tried(examples: _Examples, parts: IntArray, c: float) -> list[_Tried]:
+    """Return the outcome of the cross-validation for each look."""
+    logits, tested = _cross_validate(examples, parts, c)
+    found = []
+    for look in range(logits.shape[1]):
+        own, truth = logits[tested, look], examples.classes[tested]
+        temperature = _temperature(own, truth)
+        loss = log_loss(own / np.float32(temperature), truth) if tested.any() else 0.0
+        found.append(_Tried(look, c, logits[:, look], tested, temperature, loss))
+    return found
 
 
 def _part_count(groups: IntArray, classes: IntArray) -> int:
@@ -150,17 +205,22 @@ def _part_count(groups: IntArray, classes: IntArray) -> int:
     return min(PARTS, max(2, smallest))
 
 
-def _cross_validate(examples: _Examples, parts: IntArray, c: float) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """Return the (N, K) logits of pictures by weights that were not learned from them, and which pictures could be tested."""
-    logits = np.zeros((len(parts), examples.class_count), np.float32)
+def _cross_validate(
+    examples: _Examples, parts: IntArray, c: float, used: NDArray[np.bool_] | None = None
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Return (N, L, K) logits of pictures by weights that were not learned from them, and which pictures could be tested.
+
+    used: (N,) which pictures are learned from; None: all.
+    """
+    logits = np.zeros((len(parts), examples.kinds[0].asked.shape[1], examples.class_count), np.float32)
     tested = np.zeros(len(parts), bool)
     for part in np.unique(parts):
-        held = parts == part
-        others = np.nonzero(~held)[0]
+        held = np.nonzero(parts == part)[0]
+        others = np.nonzero((parts != part) if used is None else (parts != part) & used)[0]
         if len(others):
-            tested |= held & np.isin(examples.classes, examples.classes[others])
-            logits[held] = examples.asked[held] @ examples.fit(others, c)
-    return logits, np.asarray(tested)
+            tested[held] = np.isin(examples.classes[held], examples.classes[others])
+            logits[held] = examples.answers(held, examples.fit(others, c))
+    return logits, tested
 
 
 def _temperature(logits: FloatArray, classes: IntArray) -> float:
@@ -171,12 +231,11 @@ def _temperature(logits: FloatArray, classes: IntArray) -> float:
     return float(min(_TEMPERATURES, key=lambda temperature: log_loss(logits / np.float32(temperature), classes)))
 
 
-def _none_of_these(tried: _Tried, probabilities: FloatArray) -> tuple[float, float, float | None]:
+def _none_of_these(examples: _Examples, tried: _Tried, probabilities: FloatArray) -> tuple[float, float, float | None]:
     """Return the threshold, the share of right answers that reach it, and the share of foreign pictures that do not.
 
     Foreign are the pictures of one class to weights that were learned from the other classes alone, each class in turn.
     """
-    examples = tried.examples
     right = tried.tested & (probabilities.argmax(axis=1) == examples.classes)
     sure = probabilities[right].max(axis=1) if right.any() else np.ones(1, np.float32)
     threshold = round(float(np.clip(np.quantile(sure, 1 - _FOUND), _LOWEST, _HIGHEST)), 3)
@@ -185,8 +244,8 @@ def _none_of_these(tried: _Tried, probabilities: FloatArray) -> tuple[float, flo
         below = []
         for number in range(min(examples.class_count, _MOST_LEFT_OUT)):
             foreign = examples.classes == number
-            weights = examples.fit(np.nonzero(~foreign)[0], tried.c)
-            logits = np.delete(examples.asked[foreign] @ weights, number, axis=1) / np.float32(tried.temperature)
-            below += (np.exp(log_softmax(logits)).max(axis=1) < threshold).tolist()
+            fitted = examples.fit(np.nonzero(~foreign)[0], tried.c)
+            logits = examples.answers(np.nonzero(foreign)[0], fitted)[:, tried.look] / np.float32(tried.temperature)
+            below += (np.exp(log_softmax(np.delete(logits, number, axis=1))).max(axis=1) < threshold).tolist()
         refused = float(np.mean(below))
     return threshold, float((sure >= threshold).mean()), refused

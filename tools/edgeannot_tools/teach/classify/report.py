@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from edgeannot_tools.teach.classify.drawings import confusion_picture, contact_s
 from edgeannot_tools.teach.classify.teaching import Taught
 from edgeannot_tools.terminal import print_note
 
-__all__ = ["print_taught", "suspicious", "write_report"]
+__all__ = ["print_taught", "write_report"]
 
 _PAIRS = 5
 _SHOWN = 30
@@ -44,12 +43,14 @@ def print_taught(taught: Taught, console: Console) -> None:
         console.print(f"accuracy {taught.accuracy:.3f}, with 95 % confidence {low:.3f} to {high:.3f} ({number_of(tested, 'picture')})")
     for pair in taught.confused[:_PAIRS]:
         console.print(f"  {number_of(pair.count, 'picture')} of {names[pair.shown]} taken for {names[pair.said]}")
+    if taught.card.input.resize == "crop":
+        console.print("it looks at the middle of a long picture, as far as that is square, and sees nothing beside it", soft_wrap=True)
     refused = "" if learned.foreign_refused is None else f", and {learned.foreign_refused:.0%} of the pictures of a class left out do not"
     console.print(
         f'below {learned.threshold:g} a picture is "none of these": {learned.kept:.0%} of the right answers reach it{refused}',
         soft_wrap=True,
     )
-    wrong = suspicious(taught)
+    wrong = _wrong(taught)
     if len(wrong):
         first = ", ".join(str(taught.seen.paths[row]) for row in wrong[:3])
         console.print(f"{number_of(len(wrong), 'label')} may be wrong, first: {first}", soft_wrap=True)
@@ -57,11 +58,9 @@ def print_taught(taught: Taught, console: Console) -> None:
         print_note(console, sentence)
 
 
-def suspicious(taught: Taught) -> Sequence[int]:
+def _wrong(taught: Taught) -> list[int]:
     """Return rows of pictures that another class fits better than their own, the least likely label first."""
-    doubts = taught.doubts
-    rows = np.nonzero((doubts > 0) & taught.learned.tested)[0]
-    return [int(row) for row in rows[np.argsort(-doubts[rows], kind="stable")]]
+    return [row for row in taught.suspicious if not taught.right[row]]
 
 
 def write_report(taught: Taught, folder: Path) -> None:
@@ -73,8 +72,7 @@ def write_report(taught: Taught, folder: Path) -> None:
     write_whole(folder / "confusion.png", confusion_picture(taught.confusion, names, taught.card.name))
     best = learned.probabilities.max(axis=1)
     unsure = [int(row) for row in np.argsort(best, kind="stable") if learned.tested[row]][:_SHOWN]
-    order = [int(row) for row in np.argsort(-taught.doubts, kind="stable") if learned.tested[row]]
-    wrong = suspicious(taught)[:_SHOWN]
+    wrong = _wrong(taught)[:_SHOWN]
     said = taught.said
 
     def lines(row: int) -> tuple[str, str, str]:
@@ -88,7 +86,7 @@ def write_report(taught: Taught, folder: Path) -> None:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(("file", "class", "said", "probability_of_class", "probability_of_said"))
-    for row in order:
+    for row in taught.suspicious:
         own = learned.probabilities[row, seen.classes[row]]
         writer.writerow((seen.paths[row], names[int(seen.classes[row])], names[int(said[row])], f"{own:.4f}", f"{best[row]:.4f}"))
     write_whole(folder / "suspicious.csv", text.getvalue())

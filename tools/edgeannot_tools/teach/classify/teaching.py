@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from edgeannot.base.foreign import number_of
 from edgeannot.vision.cards import Defaults, Labels, Measured, ModelCard, Provenance
-from edgeannot.vision.data import FloatArray, IntArray
+from edgeannot.vision.data import IntArray
 from edgeannot.vision.heads.classify import Classify
 from edgeannot_tools.graph.edits import multiply_accumulates
 from edgeannot_tools.graph.graph import Graph
 from edgeannot_tools.quantize.acceptance import share_interval
 from edgeannot_tools.teach.classify.backbone import Backbone
 from edgeannot_tools.teach.classify.examples import Seen
-from edgeannot_tools.teach.classify.head import OUTPUT, expansions_for, taught_file
+from edgeannot_tools.teach.classify.head import OUTPUT, expansion_for, taught_file
 from edgeannot_tools.teach.classify.learning import Learned, learn
 from edgeannot_tools.teach.classify.remembered import MADE_BY
 from edgeannot_tools.teach.install import sha256
@@ -85,13 +85,9 @@ class Taught:
         return sorted(pairs, key=lambda pair: (-pair.count, pair.shown, pair.said))
 
     @property
-    def doubts(self) -> FloatArray:
-        """(N,) how much likelier another class is than the picture's own, -1 to 1: high for a label that may be wrong."""
-        rows = np.arange(len(self.seen.classes))
-        own = self.learned.probabilities[rows, self.seen.classes]
-        others = self.learned.probabilities.copy()
-        others[rows, self.seen.classes] = 0
-        return np.asarray(others.max(axis=1) - own, np.float32)
+    def suspicious(self) -> list[int]:
+        """Rows of the pictures that could be tested, the least likely label first."""
+        return [int(row) for row in np.argsort(self.learned.trust, kind="stable") if self.learned.tested[row]]
 
     def warnings(self) -> list[str]:
         """Return what the figures cannot carry, one sentence each."""
@@ -134,9 +130,9 @@ def teach(seen: Seen, backbone: Backbone, name: str, source: str, views: int = 1
 
     name: of the new model. source: of the pictures, for the card. views: see `learn`.
     """
-    expansions = expansions_for(backbone, seen.vectors[:, 0])
-    learned = learn(seen.vectors, seen.classes, len(seen.class_names), seen.groups, expansions, views)
-    model = taught_file(backbone, learned.head, seen.vectors.reshape(-1, seen.vectors.shape[2]))
+    expansion = expansion_for(backbone, seen.vectors[:, 0, 0])
+    learned = learn(seen.vectors, seen.classes, len(seen.class_names), seen.groups, expansion, views)
+    model = taught_file(backbone, learned.head, seen.vectors[:, learned.look].reshape(-1, seen.vectors.shape[-1]))
     taught = Taught(seen, learned, model, _card(seen, learned, backbone, model, name, views), ())
     low, high = taught.interval
     pictures = number_of(len(seen.paths), "picture")
@@ -165,7 +161,7 @@ def _card(seen: Seen, learned: Learned, backbone: Backbone, model: bytes, name: 
         task="classify",
         family=base.family,
         macs=multiply_accumulates(Graph.from_bytes(model)) * views,
-        input=base.input.model_copy(update={"sizes": (), "views": views}),
+        input=base.input.model_copy(update={"sizes": (), "views": views, "resize": seen.looks[learned.look]}),
         head=Classify(output=OUTPUT, activation="softmax", top_k=1),
         labels=Labels(names=seen.class_names, ignore=()),
         defaults=Defaults(min_score=learned.threshold),
