@@ -116,6 +116,11 @@ def _partners(sure: Detections, found: Detections) -> tuple[np.ndarray, np.ndarr
     return near, np.abs(sure.scores - found.scores[best]), near >= LOST_IOU
 
 
+def voc_words(card: ModelCard) -> dict[str, str]:
+    """Return the words of VOC for those of the model's classes that it calls otherwise."""
+    return {name: word for name, word in VOC_WORDS.items() if name in card.label_names()}
+
+
 def sets(data: Path) -> list[Set]:
     """Return the labelled pictures."""
     folder = data / "detection"

@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from benchmarks.bundled import voc_words
 from benchmarks.networks import Places
 from benchmarks.quota import CpuGroup, NoQuotaError
 from benchmarks.rule.models import Line, lines_of, not_at_hand
@@ -48,9 +49,9 @@ class Accuracy:
 
 def accuracies(lines: Sequence[Line], data: Path) -> tuple[dict[str, Accuracy], tuple[str, ...]]:
     """By card (`key_of`), and the common classes. The share of CPU plays no part in it, so it is measured once."""
-    dataset = load_dataset(data / "detection" / "coco_val50" / "labels_yolo")
+    dataset = load_dataset(data / "detection" / "voc50_formats" / "voc_xml")
     cards = [(key_of(line, card), card) for line in lines for card in line.cards]
-    own = [match_model(card, dataset) for _, card in cards]
+    own = [match_model(card, dataset, voc_words(card)) for _, card in cards]
     shared = common_classes(own, dataset.class_names)
     found = {}
     for (key, card), all_known, common in zip(cards, own, shared, strict=True):

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.networks import COMMAND, Places, cached, ssd_oid
+from benchmarks.bundled import DETECTORS
+from benchmarks.networks import COMMAND, Places
 from edgeannot.base.foreign import sha256_of
 from edgeannot.base.places import bundled_folder
 from edgeannot.library.catalogue import Entry, read_catalogue
+from edgeannot.library.modelstore import card_toml
 from edgeannot.library.obtain import PullOptions
 from edgeannot.library.pull import pull
 from edgeannot.vision.cards import ModelCard, find_card, read_card
-from edgeannot_maintain.bundle import TINY_CFG, TINY_WEIGHTS
+from edgeannot_tools.output import write_whole
+from edgeannot_tools.quantize.graph_quantizer import prepare_graph
 
 __all__ = ["Line", "lines_of", "not_at_hand"]
 
 COCO_LISTS = ("coco80", "coco90")
-TINY_SIZES = (192, 224, 320, 416)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,31 +38,33 @@ class Line:
 
     @property
     def family(self) -> str:
-        """yolo or ssd."""
+        """yolo, ssd or nanodet."""
         return self.cards[0].family
 
 
 def lines_of(places: Places, *, tiny: bool) -> list[Line]:
     """All lines whose files are at hand; `tiny`: two of them, to try the benchmark itself."""
-    bundled = find_card("yolov3-tiny", [bundled_folder()])
-    sizes = (192, 416) if tiny else TINY_SIZES
-    lines = [Line("yolov3-tiny", "int8", "bundled", tuple(bundled.at_size(size) for size in sizes))]
-    found = list(_from_catalogue(places))
+    bundled = [find_card(name, [bundled_folder()]) for name in DETECTORS]
     if tiny:
-        return [*lines, *(line for line in found if line.name == "ssd-mobilenet-v1-coco")]
-    lines.append(Line("yolov3-tiny", "float32", "its Darknet weights, converted", tuple(_tiny_float(places, size) for size in sizes)))
-    oid = "ssd-mobilenet-v2-oid"
-    lines.append(Line(oid, "float32", "catalogue, MediaPipe's file with float16 weights", (ssd_oid(places)[0].card,)))
-    return [*lines, *found]
+        return [Line(card.name, "int8", "bundled", (card.at_size(card.input.sizes[0]),)) for card in bundled[:2]]
+    lines = [Line(card.name, "int8", "bundled", _at_all_sizes(card)) for card in bundled]
+    lines += [Line(card.name, "float32", "its published weights", _at_all_sizes(_in_float(card, places))) for card in bundled]
+    return [*lines, *_from_catalogue(places)]
 
 
-def _tiny_float(places: Places, size: int) -> ModelCard:
-    """The bundled YOLO before it was quantized, for one input size."""
-    cfg, weights = cached(TINY_CFG, TINY_WEIGHTS)(places)
-    out = places.work / f"yolov3-tiny-float-{size}.tflite"
-    names = bundled_folder() / "yolov3-tiny.labels.txt"
-    _command("convert", cfg, weights, "-o", out, "--mask", "1,2,3", "--labels", names, "--size", size)
-    return read_card(out.with_suffix(".toml"))
+def _at_all_sizes(card: ModelCard) -> tuple[ModelCard, ...]:
+    return tuple(card.at_size(size) for size in sorted(card.input.sizes))
+
+
+def _in_float(card: ModelCard, places: Places) -> ModelCard:
+    """A bundled detector before it was quantized."""
+    folder = places.work / "float"
+    data, file = prepare_graph(DETECTORS[card.name](places.cache)).to_bytes(), f"{card.name}.tflite"
+    labels = card.labels.model_copy(update={"file": None, "names": card.label_names()})
+    changes = {"file": file, "sha256": sha256(data).hexdigest(), "labels": labels, "measured": ()}
+    write_whole(folder / file, data)
+    write_whole(folder / f"{card.name}.toml", card_toml(card.model_copy(update=changes), ()).encode())
+    return read_card(folder / f"{card.name}.toml")
 
 
 def _command(*words: object) -> None:

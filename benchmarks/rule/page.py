@@ -10,7 +10,7 @@ __all__ = ["SHARE_NAMES", "Figures", "Point", "page"]
 
 BUDGETS_MS = (10, 20, 50, 100, 200, 500)
 SHARE_NAMES = {1.0: "a full core", 0.5: "half a core", 0.25: "a quarter of a core"}
-FAMILY_NAMES = {"yolo": "YOLO", "ssd": "SSD"}
+FAMILY_NAMES = {"yolo": "YOLO", "ssd": "SSD", "nanodet": "NanoDet"}
 CLOSE = 0.03
 """Differences of mAP50 below this are the weather of 50 pictures."""
 
@@ -77,13 +77,21 @@ def _wrapped(block: str) -> str:
 def _intro(figures: Figures) -> str:
     text = (
         "A published comparison of detectors for small boards comes to a rule: SSD-MobileNet where the processor is good, YOLO where it is "
-        "weak. Here the bundled models and those of the [catalogue](models.md#from-the-catalogue) whose files were at hand stand beside "
+        "weak. NanoDet came later, a third family. "
+        "Here the bundled models and those of the [catalogue](models.md#from-the-catalogue) whose files were at hand stand beside "
         f"each other on {figures.machine}: one thread, at a full, a half and a quarter of one core (a CPU quota of the kernel). Times are "
-        "from a JPEG file of 0.8 megapixels to boxes, as the daemon works. Accuracy is mAP50 on 50 pictures of COCO val2017, on which "
-        f"differences below {CLOSE:g} mean little; it is the same at any speed. The models do not know the same things: the plot and all "
-        f"comparisons count only the {len(figures.common)} classes that all of them know ({', '.join(figures.common)}), and the table has "
-        "the figure over each model's own classes as well."
+        "from a JPEG file of 0.8 megapixels to boxes, as the daemon works. Accuracy is mAP50 on 50 pictures of Pascal VOC, on which "
+        f"differences below {CLOSE:g} mean little; it is the same at any speed. (Some of the networks were trained on "
+        "pictures of COCO's validation sets.) "
     )
+    count = len(figures.common)
+    if all(point.classes == count for point in figures.points):
+        text += f"All of them know its {count} classes."
+    else:
+        text += (
+            f"The models do not know the same things: the plot and all comparisons count only the {count} classes that all of them know "
+            f"({', '.join(figures.common)}), and the table has the figure over each model's own classes as well."
+        )
     return text + (f"\n\nHalf and quarter cores are missing: {figures.no_quota}." if figures.no_quota else "")
 
 
@@ -108,6 +116,7 @@ def _fits(figures: Figures) -> str:
 def _verdicts(figures: Figures) -> list[str]:
     return [
         _rule_verdict(figures),
+        _speed_verdict(figures),
         *(_verdict(figures, share) for share in figures.shares),
         _dtype_verdict(figures),
         _size_verdict(figures),
@@ -132,7 +141,7 @@ def _ranked(figures: Figures, share: float, budget: float) -> list[tuple[float, 
 def _leader(figures: Figures, share: float, budget: float) -> str:
     """The family that leads by more than chance; empty where none fits or they are alike."""
     ranked = _ranked(figures, share, budget)
-    return ranked[0][1] if len(ranked) == 1 or (len(ranked) == 2 and ranked[0][0] - ranked[1][0] >= CLOSE) else ""
+    return ranked[0][1] if ranked and (len(ranked) == 1 or ranked[0][0] - ranked[1][0] >= CLOSE) else ""
 
 
 def _at_budget(figures: Figures, share: float, budget: float) -> str:
@@ -143,7 +152,31 @@ def _at_budget(figures: Figures, share: float, budget: float) -> str:
     second, other = others[0]
     if first - second < CLOSE:
         return f"within {budget} ms {leader} and {other} are alike ({first:.2f} and {second:.2f})"
-    return f"within {budget} ms {leader} leads ({first:.2f} against {second:.2f})"
+    return f"within {budget} ms {leader} leads ({first:.2f} against {' and '.join(f'{found:.2f} of {family}' for found, family in others)})"
+
+
+def reigns(points: Sequence[Point], share: float) -> list[Point]:
+    """The points from whose time on another family is the most accurate that fits; one of another family has to be better by `CLOSE`."""
+    found: list[Point] = []
+    best: Point | None = None
+    for point in sorted(points, key=lambda p: (p.ms[share], -p.common)):
+        ahead = 0.0 if best is None else best.common + (CLOSE if point.family != best.family else 0.0)
+        if best is None or point.common > ahead:
+            found += [] if best is not None and best.family == point.family else [point]
+            best = point
+    return found
+
+
+def _speed_verdict(figures: Figures) -> str:
+    """From which time a picture on which family is the most accurate that fits."""
+    rows = []
+    for share in figures.shares:
+        steps = [f"{FAMILY_NAMES[p.family]} from {p.ms[share]:.0f} ms on ({p.name}, {p.common:.2f})" for p in reigns(figures.points, share)]
+        rows.append(f"at {SHARE_NAMES[share]} {', '.join(steps)}")
+    return (
+        f"**From which speed on:** the most accurate that fits is of {'; '.join(rows)}. A family takes the place of another here only "
+        f"where it is {CLOSE:g} better."
+    )
 
 
 def _rule_verdict(figures: Figures) -> str:

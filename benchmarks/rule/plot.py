@@ -1,4 +1,4 @@
-"""The plot of docs/rule.md: one panel for each share of a core, YOLO and SSD in two colours, int8 filled and float hollow."""
+"""The plot of docs/rule.md: one panel for each share of a core, a colour for each family, int8 filled and float hollow."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from benchmarks.rule.page import SHARE_NAMES, Figures, Point
 
 __all__ = ["save_plot"]
 
-SHADES = {"yolo": ("#c2410c", "#eab308", "#7c2d12"), "ssd": ("#1d4ed8", "#0891b2", "#6d28d9")}
-"""By family, one a model: warm for YOLO, cold for SSD."""
+SHADES = {
+    "yolo": ("#c2410c", "#eab308", "#7c2d12"),
+    "ssd": ("#1d4ed8", "#0891b2", "#6d28d9"),
+    "nanodet": ("#15803d", "#84cc16", "#064e3b"),
+}
+"""By family, one a model: warm for YOLO, cold for SSD, green for NanoDet."""
 MARKERS = "osD^v"
 
 
@@ -40,7 +44,7 @@ def save_plot(figures: Figures, path: Path) -> None:
 
 def _looks(figures: Figures) -> dict[tuple[str, str], dict[str, Any]]:
     """(model, dtype) -> how it is drawn; the dtypes of one model share colour and marker."""
-    models: dict[str, list[str]] = {"yolo": [], "ssd": []}
+    models: dict[str, list[str]] = {family: [] for family in SHADES}
     for point in figures.points:
         if point.model not in models[point.family]:
             models[point.family].append(point.model)
@@ -50,7 +54,7 @@ def _looks(figures: Figures) -> dict[tuple[str, str], dict[str, Any]]:
             colour = SHADES[family][number % len(SHADES[family])]
             for dtype, style, fill in (("int8", "-", colour), ("float32", "--", "white")):
                 if any((p.model, p.dtype) == (name, dtype) for p in figures.points):
-                    marker = MARKERS[(number + (family == "ssd") * 2) % len(MARKERS)]
+                    marker = MARKERS[(number + 2 * list(SHADES).index(family)) % len(MARKERS)]
                     looks[name, dtype] = {"color": colour, "linestyle": style, "markerfacecolor": fill, "marker": marker}
     return looks
 
