@@ -13,6 +13,7 @@ import pytest
 from edgeannot.base.errors import InputError, MissingError
 from edgeannot.vision.cards import read_card
 from edgeannot.vision.pipeline import load_pipeline
+from edgeannot.vision.runtimes import RUNTIMES
 from edgeannot_tools.datasets.classes import read_class_set
 from edgeannot_tools.evaluate.classifier_accuracy import rank_classifiers
 from edgeannot_tools.teach.feature_cache import FeatureCache
@@ -245,3 +246,32 @@ def test_the_model_looks_at_what_shows_the_classes(tmp_path, teach, data_dir, pl
 
     assert result.exception is None, result.output
     assert read_card(data_dir / "models" / "mine.toml").input.resize == resize
+
+
+@pytest.mark.older
+@pytest.mark.parametrize("views", [1, 4])
+def test_both_runtimes_give_the_same_answers(tmp_path, teach, data_dir, monkeypatch, views):
+    for module in ("tflite_runtime", "ai_edge_litert"):
+        pytest.importorskip(f"{module}.interpreter", reason="needs both runtimes in one environment")
+    monkeypatch.setitem(RUNTIMES, "litert", ("ai_edge_litert", "ai-edge-litert"))  # conftest takes it out for the run on the older one
+    result = teach(write_set(tmp_path / "set", 5), "--name", "mine", "--size", 96, "--views", views, backbone="efficientnet-lite0")
+    assert result.exception is None, result.output
+    card = read_card(data_dir / "models" / "mine.toml")
+    colors = list(COLORS.values())
+    between = {  # not sure of one class
+        name: tuple(round(0.52 * a + 0.48 * b) for a, b in zip(color, colors[number - 1], strict=True))
+        for number, (name, color) in enumerate(COLORS.items())
+    }
+    clear, mixed = (read_class_set(write_set(tmp_path / f"new{k}", 6, set_, seed=77)) for k, set_ in enumerate((COLORS, between)))
+
+    def answers(pictures):
+        return [rank_classifiers([card], pictures, runtime=runtime)[0].answers for runtime in ("litert", "tflite-runtime")]
+
+    for one, other in zip(*answers(clear), strict=True):
+        assert one.labels[0] == other.labels[0]
+        assert one.score == pytest.approx(other.score, abs=0.02)
+    # Their kernels round differently, which moves scores between two classes.
+    pairs = list(zip(*answers(mixed), strict=True))
+    assert min(one.score for one, _ in pairs) < 0.9, "answers that are all sure would say little"
+    assert all(one.labels[0] == other.labels[0] for one, other in pairs if max(one.score, other.score) >= 0.9)
+    assert np.mean([abs(one.score - other.score) for one, other in pairs]) < 0.1

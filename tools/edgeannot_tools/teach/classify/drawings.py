@@ -14,10 +14,13 @@ from edgeannot.vision.decode import read_picture
 __all__ = ["confusion_picture", "contact_sheet"]
 
 _CELL_PX = 44
-_NAME_PX = 170
+_NAME_PX, _LETTER_PX = 170, 8
+"""Room for a name at most, and what a letter takes of it."""
 _NAME_LETTERS = 20
 _TITLE_PX = 34
 _PICTURE_PX, _CAPTION_PX, _COLUMNS = 200, 52, 6
+_GAP_PX = 6
+"""Between two pictures, so that it is seen where one ends."""
 _GROUND, _INK = (40, 40, 40), (235, 235, 235)
 _RIGHT, _WRONG = np.array((70, 160, 60), np.float32), np.array((50, 60, 210), np.float32)
 """BGR of cells in which all pictures of a class are."""
@@ -26,17 +29,18 @@ _RIGHT, _WRONG = np.array((70, 160, 60), np.float32), np.array((50, 60, 210), np
 def confusion_picture(matrix: IntArray, names: Sequence[str], title: str) -> bytes:
     """Return a PNG: a row for each class, a column for each answer, in each cell the number of pictures; darker where there are few."""
     count = len(names)
-    side = _NAME_PX + count * _CELL_PX + 10
+    room = min(_NAME_PX, 20 + _LETTER_PX * max(map(len, names)))
+    side = room + count * _CELL_PX + 10
     canvas = np.full((_TITLE_PX + side, max(side, 460), 3), _GROUND, np.uint8)
     _write(canvas, f"{title}: rows are, columns said", (8, 22), 0.5)
-    top, left = _TITLE_PX + _NAME_PX, _NAME_PX
-    upright = np.full((_NAME_PX, count * _CELL_PX, 3), _GROUND, np.uint8)
+    top, left = _TITLE_PX + room, room
+    upright = np.full((room, count * _CELL_PX, 3), _GROUND, np.uint8)
     turned = np.ascontiguousarray(np.rot90(upright, -1))
     for number, name in enumerate(names):
         middle = number * _CELL_PX + _CELL_PX // 2 + 5
         _write(canvas, name[:_NAME_LETTERS], (6, top + middle), 0.42)
         _write(turned, name[:_NAME_LETTERS], (6, middle), 0.42)
-    canvas[_TITLE_PX : _TITLE_PX + _NAME_PX, left : left + count * _CELL_PX] = np.rot90(turned)
+    canvas[_TITLE_PX : _TITLE_PX + room, left : left + count * _CELL_PX] = np.rot90(turned)
     sums = np.maximum(matrix.sum(axis=1), 1)
     for row, column in np.ndindex(count, count):
         share = float(matrix[row, column]) / float(sums[row])
@@ -56,7 +60,7 @@ def contact_sheet(items: Sequence[tuple[Path, Sequence[str]]], title: str) -> by
     _write(sheet, title if items else f"{title}: none", (8, 22), 0.5)
     for number, (path, lines) in enumerate(items):
         image = read_picture(path, min_side=_PICTURE_PX).image
-        scale = _PICTURE_PX / max(image.shape[:2])
+        scale = (_PICTURE_PX - _GAP_PX) / max(image.shape[:2])
         inner = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
         small = cv2.resize(image, inner, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
         top, left = _TITLE_PX + number // _COLUMNS * height, number % _COLUMNS * _PICTURE_PX

@@ -43,9 +43,11 @@ class Expansion:
 
     def __call__(self, vectors: FloatArray) -> FloatArray:
         """Return (..., D + P): the vectors, and how far each known class exceeds the threshold, times the gain."""
-        above = vectors @ self.known.weights
+        flat = vectors.reshape(-1, vectors.shape[-1])  # one product of large matrices: numpy makes those of more axes one by one
+        above = flat @ self.known.weights
         above += self.known.bias - np.float32(self.threshold)
-        return np.concatenate([vectors, np.float32(self.gain) * np.maximum(above, 0, out=above)], axis=-1)
+        wide = np.concatenate([flat, np.float32(self.gain) * np.maximum(above, 0, out=above)], axis=1)
+        return wide.reshape(*vectors.shape[:-1], -1)
 
 
 def expansion_for(backbone: Backbone, vectors: FloatArray) -> Expansion | None:

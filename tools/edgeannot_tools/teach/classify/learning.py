@@ -35,8 +35,8 @@ _FOUND = 0.95
 """Of the right answers that must stay above the "none of these" threshold."""
 _LOWEST, _HIGHEST = 0.2, 0.9
 """Of that threshold."""
-_ROBUST_C, _DOUBTED = 1.0, 0.07
-"""For the second cross-validation of `_trust`: a smaller C follows single labels less; the share of the labels that it leaves out."""
+_NEIGHBOURS, _SHARPNESS = 25, 15.0
+"""Of a picture, whose labels say whether its own is right; by how much a nearer one counts more."""
 _BLOCK = 256
 """Pictures whose known classes are computed at a time."""
 _MOST_LEFT_OUT = 5
@@ -55,7 +55,7 @@ class Learned:
     tested: NDArray[np.bool_]
     """(N,) bool: False for a picture whose class is in no other part, so that nothing could be learned of it."""
     trust: FloatArray
-    """(N,) how likely each picture's own label is right."""
+    """(N,) by which the pictures are ordered: the lower, the likelier is it that a picture's own label is wrong. -1 to 2."""
     c: float
     threshold: float
     """A best probability below it means "none of these"."""
@@ -86,8 +86,9 @@ class _Kind:
         rows = np.stack([normalized(whole), normalized(mean)], axis=1)
         scale = FEATURE_LENGTH / max(float(np.linalg.norm(whole, axis=1).mean()), 1e-12)
         basis, flat = spanned(rows.reshape(-1, rows.shape[2]))
-        asked *= np.float32(scale)
-        return cls(flat.reshape(*rows.shape[:2], -1), asked if basis is None else asked @ basis, basis, scale)
+        looked = asked.reshape(-1, asked.shape[2]) * np.float32(scale)
+        looked = looked if basis is None else looked @ basis
+        return cls(flat.reshape(*rows.shape[:2], -1), looked.reshape(*asked.shape[:2], -1), basis, scale)
 
     def folded(self, weights: FloatArray) -> FloatArray:
         """Return (V, K) weights of vectors as they are, for weights (S, K) of the rows."""
@@ -144,7 +145,7 @@ def learn(
     probabilities = np.exp(log_softmax(best.logits / np.float32(best.temperature))).astype(np.float32)
     threshold, kept, refused = _none_of_these(examples, best, probabilities)
     head = _head(examples, examples.fit(np.arange(len(classes)), best.c), expansion, vectors.shape[-1], best.temperature)
-    trust = _trust(examples, deal(groups, classes, _part_count(groups, classes), seed=1), best.look, probabilities)
+    trust = probabilities[np.arange(len(classes)), classes] + _agreement(examples, groups)
     return Learned(head, best.look, probabilities, best.tested, trust, best.c, threshold, kept, refused)
 
 
@@ -157,19 +158,27 @@ def _head(examples: _Examples, fitted: Sequence[FloatArray], expansion: Expansio
     return Head(expansion, np.asarray(total / np.float32(len(folded) * temperature), np.float32))
 
 
-def _trust(examples: _Examples, parts: IntArray, look: int, probabilities: FloatArray) -> FloatArray:
-    """Return (N,) the probability of each picture's own class, by weights that were not learned from it: the mean of two cross-validations.
+def _agreement(examples: _Examples, groups: IntArray) -> FloatArray:
+    """Return (N,) how much more the nearest pictures have a picture's own label than any other one, -1 to 1.
 
-    That is the self-confidence of Northcutt et al. 2021, https://arxiv.org/abs/1911.00068. The second one leaves the labels out that the
-    first one trusts least, as weights that were learned from wrong labels hide others of their kind. parts: for it, (N,).
+    Beside the probability of its own class by weights that were not learned from it (the self-confidence of Northcutt et al. 2021,
+    https://arxiv.org/abs/1911.00068) it finds more wrong labels: it depends little on the other wrong ones. Pictures that are nearly the
+    same do not count, as they are mislabelled together.
     """
-    rows = np.arange(len(parts))
-    first = probabilities[rows, examples.classes]
-    doubted = first < np.quantile(first, _DOUBTED)
-    logits, tested = _cross_validate(examples, parts, _ROBUST_C, ~doubted)
-    own = logits[:, look] / np.float32(_temperature(logits[tested, look], examples.classes[tested]))
-    second = np.exp(log_softmax(own))[rows, examples.classes]
-    return np.asarray(np.where(tested, (first + second) / 2, first), np.float32)
+    unit = examples.kinds[0].rows[:, 1] / np.float32(FEATURE_LENGTH)
+    count = min(_NEIGHBOURS, len(unit) - 1)
+    truth = np.eye(examples.class_count, dtype=np.float32)[examples.classes]
+    found = []
+    for begin in range(0, len(unit), _BLOCK):
+        block = slice(begin, begin + _BLOCK)
+        likeness = unit[block] @ unit.T
+        likeness[groups[block, None] == groups] = -1
+        nearest = np.argpartition(-likeness, count - 1, axis=1)[:, :count]
+        weight = np.exp(_SHARPNESS * (np.take_along_axis(likeness, nearest, axis=1) - 1))
+        votes = (weight[:, :, None] * truth[nearest]).sum(axis=1) / weight.sum(axis=1, keepdims=True)
+        own = (votes * truth[block]).sum(axis=1)
+        found.append(own - np.where(truth[block] > 0, -1, votes).max(axis=1))
+    return np.asarray(np.concatenate(found), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,18 +214,13 @@ def _part_count(groups: IntArray, classes: IntArray) -> int:
     return min(PARTS, max(2, smallest))
 
 
-def _cross_validate(
-    examples: _Examples, parts: IntArray, c: float, used: NDArray[np.bool_] | None = None
-) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """Return (N, L, K) logits of pictures by weights that were not learned from them, and which pictures could be tested.
-
-    used: (N,) which pictures are learned from; None: all.
-    """
+def _cross_validate(examples: _Examples, parts: IntArray, c: float) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Return (N, L, K) logits of pictures by weights that were not learned from them, and which pictures could be tested."""
     logits = np.zeros((len(parts), examples.kinds[0].asked.shape[1], examples.class_count), np.float32)
     tested = np.zeros(len(parts), bool)
     for part in np.unique(parts):
         held = np.nonzero(parts == part)[0]
-        others = np.nonzero((parts != part) if used is None else (parts != part) & used)[0]
+        others = np.nonzero(parts != part)[0]
         if len(others):
             tested[held] = np.isin(examples.classes[held], examples.classes[others])
             logits[held] = examples.answers(held, examples.fit(others, c))
