@@ -67,6 +67,7 @@ class LabelsSink:
             "coco": (".json", coco_json),
         }
         self._classes = ClassList(_text(self._outs["yolo"].folder / _CLASSES) if "yolo" in self._outs else "")
+        self._class_folders = {PurePosixPath(): True}
         self._classes.adopt(context.class_names)
         self._write_classes()
 
@@ -74,7 +75,10 @@ class LabelsSink:
         """Store the label files of one picture; no messages."""
         for label_format, out in self._outs.items():
             suffix, write = self._writers[label_format]
-            out.write(companion_name(annotation.frame, suffix), write(annotation))
+            name = companion_name(annotation.frame, suffix)
+            out.write(name, write(annotation))
+            if label_format == "yolo":
+                self._class_folders.setdefault(name.parent, False)
         self._write_classes()
         return ()
 
@@ -91,8 +95,16 @@ class LabelsSink:
         """Do nothing: nothing is open."""
 
     def _write_classes(self) -> None:
-        if "yolo" in self._outs and self._classes.changed:
-            self._classes.changed = self._outs["yolo"].write(_CLASSES, self._classes.text()) is None
+        """Write the list of classes where it is missing or old: at the top, and beside label files, where labelImg looks for it."""
+        if "yolo" not in self._outs:
+            return
+        if self._classes.changed:
+            self._class_folders = dict.fromkeys(self._class_folders, False)
+            self._classes.changed = False
+        if self._classes.empty:
+            return
+        for folder in [folder for folder, written in self._class_folders.items() if not written]:
+            self._class_folders[folder] = self._outs["yolo"].write(folder / _CLASSES, self._classes.text()) is not None
 
 
 class ClassList:
@@ -107,6 +119,11 @@ class ClassList:
         self._lines = text.splitlines()
         self.changed = False
         """Whether there are names that the text did not have."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether no class has a name."""
+        return not self._lines
 
     def adopt(self, names: Mapping[int, str]) -> None:
         """Add the names of a model. In a folder without classes they keep the model's numbers."""

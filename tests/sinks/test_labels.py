@@ -89,8 +89,14 @@ def test_one_format_lies_in_the_folder_and_several_in_folders_of_their_own(annot
         root = context.out_dir / folder
         return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
 
-    assert files("labels") == ["classes.txt", "porch/cat_dog.txt"]
-    assert files("all") == ["coco/porch/cat_dog.json", "voc/porch/cat_dog.xml", "yolo/classes.txt", "yolo/porch/cat_dog.txt"]
+    assert files("labels") == ["classes.txt", "porch/cat_dog.txt", "porch/classes.txt"]
+    assert files("all") == [
+        "coco/porch/cat_dog.json",
+        "voc/porch/cat_dog.xml",
+        "yolo/classes.txt",
+        "yolo/porch/cat_dog.txt",
+        "yolo/porch/classes.txt",
+    ]
 
 
 def test_line_n_of_the_class_list_is_class_n(context):
@@ -102,6 +108,18 @@ def test_line_n_of_the_class_list_is_class_n(context):
 
 def class_lines(context):
     return (context.out_dir / "labels/classes.txt").read_text().splitlines()
+
+
+def test_the_class_list_beside_label_files_knows_every_class_of_theirs(annotate, context):
+    sink = LabelsSink(LabelsOptions(), replace(context, class_names={15: "cat"}))
+    lists = [context.out_dir / "labels" / folder / "classes.txt" for folder in ("", "porch", "porch/deep")]
+
+    for name, thing in (("a.png", CAT), ("deep/b.png", CAT), ("c.png", ("yak", 3, 0.5, (0.0, 0.0, 9.0, 9.0)))):
+        sink.write(annotate(thing, name=name))
+
+    assert len({path.read_text() for path in lists}) == 1
+    assert lists[1].read_text().splitlines()[15] == "cat"
+    assert "yak" in lists[2].read_text().splitlines()
 
 
 def test_a_model_that_numbers_its_classes_in_another_way_takes_the_numbers_of_the_folder(annotate, context):

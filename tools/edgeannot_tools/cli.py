@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import typer
 
-__all__ = ["convert", "datasets", "evaluate", "inspect", "quantize", "teach"]
+__all__ = ["annotate", "convert", "datasets", "evaluate", "inspect", "quantize", "teach"]
+
+
+def annotate() -> typer.Typer:
+    """Annotate pictures for tools that people label with (tools)."""
+    from edgeannot_tools.annotate.command import annotate_app
+
+    return annotate_app
 
 
 def convert() -> typer.Typer:

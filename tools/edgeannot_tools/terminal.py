@@ -83,10 +83,12 @@ def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T
         yield from items
         return
     from rich.console import Console  # noqa: PLC0415 - only a terminal needs it
-    from rich.progress import track as rich_track  # noqa: PLC0415 - as above
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415 - as above
 
     console = Console(file=own_escapes(sys.stderr), markup=False, emoji=False)
-    yield from rich_track(items, description=printable(what), total=total, console=console, transient=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield from progress.track(items, total=total, description=printable(what))
 
 
 @contextmanager

@@ -26,6 +26,9 @@ FLAGS_OF = {
     "voc": {"difficult", "crowd", "truncated", "occluded"},
     "coco": {"difficult", "crowd", "truncated", "occluded"},
     "openimages": {"crowd", "truncated", "occluded"},
+    "csv": set(),
+    "labelstudio": set(),
+    "cvat": {"occluded"},
 }
 TOLERANCE_PX = 1e-6
 ALL = sorted(FORMATS)
@@ -73,7 +76,7 @@ def test_splits_survive(small, kind, splits, tmp_path):
     assert_same(load_dataset(tmp_path / "out"), data, kind)
 
 
-@pytest.mark.parametrize("kind", ["yolo", "voc", "coco", "openimages"])
+@pytest.mark.parametrize("kind", [kind for kind in ALL if kind != "darknet"])
 def test_a_picture_in_no_split_stays_in_none(small, kind, tmp_path):
     data = Dataset(
         ("cat",),
@@ -184,7 +187,7 @@ def test_yolo_files_come_back_number_by_number(data_dir, tmp_path):
         assert written == numbers, file.name
 
 
-@pytest.mark.parametrize("kinds", list(itertools.permutations(ALL, 2)), ids="->".join)
+@pytest.mark.parametrize("kinds", [*itertools.pairwise([*ALL, ALL[0]]), *itertools.pairwise([ALL[0], *ALL[::-1]])], ids="->".join)
 def test_a_real_set_survives_every_conversion(kinds, data_dir, tmp_path):
     wanted = load_dataset(data_dir / "detection" / "voc50_formats" / "voc_xml")
 

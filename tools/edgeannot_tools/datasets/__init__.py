@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edgeannot.base.errors import InputError, MissingError
-from edgeannot_tools.datasets import coco, darknet, openimages, voc, yolo
+from edgeannot_tools.datasets import coco, cvat, darknet, labelstudio, openimages, table, voc, yolo
 from edgeannot_tools.datasets.form import Dataset, LabelledObject, Picture, PictureMode, Problem, Reading, ReadOptions, WriteOptions
 from edgeannot_tools.output import staged_folder
 
@@ -51,7 +51,16 @@ class Format(Protocol):
         """Return what of this set the format has no place for, one sentence each."""
 
 
-FORMATS: dict[str, Format] = {"yolo": yolo, "darknet": darknet, "voc": voc, "coco": coco, "openimages": openimages}
+FORMATS: dict[str, Format] = {
+    "yolo": yolo,
+    "darknet": darknet,
+    "voc": voc,
+    "coco": coco,
+    "openimages": openimages,
+    "csv": table,
+    "labelstudio": labelstudio,
+    "cvat": cvat,
+}
 
 
 def find_format(path: Path) -> str:

@@ -50,9 +50,14 @@ class Kind(StrEnum):
     VOC = "voc"
     COCO = "coco"
     OPENIMAGES = "openimages"
+    CSV = "csv"
+    LABELSTUDIO = "labelstudio"
+    CVAT = "cvat"
 
 
-SetPath = Annotated[Path, typer.Argument(help="A folder or label file: YOLO, Darknet, Pascal VOC, COCO or OpenImages.")]
+SetPath = Annotated[
+    Path, typer.Argument(help="A folder or label file: YOLO, Darknet, Pascal VOC, COCO, OpenImages, CSV, Label Studio or CVAT.")
+]
 OutPath = Annotated[Path, typer.Argument(help="The output folder; it must be empty or new.")]
 # How a labelled set is read: every command that reads one has these.
 KindOption = Annotated[Kind | None, typer.Option("--format", help="Format to read, if the folder contains several.")]

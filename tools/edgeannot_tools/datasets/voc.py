@@ -10,6 +10,7 @@ Written: `Annotations/`, `JPEGImages/`, `ImageSets/Main/SPLIT.txt`, and `classes
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ def _is_annotation(file: Path) -> bool:
             head = stream.read(4096)
     except OSError:
         return False
-    return b"<annotation" in head.replace(b"\0", b"")  # tools on Windows write UTF-16 too
+    return re.search(rb"<annotation[\s>]", head.replace(b"\0", b"")) is not None  # tools on Windows write UTF-16 too
 
 
 def read(path: Path, options: ReadOptions) -> Reading:

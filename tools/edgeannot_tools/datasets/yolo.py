@@ -79,7 +79,10 @@ def write(dataset: Dataset, folder: Path, options: WriteOptions) -> None:
         label = folder / "labels" / split / f"{picture.stem}.txt"
         label.parent.mkdir(parents=True, exist_ok=True)
         label.write_text(format_labels(picture.objects, picture.size_wh), encoding="utf-8")
-    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in dataset.class_names), encoding="utf-8")
+    names = "".join(f"{name}\n" for name in dataset.class_names)
+    beside = {label.parent for label in (folder / "labels").rglob("*.txt")}  # where labelImg looks for it
+    for place in (folder, *beside):
+        (place / "classes.txt").write_text(names, encoding="utf-8")
     (folder / "data.yaml").write_text(_yaml_text(dataset), encoding="utf-8")
 
 

@@ -1,0 +1,151 @@
+"""`edgeannot annotate`: the command."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from edgeannot.base.errors import InputError
+from edgeannot.base.foreign import number_of
+from edgeannot.choice.auto_profile import load_with_auto_profile
+from edgeannot.choice.selection import select_model
+from edgeannot.probe import read_board
+from edgeannot.vision.cards import ModelCard
+from edgeannot.vision.pipeline import Limits, Pipeline, load_pipeline
+from edgeannot_tools.annotate.found import Found, Journal, annotate_pictures, find_pictures
+from edgeannot_tools.annotate.written import as_dataset, save_json_lines, save_review_sheet
+from edgeannot_tools.datasets import WriteOptions, save_dataset
+from edgeannot_tools.datasets.command import PicturesOption
+from edgeannot_tools.datasets.form import PictureMode
+from edgeannot_tools.evaluate.command import find_model
+from edgeannot_tools.output import require_writable
+from edgeannot_tools.terminal import Command, open_console, print_note
+
+__all__ = ["annotate_app"]
+
+annotate_app = typer.Typer(name="annotate", add_completion=False, rich_markup_mode=None)
+
+_SHOWN = 5
+"""Pictures that could not be read, in the summary."""
+
+
+class Format(StrEnum):
+    """The forms of output: those of `datasets` that labelling tools open, and JSON lines."""
+
+    YOLO = "yolo"
+    VOC = "voc"
+    COCO = "coco"
+    JSONL = "jsonl"
+    CSV = "csv"
+    LABELSTUDIO = "labelstudio"
+    CVAT = "cvat"
+
+
+@annotate_app.command(cls=Command)
+def annotate(
+    places: Annotated[list[Path], typer.Argument(metavar="FILE_OR_FOLDER...", help="Pictures, and folders of pictures.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The output folder; it must be empty or new.")] = Path(
+        "annotated"
+    ),
+    form: Annotated[Format, typer.Option("--format", help="The format of the labels.")] = Format.YOLO,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME[@SIZE]", help="The detector; by default the one that this machine would run.")
+    ] = None,
+    min_score: Annotated[float | None, typer.Option(min=0, max=1, help="Smallest score that is reported; by default the card's.")] = None,
+    labels: Annotated[str | None, typer.Option(metavar="A,B,...", help="Report only these labels.")] = None,
+    only_uncertain: Annotated[bool, typer.Option("--only-uncertain", help="Write only pictures that the model is unsure of.")] = False,
+    below: Annotated[
+        float,
+        typer.Option("--uncertain-below", min=0, max=1, help="It is unsure of a picture with an object of a smaller score."),
+    ] = 0.5,
+    sheet: Annotated[Path | None, typer.Option(help="Draw the pictures with their boxes into this PNG, the least sure first.")] = None,
+    pictures: PicturesOption = PictureMode.COPY,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads for one inference.")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", metavar="DIR", help="Data directory; added models are in its models/.")
+    ] = None,
+) -> None:
+    """Annotate pictures with a detector and write a labelled set that labelling tools open, to be checked and corrected there.
+
+    After an interrupt the same command goes on where it stopped. Exit code 65 if a picture could not be read; the others are written.
+    """
+    console = open_console()
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):  # said before the work and not after it
+        raise InputError(f"{out} is there already and is not an empty folder; remove it, or name another output folder with --out")
+    require_writable(out / "labels")
+    if sheet is not None:
+        require_writable(sheet)
+    found_files = find_pictures(places)
+    wanted = tuple(name for label in (labels or "").split(",") if (name := label.strip()))
+    pipeline = _load(model, threads, Limits(min_score=min_score, labels=wanted), data_dir)
+    journal = _journal(out, pipeline, wanted)
+    if len(journal):
+        print_note(console, f"going on after an interrupt: {number_of(len(journal), 'picture')} of {len(found_files)} done before")
+    done = False
+    try:
+        results = annotate_pictures(found_files, pipeline, journal)
+        good = [found for found in results if not found.problem]
+        kept = [found for found in good if found.labels and found.least_score < below] if only_uncertain else good
+        _write(kept, pipeline, out, form, pictures, console)
+        done = True
+    finally:
+        journal.close(done=done)
+        if not done:
+            print_note(console, f"not finished; the same command goes on, and {journal.path} keeps what is done")
+    if sheet is not None and kept:
+        number = save_review_sheet(kept, f"{pipeline.card.name}: {number_of(len(kept), 'picture')}, the least sure first", sheet)
+        console.print(f"wrote {sheet} with {number_of(number, 'picture')}", soft_wrap=True)
+    _summary(results, kept, out, form, console)
+    if len(good) < len(results):
+        raise typer.Exit(65)
+
+
+def _load(model: str | None, threads: int | None, limits: Limits, data_dir: Path | None) -> Pipeline:
+    """Return the pipeline of a detector. Raises InputError for another task."""
+    given = {"data_dir": data_dir and str(data_dir), "threads": threads}
+    loaded = load_with_auto_profile({key: value for key, value in given.items() if value}, None, read_board(), "no")
+    card: ModelCard
+    if model is not None:
+        card, count = find_model(model, data_dir), threads or 1
+    else:
+        choice = select_model(loaded, "no")
+        card, count = choice.card, choice.threads
+    if card.task != "detect":
+        raise InputError(f"model {card.name} is there to {card.task}; wanted a detector, whose boxes can be corrected")
+    return load_pipeline(card, threads=count, runtime=loaded.settings.runtime, limits=limits)
+
+
+def _journal(out: Path, pipeline: Pipeline, labels: tuple[str, ...]) -> Journal:
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    run = {"model": pipeline.card.sha256, "size": pipeline.card.input_wh, "min_score": pipeline.min_score, "labels": labels}
+    return Journal(out.absolute().parent / f".{out.name}.unfinished.jsonl", run)
+
+
+def _write(results: list[Found], pipeline: Pipeline, out: Path, form: Format, pictures: PictureMode, console: Console) -> None:
+    """Write the set; none where there is no picture to write."""
+    if not results:
+        return
+    if form == Format.JSONL:
+        save_json_lines(results, pipeline.facts, out, pictures)
+        return
+    dataset = as_dataset(results, list(pipeline.class_names().values()), pipeline.card.name)
+    for sentence in save_dataset(dataset, out, form, WriteOptions(pictures)):
+        print_note(console, sentence)
+
+
+def _summary(results: list[Found], kept: list[Found], out: Path, form: Format, console: Console) -> None:
+    bad = [found for found in results if found.problem]
+    for found in bad[:_SHOWN]:
+        print_note(console, f"left out: {found.problem}")
+    if len(bad) > _SHOWN:
+        print_note(console, f"left out: {len(bad) - _SHOWN} more that could not be read")
+    objects = number_of(sum(len(found.labels) for found in kept), "object")
+    if kept:
+        console.print(f"{number_of(len(kept), 'picture')} of {len(results)} with {objects} written to {out} ({form})", soft_wrap=True)
+    else:
+        console.print(f"none of {number_of(len(results), 'picture')} is to be written; {out} was not made", soft_wrap=True)

@@ -1,0 +1,104 @@
+"""Sets of formats whose labels call a picture and a class by name: the files found, the names numbered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgeannot.base.errors import InputError
+from edgeannot_tools.datasets.form import (
+    Dataset,
+    LabelledObject,
+    Picture,
+    Problem,
+    Reading,
+    ReadOptions,
+    WriteOptions,
+    find_class_file,
+    read_class_file,
+    sorted_pictures,
+    split_named,
+)
+from edgeannot_tools.datasets.pictures import PictureIndex, place_pictures, read_size, require_unique, wrong_size
+
+__all__ = ["NamedPicture", "assemble", "place", "write_class_file"]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPicture:
+    """One picture as a label file tells of it."""
+
+    where: str
+    """The label file, and the place in it."""
+    name: str
+    """What the file calls it; folders that are nowhere here may stand in front."""
+    size_wh: tuple[int, int] | None
+    """As stated, in pixels; None where it is not."""
+    objects: tuple[tuple[str, LabelledObject], ...] = ()
+    """Class name and object, whose `class_id` says nothing yet."""
+    split: str = ""
+    """The folder of its split in a written set; see `split_named`."""
+
+
+def assemble(
+    found: Sequence[NamedPicture], path: Path, options: ReadOptions, problems: list[Problem], class_names: Sequence[str] = ()
+) -> Reading:
+    """Return the set of the pictures, with their files.
+
+    class_names: those that the label file lists, in the order of their ids; a class file of the user's or beside the labels comes before
+    them, and without any the names are numbered by the alphabet. Raises InputError where there is no class at all.
+    """
+    folder = path.parent if path.is_file() else path
+    class_file = options.classes or (None if class_names else find_class_file([folder]))
+    used = sorted({name for picture in found for name, _ in picture.objects})
+    names = read_class_file(class_file) if class_file is not None else tuple(dict.fromkeys(class_names)) or tuple(used)
+    if not names:
+        raise InputError(f"{path}: no object names a class, and there is no class file; give one with --classes")
+    index = PictureIndex.beside(folder, options.images, {picture.name.rpartition(".")[0] for picture in found})
+    pictures = [whole for picture in found if (whole := _picture(picture, index, names, problems)) is not None]
+    return Reading(Dataset(names, sorted_pictures(pictures)), tuple(problems))
+
+
+def _picture(picture: NamedPicture, index: PictureIndex, names: tuple[str, ...], problems: list[Problem]) -> Picture | None:
+    file = _file(picture, index)
+    size = picture.size_wh
+    if file is None:
+        problems.append(Problem("missing-picture", "error", picture.where, f"no picture {picture.name} in {index.folder}"))
+    else:
+        real = read_size(file)
+        if isinstance(real, Problem):
+            problems.append(real)
+            return None
+        if size is not None and size != real:
+            problems.append(wrong_size(picture.where, size, real))
+        size = real
+    if size is None:
+        return None
+    unknown = [name for name, _ in picture.objects if name not in names]
+    problems += [Problem("unknown-class", "error", picture.where, f"class {name!r} is not in the class file") for name in unknown]
+    things = tuple(replace(thing, class_id=names.index(name)) for name, thing in picture.objects if name in names)
+    return Picture(picture.name, size, things, file, split_named(picture.split))
+
+
+def _file(picture: NamedPicture, index: PictureIndex) -> Path | None:
+    """Return the picture's file, by as much of its name as there is here."""
+    parts = picture.name.replace("\\", "/").split("/")
+    tails = ["/".join(parts[start:]) for start in range(len(parts))]
+    of_split = [f"{picture.split}/{tail}" for tail in tails] if picture.split else []
+    return next((index.by_name[name] for name in (*of_split, *tails) if name in index.by_name), None)
+
+
+def place(dataset: Dataset, folder: Path, options: WriteOptions) -> list[tuple[str, Picture, str]]:
+    """Put the pictures into `images/[SPLIT/]`; each with its split's name and its path below the folder."""
+    placed = dataset.placed()
+    paths = [f"images/{split}/{picture.name}" if split else f"images/{picture.name}" for split, picture in placed]
+    require_unique(paths, "picture")
+    (folder / "images").mkdir()
+    place_pictures(((picture, folder / path) for (_, picture), path in zip(placed, paths, strict=True)), options.pictures)
+    return [(split, picture, path) for (split, picture), path in zip(placed, paths, strict=True)]
+
+
+def write_class_file(dataset: Dataset, folder: Path) -> None:
+    """Write classes.txt, which keeps the order of the classes where the format itself has no place for it."""
+    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in dataset.class_names), encoding="utf-8")
