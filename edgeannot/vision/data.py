@@ -85,8 +85,6 @@ class Frame:
     path: Path | None = None
     """The file it came from, absolute; None for a camera."""
     decode_ms: float = 0.0
-    taken_at: float | None = None
-    """When a live camera handed it over, by the monotonic clock in seconds; None for what is not live."""
     name: str = ""
     """Where the picture lies in its source, as a POSIX path with extension ("2026/cat_dog.jpg"); a camera's frames have names
     made of date, time and seq ("2026-07-01/103105-000012.jpg"). Names of output files follow it. Empty: the sinks make one."""
@@ -104,6 +102,8 @@ class Frame:
     """Whether names of output files begin with a folder of the source's name."""
     ticket: int = 0
     """Names it among the pictures that are being processed (`crash_guard.Ticket`)."""
+    taken_at: float | None = None
+    """When a live camera handed it over, by the monotonic clock in seconds; None for what is not live."""
 
     @property
     def size_wh(self) -> tuple[int, int]:
