@@ -15,7 +15,12 @@ IMPORTERS = {"edgeannot/base/registry.py", "edgeannot/vision/engine.py"}
 """Who imports by name: what other packages registered, and the runtimes."""
 LOADERS = {"import_module", "__import__", "spec_from_file_location", "run_module", "run_path", "exec", "eval", "find_loader"}
 
-CHILDREN = {"edgeannot/choice/measure.py": "edgeannot.choice.measure_child", "edgeannot/trial/loads.py": "edgeannot.trial.trial_child"}
+CHILDREN = {
+    "edgeannot/choice/measure.py": "edgeannot.choice.measure_child",
+    "edgeannot/doctor/models.py": "edgeannot.doctor.model_child",
+    "edgeannot/sources/capture_process.py": "edgeannot.sources.capture_child",
+    "edgeannot/trial/loads.py": "edgeannot.trial.trial_child",
+}
 """Modules that are run in a process of their own, each by a module of its own folder."""
 
 GROUPS = {f"edgeannot.{group}" for group in ("sources", "sinks", "heads", "commands", "converters", "quantizers")}
