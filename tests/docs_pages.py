@@ -31,7 +31,7 @@ Schema, by which an editor completes and checks the file: with Even Better TOML 
 def settings_page() -> str:
     """docs/settings.md."""
     parts = [INTRODUCTION]
-    for table, title, model in sections():
+    for table, title, model in dict.fromkeys(sections()):  # several kinds of source have the same sections inside
         heading = f"## {title}" + (f" — `[{table}]`" if table else "")
         parts.append("\n".join([heading, "", "| name | default | meaning |", "|---|---|---|", *_rows(model), ""]))
     profiles = ["## What a profile sets", "", "| profile | " + " | ".join(PROFILE_DEFAULTS["low"]) + " |", "|---|---|---|"]

@@ -15,6 +15,8 @@ from edgeannot.crash_guard import AtWork
 from edgeannot.daemon.active_model import Build
 from edgeannot.daemon.governor import Bounds
 from edgeannot.probe.limits import free_memory_bytes
+from edgeannot.scene.motion import MotionGate
+from edgeannot.scene.motion_options import MotionOptions
 from edgeannot.settings import Loaded, Settings
 from edgeannot.sinks import written_paths
 from edgeannot.sources import CameraOptions, Context, DirectoryOptions, MqttSourceOptions, Source, SourceOptions, open_source
@@ -22,7 +24,7 @@ from edgeannot.storage.store import Store
 from edgeannot.vision.cards import ModelCard, find_card
 from edgeannot.vision.pipeline import Limits, Pipeline, load_pipeline
 
-__all__ = ["bounds_of", "configured_limits", "find_any", "make_folder", "open_sources", "pipeline_builder", "source_options"]
+__all__ = ["bounds_of", "configured_limits", "find_any", "make_folder", "motion_gate", "open_sources", "pipeline_builder", "source_options"]
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +106,12 @@ def open_sources(
         name: open_source(name, each.beside_results(mqtt, mqtt.prefix) if isinstance(each, MqttSourceOptions) else each, context)
         for name, each in options.items()
     }
+
+
+def motion_gate(options: SourceOptions) -> MotionGate | None:
+    """Return the motion gate of a source that has one."""
+    motion = getattr(options, "motion", None)
+    return MotionGate(motion) if isinstance(motion, MotionOptions) and motion.enabled else None
 
 
 def make_folder(folder: Path) -> None:

@@ -20,7 +20,16 @@ from edgeannot.choice.selection import Choice, exclude, measuring_at_start, sele
 from edgeannot.crash_guard import AtWork
 from edgeannot.daemon.active_model import ActiveModel
 from edgeannot.daemon.bounded_queue import BoundedQueue, MemoryLimiter
-from edgeannot.daemon.build import bounds_of, configured_limits, find_any, make_folder, open_sources, pipeline_builder, source_options
+from edgeannot.daemon.build import (
+    bounds_of,
+    configured_limits,
+    find_any,
+    make_folder,
+    motion_gate,
+    open_sources,
+    pipeline_builder,
+    source_options,
+)
 from edgeannot.daemon.deliverers import Deliverer, MqttDeliverer, drained, queue_deliverers
 from edgeannot.daemon.first_use_trial import FirstUseTrial
 from edgeannot.daemon.governor import Governor
@@ -40,7 +49,7 @@ from edgeannot.remote.control import Control
 from edgeannot.remote.remote import Remote
 from edgeannot.settings import Loaded
 from edgeannot.sinks import Sink, SinkContext, open_sinks
-from edgeannot.sources import Source
+from edgeannot.sources import Source, SourceOptions
 from edgeannot.storage.store import Store
 from edgeannot.vision.data import Frame
 from edgeannot.vision.decode import configure_opencv
@@ -142,7 +151,7 @@ def _run(
             deliverer.start()
             stack.callback(deliverer.stop)
         pool = _worker_pool(
-            sources, sinks, store, frames, active_model, control, pace, at_work, telemetry, heartbeats, reporter, stop, patience_s
+            sources, options, sinks, store, frames, active_model, control, pace, at_work, telemetry, heartbeats, reporter, stop, patience_s
         )
         governor_loop = _governor_loop(loaded, chosen, sources, active_model, control, pace, telemetry)
         measuring = None
@@ -190,6 +199,7 @@ def _first_model(loaded: Loaded, build: Callable[[Choice], Pipeline], stop: thre
 
 def _worker_pool(
     sources: Mapping[str, Source],
+    options: Mapping[str, SourceOptions],
     sinks: Sequence[Sink],
     store: Store,
     frames: FrameQueue,
@@ -209,7 +219,10 @@ def _worker_pool(
     gates = {name: PauseGate(source, control, pace.rest_s) for name, source in sources.items()}
     return WorkerPool(
         readers=[
-            Reader(source=source, frames=frames, gate=gates[name], limiter=limiter, at_work=at_work, stop=stop, heartbeat=beat)
+            Reader(
+                source=source, frames=frames, gate=gates[name], limiter=limiter, at_work=at_work, stop=stop, heartbeat=beat,
+                options=options[name], motion=motion_gate(options[name]),
+            )
             for name, source in sources.items()
         ],
         inference=Inference(

@@ -140,6 +140,7 @@ class WorkerPool:
                 **seen.get(reader.source.name, {"pictures": 0, "fps": 0.0}),
                 "skipped": reader.gate.skipped,
                 "trouble": valid_text(redacted(reader.trouble)),
+                **({} if reader.motion is None else {"motion": reader.motion.figures()}),
             }
             for reader in self.readers
         }

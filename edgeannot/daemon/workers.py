@@ -18,7 +18,8 @@ from edgeannot.crash_guard import AtWork
 from edgeannot.daemon.active_model import ActiveModel
 from edgeannot.daemon.bounded_queue import BoundedQueue, Closed, MemoryLimiter
 from edgeannot.remote.control import Control
-from edgeannot.sources import Source, Stop, Tick
+from edgeannot.scene.motion import MotionGate
+from edgeannot.sources import Source, SourceOptions, Stop, Tick
 from edgeannot.vision.data import Annotation, Failure, Frame
 
 __all__ = ["FrameQueue", "Inference", "PauseGate", "Reader", "ResultQueue", "weight"]
@@ -29,7 +30,8 @@ _LOOK_S = 1.0
 """Longest single wait, so that heartbeats continue."""
 
 FrameQueue = BoundedQueue[Frame | Failure]
-ResultQueue = BoundedQueue[Annotation | Failure]
+ResultQueue = BoundedQueue[Annotation | Failure | Frame]
+"""Frame: one without inference, as nothing has changed in it."""
 
 
 class PauseGate:
@@ -86,6 +88,8 @@ class Reader:
     at_work: AtWork
     stop: Stop
     heartbeat: Callable[[], None]
+    options: SourceOptions | None = None
+    motion: MotionGate | None = None
     files_waiting: int = field(default=0, init=False)
     """Files that the source has found and not read yet."""
     trouble: str = field(default="", init=False)
@@ -103,18 +107,35 @@ class Reader:
             if isinstance(item, Tick):
                 self._note(item)
                 continue
+            prepared = self._prepared(item)
+            del item
+            if prepared is None:
+                continue
             try:
-                if not self._hand_over(item):
+                if not self._hand_over(prepared):
                     return
             except Closed:
                 return
-            if isinstance(item, Frame):
+            if isinstance(prepared, Frame):
                 self.gate.rest(stop, heartbeat)
-            del item  # hold no picture while waiting for the next: one may have 126 MB
+            del prepared  # hold no picture while waiting for the next: one may have 126 MB
             self._await_turn()
             # The source decodes the next picture on request: not while one over the limit is in memory.
             while not stop.is_set() and not self.limiter.within():
                 heartbeat()
+
+    def _prepared(self, item: Frame | Failure) -> Frame | Failure | None:
+        """Return the item with what its source's options say of it; None for a live frame in which nothing has changed."""
+        if not isinstance(item, Frame):
+            return item
+        if self.options is not None:
+            item = replace(item, region=self.options.region, min_score=self.options.min_score)
+        if self.motion is None or self.motion.opens(item.seen[0], item.captured_at.timestamp()):
+            return item
+        if self.source.live:
+            self.at_work.leave(item.ticket)
+            return None
+        return replace(item, unchanged=True)
 
     def _await_turn(self) -> None:
         """Wait until a live source's picture was taken for inference."""
@@ -163,7 +184,7 @@ class Inference:
                 item = self.frames.take()
                 if item is None:
                     continue
-                result = self._annotated(item) if isinstance(item, Frame) else item
+                result = self._annotated(item) if isinstance(item, Frame) and not item.unchanged else item
                 while not self.results.put(result):
                     self.heartbeat()
                 del item, result

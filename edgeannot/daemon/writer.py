@@ -77,6 +77,8 @@ class Writer:
                     self.store.sync_if_due()
                 elif isinstance(item, Failure):
                     self._store_failure(item)
+                elif isinstance(item, Frame):
+                    self._store_unchanged(item)
                 else:
                     self._store_annotation(item)
                 del item
@@ -116,6 +118,14 @@ class Writer:
             source.finish(failure)
             self.telemetry.rejected(failure.reason)
             self._say(failure)
+
+    def _store_unchanged(self, frame: Frame) -> None:
+        """Finish a picture without a result: it is done, and its input goes where those with results go."""
+        source = self.sources[frame.source]
+        self.limiter.release(weight(source, frame))
+        if self._commit(source, frame, ()):
+            self.at_work.leave(frame.ticket)
+            self._post_commit.finish(source, frame)
 
     def _store_annotation(self, annotation: Annotation) -> None:
         frame = annotation.frame

@@ -25,12 +25,18 @@ def sections() -> Iterator[tuple[str, str, type[BaseModel]]]:
     yield "", "Top level", Settings
     for kind, source in SOURCES.built_in.items():
         yield "sources.NAME", f'`kind = "{kind}"`: {title(source.options)}', source.options
+        yield from ((f"sources.NAME.{name}", title(inner), inner) for name, inner in _inner(source.options) if name != "broker")
     for kind in SinkSections.model_fields:
         options = SINKS.built_in[kind].options
         yield f"sinks.{kind}", title(options), options
-        for name, field in options.model_fields.items():
-            if isinstance(inner := field.annotation, type) and issubclass(inner, BaseModel):
-                yield f"sinks.{kind}.{name}", title(inner), inner
+        yield from ((f"sinks.{kind}.{name}", title(inner), inner) for name, inner in _inner(options))
+
+
+def _inner(options: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+    """Yield the sections inside a section."""
+    for name, field in options.model_fields.items():
+        if isinstance(inner := field.annotation, type) and issubclass(inner, BaseModel):
+            yield name, inner
 
 
 def title(model: type[BaseModel]) -> str:

@@ -29,10 +29,11 @@ _WIDTH = 110
 
 def commented_settings() -> str:
     """Return the file: nothing is set in it, so that it means what no file means."""
-    parts = [_HEAD]
+    parts, source = [_HEAD], "NAME"
     for table, title, model in sections():
         kind = model.model_fields.get("kind")
-        head = [] if not table else [f"## {title}".replace("`", ""), f"#[{table.replace('NAME', str(kind.default) if kind else 'NAME')}]"]
+        source = str(kind.default) if kind else source
+        head = [] if not table else [f"## {title}".replace("`", ""), f"#[{table.replace('NAME', source)}]"]
         parts.append("\n".join([*head, *_settings(model)]))
     return "\n\n".join(parts).replace("\n\n\n", "\n\n") + "\n"
 

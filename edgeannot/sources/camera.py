@@ -7,7 +7,7 @@ import itertools
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from pydantic import Field, field_validator, model_validator
 from edgeannot.base.errors import ConfigError, FrameError, LinkError, MissingError
 from edgeannot.base.redaction import redacted
 from edgeannot.base.systemd import credential, read_advice
+from edgeannot.scene.motion_options import MotionOptions
 from edgeannot.sources.capture import Capture, Format, OpenCapture, Target, as_bgr, parse_target, with_credentials
 from edgeannot.sources.contract import Context, Item, SourceOptions, Stop, Tick
 from edgeannot.sources.grabber import Grabber, Shot
@@ -29,6 +30,8 @@ __all__ = ["CameraOptions", "CameraSource"]
 IDLE_S = 0.5
 """Longest time in one wait, so that a stop is noticed and the caller gets its Tick."""
 
+_LATE_S = 0.1
+"""How late a frame of a video file in real time may be."""
 CAP_PROP_POS_MSEC = 0
 """OpenCV's number for the time of the current frame; named here, so that these options do not load OpenCV."""
 
@@ -66,6 +69,8 @@ class CameraOptions(SourceOptions):
     """Frames taken a second: a camera's by the clock (unset: the general max_fps), a video file's by its own time (unset: all)."""
     every_n: int = Field(default=1, ge=1)
     """Take only each n-th frame of a video file."""
+    realtime: bool = False
+    """Play a video file at its own pace, as a camera would give it, and skip what comes too late; false: each frame, as fast as it goes."""
     loop: bool = False
     """Begin a video file again at its end."""
     width: int | None = Field(default=None, gt=0)
@@ -74,6 +79,8 @@ class CameraOptions(SourceOptions):
     """Height that a V4L2 device is asked for, in pixels."""
     fps: float | None = Field(default=None, gt=0)
     """Frames a second that a V4L2 device is asked for."""
+    motion: MotionOptions = MotionOptions()
+    """[sources.NAME.motion]: inference only where something has changed."""
     fourcc: str | None = Field(default=None, pattern=r"^[A-Za-z0-9 ]{4}$")
     """Pixel format that a V4L2 device is asked for, such as YUYV; unset: MJPG where the device has it."""
 
@@ -93,7 +100,7 @@ class CameraOptions(SourceOptions):
         kind, _ = parse_target(self.url)
         only = {
             "stream": ("credentials_file", "http", "ca_file", "transport"),
-            "file": ("every_n", "loop"),
+            "file": ("every_n", "loop", "realtime"),
             "device": ("width", "height", "fps", "fourcc"),
         }
         for other, names in only.items():
@@ -275,6 +282,7 @@ class CameraSource:
         try:
             if not capture.isOpened():
                 return
+            began_at = time.monotonic()
             for index in itertools.count():
                 name = f"{path.stem}/{index:06d}.jpg"
                 ticket = yield from self._turns.take(f"{self.name}\n{of_file}#{index}", name, stop)
@@ -282,6 +290,10 @@ class CameraSource:
                 if stop.is_set() or not capture.grab():
                     self._turns.leave(ticket)
                     return
+                if self._options.realtime and (yield from self._is_late(capture, began_at, stop)):
+                    self._skipped += 1
+                    self._turns.leave(ticket)
+                    continue
                 image, due_ms = self._wanted(capture, index, due_ms)
                 if image is None:
                     self._turns.leave(ticket)
@@ -301,6 +313,16 @@ class CameraSource:
                 )
         finally:
             capture.release()
+
+    def _is_late(self, capture: Capture, began_at: float, stop: Stop) -> Generator[Tick, None, bool]:
+        """Wait until the frame just read is due; return whether its time is over."""
+        due_at = began_at + capture.get(CAP_PROP_POS_MSEC) / 1e3
+        if time.monotonic() - due_at > _LATE_S:
+            return True
+        while (left_s := due_at - time.monotonic()) > 0 and not stop.wait(min(left_s, IDLE_S)):
+            if left_s > IDLE_S:
+                yield Tick()
+        return False
 
     def _wanted(self, capture: Capture, index: int, due_ms: float) -> tuple[UInt8Array | None, float]:
         """Return the frame just read, None if it is skipped or damaged; and the time of the next one in the file."""

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from edgeannot.scene.motion_options import MotionOptions
 from edgeannot.sources.contract import SourceOptions
 
 __all__ = ["DirectoryOptions", "named_folder"]
@@ -55,6 +56,8 @@ class DirectoryOptions(SourceOptions):
     max_decode_mb: int = Field(default=256, gt=0)
     """Memory that decoding one picture may take: about 6 MB a megapixel, more for progressive JPEG, transparency and TIFF; never
     more than three quarters of the free memory, so that a larger JPEG is decoded at a smaller size."""
+    motion: MotionOptions = MotionOptions()
+    """[sources.NAME.motion]: inference only where something has changed."""
     max_file_mb: int = Field(default=128, gt=0)
     """Larger files are refused before they are read."""
 

@@ -100,10 +100,26 @@ class Frame:
     """What is wrong with the picture, where only most of it could be read, one clause; empty for a sound one."""
     own_folder: bool = True
     """Whether names of output files begin with a folder of the source's name."""
+    region: tuple[float, float, float, float] | None = None
+    """The part that the model is to see: left, top, right, bottom as fractions of width and height; None: all."""
+    min_score: float | None = None
+    """Smallest score that is to be reported; None: the model's."""
+    unchanged: bool = False
+    """Whether it shows what an earlier one showed, so that it is finished without inference."""
     ticket: int = 0
     """Names it among the pictures that are being processed (`crash_guard.Ticket`)."""
     taken_at: float | None = None
     """When a live camera handed it over, by the monotonic clock in seconds; None for what is not live."""
+
+    @property
+    def seen(self) -> tuple[UInt8Array, tuple[int, int]]:
+        """The part of `image` that the model is to see, one pixel at least, and where its left top corner is."""
+        if self.region is None:
+            return self.image, (0, 0)
+        height, width = self.image.shape[:2]
+        left, top = min(int(self.region[0] * width), width - 1), min(int(self.region[1] * height), height - 1)
+        right, bottom = max(left + 1, round(self.region[2] * width)), max(top + 1, round(self.region[3] * height))
+        return self.image[top:bottom, left:right], (left, top)
 
     @property
     def size_wh(self) -> tuple[int, int]:

@@ -66,17 +66,20 @@ class Pipeline:
         Raises OutputError, or ModelError where the runtime cannot run the model on it.
         """
         start = time.perf_counter()
-        tensors, fit = view_tensors(frame.image, self._to_tensor, self.card.input.views)
+        image, corner_xy = frame.seen
+        tensors, fit = view_tensors(image, self._to_tensor, self.card.input.views)
         prepared = time.perf_counter()
         outputs = mean_of(self.engine.run(tensor) for tensor in tensors)
         inferred = time.perf_counter()
         refuse_not_finite(outputs, self._float_outputs(outputs))
-        found = self._head.decode(outputs, self.card.input_wh, self.min_score)
+        min_score = self.min_score if frame.min_score is None else frame.min_score
+        found = self._head.decode(outputs, self.card.input_wh, min_score)
         refuse_certainty(found, self._head, outputs, self.card.input_wh)
         if self._wanted is not None and len(found):
             found = found[np.isin(found.classes, self._wanted)]
         found = self._best(found)
-        found = Detections(clip(_in_whole(fit.to_frame(found.boxes), frame), frame.size_wh), found.scores, found.classes)
+        boxes = clip(fit.to_frame(found.boxes), (image.shape[1], image.shape[0])) + np.array(corner_xy * 2, np.float32)
+        found = Detections(clip(_in_whole(boxes, frame), frame.size_wh), found.scores, found.classes)
         labels = tuple(self.label(int(c)) for c in found.classes)
         done = time.perf_counter()
         timing = {

@@ -18,7 +18,7 @@ from edgeannot.daemon.worker_pool import Heartbeats, Worker
 from edgeannot.daemon.workers import Inference, PauseGate, Reader
 from edgeannot.daemon.writer import Writer, ledger_entry, prune
 from edgeannot.remote.control import Control
-from edgeannot.sources import DirectoryOptions, Tick, open_source
+from edgeannot.sources import CameraOptions, DirectoryOptions, Tick, open_source
 from edgeannot.storage.store import LedgerEntry, Store
 from edgeannot.vision.data import Annotation, Detections, Failure, FileKey, Frame, ModelFacts
 from tests.patience import DEADLINE_S
@@ -486,3 +486,56 @@ def test_a_source_that_removes_its_files_itself_is_always_forgotten(tmp_path, fo
 
     assert prune(store, source, nothing) == 2500
     assert store.ledger_paths("door") == []
+
+
+class Gate:
+    """A motion gate that does as the test says."""
+
+    def __init__(self, *opens):
+        self._opens = list(opens)
+
+    def opens(self, image, at_s):
+        return self._opens.pop(0)
+
+
+def read_gated(source, frames, *opens):
+    Reader(
+        source=source, frames=frames, gate=PauseGate(source, Control()), limiter=MemoryLimiter(10**6), at_work=AtWork(),
+        stop=threading.Event(), heartbeat=nothing, motion=Gate(*opens),
+    ).run()  # fmt: skip
+
+
+def test_a_live_frame_without_a_change_goes_no_further():
+    inbox = BoundedQueue()
+    read_gated(ListSource([frame("same"), frame("same")], live=True), inbox, False, False)
+
+    assert len(inbox) == 0
+
+
+def test_a_file_without_a_change_is_finished_without_inference_and_without_a_message():
+    inbox, results = BoundedQueue(depth=5), BoundedQueue(depth=5)
+    source, store = ListSource([frame("a"), frame("same"), frame("c")]), ListStore()
+    read_gated(source, inbox, True, False, True)
+    inbox.end()
+    annotated = []
+    infer(inbox, results, lambda item: annotated.append(item.name) or annotate(item))
+    telemetry = write(results, [OneMessage()], store, source)
+
+    assert annotated == ["a", "c"]
+    assert store.entries == [("a", ["message of a"]), ("same", []), ("c", ["message of c"])]
+    assert source.finished == ["a", "same", "c"]
+    assert telemetry.pictures == 2
+
+
+def test_a_frame_has_the_region_and_the_score_of_its_source():
+    inbox, source = BoundedQueue(), ListSource([frame("a")])
+    options = CameraOptions(url="0", region=(0, 0.5, 1, 1), min_score=0.7)
+    Reader(
+        source=source, frames=inbox, gate=PauseGate(source, Control()), limiter=MemoryLimiter(10**6), at_work=AtWork(),
+        stop=threading.Event(), heartbeat=nothing, options=options,
+    ).run()  # fmt: skip
+
+    found = inbox.take()
+    assert (found.region, found.min_score) == ((0, 0.5, 1, 1), 0.7)
+    image, corner = found.seen
+    assert (image.shape, corner) == ((2, 4, 3), (0, 2))

@@ -106,6 +106,8 @@ def placed(table, model, name, value):
     if kind is not None and table == "sources.NAME":
         inner = {"kind": kind.default, **NEED[kind.default], **inner}
         return {"sources": {"a": inner}}
+    if table.startswith("sources.NAME."):  # several kinds have the same
+        return {"sources": {"a": {"kind": "camera", **NEED["camera"], table.rpartition(".")[2]: inner}}}
     for part in reversed([part for part in table.split(".") if part]):
         inner = {part: inner}
     return inner

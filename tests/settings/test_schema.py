@@ -71,7 +71,8 @@ VALUES = [
 ONLY_THE_PROGRAM = {
     # An address, a topic, and settings that an address excludes: the schema has no reader of them.
     ("sources.NAME", "credentials_file"), ("sources.NAME", "ca_file"), ("sources.NAME", "http"), ("sources.NAME", "every_n"),
-    ("sources.NAME", "loop"), ("sources.NAME", "topic"), ("sources.NAME", "url"), ("sources.NAME", "device_level"),
+    ("sources.NAME", "loop"), ("sources.NAME", "realtime"), ("sources.NAME", "topic"), ("sources.NAME", "url"),
+    ("sources.NAME", "device_level"),
     ("sinks.mqtt", "url"), ("sinks.mqtt", "password_file"), ("sinks.mqtt", "ca_file"), ("sinks.mqtt", "prefix"),
     ("sinks.mqtt.home_assistant", "prefix"), ("sinks.mqtt.commands", "root"), ("sinks.mqtt.commands", "teach_root"),
     ("sinks.webhook", "enabled"), ("sinks.webhook", "url"), ("sinks.webhook", "headers"), ("sinks.webhook", "header_files"),
@@ -133,7 +134,7 @@ def test_the_commented_file_sets_nothing_and_means_what_it_says(file):
 
 def test_each_default_of_the_commented_file_can_be_set(file):
     """Without its # a default is what holds anyway. The camera of the example is a device, so what is for others stays a comment."""
-    others = ("# ", "##", "#http = ", "#transport = ", "#every_n = ", "#loop = ")
+    others = ("# ", "##", "#http = ", "#transport = ", "#every_n = ", "#loop = ", "#realtime = ")
     lines = commented_settings().splitlines()
     set_lines = [line[1:] for line in lines if line.startswith("#") and not line.startswith(others) and not line.endswith("# unset")]
 

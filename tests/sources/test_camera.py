@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from edgeannot.base.errors import ConfigError, LinkError, MissingError
 from edgeannot.base.redaction import redacted
 from edgeannot.crash_guard import AtWork
-from edgeannot.sources import CameraOptions, Context, DirectoryOptions, open_source
+from edgeannot.sources import CameraOptions, Context, DirectoryOptions, Tick, open_source
 from edgeannot.sources.camera import CameraSource
 from edgeannot.sources.capture import Target, device_trouble, open_capture, parse_target, with_credentials
 from edgeannot.vision.data import Failure, Frame
@@ -377,6 +377,44 @@ def test_each_nth_frame_or_a_number_a_second_is_taken_on_request(pull, video):
     assert numbers(play(pull, video, max_fps=4).rest()) == [0, 3, 6, 9, 12, 15, 18, 21]
     assert numbers(play(pull, video, max_fps=5).rest()) == [0, 3, 5, 8, 10, 12, 15, 17, 20, 22]
     assert len(play(pull, video, max_fps=100).rest()) == 24
+
+
+def test_a_video_file_plays_at_its_own_pace_on_request(pull, video):
+    began = time.monotonic()
+    frames = play(pull, video, realtime=True).rest()
+
+    assert time.monotonic() - began >= 23 / 12
+    assert numbers(frames) == sorted(set(numbers(frames)))
+    assert numbers(frames)[0] == 0
+
+
+def test_what_comes_too_late_in_real_time_is_skipped_and_counted(pull, video, monkeypatch):
+    """The caller needs a second for each frame, by a clock of the test's."""
+    now = [0.0]
+    monkeypatch.setattr("edgeannot.sources.camera.time.monotonic", lambda: now[0])
+    source = open_source("film", CameraOptions(url=str(video), realtime=True))
+    seen = []
+    for item in source.items(Waiting(now)):
+        if not isinstance(item, Tick):
+            seen += numbers([item])
+            now[0] += 1.0
+
+    assert seen == [0, 11, 23]
+    assert source.skipped == 21
+
+
+class Waiting:
+    """A stop signal that is never set; waiting for it passes the time of the test's clock."""
+
+    def __init__(self, now):
+        self._now = now
+
+    def is_set(self):
+        return False
+
+    def wait(self, timeout=None):
+        self._now[0] += timeout
+        return False
 
 
 def test_a_video_file_ends_at_a_frame_that_the_program_died_of_twice(pull, video, tmp_path):
