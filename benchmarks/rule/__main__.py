@@ -120,7 +120,7 @@ def main() -> None:
     args.cache.mkdir(parents=True, exist_ok=True)
     args.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
-        places = Places(args.data, args.cache, Path(name), None, None)
+        places = Places(args.data, args.cache, Path(name), None, None, None)
         lines = lines_of(places, tiny=args.tiny)
         clock, why = times(lines, 0.3 if args.tiny else args.seconds, 1 if args.tiny else args.rounds)
         quality, common = accuracies(lines, args.data)
