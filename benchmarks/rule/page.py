@@ -174,7 +174,7 @@ def _speed_verdict(figures: Figures) -> str:
         steps = [f"{FAMILY_NAMES[p.family]} from {p.ms[share]:.0f} ms on ({p.name}, {p.common:.2f})" for p in reigns(figures.points, share)]
         rows.append(f"at {SHARE_NAMES[share]} {', '.join(steps)}")
     return (
-        f"**From which speed on:** the most accurate that fits is of {'; '.join(rows)}. A family takes the place of another here only "
+        f"**From which speed on** a family is the most accurate that fits: {'; '.join(rows)}. It takes the place of another here only "
         f"where it is {CLOSE:g} better."
     )
 
@@ -190,6 +190,8 @@ def _rule_verdict(figures: Figures) -> str:
     text = f"**The rule** says that within one budget SSD leads at {SHARE_NAMES[full]} and YOLO at {SHARE_NAMES[least]}. "
     text += f"So it is here within {' and '.join(holds)}" if holds else "So it is here within none of these budgets"
     text += f"; the other way round it is within {' and '.join(against)}. " if against else ". "
+    third = [f"{budget} ms" for budget, pair in leaders.items() if pair == ("SSD", "NanoDet")]
+    text += f"With NanoDet in YOLO's place it is so within {' and '.join(third)}. " if third else ""
     text += "Where time is plenty, the largest input of the larger network wins, whichever family it is of."
     return text if _largest_wins(figures) else text.rpartition(" Where")[0]
 
