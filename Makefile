@@ -13,6 +13,7 @@ NEW_PYTHON ?= $(shell for p in $(PYTHON) python3.13 python3.12; do $$p -c 'impor
 ONNX_VENV := .venv-onnx
 KERAS_VENV := .venv-keras
 QUANTIZER_VENV := .venv-litert-quantizer
+FORMATS_VENV := .venv-formats
 HOMEASSISTANT_VENV := .venv-homeassistant
 HOMEASSISTANT_PYTHON ?= $(shell for p in $(PYTHON) python3.13; do $$p -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null && echo $$p && break; done)
 RUN_DATA := .cache/run
@@ -24,7 +25,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help rule run test test-parts test-tools test-whole test-faults test-tflite docs check format models micro env env-tflite system-packages faults long fuzz converters-test homeassistant-test bench structure wheel clean
+.PHONY: help rule run test test-parts test-tools test-whole test-faults test-tflite docs check format models micro env env-tflite system-packages faults long fuzz converters-test formats-test homeassistant-test bench structure wheel clean
 
 help:  ## list the chores
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -110,6 +111,14 @@ converters-test: env $(ONNX_VENV)/.ready $(KERAS_VENV)/.ready $(QUANTIZER_VENV)/
 	$(BIN)/python -m edgeannot_maintain.bundle --only efficientnet-lite0 --out .cache/converted
 	EDGEANNOT_ONNX2TF=$(CURDIR)/$(ONNX_VENV)/bin/onnx2tf EDGEANNOT_TENSORFLOW=$(CURDIR)/$(KERAS_VENV)/bin/python \
 		EDGEANNOT_LITERT_QUANTIZER=$(CURDIR)/$(QUANTIZER_VENV)/bin/python $(BIN)/python -m pytest tests/tools tests/e2e -m converters
+
+$(FORMATS_VENV)/.ready:
+	$(PYTHON) -m venv $(FORMATS_VENV)
+	$(FORMATS_VENV)/bin/python -m pip install -q supervision pycocotools labelImg label-studio-converter
+	touch $@
+
+formats-test: env $(FORMATS_VENV)/.ready  ## written sets opened by labelImg, supervision, pycocotools and Label Studio's converter (800 MB)
+	EDGEANNOT_FORMAT_READERS=$(CURDIR)/$(FORMATS_VENV)/bin/python $(BIN)/python -m pytest tests/formats -m formats
 
 $(HOMEASSISTANT_VENV)/.ready:
 	$(if $(HOMEASSISTANT_PYTHON),,$(error Home Assistant needs Python 3.13: make homeassistant-test HOMEASSISTANT_PYTHON=...))$(HOMEASSISTANT_PYTHON) -m venv $(HOMEASSISTANT_VENV)

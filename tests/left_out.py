@@ -22,6 +22,7 @@ ELSEWHERE = {
     # marker -> where tests that carry it do run
     "long": "`make faults` and `make long`",
     "converters": "`make converters-test`",
+    "formats": "`make formats-test`",
     "homeassistant": "`make homeassistant-test`",
     "older": "the run on tflite-runtime",
 }

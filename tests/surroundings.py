@@ -13,7 +13,7 @@ import tempfile
 
 __all__ = ["asked"]
 
-OWN = ("TEST_DATA", "TEST_RUN", "LEFT_OUT", "ONNX2TF", "TENSORFLOW", "LITERT_QUANTIZER", "HOMEASSISTANT")
+OWN = ("TEST_DATA", "TEST_RUN", "LEFT_OUT", "ONNX2TF", "TENSORFLOW", "LITERT_QUANTIZER", "HOMEASSISTANT", "FORMAT_READERS")
 KEPT = {"EDGEANNOT_RUNTIME"}
 """Said to the tests and to what they start alike."""
 FOREIGN = {
@@ -32,6 +32,11 @@ _asked = {name: os.environ[f"EDGEANNOT_{name}"] for name in OWN if os.environ.ge
 for _name in list(os.environ):
     if (_name.startswith("EDGEANNOT_") and _name not in KEPT) or _name in FOREIGN or _name.lower() in FOREIGN:
         del os.environ[_name]
+
+# Runs side by side have folders of their own: pytest removes old ones while it ends, and stumbles over what another run removes.
+_root = f"{tempfile.gettempdir()}/edgeannot-{os.getuid()}-{_asked.get('TEST_RUN', 'run')}"
+os.makedirs(_root, exist_ok=True)  # noqa: PTH103 - no Path this early
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", _root)
 
 # No file of a user, or of a service that is installed here, is read or written where a test names none.
 _place = tempfile.mkdtemp(prefix="edgeannot-tests-")

@@ -395,7 +395,8 @@ def test_run_explain_prints_the_table_and_stops(tmp_path):
 
     assert done.returncode == 0, done.stderr
     assert "budget:    60000 ms a picture (max_ms)" in done.stdout
-    assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith(">")] == ["ssdlite-mobilenet-v2-coco@300"]
+    [runs] = [line.split()[1] for line in done.stdout.splitlines() if line.startswith(">")]
+    assert runs.partition("@")[0] == "ssdlite-mobilenet-v2-coco"  # which of its sizes were measured is the machine's affair
     assert not (tmp_path / "state.sqlite").exists()
 
 

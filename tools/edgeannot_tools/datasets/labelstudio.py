@@ -59,7 +59,8 @@ def read(path: Path, options: ReadOptions) -> Reading:
 
 def write(dataset: Dataset, folder: Path, options: WriteOptions) -> None:
     """Write tasks.json, label_config.xml, classes.txt and images/ into the folder."""
-    tasks = [_task(split, picture, place_, dataset.class_names) for split, picture, place_ in place(dataset, folder, options)]
+    placed = place(dataset, folder, options)
+    tasks = [{"id": number, **_task(*each, dataset.class_names)} for number, each in enumerate(placed, 1)]
     (folder / _FILE).write_text(json.dumps(tasks, ensure_ascii=False, indent=1), encoding="utf-8")
     view = ET.Element("View")
     ET.SubElement(view, "Image", {"name": _TO, "value": f"${_FIELD}", "zoom": "true"})
