@@ -19,6 +19,7 @@ from typing import Any, Final
 from edgeannot.base.errors import ConfigError
 from edgeannot.base.foreign import os_bytes, valid_text
 from edgeannot.vision.data import Annotation, Detections, Frame, ModelFacts, Sender
+from edgeannot.vision.news import Event
 
 __all__ = [
     "SCHEMA",
@@ -29,6 +30,7 @@ __all__ = [
     "detections_payload",
     "encode",
     "escape_level",
+    "event_payload",
     "info_payload",
     "message_id",
     "refused_payload",
@@ -182,6 +184,30 @@ def detections_payload(annotation: Annotation, origin: Origin) -> dict[str, Any]
     }
 
 
+def event_payload(event: Event, source: str, origin: Origin) -> dict[str, Any]:
+    """Return what happened to a tracked object, ready for JSON, schema 1. Its `id` is the same whenever it is sent."""
+    name = json.dumps([origin.device, source, event.track_id, event.number, event.kind])
+    return {
+        "schema": SCHEMA,
+        "id": str(uuid.uuid5(_ID_NAMESPACE, name)),
+        "device": valid_text(origin.device),
+        "source": valid_text(source),
+        "boot_id": origin.boot_id,
+        "event": event.kind,
+        "track_id": event.track_id,
+        "number": event.number,
+        "label": valid_text(event.label),
+        "score": round(min(max(event.score, 0.0), 1.0), 4),
+        "box": _box(event.box.tolist(), (1, 1), 1),
+        "box_norm": _box(event.box.tolist(), (max(event.size_wh[0], 1), max(event.size_wh[1], 1)), 5),
+        "at": rfc3339(datetime.fromtimestamp(event.at_s, UTC)),
+        "began_at": rfc3339(datetime.fromtimestamp(event.began_s, UTC)),
+        "zones": [valid_text(zone) for zone in event.zones],
+        **({"reason": event.reason} if event.reason else {}),
+        **({"line": valid_text(event.line), "direction": event.direction, "counts": dict(event.counts)} if event.line else {}),
+    }
+
+
 def count_payload(annotation: Annotation, origin: Origin) -> dict[str, Any]:
     """Return how many of each label the newest picture shows. No time in it: unchanged counts are the same bytes, sent once.
 
@@ -254,7 +280,7 @@ def decode(payload: bytes) -> Any:
 
 def _rows(found: Detections, labels: Sequence[str], size_wh: tuple[int, int]) -> list[dict[str, Any]]:
     width, height = size_wh
-    tracks = [None] * len(found) if found.tracks is None else found.tracks.tolist()
+    tracks = [None] * len(found) if found.tracks is None else [track if track >= 0 else None for track in found.tracks.tolist()]
     rows = zip(found.boxes.tolist(), found.scores.tolist(), found.classes.tolist(), tracks, labels, strict=True)
     return [
         {

@@ -90,6 +90,11 @@ class ActiveModel:
         """
         self._is_sound()
 
+    @property
+    def min_score(self) -> float:
+        """Return the smallest score that is reported now."""
+        return self._in_force().min_score
+
     def check(self, wanted: RuntimeSettings) -> None:
         """Raise ConfigError if the active model lacks a requested label."""
         _check_labels(self.card, wanted.labels or ())

@@ -17,6 +17,7 @@ from edgeannot.daemon.governor import Bounds
 from edgeannot.probe.limits import free_memory_bytes
 from edgeannot.scene.motion import MotionGate
 from edgeannot.scene.motion_options import MotionOptions
+from edgeannot.scene.tracking_options import TrackingOptions
 from edgeannot.settings import Loaded, Settings
 from edgeannot.sinks import written_paths
 from edgeannot.sources import CameraOptions, Context, DirectoryOptions, MqttSourceOptions, Source, SourceOptions, open_source
@@ -24,7 +25,17 @@ from edgeannot.storage.store import Store
 from edgeannot.vision.cards import ModelCard, find_card
 from edgeannot.vision.pipeline import Limits, Pipeline, load_pipeline
 
-__all__ = ["bounds_of", "configured_limits", "find_any", "make_folder", "motion_gate", "open_sources", "pipeline_builder", "source_options"]
+__all__ = [
+    "bounds_of",
+    "configured_limits",
+    "find_any",
+    "make_folder",
+    "motion_gate",
+    "open_sources",
+    "pipeline_builder",
+    "source_options",
+    "tracking_options",
+]
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +123,12 @@ def motion_gate(options: SourceOptions) -> MotionGate | None:
     """Return the motion gate of a source that has one."""
     motion = getattr(options, "motion", None)
     return MotionGate(motion) if isinstance(motion, MotionOptions) and motion.enabled else None
+
+
+def tracking_options(options: SourceOptions) -> TrackingOptions | None:
+    """Return the options of a source's tracking; None where it has none."""
+    tracking = getattr(options, "tracking", None)
+    return tracking if isinstance(tracking, TrackingOptions) and tracking.enabled else None
 
 
 def make_folder(folder: Path) -> None:

@@ -29,6 +29,7 @@ from edgeannot.daemon.build import (
     open_sources,
     pipeline_builder,
     source_options,
+    tracking_options,
 )
 from edgeannot.daemon.deliverers import Deliverer, MqttDeliverer, drained, queue_deliverers
 from edgeannot.daemon.first_use_trial import FirstUseTrial
@@ -47,6 +48,7 @@ from edgeannot.probe import read_board
 from edgeannot.probe.limits import free_memory_bytes
 from edgeannot.remote.control import Control
 from edgeannot.remote.remote import Remote
+from edgeannot.scene.tracking import Tracking
 from edgeannot.settings import Loaded
 from edgeannot.sinks import Sink, SinkContext, open_sinks
 from edgeannot.sources import Source, SourceOptions
@@ -216,18 +218,21 @@ def _worker_pool(
     """Build the threads; what only they share is made here."""
     results: ResultQueue = BoundedQueue()
     limiter, beat = MemoryLimiter(_PICTURE_BYTES), heartbeats.beat
+    tracked = {name: tracking for name, each in options.items() if (tracking := tracking_options(each)) is not None}
     gates = {name: PauseGate(source, control, pace.rest_s) for name, source in sources.items()}
     return WorkerPool(
         readers=[
             Reader(
                 source=source, frames=frames, gate=gates[name], limiter=limiter, at_work=at_work, stop=stop, heartbeat=beat,
                 options=options[name], motion=motion_gate(options[name]),
+                lost_s=tracked[name].lost_s if name in tracked else math.inf,
             )
             for name, source in sources.items()
         ],
         inference=Inference(
             frames=frames, results=results, active_model=active_model, control=control, sources=sources,
             limiter=limiter, at_work=at_work, heartbeat=beat,
+            tracking={name: Tracking(name, each, store.scene(name)) for name, each in tracked.items()},
         ),
         writer=Writer(
             results=results, sources=sources, sinks=sinks, store=store,

@@ -7,6 +7,8 @@ release the GIL. Each loop ends when its input ends, and ends its output, so tha
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,8 +21,10 @@ from edgeannot.daemon.active_model import ActiveModel
 from edgeannot.daemon.bounded_queue import BoundedQueue, Closed, MemoryLimiter
 from edgeannot.remote.control import Control
 from edgeannot.scene.motion import MotionGate
+from edgeannot.scene.tracking import Tracking
 from edgeannot.sources import Source, SourceOptions, Stop, Tick
 from edgeannot.vision.data import Annotation, Failure, Frame
+from edgeannot.vision.news import Lost, News
 
 __all__ = ["FrameQueue", "Inference", "PauseGate", "Reader", "ResultQueue", "weight"]
 
@@ -29,9 +33,9 @@ log = logging.getLogger(__name__)
 _LOOK_S = 1.0
 """Longest single wait, so that heartbeats continue."""
 
-FrameQueue = BoundedQueue[Frame | Failure]
-ResultQueue = BoundedQueue[Annotation | Failure | Frame]
-"""Frame: one without inference, as nothing has changed in it."""
+FrameQueue = BoundedQueue[Frame | Failure | Lost]
+ResultQueue = BoundedQueue[Annotation | Failure | Frame | News]
+"""Frame: one without inference, as nothing has changed in it. News: events without a picture."""
 
 
 class PauseGate:
@@ -90,6 +94,9 @@ class Reader:
     heartbeat: Callable[[], None]
     options: SourceOptions | None = None
     motion: MotionGate | None = None
+    lost_s: float = math.inf
+    """How long the source may be in trouble before what is open in front of it ends."""
+    _lost_at: float = field(default=math.inf, init=False)
     files_waiting: int = field(default=0, init=False)
     """Files that the source has found and not read yet."""
     trouble: str = field(default="", init=False)
@@ -106,6 +113,8 @@ class Reader:
                 continue
             if isinstance(item, Tick):
                 self._note(item)
+                if not self._tell_lost():
+                    return
                 continue
             prepared = self._prepared(item)
             del item
@@ -144,10 +153,24 @@ class Reader:
 
     def _note(self, tick: Tick) -> None:
         self.files_waiting = tick.waiting
+        if bool(tick.trouble) != bool(self.trouble):
+            self._lost_at = time.monotonic() + self.lost_s if tick.trouble else math.inf
         if tick.trouble != self.trouble:
             self.trouble = tick.trouble
             level = logging.WARNING if tick.trouble else logging.INFO
             log.log(level, "%s: %s", self.source.name, tick.trouble or "works again")
+
+    def _tell_lost(self) -> bool:
+        """Say once that the source has been away for long; return False where nobody listens any more."""
+        if time.monotonic() < self._lost_at:
+            return True
+        self._lost_at = math.inf
+        try:
+            while not self.frames.put(Lost(self.source.name), self.source.name) and not self.stop.is_set():
+                self.heartbeat()
+        except Closed:
+            return False
+        return True
 
     def _hand_over(self, item: Frame | Failure) -> bool:
         """Put the item into the queue when there is room and memory; return False if `stop` was set first. Raises Closed."""
@@ -172,22 +195,29 @@ class Inference:
     limiter: MemoryLimiter
     at_work: AtWork
     heartbeat: Callable[[], None]
+    tracking: Mapping[str, Tracking] = field(default_factory=dict)
+    """Of the sources that have it, by name."""
 
     def run(self) -> None:
         """Annotate until no more frames come; between two frames, or about once a second, carry out the requests to `control`."""
         control, model = self.control, self.active_model
+        name = model.card.name if self.tracking else ""
         try:
             while True:
                 self.heartbeat()
                 model.limit(control.now())
                 control.serve(model.use, model, self.heartbeat)
+                if self.tracking and model.card.name != name:
+                    name = model.card.name
+                    known = set(model.card.label_names())
+                    for tracking in self.tracking.values() if known else ():
+                        self._pass_on(tracking.forget_labels(known))
                 item = self.frames.take()
-                if item is None:
-                    continue
-                result = self._annotated(item) if isinstance(item, Frame) and not item.unchanged else item
-                while not self.results.put(result):
-                    self.heartbeat()
-                del item, result
+                if isinstance(item, Lost):
+                    self._pass_on(self.tracking[item.source].lost() if item.source in self.tracking else None)
+                elif item is not None:
+                    self._pass_on(self._annotated(item) if isinstance(item, Frame) and not item.unchanged else item)
+                del item
         except Closed:
             return
         finally:  # also after an error: the next thread must not wait for this one
@@ -195,11 +225,25 @@ class Inference:
             self.results.end()
             control.close()
 
+    def _pass_on(self, result: Annotation | Failure | Frame | News | None) -> None:
+        """Hand a result to the writer. Raises Closed."""
+        while result is not None and not self.results.put(result):
+            self.heartbeat()
+
+    def _tracked(self, frame: Frame) -> Annotation:
+        """Return the annotation, with track ids and events where its source has them."""
+        tracking = self.tracking.get(frame.source)
+        if tracking is None:
+            return self.active_model(frame)
+        reported = self.active_model.min_score if frame.min_score is None else frame.min_score
+        seen = self.active_model(replace(frame, min_score=min(reported, tracking.options.low_score)))
+        return tracking.see(seen, reported)
+
     def _annotated(self, frame: Frame) -> Annotation | Failure:
         """Return the result, or a failure if only this picture causes an internal error: it must not stop every later start as well."""
         self.at_work.move(frame.ticket, "inferring")
         try:
-            annotation = self.active_model(frame)
+            annotation = self._tracked(frame)
             self.control.saw(annotation)
         except FrameError as exc:
             log.warning("%s: %s: %s; not annotated", frame.source, frame.name, exc)

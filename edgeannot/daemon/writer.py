@@ -21,10 +21,12 @@ from edgeannot.daemon.report import Reporter
 from edgeannot.daemon.telemetry import Telemetry
 from edgeannot.daemon.workers import ResultQueue, weight
 from edgeannot.sinks import Sink
+from edgeannot.sinks.base import TellsEvents
 from edgeannot.sinks.durable import DurableSink
 from edgeannot.sources import Source, Stop
 from edgeannot.storage.store import LedgerEntry, Message, Store
 from edgeannot.vision.data import Annotation, Failure, Frame
+from edgeannot.vision.news import News
 
 __all__ = ["PostCommit", "Writer", "ledger_entry", "prune"]
 
@@ -79,6 +81,8 @@ class Writer:
                     self._store_failure(item)
                 elif isinstance(item, Frame):
                     self._store_unchanged(item)
+                elif isinstance(item, News):
+                    self._commit(self.sources[item.source], None, self._told(item), item)
                 else:
                     self._store_annotation(item)
                 del item
@@ -133,7 +137,7 @@ class Writer:
         self.at_work.move(frame.ticket, "storing")
         messages = self._messages(annotation)
         self.limiter.release(weight(source, frame))
-        if self._commit(source, frame, messages):
+        if self._commit(source, frame, messages, annotation.news):
             self.at_work.leave(frame.ticket)
             self._post_commit.finish(source, frame)
             self.telemetry.annotated(annotation)
@@ -149,7 +153,7 @@ class Writer:
 
     def _messages(self, annotation: Annotation) -> list[Message]:
         """Run the sinks and return their messages. An error in a sink that writes files costs its file, never a message."""
-        messages: list[Message] = []
+        messages: list[Message] = [] if annotation.news is None else self._told(annotation.news)
         frame = annotation.frame
         for sink in self.sinks:
             try:
@@ -166,17 +170,22 @@ class Writer:
                 self._broken.add(kind)
         return messages
 
-    def _commit(self, source: Source, item: Frame | Failure, messages: Sequence[Message]) -> bool:
+    def _told(self, news: News) -> list[Message]:
+        """Return the messages about events."""
+        return [message for sink in self.sinks if isinstance(sink, TellsEvents) for message in sink.tell(news)]
+
+    def _commit(self, source: Source, item: Frame | Failure | None, messages: Sequence[Message], news: News | None = None) -> bool:
         """Commit one transaction; retry while the disk fails. Return False if `stop` was set first: the picture is annotated again later.
 
         Raises LinkError after `patience_s` seconds.
         """
-        entry = ledger_entry(source, item)
+        entry = None if item is None else ledger_entry(source, item)
+        scene = None if news is None or news.state is None else (news.source, news.state)
         give_up_at = time.monotonic() + self.patience_s
         delay_s, told = 0.5, False
         while True:
             try:
-                self.store.commit(entry, messages)
+                self.store.commit(entry, messages, *(() if scene is None else (scene,)))
             except LinkError as exc:
                 if not told:
                     log.error("%s; trying again%s", exc, "" if self.patience_s < math.inf else " until it works")  # noqa: TRY400 - a full disk is no fault of the program

@@ -41,6 +41,14 @@ _EVENT: Final = (
 )
 """Of a picture with something in it; nothing, which is no event, of an empty one."""
 
+_OBJECT_EVENTS: Final = ("appeared", "still", "moved", "crossed", "left")
+_OBJECT_EVENT: Final = (
+    "{{ {'event_type': value_json.event, 'label': value_json.label, 'track_id': value_json.track_id, 'score': value_json.score, "
+    "'zones': value_json.zones, 'reason': value_json.reason | default(''), 'line': value_json.line | default(''), "
+    "'direction': value_json.direction | default(''), 'id': value_json.id} | tojson }}"
+)
+"""Of one thing that happened to a tracked object."""
+
 _KEY: Final = re.compile("[A-Za-z0-9_-]{1,500}")
 _PLATFORMS: Final = frozenset({"sensor", "binary_sensor", "event", "image", "switch", "number"})
 _MOST_COMPONENTS: Final = 1000
@@ -60,6 +68,8 @@ class About:
     """Whether the board tells one."""
     off_delay_s: int = 30
     """How long a label counts as seen after the last picture that shows it."""
+    tracked: tuple[str, ...] = ()
+    """Sources whose objects are tracked."""
 
 
 def device_id(device: str) -> str:
@@ -99,9 +109,11 @@ def components(device: str, topics: Topics, about: About, pairs: Iterable[Pair])
     for source in about.sources:
         topic = topics.of_source(source, "count")
         # The newest counts say nothing when the next picture shows the same: an event, and a label that is on, come of each picture.
+        # Of tracks where there are some, else of pictures: never both, under one key.
+        tracked = source in about.tracked
         made[f"seen_{_word(source)}"] = {
-            "platform": "event", "name": f"{source} seen", "state_topic": topics.of_source(source, "detections"),
-            "event_types": ["seen"], "value_template": _EVENT,
+            "platform": "event", "name": f"{source} seen", "state_topic": topics.of_source(source, "events" if tracked else "detections"),
+            "event_types": list(_OBJECT_EVENTS) if tracked else ["seen"], "value_template": _OBJECT_EVENT if tracked else _EVENT,
         }  # fmt: skip
         if about.counts:
             made[f"objects_{_word(source)}"] = _sensor(f"{source} objects", topic, "{{ value_json.total }}", state_class="measurement")

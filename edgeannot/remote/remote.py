@@ -87,8 +87,9 @@ class Remote:
 
         mqtt, publisher = self._settings.sinks.mqtt, self._publisher
         about = About(
-            __version__, sources, mqtt.counts, mqtt.images, mqtt.commands.enabled, hottest_c() is not None, mqtt.home_assistant.off_delay_s
-        )
+            __version__, sources, mqtt.counts, mqtt.images, mqtt.commands.enabled, hottest_c() is not None, mqtt.home_assistant.off_delay_s,
+            tuple(name for name, each in self._settings.sources.items() if getattr(getattr(each, "tracking", None), "enabled", False)),
+        )  # fmt: skip
         assistant = HomeAssistant(
             mqtt.home_assistant,
             about,

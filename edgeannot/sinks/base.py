@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from edgeannot.base.options import Options
 from edgeannot.payload import Origin
 from edgeannot.storage.store import Message
 from edgeannot.vision.data import Annotation
+from edgeannot.vision.news import News
 
-__all__ = ["FolderState", "Options", "Sink", "SinkContext", "SinkKind", "SinkOptions"]
+__all__ = ["FolderState", "Options", "Sink", "SinkContext", "SinkKind", "SinkOptions", "TellsEvents"]
 
 
 class SinkOptions(Options):
@@ -70,6 +71,14 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Flush and close everything."""
+
+
+@runtime_checkable
+class TellsEvents(Protocol):
+    """A sink that tells what happened to tracked objects, also without a picture."""
+
+    def tell(self, news: News) -> Sequence[Message]:
+        """Return the messages, which go into the outbox in one transaction with the state of the tracking."""
 
 
 @dataclass(frozen=True, slots=True)

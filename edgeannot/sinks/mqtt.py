@@ -9,10 +9,11 @@ from pydantic import Field, field_validator
 
 from edgeannot.base.options import Options
 from edgeannot.mqtt.options import BrokerOptions
-from edgeannot.payload import Topics, count_payload, detections_payload, encode
+from edgeannot.payload import Topics, count_payload, detections_payload, encode, event_payload
 from edgeannot.sinks.base import FolderState, SinkContext, SinkOptions
 from edgeannot.storage.store import Caps, Message
 from edgeannot.vision.data import Annotation, Sender
+from edgeannot.vision.news import News
 
 __all__ = ["CommandOptions", "HomeAssistantOptions", "MqttOptions", "MqttSink"]
 
@@ -135,6 +136,12 @@ class MqttSink:
         if options.images:
             messages.append(self._image(annotation, payload["id"], payload["captured_at"]))
         return messages
+
+    def tell(self, news: News) -> Sequence[Message]:
+        """Return one message for each event."""
+        options, topic = self._options, self._topics.of_source(news.source, "events")
+        payloads = [event_payload(event, news.source, self._origin) for event in news.events]
+        return [Message(topic, encode(payload), "event", options.qos, expiry_s=options.expiry_s) for payload in payloads]
 
     def folders(self) -> Sequence[FolderState]:
         """Return none: it writes no files."""

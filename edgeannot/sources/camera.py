@@ -19,6 +19,7 @@ from edgeannot.base.errors import ConfigError, FrameError, LinkError, MissingErr
 from edgeannot.base.redaction import redacted
 from edgeannot.base.systemd import credential, read_advice
 from edgeannot.scene.motion_options import MotionOptions
+from edgeannot.scene.tracking_options import TrackingOptions
 from edgeannot.sources.capture import Capture, Format, OpenCapture, Target, as_bgr, parse_target, with_credentials
 from edgeannot.sources.contract import Context, Item, SourceOptions, Stop, Tick
 from edgeannot.sources.grabber import Grabber, Shot
@@ -81,6 +82,8 @@ class CameraOptions(SourceOptions):
     """Frames a second that a V4L2 device is asked for."""
     motion: MotionOptions = MotionOptions()
     """[sources.NAME.motion]: inference only where something has changed."""
+    tracking: TrackingOptions = TrackingOptions()
+    """[sources.NAME.tracking]: ids of objects, and events."""
     fourcc: str | None = Field(default=None, pattern=r"^[A-Za-z0-9 ]{4}$")
     """Pixel format that a V4L2 device is asked for, such as YUYV; unset: MJPG where the device has it."""
 
@@ -308,6 +311,7 @@ class CameraSource:
                     identity=f"{of_file}#{index}" + (f".{turn}" if turn else ""),
                     path=path,
                     decode_ms=decode_ms,
+                    position_s=max(capture.get(CAP_PROP_POS_MSEC), 0.0) / 1e3,
                     name=name,
                     ticket=ticket,
                 )

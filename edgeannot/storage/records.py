@@ -45,6 +45,10 @@ MIGRATIONS: Final[Sequence[str]] = (
     ALTER TABLE ledger ADD COLUMN folder INTEGER;
     CREATE INDEX ledger_time ON ledger (mtime_ns, size, inode);
     """,
+    # What is open in front of a source: stored with the messages about it, so that each event is told once.
+    """
+    CREATE TABLE scenes (source TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
+    """,
 )
 """The script at place N brings a database of version N to N + 1; `user_version` holds the version. Append, never edit.
 

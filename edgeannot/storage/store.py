@@ -135,8 +135,15 @@ class Store:
 
     # The outbox
 
-    def commit(self, done: LedgerEntry | None, messages: Sequence[Message]) -> None:
-        """Store one picture in one transaction: its ledger entry (a camera's frame has none) and its messages.
+    def scene(self, source: str) -> bytes | None:
+        """Return the state of a source's tracking, as `commit` stored it last; None if there is none."""
+        with self._changed, database.translated(self.path):
+            row = self._db.execute("SELECT state FROM scenes WHERE source = ?", (source,)).fetchone()
+            return None if row is None else bytes(row[0])
+
+    def commit(self, done: LedgerEntry | None, messages: Sequence[Message], scene: tuple[str, bytes] | None = None) -> None:
+        """Store one picture in one transaction: its ledger entry (a camera's frame has none), its messages, and where it has changed
+        the state of its source's tracking.
 
         Raises LinkError when the disk is full or fails: nothing was written, try again later.
         """
@@ -146,6 +153,8 @@ class Store:
             with self._transaction():
                 if done is not None:
                     self._ledger.write(done)
+                if scene is not None:
+                    self._db.execute("INSERT INTO scenes VALUES (?, ?) ON CONFLICT (source) DO UPDATE SET state = excluded.state", scene)
                 for message in fresh:
                     self._outbox.append(message)
                 dropped = {sink: self._outbox.enforce_caps(sink) for sink in {message.sink for message in fresh}}

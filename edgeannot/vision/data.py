@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot.base.file_signature import FileSignature
+from edgeannot.vision.news import News
 
 __all__ = [
     "Annotation",
@@ -104,6 +105,8 @@ class Frame:
     """The part that the model is to see: left, top, right, bottom as fractions of width and height; None: all."""
     min_score: float | None = None
     """Smallest score that is to be reported; None: the model's."""
+    position_s: float = 0.0
+    """Where it is in a video file, in seconds from its beginning."""
     unchanged: bool = False
     """Whether it shows what an earlier one showed, so that it is finished without inference."""
     ticket: int = 0
@@ -317,3 +320,5 @@ class Annotation:
     model: ModelFacts
     timing_ms: Mapping[str, float] = field(default_factory=dict)
     """decode, preprocess, inference, postprocess, total; of a live camera also age, which is in no sum."""
+    news: News | None = None
+    """What happened to tracked objects in this picture."""

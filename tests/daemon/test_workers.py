@@ -4,6 +4,7 @@ import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,9 +19,12 @@ from edgeannot.daemon.worker_pool import Heartbeats, Worker
 from edgeannot.daemon.workers import Inference, PauseGate, Reader
 from edgeannot.daemon.writer import Writer, ledger_entry, prune
 from edgeannot.remote.control import Control
+from edgeannot.scene.tracking import Tracking
+from edgeannot.scene.tracking_options import TrackingOptions
 from edgeannot.sources import CameraOptions, DirectoryOptions, Tick, open_source
 from edgeannot.storage.store import LedgerEntry, Store
 from edgeannot.vision.data import Annotation, Detections, Failure, FileKey, Frame, ModelFacts
+from edgeannot.vision.news import Lost
 from tests.patience import DEADLINE_S
 
 
@@ -539,3 +543,92 @@ def test_a_frame_has_the_region_and_the_score_of_its_source():
     assert (found.region, found.min_score) == ((0, 0.5, 1, 1), 0.7)
     image, corner = found.seen
     assert (image.shape, corner) == ((2, 4, 3), (0, 2))
+
+
+def tracked(name, x):
+    """A picture of a dog at x."""
+    item = replace(frame(name), image=np.zeros((100, 400, 3), np.uint8), captured_at=datetime.fromtimestamp(int(name) / 5, UTC))
+    found = Detections(np.array([[x, 10, x + 40, 50]], np.float32), np.array([0.9], np.float32), np.zeros(1, np.int64))
+    return Annotation(item, found, ("dog",), ModelFacts("m", "0" * 64, "yolo", "low"))
+
+
+class NamedModel(Model):
+    """One with a name, labels and a smallest score."""
+
+    min_score = 0.4
+
+    def __init__(self, annotate):
+        super().__init__(annotate)
+        self.card = SimpleNamespace(name="first", label_names=lambda: ["dog"])
+
+
+class Telling(OneMessage):
+    def tell(self, news):
+        return [(event.kind, event.reason) for event in news.events]
+
+
+class SceneStore(ListStore):
+    """Keeps the states of scenes as well."""
+
+    def __init__(self):
+        super().__init__()
+        self.states = []
+
+    def commit(self, done, messages, scene=None):
+        self.states.append(scene)
+        self.entries.append((done and done.path, list(messages)))
+
+
+def track(items, model):
+    """What is stored of pictures of one tracked source."""
+    inbox, results, store = BoundedQueue(depth=99), BoundedQueue(depth=99), SceneStore()
+    for item in items:
+        inbox.put(item, "door")
+    inbox.end()
+    tracking = Tracking("door", TrackingOptions(enabled=True))
+    Inference(
+        frames=inbox, results=results, active_model=model, control=Control(), sources={"door": ListSource([])},
+        limiter=MemoryLimiter(100), at_work=AtWork(), heartbeat=nothing, tracking={"door": tracking},
+    ).run()  # fmt: skip
+    write(results, [Telling()], store, ListSource([]))
+    return store
+
+
+def test_events_go_into_the_transaction_of_their_picture_with_the_state_of_the_tracking():
+    asked = []
+
+    def annotate(item):
+        asked.append(item.min_score)
+        return tracked(item.name, 10 * int(item.name))
+
+    store = track([*(tracked(str(n), 0).frame for n in range(12)), Lost("door"), Lost("unknown")], NamedModel(annotate))
+
+    told = [message for _, messages in store.entries for message in messages if isinstance(message, tuple)]
+    assert told == [("appeared", ""), ("left", "source")]
+    assert [state is not None for state in store.states] == [True, False, False, False, False, True, *[False] * 6, True]
+    assert set(asked) == {0.1}, "low scores continue tracks"
+
+
+def test_a_change_of_the_model_ends_what_the_new_one_does_not_know():
+    def annotate(item):
+        if item.name == "11":
+            model.card = SimpleNamespace(name="second", label_names=lambda: ["cat"])
+        return tracked(item.name, 100)
+
+    model = NamedModel(annotate)
+    store = track([tracked(str(n), 0).frame for n in range(12)] + [failure("x")], model)
+
+    told = [message for _, messages in store.entries for message in messages if isinstance(message, tuple)]
+    assert told == [("appeared", ""), ("left", "model")]
+
+
+def test_a_source_that_is_in_trouble_for_long_is_said_to_be_lost_once():
+    inbox = BoundedQueue(depth=9)
+    source = ListSource([Tick(trouble="away"), Tick(trouble="away, too"), Tick(), Tick(trouble="away again")], live=True)
+    Reader(
+        source=source, frames=inbox, gate=PauseGate(source, Control()), limiter=MemoryLimiter(10**6), at_work=AtWork(),
+        stop=threading.Event(), heartbeat=nothing, lost_s=0.0,
+    ).run()  # fmt: skip
+    inbox.end()
+
+    assert drain(inbox) == [Lost("door"), Lost("door")]

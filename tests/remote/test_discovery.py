@@ -84,6 +84,19 @@ def test_a_picture_with_nothing_in_it_is_no_event():
     assert render(payload()["components"]["seen_porch"], detected()) == ""
 
 
+def test_where_objects_are_tracked_the_event_comes_of_them_and_not_of_pictures():
+    made = payload(replace(ALL, sources=("porch", "inbox"), tracked=("porch",)))
+    SCHEMA.validate(made)
+    told = {"event": "left", "label": "dog", "track_id": 7, "score": 0.9, "zones": ["drive"], "reason": "gone", "id": "x"}
+    porch, inbox = (made["components"][key] for key in ("seen_porch", "seen_inbox"))
+    event = json.loads(render(porch, json.dumps(told).encode()))
+
+    assert porch["state_topic"] == "edgeannot/pi/porch/events"
+    assert event["event_type"] in porch["event_types"]
+    assert (event["label"], event["track_id"], event["zones"], event["reason"], event["line"]) == ("dog", 7, ["drive"], "gone", "")
+    assert (inbox["state_topic"], inbox["event_types"]) == ("edgeannot/pi/inbox/detections", ["seen"])
+
+
 @pytest.mark.parametrize("label", ODD)
 def test_each_picture_with_something_in_it_is_an_event_with_its_labels(label):
     event = payload()["components"]["seen_porch"]

@@ -299,13 +299,27 @@ def old_database(path: Path, version: int) -> None:
     with sqlite3.connect(path) as db:
         for script in MIGRATIONS[:version]:
             db.executescript(script)
-        db.execute("INSERT INTO ledger VALUES ('porch', x'612e6a7067', 10, 20, 30, x'00', 'annotated', 1)")
+        db.execute(
+            "INSERT INTO ledger (source, path, size, mtime_ns, inode, content_hash, outcome, done_at)"
+            " VALUES ('porch', x'612e6a7067', 10, 20, 30, x'00', 'annotated', 1)"
+        )
         key = "topic" if version < 3 else "key"
         columns = f"id, kind, {key}, payload, qos, retain, content_type, expiry_s, properties"
         db.execute(f"INSERT INTO outbox ({columns}) VALUES (7, 'image', 't', x'ffd8', 1, 0, 'image/jpeg', 60, '[[\"id\", \"a\"]]')")
         db.execute("INSERT INTO counters VALUES (?, 3)", ("dropped" if version < 3 else "mqtt.dropped",))
         db.execute(f"PRAGMA user_version = {version}")
     db.close()
+
+
+def test_the_state_of_a_scene_is_stored_with_its_messages_or_not_at_all(tmp_path):
+    with Store.open(tmp_path / "state.sqlite") as store:
+        assert store.scene("yard") is None
+        store.commit(None, [message("a")], ("yard", b"one"))
+        store.commit(None, [message("b")], ("door", b"other"))
+        with pytest.raises(AttributeError):
+            store.commit(None, [message("c"), None], ("yard", b"two"))
+    with Store.open(tmp_path / "state.sqlite") as store:
+        assert (store.scene("yard"), store.scene("door")) == (b"one", b"other")
 
 
 @pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))

@@ -1,0 +1,148 @@
+"""Ids for objects over pictures, by association in two stages as ByteTrack has it (Zhang et al. 2022, arXiv:2110.06864).
+
+Boxes of high score are matched with the predicted boxes of the tracks first; what is left of the tracks is then matched with boxes
+of low score, which are half hidden objects more often than errors. A track that is not seen waits for its object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeannot.scene.assignment import assign
+from edgeannot.scene.kalman import Motion
+from edgeannot.vision.data import Detections, FloatArray, IntArray
+from edgeannot.vision.geometry import iou_matrix
+
+__all__ = ["Track", "Tracker"]
+
+_FIRST: Final = 0.8
+_SECOND: Final = 0.5
+_NEW: Final = 0.7
+"""Largest costs of a match in the three stages, those of the paper's code."""
+_OTHER_LABEL: Final = 0.2
+"""Added to the cost where the labels differ: a car may be taken for a truck in a picture, a person for a dog hardly in the same place."""
+_LEAST_MISSES: Final = 3
+_LONGEST_STEP_S: Final = 1.0
+"""Of the time between two pictures that counts: in a longer one nobody looked, as nothing had changed or the source was away."""
+
+
+@dataclass(eq=False)
+class Track:
+    """One object."""
+
+    id: int
+    motion: Motion
+    box: FloatArray
+    labels: dict[str, float] = field(default_factory=dict)
+    """Sums of the scores by label."""
+    score: float = 0.0
+    begun_s: float = 0.0
+    """When it was first seen."""
+    hits: int = 1
+    misses: int = 0
+    unseen_s: float = 0.0
+    resumed: bool = False
+    """Whether it is remembered from an earlier run and was not seen in this one."""
+
+    @property
+    def label(self) -> str:
+        """Return the label that it had most, by scores."""
+        return max(self.labels, key=lambda label: self.labels[label])
+
+    @property
+    def confirmed(self) -> bool:
+        """Return whether it was seen twice."""
+        return self.hits > 1 or self.resumed
+
+
+class Tracker:
+    """The tracks of one source. For one thread."""
+
+    def __init__(self, patience_s: float, next_id: int = 1) -> None:
+        self._patience_s = patience_s
+        self.next_id = next_id
+        self.tracks: list[Track] = []
+        self._last_s: float | None = None
+        self._interval_s = 0.2
+        """Usual time between two pictures."""
+
+    def resume(self, track_id: int, label: str, box: FloatArray) -> None:
+        """Add a track of an earlier run, which waits for its object."""
+        self.tracks.append(Track(track_id, Motion.at(box), box, {label: 1.0}, hits=2, misses=1, resumed=True))
+
+    def update(self, found: Detections, labels: Sequence[str], high_score: float, at_s: float) -> tuple[IntArray, list[Track]]:
+        """Return the track of each detection (N,), -1 for none, and the tracks that ended. at_s: when the picture was taken."""
+        step_s = self._step(at_s)
+        for track in self.tracks:
+            motion = track.motion if not track.misses else track.motion.growing_no_more()
+            track.motion = motion.after(step_s / self._interval_s)
+        ids = np.full(len(found), -1, np.int64)
+        high = [int(row) for row in np.flatnonzero(found.scores >= high_score)]
+        low = [int(row) for row in np.flatnonzero(found.scores < high_score)]
+        confirmed = [track for track in self.tracks if track.confirmed]
+        left, high = self._match(confirmed, high, found, labels, ids, _FIRST, by_score=True)
+        left, _ = self._match([track for track in left if not track.misses], low, found, labels, ids, _SECOND, by_score=False)
+        fresh = [track for track in self.tracks if not track.confirmed]
+        given_up, high = self._match(fresh, high, found, labels, ids, _NEW, by_score=True)
+        for row in high:
+            self._begin(found, labels, row)
+            ids[row] = self.tracks[-1].id
+        ended = self._aged(set(ids.tolist()), step_s, given_up)
+        return ids, ended
+
+    def _step(self, at_s: float) -> float:
+        """Return the seconds since the last picture, as far as they count."""
+        passed_s = self._interval_s if self._last_s is None else at_s - self._last_s
+        self._last_s = at_s
+        if not 0.0 < passed_s <= _LONGEST_STEP_S:
+            return self._interval_s if passed_s <= 0 else _LONGEST_STEP_S
+        self._interval_s += 0.1 * (passed_s - self._interval_s)
+        return passed_s
+
+    def _match(
+        self, tracks: list[Track], rows: list[int], found: Detections, labels: Sequence[str], ids: IntArray, limit: float, *, by_score: bool
+    ) -> tuple[list[Track], list[int]]:
+        """Give rows to tracks; return the tracks and the rows that are left."""
+        if not tracks or not rows:
+            return tracks, rows
+        overlap: NDArray[np.float64] = iou_matrix(np.stack([t.motion.box for t in tracks]), found.boxes[rows]).astype(np.float64)
+        cost = 1.0 - (overlap * found.scores[rows] if by_score else overlap)
+        cost += _OTHER_LABEL * np.array([[track.label != labels[row] for row in rows] for track in tracks])
+        cost[overlap <= 0] = np.inf
+        pairs = assign(cost, limit)
+        for index, place in pairs:
+            _seen(tracks[index], found, labels, rows[place])
+            ids[rows[place]] = tracks[index].id
+        taken_tracks, taken_rows = {index for index, _ in pairs}, {place for _, place in pairs}
+        return (
+            [track for index, track in enumerate(tracks) if index not in taken_tracks],
+            [row for place, row in enumerate(rows) if place not in taken_rows],
+        )
+
+    def _begin(self, found: Detections, labels: Sequence[str], row: int) -> None:
+        score = float(found.scores[row])
+        box = found.boxes[row]
+        self.tracks.append(Track(self.next_id, Motion.at(box), box, {labels[row]: score}, score, self._last_s or 0.0))
+        self.next_id += 1
+
+    def _aged(self, seen: set[int], step_s: float, given_up: list[Track]) -> list[Track]:
+        """Count the misses of tracks that were not seen; remove and return those whose patience is over."""
+        for track in self.tracks:
+            if track.id not in seen:
+                track.misses += 1
+                track.unseen_s += step_s
+        ended = [t for t in self.tracks if t in given_up or (t.unseen_s > self._patience_s and t.misses >= _LEAST_MISSES)]
+        self.tracks = [track for track in self.tracks if track not in ended]
+        return [track for track in ended if track.confirmed]
+
+
+def _seen(track: Track, found: Detections, labels: Sequence[str], row: int) -> None:
+    track.motion = track.motion.seen(found.boxes[row])
+    track.box, track.score = found.boxes[row], float(found.scores[row])
+    track.labels[labels[row]] = track.labels.get(labels[row], 0.0) + track.score
+    track.hits, track.misses, track.unseen_s, track.resumed = track.hits + 1, 0, 0.0, False

@@ -1,0 +1,118 @@
+"""Tracking of one source: detections get their track ids, events are made, and what is open can be stored and taken up again."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+
+from edgeannot.scene.events import Follower, Presence
+from edgeannot.scene.tracker import Tracker
+from edgeannot.scene.tracking_options import TrackingOptions
+from edgeannot.vision.data import Annotation, Frame
+from edgeannot.vision.news import Event, News
+
+__all__ = ["Tracking"]
+
+_BLOCK: Final = 1000
+"""Ids that are set aside at a time, so that not every new one has to be stored."""
+_VERSION: Final = 1
+
+
+class Tracking:
+    """The tracks and events of one source. For one thread."""
+
+    def __init__(self, source: str, options: TrackingOptions, state: bytes | None = None) -> None:
+        """state: what `state` gave in an earlier run; None, or one that cannot be read: begin anew."""
+        self._source = source
+        self.options = options
+        self._tracker = Tracker(options.patience_s)
+        self._follower = Follower(options)
+        self._set_aside = 1
+        self._size_wh = (1, 1)
+        self._at_s = 0.0
+        self._resume(state)
+
+    def see(self, annotation: Annotation, min_score: float) -> Annotation:
+        """Return the annotation with track ids and what happened.
+
+        min_score: of the detections that are reported. Those of lower score are there only where they continue a track.
+        """
+        frame, found = annotation.frame, annotation.detections
+        self._size_wh, self._at_s = frame.size_wh, _moment(frame)
+        ids, ended = self._tracker.update(found, annotation.labels, min_score, self._at_s)
+        kept = (found.scores >= min_score) | (ids >= 0)
+        events = self._follower.see(self._tracker.tracks, self._size_wh, self._at_s)
+        for track in ended:
+            events += self._left(track.id, track.score, "restart" if track.resumed else "gone")
+        labels = tuple(label for label, keep in zip(annotation.labels, kept, strict=True) if keep)
+        detections = replace(found, tracks=ids)[kept]
+        return replace(annotation, detections=detections, labels=labels, news=self._news(events))
+
+    def lost(self) -> News | None:
+        """Return the end of all that is open: the source is away for long."""
+        events = [event for track in list(self._follower.present) for event in self._left(track, 0.0, "source")]
+        self._tracker.tracks.clear()
+        return self._news(events)
+
+    def forget_labels(self, known: Collection[str]) -> News | None:
+        """Return the end of what a new model cannot see, by the labels that it knows."""
+        gone = [track for track in self._tracker.tracks if track.label not in known]
+        self._tracker.tracks = [track for track in self._tracker.tracks if track not in gone]
+        events = [event for track in gone for event in self._left(track.id, track.score, "model")]
+        return self._news(events)
+
+    def state(self) -> bytes:
+        """Return what is to be stored: the next id, the objects whose events are open, and the counts of the lines."""
+        present = [
+            {
+                "id": track_id, "label": one.label, "box": [round(float(v), 1) for v in one.box], "began_s": one.began_s,
+                "events": one.events, "still": one.still, "anchor": one.anchor, "anchored_s": one.anchored_s,
+            }
+            for track_id, one in self._follower.present.items()
+            if one.open
+        ]  # fmt: skip
+        facts = {"version": _VERSION, "next_id": self._set_aside, "size": self._size_wh, "at_s": self._at_s, "open": present}
+        return json.dumps({**facts, "lines": self._follower.crossings}, separators=(",", ":")).encode()
+
+    def _left(self, track_id: int, score: float, reason: str) -> list[Event]:
+        return self._follower.end(track_id, score, self._size_wh, self._at_s, reason)
+
+    def _news(self, events: list[Event]) -> News | None:
+        """Return the events with the state to be stored with them; None where nothing is to be told or stored."""
+        if not events and self._tracker.next_id <= self._set_aside:
+            return None
+        while self._set_aside < self._tracker.next_id:
+            self._set_aside += _BLOCK
+        return News(self._source, tuple(events), self.state())
+
+    def _resume(self, state: bytes | None) -> None:
+        facts = _read(state)
+        if facts is None:
+            return
+        self._tracker.next_id = self._set_aside = int(facts["next_id"])
+        self._size_wh, self._at_s = (int(facts["size"][0]), int(facts["size"][1])), float(facts["at_s"])
+        self._follower.crossings = {name: Counter(counts) for name, counts in facts["lines"].items()}
+        for one in facts["open"]:
+            box = np.array(one["box"], np.float32)
+            self._tracker.resume(one["id"], one["label"], box)
+            self._follower.present[one["id"]] = Presence(
+                one["label"], box, one["began_s"], one["began_s"], open=True, events=one["events"], still=one["still"],
+                anchor=tuple(one["anchor"]), anchored_s=one["anchored_s"],
+            )  # fmt: skip
+
+
+def _moment(frame: Frame) -> float:
+    """Return when the picture was taken, in seconds; of a video file by its place in the file."""
+    return frame.captured_at.timestamp() + frame.position_s
+
+
+def _read(state: bytes | None) -> dict[str, Any] | None:
+    if state is None:
+        return None
+    facts = json.loads(state)
+    return facts if facts.get("version") == _VERSION else None

@@ -1,0 +1,56 @@
+"""What happened in front of a source, on its way to the sinks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Event", "Lost", "News"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened to one tracked object."""
+
+    kind: str
+    """appeared, still, moved, crossed, left."""
+    track_id: int
+    number: int
+    """Counts the events of the object, from 0."""
+    label: str
+    score: float
+    box: NDArray[np.float32]
+    """(4,) xyxy in pixels of the whole picture, where it was seen last."""
+    size_wh: tuple[int, int]
+    at_s: float
+    """When, in seconds since 1970, by the time of the pictures."""
+    began_s: float
+    """When the object was first seen."""
+    reason: str = ""
+    """Of `left`: gone, zone, source, model, restart."""
+    zones: tuple[str, ...] = ()
+    line: str = ""
+    direction: str = ""
+    """Of `crossed`: in or out."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Of `crossed`: how many of this label have crossed the line so far, in and out."""
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """Events of one source, and what is to be stored in the same transaction so that each is told once."""
+
+    source: str
+    events: tuple[Event, ...]
+    state: bytes | None
+    """Of the tracking; None: as stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A source has been away for long: what is open there ends."""
+
+    source: str

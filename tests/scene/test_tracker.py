@@ -1,0 +1,138 @@
+"""The tracker on made scenes whose truth is known, and its parts against exhaustive search and straight lines."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from edgeannot.scene.assignment import assign
+from edgeannot.scene.kalman import Motion
+from edgeannot.scene.tracker import Tracker
+from edgeannot.vision.data import Detections
+
+
+def detections(*rows):
+    """Rows of (box, score)."""
+    if not rows:
+        return Detections.empty()
+    boxes, scores = zip(*rows, strict=True)
+    return Detections(np.array(boxes, np.float32), np.array(scores, np.float32), np.zeros(len(rows), np.int64))
+
+
+def box(x, y, side=40):
+    return (x, y, x + side, y + side)
+
+
+def test_nothing_is_assigned_to_nothing():
+    assert assign(np.zeros((0, 3)), 1.0) == []
+    assert assign(np.zeros((3, 0)), 1.0) == []
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_assignment_has_the_least_cost_of_all(seed):
+    rng = np.random.default_rng(seed)
+    rows, columns = int(rng.integers(1, 6)), int(rng.integers(1, 6))
+    cost, limit = rng.random((rows, columns)), 0.7
+    cost[rng.random(cost.shape) < 0.2] = np.inf
+
+    def total(pairs):
+        return sum(cost[pair] for pair in pairs) + limit * (rows - len(pairs))
+
+    best = min(
+        total([(r, c) for r, c in enumerate(choice) if c < columns and cost[r, c] < limit])
+        for choice in itertools.permutations(range(columns + rows), rows)
+    )
+    pairs = assign(cost, limit)
+
+    assert total(pairs) == pytest.approx(best)
+    assert len({r for r, _ in pairs}) == len({c for _, c in pairs}) == len(pairs)
+
+
+def test_a_box_in_steady_motion_is_predicted_where_it_will_be():
+    motion = Motion.at(np.array(box(0, 0), np.float32))
+    for step in range(1, 30):
+        motion = motion.after(1).seen(np.array(box(5 * step, 2 * step), np.float32))
+
+    np.testing.assert_allclose(motion.after(3).box, box(5 * 32, 2 * 32), atol=2)
+    np.testing.assert_allclose(motion.growing_no_more().box, motion.box)
+
+
+def test_an_empty_picture_has_no_tracks():
+    ids, ended = Tracker(3.0).update(detections(), [], 0.4, 0.0)
+
+    assert len(ids) == 0
+    assert ended == []
+
+
+def test_objects_that_pass_each_other_keep_their_ids():
+    tracker = Tracker(3.0)
+    for step in range(40):
+        found = detections((box(10 * step, 100), 0.9), (box(400 - 10 * step, 112), 0.9))
+        ids, _ = tracker.update(found, ["car", "car"], 0.4, step / 10)
+
+        assert ids.tolist() == [1, 2]
+
+
+def test_a_low_score_continues_a_track_and_begins_none():
+    tracker = Tracker(3.0)
+    for step in range(20):
+        score = 0.2 if 5 <= step < 15 else 0.9
+        ids, _ = tracker.update(detections((box(4 * step, 50), score), (box(300, 300), 0.2)), ["dog", "dog"], 0.4, step / 5)
+
+        assert ids.tolist() == [1, -1]
+
+
+def test_an_object_that_is_hidden_for_a_while_keeps_its_id_and_one_that_is_gone_ends():
+    tracker = Tracker(patience_s=1.9)
+    ended = []
+    for step in range(60):
+        there = not 10 <= step < 17 and step < 40
+        _, over = tracker.update(detections((box(3 * step, 50), 0.9)) if there else detections(), ["dog"], 0.4, step / 5)
+        ended += [(step, track.id) for track in over]
+
+    assert ended == [(49, 1)]
+    assert tracker.next_id == 2
+
+
+def test_what_was_seen_once_is_no_object():
+    tracker = Tracker(1.0)
+    ended = []
+    for step in range(20):
+        _, over = tracker.update(detections((box(50, 50), 0.9)) if step == 3 else detections(), ["dog"], 0.4, step / 5)
+        ended += over
+
+    assert ended == []
+    assert tracker.tracks == []
+
+
+def test_the_label_is_the_one_that_was_seen_most():
+    tracker = Tracker(3.0)
+    for step, label in enumerate(["car", "truck", "car", "car", "truck"]):
+        ids, _ = tracker.update(detections((box(50, 50), 0.9)), [label], 0.4, step / 5)
+
+        assert ids.tolist() == [1]
+    assert tracker.tracks[0].label == "car"
+
+
+def test_hours_without_a_picture_end_no_track_by_themselves():
+    """The motion gate was closed: what stands there still stands there."""
+    tracker = Tracker(patience_s=3.0)
+    for at_s in (0.0, 0.2, 3600.0, 7200.0):
+        ids, ended = tracker.update(detections((box(50, 50), 0.9)), ["car"], 0.4, at_s)
+
+        assert (ids.tolist(), ended) == ([1], [])
+
+
+def test_a_resumed_track_takes_its_object_up_again_or_ends():
+    tracker = Tracker(patience_s=1.0, next_id=9)
+    tracker.resume(4, "car", np.array(box(50, 50), np.float32))
+    tracker.resume(5, "dog", np.array(box(300, 50), np.float32))
+    ended = []
+    for step in range(10):
+        ids, over = tracker.update(detections((box(52, 50), 0.9)), ["car"], 0.4, step / 5)
+        ended += over
+        assert ids.tolist() == [4]
+
+    assert [(track.id, track.resumed) for track in ended] == [(5, True)]
