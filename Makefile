@@ -15,6 +15,7 @@ KERAS_VENV := .venv-keras
 QUANTIZER_VENV := .venv-litert-quantizer
 FORMATS_VENV := .venv-formats
 HOMEASSISTANT_VENV := .venv-homeassistant
+SERVICE_ROOT := .cache/service-root
 HOMEASSISTANT_PYTHON ?= $(shell for p in $(PYTHON) python3.13; do $$p -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null && echo $$p && break; done)
 RUN_DATA := .cache/run
 # Where each run of the tests notes what it left out.
@@ -25,7 +26,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help rule run test test-parts test-tools test-whole test-faults test-tflite docs check format models micro env env-tflite system-packages faults long fuzz converters-test formats-test homeassistant-test bench structure wheel clean
+.PHONY: help rule run test test-parts test-tools test-whole test-faults test-tflite docs check format models micro env env-tflite system-packages faults long fuzz converters-test formats-test homeassistant-test service-test bench structure wheel clean
 
 help:  ## list the chores
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -86,7 +87,15 @@ test-tools: env system-packages  ## the tests of the tools and of the fuzzer
 test-whole: env system-packages  ## the tests of the whole command
 	EDGEANNOT_TEST_RUN=whole $(BIN)/python -m pytest tests/e2e
 
-test-faults: env system-packages  ## the short form of the faults
+test-$(SERVICE_ROOT)/.ready:
+	rm -rf $(SERVICE_ROOT)
+	mmdebstrap --mode=root --variant=minbase --include=systemd,systemd-sysv,dbus,python3,mosquitto,mosquitto-clients,passwd bookworm $(SERVICE_ROOT)
+	touch $@
+
+service-test: env system-packages $(SERVICE_ROOT)/.ready  ## the service in a real systemd, booted in a container (root; systemd-container, mmdebstrap)
+	EDGEANNOT_SERVICE_ROOT=$(CURDIR)/$(SERVICE_ROOT) $(BIN)/python -m pytest tests/service -m "service or not service"
+
+faults: env system-packages  ## the short form of the faults
 	EDGEANNOT_TEST_RUN=faults $(BIN)/python -m pytest tests/faults
 
 test-tflite: env-tflite system-packages  ## those of the runtime on tflite-runtime, and those that need this older environment

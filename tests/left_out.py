@@ -24,6 +24,7 @@ ELSEWHERE = {
     "converters": "`make converters-test`",
     "formats": "`make formats-test`",
     "homeassistant": "`make homeassistant-test`",
+    "service": "`make service-test`",
     "older": "the run on tflite-runtime",
 }
 NAMED = 6

@@ -46,7 +46,7 @@ def test_verify_would_notice_a_misspelt_key(unit):
 
 @needs_systemd
 def test_the_sandbox_leaves_little_open(unit):
-    done = analyze("security", "--offline=true", "--threshold=30", "--json=short", str(unit))
+    done = analyze("security", "--offline=true", "--threshold=20", "--json=short", str(unit))
 
     assert done.returncode == 0, [row["name"] for row in json.loads(done.stdout) if row.get("exposure")]
 

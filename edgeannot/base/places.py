@@ -8,7 +8,16 @@ from pathlib import Path
 
 from edgeannot.base.errors import ConfigError
 
-__all__ = ["NOT_SETTINGS", "SAMPLES", "bundled_folder", "default_config_file", "default_data_dir", "model_folders", "nothing_is_configured"]
+__all__ = [
+    "NOT_SETTINGS",
+    "SAMPLES",
+    "bundled_folder",
+    "default_config_file",
+    "default_data_dir",
+    "model_folders",
+    "nothing_is_configured",
+    "packaged",
+]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -62,9 +71,14 @@ def nothing_is_configured() -> bool:
 
 
 def bundled_folder() -> Path:
-    """Return the folder of the models that ship with the package: inside it when installed, beside it in a checkout."""
-    inside = _PACKAGE / "models"
-    return inside if inside.is_dir() else _PACKAGE.parent / "models"
+    """Return the folder of the models that ship with the package."""
+    return packaged("models")
+
+
+def packaged(name: str) -> Path:
+    """Return a folder that ships with the package: inside it when installed, beside it in a checkout."""
+    inside = _PACKAGE / name
+    return inside if inside.is_dir() else _PACKAGE.parent / name
 
 
 def model_folders(data_dir: Path) -> list[Path]:

@@ -65,7 +65,14 @@ def _doctor() -> typer.Typer:
     return doctor_app
 
 
-_OWN = {"config": _config, "doctor": _doctor, "models": _models, "bench": _bench, "send": _send}
+def _service() -> typer.Typer:
+    """Install, remove and show the systemd service."""
+    from edgeannot.cli.commands.service import service_app
+
+    return service_app
+
+
+_OWN = {"config": _config, "doctor": _doctor, "service": _service, "models": _models, "bench": _bench, "send": _send}
 
 
 class _Elsewhere(TyperCommand):
@@ -222,8 +229,15 @@ def run(
     from edgeannot.daemon.report import set_up_logging
     from edgeannot.daemon.run import run_daemon  # the whole of OpenCV and the runtime comes with it
 
-    set_up_logging(loaded.settings.log_level, journal="JOURNAL_STREAM" in os.environ)
-    raise typer.Exit(run_daemon(loaded, once=once, again=again, remeasure=remeasure))
+    journal = "JOURNAL_STREAM" in os.environ
+    set_up_logging(loaded.settings.log_level, journal=journal)
+
+    def load_again() -> Loaded:
+        new = _load(overrides, config)
+        set_up_logging(new.settings.log_level, journal=journal)
+        return new
+
+    raise typer.Exit(run_daemon(loaded, once=once, again=again, remeasure=remeasure, load=load_again))
 
 
 def _refuse_with_files(given: dict[str, object]) -> None:

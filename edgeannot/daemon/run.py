@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from edgeannot.base.errors import ModelError
-from edgeannot.base.systemd import Notifier, clock_synced
+from edgeannot.base.errors import ConfigError, MissingError, ModelError
+from edgeannot.base.systemd import Notifier, clock_synced, is_service
 from edgeannot.choice.auto_profile import grade_for_next_start
 from edgeannot.choice.selection import Choice, exclude, measuring_at_start, select_model
 from edgeannot.crash_guard import AtWork
@@ -35,7 +35,9 @@ from edgeannot.daemon.deliverers import Deliverer, MqttDeliverer, drained, queue
 from edgeannot.daemon.first_use_trial import FirstUseTrial
 from edgeannot.daemon.governor import Governor
 from edgeannot.daemon.governor_loop import GovernorLoop, Pace, Sensors
+from edgeannot.daemon.health import serve_health
 from edgeannot.daemon.idle import CurrentChoice, IdleMeasuring
+from edgeannot.daemon.reload import Reload
 from edgeannot.daemon.report import Reporter
 from edgeannot.daemon.supervisor import Announcer, Supervisor
 from edgeannot.daemon.telemetry import Telemetry
@@ -78,6 +80,7 @@ def run_daemon(
     remeasure: bool = False,
     state_dir: Path | None = None,
     reporter: Reporter | None = None,
+    load: Callable[[], Loaded] | None = None,
 ) -> int:
     """Run until SIGTERM or SIGINT, or with `once` until every source has ended; return the exit code.
 
@@ -85,22 +88,53 @@ def run_daemon(
     state_dir: a folder for ledger, outbox and crash record in place of the data directory, which another daemon may use meanwhile; who
     names one waits for these pictures, so results that cannot be written give the exit code 73, a picture that cannot be annotated 65.
     reporter: what tells of each picture; else one is made where somebody looks.
+    load: reads the configuration again, which SIGHUP asks for where systemd started this; one that cannot be used changes nothing.
     Raises ConfigError, ModelError or MissingError if the settings cannot be carried out.
     """
-    stop = threading.Event()
-    with _on_signals(stop.set):
+    stop, ended = threading.Event(), threading.Event()
+    reload = Reload(load, Notifier(os.environ)) if load is not None and is_service() else None
+
+    def end() -> None:
+        ended.set()
+        stop.set()
+
+    with _on_signals(end, reload.ask if reload else None):
         if reporter is None and (once or sys.stdout.isatty()):
             reporter = Reporter(sys.stdout)
-        return _run(loaded, stop, reporter, once=once, again=again, remeasure=remeasure, state_dir=state_dir)
+        before: Loaded | None = None
+        while True:
+            try:
+                code = _run(loaded, stop, reporter, reload, once=once, again=again, remeasure=remeasure, state_dir=state_dir)
+            except (ConfigError, ModelError, MissingError) as exc:
+                if reload is None or before is None:
+                    raise
+                reload.refused(exc)
+                loaded, before = before, None
+                continue
+            new = reload.take() if reload else None
+            if new is None:
+                return code
+            loaded, before = new, loaded
+            stop.clear()
+            if ended.is_set():
+                return code
 
 
 def _run(
-    loaded: Loaded, stop: threading.Event, reporter: Reporter | None, *, once: bool, again: bool, remeasure: bool, state_dir: Path | None
+    loaded: Loaded,
+    stop: threading.Event,
+    reporter: Reporter | None,
+    reload: Reload | None,
+    *,
+    once: bool,
+    again: bool,
+    remeasure: bool,
+    state_dir: Path | None,
 ) -> int:
     settings, mqtt = loaded.settings, loaded.settings.sinks.mqtt
     configure_opencv()
     make_folder(settings.data_dir)
-    heartbeats, telemetry = Heartbeats(), Telemetry()
+    heartbeats, telemetry = Heartbeats(), Telemetry(max_labels=settings.health.max_labels)
     trial = FirstUseTrial(settings, stop.is_set, heartbeats.beat)
     build, limits = pipeline_builder(loaded, trial), configured_limits(settings)
     choice, pipeline = _first_model(loaded, lambda choice: build(choice.card, limits, choice.threads), stop, remeasure=remeasure)
@@ -130,7 +164,7 @@ def _run(
             distrusted=trial.forget,
             changed=announcer.model,
         )
-        if at_work.has_suspects:
+        if at_work.has_suspects or is_service():  # ready means that pictures are annotated
             active_model.self_test()
         frames: FrameQueue = BoundedQueue(replaced=lambda item: at_work.leave(item.ticket) if isinstance(item, Frame) else None)
         control = Control(frames.nudge, active_model.check, keep_last=mqtt.commands.enabled)
@@ -156,9 +190,9 @@ def _run(
             sources, options, sinks, store, frames, active_model, control, pace, at_work, telemetry, heartbeats, reporter, stop, patience_s
         )
         governor_loop = _governor_loop(loaded, chosen, sources, active_model, control, pace, telemetry)
-        measuring = None
-        if not once and not choice.pinned:
-            measuring = _measuring(loaded, chosen, sources, pool, active_model, control, governor_loop, announcer, stop)
+        stack.callback(serve_health(loaded, pool, active_model, governor_loop, control, publisher))
+        idle = not once and not choice.pinned
+        measuring = _measuring(loaded, chosen, sources, pool, active_model, control, governor_loop, announcer, stop) if idle else None
         Supervisor(
             pool=pool,
             stop=stop,
@@ -170,6 +204,7 @@ def _run(
             governor_loop=governor_loop,
             measuring=measuring,
             reporter=reporter,
+            reload=reload,
         ).run()
         if reporter is not None:
             reporter.end(sum(source.done_before for source in sources.values()))
@@ -297,14 +332,17 @@ def _warn_of_budget(choice: Choice) -> None:
 
 
 @contextmanager
-def _on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Stop in order on SIGTERM, SIGINT or SIGHUP (a closed terminal); a second signal has its usual effect."""
+def _on_signals(stop: Callable[[], None], reload: Callable[[], None] | None = None) -> Iterator[None]:
+    """Stop in order on SIGTERM, SIGINT or SIGHUP (a closed terminal); a second signal has its usual effect. reload: what SIGHUP does."""
     numbers = [signal.SIGTERM, signal.SIGINT]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN or reload is not None:  # nohup
         numbers.append(signal.SIGHUP)
 
     def handle(number: int, frame: object) -> None:
         del frame
+        if number == signal.SIGHUP and reload is not None:
+            reload()
+            return
         signal.signal(number, before[signal.Signals(number)])
         stop()
 

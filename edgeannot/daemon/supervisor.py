@@ -17,6 +17,7 @@ from edgeannot.crash_guard import AtWork
 from edgeannot.daemon.active_model import ActiveModel
 from edgeannot.daemon.governor_loop import GovernorLoop
 from edgeannot.daemon.idle import CurrentChoice, IdleMeasuring
+from edgeannot.daemon.reload import Reload
 from edgeannot.daemon.report import Reporter
 from edgeannot.daemon.worker_pool import Heartbeats, WorkerPool
 from edgeannot.mqtt.publisher import Publisher
@@ -88,6 +89,7 @@ class Supervisor:
     governor_loop: GovernorLoop
     measuring: IdleMeasuring | None = None
     reporter: Reporter | None = None
+    reload: Reload | None = None
 
     def __post_init__(self) -> None:
         self._fed = True
@@ -99,15 +101,20 @@ class Supervisor:
         """Start the threads and supervise them until the last has ended; raise the error of one that failed."""
         self.pool.start()
         self.notifier.send(READY="1")
-        self._watch()
-        self.notifier.send(STOPPING="1")
+        if not self._watch():
+            self.notifier.send(STOPPING="1")
         self.pool.join()
 
-    def _watch(self) -> None:
+    def _watch(self) -> bool:
+        """Watch until the threads have ended; True if it was for a new configuration."""
+        reloading = False
         watchdog_s = self.notifier.watchdog_s
         tick_s = _TICK_S if watchdog_s is None else min(_TICK_S, watchdog_s / 3)
         patience_s = float("inf") if watchdog_s is None else watchdog_s / 2
         while not self.pool.finished.wait(tick_s):
+            if self.reload is not None and not self.stop.is_set() and self.reload.tick():
+                reloading = True
+                self.stop.set()
             if self.stop.is_set():
                 self.pool.cancel()
             self._feed(patience_s)
@@ -118,6 +125,7 @@ class Supervisor:
                 self.measuring.tick()
             if time.monotonic() >= self._telemetry_at or self.governor_loop.steps != self._steps:
                 self._publish_telemetry()
+        return reloading
 
     def _steer(self) -> None:
         try:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeannot.daemon.metrics import Distributions
 from edgeannot.probe.clocks import hottest_c
 from edgeannot.vision.data import Annotation
 
@@ -50,8 +51,9 @@ class _SourceFigures:
 class Telemetry:
     """Counts pictures and their times. Call `snapshot` from any thread."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, max_labels: int = 100) -> None:
         self._clock = clock
+        self.distributions = Distributions(max_labels)
         self._lock = threading.Lock()
         self._done: deque[float] = deque(maxlen=_WINDOW)
         self._timing: deque[dict[str, float]] = deque(maxlen=_WINDOW)
@@ -64,6 +66,7 @@ class Telemetry:
 
     def annotated(self, annotation: Annotation) -> None:
         """Count one picture that was annotated."""
+        self.distributions.annotated(annotation)
         with self._lock:
             self._pictures += 1
             self._detections += len(annotation.detections)

@@ -11,11 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from edgeannot.doctor.findings import Examined, Finding, Who, fine, problem, warning
-from edgeannot.settings import Settings
-from edgeannot.sinks import written_paths
-from edgeannot.sources import DirectoryOptions
+from edgeannot.service.units import written_folders
 
-__all__ = ["service_user", "show_unit", "unit", "written_folders"]
+__all__ = ["service_user", "show_unit", "unit"]
 
 UNIT = "edgeannot.service"
 _PROPERTIES = (
@@ -58,20 +56,6 @@ def service_user(unit_facts: Mapping[str, str]) -> Who:
     if unit_facts.get("DynamicUser") == "yes":
         return Who("the service's user", _DYNAMIC_UID, _DYNAMIC_UID, tuple(groups))
     return Who("root")
-
-
-def written_folders(settings: Settings) -> list[Path]:
-    """Return the folders outside the data directory that a service has to write to, as its ReadWritePaths= have to name them."""
-    wanted = [*written_paths(settings.sinks, settings.out_folder)]
-    wanted = [path.parent if path.suffix else path for path in wanted]
-    for source in settings.sources.values():
-        if isinstance(source, DirectoryOptions):
-            if source.after in ("move", "delete") or source.quarantine == "move":
-                wanted.append(source.path)
-            if source.after_folder is not None:
-                wanted.append(source.after_folder)
-    outside = [path.absolute() for path in wanted if not path.absolute().is_relative_to(settings.data_dir.absolute())]
-    return [path for path in dict.fromkeys(outside) if not any(path != other and path.is_relative_to(other) for other in outside)]
 
 
 def unit(examined: Examined) -> Iterator[Finding]:

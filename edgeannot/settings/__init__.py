@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from edgeannot.base.places import default_config_file, default_data_dir
 from edgeannot.settings.layers import find_data_dir, find_problems, find_runtime, load_settings
-from edgeannot.settings.tree import Loaded, Settings
+from edgeannot.settings.tree import HealthOptions, Loaded, Settings
 from edgeannot.vision.profiles import PROFILE_DEFAULTS
 
 __all__ = [
     "PROFILE_DEFAULTS",
+    "HealthOptions",
     "Loaded",
     "Settings",
     "default_config_file",

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
-from edgeannot.settings.tree import Settings
+from edgeannot.settings.tree import HealthOptions, Settings
 from edgeannot.sinks import SINKS, SinkSections
 from edgeannot.sources import SOURCES
 
@@ -23,6 +23,7 @@ __all__ = ["descriptions", "sections", "title"]
 def sections() -> Iterator[tuple[str, str, type[BaseModel]]]:
     """Yield table, title and model of each section that is built in: a kind that is registered is there, its title is its docstring."""
     yield "", "Top level", Settings
+    yield "health", title(HealthOptions), HealthOptions
     for kind, source in SOURCES.built_in.items():
         yield "sources.NAME", f'`kind = "{kind}"`: {title(source.options)}', source.options
         yield from ((f"sources.NAME.{name}", title(inner), inner) for name, inner in _inner(source.options) if name != "broker")

@@ -16,7 +16,7 @@ from edgeannot.base.foreign import json_text, os_bytes, printable, shorten
 from edgeannot.base.options import says_what_was_found, wanted
 from edgeannot.base.redaction import redacted, redacted_setting
 from edgeannot.settings.lines import line_of, lines_of_keys
-from edgeannot.settings.tree import Settings, flatten
+from edgeannot.settings.tree import HealthOptions, Settings, flatten
 from edgeannot.sinks import SINKS
 from edgeannot.sources import SOURCES
 
@@ -188,6 +188,7 @@ def _unknown(path: _Path, value: object, lacking: Sequence[_Path]) -> tuple[str,
 def _tables() -> Iterator[tuple[str, type[BaseModel]]]:
     """Yield where each section is written, and the section."""
     yield "the top of the file", Settings
+    yield "[health]", HealthOptions
     for kind, sink in SINKS.known.items():
         yield f"[sinks.{kind}]", sink.options
     for kind, source in SOURCES.known.items():

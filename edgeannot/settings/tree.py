@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from edgeannot.base.foreign import json_text
+from edgeannot.base.options import Options
 from edgeannot.base.places import default_data_dir
 from edgeannot.base.redaction import redacted_setting
 from edgeannot.sinks import SinkSections
@@ -29,7 +30,7 @@ from edgeannot.sources import SourceOptions, read_source
 from edgeannot.sources.directory_options import named_folder
 from edgeannot.vision.data import Profile
 
-__all__ = ["PREFIX", "SOURCE_NAME", "Loaded", "Settings", "Source", "flatten"]
+__all__ = ["PREFIX", "SOURCE_NAME", "HealthOptions", "Loaded", "Settings", "Source", "flatten"]
 
 PREFIX = "EDGEANNOT_"
 """What the environment's variables begin with."""
@@ -70,6 +71,19 @@ _LogLevel = Annotated[
 def _default_device() -> str:
     # A host name is what tells one board from another without asking; only characters that need no escaping in a topic.
     return re.sub(r"[^A-Za-z0-9_-]", "-", platform.node().split(".")[0]) or "edgeannot"
+
+
+class HealthOptions(Options):
+    """Monitoring over HTTP: /metrics for Prometheus, /healthz and /readyz."""
+
+    enabled: bool = False
+    """Whether the daemon listens."""
+    address: str = Field(default="127.0.0.1", min_length=1)
+    """Address to listen on; 127.0.0.1 is for this machine alone, 0.0.0.0 for everybody, without login or encryption."""
+    port: int = Field(default=9464, ge=0, le=65535)
+    """Port to listen on; 0: any that is free, which the log names."""
+    max_labels: int = Field(default=100, ge=0, le=10_000)
+    """Labels that are counted each for itself; further ones are counted as "other"."""
 
 
 class Settings(BaseSettings):
@@ -118,6 +132,8 @@ class Settings(BaseSettings):
     """Where pictures come from, by name: [sources.NAME] with a kind."""
     sinks: SinkSections = SinkSections()
     """Where results go: [sinks.KIND]."""
+    health: HealthOptions = HealthOptions()
+    """Monitoring over HTTP: [health]."""
     log_level: _LogLevel = "info"
     """How much is logged."""
 

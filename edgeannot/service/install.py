@@ -1,0 +1,187 @@
+"""Installs, removes and shows the service by systemd's own commands."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeannot.base import atomicfile
+from edgeannot.base.errors import ConfigError, EdgeannotError, InputError
+from edgeannot.service.units import CONFIG_FOLDER, drop_in, instance_unit, system_unit, user_unit
+from edgeannot.settings import Settings, load_settings
+from edgeannot.settings.template import commented_settings
+
+__all__ = ["Place", "install", "run_systemctl", "uninstall"]
+
+USER = "edgeannot"
+_NOLOGIN = "/usr/sbin/nologin"
+_DROP_IN = "50-edgeannot.conf"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a service's files go, and who manages it."""
+
+    name: str = ""
+    """Of an instance; empty: the one service."""
+    user: bool = False
+    """Whether one user's own manager runs it."""
+    root: Path = Path("/")
+    """In front of /etc; another one in tests and for images of a disk."""
+
+    @property
+    def unit(self) -> str:
+        """Return the unit's name."""
+        return f"edgeannot@{self.name}.service" if self.name else "edgeannot.service"
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder of the unit."""
+        if self.user:
+            base = os.environ.get("XDG_CONFIG_HOME")
+            return (Path(base) if base else Path.home() / ".config") / "systemd" / "user"
+        return self.root / "etc/systemd/system"
+
+    @property
+    def unit_file(self) -> Path:
+        """Return the file of the unit; of an instance that of its template."""
+        return self.folder / ("edgeannot@.service" if self.name else "edgeannot.service")
+
+    @property
+    def drop_in_file(self) -> Path:
+        """Return the file that holds what the configuration demands."""
+        return self.folder / f"{self.unit}.d" / _DROP_IN
+
+    @property
+    def default_config(self) -> Path | None:
+        """Return the configuration file that the service finds itself; None: a user's, which is found by the user's own rules."""
+        return None if self.user else CONFIG_FOLDER / f"{self.name or 'edgeannot'}.toml"
+
+    @property
+    def state(self) -> str:
+        """Return the folder for state."""
+        return f"/var/lib/edgeannot{f'-{self.name}' if self.name else ''}"
+
+
+def install(place: Place, config: Path | None, profile: str | None, *, start: bool = True) -> list[str]:
+    """Write unit, drop-in and, where there is none, a commented configuration; enable and start it. Returns what was done, in lines.
+
+    Raises InputError for a user without the rights, ConfigError for a configuration that is wrong or a systemd that refuses.
+    """
+    if not place.user and os.geteuid() != 0:
+        raise InputError("wanted root to install a service of the system, found another user: use sudo, or --user for one of your own")
+    done = []
+    command = _command()
+    if config is not None:
+        config = config.resolve()
+    path = config or place.default_config
+    if not place.user:
+        done += _make_user()
+    if path is not None and not path.exists() and config is None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomicfile.write(path, commented_settings().encode(), durable=True)
+        path.chmod(0o644)
+        done.append(f"{path}: written, all of it comments; set sources and broker there")
+    settings = _settings(place, path, profile)
+    text = user_unit(command) if place.user else instance_unit(command) if place.name else system_unit(command)
+    extra = drop_in(settings, config=path, profile=profile, command=command, config_set=config is not None)
+    for file, content in ((place.unit_file, text), (place.drop_in_file, extra)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        atomicfile.write(file, content.encode(), durable=True)
+        file.chmod(0o644)
+        done.append(f"{file}: written")
+    if start:
+        run_systemctl(place, "daemon-reload")
+        run_systemctl(place, "enable", place.unit)
+        run_systemctl(place, "restart", place.unit)
+        done.append(
+            f"{place.unit}: enabled and ready; `edgeannot service status` shows it, `systemctl reload` reads the configuration again"
+        )
+    return done
+
+
+def uninstall(place: Place, *, purge: bool = False) -> list[str]:
+    """Stop the service and remove unit and drop-in; purge: the state as well. Configuration and user stay. Returns what was done."""
+    if not place.user and os.geteuid() != 0:
+        raise InputError("wanted root to remove a service of the system, found another user: use sudo, or --user for one of your own")
+    done = []
+    run_systemctl(place, "disable", "--now", place.unit, fails=False)
+    others = list(place.folder.glob("edgeannot@?*.service.d")) if place.name else []
+    last = not [folder for folder in others if folder.name != f"{place.unit}.d"]
+    for file in (place.drop_in_file, *([place.unit_file] if last else [])):
+        if file.exists():
+            file.unlink()
+            done.append(f"{file}: removed")
+    shutil.rmtree(place.drop_in_file.parent, ignore_errors=True)
+    run_systemctl(place, "daemon-reload", fails=False)
+    run_systemctl(place, "reset-failed", place.unit, fails=False)
+    if purge and not place.user:
+        shutil.rmtree(place.state, ignore_errors=True)
+        done.append(f"{place.state}: removed")
+    elif not place.user:
+        done.append(f"{place.state} and {CONFIG_FOLDER} are kept; --purge removes the first")
+    return done
+
+
+def run_systemctl(place: Place, *words: str, fails: bool = True) -> int:
+    """Run systemctl for this service; its exit code. Raises ConfigError with what systemd said where it fails and `fails` is set."""
+    systemctl = shutil.which("systemctl")
+    if systemctl is None:
+        raise ConfigError("there is no systemd here: start `edgeannot run` by the means of this system")
+    done = subprocess.run([systemctl, *(["--user"] if place.user else []), *words], capture_output=True, text=True, check=False)
+    if done.returncode and fails:
+        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        raise ConfigError(f"`systemctl {' '.join(words)}` failed ({said:.300}); `edgeannot service logs` and `edgeannot doctor` say more")
+    return done.returncode
+
+
+def _command() -> str:
+    """Return the command that starts this installation, as an absolute path without blanks."""
+    script = Path(sys.argv[0])
+    if script.name == "edgeannot" and script.is_file() and os.access(script, os.X_OK):
+        return str(script.absolute())
+    beside = Path(sys.executable).with_name("edgeannot")
+    return str(beside) if os.access(beside, os.X_OK) else f"{sys.executable} -P -m edgeannot"
+
+
+def _make_user() -> list[str]:
+    """Make the system's user and group of the service where they are not there."""
+    try:
+        pwd.getpwnam(USER)
+    except KeyError:
+        useradd = shutil.which("useradd") or "/usr/sbin/useradd"
+        words: Sequence[str] = (
+            "--system",
+            "--user-group",
+            "--no-create-home",
+            "--home-dir",
+            "/var/lib/edgeannot",
+            "--shell",
+            _NOLOGIN,
+            USER,
+        )
+        try:
+            subprocess.run([useradd, *words], check=True, capture_output=True, text=True)
+        except (OSError, subprocess.CalledProcessError) as exc:
+            raise ConfigError(f"the user {USER} cannot be made ({exc}); make a system user of that name") from exc
+        return [f"user and group {USER}: made; members of the group may read the results in /var/lib/edgeannot"]
+    return []
+
+
+def _settings(place: Place, path: Path | None, profile: str | None) -> Settings:
+    """Load the settings as the service will: with its state folder and without this user's environment."""
+    for name in [name for name in os.environ if name.startswith("EDGEANNOT_")]:
+        del os.environ[name]
+    if not place.user:
+        os.environ["STATE_DIRECTORY"] = place.state
+    overrides = {"profile": profile} if profile else {}
+    try:
+        return load_settings(overrides, path, grade=lambda: ("low", "not judged")).settings
+    except EdgeannotError as exc:
+        raise ConfigError(f"{exc}; nothing was installed") from exc
