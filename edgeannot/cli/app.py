@@ -185,6 +185,7 @@ def run(
     once: Annotated[bool, typer.Option("--once", help="Stop when all present pictures are annotated.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Annotate done pictures again.")] = False,
     log_level: Annotated[str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")] = None,
+    log_json: Annotated[bool, typer.Option("--log-json", help="Write the log as JSON, one object a line.")] = False,
 ) -> None:
     """Watch a folder or a camera, annotate each picture, publish what is in it; or annotate picture files."""
     if files:
@@ -226,15 +227,15 @@ def run(
     if files:
         raise typer.Exit(_annotate(loaded, files, remeasure=remeasure))
 
-    from edgeannot.daemon.report import set_up_logging
+    from edgeannot.daemon.logs import set_up_logging
     from edgeannot.daemon.run import run_daemon  # the whole of OpenCV and the runtime comes with it
 
     journal = "JOURNAL_STREAM" in os.environ
-    set_up_logging(loaded.settings.log_level, journal=journal)
+    set_up_logging(loaded.settings.log_level, journal=journal, as_json=log_json)
 
     def load_again() -> Loaded:
         new = _load(overrides, config)
-        set_up_logging(new.settings.log_level, journal=journal)
+        set_up_logging(new.settings.log_level, journal=journal, as_json=log_json)
         return new
 
     raise typer.Exit(run_daemon(loaded, once=once, again=again, remeasure=remeasure, load=load_again))
@@ -252,7 +253,8 @@ def _annotate(loaded: Loaded, files: list[Path], *, remeasure: bool) -> int:
     """Annotate picture files, whatever sources are configured, without the ledger and the lock of a service; return the exit code."""
     import tempfile
 
-    from edgeannot.daemon.report import Reporter, set_up_logging
+    from edgeannot.daemon.logs import set_up_logging
+    from edgeannot.daemon.report import Reporter
     from edgeannot.daemon.run import RESULTS_MISSING, run_daemon
     from edgeannot.sources.files import FilesOptions, check_files
 

@@ -1,24 +1,20 @@
-"""Output at a terminal: a line a picture, a progress line below, a summary at the end; and the log: plain lines
-for a terminal, lines with priorities for the journal.
-"""
+"""Output at a terminal: a line a picture, a progress line below, a summary at the end."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
-import sys
 import time
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from edgeannot.base.foreign import number_of, printable
-from edgeannot.base.redaction import redacted
 from edgeannot.base.streams import own_escapes
 from edgeannot.vision.data import Annotation, Failure
 
-__all__ = ["Reporter", "set_up_logging", "summary_of"]
+__all__ = ["Reporter", "summary_of"]
 
 log = logging.getLogger(__name__)
 
@@ -113,37 +109,3 @@ def summary_of(annotation: Annotation) -> str:
         best, least = f"{max(each):.2f}", f"{min(each):.2f}"
         words.append(f"{label} {best}" + (f"..{least}" if least != best else "") + (f" x{len(each)}" if len(each) > 1 else ""))
     return ", ".join(words) or "nothing"
-
-
-_PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
-
-
-class _OneLine(logging.Formatter):
-    """Text in messages is untrusted (file names): it must not break lines or send control codes to the terminal."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
-        """Return the line, without the traceback that may follow it."""
-        return printable(redacted(super().formatMessage(record)))
-
-    def formatException(self, ei: Any) -> str:  # noqa: N802 - the library's name
-        """Return the traceback. Its last line may hold untrusted text, so no line may begin like one with a priority."""
-        return printable(redacted(super().formatException(ei)), lines=True).replace("\n<", "\n <")
-
-
-class _JournalFormatter(_OneLine):
-    """`<4>name: message`: the prefix is the syslog priority that journald reads (sd-daemon(3)); it adds the time itself."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return f"<{_PRIORITY.get(record.levelno, 6)}>{super().format(record)}"
-
-
-def set_up_logging(level: str, *, journal: bool, stream: TextIO | None = None) -> None:
-    """Log everything of this package at `level` to `stream` (stderr); libraries at WARNING."""
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(
-        _JournalFormatter("%(name)s: %(message)s") if journal else _OneLine("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
-    )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
-    logging.getLogger("edgeannot").setLevel(level.upper())

@@ -205,6 +205,7 @@ def _run(
             measuring=measuring,
             reporter=reporter,
             reload=reload,
+            summary=is_service(),
         ).run()
         if reporter is not None:
             reporter.end(sum(source.done_before for source in sources.values()))

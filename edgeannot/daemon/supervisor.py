@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _TICK_S = 1.0
 _TELEMETRY_S = 30.0
+_SUMMARY_S = 60.0
 
 
 class Announcer:
@@ -90,12 +91,16 @@ class Supervisor:
     measuring: IdleMeasuring | None = None
     reporter: Reporter | None = None
     reload: Reload | None = None
+    summary: bool = False
+    """Whether the log gets a line a minute in which pictures were annotated, as that of a service."""
 
     def __post_init__(self) -> None:
         self._fed = True
         self._faults: set[type] = set()
         self._steps = self.governor_loop.steps
         self._telemetry_at = time.monotonic() + _TELEMETRY_S
+        self._summary_at = time.monotonic() + _SUMMARY_S
+        self._told = 0
 
     def run(self) -> None:
         """Start the threads and supervise them until the last has ended; raise the error of one that failed."""
@@ -125,7 +130,28 @@ class Supervisor:
                 self.measuring.tick()
             if time.monotonic() >= self._telemetry_at or self.governor_loop.steps != self._steps:
                 self._publish_telemetry()
+            if self.summary and time.monotonic() >= self._summary_at:
+                self._summarize()
         return reloading
+
+    def _summarize(self) -> None:
+        """Log what was done since the last line, if anything was."""
+        self._summary_at = time.monotonic() + _SUMMARY_S
+        annotated = self.pool.progress.annotated
+        new, self._told = annotated - self._told, annotated
+        if not new:
+            return
+        try:
+            figures = self.pool.figures()
+        except LinkError:  # the disk is not available; the writer logs that
+            return
+        rejected, unsent = sum(figures.get("rejected", {}).values()), figures.get("outbox", {}).get("rows", 0)
+        total_ms = figures.get("timing_ms", {}).get("total", {}).get("p50", 0.0)
+        text = (
+            f"{number_of(new, 'picture')} in the last minute, {total_ms:.0f} ms each; since the start {annotated}, {rejected} not annotated"
+        )
+        fields = {"pictures": new, "pictures_total": annotated, "rejected_total": rejected, "total_ms": total_ms, "unsent": unsent}
+        log.info("%s; %s unsent", text, number_of(unsent, "message"), extra={"fields": fields})
 
     def _steer(self) -> None:
         try:

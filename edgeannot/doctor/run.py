@@ -10,7 +10,10 @@ from collections.abc import Sequence
 from edgeannot.base.errors import EdgeannotError
 from edgeannot.doctor.findings import Check, Examined, Finding, problem
 
-__all__ = ["run_checks"]
+__all__ = ["OVERDUE", "run_checks"]
+
+OVERDUE = "-overdue"
+"""What the code of a check that did not end in time ends with."""
 
 
 def run_checks(examined: Examined, checks: Sequence[Check]) -> list[Finding]:
@@ -26,7 +29,7 @@ def run_checks(examined: Examined, checks: Sequence[Check]) -> list[Finding]:
         except queue.Empty:
             said = f"the check did not end within {check.within_s:g} s"
             found.append(
-                problem(f"{check.name}-overdue", check.name, said, "look at what it waits for: a device, a mount or a server that hangs")
+                problem(f"{check.name}{OVERDUE}", check.name, said, "look at what it waits for: a device, a mount or a server that hangs")
             )
     return found
 

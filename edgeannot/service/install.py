@@ -81,6 +81,7 @@ def install(place: Place, config: Path | None, profile: str | None, *, start: bo
     if config is not None:
         config = config.resolve()
     path = config or place.default_config
+    settings = _settings(place, path if path is None or config is not None or path.exists() else None, profile)
     if not place.user:
         done += _make_user()
     if path is not None and not path.exists() and config is None:
@@ -88,7 +89,6 @@ def install(place: Place, config: Path | None, profile: str | None, *, start: bo
         atomicfile.write(path, commented_settings().encode(), durable=True)
         path.chmod(0o644)
         done.append(f"{path}: written, all of it comments; set sources and broker there")
-    settings = _settings(place, path, profile)
     text = user_unit(command) if place.user else instance_unit(command) if place.name else system_unit(command)
     extra = drop_in(settings, config=path, profile=profile, command=command, config_set=config is not None)
     for file, content in ((place.unit_file, text), (place.drop_in_file, extra)):

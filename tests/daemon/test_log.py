@@ -1,11 +1,13 @@
 """Log lines: one line a message, with the priority that the journal reads."""
 
 import io
+import json
 import logging
+import socket
 
 import pytest
 
-from edgeannot.daemon.report import set_up_logging
+from edgeannot.daemon.logs import set_up_logging
 
 
 @pytest.fixture
@@ -64,3 +66,32 @@ def test_an_error_in_a_traceback_can_neither_steer_the_terminal_nor_forge_a_prio
 
     assert stream.getvalue().replace("\n", "").isprintable()
     assert not [line for line in stream.getvalue().splitlines()[1:] if line.startswith("<")]
+
+
+def test_as_json_a_line_is_an_object_with_its_fields():
+    stream = io.StringIO()
+    set_up_logging("info", journal=False, as_json=True, stream=stream)
+    logging.getLogger("edgeannot.x").warning("%s is gone", "a\n.jpg", extra={"fields": {"pictures": 3}})
+
+    line = json.loads(stream.getvalue())
+    assert stream.getvalue().count("\n") == 1
+    assert line.pop("time").endswith("Z")
+    assert line == {"level": "warning", "logger": "edgeannot.x", "message": "a\ufffd.jpg is gone", "pictures": 3}
+
+
+def test_the_journal_gets_levels_and_fields_by_its_own_protocol(tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.bind(str(tmp_path / "journal"))
+        set_up_logging("info", journal=True, stream=io.StringIO(), journal_socket=tmp_path / "journal")
+        logging.getLogger("edgeannot.x").error("disk full", extra={"fields": {"pictures": 3}})
+
+        lines = journal.recv(65536).decode().splitlines()
+    assert {"MESSAGE=edgeannot.x: disk full", "PRIORITY=3", "LOGGER=edgeannot.x", "EDGEANNOT_PICTURES=3"} <= set(lines)
+
+
+def test_without_a_journal_the_line_goes_to_the_stream(tmp_path):
+    stream = io.StringIO()
+    set_up_logging("info", journal=True, stream=stream, journal_socket=tmp_path / "none")
+    logging.getLogger("edgeannot.x").error("disk full")
+
+    assert stream.getvalue() == "<3>edgeannot.x: disk full\n"

@@ -103,3 +103,16 @@ def test_a_stop_is_passed_down_the_line():
     watched.run()
 
     assert "cancel" in said
+
+
+def test_a_minute_with_pictures_is_one_line_and_one_without_is_none(caplog, monkeypatch):
+    supervisor, _ = watch(3, GovernorLoop(), [])
+    supervisor.summary = True
+    monkeypatch.setattr("edgeannot.daemon.supervisor._SUMMARY_S", -1.0)  # each look is a minute
+    supervisor._summary_at = 0.0
+    with caplog.at_level("INFO"):
+        supervisor.run()
+
+    lines = [record for record in caplog.records if "in the last minute" in record.message]
+    assert [line.fields["pictures"] for line in lines] == [7]
+    assert lines[0].message == "7 pictures in the last minute, 0 ms each; since the start 7, 0 not annotated; 0 messages unsent"

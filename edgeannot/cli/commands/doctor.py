@@ -38,7 +38,7 @@ def doctor(
     As root it looks with the eyes of the service's user where the service is installed.
     """
     from edgeannot.doctor.checks import CHECKS
-    from edgeannot.doctor.run import run_checks
+    from edgeannot.doctor.run import OVERDUE, run_checks
 
     examined = _examined(config)
     findings = run_checks(examined, CHECKS)
@@ -51,9 +51,12 @@ def doctor(
             typer.echo(line)
         if bundle is not None:
             typer.echo(f"{bundle} written: look at it before you send it")
-    sys.stdout.flush()
-    # A check that hangs is left behind in its thread, maybe inside a library: nothing is waited for.
-    os._exit(FOUND if any(each.level == "problem" for each in findings) else 0)
+    code = FOUND if any(each.level == "problem" for each in findings) else 0
+    if any(each.code.endswith(OVERDUE) for each in findings):
+        # Such a check is left behind in its thread, maybe inside a library, where the end of Python would wait for it.
+        sys.stdout.flush()
+        os._exit(code)
+    raise typer.Exit(code)
 
 
 def _examined(config: Path | None) -> Examined:
