@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -14,9 +13,10 @@ import pytest
 
 from tests.brokers import free_port, wait_until
 from tests.patience import DEADLINE_S
+from tests.surroundings import asked
 
 ROOT = Path(__file__).resolve().parents[2]
-BASE = os.environ.get("EDGEANNOT_SERVICE_ROOT", "")
+BASE = asked("SERVICE_ROOT") or ""
 
 pytestmark = [
     pytest.mark.service,
@@ -59,10 +59,10 @@ class Container:
         )
         words = ["-q", "-b", "-D", str(self.root), "--register=no", "--keep-unit", "--kill-signal=SIGRTMIN+3", "--console=pipe"]
         binds = [f"--bind-ro={ROOT}:/opt/src", f"--bind-ro={site}:/opt/site"]
-        log = (folder / "log").open("wb")
-        self.process = subprocess.Popen(
-            ["systemd-nspawn", *words, *binds], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
+        with (folder / "log").open("wb") as log:
+            self.process = subprocess.Popen(
+                ["systemd-nspawn", *words, *binds], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
         self.leader = 0
         wait_until(self._booted, f"the container to boot; its log: {folder}/log")
 
@@ -200,7 +200,7 @@ def test_a_service_that_hangs_is_restarted_by_the_watchdog(installed):
     installed.run("systemctl", "daemon-reload")
     installed.run("systemctl", "restart", UNIT)
     pid = installed.shown("MainPID")
-    installed.run("kill", "-STOP", pid)
+    installed.run("sh", "-c", f"kill -STOP {pid}")
     wait_until(lambda: installed.shown("NRestarts") != "0", "the restart", pace_s=0.3)
     installed.wait("ActiveState", "active")
 
