@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -108,10 +109,11 @@ class Container:
 
 
 @pytest.fixture(scope="module")
-def box(tmp_path_factory):
-    made = Container(tmp_path_factory.mktemp("box"))
-    yield made
-    made.end()
+def box():
+    with tempfile.TemporaryDirectory(prefix="edgeannot-box-") as folder:  # not one of pytest's, which keeps the last three
+        made = Container(Path(folder))
+        yield made
+        made.end()
 
 
 @pytest.fixture(scope="module")
