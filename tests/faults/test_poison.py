@@ -34,7 +34,7 @@ MARK = b"this picture kills"
 """Behind the end of a JPEG: no part of the picture, but what the decoder of these tests looks for."""
 
 POISONED = f"""
-import ctypes, os, threading, cv2, simplejpeg
+import ctypes, os, threading, simplejpeg
 def die():
     hog, death = [], os.environ.get("DEATH")
     while death == "oom":
@@ -48,17 +48,17 @@ def decode_jpeg(data, **options):
         die()
     return decode(data, **options)
 simplejpeg.decode_jpeg = decode_jpeg
-class VideoCapture(cv2.VideoCapture):
-    def retrieve(self):
-        fine, image = super().retrieve()
-        if fine and image.mean() > 200:
-            die()
-        return fine, image
-cv2.VideoCapture = VideoCapture
+from edgeannot.vision.preprocess import ToTensor
+to_tensor = ToTensor.__call__
+def __call__(self, image):
+    if image.shape == (48, 64, 3) and image.mean() > 200:
+        die()
+    return to_tensor(self, image)
+ToTensor.__call__ = __call__
 from edgeannot.cli.app import main
 main()
 """
-"""The real command with a decoder that dies of marked pictures, and of white frames of a camera."""
+"""The real command with a decoder that dies of marked pictures, and a model that dies of white frames of a camera."""
 
 COMMAND = [sys.executable, "-c", POISONED]
 
