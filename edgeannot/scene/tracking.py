@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import replace
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from edgeannot.vision.data import Annotation, Frame
 from edgeannot.vision.news import Event, News
 
 __all__ = ["Tracking"]
+
+log = logging.getLogger(__name__)
 
 _BLOCK: Final = 1000
 """Ids that are set aside at a time, so that not every new one has to be stored."""
@@ -91,28 +94,49 @@ class Tracking:
         return News(self._source, tuple(events), self.state())
 
     def _resume(self, state: bytes | None) -> None:
-        facts = _read(state)
-        if facts is None:
+        if state is None:
             return
-        self._tracker.next_id = self._set_aside = int(facts["next_id"])
-        self._size_wh, self._at_s = (int(facts["size"][0]), int(facts["size"][1])), float(facts["at_s"])
-        self._follower.crossings = {name: Counter(counts) for name, counts in facts["lines"].items()}
-        for one in facts["open"]:
-            box = np.array(one["box"], np.float32)
-            self._tracker.resume(one["id"], one["label"], box)
-            self._follower.present[one["id"]] = Presence(
-                one["label"], box, one["began_s"], one["began_s"], open=True, events=one["events"], still=one["still"],
-                anchor=tuple(one["anchor"]), anchored_s=one["anchored_s"],
-            )  # fmt: skip
+        try:
+            stored = _Stored.read(state)
+        except (ValueError, LookupError, TypeError, AttributeError) as exc:
+            log.warning("%s: the stored state of the tracking cannot be read (%s); begun anew", self._source, type(exc).__name__)
+            return
+        self._tracker.next_id = self._set_aside = stored.next_id
+        self._size_wh, self._at_s = stored.size_wh, stored.at_s
+        self._follower.crossings, self._follower.present = stored.crossings, stored.present
+        for track_id, one in stored.present.items():
+            self._tracker.resume(track_id, one.label, one.box)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What `Tracking.state` gave."""
+
+    next_id: int
+    size_wh: tuple[int, int]
+    at_s: float
+    crossings: dict[str, Counter[str]]
+    present: dict[int, Presence]
+
+    @classmethod
+    def read(cls, state: bytes) -> _Stored:
+        """Return what the bytes say. Raises ValueError, LookupError, TypeError or AttributeError where they say something else."""
+        facts = json.loads(state)
+        if facts["version"] != _VERSION:
+            raise ValueError(f"wanted version {_VERSION}, found {facts['version']}")
+        width, height = facts["size"]
+        present = {
+            int(one["id"]): Presence(
+                str(one["label"]), np.array(one["box"], np.float32).reshape(4), float(one["began_s"]), float(one["began_s"]), open=True,
+                events=int(one["events"]), still=bool(one["still"]), anchor=(float(one["anchor"][0]), float(one["anchor"][1])),
+                anchored_s=float(one["anchored_s"]),
+            )
+            for one in facts["open"]
+        }  # fmt: skip
+        crossings = {str(name): Counter({str(key): int(count) for key, count in each.items()}) for name, each in facts["lines"].items()}
+        return cls(int(facts["next_id"]), (int(width), int(height)), float(facts["at_s"]), crossings, present)
 
 
 def _moment(frame: Frame) -> float:
     """Return when the picture was taken, in seconds; of a video file by its place in the file."""
     return frame.captured_at.timestamp() + frame.position_s
-
-
-def _read(state: bytes | None) -> dict[str, Any] | None:
-    if state is None:
-        return None
-    facts = json.loads(state)
-    return facts if facts.get("version") == _VERSION else None

@@ -214,3 +214,13 @@ def test_what_is_gone_at_the_next_start_has_left_for_that_reason():
 
     assert [(event.kind, event.track_id, event.reason) for event in after.events] == [("left", 1, "restart")]
     assert json.loads(after.state)["open"] == []
+
+
+@pytest.mark.parametrize(
+    "state", [b"", b"[]", b"{}", b'{"version":99}', b'{"version":1,"next_id":5,"size":[1],"at_s":0,"open":[],"lines":{}}']
+)
+def test_a_state_that_cannot_be_read_is_told_and_tracking_begins_anew(state, caplog):
+    scene = Scene(state).play(("dog", 100, 50), seconds=3)
+
+    assert scene.told == [("appeared", 1)]
+    assert ["the stored state of the tracking cannot be read" in record.getMessage() for record in caplog.records] == [True]
