@@ -26,7 +26,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help rule run test test-parts test-tools test-whole test-faults test-tflite docs check format models micro env env-tflite system-packages faults long fuzz converters-test formats-test homeassistant-test service-test bench structure wheel clean
+.PHONY: help rule run test test-parts test-tools test-whole test-faults test-tflite docs check format models micro env env-tflite system-packages faults long fuzz converters-test formats-test homeassistant-test service-test deb deb-test bench structure wheel clean
 
 help:  ## list the chores
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -91,6 +91,15 @@ test-$(SERVICE_ROOT)/.ready:
 	rm -rf $(SERVICE_ROOT)
 	mmdebstrap --mode=root --variant=minbase --include=systemd,systemd-sysv,dbus,python3,mosquitto,mosquitto-clients,passwd bookworm $(SERVICE_ROOT)
 	touch $@
+
+DEB = $(BIN)/python -m edgeannot_maintain.deb --arch $(or $(ARCH),amd64) --python $(or $(DEB_PYTHON),3.11)
+deb: env  ## build a Debian package into dist/; ARCH=arm64, DEB_PYTHON=3.13 for Debian 13
+	$(DEB)
+
+deb-test: env $(SERVICE_ROOT)/.ready  ## install, upgrade, downgrade and purge the package in a fresh Debian 12 (root)
+	$(DEB) --out .cache/deb
+	$(DEB) --out .cache/deb --version $$($(BIN)/python -c 'import edgeannot; print(edgeannot.__version__)')+next
+	EDGEANNOT_SERVICE_ROOT=$(CURDIR)/$(SERVICE_ROOT) EDGEANNOT_DEB=$(CURDIR)/.cache/deb $(BIN)/python -m pytest tests/service/test_deb.py -m service
 
 service-test: env system-packages $(SERVICE_ROOT)/.ready  ## the service in a real systemd, booted in a container (root; systemd-container, mmdebstrap)
 	EDGEANNOT_SERVICE_ROOT=$(CURDIR)/$(SERVICE_ROOT) $(BIN)/python -m pytest tests/service -m "service or not service"

@@ -13,7 +13,18 @@ import tempfile
 
 __all__ = ["asked"]
 
-OWN = ("TEST_DATA", "TEST_RUN", "LEFT_OUT", "ONNX2TF", "TENSORFLOW", "LITERT_QUANTIZER", "HOMEASSISTANT", "FORMAT_READERS", "SERVICE_ROOT")
+OWN = (
+    "TEST_DATA",
+    "TEST_RUN",
+    "LEFT_OUT",
+    "ONNX2TF",
+    "TENSORFLOW",
+    "LITERT_QUANTIZER",
+    "HOMEASSISTANT",
+    "FORMAT_READERS",
+    "SERVICE_ROOT",
+    "DEB",
+)
 KEPT = {"EDGEANNOT_RUNTIME"}
 """Said to the tests and to what they start alike."""
 FOREIGN = {

@@ -1,0 +1,139 @@
+"""Builds a Debian package: `python -m edgeannot_maintain.deb`. It holds all that it needs but Python, so it installs without a network.
+
+Everything of Python lies in /opt/edgeannot/lib, from wheels for the target's Python and processor; the package depends on that Python.
+Its scripts call `edgeannot service install` and `uninstall`, so that the package and a checkout set up the same service.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from edgeannot import __version__
+from edgeannot.settings.template import commented_settings
+
+__all__ = ["build", "main"]
+
+ROOT = Path(__file__).resolve().parents[2]
+LIB = "opt/edgeannot/lib"
+_PLATFORMS = {
+    # Debian's name -> the tags of wheels, newest glibc first; Debian 12 has 2.36
+    "amd64": [f"manylinux_2_{minor}_x86_64" for minor in (36, 34, 28, 27, 17)] + ["manylinux2014_x86_64"],
+    "arm64": [f"manylinux_2_{minor}_aarch64" for minor in (36, 34, 28, 27, 17)] + ["manylinux2014_aarch64"],
+}
+# The package index has markers for the machine that pip runs on: the runtime of both processors is named here.
+_RUNTIME = "ai-edge-litert>=2.1"
+
+SCRIPT = """\
+#!/usr/bin/python3 -I
+import sys
+sys.path.insert(0, "/opt/edgeannot/lib")
+from edgeannot.cli.start import main
+main()
+"""
+CONTROL = """\
+Package: edgeannot
+Version: {version}
+Architecture: {arch}
+Maintainer: edgeannot
+Section: graphics
+Priority: optional
+Depends: python3 (>= {python}~), python3 (<< {next}~), passwd
+Recommends: systemd
+Suggests: mosquitto
+Description: annotates pictures on small boards and publishes over MQTT
+ Detects objects in the pictures of folders and cameras with quantized networks,
+ and publishes labels and boxes. `edgeannot doctor` says what is wrong.
+"""
+POSTINST = """\
+#!/bin/sh
+set -e
+if [ "$1" = configure ]; then
+    python3 -m compileall -q /opt/edgeannot/lib >/dev/null 2>&1 || true
+    if [ -d /run/systemd/system ]; then
+        edgeannot service install || echo "edgeannot: not started; \\`edgeannot doctor\\` says why" >&2
+    else
+        edgeannot service install --no-start || echo "edgeannot: \\`edgeannot config check\\` says what is wrong" >&2
+        systemctl enable edgeannot.service >/dev/null 2>&1 || true  # an image that is booted later
+    fi
+fi
+"""
+PRERM = """\
+#!/bin/sh
+set -e
+if [ "$1" = remove ]; then
+    edgeannot service uninstall >/dev/null || true
+elif [ -d /run/systemd/system ]; then
+    systemctl stop edgeannot.service || true
+fi
+find /opt/edgeannot/lib -name __pycache__ -type d -prune -exec rm -rf {} + || true
+"""
+POSTRM = """\
+#!/bin/sh
+set -e
+if [ "$1" = purge ]; then
+    rm -rf /var/lib/edgeannot /etc/edgeannot
+    if getent passwd edgeannot >/dev/null; then userdel edgeannot || true; fi
+fi
+"""
+
+
+def build(out: Path, *, arch: str, python: str, version: str) -> Path:
+    """Build the package of a version for a processor and a Python (3.11), and return its file."""
+    major, minor = map(int, python.split("."))
+    with tempfile.TemporaryDirectory() as work:
+        tree = Path(work, "tree")
+        _install(tree / LIB, arch, python)
+        _write(tree / "opt/edgeannot/bin/edgeannot", SCRIPT, 0o755)
+        (tree / "usr/bin").mkdir(parents=True)
+        (tree / "usr/bin/edgeannot").symlink_to("/opt/edgeannot/bin/edgeannot")
+        _write(tree / "etc/edgeannot/edgeannot.toml", commented_settings(), 0o644)
+        doc = tree / "usr/share/doc/edgeannot"
+        doc.mkdir(parents=True)
+        shutil.copy(ROOT / "LICENSE", doc / "copyright")
+        control = CONTROL.format(version=version, arch=arch, python=python, next=f"{major}.{minor + 1}")
+        for name, text in (("control", control), ("conffiles", "/etc/edgeannot/edgeannot.toml\n")):
+            _write(tree / "DEBIAN" / name, text, 0o644)
+        for name, text in (("postinst", POSTINST), ("prerm", PRERM), ("postrm", POSTRM)):
+            _write(tree / "DEBIAN" / name, text, 0o755)
+        out.mkdir(parents=True, exist_ok=True)
+        file = out / f"edgeannot_{version}_{arch}.deb"
+        subprocess.run(["dpkg-deb", "--build", "--root-owner-group", "-Zxz", "-z1", str(tree), str(file)], check=True)
+        return file
+
+
+def _install(target: Path, arch: str, python: str) -> None:
+    """Install this checkout and the wheels of what it needs into a folder, for that processor and Python."""
+    tag = f"cp{python.replace('.', '')}"
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--target", str(target)]
+    with tempfile.TemporaryDirectory() as wheels:
+        subprocess.run([*pip[:3], "wheel", "-q", "--no-deps", "-w", wheels, str(ROOT)], check=True)
+        (wheel,) = Path(wheels).glob("*.whl")
+        chosen = [word for name in _PLATFORMS[arch] for word in ("--platform", name)]
+        abi = ["--implementation", "cp", "--python-version", python, "--abi", tag, "--abi", "abi3", "--abi", "none"]
+        subprocess.run([*pip, *chosen, *abi, "--only-binary=:all:", str(wheel), _RUNTIME], check=True)
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    path.chmod(mode)
+
+
+def main() -> None:
+    """Read the command line and build."""
+    parser = argparse.ArgumentParser(prog="edgeannot_maintain.deb", description=__doc__)
+    parser.add_argument("--arch", choices=sorted(_PLATFORMS), default="amd64")
+    parser.add_argument("--python", default="3.11", help="Python of the target: 3.11 for Debian 12, 3.13 for Debian 13")
+    parser.add_argument("--version", default=__version__)
+    parser.add_argument("--out", type=Path, default=Path("dist"))
+    asked = parser.parse_args()
+    sys.stdout.write(f"{build(asked.out, arch=asked.arch, python=asked.python, version=asked.version)}\n")
+
+
+if __name__ == "__main__":
+    main()
