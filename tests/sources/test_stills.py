@@ -397,6 +397,7 @@ def test_what_an_address_is_is_asked_once(camera):
     opener(target).release()
     before = len(camera.requests)
     opener(target).release()
+    opener.close()
 
     assert not any("image/" in headers.get("Accept", "") for _, headers in camera.requests[before:])
 
@@ -407,7 +408,9 @@ def test_an_address_that_cannot_be_asked_is_a_camera_that_does_not_open(url):
         with pytest.raises(ValueError, match="cannot be read"):
             CameraOptions(url=url)
         return
-    made = CameraOpener()(Target("stream", url, 1.0, 1.0))
+    opener = CameraOpener()
+    made = opener(Target("stream", url, 1.0, 1.0))
+    opener.close()
 
     assert not made.isOpened()
 
