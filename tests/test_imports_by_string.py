@@ -25,6 +25,8 @@ CHILDREN = {
 
 GROUPS = {f"edgeannot.{group}" for group in ("sources", "sinks", "heads", "commands", "converters", "quantizers")}
 """Names of entry points, which some modules have as well."""
+UNIT = "edgeannot.service"
+"""The systemd unit, whose name a folder has as well."""
 
 
 def text_of(module):
@@ -35,7 +37,7 @@ def module_names(tree):
     """Strings of the code that name a module of ours."""
     for node in ast.walk(tree):
         text = node.value if isinstance(node, ast.Constant) else None
-        if isinstance(text, str) and text not in GROUPS and re.fullmatch(r"edgeannot[a-z_]*(\.\w+)+(:[\w.]+)?", text):
+        if isinstance(text, str) and text not in {*GROUPS, UNIT} and re.fullmatch(r"edgeannot[a-z_]*(\.\w+)+(:[\w.]+)?", text):
             path = PACKAGE.parent / text.partition(":")[0].replace(".", "/")
             if path.is_dir() or path.with_suffix(".py").is_file():
                 yield text

@@ -227,7 +227,7 @@ def run(
     if files:
         raise typer.Exit(_annotate(loaded, files, remeasure=remeasure))
 
-    from edgeannot.daemon.logs import set_up_logging
+    from edgeannot.daemon.monitoring.logs import set_up_logging
     from edgeannot.daemon.run import run_daemon  # the whole of OpenCV and the runtime comes with it
 
     journal = "JOURNAL_STREAM" in os.environ
@@ -253,8 +253,8 @@ def _annotate(loaded: Loaded, files: list[Path], *, remeasure: bool) -> int:
     """Annotate picture files, whatever sources are configured, without the ledger and the lock of a service; return the exit code."""
     import tempfile
 
-    from edgeannot.daemon.logs import set_up_logging
-    from edgeannot.daemon.report import Reporter
+    from edgeannot.daemon.monitoring.logs import set_up_logging
+    from edgeannot.daemon.monitoring.report import Reporter
     from edgeannot.daemon.run import RESULTS_MISSING, run_daemon
     from edgeannot.sources.files import FilesOptions, check_files
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from edgeannot.base.errors import LinkError
 from edgeannot.daemon.active_model import ActiveModel
 from edgeannot.daemon.governor import DEFAULT_TRIP_C, DegradationLevel, Governor, SensorReadings, Step
-from edgeannot.daemon.telemetry import Telemetry
+from edgeannot.daemon.monitoring.telemetry import Telemetry
 from edgeannot.payload import rfc3339
 from edgeannot.probe.clocks import parse_celsius, read_cooling, read_throttled, throttle_reasons
 from edgeannot.probe.kernel_files import number, read

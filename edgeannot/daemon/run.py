@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import os
-import signal
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from edgeannot.base.errors import ConfigError, MissingError, ModelError
@@ -35,12 +34,12 @@ from edgeannot.daemon.deliverers import Deliverer, MqttDeliverer, drained, queue
 from edgeannot.daemon.first_use_trial import FirstUseTrial
 from edgeannot.daemon.governor import Governor
 from edgeannot.daemon.governor_loop import GovernorLoop, Pace, Sensors
-from edgeannot.daemon.health import serve_health
 from edgeannot.daemon.idle import CurrentChoice, IdleMeasuring
+from edgeannot.daemon.monitoring.health import serve_health
+from edgeannot.daemon.monitoring.report import Reporter
+from edgeannot.daemon.monitoring.telemetry import Telemetry
 from edgeannot.daemon.reload import Reload
-from edgeannot.daemon.report import Reporter
-from edgeannot.daemon.supervisor import Announcer, Supervisor
-from edgeannot.daemon.telemetry import Telemetry
+from edgeannot.daemon.supervisor import Announcer, Supervisor, on_signals
 from edgeannot.daemon.worker_pool import Heartbeats, WorkerPool
 from edgeannot.daemon.workers import FrameQueue, Inference, PauseGate, Reader, ResultQueue
 from edgeannot.daemon.writer import Writer
@@ -98,7 +97,7 @@ def run_daemon(
         ended.set()
         stop.set()
 
-    with _on_signals(end, reload.ask if reload else None):
+    with on_signals(end, reload.ask if reload else None):
         if reporter is None and (once or sys.stdout.isatty()):
             reporter = Reporter(sys.stdout)
         before: Loaded | None = None
@@ -330,26 +329,3 @@ def _warn_of_budget(choice: Choice) -> None:
     if decision is not None and decision.winner.ms is not None and decision.winner.ms > decision.budget.ms:
         ms, why = decision.winner.ms, decision.budget.why
         log.warning("no model keeps the budget of %s on this board: the fastest, %s, takes %.0f ms", why, decision.winner.name, ms)
-
-
-@contextmanager
-def _on_signals(stop: Callable[[], None], reload: Callable[[], None] | None = None) -> Iterator[None]:
-    """Stop in order on SIGTERM, SIGINT or SIGHUP (a closed terminal); a second signal has its usual effect. reload: what SIGHUP does."""
-    numbers = [signal.SIGTERM, signal.SIGINT]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN or reload is not None:  # nohup
-        numbers.append(signal.SIGHUP)
-
-    def handle(number: int, frame: object) -> None:
-        del frame
-        if number == signal.SIGHUP and reload is not None:
-            reload()
-            return
-        signal.signal(number, before[signal.Signals(number)])
-        stop()
-
-    before = {number: signal.signal(number, handle) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +19,14 @@ from edgeannot.crash_guard import AtWork
 from edgeannot.daemon.active_model import ActiveModel
 from edgeannot.daemon.governor_loop import GovernorLoop
 from edgeannot.daemon.idle import CurrentChoice, IdleMeasuring
+from edgeannot.daemon.monitoring.report import Reporter
 from edgeannot.daemon.reload import Reload
-from edgeannot.daemon.report import Reporter
 from edgeannot.daemon.worker_pool import Heartbeats, WorkerPool
 from edgeannot.mqtt.publisher import Publisher
 from edgeannot.payload import Origin, encode, info_payload, telemetry_payload
 from edgeannot.storage.store import Message
 
-__all__ = ["Announcer", "Supervisor"]
+__all__ = ["Announcer", "Supervisor", "on_signals"]
 
 log = logging.getLogger(__name__)
 
@@ -183,3 +185,26 @@ class Supervisor:
         elif self._fed:
             log.error("no heartbeat of %s for %.0f s: the watchdog is no longer fed", name, silence_s)
         self._fed = silence_s < patience_s
+
+
+@contextmanager
+def on_signals(stop: Callable[[], None], reload: Callable[[], None] | None = None) -> Iterator[None]:
+    """Stop in order on SIGTERM, SIGINT or SIGHUP (a closed terminal); a second signal has its usual effect. reload: what SIGHUP does."""
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN or reload is not None:  # nohup
+        numbers.append(signal.SIGHUP)
+
+    def handle(number: int, frame: object) -> None:
+        del frame
+        if number == signal.SIGHUP and reload is not None:
+            reload()
+            return
+        signal.signal(number, before[signal.Signals(number)])
+        stop()
+
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgeannot.base.foreign import valid_text
 from edgeannot.base.redaction import redacted
-from edgeannot.daemon.telemetry import Telemetry
+from edgeannot.daemon.monitoring.telemetry import Telemetry
 from edgeannot.daemon.workers import FrameQueue, Inference, Reader, ResultQueue
 from edgeannot.daemon.writer import Writer
 

@@ -17,8 +17,8 @@ from edgeannot.base.errors import LinkError
 from edgeannot.base.file_signature import ANNOTATED
 from edgeannot.crash_guard import AtWork
 from edgeannot.daemon.bounded_queue import Closed, MemoryLimiter
-from edgeannot.daemon.report import Reporter
-from edgeannot.daemon.telemetry import Telemetry
+from edgeannot.daemon.monitoring.report import Reporter
+from edgeannot.daemon.monitoring.telemetry import Telemetry
 from edgeannot.daemon.workers import ResultQueue, weight
 from edgeannot.sinks import Sink
 from edgeannot.sinks.base import TellsEvents

@@ -10,7 +10,7 @@ import pytest
 from edgeannot.base.errors import LinkError, ModelError
 from edgeannot.daemon.governor import Bounds, DegradationLevel, Governor, SensorReadings
 from edgeannot.daemon.governor_loop import GovernorLoop, Pace
-from edgeannot.daemon.telemetry import Telemetry
+from edgeannot.daemon.monitoring.telemetry import Telemetry
 from edgeannot.payload import Origin, decode, encode, telemetry_payload
 from edgeannot.remote.control import Control
 from edgeannot.vision.data import Annotation, Detections, Frame, ModelFacts

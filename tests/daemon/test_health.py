@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from edgeannot.base.errors import ConfigError
-from edgeannot.daemon.health import HealthServer
-from edgeannot.daemon.metrics import Distributions, exposition
+from edgeannot.daemon.monitoring.health import HealthServer
+from edgeannot.daemon.monitoring.metrics import Distributions, exposition
 from edgeannot.settings import HealthOptions
 from tests.docs_pages import DOCS
 from tests.patience import DEADLINE_S

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from edgeannot.daemon.logs import set_up_logging
+from edgeannot.daemon.monitoring.logs import set_up_logging
 
 
 @pytest.fixture

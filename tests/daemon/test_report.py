@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeannot.daemon.report import Reporter, summary_of
+from edgeannot.daemon.monitoring.report import Reporter, summary_of
 from edgeannot.vision.data import Annotation, Detections, Failure, Frame, ModelFacts
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from edgeannot.daemon.telemetry import Telemetry
+from edgeannot.daemon.monitoring.telemetry import Telemetry
 from edgeannot.vision.data import Annotation, Detections, Frame, ModelFacts
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeannot.crash_guard import AtWork
 from edgeannot.daemon.bounded_queue import BoundedQueue, MemoryLimiter
-from edgeannot.daemon.telemetry import Telemetry
+from edgeannot.daemon.monitoring.telemetry import Telemetry
 from edgeannot.daemon.worker_pool import Heartbeats, WorkerPool
 from edgeannot.daemon.workers import Inference
 from edgeannot.daemon.writer import Writer

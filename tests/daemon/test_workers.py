@@ -14,7 +14,7 @@ from edgeannot.base.file_signature import FileSignature
 from edgeannot.crash_guard import AtWork
 from edgeannot.daemon import writer
 from edgeannot.daemon.bounded_queue import BoundedQueue, Closed, MemoryLimiter
-from edgeannot.daemon.telemetry import Telemetry
+from edgeannot.daemon.monitoring.telemetry import Telemetry
 from edgeannot.daemon.worker_pool import Heartbeats, Worker
 from edgeannot.daemon.workers import Inference, PauseGate, Reader
 from edgeannot.daemon.writer import Writer, ledger_entry, prune

@@ -19,7 +19,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from edgeannot.daemon.governor import SensorReadings
 from edgeannot.daemon.governor_loop import GovernorLoop
-from edgeannot.daemon.telemetry import Telemetry
+from edgeannot.daemon.monitoring.telemetry import Telemetry
 from edgeannot.daemon.writer import Writer
 from edgeannot.payload import (
     Origin,

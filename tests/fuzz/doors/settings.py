@@ -355,7 +355,7 @@ def _command(words: list[str]) -> None:
         mock.patch("edgeannot.cli.commands.probe.micro_of", return_value=None),
         mock.patch("edgeannot.cli.commands.probe._evaluate", side_effect=ConfigError("no model is measured here")),
         mock.patch("edgeannot.cli.commands.listen.listen", return_value=iter(["a line"])),
-        mock.patch("edgeannot.daemon.logs.set_up_logging"),
+        mock.patch("edgeannot.daemon.monitoring.logs.set_up_logging"),
         contextlib.redirect_stderr(stream),
         contextlib.redirect_stdout(stream),
     ):

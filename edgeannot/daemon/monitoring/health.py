@@ -10,7 +10,7 @@ from collections.abc import Callable
 from edgeannot.base.errors import ConfigError, LinkError
 from edgeannot.daemon.active_model import ActiveModel
 from edgeannot.daemon.governor_loop import GovernorLoop
-from edgeannot.daemon.metrics import CONTENT_TYPE, exposition
+from edgeannot.daemon.monitoring.metrics import CONTENT_TYPE, exposition
 from edgeannot.daemon.worker_pool import WorkerPool
 from edgeannot.mqtt.publisher import Publisher
 from edgeannot.remote.control import Control

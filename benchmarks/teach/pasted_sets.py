@@ -1,6 +1,6 @@
 """Make a labelled set by pasting cut-outs into pictures: objects of very different size, or small ones in crowds.
 
-    python benchmarks/pasted_sets.py COCO_JSON OUT --backgrounds DIR [DIR...] [--kind sizes|crowded] [--pictures 40]
+    python benchmarks/teach/pasted_sets.py COCO_JSON OUT --backgrounds DIR [DIR...] [--kind sizes|crowded] [--pictures 40]
 
 COCO_JSON: an instances.json with polygons; beside it, `images/`. The objects are cut along their polygons, changed in scale, shape,
 light and side, and pasted with soft edges, so they are easier than real ones, but their sizes and their crowding are as wanted. Pictures

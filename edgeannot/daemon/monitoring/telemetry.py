@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeannot.daemon.metrics import Distributions
+from edgeannot.daemon.monitoring.metrics import Distributions
 from edgeannot.probe.clocks import hottest_c
 from edgeannot.vision.data import Annotation
 

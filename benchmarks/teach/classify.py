@@ -1,6 +1,6 @@
 """`edgeannot teach classify` on a labelled set: accuracy of float and int8 by training pictures a class, and flipped labels found.
 
-    python -m benchmarks.teach_classify SET [--counts 5,10,30,40] [--splits 10] [--views 4] [--size 288] [--data-dir DIR]
+    python -m benchmarks.teach.classify SET [--counts 5,10,30,40] [--splits 10] [--views 4] [--size 288] [--data-dir DIR]
 
 Each split draws so many pictures of each class to learn from; all others are answered by the layers as float numbers and as they are in
 the int8 file, run by the runtime on the vectors of the pictures' first views, which are what the file's own network gives. Vectors are kept

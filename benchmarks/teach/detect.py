@@ -1,15 +1,15 @@
 """How good a taught detector is by the number of pictures: the int8 file on pictures that were not taught, over several splits.
 
-    python -m benchmarks.teach_detect SET [--backbone NAME[@SIZE]]... [--pictures 30,10,5] [--test 10] [--splits 4] [--background DIR]
+    python -m benchmarks.teach.detect SET [--backbone NAME[@SIZE]]... [--pictures 30,10,5] [--test 10] [--splits 4] [--background DIR]
                                       [--empty DIR] [--without-bins] [--label WORDS] [--json FILE]
-    python -m benchmarks.teach_detect --draw FILE... --plot PNG
+    python -m benchmarks.teach.detect --draw FILE... --plot PNG
 
 Each split deals the pictures anew after every whole round: as many disjoint parts of --test pictures as there are, each the test set
 once, and the first N of the others taught. The features of all views are made once a backbone, so the times are those of the views
 taught; processor seconds, as other programs may lengthen the wall times. "int8" runs the file through `evaluate`, "float" the same
 layers without rounding of weights and outputs. --empty: pictures without the objects, none of them taught, for false alarms at the
 threshold of the card. --draw: what was measured before, each file a line of --plot under its --label. Sets of objects of very different
-size, and of small ones in crowds, are made by benchmarks/pasted_sets.py.
+size, and of small ones in crowds, are made by benchmarks/teach/pasted_sets.py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.teach_plot import save_plot
+from benchmarks.teach.plot import save_plot
 from edgeannot.vision.pipeline import load_pipeline
 from edgeannot_tools.datasets import Dataset
 from edgeannot_tools.datasets.pictures import PICTURE_SUFFIXES, list_files

@@ -1,0 +1,1 @@
+"""Measurements of taught models: classifiers, detectors, and sets made for them."""
