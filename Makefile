@@ -87,7 +87,7 @@ test-tools: env system-packages  ## the tests of the tools and of the fuzzer
 test-whole: env system-packages  ## the tests of the whole command
 	EDGEANNOT_TEST_RUN=whole $(BIN)/python -m pytest tests/e2e
 
-test-$(SERVICE_ROOT)/.ready:
+$(SERVICE_ROOT)/.ready:
 	rm -rf $(SERVICE_ROOT)
 	mmdebstrap --mode=root --variant=minbase --include=systemd,systemd-sysv,dbus,python3,mosquitto,mosquitto-clients,passwd bookworm $(SERVICE_ROOT)
 	touch $@
@@ -104,7 +104,7 @@ deb-test: env $(SERVICE_ROOT)/.ready  ## install, upgrade, downgrade and purge t
 service-test: env system-packages $(SERVICE_ROOT)/.ready  ## the service in a real systemd, booted in a container (root; systemd-container, mmdebstrap)
 	EDGEANNOT_SERVICE_ROOT=$(CURDIR)/$(SERVICE_ROOT) $(BIN)/python -m pytest tests/service -m "service or not service"
 
-faults: env system-packages  ## the short form of the faults
+test-faults: env system-packages  ## the short form of the faults
 	EDGEANNOT_TEST_RUN=faults $(BIN)/python -m pytest tests/faults
 
 test-tflite: env-tflite system-packages  ## those of the runtime on tflite-runtime, and those that need this older environment
