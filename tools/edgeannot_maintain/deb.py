@@ -53,12 +53,13 @@ POSTINST = """\
 #!/bin/sh
 set -e
 if [ "$1" = configure ]; then
-    python3 -m compileall -q /opt/edgeannot/lib >/dev/null 2>&1 || true
+    python3 -m compileall -q /opt/edgeannot/lib >/dev/null || echo "edgeannot: not compiled; it starts more slowly" >&2
     if [ -d /run/systemd/system ]; then
         edgeannot service install || echo "edgeannot: not started; \\`edgeannot doctor\\` says why" >&2
     else
         edgeannot service install --no-start || echo "edgeannot: \\`edgeannot config check\\` says what is wrong" >&2
-        systemctl enable edgeannot.service >/dev/null 2>&1 || true  # an image that is booted later
+        # For an image that is booted later.
+        systemctl enable edgeannot.service || echo "edgeannot: not enabled; after the boot: systemctl enable edgeannot" >&2
     fi
 fi
 """
@@ -66,18 +67,20 @@ PRERM = """\
 #!/bin/sh
 set -e
 if [ "$1" = remove ]; then
-    edgeannot service uninstall >/dev/null || true
+    edgeannot service uninstall >/dev/null || echo "edgeannot: the unit is left; remove /etc/systemd/system/edgeannot.service" >&2
 elif [ -d /run/systemd/system ]; then
-    systemctl stop edgeannot.service || true
+    systemctl stop edgeannot.service || echo "edgeannot: the old version is still running; systemctl restart edgeannot" >&2
 fi
-find /opt/edgeannot/lib -name __pycache__ -type d -prune -exec rm -rf {} + || true
+if [ -d /opt/edgeannot/lib ]; then find /opt/edgeannot/lib -name __pycache__ -type d -prune -exec rm -rf {} +; fi
 """
 POSTRM = """\
 #!/bin/sh
 set -e
 if [ "$1" = purge ]; then
     rm -rf /var/lib/edgeannot /etc/edgeannot
-    if getent passwd edgeannot >/dev/null; then userdel edgeannot || true; fi
+    if getent passwd edgeannot >/dev/null; then
+        userdel edgeannot || echo "edgeannot: the user edgeannot is left; userdel edgeannot removes it" >&2
+    fi
 fi
 """
 
