@@ -45,10 +45,10 @@ def title(model: type[BaseModel]) -> str:
     return (model.__doc__ or "").partition("\n")[0].partition(";")[0].rstrip(".")
 
 
-def descriptions(model: type[BaseModel]) -> dict[str, str]:
-    """Return the docstring of each field, by its name, in one line; of a model without its source none."""
+def descriptions(model: type) -> dict[str, str]:
+    """Return the docstring of each field of a model or a dataclass, by its name, in one line; of one without its source none."""
     found: dict[str, str] = {}
-    for kind in (kind for kind in reversed(model.__mro__) if issubclass(kind, BaseModel) and kind is not BaseModel):
+    for kind in (kind for kind in reversed(model.__mro__) if kind not in (object, BaseModel)):
         try:
             (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
         except (OSError, TypeError, SyntaxError):  # made at run time, or installed without sources
@@ -58,4 +58,4 @@ def descriptions(model: type[BaseModel]) -> dict[str, str]:
         for field, text in itertools.pairwise(definition.body):
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
                 found[field.target.id] = " ".join(str(ast.literal_eval(text.value)).split())
-    return {name: text for name, text in found.items() if name in model.model_fields}
+    return {name: text for name, text in found.items() if name in getattr(model, "model_fields", found)}

@@ -58,18 +58,25 @@ class Input(_Table):
     """How a picture becomes the input tensor: `real = (byte - mean) / std` per channel, then the tensor's own quantization."""
 
     width: int = Field(gt=0, le=MAX_SIDE)
+    """Of the input, in pixels."""
     height: int = Field(gt=0, le=MAX_SIDE)
+    """Of the input, in pixels."""
     channels: Literal[1, 3] = 3
+    """1 for gray pictures."""
     sizes: tuple[Annotated[int, Field(gt=0, le=MAX_SIDE)], ...] = ()
     """Square sizes in pixels that a fully convolutional graph can be derived for; empty: only width x height."""
     layout: Literal["NHWC", "NCHW"] = "NHWC"
+    """Order of the input tensor: channels last or first."""
     resize: Resize = "stretch"
+    """How a picture is fitted into the input."""
     pad: int = Field(default=PAD, ge=0, le=255)
     """The byte that fills what a letterbox leaves free."""
     color: Literal["RGB", "BGR", "GRAY"] = "RGB"
+    """Order of the channels."""
     mean: tuple[float, ...] = (0.0,)
     """In bytes, one number or one a channel, in the order of `color`."""
     std: tuple[float, ...] = (255.0,)
+    """The same for what is divided by."""
     views: Literal[1, 2, 4] = 1
     """Of a classifier: views of a picture, whose numbers are averaged. 2: the whole and its mirror image; 4: also the centre's two."""
 
@@ -89,8 +96,11 @@ class Labels(_Table):
     """Where the names of the classes are: line `class_id + offset` (0-based) of `file`, or of `names`."""
 
     file: str | None = None
+    """A text file beside the card, one name a line."""
     names: tuple[str, ...] = ()
+    """The names themselves, where there is no file."""
     offset: int = Field(default=0, ge=-MAX_COUNT, le=MAX_COUNT)
+    """The line of class 0."""
     ignore: tuple[str, ...] = ("???", "background", "-")
     """Names that stand for no object: a detection of such a class is dropped."""
 
@@ -99,9 +109,11 @@ class Defaults(_Table):
     """What is used where the settings say nothing."""
 
     min_score: float = Field(default=0.3, ge=0, le=1)
+    """Smallest score that is reported."""
     iou: float = Field(default=0.45, gt=0, le=1)
     """Boxes of one class that overlap more than this are one object (NMS)."""
     max_detections: int = Field(default=100, gt=0, le=MAX_COUNT)
+    """The most that are reported of a picture, best first."""
 
 
 class Provenance(_Table):
@@ -110,25 +122,36 @@ class Provenance(_Table):
     source: str = ""
     """A package with its version and the file inside it, or an address."""
     source_sha256: str = ""
+    """Of the file that was fetched."""
     license: str = ""
+    """SPDX identifier, where there is one."""
     training: str = ""
     """What it was trained on, where that says how its figures are to be read."""
     made_by: str = ""
     """The commands that made the file."""
     calibration: str = ""
+    """The pictures that the quantizer looked at."""
 
 
 class Measured(_Table):
     """Accuracy as measured on a labelled set, for one input size and number type."""
 
     dataset: str
+    """Name of the labelled set."""
     size: int
+    """Input size in pixels."""
     numbers: Literal["float32", "int8"]
+    """What the network calculates with."""
     pictures: int
+    """How many of the set were looked at."""
     map50: float | None = None
+    """Mean average precision at IoU 0.5, of a detector."""
     map50_95: float | None = None
+    """The mean over IoU 0.5 to 0.95."""
     mean_iou: float | None = None
+    """Of the boxes that were matched."""
     top1: float | None = None
+    """Share of the pictures named rightly, of a classifier."""
     map50_margin: float | None = None
     """How far, to either side of `map50`, its 95 % interval reaches, by the bootstrap over the pictures; so with those below."""
     map50_95_margin: float | None = None
@@ -165,12 +188,19 @@ class ModelCard(_Table):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
     schema_: Literal[1] = Field(alias="schema")
+    """Version of this form."""
     name: str = Field(max_length=MAX_NAME, pattern=r"^[a-z0-9][a-z0-9._-]*(@[0-9]+)?$")
+    """By which `--model` finds it."""
     description: str = ""
+    """One line for people."""
     file: str
+    """The `.tflite` file, beside the card."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """Of that file."""
     task: Literal["detect", "classify", "embed"]
+    """Boxes, one class a picture, or a vector that describes it."""
     family: Literal["yolo", "ssd", "nanodet", "mobilenet", "other"]
+    """By which a profile orders models whose accuracies cannot be compared."""
     variant_of: str = ""
     """Name of the card whose network this is in another file, e.g. with float weights: one stands for the other, the faster is taken."""
     macs: int = Field(default=0, ge=0, le=MAX_INT)
