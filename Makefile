@@ -151,7 +151,7 @@ faults: env system-packages  ## break everything round the daemon and print what
 
 long: env system-packages $(if $(OLD_PYTHON),env-tflite)  ## the largest networks and the most repeats, on both runtimes
 	@$(BIN)/python -m pytest --ignore=tests/faults -m long; code=$$?; \
-		$(if $(OLD_PYTHON),EDGEANNOT_RUNTIME=tflite-runtime $(OLD_BIN)/python -m pytest --ignore=tests/faults -m "(long and runtime) or runtime_long" || code=1;) exit $$code
+		$(if $(OLD_PYTHON),EDGEANNOT_RUNTIME=tflite-runtime $(OLD_BIN)/python -m pytest --ignore=tests/faults -m "(long and (runtime or older)) or runtime_long" || code=1;) exit $$code
 
 COUNT ?= 5000
 FUZZ = -m tests.fuzz $(DOOR) --count $(COUNT) $(SEED:%=--seed %) $(MINUTES:%=--minutes %)

@@ -105,7 +105,6 @@ def test_what_is_reported_and_by_which_model_follows_the_commands(start, asker):
     assert asker.wait()[0].payload[:2] == b"\xff\xd8"
 
 
-@pytest.mark.runtime
 def test_a_device_is_taught_by_command_and_answers_with_what_it_learned(start, asker, tmp_path):
     sets = tmp_path / "sets"
     write_set(sets / "lamp", 4)

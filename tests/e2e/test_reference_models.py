@@ -40,11 +40,10 @@ MODELS = {
 NOT_FINITE = "nanodet_m320_6outs_int8w"
 """tflite-runtime 2.14 computes NaN in this network's weight-quantized layers on x86, so it is refused there."""
 
-SLOW = {
-    "yolov5n_640_fp16", "yolov8n_640_int8w_f32io", "ssd_mnv2_fpnlite320_coco_tf2_f32io",
-    "yolo26n_320_e2e_f32io", "yolox_nano_mask3_nchw_fp16",
+ON_BOTH = {
+    "yolov8n_224_int8io", NOT_FINITE, "st_ssd_mnv1_025_person224_raw_anchors", "blazeface_front_f32", "mobilenet_v1_0.25_128_quant",
 }  # fmt: skip
-"""Up to 35 s of processor time each on tflite-runtime: there tests/vision/heads/test_reference_models.py alone runs them."""
+"""The others take 10 to 35 s of processor time on tflite-runtime: there tests/vision/heads/test_reference_models.py alone runs them."""
 
 DEVIATIONS = {
     # (model, photo): (label, why). Found by us at that place and not by the reference, or the other way round.
@@ -108,11 +107,13 @@ def missing(wanted, found, tolerance):
     return lost
 
 
-def detectors():
-    return [name for name in MODELS if not name.startswith("mobilenet")]
+def models(classify: bool):
+    """The names of the detectors or of the classifiers, with the mark of those that both runtimes run here."""
+    names = [name for name in MODELS if name.startswith("mobilenet") == classify]
+    return [pytest.param(name, marks=pytest.mark.runtime if name in ON_BOTH else []) for name in names]
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in SLOW else pytest.mark.runtime) for name in detectors()])
+@pytest.mark.parametrize("name", models(classify=False))
 def test_a_detector_agrees_with_its_reference(name, data_dir, photos, tmp_path, request):
     if name == NOT_FINITE and request.config.getoption("runtime_name") == "tflite-runtime":
         done = add_and_run(name, data_dir, photos, tmp_path)
@@ -139,8 +140,7 @@ def test_a_detector_agrees_with_its_reference(name, data_dir, photos, tmp_path, 
         assert [e for e in lost + extra if e[0] != excused] == [], f"{photo_name}: lacks {lost}, adds {extra}"
 
 
-@pytest.mark.runtime
-@pytest.mark.parametrize("name", [name for name in MODELS if name.startswith("mobilenet")])
+@pytest.mark.parametrize("name", models(classify=True))
 def test_a_classifier_agrees_with_its_reference(name, data_dir, photos, tmp_path):
     found = run_model(name, data_dir, photos, tmp_path)
     reference = json.loads((data_dir / "reference" / f"cls_{name}.json").read_text())["images"]

@@ -342,7 +342,6 @@ def test_a_bundled_model_is_not_removed(tmp_path: Path, models_dir: Path) -> Non
         run("remove", "yolov3-tiny", "--data-dir", tmp_path)
 
 
-@pytest.mark.runtime
 def test_a_grid_model_added_with_its_anchors_runs(data_dir: Path, tmp_path: Path) -> None:
     source = data_dir / "models" / "yolofastest_voc320_2heads_f32io.tflite"
     hints = Hints(labels=data_dir / "models" / "labels_voc20.txt", anchors=parse_anchors("yolo-fastest-voc"))

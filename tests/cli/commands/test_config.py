@@ -5,7 +5,9 @@ import os
 import tomllib
 
 import pytest
+from typer.testing import CliRunner
 
+from edgeannot.cli.app import app
 from tests.cli.test_cli import edgeannot
 
 
@@ -63,9 +65,9 @@ def test_the_schema_is_printed(env):
     "command", [[], ["run"], ["probe"], ["config"], ["config", "check"], ["models"], ["models", "add"], ["inspect"], ["version"]]
 )
 def test_every_command_has_the_short_form_of_help_in_one_form(command):
-    short, long = edgeannot(*command, "-h"), edgeannot(*command, "--help")
+    short, long = (CliRunner().invoke(app, [*command, option]) for option in ("-h", "--help"))
 
-    assert (short.returncode, short.stdout) == (0, long.stdout)
+    assert (short.exit_code, short.stdout) == (0, long.stdout)
     assert short.stdout.startswith("Usage: ")
     assert "-h, --help" in short.stdout
 

@@ -242,7 +242,7 @@ def test_a_plain_loop_counts_the_same(data_dir):
     card = propose(model, Hints(labels=labels)).card
     lines = labels.read_text().splitlines()
     folders = read_class_folders(data_dir / "classification" / "animals10_dev")
-    folders = ClassFolders(folders.class_names, folders.pictures[::5])
+    folders = ClassFolders(folders.class_names, folders.pictures[::10])
 
     (found,) = rank_classifiers([card], folders)
 
@@ -258,7 +258,7 @@ def test_a_plain_loop_counts_the_same(data_dir):
             interpreter.invoke()
             scores = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0]
             places.append(min(list(np.argsort(-scores.astype(int), kind="stable")).index(row) for row in rows))
-    assert len(found.answers) == len(places) >= 50
-    assert found.top1 == pytest.approx(np.mean([place < 1 for place in places]), abs=0.021)
-    assert found.top5 == pytest.approx(np.mean([place < 5 for place in places]), abs=0.021)
+    assert len(found.answers) == len(places) >= 25
+    assert found.top1 == pytest.approx(np.mean([place < 1 for place in places]), abs=0.041)
+    assert found.top5 == pytest.approx(np.mean([place < 5 for place in places]), abs=0.041)
     assert found.top1 > 0.6

@@ -45,8 +45,11 @@ NETWORKS: dict[str, dict] = {
 }
 ALLOWED = {"yolofastest_voc320_2heads_f32io": 0.25}
 """Share of sure boxes that may change on so few pictures; a network of 1.2 MB has little to spare, and its mAP50 hardly changes."""
-LONG = {"ssd_mnv2_fpnlite320_coco_tf2_f32io", "yolo26n_320_e2e_f32io", "yolov5n_640_fp16", "yolov8n_640_int8w_f32io"}
-"""A minute of processor time and more each, on either runtime; test_graph_quantizer has their operators one by one."""
+LONG = {
+    "yolofastest_voc320_2heads_f32io", "ssd_mnv2_fpnlite320_coco_tf2_f32io", "yolo26n_320_e2e_f32io",
+    "yolov5n_640_fp16", "yolov8n_640_int8w_f32io",
+}  # fmt: skip
+"""Half a minute of processor time and more each; test_graph_quantizer has their operators one by one."""
 FEW, SOME = 16, 10
 MORE = {"yolofastest_voc320_2heads_f32io": 40}
 """Its boxes near the threshold come and go, and in ten pictures it finds only 28."""
@@ -122,7 +125,7 @@ def test_mobilenet_v2_keeps_its_classes(data_dir, tmp_path):
         file, Hints(labels=data_dir / "models" / "labels_imagenet1001.txt", input_range=((128.0,), (128.0,))), (), "auto"
     )
 
-    made = quantize_model(prepared_of(data_dir, source), QuantizeOptions())
+    made = quantize_model(prepared_of(data_dir, source, SOME), QuantizeOptions())
 
     found = agreement(source, made, data_dir)
     assert source.card.task == "classify"
@@ -131,10 +134,11 @@ def test_mobilenet_v2_keeps_its_classes(data_dir, tmp_path):
 
 
 @pytest.mark.older
-def test_both_runtimes_lead_to_the_same_bytes(data_dir):
+@pytest.mark.parametrize("name", ["blazeface_front_f32", pytest.param("nanodet_m320_6outs_int8w", marks=pytest.mark.long)])
+def test_both_runtimes_lead_to_the_same_bytes(name, data_dir):
     if importlib.util.find_spec("tflite_runtime") is None or importlib.util.find_spec("ai_edge_litert") is None:
         pytest.skip("needs both runtimes in one environment")
-    source = source_of(data_dir, "nanodet_m320_6outs_int8w")
+    source = source_of(data_dir, name)
     pictures = read_set(str(data_dir / "photos"), 3)
 
     digests = {
