@@ -24,11 +24,11 @@ def test_what_rows_span_gives_the_same_weights():
     rng = np.random.default_rng(1)
     classes = np.repeat(np.arange(3), 6)
     rows = normalized(rng.normal(size=(18, 200)) + 3 * np.eye(3, 200)[classes])
-    rows[17] = rows[16]  # a picture that is there twice: one direction less
+    rows[17] = rows[16]  # a picture that is there twice: nothing is in one direction
 
     basis, inside = spanned(rows)
 
     assert basis is not None
-    assert inside.shape == (18, 17)
+    assert inside.shape == (18, 18)
     np.testing.assert_allclose(inside @ basis.T, rows, atol=1e-4)
     np.testing.assert_allclose(basis @ fitted(inside, classes), fitted(rows, classes), atol=2e-3)

@@ -113,13 +113,21 @@ class _Examples:
     classes: IntArray
     class_count: int
 
-    def fit(self, chosen: IntArray, c: float) -> list[FloatArray]:
-        """Return for each kind the weights that are learned from the chosen pictures."""
+    def fit(self, chosen: IntArray, c: float, start: Sequence[FloatArray] | None = None) -> list[FloatArray]:
+        """Return for each kind the weights that are learned from the chosen pictures. start: weights that are near, to save steps."""
         classes = np.repeat(self.classes[chosen], 2)
         balance = balanced_weights(classes, self.class_count)
         return [
-            fit_logistic(kind.rows[chosen].reshape(len(classes), -1), classes, balance, class_count=self.class_count, c=c, tolerance=1e-2)
-            for kind in self.kinds
+            fit_logistic(
+                kind.rows[chosen].reshape(len(classes), -1),
+                classes,
+                balance,
+                class_count=self.class_count,
+                c=c,
+                start=None if start is None else start[number],
+                tolerance=1e-2,
+            )
+            for number, kind in enumerate(self.kinds)
         ]
 
     def answers(self, chosen: IntArray, weights: Sequence[FloatArray]) -> FloatArray:
@@ -139,12 +147,14 @@ def learn(
     parts = deal(groups, classes, _part_count(groups, classes))
     kinds = tuple(_Kind.of(vectors, kind, views) for kind in ([None] if expansion is None else [None, expansion]))
     examples = _Examples(kinds, classes, class_count)
-    best = min(_tried(examples, parts, _FIRST_C), key=lambda tried: tried.loss)
+    starts: dict[int, list[FloatArray]] = {}
+    best = min(_tried(examples, parts, _FIRST_C, starts), key=lambda tried: tried.loss)
     for c in _OTHER_CS:
-        best = min(best, _tried(examples, parts, c)[best.look], key=lambda tried: tried.loss)
+        best = min(best, _tried(examples, parts, c, starts)[best.look], key=lambda tried: tried.loss)
     probabilities = np.exp(log_softmax(best.logits / np.float32(best.temperature))).astype(np.float32)
-    threshold, kept, refused = _none_of_these(examples, best, probabilities)
-    head = _head(examples, examples.fit(np.arange(len(classes)), best.c), expansion, vectors.shape[-1], best.temperature)
+    fitted = examples.fit(np.arange(len(classes)), best.c)
+    threshold, kept, refused = _none_of_these(examples, best, probabilities, fitted)
+    head = _head(examples, fitted, expansion, vectors.shape[-1], best.temperature)
     trust = probabilities[np.arange(len(classes)), classes] + _agreement(examples, groups)
     return Learned(head, best.look, probabilities, best.tested, trust, best.c, threshold, kept, refused)
 
@@ -196,9 +206,9 @@ class _Tried:
     """With that temperature."""
 
 
-def _tried(examples: _Examples, parts: IntArray, c: float) -> list[_Tried]:
-    """Return the outcome of the cross-validation for each look."""
-    logits, tested = _cross_validate(examples, parts, c)
+def _tried(examples: _Examples, parts: IntArray, c: float, starts: dict[int, list[FloatArray]]) -> list[_Tried]:
+    """Return the outcome of the cross-validation for each look. starts: each part's weights, those of another C before and these after."""
+    logits, tested = _cross_validate(examples, parts, c, starts)
     found = []
     for look in range(logits.shape[1]):
         own, truth = logits[tested, look], examples.classes[tested]
@@ -214,7 +224,9 @@ def _part_count(groups: IntArray, classes: IntArray) -> int:
     return min(PARTS, max(2, smallest))
 
 
-def _cross_validate(examples: _Examples, parts: IntArray, c: float) -> tuple[FloatArray, NDArray[np.bool_]]:
+def _cross_validate(
+    examples: _Examples, parts: IntArray, c: float, starts: dict[int, list[FloatArray]]
+) -> tuple[FloatArray, NDArray[np.bool_]]:
     """Return (N, L, K) logits of pictures by weights that were not learned from them, and which pictures could be tested."""
     logits = np.zeros((len(parts), examples.kinds[0].asked.shape[1], examples.class_count), np.float32)
     tested = np.zeros(len(parts), bool)
@@ -223,7 +235,8 @@ def _cross_validate(examples: _Examples, parts: IntArray, c: float) -> tuple[Flo
         others = np.nonzero(parts != part)[0]
         if len(others):
             tested[held] = np.isin(examples.classes[held], examples.classes[others])
-            logits[held] = examples.answers(held, examples.fit(others, c))
+            starts[part] = examples.fit(others, c, starts.get(part))
+            logits[held] = examples.answers(held, starts[part])
     return logits, tested
 
 
@@ -235,10 +248,13 @@ def _temperature(logits: FloatArray, classes: IntArray) -> float:
     return float(min(_TEMPERATURES, key=lambda temperature: log_loss(logits / np.float32(temperature), classes)))
 
 
-def _none_of_these(examples: _Examples, tried: _Tried, probabilities: FloatArray) -> tuple[float, float, float | None]:
+def _none_of_these(
+    examples: _Examples, tried: _Tried, probabilities: FloatArray, fitted: Sequence[FloatArray]
+) -> tuple[float, float, float | None]:
     """Return the threshold, the share of right answers that reach it, and the share of foreign pictures that do not.
 
-    Foreign are the pictures of one class to weights that were learned from the other classes alone, each class in turn.
+    Foreign are the pictures of one class to weights that were learned from the other classes alone, each class in turn. fitted: the
+    weights of all classes, to begin at.
     """
     right = tried.tested & (probabilities.argmax(axis=1) == examples.classes)
     sure = probabilities[right].max(axis=1) if right.any() else np.ones(1, np.float32)
@@ -248,8 +264,8 @@ def _none_of_these(examples: _Examples, tried: _Tried, probabilities: FloatArray
         below = []
         for number in range(min(examples.class_count, _MOST_LEFT_OUT)):
             foreign = examples.classes == number
-            fitted = examples.fit(np.nonzero(~foreign)[0], tried.c)
-            logits = examples.answers(np.nonzero(foreign)[0], fitted)[:, tried.look] / np.float32(tried.temperature)
+            others = examples.fit(np.nonzero(~foreign)[0], tried.c, fitted)
+            logits = examples.answers(np.nonzero(foreign)[0], others)[:, tried.look] / np.float32(tried.temperature)
             below += (np.exp(log_softmax(np.delete(logits, number, axis=1))).max(axis=1) < threshold).tolist()
         refused = float(np.mean(below))
     return threshold, float((sure >= threshold).mean()), refused
