@@ -14,6 +14,7 @@ ONNX_VENV := .venv-onnx
 KERAS_VENV := .venv-keras
 QUANTIZER_VENV := .venv-litert-quantizer
 FORMATS_VENV := .venv-formats
+SITE_VENV := .venv-site
 HOMEASSISTANT_VENV := .venv-homeassistant
 SERVICE_ROOT := .cache/service-root
 HOMEASSISTANT_PYTHON ?= $(shell for p in $(PYTHON) python3.13; do $$p -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null && echo $$p && break; done)
@@ -26,7 +27,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help rule run test test-parts test-tools test-whole test-faults test-tflite docs check format models micro env env-tflite system-packages faults long fuzz converters-test formats-test homeassistant-test service-test deb deb-test bench structure wheel clean
+.PHONY: help rule run test test-parts test-tools test-whole test-faults test-tflite docs site check format models micro env env-tflite system-packages faults long fuzz converters-test formats-test homeassistant-test service-test deb deb-test bench structure wheel clean
 
 help:  ## list the chores
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -169,6 +170,15 @@ docs: env  ## write the generated pages of docs/ and docs/architecture.png
 	$(BIN)/python -m tests.docs_pages
 	$(BIN)/python -m benchmarks.structure --draw docs/architecture.png >/dev/null
 
+$(SITE_VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(SITE_VENV)
+	$(SITE_VENV)/bin/python -m pip install -q 'pip>=25.1'
+	$(SITE_VENV)/bin/python -m pip install -q --group site
+	touch $@
+
+site: $(SITE_VENV)/.ready  ## make a website of docs/ in out/site, for a browser without a network; a link that leads nowhere fails
+	$(SITE_VENV)/bin/mkdocs build --strict --quiet
+
 rule: env  ## measure and write docs/rule.md and its plot (needs the test data; root for shares of a core)
 	$(BIN)/python -m benchmarks.rule
 
@@ -179,4 +189,4 @@ wheel: env  ## build the wheel into dist/
 	$(BIN)/python -m pip wheel -q --no-deps -w dist .
 
 clean:  ## remove environments, caches and outputs
-	rm -rf $(VENV) $(OLD_VENV) $(MODELS_VENV) $(ONNX_VENV) $(KERAS_VENV) $(QUANTIZER_VENV) $(HOMEASSISTANT_VENV) .cache out dist build
+	rm -rf $(VENV) $(OLD_VENV) $(MODELS_VENV) $(ONNX_VENV) $(KERAS_VENV) $(QUANTIZER_VENV) $(HOMEASSISTANT_VENV) $(FORMATS_VENV) $(SITE_VENV) .cache out dist build

@@ -6,6 +6,7 @@ import re
 import tomllib
 
 import pytest
+import yaml
 
 from edgeannot.vision.cards import CARD_SCHEMA, ModelCard
 from edgeannot.vision.heads import HEADS
@@ -31,9 +32,13 @@ def anchors(page):
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def links(page):
+    return re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text(encoding="utf-8"))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_every_link_leads_somewhere(page):
-    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text(encoding="utf-8")):
+    for target, anchor in links(page):
         leads_to = page.parent / target if target else page
         assert leads_to.exists(), target
         assert not anchor or anchor in anchors(leads_to), f"{target}#{anchor}"
@@ -81,3 +86,18 @@ def test_the_glossary_is_short_and_says_where_each_term_lives():
     assert len(terms) <= 40
     for term, place in rows:
         assert (DOCS.parent / place).exists() or (DOCS.parent / "edgeannot" / place).exists(), term
+
+
+def test_the_site_names_every_page_once():
+    def pages(part):
+        return (
+            [part]
+            if isinstance(part, str)
+            else [page for each in part for page in pages(each.values() if isinstance(each, dict) else each)]
+        )
+
+    config = yaml.load((DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+
+    named = pages([*config["nav"]])
+    assert sorted(named) == sorted(page.name for page in DOCS.glob("*.md"))
+    assert {target for target, _ in links(DOCS / "index.md")} >= {*named} - {"index.md"}
