@@ -209,7 +209,7 @@ def _pixels(data: bytes, header: Header, reduction: int, *, whole: bool) -> tupl
     name = header.kind.upper()
     try:
         if header.kind == "jpeg":
-            found = decode_jpeg(data, header.stored_wh, reduction, ends=header.ends)
+            found = decode_jpeg(data, header.stored_wh, reduction, ends=header.ends, several=header.several_scans)
         elif header.kind == "heic":
             found = Decoded(_with_libheif(data))
         else:

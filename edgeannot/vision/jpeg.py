@@ -58,14 +58,16 @@ class Decoded:
     the brightness were there at least once. An upper bound: from where on wrong bits put the decoder out of step, nobody can tell."""
 
 
-def decode_jpeg(data: bytes, wh: tuple[int, int], reduction: int, *, ends: bool) -> Decoded | None:
+def decode_jpeg(data: bytes, wh: tuple[int, int], reduction: int, *, ends: bool, several: bool) -> Decoded | None:
     """Return the pixels of a JPEG at 1/reduction of its size, as stored; None where nothing can be decoded.
 
     wh: width and height by its header. ends: whether it has its end marker; where only that is missing nothing of the picture is, which
-    is no fault. Raises FrameError "damaged" for more scans than any program writes, MemoryError, and cv2.error.
+    is no fault. several: whether it has more than one scan, by its header. Raises FrameError "damaged" for more scans than any program
+    writes, MemoryError, and cv2.error.
     """
     whole = data if ends else data + _END
-    _check_scans(whole)
+    if several:
+        _check_scans(whole)
     decoder = _simplejpeg()
     if decoder is None:
         image = _with_opencv(whole, reduction)

@@ -81,6 +81,11 @@ class Header:
     """Whether a JPEG has its end marker; other kinds are refused without it."""
 
     @property
+    def several_scans(self) -> bool:
+        """Whether it is a JPEG with more than one scan."""
+        return self.coefficient_bytes > 0
+
+    @property
     def full_wh(self) -> tuple[int, int]:
         """Width and height of the upright picture."""
         width, height = self.stored_wh
@@ -176,7 +181,7 @@ def _jpeg(data: bytes) -> Header:
         )
     info = imagesize.get_info(io.BytesIO(data), exif_rotation=False, dpi=False)
     # FF D9 cannot occur inside a scan (T.81 B.1.1.5), and thumbnails with an end of their own lie before it.
-    ends = data.find(b"\xff\xd9", scan) >= 0
+    ends = data.rfind(b"\xff\xd9", scan) >= 0  # from behind, where it is as a rule
     coefficients = 0.0
     if marker in (0xC2, 0xCA) or in_scan < segment[5]:  # progressive, or a scan for each component
         factors = [(segment[7 + 3 * i] >> 4, segment[7 + 3 * i] & 15) for i in range(segment[5])]

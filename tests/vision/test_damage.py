@@ -95,10 +95,10 @@ def test_both_decoders_give_the_same_pixels(scene, progressive, monkeypatch):
     for data in (scene, progressive, encoded("cat.jpg", gray=True), cmyk()):
         for factor in (1, 2, 4, 8):
             height, width = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape[:2]
-            first = jpeg.decode_jpeg(data, (width, height), factor, ends=True)
+            first = jpeg.decode_jpeg(data, (width, height), factor, ends=True, several=True)
             with monkeypatch.context() as hidden:
                 hidden.setattr(jpeg, "_simplejpeg", lambda: None)
-                second = jpeg.decode_jpeg(data, (width, height), factor, ends=True)
+                second = jpeg.decode_jpeg(data, (width, height), factor, ends=True, several=True)
             assert first.image.shape == (-(-height // factor), -(-width // factor), 3)
             assert np.array_equal(first.image, second.image)
 
