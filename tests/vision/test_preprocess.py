@@ -110,3 +110,27 @@ def test_the_picture_is_not_written_to():
     ToTensor(spec("int8", 1 / 255, -128), (8, 8), "letterbox")(image)
 
     assert (image == before).all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale", "zero_point", "mean", "std"),
+    [
+        ("uint8", 1 / 255, 0, (0,), (255,)),
+        ("int8", 1 / 255, -128, (0,), (255,)),
+        ("uint8", 1 / 128, 128, (128,), (128,)),
+        ("int8", 0.02, 3, (0,), (255,)),
+        ("float32", 0.0, 0, (0,), (255,)),
+        ("float32", 0.0, 0, (127.5,), (127.5,)),
+        ("float32", 0.0, 0, (123.68,), (58.4,)),
+        ("float32", 0.0, 0, (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)),
+    ],
+)
+def test_whatever_is_quickest_gives_the_numbers_of_the_table(dtype, scale, zero_point, mean, std):
+    target = spec(dtype, scale, zero_point, (1, 16, 16, 3))
+    image = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+
+    tensor, _ = ToTensor(target, (16, 16), mean=mean, std=std)(image)
+
+    wanted = np.broadcast_to(byte_table(mean, std, target), (256, 3)).reshape(1, 16, 16, 3)
+    assert tensor.dtype == wanted.dtype
+    assert tensor.tobytes() == wanted.tobytes()
