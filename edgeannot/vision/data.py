@@ -6,6 +6,7 @@ exclusive, in float32; sizes in tuples are width before height, array shapes hei
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -266,8 +267,8 @@ class RawTensor:
         if not self.spec.quantized:
             return real
         limits = np.iinfo(self.spec.dtype)
-        stored = np.float64(real) / self.spec.scale + self.spec.zero_point - 1e-6
-        return int(np.ceil(np.clip(stored, limits.min, limits.max + 1)))
+        stored = real / self.spec.scale + self.spec.zero_point - 1e-6
+        return math.ceil(min(max(stored, limits.min), limits.max + 1))
 
     def reshape(self, *shape: int) -> RawTensor:
         """Return the same numbers in another shape."""

@@ -34,8 +34,10 @@ crop: the middle of it, as large as the input's proportions allow; the model see
 PAD = 114
 """The byte that fills what a letterbox leaves free, unless a model's card says another: that of YOLOv5 and its kin."""
 
-_BLOCK = 256
-"""Candidates that `nms` compares at a time: large enough for numpy, small enough for a processor's cache."""
+_CHUNK, _BLOCK = 1024, 64
+"""Candidates among which `nms` looks for what is covered, and the best of them that it compares with each other and then with the rest: of
+300 round few objects most are gone after the first block."""
+_LATER = np.triu(np.ones((_BLOCK, _BLOCK), bool), k=1)
 
 
 def place(frame_wh: tuple[int, int], model_wh: tuple[int, int], resize: Resize) -> tuple[Fit, tuple[int, int]]:
@@ -114,7 +116,7 @@ def nms(boxes_xyxy: FloatArray, scores: FloatArray, classes: IntArray, iou: floa
     """
     order = np.argsort(-scores, kind="stable").astype(np.int64)
     room = len(order) if limit is None else limit
-    if len(order) <= 4 * _BLOCK or room <= _BLOCK:
+    if len(order) <= _CHUNK or room <= _CHUNK // 4:
         return _suppress(boxes_xyxy, classes, order, iou, room)
     # Many candidates and many to keep: class by class, so that boxes of different classes are never compared.
     groups = [order[classes[order] == c] for c in np.unique(classes)]
@@ -126,29 +128,36 @@ def nms(boxes_xyxy: FloatArray, scores: FloatArray, classes: IntArray, iou: floa
 
 def _suppress(boxes: FloatArray, classes: IntArray, order: IntArray, iou: float, room: int) -> IntArray:
     """Return the first `room` rows of `order` that no earlier kept row covers."""
-    kept = order[:0]
-    for start in range(0, len(order), _BLOCK):
-        if len(kept) >= room:
-            break
-        block = order[start : start + _BLOCK]
-        if len(kept):
-            block = block[~_covers(boxes, classes, kept, block, iou).any(axis=0)]
-        covers = np.triu(_covers(boxes, classes, block, block, iou), k=1)
-        alive = np.ones(len(block), bool)
-        # Only rows that cover a later one can change anything, so the loop is short where boxes lie apart.
-        for row in np.flatnonzero(covers.any(axis=1)):
-            if alive[row]:
-                alive &= ~covers[row]
-        kept = np.concatenate([kept, block[alive]])
-    return kept[:room]
+    boxes, classes = np.asfortranarray(boxes[order]), classes[order]
+    kept: list[IntArray] = []
+    for start in range(0, len(order), _CHUNK):
+        left = np.arange(start, min(start + _CHUNK, len(order)))
+        for better in kept:
+            left = left[~_covers(boxes, classes, better, left, iou).any(axis=0)]
+        while len(left) and room > 0:
+            block, left = left[:_BLOCK], left[_BLOCK:]
+            covers = _covers(boxes, classes, block, block, iou) & _LATER[: len(block), : len(block)]
+            alive = np.ones(len(block), bool)
+            # Only rows that cover a later one can change anything, so the loop is short where boxes lie apart.
+            for row in np.flatnonzero(covers.any(axis=1)):
+                if alive[row]:
+                    alive &= ~covers[row]
+            block = block[alive][:room]
+            kept.append(block)
+            room -= len(block)
+            if len(left):
+                left = left[~_covers(boxes, classes, block, left, iou).any(axis=0)]
+    return order[np.concatenate(kept)] if kept else order[:0]
 
 
 def _covers(boxes: FloatArray, classes: IntArray, better: IntArray, worse: IntArray, iou: float) -> NDArray[np.bool_]:
     """Return (N, M) whether a better row's box and a worse one's are of one class and overlap by more than `iou`."""
-    a, b = boxes[better], boxes[worse]
+    a, b = np.asfortranarray(boxes[better]), np.asfortranarray(boxes[worse])
     shared = _intersections(a, b)
-    union = areas(a)[:, None] + areas(b)[None, :] - shared
-    covered: NDArray[np.bool_] = shared > np.float32(iou) * union
+    union = areas(a)[:, None] + areas(b)[None, :]
+    union -= shared
+    union *= np.float32(iou)
+    covered: NDArray[np.bool_] = shared > union
     covered &= classes[better][:, None] == classes[worse][None, :]
     return covered
 

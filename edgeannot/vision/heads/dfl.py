@@ -10,18 +10,9 @@ from numpy.typing import NDArray
 
 from edgeannot.base.errors import CardError
 from edgeannot.vision.data import Detections, FloatArray, IntArray, Outputs, RawTensor, TensorRef, TensorSpec
-from edgeannot.vision.heads._boxes import candidates, concatenate
-from edgeannot.vision.heads._grids import Layout, check_cells, check_strides, locate, pair_with_strides, table_of
-from edgeannot.vision.heads._scores import (
-    Activation,
-    activate,
-    best_columns,
-    passing_rows,
-    softmax,
-    stored_threshold,
-    take_rows,
-    usable_rows,
-)
+from edgeannot.vision.heads._boxes import candidates
+from edgeannot.vision.heads._grids import Layout, cell_count, check_cells, check_strides, locate, pair_with_strides, table_of
+from edgeannot.vision.heads._scores import Activation, best_scores, joined_rows, passing_rows, softmax, stored_threshold
 from edgeannot.vision.heads._tensors import check_score_step, output_spec, shape_error
 
 __all__ = ["Dfl"]
@@ -96,27 +87,27 @@ class Dfl:
 
     def decode(self, outputs: Outputs, input_wh: tuple[int, int], min_score: float) -> Detections:
         """Return the best class of each cell that reaches `min_score`."""
-        return concatenate([self._decode(outputs, group, input_wh, min_score) for group in self._groups()])
-
-    def _decode(self, outputs: Outputs, group: _Group, input_wh: tuple[int, int], min_score: float) -> Detections:
-        boxes, scores, score_sum, strides = group
-        box_table, score_table = self._tables(outputs[boxes].values, outputs[scores].values)
-        threshold = stored_threshold(outputs[scores], self.activation, min_score)
-        if score_sum is None:
-            rows = passing_rows(score_table, threshold)
-        else:
-            rows = _possible_rows(outputs[score_sum], self.layout, min_score)
-            rows = rows[passing_rows(score_table[rows], threshold)]
-        if not len(rows):
+        parts, start = [], 0
+        for boxes, scores, score_sum, strides in self._groups():
+            box_table, score_table = self._tables(outputs[boxes].values, outputs[scores].values)
+            threshold = stored_threshold(outputs[scores], self.activation, min_score)
+            if score_sum is None:
+                rows = passing_rows(score_table, threshold)
+            else:
+                rows = _possible_rows(outputs[score_sum], self.layout, min_score)
+                rows = rows[passing_rows(score_table[rows], threshold)]
+            if len(rows):
+                numbers, sides = RawTensor(score_table, outputs[scores].spec), RawTensor(box_table, outputs[boxes].spec)
+                parts.append((start + rows, numbers.real(rows), sides.real(rows)))
+            start += cell_count(strides, input_wh)
+        if not parts:
             return Detections.empty()
-        rows, numbers = take_rows(score_table, rows, outputs[scores].spec)
-        sides = RawTensor(box_table[rows], outputs[boxes].spec).real()
-        usable = usable_rows(sides)
-        rows, numbers, distances = rows[usable], numbers[usable], self._distances(sides[usable])
-        cells, stride = locate(rows, strides, input_wh)
+        found, class_numbers, side_numbers = joined_rows(parts)
+        distances = self._distances(side_numbers)
+        cells, stride = locate(found, self.strides, input_wh)
         points = cells + np.float32(self.center)
         boxes_xyxy = np.concatenate([points - distances[:, :2], points + distances[:, 2:]], axis=1) * stride
-        return candidates(boxes_xyxy, activate(numbers.max(axis=1), self.activation), best_columns(numbers), min_score)
+        return candidates(boxes_xyxy, *best_scores(class_numbers, self.activation), min_score)
 
     def _distances(self, numbers: FloatArray) -> FloatArray:
         """Return (n, 4) left, top, right, bottom in strides."""

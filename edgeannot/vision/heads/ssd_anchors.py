@@ -11,8 +11,8 @@ from edgeannot.base.errors import CardError
 from edgeannot.vision.data import Detections, FloatArray, IntArray, Outputs, RawTensor, TensorRef, TensorSpec
 from edgeannot.vision.geometry import cxcywh_to_xyxy, xyxy_to_cxcywh, yxyx_to_xyxy
 from edgeannot.vision.heads._anchors import AnchorLayer, AnchorRule, OctaveAnchors, ScaledAnchors, make_anchors
-from edgeannot.vision.heads._boxes import candidates, concatenate, safe_exp, to_model_pixels
-from edgeannot.vision.heads._scores import best_classes, passing_rows, rows_above, stored_threshold, take_rows, usable_rows, without_column
+from edgeannot.vision.heads._boxes import candidates, safe_exp, to_model_pixels
+from edgeannot.vision.heads._scores import best_classes, joined_rows, passing_rows, rows_above, stored_threshold, without_column
 from edgeannot.vision.heads._tensors import check_score_step, output_spec, shape_error
 
 __all__ = ["AnchorLayer", "OctaveAnchors", "ScaledAnchors", "SsdAnchors"]
@@ -97,23 +97,23 @@ class SsdAnchors:
             boxes = outputs[box_ref]
             box_table = boxes.values.reshape(-1, 4 + self.extra_columns)[:, :4]
             score_table = outputs[score_ref].values.reshape(len(box_table), -1)
-            rows, classes, scores = self._best_classes(RawTensor(score_table, outputs[score_ref].spec), min_score)
-            real = RawTensor(box_table[rows], boxes.spec).real()
-            usable = usable_rows(real)
-            anchors = self._anchors(outputs, start + rows[usable], input_wh)
-            boxes_xyxy = self._unpack(real[usable], anchors) * np.array(input_wh * 2, np.float32)
-            parts.append(candidates(boxes_xyxy, scores[usable], classes[usable], min_score))
+            scores = RawTensor(score_table, outputs[score_ref].spec)
+            rows = self._passing(scores, min_score)
+            if len(rows):
+                parts.append((start + rows, scores.real(rows), RawTensor(box_table, boxes.spec).real(rows)))
             start += len(box_table)
-        return concatenate(parts)
+        if not parts:
+            return Detections.empty()
+        found, numbers, offsets = joined_rows(parts)
+        classes, best = best_classes(numbers, self.activation, self.background)
+        boxes_xyxy = self._unpack(offsets, self._anchors(outputs, found, input_wh)) * np.array(input_wh * 2, np.float32)
+        return candidates(boxes_xyxy, best, classes, min_score)
 
-    def _best_classes(self, table: RawTensor, min_score: float) -> tuple[IntArray, IntArray, FloatArray]:
-        """Return rows whose best class may reach `min_score`, that class and its score."""
+    def _passing(self, table: RawTensor, min_score: float) -> IntArray:
+        """Return rows whose best class may reach `min_score`."""
         if self.activation == "softmax":
-            rows = rows_above(table, self.background, min_score)
-        else:
-            rows = passing_rows(without_column(table.values, self.background), stored_threshold(table, self.activation, min_score))
-        rows, numbers = take_rows(table.values, rows, table.spec)
-        return rows, *best_classes(numbers, self.activation, self.background)
+            return rows_above(table, self.background, min_score)
+        return passing_rows(without_column(table.values, self.background), stored_threshold(table, self.activation, min_score))
 
     def _unpack(self, numbers: FloatArray, anchors: FloatArray) -> FloatArray:
         """Return boxes xyxy in shares of the input from stored offsets (n, 4) and their anchors (n, 4) cxcywh."""
