@@ -33,7 +33,7 @@ from edgeannot.choice.measurements import NOISY
 from edgeannot.tflite.file import dtype_of
 from edgeannot.vision.cards import find_card
 from edgeannot.vision.data import Frame
-from edgeannot.vision.decode import configure_opencv, read_picture
+from edgeannot.vision.decode import configure_opencv, keep_freed_memory, read_picture
 from edgeannot.vision.engine import Engine
 from edgeannot.vision.pipeline import Pipeline, load_pipeline
 from edgeannot.vision.runtimes import Runtime
@@ -50,10 +50,6 @@ _RUNS = 3
 """Runs of a point at least, however slow it is."""
 _PATIENCE = 3
 """Uncontended windows are waited for up to this many times the seconds asked for."""
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""glibc, malloc.h; its documentation: mallopt(3)."""
-_KEPT_BYTES = 32 * 2**20
-"""Room for a picture of 11 megapixels; glibc takes no more for M_MMAP_THRESHOLD, and on 32 bits not even this."""
 SIDE, CHANNELS, PAIRS = 28, 128, 4
 OPERATIONS = 2 * SIDE * SIDE * PAIRS * (9 * CHANNELS + CHANNELS * CHANNELS)
 """Multiplications and additions of one run of a network of the micro-benchmark."""
@@ -65,19 +61,6 @@ def main() -> None:
     configure_opencv()
     keep_freed_memory()
     serve(_answer)
-
-
-def keep_freed_memory() -> None:
-    """Have the C library keep the memory of one picture for the next one, as it is in the daemon.
-
-    There, the next picture is decoded before the last one is freed, so the heap stays as large as it is. Here, one is freed before the
-    next, and whether the heap is then given back to the kernel hangs on what happens to lie above it: 1,200 page faults a picture of
-    0.8 megapixels, 3 of 23 ms, with one model and not with another. Where the C library has no such setting, nothing is changed.
-    """
-    with suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        if mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES):  # setting the other one alone would have every picture mapped anew
-            mallopt(_M_TRIM_THRESHOLD, 2 * _KEPT_BYTES)
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:

@@ -55,7 +55,7 @@ from edgeannot.sinks import Sink, SinkContext, open_sinks
 from edgeannot.sources import Source, SourceOptions
 from edgeannot.storage.store import Store
 from edgeannot.vision.data import Frame
-from edgeannot.vision.decode import configure_opencv
+from edgeannot.vision.decode import configure_opencv, keep_freed_memory
 from edgeannot.vision.pipeline import Pipeline
 
 __all__ = ["RESULTS_MISSING", "Deliverer", "run_daemon"]
@@ -90,6 +90,8 @@ def run_daemon(
     load: reads the configuration again, which SIGHUP asks for where systemd started this; one that cannot be used changes nothing.
     Raises ConfigError, ModelError or MissingError if the settings cannot be carried out.
     """
+    configure_opencv()
+    keep_freed_memory()
     stop, ended = threading.Event(), threading.Event()
     reload = Reload(load, Notifier(os.environ)) if load is not None and is_service() else None
 
@@ -131,7 +133,6 @@ def _run(
     state_dir: Path | None,
 ) -> int:
     settings, mqtt = loaded.settings, loaded.settings.sinks.mqtt
-    configure_opencv()
     make_folder(settings.data_dir)
     heartbeats, telemetry = Heartbeats(), Telemetry(max_labels=settings.health.max_labels)
     trial = FirstUseTrial(settings, stop.is_set, heartbeats.beat)

@@ -358,7 +358,8 @@ def test_a_picture_is_decoded_into_memory_that_is_there(model, models_dir, runti
 import resource
 from pathlib import Path
 from edgeannot.vision.cards import find_card
-from edgeannot.choice.measure_child import keep_freed_memory, samples
+from edgeannot.choice.measure_child import samples
+from edgeannot.vision.decode import keep_freed_memory
 from edgeannot.vision.pipeline import load_pipeline
 
 keep_freed_memory()
