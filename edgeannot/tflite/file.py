@@ -6,17 +6,20 @@ Field positions are those of the public schema (see `tflite_schema`).
 
 from __future__ import annotations
 
+import mmap
+import os
+import shutil
 import struct
 from collections import Counter
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from edgeannot.base.errors import MissingError, ModelError
 from edgeannot.tflite.flatbuffer import Broken, Table, root
 from edgeannot.tflite.schema import BUILTIN_NAMES, TYPE_NAMES, Operator, Signature, SubGraph, Tensor, TFLiteModel
 from edgeannot.tflite.shapes import Unsizable, shapes_at
 
-__all__ = ["at_size", "dtype_of", "parse_tflite", "read_tflite"]
+__all__ = ["at_size", "dtype_of", "open_at_size", "parse_tflite", "read_tflite"]
 
 IDENTIFIER = b"TFL3"
 MAX_BYTES = 2 << 30
@@ -75,12 +78,38 @@ def at_size(raw: bytes, size: int) -> bytes:
     Weights and offsets stay where they are, so the result has the length of `raw`. Raises ModelError for a graph whose result
     depends on the size in another way (a fixed RESHAPE, a fully connected layer, ...), and for a size that does not fit its strides.
     """
+    patched = bytearray(raw)
+    _resize_into(patched, size)
+    return bytes(patched)
+
+
+def open_at_size(path: Path, size: int) -> int:
+    """Return a descriptor of a file in memory with the model `at_size`, so that it can be mapped: its weights are never on the heap.
+
+    Raises ModelError as `at_size` does, and where there is no memory.
+    """
+    try:
+        fd = os.memfd_create(path.name)
+        try:
+            shutil.copyfile(path, f"/proc/self/fd/{fd}")
+            with mmap.mmap(fd, 0) as patched:
+                _resize_into(patched, size)
+        except BaseException:
+            os.close(fd)
+            raise
+    except (OSError, ValueError) as exc:  # ValueError: an empty file
+        raise ModelError(f"another input size, {size}: the file cannot be copied into memory ({exc})") from exc
+    return fd
+
+
+def _resize_into(patched: bytearray | mmap.mmap, size: int) -> None:
+    """Patch a model's bytes where they are."""
+    raw = cast("bytes", patched)  # what reads them only takes slices
     model = parse_tflite(raw)
     try:
         shapes, constants = shapes_at(model, size)
     except Unsizable as exc:
         raise ModelError(f"another input size, {size}: {exc}") from exc
-    patched = bytearray(raw)
     for tensor, shape in zip(model.graph.tensors, shapes, strict=True):
         if shape == tensor.shape:
             continue
@@ -92,11 +121,10 @@ def at_size(raw: bytes, size: int) -> bytes:
             struct.pack_into(f"<{len(shape)}i", patched, tensor.signature_at, *signature)
     for data_at, values in constants.items():
         struct.pack_into(f"<{len(values)}i", patched, data_at, *values)
-    derived = parse_tflite(bytes(patched))
+    derived = parse_tflite(raw)
     wrong = [t.name for t, shape in zip(derived.graph.tensors, shapes, strict=True) if t.shape != shape]
     if wrong:
         raise ModelError(f"another input size, {size}: tensors {wrong[:3]} share one shape in the file but need different ones")
-    return bytes(patched)
 
 
 def _foreign(raw: bytes) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from edgeannot.base.errors import CardError, ConfigError, ModelError, OutputError
-from edgeannot.tflite.file import at_size
+from edgeannot.tflite.file import open_at_size
 from edgeannot.vision.cards import ModelCard
 from edgeannot.vision.data import Annotation, Detections, FloatArray, Frame, ModelFacts, Outputs, Profile, TensorRef, TensorSpec
 from edgeannot.vision.engine import Engine, Runtime
@@ -166,10 +168,14 @@ def load_engine(card: ModelCard, threads: int = 1, runtime: Runtime = "auto") ->
     card.verify_file()
     if "@" in card.name:
         try:
-            model = at_size(card.model_path.read_bytes(), card.input.width)
+            fd = open_at_size(card.model_path, card.input.width)
         except ModelError as exc:
             raise ModelError(f"{card.model_path}: {exc}") from exc
-        return Engine(model, threads, runtime, name=f"{card.model_path} at {card.input.width}x{card.input.height}")
+        try:
+            name = f"{card.model_path} at {card.input.width}x{card.input.height}"
+            return Engine(Path(f"/proc/self/fd/{fd}"), threads, runtime, name=name)
+        finally:
+            os.close(fd)  # the runtime has mapped it
     return Engine(card.model_path, threads, runtime)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgeannot.base.errors import MissingError, ModelError
-from edgeannot.tflite.file import at_size, parse_tflite, read_tflite
+from edgeannot.tflite.file import at_size, open_at_size, parse_tflite, read_tflite
 from edgeannot.tflite.schema import BUILTIN_NAMES
 from edgeannot.tflite.trace import input_affine
 from edgeannot.vision.engine import Engine
@@ -282,3 +283,22 @@ def test_an_operator_that_gives_nothing_ends_the_way_from_the_input(kind):
     graph.operators[0].outputs = []
 
     assert input_affine(parse_tflite(graph.to_bytes(), "net")) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"no model"])
+def test_what_is_no_model_cannot_be_opened_at_a_size(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "it.tflite"
+    path.write_bytes(content)
+    with pytest.raises(ModelError):
+        open_at_size(path, 64)
+
+
+def test_a_model_opened_at_a_size_is_the_one_that_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "it.tflite"
+    path.write_bytes(random_net(64))
+    fd = open_at_size(path, 32)
+    try:
+        assert os.pread(fd, 1 << 24, 0) == at_size(random_net(64), 32)
+    finally:
+        os.close(fd)
+    assert path.read_bytes() == random_net(64)
