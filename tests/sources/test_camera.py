@@ -22,7 +22,7 @@ from edgeannot.base.redaction import redacted
 from edgeannot.crash_guard import AtWork
 from edgeannot.sources import CameraOptions, Context, DirectoryOptions, Tick, open_source
 from edgeannot.sources.camera import CameraSource
-from edgeannot.sources.capture import Target, device_trouble, open_capture, parse_target, with_credentials
+from edgeannot.sources.capture import Format, Target, device_trouble, open_capture, parse_target, with_credentials
 from edgeannot.vision.data import Failure, Frame
 from tests.brokers import free_port
 from tests.crash_guard.dying import die
@@ -591,3 +591,33 @@ def test_a_device_that_is_not_there_is_told_with_those_that_are(tmp_path):
     assert device_trouble(absent, tmp_path / "elsewhere") == "it is not there; video devices here: none"
     assert device_trouble(Target("device", str(tmp_path / "video2")), tmp_path) == ""
     assert device_trouble(Target("stream", "rtsp://camera.local/"), tmp_path) == ""
+
+
+class FakeDevice:
+    """OpenCV's capture of a device that has some formats, and begins with the first of them."""
+
+    def __init__(self, *formats):
+        self.formats = formats
+        self.format = formats[0]
+        self.asked = []
+
+    def set(self, prop, value):
+        self.asked.append(prop)
+        if prop == cv2.CAP_PROP_FOURCC:
+            wanted = "".join(chr(int(value) >> shift & 0xFF) for shift in (0, 8, 16, 24))
+            self.format = wanted if wanted in self.formats else self.format
+        return True
+
+
+@pytest.mark.parametrize(
+    ("formats", "wanted", "given"),
+    [(("YUYV",), None, "YUYV"), (("YUYV", "MJPG"), None, "MJPG"), (("MJPG", "YUYV"), "YUYV", "YUYV")],
+)
+def test_mjpg_is_asked_for_first_unless_the_settings_ask_for_another_format(monkeypatch, formats, wanted, given):
+    device = FakeDevice(*formats)
+    monkeypatch.setattr(cv2, "VideoCapture", lambda *_: device)
+
+    open_capture(Target("device", "/dev/video0", format=Format(wanted, 1280, 720, 30)))
+
+    assert device.format == given
+    assert device.asked[0] == cv2.CAP_PROP_FOURCC, "it decides which sizes and rates there are"
