@@ -18,8 +18,8 @@ from typing import Any, Final
 
 from edgeannot.base.errors import ConfigError
 from edgeannot.base.foreign import os_bytes, valid_text
-from edgeannot.vision.data import Annotation, Detections, Frame, ModelFacts, Sender
-from edgeannot.vision.news import Event
+from edgeannot.vision.data import Annotation, Frame, ModelFacts, Sender
+from edgeannot.vision.news import Event, SubLabel
 
 __all__ = [
     "SCHEMA",
@@ -179,7 +179,7 @@ def detections_payload(annotation: Annotation, origin: Origin) -> dict[str, Any]
         "image": {"width": width, "height": height, "path": _picture_path(frame)},
         **({"damaged": True} if frame.damage else {}),
         "model": {"name": model.name, "sha256": model.sha256, "family": model.family, "profile": model.profile},
-        "detections": _rows(annotation.detections, annotation.labels, (width, height)),
+        "detections": _rows(annotation, (width, height)),
         "timing_ms": {stage: round(float(ms), 2) for stage, ms in annotation.timing_ms.items()},
     }
 
@@ -197,7 +197,8 @@ def event_payload(event: Event, source: str, origin: Origin) -> dict[str, Any]:
         "track_id": event.track_id,
         "number": event.number,
         "label": valid_text(event.label),
-        "score": round(min(max(event.score, 0.0), 1.0), 4),
+        "score": _score(event.score),
+        **_sub_label(event.sub_label),
         "box": _box(event.box.tolist(), (1, 1), 1),
         "box_norm": _box(event.box.tolist(), (max(event.size_wh[0], 1), max(event.size_wh[1], 1)), 5),
         "at": rfc3339(datetime.fromtimestamp(event.at_s, UTC)),
@@ -278,21 +279,32 @@ def decode(payload: bytes) -> Any:
     return json.loads(payload.decode())
 
 
-def _rows(found: Detections, labels: Sequence[str], size_wh: tuple[int, int]) -> list[dict[str, Any]]:
-    width, height = size_wh
+def _rows(annotation: Annotation, size_wh: tuple[int, int]) -> list[dict[str, Any]]:
+    (width, height), found = size_wh, annotation.detections
     tracks = [None] * len(found) if found.tracks is None else [track if track >= 0 else None for track in found.tracks.tolist()]
-    rows = zip(found.boxes.tolist(), found.scores.tolist(), found.classes.tolist(), tracks, labels, strict=True)
+    subs = annotation.sub_labels or (None,) * len(found)
+    rows = zip(found.boxes.tolist(), found.scores.tolist(), found.classes.tolist(), tracks, annotation.labels, subs, strict=True)
     return [
         {
             "label": valid_text(label),
             "class_id": class_id,
-            "score": round(min(max(score, 0.0), 1.0), 4),
+            "score": _score(score),
             "box": _box(box, (1, 1), 1),
             "box_norm": _box(box, (max(width, 1), max(height, 1)), 5),
             "track_id": track,
+            **_sub_label(sub),
         }
-        for box, score, class_id, track, label in rows
+        for box, score, class_id, track, label, sub in rows
     ]
+
+
+def _score(score: float) -> float:
+    return round(min(max(score, 0.0), 1.0), 4)
+
+
+def _sub_label(sub: SubLabel | None) -> dict[str, Any]:
+    """Return the fields of what a second stage said; none where it said nothing."""
+    return {} if sub is None else {"sub_label": valid_text(sub.label), "sub_score": _score(sub.score)}
 
 
 def _box(box_xyxy: Sequence[float], unit_wh: tuple[int, int], decimals: int) -> dict[str, float]:

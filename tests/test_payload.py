@@ -30,6 +30,7 @@ from edgeannot.payload import (
     unescape_level,
 )
 from edgeannot.vision.data import Annotation, Detections, Frame, ModelFacts, Sender
+from edgeannot.vision.news import SubLabel
 
 SCHEMA = jsonschema.Draft202012Validator(json.loads(resources.files("edgeannot").joinpath("schema/detections-1.json").read_text()))
 MODEL = ModelFacts("yolov3-tiny@320", "ab" * 32, "yolo", "low")
@@ -277,3 +278,15 @@ def test_any_topic_has_its_levels_and_no_wildcard(device, source, leaf):
     assert not set(topic) & set("+#\0")
     assert [unescape_level(level) for level in topic.split("/")] == ["edgeannot", device, source, leaf]
     assert len(topic.encode()) < 65536
+
+
+def test_what_a_second_stage_says_is_in_the_row_of_its_object_only():
+    found = Detections(np.array([[0, 0, 5, 5], [1, 1, 9, 9]], np.float32), np.array([0.9, 0.5], np.float32), np.array([16, 15]))
+    subs = SubLabel("poodle", 0.87654), None
+
+    payload = detections_payload(Annotation(frame(), found, ("dog", "cat"), MODEL, sub_labels=subs), ORIGIN)
+
+    SCHEMA.validate(payload)
+    dog, cat = payload["detections"]
+    assert (dog["sub_label"], dog["sub_score"]) == ("poodle", 0.8765)
+    assert "sub_label" not in cat

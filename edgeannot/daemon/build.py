@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from edgeannot.base.errors import ConfigError
+from edgeannot.base.errors import CardError, ConfigError, MissingError
 from edgeannot.base.places import model_folders
 from edgeannot.base.systemd import write_advice
 from edgeannot.choice.decision import budget_of
@@ -17,6 +17,7 @@ from edgeannot.daemon.governor import Bounds
 from edgeannot.probe.limits import free_memory_bytes
 from edgeannot.scene.motion import MotionGate
 from edgeannot.scene.motion_options import MotionOptions
+from edgeannot.scene.second_stage import SecondStage
 from edgeannot.scene.tracking_options import TrackingOptions
 from edgeannot.settings import Loaded, Settings
 from edgeannot.sinks import written_paths
@@ -27,12 +28,14 @@ from edgeannot.vision.pipeline import Limits, Pipeline, load_pipeline
 
 __all__ = [
     "bounds_of",
+    "classifiers",
     "configured_limits",
     "find_any",
     "make_folder",
     "motion_gate",
     "open_sources",
     "pipeline_builder",
+    "second_stage",
     "source_options",
     "tracking_options",
 ]
@@ -66,16 +69,16 @@ def pipeline_builder(loaded: Loaded, try_first: Callable[[ModelCard], None]) -> 
 def bounds_of(loaded: Loaded, sources: Iterable[Source], *, pinned: bool) -> Bounds:
     """Return the governor's bounds. Latency counts if the user gave a budget, or if a camera's frames would be missed.
 
-    Files wait: without a budget no model is too slow for a folder, and none is if the user set the model.
+    Files wait: without a budget no model is too slow for a folder, and none is if the user set the model. A second stage may be.
     """
     settings = loaded.settings
-    budget_ms = budget_of(loaded.profile, settings.max_ms, settings.min_fps).ms
+    budget_ms, staged = budget_of(loaded.profile, settings.max_ms, settings.min_fps).ms, bool(settings.classify)
     if settings.max_ms is not None or settings.min_fps is not None:
-        return Bounds(budget_ms, rate_helps=settings.min_fps is None)
-    if pinned or not any(source.live for source in sources):
-        return Bounds()
+        return Bounds(budget_ms, rate_helps=settings.min_fps is None, second_stage=staged)
+    if (pinned and not staged) or not any(source.live for source in sources):
+        return Bounds(second_stage=staged)
     rates = [options.max_fps or settings.max_fps for options in settings.sources.values() if isinstance(options, CameraOptions)]
-    return Bounds(max(budget_ms, 1000 / max(rates, default=settings.max_fps)), rate_helps=False)
+    return Bounds(max(budget_ms, 1000 / max(rates, default=settings.max_fps)), rate_helps=False, second_stage=staged)
 
 
 def source_options(settings: Settings) -> dict[str, SourceOptions]:
@@ -129,6 +132,37 @@ def tracking_options(options: SourceOptions) -> TrackingOptions | None:
     """Return the options of a source's tracking; None where it has none."""
     tracking = getattr(options, "tracking", None)
     return tracking if isinstance(tracking, TrackingOptions) and tracking.enabled else None
+
+
+def classifiers(loaded: Loaded, build: Build) -> Callable[[str, str], Pipeline]:
+    """Return the function that loads a classifier by its name, each once. It takes the name and the section of the settings that has it.
+
+    It raises ConfigError where there is none of that name.
+    """
+    settings = loaded.settings
+    made: dict[str, Pipeline] = {}
+
+    def load(name: str, where: str) -> Pipeline:
+        if name not in made:
+            try:
+                card = find_any(settings)(name)
+            except (MissingError, CardError) as exc:
+                raise ConfigError(f"{where}.model: {exc}") from exc
+            if card.task != "classify":
+                raise ConfigError(f"{where}.model: wanted a classifier, found {name}, whose task is {card.task!r}")
+            made[name] = build(card, Limits(), settings.threads or 1)
+        return made[name]
+
+    return load
+
+
+def second_stage(settings: Settings, load: Callable[[str, str], Pipeline], known: Mapping[int, str]) -> SecondStage | None:
+    """Return the second stage of the settings; None without one. known: labels of the active model, none where it has no names."""
+    for label in settings.classify:
+        if known and label not in known.values():
+            log.warning("classify.%s: the active model reports no such label; it is for models that do", label)
+    stages = {label: (each, load(each.model, f"classify.{label}")) for label, each in settings.classify.items()}
+    return SecondStage(stages) if stages else None
 
 
 def make_folder(folder: Path) -> None:

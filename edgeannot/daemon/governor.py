@@ -3,6 +3,7 @@
 It watches the time a picture takes against its budget, the temperature against the board's trip point, and the share of time that
 tasks wait for memory. It lowers, in this order, the pictures a second, the input size, the model.
 
+* Whatever it is, the second stage is dropped first, where there is one, and comes back last.
 * Heat lowers the rate first, then the model: half the work is half the heat, and each result stays as good as before.
 * Latency slightly over budget halves the rate once (enough beside a busy process, or in a CPU quota that refills), and restores it
   if that does not help. Latency far over budget selects the first smaller input or model that is expected to fit. The rate never
@@ -73,6 +74,8 @@ class Bounds:
     """Longest time for a picture; None: latency does not count."""
     rate_helps: bool = True
     """Whether a latency over budget may lower the rate: not if the user asked for a rate."""
+    second_stage: bool = False
+    """Whether there is a second stage, to be dropped first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +99,11 @@ class SensorReadings:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Indexes into RATES and the levels; (0, 0) is the top."""
+    """Indexes into RATES and the levels, and whether (1) the second stage is dropped; all 0 is the top."""
 
     rate: int = 0
     model: int = 0
+    bare: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +208,8 @@ class Governor:
     def _lower(self, now_s: float, cause: Cause, reading: SensorReadings) -> Position | None:
         """Return the next position down that can help against the cause; None if there is none."""
         here = self.position
+        if self.bounds.second_stage and not here.bare:
+            return replace(here, bare=1)
         slower = replace(here, rate=here.rate + 1) if here.rate + 1 < len(RATES) else None
         smaller = replace(here, model=here.model + 1) if here.model + 1 < len(self.levels) else None
         if cause == "heat":
@@ -238,7 +244,8 @@ class Governor:
     def _offer(self, reading: SensorReadings) -> Position | None:
         """Return the position up that is expected to hold; None if there is none."""
         here, budget, latency = self.position, self.bounds.budget_ms, reading.latency_ms
-        faster = replace(here, rate=here.rate - 1) if here.rate else None
+        full = replace(here, bare=0) if here.bare and not here.model else None
+        faster = replace(here, rate=here.rate - 1) if here.rate else full
         if budget is None or latency is None:
             by_latency = budget is not None and self._last_down == "latency"
             if here.model == 0 or by_latency:  # without pictures a better model gains nothing and may not fit
@@ -293,7 +300,9 @@ class Governor:
             changes.append(f"model {self.levels[position.model].name} instead of {self.levels[before.model].name}")
         if position.rate != before.rate:
             changes.append(f"{RATES[position.rate]:.0%} of the usual rate instead of {RATES[before.rate]:.0%}")
-        down = position.model > before.model or position.rate > before.rate
+        if position.bare != before.bare:
+            changes.append("without the second stage" if position.bare else "with the second stage")
+        down = position.model > before.model or position.rate > before.rate or position.bare > before.bare
         return Step(position, self.model, RATES[position.rate], down, f"{words}: {', '.join(changes)}")
 
 

@@ -20,6 +20,7 @@ from edgeannot.probe.clocks import parse_celsius, read_cooling, read_throttled, 
 from edgeannot.probe.kernel_files import number, read
 from edgeannot.probe.limits import find_pressure, read_pressure
 from edgeannot.remote.control import Control
+from edgeannot.scene.second_stage import SecondStage
 
 __all__ = ["GovernorLoop", "Pace", "Sensors", "read_trips"]
 
@@ -68,8 +69,10 @@ class GovernorLoop:
         *,
         levels: Callable[[str], Sequence[DegradationLevel]],
         clock: Callable[[], float] = time.monotonic,
+        second_stage: SecondStage | None = None,
     ) -> None:
         """levels: returns the levels below a model that a command or a new choice activated. clock: the one of `telemetry`."""
+        self._second_stage = second_stage
         self._governor = governor
         self._sensors = sensors
         self._telemetry = telemetry
@@ -120,7 +123,7 @@ class GovernorLoop:
                 "threads": self._active_model.threads,
             },
             "governor": {
-                "step": governor.position.rate + governor.position.model,
+                "step": governor.position.rate + governor.position.model + governor.position.bare,
                 "rate": self._pace.rate,
                 "reason": self._reason,
                 "since": rfc3339(self._since),
@@ -158,6 +161,8 @@ class GovernorLoop:
 
     def _done(self, step: Step) -> None:
         self._pace.rate = step.rate
+        if self._second_stage is not None:
+            self._second_stage.dropped = bool(step.position.bare)
         self._told_exhausted = False
         self._mark(step.reason)
         self.steps += 1
@@ -172,6 +177,8 @@ class GovernorLoop:
         self._asked = None  # a step of the previous governor; if it still takes effect, it is handled like any other change
         self._governor = Governor(self._levels(self._in_force), self._governor.bounds)
         self._pace.rate = 1.0
+        if self._second_stage is not None:
+            self._second_stage.dropped = False
         self._mark(reason)
 
     def _tell_exhausted(self) -> None:

@@ -21,12 +21,14 @@ from edgeannot.daemon.active_model import ActiveModel
 from edgeannot.daemon.bounded_queue import BoundedQueue, MemoryLimiter
 from edgeannot.daemon.build import (
     bounds_of,
+    classifiers,
     configured_limits,
     find_any,
     make_folder,
     motion_gate,
     open_sources,
     pipeline_builder,
+    second_stage,
     source_options,
     tracking_options,
 )
@@ -49,6 +51,7 @@ from edgeannot.probe import read_board
 from edgeannot.probe.limits import free_memory_bytes
 from edgeannot.remote.control import Control
 from edgeannot.remote.remote import Remote
+from edgeannot.scene.second_stage import SecondStage
 from edgeannot.scene.tracking import Tracking
 from edgeannot.settings import Loaded
 from edgeannot.sinks import Sink, SinkContext, open_sinks
@@ -186,13 +189,31 @@ def _run(
         for deliverer in deliverers:
             deliverer.start()
             stack.callback(deliverer.stop)
+        stage = second_stage(settings, classifiers(loaded, build), pipeline.class_names())
         pool = _worker_pool(
-            sources, options, sinks, store, frames, active_model, control, pace, at_work, telemetry, heartbeats, reporter, stop, patience_s
+            sources,
+            options,
+            stage,
+            sinks,
+            store,
+            frames,
+            active_model,
+            control,
+            pace,
+            at_work,
+            telemetry,
+            heartbeats,
+            reporter,
+            stop,
+            patience_s,
         )
-        governor_loop = _governor_loop(loaded, chosen, sources, active_model, control, pace, telemetry)
+        governor_loop = _governor_loop(loaded, chosen, sources, active_model, control, pace, telemetry, stage)
         stack.callback(serve_health(loaded, pool, active_model, governor_loop, control, publisher))
-        idle = not once and not choice.pinned
-        measuring = _measuring(loaded, chosen, sources, pool, active_model, control, governor_loop, announcer, stop) if idle else None
+        measuring = (
+            None
+            if once or choice.pinned
+            else _measuring(loaded, chosen, sources, pool, active_model, control, governor_loop, announcer, stop)
+        )
         Supervisor(
             pool=pool,
             stop=stop,
@@ -238,6 +259,7 @@ def _first_model(loaded: Loaded, build: Callable[[Choice], Pipeline], stop: thre
 def _worker_pool(
     sources: Mapping[str, Source],
     options: Mapping[str, SourceOptions],
+    stage: SecondStage | None,
     sinks: Sequence[Sink],
     store: Store,
     frames: FrameQueue,
@@ -269,6 +291,7 @@ def _worker_pool(
             frames=frames, results=results, active_model=active_model, control=control, sources=sources,
             limiter=limiter, at_work=at_work, heartbeat=beat,
             tracking={name: Tracking(name, each, store.scene(name)) for name, each in tracked.items()},
+            second_stage=stage,
         ),
         writer=Writer(
             results=results, sources=sources, sinks=sinks, store=store,
@@ -290,13 +313,14 @@ def _governor_loop(
     control: Control,
     pace: Pace,
     telemetry: Telemetry,
+    stage: SecondStage | None,
 ) -> GovernorLoop:
     """Build the governor with its sensors and the levels of the models in choice."""
     bounds = bounds_of(loaded, sources.values(), pinned=chosen.choice.pinned)
     if chosen.choice.pinned and bounds.budget_ms is not None:
         log.info("the model is set by the user: only the rate can be lowered to keep %.0f ms a picture", bounds.budget_ms)
     governor = Governor(chosen.levels(active_model.card.name), bounds)
-    return GovernorLoop(governor, Sensors(), telemetry, control, active_model, pace, levels=chosen.levels)
+    return GovernorLoop(governor, Sensors(), telemetry, control, active_model, pace, levels=chosen.levels, second_stage=stage)
 
 
 def _measuring(

@@ -129,6 +129,7 @@ class WorkerPool:
             "queues": {"frames": len(self.frames), "results": len(self.results), "files": files},
             "skipped": self.frames.replaced + sum(reader.gate.skipped for reader in self.readers),
             "sources": self._sources(),
+            **({} if self.inference.second_stage is None else {"second_stage": self.inference.second_stage.figures()}),
             **self.writer.figures(),
         }
 

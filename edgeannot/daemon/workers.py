@@ -21,6 +21,7 @@ from edgeannot.daemon.active_model import ActiveModel
 from edgeannot.daemon.bounded_queue import BoundedQueue, Closed, MemoryLimiter
 from edgeannot.remote.control import Control
 from edgeannot.scene.motion import MotionGate
+from edgeannot.scene.second_stage import SecondStage
 from edgeannot.scene.tracking import Tracking
 from edgeannot.sources import Source, SourceOptions, Stop, Tick
 from edgeannot.vision.data import Annotation, Failure, Frame
@@ -197,6 +198,7 @@ class Inference:
     heartbeat: Callable[[], None]
     tracking: Mapping[str, Tracking] = field(default_factory=dict)
     """Of the sources that have it, by name."""
+    second_stage: SecondStage | None = None
 
     def run(self) -> None:
         """Annotate until no more frames come; between two frames, or about once a second, carry out the requests to `control`."""
@@ -227,6 +229,8 @@ class Inference:
 
     def _pass_on(self, result: Annotation | Failure | Frame | News | None) -> None:
         """Hand a result to the writer. Raises Closed."""
+        if isinstance(result, News) and self.second_stage is not None:
+            result = self.second_stage.named(result)
         while result is not None and not self.results.put(result):
             self.heartbeat()
 
@@ -244,6 +248,8 @@ class Inference:
         self.at_work.move(frame.ticket, "inferring")
         try:
             annotation = self._tracked(frame)
+            if self.second_stage is not None:
+                annotation = self.second_stage(annotation)
             self.control.saw(annotation)
         except FrameError as exc:
             log.warning("%s: %s: %s; not annotated", frame.source, frame.name, exc)

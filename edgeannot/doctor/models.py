@@ -38,10 +38,12 @@ def models(examined: Examined) -> Iterator[Finding]:
         else:
             good.append(card)
     wanted = (settings.model or "").partition("@")[0] if settings else ""
-    if wanted and wanted not in {card.name for card in cards}:
-        yield problem(
-            "model-unknown", "models", f"no model called {wanted}", "`edgeannot models list` shows what there is; correct `model`"
-        )
+    named = {"model": wanted} | {f"classify.{label}.model": each.model for label, each in (settings.classify.items() if settings else ())}
+    for key, name in named.items():
+        if name and name.partition("@")[0] not in {card.name for card in cards}:
+            yield problem(
+                "model-unknown", "models", f"no model called {name}", f"`edgeannot models list` shows what there is; correct `{key}`"
+            )
     good.sort(key=lambda card: card.name != wanted)
     yield from _run(good, settings.runtime if settings else "auto")
 

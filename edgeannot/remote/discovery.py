@@ -36,7 +36,8 @@ _PROBLEM: Final = (
 
 _EVENT: Final = (
     "{% if value_json.detections %}{{ {'event_type': 'seen', 'labels': value_json.detections | map(attribute='label') "
-    "| unique(case_sensitive=true) | sort(case_sensitive=true), 'total': value_json.detections | count, "
+    "| unique(case_sensitive=true) | sort(case_sensitive=true), 'sub_labels': value_json.detections | selectattr('sub_label', 'defined') "
+    "| map(attribute='sub_label') | unique(case_sensitive=true) | sort(case_sensitive=true), 'total': value_json.detections | count, "
     "'path': value_json.image.path, 'id': value_json.id} | tojson }}{% endif %}"
 )
 """Of a picture with something in it; nothing, which is no event, of an empty one."""
@@ -44,6 +45,7 @@ _EVENT: Final = (
 _OBJECT_EVENTS: Final = ("appeared", "still", "moved", "crossed", "left")
 _OBJECT_EVENT: Final = (
     "{{ {'event_type': value_json.event, 'label': value_json.label, 'track_id': value_json.track_id, 'score': value_json.score, "
+    "'sub_label': value_json.sub_label | default(''), 'sub_score': value_json.sub_score | default(none), "
     "'zones': value_json.zones, 'reason': value_json.reason | default(''), 'line': value_json.line | default(''), "
     "'direction': value_json.direction | default(''), 'id': value_json.id} | tojson }}"
 )

@@ -14,7 +14,7 @@ import numpy as np
 from edgeannot.scene.events import Follower, Presence
 from edgeannot.scene.tracker import Tracker
 from edgeannot.scene.tracking_options import TrackingOptions
-from edgeannot.vision.data import Annotation, Frame
+from edgeannot.vision.data import Annotation
 from edgeannot.vision.news import Event, News
 
 __all__ = ["Tracking"]
@@ -46,7 +46,7 @@ class Tracking:
         min_score: of the detections that are reported. Those of lower score are there only where they continue a track.
         """
         frame, found = annotation.frame, annotation.detections
-        self._size_wh, self._at_s = frame.size_wh, _moment(frame)
+        self._size_wh, self._at_s = frame.size_wh, frame.moment_s
         ids, ended = self._tracker.update(found, annotation.labels, min_score, self._at_s)
         kept = (found.scores >= min_score) | (ids >= 0)
         events = self._follower.see(self._tracker.tracks, self._size_wh, self._at_s)
@@ -135,8 +135,3 @@ class _Stored:
         }  # fmt: skip
         crossings = {str(name): Counter({str(key): int(count) for key, count in each.items()}) for name, each in facts["lines"].items()}
         return cls(int(facts["next_id"]), (int(width), int(height)), float(facts["at_s"]), crossings, present)
-
-
-def _moment(frame: Frame) -> float:
-    """Return when the picture was taken, in seconds; of a video file by its place in the file."""
-    return frame.captured_at.timestamp() + frame.position_s

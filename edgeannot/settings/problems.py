@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from edgeannot.base.foreign import json_text, os_bytes, printable, shorten
 from edgeannot.base.options import says_what_was_found, wanted
 from edgeannot.base.redaction import redacted, redacted_setting
+from edgeannot.scene.classify_options import ClassifyOptions
 from edgeannot.settings.lines import line_of, lines_of_keys
 from edgeannot.settings.tree import HealthOptions, Settings, flatten
 from edgeannot.sinks import SINKS
@@ -185,10 +186,15 @@ def _unknown(path: _Path, value: object, lacking: Sequence[_Path]) -> tuple[str,
     return "unknown setting" + (f"; it belongs into {' or '.join(places[:2])}" if places else ""), None
 
 
+_NAMED = ("classify",)
+"""Tables of sections of one kind, by a name of the user."""
+
+
 def _tables() -> Iterator[tuple[str, type[BaseModel]]]:
     """Yield where each section is written, and the section."""
     yield "the top of the file", Settings
     yield "[health]", HealthOptions
+    yield "[classify.LABEL]", ClassifyOptions
     for kind, sink in SINKS.known.items():
         yield f"[sinks.{kind}]", sink.options
     for kind, source in SOURCES.known.items():
@@ -203,6 +209,8 @@ def sections_of(path: Sequence[str | int]) -> set[type[BaseModel]]:
         section, inner = {kind.options for kind in SOURCES.known.values()}, path[2:-1]
     elif path[0] == "sinks" and len(path) > 2 and path[1] not in SINKS.built_in:
         section, inner = {SINKS.find(str(path[1])).options}, path[2:-1]
+    elif path[0] in _NAMED and len(path) > 2:
+        inner = (path[0], *path[2:-1])
     for part in inner:
         section = {model for each in section if part in each.model_fields for model in models_in(each.model_fields[str(part)].annotation)}
     return section

@@ -25,6 +25,7 @@ from edgeannot.base.foreign import json_text
 from edgeannot.base.options import Options
 from edgeannot.base.places import default_data_dir
 from edgeannot.base.redaction import redacted_setting
+from edgeannot.scene.classify_options import ClassifyOptions
 from edgeannot.sinks import SinkSections
 from edgeannot.sources import SourceOptions, read_source
 from edgeannot.sources.directory_options import named_folder
@@ -130,6 +131,8 @@ class Settings(BaseSettings):
     """Report only these labels; empty: all that the model knows."""
     sources: dict[_SourceName, Source] = {}
     """Where pictures come from, by name: [sources.NAME] with a kind."""
+    classify: dict[str, ClassifyOptions] = {}
+    """A second stage for what is detected, by label: [classify.LABEL] with a model."""
     sinks: SinkSections = SinkSections()
     """Where results go: [sinks.KIND]."""
     health: HealthOptions = HealthOptions()

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot.base.file_signature import FileSignature
-from edgeannot.vision.news import News
+from edgeannot.vision.news import News, SubLabel
 
 __all__ = [
     "Annotation",
@@ -124,6 +124,11 @@ class Frame:
         left, top = min(int(self.region[0] * width), width - 1), min(int(self.region[1] * height), height - 1)
         right, bottom = max(left + 1, round(self.region[2] * width)), max(top + 1, round(self.region[3] * height))
         return self.image[top:bottom, left:right], (left, top)
+
+    @property
+    def moment_s(self) -> float:
+        """When the picture was taken, in seconds since 1970; in a video file the time goes on with its frames."""
+        return self.captured_at.timestamp() + self.position_s
 
     @property
     def size_wh(self) -> tuple[int, int]:
@@ -323,3 +328,11 @@ class Annotation:
     """decode, preprocess, inference, postprocess, total; of a live camera also age, which is in no sum."""
     news: News | None = None
     """What happened to tracked objects in this picture."""
+    sub_labels: tuple[SubLabel | None, ...] = ()
+    """What the second stage says, one a detection; empty: none of them has one."""
+
+    @property
+    def shown_labels(self) -> tuple[str, ...]:
+        """The labels as they are shown to people, with those of the second stage."""
+        subs = self.sub_labels or (None,) * len(self.labels)
+        return tuple(label if sub is None else f"{label}: {sub.label}" for label, sub in zip(self.labels, subs, strict=True))

@@ -66,7 +66,7 @@ def annotated_jpeg(annotation: Annotation, quality: int = 90, max_side: int | No
     if size_wh != whole:
         scale = np.array([size_wh[0] / whole[0], size_wh[1] / whole[1]] * 2, np.float32)
         found = Detections(found.boxes * scale, found.scores, found.classes, found.tracks)
-    return jpeg(draw(image, found, annotation.labels), quality)
+    return jpeg(draw(image, found, annotation.shown_labels), quality)
 
 
 def jpeg(image: UInt8Array, quality: int = 90) -> bytes:

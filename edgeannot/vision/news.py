@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Event", "Lost", "News"]
+__all__ = ["Event", "Lost", "News", "SubLabel"]
+
+
+@dataclass(frozen=True, slots=True)
+class SubLabel:
+    """What a second stage says of one object."""
+
+    label: str
+    score: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +45,7 @@ class Event:
     """Of `crossed`: in or out."""
     counts: Mapping[str, int] = field(default_factory=dict)
     """Of `crossed`: how many of this label have crossed the line so far, in and out."""
+    sub_label: SubLabel | None = None
 
 
 @dataclass(frozen=True, slots=True)

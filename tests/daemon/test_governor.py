@@ -262,3 +262,26 @@ def test_the_model_it_names_is_the_one_at_its_position(level):
     governor = Governor((level,), Bounds())
 
     assert governor.model == level.name
+
+
+@pytest.mark.parametrize("trouble", ["latency", "heat", "memory"])
+def test_the_second_stage_is_dropped_first_whatever_is_wrong_and_comes_back_last(trouble):
+    board = Board(Bounds(budget_ms=110, second_stage=True))
+    pressed = {"latency": {"latency_ms": 130.0}, "heat": {"temperature_c": 90.0}, "memory": {"memory_full": 20.0}}[trouble]
+    board.reading = SensorReadings(**{"latency_ms": 100.0, "temperature_c": 50.0} | pressed)
+    first = board.run(12)[0][1]
+
+    assert first.position == Position(bare=1)
+    assert first.down
+    assert first.reason.endswith("without the second stage")
+    board.reading = None
+    last = board.run(600)[-1][1]
+    assert last.position == Position()
+    assert last.reason.endswith("with the second stage")
+
+
+def test_without_a_second_stage_nothing_of_it_is_said():
+    board = Board(Bounds(budget_ms=50))
+    board.run(60)
+
+    assert board.position.bare == 0

@@ -105,6 +105,7 @@ def test_each_picture_with_something_in_it_is_an_event_with_its_labels(label):
     assert told.pop("event_type") in event["event_types"]
     assert told == {
         "labels": sorted({label, "other"}),
+        "sub_labels": [],
         "total": 3,
         "path": None,
         "id": json.loads(detected(label, label, "other"))["id"],
@@ -192,7 +193,7 @@ def figures(tmp_path, **changes):
         sinks = [SimpleNamespace(folders=lambda: [FolderState(tmp_path, 0, "")])]
         writer = SimpleNamespace(store=store, sinks=sinks, _queues=dict)
         of_pool = {**Telemetry().snapshot(), "queues": {}, "skipped": 0, **Writer.figures(writer)}
-    governor = SimpleNamespace(bounds=SimpleNamespace(budget_ms=None), position=SimpleNamespace(rate=0, model=0), exhausted=False)
+    governor = SimpleNamespace(bounds=SimpleNamespace(budget_ms=None), position=SimpleNamespace(rate=0, model=0, bare=0), exhausted=False)
     governor_loop = SimpleNamespace(
         _governor=governor, _readings=SensorReadings(), _telemetry=Telemetry(), _in_force="m",
         _since_s=0.0, _since=datetime.now(UTC), _reason="",
@@ -430,3 +431,11 @@ def test_every_entity_is_on_the_page():
 
     for component in payload(pairs=[("porch", "cat")])["components"].values():
         assert component["name"] in rows
+
+
+def test_an_event_has_what_the_second_stage_says():
+    message = json.loads(detected("dog", "dog", "cat"))
+    message["detections"][0] |= {"sub_label": "poodle", "sub_score": 0.8}
+    event = payload()["components"]["seen_porch"]
+
+    assert json.loads(render(event, encode(message)))["sub_labels"] == ["poodle"]
