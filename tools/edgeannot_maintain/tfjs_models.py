@@ -140,7 +140,10 @@ def build_nanodet_g(cache: Path, photos: Sequence[UInt8Array], runtime: Runtime 
     """COCO's 80 classes, for the weakest boards; one file for five input sizes."""
     graph, boxes, scores = nanodet_g(cache)
     prepared = prepare_graph(graph)
-    model = _quantized(prepared, photos, NANODET_CALIBRATION_SIZES, NANODET_INPUT, dict.fromkeys(scores, LOGITS), runtime)
+    ranges = dict.fromkeys(scores, LOGITS)
+    model = _quantized(
+        prepared, photos, NANODET_CALIBRATION_SIZES, NANODET_INPUT, ranges, runtime, logits=frozenset(scores), keep_peaks=True
+    )
     card = {
         "description": "NanoDet-g on COCO: 80 classes of everyday things; small and quick, for weak boards",
         "task": "detect",
@@ -201,8 +204,12 @@ def _quantized(
     facts: dict[str, Any],
     head_ranges: dict[str, tuple[float, float]],
     runtime: Runtime | None,
+    **more: Any,
 ) -> bytes:
-    """Return the int8 model: ranges over all sizes, which one file has to serve, and weights rounded at the network's own."""
+    """Return the int8 model: ranges over all sizes, which one file has to serve, and weights rounded at the network's own.
+
+    more: of the `Recipe`.
+    """
     parts, looked_at = [], list[list[NDArray[Any]]]()
     for size in sizes:
         sized, views = Graph.from_bytes(prepared.to_bytes()), list(samples(photos, size, facts))
@@ -210,5 +217,5 @@ def _quantized(
         parts.append(calibrate(sized, views, runtime))
         looked_at = views if (size, size) == prepared.shape(prepared.inputs[0])[1:3] else looked_at
     (mean,), (std,) = facts["mean"], facts["std"]
-    recipe = Recipe(output_type="int8", input_range=((0 - mean) / std, (255 - mean) / std), head_ranges=head_ranges)
+    recipe = Recipe(output_type="int8", input_range=((0 - mean) / std, (255 - mean) / std), head_ranges=head_ranges, **more)
     return quantize_graph(prepared, merged(parts), recipe, Refiner(prepared, looked_at, runtime)).graph.to_bytes()

@@ -236,6 +236,22 @@ def test_logits_reach_a_sure_score_whatever_calibration_saw():
     assert highest[1] >= 3.95
 
 
+@pytest.mark.parametrize("keep_peaks", [False, True])
+def test_peaks_that_few_pictures_show_are_clipped_unless_they_are_to_stay(keep_peaks):
+    """Before an activation and behind it: a map is strongest where the network is surest."""
+    prepared = prepare_graph(grid_network())
+    dark = [[image * 0.2] for image in IMAGES]
+    calibration = calibrate(prepared, [*dark, [IMAGES[0] * 5]])
+    graph = quantize_graph(prepared, calibration, Recipe(keep_peaks=keep_peaks)).graph
+    inside = [t for t in range(len(prepared.tensors)) if t in calibration and t not in (*prepared.inputs, *prepared.outputs)]
+    scales = {graph.name(t): graph.quantization(t) for t in range(len(graph.tensors)) if not graph.is_constant(t)}
+    pairs = [(scales.get(prepared.name(tensor)), calibration.widest(tensor)[1]) for tensor in inside]
+    kept = [scheme.real(np.array(127, np.int8)).item() + scheme.scale[0] >= highest for scheme, highest in pairs if scheme is not None]
+
+    assert kept
+    assert all(kept) == keep_peaks
+
+
 @pytest.mark.runtime
 def test_score_tensors_have_the_scale_that_kernels_insist_on():
     net = Net()

@@ -50,6 +50,9 @@ class Recipe:
     """Outputs, by name, that a logistic function makes scores of: their range reaches at least to `SURE_LOGIT`."""
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Tensors inside the network, by name, that reach no farther than this, whatever calibration saw."""
+    keep_peaks: bool = False
+    """Whether all of the largest values that calibration saw stay, also inside the network and where they are rare: what a detector is
+    sure of has the strongest maps, and clipped ones make its scores lower."""
     allow_float: bool = False
     """Whether operators without int8 kernel may stay in float amid the network, at the cost of conversions."""
     float_tail: bool | None = None
@@ -224,6 +227,8 @@ class _Chooser:
         if tensor in self.heads:
             lowest, highest = self.calibration.widest(tensor)
             return (max(lowest, -SATURATION), min(highest, SATURATION)) if function is logistic else (lowest, highest)
+        widest = self.calibration.widest(tensor)
         if function is not None:
-            return best_range(self.calibration.values[tensor], *self.calibration.widest(tensor), function)
-        return self.calibration.usual(tensor)
+            lowest, highest = best_range(self.calibration.values[tensor], *widest, function)
+            return (lowest, widest[1]) if self.recipe.keep_peaks else (lowest, highest)
+        return widest if self.recipe.keep_peaks else self.calibration.usual(tensor)
