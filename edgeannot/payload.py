@@ -19,7 +19,7 @@ from typing import Any, Final
 from edgeannot.base.errors import ConfigError
 from edgeannot.base.foreign import os_bytes, valid_text
 from edgeannot.vision.data import Annotation, Frame, ModelFacts, Sender
-from edgeannot.vision.news import Event, SubLabel
+from edgeannot.vision.news import Event, RegionState, SubLabel
 
 __all__ = [
     "SCHEMA",
@@ -34,6 +34,7 @@ __all__ = [
     "info_payload",
     "message_id",
     "refused_payload",
+    "region_payload",
     "reply_trouble",
     "rfc3339",
     "state_payload",
@@ -206,6 +207,21 @@ def event_payload(event: Event, source: str, origin: Origin) -> dict[str, Any]:
         "zones": [valid_text(zone) for zone in event.zones],
         **({"reason": event.reason} if event.reason else {}),
         **({"line": valid_text(event.line), "direction": event.direction, "counts": dict(event.counts)} if event.line else {}),
+    }
+
+
+def region_payload(region: RegionState, source: str, origin: Origin) -> dict[str, Any]:
+    """Return the state of a region, ready for JSON, schema 1. The same state is the same bytes whenever it is sent."""
+    since = rfc3339(datetime.fromtimestamp(region.since_s, UTC))
+    return {
+        "schema": SCHEMA,
+        "id": str(uuid.uuid5(_ID_NAMESPACE, json.dumps([origin.device, source, region.name, region.state, since]))),
+        "device": valid_text(origin.device),
+        "source": valid_text(source),
+        "name": region.name,
+        "state": valid_text(region.state),
+        "score": None if region.score is None else _score(region.score),
+        "since": since,
     }
 
 

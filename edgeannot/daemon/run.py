@@ -20,17 +20,16 @@ from edgeannot.crash_guard import AtWork
 from edgeannot.daemon.active_model import ActiveModel
 from edgeannot.daemon.bounded_queue import BoundedQueue, MemoryLimiter
 from edgeannot.daemon.build import (
+    Scenes,
     bounds_of,
-    classifiers,
     configured_limits,
     find_any,
     make_folder,
     motion_gate,
     open_sources,
     pipeline_builder,
-    second_stage,
+    scenes_of,
     source_options,
-    tracking_options,
 )
 from edgeannot.daemon.deliverers import Deliverer, MqttDeliverer, drained, queue_deliverers
 from edgeannot.daemon.first_use_trial import FirstUseTrial
@@ -52,7 +51,6 @@ from edgeannot.probe.limits import free_memory_bytes
 from edgeannot.remote.control import Control
 from edgeannot.remote.remote import Remote
 from edgeannot.scene.second_stage import SecondStage
-from edgeannot.scene.tracking import Tracking
 from edgeannot.settings import Loaded
 from edgeannot.sinks import Sink, SinkContext, open_sinks
 from edgeannot.sources import Source, SourceOptions
@@ -189,25 +187,12 @@ def _run(
         for deliverer in deliverers:
             deliverer.start()
             stack.callback(deliverer.stop)
-        stage = second_stage(settings, classifiers(loaded, build), pipeline.class_names())
+        scenes = scenes_of(loaded, build, store, options, pipeline.class_names())
         pool = _worker_pool(
-            sources,
-            options,
-            stage,
-            sinks,
-            store,
-            frames,
-            active_model,
-            control,
-            pace,
-            at_work,
-            telemetry,
-            heartbeats,
-            reporter,
-            stop,
+            sources, options, scenes, sinks, store, frames, active_model, control, pace, at_work, telemetry, heartbeats, reporter, stop,
             patience_s,
-        )
-        governor_loop = _governor_loop(loaded, chosen, sources, active_model, control, pace, telemetry, stage)
+        )  # fmt: skip
+        governor_loop = _governor_loop(loaded, chosen, sources, active_model, control, pace, telemetry, scenes.second_stage)
         stack.callback(serve_health(loaded, pool, active_model, governor_loop, control, publisher))
         measuring = (
             None
@@ -259,7 +244,7 @@ def _first_model(loaded: Loaded, build: Callable[[Choice], Pipeline], stop: thre
 def _worker_pool(
     sources: Mapping[str, Source],
     options: Mapping[str, SourceOptions],
-    stage: SecondStage | None,
+    scenes: Scenes,
     sinks: Sequence[Sink],
     store: Store,
     frames: FrameQueue,
@@ -276,22 +261,19 @@ def _worker_pool(
     """Build the threads; what only they share is made here."""
     results: ResultQueue = BoundedQueue()
     limiter, beat = MemoryLimiter(_PICTURE_BYTES), heartbeats.beat
-    tracked = {name: tracking for name, each in options.items() if (tracking := tracking_options(each)) is not None}
     gates = {name: PauseGate(source, control, pace.rest_s) for name, source in sources.items()}
     return WorkerPool(
         readers=[
             Reader(
                 source=source, frames=frames, gate=gates[name], limiter=limiter, at_work=at_work, stop=stop, heartbeat=beat,
-                options=options[name], motion=motion_gate(options[name]),
-                lost_s=tracked[name].lost_s if name in tracked else math.inf,
+                options=options[name], motion=motion_gate(options[name]), lost_after_s=scenes.lost_after_s[name],
             )
             for name, source in sources.items()
         ],
         inference=Inference(
             frames=frames, results=results, active_model=active_model, control=control, sources=sources,
             limiter=limiter, at_work=at_work, heartbeat=beat,
-            tracking={name: Tracking(name, each, store.scene(name)) for name, each in tracked.items()},
-            second_stage=stage,
+            tracking=scenes.tracking, second_stage=scenes.second_stage, regions=scenes.regions,
         ),
         writer=Writer(
             results=results, sources=sources, sinks=sinks, store=store,

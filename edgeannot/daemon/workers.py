@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from edgeannot.daemon.active_model import ActiveModel
 from edgeannot.daemon.bounded_queue import BoundedQueue, Closed, MemoryLimiter
 from edgeannot.remote.control import Control
 from edgeannot.scene.motion import MotionGate
+from edgeannot.scene.region_state import Regions
 from edgeannot.scene.second_stage import SecondStage
 from edgeannot.scene.tracking import Tracking
 from edgeannot.sources import Source, SourceOptions, Stop, Tick
@@ -95,9 +96,10 @@ class Reader:
     heartbeat: Callable[[], None]
     options: SourceOptions | None = None
     motion: MotionGate | None = None
-    lost_s: float = math.inf
-    """How long the source may be in trouble before what is open in front of it ends."""
-    _lost_at: float = field(default=math.inf, init=False)
+    lost_after_s: Sequence[float] = ()
+    """After how many seconds in trouble it is said that the source is away, in ascending order."""
+    _troubled_at: float = field(default=math.inf, init=False)
+    _said_lost: int = field(default=0, init=False)
     files_waiting: int = field(default=0, init=False)
     """Files that the source has found and not read yet."""
     trouble: str = field(default="", init=False)
@@ -155,22 +157,23 @@ class Reader:
     def _note(self, tick: Tick) -> None:
         self.files_waiting = tick.waiting
         if bool(tick.trouble) != bool(self.trouble):
-            self._lost_at = time.monotonic() + self.lost_s if tick.trouble else math.inf
+            self._troubled_at, self._said_lost = time.monotonic() if tick.trouble else math.inf, 0
         if tick.trouble != self.trouble:
             self.trouble = tick.trouble
             level = logging.WARNING if tick.trouble else logging.INFO
             log.log(level, "%s: %s", self.source.name, tick.trouble or "works again")
 
     def _tell_lost(self) -> bool:
-        """Say once that the source has been away for long; return False where nobody listens any more."""
-        if time.monotonic() < self._lost_at:
-            return True
-        self._lost_at = math.inf
-        try:
-            while not self.frames.put(Lost(self.source.name), self.source.name) and not self.stop.is_set():
-                self.heartbeat()
-        except Closed:
-            return False
+        """Say, once for each length of time, that the source has been away for it; return False where nobody listens any more."""
+        away_s = time.monotonic() - self._troubled_at
+        while self._said_lost < len(self.lost_after_s) and away_s >= self.lost_after_s[self._said_lost]:
+            lost = Lost(self.source.name, self.lost_after_s[self._said_lost])
+            self._said_lost += 1
+            try:
+                while not self.frames.put(lost, self.source.name) and not self.stop.is_set():
+                    self.heartbeat()
+            except Closed:
+                return False
         return True
 
     def _hand_over(self, item: Frame | Failure) -> bool:
@@ -199,6 +202,8 @@ class Inference:
     tracking: Mapping[str, Tracking] = field(default_factory=dict)
     """Of the sources that have it, by name."""
     second_stage: SecondStage | None = None
+    regions: Mapping[str, Regions] = field(default_factory=dict)
+    """Of the sources that have some, by name."""
 
     def run(self) -> None:
         """Annotate until no more frames come; between two frames, or about once a second, carry out the requests to `control`."""
@@ -216,7 +221,7 @@ class Inference:
                         self._pass_on(tracking.forget_labels(known))
                 item = self.frames.take()
                 if isinstance(item, Lost):
-                    self._pass_on(self.tracking[item.source].lost() if item.source in self.tracking else None)
+                    self._lose(item)
                 elif item is not None:
                     self._pass_on(self._annotated(item) if isinstance(item, Frame) and not item.unchanged else item)
                 del item
@@ -226,6 +231,13 @@ class Inference:
             self.frames.cancel()
             self.results.end()
             control.close()
+
+    def _lose(self, lost: Lost) -> None:
+        tracking, regions = self.tracking.get(lost.source), self.regions.get(lost.source)
+        if tracking is not None and lost.after_s >= tracking.options.lost_s:
+            self._pass_on(tracking.lost())
+        if regions is not None:
+            self._pass_on(regions.lost(lost.after_s))
 
     def _pass_on(self, result: Annotation | Failure | Frame | News | None) -> None:
         """Hand a result to the writer. Raises Closed."""
@@ -250,6 +262,8 @@ class Inference:
             annotation = self._tracked(frame)
             if self.second_stage is not None:
                 annotation = self.second_stage(annotation)
+            if (regions := self.regions.get(frame.source)) is not None:
+                annotation = regions.see(annotation)
             self.control.saw(annotation)
         except FrameError as exc:
             log.warning("%s: %s: %s; not annotated", frame.source, frame.name, exc)

@@ -180,12 +180,12 @@ class Writer:
         Raises LinkError after `patience_s` seconds.
         """
         entry = None if item is None else ledger_entry(source, item)
-        scene = None if news is None or news.state is None else (news.source, news.state)
+        scenes = [] if news is None else news.scenes
         give_up_at = time.monotonic() + self.patience_s
         delay_s, told = 0.5, False
         while True:
             try:
-                self.store.commit(entry, messages, *(() if scene is None else (scene,)))
+                self.store.commit(entry, messages, *((scenes,) if scenes else ()))
             except LinkError as exc:
                 if not told:
                     log.error("%s; trying again%s", exc, "" if self.patience_s < math.inf else " until it works")  # noqa: TRY400 - a full disk is no fault of the program

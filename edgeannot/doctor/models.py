@@ -39,6 +39,7 @@ def models(examined: Examined) -> Iterator[Finding]:
             good.append(card)
     wanted = (settings.model or "").partition("@")[0] if settings else ""
     named = {"model": wanted} | {f"classify.{label}.model": each.model for label, each in (settings.classify.items() if settings else ())}
+    named |= {f"states.{name}.model": each.model or "" for name, each in (settings.states.items() if settings else ())}
     for key, name in named.items():
         if name and name.partition("@")[0] not in {card.name for card in cards}:
             yield problem(

@@ -72,6 +72,8 @@ class About:
     """How long a label counts as seen after the last picture that shows it."""
     tracked: tuple[str, ...] = ()
     """Sources whose objects are tracked."""
+    states: tuple[tuple[str, str], ...] = ()
+    """Regions whose states are published: their sources and names."""
 
 
 def device_id(device: str) -> str:
@@ -124,6 +126,10 @@ def components(device: str, topics: Topics, about: About, pairs: Iterable[Pair])
             made[f"image_{_word(source)}"] = {
                 "platform": "image", "name": f"{source} picture", "image_topic": image, "content_type": "image/jpeg",
             }  # fmt: skip
+    for source, name in about.states:
+        if source in about.sources:
+            topic = topics.of_source(source, f"state/{name}")
+            made[f"state_{_word(source)}_{_word(name)}"] = _sensor(f"{source} {name}", topic, "{{ value_json.state }}")
     for source, label in pairs:
         made |= _of_label(topics, about, source, label)
     made |= _of_device(topics, about) | (_controls(topics) if about.commands else {})

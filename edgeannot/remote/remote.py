@@ -89,6 +89,7 @@ class Remote:
         about = About(
             __version__, sources, mqtt.counts, mqtt.images, mqtt.commands.enabled, hottest_c() is not None, mqtt.home_assistant.off_delay_s,
             tuple(name for name, each in self._settings.sources.items() if getattr(getattr(each, "tracking", None), "enabled", False)),
+            tuple((each.source, name) for name, each in self._settings.states.items() if each.model is not None),
         )  # fmt: skip
         assistant = HomeAssistant(
             mqtt.home_assistant,

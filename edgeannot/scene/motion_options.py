@@ -6,7 +6,10 @@ from pydantic import Field, field_validator
 
 from edgeannot.base.options import Options
 
-__all__ = ["MotionOptions", "Polygon"]
+__all__ = ["MotionOptions", "Part", "Polygon", "checked_part"]
+
+Part = tuple[float, float, float, float]
+"""Left, top, right and bottom of a part of the picture, as fractions of its width and height."""
 
 Polygon = tuple[tuple[float, float], ...]
 """Corners as fractions of the picture's width and height, from the top left corner."""
@@ -20,6 +23,13 @@ def checked_polygons(polygons: tuple[Polygon, ...]) -> tuple[Polygon, ...]:
         if not all(0.0 <= value <= 1.0 for corner in polygon for value in corner):
             raise ValueError("wanted corners as fractions of the picture's width and height, from 0 to 1")
     return polygons
+
+
+def checked_part(part: Part | None) -> Part | None:
+    """Return it as it is. Raises ValueError for one that is empty or lies outside the picture."""
+    if part is not None and not (0 <= part[0] < part[2] <= 1 and 0 <= part[1] < part[3] <= 1):
+        raise ValueError("wanted left < right and top < bottom, each from 0 to 1")
+    return part
 
 
 class MotionOptions(Options):

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
-from edgeannot.scene.classify_options import ClassifyOptions
+from edgeannot.scene.classify_options import ClassifyOptions, StateOptions
 from edgeannot.settings.tree import HealthOptions, Settings
 from edgeannot.sinks import SINKS, SinkSections
 from edgeannot.sources import SOURCES
@@ -25,6 +25,7 @@ def sections() -> Iterator[tuple[str, str, type[BaseModel]]]:
     """Yield table, title and model of each section that is built in: a kind that is registered is there, its title is its docstring."""
     yield "", "Top level", Settings
     yield "classify.LABEL", title(ClassifyOptions), ClassifyOptions
+    yield "states.NAME", title(StateOptions), StateOptions
     yield "health", title(HealthOptions), HealthOptions
     for kind, source in SOURCES.built_in.items():
         yield "sources.NAME", f'`kind = "{kind}"`: {title(source.options)}', source.options

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from edgeannot.base.foreign import json_text, os_bytes, printable, shorten
 from edgeannot.base.options import says_what_was_found, wanted
 from edgeannot.base.redaction import redacted, redacted_setting
-from edgeannot.scene.classify_options import ClassifyOptions
+from edgeannot.scene.classify_options import ClassifyOptions, StateOptions
 from edgeannot.settings.lines import line_of, lines_of_keys
 from edgeannot.settings.tree import HealthOptions, Settings, flatten
 from edgeannot.sinks import SINKS
@@ -186,7 +186,7 @@ def _unknown(path: _Path, value: object, lacking: Sequence[_Path]) -> tuple[str,
     return "unknown setting" + (f"; it belongs into {' or '.join(places[:2])}" if places else ""), None
 
 
-_NAMED = ("classify",)
+_NAMED = ("classify", "states")
 """Tables of sections of one kind, by a name of the user."""
 
 
@@ -195,6 +195,7 @@ def _tables() -> Iterator[tuple[str, type[BaseModel]]]:
     yield "the top of the file", Settings
     yield "[health]", HealthOptions
     yield "[classify.LABEL]", ClassifyOptions
+    yield "[states.NAME]", StateOptions
     for kind, sink in SINKS.known.items():
         yield f"[sinks.{kind}]", sink.options
     for kind, source in SOURCES.known.items():

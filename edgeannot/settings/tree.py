@@ -25,7 +25,7 @@ from edgeannot.base.foreign import json_text
 from edgeannot.base.options import Options
 from edgeannot.base.places import default_data_dir
 from edgeannot.base.redaction import redacted_setting
-from edgeannot.scene.classify_options import ClassifyOptions
+from edgeannot.scene.classify_options import ClassifyOptions, StateOptions
 from edgeannot.sinks import SinkSections
 from edgeannot.sources import SourceOptions, read_source
 from edgeannot.sources.directory_options import named_folder
@@ -52,6 +52,7 @@ def _source_name(name: str) -> str:
 Source = Annotated[SerializeAsAny[SourceOptions], PlainValidator(read_source), WithJsonSchema({"type": "object"})]
 """The section of one source, read by its kind."""
 
+_StateName = Annotated[str, Field(pattern=f"^{SOURCE_NAME}$")]
 _SourceName = Annotated[str, AfterValidator(_source_name)]
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -133,6 +134,8 @@ class Settings(BaseSettings):
     """Where pictures come from, by name: [sources.NAME] with a kind."""
     classify: dict[str, ClassifyOptions] = {}
     """A second stage for what is detected, by label: [classify.LABEL] with a model."""
+    states: dict[_StateName, StateOptions] = {}
+    """States of parts of the picture, by name: [states.NAME] with a source and a region."""
     sinks: SinkSections = SinkSections()
     """Where results go: [sinks.KIND]."""
     health: HealthOptions = HealthOptions()

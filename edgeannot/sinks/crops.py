@@ -12,6 +12,7 @@ from edgeannot.sinks.base import SinkContext
 from edgeannot.sinks.files import FolderOptions, FolderSink, folder_name, moment_name
 from edgeannot.storage.store import Message
 from edgeannot.vision.data import Annotation
+from edgeannot.vision.news import News
 
 __all__ = ["CropsOptions", "CropsSink"]
 
@@ -28,6 +29,8 @@ class CropsOptions(FolderOptions):
     """Whether cut-outs are written."""
     folder: Path = Path("crops")
     """Folder for them; a relative one lies in the output folder. A folder for each label is made in it."""
+    objects: bool = True
+    """Whether what was detected is cut out; the regions of [states.NAME] always are."""
     labels: tuple[str, ...] = ()
     """Only these labels; empty: all that are reported."""
     margin: float = Field(default=0.1, ge=0, le=1)
@@ -49,6 +52,8 @@ class CropsSink(FolderSink):
         """Cut out and store each object; no messages."""
         from edgeannot.vision.draw import jpeg  # noqa: PLC0415 - loads OpenCV, which reading the settings must not
 
+        if not self._options.objects:
+            return ()
         image, found = annotation.frame.image, annotation.detections
         shape, whole = image.shape, annotation.frame.size_wh
         scale = shape[1] / whole[0], shape[0] / whole[1]  # of a large picture only a smaller one is in memory
@@ -60,6 +65,16 @@ class CropsSink(FolderSink):
             crop = image[down, across]
             if min(crop.shape[:2]) >= _LEAST_SIDE and self._has_place():
                 self._count += self._out.write(PurePosixPath(folder_name(label), f"{moment}-{row}.jpg"), jpeg(crop, 95)) is not None
+        return ()
+
+    def tell(self, news: News) -> Sequence[Message]:
+        """Store the cut-outs of regions, `<folder>/<region>/<label>/<time>-<source>-<id>.jpg`; no messages."""
+        from edgeannot.vision.draw import jpeg  # noqa: PLC0415 - as above
+
+        for cut in news.cuts:
+            if self._has_place():
+                name = PurePosixPath(folder_name(cut.region), folder_name(cut.label), f"{moment_name(cut.frame)}.jpg")
+                self._count += self._out.write(name, jpeg(cut.frame.image, 95)) is not None
         return ()
 
     def _has_place(self) -> bool:

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from edgeannot.base.options import Options
 from edgeannot.mqtt.options import BrokerOptions
-from edgeannot.payload import Topics, count_payload, detections_payload, encode, event_payload
+from edgeannot.payload import Topics, count_payload, detections_payload, encode, event_payload, region_payload
 from edgeannot.sinks.base import FolderState, SinkContext, SinkOptions
 from edgeannot.storage.store import Caps, Message
 from edgeannot.vision.data import Annotation, Sender
@@ -138,10 +138,16 @@ class MqttSink:
         return messages
 
     def tell(self, news: News) -> Sequence[Message]:
-        """Return one message for each event."""
+        """Return one message for each event, and one that is retained for each region with another state."""
         options, topic = self._options, self._topics.of_source(news.source, "events")
         payloads = [event_payload(event, news.source, self._origin) for event in news.events]
-        return [Message(topic, encode(payload), "event", options.qos, expiry_s=options.expiry_s) for payload in payloads]
+        events = [Message(topic, encode(payload), "event", options.qos, expiry_s=options.expiry_s) for payload in payloads]
+        regions = [(f"state/{region.name}", region_payload(region, news.source, self._origin)) for region in news.regions]
+        states = [
+            Message(self._topics.of_source(news.source, leaf), encode(payload), "state", options.qos, retain=True)
+            for leaf, payload in regions
+        ]
+        return [*events, *states]
 
     def folders(self) -> Sequence[FolderState]:
         """Return none: it writes no files."""

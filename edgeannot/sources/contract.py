@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 from edgeannot.base.file_signature import FileSignature
 from edgeannot.base.options import Options
 from edgeannot.crash_guard import AtWork
+from edgeannot.scene.motion_options import Part, checked_part
 from edgeannot.storage.records import LedgerEntry
 from edgeannot.vision.data import Failure, Frame
 
@@ -145,18 +146,13 @@ class SourceOptions(Options):
 
     kind: str
     """The kind of the source."""
-    region: tuple[float, float, float, float] | None = Field(default=None, examples=[(0.0, 0.25, 1.0, 1.0)])
+    region: Part | None = Field(default=None, examples=[(0.0, 0.25, 1.0, 1.0)])
     """The part of its pictures that the model sees: left, top, right and bottom as fractions of width and height; unset: all. Boxes are in
     pixels of the whole picture."""
     min_score: float | None = Field(default=None, ge=0, le=1)
     """Smallest score that is reported for its pictures; unset: the general min_score."""
 
-    @field_validator("region")
-    @classmethod
-    def _part(cls, region: tuple[float, float, float, float] | None) -> tuple[float, float, float, float] | None:
-        if region is not None and not (0 <= region[0] < region[2] <= 1 and 0 <= region[1] < region[3] <= 1):
-            raise ValueError("wanted left < right and top < bottom, each from 0 to 1")
-        return region
+    _part = field_validator("region")(checked_part)
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,9 +141,9 @@ class Store:
             row = self._db.execute("SELECT state FROM scenes WHERE source = ?", (source,)).fetchone()
             return None if row is None else bytes(row[0])
 
-    def commit(self, done: LedgerEntry | None, messages: Sequence[Message], scene: tuple[str, bytes] | None = None) -> None:
-        """Store one picture in one transaction: its ledger entry (a camera's frame has none), its messages, and where it has changed
-        the state of its source's tracking.
+    def commit(self, done: LedgerEntry | None, messages: Sequence[Message], scenes: Sequence[tuple[str, bytes]] = ()) -> None:
+        """Store one picture in one transaction: its ledger entry (a camera's frame has none), its messages, and the states of scenes
+        that it has changed, by their keys.
 
         Raises LinkError when the disk is full or fails: nothing was written, try again later.
         """
@@ -153,7 +153,7 @@ class Store:
             with self._transaction():
                 if done is not None:
                     self._ledger.write(done)
-                if scene is not None:
+                for scene in scenes:
                     self._db.execute("INSERT INTO scenes VALUES (?, ?) ON CONFLICT (source) DO UPDATE SET state = excluded.state", scene)
                 for message in fresh:
                     self._outbox.append(message)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Event", "Lost", "News", "SubLabel"]
+if TYPE_CHECKING:
+    from edgeannot.vision.data import Frame
+
+__all__ = ["Cut", "Event", "Lost", "News", "RegionState", "SubLabel"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,34 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class RegionState:
+    """What a region looks like since a moment."""
+
+    name: str
+    """Of the region."""
+    state: str
+    score: float | None
+    """Of the picture that made it the state; None where there was none."""
+    since_s: float
+    """In seconds since 1970."""
+
+    def stored(self) -> bytes:
+        """Return what is to be stored of it."""
+        return json.dumps({"state": self.state, "score": self.score, "since_s": self.since_s}).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A part of a picture that is worth a person's look."""
+
+    region: str
+    label: str
+    score: float
+    frame: Frame
+    """With the part as its image."""
+
+
+@dataclass(frozen=True, slots=True)
 class News:
     """Events of one source, and what is to be stored in the same transaction so that each is told once."""
 
@@ -56,6 +90,14 @@ class News:
     events: tuple[Event, ...]
     state: bytes | None
     """Of the tracking; None: as stored."""
+    regions: tuple[RegionState, ...] = ()
+    cuts: tuple[Cut, ...] = ()
+
+    @property
+    def scenes(self) -> list[tuple[str, bytes]]:
+        """What is to be stored: key and state. A region's key has a /, which no name of a source has."""
+        tracking = [] if self.state is None else [(self.source, self.state)]
+        return [*tracking, *((f"{self.source}/{region.name}", region.stored()) for region in self.regions)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +105,5 @@ class Lost:
     """A source has been away for long: what is open there ends."""
 
     source: str
+    after_s: float = math.inf
+    """For how many seconds."""

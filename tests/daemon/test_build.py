@@ -3,7 +3,7 @@
 import pytest
 
 from edgeannot.base.errors import ConfigError
-from edgeannot.daemon.build import bounds_of, classifiers, second_stage
+from edgeannot.daemon.build import bounds_of, classifiers, lost_after_s, regions, second_stage
 from edgeannot.daemon.governor import Bounds
 from edgeannot.settings import load_settings
 from edgeannot.sources import open_source
@@ -58,3 +58,22 @@ def test_labels_with_one_classifier_share_it_and_a_label_that_no_model_reports_i
     assert built == ["efficientnet-lite0"]
     assert "classify.unicorn: the active model reports no such label" in caplog.text
     assert "classify.dog" not in caplog.text
+
+
+GATE = {"source": "yard", "region": [0.5, 0.0, 1.0, 0.5], "model": "efficientnet-lite0"}
+
+
+def test_a_state_of_a_source_that_is_not_there_is_refused_with_its_place(tmp_path):
+    loaded = load_settings({"data_dir": str(tmp_path), "profile": "mid", "states": {"gate": GATE}}, grade=None)
+
+    with pytest.raises(ConfigError, match=r"^states\.gate\.source: wanted one of the sources, door; found 'yard'"):
+        regions(loaded.settings, pytest.fail, None, ["door"])
+
+
+def test_who_wants_to_know_that_a_source_is_away(tmp_path):
+    sources = {"yard": CAMERA | {"tracking": {"enabled": True, "lost_s": 50}}, "door": CAMERA}
+    states = {"gate": GATE | {"unknown_s": 90}, "lamp": GATE | {"unknown_s": 20}}
+    loaded = load_settings({"data_dir": str(tmp_path), "profile": "mid", "sources": sources, "states": states}, grade=None)
+
+    wanted = {name: lost_after_s(name, options, loaded.settings) for name, options in loaded.settings.sources.items()}
+    assert wanted == {"yard": [20, 50, 90], "door": []}

@@ -574,8 +574,8 @@ class SceneStore(ListStore):
         super().__init__()
         self.states = []
 
-    def commit(self, done, messages, scene=None):
-        self.states.append(scene)
+    def commit(self, done, messages, scenes=()):
+        self.states.append(scenes)
         self.entries.append((done and done.path, list(messages)))
 
 
@@ -605,7 +605,7 @@ def test_events_go_into_the_transaction_of_their_picture_with_the_state_of_the_t
 
     told = [message for _, messages in store.entries for message in messages if isinstance(message, tuple)]
     assert told == [("appeared", ""), ("left", "source")]
-    assert [state is not None for state in store.states] == [True, False, False, False, False, True, *[False] * 6, True]
+    assert [bool(scenes) for scenes in store.states] == [True, False, False, False, False, True, *[False] * 6, True]
     assert set(asked) == {0.1}, "low scores continue tracks"
 
 
@@ -627,8 +627,21 @@ def test_a_source_that_is_in_trouble_for_long_is_said_to_be_lost_once():
     source = ListSource([Tick(trouble="away"), Tick(trouble="away, too"), Tick(), Tick(trouble="away again")], live=True)
     Reader(
         source=source, frames=inbox, gate=PauseGate(source, Control()), limiter=MemoryLimiter(10**6), at_work=AtWork(),
-        stop=threading.Event(), heartbeat=nothing, lost_s=0.0,
+        stop=threading.Event(), heartbeat=nothing, lost_after_s=[0.0],
     ).run()  # fmt: skip
     inbox.end()
 
-    assert drain(inbox) == [Lost("door"), Lost("door")]
+    assert drain(inbox) == [Lost("door", 0.0), Lost("door", 0.0)]
+
+
+def test_a_source_that_is_away_is_told_after_each_length_of_time_that_somebody_wants():
+    inbox = BoundedQueue(depth=9)
+    ticks = [Tick(trouble="away")] * 3
+    reader = Reader(
+        source=ListSource(ticks, live=True), frames=inbox, gate=PauseGate(ListSource([]), Control()), limiter=MemoryLimiter(10**6),
+        at_work=AtWork(), stop=threading.Event(), heartbeat=nothing, lost_after_s=[0.0, 0.0, 1e6],
+    )  # fmt: skip
+    reader.run()
+    inbox.end()
+
+    assert drain(inbox) == [Lost("door", 0.0), Lost("door", 0.0)]

@@ -439,3 +439,13 @@ def test_an_event_has_what_the_second_stage_says():
     event = payload()["components"]["seen_porch"]
 
     assert json.loads(render(event, encode(message)))["sub_labels"] == ["poodle"]
+
+
+def test_the_state_of_a_region_is_a_sensor():
+    made = payload(replace(ALL, states=(("porch", "gate"), ("gone", "gate"))))
+    SCHEMA.validate(made)
+    sensor = made["components"]["state_porch_gate"]
+
+    assert sensor["state_topic"].endswith("/porch/state/gate")
+    assert render(sensor, encode({"state": "open"})) == "open"
+    assert "state_gone_gate" not in made["components"]

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from edgeannot.sinks.crops import CropsOptions, CropsSink
+from edgeannot.vision.news import Cut, News
 
 
 def crops(context):
@@ -90,3 +91,15 @@ def test_it_draws_nothing_on_them(annotate, context):
 
     (path,) = (context.out_dir / "crops").rglob("*.jpg")
     assert np.ptp(cv2.imread(str(path))) <= 2
+
+
+def test_cut_outs_of_regions_lie_in_the_folder_of_region_and_label_and_are_bounded(annotate, context):
+    sink = CropsSink(CropsOptions(objects=False, max_files=2), context)
+    made = annotate(("cat", 15, 0.9, (20, 20, 120, 80)))
+
+    sink.write(made)
+    for number in range(3):
+        frame = replace(made.frame, identity=str(number))
+        assert sink.tell(News("porch", (), None, cuts=(Cut("gate", "open" if number else "unsorted", 0.5, frame),))) == ()
+
+    assert [path.parent.as_posix() for path in crops(context)] == ["gate/open", "gate/unsorted"]

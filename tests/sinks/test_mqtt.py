@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
+from importlib import resources
 
+import jsonschema
 import numpy as np
 
 from edgeannot.sinks.mqtt import HomeAssistantOptions, MqttOptions, MqttSink
-from edgeannot.vision.news import Event, News
+from edgeannot.vision.news import Event, News, RegionState, SubLabel
+
+
+def schema(name):
+    return jsonschema.Draft202012Validator(json.loads(resources.files("edgeannot").joinpath(f"schema/{name}.json").read_text()))
+
+
+SCHEMA, EVENTS = schema("region-1"), schema("events-1")
 
 
 def test_a_picture_is_kept_by_the_broker_only_for_home_assistant(annotate, context):
@@ -41,3 +50,22 @@ def test_each_event_is_one_message_that_is_not_retained_with_an_id_of_its_own(co
     assert "reason" not in appeared
     again = MqttSink(MqttOptions(), context).tell(News("yard", (event(),), None))
     assert json.loads(again[0].payload)["id"] == appeared["id"]
+
+
+def test_the_state_of_a_region_is_retained_and_the_same_bytes_whenever_it_is_said(context):
+    opened, away = RegionState("gate", "open", 0.91234, 1782864001.0), RegionState("gate", "unknown", None, 1782864061.0)
+    messages = MqttSink(MqttOptions(), context).tell(News("yard", (), None, (opened, away)))
+    first, second = (json.loads(message.payload) for message in messages)
+
+    assert {(message.topic.partition("/yard/")[2], message.retain, message.qos) for message in messages} == {("state/gate", True, 1)}
+    for told in (first, second):
+        SCHEMA.validate(told)
+    assert (first["state"], first["score"], first["since"]) == ("open", 0.9123, "2026-07-01T00:00:01.000Z")
+    assert (second["state"], second["score"]) == ("unknown", None)
+    assert MqttSink(MqttOptions(), context).tell(News("yard", (), None, (opened,)))[0].payload == messages[0].payload
+
+
+def test_an_event_keeps_to_its_schema(context):
+    kinds = event(), event("left", 2, reason="gone"), event("crossed", 1, line="gate", direction="in", counts={"in": 1, "out": 0})
+    for message in MqttSink(MqttOptions(), context).tell(News("yard", (*kinds, event(sub_label=SubLabel("poodle", 0.8))), None)):
+        EVENTS.validate(json.loads(message.payload))

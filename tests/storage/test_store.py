@@ -314,12 +314,12 @@ def old_database(path: Path, version: int) -> None:
 def test_the_state_of_a_scene_is_stored_with_its_messages_or_not_at_all(tmp_path):
     with Store.open(tmp_path / "state.sqlite") as store:
         assert store.scene("yard") is None
-        store.commit(None, [message("a")], ("yard", b"one"))
-        store.commit(None, [message("b")], ("door", b"other"))
+        store.commit(None, [message("a")], [("yard", b"one")])
+        store.commit(None, [message("b")], [("door", b"other"), ("door/gate", b"open")])
         with pytest.raises(AttributeError):
-            store.commit(None, [message("c"), None], ("yard", b"two"))
+            store.commit(None, [message("c"), None], [("yard", b"two")])
     with Store.open(tmp_path / "state.sqlite") as store:
-        assert (store.scene("yard"), store.scene("door")) == (b"one", b"other")
+        assert [store.scene(key) for key in ("yard", "door", "door/gate")] == [b"one", b"other", b"open"]
 
 
 @pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
