@@ -106,7 +106,7 @@ def test_the_users_own_folder_may_be_a_link(tmp_path: Path):
     assert (tmp_path / "large" / "a").read_bytes() == b"new"
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(150)
 @pytest.mark.parametrize("planted", ["link", "link to nothing", "pipe", "folder"])
 def test_only_a_regular_file_is_appended_to(tmp_path: Path, planted):
     path = tmp_path / "lines"

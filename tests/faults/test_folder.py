@@ -18,7 +18,6 @@ from tests.faults.stage import seeded
 from tests.rights import BOUND
 
 
-@pytest.mark.timeout(400)
 @pytest.mark.parametrize("pictures", [300, pytest.param(10_000, marks=pytest.mark.long)])
 def test_a_burst(make_stage, pictures):
     stage = make_stage(f"folder: {pictures} pictures in one burst")

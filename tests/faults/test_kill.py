@@ -71,8 +71,7 @@ def mine(stage):
     return {path: count for path, count in stage.post.paths().items() if path.startswith(stage.device)}
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("kills", [5, pytest.param(195, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [5, pytest.param(195, marks=[pytest.mark.long, pytest.mark.timeout(7200)])])
 def test_killed_at_random_instants(make_stage, make_post, kills, request):
     chance = seeded(request.node.name)
     post = make_post().start()

@@ -44,7 +44,6 @@ def forget_peak(pid: int) -> None:
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("protocol", "qos", "size_mb"),
     [

@@ -56,7 +56,6 @@ def kept_bytes(state: Path) -> int:
     return min(len(wal), max(synced, 32, 32 + attempted * FRAME_BYTES))
 
 
-@pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     ("cuts", "after"), [(1, "delete"), pytest.param(8, "delete", marks=pytest.mark.long), pytest.param(8, "keep", marks=pytest.mark.long)]
 )
