@@ -1,4 +1,4 @@
-"""The layers of the settings: read one by one, to know the origin of each value; the only reader of the environment and of the file."""
+"""The layers of the settings: read one by one, to know the origin of each value; the only reader of the file."""
 
 from __future__ import annotations
 
@@ -6,20 +6,17 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 from pydantic import ValidationError
-from pydantic.fields import FieldInfo
-from pydantic_settings import EnvSettingsSource, SettingsError
 
 from edgeannot.base.errors import ConfigError, MissingError
 from edgeannot.base.foreign import is_file, parse_toml, read_text, shorten_path
 from edgeannot.base.places import NOT_SETTINGS, default_config_file, default_data_dir, nothing_is_configured
-from edgeannot.base.redaction import learn, redacted
+from edgeannot.base.redaction import learn
 from edgeannot.base.systemd import is_service
 from edgeannot.settings.problems import Problem, Where, problems_of, strictly, unusable
-from edgeannot.settings.tree import PREFIX, Loaded, Settings, Source, flatten
-from edgeannot.sources import SOURCES
+from edgeannot.settings.tree import PREFIX, Loaded, Settings, flatten
 from edgeannot.vision.data import Profile
 from edgeannot.vision.profiles import PROFILE_DEFAULTS
 from edgeannot.vision.runtimes import Runtime
@@ -150,43 +147,12 @@ def _environment_values() -> tuple[dict[str, Any], list[Problem]]:
         field_name = upper.removeprefix(PREFIX).split("__")[0].lower()
         if field_name not in Settings.model_fields:  # the library would pass over a misspelt variable in silence
             found.append(Problem(field_name, "unknown setting", f"environment variable {names[upper]}", unknown=True))
-    source = _Environment(Settings)
-    while True:
-        try:
-            return source(), found
-        except SettingsError as exc:
-            named = (name for name in names.values() if os.environ[name] == source.refused and name.lower() in source.env_vars)
-            if (name := next(named, "")) == "":
-                raise ConfigError("the environment: wanted JSON in a variable, found none that can be read") from exc
-            key = name[len(PREFIX) :].lower().replace("__", ".")
-            wanted = 'JSON, such as ["a", "b"] or {"a": 1}' if key != "labels" else "words separated by commas, such as person,dog"
-            said = f"wanted {wanted}, found {redacted(repr(source.refused)):.80}"
-            found.append(Problem(key, said, f"environment variable {name}"))
-            source.env_vars = {other: value for other, value in source.env_vars.items() if other != name.lower()}
+    if not names:
+        return {}, found
+    from edgeannot.settings.environment import read_variables  # noqa: PLC0415 - its library loads asyncio, 3 MB and 0.1 s, for nothing here
 
-
-class _Environment(EnvSettingsSource):
-    """The library's reader of variables; labels may also be written as on the command line, with commas."""
-
-    refused = ""
-    """The last text that was not JSON."""
-
-    def next_field(self, field: FieldInfo | Any | None, key: str, case_sensitive: bool | None = None) -> FieldInfo | None:
-        """Look for a setting of a source in all kinds: another variable says which kind it is. Else `protocol`, a text, is read as JSON."""
-        if field == Source:
-            field = Union[tuple(kind.options for kind in SOURCES.known.values())]  # noqa: UP007 - of as many as there are
-        return super().next_field(field, key, case_sensitive)
-
-    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        try:
-            return super().decode_complex_value(field_name, field, value)
-        except (ValueError, RecursionError) as exc:
-            words = tuple(word.strip() for word in value.split(","))
-            if field is Settings.model_fields["labels"] and all(words) and not value.lstrip().startswith("["):
-                return words
-            self.refused = value
-            # Deep in the tree the library lets the bare error through, and takes any ValueError for "not JSON after all" where it may.
-            raise SettingsError(str(exc)) from exc
+    values, refused = read_variables(names.values())
+    return values, found + refused
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

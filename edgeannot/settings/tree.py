@@ -19,7 +19,6 @@ from pydantic import (
     WithJsonSchema,
     field_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from edgeannot.base.foreign import json_text
 from edgeannot.base.options import Options
@@ -88,17 +87,10 @@ class HealthOptions(Options):
     """Labels that are counted each for itself; further ones are counted as "other"."""
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Every setting with its default. A section of its own for each source and each sink."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        env_nested_delimiter="__",
-        extra="forbid",
-        frozen=True,
-        validate_default=True,
-        allow_inf_nan=False,
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     device: str = Field(default_factory=_default_device, min_length=1, examples=["porch"])
     """Name of this device in topics and messages; by default the host name."""
@@ -152,19 +144,6 @@ class Settings(BaseSettings):
     @classmethod
     def _somewhere(cls, folder: Any) -> Any:
         return named_folder(folder)
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Use only the values that `load_settings` passes: it reads the layers one by one to record the origin of each value."""
-        del settings_cls, env_settings, dotenv_settings, file_secret_settings
-        return (init_settings,)
 
 
 class Loaded(BaseModel):
