@@ -68,8 +68,9 @@ RESULTS_MISSING = 73
 """EX_CANTCREAT of sysexits.h: some results could not be written into their folder."""
 _FULL_DISK_S = 30.0
 """How long `once` waits for a full disk; a daemon waits for ever, as somebody may free space."""
-_PICTURE_BYTES = 64 * 2**20
-"""Bytes of decoded pictures at a time: one of 12 megapixels, or several small ones."""
+_PICTURE_BYTES = {"low": 7 * 2**20, "mid": 64 * 2**20, "high": 64 * 2**20}
+"""Bytes of decoded pictures at a time, by profile, between reading and storing. Two of 1 megapixel, with one that waits decoded, keep all
+loops busy; one larger picture always has room."""
 
 
 def run_daemon(
@@ -188,9 +189,10 @@ def _run(
             deliverer.start()
             stack.callback(deliverer.stop)
         scenes = scenes_of(loaded, build, store, options, pipeline.class_names())
+        limiter = MemoryLimiter(_PICTURE_BYTES[loaded.profile])
         pool = _worker_pool(
-            sources, options, scenes, sinks, store, frames, active_model, control, pace, at_work, telemetry, heartbeats, reporter, stop,
-            patience_s,
+            sources, options, scenes, sinks, store, frames, limiter, active_model, control, pace, at_work, telemetry, heartbeats,
+            reporter, stop, patience_s,
         )  # fmt: skip
         governor_loop = _governor_loop(loaded, chosen, sources, active_model, control, pace, telemetry, scenes.second_stage)
         stack.callback(serve_health(loaded, pool, active_model, governor_loop, control, publisher))
@@ -248,6 +250,7 @@ def _worker_pool(
     sinks: Sequence[Sink],
     store: Store,
     frames: FrameQueue,
+    limiter: MemoryLimiter,
     active_model: ActiveModel,
     control: Control,
     pace: Pace,
@@ -260,7 +263,7 @@ def _worker_pool(
 ) -> WorkerPool:
     """Build the threads; what only they share is made here."""
     results: ResultQueue = BoundedQueue()
-    limiter, beat = MemoryLimiter(_PICTURE_BYTES), heartbeats.beat
+    beat = heartbeats.beat
     gates = {name: PauseGate(source, control, pace.rest_s) for name, source in sources.items()}
     return WorkerPool(
         readers=[
