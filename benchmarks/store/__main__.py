@@ -25,7 +25,7 @@ from typing import Any
 from paho.mqtt.client import Client, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion
 
-from benchmarks.store_broker import DEADLINE_S, MOSQUITTO, TOPIC, Listener, mosquitto
+from benchmarks.store.broker import DEADLINE_S, MOSQUITTO, TOPIC, Listener, mosquitto
 from edgeannot.base.file_signature import FileSignature
 from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.mqtt.publisher import Publisher
@@ -33,8 +33,8 @@ from edgeannot.payload import Origin
 from edgeannot.storage import store as store_module
 from edgeannot.storage.store import LedgerEntry, Message, Store
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "delivery.md"
-BEGIN, END = "<!-- made by benchmarks/store.py -->", "<!-- end of benchmarks/store.py -->"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "delivery.md"
+BEGIN, END = "<!-- made by benchmarks/store -->", "<!-- end of benchmarks/store -->"
 
 Row = tuple[str, str, str]
 """What, target, measured."""

@@ -1,0 +1,1 @@
+"""The store and its deliverers, measured: `python -m benchmarks.store`."""
