@@ -205,6 +205,7 @@ def event_payload(event: Event, source: str, origin: Origin) -> dict[str, Any]:
         "at": rfc3339(datetime.fromtimestamp(event.at_s, UTC)),
         "began_at": rfc3339(datetime.fromtimestamp(event.began_s, UTC)),
         "zones": [valid_text(zone) for zone in event.zones],
+        **({} if event.picture is None else {"picture": event.picture_name}),
         **({"reason": event.reason} if event.reason else {}),
         **({"line": valid_text(event.line), "direction": event.direction, "counts": dict(event.counts)} if event.line else {}),
     }

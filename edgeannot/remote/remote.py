@@ -87,7 +87,8 @@ class Remote:
 
         mqtt, publisher = self._settings.sinks.mqtt, self._publisher
         about = About(
-            __version__, sources, mqtt.counts, mqtt.images, mqtt.commands.enabled, hottest_c() is not None, mqtt.home_assistant.off_delay_s,
+            __version__, sources, mqtt.counts, mqtt.images or self._has_pictures(),
+            mqtt.commands.enabled, hottest_c() is not None, mqtt.home_assistant.off_delay_s,
             tuple(name for name, each in self._settings.sources.items() if getattr(getattr(each, "tracking", None), "enabled", False)),
             tuple((each.source, name) for name, each in self._settings.states.items() if each.model is not None),
         )  # fmt: skip
@@ -104,6 +105,11 @@ class Remote:
         publisher.subscribe(assistant.birth_topic, assistant.take_birth)
         assistant.announce()
         return assistant
+
+    def _has_pictures(self) -> bool:
+        """Return whether events come with pictures."""
+        tracked = (getattr(each, "tracking", None) for each in self._settings.sources.values())
+        return any(getattr(tracking, "enabled", False) and getattr(tracking, "pictures", False) for tracking in tracked)
 
     def start(self) -> None:
         """Begin to carry out commands."""

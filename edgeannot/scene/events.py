@@ -46,6 +46,8 @@ class Presence:
     anchored_s: float = 0.0
     foot: _Point | None = None
     outside_s: float | None = None
+    resumed: bool = False
+    """Whether it appeared in an earlier run."""
 
 
 class Follower:
@@ -137,7 +139,7 @@ class Follower:
 
     def _event(self, kind: str, track_id: int, one: Presence, score: float, size_wh: tuple[int, int], at_s: float, **more: Any) -> Event:
         number, one.events = one.events, one.events + 1
-        return Event(kind, track_id, number, one.label, score, one.box, size_wh, at_s, one.began_s, **more)
+        return Event(kind, track_id, number, one.label, score, one.box, size_wh, at_s, one.began_s, resumed=one.resumed, **more)
 
 
 def _centre(box: FloatArray) -> _Point:

@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from edgeannot.scene.best_picture import BestPictures
 from edgeannot.scene.events import Follower, Presence
 from edgeannot.scene.tracker import Tracker
 from edgeannot.scene.tracking_options import TrackingOptions
@@ -35,6 +36,7 @@ class Tracking:
         self.options = options
         self._tracker = Tracker(options.patience_s)
         self._follower = Follower(options)
+        self._best = BestPictures() if options.pictures else None
         self._set_aside = 1
         self._size_wh = (1, 1)
         self._at_s = 0.0
@@ -54,20 +56,21 @@ class Tracking:
             events += self._left(track.id, track.score, "restart" if track.resumed else "gone")
         labels = tuple(label for label, keep in zip(annotation.labels, kept, strict=True) if keep)
         detections = replace(found, tracks=ids)[kept]
-        return replace(annotation, detections=detections, labels=labels, news=self._news(events))
+        result = replace(annotation, detections=detections, labels=labels, news=self._news(events))
+        return result if self._best is None else self._best.see(result)
 
     def lost(self) -> News | None:
         """Return the end of all that is open: the source is away for long."""
         events = [event for track in list(self._follower.present) for event in self._left(track, 0.0, "source")]
         self._tracker.tracks.clear()
-        return self._news(events)
+        return self._with_pictures(self._news(events))
 
     def forget_labels(self, known: Collection[str]) -> News | None:
         """Return the end of what a new model cannot see, by the labels that it knows."""
         gone = [track for track in self._tracker.tracks if track.label not in known]
         self._tracker.tracks = [track for track in self._tracker.tracks if track not in gone]
         events = [event for track in gone for event in self._left(track.id, track.score, "model")]
-        return self._news(events)
+        return self._with_pictures(self._news(events))
 
     def state(self) -> bytes:
         """Return what is to be stored: the next id, the objects whose events are open, and the counts of the lines."""
@@ -81,6 +84,9 @@ class Tracking:
         ]  # fmt: skip
         facts = {"version": _VERSION, "next_id": self._set_aside, "size": self._size_wh, "at_s": self._at_s, "open": present}
         return json.dumps({**facts, "lines": self._follower.crossings}, separators=(",", ":")).encode()
+
+    def _with_pictures(self, news: News | None) -> News | None:
+        return news if self._best is None else self._best.told(news)
 
     def _left(self, track_id: int, score: float, reason: str) -> list[Event]:
         return self._follower.end(track_id, score, self._size_wh, self._at_s, reason)
@@ -129,7 +135,7 @@ class _Stored:
             int(one["id"]): Presence(
                 str(one["label"]), np.array(one["box"], np.float32).reshape(4), float(one["began_s"]), float(one["began_s"]), open=True,
                 events=int(one["events"]), still=bool(one["still"]), anchor=(float(one["anchor"][0]), float(one["anchor"][1])),
-                anchored_s=float(one["anchored_s"]),
+                anchored_s=float(one["anchored_s"]), resumed=True,
             )
             for one in facts["open"]
         }  # fmt: skip

@@ -27,6 +27,9 @@ class TrackingOptions(Options):
     """How long an object has to stay where it is to be still, in seconds."""
     lost_s: float = Field(default=60.0, gt=0)
     """How long the source may be away before its objects have left, in seconds."""
+    pictures: bool = False
+    """Whether the best picture of each object (large, sharp, of a high score) goes with its events: on the image topic, and to
+    [sinks.events]."""
     zones: dict[str, Polygon] = Field(default={})
     """Polygons by name, [[x, y], ...] in fractions of width and height: only what stands in one of them has events; empty: all."""
     lines: dict[str, _Line] = Field(default={})

@@ -16,6 +16,7 @@ from edgeannot.base.options import Options, refused
 from edgeannot.base.registry import Registry
 from edgeannot.sinks.base import Sink, SinkContext, SinkKind, SinkOptions
 from edgeannot.sinks.crops import CropsOptions, CropsSink
+from edgeannot.sinks.events import EventsOptions, EventsSink
 from edgeannot.sinks.images import ImagesOptions, ImagesSink
 from edgeannot.sinks.isolated import IsolatedSink, PluginSink
 from edgeannot.sinks.jsonl import JsonlOptions, JsonlSink
@@ -61,6 +62,7 @@ SINKS = Registry(
         "jsonl": SinkKind(JsonlOptions, JsonlSink),
         "crops": SinkKind(CropsOptions, CropsSink),
         "unsure": SinkKind(UnsureOptions, UnsureSink),
+        "events": SinkKind(EventsOptions, EventsSink),
         "mqtt": SinkKind(MqttOptions, MqttSink),
         "webhook": SinkKind(WebhookOptions, WebhookSink),
     },

@@ -13,7 +13,7 @@ from edgeannot.payload import Topics, count_payload, detections_payload, encode,
 from edgeannot.sinks.base import FolderState, SinkContext, SinkOptions
 from edgeannot.storage.store import Caps, Message
 from edgeannot.vision.data import Annotation, Sender
-from edgeannot.vision.news import News
+from edgeannot.vision.news import Event, News
 
 __all__ = ["CommandOptions", "HomeAssistantOptions", "MqttOptions", "MqttSink"]
 
@@ -138,7 +138,7 @@ class MqttSink:
         return messages
 
     def tell(self, news: News) -> Sequence[Message]:
-        """Return one message for each event, and one that is retained for each region with another state."""
+        """Return a message for each event, its picture where it has one, and a retained message for each region with another state."""
         options, topic = self._options, self._topics.of_source(news.source, "events")
         payloads = [event_payload(event, news.source, self._origin) for event in news.events]
         events = [Message(topic, encode(payload), "event", options.qos, expiry_s=options.expiry_s) for payload in payloads]
@@ -147,7 +147,27 @@ class MqttSink:
             Message(self._topics.of_source(news.source, leaf), encode(payload), "state", options.qos, retain=True)
             for leaf, payload in regions
         ]
-        return [*events, *states]
+        return [
+            *events,
+            *(self._picture(event, news.source, told["id"]) for event, told in zip(news.events, payloads, strict=True) if event.picture),
+            *states,
+        ]
+
+    def _picture(self, event: Event, source: str, event_id: str) -> Message:
+        from edgeannot.vision.draw import jpeg  # noqa: PLC0415 - loads OpenCV, which reading the settings must not
+
+        options, picture = self._options, event.picture
+        assert picture is not None  # noqa: S101 - asked before
+        return Message(
+            self._topics.of_source(source, "image"),
+            jpeg(picture.image, options.image_quality),
+            "image",
+            options.qos,
+            retain=options.home_assistant.enabled,
+            content_type="image/jpeg",
+            expiry_s=options.image_expiry_s,
+            properties=(("id", event_id), ("event", event.kind), ("track_id", str(event.track_id))),
+        )
 
     def folders(self) -> Sequence[FolderState]:
         """Return none: it writes no files."""

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from edgeannot.vision.data import Annotation, Detections, UInt8Array
 
-__all__ = ["Plate", "annotated_jpeg", "class_color", "draw", "plates"]
+__all__ = ["Plate", "annotated_jpeg", "class_color", "draw", "fitted_wh", "jpeg", "plates"]
 
 Rectangle = tuple[int, int, int, int]
 """x1, y1, x2, y2 in whole pixels, far edges exclusive."""
@@ -43,12 +43,13 @@ _GOLDEN: Final = 0.6180339887498949
 def draw(image: UInt8Array, detections: Detections, labels: Sequence[str]) -> UInt8Array:
     """Return a new BGR picture with a box for each detection, the best on top, and labels where there is room; `image` stays as it is.
 
-    Lines and letters grow with the picture. `plates` says where labels are. Objects of one class have shades of its colour.
+    Lines and letters grow with the picture. `plates` says where labels are. Objects of one class have shades of its
+    colour, tracked ones a colour each.
     """
     canvas = image.copy()
     height, width = canvas.shape[:2]
     thickness = max(1, round(math.sqrt(width * height) / 300))
-    colors = _shades(detections.classes.tolist())
+    colors = _shades(detections)
     for row in reversed(range(len(detections))):
         _box(canvas, detections.boxes[row].tolist(), colors[row], thickness)
     for plate, color in zip(plates(detections, labels, (width, height)), colors, strict=True):
@@ -77,14 +78,18 @@ def jpeg(image: UInt8Array, quality: int = 90) -> bytes:
     return data.tobytes()
 
 
+def fitted_wh(size_wh: tuple[int, int], max_side: int) -> tuple[int, int]:
+    """Return the width and height of a picture once it is within max_side, and within what a JPEG can have."""
+    (width, height), max_side = size_wh, min(max_side, _JPEG_MAX_SIDE)
+    longest = max(width, height)
+    return size_wh if longest <= max_side else (max(1, width * max_side // longest), max(1, height * max_side // longest))
+
+
 def _within(image: UInt8Array, max_side: int) -> UInt8Array:
-    height, width = image.shape[:2]
-    longest = max(height, width)
-    if longest <= min(max_side, _JPEG_MAX_SIDE):
+    size_wh = fitted_wh((image.shape[1], image.shape[0]), max_side)
+    if size_wh == image.shape[1::-1]:
         return image
-    max_side = min(max_side, _JPEG_MAX_SIDE)
-    size_wh = max(1, width * max_side // longest), max(1, height * max_side // longest)
-    return _bytes(cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA))
+    return np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def class_color(class_id: int) -> tuple[int, int, int]:
@@ -321,11 +326,15 @@ def _drawable(text: str) -> str:
 # -- colours ---------------------------------------------------------------------------------------------------------------------
 
 
-def _shades(classes: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Return a colour for each object: that of its class, and for further ones of the class lighter and darker ones in turn."""
+def _shades(found: Detections) -> list[tuple[int, int, int]]:
+    """Return a colour for each object: a tracked one's own in all pictures; else its class's, lighter and darker for further ones."""
     seen: Counter[int] = Counter()
     colors = []
-    for class_id in classes:
+    tracks = [-1] * len(found) if found.tracks is None else found.tracks.tolist()
+    for class_id, track in zip(found.classes.tolist(), tracks, strict=True):
+        if track >= 0:
+            colors.append(class_color(track))
+            continue
         toward, share = _SHADES[seen[class_id] % len(_SHADES)]
         seen[class_id] += 1
         blue, green, red = (round(part + (toward - part) * share) for part in class_color(class_id))
@@ -337,7 +346,3 @@ def _readable_on(color: tuple[int, int, int]) -> tuple[int, int, int]:
     """Return black on a light colour, white on a dark one (ITU-R BT.601 luma)."""
     blue, green, red = color
     return (0, 0, 0) if 0.114 * blue + 0.587 * green + 0.299 * red > 120 else (255, 255, 255)
-
-
-def _bytes(image: NDArray[np.generic]) -> UInt8Array:
-    return np.asarray(image, np.uint8)

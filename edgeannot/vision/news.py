@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from edgeannot.vision.data import Frame
 
-__all__ = ["Cut", "Event", "Lost", "News", "RegionState", "SubLabel"]
+__all__ = ["Cut", "Event", "Lost", "News", "Picture", "RegionState", "SubLabel"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,16 @@ class SubLabel:
 
     label: str
     score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A part of a picture with an object in it."""
+
+    image: NDArray[np.uint8]
+    """(H, W, 3) BGR."""
+    quality: float
+    """To compare pictures of one object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +63,15 @@ class Event:
     counts: Mapping[str, int] = field(default_factory=dict)
     """Of `crossed`: how many of this label have crossed the line so far, in and out."""
     sub_label: SubLabel | None = None
+    picture: Picture | None = None
+    """The best one of the object in this run, where its tracking keeps pictures."""
+    resumed: bool = False
+    """Whether the object appeared in an earlier run."""
+
+    @property
+    def picture_name(self) -> str:
+        """The name of its picture, the same for all events of the object: the day on which it was first seen (UTC), and its number."""
+        return f"{datetime.fromtimestamp(self.began_s, UTC):%Y-%m-%d}/{self.track_id}.jpg"
 
 
 @dataclass(frozen=True, slots=True)

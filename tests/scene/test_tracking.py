@@ -224,3 +224,22 @@ def test_a_state_that_cannot_be_read_is_told_and_tracking_begins_anew(state, cap
 
     assert scene.told == [("appeared", 1)]
     assert ["the stored state of the tracking cannot be read" in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_events_have_pictures_where_they_are_wanted_also_without_a_frame():
+    scene = Scene(pictures=True).play(("dog", 50, 50), seconds=3)
+    scene.take(scene.tracking.lost())
+    assert [(event.kind, event.picture is not None, event.resumed) for event in scene.events] == [
+        ("appeared", True, False),
+        ("left", True, False),
+    ]
+
+    without = Scene().play(("dog", 50, 50), seconds=3)
+    assert [event.picture for event in without.events] == [None]
+
+
+def test_an_object_of_an_earlier_run_says_so_in_its_events():
+    scene = Scene(pictures=True).play(("dog", 50, 50), seconds=3)
+    again = Scene(scene.state, first=scene.index, pictures=True).play(("dog", 50, 50), seconds=1).play(seconds=5)
+
+    assert [(event.kind, event.resumed, event.picture_name) for event in again.events] == [("left", True, "2026-07-01/1.jpg")]

@@ -9,7 +9,7 @@ import jsonschema
 import numpy as np
 
 from edgeannot.sinks.mqtt import HomeAssistantOptions, MqttOptions, MqttSink
-from edgeannot.vision.news import Event, News, RegionState, SubLabel
+from edgeannot.vision.news import Event, News, Picture, RegionState, SubLabel
 
 
 def schema(name):
@@ -69,3 +69,15 @@ def test_an_event_keeps_to_its_schema(context):
     kinds = event(), event("left", 2, reason="gone"), event("crossed", 1, line="gate", direction="in", counts={"in": 1, "out": 0})
     for message in MqttSink(MqttOptions(), context).tell(News("yard", (*kinds, event(sub_label=SubLabel("poodle", 0.8))), None)):
         EVENTS.validate(json.loads(message.payload))
+
+
+def test_the_picture_of_an_event_is_on_the_image_topic_and_says_which_event_it_is_of(context):
+    told = event(picture=Picture(np.zeros((8, 8, 3), np.uint8), 1.0))
+    message, image = MqttSink(MqttOptions(), context).tell(News("yard", (told,), None))
+    payload = json.loads(message.payload)
+
+    EVENTS.validate(payload)
+    assert payload["picture"] == "2026-07-01/7.jpg"
+    assert image.topic.endswith("/yard/image")
+    assert (image.kind, image.content_type, image.payload[:2]) == ("image", "image/jpeg", b"\xff\xd8")
+    assert dict(image.properties) == {"id": payload["id"], "event": "appeared", "track_id": "7"}

@@ -264,3 +264,14 @@ def test_boxes_of_a_picture_that_was_decoded_smaller_are_drawn_where_they_are_se
 
     made = annotated_jpeg(Annotation(half, box, ("cat",), model))
     assert made == annotated_jpeg(Annotation(plain, found((200, 100, 350, 190)), ("cat",), model))
+
+
+def test_a_tracked_object_has_one_colour_whatever_its_rank_is():
+    image = np.full((200, 300, 3), 128, np.uint8)
+    boxes = np.array([[20, 20, 120, 120], [150, 60, 280, 180]], np.float32)
+
+    def edge(rows):
+        found = Detections(boxes[rows], np.array([0.9, 0.8], np.float32), np.zeros(2, np.int64), np.array([4, 9])[rows])
+        return [tuple(draw(image, found, ("dog", "dog"))[int(boxes[row][3]) - 1, int(boxes[row][0]) + 30].tolist()) for row in (0, 1)]
+
+    assert edge([0, 1]) == edge([1, 0]) == [class_color(4), class_color(9)]
