@@ -2,6 +2,7 @@
 
     EdgeannotError
     |-- ConfigError      the settings cannot be used: stop, exit code 78
+    |   `-- UsageError   a value on the command line: exit code 64
     |-- ModelError       a model or its card cannot be used: stop, exit code 78
     |   |-- CardError    the card disagrees with itself or with its model
     |   `-- ShortageError  memory or time ran out for it, which may pass: stop, exit code 75, to be started again
@@ -10,6 +11,7 @@
     |-- LinkError        something outside is away (broker, camera): retry with backoff
     |-- InputError       data given to a tool is wrong: exit code 65
     |-- MissingError     a file or folder that was named is not there: exit code 66
+    |-- RightsError      the user may not do this: exit code 77
     `-- PluginError      the code of an installed package raised or hangs: set aside by its name
 
 A message says what was wanted, what was found, where, and what to do, in one sentence that needs no traceback. Errors of
@@ -29,7 +31,9 @@ __all__ = [
     "ModelError",
     "OutputError",
     "PluginError",
+    "RightsError",
     "ShortageError",
+    "UsageError",
     "install",
 ]
 
@@ -56,6 +60,12 @@ class ConfigError(EdgeannotError):
     """A setting is unknown, malformed or cannot be used together with another."""
 
     exit_code = 78
+
+
+class UsageError(ConfigError):
+    """An option has a value on the command line that it cannot have."""
+
+    exit_code = 64
 
 
 class ModelError(EdgeannotError):
@@ -107,6 +117,12 @@ class MissingError(EdgeannotError):
     """A named file or folder does not exist."""
 
     exit_code = 66
+
+
+class RightsError(EdgeannotError):
+    """The user who asks has no right to it."""
+
+    exit_code = 77
 
 
 class PluginError(EdgeannotError):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeannot.base.child import Child, Died, Refused
-from edgeannot.base.errors import MissingError
+from edgeannot.base.errors import ModelError
 from edgeannot.base.foreign import number_of
 from edgeannot.base.jsonfile import read_json, write_json
 from edgeannot.choice.card_index import Accuracy, CardFacts
@@ -125,7 +125,7 @@ class Bench:
 def points_of(index: Sequence[CardFacts], names: Sequence[str], thread_counts: Sequence[int]) -> list[tuple[CardFacts, int, int]]:
     """Return card, size and threads of all points: NAME stands for all its sizes, NAME@SIZE for one, no name for all models.
 
-    Raises MissingError for a name that there is not.
+    Raises ModelError for a name that there is not.
     """
     found = []
     for name in names or [card.name for card in index if card.task != "embed"]:
@@ -134,7 +134,7 @@ def points_of(index: Sequence[CardFacts], names: Sequence[str], thread_counts: S
         sizes = [s for s in cards[0].sizes if not at or str(s) == size] if cards else []
         if not sizes:
             known = ", ".join(card.name_at(s) for card in index for s in card.sizes)
-            raise MissingError(f"no model called {name!r}; known are: {known or 'none'}")
+            raise ModelError(f"no model called {name!r}; known are: {known or 'none'}")
         found += [(cards[0], s, threads) for s in sizes for threads in thread_counts]
     return found
 

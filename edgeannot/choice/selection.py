@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edgeannot.base.errors import ConfigError, MissingError
+from edgeannot.base.errors import ConfigError
 from edgeannot.base.places import model_folders
 from edgeannot.choice.auto_profile import Measuring
 from edgeannot.choice.candidates import Requirements
@@ -139,10 +139,7 @@ def _evaluate(
 def _card_that_is_set(loaded: Loaded) -> ModelCard:
     from edgeannot.vision.cards import find_card  # noqa: PLC0415 - see above
 
-    try:
-        card = find_card(loaded.settings.model or "", model_folders(loaded.settings.data_dir))
-    except MissingError as exc:  # a wrong name in the settings does not heal by trying again
-        raise ConfigError(str(exc)) from exc
+    card = find_card(loaded.settings.model or "", model_folders(loaded.settings.data_dir))
     if card.task == "embed":
         raise ConfigError(f"model {card.name} gives an embedding, neither boxes nor classes; choose another with `edgeannot models list`")
     if card.task != loaded.settings.task and "task" in loaded.origins:

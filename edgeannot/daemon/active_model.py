@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from edgeannot.base.errors import CardError, ConfigError, EdgeannotError, MissingError, ModelError, OutputError
+from edgeannot.base.errors import CardError, ConfigError, EdgeannotError, ModelError, OutputError
 from edgeannot.remote.control import RuntimeSettings
 from edgeannot.vision.cards import ModelCard
 from edgeannot.vision.data import Annotation, Frame
@@ -189,10 +189,7 @@ class ActiveModel:
         # A name only: a card's path would let whoever may ask for a model name any file.
         if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*(@[0-9]{1,5})?", name) or name.endswith(".toml"):
             raise ModelError(f"model {name[:80]!r}: wanted a model's name or NAME@SIZE; `edgeannot models list` shows them")
-        try:
-            card = self._find(name)
-        except MissingError as exc:
-            raise ModelError(str(exc)) from exc
+        card = self._find(name)
         if card.task != self.card.task:
             raise ModelError(f"model {card.name} is for the task {card.task!r}, this daemon runs {self.card.task!r}")
         if card.sha256 in self._broken:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from edgeannot.base.errors import ConfigError, MissingError
+from edgeannot.base.errors import ConfigError, ModelError
 from edgeannot.base.foreign import parse_toml, read_text
 from edgeannot.base.places import bundled_folder
 from edgeannot.vision.cards import Measured, what_is_wrong
@@ -197,9 +197,9 @@ def read_catalogue(path: Path = CATALOGUE) -> dict[str, Entry]:
 
 
 def find_entry(name: str, entries: dict[str, Entry]) -> Entry:
-    """Return the entry of that name. Raises MissingError with the names that there are."""
+    """Return the entry of that name. Raises ModelError with the names that there are."""
     if name not in entries:
-        raise MissingError(f"no model of the catalogue is called {name!r}; there are: {', '.join(entries) or 'none'}")
+        raise ModelError(f"no model of the catalogue is called {name!r}; there are: {', '.join(entries) or 'none'}")
     return entries[name]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeannot.base import atomicfile
-from edgeannot.base.errors import CardError, InputError, MissingError
+from edgeannot.base.errors import CardError, InputError, ModelError
 from edgeannot.card_inference import Proposal
 from edgeannot.vision.cards import ModelCard, read_card
 
@@ -52,11 +52,11 @@ def add(proposal: Proposal, folder: Path, *, replace: bool = False) -> ModelCard
 
 
 def remove(name: str, folder: Path) -> list[Path]:
-    """Delete the card `name` of `folder` and the files that only it uses; the paths deleted. Raises MissingError, or InputError."""
+    """Delete the card `name` of `folder` and the files that only it uses; the paths deleted. Raises ModelError, or InputError."""
     path = folder / f"{name}.toml"
     if not path.is_file():
         known = ", ".join(sorted(other.stem for other in folder.glob("*.toml"))) or "none"
-        raise MissingError(f"no added model is called {name!r}; added are: {known} (in {folder})")
+        raise ModelError(f"no added model is called {name!r}; added are: {known} (in {folder})")
     files = _files_of(path)
     gone = [path]
     try:

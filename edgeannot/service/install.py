@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeannot.base import atomicfile
-from edgeannot.base.errors import ConfigError, EdgeannotError, InputError
+from edgeannot.base.errors import ConfigError, EdgeannotError, RightsError
 from edgeannot.service.units import CONFIG_FOLDER, drop_in, instance_unit, system_unit, user_unit
 from edgeannot.settings import Settings, load_settings
 from edgeannot.settings.template import commented_settings
@@ -72,10 +72,10 @@ class Place:
 def install(place: Place, config: Path | None, profile: str | None, *, start: bool = True) -> list[str]:
     """Write unit, drop-in and, where there is none, a commented configuration; enable and start it. Returns what was done, in lines.
 
-    Raises InputError for a user without the rights, ConfigError for a configuration that is wrong or a systemd that refuses.
+    Raises RightsError for a user without the rights, ConfigError for a configuration that is wrong or a systemd that refuses.
     """
     if not place.user and os.geteuid() != 0:
-        raise InputError("wanted root to install a service of the system, found another user: use sudo, or --user for one of your own")
+        raise RightsError("wanted root to install a service of the system, found another user: use sudo, or --user for one of your own")
     done = []
     command = _command()
     if config is not None:
@@ -109,7 +109,7 @@ def install(place: Place, config: Path | None, profile: str | None, *, start: bo
 def uninstall(place: Place, *, purge: bool = False) -> list[str]:
     """Stop the service and remove unit and drop-in; purge: the state as well. Configuration and user stay. Returns what was done."""
     if not place.user and os.geteuid() != 0:
-        raise InputError("wanted root to remove a service of the system, found another user: use sudo, or --user for one of your own")
+        raise RightsError("wanted root to remove a service of the system, found another user: use sudo, or --user for one of your own")
     done = []
     run_systemctl(place, "disable", "--now", place.unit, fails=False)
     others = list(place.folder.glob("edgeannot@?*.service.d")) if place.name else []
@@ -184,4 +184,4 @@ def _settings(place: Place, path: Path | None, profile: str | None) -> Settings:
     try:
         return load_settings(overrides, path, grade=lambda: ("low", "not judged")).settings
     except EdgeannotError as exc:
-        raise ConfigError(f"{exc}; nothing was installed") from exc
+        raise type(exc)(f"{exc}; nothing was installed") from exc

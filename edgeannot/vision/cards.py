@@ -15,7 +15,7 @@ from typing import Annotated, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, PrivateAttr, TypeAdapter, ValidationError, model_validator
 from pydantic_core import PydanticKnownError
 
-from edgeannot.base.errors import CardError, ConfigError, MissingError
+from edgeannot.base.errors import CardError, ConfigError, MissingError, ModelError
 from edgeannot.base.foreign import MAX_INT, is_file, number_of, one_line, parse_toml, printable, read_text, sha256_of, shorten
 from edgeannot.base.options import refused, wanted
 from edgeannot.vision.geometry import PAD, Resize
@@ -336,7 +336,7 @@ def read_cards(folders: Iterable[Path], wrong: Callable[[CardError], None] | Non
 def find_card(name: str, folders: Iterable[Path]) -> ModelCard:
     """Return the card called `name`, or `name@size`, or the card file at that path.
 
-    Raises MissingError with the names there are, CardError where the card cannot be read; other cards do not matter.
+    Raises ModelError with the names there are, CardError where the card cannot be read; other cards do not matter.
     """
     folders = list(folders)
     base, at, size = name.partition("@")
@@ -353,7 +353,7 @@ def find_card(name: str, folders: Iterable[Path]) -> ModelCard:
         if card.name == base:
             return card.at_size_named(size) if at else card
         names.append(card.name)
-    raise MissingError(
+    raise ModelError(
         f"no model called {shorten(name)}; known are: {', '.join(names) or 'none'} (folders: {', '.join(map(str, folders))}); "
         "`edgeannot models pull NAME` fetches one of `edgeannot models catalogue`"
     )

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgeannot.base.errors import ConfigError, InputError, MissingError
+from edgeannot.base.errors import ConfigError, InputError, ModelError
 from edgeannot.choice.bench import Bench, Reference, Row, as_json, as_text, bench, points_of
 from edgeannot.choice.measurements import Conditions
 from edgeannot.cli.commands.bench import save_plot
@@ -31,9 +31,9 @@ def result(*rows, conditions=HERE, load=0.0, reference=None, tmp_path=None):
 
 def test_no_model_gives_no_point_and_an_unknown_name_is_an_error_with_the_known_ones():
     assert points_of([], [], (1,)) == []
-    with pytest.raises(MissingError, match="no model called 'x'; known are: yolo@192"):
+    with pytest.raises(ModelError, match="no model called 'x'; known are: yolo@192"):
         points_of([YOLO], ["x"], (1,))
-    with pytest.raises(MissingError, match="yolo@300"):
+    with pytest.raises(ModelError, match="yolo@300"):
         points_of([YOLO], ["yolo@300"], (1,))
 
 
@@ -145,7 +145,7 @@ def test_a_plot_without_matplotlib_names_the_extra(tmp_path, monkeypatch):
 def test_more_threads_than_cores_are_refused(tmp_path):
     done = edgeannot("bench", "yolov3-tiny@192", "--threads", 1, "--threads", 9999, "--data-dir", tmp_path)
 
-    assert done.returncode == 65
+    assert done.returncode == 64
     assert "--threads: wanted 1 to " in done.stderr
     assert "found 9999" in done.stderr
 
@@ -167,6 +167,6 @@ def test_the_command_times_a_bundled_model_twice_and_compares(tmp_path):
 def test_the_command_with_an_unknown_model_is_one_sentence(tmp_path):
     done = edgeannot("bench", "nonsense", "--data-dir", tmp_path)
 
-    assert done.returncode == 66
+    assert done.returncode == 78
     assert done.stderr.startswith("edgeannot: no model called 'nonsense'")
     assert len(done.stderr.splitlines()) == 1

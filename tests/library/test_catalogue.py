@@ -8,7 +8,7 @@ import re
 import pytest
 from typer.main import get_command
 
-from edgeannot.base.errors import ConfigError, MissingError
+from edgeannot.base.errors import ConfigError, MissingError, ModelError
 from edgeannot.base.places import bundled_folder
 from edgeannot.cli.commands.models import models_app
 from edgeannot.library.catalogue import NAME_LISTS, Entry, class_names, find_entry, read_catalogue
@@ -143,12 +143,12 @@ def test_an_empty_catalogue_has_no_models(tmp_path):
     (tmp_path / "c.toml").write_text("schema = 1\n")
 
     assert read_catalogue(tmp_path / "c.toml") == {}
-    with pytest.raises(MissingError, match="'m'; there are: none"):
+    with pytest.raises(ModelError, match="'m'; there are: none"):
         find_entry("m", {})
 
 
 def test_an_unknown_name_is_answered_with_those_there_are():
-    with pytest.raises(MissingError, match=r"'yolo9000'; there are: ssd-mobilenet-v1-coco, "):
+    with pytest.raises(ModelError, match=r"'yolo9000'; there are: ssd-mobilenet-v1-coco, "):
         find_entry("yolo9000", read_catalogue())
 
 

@@ -148,7 +148,7 @@ def test_removing_takes_the_models_files_and_no_others(sorter: Path, tmp_path: P
 
     assert [path.name for path in modelstore.remove("one", store)] == ["one.toml", "one.tflite", "one.labels.txt"]
     assert sorted(path.name for path in store.iterdir()) == ["two.tflite", "two.toml"]
-    with pytest.raises(MissingError, match=r"'one'.*added are: two"):
+    with pytest.raises(ModelError, match=r"'one'.*added are: two"):
         modelstore.remove("one", store)
 
 

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from edgeannot.base.errors import CardError, MissingError
+from edgeannot.base.errors import CardError, ModelError
 from edgeannot.vision.cards import card_name, find_card, read_card, read_cards
 
 CARD = """
@@ -60,7 +60,7 @@ def test_a_size_that_is_not_offered_is_refused_with_those_that_are(folder):
 
 
 def test_an_unknown_name_lists_the_known_ones(folder):
-    with pytest.raises(MissingError, match="no model called 'big'; known are: tiny"):
+    with pytest.raises(ModelError, match="no model called 'big'; known are: tiny"):
         find_card("big", [folder])
 
 

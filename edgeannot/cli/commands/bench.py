@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from edgeannot.base import atomicfile
-from edgeannot.base.errors import ConfigError, InputError
+from edgeannot.base.errors import ConfigError, InputError, UsageError
 from edgeannot.base.foreign import json_text, printable
 from edgeannot.base.places import model_folders
 from edgeannot.base.streams import own_escapes
@@ -48,7 +48,7 @@ def bench_models(
 ) -> None:
     """Time models on this board: stages, pictures a second, memory, CPU time. The first run becomes the board's reference."""
     if runtime not in ("auto", *RUNTIMES):
-        raise InputError(f"--runtime: wanted one of {', '.join(('auto', *RUNTIMES))}; found {runtime!r}")
+        raise UsageError(f"--runtime: wanted one of {', '.join(('auto', *RUNTIMES))}; found {runtime!r}")
     if plot is not None and importlib.util.find_spec("matplotlib") is None:  # before minutes of measuring
         raise ConfigError("--plot needs the Python package matplotlib: install `edgeannot[plots]`, or leave --plot away")
     from edgeannot.settings import find_data_dir
@@ -57,7 +57,7 @@ def bench_models(
     board = read_board()
     cores, most = len(board.cpus), max(threads or [1])
     if cores and most > cores:
-        raise InputError(f"--threads: wanted 1 to {cores}, as many as this process has cores; found {most}")
+        raise UsageError(f"--threads: wanted 1 to {cores}, as many as this process has cores; found {most}")
     conditions = conditions_of(board, runtime)
     index = read_card_index(model_folders(folder), folder / "cache" / "models.json", lambda exc: typer.echo(f"WRONG: {exc}", err=True))
     points = points_of(index, models or [], sorted(set(threads or thread_counts(board, None, _MOST_THREADS))))

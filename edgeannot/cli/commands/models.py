@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from edgeannot.base import atomicfile
-from edgeannot.base.errors import CardError, EdgeannotError, InputError, MissingError, ModelError
+from edgeannot.base.errors import CardError, EdgeannotError, InputError, MissingError, ModelError, UsageError
 from edgeannot.base.foreign import number_of
 from edgeannot.base.places import SAMPLES, bundled_folder
 from edgeannot.card_inference import Hints, Proposal, propose
@@ -228,7 +228,7 @@ def _setting(text: str) -> tuple[str, Any]:
 
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise InputError(f"--set: wanted KEY=VALUE like head.center=0; found {text!r}")
+        raise UsageError(f"--set: wanted KEY=VALUE like head.center=0; found {text!r}")
     try:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:

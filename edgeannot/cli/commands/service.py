@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from edgeannot.base.errors import ConfigError, InputError
+from edgeannot.base.errors import ConfigError, UsageError
 from edgeannot.service.install import Place
 
 __all__ = ["service_app"]
@@ -73,7 +73,7 @@ def logs(
 
 def _place(user: bool, name: str) -> Place:
     if name and (user or not name.replace("-", "").replace("_", "").isalnum() or name == "edgeannot"):
-        raise InputError(f"--name: wanted letters, digits, - and _, and not with --user; found {name!r}")
+        raise UsageError(f"--name: wanted letters, digits, - and _, and not with --user; found {name!r}")
     return Place(name=name, user=user)
 
 

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 import edgeannot
-from edgeannot.base.errors import InputError, MissingError
+from edgeannot.base.errors import InputError, MissingError, ModelError
 from edgeannot.card_inference import propose
 from edgeannot.tflite.file import dtype_of
 from edgeannot.vision.cards import read_card
@@ -180,7 +180,7 @@ def test_what_cannot_be_measured_is_said(run, on_disk, models_dir, tmp_path):
     bundled = models_dir / f"{MODEL}.toml"
     (tmp_path / "x.tflite").write_bytes(b"")
     for words, error, message in (
-        (("nonesuch", "--data", on_disk), MissingError, "no model called 'nonesuch'"),
+        (("nonesuch", "--data", on_disk), ModelError, "no model called 'nonesuch'"),
         ((tmp_path / "x.tflite", "--data", on_disk), MissingError, "create one with `edgeannot models add"),
         ((tmp_path / "x.toml", "--data", on_disk), MissingError, "no model card at"),
         ((bundled, "--data", tmp_path / "none"), MissingError, "no labelled set at"),
