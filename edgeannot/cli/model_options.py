@@ -25,15 +25,21 @@ class ModelOptions:
     labels: Annotated[Path | None, typer.Option(metavar="FILE", help="Class names, one a line (or data.yaml, .pbtxt, .json).")] = None
     label_offset: Annotated[int | None, typer.Option(metavar="N", help="Line of class 0 in it, counted from 0.")] = None
     head: Annotated[str | None, typer.Option(metavar="KIND", help="How outputs are read, e.g. yolo-rows.")] = None
-    task: Annotated[Literal["detect", "classify", "embed"] | None, typer.Option(help="What the model is for.")] = None
+    task: Annotated[
+        Literal["detect", "classify", "embed"] | None, typer.Option(metavar="detect|classify|embed", help="What the model is for.")
+    ] = None
     input_range: Annotated[str | None, typer.Option(metavar="RANGE", help=f"{', '.join(RANGES)}, or MEAN/STD in bytes.")] = None
     color: Annotated[
         Literal["RGB", "BGR", "GRAY"] | None, typer.Option(metavar="RGB|BGR|GRAY", case_sensitive=False, help="Colour order.")
     ] = None
-    resize: Annotated[Resize | None, typer.Option(help="How pictures are fitted.")] = None
+    resize: Annotated[Resize | None, typer.Option(metavar="stretch|letterbox|letterbox-top-left|crop", help="How pictures are fitted.")] = (
+        None
+    )
     anchors: Annotated[str | None, typer.Option(metavar="'W,H W,H ...'|NAME", help="Anchors of raw YOLO grids, or whose they are.")] = None
     cfg: Annotated[Path | None, typer.Option(metavar="FILE", help="Darknet cfg to take the anchors from.")] = None
-    box_units: Annotated[Literal["normalized", "pixels"] | None, typer.Option(help="What box numbers count.")] = None
+    box_units: Annotated[
+        Literal["normalized", "pixels"] | None, typer.Option(metavar="normalized|pixels", help="What box numbers count.")
+    ] = None
 
     def hints(self, **more: Any) -> Hints:
         """Read what was given, with `more` fields of the hints. Raises BadParameter, or InputError or MissingError for the cfg."""

@@ -90,7 +90,7 @@ def _label_count(card: ModelCard, wrong: list[CardError]) -> str:
 
 
 @models_app.command("show")
-def show(name: Annotated[str, typer.Argument(metavar="NAME[@SIZE]|CARD.toml")], data_dir: DataDir = None) -> None:
+def show(name: Annotated[str, typer.Argument(metavar="NAME[@SIZE]|CARD.toml", help="The model.")], data_dir: DataDir = None) -> None:
     """Print a model's card."""
     card = find_card(name, _folders(data_dir))
     typer.echo(f"# {card.model_path}\n")
@@ -174,7 +174,7 @@ def add(
 
 
 @models_app.command("remove")
-def remove(name: Annotated[str, typer.Argument(metavar="NAME")], data_dir: DataDir = None) -> None:
+def remove(name: Annotated[str, typer.Argument(metavar="NAME", help="The added model.")], data_dir: DataDir = None) -> None:
     """Remove an added model."""
     if (bundled_folder() / f"{name}.toml").is_file() and not (_user_folder(data_dir) / f"{name}.toml").is_file():
         raise InputError(f"{name} is bundled with edgeannot; only added models can be removed")

@@ -27,7 +27,8 @@ def install(
     user: _User = False,
     name: _Name = "",
     profile: Annotated[
-        Literal["auto", "low", "mid", "high"] | None, typer.Option(help="Board class; otherwise the configuration's.")
+        Literal["auto", "low", "mid", "high"] | None,
+        typer.Option(metavar="low|mid|high|auto", help="Board class; otherwise the configuration's."),
     ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="Configuration file; otherwise /etc/edgeannot/edgeannot.toml.")

@@ -52,20 +52,28 @@ def annotate(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The output folder; it must be empty or new.")] = Path(
         "annotated"
     ),
-    form: Annotated[Format, typer.Option("--format", help="The format of the labels.")] = Format.YOLO,
+    form: Annotated[
+        Format, typer.Option("--format", metavar="yolo|voc|coco|jsonl|csv|labelstudio|cvat", help="The format of the labels.")
+    ] = Format.YOLO,
     model: Annotated[
         str | None, typer.Option(metavar="NAME[@SIZE]", help="The detector; by default the one that this machine would run.")
     ] = None,
-    min_score: Annotated[float | None, typer.Option(min=0, max=1, help="Smallest score that is reported; by default the card's.")] = None,
+    min_score: Annotated[
+        float | None, typer.Option(min=0, max=1, metavar="0..1", help="Smallest score that is reported; by default the card's.")
+    ] = None,
     labels: Annotated[str | None, typer.Option(metavar="A,B,...", help="Report only these labels.")] = None,
     only_uncertain: Annotated[bool, typer.Option("--only-uncertain", help="Write only pictures that the model is unsure of.")] = False,
     below: Annotated[
         float,
-        typer.Option("--uncertain-below", min=0, max=1, help="It is unsure of a picture with an object of a smaller score."),
+        typer.Option(
+            "--uncertain-below", min=0, max=1, metavar="0..1", help="It is unsure of a picture with an object of a smaller score."
+        ),
     ] = 0.5,
-    sheet: Annotated[Path | None, typer.Option(help="Draw the pictures with their boxes into this PNG, the least sure first.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw the pictures with their boxes into this PNG, the least sure first.")
+    ] = None,
     pictures: PicturesOption = PictureMode.COPY,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads for one inference.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads for one inference.")] = None,
     data_dir: Annotated[
         Path | None, typer.Option("--data-dir", metavar="DIR", help="Data directory; added models are in its models/.")
     ] = None,

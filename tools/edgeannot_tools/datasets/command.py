@@ -60,15 +60,25 @@ SetPath = Annotated[
 ]
 OutPath = Annotated[Path, typer.Argument(help="The output folder; it must be empty or new.")]
 # How a labelled set is read: every command that reads one has these.
-KindOption = Annotated[Kind | None, typer.Option("--format", help="Format to read, if the folder contains several.")]
-ImagesOption = Annotated[Path | None, typer.Option(help="Folder of the pictures, if they are not beside the labels.")]
-ClassesOption = Annotated[Path | None, typer.Option(help="File with one class name per line, if there is none beside the labels.")]
-OriginOption = Annotated[
-    int, typer.Option(min=0, max=1, help="Pascal VOC: 1 counts pixels from 1 with inclusive ends (the standard), 0 reads edges from 0.")
+KindOption = Annotated[
+    Kind | None,
+    typer.Option(
+        "--format", metavar="yolo|darknet|voc|coco|openimages|csv|labelstudio|cvat", help="Format to read, if the folder contains several."
+    ),
 ]
-SplitOption = Annotated[str | None, typer.Option(help="Use only this split of the set, e.g. val.")]
+ImagesOption = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the pictures, if they are not beside the labels.")]
+ClassesOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="File with one class name per line, if there is none beside the labels.")
+]
+OriginOption = Annotated[
+    int,
+    typer.Option(
+        min=0, max=1, metavar="0|1", help="Pascal VOC: 1 counts pixels from 1 with inclusive ends (the standard), 0 reads edges from 0."
+    ),
+]
+SplitOption = Annotated[str | None, typer.Option(metavar="NAME", help="Use only this split of the set, e.g. val.")]
 
-PicturesOption = Annotated[PictureMode, typer.Option(help="How to transfer the picture files.")]
+PicturesOption = Annotated[PictureMode, typer.Option(metavar="copy|hardlink|symlink|none", help="How to transfer the picture files.")]
 WholeOption = Annotated[bool, typer.Option("--whole-pixels", help="Pascal VOC: round boxes to whole pixels, for trainers that require it.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -81,7 +91,7 @@ def convert(
     source: SetPath,
     out: OutPath,
     *,
-    to: Annotated[Kind, typer.Option(help="The format to write.")],
+    to: Annotated[Kind, typer.Option(metavar="yolo|darknet|voc|coco|openimages|csv|labelstudio|cvat", help="The format to write.")],
     kind: KindOption = None,
     images: ImagesOption = None,
     classes: ClassesOption = None,
@@ -127,11 +137,16 @@ def split(
     source: SetPath,
     out: OutPath,
     *,
-    train: Annotated[float, typer.Option(min=0, max=1, help="Share of the pictures for training.")] = 0.8,
-    val: Annotated[float, typer.Option(min=0, max=1, help="Share of the pictures for validation.")] = 0.2,
-    test: Annotated[float, typer.Option(min=0, max=1, help="Share of the pictures for testing.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same split.")] = 0,
-    to: Annotated[Kind | None, typer.Option(help="The format to write; by default that of the source.")] = None,
+    train: Annotated[float, typer.Option(min=0, max=1, metavar="0..1", help="Share of the pictures for training.")] = 0.8,
+    val: Annotated[float, typer.Option(min=0, max=1, metavar="0..1", help="Share of the pictures for validation.")] = 0.2,
+    test: Annotated[float, typer.Option(min=0, max=1, metavar="0..1", help="Share of the pictures for testing.")] = 0.0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Random seed; the same seed gives the same split.")] = 0,
+    to: Annotated[
+        Kind | None,
+        typer.Option(
+            metavar="yolo|darknet|voc|coco|openimages|csv|labelstudio|cvat", help="The format to write; by default that of the source."
+        ),
+    ] = None,
     kind: KindOption = None,
     images: ImagesOption = None,
     classes: ClassesOption = None,

@@ -43,7 +43,8 @@ def evaluate(
     data: Annotated[
         Path,
         typer.Option(
-            help="The labelled set: YOLO, Darknet, Pascal VOC, COCO or OpenImages; for classifiers one folder per class or a CSV."
+            metavar="SET",
+            help="The labelled set: YOLO, Darknet, Pascal VOC, COCO or OpenImages; for classifiers one folder per class or a CSV.",
         ),
     ],
     kind: KindOption = None,
@@ -51,18 +52,23 @@ def evaluate(
     classes: ClassesOption = None,
     voc_origin: OriginOption = 1,
     split: SplitOption = None,
-    class_map: Annotated[Path | None, typer.Option(help='TOML file with a table [classes] of `"model\'s name" = "set\'s name"`.')] = None,
+    class_map: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help='TOML file with a table [classes] of `"model\'s name" = "set\'s name"`.')
+    ] = None,
     common: Annotated[bool, typer.Option("--common", help="Count only classes that all models have, for a fair comparison.")] = False,
-    threads: Annotated[int, typer.Option(min=1, help="Threads for one inference.")] = 1,
-    runtime: Annotated[Runtime, typer.Option(help="TFLite runtime to use.")] = "auto",
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Plot accuracy against time into this PNG.")] = None,
+    threads: Annotated[int, typer.Option(min=1, metavar="N", help="Threads for one inference.")] = 1,
+    runtime: Annotated[Runtime, typer.Option(metavar="auto|litert|tflite-runtime", help="TFLite runtime to use.")] = "auto",
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures to this file.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Plot accuracy against time into this PNG.")] = None,
     sheet: Annotated[
-        Path | None, typer.Option(help="Draw the worst errors into this PNG; with several models one file each, with NAME added.")
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Draw the worst errors into this PNG; with several models one file each, with NAME added."),
     ] = None,
     coco: Annotated[bool | None, typer.Option(help="Also compute the COCO metrics; by default if faster-coco-eval is installed.")] = None,
     write_card: Annotated[bool, typer.Option("--write-card", help="Record the figures in each model's card.")] = False,
-    set_name: Annotated[str | None, typer.Option(help="Name of the set in the card; by default the name of its folder.")] = None,
+    set_name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the set in the card; by default the name of its folder.")
+    ] = None,
     data_dir: Annotated[
         Path | None, typer.Option("--data-dir", metavar="DIR", help="Data directory; added models are in its models/.")
     ] = None,

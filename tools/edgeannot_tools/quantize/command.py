@@ -49,10 +49,12 @@ def quantize(
         typer.Option(metavar="FOLDER|GLOB", help="Calibration pictures like those the model will see; by default a few bundled photos."),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum number of calibration pictures.")] = MOST_PICTURES,
-    input_type: Annotated[Literal["uint8", "int8", "float"], typer.Option("--input", help="Type of the input.")] = "uint8",
+    input_type: Annotated[
+        Literal["uint8", "int8", "float"], typer.Option("--input", metavar="uint8|int8|float", help="Type of the input.")
+    ] = "uint8",
     output_type: Annotated[
         Literal["auto", "int8", "float"],
-        typer.Option("--output", help="Type of the outputs; auto: int8 if its resolution is sufficient."),
+        typer.Option("--output", metavar="auto|int8|float", help="Type of the outputs; auto: int8 if its resolution is sufficient."),
     ] = "auto",
     dynamic: Annotated[
         bool, typer.Option("--dynamic-range", help="Quantize the weights only and compute in float; needs no pictures.")
@@ -65,7 +67,7 @@ def quantize(
         bool, typer.Option("--refine/--no-refine", help="Round the weights of a layer together, or each to the nearest step.")
     ] = True,
     max_drop: Annotated[
-        float, typer.Option(min=0, max=1, help="Accepted loss: of mAP50 with --data, otherwise of confident results.")
+        float, typer.Option(min=0, max=1, metavar="0..1", help="Accepted loss: of mAP50 with --data, otherwise of confident results.")
     ] = MAX_DROP,
     data: Annotated[
         Path | None,
@@ -79,9 +81,12 @@ def quantize(
     ] = True,
     rescue: Annotated[
         Rescue,
-        typer.Option(help="What is tried where int8 lost too much: the beginning in float, gates (all stays int8), each, or nothing."),
+        typer.Option(
+            metavar="auto|float|gates|none",
+            help="What is tried where int8 lost too much: the beginning in float, gates (all stays int8), each, or nothing.",
+        ),
     ] = "auto",
-    runtime: Annotated[Runtime, typer.Option(help="TFLite runtime to use.")] = "auto",
+    runtime: Annotated[Runtime, typer.Option(metavar="auto|litert|tflite-runtime", help="TFLite runtime to use.")] = "auto",
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the model in the card; by default the name of OUT.")] = None,
     model_options: ModelOptions,
 ) -> None:

@@ -46,6 +46,7 @@ def classify(
     views: Annotated[
         Views | None,
         typer.Option(
+            metavar="N",
             help="Views of a picture that are averaged at run time, each for a run of the network: a little more accurate.  [default: 1]",
             show_default=False,
         ),
@@ -61,7 +62,7 @@ def classify(
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Draw the confusion matrix, unsure pictures and suspicious labels into this folder.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads for one inference; by default up to 4.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads for one inference; by default up to 4.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace an added model of the same name.")] = False,
     data_dir: Annotated[
         Path | None, typer.Option("--data-dir", metavar="DIR", help="Data directory; the model goes to its models/.")

@@ -41,7 +41,9 @@ def detect(
     ] = None,
     made: Annotated[
         int,
-        typer.Option(min=0, max=1000, help="Pictures of nothing to see that are made, less those of --background, against false alarms."),
+        typer.Option(
+            min=0, max=1000, metavar="N", help="Pictures of nothing to see that are made, less those of --background, against false alarms."
+        ),
     ] = MADE,
     kind: KindOption = None,
     images: ImagesOption = None,
@@ -62,12 +64,14 @@ def detect(
         ),
     ] = None,
     views: Annotated[
-        int | None, typer.Option(min=1, max=200, help="Changed views of each picture; by default 24, fewer for large sets.")
+        int | None, typer.Option(min=1, max=200, metavar="N", help="Changed views of each picture; by default 24, fewer for large sets.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed; with one backbone the same seed gives the same model.")] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="Pictures that are worked on at a time.")] = 2,
-    sheet: Annotated[Path | None, typer.Option(help="Draw the pictures, with what was found in each, into this PNG.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Random seed; with one backbone the same seed gives the same model.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures that are worked on at a time.")] = 2,
+    sheet: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw the pictures, with what was found in each, into this PNG.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures to this file.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace an added model of the same name.")] = False,
     data_dir: Annotated[
         Path | None, typer.Option("--data-dir", metavar="DIR", help="Data directory; added models are in its models/.")
