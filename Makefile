@@ -17,6 +17,11 @@ FORMATS_VENV := .venv-formats
 SITE_VENV := .venv-site
 HOMEASSISTANT_VENV := .venv-homeassistant
 SERVICE_ROOT := .cache/service-root
+WHEELS := .cache/wheels
+ARM := .cache/arm
+# For the root file systems: a line as in sources.list (as mmdebstrap finds it), a folder with another emulator than the system's.
+MIRROR ?=
+QEMU ?=
 HOMEASSISTANT_PYTHON ?= $(shell for p in $(PYTHON) python3.13; do $$p -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null && echo $$p && break; done)
 RUN_DATA := .cache/run
 # Where each run of the tests notes what it left out.
@@ -27,7 +32,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help rule run test test-parts test-tools test-whole test-faults test-tflite docs site check format models micro env env-tflite system-packages faults long fuzz converters-test formats-test homeassistant-test service-test deb deb-test bench structure wheel clean
+.PHONY: help rule run test test-parts test-tools test-whole test-faults test-tflite docs site check format models micro env env-tflite system-packages faults long fuzz converters-test formats-test homeassistant-test service-test deb deb-test constraints container-test arm bench structure wheel clean
 
 help:  ## list the chores
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -90,20 +95,49 @@ test-whole: env system-packages  ## the tests of the whole command
 
 $(SERVICE_ROOT)/.ready:
 	rm -rf $(SERVICE_ROOT)
-	mmdebstrap --mode=root --variant=minbase --include=systemd,systemd-sysv,dbus,python3,mosquitto,mosquitto-clients,passwd bookworm $(SERVICE_ROOT)
+	mkdir -p $(@D)
+	mmdebstrap --mode=root --variant=minbase --include=systemd,systemd-sysv,libnss-systemd,dbus,python3,python3-venv,mosquitto,mosquitto-clients,passwd bookworm $(SERVICE_ROOT)
+	touch $@
+
+# All that `pip install .` and pipx need on Debian 12, for a container without an index of packages.
+$(WHEELS)/.ready: pyproject.toml | env
+	rm -rf $(WHEELS)
+	$(BIN)/python -m pip wheel -q --no-deps -w $(WHEELS) .
+	$(BIN)/python -m pip download -q -d $(WHEELS) --only-binary=:all: --python-version 3.11 $(WHEELS)/edgeannot-*.whl hatchling pip setuptools pipx
 	touch $@
 
 DEB = $(BIN)/python -m edgeannot_maintain.deb --arch $(or $(ARCH),amd64) --python $(or $(DEB_PYTHON),3.11)
-deb: env  ## build a Debian package into dist/; ARCH=arm64, DEB_PYTHON=3.13 for Debian 13
+deb: env  ## build a Debian package into dist/; ARCH=arm64 or armhf, DEB_PYTHON=3.13 for Debian 13
 	$(DEB)
 
-deb-test: env $(SERVICE_ROOT)/.ready  ## install, upgrade, downgrade and purge the package in a fresh Debian 12 (root)
-	$(DEB) --out .cache/deb
-	$(DEB) --out .cache/deb --version $$($(BIN)/python -c 'import edgeannot; print(edgeannot.__version__)')+next
-	EDGEANNOT_SERVICE_ROOT=$(CURDIR)/$(SERVICE_ROOT) EDGEANNOT_DEB=$(CURDIR)/.cache/deb $(BIN)/python -m pytest tests/service/test_deb.py -m service
+ARM_FILES := python3,libpython3-stdlib,libstdc++6,libgcc-s1,libc-bin,dash,coreutils,zlib1g,libglib2.0-0
+$(ARM)/.ready:
+	rm -rf $(ARM)
+	mkdir -p $(ARM)
+	mmdebstrap --mode=root --variant=extract --arch=arm64 --include=$(ARM_FILES) bookworm $(ARM)/arm64 $(if $(MIRROR),"$(MIRROR)")
+	mmdebstrap --mode=root --variant=extract --arch=armhf --include=$(ARM_FILES),python3-numpy,python3-opencv,libopenblas0-pthread bookworm $(ARM)/armhf $(if $(MIRROR),"$(MIRROR)")
+	touch $@
 
-service-test: env system-packages $(SERVICE_ROOT)/.ready  ## the service in a real systemd, booted in a container (root; systemd-container, mmdebstrap)
-	EDGEANNOT_SERVICE_ROOT=$(CURDIR)/$(SERVICE_ROOT) $(BIN)/python -m pytest tests/service -m "service or not service"
+arm: env system-packages $(ARM)/.ready  ## probe, a picture and a message on emulated arm64 and armhf (root; mmdebstrap, qemu-user-static; MIRROR, QEMU)
+	rm -f $(ARM)/*.deb
+	$(BIN)/python -m edgeannot_maintain.deb --arch arm64 --out $(ARM)
+	$(BIN)/python -m edgeannot_maintain.deb --arch armhf --out $(ARM)
+	PATH=$(if $(QEMU),$(QEMU):)$$PATH EDGEANNOT_ARM=$(CURDIR)/$(ARM) $(BIN)/python -m pytest tests/service/test_arm.py -m service
+
+constraints: env  ## write the wheel and a file of versions and hashes for a fleet into dist/; ARCH, DEB_PYTHON as for deb
+	$(BIN)/python -m edgeannot_maintain.constraints --arch $(or $(ARCH),amd64) --python $(or $(DEB_PYTHON),3.11)
+
+deb-test: env $(SERVICE_ROOT)/.ready  ## install, upgrade, downgrade and purge the package in a fresh Debian 12 (root)
+	rm -rf .cache/deb
+	$(DEB) --out .cache/deb/old
+	$(DEB) --out .cache/deb/new --version $$($(BIN)/python -c 'import edgeannot; print(edgeannot.__version__)').1
+	EDGEANNOT_SERVICE_ROOT=$(CURDIR)/$(SERVICE_ROOT) EDGEANNOT_DEB=$(CURDIR)/.cache/deb $(BIN)/python -m pytest tests/service/test_deb.py tests/service/test_takeover.py -m service
+
+service-test: env system-packages $(SERVICE_ROOT)/.ready $(WHEELS)/.ready  ## the service in a real systemd, booted in a container (root; systemd-container, mmdebstrap)
+	EDGEANNOT_SERVICE_ROOT=$(CURDIR)/$(SERVICE_ROOT) EDGEANNOT_WHEELS=$(CURDIR)/$(WHEELS) $(BIN)/python -m pytest tests/service -m "service or not service"
+
+container-test: env $(SERVICE_ROOT)/.ready $(WHEELS)/.ready  ## build the image on a local base and annotate a picture in it (root; buildah, mmdebstrap)
+	EDGEANNOT_SERVICE_ROOT=$(CURDIR)/$(SERVICE_ROOT) EDGEANNOT_WHEELS=$(CURDIR)/$(WHEELS) $(BIN)/python -m pytest tests/service/test_container.py -m "service or not service"
 
 test-faults: env system-packages  ## the short form of the faults
 	EDGEANNOT_TEST_RUN=faults $(BIN)/python -m pytest tests/faults

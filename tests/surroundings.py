@@ -23,6 +23,8 @@ OWN = (
     "HOMEASSISTANT",
     "FORMAT_READERS",
     "SERVICE_ROOT",
+    "WHEELS",
+    "ARM",
     "DEB",
 )
 KEPT = {"EDGEANNOT_RUNTIME"}

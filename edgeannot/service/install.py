@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import stat
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,8 @@ __all__ = ["Place", "install", "run_systemctl", "uninstall"]
 
 USER = "edgeannot"
 _NOLOGIN = "/usr/sbin/nologin"
+_DYNAMIC_UIDS = range(61184, 65520)
+"""Those that systemd gives to DynamicUser= (systemd.exec(5)), and of which no file knows."""
 _DROP_IN = "50-edgeannot.conf"
 
 
@@ -83,7 +85,8 @@ def install(place: Place, config: Path | None, profile: str | None, *, start: bo
     path = config or place.default_config
     settings = _settings(place, path if path is None or config is not None or path.exists() else None, profile)
     if not place.user:
-        done += _make_user()
+        _check_reachable(command)
+        done += _make_user(place)
     if path is not None and not path.exists() and config is None:
         path.parent.mkdir(parents=True, exist_ok=True)
         atomicfile.write(path, commented_settings().encode(), durable=True)
@@ -122,7 +125,11 @@ def uninstall(place: Place, *, purge: bool = False) -> list[str]:
     run_systemctl(place, "daemon-reload", fails=False)
     run_systemctl(place, "reset-failed", place.unit, fails=False)
     if purge and not place.user:
-        shutil.rmtree(place.state, ignore_errors=True)
+        state = Path(place.state)
+        if state.is_symlink():  # of an earlier release, whose user systemd made at each start
+            shutil.rmtree(state.resolve(), ignore_errors=True)
+            state.unlink()
+        shutil.rmtree(state, ignore_errors=True)
         done.append(f"{place.state}: removed")
     elif not place.user:
         done.append(f"{place.state} and {CONFIG_FOLDER} are kept; --purge removes the first")
@@ -150,28 +157,39 @@ def _command() -> str:
     return str(beside) if os.access(beside, os.X_OK) else f"{sys.executable} -P -m edgeannot"
 
 
-def _make_user() -> list[str]:
-    """Make the system's user and group of the service where they are not there."""
+def _check_reachable(command: str) -> None:
+    """Raise ConfigError where the service's user cannot come to the program or its Python, as in a home that is shut."""
+    program = Path(command.split(maxsplit=1)[0]).resolve()
+    for path in (program, Path(sys.prefix).resolve(), Path(sys.executable).resolve()):
+        for folder in reversed(path.parents):
+            if not folder.stat().st_mode & stat.S_IXOTH:
+                raise ConfigError(
+                    f"the service's user {USER} may not enter {folder}, where {path} is: install edgeannot where everybody may read, "
+                    "as in /opt/edgeannot, or use --user for a service of your own"
+                )
+
+
+def _make_user(place: Place) -> list[str]:
+    """Make the system's user and group of the service where they are not there.
+
+    The unit of an earlier release had systemd make that user at each start, and it counts as there while that service runs: this one is
+    stopped first. systemd itself then gives the state to the new user at the next start (systemd.exec(5), StateDirectory=).
+    """
     try:
-        pwd.getpwnam(USER)
+        known = pwd.getpwnam(USER).pw_uid
     except KeyError:
-        useradd = shutil.which("useradd") or "/usr/sbin/useradd"
-        words: Sequence[str] = (
-            "--system",
-            "--user-group",
-            "--no-create-home",
-            "--home-dir",
-            "/var/lib/edgeannot",
-            "--shell",
-            _NOLOGIN,
-            USER,
-        )
-        try:
-            subprocess.run([useradd, *words], check=True, capture_output=True, text=True)
-        except (OSError, subprocess.CalledProcessError) as exc:
-            raise ConfigError(f"the user {USER} cannot be made ({exc}); make a system user of that name") from exc
-        return [f"user and group {USER}: made; members of the group may read the results in /var/lib/edgeannot"]
-    return []
+        known = None
+    if known in _DYNAMIC_UIDS:
+        run_systemctl(place, "stop", place.unit)
+    elif known is not None:
+        return []
+    useradd = shutil.which("useradd") or "/usr/sbin/useradd"
+    words = ("--system", "--user-group", "--no-create-home", "--home-dir", "/var/lib/edgeannot", "--shell", _NOLOGIN, USER)
+    try:
+        subprocess.run([useradd, *words], check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as exc:
+        raise ConfigError(f"the user {USER} cannot be made ({exc}); make a system user of that name") from exc
+    return [f"user and group {USER}: made; members of the group may read the results in /var/lib/edgeannot"]
 
 
 def _settings(place: Place, path: Path | None, profile: str | None) -> Settings:

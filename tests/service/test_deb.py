@@ -23,8 +23,9 @@ pytestmark = [
 def root():
     with tempfile.TemporaryDirectory(prefix="edgeannot-deb-") as folder:
         subprocess.run(["cp", "-a", f"{BASE}/.", folder], check=True)
-        for file in Path(FOLDER).glob("*.deb"):
-            subprocess.run(["cp", str(file), f"{folder}/root/{'new' if '+next' in file.name else 'old'}.deb"], check=True)
+        for name in ("old", "new"):
+            (package,) = Path(FOLDER, name).glob("*.deb")
+            subprocess.run(["cp", str(package), f"{folder}/root/{name}.deb"], check=True)
         yield Path(folder)
 
 

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
-
 import pytest
 
-from tests.brokers import free_port, wait_until
-from tests.patience import DEADLINE_S
-from tests.surroundings import asked
+from tests.brokers import wait_until
+from tests.service.container import UNIT, booted, needs_container, needs_python_311
 
-ROOT = Path(__file__).resolve().parents[2]
-BASE = asked("SERVICE_ROOT") or ""
-
-pytestmark = [
-    pytest.mark.service,
-    pytest.mark.skipif(not BASE or not Path(BASE).is_dir(), reason="there is no root file system: `make service-test` makes it"),
-    pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the packages of this environment are lent to Debian's Python 3.11"),
-]
-UNIT = "edgeannot.service"
-PORT = free_port()
-CONFIG = f"""
+pytestmark = [pytest.mark.service, needs_container, needs_python_311]
+LOGIN = ("-u", "edge", "-P", "s3cret")
+CONFIG = """
 device = "box"
 profile = "low"
 model = "nanodet-g"
@@ -35,7 +18,7 @@ kind = "directory"
 path = "/mnt/pictures"
 after = "delete"
 [sinks.mqtt]
-url = "mqtt://127.0.0.1:{PORT}"
+url = "mqtt://127.0.0.1"
 username = "edge"
 password_file = "mqtt-password"
 [sinks.jsonl]
@@ -44,116 +27,25 @@ min_free_mb = 0
 """
 
 
-class Container:
-    """A booted Debian, and what is done in it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.root = folder / "root"
-        subprocess.run(["cp", "-a", BASE, str(self.root)], check=True)
-        site = next(Path(sys.prefix).glob("lib/python3*/site-packages"))
-        (self.root / "usr/lib/python3/dist-packages/edgeannot.pth").write_text("/opt/src\n/opt/src/tools\n/opt/site\n")
-        self.write("opt/edgeannot/bin/edgeannot", "#!/usr/bin/python3\nfrom edgeannot.cli.start import main\nmain()\n", 0o755)
-        for name in ("opt/src", "opt/site", "mnt/pictures"):
-            (self.root / name).mkdir(parents=True, exist_ok=True)
-        self.write(
-            "etc/mosquitto/mosquitto.conf", f"listener {PORT} 127.0.0.1\nallow_anonymous false\npassword_file /etc/mosquitto/users\n"
-        )
-        words = ["-q", "-b", "-D", str(self.root), "--register=no", "--keep-unit", "--kill-signal=SIGRTMIN+3", "--console=pipe"]
-        binds = [f"--bind-ro={ROOT}:/opt/src", f"--bind-ro={site}:/opt/site"]
-        with (folder / "log").open("wb") as log:
-            self.process = subprocess.Popen(
-                ["systemd-nspawn", *words, *binds], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-        self.leader = 0
-        wait_until(self._booted, f"the container to boot; its log: {folder}/log")
-
-    def _booted(self) -> bool:
-        assert self.process.poll() is None, "systemd-nspawn ended"
-        if not self.leader:
-            found = subprocess.run(["pgrep", "-P", str(self.process.pid), "-x", "systemd"], capture_output=True, text=True, check=False)
-            self.leader = int(found.stdout.split()[0]) if found.stdout.split() else 0
-            return False
-        return self.run("systemctl", "is-system-running", check=False).stdout.strip() in {"running", "degraded"}
-
-    def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        command = ["nsenter", "-t", str(self.leader), "-a", *words]
-        env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/root"}
-        done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False, env=env)
-        assert not check or done.returncode == 0, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
-
-    def edgeannot(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return self.run("/opt/edgeannot/bin/edgeannot", *words, check=check)
-
-    def write(self, path: str, text: str, mode: int = 0o644) -> None:
-        place = self.root / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(text)
-        place.chmod(mode)
-
-    def shown(self, key: str, unit: str = UNIT) -> str:
-        return self.run("systemctl", "show", "--value", "-p", key, unit).stdout.strip()
-
-    def journal(self, unit: str = UNIT) -> str:
-        return self.run("journalctl", "--no-pager", "-o", "cat", "-u", unit).stdout
-
-    def wait(self, key: str, value: str, unit: str = UNIT) -> None:
-        wait_until(lambda: self.shown(key, unit) == value, f"{unit}: {key}={value}", pace_s=0.3)
-
-    def end(self) -> None:
-        self.process.send_signal(signal.SIGRTMIN + 3)
-        try:
-            self.process.wait(60)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-
-
 @pytest.fixture(scope="module")
-def box():
-    with tempfile.TemporaryDirectory(prefix="edgeannot-box-") as folder:  # not one of pytest's, which keeps the last three
-        made = Container(Path(folder))
-        yield made
-        made.end()
-
-
-@pytest.fixture(scope="module")
-def installed(box):
+def installed():
     """The service as README has it installed, with a broker that wants a password."""
-    box.run("mosquitto_passwd", "-c", "-b", "/etc/mosquitto/users", "edge", "s3cret")
-    box.run("chown", "mosquitto", "/etc/mosquitto/users")
-    box.run("systemctl", "restart", "mosquitto")
-    box.write("etc/edgeannot/edgeannot.toml", CONFIG)
-    box.write("etc/edgeannot/mqtt-password", "s3cret\n", 0o600)
-    box.edgeannot("service", "install", "--no-start")
-    box.run("chown", "edgeannot", "/mnt/pictures")
-    print(box.edgeannot("service", "install").stdout)
-    return box
-
-
-def heard(box, picture):
-    """The message after a picture was dropped into the folder. The retained status shows that the subscription is made."""
-    words = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(PORT), "-u", "edge", "-P", "s3cret"]
-    topics = ["-t", "edgeannot/+/+/detections", "-t", "edgeannot/+/status"]
-    command = ["nsenter", "-t", str(box.leader), "-a", *words, *topics, "-W", str(round(DEADLINE_S))]
-    dropped = False
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as listener:
-        for line in listener.stdout:
-            message = json.loads(line)
-            if "detections" in message and message["image"]["path"] == picture:
-                listener.terminate()
-                return message
-            if not dropped:
-                dropped = True
-                hidden = box.root / f"mnt/pictures/.{picture}"
-                shutil.copy(ROOT / "edgeannot/samples/astronaut.jpg", hidden)
-                hidden.chmod(0o644)
-                hidden.rename(box.root / f"mnt/pictures/{picture}")
-    raise AssertionError(f"no message of {picture}: {box.journal()}")
+    with booted() as box:
+        box.write("etc/mosquitto/mosquitto.conf", "listener 1883 127.0.0.1\nallow_anonymous false\npassword_file /etc/mosquitto/users\n")
+        box.run("mosquitto_passwd", "-c", "-b", "/etc/mosquitto/users", "edge", "s3cret")
+        box.run("chown", "mosquitto", "/etc/mosquitto/users")
+        box.run("systemctl", "restart", "mosquitto")
+        box.write("etc/edgeannot/edgeannot.toml", CONFIG)
+        box.write("etc/edgeannot/mqtt-password", "s3cret\n", 0o600)
+        box.edgeannot("service", "install", "--no-start")
+        box.run("chown", "edgeannot", "/mnt/pictures")
+        print(box.edgeannot("service", "install").stdout)
+        yield box
 
 
 def test_it_is_ready_and_a_picture_yields_a_message_and_is_deleted(installed):
     assert (installed.shown("ActiveState"), installed.shown("User")) == ("active", "edgeannot")
-    assert heard(installed, "a.jpg")["image"]["path"] == "a.jpg"
+    assert installed.heard("a.jpg", *LOGIN)["image"]["path"] == "a.jpg"
     wait_until(lambda: not (installed.root / "mnt/pictures/a.jpg").exists(), "the picture to be deleted")
 
 
@@ -184,7 +76,7 @@ def test_a_wrong_configuration_is_named_and_the_old_one_stays(installed):
     wait_until(lambda: "the old one stays in force: profil: unknown setting" in installed.journal(), "the journal to say so", pace_s=0.3)
 
     assert (installed.shown("MainPID"), installed.shown("ActiveState")) == (pid, "active")
-    assert heard(installed, "b.jpg")["device"] == "box"
+    assert installed.heard("b.jpg", *LOGIN)["device"] == "box"
 
 
 def test_a_good_configuration_takes_over_in_the_same_process(installed):
@@ -193,7 +85,7 @@ def test_a_good_configuration_takes_over_in_the_same_process(installed):
     installed.run("systemctl", "reload", UNIT)
     wait_until(lambda: "starting over with it" in installed.journal(), "the journal to say so", pace_s=0.3)
 
-    assert heard(installed, "c.jpg")["device"] == "crate"
+    assert installed.heard("c.jpg", *LOGIN)["device"] == "crate"
     assert (installed.shown("MainPID"), installed.shown("ActiveState"), installed.shown("NRestarts")) == (pid, "active", "0")
 
 

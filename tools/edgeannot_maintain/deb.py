@@ -2,6 +2,8 @@
 
 Everything of Python lies in /opt/edgeannot/lib, from wheels for the target's Python and processor; the package depends on that Python.
 Its scripts call `edgeannot service install` and `uninstall`, so that the package and a checkout set up the same service.
+The configuration is no conffile, as dpkg would ask about it at each upgrade that changes its comments: `service install` writes it where
+there is none.
 """
 
 from __future__ import annotations
@@ -14,19 +16,30 @@ import tempfile
 from pathlib import Path
 
 from edgeannot import __version__
-from edgeannot.settings.template import commented_settings
 
-__all__ = ["build", "main"]
+__all__ = ["PLATFORMS", "RUNTIME", "build", "main", "pip_target"]
 
 ROOT = Path(__file__).resolve().parents[2]
 LIB = "opt/edgeannot/lib"
-_PLATFORMS = {
-    # Debian's name -> the tags of wheels, newest glibc first; Debian 12 has 2.36
+PLATFORMS = {
+    # Debian's name -> the tags of wheels, newest glibc first; Debian 12 has 2.36, Debian 13 has 2.41
     "amd64": [f"manylinux_2_{minor}_x86_64" for minor in (36, 34, 28, 27, 17)] + ["manylinux2014_x86_64"],
     "arm64": [f"manylinux_2_{minor}_aarch64" for minor in (36, 34, 28, 27, 17)] + ["manylinux2014_aarch64"],
+    "armhf": [f"manylinux_2_{minor}_armv7l" for minor in (36, 34, 31, 17)] + ["manylinux2014_armv7l"],
 }
 # The package index has markers for the machine that pip runs on: the runtime of both processors is named here.
-_RUNTIME = "ai-edge-litert>=2.1"
+RUNTIME = "ai-edge-litert>=2.1"
+# 32-bit Arm has the older runtime, and no wheels of numpy and OpenCV: those are Debian's. The others need nothing but each other.
+_32_BIT = [
+    "paho-mqtt>=2.1,<3",
+    "pydantic>=2.9,<3",
+    "pydantic-settings>=2.6,<3",
+    "typer>=0.19",
+    "inotify-simple>=2.0",
+    "imagesize>=2.0",
+    "tomli-w>=1.1",
+]
+_32_BIT_ALONE = "tflite-runtime==2.14.0"
 
 SCRIPT = """\
 #!/usr/bin/python3 -I
@@ -42,7 +55,7 @@ Architecture: {arch}
 Maintainer: edgeannot
 Section: graphics
 Priority: optional
-Depends: python3 (>= {python}~), python3 (<< {next}~), passwd
+Depends: python3 (>= {python}~), python3 (<< {next}~), passwd{more}
 Recommends: systemd
 Suggests: mosquitto
 Description: annotates pictures on small boards and publishes over MQTT
@@ -77,7 +90,7 @@ POSTRM = """\
 #!/bin/sh
 set -e
 if [ "$1" = purge ]; then
-    rm -rf /var/lib/edgeannot /etc/edgeannot
+    rm -rf /var/lib/edgeannot /var/lib/private/edgeannot /etc/edgeannot
     if getent passwd edgeannot >/dev/null; then
         userdel edgeannot || echo "edgeannot: the user edgeannot is left; userdel edgeannot removes it" >&2
     fi
@@ -94,31 +107,40 @@ def build(out: Path, *, arch: str, python: str, version: str) -> Path:
         _write(tree / "opt/edgeannot/bin/edgeannot", SCRIPT, 0o755)
         (tree / "usr/bin").mkdir(parents=True)
         (tree / "usr/bin/edgeannot").symlink_to("/opt/edgeannot/bin/edgeannot")
-        _write(tree / "etc/edgeannot/edgeannot.toml", commented_settings(), 0o644)
         doc = tree / "usr/share/doc/edgeannot"
         doc.mkdir(parents=True)
         shutil.copy(ROOT / "LICENSE", doc / "copyright")
-        control = CONTROL.format(version=version, arch=arch, python=python, next=f"{major}.{minor + 1}")
-        for name, text in (("control", control), ("conffiles", "/etc/edgeannot/edgeannot.toml\n")):
-            _write(tree / "DEBIAN" / name, text, 0o644)
+        more = ", python3-numpy, python3-opencv" if arch == "armhf" else ""
+        version = f"{version}+py{python}"  # a later Debian has a later Python, so its package is the newer one
+        control = CONTROL.format(version=version, arch=arch, python=python, next=f"{major}.{minor + 1}", more=more)
+        _write(tree / "DEBIAN/control", control, 0o644)
         for name, text in (("postinst", POSTINST), ("prerm", PRERM), ("postrm", POSTRM)):
             _write(tree / "DEBIAN" / name, text, 0o755)
         out.mkdir(parents=True, exist_ok=True)
         file = out / f"edgeannot_{version}_{arch}.deb"
-        subprocess.run(["dpkg-deb", "--build", "--root-owner-group", "-Zxz", "-z1", str(tree), str(file)], check=True)
+        subprocess.run(["dpkg-deb", "--build", "--root-owner-group", "-Zzstd", str(tree), str(file)], check=True)
         return file
 
 
-def _install(target: Path, arch: str, python: str) -> None:
+def _install(folder: Path, arch: str, python: str) -> None:
     """Install this checkout and the wheels of what it needs into a folder, for that processor and Python."""
-    tag = f"cp{python.replace('.', '')}"
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--target", str(target)]
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--target", str(folder)]
     with tempfile.TemporaryDirectory() as wheels:
         subprocess.run([*pip[:3], "wheel", "-q", "--no-deps", "-w", wheels, str(ROOT)], check=True)
         (wheel,) = Path(wheels).glob("*.whl")
-        chosen = [word for name in _PLATFORMS[arch] for word in ("--platform", name)]
-        abi = ["--implementation", "cp", "--python-version", python, "--abi", tag, "--abi", "abi3", "--abi", "none"]
-        subprocess.run([*pip, *chosen, *abi, "--only-binary=:all:", str(wheel), _RUNTIME], check=True)
+        target = pip_target(arch, python)
+        if arch == "armhf":
+            subprocess.run([*pip, *target, *_32_BIT], check=True)
+            subprocess.run([*pip, *target, "--no-deps", str(wheel), _32_BIT_ALONE], check=True)
+        else:
+            subprocess.run([*pip, *target, str(wheel), RUNTIME], check=True)
+
+
+def pip_target(arch: str, python: str) -> list[str]:
+    """Return the options with which pip takes wheels for a processor (as Debian names it) and a Python (3.11), not for this machine."""
+    platforms = [word for name in PLATFORMS[arch] for word in ("--platform", name)]
+    abi = ["--abi", f"cp{python.replace('.', '')}", "--abi", "abi3", "--abi", "none"]
+    return [*platforms, "--implementation", "cp", "--python-version", python, *abi, "--only-binary=:all:"]
 
 
 def _write(path: Path, text: str, mode: int) -> None:
@@ -130,7 +152,7 @@ def _write(path: Path, text: str, mode: int) -> None:
 def main() -> None:
     """Read the command line and build."""
     parser = argparse.ArgumentParser(prog="edgeannot_maintain.deb", description=__doc__)
-    parser.add_argument("--arch", choices=sorted(_PLATFORMS), default="amd64")
+    parser.add_argument("--arch", choices=sorted(PLATFORMS), default="amd64")
     parser.add_argument("--python", default="3.11", help="Python of the target: 3.11 for Debian 12, 3.13 for Debian 13")
     parser.add_argument("--version", default=__version__)
     parser.add_argument("--out", type=Path, default=Path("dist"))
