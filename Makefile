@@ -216,6 +216,9 @@ site: $(SITE_VENV)/.ready  ## make a website of docs/ in out/site, for a browser
 rule: env  ## measure and write docs/rule.md and its plot (needs the test data; root for shares of a core)
 	$(BIN)/python -m benchmarks.rule
 
+bench: env  ## measure edgeannot beside other programs, each in an environment of its own, into docs/performance.md
+	$(BIN)/python -m benchmarks.compare --prepare --page
+
 structure: env  ## count modules, rooms, arrows; REF=REVISION compares with that one
 	@$(BIN)/python -m benchmarks.structure $(if $(REF),$(REF) .)
 

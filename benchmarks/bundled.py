@@ -47,13 +47,17 @@ NEAR_IOU, NEAR_SCORE, LOST_IOU = 0.8, 0.05, 0.5
 THREADS = 1
 
 
+def tiny_files(cache: Path) -> tuple[Path, Path]:
+    """Return the cfg and the weights that the bundled YOLO was made of."""
+    cfg, weights = cache / "yolov3-tiny.cfg", cache / "yolov3-tiny.weights"
+    cfg.write_bytes(read_part(TINY_CFG, cache))
+    weights.write_bytes(read_part(TINY_WEIGHTS, cache))
+    return cfg, weights
+
+
 def yolov3_tiny(cache: Path) -> Graph:
     """Return the float network of the bundled YOLO."""
-    files = []
-    for part, name in ((TINY_CFG, "yolov3-tiny.cfg"), (TINY_WEIGHTS, "yolov3-tiny.weights")):
-        (cache / name).write_bytes(read_part(part, cache))
-        files.append(cache / name)
-    return darknet.convert(*files, masks=TINY_MASKS).graph
+    return darknet.convert(*tiny_files(cache), masks=TINY_MASKS).graph
 
 
 def efficientnet_lite0(cache: Path) -> Graph:

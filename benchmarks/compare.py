@@ -1,0 +1,296 @@
+"""edgeannot beside other programs that do its work: same network, pictures, machine and one thread, a picture each in turn.
+
+    .venv/bin/python -m benchmarks.compare [--prepare] [--rows NAME ...] [--peers NAME ...] [--rounds 3] [--page]
+
+--prepare makes an environment for each peer in .cache/peers; one that does not install is reported. Each peer is a process
+(`benchmarks/peers`) that is told the path of a JPEG and answers with the time from there to boxes; the peers take turns picture by picture,
+so that a machine whose speed drifts slows all. Printed are medians as a Markdown table; .cache/compare.json has all figures, --page puts
+table and plot into docs/performance.md. Networks that are not bundled come from the folder that EDGEANNOT_TEST_DATA names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from benchmarks.bundled import tiny_files
+from benchmarks.store.broker import mosquitto
+from edgeannot.base.places import bundled_folder
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / ".cache" / "peers"
+DATA = Path(os.environ.get("EDGEANNOT_TEST_DATA", ROOT.parent / "shared" / "data"))
+PAGE, PLOT = ROOT / "docs" / "performance.md", "performance.png"
+BEGIN, END = "<!-- made by benchmarks/compare.py -->", "<!-- end of benchmarks/compare.py -->"
+PICTURE_WH = (1080, 810)
+
+RECIPES: dict[str, tuple[str, ...]] = {
+    "edgeannot": (str(ROOT),),
+    "tutorial": ("ai-edge-litert", "numpy", "opencv-python-headless", "paho-mqtt"),
+    "ultralytics": ("ultralytics==8.4.*", "ai-edge-litert"),
+    "mediapipe": ("mediapipe==1.*",),
+    "opencv-dnn": ("opencv-python-headless<5",),
+}
+"""What each peer's environment is made of. bare, floor and scaled are edgeannot's."""
+OWN = ("bare", "floor", "edgeannot", "scaled")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network, and what each peer is called with."""
+
+    model: str
+    """The card's name, or that of a file in the data folder."""
+    labels: str = ""
+    tutorial: str = ""
+    """The kind of its decoding loop."""
+    others: tuple[str, ...] = ()
+
+
+ROWS = {
+    "yolov8n 640": Row("yolov8n_640_int8w_f32io", "labels_coco80.txt", "yolov8", ("ultralytics",)),
+    "yolov8n 224 int8": Row("yolov8n_224_int8io", "labels_coco80.txt", "yolov8", ("ultralytics",)),
+    "SSD-MobileNetV1 300 uint8": Row("ssd_mnv1_coco_quant_pp", "labels_coco90_zero_based.txt", "ssd", ("mediapipe",)),
+    "yolov3-tiny 416 int8": Row("yolov3-tiny", "", "yolov3-tiny", ("opencv-dnn",)),
+    "yolov3-tiny 224 int8": Row("yolov3-tiny@224", "", "", ("opencv-dnn",)),
+    "SSDLite-MobileNetV2 int8": Row("ssdlite-mobilenet-v2-coco"),
+    "NanoDet-g 416 int8": Row("nanodet-g"),
+}
+
+
+@dataclass
+class Peer:
+    """A peer's process, and what it has answered."""
+
+    name: str
+    command: list[str]
+    ms: list[float] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)
+    boxes: int = 0
+    start_s: float = 0.0
+    rss_mb: float = 0.0
+    versions: dict[str, Any] = field(default_factory=dict)
+    failed: str = ""
+
+    def start(self, first: Path) -> None:
+        """Start it and have it answer once."""
+        before = time.perf_counter()
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
+        self._process = subprocess.Popen(
+            self.command,
+            env=os.environ | threads | {"PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            cwd=CACHE,
+        )
+        self.versions = self._read()
+        self.ask(first, count=False)
+        self.start_s = time.perf_counter() - before
+
+    def ask(self, path: Path, *, count: bool = True) -> None:
+        """Have it annotate one picture."""
+        if self.failed:
+            return
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(f"{path}\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # what it said is read next
+        answer = self._read()
+        if count and answer:
+            self.ms.append(answer["ms"])
+            self.cpu_ms.append(answer["cpu_ms"])
+            self.boxes += answer["boxes"]
+
+    def end(self) -> None:
+        """Note its peak memory, and end it."""
+        if not self.failed:
+            found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{self._process.pid}/status").read_text())
+            self.rss_mb = int(found[1]) * 1024 / 1e6 if found else 0.0
+        self._process.communicate()
+
+    def _read(self) -> dict[str, Any]:
+        """Return the next line that is JSON; a library may print others."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("{"):
+                found: dict[str, Any] = json.loads(line)
+                return found
+        self._errors.seek(0)
+        said = [line.strip() for line in self._errors if line.strip()]
+        self.failed = self.failed or (said[-1] if said else "it ended without a word")
+        return {}
+
+    def figures(self, floor: float, bare: float) -> dict[str, Any]:
+        """Return what is reported of it. floor and bare: medians of the processor time, ms."""
+        if self.failed or not self.ms:
+            return {"peer": self.name, "failed": self.failed}
+        cpu = statistics.median(self.cpu_ms)
+        return {
+            "peer": self.name,
+            "ms": round(statistics.median(self.ms), 2),
+            "cpu_ms": round(cpu, 2),
+            "over_bare": round(cpu / bare, 2) if bare else None,
+            "over_floor_ms": round(cpu - floor, 2),
+            "peak_mb": round(self.rss_mb),
+            "start_s": round(self.start_s, 2),
+            "install_mb": installed_mb(self.name),
+            "boxes": self.boxes,
+            "versions": self.versions,
+        }
+
+
+def interpreter(name: str) -> Path:
+    """Return the Python of a peer's environment; our own where it was not made and ours has what the peer needs."""
+    own = "edgeannot" if name in OWN else name
+    path = CACHE / own / "bin" / "python"
+    return path if path.exists() or name not in (*OWN, "tutorial") else Path(sys.executable)
+
+
+def installed_mb(name: str) -> int | None:
+    """Return the size of a peer's environment; None where it has none of its own."""
+    folder = CACHE / ("edgeannot" if name in OWN else name)
+    return round(sum(path.lstat().st_size for path in folder.rglob("*")) / 1e6) if folder.exists() else None
+
+
+def prepare(names: list[str]) -> dict[str, str]:
+    """Make the environments; return why one could not be made, by name."""
+    refused = {}
+    for name in names:
+        folder = CACHE / name
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        done = subprocess.run([folder / "bin" / "pip", "install", "-q", *RECIPES[name]], capture_output=True, text=True, check=False)
+        if done.returncode:
+            refused[name] = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
+            (folder / "bin" / "python").unlink()
+    return refused
+
+
+def peers_of(row: Row, folder: Path, port: int) -> list[Peer]:
+    """Return the peers of one network. folder: for added models."""
+    bundled = bundled_folder() / f"{row.model.partition('@')[0]}.tflite"
+    file = bundled if bundled.exists() else DATA / "models" / f"{row.model}.tflite"
+    models = folder / "models"
+    if not bundled.exists() and not (models / f"{row.model}.toml").exists():
+        add = [sys.executable, "-m", "edgeannot", "models", "add", str(file), "--labels", str(DATA / "models" / row.labels)]
+        subprocess.run([*add, "-y", "--data-dir", str(folder)], check=True, stdout=subprocess.DEVNULL)
+    arguments = {name: ["own", name, row.model, str(models)] for name in OWN}
+    if row.tutorial:
+        arguments["tutorial"] = ["tutorial", str(file), row.tutorial, str(port)]
+    for name in row.others:
+        if name == "opencv-dnn":
+            arguments[name] = ["opencv_dnn", *map(str, tiny_files(CACHE)), row.model.partition("@")[2] or "416"]
+        else:
+            arguments[name] = [{"ultralytics": "ultralytics_predict", "mediapipe": "mediapipe_detector"}[name], str(file)]
+    return [Peer(name, [str(interpreter(name)), "-m", f"benchmarks.peers.{what[0]}", *what[1:]]) for name, what in arguments.items()]
+
+
+def measure(peers: list[Peer], pictures: list[Path], rounds: int) -> list[dict[str, Any]]:
+    """Return the figures of each peer, measured in turn."""
+    for peer in peers:
+        if not Path(peer.command[0]).exists():
+            peer.failed = "not installed (--prepare)"
+        else:
+            peer.start(pictures[0])
+    alive = [peer for peer in peers if not peer.failed]
+    for turn in range(rounds):
+        for number, picture in enumerate(pictures):
+            first = (turn + number) % len(alive)
+            for peer in (*alive[first:], *alive[:first]):
+                peer.ask(picture)
+    for peer in alive:
+        peer.end()
+    medians = {peer.name: statistics.median(peer.cpu_ms) for peer in alive if peer.cpu_ms}
+    return [peer.figures(medians.get("floor", 0.0), medians.get("bare", 0.0)) for peer in peers]
+
+
+def make_pictures(folder: Path, count: int) -> list[Path]:
+    """Write `count` JPEG files of one size, cut from the sample photos."""
+    photos = sorted((ROOT / "edgeannot" / "samples").glob("*.jpg"))
+    paths = []
+    for i in range(count):
+        picture = cv2.resize(np.roll(cv2.imread(str(photos[i % len(photos)])), 40 * i, axis=1), PICTURE_WH)
+        paths.append(folder / f"{i}.jpg")
+        cv2.imwrite(str(paths[-1]), picture, [cv2.IMWRITE_JPEG_QUALITY, 90])
+    return paths
+
+
+def table(found: dict[str, list[dict[str, Any]]]) -> str:
+    """Return the Markdown table."""
+    lines = [
+        "| network | program | ms | processor ms | over the bare run | ms over the floor | peak MB | start s | installed MB |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    keys = ("ms", "cpu_ms", "over_bare", "over_floor_ms", "peak_mb", "start_s", "install_mb")
+    for row, results in found.items():
+        for each in results:
+            shown = (
+                [f"not measured: {each['failed']}"] if "failed" in each else [each[key] if each[key] is not None else "" for key in keys]
+            )
+            lines.append("| " + " | ".join(map(str, [row, each["peer"], *shown])) + " |")
+    versions = {each["peer"]: each["versions"] for results in found.values() for each in results if "versions" in each}
+    told = "; ".join(f"{peer}: " + ", ".join(f"{name} {number}" for name, number in facts.items()) for peer, facts in versions.items())
+    return "\n".join([*lines, "", f"Versions. {told}."])
+
+
+def draw(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    """Draw the processor time over the bare run's as bars."""
+    import matplotlib.pyplot as plt  # noqa: PLC0415 - only for the page
+
+    bars = [(f"{row}: {each['peer']}", each["over_bare"]) for row, results in found.items() for each in results if each.get("over_bare")]
+    figure, axes = plt.subplots(figsize=(8, 0.25 * len(bars) + 1), layout="constrained")
+    axes.barh([name for name, _ in bars][::-1], [ratio for _, ratio in bars][::-1])
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set_xlabel("processor time over one bare run of the network")
+    figure.savefig(path, dpi=100)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prepare", action="store_true")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--peers", nargs="+", choices=[*OWN, *RECIPES], default=[])
+    parser.add_argument("--pictures", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--page", action="store_true")
+    args = parser.parse_args()
+    CACHE.mkdir(parents=True, exist_ok=True)
+    refused = prepare([name for name in RECIPES if not args.peers or name in args.peers]) if args.prepare else {}
+    found = {}
+    with tempfile.TemporaryDirectory() as name, mosquitto(Path(name)) as broker:
+        pictures = make_pictures(Path(name), args.pictures)
+        for row in args.rows:
+            peers = [peer for peer in peers_of(ROWS[row], CACHE / "data", broker.port) if not args.peers or peer.name in args.peers]
+            for peer in peers:
+                peer.failed = refused.get(peer.name, "")
+            found[row] = measure(peers, pictures, args.rounds)
+    (CACHE.parent / "compare.json").write_text(json.dumps({"load": os.getloadavg(), "rows": found}, indent=2))
+    print(table(found))
+    if args.page:
+        before, _, after = PAGE.read_text().partition(BEGIN)
+        draw(found, PAGE.with_name(PLOT))
+        PAGE.write_text(
+            f"{before}{BEGIN}\n\n{table(found)}\n\n![Processor time over the bare run]({PLOT})\n\n{END}{after.partition(END)[2]}"
+        )
+
+
+if __name__ == "__main__":
+    main()
