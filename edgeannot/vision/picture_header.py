@@ -163,7 +163,10 @@ def _other_kind(data: bytes) -> str | None:
 def _jpeg(data: bytes) -> Header:
     frame = scan = None
     in_scan = 0
+    exif = b""
     for marker, start, end in _jpeg_segments(data):
+        if marker == 0xE1 and not exif and data.startswith(b"Exif\0\0", start):
+            exif = data[start + 6 : end]
         if (0xC0 <= marker <= 0xCF or marker == 0xF7) and marker not in (0xC4, 0xC8, 0xCC) and frame is None:  # F7 is JPEG-LS
             frame = marker, data[start:end]
         if marker == 0xDA:
@@ -179,7 +182,7 @@ def _jpeg(data: bytes) -> Header:
             f"the JPEG is of a kind that is not read (marker FF{marker:02X}, {segment[0]} bits); wanted baseline or progressive, 8 bits",
             "unsupported",
         )
-    info = imagesize.get_info(io.BytesIO(data), exif_rotation=False, dpi=False)
+    height, width = struct.unpack_from(">HH", segment, 1)
     # FF D9 cannot occur inside a scan (T.81 B.1.1.5), and thumbnails with an end of their own lie before it.
     ends = data.rfind(b"\xff\xd9", scan) >= 0  # from behind, where it is as a rule
     coefficients = 0.0
@@ -187,9 +190,7 @@ def _jpeg(data: bytes) -> Header:
         factors = [(segment[7 + 3 * i] >> 4, segment[7 + 3 * i] & 15) for i in range(segment[5])]
         largest = max(h for h, _ in factors) * max(v for _, v in factors)
         coefficients = 2 * sum(h * v for h, v in factors) / max(largest, 1)
-    return Header(
-        "jpeg", (info.width, info.height), _valid(info.rotation), alpha=False, native_bytes=3, coefficient_bytes=coefficients, ends=ends
-    )
+    return Header("jpeg", (width, height), _exif_orientation(exif), alpha=False, native_bytes=3, coefficient_bytes=coefficients, ends=ends)
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
