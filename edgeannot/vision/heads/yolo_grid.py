@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgeannot.base.errors import CardError
 from edgeannot.vision.data import Detections, FloatArray, IntArray, Outputs, RawTensor, TensorRef, TensorSpec
 from edgeannot.vision.geometry import cxcywh_to_xyxy
-from edgeannot.vision.heads._boxes import candidates, concatenate, safe_exp
+from edgeannot.vision.heads._boxes import candidates, safe_exp
 from edgeannot.vision.heads._scores import Activation, activate, best_columns, softmax, stored_threshold, take_rows
 from edgeannot.vision.heads._tensors import check_score_step, output_spec, shape_error
 
@@ -84,27 +84,35 @@ class YoloGrid:
 
     def decode(self, outputs: Outputs, input_wh: tuple[int, int], min_score: float) -> Detections:
         """Return the best class of each cell and anchor that reaches `min_score`."""
-        return concatenate([self._decode(outputs[grid.output], grid, input_wh, min_score) for grid in self.grids])
-
-    def _decode(self, tensor: RawTensor, grid: Grid, input_wh: tuple[int, int], min_score: float) -> Detections:
-        table = self._by_anchor(tensor.values, len(grid.anchors))
-        anchor, y, x = np.nonzero(table[..., 4] >= stored_threshold(tensor, self.activation, min_score))
-        if not len(anchor):  # most pictures of a camera: a small board has better use for the time than arithmetic over nothing
+        parts = [part for grid in self.grids if (part := self._passing(outputs[grid.output], grid, input_wh, min_score)) is not None]
+        if not parts:  # most pictures of a camera: a small board has better use for the time than arithmetic over nothing
             return Detections.empty()
-        stored = table[anchor, y, x]
-        rows, real = take_rows(stored, np.arange(len(stored)), tensor.spec)
-        anchor, y, x = anchor[rows], y[rows], x[rows]
+        # Once for all maps: on few rows numpy's calls are all that costs.
+        real, places = (np.concatenate(column) for column in zip(*parts, strict=True)) if len(parts) > 1 else parts[0]
+        cells, stride, scale, shift, anchors = np.split(places, (2, 3, 4, 5), axis=1)
         classes, class_scores = self._best_class(real[:, 5:])
         scores = activate(real[:, 4], self.activation) * class_scores
-
-        stride = np.float32(_stride(input_wh, (table.shape[2], table.shape[1])) or 0)
-        scale = self.xy_scale if grid.xy_scale is None else grid.xy_scale
-        centers = activate(real[:, :2], self.activation) * np.float32(scale) - np.float32((scale - 1) / 2)
-        centers = (centers + np.stack([x, y], axis=1)) * stride
-        anchors = np.array(grid.anchors, np.float32)[anchor] * (stride if self.anchor_units == "cells" else np.float32(1))
+        centers = (activate(real[:, :2], self.activation) * scale - shift + cells) * stride
         shares = safe_exp(real[:, 2:4]) if self.size == "exp" else (np.float32(2) * activate(real[:, 2:4], self.activation)) ** 2
         boxes = np.concatenate([centers, shares * anchors], axis=1).astype(np.float32)
         return candidates(cxcywh_to_xyxy(boxes), scores, classes, min_score)
+
+    def _passing(self, tensor: RawTensor, grid: Grid, input_wh: tuple[int, int], min_score: float) -> tuple[FloatArray, FloatArray] | None:
+        """Return the real numbers of cells that may reach `min_score`, and where they are: column, row, stride, xy_scale and its
+        shift, the anchor's width and height."""
+        table = self._by_anchor(tensor.values, len(grid.anchors))
+        anchor, y, x = np.nonzero(table[..., 4] >= stored_threshold(tensor, self.activation, min_score))
+        if not len(anchor):
+            return None
+        stored = table[anchor, y, x]
+        rows, real = take_rows(stored, np.arange(len(stored)), tensor.spec)
+        stride = _stride(input_wh, (table.shape[2], table.shape[1])) or 0
+        scale = self.xy_scale if grid.xy_scale is None else grid.xy_scale
+        places = np.empty((len(rows), 7), np.float32)
+        places[:, 0], places[:, 1] = x[rows], y[rows]
+        places[:, 2:5] = stride, scale, (scale - 1) / 2
+        places[:, 5:] = np.array(grid.anchors, np.float32)[anchor[rows]] * np.float32(stride if self.anchor_units == "cells" else 1)
+        return real, places
 
     def _best_class(self, numbers: FloatArray) -> tuple[IntArray, FloatArray]:
         """Return class ids and scores from the class numbers (n, C) of the cells that are left."""
