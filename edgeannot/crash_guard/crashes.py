@@ -18,8 +18,9 @@ from typing import Any, Final
 from edgeannot import __version__
 from edgeannot.base.jsonfile import read_json, write_json
 from edgeannot.crash_guard.record import Kills, Note, RunState, killed_between
+from edgeannot.vision.runtimes import RUNTIMES
 
-__all__ = ["CrashRecord", "Tally", "cause_of", "fatal_error"]
+__all__ = ["CrashRecord", "Tally", "cause_of", "fatal_error", "runtime_advice"]
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,8 @@ _MOST: Final = 1000
 """Pictures that are remembered; the oldest go."""
 _SCHEMA: Final = 1
 _FATAL: Final = re.compile(r"^Fatal Python error: ([ -~]{1,80})$", re.MULTILINE)
+_FRAME: Final = re.compile(r'^  File "([^"]+)", line [0-9]+ in ([ -~]{1,80})$', re.MULTILINE)
+"""Of a trace by faulthandler; the first one is where it died."""
 _STAGE_OF: Final = {"read": "decoding", "infer": "inferring"}
 """Which stage a thread that hangs stands for, by the first word of its name. The writer may hang on a disk as well."""
 
@@ -69,6 +72,19 @@ def fatal_error(trace: str) -> str:
     """Return the error as the handler of fatal signals names it; empty if there was none."""
     found = _FATAL.search(trace)
     return found[1] if found else ""
+
+
+def runtime_advice(trace: str) -> str:
+    """Return words about the runtime and what to do where it is what died; empty where something else did."""
+    found = _FRAME.search(trace)
+    for name, (package, _) in RUNTIMES.items():
+        if found and package in Path(found[1]).parts:
+            other = next(each for each in RUNTIMES if each != name)
+            return (
+                f" in the runtime {name}, in {found[2]}: `edgeannot doctor` tries each model; if none runs, the runtime does not go with "
+                f'this processor or emulator: install another and name it, runtime = "{other}"'
+            )
+    return ""
 
 
 def _was_sent(trace: str) -> bool:

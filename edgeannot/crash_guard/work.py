@@ -22,7 +22,7 @@ from typing import IO, Final
 
 from edgeannot.base import atomicfile
 from edgeannot.base.backoff import backoff_s
-from edgeannot.crash_guard.crashes import CrashRecord, cause_of, fatal_error
+from edgeannot.crash_guard.crashes import CrashRecord, cause_of, fatal_error, runtime_advice
 from edgeannot.crash_guard.record import PLACES, Note, OomCounter, Record, RunState, boot_id
 
 __all__ = ["AtWork", "Ticket", "of_content"]
@@ -236,5 +236,5 @@ def _open_trace(path: Path) -> tuple[str, IO[str]]:
         kept = path.with_name(f"{path.name}.old")
         with contextlib.suppress(OSError):
             atomicfile.write(kept, words.encode(), mode=0o600)
-        log.warning("the previous run crashed (%s); its trace is in %s", what, kept)
+        log.warning("the previous run crashed (%s)%s; its trace is in %s", what, runtime_advice(words), kept)
     return words, file

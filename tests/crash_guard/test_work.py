@@ -159,3 +159,11 @@ def test_a_crash_with_no_picture_at_work_is_said_at_the_next_start(tmp_path, cap
     (tmp_path / "crash-trace.txt").write_text("Fatal Python error: Segmentation fault\n\nStack (most recent call first):\n")
     AtWork(tmp_path).close()
     assert f"crashed (Segmentation fault); its trace is in {tmp_path / 'crash-trace.txt.old'}" in caplog.text
+
+
+def test_a_runtime_that_died_is_named_with_what_to_do(tmp_path, caplog):
+    """As LiteRT does in an emulator that it is too new for, before any picture is at work."""
+    frames = '  File "/opt/lib/ai_edge_litert/interpreter.py", line 575 in allocate_tensors\n  File "/opt/lib/engine.py", line 86 in x\n'
+    (tmp_path / "crash-trace.txt").write_text(f"Fatal Python error: Segmentation fault\n\nStack (most recent call first):\n{frames}")
+    AtWork(tmp_path).close()
+    assert "crashed (Segmentation fault) in the runtime litert, in allocate_tensors: `edgeannot doctor` tries each model" in caplog.text

@@ -100,9 +100,10 @@ class Container:
     def end(self) -> None:
         self.process.send_signal(signal.SIGRTMIN + 3)
         try:
-            self.process.wait(60)
+            self.process.wait(DEADLINE_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
+            self.process.wait()
 
     def drop(self, picture: str) -> None:
         """Move a photo into the watched folder, whole."""
@@ -132,7 +133,9 @@ class Container:
 @contextmanager
 def booted(*, lent: bool = True) -> Iterator[Container]:
     """Boot a container, and end it."""
-    with tempfile.TemporaryDirectory(prefix="edgeannot-box-") as folder:  # not one of pytest's, which keeps the last three
+    with tempfile.TemporaryDirectory(
+        prefix="edgeannot-box-", ignore_cleanup_errors=True
+    ) as folder:  # not one of pytest's, which keeps the last three
         made = Container(Path(folder), lent=lent)
         try:
             yield made
