@@ -41,6 +41,7 @@ class Container:
         self.root = folder / "root"
         subprocess.run(["cp", "-a", BASE, str(self.root)], check=True)
         (self.root / "mnt/pictures").mkdir()
+        self.write("etc/hosts", "127.0.0.1 localhost\n")  # as every installed Debian has
         words = [
             "-q",
             "-b",

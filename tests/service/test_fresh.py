@@ -1,4 +1,4 @@
-"""README's commands in a Debian that has nothing but python3, its venv, systemd and a broker: `make service-test`.
+"""The documented commands in a Debian that has nothing but python3, its venv, systemd and a broker: `make service-test`.
 
 There is no index of packages: the wheels come from a folder that was filled before.
 """
@@ -32,11 +32,11 @@ url = "mqtt://localhost"
 
 
 def service_commands():
-    """The commands below README's "As a service", without the one that does not end."""
-    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## As a service\n")[2]
-    block = re.search(r"^```\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    """The first commands of docs/service.md, "The service"."""
+    section = (ROOT / "docs/service.md").read_text(encoding="utf-8").partition("\n## The service\n")[2]
+    block = re.search(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     assert block
-    return [line.partition("    #")[0].strip() for line in block[1].splitlines() if "--follow" not in line]
+    return [line.partition("  #")[0].strip() for line in block[1].splitlines()]
 
 
 def offline(box, line, *before):

@@ -29,7 +29,7 @@ min_free_mb = 0
 
 @pytest.fixture(scope="module")
 def installed():
-    """The service as README has it installed, with a broker that wants a password."""
+    """The service as the documents have it installed, with a broker that wants a password."""
     with booted() as box:
         box.write("etc/mosquitto/mosquitto.conf", "listener 1883 127.0.0.1\nallow_anonymous false\npassword_file /etc/mosquitto/users\n")
         box.run("mosquitto_passwd", "-c", "-b", "/etc/mosquitto/users", "edge", "s3cret")

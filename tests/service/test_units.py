@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from edgeannot.service.install import Place
+from edgeannot.service.install import Place, uninstall
 from edgeannot.service.units import drop_in, instance_unit, secret_files, system_unit, user_unit, written_folders
 from edgeannot.settings import load_settings
 from tests.patience import DEADLINE_S
@@ -129,3 +129,17 @@ def test_the_files_of_a_place(tmp_path, monkeypatch):
 
     assert str(Place(name="barn").drop_in_file) == "/etc/systemd/system/edgeannot@barn.service.d/50-edgeannot.conf"
     assert Place(user=True).unit_file == tmp_path / "systemd/user/edgeannot.service"
+
+
+def test_without_systemd_the_files_are_removed_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    place = Place(user=True)
+    for file in (place.unit_file, place.drop_in_file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+
+    uninstall(place)
+
+    assert not place.unit_file.exists()
+    assert not place.drop_in_file.parent.exists()
