@@ -15,6 +15,7 @@ KERAS_VENV := .venv-keras
 QUANTIZER_VENV := .venv-litert-quantizer
 FORMATS_VENV := .venv-formats
 SITE_VENV := .venv-site
+PAGE_VENV := .venv-page
 HOMEASSISTANT_VENV := .venv-homeassistant
 SERVICE_ROOT := .cache/service-root
 WHEELS := .cache/wheels
@@ -32,7 +33,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help rule run test test-parts test-tools test-whole test-faults test-tflite docs site check format models micro env env-tflite system-packages faults long fuzz converters-test formats-test homeassistant-test service-test deb deb-test constraints container-test arm bench structure wheel clean
+.PHONY: help rule run test test-parts test-tools test-whole test-faults test-tflite docs site check format models micro env env-tflite system-packages faults long fuzz converters-test formats-test page-test homeassistant-test service-test deb deb-test constraints container-test arm bench structure wheel clean
 
 help:  ## list the chores
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -173,6 +174,15 @@ $(FORMATS_VENV)/.ready:
 formats-test: env $(FORMATS_VENV)/.ready  ## written sets opened by labelImg, supervision, pycocotools and Label Studio's converter (800 MB)
 	EDGEANNOT_FORMAT_READERS=$(CURDIR)/$(FORMATS_VENV)/bin/python $(BIN)/python -m pytest tests/formats -m formats
 
+$(PAGE_VENV)/.ready:
+	$(PYTHON) -m venv $(PAGE_VENV)
+	$(PAGE_VENV)/bin/python -m pip install -q playwright axe-playwright-python
+	touch $@
+
+page-test: env $(PAGE_VENV)/.ready  ## the live page in Debian's chromium, and pictures of it in .cache/page/ (root installs chromium; 150 MB)
+	@command -v chromium >/dev/null || apt-get -qq install -y --no-install-recommends chromium fonts-dejavu-core
+	EDGEANNOT_PAGE_DRIVER=$(CURDIR)/$(PAGE_VENV)/bin/python $(BIN)/python -m pytest tests/page -m page
+
 $(HOMEASSISTANT_VENV)/.ready:
 	$(if $(HOMEASSISTANT_PYTHON),,$(error Home Assistant needs Python 3.13: make homeassistant-test HOMEASSISTANT_PYTHON=...))$(HOMEASSISTANT_PYTHON) -m venv $(HOMEASSISTANT_VENV)
 	$(HOMEASSISTANT_VENV)/bin/python -m pip install -q 'homeassistant==2025.4.*' paho-mqtt==2.1.0
@@ -226,4 +236,4 @@ wheel: env  ## build the wheel into dist/
 	$(BIN)/python -m pip wheel -q --no-deps -w dist .
 
 clean:  ## remove environments, caches and outputs
-	rm -rf $(VENV) $(OLD_VENV) $(MODELS_VENV) $(ONNX_VENV) $(KERAS_VENV) $(QUANTIZER_VENV) $(HOMEASSISTANT_VENV) $(FORMATS_VENV) $(SITE_VENV) .cache out dist build
+	rm -rf $(VENV) $(OLD_VENV) $(MODELS_VENV) $(ONNX_VENV) $(KERAS_VENV) $(QUANTIZER_VENV) $(PAGE_VENV) $(HOMEASSISTANT_VENV) $(FORMATS_VENV) $(SITE_VENV) .cache out dist build

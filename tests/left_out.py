@@ -23,6 +23,7 @@ ELSEWHERE = {
     "long": "`make faults` and `make long`",
     "converters": "`make converters-test`",
     "formats": "`make formats-test`",
+    "page": "`make page-test`",
     "homeassistant": "`make homeassistant-test`",
     "service": "`make service-test`",
     "older": "the run on tflite-runtime",

@@ -22,6 +22,7 @@ OWN = (
     "LITERT_QUANTIZER",
     "HOMEASSISTANT",
     "FORMAT_READERS",
+    "PAGE_DRIVER",
     "SERVICE_ROOT",
     "WHEELS",
     "ARM",

@@ -5,20 +5,21 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
 from edgeannot.base.foreign import number_of
 from edgeannot.mqtt.publisher import Publisher
 from edgeannot.remote.remote import Remote
-from edgeannot.settings import Settings
+from edgeannot.settings import Loaded, Settings
 from edgeannot.sinks import Sink
 from edgeannot.sinks.durable import DurableSink
 from edgeannot.sinks.queue_sender import QueueSender
 from edgeannot.sources import Stop
 from edgeannot.storage.store import Queue, Store
 
-__all__ = ["Deliverer", "MqttDeliverer", "drained", "queue_deliverers"]
+__all__ = ["Deliverer", "begin_delivery", "drained"]
 
 log = logging.getLogger(__name__)
 
@@ -41,24 +42,14 @@ class Deliverer(Protocol):
         """Wait until all messages are delivered, while there is progress; return False if some are left and `stop` is not set."""
 
 
-class MqttDeliverer:
-    """The publisher with its commands. first_answer_s: how long the first attempt to connect may take; None: `drain` does not wait."""
+class _MqttDeliverer:
+    """The publisher. first_answer_s: how long the first attempt to connect may take; None: `drain` does not wait."""
 
-    def __init__(self, publisher: Publisher, queue: Queue, remote: Remote, first_answer_s: float | None) -> None:
+    def __init__(self, publisher: Publisher, queue: Queue, first_answer_s: float | None) -> None:
         self._publisher = publisher
         self._queue = queue
-        self._remote = remote
         self._first_answer_s = first_answer_s
-
-    def start(self) -> None:
-        """Connect, then take commands."""
-        self._publisher.start()
-        self._remote.start()
-
-    def stop(self) -> None:
-        """Refuse the waiting commands, then disconnect."""
-        self._remote.stop()
-        self._publisher.stop()
+        self.start, self.stop = publisher.start, publisher.stop
 
     def drain(self, stop: Stop) -> bool:
         """Wait for the broker to accept all messages."""
@@ -79,7 +70,7 @@ class _QueueDeliverer:
         return _drain(self._queue, lambda: self._sink.status.state, self._sink.delivery_options.timeout_s, stop)
 
 
-def queue_deliverers(settings: Settings, sinks: Sequence[Sink], store: Store) -> list[_QueueDeliverer]:
+def _queue_deliverers(settings: Settings, sinks: Sequence[Sink], store: Store) -> list[_QueueDeliverer]:
     """Return the deliverers of the sinks with a queue, except MQTT; log where messages wait for a sink that is no longer enabled."""
     durable = [sink for sink in sinks if isinstance(sink, DurableSink)]
     served = {sink.name for sink in durable} | ({"mqtt"} if settings.sinks.mqtt.enabled else set())
@@ -89,6 +80,24 @@ def queue_deliverers(settings: Settings, sinks: Sequence[Sink], store: Store) ->
             log.warning("%s from an earlier run waiting in %s: sinks.%s is not enabled", messages, store.path, name)
     undelivered = settings.data_dir / "undelivered"
     return [_QueueDeliverer(sink, store.queue(sink.name, sink.delivery_options.caps), undelivered) for sink in durable]
+
+
+def begin_delivery(
+    stack: ExitStack, loaded: Loaded, sinks: Sequence[Sink], store: Store, publisher: Publisher | None, remote: Remote
+) -> list[Deliverer]:
+    """Start what empties the queues of the sinks, and then what takes commands; the stack stops them the other way round."""
+    deliverers: list[Deliverer] = []
+    if publisher is not None:
+        is_wanted = any(key.startswith("sinks.mqtt") for key in loaded.origins)
+        answers_s = loaded.settings.sinks.mqtt.connect_timeout_s if is_wanted else None
+        deliverers.append(_MqttDeliverer(publisher, store.queue("mqtt"), answers_s))
+    deliverers += _queue_deliverers(loaded.settings, sinks, store)
+    for deliverer in deliverers:
+        deliverer.start()
+        stack.callback(deliverer.stop)
+    remote.start()
+    stack.callback(remote.stop)
+    return deliverers
 
 
 def _drain(queue: Queue, state: Callable[[], str], first_answer_s: float, stop: Stop) -> bool:

@@ -31,7 +31,7 @@ from edgeannot.daemon.build import (
     scenes_of,
     source_options,
 )
-from edgeannot.daemon.deliverers import Deliverer, MqttDeliverer, drained, queue_deliverers
+from edgeannot.daemon.deliverers import Deliverer, begin_delivery, drained
 from edgeannot.daemon.first_use_trial import FirstUseTrial
 from edgeannot.daemon.governor import Governor
 from edgeannot.daemon.governor_loop import GovernorLoop, Pace, Sensors
@@ -39,6 +39,8 @@ from edgeannot.daemon.idle import CurrentChoice, IdleMeasuring
 from edgeannot.daemon.monitoring.health import serve_health
 from edgeannot.daemon.monitoring.report import Reporter
 from edgeannot.daemon.monitoring.telemetry import Telemetry
+from edgeannot.daemon.page.figures import Shown
+from edgeannot.daemon.page.site import LivePage
 from edgeannot.daemon.reload import Reload
 from edgeannot.daemon.supervisor import Announcer, Supervisor, on_signals
 from edgeannot.daemon.worker_pool import Heartbeats, WorkerPool
@@ -169,25 +171,20 @@ def _run(
         if at_work.has_suspects or is_service():  # ready means that pictures are annotated
             active_model.self_test()
         frames: FrameQueue = BoundedQueue(replaced=lambda item: at_work.leave(item.ticket) if isinstance(item, Frame) else None)
-        control = Control(frames.nudge, active_model.check, keep_last=mqtt.commands.enabled)
+        control = Control(frames.nudge, active_model.check, keep_last=mqtt.commands.enabled or settings.page.has_controls)
         pace = Pace(control)
         sources = open_sources(settings, options, store, at_work, pace.interval_s, once=once, again=again)
         sinks = open_sinks(settings.sinks, SinkContext(origin, settings.out_folder, pipeline.class_names()))
         for sink in sinks:
             stack.callback(sink.close)
+        page = LivePage(settings.page, off=state_dir is not None)
+        sinks += page.sinks
         announcer.model(active_model, *choice.reasons)
         _warn_of_budget(choice)
-        deliverers: list[Deliverer] = []
-        if publisher is not None:
-            own = tuple(name for name, kind in kinds.items() if kind != "mqtt")  # results of the others go to their senders' topics
-            remote = Remote(settings, publisher, store, origin, control, at_work, lambda: active_model.card, own)
-            sinks += remote.sinks
-            is_wanted = any(key.startswith("sinks.mqtt") for key in loaded.origins)
-            deliverers.append(MqttDeliverer(publisher, store.queue("mqtt"), remote, mqtt.connect_timeout_s if is_wanted else None))
-        deliverers += queue_deliverers(settings, sinks, store)
-        for deliverer in deliverers:
-            deliverer.start()
-            stack.callback(deliverer.stop)
+        own = tuple(name for name, kind in kinds.items() if kind != "mqtt")  # results of the others go to their senders' topics
+        remote = Remote(settings, publisher, store, origin, control, at_work, lambda: active_model.card, own)
+        sinks += remote.sinks
+        deliverers = begin_delivery(stack, loaded, sinks, store, publisher, remote)
         scenes = scenes_of(loaded, build, store, options, pipeline.class_names())
         limiter = MemoryLimiter(_PICTURE_BYTES[loaded.profile])
         pool = _worker_pool(
@@ -196,6 +193,8 @@ def _run(
         )  # fmt: skip
         governor_loop = _governor_loop(loaded, chosen, sources, active_model, control, pace, telemetry, scenes.second_stage)
         stack.callback(serve_health(loaded, pool, active_model, governor_loop, control, publisher))
+        shown = Shown(loaded, origin, options, pool, active_model, governor_loop, control, publisher, announcer, store)
+        stack.callback(page.serve(shown, remote.handler))
         measuring = (
             None
             if once or choice.pinned

@@ -56,6 +56,8 @@ class Announcer:
         self._why = why
         self._damaged = damaged
         self._sinks = sinks
+        self.reasons: tuple[str, ...] = ()
+        """Why the active model was chosen, in sentences."""
 
     @property
     def heard(self) -> bool:
@@ -65,10 +67,10 @@ class Announcer:
     def model(self, model: ActiveModel, *reasons: str) -> None:
         """Log and publish (retained) the active model and why it was chosen; call it again after each change."""
         log.info("%s with %s on %s: %s", model.card.name, number_of(model.threads, "thread"), model.runtime, "; ".join(reasons))
+        self.reasons = (self._why, *reasons)
         if self._publisher is not None:
             choice = self._chosen.choice.as_dict()
-            reasons = (self._why, *reasons)
-            info = info_payload(self._origin, __version__, model.facts, reasons, self._sources, choice, self._damaged, self._sinks)
+            info = info_payload(self._origin, __version__, model.facts, self.reasons, self._sources, choice, self._damaged, self._sinks)
             self._publisher.send_now(Message(self._publisher.topic("info"), encode(info), "info", retain=True))
 
     def telemetry(self, figures: Mapping[str, Any]) -> None:

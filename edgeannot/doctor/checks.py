@@ -10,6 +10,7 @@ from edgeannot.doctor.findings import Check
 from edgeannot.doctor.folders import results, state, watched
 from edgeannot.doctor.machine import clock, heat, processor
 from edgeannot.doctor.models import WITHIN_S, models
+from edgeannot.doctor.ports import ports
 from edgeannot.doctor.software import configuration, libc, packages, python
 from edgeannot.doctor.unit import unit
 
@@ -27,6 +28,7 @@ CHECKS: Sequence[Check] = (
     Check("watched", watched, 10),
     Check("cameras", cameras, 16),
     Check("brokers", brokers, 16),
+    Check("ports", ports, 6),
     Check("clock", clock, 2),
     Check("heat", heat, 4),
     Check("unit", unit, 8),

@@ -148,11 +148,19 @@ class CommandHandler:
         response, correlation = wanted_reply(message)
         to = reply_to(message.topic, response, correlation, self._topics, self._limits)
         payload, (size, _) = bytes(message.payload), size_of(message)
-        made = read_command(message.topic, payload, retained=message.retain, to=to, limits=self._limits, size=size)
-        if isinstance(made, Request):
-            made = self._put(made) or made
-        if isinstance(made, CommandError):
-            self._refuse(made)
+        self._accept(read_command(message.topic, payload, retained=message.retain, to=to, limits=self._limits, size=size))
+
+    def ask(self, command: str, payload: bytes = b"") -> Future[Message]:
+        """Refuse or queue a command that came another way than over MQTT. The result is its reply, as it would be published."""
+        answered: Future[Message] = Future()
+        to = Reply("", command, answer=answered.set_result)
+        self._accept(read_command(f"/{command}", payload, retained=False, to=to, limits=self._limits))
+        return answered
+
+    def _accept(self, made: Request | CommandError) -> None:
+        refusal = self._put(made) if isinstance(made, Request) else made
+        if refusal is not None:
+            self._refuse(refusal)
 
     def _put(self, request: Request) -> CommandError | None:
         size = _size(request)
@@ -222,7 +230,7 @@ class CommandHandler:
                     self._control.change(**body.changes())
                 elif isinstance(body, (Pause, Resume)):
                     self._control.change(paused=isinstance(body, Pause))
-                self._reply(to, self._answers.json(to, self._state()), quiet=isinstance(body, Ping))
+                self._reply(to, self._answers.json(to, self._defaults().state(self._control.now())), quiet=isinstance(body, Ping))
         except Exception as exc:  # noqa: BLE001 - told to who asked
             self._fail(to, exc)
 
@@ -308,11 +316,11 @@ class CommandHandler:
             except LinkError:  # a full disk, of which the store's own log speaks; this reply does not need it
                 self._send_now(message)
         else:
-            self._send_now(message)
+            (to.answer or self._send_now)(message)
         log.log(logging.DEBUG if quiet else logging.INFO, "command %s: done", to.command)
 
     def _refuse(self, refusal: CommandError) -> None:
-        self._send_now(self._answers.refusal(refusal))
+        (refusal.to.answer or self._send_now)(self._answers.refusal(refusal))
         # Of an unknown command not even the name gets into the log: anybody who may publish there writes it.
         command = "" if refusal.code == "unknown-command" else f" {refusal.to.command!r:.40}"
         level = logging.DEBUG if refusal.code in self._complained else logging.WARNING
@@ -327,19 +335,9 @@ class CommandHandler:
 
     # The state
 
-    def _state(self) -> dict[str, Any]:
-        wanted, usual = self._control.now(), self._defaults()
-        return {
-            "paused": wanted.paused,
-            "min_score": usual.min_score if wanted.min_score is None else wanted.min_score,
-            "classes": list(usual.labels if wanted.labels is None else wanted.labels),
-            "interval": wanted.interval_s,
-            "model": usual.model,
-        }
-
     def _publish_state(self) -> None:
         """Publish the state (retained) if it changed."""
-        payload = encode(state_payload(self._origin, self._state()))
+        payload = encode(state_payload(self._origin, self._defaults().state(self._control.now())))
         if payload != self._told_state:
             self._told_state = payload
             self._send_now(Message(self._topics.of_device("state"), payload, "state", retain=True))

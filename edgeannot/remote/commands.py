@@ -7,8 +7,8 @@ the message has one, else to `<prefix>/<device>/reply/<name>`; the `id` of a JSO
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails, from_json
 from edgeannot.base.errors import ConfigError, EdgeannotError, FrameError, LinkError, MissingError, ModelError
 from edgeannot.base.foreign import valid_text
 from edgeannot.payload import SCHEMA, Origin, Topics, reply_trouble
+from edgeannot.storage.records import Message
 from edgeannot.vision.picture_header import begins_as_picture
 
 if TYPE_CHECKING:
@@ -179,6 +180,8 @@ class Reply:
     correlation: bytes | None = None
     """MQTT 5 correlation data."""
     id: str | int | None = None
+    answer: Callable[[Message], None] | None = None
+    """Takes the reply to a command that came another way than over MQTT; None: it is published."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -223,7 +226,7 @@ def read_command(
     limit = limits.picture_bytes if is_picture else limits.json_bytes
     if (size or len(payload)) > limit:
         return CommandError("too-large", f"the payload has {size or len(payload)} bytes, allowed are {limit}", to)
-    return Request(payload, to) if is_picture else _read_json(payload, Reply(to.topic, to.command, to.correlation, _id_in(payload)))
+    return Request(payload, to) if is_picture else _read_json(payload, replace(to, id=_id_in(payload)))
 
 
 def _read_json(payload: bytes, to: Reply) -> Request | CommandError:

@@ -60,6 +60,16 @@ class Defaults:
     labels: tuple[str, ...] = ()
     """Only these are reported; empty: all."""
 
+    def state(self, wanted: RuntimeSettings) -> dict[str, Any]:
+        """Return the values in effect with what commands have changed, as the topic `state` has them."""
+        return {
+            "paused": wanted.paused,
+            "min_score": self.min_score if wanted.min_score is None else wanted.min_score,
+            "classes": list(self.labels if wanted.labels is None else wanted.labels),
+            "interval": wanted.interval_s,
+            "model": self.model,
+        }
+
 
 Answer = TypeVar("Answer", str, Annotation)
 

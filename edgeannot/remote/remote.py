@@ -1,4 +1,4 @@
-"""Remote control over MQTT: commands and Home Assistant. Builds both from the settings."""
+"""Commands, over MQTT and from the live page, and Home Assistant. Builds them from the settings."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ __all__ = ["Remote"]
 
 
 class Remote:
-    """Commands and Home Assistant. Create it before the publisher starts, `start` it last, `stop` it before the publisher."""
+    """Commands and Home Assistant. Create it before the publisher starts, `start` it after that, `stop` it before the publisher."""
 
     def __init__(
         self,
         settings: Settings,
-        publisher: Publisher,
+        publisher: Publisher | None,
         store: Store,
         origin: Origin,
         control: Control,
@@ -39,9 +39,8 @@ class Remote:
         card: Callable[[], ModelCard],
         sources: tuple[str, ...],
     ) -> None:
-        """card: of the active model. sources: those whose results go to this device's own topics."""
+        """publisher: None without a broker. card: of the active model. sources: those whose results go to this device's own topics."""
         self._settings = settings
-        self._publisher = publisher
         self._origin = origin
         self._control = control
         self._at_work = at_work
@@ -49,12 +48,15 @@ class Remote:
         self._topics = Topics(origin.device, settings.sinks.mqtt.prefix)
         self.sinks: list[Sink] = []
         """To be added to those of the settings."""
-        self._assistant = self._announce(sources) if settings.sinks.mqtt.home_assistant.enabled else None
+        mqtt = settings.sinks.mqtt
+        self._assistant = self._announce(publisher, sources) if publisher is not None and mqtt.home_assistant.enabled else None
         if self._assistant is not None:
             self.sinks.append(self._assistant)
-        self._handler = self._take_commands(store) if settings.sinks.mqtt.commands.enabled else None
+        heard = publisher if mqtt.commands.enabled else None
+        self.handler = self._take_commands(heard, store) if heard is not None or settings.page.has_controls else None
+        """Carries out commands; None where none can come."""
 
-    def _take_commands(self, store: Store) -> CommandHandler:
+    def _take_commands(self, publisher: Publisher | None, store: Store) -> CommandHandler:
         from edgeannot.remote.command_handler import CommandHandler  # noqa: PLC0415 - a start without commands does not wait for it
         from edgeannot.remote.teaching import Teacher  # noqa: PLC0415 - as above
 
@@ -70,7 +72,7 @@ class Remote:
             defaults,
             self._origin,
             self._topics,
-            self._publisher.send_now,
+            publisher.send_now if publisher is not None else lambda _: None,
             lambda message: store.commit(None, (message,)),
             jpeg=self._jpeg,
             teacher=Teacher(mqtt.commands, settings.data_dir, {"EDGEANNOT_RUNTIME": settings.runtime}),
@@ -78,14 +80,15 @@ class Remote:
             other_trees=(mqtt.home_assistant.prefix,),
             at_work=self._at_work,
         )
-        self._publisher.subscribe(handler.topic_filter, handler.take, max_bytes=handler.max_bytes, as_published=True)
+        if publisher is not None:
+            publisher.subscribe(handler.topic_filter, handler.take, max_bytes=handler.max_bytes, as_published=True)
         return handler
 
-    def _announce(self, sources: tuple[str, ...]) -> HomeAssistant:
+    def _announce(self, publisher: Publisher, sources: tuple[str, ...]) -> HomeAssistant:
         from edgeannot.remote.discovery import About  # noqa: PLC0415 - as above
         from edgeannot.remote.homeassistant import HomeAssistant  # noqa: PLC0415
 
-        mqtt, publisher = self._settings.sinks.mqtt, self._publisher
+        mqtt = self._settings.sinks.mqtt
         about = About(
             __version__, sources, mqtt.counts, mqtt.images or self._has_pictures(),
             mqtt.commands.enabled, hottest_c() is not None, mqtt.home_assistant.off_delay_s,
@@ -113,13 +116,13 @@ class Remote:
 
     def start(self) -> None:
         """Begin to carry out commands."""
-        if self._handler is not None:
-            self._handler.start()
+        if self.handler is not None:
+            self.handler.start()
 
     def stop(self) -> None:
         """Refuse the commands that are not done yet, and stop."""
-        if self._handler is not None:
-            self._handler.stop()
+        if self.handler is not None:
+            self.handler.stop()
 
     def _labels(self) -> tuple[str, ...]:
         wanted = self._control.now().labels

@@ -18,7 +18,7 @@ from edgeannot.scene.tracking_options import TrackingOptions
 from edgeannot.vision.data import Annotation
 from edgeannot.vision.news import Event, News
 
-__all__ = ["Tracking"]
+__all__ = ["OpenEvent", "Tracking", "open_events"]
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +112,26 @@ class Tracking:
         self._follower.crossings, self._follower.present = stored.crossings, stored.present
         for track_id, one in stored.present.items():
             self._tracker.resume(track_id, one.label, one.box)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenEvent:
+    """An object that has appeared and not left."""
+
+    track_id: int
+    label: str
+    began_s: float
+    """When it was first seen, in seconds since 1970."""
+    still: bool
+
+
+def open_events(state: bytes | None) -> list[OpenEvent]:
+    """Return what is open in a state that `Tracking.state` gave, the longest first; nothing where it cannot be read."""
+    try:
+        present = {} if state is None else _Stored.read(state).present
+    except (ValueError, LookupError, TypeError, AttributeError):  # `Tracking` says so at its start
+        return []
+    return sorted((OpenEvent(track, one.label, one.began_s, one.still) for track, one in present.items()), key=lambda each: each.began_s)
 
 
 @dataclass(frozen=True, slots=True)

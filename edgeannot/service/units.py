@@ -104,6 +104,7 @@ def _secrets(settings: Settings) -> Iterator[Path | None]:
         for name in ("password_file", "ca_file", "cert_file", "key_file"):
             yield getattr(each, name, None)
         yield from getattr(each, "header_files", {}).values()
+    yield settings.page.token_file
     for source in settings.sources.values():
         if isinstance(source, CameraOptions):
             yield from (source.credentials_file, source.ca_file)

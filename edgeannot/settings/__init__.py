@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from edgeannot.base.places import default_config_file, default_data_dir
 from edgeannot.settings.layers import find_data_dir, find_problems, find_runtime, load_settings
-from edgeannot.settings.tree import HealthOptions, Loaded, Settings
+from edgeannot.settings.tree import HealthOptions, Loaded, PageOptions, Settings
 from edgeannot.vision.profiles import PROFILE_DEFAULTS
 
 __all__ = [
     "PROFILE_DEFAULTS",
     "HealthOptions",
     "Loaded",
+    "PageOptions",
     "Settings",
     "default_config_file",
     "default_data_dir",

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 
 from edgeannot.scene.classify_options import ClassifyOptions, StateOptions
-from edgeannot.settings.tree import HealthOptions, Settings
+from edgeannot.settings.tree import HealthOptions, PageOptions, Settings
 from edgeannot.sinks import SINKS, SinkSections
 from edgeannot.sources import SOURCES
 
@@ -27,6 +27,7 @@ def sections() -> Iterator[tuple[str, str, type[BaseModel]]]:
     yield "classify.LABEL", title(ClassifyOptions), ClassifyOptions
     yield "states.NAME", title(StateOptions), StateOptions
     yield "health", title(HealthOptions), HealthOptions
+    yield "page", title(PageOptions), PageOptions
     for kind, source in SOURCES.built_in.items():
         yield "sources.NAME", f'`kind = "{kind}"`: {title(source.options)}', source.options
         yield from ((f"sources.NAME.{name}", title(inner), inner) for name, inner in _inner(source.options) if name != "broker")

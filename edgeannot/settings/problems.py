@@ -17,7 +17,7 @@ from edgeannot.base.options import says_what_was_found, wanted
 from edgeannot.base.redaction import redacted, redacted_setting
 from edgeannot.scene.classify_options import ClassifyOptions, StateOptions
 from edgeannot.settings.lines import line_of, lines_of_keys
-from edgeannot.settings.tree import HealthOptions, Settings, flatten
+from edgeannot.settings.tree import HealthOptions, PageOptions, Settings, flatten
 from edgeannot.sinks import SINKS
 from edgeannot.sources import SOURCES
 
@@ -196,6 +196,7 @@ def _tables() -> Iterator[tuple[str, type[BaseModel]]]:
     yield "[health]", HealthOptions
     yield "[classify.LABEL]", ClassifyOptions
     yield "[states.NAME]", StateOptions
+    yield "[page]", PageOptions
     for kind, sink in SINKS.known.items():
         yield f"[sinks.{kind}]", sink.options
     for kind, source in SOURCES.known.items():

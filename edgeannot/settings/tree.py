@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import platform
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -18,19 +19,22 @@ from pydantic import (
     SerializeAsAny,
     WithJsonSchema,
     field_validator,
+    model_validator,
 )
 
+from edgeannot.base.errors import ConfigError
 from edgeannot.base.foreign import json_text
 from edgeannot.base.options import Options
 from edgeannot.base.places import default_data_dir
 from edgeannot.base.redaction import redacted_setting
+from edgeannot.base.systemd import credential, read_secret
 from edgeannot.scene.classify_options import ClassifyOptions, StateOptions
 from edgeannot.sinks import SinkSections
 from edgeannot.sources import SourceOptions, read_source
 from edgeannot.sources.directory_options import named_folder
 from edgeannot.vision.data import Profile
 
-__all__ = ["PREFIX", "SOURCE_NAME", "HealthOptions", "Loaded", "Settings", "Source", "flatten"]
+__all__ = ["PREFIX", "SOURCE_NAME", "HealthOptions", "Loaded", "PageOptions", "Settings", "Source", "flatten"]
 
 PREFIX = "EDGEANNOT_"
 """What the environment's variables begin with."""
@@ -87,6 +91,71 @@ class HealthOptions(Options):
     """Labels that are counted each for itself; further ones are counted as "other"."""
 
 
+LEAST_TOKEN = 16
+"""Characters of the live page's token: as many as nobody guesses."""
+
+
+class PageOptions(Options):
+    """The live page: the last pictures, figures and buttons in a browser."""
+
+    other_names: ClassVar[Mapping[str, str]] = {
+        "token": "token_file",
+        "password": "token_file",
+        "password_file": "token_file",
+        "host": "address",
+    }
+
+    enabled: bool = False
+    """Whether the page is served."""
+    address: str = Field(default="127.0.0.1", min_length=1)
+    """Address to listen on; 127.0.0.1 is for this machine alone, any other needs token_file. There is no encryption."""
+    port: int = Field(default=8464, ge=0, le=65535)
+    """Port to listen on; 0: any that is free, which the log names."""
+    token_file: Path | None = Field(default=None, examples=["/etc/edgeannot/page-token"])
+    """File that holds the token by which people log in, 16 characters or more. A bare name is that of a systemd credential
+    (LoadCredential=) where the service has one of it."""
+    hosts: tuple[str, ...] = ()
+    """Names under which browsers reach the page, beside this machine's own name and addresses; such as that of a proxy."""
+    controls: bool = True
+    """Whether the page has the buttons for pause, snapshot and model."""
+    max_fps: float = Field(default=2.0, gt=0, le=30)
+    """Pictures a second that are drawn for the page while somebody looks at it, of all sources together."""
+
+    @property
+    def has_controls(self) -> bool:
+        """Return whether commands may come from the page."""
+        return self.enabled and self.controls
+
+    @property
+    def is_local(self) -> bool:
+        """Return whether only this machine can reach the page."""
+        try:
+            return self.address == "localhost" or ipaddress.ip_address(self.address).is_loopback
+        except ValueError:  # a name, which may mean any address
+            return False
+
+    def read_token(self) -> str | None:
+        """Return the token; None where none is set. Raises ConfigError for a file that cannot be read, and for a short token."""
+        if self.token_file is None:
+            return None
+        token = read_secret("page.token_file", self.token_file).strip()
+        if len(token) < LEAST_TOKEN or not token.isascii():
+            what = f"wanted {LEAST_TOKEN} letters and digits or more, found {len(token)} characters"
+            raise ConfigError(f"page.token_file {self.token_file}: {what}; make one with `openssl rand -hex 24`")
+        return token
+
+    @field_validator("token_file")
+    @classmethod
+    def _credential(cls, path: Path | None) -> Path | None:
+        return credential(path)
+
+    @model_validator(mode="after")
+    def _is_locked(self) -> Self:
+        if self.enabled and self.token_file is None and not self.is_local:
+            raise ValueError(f'wanted token_file, as others reach the page at the address {self.address}, or address = "127.0.0.1"')
+        return self
+
+
 class Settings(BaseModel):
     """Every setting with its default. A section of its own for each source and each sink."""
 
@@ -132,6 +201,8 @@ class Settings(BaseModel):
     """Where results go: [sinks.KIND]."""
     health: HealthOptions = HealthOptions()
     """Monitoring over HTTP: [health]."""
+    page: PageOptions = PageOptions()
+    """The live page: [page]."""
     log_level: _LogLevel = "info"
     """How much is logged."""
 

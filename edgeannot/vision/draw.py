@@ -40,10 +40,10 @@ _GOLDEN: Final = 0.6180339887498949
 """Steps of this part of the colour circle never come back near an earlier one soon."""
 
 
-def draw(image: UInt8Array, detections: Detections, labels: Sequence[str]) -> UInt8Array:
+def draw(image: UInt8Array, detections: Detections, labels: Sequence[str] | None) -> UInt8Array:
     """Return a new BGR picture with a box for each detection, the best on top, and labels where there is room; `image` stays as it is.
 
-    Lines and letters grow with the picture. `plates` says where labels are. Objects of one class have shades of its
+    Lines and letters grow with the picture. `plates` says where labels are; None: boxes alone. Objects of one class have shades of its
     colour, tracked ones a colour each.
     """
     canvas = image.copy()
@@ -52,7 +52,7 @@ def draw(image: UInt8Array, detections: Detections, labels: Sequence[str]) -> UI
     colors = _shades(detections)
     for row in reversed(range(len(detections))):
         _box(canvas, detections.boxes[row].tolist(), colors[row], thickness)
-    for plate, color in zip(plates(detections, labels, (width, height)), colors, strict=True):
+    for plate, color in zip(plates(detections, labels, (width, height)), colors, strict=True) if labels is not None else ():
         if plate is not None:
             x1, y1, x2, y2 = plate.place
             cv2.rectangle(canvas, (x1, y1), (x2 - 1, y2 - 1), color, cv2.FILLED)
@@ -60,14 +60,14 @@ def draw(image: UInt8Array, detections: Detections, labels: Sequence[str]) -> UI
     return canvas
 
 
-def annotated_jpeg(annotation: Annotation, quality: int = 90, max_side: int | None = None) -> bytes:
-    """Draw the detections on the frame and return it as JPEG; first made smaller than `max_side` and what a JPEG can have."""
+def annotated_jpeg(annotation: Annotation, quality: int = 90, max_side: int | None = None, *, labelled: bool = True) -> bytes:
+    """Draw the detections, with their labels or without, and return a JPEG; first made smaller than `max_side` and what it can have."""
     image, found = _within(annotation.frame.image, max_side or _JPEG_MAX_SIDE), annotation.detections
     size_wh, whole = image.shape[1::-1], annotation.frame.size_wh
     if size_wh != whole:
         scale = np.array([size_wh[0] / whole[0], size_wh[1] / whole[1]] * 2, np.float32)
         found = Detections(found.boxes * scale, found.scores, found.classes, found.tracks)
-    return jpeg(draw(image, found, annotation.shown_labels), quality)
+    return jpeg(draw(image, found, annotation.shown_labels if labelled else None), quality)
 
 
 def jpeg(image: UInt8Array, quality: int = 90) -> bytes:

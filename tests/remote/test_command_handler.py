@@ -577,6 +577,20 @@ def test_no_message_kills_the_desk_or_reads_a_file_outside(quiet_desk, command, 
     assert not (command == "detect" and answer["ok"]), "nothing here is a picture, and the only one is outside"
 
 
+def test_a_command_from_elsewhere_has_its_reply_there_alone(quiet_desk):
+    """As the live page gives them: the same checks, the same work, and nothing but the state goes to the broker."""
+    handler, said = quiet_desk
+    said.clear()
+    done = [handler.ask("pause"), handler.ask("resume"), handler.ask("model", b'{"name": "/etc/passwd"}'), handler.ask("x" * 100)]
+    replies = [json.loads(each.result(DEADLINE_S).payload) for each in done]
+
+    for reply in replies:
+        REPLY.validate(reply)
+    assert [reply["ok"] for reply in replies] == [True, True, False, False]
+    assert replies[0]["result"]["paused"] is True
+    assert [m for m in said if m.kind == "reply"] == []
+
+
 def test_a_request_that_breaks_the_program_is_answered_and_the_next_is_served(quiet_desk, caplog):
     handler, said = quiet_desk
     said.clear()

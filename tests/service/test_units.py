@@ -71,8 +71,10 @@ url = "mqtts://h"
 username = "u"
 password_file = "mqtt-password"
 ca_file = "/etc/ssl/ca.crt"
+[page]
+token_file = "page-token"
 """
-    assert secret_files(settings_of(tmp_path, text)) == ["mqtt-password", "camera-login"]
+    assert secret_files(settings_of(tmp_path, text)) == ["mqtt-password", "page-token", "camera-login"]
 
 
 def test_what_is_asked_for_on_the_command_line_is_in_the_drop_in(tmp_path):

@@ -1,17 +1,16 @@
-"""A small HTTP server for monitoring: /healthz, /readyz and /metrics. Off unless switched on; for this machine unless set otherwise."""
+"""What monitors ask over HTTP: /healthz, /readyz and /metrics. Off unless switched on; for this machine unless set otherwise."""
 
 from __future__ import annotations
 
-import http.server
 import logging
-import threading
 from collections.abc import Callable
 
-from edgeannot.base.errors import ConfigError, LinkError
+from edgeannot.base.errors import LinkError
 from edgeannot.daemon.active_model import ActiveModel
 from edgeannot.daemon.governor_loop import GovernorLoop
 from edgeannot.daemon.monitoring.metrics import CONTENT_TYPE, exposition
 from edgeannot.daemon.worker_pool import WorkerPool
+from edgeannot.http_server import Reply, Request, Server
 from edgeannot.mqtt.publisher import Publisher
 from edgeannot.remote.control import Control
 from edgeannot.settings import HealthOptions, Loaded
@@ -20,61 +19,29 @@ __all__ = ["HealthServer", "serve_health"]
 
 log = logging.getLogger(__name__)
 
-_TIMEOUT_S = 5.0
 _SILENT_S = 60.0
 """As the watchdog of the unit."""
-_PLAIN = "text/plain; charset=utf-8"
 
 
 class HealthServer:
-    """Answers in threads of its own; `close` ends it. Raises ConfigError where the address cannot be had."""
+    """Answers monitors; `close` ends it. Raises ConfigError where the address cannot be had."""
 
     def __init__(self, options: HealthOptions, trouble: Callable[[], str], ready: Callable[[], str], metrics: Callable[[], str]) -> None:
         """trouble, ready: why the daemon is not alive, and why it is not ready; empty where it is. metrics: the page for Prometheus."""
         pages = {"/healthz": trouble, "/readyz": ready}
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            """One request."""
+        def answer(request: Request) -> Reply:
+            if request.method == "GET" and request.path == "/metrics":
+                return Reply(200, metrics().encode(), CONTENT_TYPE)
+            if request.method == "GET" and request.path in pages:
+                why = pages[request.path]()
+                return Reply(503 if why else 200, f"{why or 'ok'}\n".encode())
+            return Reply(404, b"wanted /healthz, /readyz or /metrics\n")
 
-            timeout = _TIMEOUT_S
-            server_version = "edgeannot"
-            sys_version = ""
-
-            def do_GET(self) -> None:
-                path = self.path.partition("?")[0]
-                if path == "/metrics":
-                    self._answer(200, metrics(), CONTENT_TYPE)
-                elif path in pages:
-                    why = pages[path]()
-                    self._answer(503 if why else 200, f"{why or 'ok'}\n", _PLAIN)
-                else:
-                    self._answer(404, "wanted /healthz, /readyz or /metrics\n", _PLAIN)
-
-            def _answer(self, code: int, text: str, kind: str) -> None:
-                body = text.encode()
-                self.send_response(code)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                """Log nothing: it is asked every few seconds."""
-
-        try:
-            self._server = http.server.ThreadingHTTPServer((options.address, options.port), Handler)
-        except OSError as exc:
-            where = f"{options.address} port {options.port}"
-            raise ConfigError(f"[health]: wanted to listen on {where}, which fails ({exc.strerror}); set another address or port") from exc
-        self._server.daemon_threads = True
-        self.port: int = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
+        self._server = Server("health", options.address, options.port, answer)
+        self.port = self._server.port
+        self.close = self._server.close
         log.info("monitoring on http://%s:%d/metrics, /healthz and /readyz", options.address, self.port)
-
-    def close(self) -> None:
-        """Stop listening."""
-        self._server.shutdown()
-        self._server.server_close()
 
 
 def serve_health(

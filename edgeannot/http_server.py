@@ -1,0 +1,186 @@
+"""The daemon's HTTP server, for monitors and for the live page: a bounded number of connections, one request each, no line in the log.
+
+It is the standard library's, made narrower. HTTP/1.0 closes a connection after its answer, so no two requests share one, and a proxy
+and this server cannot disagree about where a request ends.
+"""
+
+from __future__ import annotations
+
+import http.server
+import logging
+import re
+import socket
+import socketserver
+import sys
+import threading
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from edgeannot.base.errors import ConfigError
+
+__all__ = ["PLAIN", "Reply", "Request", "Server", "listen_trouble"]
+
+log = logging.getLogger(__name__)
+
+PLAIN: Final = "text/plain; charset=utf-8"
+_TIMEOUT_S: Final = 5.0
+"""How long one read or one write may take."""
+_SEND_BYTES: Final = 128 << 10
+"""What the kernel keeps for one reader of a stream: a slow one is noticed soon, and gets no old pictures."""
+_MOST_BODY: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request. Names of headers are in lower case."""
+
+    method: str
+    path: str
+    """Without what follows a `?`, which nobody reads."""
+    headers: Mapping[str, str]
+    peer: str
+    """Address of who asks."""
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What is answered: bytes, or pieces of them for as long as somebody reads."""
+
+    code: int
+    body: bytes | Generator[bytes, None, None]
+    kind: str = PLAIN
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Server:
+    """Answers in threads of its own; `close` ends it. Raises ConfigError where the address cannot be had."""
+
+    def __init__(self, section: str, address: str, port: int, answer: Callable[[Request], Reply], *, most: int = 16) -> None:
+        """section: of the settings, for the error. most: connections at a time; further ones are closed at once."""
+        self._answer = answer
+        self._room = threading.BoundedSemaphore(most)
+        try:
+            self._listener = _listener(address)((address, port), self._handler())
+        except OSError as exc:
+            why = exc.strerror or exc
+            raise ConfigError(
+                f"[{section}]: wanted to listen on {address} port {port}, which fails ({why}); set another address or port"
+            ) from exc
+        self._listener.room = self._room
+        self.port: int = self._listener.server_address[1]
+        threading.Thread(target=self._listener.serve_forever, name=section, daemon=True).start()
+
+    def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
+        answer = self._answer
+
+        class Handler(_Handler):
+            def reply_to(self, request: Request) -> Reply:
+                return answer(request)
+
+        return Handler
+
+    def close(self) -> None:
+        """Stop listening; answers under way go on."""
+        self._listener.shutdown()
+        self._listener.server_close()
+
+
+class _Listener(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    room: threading.BoundedSemaphore
+
+    def server_bind(self) -> None:
+        """Bind without asking a name server for this machine's name, which may take long."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+    def process_request(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
+        if not self.room.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread can be started
+            self.room.release()
+            raise
+
+    def process_request_thread(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.room.release()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Log our own errors; one of the connection is the reader's."""
+        del request, client_address
+        if not isinstance(sys.exception(), OSError):
+            log.exception("internal error while answering over HTTP (please report)")
+
+
+class _ListenerIPv6(_Listener):
+    address_family = socket.AF_INET6
+
+
+def _listener(address: str) -> type[_Listener]:
+    return _ListenerIPv6 if ":" in address else _Listener
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    """One request."""
+
+    timeout = _TIMEOUT_S
+    server_version = "edgeannot"
+    sys_version = ""
+
+    def reply_to(self, request: Request) -> Reply:
+        raise NotImplementedError
+
+    def do_GET(self) -> None:
+        self._serve(b"")
+
+    def do_POST(self) -> None:
+        length = self.headers.get("Content-Length", "")
+        fits = re.fullmatch("[0-9]{1,4}", length) and int(length) <= _MOST_BODY
+        if not fits or self.headers.get("Transfer-Encoding"):
+            self._send(Reply(413, f"wanted a body of at most {_MOST_BODY} bytes, and its Content-Length\n".encode()))
+            return
+        self._serve(self.rfile.read(int(length)))
+
+    def _serve(self, body: bytes) -> None:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        path = self.path.partition("?")[0]
+        self._send(self.reply_to(Request(self.command, path, headers, str(self.client_address[0]), body)))
+
+    def _send(self, reply: Reply) -> None:
+        body = reply.body
+        self.send_response(reply.code)
+        self.send_header("Content-Type", reply.kind)
+        if isinstance(body, bytes):
+            self.send_header("Content-Length", str(len(body)))
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if isinstance(body, bytes):
+            self.wfile.write(body)
+            return
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)
+        try:
+            for piece in body:
+                self.wfile.write(piece)  # who does not take it within the timeout is dropped
+        finally:
+            body.close()
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing: monitors ask every few seconds, and a line could hold what nobody may read."""
+
+
+def listen_trouble(address: str, port: int) -> str:
+    """Return why nothing can listen there now; empty where it can. Listens for an instant."""
+    try:
+        with socket.create_server((address, port), family=_listener(address).address_family):
+            return ""
+    except OSError as exc:
+        return str(exc.strerror or exc)
