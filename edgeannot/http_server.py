@@ -6,6 +6,7 @@ and this server cannot disagree about where a request ends.
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import logging
 import re
@@ -13,6 +14,7 @@ import socket
 import socketserver
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -29,6 +31,8 @@ _TIMEOUT_S: Final = 5.0
 _SEND_BYTES: Final = 128 << 10
 """What the kernel keeps for one reader of a stream: a slow one is noticed soon, and gets no old pictures."""
 _MOST_BODY: Final = 4096
+_PATIENCE_S: Final = 10.0
+"""How long a whole request may take to come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +61,18 @@ class Reply:
 class Server:
     """Answers in threads of its own; `close` ends it. Raises ConfigError where the address cannot be had."""
 
-    def __init__(self, section: str, address: str, port: int, answer: Callable[[Request], Reply], *, most: int = 16) -> None:
-        """section: of the settings, for the error. most: connections at a time; further ones are closed at once."""
+    def __init__(
+        self,
+        section: str,
+        address: str,
+        port: int,
+        answer: Callable[[Request], Reply],
+        *,
+        most: int = 16,
+        patience_s: float = _PATIENCE_S,
+    ) -> None:
+        """section: of the settings, for the error. most: connections at a time, others are closed. patience_s: for a request."""
         self._answer = answer
-        self._room = threading.BoundedSemaphore(most)
         try:
             self._listener = _listener(address)((address, port), self._handler())
         except OSError as exc:
@@ -68,7 +80,7 @@ class Server:
             raise ConfigError(
                 f"[{section}]: wanted to listen on {address} port {port}, which fails ({why}); set another address or port"
             ) from exc
-        self._listener.room = self._room
+        self._listener.room, self._listener.patience_s = threading.BoundedSemaphore(most), patience_s
         self.port: int = self._listener.server_address[1]
         threading.Thread(target=self._listener.serve_forever, name=section, daemon=True).start()
 
@@ -91,6 +103,21 @@ class _Listener(http.server.ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     room: threading.BoundedSemaphore
+    patience_s: float
+
+    def server_activate(self) -> None:
+        """Listen, with no request under way."""
+        self.coming: dict[socket.socket, float] = {}
+        """Connections whose request is not there yet, and until when it may come."""
+        super().server_activate()
+
+    def service_actions(self) -> None:
+        """End connections that take too long to ask: a byte now and then would keep one for ever."""
+        now = time.monotonic()
+        for connection, until in list(self.coming.items()):
+            if until < now and self.coming.pop(connection, None) is not None:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
 
     def server_bind(self) -> None:
         """Bind without asking a name server for this machine's name, which may take long."""
@@ -101,6 +128,8 @@ class _Listener(http.server.ThreadingHTTPServer):
         if not self.room.acquire(blocking=False):
             self.shutdown_request(request)
             return
+        if isinstance(request, socket.socket):
+            self.coming[request] = time.monotonic() + self.patience_s
         try:
             super().process_request(request, client_address)
         except RuntimeError:  # no thread can be started
@@ -111,7 +140,13 @@ class _Listener(http.server.ThreadingHTTPServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
+            self.came(request)
             self.room.release()
+
+    def came(self, request: object) -> None:
+        """Note that a request is there, or will not come."""
+        if isinstance(request, socket.socket):
+            self.coming.pop(request, None)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Log our own errors; one of the connection is the reader's."""
@@ -131,6 +166,7 @@ def _listener(address: str) -> type[_Listener]:
 class _Handler(http.server.BaseHTTPRequestHandler):
     """One request."""
 
+    server: _Listener
     timeout = _TIMEOUT_S
     server_version = "edgeannot"
     sys_version = ""
@@ -150,6 +186,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._serve(self.rfile.read(int(length)))
 
     def _serve(self, body: bytes) -> None:
+        self.server.came(self.connection)
         headers = {name.lower(): value for name, value in self.headers.items()}
         path = self.path.partition("?")[0]
         self._send(self.reply_to(Request(self.command, path, headers, str(self.client_address[0]), body)))

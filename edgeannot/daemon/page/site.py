@@ -108,7 +108,7 @@ class Site:
             wait_s = self._access.wait_s(request.peer)
             code = 429 if wait_s else 401
             said = f"Too many wrong tokens. Try again in {wait_s} seconds." if wait_s else "That is not the token."
-            log.info("a login to the live page was refused (%s)", "too many" if wait_s else "wrong token")
+            log.log(logging.DEBUG if wait_s else logging.INFO, "a login to the live page was refused: %s", said)
         kind, content = self._files["/login"]
         return Reply(code, content.replace(b"<!--said-->", said.encode()), kind)
 

@@ -16,7 +16,7 @@ from edgeannot.base.errors import ConfigError
 from edgeannot.daemon.page.access import Access
 from edgeannot.daemon.page.feed import Feed
 from edgeannot.daemon.page.site import LivePage, Site
-from edgeannot.http_server import Request, Server, listen_trouble
+from edgeannot.http_server import Reply, Request, Server, listen_trouble
 from edgeannot.settings import PageOptions
 from edgeannot.storage.store import Message
 from tests.patience import DEADLINE_S
@@ -199,6 +199,17 @@ def sent(port, text):
         connection.sendall(text)
         with connection.makefile("rb") as answer:
             return answer.read()
+
+
+def test_who_asks_too_slowly_is_closed():
+    """A byte now and then would keep a connection for ever."""
+    server = Server("page", "127.0.0.1", 0, lambda _: Reply(200, b""), patience_s=0.0)
+    try:
+        with connected(server.port) as slow:
+            slow.sendall(b"GET / HTTP/1.1\r\nHost: ")
+            assert slow.recv(10) == b""
+    finally:
+        server.close()
 
 
 def test_over_a_connection(site, feed, commands):
