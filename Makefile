@@ -23,6 +23,7 @@ ARM := .cache/arm
 # For the root file systems: a line as in sources.list (as mmdebstrap finds it), a folder with another emulator than the system's.
 MIRROR ?=
 QEMU ?=
+CAMERA_ROOT := .cache/camera-root
 HOMEASSISTANT_PYTHON ?= $(shell for p in $(PYTHON) python3.13; do $$p -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null && echo $$p && break; done)
 RUN_DATA := .cache/run
 # Where each run of the tests notes what it left out.
@@ -139,6 +140,19 @@ service-test: env system-packages $(SERVICE_ROOT)/.ready $(WHEELS)/.ready  ## th
 
 container-test: env $(SERVICE_ROOT)/.ready $(WHEELS)/.ready  ## build the image on a local base and annotate a picture in it (root; buildah, mmdebstrap)
 	EDGEANNOT_SERVICE_ROOT=$(CURDIR)/$(SERVICE_ROOT) EDGEANNOT_WHEELS=$(CURDIR)/$(WHEELS) $(BIN)/python -m pytest tests/service/test_container.py -m "service or not service"
+
+# What the machine's Python, Debian's 3.11, needs of the package index to read a camera.
+CAMERA_WHEELS := numpy opencv-python-headless pydantic pydantic-settings simplejpeg inotify-simple imagesize paho-mqtt
+$(CAMERA_ROOT)/.ready:
+	rm -rf $(CAMERA_ROOT)
+	mmdebstrap --mode=root --variant=minbase --include=systemd,systemd-sysv,udev,kmod,python3,linux-image-amd64,initramfs-tools,v4l-utils bookworm $(CAMERA_ROOT)
+	$(BIN)/python -m pip install -q --target $(CAMERA_ROOT)/opt/site --python-version 3.11 --implementation cp --abi cp311 --abi abi3 --abi none \
+		--platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 --only-binary=:all: $(CAMERA_WHEELS)
+	touch $@
+
+.PHONY: camera-test
+camera-test: env $(CAMERA_ROOT)/.ready  ## a V4L2 camera unplugged and plugged in again, in a virtual machine (root; mmdebstrap, qemu-system-x86, e2fsprogs)
+	EDGEANNOT_CAMERA_ROOT=$(CURDIR)/$(CAMERA_ROOT) $(BIN)/python -m pytest tests/camera -m camera -s
 
 test-faults: env system-packages  ## the short form of the faults
 	EDGEANNOT_TEST_RUN=faults $(BIN)/python -m pytest tests/faults

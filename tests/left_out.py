@@ -26,6 +26,7 @@ ELSEWHERE = {
     "page": "`make page-test`",
     "homeassistant": "`make homeassistant-test`",
     "service": "`make service-test`",
+    "camera": "`make camera-test`",
     "older": "the run on tflite-runtime",
 }
 NAMED = 6

@@ -26,6 +26,7 @@ OWN = (
     "SERVICE_ROOT",
     "WHEELS",
     "ARM",
+    "CAMERA_ROOT",
     "DEB",
 )
 KEPT = {"EDGEANNOT_RUNTIME"}
