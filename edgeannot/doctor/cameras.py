@@ -39,7 +39,7 @@ def _camera(examined: Examined, name: str, options: CameraOptions) -> Finding:
     except EdgeannotError as exc:
         return problem("camera-login", what, str(exc), "correct credentials_file")
     kinds = {"device": _device, "stream": _stream, "file": _file}
-    if found := kinds[target.kind](examined, what, target):
+    if target.kind in kinds and (found := kinds[target.kind](examined, what, target)):
         return found
     return _frame(what, replace(target, open_timeout_s=min(target.open_timeout_s, _OPEN_S), read_timeout_s=_READ_S), examined)
 

@@ -46,7 +46,8 @@ class CameraOptions(SourceOptions):
 
     kind: Literal["camera"] = "camera"
     url: str = Field(examples=["/dev/video0"], json_schema_extra={"minLength": 1})
-    """/dev/video0 (better: its name in /dev/v4l/by-id), a URL (rtsp://, http://, ...) of a stream or of still pictures, or a video file."""
+    """/dev/video0 (better: its name in /dev/v4l/by-id), libcamera:0 (a Raspberry Pi's camera module), a URL
+    (rtsp://, http://, ...) of a stream or of still pictures, or a video file."""
     http: Literal["auto", "stills", "stream"] = "auto"
     """What an address of http:// gives: one picture a request (an ESP32-CAM's /capture, an IP camera's snapshot), asked for max_fps times a
     second, or a stream; auto: by its first answer."""
@@ -75,11 +76,11 @@ class CameraOptions(SourceOptions):
     loop: bool = False
     """Begin a video file again at its end."""
     width: int | None = Field(default=None, gt=0)
-    """Width that a V4L2 device is asked for, in pixels."""
+    """Width that a V4L2 device or libcamera is asked for, in pixels; unset: the device's own, of libcamera 1280."""
     height: int | None = Field(default=None, gt=0)
-    """Height that a V4L2 device is asked for, in pixels."""
+    """Height that a V4L2 device or libcamera is asked for, in pixels; unset: the device's own, of libcamera 720."""
     fps: float | None = Field(default=None, gt=0)
-    """Frames a second that a V4L2 device is asked for."""
+    """Frames a second that a V4L2 device or libcamera is asked for."""
     motion: MotionOptions = MotionOptions()
     """[sources.NAME.motion]: inference only where something has changed."""
     tracking: TrackingOptions = TrackingOptions()
@@ -104,14 +105,14 @@ class CameraOptions(SourceOptions):
         only = {
             "stream": ("credentials_file", "http", "ca_file", "transport"),
             "file": ("every_n", "loop", "realtime"),
-            "device": ("width", "height", "fps", "fourcc"),
+            "device": ("fourcc", "width", "height", "fps"),
         }
         for other, names in only.items():
             stray = [name for name in names if name in self.model_fields_set and other != kind]
-            if stray:
+            if stray and not (kind == "libcamera" and stray[0] in {"width", "height", "fps"}):
                 raise ValueError(f"{stray[0]} is for a {other}, and {redacted(self.url)} is a {kind}")
-        if kind == "device" and self.frames == "key":
-            raise ValueError(f'frames = "key" is for a stream or a file, and {redacted(self.url)} is a device')
+        if kind in {"device", "libcamera"} and self.frames == "key":
+            raise ValueError(f'frames = "key" is for a stream or a file, and {redacted(self.url)} is a {kind}')
         return self
 
     def target(self, where: str) -> Target:

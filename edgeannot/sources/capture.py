@@ -31,6 +31,8 @@ __all__ = [
     "with_credentials",
 ]
 
+Kind = Literal["device", "libcamera", "stream", "file"]
+
 STREAM_SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "srt", "udp", "tcp", "rtp")
 
 
@@ -80,9 +82,9 @@ class Format:
 class Target:
     """What is to be opened."""
 
-    kind: Literal["device", "stream", "file"]
+    kind: Kind
     address: str
-    """A device's path, a URL with credentials in it, or a file's path."""
+    """A device's path, libcamera:N, a URL with credentials in it, or a file's path."""
     open_timeout_s: float = 10.0
     read_timeout_s: float = 5.0
     format: Format = Format()
@@ -119,7 +121,7 @@ class Opener(ABC):
         """Give back what is kept."""
 
 
-def parse_target(address: str) -> tuple[Literal["device", "stream", "file"], str]:
+def parse_target(address: str) -> tuple[Kind, str]:
     """Return the kind and target of an address in the settings. Raises ValueError.
 
     >>> parse_target("0")
@@ -140,8 +142,12 @@ def parse_target(address: str) -> tuple[Literal["device", "stream", "file"], str
         return "device", f"/dev/video{address}"
     if address.startswith("/dev/"):
         return "device", address
+    if address.startswith("libcamera:"):
+        if not re.fullmatch("libcamera:[0-9]{1,3}", address):
+            raise ValueError(f"wanted libcamera:0 for the first camera that libcamera finds, found {address!r}")
+        return "libcamera", address
     if not address:
-        raise ValueError("wanted a device (/dev/video0), a URL (rtsp://...) or a video file, found nothing")
+        raise ValueError("wanted a device (/dev/video0, libcamera:0), a URL (rtsp://...) or a video file, found nothing")
     return "file", str(Path(address).expanduser().absolute())
 
 
@@ -166,6 +172,10 @@ def open_capture(target: Target) -> Capture:
 
     if target.kind == "device":
         return _open_device(target, cv2)
+    if target.kind == "libcamera":
+        from edgeannot.sources.libcamera import LibcameraCapture  # noqa: PLC0415 - needs an extra
+
+        return LibcameraCapture(target)
     if target.frames == "key":
         from edgeannot.sources.key_frames import KeyFrames  # noqa: PLC0415 - loads OpenCV
 

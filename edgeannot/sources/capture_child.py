@@ -47,8 +47,8 @@ class _Camera:
         _environment(target)
         capture = self._capture = _opened(target)
         if not capture.isOpened():
-            return {"opened": False, "said": _said()}
-        return {"opened": True, "facts": _facts(capture) if target.kind == "device" else ""}
+            return {"opened": False, "said": _said(), "trouble": getattr(capture, "trouble", "")}
+        return {"opened": True, "facts": _facts(capture) if target.kind == "device" else getattr(capture, "facts", "")}
 
     def _grab(self) -> dict[str, Any]:
         if self._capture is None or not self._capture.grab():

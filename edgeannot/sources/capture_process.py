@@ -156,6 +156,9 @@ class RemoteCapture(TellingCapture):
         if why := answer.get("why"):
             self.trouble = silent if "within" in why else f"cannot be read: the process that reads it {one_line(why)[:200]}"
             return
+        if trouble := str(answer.get("trouble", "")):
+            self.trouble, self.answered = one_line(trouble)[:300], True
+            return
         said = str(answer.get("said", ""))
         if re.search(r"\b401\b|Unauthorized", said):
             self.trouble, self.pause_s, self.answered = *_login_refused(self._target), True

@@ -282,7 +282,7 @@ def test_format_and_limits_reach_the_device(stop):
     ("address", "kind"),
     [
         ("0", "device"), ("/dev/v4l/by-id/usb-cam", "device"), ("rtsp://h/s", "stream"), ("RTSPS://h", "stream"),
-        ("http://h:8/x", "stream"), ("clip.mp4", "file"), ("./0", "file"),
+        ("http://h:8/x", "stream"), ("libcamera:1", "libcamera"), ("clip.mp4", "file"), ("./0", "file"),
     ],
 )  # fmt: skip
 def test_an_address_says_what_it_is(address, kind):
