@@ -24,6 +24,7 @@ ARM := .cache/arm
 MIRROR ?=
 QEMU ?=
 CAMERA_ROOT := .cache/camera-root
+TRACKING_VENV := .venv-tracking
 HOMEASSISTANT_PYTHON ?= $(shell for p in $(PYTHON) python3.13; do $$p -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null && echo $$p && break; done)
 RUN_DATA := .cache/run
 # Where each run of the tests notes what it left out.
@@ -248,6 +249,15 @@ soak: env  ## run 20,000 of 200,000 pictures through the daemon, and see whether
 
 structure: env  ## count modules, rooms, arrows; REF=REVISION compares with that one
 	@$(BIN)/python -m benchmarks.structure $(if $(REF),$(REF) .)
+
+$(TRACKING_VENV)/.ready:
+	$(PYTHON) -m venv $(TRACKING_VENV)
+	$(TRACKING_VENV)/bin/python -m pip install -q trackeval 'supervision==0.25.1' pydantic
+	touch $@
+
+.PHONY: tracking
+tracking: $(TRACKING_VENV)/.ready  ## measure tracking and events on composed scenes, beside supervision's ByteTrack, by TrackEval (600 MB)
+	$(TRACKING_VENV)/bin/python -m benchmarks.tracking
 
 wheel: env  ## build the wheel into dist/
 	$(BIN)/python -m pip wheel -q --no-deps -w dist .

@@ -76,7 +76,10 @@ class Tracker:
         self.tracks.append(Track(track_id, Motion.at(box), box, {label: 1.0}, hits=2, misses=1, resumed=True))
 
     def update(self, found: Detections, labels: Sequence[str], high_score: float, at_s: float) -> tuple[IntArray, list[Track]]:
-        """Return the track of each detection (N,), -1 for none, and the tracks that ended. at_s: when the picture was taken."""
+        """Return the track of each detection (N,), -1 for none, and the tracks that ended. at_s: when the picture was taken.
+
+        An object has its id from the second picture on: most of what is seen once is a false alarm, or a box that fits its object badly.
+        """
         step_s = self._step(at_s)
         for track in self.tracks:
             motion = track.motion if not track.misses else track.motion.growing_no_more()
@@ -93,6 +96,7 @@ class Tracker:
             self._begin(found, labels, row)
             ids[row] = self.tracks[-1].id
         ended = self._aged(set(ids.tolist()), step_s, given_up)
+        ids[np.isin(ids, [track.id for track in self.tracks if not track.confirmed])] = -1
         return ids, ended
 
     def _step(self, at_s: float) -> float:

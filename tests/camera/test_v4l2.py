@@ -56,7 +56,8 @@ def facts(tmp_path_factory):
     done = subprocess.run(
         [
             "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1024", "-nographic", "-nic", "none",
-            "-no-reboot", "-kernel", str(kernel), "-initrd", str(initrd), "-append", "root=/dev/vda rw console=ttyS0 panic=-1 quiet no_timer_check",
+            "-no-reboot", "-kernel", str(kernel), "-initrd", str(initrd), "-append",
+            "root=/dev/vda rw console=ttyS0 panic=-1 quiet no_timer_check",
             "-drive", f"file={disk},if=virtio,format=raw", "-snapshot",
         ],
         stdin=subprocess.DEVNULL, capture_output=True, timeout=3 * DEADLINE_S, check=False,

@@ -72,7 +72,7 @@ def test_objects_that_pass_each_other_keep_their_ids():
         found = detections((box(10 * step, 100), 0.9), (box(400 - 10 * step, 112), 0.9))
         ids, _ = tracker.update(found, ["car", "car"], 0.4, step / 10)
 
-        assert ids.tolist() == [1, 2]
+        assert ids.tolist() == ([1, 2] if step else [-1, -1])
 
 
 def test_a_low_score_continues_a_track_and_begins_none():
@@ -81,7 +81,7 @@ def test_a_low_score_continues_a_track_and_begins_none():
         score = 0.2 if 5 <= step < 15 else 0.9
         ids, _ = tracker.update(detections((box(4 * step, 50), score), (box(300, 300), 0.2)), ["dog", "dog"], 0.4, step / 5)
 
-        assert ids.tolist() == [1, -1]
+        assert ids.tolist() == [1 if step else -1, -1]
 
 
 def test_an_object_that_is_hidden_for_a_while_keeps_its_id_and_one_that_is_gone_ends():
@@ -112,7 +112,7 @@ def test_the_label_is_the_one_that_was_seen_most():
     for step, label in enumerate(["car", "truck", "car", "car", "truck"]):
         ids, _ = tracker.update(detections((box(50, 50), 0.9)), [label], 0.4, step / 5)
 
-        assert ids.tolist() == [1]
+        assert ids.tolist() == [1 if step else -1]
     assert tracker.tracks[0].label == "car"
 
 
@@ -122,7 +122,7 @@ def test_hours_without_a_picture_end_no_track_by_themselves():
     for at_s in (0.0, 0.2, 3600.0, 7200.0):
         ids, ended = tracker.update(detections((box(50, 50), 0.9)), ["car"], 0.4, at_s)
 
-        assert (ids.tolist(), ended) == ([1], [])
+        assert (ids.tolist(), ended) == ([1 if at_s else -1], [])
 
 
 def test_a_resumed_track_takes_its_object_up_again_or_ends():
@@ -136,3 +136,14 @@ def test_a_resumed_track_takes_its_object_up_again_or_ends():
         assert ids.tolist() == [4]
 
     assert [(track.id, track.resumed) for track in ended] == [(5, True)]
+
+
+def test_what_is_seen_once_has_no_id():
+    """A false alarm is no object, and a box that fits its object badly gives it no second id for one picture."""
+    tracker = Tracker(patience_s=1.0)
+    told = [
+        tracker.update(detections(*rows), ["dog"] * len(rows), 0.5, number / 5)[0].tolist()
+        for number, rows in enumerate([[(box(0, 0), 0.9)], [(box(0, 0), 0.9), (box(300, 0), 0.9)], [(box(0, 0), 0.9)]])
+    ]
+
+    assert told == [[-1], [1, -1], [1]]

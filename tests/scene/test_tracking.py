@@ -200,10 +200,10 @@ def test_after_a_kill_every_event_goes_on_or_ends_and_none_begins_twice(killed_a
 
 
 def test_ids_are_unique_over_restarts():
-    first = Scene().play(("dog", 100, 50))
+    first = Scene().play(("dog", 100, 50), seconds=0.4)
     assert first.ids == [1]
-    second = Scene(first.state).play(("dog", 300, 50))
-    third = Scene(second.state).play(("dog", 20, 50))
+    second = Scene(first.state).play(("dog", 300, 50), seconds=0.4)
+    third = Scene(second.state).play(("dog", 20, 50), seconds=0.4)
 
     assert len({first.ids[0], second.ids[0], third.ids[0]}) == 3
 
