@@ -9,14 +9,55 @@ from __future__ import annotations
 import codecs
 import faulthandler
 import io
+import itertools
 import os
 import sys
+import textwrap
+from collections.abc import Sequence
 from typing import BinaryIO, TextIO
 
 from edgeannot.base.foreign import printable
 from edgeannot.base.redaction import redacted
 
-__all__ = ["open_closed_streams", "own_escapes", "printable_streams"]
+__all__ = ["columns", "open_closed_streams", "own_escapes", "printable_streams"]
+
+
+_LEAST_FOLDED = 24
+"""Characters: a narrower last column would be a tower of words."""
+
+
+def columns(rows: Sequence[Sequence[str]], width: int | None = None) -> list[str]:
+    """Format rows of cells as lines, each column as wide as its widest cell; the first row is the head, if the table is a wide one.
+
+    A last column that does not fit `width`, by default the terminal's, is folded in its place. Where that leaves it too little room, the
+    columns that do not fit go below their row, each behind its word of the head. Output that goes elsewhere than to a terminal is not
+    folded: a row is a line.
+    """
+    if not rows:
+        return []
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    whole, before = sum(widths) + 2 * (len(widths) - 1), sum(widths[:-1]) + 2 * (len(widths) - 1)
+    if width is None:
+        width = _terminal_width() if sys.stdout.isatty() else whole
+    in_place = whole <= width or width - before >= _LEAST_FOLDED
+    beside = len(widths) - 1 if in_place else sum(end - 2 <= width for end in itertools.accumulate(room + 2 for room in widths))
+    lines = []
+    for row in rows:
+        start = "".join(cell.ljust(room + 2) for cell, room in zip(row[:beside], widths, strict=False))
+        if in_place:
+            first, *others = textwrap.wrap(row[-1], width - before) if len(row[-1]) > width - before else [row[-1]]
+            lines += [start + first, *(" " * before + other for other in others)]
+        else:
+            cells = zip(rows[0][beside:], row[beside:], strict=True) if row is not rows[0] else ()
+            below = (f"{word.lower()} {cell}" for word, cell in cells if cell)
+            lines += [start, *textwrap.wrap(", ".join(below), width, initial_indent=" " * 6, subsequent_indent=" " * 6)]
+    return [line.rstrip() for line in lines]
+
+
+def _terminal_width() -> int:
+    import shutil  # noqa: PLC0415 - 5 ms that a command without a terminal does not need
+
+    return shutil.get_terminal_size().columns
 
 
 class _Redacted(io.TextIOWrapper):

@@ -13,6 +13,7 @@ from typing import Any
 
 from edgeannot.base.foreign import number_of
 from edgeannot.base.places import model_folders
+from edgeannot.base.streams import columns
 from edgeannot.choice.auto_profile import Measuring
 from edgeannot.choice.candidates import Candidate, Requirements, best_sample
 from edgeannot.choice.card_index import CardFacts, read_card_index
@@ -21,7 +22,7 @@ from edgeannot.choice.measure_plan import DEADLINE_S, in_measuring_order, next_p
 from edgeannot.choice.measurements import NOISY, Conditions, Measurements, Record, Sample, runtime_named
 from edgeannot.probe import Board
 
-__all__ = ["Evaluation", "columns", "evaluate"]
+__all__ = ["Evaluation", "evaluate"]
 
 log = logging.getLogger(__name__)
 
@@ -153,12 +154,6 @@ def _decided(index: Sequence[CardFacts], requirements: Requirements, known: Meas
 
     candidates = tuple(replace(c, noisy_sample=noisy_sample(c)) for c in prior.candidates)
     return Evaluation(replace(prior, winner=candidates[0], candidates=candidates), known)
-
-
-def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Format rows of cells as lines, each column as wide as its widest cell."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _by_time(winner: Candidate) -> Callable[[Candidate], tuple[bool, float]]:

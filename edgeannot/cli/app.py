@@ -263,7 +263,7 @@ def _annotate(loaded: Loaded, files: list[Path], *, remeasure: bool) -> int:
     set_up_logging(level, journal=False)
     settings = loaded.settings.model_copy(update={"sources": {"files": FilesOptions(paths=tuple(files))}})
     with tempfile.TemporaryDirectory(prefix="edgeannot-") as state:
-        told, named = Reporter(sys.stdout), loaded.model_copy(update={"settings": settings})
+        told, named = Reporter(sys.stdout, once=True), loaded.model_copy(update={"settings": settings})
         code = run_daemon(named, once=True, remeasure=remeasure, state_dir=Path(state), reporter=told)
     images = dict(settings.sinks.by_kind())["images"]
     if told.annotated and code != RESULTS_MISSING and images.enabled:

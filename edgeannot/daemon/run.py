@@ -105,7 +105,7 @@ def run_daemon(
 
     with on_signals(end, reload.ask if reload else None):
         if reporter is None and (once or sys.stdout.isatty()):
-            reporter = Reporter(sys.stdout)
+            reporter = Reporter(sys.stdout, once=once)
         before: Loaded | None = None
         while True:
             try:

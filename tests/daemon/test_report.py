@@ -36,6 +36,19 @@ def test_what_was_not_annotated_is_counted_where_there_was_any():
     assert "0 pictures annotated, 1 not annotated, in " in shown
 
 
+def test_progress_of_a_run_that_ends_has_a_total():
+    terminal = Terminal()
+    reporter = Reporter(terminal, once=True)
+
+    reporter.progress(0)
+    reporter.progress(3)
+    reporter.failure(failure("a.jpg"))
+    reporter.progress(0)  # two are on their way through the model
+
+    assert [part.strip() for part in terminal.getvalue().split("\r")][1:3] == ["0/0, 0.0 a second", "0/3, 0.0 a second"]
+    assert terminal.getvalue().rstrip().endswith("1/3, 1 not annotated, 0.0 a second")
+
+
 def test_a_file_name_can_neither_make_lines_nor_steer_the_terminal():
     stream = io.StringIO()
     Reporter(stream).failure(failure("a\nb\x1b[31m\u202e.jpg"))

@@ -11,13 +11,14 @@ from typing import Any, NoReturn, TypeVar
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 from typer.core import TyperCommand
 
 from edgeannot.base.foreign import printable
 from edgeannot.base.streams import own_escapes
 
-__all__ = ["Command", "open_console", "print_note", "track", "waiting"]
+__all__ = ["Command", "open_console", "plain_table", "print_note", "track", "waiting"]
 
 PIPE_COLUMNS = 160
 """Wide enough for whole paths and tensor names; rich would take 80, which cuts them to pieces."""
@@ -67,6 +68,15 @@ def open_console() -> Console:
     file = own_escapes(sys.stdout)
     console = _Console(file=file, markup=False, emoji=False, highlight=False)
     return console if console.is_terminal else _Console(file=file, width=PIPE_COLUMNS, markup=False, emoji=False, highlight=False)
+
+
+def plain_table(title: str | None = None, caption: str | None = None) -> Table:
+    """Return an empty table in the one style of all commands: a bold head, no lines, so that it can be copied and is narrow."""
+    left: Any = "left"
+    return Table(
+        title=title, title_justify=left, title_style="", caption=caption, caption_justify=left, caption_style="",
+        box=None, pad_edge=False, padding=(0, 2, 0, 0),
+    )  # fmt: skip
 
 
 def print_note(console: Console, sentence: str) -> None:

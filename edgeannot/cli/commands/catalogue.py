@@ -12,7 +12,7 @@ import typer
 
 from edgeannot.base.errors import EdgeannotError
 from edgeannot.base.foreign import number_of, printable
-from edgeannot.base.streams import own_escapes
+from edgeannot.base.streams import columns, own_escapes
 from edgeannot.daemon.first_use_trial import remember_tried
 from edgeannot.library.catalogue import CATALOGUE, Entry, find_entry, read_catalogue
 from edgeannot.library.fetch import Progress
@@ -35,9 +35,7 @@ def catalogue_command(data_dir: DataDir = None, catalogue: CatalogueFile = CATAL
     models = find_data_dir(data_dir) / "models"
     rows: list[tuple[str, ...]] = [("NAME", "SIZE", "LICENCE", "TASK", "FAMILY", "INPUT", "HERE", "ACCURACY")]
     rows += [_row(entry, models) for entry in read_catalogue(catalogue).values()]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    typer.echo("\n".join(columns(rows)))
 
 
 def pull_command(

@@ -14,6 +14,7 @@ from edgeannot.base import atomicfile
 from edgeannot.base.errors import EdgeannotError
 from edgeannot.base.foreign import json_text, number_of
 from edgeannot.base.places import default_config_file
+from edgeannot.base.streams import columns
 from edgeannot.doctor.findings import Examined, Finding
 
 __all__ = ["doctor_app"]
@@ -91,12 +92,12 @@ def _as_dict(finding: Finding) -> dict[str, str]:
 
 
 def _lines(findings: Sequence[Finding]) -> list[str]:
-    width = max((len(each.checked) for each in findings), default=0)
-    lines = []
+    rows = []
     for each in findings:
-        lines.append(f"{_MARKS[each.level]:<5}  {each.checked:<{width}}  {each.found}")
+        rows.append((f"{_MARKS[each.level]:<5}", each.checked, each.found))
         if each.advice:
-            lines.append(f"{'':<5}  {'':<{width}}  -> {each.advice}")
+            rows.append(("", "", f"-> {each.advice}"))
+    lines = columns(rows)
     wrong = sum(each.level == "problem" for each in findings)
     warned = sum(each.level == "warning" for each in findings)
     last = f"{number_of(wrong, 'problem')}, {number_of(warned, 'warning')}" if wrong or warned else "nothing wrong"

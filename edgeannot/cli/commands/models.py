@@ -13,6 +13,7 @@ from edgeannot.base import atomicfile
 from edgeannot.base.errors import CardError, EdgeannotError, InputError, MissingError, ModelError, UsageError
 from edgeannot.base.foreign import number_of
 from edgeannot.base.places import SAMPLES, bundled_folder
+from edgeannot.base.streams import columns
 from edgeannot.card_inference import Hints, Proposal, propose
 from edgeannot.choice.card_index import facts_of
 from edgeannot.cli.commands.catalogue import catalogue_command, pull_command
@@ -63,9 +64,7 @@ def list_models(data_dir: DataDir = None) -> None:
                 _best_accuracy(card),
             )
         )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    typer.echo("\n".join(columns(rows)))
     for error in wrong:
         typer.echo(f"WRONG: {error}")
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeannot.base.foreign import json_text, number_of
 from edgeannot.base.places import default_config_file, default_data_dir, nothing_is_configured
+from edgeannot.base.streams import columns
 from edgeannot.choice.auto_profile import Grade, Measuring, Micro, grade, is_noisy, load_with_auto_profile, micro_of
 from edgeannot.choice.candidates import Requirements
 from edgeannot.choice.decision import budget_of
@@ -97,8 +98,7 @@ def at_the_terminal(line: str) -> None:
 def as_text(board: Board, found: Grade, micro: Micro | None) -> str:
     """Format the board as lines of "name  value"; most unknown values are left out."""
     rows = [*_rows(board), *_micro_row(micro, board), ("profile", found.profile), *(("", reason) for reason in found.reasons)]
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+    return "\n".join(columns(rows))
 
 
 def _rows(board: Board) -> Iterator[tuple[str, str]]:

@@ -26,10 +26,13 @@ class Reporter:
     After a write error (a closed pipe, a full disk) it writes no more and the daemon continues.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, once: bool = False) -> None:
+        """once: the pictures that wait are all there will be, so that progress has a total."""
         self._stream = own_escapes(stream)
         self._live = stream.isatty()
         self._start = time.monotonic()
+        self._once = once
+        self._total = 0
         self._drawn = 0
         self._gone = False
         self._last_shown: tuple[Path | None, tuple[str, ...]] = (None, ())
@@ -63,7 +66,13 @@ class Reporter:
         if not self._live:
             return
         seconds = max(time.monotonic() - self._start, 1e-3)
-        text = f"{self.annotated} annotated{self._failures()}, {waiting} waiting, {self.annotated / seconds:.1f} a second"
+        rate, done = self.annotated / seconds, self.annotated + self.failed
+        if self._once:
+            self._total = max(self._total, done + waiting)  # those on their way through the model wait no more
+            left = f", {(self._total - done) / rate:.0f} s left" if rate and self._total > done else ""
+            text = f"{done}/{self._total}{self._failures()}, {rate:.1f} a second{left}"
+        else:
+            text = f"{self.annotated} annotated{self._failures()}, {waiting} waiting, {rate:.1f} a second"
         self._write("\r" + text.ljust(self._drawn))
         self._drawn = len(text)
 

@@ -11,14 +11,13 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich.table import Table
 
 from edgeannot.base.foreign import json_text, number_of
 from edgeannot_tools.datasets import PictureMode, Problem, ReadOptions, WriteOptions, find_format, load_dataset, read_labels, save_dataset
 from edgeannot_tools.datasets.checks import check as check_reading
 from edgeannot_tools.datasets.checks import split_dataset
 from edgeannot_tools.datasets.form import Dataset, LabelledObject, Picture
-from edgeannot_tools.terminal import Command, open_console, print_note
+from edgeannot_tools.terminal import Command, open_console, plain_table, print_note
 
 __all__ = [
     "ClassStats",
@@ -189,7 +188,7 @@ def read_options(images: Path | None, classes: Path | None, voc_origin: int) -> 
 def _print_problems(problems: list[Problem], pictures: int, objects: int) -> None:
     console = open_console()
     if problems:
-        table = Table(title=None, show_lines=False)
+        table = plain_table()
         for column in ("kind", "", "count", "where and what to do"):
             table.add_column(column, overflow="fold", justify="right" if column == "count" else "left")
         for (kind, severity), n in Counter((problem.kind, problem.severity) for problem in problems).items():
@@ -205,7 +204,7 @@ def _print_problems(problems: list[Problem], pictures: int, objects: int) -> Non
 def _print_stats(counted: DatasetStats) -> None:
     console = open_console()
     splits = list(counted.by_split)
-    table = Table()
+    table = plain_table()
     table.add_column("class")
     for column in ("objects", "pictures", *(f"in {split}" for split in splits if split), "median w", "median h"):
         table.add_column(column, justify="right")

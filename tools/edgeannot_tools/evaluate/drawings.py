@@ -231,9 +231,9 @@ def _miss_tile(miss: Miss, score: float) -> UInt8Array:
     found = miss.item.found[miss.item.found.scores >= score]
     for boxes, color in ((miss.item.truth.boxes, GREEN), (found.boxes, RED)):
         for box in boxes:
-            draw_box(cut, [(float(box[i]) - (left, top)[i % 2]) * scale for i in range(4)], color, 1)
+            draw_box(cut, [(float(box[i]) - (left, top)[i % 2]) * scale for i in range(4)], color, 1, dashed=color == RED)
     own = RED if miss.caption.startswith("wrong") else GREEN
-    draw_box(cut, [(miss.box[i] - (left, top)[i % 2]) * scale for i in range(4)], own, 3)
+    draw_box(cut, [(miss.box[i] - (left, top)[i % 2]) * scale for i in range(4)], own, 3, dashed=own == RED)
     tile = np.full((_TILE_WH[1] + _CAPTION_PX, _TILE_WH[0], 3), _GRAY, np.uint8)
     x, y = (_TILE_WH[0] - inner[0]) // 2, (_TILE_WH[1] - inner[1]) // 2
     tile[y : y + inner[1], x : x + inner[0]] = cut
@@ -251,17 +251,31 @@ def _around(box: tuple[float, float, float, float], size_wh: tuple[int, int]) ->
     return left, top, min(width, max(left + 1, int(x2 + pad_x) + 1)), min(height, max(top + 1, int(y2 + pad_y) + 1))
 
 
-def draw_box(image: MatLike, box: Sequence[float], color: tuple[int, int, int], thickness: int) -> None:
-    """Draw a box, xyxy in pixels of the image, in a BGR colour."""
+def draw_box(
+    image: MatLike, box: Sequence[float], color: tuple[int, int, int], thickness: int, *, dashed: bool = False, crossed: bool = False
+) -> None:
+    """Draw a box, xyxy in pixels of the image, in a BGR colour. dashed, crossed (a diagonal): what tells boxes apart without colour."""
     x1, y1, x2, y2 = (round(value) for value in box)
-    cv2.rectangle(image, (x1, y1), (x2 - 1, y2 - 1), color, thickness, cv2.LINE_AA)
+    x2, y2 = x2 - 1, y2 - 1
+    if crossed:
+        cv2.line(image, (x1, y1), (x2, y2), color, 1, cv2.LINE_AA)
+    if not dashed:
+        cv2.rectangle(image, (x1, y1), (x2, y2), color, thickness, cv2.LINE_AA)
+        return
+    dash = 4 + 2 * thickness
+    for at in range(x1, x2, 2 * dash):
+        for y in (y1, y2):
+            cv2.line(image, (at, y), (min(at + dash, x2), y), color, thickness, cv2.LINE_AA)
+    for at in range(y1, y2, 2 * dash):
+        for x in (x1, x2):
+            cv2.line(image, (x, at), (x, min(at + dash, y2)), color, thickness, cv2.LINE_AA)
 
 
 def save_error_sheet(result: Result, class_names: Sequence[str], path: Path, limit: int = 24) -> int:
-    """Write the worst misses as a PNG; the number of misses on it. Green: marked by a person; red: found by the model."""
+    """Write the worst misses as a PNG; the number of misses on it. Green: marked by a person; red, dashed: found by the model."""
     score = result.accuracy.best_score
     tiles = [_miss_tile(miss, score) for miss in worst_misses(result, class_names, limit)]
-    title = f"the worst misses from score {score:.2f} on (mAP50 {result.accuracy.map50:.3f}); green: marked, red: found"
+    title = f"the worst misses from score {score:.2f} on (mAP50 {result.accuracy.map50:.3f}); green: marked, red, dashed: found"
     save_tiles(tiles, f"{result.model}: {title if tiles else 'no misses'}", _COLUMNS, path)
     return len(tiles)
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from edgeannot.base.foreign import json_text, number_of
 from edgeannot_tools.evaluate.classifier_accuracy import Ranking, class_rows
 from edgeannot_tools.evaluate.measure import Result, Timing
-from edgeannot_tools.terminal import print_note
+from edgeannot_tools.terminal import plain_table, print_note
 
 __all__ = ["print_rankings", "print_results", "rankings_json", "results_json"]
 
@@ -80,7 +80,7 @@ def print_results(results: Sequence[Result], class_names: Sequence[str], console
 
 
 def _summary(results: Sequence[Result]) -> Table:
-    table = Table(
+    table = plain_table(
         caption="mAP: mean over the classes present, all points (VOC), ± its 95 % interval by the bootstrap over the pictures; "
         "COCO AP: 101 points; best score: highest F1 at IoU 0.5"
     )
@@ -130,7 +130,7 @@ def _with_margin(value: float, margin: float) -> str:
 
 
 def _per_class(results: Sequence[Result], class_names: Sequence[str]) -> Table:
-    table = Table(title="AP50 by class")
+    table = plain_table(title="AP50 by class")
     table.add_column("class")
     table.add_column("objects", justify="right")
     for result in results:
@@ -202,7 +202,7 @@ def _ranking_dict(ranking: Ranking, class_names: Sequence[str]) -> dict[str, Any
 
 def print_rankings(rankings: Sequence[Ranking], class_names: Sequence[str], console: Console) -> None:
     """Print one row a model, then each class beside each other, then what was left out."""
-    table = Table(caption="top-1: the best of all classes of the model is right; in set: the best of those that the set has")
+    table = plain_table(caption="top-1: the best of all classes of the model is right; in set: the best of those that the set has")
     table.add_column("model", overflow="fold")
     for column in ("numbers", "classes", "pictures", "top-1", "top-5", "top-1 in set", "ms", "inference"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -225,7 +225,7 @@ def print_rankings(rankings: Sequence[Ranking], class_names: Sequence[str], cons
 
 
 def _ranking_classes(rankings: Sequence[Ranking], class_names: Sequence[str]) -> Table:
-    table = Table(title="top-1 by class, and what it is most often mistaken for")
+    table = plain_table(title="top-1 by class, and what it is most often mistaken for")
     table.add_column("class")
     table.add_column("pictures", justify="right")
     for ranking in rankings:

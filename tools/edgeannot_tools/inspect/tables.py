@@ -15,6 +15,7 @@ from edgeannot.tflite.schema import Operator, Tensor
 from edgeannot_tools.graph.macs import Cost
 from edgeannot_tools.inspect.delegate import RuntimeView
 from edgeannot_tools.inspect.inspection import Inspection, Suggestion
+from edgeannot_tools.terminal import plain_table
 
 __all__ = ["print_inspection"]
 
@@ -91,7 +92,7 @@ def _reads_as(suggestion: Suggestion) -> str:
 
 
 def _tensor_table(found: Inspection, *, every: bool) -> Table:
-    table = Table(title="tensors" if every else "inputs and outputs", title_justify="left")
+    table = plain_table(title="tensors" if every else "inputs and outputs")
     for column in ("", "name", "shape", "type", "quantization"):
         table.add_column(column, overflow="fold")
     graph = found.model.graph
@@ -121,7 +122,7 @@ def _quantization(tensor: Tensor) -> str:
 
 
 def _operator_table(found: Inspection) -> Table:
-    table = Table(title="operators", title_justify="left")
+    table = plain_table(title="operators")
     table.add_column("operator", overflow="fold")
     for column in ("version", "count", "MACs"):
         table.add_column(column, justify="right")
@@ -146,7 +147,7 @@ def _by_kind(costs: Sequence[Cost]) -> list[tuple[tuple[str, int], list[Cost]]]:
 
 
 def _runtime_table(found: Inspection) -> Table:
-    table = Table(title="runtimes on this machine", title_justify="left")
+    table = plain_table(title="runtimes on this machine")
     for column in ("runtime", "XNNPACK takes", "left to the runtime", "planned memory", "without XNNPACK"):
         table.add_column(column, overflow="fold")
     for view in found.runtimes:
@@ -175,7 +176,7 @@ def _layer_table(found: Inspection, width: int, *, every: bool) -> Table:
     ranked = list(found.costs) if every else sorted((c for c in found.costs if c.macs), key=lambda cost: -cost.macs)[:HEAVIEST]
     narrow = width < NARROW
     bar = 8 if narrow else 24
-    table = Table(title="operators in their order" if every else "heaviest layers", title_justify="left")
+    table = plain_table(title="operators in their order" if every else "heaviest layers")
     table.add_column("#", justify="right", no_wrap=True)
     for column in ("operator", "shape"):
         table.add_column(column, overflow="ellipsis", no_wrap=True)

@@ -12,6 +12,7 @@ from edgeannot_tools.evaluate.classifier_accuracy import Ranking
 from edgeannot_tools.evaluate.measure import Result
 from edgeannot_tools.quantize.acceptance import BoxAgreement, ClassAgreement, VectorAgreement
 from edgeannot_tools.quantize.layer_sqnr import LayerSqnr, worst_layers
+from edgeannot_tools.terminal import plain_table
 
 __all__ = ["print_accuracy", "print_agreement", "print_sqnr", "print_top1", "say"]
 
@@ -81,7 +82,7 @@ def print_sqnr(layers: Sequence[LayerSqnr], console: Console) -> None:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="", box=None, pad_edge=False)
+    table = plain_table(title)
     table.add_column("")
     for column in columns:
         table.add_column(column, justify="left" if column == "operator" else "right")

@@ -32,7 +32,7 @@ def confusion_picture(matrix: IntArray, names: Sequence[str], title: str) -> byt
     room = min(_NAME_PX, 20 + _LETTER_PX * max(map(len, names)))
     side = room + count * _CELL_PX + 10
     canvas = np.full((_TITLE_PX + side, max(side, 460), 3), _GROUND, np.uint8)
-    _write(canvas, f"{title}: rows are, columns said", (8, 22), 0.5)
+    _write(canvas, f"{title}: a row a class, a column an answer", (8, 22), 0.5)
     top, left = _TITLE_PX + room, room
     upright = np.full((room, count * _CELL_PX, 3), _GROUND, np.uint8)
     turned = np.ascontiguousarray(np.rot90(upright, -1))

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from edgeannot.base.foreign import number_of
 from edgeannot_tools.output import write_whole
 from edgeannot_tools.teach.classify.drawings import confusion_picture, contact_sheet
 from edgeannot_tools.teach.classify.teaching import Taught
-from edgeannot_tools.terminal import print_note
+from edgeannot_tools.terminal import plain_table, print_note
 
 __all__ = ["print_taught", "write_report"]
 
@@ -27,7 +26,7 @@ def print_taught(taught: Taught, console: Console) -> None:
     """Print the accuracy with its interval, each class, the most confused pairs, the threshold, and the warnings."""
     names, learned = taught.seen.class_names, taught.learned
     matrix = taught.confusion
-    table = Table(title=f"{taught.card.name}: pictures that were not learned from")
+    table = plain_table(title=f"{taught.card.name}: pictures that were not learned from")
     for column in ("class", "pictures", "right", "mistaken for"):
         table.add_column(column, justify="left" if column in ("class", "mistaken for") else "right")
     for number, name in enumerate(names):

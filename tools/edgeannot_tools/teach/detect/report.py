@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from edgeannot.base.foreign import json_text, number_of
 from edgeannot.vision.data import Detections, UInt8Array
@@ -18,7 +17,7 @@ from edgeannot_tools.evaluate.drawings import GREEN, RED, draw_box, picture_tile
 from edgeannot_tools.teach.detect.choice import Trial
 from edgeannot_tools.teach.detect.pictures import LabelledPicture, TeachingSet
 from edgeannot_tools.teach.detect.teaching import Taught
-from edgeannot_tools.terminal import print_note
+from edgeannot_tools.terminal import plain_table, print_note
 
 __all__ = ["print_taught", "print_trials", "report_json", "save_sheet"]
 
@@ -49,7 +48,7 @@ def print_taught(taught: Taught, to_teach: TeachingSet, console: Console) -> Non
         f"{number_of(len(taught.layers), 'anchor')} ({'size bins' if taught.bins else 'one a map'})",
         soft_wrap=True,
     )
-    table = Table()
+    table = plain_table()
     for column in ("class", "objects", "AP50", "AP50-95"):
         table.add_column(column, justify="left" if column == "class" else "right")
     for row in accuracy.classes:
@@ -127,7 +126,7 @@ def _number(value: float) -> float | None:
 def save_sheet(taught: Taught, to_teach: TeachingSet, path: Path) -> None:
     """Write the pictures as a PNG, those with most mistakes first, with what reaches the card's score.
 
-    Green: marked by a person; blue: found rightly; red: wrongly. Green without blue was missed.
+    Green: marked by a person; blue, dashed: found rightly; red, dashed and crossed: wrongly. Green without blue was missed.
     """
     rated = []
     for number, (item, found) in enumerate(zip(to_teach.pictures, taught.found, strict=True)):
@@ -145,7 +144,7 @@ def save_sheet(taught: Taught, to_teach: TeachingSet, path: Path) -> None:
     ]
     right = sum(not mistakes for mistakes, *_ in rated)
     title = f"{right} of {len(rated)} pictures all right from score {taught.min_score:.2f} on, each judged by layers that had not seen it; "
-    save_tiles(tiles, f"{title}green: marked, blue: found, red: found wrongly", columns, path)
+    save_tiles(tiles, f"{title}green: marked; dashed: found, blue rightly, red and crossed wrongly", columns, path)
 
 
 def _tile(
@@ -165,7 +164,8 @@ def _tile(
     drawn += [(found.boxes[row], RED if row in wrong else _BLUE) for row in sorted(kept, key=lambda row: row in wrong)]
     for box, color in drawn:
         x1, y1, x2, y2 = (box * np.float32(scale) + shift).tolist()
-        draw_box(tile, (x1, y1, x2, y2), color, 1 if min(x2 - x1, y2 - y1) < _THIN_PX else 2)
+        thickness = 1 if min(x2 - x1, y2 - y1) < _THIN_PX else 2
+        draw_box(tile, (x1, y1, x2, y2), color, thickness, dashed=color != GREEN, crossed=color == RED)
     names = ", ".join(f"{labels[int(found.classes[row])][:16]} {found.scores[row]:.2f}" for row in kept[:3])
     write_text(tile, f"{said}; {item.picture.name}", (4, size_wh[1] + 15), 0.42)
     best = f"nothing; the surest has {found.scores.max():.2f}" if len(found) else "nothing found"
