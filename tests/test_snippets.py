@@ -92,7 +92,7 @@ def test_every_shell_snippet_is_marked_as_one_and_is_one(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_every_toml_snippet_is_what_it_stands_for(page, tmp_path):
-    settings = []
+    settings = {"": ""}
     for block in blocks(page, "toml"):
         if "[head]" in block:
             card = ModelCard.model_validate(tomllib.loads(block.replace('"…"', f'"{"0" * 64}"')))
@@ -100,9 +100,11 @@ def test_every_toml_snippet_is_what_it_stands_for(page, tmp_path):
         elif re.search(r"^\[\[model\]\]|^\[classes\]|^\[project", block, re.MULTILINE):
             assert tomllib.loads(block)
         else:
-            settings.append(block)
-    file = tmp_path / "settings.toml"  # the snippets of a page are parts of one file
-    file.write_text("\n".join(settings), encoding="utf-8")
+            for table in re.split(r"^(?=\[)", block, flags=re.MULTILINE):
+                heading = table.partition("\n")[0] if table.startswith("[") else ""
+                settings[heading] = table if heading else settings[""] + table
+    file = tmp_path / "settings.toml"  # the snippets of a page are parts of one file; a table that comes again shows another use
+    file.write_text("\n".join(settings.values()), encoding="utf-8")
     problems = [str(problem) for problem in find_problems({}, file)]
     assert [problem for problem in problems if not problem.startswith(PLUGGED)] == []
 
