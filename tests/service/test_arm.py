@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -42,21 +43,21 @@ def board(request, tmp_path_factory):
     subprocess.run(["cp", "-a", f"{FOLDER}/{request.param}", str(root)], check=True)
     (package,) = Path(FOLDER).glob(f"*_{request.param}.deb")
     subprocess.run(["dpkg-deb", "-x", str(package), str(root)], check=True)
-    for name, kind in (("proc", "proc"), ("sys", "sysfs")):
-        (root / name).mkdir(exist_ok=True)
-        subprocess.run(["mount", "-t", kind, *(["-o", "ro"] if kind == "sysfs" else []), name, str(root / name)], check=True)
-    mounted = BINFMT.joinpath("register").exists()
-    if not mounted:
-        subprocess.run(["mount", "-t", "binfmt_misc", "binfmt_misc", str(BINFMT)], check=True)
-    name = f"edgeannot-{request.param}"
     head = "".join(f"\\x{byte:02x}" for byte in b"\x7fELF" + magic)
     mask = "".join(f"\\x{byte:02x}" for byte in b"\xff" * 7 + bytes([0]) + b"\xff" * 8 + b"\xfe\xff\xff\xff")
-    BINFMT.joinpath("register").write_text(f":{name}:M::{head}:{mask}:{program}:F")
-    yield request.param, root
-    BINFMT.joinpath(name).write_text("-1")
-    for place in (root / "proc", root / "sys", *([] if mounted else [BINFMT])):
-        subprocess.run(["umount", str(place)], check=True)
-    shutil.rmtree(root)
+    entry = f"edgeannot-{request.param}"
+    with ExitStack() as undone:
+        undone.callback(shutil.rmtree, root, ignore_errors=True)
+        wanted = {root / "proc": "proc", root / "sys": "sysfs"}
+        if not BINFMT.joinpath("register").exists():
+            wanted[BINFMT] = "binfmt_misc"
+        for place, kind in wanted.items():
+            place.mkdir(exist_ok=True)
+            subprocess.run(["mount", "-t", kind, *(["-o", "ro"] if kind == "sysfs" else []), kind, str(place)], check=True)
+            undone.callback(subprocess.run, ["umount", str(place)], check=True)
+        BINFMT.joinpath("register").write_text(f":{entry}:M::{head}:{mask}:{program}:F")
+        undone.callback(BINFMT.joinpath(entry).write_text, "-1")
+        yield request.param, root
 
 
 def edgeannot(board, *words):
