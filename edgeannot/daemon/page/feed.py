@@ -82,7 +82,9 @@ class Feed:
         self._rest_s = 1 / max_fps
         self._figures: Callable[[], Mapping[str, Any]] = dict
         self._clock = clock
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)  # for the viewers: there is something to send
+        self._work = threading.Condition(lock)  # for the one thread that makes it: each picture wakes no other
         self._viewers = 0
         self._closed = False
         self._number = 0
@@ -114,7 +116,7 @@ class Feed:
                 self._withheld = (self._number, kept)
                 self._release(now)
             if self._waiting or self._withheld or self._viewers:
-                self._changed.notify_all()
+                self._work.notify()
         return ()
 
     def folders(self) -> Sequence[FolderState]:
@@ -134,6 +136,7 @@ class Feed:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+            self._work.notify()
         if self._thread.ident is not None:
             self._thread.join(5.0)
 
@@ -159,7 +162,7 @@ class Feed:
             if self._viewers >= _MOST_VIEWERS or self._closed:
                 return None
             self._viewers += 1
-            self._changed.notify_all()
+            self._work.notify()
         events = self._events()
         next(events)  # from here on closing it counts the viewer out
         return events
@@ -201,7 +204,7 @@ class Feed:
         while True:
             with self._changed:
                 while not self._closed and not self._waiting and (due := self._due(draw_at, state_at) - time.monotonic()) > 0:
-                    self._changed.wait(None if due == math.inf else due)
+                    self._work.wait(None if due == math.inf else due)
                     self._release(self._clock())
                 if self._closed:
                     return
