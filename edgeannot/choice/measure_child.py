@@ -30,7 +30,6 @@ from edgeannot.base.errors import EdgeannotError
 from edgeannot.base.places import SAMPLES
 from edgeannot.choice.auto_profile import Micro
 from edgeannot.choice.measurements import NOISY
-from edgeannot.tflite.file import dtype_of
 from edgeannot.vision.cards import find_card
 from edgeannot.vision.data import Frame
 from edgeannot.vision.decode import configure_opencv, keep_freed_memory, read_picture
@@ -135,8 +134,7 @@ def samples(pipelines: Sequence[Pipeline], seconds: float, *, mean: bool) -> lis
     wait_share = sum(window.wait_share * window.seconds for window in chosen) / sum(window.seconds for window in chosen)
     shared = {"peak_bytes": _peak_bytes(), "wait_share": round(wait_share, 3), "runs": len(rows)}
     return [
-        {**_figures([row[i] for row in rows], mean=mean), **shared, "dtype": dtype_of(pipeline.card.model_path)}
-        for i, pipeline in enumerate(pipelines)
+        {**_figures([row[i] for row in rows], mean=mean), **shared, "dtype": pipeline.card.dtype} for i, pipeline in enumerate(pipelines)
     ]
 
 

@@ -18,6 +18,7 @@ from pydantic_core import PydanticKnownError
 from edgeannot.base.errors import CardError, ConfigError, MissingError, ModelError
 from edgeannot.base.foreign import MAX_INT, is_file, number_of, one_line, parse_toml, printable, read_text, sha256_of, shorten
 from edgeannot.base.options import refused, wanted
+from edgeannot.tflite.file import dtype_of
 from edgeannot.vision.geometry import PAD, Resize
 from edgeannot.vision.heads import HEADS, Head
 from edgeannot.vision.heads.classify import Classify
@@ -237,6 +238,11 @@ class ModelCard(_Table):
     def model_path(self) -> Path:
         """The .tflite file."""
         return self._folder / self.file
+
+    @property
+    def dtype(self) -> Literal["int8", "float32"]:
+        """What the network calculates with, by its file. Raises ModelError when that cannot be read."""
+        return dtype_of(self.model_path)
 
     @property
     def input_wh(self) -> tuple[int, int]:

@@ -30,7 +30,7 @@ class Clock:
 
 
 class Card:
-    model_path = "model.tflite"
+    dtype = "int8"
 
 
 class Pipeline:
@@ -41,7 +41,6 @@ def measured(monkeypatch, clock, *, seconds=1.0, mean=False, count=1):
     monkeypatch.setattr(measure_child.time, "perf_counter", clock.perf_counter)
     monkeypatch.setattr(measure_child, "_window", clock.window)
     monkeypatch.setattr(measure_child, "_run", lambda _: {})
-    monkeypatch.setattr(measure_child, "dtype_of", lambda _: "int8")
     return samples([Pipeline()] * count, seconds, mean=mean)
 
 

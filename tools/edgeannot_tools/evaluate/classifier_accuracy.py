@@ -16,7 +16,6 @@ from typing import Literal
 import numpy as np
 
 from edgeannot.base.errors import InputError
-from edgeannot.tflite.file import dtype_of
 from edgeannot.trial.cards import prove_foreign
 from edgeannot.vision.cards import ModelCard
 from edgeannot.vision.engine import Runtime
@@ -133,7 +132,7 @@ def measure_classifier(pipeline: Pipeline, folders: ClassFolders, match: ClassMa
     return Ranking(
         model=pipeline.card.name,
         input_wh=pipeline.card.input_wh,
-        numbers=dtype_of(pipeline.card.model_path),
+        numbers=pipeline.card.dtype,
         runtime=pipeline.engine.runtime,
         threads=pipeline.engine.threads,
         answers=tuple(answers),

@@ -11,7 +11,6 @@ from typing import Literal
 import numpy as np
 
 from edgeannot.base.errors import FrameError, InputError
-from edgeannot.tflite.file import dtype_of
 from edgeannot.trial.cards import prove_foreign
 from edgeannot.vision.cards import ModelCard
 from edgeannot.vision.data import Detections, Frame
@@ -108,7 +107,7 @@ def measure(pipeline: Pipeline, dataset: Dataset, match: ClassMatch, *, coco: bo
     return Result(
         model=pipeline.card.name,
         input_wh=pipeline.card.input_wh,
-        numbers=dtype_of(pipeline.card.model_path),
+        numbers=pipeline.card.dtype,
         runtime=pipeline.engine.runtime,
         threads=pipeline.engine.threads,
         pictures=len(pictures),
