@@ -30,6 +30,7 @@ __all__ = [
     "parse_toml",
     "printable",
     "read_bytes",
+    "read_head",
     "read_text",
     "sha256_of",
     "shorten",
@@ -198,6 +199,14 @@ def read_bytes(path: Path, what: str, *, max_bytes: int = MAX_TEXT_BYTES, error:
     if len(data) > max_bytes:
         raise error(f"{shown} is larger than {_size(max_bytes)}, so it is not read")
     return data
+
+
+def read_head(path: Path, count: int) -> bytes:
+    """Return the first bytes of a regular file; none of what is no file or cannot be read."""
+    try:
+        return _read_regular(path, count) or b""
+    except (OSError, ValueError):
+        return b""
 
 
 def _read_regular(path: Path, most: int) -> bytes | None:

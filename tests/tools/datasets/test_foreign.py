@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+
 import cv2
 import numpy as np
 import pytest
 
 from edgeannot.base.errors import InputError
-from edgeannot_tools.datasets import FORMATS, ReadOptions
+from edgeannot_tools.datasets import FORMATS, ReadOptions, find_format, save_dataset
 from edgeannot_tools.evaluate.class_matching import read_mapping
 
 BIG = "9" * 5000
@@ -85,3 +88,51 @@ def test_a_class_mapping_that_cannot_be_is_one_sentence(tmp_path, text):
     (tmp_path / "map.toml").write_text(text)
 
     in_one_sentence(read_mapping, tmp_path / "map.toml")
+
+
+CSV = "filename,class,xmin,ymin,xmax,ymax,split\n"
+
+
+@pytest.mark.parametrize("form", ["yolo", "voc", "coco", "openimages", "csv", "labelstudio", "cvat"])
+@pytest.mark.parametrize("split", ["../../../up", "/etc/up", "..", "a/b"])
+def test_a_split_that_labels_name_leads_nowhere_else(folder, form, split):
+    (folder / "set.csv").write_text(f"{CSV}a.jpg,a,1,1,9,9,{split}\n")
+    out = folder / "in" / "a" / "deep" / "place"
+
+    save_dataset(read(folder, "csv").dataset, out, form)
+
+    assert [path.name for path in (folder / "in").rglob("*") if path.is_file() and out not in path.parents] == []
+    assert [path.name for path in out.rglob("a.jpg")] == ["a.jpg"]
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.json", "x.xml", "b.jpg"])
+def test_a_pipe_among_the_files_holds_nothing_up(folder, name):
+    (folder / "set.csv").write_text(f"{CSV}a.jpg,a,1,1,9,9,\nb.jpg,a,1,1,9,9,\n")
+    os.mkfifo(folder / "images" / name if name == "b.jpg" else folder / name)
+
+    assert find_format(folder) == "csv"
+    assert [picture.name for picture in read(folder, "csv").dataset.pictures if picture.path] == ["a.jpg"]
+
+
+def task(label="a", x=1.0, side=20):
+    box = {"x": x, "y": 1, "width": 10, "height": 10, "rectanglelabels": [label]}
+    result = {"original_width": side, "original_height": 20, "value": box}
+    return json.dumps([{"data": {"image": "a.jpg"}, "annotations": [{"result": [result]}]}])
+
+
+@pytest.mark.parametrize("text", [task(""), task(" "), task(x=1e308, side=10**15)], ids=["empty", "blank", "far"])
+def test_a_task_without_a_label_or_with_a_box_beyond_all_numbers_is_a_problem_that_is_listed(folder, text):
+    (folder / "tasks.json").write_text(text)
+
+    reading = read(folder, "labelstudio")
+
+    assert "bad-line" in {problem.kind for problem in reading.problems}
+    assert reading.dataset.object_count() == 0
+
+
+def test_a_csv_file_of_a_large_set_is_read(folder):
+    """Over a megabyte, with a class of its own for each of many objects: no step takes time by the square of it."""
+    (folder / "classes.txt").write_text("".join(f"class number {number}\n" for number in range(30_000)))
+    (folder / "set.csv").write_text(CSV + "".join(f"a.jpg,class number {number},1,1,9,9,\n" for number in range(30_000)))
+
+    assert read(folder, "csv").dataset.object_count() == 30_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,11 +56,12 @@ def assemble(
     if not names:
         raise InputError(f"{path}: no object names a class, and there is no class file; give one with --classes")
     index = PictureIndex.beside(folder, options.images, {picture.name.rpartition(".")[0] for picture in found})
-    pictures = [whole for picture in found if (whole := _picture(picture, index, names, problems)) is not None]
+    ids = {name: class_id for class_id, name in enumerate(names)}
+    pictures = [whole for picture in found if (whole := _picture(picture, index, ids, problems)) is not None]
     return Reading(Dataset(names, sorted_pictures(pictures)), tuple(problems))
 
 
-def _picture(picture: NamedPicture, index: PictureIndex, names: tuple[str, ...], problems: list[Problem]) -> Picture | None:
+def _picture(picture: NamedPicture, index: PictureIndex, ids: Mapping[str, int], problems: list[Problem]) -> Picture | None:
     file = _file(picture, index)
     size = picture.size_wh
     if file is None:
@@ -75,9 +76,9 @@ def _picture(picture: NamedPicture, index: PictureIndex, names: tuple[str, ...],
         size = real
     if size is None:
         return None
-    unknown = [name for name, _ in picture.objects if name not in names]
+    unknown = [name for name, _ in picture.objects if name not in ids]
     problems += [Problem("unknown-class", "error", picture.where, f"class {name!r} is not in the class file") for name in unknown]
-    things = tuple(replace(thing, class_id=names.index(name)) for name, thing in picture.objects if name in names)
+    things = tuple(replace(thing, class_id=ids[name]) for name, thing in picture.objects if name in ids)
     return Picture(picture.name, size, things, file, split_named(picture.split))
 
 

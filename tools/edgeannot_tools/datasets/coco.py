@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeannot.base.errors import InputError
-from edgeannot.base.foreign import printable, shorten
+from edgeannot.base.foreign import printable, read_head, shorten
 from edgeannot_tools.datasets.form import (
     UNASSIGNED,
     Box,
@@ -88,11 +88,7 @@ def _json_files(path: Path) -> list[Path]:
 
 def _is_coco(file: Path) -> bool:
     """Large files are judged by their beginning: one of the tables begins there."""
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(_HEAD_BYTES)
-    except OSError:
-        return False
+    head = read_head(file, _HEAD_BYTES)
     return head.lstrip()[:1] == b"{" and (any(table in head for table in _TABLES) or (len(head) == _HEAD_BYTES and b'"licenses"' in head))
 
 

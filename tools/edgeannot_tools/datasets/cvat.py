@@ -13,7 +13,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from edgeannot.base.errors import InputError
-from edgeannot.base.foreign import as_float, as_int, one_line
+from edgeannot.base.foreign import as_float, as_int, one_line, read_head
 from edgeannot_tools.datasets.by_name import NamedPicture, assemble, place
 from edgeannot_tools.datasets.form import Dataset, LabelledObject, Problem, Reading, ReadOptions, WriteOptions
 from edgeannot_tools.datasets.yolo import flag_losses
@@ -80,11 +80,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _is_cvat(file: Path) -> bool:
-    try:
-        with file.open("rb") as stream:
-            return b"<annotations" in stream.read(_HEAD_BYTES).replace(b"\0", b"")
-    except OSError:
-        return False
+    return b"<annotations" in read_head(file, _HEAD_BYTES).replace(b"\0", b"")
 
 
 def _picture(element: ET.Element, file: Path, problems: list[Problem]) -> NamedPicture | None:

@@ -69,6 +69,10 @@ class LabelledObject:
         return self.box[2] - self.box[0], self.box[3] - self.box[1]
 
 
+def _inner_parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in ("", ".", "..")]
+
+
 @dataclass(frozen=True, slots=True)
 class Picture:
     """One picture with its objects; without any it is a picture in which nothing is to be found."""
@@ -85,9 +89,9 @@ class Picture:
     extra: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
-        # Labels may call their picture `/data/a.jpg` or `../a.jpg`: a written set stays in its folder all the same.
-        parts = [part for part in self.name.split("/") if part not in ("", ".", "..")]
-        object.__setattr__(self, "name", "/".join(parts))
+        # Labels may call their picture `/data/a.jpg` or `../a.jpg`, and a split `../b`: a written set stays in its folder all the same.
+        object.__setattr__(self, "name", "/".join(_inner_parts(self.name)))
+        object.__setattr__(self, "split", "_".join(_inner_parts(self.split)))
 
     @property
     def stem(self) -> str:
@@ -205,11 +209,13 @@ def read_class_file(path: Path) -> tuple[str, ...]:
     names = [line.strip() for line in lines]
     while names and not names[-1]:
         names.pop()
+    known: set[str] = set()
     for number, name in enumerate(names, 1):
         if not name:
             raise InputError(f"{path}, line {number}: the line is blank, but each line is the name of a class; remove it or name the class")
-        if name in names[: number - 1]:
+        if name in known:
             raise InputError(f"{path}, line {number}: class {name!r} is there twice; every class needs a name of its own")
+        known.add(name)
     return tuple(names)
 
 

@@ -11,6 +11,7 @@ class ids. Read: this, and the export "JSON"; of several annotations of a pictur
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.etree import ElementTree as ET
 
 from edgeannot.base.errors import InputError
-from edgeannot.base.foreign import as_float, as_int, one_line, parse_json, read_bytes, shorten
+from edgeannot.base.foreign import as_float, as_int, one_line, parse_json, read_bytes, read_head, shorten
 from edgeannot_tools.datasets.by_name import NamedPicture, assemble, place, write_class_file
 from edgeannot_tools.datasets.form import Dataset, LabelledObject, Picture, Problem, Reading, ReadOptions, WriteOptions
 from edgeannot_tools.datasets.pictures import PICTURE_SUFFIXES
@@ -83,11 +84,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _holds_tasks(file: Path) -> bool:
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(_HEAD_BYTES)
-    except OSError:
-        return False
+    head = read_head(file, _HEAD_BYTES)
     return head.lstrip()[:1] == b"[" and b'"data"' in head and (b'"annotations"' in head or b'"predictions"' in head)
 
 
@@ -152,13 +149,16 @@ def _object(result: Any) -> tuple[str, LabelledObject] | str | None:
     if not isinstance(value, Mapping) or not any(str(key).endswith("labels") for key in value):
         return None
     labels, size = value.get("rectanglelabels"), _stated_size(result)
-    if not isinstance(labels, list) or not labels or as_float(value.get("rotation", 0)) != 0:
+    if not isinstance(labels, list) or not labels or not one_line(labels[0]).strip() or as_float(value.get("rotation", 0)) != 0:
         return f"wanted an upright box with a label, found {shorten(dict(value), 80)}: left out"
     numbers = [as_float(value.get(side)) for side in _SIDES]
     if size is None or None in numbers:
         return f"wanted numbers in {', '.join(_SIDES)}, original_width and original_height, found {shorten(dict(value), 80)}"
     x, y, w, h = (number / 100 for number in numbers if number is not None)
-    return one_line(labels[0]), LabelledObject(0, (x * size[0], y * size[1], (x + w) * size[0], (y + h) * size[1]))
+    box = x * size[0], y * size[1], (x + w) * size[0], (y + h) * size[1]
+    if not all(map(math.isfinite, box)):
+        return f"the box is beyond all numbers, found {shorten(dict(value), 80)}"
+    return one_line(labels[0]), LabelledObject(0, box)
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeannot.base.errors import InputError
-from edgeannot.base.foreign import number_of
+from edgeannot.base.foreign import number_of, read_head
 from edgeannot_tools.datasets.form import (
     UNASSIGNED,
     Box,
@@ -43,6 +43,7 @@ _COLUMNS = (
     *("IsOccluded", "IsTruncated", "IsGroupOf", "IsDepiction", "IsInside"),
 )
 _SIDES = ("XMin", "YMin", "XMax", "YMax")
+_LONGEST_HEADER = 10_000
 _NEEDED = frozenset({"ImageID", "LabelName", *_SIDES})
 _FLAGS = {"IsOccluded": "occluded", "IsTruncated": "truncated", "IsGroupOf": "crowd"}
 _YES = frozenset({"1", "true"})
@@ -97,9 +98,8 @@ def _csv_files(path: Path) -> list[Path]:
 
 def _header(file: Path) -> list[str]:
     try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            line = stream.readline()
-    except (OSError, UnicodeDecodeError):
+        line = read_head(file, _LONGEST_HEADER).partition(b"\n")[0].decode("utf-8-sig")
+    except UnicodeDecodeError:
         return []
     return [name.strip().strip('"') for name in line.strip().split(_delimiter(line))]
 

@@ -112,6 +112,8 @@ def listed_paths(text: str) -> list[str]:
 
 def read_size(path: Path) -> tuple[int, int] | Problem:
     """Return width and height of the upright picture from its header alone, or why they cannot be told."""
+    if not path.is_file():  # a pipe would hold the program
+        return Problem("unreadable-picture", "error", str(path), "wanted a picture, found no file; replace or remove it")
     try:
         width, height = imagesize.get(path, exif_rotation=True)
     except Exception as exc:  # noqa: BLE001 - the header parsers raise whatever a broken file provokes

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeannot.base.errors import InputError
-from edgeannot.base.foreign import as_float, as_int, one_line, read_text
+from edgeannot.base.foreign import as_float, as_int, one_line, read_head, read_text
 from edgeannot_tools.datasets.by_name import NamedPicture, assemble, place, write_class_file
 from edgeannot_tools.datasets.form import Box, Dataset, LabelledObject, Problem, Reading, ReadOptions, WriteOptions
 from edgeannot_tools.datasets.yolo import flag_losses
@@ -35,6 +35,7 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _FILE = "annotations.csv"
 _LONGEST_HEADER = 10_000
+_MOST_BYTES = 1 << 28
 
 
 def recognise(path: Path) -> bool:
@@ -82,10 +83,10 @@ def _files(path: Path) -> list[Path]:
 
 
 def _first_line(file: Path) -> str:
+    line = read_head(file, _LONGEST_HEADER).partition(b"\n")[0]
     try:
-        with file.open(encoding="utf-8-sig") as stream:
-            return stream.readline(_LONGEST_HEADER)
-    except (OSError, UnicodeDecodeError):
+        return line.decode("utf-8-sig")
+    except UnicodeDecodeError:
         return ""
 
 
@@ -103,10 +104,11 @@ def _columns(line: str) -> dict[str, int]:
 
 
 def _pictures(file: Path, problems: list[Problem]) -> list[NamedPicture]:
-    text = read_text(file, "the label file")
+    text = read_text(file, "the label file", max_bytes=_MOST_BYTES)
     line = text.partition("\n")[0]
     columns = _columns(line)
     pictures: dict[tuple[str, str], NamedPicture] = {}
+    objects: dict[tuple[str, str], list[tuple[str, LabelledObject]]] = {}
     try:
         rows = list(csv.reader(io.StringIO(text), delimiter=_delimiter(line)))[1:]
     except csv.Error as exc:
@@ -121,16 +123,15 @@ def _pictures(file: Path, problems: list[Problem]) -> list[NamedPicture]:
             continue
         size = as_int(cells.get("width", "")), as_int(cells.get("height", ""))
         split = one_line(cells.get("split", ""))
-        known = pictures.get((split, cells["filename"]))
+        key = split, cells["filename"]
         stated = (size[0], size[1]) if size[0] and size[1] else None
-        picture = known or NamedPicture(where, one_line(cells["filename"]), stated, split=split)
+        pictures.setdefault(key, NamedPicture(where, one_line(cells["filename"]), stated, split=split))
         if cells["class"] and (box := _box(cells)) is None:
             sides = [cells[side] for side in _SIDES]
             problems.append(Problem("bad-line", "error", where, f"wanted numbers of pixels in {', '.join(_SIDES)}, found {sides!r:.80}"))
         elif cells["class"] and box is not None:
-            picture = replace(picture, objects=(*picture.objects, (one_line(cells["class"]), LabelledObject(0, box))))
-        pictures[split, cells["filename"]] = picture
-    return list(pictures.values())
+            objects.setdefault(key, []).append((one_line(cells["class"]), LabelledObject(0, box)))
+    return [replace(picture, objects=tuple(objects.get(key, ()))) for key, picture in pictures.items()]
 
 
 def _box(cells: Mapping[str, str]) -> Box | None:

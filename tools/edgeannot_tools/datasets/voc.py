@@ -18,7 +18,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from edgeannot.base.errors import InputError
-from edgeannot.base.foreign import number_of
+from edgeannot.base.foreign import number_of, read_head
 from edgeannot_tools.datasets.form import (
     UNASSIGNED,
     Box,
@@ -53,12 +53,7 @@ def recognise(path: Path) -> bool:
 
 
 def _is_annotation(file: Path) -> bool:
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(4096)
-    except OSError:
-        return False
-    return re.search(rb"<annotation[\s>]", head.replace(b"\0", b"")) is not None  # tools on Windows write UTF-16 too
+    return re.search(rb"<annotation[\s>]", read_head(file, 4096).replace(b"\0", b"")) is not None  # tools on Windows write UTF-16 too
 
 
 def read(path: Path, options: ReadOptions) -> Reading:
