@@ -72,6 +72,12 @@ class Follower:
             events += self._step(track, one, size_wh, at_s)
         return events
 
+    def set_back(self, seconds: float) -> None:
+        """Set all times that are remembered back, as the clock was."""
+        for one in self.present.values():
+            one.since_s, one.began_s, one.anchored_s = one.since_s - seconds, one.began_s - seconds, one.anchored_s - seconds
+            one.outside_s = None if one.outside_s is None else one.outside_s - seconds
+
     def end(self, track_id: int, score: float, size_wh: tuple[int, int], at_s: float, reason: str) -> list[Event]:
         """Return the end of an object's event, where one is open; the object is forgotten."""
         one = self.present.pop(track_id, None)

@@ -48,6 +48,8 @@ class Tracking:
         min_score: of the detections that are reported. Those of lower score are there only where they continue a track.
         """
         frame, found = annotation.frame, annotation.detections
+        if frame.moment_s < self._at_s:
+            self._set_back(self._at_s - frame.moment_s)
         self._size_wh, self._at_s = frame.size_wh, frame.moment_s
         ids, ended = self._tracker.update(found, annotation.labels, min_score, self._at_s)
         kept = (found.scores >= min_score) | (ids >= 0)
@@ -87,6 +89,12 @@ class Tracking:
 
     def _with_pictures(self, news: News | None) -> News | None:
         return news if self._best is None else self._best.told(news)
+
+    def _set_back(self, seconds: float) -> None:
+        """Set what is remembered back with the clock: it would be in the future, and no dwell would end until the clock is there again."""
+        for track in self._tracker.tracks:
+            track.begun_s -= seconds
+        self._follower.set_back(seconds)
 
     def _left(self, track_id: int, score: float, reason: str) -> list[Event]:
         return self._follower.end(track_id, score, self._size_wh, self._at_s, reason)

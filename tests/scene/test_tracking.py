@@ -243,3 +243,29 @@ def test_an_object_of_an_earlier_run_says_so_in_its_events():
     again = Scene(scene.state, first=scene.index, pictures=True).play(("dog", 50, 50), seconds=1).play(seconds=5)
 
     assert [(event.kind, event.resumed, event.picture_name) for event in again.events] == [("left", True, "2026-07-01/1.jpg")]
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
+def test_a_clock_that_is_set_back_delays_no_event(restarted):
+    """As at the start of a board without a clock of its own: what is remembered is in the future then."""
+    zones = {"gate": ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))}
+    scene = Scene(zones=zones, still_s=4.0).play(("car", 20, 50), seconds=2)
+    scene.index -= round(3600 * FPS)
+    if restarted:
+        scene = Scene(scene.state, scene.index, zones=zones, still_s=4.0)
+    scene.play(("car", 20, 50), seconds=5)
+    assert [event.kind for event in scene.events][-1] == "still"
+    assert all(event.began_s <= event.at_s for event in scene.events)
+
+    for x in range(30, 360, 10):
+        scene.play(("car", x, 50))
+    scene.play(("car", 350, 50), seconds=2)
+
+    assert [(event.kind, event.reason) for event in scene.events][-1] == ("left", "zone")
+
+
+def test_a_clock_that_is_set_back_before_an_object_has_appeared_delays_it_not():
+    scene = Scene(dwell_s=1.0).play(("dog", 20, 50), seconds=0.6)
+    scene.index -= round(3600 * FPS)
+
+    assert [event.kind for event in scene.play(("dog", 20, 50), seconds=1).events] == ["appeared"]

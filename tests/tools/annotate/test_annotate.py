@@ -140,8 +140,9 @@ def test_another_model_or_a_changed_picture_is_annotated_anew(run, photos, tmp_p
     assert seen == [picture]
 
     seen.clear()
-    run(photos, "-o", tmp_path / "out", "--min-score", "0.6")
+    anew = run(photos, "-o", tmp_path / "out", "--min-score", "0.6")
     assert len(seen) == len(list(photos.rglob("*.jpg")))
+    assert "another model or other options is given up" in anew.output
 
 
 def test_a_broken_picture_is_named_and_the_others_are_written(run, photos, tmp_path):
@@ -224,3 +225,17 @@ def test_a_picture_without_objects_is_a_proposal_too(small, tmp_path):
 
 def test_every_format_but_json_lines_is_one_of_labelled_sets():
     assert set(Format) - {"jsonl"} <= set(FORMATS)
+
+
+def test_two_pictures_of_one_label_file_are_said_before_the_work(run, photos, tmp_path):
+    picture = next(photos.glob("*.jpg"))
+    shutil.copy(picture, picture.with_suffix(".jpeg"))
+
+    result = run(photos, "-o", tmp_path / "out")
+
+    assert f"label file '{picture.stem}.txt'" in str(result.exception)
+    assert list(tmp_path.glob(".out*")) == []
+
+
+def test_an_output_folder_that_cannot_be_made_is_one_sentence(run, photos):
+    assert isinstance(run(photos, "-o", "/proc/no/such").exception, InputError)

@@ -18,9 +18,10 @@ from edgeannot.vision.cards import ModelCard
 from edgeannot.vision.pipeline import Limits, Pipeline, load_pipeline
 from edgeannot_tools.annotate.found import Found, Journal, annotate_pictures, find_pictures
 from edgeannot_tools.annotate.written import as_dataset, save_json_lines, save_review_sheet
-from edgeannot_tools.datasets import WriteOptions, save_dataset
+from edgeannot_tools.datasets import Picture, WriteOptions, save_dataset
 from edgeannot_tools.datasets.command import PicturesOption
 from edgeannot_tools.datasets.form import PictureMode
+from edgeannot_tools.datasets.pictures import require_unique
 from edgeannot_tools.evaluate.command import find_model
 from edgeannot_tools.output import require_writable
 from edgeannot_tools.terminal import Command, open_console, print_note
@@ -89,9 +90,13 @@ def annotate(
     if sheet is not None:
         require_writable(sheet)
     found_files = find_pictures(places)
+    if form in (Format.YOLO, Format.VOC):  # a label file is called like its picture
+        require_unique((f"{Picture(name, (0, 0)).stem}.txt" for name in found_files), "label file")
     wanted = tuple(name for label in (labels or "").split(",") if (name := label.strip()))
     pipeline = _load(model, threads, Limits(min_score=min_score, labels=wanted), data_dir)
     journal = _journal(out, pipeline, wanted)
+    if journal.gives_up:
+        print_note(console, "an interrupted run with another model or other options is given up, and all is done anew")
     if len(journal):
         print_note(console, f"going on after an interrupt: {number_of(len(journal), 'picture')} of {len(found_files)} done before")
     done = False
@@ -129,8 +134,17 @@ def _load(model: str | None, threads: int | None, limits: Limits, data_dir: Path
 
 
 def _journal(out: Path, pipeline: Pipeline, labels: tuple[str, ...]) -> Journal:
-    out.absolute().parent.mkdir(parents=True, exist_ok=True)
-    run = {"model": pipeline.card.sha256, "size": pipeline.card.input_wh, "min_score": pipeline.min_score, "labels": labels}
+    try:
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise InputError(f"{out} cannot be written ({exc.strerror}); choose another output folder with --out") from exc
+    run = {
+        "model": pipeline.card.sha256,
+        "classes": list(pipeline.class_names().values()),
+        "size": pipeline.card.input_wh,
+        "min_score": pipeline.min_score,
+        "labels": labels,
+    }
     return Journal(out.absolute().parent / f".{out.name}.unfinished.jsonl", run)
 
 

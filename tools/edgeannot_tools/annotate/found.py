@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeannot.base import atomicfile
 from edgeannot.base.errors import FrameError, InputError, MissingError
 from edgeannot.base.foreign import one_line
 from edgeannot.vision.data import Annotation, Detections, Frame, ModelFacts
@@ -85,14 +86,15 @@ class Journal:
     def __init__(self, path: Path, run: Mapping[str, Any]) -> None:
         """run: what must be the same for the results to hold. Raises InputError where the file cannot be written."""
         self.path = path
+        self.gives_up = False
+        """Whether there were results of a run with another model or other options."""
         self._head = json.dumps({"schema": _SCHEMA, **run}, sort_keys=True)
         self._known: dict[tuple[str, int, int], Found] = dict(self._read())
         try:
-            # Written anew: a line that was cut off must not be the beginning of the next.
-            self._file = path.open("w", encoding="utf-8")
-            self._write(self._head)
-            for key, found in self._known.items():
-                self._write(_line(key, found))
+            # Written anew, whole: a line that was cut off must not be the beginning of the next.
+            lines = [self._head, *(_line(key, found) for key, found in self._known.items())]
+            atomicfile.write(path, "".join(f"{line}\n" for line in lines).encode())
+            self._file = path.open("a", encoding="utf-8")
         except OSError as exc:
             raise InputError(f"{path} cannot be written ({exc.strerror}); choose another output folder with --out") from exc
 
@@ -124,6 +126,7 @@ class Journal:
         except (OSError, UnicodeDecodeError):
             return
         if lines[0] != self._head:
+            self.gives_up = len(lines) > 2
             return
         for line in lines[1:-1]:  # the last one ends without a line's end: nothing, or half a line
             try:
