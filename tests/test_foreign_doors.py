@@ -221,7 +221,7 @@ def test_only_a_file_of_the_size_of_a_card_is_read(tmp_path):
 @pytest.mark.parametrize("name", [*NO_NAMES, "x@²", f"x@{BIG}", "\x1b[2J", "../x", ""], ids=kind)
 @pytest.mark.parametrize("suffix", ["", ".toml"])
 def test_a_model_by_a_name_that_none_can_have_is_missing(tmp_path, name, suffix):
-    in_one_sentence(find_card, name + suffix, [tmp_path], wanted=MissingError)
+    in_one_sentence(find_card, name + suffix, [tmp_path], wanted=ModelError)
 
 
 # Settings

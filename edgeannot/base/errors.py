@@ -2,7 +2,7 @@
 
     EdgeannotError
     |-- ConfigError      the settings cannot be used: stop, exit code 78
-    |   `-- UsageError   a value on the command line: exit code 64
+    |   `-- UsageError   an option of a tool: exit code 64
     |-- ModelError       a model or its card cannot be used: stop, exit code 78
     |   |-- CardError    the card disagrees with itself or with its model
     |   `-- ShortageError  memory or time ran out for it, which may pass: stop, exit code 75, to be started again
@@ -63,7 +63,7 @@ class ConfigError(EdgeannotError):
 
 
 class UsageError(ConfigError):
-    """An option has a value on the command line that it cannot have."""
+    """An option, which is no setting, has a value that it cannot have."""
 
     exit_code = 64
 

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from edgeannot import __version__
-from edgeannot.base.errors import ConfigError, UsageError, install
+from edgeannot.base.errors import ConfigError, install
 from edgeannot.base.registry import EntryPoint, entry_points
 from edgeannot.cli.exits import guarded
 
@@ -197,7 +197,7 @@ def run(
         sources["camera"] = {"kind": "camera", "url": camera}
     if every_n is not None:
         if camera is None:
-            raise UsageError("--every-n is for a video file: name it with --camera FILE")
+            raise ConfigError("--every-n is for a video file: name it with --camera FILE")
         sources["camera"]["every_n"] = every_n
     sinks: dict[str, Any] = {}
     if out is not None:
@@ -319,7 +319,7 @@ def listen(
     try:
         options = BrokerOptions(url=url, username=username, password_file=password_file, ca_file=ca_file)
     except ValidationError as exc:
-        raise UsageError(f"the broker's address: {wanted(exc.errors()[0])}") from exc
+        raise ConfigError(f"the broker's address: {wanted(exc.errors()[0])}") from exc
     with contextlib.suppress(KeyboardInterrupt):
         for line in listen_to(options, device=device, json_lines=json_lines, count=count):
             typer.echo(line)
@@ -335,12 +335,12 @@ def _load(overrides: dict[str, Any], config: Path | None, measuring: Measuring =
 
 
 def _labels(text: str | None) -> tuple[str, ...] | None:
-    """Return the names in `A,B,...`. Raises UsageError where one is empty: an empty list would mean all."""
+    """Return the names in `A,B,...`. Raises ConfigError where one is empty: an empty list would mean all."""
     if text is None:
         return None
     names = tuple(part.strip() for part in text.split(","))
     if not all(names):
-        raise UsageError(f"--labels: wanted names with commas between them, such as person,dog; found {text!r}")
+        raise ConfigError(f"--labels: wanted names with commas between them, such as person,dog; found {text!r}")
     return names
 
 

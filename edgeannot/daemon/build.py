@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgeannot.base.errors import CardError, ConfigError, MissingError
+from edgeannot.base.errors import ConfigError, ModelError
 from edgeannot.base.places import model_folders
 from edgeannot.base.systemd import write_advice
 from edgeannot.choice.decision import budget_of
@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 
 
 def find_any(settings: Settings) -> Callable[[str], ModelCard]:
-    """Return the function that finds the card of NAME[@SIZE]. It raises MissingError or CardError."""
+    """Return the function that finds the card of NAME[@SIZE]. It raises ModelError."""
     return lambda name: find_card(name, model_folders(settings.data_dir))
 
 
@@ -153,7 +153,7 @@ def classifiers(loaded: Loaded, build: Build) -> Callable[[str, str], Pipeline]:
         if name not in made:
             try:
                 card = find_any(settings)(name)
-            except (MissingError, CardError) as exc:
+            except ModelError as exc:
                 raise ConfigError(f"{where}.model: {exc}") from exc
             if card.task != "classify":
                 raise ConfigError(f"{where}.model: wanted a classifier, found {name}, whose task is {card.task!r}")

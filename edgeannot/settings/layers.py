@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from edgeannot.base.errors import ConfigError, MissingError, UsageError
+from edgeannot.base.errors import ConfigError, MissingError
 from edgeannot.base.foreign import is_file, parse_toml, read_text, shorten_path
 from edgeannot.base.places import NOT_SETTINGS, default_config_file, default_data_dir, nothing_is_configured
 from edgeannot.base.redaction import learn
@@ -22,8 +22,6 @@ from edgeannot.vision.profiles import PROFILE_DEFAULTS
 from edgeannot.vision.runtimes import Runtime
 
 __all__ = ["find_data_dir", "find_problems", "find_runtime", "load_settings"]
-
-_COMMAND_LINE = "command line"
 
 
 def find_data_dir(given: Path | None) -> Path:
@@ -81,8 +79,7 @@ def find_problems(overrides: Mapping[str, Any], config_file: Path | None = None)
 
 def _refusal(problems: list[Problem]) -> ConfigError:
     more = f"; and {len(problems) - 1} more: `edgeannot config check` names all" if len(problems) > 1 else ""
-    error = UsageError if problems[0].place == _COMMAND_LINE else ConfigError
-    return error(f"{problems[0]}{more}")
+    return ConfigError(f"{problems[0]}{more}")
 
 
 @dataclass
@@ -112,7 +109,7 @@ def _read(overrides: Mapping[str, Any], config_file: Path | None) -> tuple[_Laye
     """Read the layers above the profile, and tell what can be told of each alone."""
     environment, found = _environment_values()
     values, text = _file_values(config_file) if config_file else ({}, "")
-    layers = _Layers({_COMMAND_LINE: overrides, "environment": environment, str(config_file): values}, text, config_file)
+    layers = _Layers({"command line": overrides, "environment": environment, str(config_file): values}, text, config_file)
     learn(layers.values.values())
     found += strictly(values, Where({}, str(config_file), text))
     return layers, found
@@ -123,7 +120,7 @@ def _profile(layers: Mapping[str, Mapping[str, Any]], grade: Callable[[], tuple[
         wanted = values.get("profile")
         for name in PROFILE_DEFAULTS:
             if name == wanted:
-                return name, f"set by the {layer}" if layer in {_COMMAND_LINE, "environment"} else f"set in {layer}"
+                return name, f"set by the {layer}" if layer in {"command line", "environment"} else f"set in {layer}"
         if wanted is not None:
             break
     return grade()

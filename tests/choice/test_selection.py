@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgeannot.base.errors import ConfigError
+from edgeannot.base.errors import ConfigError, ModelError
 from edgeannot.base.places import model_folders
 from edgeannot.choice import selection
 from edgeannot.choice.auto_profile import Micro, grade, micro_of
@@ -117,7 +117,7 @@ def test_a_model_that_is_set_is_taken_as_it_is_and_never_measured(tmp_path):
 
 
 def test_a_model_that_is_set_and_is_not_there_or_does_something_else_is_an_error(tmp_path):
-    with pytest.raises(ConfigError, match="nonsense"):
+    with pytest.raises(ModelError, match="nonsense"):
         start(settings(tmp_path, model="nonsense"), board=BOARD)
     with pytest.raises(ConfigError, match="set one of them only"):
         start(settings(tmp_path, model="yolov3-tiny", task="classify"), board=BOARD)
@@ -401,7 +401,7 @@ def test_run_explain_prints_the_table_and_stops(tmp_path):
 
 
 def test_a_model_that_is_set_but_not_there_is_said_by_the_explanation_too(tmp_path):
-    with pytest.raises(ConfigError, match="nosuch"):
+    with pytest.raises(ModelError, match="nosuch"):
         explain_selection(settings(tmp_path, model="nosuch"), board=BOARD)
 
 

@@ -46,28 +46,26 @@ models add broken.tflite
 quantize broken.tflite -o out.tflite
 convert broken.tflite
 """
-WRONG_CONFIGURATION = """
+WRONG_SETTING = """
 run --config wrong.toml
 config --config wrong.toml
 config check wrong.toml
 service install --user --config wrong.toml
-"""
-WRONG_OPTION = """
-run --nosuch
-run --threads many
 run --threads 0
 run --profile huge
 run --min-score 7
-run --log-level loud
 run --labels ,
 run --every-n 2
 run --mqtt http://here
 config --profile huge
-service install --profile huge
-service install --name a/b
 listen http://here
 send photo.jpg --mqtt http://here
 send photo.jpg --topic a/#
+"""
+WRONG_OPTION = """
+run --nosuch
+run --threads many
+service install --name a/b
 bench --threads 0
 bench --threads 4096
 bench --runtime nosuch
@@ -94,7 +92,7 @@ FAULTS = {
     "no such input: 66": NO_INPUT,
     "no such model: 78": UNKNOWN_MODEL,
     "a wrong model file: 78": WRONG_MODEL,
-    "a wrong configuration file: 78": WRONG_CONFIGURATION,
+    "a wrong setting, in the file or as an option: 78": WRONG_SETTING,
     "a wrong option: 64": WRONG_OPTION,
     "a folder without pictures: 65": NO_PICTURES,
     "no broker: 69": NO_BROKER,

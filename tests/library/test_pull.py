@@ -665,10 +665,10 @@ def test_no_name_is_a_wrong_use(shop, model):
 
 @pytest.mark.parametrize(
     ("code", "words"),
-    [(66, ["nobody"]), (65, ["mobilenet-v2-quant", "--file", "OTHER"]), (69, ["mobilenet-v2-quant", "--offline"]), (64, [])],
+    [(78, ["nobody"]), (65, ["mobilenet-v2-quant", "--file", "OTHER"]), (69, ["mobilenet-v2-quant", "--offline"]), (64, [])],
 )
 def test_exit_codes_and_one_sentence(code, words, tmp_path, monkeypatch, capsys):
-    """As the shell sees them: 66 no such name, 65 another file, 69 nothing may be fetched, 64 a wrong use."""
+    """As the shell sees them: 78 no such name, 65 another file, 69 nothing may be fetched, 64 a wrong use."""
     (tmp_path / "other.tflite").write_bytes(b"other")
     words = [str(tmp_path / "other.tflite") if word == "OTHER" else word for word in words]
     monkeypatch.setattr(sys, "argv", ["edgeannot", "models", "pull", "--data-dir", str(tmp_path), *words])

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from edgeannot.base.errors import InputError, MissingError, UsageError
+from edgeannot.base.errors import ConfigError, InputError, MissingError
 from edgeannot.base.foreign import number_of
 from edgeannot.base.options import wanted
 from edgeannot.mqtt.client import is_topic, publish_all
@@ -110,13 +110,13 @@ def send(
     name = device or platform.node().split(".")[0] or "edgeannot"
     where = topic or f"edgeannot/pictures/{escape_level(name)}"
     if not is_topic(where):
-        raise UsageError(f"--topic: wanted a topic, found {where!r}; + and # are for subscribers only")
+        raise ConfigError(f"--topic: wanted a topic, found {where!r}; + and # are for subscribers only")
     try:
         options = BrokerOptions.model_validate(
             {"url": mqtt, "protocol": protocol, "username": username, "password_file": password_file, "ca_file": ca_file}
         )
     except ValidationError as exc:
-        raise UsageError(f"the broker's address: {wanted(exc.errors()[0])}") from exc
+        raise ConfigError(f"the broker's address: {wanted(exc.errors()[0])}") from exc
     began, count, total = time.monotonic(), 0, 0
     for parcel, size in deliver(options, where, name, _all(files)):
         count, total = count + 1, total + size
