@@ -43,8 +43,11 @@ WRONG_MODEL = """
 run photo.jpg --model wrong.toml
 inspect broken.tflite
 models add broken.tflite
+"""
+WRONG_WEIGHTS = """
 quantize broken.tflite -o out.tflite
 convert broken.tflite
+convert broken.onnx
 """
 WRONG_SETTING = """
 run --config wrong.toml
@@ -92,6 +95,7 @@ FAULTS = {
     "no such input: 66": NO_INPUT,
     "no such model: 78": UNKNOWN_MODEL,
     "a wrong model file: 78": WRONG_MODEL,
+    "weights that cannot be converted: 65": WRONG_WEIGHTS,
     "a wrong setting, in the file or as an option: 78": WRONG_SETTING,
     "a wrong option: 64": WRONG_OPTION,
     "a folder without pictures: 65": NO_PICTURES,
@@ -106,7 +110,8 @@ def test_a_kind_of_fault_has_one_code(tmp_path, monkeypatch, fault, line):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     (tmp_path / "photo.jpg").symlink_to(PHOTO)
     (tmp_path / "empty").mkdir()
-    (tmp_path / "broken.tflite").write_bytes(b"no model at all")
+    for name in ("broken.tflite", "broken.onnx"):
+        (tmp_path / name).write_bytes(b"no model at all")
     (tmp_path / "wrong.toml").write_text('profil = "low"\n')
 
     result = CliRunner().invoke(app, line.split())

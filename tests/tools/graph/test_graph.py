@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgeannot.base import atomicfile
-from edgeannot.base.errors import InputError, MissingError, ModelError
+from edgeannot.base.errors import InputError, MissingError
 from edgeannot_tools.graph.edits import at_size, collect_garbage, cut, fold_dequantize, multiply_accumulates, retarget_outputs
 from edgeannot_tools.graph.graph import FILE_IDENTIFIER, Graph, Op, schema
 from edgeannot_tools.graph.interpreter import open_interpreter
@@ -39,7 +39,7 @@ IMAGE = RNG.random((1, 8, 8, 3)).astype(np.float32)
 
 def test_an_empty_file_is_refused(tmp_path):
     (tmp_path / "m.tflite").write_bytes(b"")
-    with pytest.raises(ModelError, match="not a TFLite model"):
+    with pytest.raises(InputError, match="not a TFLite model"):
         Graph.read(tmp_path / "m.tflite")
 
 
@@ -50,7 +50,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 @pytest.mark.parametrize("length", [8, 40, 1000])
 def test_a_damaged_file_is_refused(length):
-    with pytest.raises(ModelError, match="damaged"):
+    with pytest.raises(InputError, match="damaged"):
         Graph.from_bytes(b"\xff\xff\xff\x7f" + FILE_IDENTIFIER + b"\xff" * length)
 
 
@@ -84,7 +84,7 @@ def test_weights_behind_the_flatbuffer_are_read():
     data = packed(len(packed(1_000_000))) + tail
     read = Graph.from_bytes(data)
     assert np.array_equal(read.constant(read.find("first_b")), BIAS)
-    with pytest.raises(ModelError, match="truncated"):
+    with pytest.raises(InputError, match="truncated"):
         Graph.from_bytes(data[:-8])
 
 

@@ -19,7 +19,7 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edgeannot.base import atomicfile
-from edgeannot.base.errors import InputError, MissingError, ModelError
+from edgeannot.base.errors import InputError, MissingError
 
 __all__ = ["FILE_IDENTIFIER", "Graph", "Op", "Operator", "Quantization", "Type", "or_empty", "schema"]
 
@@ -98,7 +98,7 @@ class Graph:
 
     @classmethod
     def read(cls, path: Path) -> Graph:
-        """Return the model in a file. Raises MissingError where there is none and ModelError where it is not TFLite."""
+        """Return the model in a file. Raises MissingError where there is none and InputError where it is not TFLite."""
         try:
             data = path.read_bytes()
         except OSError as exc:
@@ -109,16 +109,16 @@ class Graph:
     def from_bytes(cls, data: bytes, where: str = "the model") -> Graph:
         """Return the model in these bytes. Weights that lie behind the flatbuffer (`Buffer.offset`) are read too."""
         if data[4:8] != FILE_IDENTIFIER:
-            raise ModelError(f"{where} is not a TFLite model: wanted the letters TFL3 at byte 4, found {data[4:8]!r}")
+            raise InputError(f"{where} is not a TFLite model: wanted the letters TFL3 at byte 4, found {data[4:8]!r}")
         try:
             model = schema.ModelT.InitFromPackedBuf(data, 0)
         except Exception as exc:  # the generated reader raises whatever struct, numpy or indexing raise on broken bytes
-            raise ModelError(f"{where} is a damaged TFLite model ({exc}); fetch or export it again") from exc
+            raise InputError(f"{where} is a damaged TFLite model ({exc}); fetch or export it again") from exc
         for buffer in model.buffers or []:
             if buffer.offset > 1:  # 0 and 1 mean: the bytes are inside
                 end = buffer.offset + buffer.size
                 if end > len(data):
-                    raise ModelError(f"{where} is truncated: weights end at byte {end}, the file has {len(data)}; fetch it again")
+                    raise InputError(f"{where} is truncated: weights end at byte {end}, the file has {len(data)}; fetch it again")
                 buffer.data = np.frombuffer(data, np.uint8, buffer.size, buffer.offset)
                 buffer.offset = buffer.size = 0
         return cls(model, where)
@@ -204,7 +204,7 @@ class Graph:
         dtype, shape = self.dtype(tensor), self.shape(tensor)
         if raw.size != int(np.prod(shape, dtype=np.int64)) * dtype.itemsize:
             what = f"tensor {self.name(tensor)!r} of shape {shape}"
-            raise ModelError(f"{self.where}: {what} has {raw.size} bytes of {dtype}; the file is damaged")
+            raise InputError(f"{self.where}: {what} has {raw.size} bytes of {dtype}; the file is damaged")
         return np.frombuffer(raw.tobytes(), dtype).reshape(shape)
 
     def quantization(self, tensor: int) -> Quantization | None:
