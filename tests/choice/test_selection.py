@@ -389,14 +389,13 @@ def test_the_public_names_are_there():
     assert all(hasattr(selection, name) for name in selection.__all__)
 
 
-@pytest.mark.runtime
 def test_run_explain_prints_the_table_and_stops(tmp_path):
     done = edgeannot("run", "--explain", "--max-ms", 60000, "--threads", 1, "--profile", "low", "--data-dir", tmp_path)
 
     assert done.returncode == 0, done.stderr
     assert "budget:    60000 ms a picture (max_ms)" in done.stdout
     [runs] = [line.split()[1] for line in done.stdout.splitlines() if line.startswith(">")]
-    assert runs.partition("@")[0] == "ssdlite-mobilenet-v2-coco"  # which of its sizes were measured is the machine's affair
+    assert runs.partition("@")[0] in {"nanodet-g", "ssdlite-mobilenet-v2-coco", "yolov3-tiny"}  # which, is the machine's affair
     assert not (tmp_path / "state.sqlite").exists()
 
 

@@ -77,7 +77,6 @@ def test_under_a_quota_another_model_is_chosen_that_fits_and_the_daemon_runs_it(
     assert f"{name.partition('@')[0]}: " not in "".join(line for line in ran.stderr.splitlines() if "points measured" in line)
 
 
-@pytest.mark.runtime
 def test_a_run_with_a_budget_measures_once_and_says_so_in_the_log(tmp_path):
     copy_samples(tmp_path / "in")
     args = (

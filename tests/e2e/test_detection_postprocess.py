@@ -33,8 +33,6 @@ from tests.e2e.test_stated_anchors import Box, levels, nine_boxes
 from tests.metadata_maker import tflite_metadata
 from tests.tflite_maker import with_files
 
-pytestmark = pytest.mark.runtime
-
 SIDE = 320
 CLASSES = 3
 NAMES = ("ant", "bee", "cat")
@@ -199,13 +197,14 @@ def check(export: Export, input_type: Literal["int8", "uint8", "float32"], tmp_p
     return card
 
 
+@pytest.mark.runtime
 def test_edge_impulses_ssd_is_read_as_its_runner_reads_it(tmp_path: Path) -> None:
     card = check(EDGE_IMPULSE, "int8", tmp_path, metadata=False)
 
     assert card.input.std[0] == pytest.approx(127.5, abs=0.1)
 
 
-@pytest.mark.parametrize("input_type", ["uint8", "float32"])
+@pytest.mark.parametrize("input_type", [pytest.param("uint8", marks=pytest.mark.runtime), "float32"])
 def test_model_makers_efficientdet_lite_is_read_with_the_labels_and_numbers_of_its_metadata(
     input_type: Literal["uint8", "float32"], tmp_path: Path
 ) -> None:

@@ -71,7 +71,6 @@ def convert(tmp_path):
     return run
 
 
-@pytest.mark.runtime
 @pytest.mark.parametrize(
     ("name", "labels"),
     [("yolo-fastest-1.1", "labels_coco80.txt"), ("MobileNetV2-YOLO-Fastest-voc-v2", "labels_voc20.txt"), ("yoloface-50k", None)],

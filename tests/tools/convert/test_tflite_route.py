@@ -83,7 +83,8 @@ def test_a_model_that_computes_in_integers_is_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", [pytest.param("yolov5n_640_fp16", marks=pytest.mark.long), "yolov8n_640_int8w_f32io"])
+@pytest.mark.parametrize("name", ["yolov5n_640_fp16", "yolov8n_640_int8w_f32io"])
+@pytest.mark.long
 def test_a_real_detector_is_taken_apart_without_changing_a_number(name, data_dir, tmp_path):
     source = data_dir / "models" / f"{name}.tflite"
     convert(source, tmp_path / "apart.tflite", "--labels", str(data_dir / "models" / "labels_coco80.txt"))

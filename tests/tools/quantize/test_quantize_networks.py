@@ -117,6 +117,7 @@ def test_yolox_nano_is_saved_by_a_beginning_in_float(data_dir):
     assert saved.matched >= 0.8 * saved.reference
 
 
+@pytest.mark.long
 def test_mobilenet_v2_keeps_its_classes(data_dir, tmp_path):
     """Its weights are those of the published uint8 file, as float."""
     file = tmp_path / "mobilenet_v2.tflite"
