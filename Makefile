@@ -87,8 +87,9 @@ test:  ## the checks and all tests in lots side by side, one of them on tflite-r
 		$(BIN)/python -m tests.left_out $(LEFT_OUT) parts whole faults tools tflite; \
 		$(if $(OLD_PYTHON),,echo 'The run `tflite` needs Python 3.11, which is not here';) exit $$code
 
+# Two processes that give way: they fill what the others leave, and the lots of one process, which cannot use two cores, do not end last.
 test-parts: env system-packages  ## the tests of the parts
-	EDGEANNOT_TEST_RUN=parts $(BIN)/python -m pytest -n 2 --dist worksteal --ignore=tests/e2e --ignore=tests/faults --ignore=tests/tools --ignore=tests/fuzz
+	EDGEANNOT_TEST_RUN=parts nice -n 5 $(BIN)/python -m pytest -n 2 --dist worksteal --ignore=tests/e2e --ignore=tests/faults --ignore=tests/tools --ignore=tests/fuzz
 
 test-tools: env system-packages  ## the tests of the tools and of the fuzzer
 	EDGEANNOT_TEST_RUN=tools $(BIN)/python -m pytest tests/tools tests/fuzz
