@@ -89,7 +89,7 @@ test:  ## the checks and all tests in lots side by side, one of them on tflite-r
 
 # Two processes that give way: they fill what the others leave, and the lots of one process, which cannot use two cores, do not end last.
 test-parts: env system-packages  ## the tests of the parts
-	EDGEANNOT_TEST_RUN=parts nice -n 5 $(BIN)/python -m pytest -n 2 --dist worksteal --ignore=tests/e2e --ignore=tests/faults --ignore=tests/tools --ignore=tests/fuzz
+	EDGEANNOT_TEST_RUN=parts nice -n 2 $(BIN)/python -m pytest -n 2 --dist worksteal --ignore=tests/e2e --ignore=tests/faults --ignore=tests/tools --ignore=tests/fuzz
 
 test-tools: env system-packages  ## the tests of the tools and of the fuzzer
 	EDGEANNOT_TEST_RUN=tools $(BIN)/python -m pytest tests/tools tests/fuzz
