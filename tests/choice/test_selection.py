@@ -395,7 +395,14 @@ def test_run_explain_prints_the_table_and_stops(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "budget:    60000 ms a picture (max_ms)" in done.stdout
     [runs] = [line.split()[1] for line in done.stdout.splitlines() if line.startswith(">")]
-    assert runs.partition("@")[0] in {"nanodet-g", "ssdlite-mobilenet-v2-coco", "yolov3-tiny"}  # which, is the machine's affair
+    # A machine that is kept busy may not come to measure a model; one that was measured and is the most accurate must run.
+    measured = {
+        words[1 if words[0] == ">" else 0].partition("@")[0]
+        for words in map(str.split, done.stdout.splitlines())
+        if " MB " in " ".join(words)
+    }
+    assert measured, done.stdout
+    assert runs.partition("@")[0] == "ssdlite-mobilenet-v2-coco" or "ssdlite-mobilenet-v2-coco" not in measured, done.stdout
     assert not (tmp_path / "state.sqlite").exists()
 
 

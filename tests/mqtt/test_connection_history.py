@@ -8,14 +8,7 @@ import pytest
 
 from edgeannot.mqtt.connection_history import InFlight, PayloadLimits
 from edgeannot.storage.records import Message
-
-
-class Clock:
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self):
-        return self.now
+from tests.patience import Clock
 
 
 @pytest.fixture

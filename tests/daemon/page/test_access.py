@@ -9,6 +9,7 @@ from edgeannot.base.errors import ConfigError
 from edgeannot.daemon.page.access import Access
 from edgeannot.http_server import Request
 from edgeannot.settings import PageOptions
+from tests.patience import Clock
 
 TOKEN = "0123456789abcdef-right"
 HOST = {"host": "porch.local:8464"}
@@ -16,16 +17,9 @@ JSON = {"content-type": "application/json"}
 FORM = {"content-type": "application/x-www-form-urlencoded", "origin": "http://porch.local:8464"}
 
 
-class Clock:
-    now = 1_800_000_000.0
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return Clock(1_800_000_000.0)
 
 
 @pytest.fixture

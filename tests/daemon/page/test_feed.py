@@ -15,6 +15,7 @@ from edgeannot.vision import draw
 from edgeannot.vision.data import Annotation, Detections, Frame, ModelFacts
 from edgeannot.vision.decode import decode
 from tests.brokers import wait_until
+from tests.patience import Clock
 
 MODEL = ModelFacts("nanodet-g@224", "0" * 64, "nanodet", "low")
 
@@ -24,13 +25,6 @@ def annotation(*labels, source="porch", seq=0, size=(64, 48)):
     n = len(labels)
     found = Detections(np.tile(np.array([4, 4, 40, 40], np.float32), (n, 1)), np.full(n, 0.5, np.float32), np.arange(n))
     return Annotation(Frame(image, source, seq, datetime.now(UTC), str(seq)), found, labels, MODEL, {"total": 40.0})
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self):
-        return self.now
 
 
 @pytest.fixture
@@ -153,7 +147,7 @@ def test_viewers_are_bounded(feed):
 
 
 def test_the_strip_takes_fifty_then_one_a_second_and_always_the_last():
-    clock = Clock()
+    clock = Clock(100.0)
     feed = Feed(2.0, clock)
     feed._waiting = collections.deque()  # the thread that empties it does not run here
     for seq in range(70):
@@ -171,7 +165,7 @@ def test_the_strip_takes_fifty_then_one_a_second_and_always_the_last():
 
 def test_a_large_picture_is_not_kept_whole():
     """A camera of 12 megapixels must not cost 36 MB more while the page is on; boxes stay in the whole picture's pixels."""
-    feed = Feed(2.0, Clock())
+    feed = Feed(2.0, Clock(100.0))
     feed.write(annotation("cat", size=(4000, 3000)))
     ((_, kept),) = feed._last.values()
     ((_, small),) = feed._waiting
