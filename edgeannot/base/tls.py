@@ -27,7 +27,7 @@ def tls_context(ca_file: Path | None, cert_file: Path | None, key_file: Path | N
     except OSError as exc:  # ssl.SSLError is one
         advice = _advice(exc, ca_file=ca_file)
         raise ConfigError(f"ca_file {ca_file} cannot be used ({_why(exc)}); wanted certificates in PEM form{advice}") from exc
-    context.sslsocket_class = _closed_when_reset()
+    context.sslsocket_class = _closed_on_failure()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # Python 3.13 and later want extensions (RFC 5280) that authorities of one's own often lack; they were good before.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
@@ -40,17 +40,26 @@ def tls_context(ca_file: Path | None, cert_file: Path | None, key_file: Path | N
     return context
 
 
-def _closed_when_reset() -> type[ssl.SSLSocket]:
-    """Return a socket class that is closed where the server resets before the handshake; CPython's own is left open."""
+def _closed_on_failure() -> type[ssl.SSLSocket]:
+    """Return a socket class that is closed where no handshake comes about; CPython and paho leave that to the garbage collector."""
     import ssl  # noqa: PLC0415 - as above
 
     class Socket(ssl.SSLSocket):
-        def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:  # CPython looks before the handshake whether something was sent
             try:
                 return super().recv(buflen, flags)
             except ConnectionResetError:
                 if self.version() is None:
                     self.close()
+                raise
+
+        def do_handshake(self, block: bool = False) -> None:
+            try:
+                super().do_handshake(block)
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):  # it goes on
+                raise
+            except (OSError, ValueError):
+                self.close()
                 raise
 
     return Socket

@@ -93,7 +93,8 @@ class Teacher:
 
     def _wait(self, command: Sequence[str], output: IO[bytes]) -> int:
         """Run the command; return its exit code, or the negative number of the signal that ended it. Raises RefusedError."""
-        environment = {**os.environ, **self._environment, "NO_COLOR": "1", "COLUMNS": "100"}
+        # Unbuffered, so that the lines of both streams are in the order in which they were said.
+        environment = {**os.environ, **self._environment, "NO_COLOR": "1", "COLUMNS": "100", "PYTHONUNBUFFERED": "1"}
         try:
             child = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True

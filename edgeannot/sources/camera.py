@@ -190,7 +190,7 @@ class CameraSource:
         turn = float("-inf")  # when it was the last frame's turn
         heard = time.monotonic()
         opened = False
-        said = ""  # of an outage: its first reason, until a frame comes or the camera answers something else
+        said, explained = "", False  # of an outage: its first reason, until a frame comes or the camera answers something else
         grabber.start()
         try:
             while not stop.is_set():
@@ -206,11 +206,11 @@ class CameraSource:
                 if shot is None:
                     if self._context.once and grabber.failures:
                         raise LinkError(f"{grabber.trouble} (sources.{self.name}); check its address, its power and its network")
-                    if grabber.trouble and (not said or grabber.answered):
-                        said = grabber.trouble
+                    if grabber.trouble and (not said or grabber.answered or grabber.explained > explained):
+                        said, explained = grabber.trouble, grabber.explained
                     yield Tick(trouble=said or self._silence(time.monotonic() - heard, opened=opened))
                     continue
-                heard, said, opened = time.monotonic(), "", True
+                heard, said, explained, opened = time.monotonic(), "", False, True
                 # Keeps the rate on average, without a burst after a pause.
                 turn = max(turn + interval_s, time.monotonic() - interval_s)
                 frame = self._live_frame(shot)

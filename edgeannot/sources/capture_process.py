@@ -118,7 +118,7 @@ class RemoteCapture(TellingCapture):
         self._opened = bool(answer.get("opened"))
         self.facts = str(answer.get("facts", ""))
         if not self._opened:
-            self._note(answer, "cannot be opened")
+            self._note(answer, "")
 
     def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
         """Return whether it opened."""

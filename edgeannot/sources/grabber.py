@@ -72,6 +72,8 @@ class Grabber:
         """What is wrong at the moment; empty while frames come."""
         self.answered = False
         """Whether that is what the camera itself answered."""
+        self.explained = False
+        """Whether `trouble` has a reason."""
         self.failures = 0
         """Attempts in a row that gave no steady stream."""
         self.skipped = 0
@@ -137,7 +139,7 @@ class Grabber:
             # A device that was unplugged opens, too, and gives no frame: only the first frame says that it is open.
             if not capture.isOpened() or not capture.grab():
                 why = device_trouble(self._target)
-                self._say(capture, "cannot be opened" + (f": {why}" if why else ""))
+                self._say(capture, f"cannot be opened: {why}" if why else "")
                 return False
             began = time.monotonic()
             self.trouble = ""
@@ -164,7 +166,8 @@ class Grabber:
         self.answered = isinstance(capture, TellingCapture) and capture.answered
         if isinstance(capture, TellingCapture):
             why, self._asked_pause_s = capture.trouble or why, capture.pause_s
-        self.trouble = f"the camera {self._target.shown} {why}"
+        self.explained = bool(why)
+        self.trouble = f"the camera {self._target.shown} {why or 'cannot be opened'}"
 
     def _tell_facts(self, capture: Capture) -> None:
         """Log what the camera gives, once and when it changes."""

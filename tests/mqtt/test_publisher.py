@@ -525,7 +525,6 @@ def test_the_authorities_of_the_system_vouch_where_no_other_is_named(store, star
     assert publisher.wait_drained(DEADLINE_S)
 
 
-@pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")  # paho leaves it to the garbage collector
 @pytest.mark.parametrize(
     ("server", "ca_file", "reason"),
     [
@@ -547,7 +546,6 @@ def test_a_broker_that_nobody_vouches_for_is_never_sent_anything(store, start, m
     assert "CONNECT" not in broker.log()
 
 
-@pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
 @pytest.mark.parametrize(("shown", "reason"), [(None, "requires a client certificate"), ("stranger", "refuses the client certificate")])
 def test_a_client_certificate_that_is_missing_or_not_liked_is_said(store, start, make_broker, certificates, caplog, shown, reason):
     broker = make_broker(*tls(certificates), "require_certificate true").start()

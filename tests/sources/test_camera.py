@@ -22,7 +22,7 @@ from edgeannot.base.redaction import redacted
 from edgeannot.crash_guard import AtWork
 from edgeannot.sources import CameraOptions, Context, DirectoryOptions, Tick, open_source
 from edgeannot.sources.camera import CameraSource
-from edgeannot.sources.capture import Format, Target, device_trouble, open_capture, parse_target, with_credentials
+from edgeannot.sources.capture import Format, Target, TellingCapture, device_trouble, open_capture, parse_target, with_credentials
 from edgeannot.vision.data import Failure, Frame
 from tests.brokers import free_port
 from tests.crash_guard.dying import die
@@ -109,6 +109,43 @@ def test_a_camera_that_is_not_there_gives_ticks_that_say_so(live):
     tick = items.until(lambda tick: "cannot be opened" in tick.trouble)
 
     assert "/dev/video0" in tick.trouble
+
+
+class Away(TellingCapture):
+    """A camera that does not open, with a reason or without."""
+
+    answered = False
+
+    def __init__(self, trouble):
+        self.trouble = trouble
+
+    def isOpened(self):  # noqa: N802 - OpenCV's name
+        return False
+
+    def grab(self):
+        return False
+
+    def release(self):
+        pass
+
+
+def test_the_reason_of_an_outage_is_told_when_it_is_known_and_then_no_other(pull, quick):
+    why = [""]
+    opened = []
+
+    def away(_target):
+        opened.append(why[0])
+        return Away(why[0])
+
+    items = pull(CameraSource("porch", CameraOptions(url="rtsp://127.0.0.1/x"), Context(max_fps=1000, at_work=AtWork()), away))
+    items.until(lambda tick: tick.trouble.endswith("/x cannot be opened"))
+    why[0] = "cannot be reached (Connection refused)"
+    items.until(lambda tick: tick.trouble.endswith("/x cannot be reached (Connection refused)"))
+    why[0] = "does not answer in time"
+    items.until(lambda tick: why[0] in opened)
+    items.idle()
+
+    assert items.ticks[-1].trouble.endswith("/x cannot be reached (Connection refused)")
 
 
 def test_a_camera_that_is_not_there_is_an_error_with_once(live):
