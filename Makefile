@@ -35,7 +35,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help rule run test test-parts test-tools test-whole test-faults test-tflite docs site check format models micro env env-tflite system-packages faults long fuzz converters-test formats-test page-test homeassistant-test service-test deb deb-test constraints container-test arm bench structure wheel clean
+.PHONY: help rule run test test-parts test-tools test-faults test-tflite docs site check format models micro env env-tflite system-packages faults long fuzz converters-test formats-test page-test homeassistant-test service-test deb deb-test constraints container-test arm bench structure wheel clean
 
 help:  ## list the chores
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -80,22 +80,19 @@ system-packages:
 	@$(PYTHON) -m tests.system_packages
 
 # Most tests wait for brokers and folders much of the time, so lots side by side fill two cores.
-RUNS := parts whole faults tools $(if $(OLD_PYTHON),tflite)
+RUNS := parts faults tools $(if $(OLD_PYTHON),tflite)
 test:  ## the checks and all tests in lots side by side, one of them on tflite-runtime; last what was left out
 	@rm -rf $(LEFT_OUT)
 	@EDGEANNOT_LEFT_OUT=$(LEFT_OUT) $(MAKE) --no-print-directory -k -j6 --output-sync=target $(RUNS:%=test-%) check; code=$$?; \
-		$(BIN)/python -m tests.left_out $(LEFT_OUT) parts whole faults tools tflite; \
+		$(BIN)/python -m tests.left_out $(LEFT_OUT) parts faults tools tflite; \
 		$(if $(OLD_PYTHON),,echo 'The run `tflite` needs Python 3.11, which is not here';) exit $$code
 
-# Two processes that give way: they fill what the others leave, and the lots of one process, which cannot use two cores, do not end last.
-test-parts: env system-packages  ## the tests of the parts
-	EDGEANNOT_TEST_RUN=parts nice -n 2 $(BIN)/python -m pytest -n 2 --dist worksteal --ignore=tests/e2e --ignore=tests/faults --ignore=tests/tools --ignore=tests/fuzz
+# Three processes, so that both cores have work when the lots of one process have ended.
+test-parts: env system-packages  ## the tests of the parts and of the whole command
+	EDGEANNOT_TEST_RUN=parts $(BIN)/python -m pytest -n 3 --dist worksteal --ignore=tests/faults --ignore=tests/tools --ignore=tests/fuzz
 
 test-tools: env system-packages  ## the tests of the tools and of the fuzzer
 	EDGEANNOT_TEST_RUN=tools $(BIN)/python -m pytest tests/tools tests/fuzz
-
-test-whole: env system-packages  ## the tests of the whole command
-	EDGEANNOT_TEST_RUN=whole $(BIN)/python -m pytest tests/e2e
 
 $(SERVICE_ROOT)/.ready:
 	rm -rf $(SERVICE_ROOT)

@@ -60,7 +60,7 @@ def test_an_empty_folder_is_nothing_to_do(tmp_path):
     assert done.stdout.startswith("0 pictures annotated, in ")
 
 
-@pytest.mark.runtime
+@pytest.mark.runtime_long
 @pytest.mark.parametrize("profile", ["low", "mid", "high", "auto"])
 def test_each_profile_finds_the_people_in_the_sample_photos(tmp_path, profile):
     copy_samples(tmp_path / "in")

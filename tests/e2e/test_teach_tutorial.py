@@ -18,6 +18,7 @@ import pytest
 from edgeannot.settings import Settings
 from edgeannot.vision.cards import read_card
 from edgeannot_tools.datasets.classes import read_class_set
+from tests.conftest import find_data
 from tests.docs_pages import DOCS
 from tests.patience import DEADLINE_S
 from tests.tools.teach.color_sets import COLORS, write_set
@@ -50,12 +51,12 @@ def photos(folder: Path, data_dir: Path) -> None:
             shutil.copy(file, folder / name / f"{number:02}.jpg")
 
 
-@pytest.fixture(params=["made pictures", "photos"])
-def place(request, tmp_path) -> Path:
-    """A folder with park/, park-test/ and camera/."""
+@pytest.fixture
+def place(tmp_path) -> Path:
+    """A folder with park/, park-test/ and camera/: photos where the test data is here, else made pictures."""
     every = tmp_path / "every"
-    if request.param == "photos":
-        photos(every, request.getfixturevalue("data_dir"))
+    if (data_dir := find_data()) is not None:
+        photos(every, data_dir)
     else:
         write_set(every, TAUGHT + SEEN + TESTED, dict(zip(CLASSES, COLORS.values(), strict=True)))
     (tmp_path / "camera").mkdir()

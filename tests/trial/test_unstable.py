@@ -15,17 +15,17 @@ from tests.tflite_maker import write
 pytestmark = pytest.mark.runtime
 
 
-TIMES = pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.long)])
+TEN = pytest.param(10, marks=pytest.mark.long)
 
 
-@TIMES
+@pytest.mark.parametrize("times", [2, TEN])
 def test_a_file_that_changes_from_load_to_load_is_refused_each_time(data_dir, times):
     for _ in range(times):
         with pytest.raises(ModelError):
             propose(data_dir / "field" / "y11seg.tflite")
 
 
-@TIMES
+@pytest.mark.parametrize("times", [1, TEN])
 def test_one_of_its_kind_that_is_the_same_each_time_is_taken_each_time(data_dir, times):
     for _ in range(times):
         assert propose(data_dir / "field" / "y8nseg.tflite").card.task == "detect"

@@ -235,7 +235,7 @@ def test_what_cannot_be_measured_is_said(run, labelled, models_dir, tmp_path, sm
             raise result.exception
 
 
-@pytest.mark.runtime
+@pytest.mark.runtime_long
 def test_a_plain_loop_counts_the_same(data_dir):
     """MobileNetV2 with ImageNet's lists of synonyms as labels, against resizing, running and sorting by hand."""
     model, labels = data_dir / "models" / "mobilenet_v2_1.0_224_quant.tflite", data_dir / "models" / "labels_imagenet1001.txt"

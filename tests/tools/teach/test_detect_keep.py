@@ -53,7 +53,7 @@ def test_the_old_classes_come_first_and_the_taught_one_last(kept, models_dir):
     assert CliRunner().invoke(models_app, ["verify", "more", "--data-dir", str(folder / "data")]).exit_code == 0
 
 
-@pytest.mark.runtime
+@pytest.mark.runtime_long
 def test_what_was_found_before_is_found_as_before(kept, models_dir):
     """To the last bit: the same layers give the same numbers."""
     folder, _ = kept

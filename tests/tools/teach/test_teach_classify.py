@@ -249,7 +249,7 @@ def test_the_model_looks_at_what_shows_the_classes(tmp_path, teach, data_dir, pl
 
 
 @pytest.mark.older
-@pytest.mark.parametrize("views", [1, 4])
+@pytest.mark.parametrize("views", [1, pytest.param(4, marks=pytest.mark.long)])
 def test_both_runtimes_give_the_same_answers(tmp_path, teach, data_dir, monkeypatch, views):
     for module in ("tflite_runtime", "ai_edge_litert"):
         pytest.importorskip(f"{module}.interpreter", reason="needs both runtimes in one environment")
