@@ -269,7 +269,9 @@ def test_a_stream_that_changes_its_size_goes_on(stream, mjpeg):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_reader_that_dies_or_hangs_is_replaced(stream, mjpeg, number):
+def test_a_reader_that_dies_or_hangs_is_replaced(stream, mjpeg, monkeypatch, number):
+    for wait in ("FIRST_WAIT_S", "LONGEST_WAIT_S"):  # long enough to be told: an outage of half a second is not
+        monkeypatch.setattr(f"edgeannot.sources.grabber.{wait}", 2.0)
     items = stream(mjpeg(endless))
     items.take(1)
     (reader,) = readers()
