@@ -193,7 +193,7 @@ $(PAGE_VENV)/.ready:
 	touch $@
 
 page-test: env $(PAGE_VENV)/.ready  ## the live page in Debian's chromium, and pictures of it in .cache/page/ (root installs chromium; 150 MB)
-	@command -v chromium >/dev/null || apt-get -qq install -y --no-install-recommends chromium fonts-dejavu-core
+	@command -v chromium >/dev/null || apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends chromium fonts-dejavu-core
 	EDGEANNOT_PAGE_DRIVER=$(CURDIR)/$(PAGE_VENV)/bin/python $(BIN)/python -m pytest tests/page -m page
 
 $(HOMEASSISTANT_VENV)/.ready:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import io
 import logging
 import re
 import socket
@@ -17,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
+from http.client import LineTooLong
 from typing import Final
 
 from edgeannot.base.errors import ConfigError
@@ -31,6 +33,8 @@ _TIMEOUT_S: Final = 5.0
 _SEND_BYTES: Final = 128 << 10
 """What the kernel keeps for one reader of a stream: a slow one is noticed soon, and gets no old pictures."""
 _MOST_BODY: Final = 4096
+_MOST_HEAD: Final = 16 << 10
+"""Bytes of all headers together, cookies of other programs on this machine among them."""
 _PATIENCE_S: Final = 10.0
 """How long a whole request may take to come."""
 
@@ -137,11 +141,15 @@ class _Listener(http.server.ThreadingHTTPServer):
             raise
 
     def process_request_thread(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
+        """Answer one request. Who sees its end has room for the next one."""
         try:
-            super().process_request_thread(request, client_address)
+            self.finish_request(request, client_address)
+        except Exception:  # noqa: BLE001 - it tells them apart
+            self.handle_error(request, client_address)
         finally:
             self.came(request)
             self.room.release()
+            self.shutdown_request(request)
 
     def came(self, request: object) -> None:
         """Note that a request is there, or will not come."""
@@ -170,9 +178,28 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     timeout = _TIMEOUT_S
     server_version = "edgeannot"
     sys_version = ""
+    default_request_version = "HTTP/1.0"  # an answer has headers whatever was asked
 
     def reply_to(self, request: Request) -> Reply:
         raise NotImplementedError
+
+    def parse_request(self) -> bool:
+        """Read the headers. Return False, with the answer sent, where they are refused."""
+        whole = self.rfile
+        self.rfile = _Head(whole)
+        try:
+            understood = super().parse_request()
+        finally:
+            self.rfile = whole
+        if understood and len(self.headers.get_all("Host", [])) > 1:
+            self.send_error(400)
+            return False
+        return understood
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse what is no request for us in a line of our own: the standard library repeats what was asked, as a page."""
+        del message, explain
+        self._send(Reply(code, f"{self.responses[code][0].lower()}\n".encode(), headers={"X-Content-Type-Options": "nosniff"}))
 
     def do_GET(self) -> None:
         self._serve(b"")
@@ -212,6 +239,22 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Log nothing: monitors ask every few seconds, and a line could hold what nobody may read."""
+
+
+class _Head(io.BufferedIOBase):
+    """The lines of a request's headers. Raises LineTooLong beyond `_MOST_HEAD` bytes of them, as `http.client` does for one line."""
+
+    def __init__(self, lines: io.BufferedIOBase) -> None:
+        self._lines = lines
+        self._left = _MOST_HEAD
+
+    def readline(self, _size: int | None = -1, /) -> bytes:
+        """Return the next line, however long it may be for others."""
+        line = self._lines.readline(self._left + 1)
+        self._left -= len(line)
+        if self._left < 0:
+            raise LineTooLong("all headers")
+        return line
 
 
 def listen_trouble(address: str, port: int) -> str:

@@ -28,10 +28,13 @@ MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sb
 
 
 def free_port() -> int:
-    """A TCP port that nothing listened on a moment ago, and that the kernel gives to nobody who asks for any port."""
+    """A TCP port that nothing listened on a moment ago, and that the kernel gives to nobody who asks for any port.
+
+    Browsers open each of them: 10080 is the last that they refuse.
+    """
     low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
     while True:
-        port = random.SystemRandom().choice([port for port in range(10_000, 65_000) if not low <= port <= high])
+        port = random.SystemRandom().choice([port for port in range(10_081, 65_000) if not low <= port <= high])
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
 

@@ -7,7 +7,7 @@ import platform
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -95,6 +95,10 @@ LEAST_TOKEN = 16
 """Characters of the live page's token: as many as nobody guesses."""
 
 
+_BLOCKED_PORTS: Final = {1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, *range(6665, 6670), 6679, 6697, 10080}
+"""Those from 1024 on that no browser opens (WHATWG Fetch, "bad port")."""
+
+
 class PageOptions(Options):
     """The live page: the last pictures, figures and buttons in a browser."""
 
@@ -148,6 +152,12 @@ class PageOptions(Options):
     @classmethod
     def _credential(cls, path: Path | None) -> Path | None:
         return credential(path)
+
+    @model_validator(mode="after")
+    def _can_be_opened(self) -> Self:
+        if self.enabled and self.port in _BLOCKED_PORTS:
+            raise ValueError(f"wanted another port than {self.port}, which browsers refuse, as the program of that port could be misled")
+        return self
 
     @model_validator(mode="after")
     def _is_locked(self) -> Self:

@@ -52,8 +52,12 @@ def test_each_source_has_its_own_count_and_rate_and_the_age_of_its_frames():
 
     assert telemetry.by_source() == {
         "door": {"pictures": 3, "fps": 2.0, "age_ms": {"p50": 40.0, "p95": 49.0}},
-        "inbox": {"pictures": 1, "fps": 0.0},
+        "inbox": {"pictures": 1, "fps": 1.0},
     }
+    now[0] += 9.0
+    assert [each["fps"] for each in telemetry.by_source().values()] == [0.29, 0.11]  # what came at once is no rate that lasts
+    now[0] += 60.0
+    assert [each["fps"] for each in telemetry.by_source().values()] == [0.0, 0.0]
     assert "age" not in telemetry.snapshot()["timing_ms"]
 
 

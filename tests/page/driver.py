@@ -19,9 +19,18 @@ WAIT_MS = 120_000
 DEVICES = {"phone": {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "has_touch": True, "is_mobile": True},
            "desktop": {"viewport": {"width": 1360, "height": 900}}}  # fmt: skip
 WIDE = """() => [...document.querySelectorAll('body *')].filter((each) => !each.closest('.scroll') && !each.closest('[hidden]')
-    && each.getBoundingClientRect().right > document.documentElement.clientWidth + 1).map((each) => each.tagName + '#' + each.id)"""
+    && each.getBoundingClientRect().right > document.documentElement.clientWidth + 1
+    || each.matches('.scroll') && each.querySelector('table') && each.scrollWidth > each.clientWidth + 1)
+    .map((each) => each.tagName + '#' + each.id)"""
 CUT = """() => [...document.querySelectorAll('button, dd, h1, h2, th, .status')].filter((each) => each.offsetParent
     && each.scrollWidth > each.clientWidth + 1).map((each) => each.tagName + '#' + each.id + ' ' + each.textContent)"""
+
+
+IN_ORDER = """(caption) => {
+    const text = caption.lastChild, range = document.createRange();
+    const at = (place) => { range.setStart(text, place); range.setEnd(text, place + 1); return range.getBoundingClientRect(); };
+    const first = at(3), last = at(text.length - 1);
+    return first.bottom <= last.top || first.left < last.left; }"""
 
 
 def status(page: Page, text: str) -> None:
@@ -31,7 +40,7 @@ def status(page: Page, text: str) -> None:
 def shown(page: Page) -> None:
     """The picture is there and decoded."""
     expect(page.locator("#picture")).to_be_visible()
-    page.wait_for_function("document.getElementById('picture').naturalWidth > 0")
+    page.locator("#picture").evaluate("image => image.decode()")
 
 
 def nothing(page: Page) -> None:
@@ -49,7 +58,7 @@ def many(page: Page) -> None:
     shown(page)
     expect(page.locator("#strip li")).to_have_count(50)
     status(page, "Running")
-    page.wait_for_function("document.querySelectorAll('#rate rect').length > 0")
+    expect(page.locator("#rate rect").first).to_be_attached()
 
 
 def away(page: Page) -> None:
@@ -76,10 +85,25 @@ def resume(page: Page) -> None:
 def hostile(page: Page) -> None:
     """What a file or a label is called stays text."""
     shown(page)
-    expect(page.locator("#caption")).to_contain_text("<img src=x onerror=alert(1)>.jpg")
+    expect(page.locator("#caption")).to_contain_text("<img src=x onerror=alert(1)>.")
     expect(page.locator("#detections tbody tr").first).to_contain_text("<script>alert(1)</script>")
     expect(page.locator("#strip li").first).to_contain_text("<script>alert(1)</script>")
+    assert page.locator("#caption").evaluate(IN_ORDER)  # a mark in the name turns nothing round beside it
     assert page.locator("main script, main img:not([id]):not(#strip img)").count() == 0
+
+
+def events(page: Page) -> None:
+    """A person who comes, stays and goes."""
+    shown(page)
+    expect(page.locator("#events li").first).to_contain_text("person (track ")
+    expect(page.locator("#events li").first).to_contain_text("still")
+    expect(page.locator("#detections .track").first).to_have_text("Track")
+    page.locator("#source").select_option("hall")
+    expect(page.locator("#caption")).to_contain_text("hall")
+
+
+def left(page: Page) -> None:
+    expect(page.locator("#no-events")).to_be_visible()
 
 
 def login(page: Page) -> None:
@@ -106,7 +130,7 @@ def snapshot(page: Page) -> None:
     shown(page)
     page.locator("#snapshot").click()
     expect(page.locator("#taken")).to_be_visible()
-    page.wait_for_function("document.getElementById('taken-picture').naturalWidth > 0")
+    page.locator("#taken-picture").evaluate("image => image.decode()")
 
 
 def switched(page: Page) -> None:
@@ -126,8 +150,8 @@ def gone(page: Page) -> None:
     status(page, "No connection")
 
 
-SCENES = {each.__name__: each for each in (nothing, one, many, away, paused, hostile, login, snapshot, gone)}
-AFTER = {"paused": resume, "snapshot": switched}
+SCENES = {each.__name__: each for each in (nothing, one, many, away, paused, hostile, events, login, snapshot, gone)}
+AFTER = {"paused": resume, "events": left, "snapshot": switched}
 
 
 def main(program: str, url: str, folder: Path, scene: str, token: str = "") -> None:

@@ -11,6 +11,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from tests.brokers import free_port
@@ -45,17 +47,31 @@ settle_s = 0.1
 enabled = {mqtt}
 url = "mqtt://127.0.0.1:1"
 """
+HALL = """
+[sources.hall]
+kind = "camera"
+url = "{film}"
+realtime = true
+loop = true
+
+[sources.hall.tracking]
+enabled = true
+still_s = 1.5
+"""
 
 
 class Shown:
     """A daemon with the page, and what a browser sees of it."""
 
-    def __init__(self, folder: Path, model: str = "ssdlite-mobilenet-v2-coco@300", mqtt: bool = False, page: str = "") -> None:
+    def __init__(
+        self, folder: Path, model: str = "ssdlite-mobilenet-v2-coco@300", mqtt: bool = False, page: str = "", more: str = ""
+    ) -> None:
         self.port = free_port()
         self.inbox = folder / "inbox"
         self.inbox.mkdir(parents=True)
         settings = folder / "edgeannot.toml"
-        settings.write_text(SETTINGS.format(model=model, port=self.port, page=page, inbox=self.inbox, mqtt=str(mqtt).lower()))
+        text = SETTINGS.format(model=model, port=self.port, page=page, inbox=self.inbox, mqtt=str(mqtt).lower())
+        settings.write_text(text + more)
         self.folder = folder
         self.settings = settings
 
@@ -150,9 +166,23 @@ def test_names_of_files_and_labels_stay_text(shown):
     shutil.copy(ROOT / "models" / "nanodet-g.tflite", models)
     labels = (ROOT / "models" / "nanodet-g.labels.txt").read_text()
     (models / "nanodet-g.labels.txt").write_text(labels.replace("person\n", "<script>alert(1)</script>\n"))
-    shutil.copy(SAMPLES / "astronaut.jpg", page.inbox / "<img src=x onerror=alert(1)>.jpg")
+    shutil.copy(SAMPLES / "astronaut.jpg", page.inbox / "<img src=x onerror=alert(1)>.\u202ejpg")
     page.start()
     page.look("hostile")
+
+
+def test_open_events_of_a_tracked_source(shown, tmp_path):
+    """A film in which somebody stands for six seconds, and then is gone for as long."""
+    film = tmp_path / "hall.avi"
+    person = cv2.imread(str(SAMPLES / "astronaut.jpg"))
+    height, width = person.shape[:2]
+    writer = cv2.VideoWriter(str(film), cv2.VideoWriter.fourcc(*"MJPG"), 5, (width, height))
+    for number in range(60):
+        writer.write(person if number < 30 else np.full_like(person, 96))
+    writer.release()
+    page = shown(more=HALL.format(film=film))
+    page.start()
+    page.look("events")
 
 
 def test_a_login(shown):

@@ -131,9 +131,9 @@ class Telemetry:
 
 
 def _rate(moments: Iterable[float], now: float) -> float:
-    """Return how many a second there were in the last minute."""
+    """Return how many a second there were in the last minute, or since the first of them."""
     recent = [at for at in moments if at > now - 60]
-    return round((len(recent) - 1) / (recent[-1] - recent[0]), 2) if len(recent) > 1 and recent[-1] > recent[0] else 0.0
+    return round(len(recent) / max(now - recent[0], 1.0), 2) if recent else 0.0
 
 
 def _percentiles(ms: np.ndarray[Any, Any]) -> dict[str, float]:

@@ -84,9 +84,7 @@ class Access:
 
     def log_in(self, request: Request) -> str | None:
         """Return the cookie for a login form with the right token; None for any other, and for too many of them."""
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        form = parse_qs(request.body.decode("utf-8", "replace"), max_num_fields=4) if kind == _FORM else {}
-        if self._digest is None or not self._try(request.peer, form.get("token", [""])[0].strip()):
+        if self._digest is None or not self._try(request.peer, _token_in(request)):
             return None
         until = str(int(self._clock()) + _SESSION_S)
         secure = "; Secure" if request.headers.get("origin", "").startswith("https:") else ""
@@ -117,7 +115,7 @@ class Access:
             return False
 
     def _recent(self, network: str) -> tuple[float, ...]:
-        return tuple(at for at in self._wrong.get(network, ()) if at > self._clock() - _TRIES_S)
+        return tuple(at for at in self._wrong.get(network, ()) if 0 <= self._clock() - at < _TRIES_S)  # less than 0: the clock was set back
 
     def _is_session(self, cookie: str) -> bool:
         until, _, seal = cookie.partition(".")
@@ -166,6 +164,16 @@ def _network(peer: str) -> str:
     if isinstance(address, ipaddress.IPv4Address) or address.ipv4_mapped:
         return str(getattr(address, "ipv4_mapped", address))
     return str(ipaddress.ip_network(f"{address}/64", strict=False))
+
+
+def _token_in(request: Request) -> str:
+    """Return the token of a login form; empty where there is none."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    try:
+        form = parse_qs(request.body.decode("utf-8", "replace"), max_num_fields=4) if kind == _FORM else {}
+    except ValueError:  # more fields
+        return ""
+    return form.get("token", [""])[0].strip()
 
 
 def _digest(token: str) -> bytes:

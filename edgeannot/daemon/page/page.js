@@ -17,6 +17,11 @@ function made(tag, text = "", name = "") {
   return element;
 }
 
+function apart(text) {
+  // What something is called: its marks of direction turn nothing round beside it.
+  return made("bdi", text);
+}
+
 function setText(id, text) {
   // Only what changed: a screen reader reads a status again, and a selection would be lost.
   if (by(id).textContent !== text) by(id).textContent = text;
@@ -132,15 +137,17 @@ function showEvents() {
   const events = state.events || [];
   by("no-events").hidden = events.length > 0;
   fill("events", events.map((event) => {
-    const row = made("li", `${event.label} (track ${event.track})${event.still ? ", still" : ""}`);
-    row.append(made("small", `${event.source}, since ${clock(event.since)}, ${ago(event.since)}`));
+    const row = made("li");
+    const when = made("small");
+    when.append(apart(event.source), `, since ${clock(event.since)}, ${ago(event.since)}`);
+    row.append(apart(event.label), ` (track ${event.track})${event.still ? ", still" : ""}`, when);
     return row;
   }));
 }
 
 function sourceRow(source) {
-  const row = made("li", `${source.name} (${source.kind})`);
-  row.append(made("small", `${countOf(source.pictures, "picture")}, ${source.fps} a second`));
+  const row = made("li");
+  row.append(apart(source.name), ` (${source.kind})`, made("small", `${countOf(source.pictures, "picture")}, ${source.fps} a second`));
   if (source.trouble) row.append(made("small", `✕ ${source.trouble}`, "bad"));
   return row;
 }
@@ -169,9 +176,13 @@ function showPicture() {
     setText("no-picture", chosen ? `No picture of ${chosen} yet.` : "No picture yet.");
     fill("caption", []);
   } else {
-    const parts = [picture.source, picture.name, `${clock(picture.at)} (${ago(picture.at)})`, `${picture.size[0]} × ${picture.size[1]}`, `${picture.ms.toFixed(0)} ms`];
-    if (picture.damage) parts.push(`damaged: ${picture.damage}`);
-    setText("caption", parts.filter(Boolean).join(" · "));
+    const names = [picture.source, picture.name].filter(Boolean);
+    const facts = ["", `${clock(picture.at)} (${ago(picture.at)})`, `${picture.size[0]} × ${picture.size[1]}`, `${picture.ms.toFixed(0)} ms`];
+    if (picture.damage) facts.push(`damaged: ${picture.damage}`);
+    const text = names.join(" · ") + facts.join(" · ");
+    if (by("caption").textContent !== text) {
+      fill("caption", [...names.flatMap((name, at) => (at ? [" · ", apart(name)] : [apart(name)])), facts.join(" · ")]);
+    }
   }
   const which = picture ? `${picture.source} ${picture.number}` : "none";
   if (which === shownAt) return;
@@ -204,10 +215,12 @@ function showPicture() {
 function addSmall(small) {
   const row = document.createElement("li");
   const image = document.createElement("img");
-  const labels = small.labels.map(([label, count]) => (count > 1 ? `${label} × ${count}` : label)).join(", ");
+  const labels = small.labels.flatMap(([label, count], at) => [at ? ", " : "", apart(label), count > 1 ? ` × ${count}` : ""]);
+  const when = made("small");
+  when.append(apart(small.source), ` · ${clock(small.at)}`);
   image.src = `data:image/jpeg;base64,${small.jpeg}`;
   image.alt = "";
-  row.append(image, document.createTextNode(labels), made("small", [small.source, clock(small.at)].join(" · ")));
+  row.append(image, ...labels, when);
   by("strip").prepend(row);
   while (by("strip").children.length > KEPT) by("strip").lastChild.remove();
   by("no-strip").hidden = true;

@@ -133,6 +133,15 @@ def test_guesses_are_few_and_then_even_the_token_waits(access, clock):
     assert login(access, TOKEN)
 
 
+def test_a_clock_that_is_set_back_keeps_nobody_out(access, clock):
+    for n in range(5):
+        login(access, f"guess{n}")
+    clock.now -= 86400
+
+    assert access.wait_s("192.168.1.7") == 0
+    assert login(access, TOKEN)
+
+
 def test_one_machine_is_one_guesser(access):
     for n in range(5):
         assert login(access, f"guess{n}", peer=f"2001:db8::{n}") is None
@@ -156,6 +165,13 @@ def test_an_address_for_others_needs_a_token():
     for address in ("0.0.0.0", "192.168.1.5", "::", "porch.local", ""):
         with pytest.raises(ValidationError, match=r"wanted token_file|at least 1 character"):
             PageOptions(enabled=True, address=address)
+
+
+def test_a_port_that_no_browser_opens_is_refused():
+    assert PageOptions(port=6000).enabled is False
+    for port in (6000, 6667, 10080):
+        with pytest.raises(ValidationError, match=f"wanted another port than {port}, which browsers refuse"):
+            PageOptions(enabled=True, port=port)
 
 
 def test_the_token_is_read_from_its_file(tmp_path):

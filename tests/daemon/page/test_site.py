@@ -148,6 +148,15 @@ def test_a_login_gives_a_session(locked, commands, caplog):
     assert TOKEN not in caplog.text
 
 
+def test_a_form_of_many_fields_is_a_wrong_token(locked, caplog):
+    """Not an internal error with a trace in the log, as often as a stranger likes."""
+    form = {"content_type": "application/x-www-form-urlencoded", "origin": "http://localhost:8464"}
+    codes = [asked(locked, "/login", "POST", b"&a=1" * 9, **form).code for _ in range(6)]
+
+    assert codes == [401] * 4 + [429] * 2
+    assert "Traceback" not in caplog.text
+
+
 def test_a_form_of_another_site_logs_nobody_in(locked):
     form = {"content_type": "application/x-www-form-urlencoded", "origin": "http://evil.example"}
 
@@ -199,6 +208,29 @@ def sent(port, text):
         connection.sendall(text)
         with connection.makefile("rb") as answer:
             return answer.read()
+
+
+def test_odd_requests_are_refused_in_one_line_without_markup(site, caplog):
+    """What the standard library refuses by itself, too; headers are bounded in sum, as it would keep 6 MB of them a connection."""
+    server = Server("page", "127.0.0.1", 0, site.answer)
+    host = b"Host: 127.0.0.1\r\n"
+    try:
+        for code, odd in (
+            (501, b"OPTIONS / HTTP/1.1\r\n" + host),
+            (501, b"<script> / HTTP/1.1\r\n" + host),
+            (400, b"GET / HTTP/1.1\r\n" + host + host),  # which of them would be judged?
+            (400, b"GET / HTTP/x\r\n" + host),
+            (431, b"GET / HTTP/1.1\r\n" + host + (b"Cookie: " + b"a" * 5000 + b"\r\n") * 4),
+            (431, b"GET / HTTP/1.1\r\n" + host + b"A: b\r\n" * 101),
+        ):
+            head, _, body = sent(server.port, odd + b"\r\n").decode().partition("\r\n\r\n")
+            assert head.startswith(f"HTTP/1.0 {code} "), (odd[:20], head)
+            assert {"Content-Type: text/plain; charset=utf-8", "X-Content-Type-Options: nosniff"} <= {*head.splitlines()}
+            assert "<" not in head + body
+            assert body.count("\n") == 1
+    finally:
+        server.close()
+    assert caplog.text == ""
 
 
 def test_who_asks_too_slowly_is_closed():
