@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgeannot.base.foreign import number_of
+from edgeannot.choice.auto_runtime import remembered_runtime, settle_runtime
 from edgeannot.choice.measurements import NOISY, Measurements, runtime_named, thread_counts
 
 if TYPE_CHECKING:
@@ -256,7 +257,8 @@ def load_with_auto_profile(overrides: Mapping[str, Any], config_file: Path | Non
         first = load_settings(overrides, config_file, grade=lambda: ("low", "not yet graded")).settings
         # Where the model is set the grade decides little: not worth two seconds.
         now: Measuring = measuring if first.model is None else "no"
-        found = grade(board, micro_of(board, first.data_dir, first.runtime, measuring=now))
+        settle = remembered_runtime if now == "no" else settle_runtime
+        found = grade(board, micro_of(board, first.data_dir, settle(first.runtime, first.data_dir, board).runtime, measuring=now))
         return found.profile, found.reason
 
     return load_settings(overrides, config_file, grade=graded)

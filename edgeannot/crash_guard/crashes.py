@@ -18,9 +18,9 @@ from typing import Any, Final
 from edgeannot import __version__
 from edgeannot.base.jsonfile import read_json, write_json
 from edgeannot.crash_guard.record import Kills, Note, RunState, killed_between
-from edgeannot.vision.runtimes import RUNTIMES
+from edgeannot.vision.runtimes import RUNTIMES, RuntimeName
 
-__all__ = ["CrashRecord", "Tally", "cause_of", "fatal_error", "runtime_advice"]
+__all__ = ["CrashRecord", "Tally", "cause_of", "dead_runtime", "fatal_error", "runtime_advice"]
 
 log = logging.getLogger(__name__)
 
@@ -76,15 +76,20 @@ def fatal_error(trace: str) -> str:
 
 def runtime_advice(trace: str) -> str:
     """Return words about the runtime and what to do where it is what died; empty where something else did."""
+    found, name = _FRAME.search(trace), dead_runtime(trace)
+    if found is None or name is None:
+        return ""
+    other = next(each for each in RUNTIMES if each != name)
+    return (
+        f" in the runtime {name}, in {found[2]}: `edgeannot doctor` tries each model; if none runs, the runtime does not go with "
+        f'this processor or emulator: install another and name it, runtime = "{other}"'
+    )
+
+
+def dead_runtime(trace: str) -> RuntimeName | None:
+    """Return the runtime that died; None where something else did."""
     found = _FRAME.search(trace)
-    for name, (package, _) in RUNTIMES.items():
-        if found and package in Path(found[1]).parts:
-            other = next(each for each in RUNTIMES if each != name)
-            return (
-                f" in the runtime {name}, in {found[2]}: `edgeannot doctor` tries each model; if none runs, the runtime does not go with "
-                f'this processor or emulator: install another and name it, runtime = "{other}"'
-            )
-    return ""
+    return next((name for name, (package, _) in RUNTIMES.items() if found and package in Path(found[1]).parts), None)
 
 
 def _was_sent(trace: str) -> bool:

@@ -22,10 +22,11 @@ from typing import IO, Final
 
 from edgeannot.base import atomicfile
 from edgeannot.base.backoff import backoff_s
-from edgeannot.crash_guard.crashes import CrashRecord, cause_of, fatal_error, runtime_advice
+from edgeannot.crash_guard.crashes import CrashRecord, cause_of, dead_runtime, fatal_error, runtime_advice
 from edgeannot.crash_guard.record import PLACES, Note, OomCounter, Record, RunState, boot_id
+from edgeannot.vision.runtimes import RuntimeName
 
-__all__ = ["AtWork", "Ticket", "of_content"]
+__all__ = ["AtWork", "Ticket", "of_content", "runtime_of_last_crash"]
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ _STUCK_S: Final = 60.0
 _STEADY_S: Final = 600.0
 """A camera that ran so long without a death is no longer suspected."""
 _LONGEST_PAUSE_S: Final = 300.0
+_TRACE: Final = "crash-trace.txt"
 _MOST_TRACE: Final = 65_536
 
 
@@ -75,7 +77,7 @@ class AtWork:
     # The record
 
     def _open(self, folder: Path, boot: str) -> None:
-        path, place = folder / "crash-trace.txt", folder / "at-work"
+        path, place = folder / _TRACE, folder / "at-work"
         last = ""
         try:
             self._record = record = Record(place)
@@ -103,7 +105,8 @@ class AtWork:
         if self._trace is not None:
             faulthandler.disable()
             if self._was_enabled:
-                faulthandler.enable()
+                with contextlib.suppress(OSError, RuntimeError):  # standard error may be no file, or closed
+                    faulthandler.enable()
             self._trace.close()
         with self._changed:  # a camera that is stuck in a read leaves later
             record, self._record, self._trace = self._record, None, None
@@ -221,6 +224,16 @@ def of_content(digest: bytes) -> str:
 
 def _key(crash_key: str) -> str:
     return hashlib.blake2b(crash_key.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() if crash_key else ""
+
+
+def runtime_of_last_crash(folder: Path) -> RuntimeName | None:
+    """Return the runtime in which the previous run in this folder died; None where it did not die in one, or a run goes on."""
+    try:
+        with (folder / _TRACE).open("rb") as file:
+            words = file.read(_MOST_TRACE).decode("utf-8", "replace")
+    except OSError:
+        return None
+    return dead_runtime(words) if fatal_error(words) else None
 
 
 def _open_trace(path: Path) -> tuple[str, IO[str]]:

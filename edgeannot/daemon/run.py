@@ -141,8 +141,6 @@ def _run(
     heartbeats, telemetry = Heartbeats(), Telemetry(max_labels=settings.health.max_labels)
     trial = FirstUseTrial(settings, stop.is_set, heartbeats.beat)
     build, limits = pipeline_builder(loaded, trial), configured_limits(settings)
-    choice, pipeline = _first_model(loaded, lambda choice: build(choice.card, limits, choice.threads), stop, remeasure=remeasure)
-    chosen = CurrentChoice(choice)
     origin = Origin(settings.device, uuid.uuid4().hex[:12], clock_synced)
     options = source_options(settings)
     kinds = {name: each.kind for name, each in options.items()}
@@ -151,6 +149,9 @@ def _run(
         store = stack.enter_context(Store.open((state_dir or settings.data_dir) / "state.sqlite"))
         at_work = AtWork(state_dir or settings.data_dir)
         stack.callback(at_work.close)
+        # After that, so that the trace of a runtime that dies while it loads the model is there for the next start.
+        choice, pipeline = _first_model(loaded, lambda choice: build(choice.card, limits, choice.threads), stop, remeasure=remeasure)
+        chosen = CurrentChoice(choice)
         publisher = (
             Publisher(mqtt, store.queue("mqtt", mqtt.caps), origin, prefix=mqtt.prefix, window=mqtt.window) if mqtt.enabled else None
         )

@@ -12,7 +12,9 @@ from edgeannot.base.child import command_of
 from edgeannot.base.errors import EdgeannotError
 from edgeannot.base.foreign import json_text, parse_json
 from edgeannot.base.places import default_data_dir, model_folders
+from edgeannot.choice.auto_runtime import settle_runtime
 from edgeannot.doctor.findings import Examined, Finding, fine, problem, warning
+from edgeannot.probe import read_board
 from edgeannot.vision.cards import ModelCard, read_cards
 
 __all__ = ["models"]
@@ -24,6 +26,7 @@ _AGAIN = "fetch or add it again (`edgeannot models pull`, `models add --replace`
 def models(examined: Examined) -> Iterator[Finding]:
     """Check each installed model's file by its card, and annotate a sample picture with it. The model that is set comes first."""
     settings = examined.settings
+    until = time.monotonic() + WITHIN_S - 1.0
     folders = model_folders(settings.data_dir if settings else default_data_dir())
     wrong: list[EdgeannotError] = []
     cards = list(read_cards(folders, wrong.append))
@@ -46,11 +49,21 @@ def models(examined: Examined) -> Iterator[Finding]:
                 "model-unknown", "models", f"no model called {name}", f"`edgeannot models list` shows what there is; correct `{key}`"
             )
     good.sort(key=lambda card: card.name != wanted)
-    yield from _run(good, settings.runtime if settings else "auto")
+    data_dir = settings.data_dir if settings else default_data_dir()
+    try:
+        used = settle_runtime(
+            settings.runtime if settings else "auto", data_dir, read_board(), stopped=lambda: time.monotonic() > until, remember=False
+        )
+    except EdgeannotError as exc:
+        yield problem("runtime-dies", "runtime", str(exc), "`edgeannot version` shows the versions; update a runtime, or install the other")
+        return
+    for name in used.aside:
+        cure = f'name the one that is used, `runtime = "{used.runtime}"`, or install another version of {name}'
+        yield warning("runtime-aside", f"runtime {name}", used.text(), cure)
+    yield from _run(good, used.runtime, until)
 
 
-def _run(cards: list[ModelCard], runtime: str) -> Iterator[Finding]:
-    deadline = time.monotonic() + WITHIN_S - 1.0
+def _run(cards: list[ModelCard], runtime: str, deadline: float) -> Iterator[Finding]:
     waiting = {card.name: card for card in cards}
     request = json_text({"runtime": runtime, "cards": [[str(card.folder / f"{card.name}.toml"), card.name] for card in cards]})
     ran = []

@@ -10,7 +10,7 @@ import sysconfig
 from pathlib import Path
 
 from edgeannot.probe.board import Processor, Python, RuntimeFacts
-from edgeannot.vision.runtimes import RUNTIMES, installed_runtimes
+from edgeannot.vision.runtimes import RUNTIMES, Runtime, installed_runtimes
 
 __all__ = ["python_facts", "runtime_facts", "runtime_version"]
 
@@ -24,9 +24,11 @@ def python_facts() -> Python:
     )
 
 
-def runtime_facts(processor: Processor) -> RuntimeFacts | None:
-    """Return the runtime that `auto` takes; None where none is installed."""
+def runtime_facts(processor: Processor, runtime: Runtime = "auto") -> RuntimeFacts | None:
+    """Return a runtime by its name, or the first that is installed; None where there is none."""
     for name in installed_runtimes():
+        if runtime not in ("auto", name):
+            continue
         # Measured on x86: LiteRT does, tflite-runtime 2.14 does not. Of tflite-runtime on Arm only the micro-benchmark can tell.
         int8_xnnpack = True if name == "litert" else False if processor.family == "x86" else None
         return RuntimeFacts(name, runtime_version(name), int8_xnnpack)

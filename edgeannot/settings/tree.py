@@ -188,7 +188,7 @@ class Settings(BaseModel):
     min_fps: float | None = Field(default=None, ge=0.001, allow_inf_nan=False, examples=[5])
     """Pictures a second that the chosen model must reach, another way to say max_ms; of both the stricter counts."""
     runtime: Literal["auto", "litert", "tflite-runtime"] = "auto"
-    """The TFLite runtime; auto takes LiteRT where it is installed."""
+    """The TFLite runtime; auto takes LiteRT where it is installed and runs the bundled models."""
     threads: int | None = Field(default=None, ge=1, le=256)
     """Threads for one inference; unset: the number of cores, at most max_threads."""
     max_threads: int = Field(default=4, ge=1, le=256)

@@ -23,8 +23,8 @@ from edgeannot.base.foreign import printable
 from edgeannot.probe.limits import free_memory_bytes
 from edgeannot.tflite.schema import SubGraph
 from edgeannot.vision.data import RawTensor, TensorSpec
-from edgeannot.vision.engine import load_runtime
-from edgeannot.vision.runtimes import Runtime, RuntimeName, installed_runtimes
+from edgeannot.vision.engine import checked_runtime
+from edgeannot.vision.runtimes import Runtime, RuntimeName
 
 __all__ = ["Ran", "UntriedError", "difference", "memory_limit", "not_finite", "sorts_results", "try_model"]
 
@@ -71,7 +71,7 @@ def try_model(
     not finite, or where the numbers change from load to load; ShortageError where memory or time ran out; UntriedError where it could not
     be tried; ConfigError without a runtime.
     """
-    used = _runtime(runtime)
+    used = checked_runtime(runtime)  # by its own name: a child may have another idea of `auto`
     first: _Load | None = None
     until = time.monotonic() + limit_s
     with scratch() as given, scratch() as got, scratch() as copy:
@@ -114,12 +114,6 @@ class _Load:
     input: TensorSpec
     outputs: tuple[TensorSpec, ...]
     values: tuple[tuple[NDArray[Any], ...], ...]
-
-
-def _runtime(runtime: Runtime) -> RuntimeName:
-    """Return the runtime by its own name: a child may have another idea of `auto`. Raises ConfigError where there is none."""
-    installed = installed_runtimes()
-    return installed[0] if runtime == "auto" and installed else load_runtime(runtime)[0]
 
 
 def _loads() -> list[tuple[int, int | None]]:

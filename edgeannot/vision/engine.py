@@ -23,11 +23,14 @@ from edgeannot.base.errors import ConfigError, ModelError
 from edgeannot.vision.data import Outputs, RawTensor, TensorSpec
 from edgeannot.vision.runtimes import RUNTIMES, Runtime, RuntimeName, installed_runtimes
 
-__all__ = ["RUNTIMES", "Engine", "Runtime", "RuntimeName", "installed_runtimes", "load_runtime"]
+__all__ = ["RUNTIMES", "Engine", "Runtime", "RuntimeName", "checked_runtime", "installed_runtimes", "load_runtime"]
 
 
-def load_runtime(runtime: Runtime = "auto") -> tuple[RuntimeName, ModuleType]:
-    """Return the interpreter module of a runtime and its name. Raises ConfigError, saying what to install, when it cannot be used."""
+def checked_runtime(runtime: Runtime = "auto") -> RuntimeName:
+    """Return a runtime by its own name. It is not imported, which may end the process where it was built for another processor.
+
+    Raises ConfigError, saying what to install, when it is not here or does not go with numpy or this Python.
+    """
     installed = installed_runtimes()
     if runtime == "auto":
         if not installed:
@@ -35,13 +38,20 @@ def load_runtime(runtime: Runtime = "auto") -> tuple[RuntimeName, ModuleType]:
                 "no TFLite runtime is installed: install `ai-edge-litert` (64-bit x86 or Arm) or `tflite-runtime` (32-bit Arm)"
             )
         runtime = installed[0]
-    package, distribution = RUNTIMES[runtime]
     if runtime not in installed:
         raise ConfigError(
-            f"the runtime {runtime!r} is not installed: install `{distribution}`, or choose one of: {', '.join(installed) or 'none'}"
+            f"the runtime {runtime!r} is not installed: install `{RUNTIMES[runtime][1]}`, "
+            f"or choose one of: {', '.join(installed) or 'none'}"
         )
     if runtime == "tflite-runtime":
         _check_tflite_runtime()
+    return runtime
+
+
+def load_runtime(runtime: Runtime = "auto") -> tuple[RuntimeName, ModuleType]:
+    """Return the interpreter module of a runtime and its name. Raises ConfigError, saying what to install, when it cannot be used."""
+    runtime = checked_runtime(runtime)
+    package, distribution = RUNTIMES[runtime]
     try:
         with _quiet_stderr():
             return runtime, importlib.import_module(f"{package}.interpreter")

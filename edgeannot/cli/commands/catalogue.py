@@ -13,13 +13,14 @@ import typer
 from edgeannot.base.errors import EdgeannotError
 from edgeannot.base.foreign import number_of, printable
 from edgeannot.base.streams import columns, own_escapes
+from edgeannot.choice.auto_runtime import find_runtime
 from edgeannot.daemon.first_use_trial import remember_tried
 from edgeannot.library.catalogue import CATALOGUE, Entry, find_entry, read_catalogue
 from edgeannot.library.fetch import Progress
 from edgeannot.library.modelstore import how_to_run
 from edgeannot.library.obtain import PullOptions
 from edgeannot.library.pull import Pulled, installed, pull
-from edgeannot.settings import find_data_dir, find_runtime
+from edgeannot.settings import find_data_dir
 
 __all__ = ["catalogue_command", "pull_command"]
 
@@ -94,7 +95,7 @@ def pull_command(
         accepted=accept_licence,
         sha256=None if sha256 is None else sha256.lower(),
         pin=pin,
-        runtime=find_runtime(),
+        runtime=find_runtime(data_dir),
         progress=_bar if sys.stderr.isatty() else None,
         images=images,
         say=lambda sentence: typer.echo(f"  {sentence}"),

@@ -15,14 +15,16 @@ from edgeannot.base.foreign import number_of
 from edgeannot.base.places import SAMPLES, bundled_folder
 from edgeannot.base.streams import columns
 from edgeannot.card_inference import Hints, Proposal, propose
+from edgeannot.choice.auto_runtime import find_runtime
 from edgeannot.choice.card_index import facts_of
 from edgeannot.cli.commands.catalogue import catalogue_command, pull_command
 from edgeannot.cli.model_options import ModelOptions, with_model_options
 from edgeannot.daemon.first_use_trial import remember_tried
 from edgeannot.library import modelstore
-from edgeannot.settings import find_data_dir, find_runtime
+from edgeannot.settings import find_data_dir
 from edgeannot.vision.cards import ModelCard, find_card, read_card, read_cards
 from edgeannot.vision.data import Annotation, Frame, UInt8Array
+from edgeannot.vision.runtimes import Runtime
 
 __all__ = ["models_app"]
 
@@ -109,7 +111,7 @@ def verify(names: Names = None, data_dir: DataDir = None) -> None:
         typer.echo(f"WRONG: {error}")
     for card in cards:
         try:
-            typer.echo(f"{card.name}: {_verified(card)}")
+            typer.echo(f"{card.name}: {_verified(card, find_runtime(data_dir))}")
         except EdgeannotError as exc:
             failed.append(exc)
             typer.echo(f"{card.name}: WRONG: {exc}")
@@ -117,13 +119,12 @@ def verify(names: Names = None, data_dir: DataDir = None) -> None:
         raise ModelError(f"{len(failed)} of {number_of(count, 'model')} do not match their cards")
 
 
-def _verified(card: ModelCard) -> str:
+def _verified(card: ModelCard, runtime: Runtime) -> str:
     import numpy as np
 
     from edgeannot.trial.cards import prove
     from edgeannot.vision.pipeline import load_pipeline
 
-    runtime = find_runtime()
     prove(card, runtime)
     pipeline = load_pipeline(card, runtime=runtime)
     width, height = card.input_wh
@@ -156,11 +157,12 @@ def add(
     """Analyse a .tflite, print the findings, and add the model with a card. A card beside the file is used if no options are given."""
     _refuse_catalogue_name(file)
     hints = model_options.hints(name=name, min_score=min_score, extra=dict(_setting(text) for text in settings or ()))
-    proposal = _from_its_card(file, hints) or propose(file, hints, runtime=find_runtime(), photos=_photos(try_photo))
+    runtime = find_runtime(data_dir)
+    proposal = _from_its_card(file, hints, runtime) or propose(file, hints, runtime=runtime, photos=_photos(try_photo))
     _refuse_bundled_name(proposal.card.name)
     _print(proposal)
     if try_photo is not None:
-        _try(proposal.card, try_photo)
+        _try(proposal.card, try_photo, runtime)
     if dry_run:
         typer.echo("\n" + modelstore.card_toml(proposal.card), nl=False)
         return
@@ -168,7 +170,7 @@ def add(
     if proposal.assumptions and not yes and sys.stdin.isatty() and not typer.confirm("Add it with these assumptions?", default=True):
         raise typer.Abort
     card = modelstore.add(proposal, _user_folder(data_dir), replace=replace)
-    remember_tried(card, card.folder.parent, find_runtime())
+    remember_tried(card, card.folder.parent, runtime)
     typer.echo(f"added {card.name} to {card.folder}{modelstore.how_to_run(card, data_dir)}")
 
 
@@ -181,7 +183,7 @@ def remove(name: Annotated[str, typer.Argument(metavar="NAME", help="The added m
         typer.echo(f"removed {path}")
 
 
-def _from_its_card(file: Path, hints: Hints) -> Proposal | None:
+def _from_its_card(file: Path, hints: Hints, runtime: Runtime) -> Proposal | None:
     """Return the model with the card that `convert` or `quantize` wrote beside it, verified by a run; None if there is none for this file.
 
     Raises CardError for a card that was named and is wrong, ModelError where it does not run, InputError for options beside a card.
@@ -206,8 +208,8 @@ def _from_its_card(file: Path, hints: Hints) -> Proposal | None:
     from edgeannot.trial.cards import prove
     from edgeannot.vision.pipeline import load_pipeline
 
-    prove(card, find_runtime())
-    load_pipeline(card, runtime=find_runtime())
+    prove(card, runtime)
+    load_pipeline(card, runtime=runtime)
     if hints.name:
         card = card.model_copy(update={"name": hints.name})
     return Proposal(card, card.model_path, (f"from its card {path.name}",), ())
@@ -263,13 +265,13 @@ def _print(proposal: Proposal) -> None:
             typer.echo(f"  - {line}")
 
 
-def _try(card: ModelCard, photo: Path) -> None:
+def _try(card: ModelCard, photo: Path, runtime: Runtime) -> None:
     """Annotate a photo, print the detections, and write the annotated photo into the current folder: the photo's may be watched."""
     from edgeannot.vision.decode import read_picture
     from edgeannot.vision.pipeline import load_pipeline
 
     frame = Frame(read_picture(photo).image, "try", 0, datetime.now(UTC), photo.name, photo)
-    result = load_pipeline(card, runtime=find_runtime())(frame)
+    result = load_pipeline(card, runtime=runtime)(frame)
     drawn = Path(f"{photo.stem}.{card.name}.jpg")
     _write_drawing(drawn, result)
     found = ", ".join(f"{label} {score:.2f}" for label, score in zip(result.labels[:12], result.detections.scores, strict=False))

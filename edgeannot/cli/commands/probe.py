@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from edgeannot.base.foreign import json_text, number_of
 from edgeannot.base.places import default_config_file, default_data_dir, nothing_is_configured
 from edgeannot.base.streams import columns
 from edgeannot.choice.auto_profile import Grade, Measuring, Micro, grade, is_noisy, load_with_auto_profile, micro_of
+from edgeannot.choice.auto_runtime import remembered_runtime, settle_runtime
 from edgeannot.choice.candidates import Requirements
 from edgeannot.choice.decision import budget_of
 from edgeannot.choice.evaluation import Evaluation, evaluate
@@ -23,11 +24,13 @@ from edgeannot.choice.measurements import thread_counts
 from edgeannot.choice.selection import requirements_of
 from edgeannot.probe import read_board
 from edgeannot.probe.clocks import throttle_reasons
+from edgeannot.probe.software import runtime_facts
 from edgeannot.vision.profiles import PROFILE_DEFAULTS
 
 if TYPE_CHECKING:
     from edgeannot.probe import Board
     from edgeannot.settings import Loaded
+    from edgeannot.vision.runtimes import Runtime
 
 __all__ = ["as_json", "as_text", "at_the_terminal", "probe"]
 
@@ -44,7 +47,9 @@ def probe(arguments: Sequence[str]) -> None:
         overrides = {"data_dir": str(asked.data_dir)} if asked.data_dir else {}
         loaded = load_with_auto_profile(overrides, asked.config or default_config_file(), board, measuring)
     folder = loaded.settings.data_dir if loaded else asked.data_dir or default_data_dir()
-    runtime = loaded.settings.runtime if loaded else "auto"
+    settle = remembered_runtime if measuring == "no" else settle_runtime
+    runtime = settle(loaded.settings.runtime if loaded else "auto", folder, board).runtime
+    board = replace(board, runtime=runtime_facts(board.processor, runtime))
     micro = micro_of(board, folder, runtime, measuring="no" if loaded else measuring)  # loading the settings has measured already
     found = Grade(loaded.profile, (loaded.profile_reason,)) if loaded else grade(board, micro)
     values, text = as_json(board, found, micro), as_text(board, found, micro)
@@ -52,7 +57,7 @@ def probe(arguments: Sequence[str]) -> None:
         pinned = f"the model is set to {loaded.settings.model} ({loaded.origins.get('model', 'default')}): no automatic selection"
         values["choice"], text = {"model": loaded.settings.model, "reasons": [pinned]}, f"{text}\n\n{pinned}"
     elif asked.explain:
-        chosen = _evaluate(board, found, loaded, folder, measuring)
+        chosen = _evaluate(board, found, loaded, folder, runtime, measuring)
         values["choice"], text = chosen.as_dict(), f"{text}\n\n{chosen.table()}"
     sys.stdout.write(json_text(values, indent=2) if asked.json else text)
     sys.stdout.write("\n")
@@ -76,17 +81,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _evaluate(board: Board, found: Grade, loaded: Loaded | None, folder: Path, measuring: Measuring) -> Evaluation:
+def _evaluate(board: Board, found: Grade, loaded: Loaded | None, folder: Path, runtime: Runtime, measuring: Measuring) -> Evaluation:
     """Evaluate the models for the settings, or for their defaults where nothing is configured."""
     if loaded:
-        return evaluate(requirements_of(loaded, board), folder, board, loaded.settings.runtime, measuring, progress=at_the_terminal)
+        return evaluate(requirements_of(loaded, board), folder, board, runtime, measuring, progress=at_the_terminal)
     requirements = Requirements(
         profile=found.profile,
         budget=budget_of(found.profile, None, None),
         thread_counts=thread_counts(board, None, int(PROFILE_DEFAULTS[found.profile]["max_threads"])),
         memory_bytes=board.memory_bytes,
     )
-    return evaluate(requirements, folder, board, "auto", measuring, progress=at_the_terminal)
+    return evaluate(requirements, folder, board, runtime, measuring, progress=at_the_terminal)
 
 
 def at_the_terminal(line: str) -> None:

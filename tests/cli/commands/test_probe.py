@@ -110,7 +110,7 @@ def test_where_nothing_is_configured_the_wish_is_the_one_of_the_default_settings
 
     loaded = load_with_auto_profile({"data_dir": str(tmp_path)}, None, board)
     for known in (None, loaded):
-        probe_cli._evaluate(board, grade(board), known, tmp_path, "no")
+        probe_cli._evaluate(board, grade(board), known, tmp_path, "auto", "no")
 
     assert seen[0] == seen[1]
     assert seen[0][0] == requirements_of(loaded, board)

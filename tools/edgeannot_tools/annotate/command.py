@@ -12,6 +12,7 @@ from rich.console import Console
 from edgeannot.base.errors import InputError
 from edgeannot.base.foreign import number_of
 from edgeannot.choice.auto_profile import load_with_auto_profile
+from edgeannot.choice.auto_runtime import with_settled_runtime
 from edgeannot.choice.selection import select_model
 from edgeannot.probe import read_board
 from edgeannot.vision.cards import ModelCard
@@ -121,7 +122,8 @@ def annotate(
 def _load(model: str | None, threads: int | None, limits: Limits, data_dir: Path | None) -> Pipeline:
     """Return the pipeline of a detector. Raises InputError for another task."""
     given = {"data_dir": data_dir and str(data_dir), "threads": threads}
-    loaded = load_with_auto_profile({key: value for key, value in given.items() if value}, None, read_board(), "no")
+    board = read_board()
+    loaded = with_settled_runtime(load_with_auto_profile({key: value for key, value in given.items() if value}, None, board, "no"), board)
     card: ModelCard
     if model is not None:
         card, count = find_model(model, data_dir), threads or 1

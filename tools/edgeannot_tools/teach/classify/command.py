@@ -74,8 +74,9 @@ def classify(
     the model is taught again from them, with --add, --relabel or --forget changed.
     """
     from edgeannot.base.places import model_folders
+    from edgeannot.choice.auto_runtime import find_runtime
     from edgeannot.library.modelstore import how_to_run
-    from edgeannot.settings import find_data_dir, find_runtime
+    from edgeannot.settings import find_data_dir
     from edgeannot.vision.cards import find_card
     from edgeannot.vision.decode import configure_opencv
     from edgeannot_tools.graph.blas import one_thread
@@ -89,7 +90,7 @@ def classify(
 
     configure_opencv()
     console = open_console()
-    state, runtime = find_data_dir(data_dir), find_runtime()
+    state, runtime = find_data_dir(data_dir), find_runtime(data_dir)
     changes = _changes(data or [], add=add, relabel=relabel, forget=forget)
     check_name(name, state / "models", replace=replace or changes is not None)
     if changes is None:

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from edgeannot.base.errors import InputError
 from edgeannot.base.places import bundled_folder
-from edgeannot.settings import find_data_dir, find_runtime
+from edgeannot.choice.auto_runtime import find_runtime
+from edgeannot.settings import find_data_dir
 from edgeannot.vision.cards import ModelCard, find_card
 from edgeannot_tools.datasets.command import ClassesOption, ImagesOption, KindOption, OriginOption, SplitOption, read_options
 from edgeannot_tools.evaluate.command import find_model
@@ -95,7 +96,7 @@ def detect(
         print_note(console, note)
     if base is not None:
         refuse_known(base, to_teach.labels)
-    runtime, scratch = find_runtime(), folder.parent if folder.parent.is_dir() else None
+    runtime, scratch = find_runtime(data_dir), folder.parent if folder.parent.is_dir() else None
 
     def taught_on(chosen: Backbone) -> Taught:
         return teach(to_teach, chosen, views=views, seed=seed, threads=threads, runtime=runtime, scratch=scratch)
