@@ -7,7 +7,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from edgeannot_tools.teach.detect.folds import find_alike, make_folds
+from edgeannot_tools.teach.detect.held_out import find_alike, make_folds
 from edgeannot_tools.teach.detect.pictures import LabelledPicture
 from edgeannot_tools.teach.near_duplicates import difference_hash
 from tests.tools.teach.made_pictures import made_set

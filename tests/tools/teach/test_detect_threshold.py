@@ -1,4 +1,4 @@
-"""The score from which on a taught detector's detections count."""
+"""The scores of a taught detector: made alike between bands and classes, and from which on detections count."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import pytest
 
 from edgeannot.vision.data import Detections
 from edgeannot_tools.evaluate.average_precision import Truth
-from edgeannot_tools.teach.detect.held_out import best_threshold, small_alone
+from edgeannot_tools.teach.detect.bands import Band
+from edgeannot_tools.teach.detect.calibration import Judged, best_threshold, calibrated
+from edgeannot_tools.teach.detect.fit import Layer
+from edgeannot_tools.teach.detect.held_out import small_alone
 
 BOX, ELSEWHERE = (0, 0, 10, 10), (50, 50, 60, 60)
 EMPTY = Truth.of([], [])
@@ -50,6 +53,69 @@ def test_what_lies_in_a_crowd_counts_neither_way():
     pairs = [seen(0.7), seen(0.8)]
 
     assert best_threshold([*pairs, *[one(crowd, (ELSEWHERE, 0.69))] * 9]) == pytest.approx(best_threshold(pairs))
+
+
+def test_objects_with_low_scores_are_found_where_little_else_is_so_high():
+    """As with few examples of small objects: their scores spread far down, and only a few wrong ones are among them."""
+    rng = np.random.default_rng(0)
+    objects, other = 1 / (1 + np.exp(-rng.normal(-1.4, 0.9, 60))), 1 / (1 + np.exp(-rng.normal(-3.2, 0.5, 400)))
+    threshold = best_threshold([*map(seen, objects), *(one(EMPTY, (ELSEWHERE, score)) for score in other)])
+
+    assert (objects >= threshold).mean() > 0.7
+    assert (other >= threshold).sum() < 12
+
+
+def judged(*groups):
+    """Detections: groups of (band, class, mean of the objectness logits, share that is right around it, how many)."""
+    rng, columns = np.random.default_rng(1), []
+    for band, kind, middle, share, count in groups:
+        logits = rng.normal(middle, 1.5, count)
+        right = rng.random(count) < share / (share + (1 - share) * np.exp(-2 * (logits - middle)))
+        columns.append((logits, np.full(count, 3.0), np.full(count, band), np.full(count, kind), np.zeros(count, int), right))
+    return Judged(*map(np.concatenate, zip(*columns, strict=True)))
+
+
+def layers_of(bands, classes):
+    return [
+        Layer(Band(band, 0.0, np.inf, (10.0, 10.0)), np.ones((4, 5 + classes), np.float32), np.zeros(5 + classes)) for band in range(bands)
+    ]
+
+
+def objectness(layer, logit):
+    """What the layer gives where the uncalibrated one, of ones, gives this."""
+    return layer.weights[0, 4] * logit + layer.bias[4]
+
+
+@pytest.mark.parametrize(("bands", "classes"), [(1, 1), (2, 1), (2, 3)])
+def test_without_detections_the_layers_stay(bands, classes):
+    before = layers_of(bands, classes)
+    nothing = Judged(*(np.zeros(0), np.zeros(0), *[np.zeros(0, int)] * 3, np.zeros(0, bool)))
+
+    for old, new in zip(before, calibrated(before, nothing), strict=True):
+        assert new.weights == pytest.approx(old.weights)
+        assert new.bias == pytest.approx(old.bias)
+
+
+def test_a_score_means_the_same_in_every_band():
+    """Half of what has a logit of 0 is right in the first band, of -2 in the second."""
+    first, second = calibrated(layers_of(2, 1), judged((0, 0, 0.0, 0.5, 600), (1, 0, -2.0, 0.5, 600)))
+
+    assert objectness(first, 0.0) == pytest.approx(objectness(second, -2.0), abs=0.4)
+    assert objectness(first, 0.0) < -0.5  # the middle of both stays: scores are not driven apart
+    assert (first.weights[:, :4] == 1).all()  # boxes stay
+
+
+def test_a_class_that_is_wrong_more_often_gets_lower_scores():
+    (layer,) = calibrated(layers_of(1, 2), judged((0, 0, 0.0, 0.6, 600), (0, 1, 0.0, 0.1, 600)))
+
+    assert layer.bias[6] < layer.bias[5] - 0.5
+
+
+def test_a_few_detections_of_a_band_do_not_move_it_far():
+    few = judged((0, 0, 0.0, 0.5, 600), (1, 0, 0.0, 0.5, 3))
+    first, second = calibrated(layers_of(2, 1), few)
+
+    assert objectness(second, 0.0) == pytest.approx(objectness(first, 0.0), abs=1.0)
 
 
 def test_small_objects_are_judged_alone():

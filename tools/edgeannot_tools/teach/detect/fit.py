@@ -58,6 +58,14 @@ class Layer:
         bias[4] += np.log(new / (1 - new)) - np.log(old / (1 - old))
         return replace(self, bias=bias)
 
+    def calibrated(self, scale: float, offset: float, class_offsets: FloatArray) -> Layer:
+        """Return the layer with its objectness scaled and moved in logits, and its classes moved. class_offsets: (classes,)"""
+        weights, bias = self.weights.copy(), self.bias.copy()
+        weights[:, 4] *= np.float32(scale)
+        bias[4] = bias[4] * np.float32(scale) + np.float32(offset)
+        bias[5:] += class_offsets
+        return Layer(self.band, weights, bias)
+
 
 def encode_boxes(boxes: FloatArray, cells_xy: IntArray, stride: float, anchor_wh: tuple[float, float]) -> FloatArray:
     """Return (N, 4) numbers that `decode_boxes` turns into these boxes (N, 4) xyxy, for cells (N, 2); centres out of reach come near."""

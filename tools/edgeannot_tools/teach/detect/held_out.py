@@ -1,32 +1,93 @@
-"""What the layers of a fold find in the pictures that they were not taught with, and from which score on it counts."""
+"""Which pictures are held out together in a cross-validation, and what the layers find in those that they were not taught with.
+
+Pictures that are nearly the same stay in one fold, or what is learned from would be tested with.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeannot.vision.data import Detections, Outputs, RawTensor, TensorSpec
+from edgeannot.base.foreign import number_of
+from edgeannot.vision.data import Detections, FloatArray, IntArray, Outputs, RawTensor, TensorSpec
 from edgeannot.vision.geometry import areas, clip, nms, place
 from edgeannot.vision.heads.yolo_grid import Grid, YoloGrid
-from edgeannot_tools.evaluate.average_precision import Accuracy, Truth, evaluate_detections, match_picture
+from edgeannot_tools.datasets.checks import content_groups
+from edgeannot_tools.evaluate.average_precision import Accuracy, Truth, evaluate_detections
 from edgeannot_tools.teach.detect.examples import Examples
 from edgeannot_tools.teach.detect.fit import XY_SCALE, Layer
+from edgeannot_tools.teach.detect.pictures import LabelledPicture
 from edgeannot_tools.teach.detect.stored import float_numbers, store_layers
+from edgeannot_tools.teach.near_duplicates import group_alike
 
-__all__ = ["BANDWIDTH", "IOU", "SMALL", "best_threshold", "detect", "head_of", "small_alone"]
+__all__ = ["IOU", "MIN_SCORE", "SMALL", "detect", "find_alike", "head_of", "make_folds", "numbers_of", "pooled", "small_alone"]
 
 IOU = 0.5
 """Boxes of one class that overlap more are one object."""
 MIN_SCORE = 0.02
-BANDWIDTH = 0.5
-"""Of the smoothing, in logits: by about so much the score of an object differs between layers that were taught with other pictures."""
 SMALL = 0.05
 """Of the picture's longer side: the root of the area of a small object is below. COCO's 32 pixels are that of its pictures of 640."""
-LEAST, MOST = 0.05, 0.9
-STEPS = 200
+FOLDS = 5
+ONE_SCENE = 0.5
+"""Of the pictures with objects: where more are nearly the same, the set shows one scene, and all that differs is what matters."""
+
+
+def pooled(examples: Examples, count: int) -> FloatArray:
+    """Return (count, D) what the network says of each of the first pictures: the means of all maps, against those of these pictures."""
+    parts = []
+    for store in examples.maps:
+        means = np.stack([store[row].reshape(-1, store.shape[3]).astype(np.float32).mean(axis=0) for row in examples.whole[:count]])
+        off = means - means.mean(axis=0)
+        parts.append(off / max(float(np.sqrt((off**2).mean())), 1e-6))
+    return np.concatenate(parts, axis=1)
+
+
+def find_alike(pictures: Sequence[LabelledPicture], hashes: NDArray[np.bool_], vectors: FloatArray) -> tuple[IntArray, tuple[str, ...]]:
+    """Return (P,) group numbers, one for pictures that are nearly the same, and notes about them.
+
+    hashes: (P, 2, 64), see `difference_hash`. vectors: (P, D) of `pooled`; a mirror image has nearly the same, as places are averaged away.
+    Pictures of one scene, as a camera on the wall takes them, are told apart by what moved; then only copies stay together.
+    """
+    same = np.zeros(len(pictures), np.int64)
+    rows = {id(item.picture): row for row, item in enumerate(pictures)}
+    for group in content_groups([item.picture for item in pictures]):
+        same[[rows[id(picture)] for picture in group]] = rows[id(group[0])]
+    alike = group_alike(hashes, np.stack([vectors, vectors], axis=1))
+    # A copy has the hash and the vectors of its original, unless all vectors are nothing.
+    alike = np.minimum(alike, alike[same])
+    shown = np.array([bool(item.picture.objects) for item in pictures])
+    largest = max(Counter(alike[shown].tolist()).values(), default=0)
+    if largest > ONE_SCENE * shown.sum():
+        return same, (f"{largest} of {shown.sum()} pictures with objects show nearly the same: the figures hold for this scene alone",)
+    twins = int(sum(count for count in Counter(alike[shown].tolist()).values() if count > 1))
+    if twins:
+        return alike, (f"{number_of(twins, 'picture')} are nearly the same as others: they stay in one fold each",)
+    return alike, ()
+
+
+def make_folds(pictures: Sequence[LabelledPicture], alike: IntArray, seed: int = 0) -> IntArray:
+    """Return (P,) the fold of each picture, at most 5 of them. Groups of `alike` (P,) are in one fold, and classes are spread evenly."""
+    groups = [np.flatnonzero(alike == number) for number in dict.fromkeys(alike.tolist())]
+    kinds = [_kinds([pictures[row] for row in rows.tolist()]) for rows in groups]
+    count = min(FOLDS, sum(kind != (-1,) for kind in kinds))
+    result = np.zeros(len(pictures), np.int64)
+    rng = np.random.default_rng(seed)
+    filled: Mapping[int, Counter[int]] = {fold: Counter() for fold in range(count)}
+    totals = Counter(kinds)
+    for number in sorted(rng.permutation(len(groups)).tolist(), key=lambda n: totals[kinds[n]]):
+        fold = min(filled, key=lambda f: (sum(filled[f][k] for k in kinds[number]), filled[f].total(), f))
+        filled[fold].update({kind: len(groups[number]) for kind in kinds[number]})
+        result[groups[number]] = fold
+    return result
+
+
+def _kinds(group: Sequence[LabelledPicture]) -> tuple[int, ...]:
+    """Return the classes in a group; -1 for a group without objects."""
+    return tuple(sorted({thing.class_id for item in group for thing in item.picture.objects})) or (-1,)
 
 
 def head_of(layers: Sequence[Layer], tensors: Sequence[str]) -> YoloGrid:
@@ -41,15 +102,22 @@ def detect(examples: Examples, layers: Sequence[Layer], picture: int, size_wh: t
     backbone, row = examples.backbone, examples.whole[picture]
     names = [str(tap) for tap in range(len(backbone.taps))]
     outputs: list[RawTensor] = []
-    for tap in sorted({layer.band.tap for layer in layers}):
-        own, features = [layer for layer in layers if layer.band.tap == tap], examples.maps[tap][row]
-        facts = backbone.taps[tap]
-        values = (store_layers(own, facts).numbers(facts, features) if rounded else float_numbers(own, features))[None]
-        outputs.append(RawTensor(values, TensorSpec(names[tap], len(outputs), values.shape, np.dtype(np.float32), 0.0, 0)))
+    for tap, _, values in numbers_of(examples, layers, row, rounded=rounded):
+        outputs.append(RawTensor(values[None], TensorSpec(names[tap], len(outputs), (1, *values.shape), np.dtype(np.float32), 0.0, 0)))
     found = head_of(layers, names).decode(Outputs(outputs), (backbone.size, backbone.size), MIN_SCORE)
     found = found[nms(found.boxes, found.scores, found.classes, IOU)]
     fit, _ = place(size_wh, (backbone.size, backbone.size), backbone.resize)
     return Detections(clip(fit.to_frame(found.boxes), size_wh), found.scores, found.classes)
+
+
+def numbers_of(
+    examples: Examples, layers: Sequence[Layer], row: int, *, rounded: bool = True
+) -> Iterator[tuple[int, list[Layer], FloatArray]]:
+    """Yield each map's number, its layers, and what they give for a view (h, w, layers x (5 + classes)). rounded: see `detect`."""
+    for tap in sorted({layer.band.tap for layer in layers}):
+        own, features = [layer for layer in layers if layer.band.tap == tap], examples.maps[tap][row]
+        facts = examples.backbone.taps[tap]
+        yield tap, own, store_layers(own, facts).numbers(facts, features) if rounded else float_numbers(own, features)
 
 
 def small_alone(pairs: Sequence[tuple[Truth, Detections]], sizes_wh: Sequence[tuple[int, int]]) -> Accuracy:
@@ -64,31 +132,3 @@ def small_alone(pairs: Sequence[tuple[Truth, Detections]], sizes_wh: Sequence[tu
         # With twice the area a box overlaps no small object by half.
         kept.append((replace(truth, difficult=truth.difficult | large), found[areas(found.boxes) < 2 * largest]))
     return evaluate_detections(kept)
-
-
-def best_threshold(pairs: Sequence[tuple[Truth, Detections]]) -> float:
-    """Return the score with the best smoothed F1 at IoU 0.5 over all classes, between 0.05 and 0.9.
-
-    A detection counts by how probable it is that its score, a little higher or lower in logits, reaches the threshold. The plain
-    best F1 would lie just below the last object found, however far below it the first wrong detection is.
-    """
-    scores, right, objects = _judged(pairs)
-    logits = np.log(np.clip(scores, 1e-4, 1 - 1e-4) / (1 - np.clip(scores, 1e-4, 1 - 1e-4)))
-    places = np.linspace(np.log(LEAST / (1 - LEAST)), np.log(MOST / (1 - MOST)), STEPS)
-    reached = 1 / (1 + np.exp(-np.clip((logits[None] - places[:, None]) / BANDWIDTH, -30, 30)))
-    hits, found = reached @ right, reached.sum(axis=1)
-    place = places[int(np.argmax(2 * hits / np.maximum(found + objects, 1)))]
-    return float(1 / (1 + np.exp(-place)))
-
-
-def _judged(pairs: Sequence[tuple[Truth, Detections]]) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
-    """Return scores (n,) of the detections that count, whether each is right (n,), and how many objects there are."""
-    scores, right = [np.zeros(0)], [np.zeros(0)]
-    for truth, found in pairs:
-        for class_id in {*truth.classes.tolist(), *found.classes.tolist()}:
-            matches = match_picture(truth, found, class_id, np.array([0.5]))
-            counted = ~matches.ignored[:, 0]
-            scores.append(matches.scores[counted])
-            right.append(matches.right[counted, 0].astype(np.float64))
-    objects = sum(int((~(truth.difficult | truth.crowd)).sum()) for truth, _ in pairs)
-    return np.concatenate(scores), np.concatenate(right), objects

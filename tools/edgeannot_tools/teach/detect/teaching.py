@@ -15,11 +15,11 @@ from edgeannot.vision.engine import Runtime
 from edgeannot_tools.evaluate.average_precision import Accuracy, Truth, evaluate_detections, find_misses
 from edgeannot_tools.teach.detect.backbone import Backbone
 from edgeannot_tools.teach.detect.bands import Band, choose_maps, size_bins, sizes_of, stride_bands
+from edgeannot_tools.teach.detect.calibration import best_threshold, calibrated, judge
 from edgeannot_tools.teach.detect.examples import Examples, make_examples, views_for
 from edgeannot_tools.teach.detect.export import make_card, make_graph
 from edgeannot_tools.teach.detect.fit import Layer, fit_layers
-from edgeannot_tools.teach.detect.folds import find_alike, make_folds, pooled
-from edgeannot_tools.teach.detect.held_out import best_threshold, detect, small_alone
+from edgeannot_tools.teach.detect.held_out import detect, find_alike, make_folds, pooled, small_alone
 from edgeannot_tools.teach.detect.pictures import LabelledPicture, TeachingSet
 from edgeannot_tools.teach.detect.views import whole_boxes
 
@@ -131,6 +131,10 @@ def _cross_validated(
 ) -> tuple[tuple[Layer, ...], tuple[Detections, ...], Accuracy]:
     """Return the layers taught with all pictures, what the others find in the pictures that they were not taught with, and how well."""
     heads = fit_layers(examples, bands, classes, folds, seed=seed)
+    seen = [number for number, item in enumerate(pictures) if item.made is None]
+    judged = judge(examples, [heads[folds[n]] for n in seen], [(n, pictures[n].truth(), pictures[n].picture.size_wh) for n in seen])
+    # A fold's layers know nothing of its own pictures in this, too; the last, which are taught with all, are calibrated by all.
+    heads = tuple(calibrated(layers, judged[folds[judged.pictures] != fold]) for fold, layers in enumerate(heads))
     found = tuple(
         detect(examples, heads[fold], number, item.picture.size_wh) if item.made is None else Detections.empty()
         for number, (fold, item) in enumerate(zip(folds, pictures, strict=True))
