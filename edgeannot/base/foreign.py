@@ -23,6 +23,7 @@ __all__ = [
     "decode",
     "is_file",
     "json_text",
+    "model_name",
     "number_of",
     "one_line",
     "os_bytes",
@@ -89,6 +90,16 @@ def shorten(value: object, longest: int = 80) -> str:
         text = f"a {type(value).__name__}"
     text = printable(text)
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def model_name(text: str) -> str:
+    """Return a text as the name of a model: lower case letters, digits, dots and dashes, at most 200 characters.
+
+    >>> model_name("YOLO v3 (tiny)"), model_name("___")
+    ('yolo-v3-tiny', 'model')
+    """
+    name = re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")
+    return name[:200].strip("-._") or "model"
 
 
 def number_of(count: int, thing: str, plural: str = "") -> str:

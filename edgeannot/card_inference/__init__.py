@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from edgeannot.base.errors import CardError, InputError, ModelError, OutputError
+from edgeannot.base.foreign import model_name
 from edgeannot.card_inference.facts import Facts, read_facts
 from edgeannot.card_inference.hints import ANCHOR_SETS, Hints, parse_anchors, parse_range, read_cfg
 from edgeannot.card_inference.interpretation import (
@@ -43,7 +44,7 @@ from edgeannot.card_inference.single import read_single, what_it_is
 from edgeannot.card_inference.ssd import read_blaze_layers, read_layers
 from edgeannot.card_inference.suppressed import read_end_to_end, read_postprocess, read_suppressed
 from edgeannot.tflite.file import read_tflite
-from edgeannot.vision.cards import CARD_SCHEMA, ModelCard, card_name, read_head, what_is_wrong
+from edgeannot.vision.cards import CARD_SCHEMA, ModelCard, read_head, what_is_wrong
 from edgeannot.vision.data import UInt8Array
 from edgeannot.vision.engine import Runtime
 from edgeannot.vision.heads import HEADS, reader_of
@@ -102,7 +103,7 @@ def propose(path: Path, hints: Hints | None = None, *, runtime: Runtime = "auto"
     threshold = next((tensor.threshold for tensor in facts.metadata.outputs if tensor.threshold), None)
     table: dict[str, Any] = {
         "schema": CARD_SCHEMA,
-        "name": hints.name or card_name(path.stem),
+        "name": hints.name or model_name(path.stem),
         "description": facts.metadata.exporter.description if facts.metadata.exporter else facts.metadata.description,
         "file": path.name,
         "sha256": hashlib.sha256(model.raw).hexdigest(),

@@ -30,7 +30,6 @@ __all__ = [
     "Measured",
     "ModelCard",
     "Provenance",
-    "card_name",
     "find_card",
     "read_card",
     "read_cards",
@@ -218,9 +217,7 @@ class ModelCard(_Table):
     @model_validator(mode="after")
     def _views_of_a_classifier(self) -> ModelCard:
         if self.input.views > 1 and not isinstance(self.head, Classify):
-            raise ValueError(
-                f"input.views is {self.input.views}: several views are for classifiers, and the head is {self.head.kind}; take it out"
-            )
+            raise ValueError(f"input.views: several views are for classifiers, and the head is {self.head.kind}; take it out")
         return self
 
     @property
@@ -263,24 +260,18 @@ class ModelCard(_Table):
             raise CardError(f"card {self.name}: the label file {path} is empty; put names into it or take labels.file out of the card")
         return names
 
-    def at_size(self, size: int) -> ModelCard:
-        """Return this card for another square input size, named `NAME@SIZE`. Raises CardError for a size that it does not list."""
-        if (size, size) == self.input_wh and size not in self.input.sizes:
-            return self
-        if size not in self.input.sizes:
-            raise self._not_offered(str(size))
-        resized = self.input.model_copy(update={"width": size, "height": size})
-        return self.model_copy(update={"name": f"{self.name}@{size}", "input": resized})
+    def at_size(self, size: int | str) -> ModelCard:
+        """Return this card for another square input size, named `NAME@SIZE`. Raises CardError for a size that it does not list.
 
-    def at_size_named(self, size: str) -> ModelCard:
-        """`at_size` for the word after the @ of a name. Raises CardError also for a word that is no size."""
-        if not re.fullmatch("[0-9]{1,5}", size):
-            raise self._not_offered(repr(size))
-        return self.at_size(int(size))
-
-    def _not_offered(self, size: str) -> CardError:
-        offered = ", ".join(map(str, self.input.sizes)) or f"only {self.input.width}x{self.input.height}"
-        return CardError(f"card {self.name}: input size {size} is not offered; choose from: {offered}")
+        size: pixels, or the word after the @ of a name.
+        """
+        if str(size) not in map(str, self.input.sizes):
+            if {str(size)} == set(map(str, self.input_wh)):
+                return self
+            offered = ", ".join(map(str, self.input.sizes)) or f"only {self.input.width}x{self.input.height}"
+            raise CardError(f"card {self.name}: input size {shorten(size)} is not offered; choose from: {offered}")
+        sides = {"width": int(size), "height": int(size)}
+        return self.model_copy(update={"name": f"{self.name}@{size}", "input": self.input.model_copy(update=sides)})
 
     def verify_file(self) -> None:
         """Raise CardError when the model file is missing or is not the one that the card was written for."""
@@ -290,16 +281,8 @@ class ModelCard(_Table):
             shown, why = shorten(str(self.model_path), 300), getattr(exc, "strerror", None) or exc
             raise CardError(f"card {self.name}: the model file {shown} cannot be read ({why}); put it there or remove the card") from exc
         if found != self.sha256:
-            raise CardError(
-                f"card {self.name}: {self.model_path} has sha256 {found}, the card says {self.sha256}; "
-                "restore the file, or make a new card with `edgeannot models add`"
-            )
-
-
-def card_name(stem: str) -> str:
-    """Make a card's name of a file's: lower case, digits, dots, dashes."""
-    name = re.sub(r"[^a-z0-9._-]+", "-", stem.lower()).strip("-._")
-    return name[:MAX_NAME].strip("-._") or "model"
+            advice = "restore the file, or make a new card with `edgeannot models add`"
+            raise CardError(f"card {self.name}: {self.model_path} has sha256 {found}, the card says {self.sha256}; {advice}")
 
 
 def read_card(path: Path) -> ModelCard:
@@ -353,11 +336,11 @@ def find_card(name: str, folders: Iterable[Path]) -> ModelCard:
         if path.exists():  # its own file first: a card that cannot be read must not make room for another of its name
             known = read_card(path)
             if known.name == base:
-                return known.at_size_named(size) if at else known
+                return known.at_size(size) if at else known
     names = []
     for card in read_cards(folders, wrong=lambda _: None):
         if card.name == base:
-            return card.at_size_named(size) if at else card
+            return card.at_size(size) if at else card
         names.append(card.name)
     raise ModelError(
         f"no model called {shorten(name)}; known are: {', '.join(names) or 'none'} (folders: {', '.join(map(str, folders))}); "

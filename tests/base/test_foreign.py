@@ -12,6 +12,7 @@ from edgeannot.base.foreign import (
     as_int,
     decode,
     json_text,
+    model_name,
     number_of,
     one_line,
     parse_json,
@@ -226,3 +227,11 @@ def test_a_label_keeps_what_words_need():
 def test_a_count_of_one_takes_the_singular():
     assert [number_of(count, "thread") for count in (0, 1, 2)] == ["0 threads", "1 thread", "2 threads"]
     assert [number_of(count, "class", "classes") for count in (1, 2)] == ["1 class", "2 classes"]
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [("YOLO v3 (tiny)", "yolo-v3-tiny"), ("___", "model"), ("a.b-c_d", "a.b-c_d"), ("x@320", "x-320"), ("a" * 300, "a" * 200)],
+)
+def test_a_models_name_is_made_of_what_it_may_hold(stem, name):
+    assert model_name(stem) == name

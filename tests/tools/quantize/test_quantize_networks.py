@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.networks import in_float
-from benchmarks.other_quantizers import litert_own, litert_quantizer
+from benchmarks.quantizers.others import litert_own, litert_quantizer
 from edgeannot.card_inference import Hints, parse_anchors
 from edgeannot.vision.engine import Engine
 from edgeannot.vision.pipeline import Limits, Pipeline

@@ -15,12 +15,13 @@ from pydantic import ValidationError
 
 import edgeannot
 from edgeannot.base.errors import CardError, InputError, ModelError
+from edgeannot.base.foreign import model_name
 from edgeannot.card_inference import Hints, Proposal, propose, read_labels
 from edgeannot.library.modelstore import card_toml
 from edgeannot.tflite.file import parse_tflite
 from edgeannot.tflite.schema import TYPE_BITS
 from edgeannot.trial.loads import try_model
-from edgeannot.vision.cards import CARD_SCHEMA, ModelCard, card_name, what_is_wrong
+from edgeannot.vision.cards import CARD_SCHEMA, ModelCard, what_is_wrong
 from edgeannot.vision.data import Frame, UInt8Array
 from edgeannot.vision.decode import read_picture
 from edgeannot.vision.engine import Engine
@@ -97,7 +98,7 @@ def finish(converted: Converted, out: Path, name: str | None, made_by: str) -> t
     given = dict(converted.card.get("provenance", {}))
     table: dict[str, Any] = {
         "schema": CARD_SCHEMA,
-        "name": name or card_name(out.stem),
+        "name": name or model_name(out.stem),
         "file": out.name,
         "sha256": hashlib.sha256(data).hexdigest(),
         "macs": multiply_accumulates(converted.graph),

@@ -9,9 +9,9 @@ import typer
 from rich.console import Console
 
 from edgeannot.base.errors import InputError, MissingError
+from edgeannot.base.foreign import model_name
 from edgeannot.card_inference import Hints
 from edgeannot.cli.model_options import ModelOptions, with_model_options
-from edgeannot.vision.cards import card_name
 from edgeannot.vision.engine import Runtime, load_runtime
 from edgeannot_tools.output import require_writable
 from edgeannot_tools.quantize.attempts import (
@@ -116,7 +116,7 @@ def quantize(
         raise InputError(f"--data: {source.card.name} outputs vectors, for which there are no labels; omit --data")
     if not dynamic:
         _say_pictures(pictures, console)
-    request = QuantizeRequest(criteria, source, pictures, options, name or card_name(out.stem), out.name, console, rescue)
+    request = QuantizeRequest(criteria, source, pictures, options, name or model_name(out.stem), out.name, console, rescue)
     write_model(quantize_weights(request) if dynamic else quantize_until_accepted(request), source, out)
     say(console, f"wrote {out} and {out.with_suffix('.toml').name}")
 

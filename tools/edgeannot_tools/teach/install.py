@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeannot.base.errors import InputError
+from edgeannot.base.foreign import model_name
 from edgeannot.base.places import bundled_folder
 from edgeannot.card_inference import Proposal
 from edgeannot.daemon.first_use_trial import remember_tried
 from edgeannot.library import modelstore
 from edgeannot.trial.cards import prove
-from edgeannot.vision.cards import ModelCard, card_name
+from edgeannot.vision.cards import ModelCard
 from edgeannot.vision.runtimes import Runtime
 
 __all__ = ["check_name", "install_model", "sha256"]
@@ -21,9 +22,9 @@ __all__ = ["check_name", "install_model", "sha256"]
 
 def check_name(name: str, folder: Path, *, replace: bool) -> None:
     """Raise InputError where a model cannot get this name; call it before the work. folder: of the user's models."""
-    if card_name(name) != name:
+    if model_name(name) != name:
         raise InputError(
-            f"a model cannot be called {name!r}: wanted lower case letters, digits, dots and dashes, as in {card_name(name)!r}"
+            f"a model cannot be called {name!r}: wanted lower case letters, digits, dots and dashes, as in {model_name(name)!r}"
         )
     if (bundled_folder() / f"{name}.toml").is_file():
         raise InputError(f"{name} is the name of a bundled model; choose another --name")

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.networks import NETWORKS, Network, Places, child_seconds
-from benchmarks.other_quantizers import QuantizerError, litert_own, litert_quantizer
-from benchmarks.quantizers_page import CALIBRATION_PICTURES, ROUNDS, Row, page, table_line
+from benchmarks.quantizers.others import QuantizerError, litert_own, litert_quantizer
+from benchmarks.quantizers.page import CALIBRATION_PICTURES, ROUNDS, Row, page, table_line
 from edgeannot.base.errors import EdgeannotError
 from edgeannot.library.modelstore import card_toml
 from edgeannot.vision.cards import ModelCard, read_card
@@ -40,7 +40,7 @@ from edgeannot_tools.quantize.acceptance import BoxAgreement, VectorAgreement, c
 from edgeannot_tools.quantize.calibration_set import read_set
 from edgeannot_tools.quantize.model import FloatModel, PreparedModel, input_tensors, prepare_model
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 ACCEPTED_LOSS = 0.02
 QUANTIZE = """
 import atexit, pathlib, sys

@@ -1,0 +1,1 @@
+"""What converting and quantizing real networks costs, here and with two other quantizers."""
