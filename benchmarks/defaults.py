@@ -28,7 +28,7 @@ MODELS = {
     "mid, high: SSDLite 300": "ssdlite-mobilenet-v2-coco@300",
 }
 """What is written above a column, and the model."""
-CELL_WH = (360, 270)
+CELL_WH, GAP_PX = (360, 270), 6
 _FISHEYE_RAD = 0.9
 
 
@@ -103,7 +103,7 @@ def seen(model: str) -> list[tuple[UInt8Array, int]]:
 def fitted(image: UInt8Array) -> UInt8Array:
     """Return the picture within a white cell."""
     w, h = CELL_WH
-    scale = min(w / image.shape[1], h / image.shape[0])
+    scale = min((w - GAP_PX) / image.shape[1], (h - GAP_PX) / image.shape[0])
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     cell = np.full((h, w, 3), 255, np.uint8)
     cell[: small.shape[0], : small.shape[1]] = small

@@ -5,14 +5,18 @@ There is no index of packages: the wheels come from a folder that was filled bef
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.service.container import ROOT, booted, needs_container
+from tests.service.container import ROOT, Container, booted, needs_container
 from tests.surroundings import asked
+from tests.test_docs import README, blocks
 
 WHEELS = asked("WHEELS") or ""
 
@@ -40,11 +44,12 @@ def service_commands():
 
 
 def offline(box, line, *before):
-    return box.run(*before, "env", "PIP_NO_INDEX=1", "PIP_FIND_LINKS=/srv/wheels", "sh", "-c", f"cd /srv/edgeannot && {line}")
+    return box.run(*before, "env", "PIP_NO_INDEX=1", "PIP_FIND_LINKS=/srv/wheels", "USER=root", "sh", "-ec", f"cd /srv/edgeannot\n{line}")
 
 
-@pytest.fixture(scope="module")
-def fresh():
+@contextmanager
+def fresh_box(config: str) -> Iterator[Container]:
+    """A container with a checkout and the wheels. config: what a person writes in the editor."""
     with booted(lent=False) as box:
         tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout
         (box.root / "srv/edgeannot").mkdir()
@@ -52,8 +57,14 @@ def fresh():
             ["cp", "--parents", "-t", str(box.root / "srv/edgeannot"), *filter(None, tracked.decode().split("\0"))], cwd=ROOT, check=True
         )
         subprocess.run(["cp", "-r", WHEELS, str(box.root / "srv/wheels")], check=True)
-        # What a person does in the editor.
-        box.write("usr/local/bin/nano", f"#!/bin/sh\ncat >> \"$1\" <<'END'\n{CONFIG}END\n", 0o755)
+        box.write("usr/local/bin/nano", f"#!/bin/sh\ncat >> \"$1\" <<'END'\n{config}END\n", 0o755)
+        box.write("usr/local/bin/sudo", '#!/bin/sh\nexec "$@"\n', 0o755)  # who runs the commands here is root
+        yield box
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    with fresh_box(CONFIG) as box:
         yield box
 
 
@@ -82,3 +93,50 @@ def test_a_user_installs_the_command_by_pipx(fresh):
     told = fresh.run("/home/anna/.local/bin/edgeannot", "service", "install", "--name", "second", check=False)
     assert told.returncode == 78
     assert "may not enter /home/anna" in told.stderr
+
+
+STEP_3 = """
+{listen} > /tmp/heard 2>&1 &
+listener=$!
+until grep -q listening /tmp/heard; do sleep 0.2; done
+( {watch} ) > /tmp/said 2>&1 &
+daemon=$!
+until grep -q "is online" /tmp/heard; do sleep 0.2; done
+{put}
+until grep -q person /tmp/heard; do sleep 0.2; done
+kill $daemon $listener
+wait
+"""
+"""Two terminals, and what is done beside them."""
+
+
+def test_the_commands_of_the_tutorial_lead_to_a_message_of_the_service():
+    """All but those of apt and git, whose work is done: there is no network here."""
+    tutorial = ROOT / "docs/tutorial.md"
+    install, first, listen, watch, put, configure, check, service, look = blocks(tutorial, "sh")
+    (config,) = blocks(tutorial, "toml")
+    with fresh_box(config) as box:
+        offline(box, "\n".join(line for line in install.splitlines() if not re.match(r"sudo apt |git ", line)))
+        printed = offline(box, first).stdout
+        assert "cat.jpg  cat 0.9" in printed
+        daemon = watch.strip().replace("edgeannot run", "exec edgeannot run")
+        offline(box, STEP_3.format(listen=listen.strip(), watch=daemon, put=put.strip()))
+        offline(box, configure)
+        assert "nothing wrong" in offline(box, check).stdout
+        offline(box, service)
+        discovery, detections, count = offline(box, f"{look}wait").stdout.splitlines()
+
+    assert json.loads(discovery)["device"]["name"] == "porch"
+    topic, _, message = detections.partition(" ")
+    assert topic == "edgeannot/porch/door/detections"
+    assert {each["label"] for each in json.loads(message)["detections"]} == {"person"}
+    assert json.loads(count.partition(" ")[2])["labels"] == {"person": 1}
+
+
+def test_the_two_commands_of_the_readme_print_what_it_says(fresh):
+    (commands,) = blocks(README, "sh")
+    (printed,) = blocks(README, "text")
+
+    said = offline(fresh, commands).stdout
+    for line in printed.splitlines():
+        assert re.search("^" + re.escape(line).replace("…", "[0-9]+"), said, re.MULTILINE), said

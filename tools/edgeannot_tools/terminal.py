@@ -73,8 +73,9 @@ def open_console() -> Console:
 def plain_table(title: str | None = None, caption: str | None = None) -> Table:
     """Return an empty table in the one style of all commands: a bold head, no lines, so that it can be copied and is narrow."""
     left: Any = "left"
+    whole = None if title is None else Text(title, no_wrap=True, overflow="ignore")  # a narrow table does not fold its title
     return Table(
-        title=title, title_justify=left, title_style="", caption=caption, caption_justify=left, caption_style="",
+        title=whole, title_justify=left, title_style="", caption=caption, caption_justify=left, caption_style="",
         box=None, pad_edge=False, padding=(0, 2, 0, 0),
     )  # fmt: skip
 

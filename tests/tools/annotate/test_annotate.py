@@ -182,7 +182,7 @@ def test_a_sheet_shows_every_picture(run, photos, tmp_path):
     result = run(photos, "-o", tmp_path / "out", "--sheet", tmp_path / "sheet.png")
 
     assert f"with {len(list(photos.rglob('*.jpg')))} pictures" in result.output
-    assert cv2.imread(str(tmp_path / "sheet.png")).shape[1] == 1600
+    assert cv2.imread(str(tmp_path / "sheet.png")).shape[1] == 1640
 
 
 def test_a_folder_that_is_not_empty_is_refused_before_the_work(run, photos, tmp_path):

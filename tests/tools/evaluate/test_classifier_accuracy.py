@@ -193,7 +193,7 @@ def test_wrong_answers_are_counted_and_drawn(card, labelled, tmp_path):
     assert found.top1 == 0.0
     assert {row.mistaken_for.replace(" ", "_") for row in class_rows(found)} <= set(names)
     assert save_wrong_answers(found, folders.class_names, tmp_path / "s.png", limit=2) == 2
-    assert cv2.imread(str(tmp_path / "s.png")).shape == (282, 1200, 3)
+    assert cv2.imread(str(tmp_path / "s.png")).shape == (282, 1256, 3)
 
 
 def test_classes_that_the_model_does_not_know_are_left_out_and_said(run, card, labelled, models_dir, tmp_path):

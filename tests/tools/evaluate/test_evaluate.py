@@ -93,7 +93,7 @@ def test_objects_that_are_not_there_make_the_sheet(card, labelled, tmp_path):
     assert misses[0].caption.startswith("overlooked: toaster (")
     assert count == len(misses)
     sheet = cv2.imread(str(tmp_path / "sheet.png"))
-    assert sheet.shape == (30 + 265 * -(-count // 4), 1200, 3)
+    assert sheet.shape == (30 + 265 * -(-count // 4), 1240, 3)
     green = (sheet[..., 1].astype(int) > 180) & (sheet[..., 0] < 120) & (sheet[..., 2] < 120)
     assert green[30:255, :300].sum() > 500
 

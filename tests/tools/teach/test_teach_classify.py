@@ -82,6 +82,7 @@ def test_what_was_taught_names_new_pictures(tmp_path, teach, data_dir):
 
     assert result.exception is None, result.output
     assert "accuracy 1.000" in result.output
+    assert ": pictures that were not learned from\n" in result.output  # a table that is narrower than its title
     card = read_card(data_dir / "models" / "mine.toml")
     assert card.label_names() == ("blue", "green", "red")
     assert card.measured[0].top1 == 1.0

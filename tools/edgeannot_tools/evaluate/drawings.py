@@ -55,6 +55,8 @@ GREEN, RED, _GRAY, _WHITE = (80, 220, 80), (60, 60, 240), (40, 40, 40), (235, 23
 _CUT = "..."
 """The end of a line that is longer than its image."""
 _TITLE_PX = 30
+_GAP_PX = 8
+"""Between two tiles side by side, so that it is seen where one picture ends."""
 _ANSWER_PX, _ANSWER_CAPTION_PX, _ANSWER_COLUMNS = 200, 52, 6
 """Of the sheet of wrong answers: the side of a picture, the lines below it, how many stand side by side."""
 
@@ -292,10 +294,11 @@ def save_wrong_answers(ranking: Ranking, class_names: Sequence[str], path: Path,
 def save_tiles(tiles: Sequence[UInt8Array], title: str, columns: int, path: Path) -> None:
     """Write tiles of one size in rows below a title, as a PNG."""
     height, width = tiles[0].shape[:2] if tiles else (_TILE_WH[1], _TILE_WH[0])
-    sheet = np.full((max(1, -(-len(tiles) // columns)) * height + _TITLE_PX, columns * width, 3), _GRAY, np.uint8)
+    rows, step = max(1, -(-len(tiles) // columns)), width + _GAP_PX
+    sheet = np.full((_TITLE_PX + rows * height, _GAP_PX + columns * step, 3), _GRAY, np.uint8)
     write_text(sheet, title, (8, 20), 0.5)
     for number, tile in enumerate(tiles):
-        top, left = _TITLE_PX + number // columns * height, number % columns * width
+        top, left = _TITLE_PX + number // columns * height, _GAP_PX + number % columns * step
         sheet[top : top + height, left : left + width] = tile
     encoded, data = cv2.imencode(".png", sheet)
     if not encoded:
