@@ -41,6 +41,7 @@ __all__ = [
     "grade",
     "grade_for_next_start",
     "is_noisy",
+    "load_for_run",
     "load_with_auto_profile",
     "micro_of",
 ]
@@ -262,6 +263,14 @@ def load_with_auto_profile(overrides: Mapping[str, Any], config_file: Path | Non
         return found.profile, found.reason
 
     return load_settings(overrides, config_file, grade=graded)
+
+
+def load_for_run(overrides: Mapping[str, Any], config_file: Path | None, board: Board, measuring: Measuring = "no") -> Loaded:
+    """Load the settings with the runtime that `auto` means here. Raises what `settle_runtime` does."""
+    loaded = load_with_auto_profile(overrides, config_file, board, measuring)
+    settings = loaded.settings
+    runtime = settle_runtime(settings.runtime, settings.data_dir, board).runtime
+    return loaded.model_copy(update={"settings": settings.model_copy(update={"runtime": runtime})})
 
 
 def grade_for_next_start(loaded: Loaded, board: Board, stopped: Callable[[], bool] = lambda: False) -> None:

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edgeannot.base.errors import ConfigError, EdgeannotError, ShortageError
 from edgeannot.base.jsonfile import read_json, write_json
@@ -21,10 +20,7 @@ from edgeannot.probe import Board, read_board
 from edgeannot.probe.software import runtime_version
 from edgeannot.vision.runtimes import Runtime, RuntimeName, installed_runtimes
 
-if TYPE_CHECKING:
-    from edgeannot.settings import Loaded
-
-__all__ = ["Settled", "find_runtime", "remembered_runtime", "settle_runtime", "with_settled_runtime"]
+__all__ = ["Settled", "find_runtime", "remembered_runtime", "settle_runtime"]
 
 log = logging.getLogger(__name__)
 
@@ -97,13 +93,6 @@ def settle_runtime(
     raise (ShortageError if passing else ConfigError)(
         f"no runtime runs a bundled model here: {each}; install one that was built for this processor or emulator"
     )
-
-
-def with_settled_runtime(loaded: Loaded, board: Board) -> Loaded:
-    """Return the settings with the runtime that `auto` means here. Raises what `settle_runtime` does."""
-    settings = loaded.settings
-    found = settle_runtime(settings.runtime, settings.data_dir, board)
-    return loaded.model_copy(update={"settings": settings.model_copy(update={"runtime": found.runtime})})
 
 
 def find_runtime(data_dir: Path | None = None) -> Runtime:

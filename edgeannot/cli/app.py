@@ -326,14 +326,12 @@ def listen(
 
 
 def _load(overrides: dict[str, Any], config: Path | None, measuring: Measuring = "no") -> Loaded:
-    from edgeannot.choice.auto_profile import load_with_auto_profile
-    from edgeannot.choice.auto_runtime import with_settled_runtime
+    from edgeannot.choice.auto_profile import load_for_run
     from edgeannot.probe import read_board
     from edgeannot.settings import default_config_file
 
     given = {key: value for key, value in overrides.items() if value not in (None, {}, ())}
-    board = read_board()
-    return with_settled_runtime(load_with_auto_profile(given, config or default_config_file(), board, measuring), board)
+    return load_for_run(given, config or default_config_file(), read_board(), measuring)
 
 
 def _labels(text: str | None) -> tuple[str, ...] | None:

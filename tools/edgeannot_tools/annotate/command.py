@@ -11,8 +11,7 @@ from rich.console import Console
 
 from edgeannot.base.errors import InputError
 from edgeannot.base.foreign import number_of
-from edgeannot.choice.auto_profile import load_with_auto_profile
-from edgeannot.choice.auto_runtime import with_settled_runtime
+from edgeannot.choice.auto_profile import load_for_run
 from edgeannot.choice.selection import select_model
 from edgeannot.probe import read_board
 from edgeannot.vision.cards import ModelCard
@@ -123,7 +122,7 @@ def _load(model: str | None, threads: int | None, limits: Limits, data_dir: Path
     """Return the pipeline of a detector. Raises InputError for another task."""
     given = {"data_dir": data_dir and str(data_dir), "threads": threads}
     board = read_board()
-    loaded = with_settled_runtime(load_with_auto_profile({key: value for key, value in given.items() if value}, None, board, "no"), board)
+    loaded = load_for_run({key: value for key, value in given.items() if value}, None, board)
     card: ModelCard
     if model is not None:
         card, count = find_model(model, data_dir), threads or 1
