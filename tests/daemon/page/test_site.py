@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import edgeannot.daemon.page
+import edgeannot.http_server
 from edgeannot.base.errors import ConfigError
 from edgeannot.daemon.page.access import Access
 from edgeannot.daemon.page.feed import Feed
@@ -19,6 +20,7 @@ from edgeannot.daemon.page.site import LivePage, Site
 from edgeannot.http_server import Reply, Request, Server, listen_trouble
 from edgeannot.settings import PageOptions
 from edgeannot.storage.store import Message
+from tests.brokers import wait_until
 from tests.patience import DEADLINE_S
 
 TOKEN = "0123456789abcdef-right"
@@ -242,6 +244,22 @@ def test_who_asks_too_slowly_is_closed():
             assert slow.recv(10) == b""
     finally:
         server.close()
+
+
+def test_who_never_reads_is_dropped(monkeypatch):
+    """Not kept with what was sent, for as long as he likes."""
+    monkeypatch.setattr(edgeannot.http_server._Handler, "timeout", 0.1)
+    feed = Feed(2.0)
+    feed.start(lambda: {"more than the kernel keeps": "x" * 4_000_000})
+    server = Server("page", "127.0.0.1", 0, Site(feed, Access(None, 8464), None).answer)
+    try:
+        with connected(server.port) as viewer:
+            viewer.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            wait_until(lambda: feed._state[0] > 0, "the first figures")
+            wait_until(lambda: feed._viewers == 0, "the end of the stream")
+    finally:
+        server.close()
+        feed.close()
 
 
 def test_over_a_connection(site, feed, commands):
