@@ -6,8 +6,11 @@ learned from the others. The weights that are kept are then learned from all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,10 +40,22 @@ _LOWEST, _HIGHEST = 0.2, 0.9
 """Of that threshold."""
 _NEIGHBOURS, _SHARPNESS = 25, 15.0
 """Of a picture, whose labels say whether its own is right; by how much a nearer one counts more."""
+_WORKERS = min(4, len(os.sched_getaffinity(0)))
+"""Fits at a time, each in one thread: numpy lets others run meanwhile, and one fit is too small for two."""
 _BLOCK = 256
 """Pictures whose known classes are computed at a time."""
 _MOST_LEFT_OUT = 5
 """Classes that are left out in turn, to see what pictures of no known class get."""
+
+
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
+
+
+def _each(make: Callable[[_Given], _Made], given: Iterable[_Given]) -> list[_Made]:
+    """Return what is made of each, in the same order, several at a time."""
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        return list(pool.map(make, given))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +160,7 @@ def learn(
     and C are those of the least loss in the cross-validation, as the errors of some hundred pictures are too few to choose by.
     """
     parts = deal(groups, classes, _part_count(groups, classes))
-    kinds = tuple(_Kind.of(vectors, kind, views) for kind in ([None] if expansion is None else [None, expansion]))
+    kinds = tuple(_each(lambda kind: _Kind.of(vectors, kind, views), [None] if expansion is None else [None, expansion]))
     examples = _Examples(kinds, classes, class_count)
     starts: dict[int, list[FloatArray]] = {}
     best = min(_tried(examples, parts, _FIRST_C, starts), key=lambda tried: tried.loss)
@@ -230,13 +245,15 @@ def _cross_validate(
     """Return (N, L, K) logits of pictures by weights that were not learned from them, and which pictures could be tested."""
     logits = np.zeros((len(parts), examples.kinds[0].asked.shape[1], examples.class_count), np.float32)
     tested = np.zeros(len(parts), bool)
-    for part in np.unique(parts):
-        held = np.nonzero(parts == part)[0]
-        others = np.nonzero(parts != part)[0]
+
+    def one(part: int) -> None:
+        held, others = np.nonzero(parts == part)[0], np.nonzero(parts != part)[0]
         if len(others):
             tested[held] = np.isin(examples.classes[held], examples.classes[others])
             starts[part] = examples.fit(others, c, starts.get(part))
             logits[held] = examples.answers(held, starts[part])
+
+    _each(one, np.unique(parts).tolist())
     return logits, tested
 
 
@@ -261,11 +278,12 @@ def _none_of_these(
     threshold = round(float(np.clip(np.quantile(sure, 1 - _FOUND), _LOWEST, _HIGHEST)), 3)
     refused: float | None = None
     if examples.class_count > 2:
-        below = []
-        for number in range(min(examples.class_count, _MOST_LEFT_OUT)):
+
+        def below(number: int) -> NDArray[np.bool_]:
             foreign = examples.classes == number
             others = examples.fit(np.nonzero(~foreign)[0], tried.c, fitted)
             logits = examples.answers(np.nonzero(foreign)[0], others)[:, tried.look] / np.float32(tried.temperature)
-            below += (np.exp(log_softmax(np.delete(logits, number, axis=1))).max(axis=1) < threshold).tolist()
-        refused = float(np.mean(below))
+            return np.asarray(np.exp(log_softmax(np.delete(logits, number, axis=1))).max(axis=1) < threshold)
+
+        refused = float(np.concatenate(_each(below, range(min(examples.class_count, _MOST_LEFT_OUT)))).mean())
     return threshold, float((sure >= threshold).mean()), refused

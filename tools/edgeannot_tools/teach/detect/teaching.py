@@ -13,6 +13,7 @@ from edgeannot.vision.cards import Measured, ModelCard, Provenance
 from edgeannot.vision.data import Detections, IntArray
 from edgeannot.vision.engine import Runtime
 from edgeannot_tools.evaluate.average_precision import Accuracy, Truth, evaluate_detections, find_misses
+from edgeannot_tools.graph.blas import one_thread
 from edgeannot_tools.teach.detect.backbone import Backbone
 from edgeannot_tools.teach.detect.bands import Band, choose_maps, size_bins, sizes_of, stride_bands
 from edgeannot_tools.teach.detect.calibration import best_threshold, calibrated, judge
@@ -100,6 +101,11 @@ def teach_examples(to_teach: TeachingSet, examples: Examples, *, seed: int = 0, 
 
     bins: whether size bins are tried where the sizes differ widely.
     """
+    with one_thread():  # two are slower on a busy machine, and hardly quicker on an idle one
+        return _taught(to_teach, examples, seed, bins)
+
+
+def _taught(to_teach: TeachingSet, examples: Examples, seed: int, bins: bool) -> Taught:
     pictures, classes = to_teach.pictures, len(to_teach.labels)
     started = time.perf_counter()
     seen = sum(item.made is None for item in pictures)  # those that are made come last
