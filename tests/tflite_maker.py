@@ -144,14 +144,14 @@ class Maker:
         shape[axis] = sum(self._shapes[i][axis] for i in parts)
         return self.op("CONCATENATION", parts, shape, options=options, tensor_name=name)
 
-    def stirred(self, x: int, values: ArrayLike, amount: float = 1e-3, name: str = "values") -> int:
+    def stirred(self, x: int, values: ArrayLike, amount: ArrayLike = 1e-3, name: str = "values") -> int:
         """`values` plus a little of the input's mean: numbers that a test chooses, and that change with the picture."""
-        wanted = np.asarray(values, np.float32)
+        wanted, amounts = np.asarray(values, np.float32), np.atleast_1d(np.float32(amount))
         options = schema.ReducerOptionsT()
         options.keepDims = False
         axes = self.constant(list(range(1, 4)), "int32", "axes")
         mean = self.op("MEAN", [x, axes], (1,), options=options)
-        small = self.op("MUL", [mean, self.constant(np.float32([amount]))], (1,), options=schema.MulOptionsT())
+        small = self.op("MUL", [mean, self.constant(amounts)], amounts.shape, options=schema.MulOptionsT())
         return self.op("ADD", [self.constant(wanted), small], wanted.shape, options=schema.AddOptionsT(), tensor_name=name)
 
     def logistic(self, x: int, name: str = "logistic") -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -56,3 +58,25 @@ def make_stage(tmp_path: Path, make_row: Callable[[str], Row], make_post: Callab
     yield make
     for stage in made:
         stage.close()
+
+
+@pytest.fixture
+def make_disk() -> Iterator[Callable[[Path, int], Path]]:
+    """A small file system of its own at a path."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a file system")
+    mounted = []
+
+    def make(where: Path, size_kb: int) -> Path:
+        where.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size_kb}k", "tmpfs", str(where)], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+        mounted.append(where)
+        return where
+
+    yield make
+    for where in mounted:
+        subprocess.run(["umount", "-l", str(where)], check=False, capture_output=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -17,28 +16,6 @@ from tests.brokers import wait_until
 from tests.e2e.daemons import SAMPLES, edgeannot
 from tests.faults.stage import seeded, tiny_model
 from tests.patience import DEADLINE_S
-
-
-@pytest.fixture
-def make_disk(tmp_path):
-    """A small file system of its own at a path."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a file system")
-    mounted = []
-
-    def make(where: Path, size_kb: int) -> Path:
-        where.mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={size_kb}k", "tmpfs", str(where)], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-        mounted.append(where)
-        return where
-
-    yield make
-    for where in mounted:
-        subprocess.run(["umount", "-l", str(where)], check=False, capture_output=True)
 
 
 def fill(disk: Path, leave_kb: int = 0) -> Path:
