@@ -144,6 +144,7 @@ container-test: env $(SERVICE_ROOT)/.ready $(WHEELS)/.ready  ## build the image 
 CAMERA_WHEELS := numpy opencv-python-headless pydantic pydantic-settings simplejpeg inotify-simple imagesize paho-mqtt
 $(CAMERA_ROOT)/.ready:
 	rm -rf $(CAMERA_ROOT)
+	mkdir -p $(@D)
 	mmdebstrap --mode=root --variant=minbase --include=systemd,systemd-sysv,udev,kmod,python3,linux-image-amd64,initramfs-tools,v4l-utils bookworm $(CAMERA_ROOT)
 	$(BIN)/python -m pip install -q --target $(CAMERA_ROOT)/opt/site --python-version 3.11 --implementation cp --abi cp311 --abi abi3 --abi none \
 		--platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 --only-binary=:all: $(CAMERA_WHEELS)
@@ -254,8 +255,12 @@ $(TRACKING_VENV)/.ready:
 	touch $@
 
 .PHONY: tracking
-tracking: $(TRACKING_VENV)/.ready  ## measure tracking and events on composed scenes, beside supervision's ByteTrack, by TrackEval (600 MB)
-	$(TRACKING_VENV)/bin/python -m benchmarks.tracking
+# The detectors that look at the videos; another card may be named, as one of a data directory's models/.
+CARDS ?= models/nanodet-g.toml models/ssdlite-mobilenet-v2-coco.toml models/yolov3-tiny.toml
+tracking: env $(TRACKING_VENV)/.ready  ## measure tracking and events on composed scenes and videos, beside supervision's ByteTrack, by TrackEval (600 MB)
+	rm -rf .cache/tracking
+	$(BIN)/python -m benchmarks.tracking.detections .cache/tracking $(CARDS)
+	$(TRACKING_VENV)/bin/python -m benchmarks.tracking --found .cache/tracking
 
 wheel: env  ## build the wheel into dist/
 	$(BIN)/python -m pip wheel -q --no-deps -w dist .

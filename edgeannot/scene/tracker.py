@@ -24,8 +24,8 @@ _FIRST: Final = 0.8
 _SECOND: Final = 0.5
 _NEW: Final = 0.7
 """Largest costs of a match in the three stages, those of the paper's code."""
-_OTHER_LABEL: Final = 0.2
-"""Added to the cost where the labels differ: a car may be taken for a truck in a picture, a person for a dog hardly in the same place."""
+_SURER: Final = 0.1
+"""How much better than what is reported the two pictures of a new object have to be on average; of weaker ones it takes a third."""
 _LEAST_MISSES: Final = 3
 _LONGEST_STEP_S: Final = 1.0
 """Of the time between two pictures that counts: in a longer one nobody looked, as nothing had changed or the source was away."""
@@ -43,6 +43,8 @@ class Track:
     score: float = 0.0
     begun_s: float = 0.0
     """When it was first seen."""
+    enough: float = 0.0
+    """The sum of scores from which on it is taken for an object."""
     hits: int = 1
     misses: int = 0
     unseen_s: float = 0.0
@@ -56,8 +58,8 @@ class Track:
 
     @property
     def confirmed(self) -> bool:
-        """Return whether it was seen twice."""
-        return self.hits > 1 or self.resumed
+        """Return whether it was seen twice, and often enough for how well it was seen."""
+        return self.resumed or (self.hits > 1 and sum(self.labels.values()) >= self.enough)
 
 
 class Tracker:
@@ -78,7 +80,8 @@ class Tracker:
     def update(self, found: Detections, labels: Sequence[str], high_score: float, at_s: float) -> tuple[IntArray, list[Track]]:
         """Return the track of each detection (N,), -1 for none, and the tracks that ended. at_s: when the picture was taken.
 
-        An object has its id from the second picture on: most of what is seen once is a false alarm, or a box that fits its object badly.
+        An object has its id from the second picture on, a faint one later: most of what is seen once is a false alarm, or a box that fits
+        its object badly. Labels do not matter: a detector that is unsure of an object names it differently from picture to picture.
         """
         step_s = self._step(at_s)
         for track in self.tracks:
@@ -93,7 +96,7 @@ class Tracker:
         fresh = [track for track in self.tracks if not track.confirmed]
         given_up, high = self._match(fresh, high, found, labels, ids, _NEW, by_score=True)
         for row in high:
-            self._begin(found, labels, row)
+            self._begin(found, labels, row, 2 * (high_score + _SURER))
             ids[row] = self.tracks[-1].id
         ended = self._aged(set(ids.tolist()), step_s, given_up)
         ids[np.isin(ids, [track.id for track in self.tracks if not track.confirmed])] = -1
@@ -116,7 +119,6 @@ class Tracker:
             return tracks, rows
         overlap: NDArray[np.float64] = iou_matrix(np.stack([t.motion.box for t in tracks]), found.boxes[rows]).astype(np.float64)
         cost = 1.0 - (overlap * found.scores[rows] if by_score else overlap)
-        cost += _OTHER_LABEL * np.array([[track.label != labels[row] for row in rows] for track in tracks])
         cost[overlap <= 0] = np.inf
         pairs = assign(cost, limit)
         for index, place in pairs:
@@ -128,10 +130,10 @@ class Tracker:
             [row for place, row in enumerate(rows) if place not in taken_rows],
         )
 
-    def _begin(self, found: Detections, labels: Sequence[str], row: int) -> None:
+    def _begin(self, found: Detections, labels: Sequence[str], row: int, enough: float) -> None:
         score = float(found.scores[row])
         box = found.boxes[row]
-        self.tracks.append(Track(self.next_id, Motion.at(box), box, {labels[row]: score}, score, self._last_s or 0.0))
+        self.tracks.append(Track(self.next_id, Motion.at(box), box, {labels[row]: score}, score, self._last_s or 0.0, enough))
         self.next_id += 1
 
     def _aged(self, seen: set[int], step_s: float, given_up: list[Track]) -> list[Track]:

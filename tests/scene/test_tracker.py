@@ -107,12 +107,14 @@ def test_what_was_seen_once_is_no_object():
     assert tracker.tracks == []
 
 
-def test_the_label_is_the_one_that_was_seen_most():
+@pytest.mark.parametrize(("score", "without_id"), [(0.9, 1), (0.45, 2)])
+def test_an_object_that_is_named_differently_keeps_its_id_and_has_the_label_that_was_seen_most(score, without_id):
+    """What is seen faintly is an object from the third picture on."""
     tracker = Tracker(3.0)
     for step, label in enumerate(["car", "truck", "car", "car", "truck"]):
-        ids, _ = tracker.update(detections((box(50, 50), 0.9)), [label], 0.4, step / 5)
+        ids, _ = tracker.update(detections((box(4 * step, 50), score)), [label], 0.4, step / 5)
 
-        assert ids.tolist() == [1 if step else -1]
+        assert ids.tolist() == [-1 if step < without_id else 1]
     assert tracker.tracks[0].label == "car"
 
 
