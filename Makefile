@@ -18,6 +18,7 @@ SITE_VENV := .venv-site
 PAGE_VENV := .venv-page
 HOMEASSISTANT_VENV := .venv-homeassistant
 SERVICE_ROOT := .cache/service-root
+SERVICE_ROOT_13 := .cache/service-root-13
 WHEELS := .cache/wheels
 ARM := .cache/arm
 # For the root file systems: a line as in sources.list (as mmdebstrap finds it), a folder with another emulator than the system's.
@@ -94,17 +95,20 @@ test-parts: env system-packages  ## the tests of the parts and of the whole comm
 test-tools: env system-packages  ## the tests of the tools and of the fuzzer
 	EDGEANNOT_TEST_RUN=tools $(BIN)/python -m pytest tests/tools tests/fuzz
 
-$(SERVICE_ROOT)/.ready:
-	rm -rf $(SERVICE_ROOT)
+$(SERVICE_ROOT)/.ready: RELEASE := bookworm
+$(SERVICE_ROOT_13)/.ready: RELEASE := trixie
+$(SERVICE_ROOT)/.ready $(SERVICE_ROOT_13)/.ready:
+	rm -rf $(@D)
 	mkdir -p $(@D)
-	mmdebstrap --mode=root --variant=minbase --include=systemd,systemd-sysv,libnss-systemd,dbus,python3,python3-venv,mosquitto,mosquitto-clients,passwd bookworm $(SERVICE_ROOT)
+	mmdebstrap --mode=root --variant=minbase --include=systemd,systemd-sysv,libnss-systemd,dbus,python3,python3-venv,mosquitto,mosquitto-clients,passwd,sshfs,openssh-sftp-server $(RELEASE) $(@D)
 	touch $@
 
-# All that `pip install .` and pipx need on Debian 12, for a container without an index of packages.
+# All that `pip install .` and pipx need on Debian 12 and 13, for a container without an index of packages.
 $(WHEELS)/.ready: pyproject.toml | env
 	rm -rf $(WHEELS)
 	$(BIN)/python -m pip wheel -q --no-deps -w $(WHEELS) .
-	$(BIN)/python -m pip download -q -d $(WHEELS) --only-binary=:all: --python-version 3.11 $(WHEELS)/edgeannot-*.whl hatchling pip setuptools pipx
+	for version in 3.11 3.13; do $(BIN)/python -m pip download -q -d $(WHEELS) --only-binary=:all: --python-version $$version \
+		$(WHEELS)/edgeannot-*.whl hatchling pip setuptools pipx || exit 1; done
 	touch $@
 
 DEB = $(BIN)/python -m edgeannot_maintain.deb --arch $(or $(ARCH),amd64) --python $(or $(DEB_PYTHON),3.11)
@@ -134,8 +138,9 @@ deb-test: env $(SERVICE_ROOT)/.ready  ## install, upgrade, downgrade and purge t
 	$(DEB) --out .cache/deb/new --version $$($(BIN)/python -c 'import edgeannot; print(edgeannot.__version__)').1
 	EDGEANNOT_SERVICE_ROOT=$(CURDIR)/$(SERVICE_ROOT) EDGEANNOT_DEB=$(CURDIR)/.cache/deb $(BIN)/python -m pytest tests/service/test_deb.py tests/service/test_takeover.py -m service
 
-service-test: env system-packages $(SERVICE_ROOT)/.ready $(WHEELS)/.ready  ## the service in a real systemd, booted in a container (root; systemd-container, mmdebstrap)
-	EDGEANNOT_SERVICE_ROOT=$(CURDIR)/$(SERVICE_ROOT) EDGEANNOT_WHEELS=$(CURDIR)/$(WHEELS) $(BIN)/python -m pytest tests/service -m "service or not service"
+service-test: env system-packages $(SERVICE_ROOT)/.ready $(SERVICE_ROOT_13)/.ready $(WHEELS)/.ready  ## the service in a real systemd, booted in a container (root; systemd-container, mmdebstrap)
+	EDGEANNOT_SERVICE_ROOT=$(CURDIR)/$(SERVICE_ROOT) EDGEANNOT_SERVICE_ROOT_13=$(CURDIR)/$(SERVICE_ROOT_13) EDGEANNOT_WHEELS=$(CURDIR)/$(WHEELS) \
+		$(BIN)/python -m pytest tests/service -m "service or not service"
 
 container-test: env $(SERVICE_ROOT)/.ready $(WHEELS)/.ready  ## build the image on a local base and annotate a picture in it (root; buildah, mmdebstrap)
 	EDGEANNOT_SERVICE_ROOT=$(CURDIR)/$(SERVICE_ROOT) EDGEANNOT_WHEELS=$(CURDIR)/$(WHEELS) $(BIN)/python -m pytest tests/service/test_container.py -m "service or not service"

@@ -24,6 +24,7 @@ OWN = (
     "FORMAT_READERS",
     "PAGE_DRIVER",
     "SERVICE_ROOT",
+    "SERVICE_ROOT_13",
     "WHEELS",
     "ARM",
     "CAMERA_ROOT",

@@ -41,7 +41,7 @@ def _camera(examined: Examined, name: str, options: CameraOptions) -> Finding:
     kinds = {"device": _device, "stream": _stream, "file": _file}
     if target.kind in kinds and (found := kinds[target.kind](examined, what, target)):
         return found
-    return _frame(what, replace(target, open_timeout_s=min(target.open_timeout_s, _OPEN_S), read_timeout_s=_READ_S), examined)
+    return _frame(what, replace(target, open_timeout_s=min(target.open_timeout_s, _OPEN_S), read_timeout_s=_READ_S))
 
 
 def _file(examined: Examined, what: str, target: Target) -> Finding | None:
@@ -68,7 +68,7 @@ def _device(examined: Examined, what: str, target: Target) -> Finding | None:
             group = str(gid)
         cure = f"add the user to the group: `sudo usermod -aG {group} USER` and log in anew; in the unit SupplementaryGroups={group}"
         return problem("camera-group", what, f"{examined.who.name} may not use {path}, which is the group {group}'s", cure)
-    if holders := (examined.holders or _holders)(path):
+    if holders := _holders(path):
         cure = "stop that program (`systemctl stop`), or let it share the camera as a stream; a V4L2 device serves one program"
         return problem("camera-busy", what, f"{path} is in use by {', '.join(holders)}", cure)
     return None
@@ -114,7 +114,7 @@ def _stream(examined: Examined, what: str, target: Target) -> Finding | None:
     return None
 
 
-def _frame(what: str, target: Target, examined: Examined) -> Finding:
+def _frame(what: str, target: Target) -> Finding:
     shown = redacted(target.address)
     opener = CameraOpener()
     try:
@@ -129,7 +129,7 @@ def _frame(what: str, target: Target, examined: Examined) -> Finding:
         opener.close()
     if there:
         return fine("camera", what, f"{shown} gives a frame")
-    if target.kind == "device" and (holders := (examined.holders or _holders)(Path(target.address))):
+    if target.kind == "device" and (holders := _holders(Path(target.address))):
         return problem(
             "camera-busy", what, f"{shown} is in use by {', '.join(holders)}", "stop that program, or share the camera as a stream"
         )

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgeannot.base.systemd import is_read_only
 
@@ -64,18 +64,13 @@ class Who:
             return all(os.access(path, {"r": os.R_OK, "w": os.W_OK, "x": os.X_OK}[right]) for right in rights)
         test = shutil.which("test") or "/usr/bin/test"
         return all(
-            subprocess.run(
-                [test, f"-{right}", str(path)],
-                user=self.uid,
-                group=self.gid,
-                extra_groups=self.groups,
-                cwd="/",
-                timeout=5,
-                check=False,
-            ).returncode
-            == 0
+            subprocess.run([test, f"-{right}", str(path)], **self.identity(), cwd="/", timeout=5, check=False).returncode == 0
             for right in rights
         )
+
+    def identity(self) -> dict[str, Any]:
+        """Return as whom `subprocess.run` is to start a program; empty for this process's own user."""
+        return {} if self.uid is None else {"user": self.uid, "group": self.gid, "extra_groups": self.groups}
 
 
 @dataclass(frozen=True)
@@ -94,8 +89,6 @@ class Examined:
     free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free
     read_only: Callable[[Path], bool] = is_read_only
     """Whether a folder is mounted so."""
-    holders: Callable[[Path], list[str]] | None = None
-    """The programs that have a device open; None: as /proc tells."""
 
 
 @dataclass(frozen=True, slots=True)

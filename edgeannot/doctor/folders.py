@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from edgeannot.base.foreign import as_int
+from edgeannot.base.places import default_data_dir
 from edgeannot.doctor.findings import Examined, Finding, fine, nearest, problem, warning
 from edgeannot.probe.kernel_files import read
 from edgeannot.settings import Settings
@@ -35,6 +39,13 @@ _NETWORK = {
     "davfs",
 }
 _MOST_FOLDERS = 200_000
+_WATCH = """import ctypes, sys
+libc = ctypes.CDLL(None, use_errno=True)
+number = libc.inotify_init1(0)
+sys.exit(ctypes.get_errno() if number < 0 or libc.inotify_add_watch(number, sys.argv[1].encode(), 0x100) < 0 else 0)"""
+"""A process that ends with the number of the error with which the kernel refuses a watch (inotify(7); 0x100: IN_CREATE)."""
+_IN_A_CONTAINER = {"max_user_watches": "max_inotify_watches", "max_user_instances": "max_inotify_instances"}
+"""What a user namespace calls its own limits (namespaces(7))."""
 
 
 def state(examined: Examined) -> Iterator[Finding]:
@@ -62,6 +73,9 @@ def _targets(settings: Settings) -> Iterator[tuple[Path, int, str]]:
 
 def _written(examined: Examined, code: str, what: str, path: Path, least_mb: int, another: str) -> Iterator[Finding]:
     place, who = nearest(path), examined.who
+    if who.uid is not None and not (made := default_data_dir()).exists() and path.is_relative_to(made):
+        yield fine(code, what, f"{path} is not there yet: systemd makes {made} when the service starts")
+        return
     free_mb = examined.free_bytes(place) // _MB
     if examined.read_only(place):
         yield problem(
@@ -135,7 +149,29 @@ def _limits(examined: Examined, what: str, options: DirectoryOptions) -> Finding
             more = max(least, 2 * folders)
             cure = f"raise it: `sysctl -w fs.inotify.{limit}={more}`, and for later starts in /etc/sysctl.d/edgeannot.conf"
             return problem("inotify-limit", what, found, cure)
+    if limit := _used_up(examined, options.path):
+        most = as_int(read(examined.root / "proc/sys/fs/inotify" / limit).strip()) or 4096
+        found = (
+            f"the kernel gives {examined.who.name} no watch for {options.path}: other programs of that user have all (fs.inotify.{limit})"
+        )
+        cure = (
+            f"raise it: `sysctl -w fs.inotify.{limit}={2 * most}`, in a container also user.{_IN_A_CONTAINER[limit]}, or end such programs"
+        )
+        return problem("inotify-limit", what, found, cure)
     return fine("watched", what, f"{options.path} can be read, {folders} folders to watch")
+
+
+def _used_up(examined: Examined, path: Path) -> str:
+    """Return the limit that keeps the user from watching the folder now; empty where it can be watched, or another machine is looked at."""
+    if examined.root != Path("/"):
+        return ""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", _WATCH, str(path)], **examined.who.identity(), cwd="/", timeout=5, check=False
+        )
+    except (OSError, subprocess.SubprocessError):  # the user may not run this Python: a service's unit says so
+        return ""
+    return {errno.ENOSPC: "max_user_watches", errno.EMFILE: "max_user_instances"}.get(done.returncode, "")
 
 
 def _file_system(path: Path, mountinfo: str) -> str:

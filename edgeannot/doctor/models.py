@@ -16,6 +16,7 @@ from edgeannot.choice.auto_runtime import settle_runtime
 from edgeannot.doctor.findings import Examined, Finding, fine, problem, warning
 from edgeannot.probe import read_board
 from edgeannot.vision.cards import ModelCard, read_cards
+from edgeannot.vision.engine import checked_runtime
 
 __all__ = ["models"]
 
@@ -60,7 +61,12 @@ def models(examined: Examined) -> Iterator[Finding]:
     for name in used.aside:
         cure = f'name the one that is used, `runtime = "{used.runtime}"`, or install another version of {name}'
         yield warning("runtime-aside", f"runtime {name}", used.text(), cure)
-    yield from _run(good, used.runtime, until)
+    try:
+        runtime = checked_runtime(used.runtime)
+    except EdgeannotError as exc:
+        yield problem("models-untried", "models", f"none was run: {exc}", "mend the runtime first")
+        return
+    yield from _run(good, runtime, until)
 
 
 def _run(cards: list[ModelCard], runtime: str, deadline: float) -> Iterator[Finding]:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import pwd
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from edgeannot.base.errors import EdgeannotError
+from edgeannot.base.foreign import read_text
 from edgeannot.doctor.findings import Examined, Finding, Who, fine, problem, warning
 from edgeannot.service.units import written_folders
 
-__all__ = ["service_user", "show_unit", "unit"]
+__all__ = ["service_folders", "service_user", "show_unit", "unit"]
 
 UNIT = "edgeannot.service"
 _PROPERTIES = (
     "LoadState,ActiveState,SubState,Result,NRestarts,ExecMainStatus,User,DynamicUser,SupplementaryGroups,ReadWritePaths,ProtectSystem,"
-    "DropInPaths,NeedDaemonReload"
+    "DropInPaths,NeedDaemonReload,StateDirectory,FragmentPath"
 )
+_CREDENTIAL = re.compile(r"^LoadCredential=([\w.-]+):(/.+?)\s*$", re.MULTILINE)
 _DYNAMIC_UID = 61184
 """The first of those that systemd gives to DynamicUser= (systemd.exec(5)): it owns nothing."""
 
@@ -35,6 +40,20 @@ def show_unit(name: str = UNIT) -> Mapping[str, str]:
     except (OSError, subprocess.TimeoutExpired):
         return {}
     return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+
+
+def service_folders(unit_facts: Mapping[str, str], links: Path) -> Mapping[str, str]:
+    """Return the variables by which systemd tells the service its folders, so that its settings can be read as it reads them.
+
+    links: an empty folder for names of the credentials, which a service that does not run has nowhere.
+    """
+    for path in f"{unit_facts.get('FragmentPath', '')} {unit_facts.get('DropInPaths', '')}".split():  # `systemctl show` cannot print them
+        with contextlib.suppress(EdgeannotError):
+            for name, file in _CREDENTIAL.findall(read_text(Path(path), "the unit")):
+                (links / name).unlink(missing_ok=True)
+                (links / name).symlink_to(file)
+    state = unit_facts.get("StateDirectory", "").split()
+    return {"CREDENTIALS_DIRECTORY": str(links), **({"STATE_DIRECTORY": f"/var/lib/{state[0]}"} if state else {})}
 
 
 def service_user(unit_facts: Mapping[str, str]) -> Who:

@@ -1,11 +1,13 @@
 """The table of broken set-ups: each is named, with what to do; healthy ones give no finding.
 
-`pytest tests/doctor/test_set_ups.py -s` prints it.
+`pytest tests/doctor/test_set_ups.py -s` prints it. What only root can break is injected here: a full or read-only disk, a network file
+system, a limit of the kernel, packages, the clock. tests/service/test_doctor.py breaks it in earnest.
 """
 
 from __future__ import annotations
 
 import shutil
+import subprocess
 
 import pytest
 
@@ -44,8 +46,6 @@ def mqtt(url, more=""):
 @pytest.fixture
 def locked(make_broker, tmp_path):
     """A broker that lets in edge with s3cret only."""
-    import subprocess
-
     (tmp_path / "passwords").write_text("edge:s3cret\n")
     subprocess.run(["mosquitto_passwd", "-U", str(tmp_path / "passwords")], check=True)
     return make_broker(f"password_file {tmp_path}/passwords", anonymous=False).start()
@@ -135,11 +135,18 @@ def test_a_user_who_is_not_in_the_group_of_the_camera(examine, tmp_path):
 
 
 def test_a_camera_in_use(examine, tmp_path):
-    _, text = device(tmp_path)
-    found = only("camera busy", cameras(examine(text, holders=lambda _: ["motion (process 12)"])))
+    """The device is another one, as there are no cameras here; the program that has it open is real."""
+    (tmp_path / "video0").symlink_to("/dev/full")
+    text = f'[sources.front]\nkind = "camera"\nurl = "/dev/..{tmp_path}/video0"\n'
+    command = ["sh", "-c", "exec 3>/dev/full; echo open; read line"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"open\n"
+        found = only("camera busy", cameras(examine(text)))
+        holder.stdin.close()
 
     assert found.code == "camera-busy"
-    assert "motion (process 12)" in found.found
+    assert f"sh (process {holder.pid})" in found.found
+    assert "serves one program" in found.advice
 
 
 def test_a_camera_that_is_gone(examine):
@@ -294,7 +301,7 @@ def test_a_folder_with_results_is_healthy(examine, tmp_path):
         folder(tmp_path / "in", 'after = "delete"\n')
         + f'[sinks.jsonl]\nenabled = true\nfile = "{tmp_path}/results/all.jsonl"\nmin_free_mb = 0\n'
     )
-    assert all_of(examine(text)) == []
+    assert all_of(examine(text, root=machine(tmp_path))) == []  # other tests may have this machine's watches
 
 
 def test_a_video_file_is_healthy(examine, tmp_path):

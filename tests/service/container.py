@@ -36,10 +36,10 @@ needs_python_311 = pytest.mark.skipif(
 class Container:
     """A booted Debian without a network, and what is done in it."""
 
-    def __init__(self, folder: Path, *, lent: bool = True) -> None:
-        """lent: this checkout and the packages of this environment are there, as /opt/edgeannot."""
+    def __init__(self, folder: Path, *, lent: bool = True, base: str = BASE) -> None:
+        """lent: this checkout and the packages of this environment are there, as /opt/edgeannot. base: its root file system."""
         self.root = folder / "root"
-        subprocess.run(["cp", "-a", BASE, str(self.root)], check=True)
+        subprocess.run(["cp", "-a", base, str(self.root)], check=True)
         (self.root / "mnt/pictures").mkdir()
         self.write("etc/hosts", "127.0.0.1 localhost\n")  # as every installed Debian has
         words = [
@@ -52,6 +52,7 @@ class Container:
             "--private-network",
             "--kill-signal=SIGRTMIN+3",
             "--console=pipe",
+            "--setenv=SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1",  # else that of Debian 13 does not boot on control groups of version 1
         ]
         if lent:
             site = next(Path(sys.prefix).glob("lib/python3*/site-packages"))
@@ -132,12 +133,12 @@ class Container:
 
 
 @contextmanager
-def booted(*, lent: bool = True) -> Iterator[Container]:
+def booted(*, lent: bool = True, base: str = BASE) -> Iterator[Container]:
     """Boot a container, and end it."""
     with tempfile.TemporaryDirectory(
         prefix="edgeannot-box-", ignore_cleanup_errors=True
     ) as folder:  # not one of pytest's, which keeps the last three
-        made = Container(Path(folder), lent=lent)
+        made = Container(Path(folder), lent=lent, base=base)
         try:
             yield made
         finally:

@@ -19,6 +19,7 @@ from tests.surroundings import asked
 from tests.test_docs import README, blocks
 
 WHEELS = asked("WHEELS") or ""
+BASES = {"Debian 12": asked("SERVICE_ROOT") or "", "Debian 13": asked("SERVICE_ROOT_13") or ""}
 
 pytestmark = [
     pytest.mark.service,
@@ -48,9 +49,9 @@ def offline(box, line, *before):
 
 
 @contextmanager
-def fresh_box(config: str) -> Iterator[Container]:
-    """A container with a checkout and the wheels. config: what a person writes in the editor."""
-    with booted(lent=False) as box:
+def fresh_box(config: str, base: str = BASES["Debian 12"]) -> Iterator[Container]:
+    """A container with a checkout and the wheels. config: what a person writes in the editor. base: a root file system."""
+    with booted(lent=False, base=base) as box:
         tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout
         (box.root / "srv/edgeannot").mkdir()
         subprocess.run(
@@ -62,9 +63,11 @@ def fresh_box(config: str) -> Iterator[Container]:
         yield box
 
 
-@pytest.fixture(scope="module")
-def fresh():
-    with fresh_box(CONFIG) as box:
+@pytest.fixture(scope="module", params=BASES)
+def fresh(request):
+    if not Path(BASES[request.param], "etc").is_dir():
+        pytest.skip(f"there is no root file system of {request.param}: `make service-test` makes it")
+    with fresh_box(CONFIG, BASES[request.param]) as box:
         yield box
 
 

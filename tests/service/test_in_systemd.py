@@ -43,8 +43,14 @@ def installed():
         yield box
 
 
+def seconds(box, since, until):
+    """Between two moments of the service, as systemd has them in microseconds."""
+    return (int(box.shown(until)) - int(box.shown(since))) / 1e6
+
+
 def test_it_is_ready_and_a_picture_yields_a_message_and_is_deleted(installed):
     assert (installed.shown("ActiveState"), installed.shown("User")) == ("active", "edgeannot")
+    print(f"ready {seconds(installed, 'ExecMainStartTimestampMonotonic', 'ActiveEnterTimestampMonotonic'):.2f} s after the start")
     assert installed.heard("a.jpg", *LOGIN)["image"]["path"] == "a.jpg"
     wait_until(lambda: not (installed.root / "mnt/pictures/a.jpg").exists(), "the picture to be deleted")
 
@@ -52,6 +58,19 @@ def test_it_is_ready_and_a_picture_yields_a_message_and_is_deleted(installed):
 def test_the_secret_is_a_credential_that_only_root_may_read(installed):
     assert "LoadCredential=mqtt-password:/etc/edgeannot/mqtt-password" in installed.run("systemctl", "cat", UNIT).stdout
     assert installed.run("runuser", "-u", "edgeannot", "--", "cat", "/etc/edgeannot/mqtt-password", check=False).returncode != 0
+
+
+@pytest.mark.parametrize("state", ["active", "stopped"])
+def test_doctor_finds_nothing_wrong_with_it(installed, state):
+    """As root, with the service's own state folder, user and credential."""
+    if state == "stopped":
+        installed.run("systemctl", "stop", UNIT)
+    told = installed.edgeannot("doctor", check=False)
+    installed.run("systemctl", "start", UNIT)
+
+    assert "WRONG" not in told.stdout, told.stdout
+    assert told.returncode == 0
+    assert "/var/lib/edgeannot can be written" in told.stdout
 
 
 def test_members_of_the_group_may_read_the_results(installed):
@@ -108,6 +127,7 @@ def test_it_stops_in_order_within_five_seconds(installed):
     installed.run("systemctl", "stop", UNIT)
 
     assert (installed.shown("Result"), installed.shown("ExecMainStatus")) == ("success", "0")  # else it was killed after 5 s
+    print(f"stopped in {seconds(installed, 'ActiveExitTimestampMonotonic', 'InactiveEnterTimestampMonotonic'):.2f} s")
 
 
 def test_a_wrong_configuration_at_the_start_is_not_tried_again(installed):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -41,10 +42,11 @@ def doctor(
     from edgeannot.doctor.checks import CHECKS
     from edgeannot.doctor.run import OVERDUE, run_checks
 
-    examined = _examined(config)
-    findings = run_checks(examined, CHECKS)
-    if bundle is not None:
-        _pack(bundle, examined, findings)
+    with tempfile.TemporaryDirectory() as links:
+        examined = _examined(config, Path(links))
+        findings = run_checks(examined, CHECKS)
+        if bundle is not None:
+            _pack(bundle, examined, findings)
     if json:
         typer.echo(json_text([_as_dict(each) for each in findings], indent=2))
     else:
@@ -60,16 +62,20 @@ def doctor(
     raise typer.Exit(code)
 
 
-def _examined(config: Path | None) -> Examined:
-    from edgeannot.doctor.unit import service_user, show_unit
+def _examined(config: Path | None, links: Path) -> Examined:
+    from edgeannot.doctor.unit import service_folders, service_user, show_unit
     from edgeannot.settings import load_settings
 
+    facts = show_unit()
+    who = service_user(facts)
+    if who.uid is not None:
+        os.environ.update(service_folders(facts, links))
     path = config or default_config_file()
     try:
         settings = load_settings({}, path, grade=lambda: ("low", "not judged")).settings
     except EdgeannotError:
         settings = None  # the check of the configuration says why
-    return Examined(settings, path, who=service_user(show_unit()))
+    return Examined(settings, path, who=who)
 
 
 def _pack(path: Path, examined: Examined, findings: Sequence[Finding]) -> None:
