@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -100,12 +101,12 @@ class Container:
         wait_until(lambda: self.shown(key, unit) == value, f"{unit}: {key}={value}", pace_s=0.3)
 
     def end(self) -> None:
-        self.process.send_signal(signal.SIGRTMIN + 3)
-        try:
-            self.process.wait(DEADLINE_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        """Halt its systemd; one that does not halt is killed. To end nspawn alone would leave all that is in the container running."""
+        for number, patience_s in ((signal.SIGRTMIN + 3, 60.0), (signal.SIGKILL, DEADLINE_S)):
+            if self.process.poll() is None:
+                with suppress(subprocess.TimeoutExpired, ProcessLookupError):
+                    os.kill(self.leader or self.process.pid, number)
+                    self.process.wait(patience_s)
 
     def drop(self, picture: str) -> None:
         """Move a photo into the watched folder, whole."""

@@ -143,3 +143,45 @@ def test_the_two_commands_of_the_readme_print_what_it_says(fresh):
     said = offline(fresh, commands).stdout
     for line in printed.splitlines():
         assert re.search("^" + re.escape(line).replace("…", "[0-9]+"), said, re.MULTILINE), said
+
+
+PAGES_OF_MESSAGES = """
+test -e /usr/local/bin/edgeannot || ( {install} )
+echo "127.0.0.1 broker.local" >> /etc/hosts
+mkdir -p /srv/messages/inbox
+cp edgeannot/samples/astronaut.jpg /srv/messages/photo.jpg
+cp edgeannot/samples/cat.jpg /srv/messages
+cd /srv/messages
+export EDGEANNOT_SINKS__MQTT__COMMANDS__ENABLED=true
+edgeannot run --watch inbox --device porch --mqtt mqtt://broker.local --data-dir porch > porch.log 2>&1 &
+porch=$!
+edgeannot run --config worker.toml --data-dir worker > worker.log 2>&1 &
+worker=$!
+until grep -q "connected to" porch.log && grep -q "connected to" worker.log; do sleep 0.2; done
+{commands}
+wait $!
+{listen} > heard 2>&1 &
+listener=$!
+until grep -q listening heard; do sleep 0.2; done
+{send}
+{publish}
+{publish_named}
+until test "$(grep -c "pictures  #" heard)" -ge 3; do sleep 0.2; done
+kill $porch $worker $listener
+wait
+"""
+
+
+def test_the_commands_of_the_pages_of_messages_and_of_fleets_are_answered(fresh):
+    (commands,) = blocks(ROOT / "docs/messages.md", "sh")
+    talk, publish, publish_named = blocks(ROOT / "docs/fleet.md", "sh")
+    listen, send = talk.splitlines()
+    config = blocks(ROOT / "docs/fleet.md", "toml")[0].replace("mqtts://", "mqtt://")
+    fresh.write("srv/messages/worker.toml", re.sub(r"^(username|password_file) = .*$", "", config, flags=re.MULTILINE))  # no login here
+
+    install = " && ".join(service_commands()[:2])
+    lines = {"commands": commands, "listen": listen, "send": send, "publish": publish, "publish_named": publish_named}
+    script = PAGES_OF_MESSAGES.format(install=install, **lines)
+    answers = [json.loads(line) for line in offline(fresh, script).stdout.splitlines() if line.startswith("{")]
+    assert [answer["ok"] for answer in answers] == [True, True]
+    assert {each["label"] for each in answers[1]["result"]["detections"]} == {"cat"}
