@@ -177,7 +177,7 @@ function showPicture() {
     fill("caption", []);
   } else {
     const names = [picture.source, picture.name].filter(Boolean);
-    const facts = ["", `${clock(picture.at)} (${ago(picture.at)})`, `${picture.size[0]} × ${picture.size[1]}`, `${picture.ms.toFixed(0)} ms`];
+    const facts = ["", `${clock(picture.at)} (${ago(picture.at)})`, `${picture.size[0]}\u00a0×\u00a0${picture.size[1]}`, `${picture.ms.toFixed(0)}\u00a0ms`];
     if (picture.damage) facts.push(`damaged: ${picture.damage}`);
     const text = names.join(" · ") + facts.join(" · ");
     if (by("caption").textContent !== text) {
