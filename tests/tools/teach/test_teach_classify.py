@@ -27,8 +27,9 @@ from tests.tools.teach.color_sets import COLORS, picture, write_set
         (lambda folder: None, MissingError, "no labelled set at"),
         (lambda folder: write_set(folder, 3, {"red": COLORS["red"]}), InputError, "one class, 'red', and there is nothing to tell it from"),
         (lambda folder: write_set(folder, 1), InputError, "the class 'blue' has one picture, wanted at least 2"),
+        (lambda folder: (write_set(folder, 2) / "owl").mkdir(), InputError, "the folder of the class 'owl' has no pictures"),
     ],
-    ids=["empty", "missing", "one class", "one picture"],
+    ids=["empty", "missing", "one class", "one picture", "class without pictures"],
 )
 def test_a_set_that_cannot_be_learned_from_is_refused_in_one_sentence(tmp_path, teach, data_dir, make, error, words):
     make(tmp_path / "set")

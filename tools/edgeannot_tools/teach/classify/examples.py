@@ -62,8 +62,12 @@ def default_threads() -> int:
 
 
 def read_examples(path: Path) -> ClassFolders:
-    """Return pictures and classes, as `checked`. Raises MissingError, InputError."""
-    return checked(read_class_set(path), str(path))
+    """Return pictures and classes, as `checked`. Raises MissingError, InputError also for a folder of a class without pictures."""
+    examples = checked(read_class_set(path), str(path))
+    for place in sorted(path.iterdir()) if path.is_dir() else ():
+        if place.is_dir() and not place.name.startswith(".") and place.name not in examples.class_names:
+            raise InputError(f"{path}: the folder of the class {place.name!r} has no pictures; put some into it or remove it")
+    return examples
 
 
 def checked(examples: ClassFolders, where: str) -> ClassFolders:
