@@ -156,18 +156,31 @@ def test_classes_come_and_go_and_a_label_is_corrected_without_the_first_folder_b
         (["--forget", "red", "set"], "takes a whole class and no pictures"),
         (["set", "set"], "wanted one folder or CSV file, found 2"),
         (["--name", "other", "--forget", "red"], "no pictures of a model other are remembered"),
+        (["--name", "colors", "--forget", "red"], "no pictures of a model colors are remembered"),
     ],
 )
 def test_a_change_that_cannot_be_made_is_one_sentence_and_changes_nothing(tmp_path, teach, data_dir, monkeypatch, words, said):
     write_set(tmp_path / "set", 2, {name: COLORS[name] for name in ("green", "red")})
     monkeypatch.chdir(tmp_path)
     teach("set", "--name", "mine")
+    # What a classifier left whose name another kind of model has now.
+    shutil.copy(data_dir / "models" / "mine.taught.csv", data_dir / "models" / "colors.taught.csv")
     before = {path.name: path.read_bytes() for path in (data_dir / "models").iterdir()}
 
     result = teach("--name", "mine", *words)
 
     assert said in str(result.exception)
     assert {path.name: path.read_bytes() for path in (data_dir / "models").iterdir()} == before
+
+
+def test_a_model_that_cannot_be_added_leaves_nothing(tmp_path, teach, data_dir):
+    (data_dir / "models" / "mine.tflite" / "in the way").mkdir(parents=True)
+    before = sorted(data_dir.glob("models/*"))
+
+    result = teach(write_set(tmp_path / "set", 2), "--name", "mine")
+
+    assert isinstance(result.exception, InputError), result.output
+    assert sorted(data_dir.glob("models/*")) == before
 
 
 def test_near_duplicates_are_named_and_copies_left_out(tmp_path, teach):

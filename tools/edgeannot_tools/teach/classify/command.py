@@ -82,7 +82,7 @@ def classify(
     from edgeannot_tools.graph.blas import one_thread
     from edgeannot_tools.teach.classify.backbone import BUNDLED, find_backbone
     from edgeannot_tools.teach.classify.examples import checked, collect_examples, default_threads, read_examples
-    from edgeannot_tools.teach.classify.remembered import read_remembered, remember
+    from edgeannot_tools.teach.classify.remembered import forget_unless_added, read_remembered, remember
     from edgeannot_tools.teach.classify.report import print_taught, write_report
     from edgeannot_tools.teach.classify.teaching import teach
     from edgeannot_tools.teach.install import check_name, install_model
@@ -113,9 +113,12 @@ def classify(
         console.print(f"wrote {report}: confusion.png, unsure.png, suspicious.png, suspicious.csv", soft_wrap=True)
     # First the pictures: a change that is made twice is made once, and a model whose pictures are not known could not be changed again.
     remember(examples, name, state / "models")
-    card = install_model(
-        taught.card, taught.model, state, comments=taught.comments, replace=True, trial=not network.bundled, runtime=runtime
-    )
+    try:
+        card = install_model(
+            taught.card, taught.model, state, comments=taught.comments, replace=True, trial=not network.bundled, runtime=runtime
+        )
+    finally:
+        forget_unless_added(name, state / "models")
     console.print(f"added {card.name} to {card.folder}{how_to_run(card, data_dir)}", soft_wrap=True)
 
 

@@ -17,7 +17,7 @@ from edgeannot.vision.cards import ModelCard, read_card
 from edgeannot_tools.datasets.pictures import PICTURE_SUFFIXES, ClassFolders, list_files
 from edgeannot_tools.output import write_whole
 
-__all__ = ["MADE_BY", "Remembered", "read_remembered", "remember"]
+__all__ = ["MADE_BY", "Remembered", "forget_unless_added", "read_remembered", "remember"]
 
 MADE_BY = "edgeannot teach classify"
 """What a card says of its maker."""
@@ -74,8 +74,9 @@ class Remembered:
 
 def read_remembered(name: str, folder: Path) -> Remembered:
     """Return the model and its pictures. folder: of the user's models. Raises MissingError where there is none, InputError."""
-    path, card = _file(name, folder), folder / f"{name}.toml"
-    if not path.is_file() or not card.is_file():
+    path, card_file = _file(name, folder), folder / f"{name}.toml"
+    card = read_card(card_file) if path.is_file() and card_file.is_file() else None
+    if card is None or card.task != "classify":
         raise MissingError(
             f"no pictures of a model {name} are remembered in {folder}; teach it from a folder first: `{MADE_BY} DIR --name {name}`"
         )
@@ -83,7 +84,7 @@ def read_remembered(name: str, folder: Path) -> Remembered:
     rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row][1:]
     if not rows or any(len(row) != 2 for row in rows):
         raise InputError(f"{path}: wanted a picture and its class in each row; teach the model anew from its folder with --replace")
-    return Remembered(read_card(card), {Path(file): label for file, label in rows})
+    return Remembered(card, {Path(file): label for file, label in rows})
 
 
 def remember(examples: ClassFolders, name: str, folder: Path) -> None:
@@ -93,6 +94,12 @@ def remember(examples: ClassFolders, name: str, folder: Path) -> None:
     writer.writerow(("file", "class"))
     writer.writerows((path.resolve(), examples.class_names[number]) for path, number in examples.pictures)
     write_whole(_file(name, folder), os_bytes(text.getvalue()))
+
+
+def forget_unless_added(name: str, folder: Path) -> None:
+    """Remove the list of pictures of a model that is not there, because it could not be added."""
+    if not (folder / f"{name}.toml").exists():
+        _file(name, folder).unlink(missing_ok=True)
 
 
 def _file(name: str, folder: Path) -> Path:
