@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-__all__ = ["one_thread", "threads_setting"]
+__all__ = ["one_thread", "threads_settings"]
 
 Setting = tuple[Callable[[], int], Callable[[int], None]]
 PREFIXES, SUFFIXES = ("", "scipy_"), ("", "64_")
@@ -23,29 +23,30 @@ PREFIXES, SUFFIXES = ("", "scipy_"), ("", "64_")
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Let numpy's matrix products run in the calling thread alone; no change where numpy came with another library than OpenBLAS."""
-    setting = threads_setting()
-    if setting is None:
-        yield
-        return
-    get, put = setting
-    before = get()
-    put(1)
+    before = [(put, get()) for get, put in threads_settings()]
+    for put, _ in before:
+        put(1)
     try:
         yield
     finally:
-        put(before)
+        for put, count in before:
+            put(count)
+
+
+def threads_settings() -> tuple[Setting, ...]:
+    """Return what gets and what sets the number of threads of each OpenBLAS that is loaded: OpenCV's wheels bring one of their own."""
+    lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+    paths = {line.split(maxsplit=5)[-1] for line in lines if "openblas" in line}
+    return tuple(setting for path in sorted(paths) if (setting := _setting_of(path)) is not None)
 
 
 @cache
-def threads_setting() -> Setting | None:
-    """Return what gets and what sets the number of threads of the OpenBLAS that is loaded; None where there is none."""
-    lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
-    for path in dict.fromkeys(line.split(maxsplit=5)[-1] for line in lines if "openblas" in line):
-        library = ctypes.CDLL(path)
-        for prefix in PREFIXES:
-            for suffix in SUFFIXES:
-                names = [f"{prefix}openblas_{verb}_num_threads{suffix}" for verb in ("get", "set")]
-                if all(hasattr(library, name) for name in names):
-                    get, put = (getattr(library, name) for name in names)
-                    return get, put
+def _setting_of(path: str) -> Setting | None:
+    library = ctypes.CDLL(path)
+    for prefix in PREFIXES:
+        for suffix in SUFFIXES:
+            names = [f"{prefix}openblas_{verb}_num_threads{suffix}" for verb in ("get", "set")]
+            if all(hasattr(library, name) for name in names):
+                get, put = (getattr(library, name) for name in names)
+                return get, put
     return None
