@@ -15,6 +15,7 @@ import pytest
 from tests.brokers import Broker, free_port, wait_until
 from tests.docs_pages import DOCS
 from tests.e2e.daemons import SAMPLES, Daemon
+from tests.faults.blinking import lamp_model, play
 from tests.surroundings import asked
 
 pytestmark = pytest.mark.homeassistant
@@ -151,6 +152,36 @@ def test_the_documented_automations_fire_for_each_picture_and_once_for_each_comi
 
     assert comings(home, person) >= 2
     assert set(at_the_door(home)) == {f"{total(home, seen)} at the door"}
+
+
+def test_tracked_objects_their_second_label_and_the_state_of_a_region_are_there_and_no_event_of_a_picture(broker, tmp_path, home_at):
+    """Objects come and go; where they are tracked, the event entity tells of them alone."""
+    models = tmp_path / "daemon/data/models"
+    settings = play(tmp_path, models)
+    lamp_model(models)
+    settings.write_text(
+        settings.read_text().replace("loop = true", "loop = true\nrealtime = true")
+        + '[classify.cat]\nmodel = "lamp"\n[states.lamp]\nsource = "yard"\nregion = [0.0, 0.0, 0.5, 0.5]\nmodel = "lamp"\n'
+        + "[sinks.mqtt.home_assistant]\nenabled = true\n"
+    )
+    home = home_at(broker)
+    daemon = Daemon(tmp_path / "daemon", "--config", settings, "--model", "tiny", "--device", "porch", "--mqtt", broker.url)
+    try:
+        home.wait(lambda: {"appeared", "left"} <= {each["event_type"] for each in happened(home)}, "an object that came and left")
+        home.wait(lambda: {"on", "off"} <= set(home.states("sensor.porch_yard_lamp")), "both states of the region")
+        home.wait(lambda: any(each["sub_label"] == "on" for each in happened(home)), "the label of the second stage")
+    finally:
+        daemon.process.terminate()
+        daemon.process.wait(60)
+
+    assert {each["event_type"] for each in happened(home)} <= {"appeared", "still", "moved", "left"}
+    assert {said["state"] for said in home.said if str(said.get("state", "")).startswith("event.")} == {"event.porch_yard_seen"}
+
+
+def happened(home: Home) -> list[dict]:
+    """What the event entity said, without the times at which nothing had happened yet."""
+    said = [one["attributes"] for one in home.said if one.get("state") == "event.porch_yard_seen"]
+    return [attributes for attributes in said if attributes.get("event_type")]
 
 
 def at_the_door(home: Home) -> list[str]:
