@@ -184,11 +184,17 @@ def levels_below(name: str, candidates: Sequence[Candidate]) -> list[Degradation
 
 
 def _cost(candidate: Candidate, top: Candidate) -> float | None:
-    """Return the cost of a picture: ms if the top was measured, else multiply-accumulates; None if it cannot be compared to the top."""
+    """Return the cost of a picture: ms if the top was measured, else multiply-accumulates; None if it cannot be compared to the top.
+
+    Of two that were measured the CPU times tell how their costs compare: others may have had the core meanwhile.
+    """
     if top.ms is None and not _macs(top):
         return candidate.facts.area(candidate.size) if candidate.facts is top.facts else None
     if top.ms is None:
         return _macs(candidate) or None
+    ours, its = candidate.sample, top.sample
+    if ours and its and ours.threads == its.threads and its.cpu_ms > 0:
+        return its.ms * ours.cpu_ms / its.cpu_ms
     if (ms := candidate.ms or candidate.predicted_ms) is not None:
         return ms
     macs, top_macs = _macs(candidate), _macs(top)

@@ -12,8 +12,11 @@ def facts(name, width=416, sizes=(192, 320, 416), macs=1000):
     return CardFacts(name, name * 8, "detect", "yolo", name, width, width, sizes, len(sizes) > 1, macs, 1, (), ())
 
 
-def candidate(card, size, ms=None, predicted_ms=None, rejection=""):
-    sample = ms and Sample(size=size, threads=1, ms=ms, p95_ms=ms, stages={}, p95_stages={}, cpu_ms=ms, peak_bytes=1, runs=5, dtype="int8")
+def candidate(card, size, ms=None, predicted_ms=None, rejection="", cpu_ms=None):
+    cpu_ms = cpu_ms or ms
+    sample = ms and Sample(
+        size=size, threads=1, ms=ms, p95_ms=ms, stages={}, p95_stages={}, cpu_ms=cpu_ms, peak_bytes=1, runs=5, dtype="int8"
+    )
     return Candidate(card, size, 1, sample, predicted_ms, rejection)
 
 
@@ -44,6 +47,14 @@ def test_measurements_count_and_predictions_where_there_are_none():
 
     assert names(levels) == ["big@416", "big@320", "big@192", "small"]
     assert [level.cost for level in levels] == [100.0, 60.0, 25.0, 10.0]
+
+
+def test_others_that_had_the_core_while_one_was_measured_do_not_hide_that_it_is_cheaper():
+    every = [candidate(BIG, 416, 11.4, cpu_ms=7.5), candidate(SMALL, 300, 15.4, cpu_ms=5.0)]
+
+    [_, small] = levels_below("big@416", every)
+
+    assert (small.name, round(small.cost, 1)) == ("small", 7.6)
 
 
 def test_what_was_never_measured_is_estimated_by_its_operations():

@@ -100,8 +100,9 @@ def test_what_is_reported_and_by_which_model_follows_the_commands(start, asker):
 
     subscriber.wait_for(lambda s: last(s, "info")["model"]["name"] == "yolov3-tiny@320", "info")
     subscriber.wait_for(lambda s: last(s, "state")["model"] == "yolov3-tiny@320", "the state")
-    asker.send("snapshot")
     copy_samples(inbox)
+    subscriber.wait_for(results, "a picture of the folder")
+    asker.send("snapshot")
     assert asker.wait()[0].payload[:2] == b"\xff\xd8"
 
 

@@ -139,6 +139,7 @@ def test_it_steps_down_under_a_quota_and_up_again_when_it_is_lifted(tmp_path, br
         subscriber.wait_for(lambda s: governor(s).get("step", 0) > 0, f"a step down: {daemon.log}")
         assert "over the budget" in governor(subscriber)["reason"]
         assert "governor: step down" in daemon.log
+        subscriber.wait_for(lambda s: len(set(models(s))) >= 2, f"info is told again with each model: {daemon.log}")
 
         lowest = governor(subscriber)["step"]
         quota.lift()
@@ -146,4 +147,3 @@ def test_it_steps_down_under_a_quota_and_up_again_when_it_is_lifted(tmp_path, br
         subscriber.wait_for(lambda s: governor(s)["step"] < lowest, f"a step up: {daemon.log}")
         assert "governor: step up" in daemon.log
         assert daemon.stop() == 0
-        assert len(set(models(subscriber))) >= 2, "info is told again with each model"
