@@ -197,6 +197,20 @@ def test_near_duplicates_are_named_and_copies_left_out(tmp_path, teach):
     assert "has 3 different pictures: wanted 5 or more" in said
 
 
+def test_a_set_of_which_nothing_can_be_tested_is_taught_without_a_figure(tmp_path, teach, data_dir):
+    """All pictures of a class are nearly the same, as where there is one and its copies that were saved again."""
+    folder = write_set(tmp_path / "set", 1)
+    for path in sorted(folder.glob("*/0.png")):
+        cv2.imwrite(str(path.with_suffix(".jpg")), cv2.imread(str(path)))
+
+    result = teach(folder, "--name", "mine", "--report", tmp_path / "report")
+
+    assert result.exception is None, result.output
+    assert "cannot be tested: all of its pictures are nearly the same" in result.output.replace("\n", " ")
+    assert "accuracy" not in result.output
+    assert read_card(data_dir / "models" / "mine.toml").measured == ()
+
+
 def test_a_second_run_takes_the_features_from_the_cache(tmp_path, teach, data_dir, monkeypatch):
     folder = write_set(tmp_path / "set", 2)
     teach(folder, "--name", "one")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,11 +133,14 @@ def teach(seen: Seen, backbone: Backbone, name: str, source: str, views: int = 1
     expansion = expansion_for(backbone, seen.vectors[:, 0, 0])
     learned = learn(seen.vectors, seen.classes, len(seen.class_names), seen.groups, expansion, views)
     model = taught_file(backbone, learned.head, seen.vectors[:, learned.look].reshape(-1, seen.vectors.shape[-1]))
-    taught = Taught(seen, learned, model, _card(seen, learned, backbone, model, name, views), ())
+    card = _card(seen, learned, backbone, model, name, views)
+    taught = Taught(
+        seen, learned, model, card, (f"taught from {number_of(len(seen.paths), 'picture')} of {source} on {backbone.card.name}",)
+    )
+    if not learned.tested.any():
+        return taught
     low, high = taught.interval
-    pictures = number_of(len(seen.paths), "picture")
     figure = f"accuracy {taught.accuracy:.3f} ({low:.3f} to {high:.3f}) on pictures that were not learned from"
-    comments = (f"taught from {pictures} of {source} on {backbone.card.name}", figure)
     row = Measured(
         dataset=f"{name}, cross-validated",
         size=backbone.card.input.width,
@@ -145,8 +148,7 @@ def teach(seen: Seen, backbone: Backbone, name: str, source: str, views: int = 1
         pictures=int(learned.tested.sum()),
         top1=round(taught.accuracy, 4),
     )
-    card = taught.card.model_copy(update={"measured": (row,)}) if learned.tested.any() else taught.card
-    return Taught(seen, learned, model, card, comments)
+    return replace(taught, card=card.model_copy(update={"measured": (row,)}), comments=(*taught.comments, figure))
 
 
 def _card(seen: Seen, learned: Learned, backbone: Backbone, model: bytes, name: str, views: int) -> ModelCard:
