@@ -72,7 +72,7 @@ def test_the_model_that_is_in_force_is_not_loaded_again(builds):
     ("name", "error", "words"),
     [
         ("unicorn", ModelError, "no model called 'unicorn'"),
-        ("yolov3-tiny@7", ModelError, "input size 7 is not offered"),
+        ("yolov3-tiny@7", ModelError, "input size '7' is not offered"),
         ("../../etc/passwd", ModelError, "wanted a model's name"),
         ("card.toml", ModelError, "wanted a model's name"),
         ("", ModelError, "wanted a model's name"),
