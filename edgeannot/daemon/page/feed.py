@@ -84,7 +84,7 @@ class Feed:
         self._clock = clock
         lock = threading.RLock()
         self._changed = threading.Condition(lock)  # for the viewers: there is something to send
-        self._work = threading.Condition(lock)  # for the one thread that makes it: each picture wakes no other
+        self._work = threading.Condition(lock)  # for the one thread that makes it, which a picture wakes only for something to do
         self._viewers = 0
         self._closed = False
         self._number = 0
@@ -100,6 +100,9 @@ class Feed:
         """What viewers are sent, by source, while there are any."""
         self._strip: deque[tuple[int, bytes]] = deque(maxlen=_STRIP)
         self._state: tuple[int, bytes] = (0, b"")
+        self._draw_at = self._state_at = 0.0
+        self._asleep_until = -math.inf
+        """Until when the thread sleeps, seconds of the monotonic clock; minus infinity where it is awake, or will be in a moment."""
         self._thread = threading.Thread(target=self._run, name="page", daemon=True)
 
     # The sink
@@ -115,7 +118,8 @@ class Feed:
             if annotation.labels:
                 self._withheld = (self._number, kept)
                 self._release(now)
-            if self._waiting or self._withheld or self._viewers:
+            if (0.0 if self._waiting else self._due()) < self._asleep_until:
+                self._asleep_until = -math.inf
                 self._work.notify()
         return ()
 
@@ -200,35 +204,36 @@ class Feed:
     # The thread
 
     def _run(self) -> None:
-        draw_at = state_at = 0.0
         while True:
             with self._changed:
-                while not self._closed and not self._waiting and (due := self._due(draw_at, state_at) - time.monotonic()) > 0:
-                    self._work.wait(None if due == math.inf else due)
+                while not self._closed and not self._waiting and (rest_s := self._due() - time.monotonic()) > 0:
+                    self._asleep_until = time.monotonic() + rest_s
+                    self._work.wait(None if rest_s == math.inf else rest_s)
                     self._release(self._clock())
+                self._asleep_until = -math.inf
                 if self._closed:
                     return
                 small = self._waiting.popleft() if self._waiting else None
-                fresh = self._fresh() if self._viewers and time.monotonic() >= draw_at else None
+                fresh = self._fresh() if self._viewers and time.monotonic() >= self._draw_at else None
             try:
                 if small is not None:
                     self._add(*small)
                 if fresh is not None:
-                    draw_at = time.monotonic() + self._rest_s
+                    self._draw_at = time.monotonic() + self._rest_s
                     self._draw(*fresh)
-                if self._viewers and time.monotonic() >= state_at:
-                    state_at = time.monotonic() + _STATE_S
+                if self._viewers and time.monotonic() >= self._state_at:
+                    self._state_at = time.monotonic() + _STATE_S
                     self._tell()
             except Exception:
                 log.exception("internal error of the live page (please report); continuing")
             del small, fresh  # no picture is held while nobody looks
 
-    def _due(self, draw_at: float, state_at: float) -> float:
+    def _due(self) -> float:
         """Return when there is something to do, if no picture comes: seconds of the monotonic clock. Without viewers mostly never."""
         next_small = time.monotonic() + 1.0 if self._withheld else math.inf
         if not self._viewers:
             return next_small
-        return min(next_small, state_at, draw_at if self._fresh() else math.inf)
+        return min(next_small, self._state_at, self._draw_at if self._fresh() else math.inf)
 
     def _fresh(self) -> tuple[int, Annotation] | None:
         """Return the picture that waits longest of those that no viewer has; each source's newest."""

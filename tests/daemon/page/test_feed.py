@@ -163,6 +163,22 @@ def test_the_strip_takes_fifty_then_one_a_second_and_always_the_last():
     assert Feed(2.0)._waiting.maxlen == 8
 
 
+def test_a_picture_wakes_the_drawing_thread_only_for_something_to_do(monkeypatch):
+    """Each waking takes the core from the network for a moment."""
+    feed, woken = Feed(2.0, Clock(100.0)), []
+    feed._allowed = 1.0
+    notify = feed._work.notify
+    monkeypatch.setattr(feed._work, "notify", lambda: (woken.append(1), notify()))
+    feed.start(dict)
+    try:
+        for seq in range(300):
+            feed.write(annotation("cat", seq=seq))
+        wait_until(lambda: feed._strip, "the small picture")
+        assert len(woken) < 20
+    finally:
+        feed.close()
+
+
 def test_a_large_picture_is_not_kept_whole():
     """A camera of 12 megapixels must not cost 36 MB more while the page is on; boxes stay in the whole picture's pixels."""
     feed = Feed(2.0, Clock(100.0))
