@@ -204,6 +204,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._serve(b"")
 
+    def do_HEAD(self) -> None:
+        self._serve(b"")
+
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
         fits = re.fullmatch("[0-9]{1,4}", length) and int(length) <= _MOST_BODY
@@ -216,7 +219,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.server.came(self.connection)
         headers = {name.lower(): value for name, value in self.headers.items()}
         path = self.path.partition("?")[0]
-        self._send(self.reply_to(Request(self.command, path, headers, str(self.client_address[0]), body)))
+        method = "GET" if self.command == "HEAD" else self.command  # the answer is the same, and its body stays here
+        self._send(self.reply_to(Request(method, path, headers, str(self.client_address[0]), body)))
 
     def _send(self, reply: Reply) -> None:
         body = reply.body
@@ -228,7 +232,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if isinstance(body, bytes):
-            self.wfile.write(body)
+            self.wfile.write(body if self.command != "HEAD" else b"")
+            return
+        if self.command == "HEAD":
+            body.close()
             return
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)
         try:

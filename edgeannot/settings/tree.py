@@ -123,7 +123,8 @@ class PageOptions(Options):
     controls: bool = True
     """Whether the page has the buttons for pause, snapshot and model."""
     max_fps: float = Field(default=2.0, gt=0, le=30)
-    """Pictures a second that are drawn for the page while somebody looks at it, of all sources together."""
+    """Most pictures a second that are drawn for the page while somebody looks at it, of all sources together; fewer where drawing them
+    would take more than 1 % of the cores' time."""
 
     @property
     def has_controls(self) -> bool:

@@ -11,6 +11,7 @@ import base64
 import json
 import logging
 import math
+import os
 import threading
 import time
 from collections import Counter, deque
@@ -39,6 +40,8 @@ _SMALL_SIDE: Final = 192
 _STRIP: Final = 50
 """Small pictures that are kept, some 6 KB each."""
 _MOST_WAITING: Final = 8
+_SHARE: Final = 0.01
+"""Part of all cores' time that large pictures may take: on a slow board there are fewer of them, and inference goes on as without them."""
 _STATE_S: Final = 1.0
 _ALIVE_S: Final = 15.0
 """Seconds of silence after which a viewer gets an empty line, so that one who has gone is noticed."""
@@ -80,6 +83,7 @@ class Feed:
     def __init__(self, max_fps: float, clock: Callable[[], float] = time.monotonic) -> None:
         """max_fps: pictures a second that are drawn, of all sources together."""
         self._rest_s = 1 / max_fps
+        self._rest_ratio = 1 / (_SHARE * len(os.sched_getaffinity(0)))
         self._figures: Callable[[], Mapping[str, Any]] = dict
         self._clock = clock
         lock = threading.RLock()
@@ -219,8 +223,10 @@ class Feed:
                 if small is not None:
                     self._add(*small)
                 if fresh is not None:
-                    self._draw_at = time.monotonic() + self._rest_s
+                    begun, cpu_s = time.monotonic(), time.thread_time()
+                    self._draw_at = begun + self._rest_s  # also where drawing fails
                     self._draw(*fresh)
+                    self._draw_at = max(self._draw_at, begun + self._rest_ratio * (time.thread_time() - cpu_s))
                 if self._viewers and time.monotonic() >= self._state_at:
                     self._state_at = time.monotonic() + _STATE_S
                     self._tell()

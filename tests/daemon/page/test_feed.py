@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import collections
 import json
+import os
+import time
 from datetime import UTC, datetime
 
 import numpy as np
@@ -176,6 +178,30 @@ def test_a_picture_wakes_the_drawing_thread_only_for_something_to_do(monkeypatch
         wait_until(lambda: feed._strip, "the small picture")
         assert len(woken) < 20
     finally:
+        feed.close()
+
+
+def test_drawing_takes_a_hundredth_of_the_cores_at_most(monkeypatch):
+    feed, drawn = Feed(1000.0), []
+
+    def costly(number, kept):
+        ends = time.thread_time() + 0.02
+        while time.thread_time() < ends:
+            pass
+        drawn.append(time.monotonic())
+        feed._pictures["cam"] = (number, b"")
+
+    monkeypatch.setattr(feed, "_draw", costly)
+    feed.start(dict)
+    viewer = feed.watch()
+    try:
+        feed.write(annotation("cat", seq=0))
+        wait_until(lambda: drawn, "the first picture")
+        feed.write(annotation("cat", seq=1))
+        wait_until(lambda: len(drawn) > 1, "the second picture")
+        assert drawn[1] - drawn[0] >= 0.02 / (0.01 * len(os.sched_getaffinity(0)))
+    finally:
+        viewer.close()
         feed.close()
 
 

@@ -235,6 +235,19 @@ def test_odd_requests_are_refused_in_one_line_without_markup(site, caplog):
     assert caplog.text == ""
 
 
+@pytest.mark.parametrize("path", ["/", "/events", "/nothing"])
+def test_head_is_answered_as_get_without_its_body(site, feed, path):
+    """Monitors ask so."""
+    server = Server("page", "127.0.0.1", 0, site.answer)
+    try:
+        answers = [sent(server.port, f"HEAD {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()) for _ in range(20)]
+        assert {answer.partition(b"\r\n\r\n")[2] for answer in answers} == {b""}
+        assert {answer.split()[1] for answer in answers} == {b"404" if path == "/nothing" else b"200"}
+        wait_until(lambda: feed._viewers == 0, "no viewer")
+    finally:
+        server.close()
+
+
 def test_who_asks_too_slowly_is_closed():
     """A byte now and then would keep a connection for ever."""
     server = Server("page", "127.0.0.1", 0, lambda _: Reply(200, b""), patience_s=0.0)
