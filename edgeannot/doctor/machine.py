@@ -1,16 +1,23 @@
-"""Checks of the machine: processor and limits, clock, heat."""
+"""Checks of the machine and its software: processor, limits, clock, heat; the configuration, Python, packages, the C library."""
 
 from __future__ import annotations
 
+import os
+import platform
+import struct
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from edgeannot.base.errors import EdgeannotError
+from edgeannot.base.foreign import as_int, number_of
 from edgeannot.base.systemd import clock_synced
 from edgeannot.doctor.findings import Examined, Finding, fine, problem, warning
 from edgeannot.probe import read_board
 from edgeannot.probe.clocks import hottest_c, read_cooling, read_throttled, throttle_reasons
+from edgeannot.vision.runtimes import RUNTIMES
 
-__all__ = ["clock", "heat", "processor"]
+__all__ = ["clock", "configuration", "heat", "libc", "packages", "processor", "python"]
 
 _OLDEST = datetime(2025, 1, 1, tzinfo=UTC).timestamp()
 """Before this program was written."""
@@ -68,3 +75,97 @@ def heat(examined: Examined) -> Iterator[Finding]:
         yield warning("hot", "temperature", found, "give it a heat sink or a fan, and air")
     else:
         yield fine("temperature", "temperature", f"{found}, not slowed down")
+
+
+_NEEDED = ("numpy", "opencv-python-headless", "paho-mqtt", "pydantic", "pydantic-settings", "inotify-simple", "imagesize")
+_SINCE = (3, 11)
+_OLDEST_GLIBC = {"armv7l": (2, 34)}
+"""That of tflite-runtime's wheel; wheels of 64 bits are content with any that runs Python 3.11."""
+
+
+def configuration(examined: Examined) -> Iterator[Finding]:
+    """Check that the configuration file and the environment can be read."""
+    from edgeannot.settings import find_problems
+
+    where = str(examined.config_file or "no file; the environment and the defaults")
+    try:
+        found = find_problems({}, examined.config_file)
+    except EdgeannotError as exc:
+        yield problem("configuration-unreadable", "configuration", str(exc), "correct it; `edgeannot config check` looks again")
+        return
+    for each in found:
+        yield problem("configuration-wrong", "configuration", str(each), "correct it; `edgeannot config check` looks again")
+    if not found:
+        yield fine("configuration", "configuration", f"{where}: nothing wrong")
+
+
+def python(examined: Examined) -> Iterator[Finding]:
+    """Check the interpreter."""
+    del examined
+    bits = struct.calcsize("P") * 8
+    found = f"{platform.python_version()}, {bits} bits, {sys.executable}"
+    if sys.version_info < _SINCE:
+        yield problem("python-old", "Python", found, "install Python 3.11 or later, and edgeannot again with it")
+    elif bits == 32 and os.uname().machine in {"aarch64", "x86_64"}:
+        yield warning("python-32", "Python", f"{found} on a kernel of 64 bits", "a system of 64 bits has a quicker runtime")
+    else:
+        yield fine("python", "Python", found)
+
+
+def packages(examined: Examined) -> Iterator[Finding]:
+    """Check that the packages are there, and that the runtime and numpy fit each other: importing alone does not show it."""
+    version_of = examined.version_of or _version_of
+    runtime = examined.settings.runtime if examined.settings else "auto"
+    missing = [name for name in _NEEDED if not version_of(name)]
+    if missing:
+        yield problem(
+            "package-missing", "packages", f"{', '.join(missing)}: not installed", "install edgeannot again: `pip install edgeannot`"
+        )
+    there = {name: version_of(package) for name, (_, package) in RUNTIMES.items()}
+    used = next((name for name, version in there.items() if version and runtime in ("auto", name)), None)
+    if used is None:
+        what = "no TFLite runtime" if runtime == "auto" else f"the runtime {runtime} is not installed"
+        yield problem(
+            "runtime-missing", "runtime", what, "`pip install ai-edge-litert`, on 32-bit Arm `pip install tflite-runtime==2.14.0`"
+        )
+        return
+    numpy = version_of("numpy")
+    if used == "tflite-runtime" and (as_int(numpy.partition(".")[0]) or 0) >= 2:
+        yield problem(
+            "runtime-numpy",
+            "runtime",
+            f"tflite-runtime {there[used]} is made for numpy 1, and numpy {numpy} is installed: it loads, and fails with each model",
+            "`pip install 'numpy<2' 'opencv-python-headless<4.12'`, or `pip install ai-edge-litert` where it has a wheel",
+        )
+        return
+    yield fine(
+        "runtime", "runtime", f"{used} {there[used]} with numpy {numpy}; {number_of(len(_NEEDED) - len(missing), 'package')} as needed"
+    )
+
+
+def libc(examined: Examined) -> Iterator[Finding]:
+    """Check the C library, for which wheels are made."""
+    del examined
+    name, version = platform.libc_ver()
+    machine = os.uname().machine
+    numbers = tuple(as_int(part) or 0 for part in version.split(".")[:2])
+    wanted = _OLDEST_GLIBC.get(machine)
+    if name != "glibc":
+        yield problem(
+            "libc", "C library", f"{name or 'not glibc'} on {machine}", "the runtimes have wheels for glibc: use Debian, Ubuntu or the like"
+        )
+    elif wanted and numbers < wanted:
+        yield problem(
+            "libc-old", "C library", f"glibc {version}", f"the runtime's wheel needs {wanted[0]}.{wanted[1]}: upgrade to Debian 12"
+        )
+    else:
+        yield fine("libc", "C library", f"glibc {version} on {machine}")
+
+
+def _version_of(name: str) -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from edgeannot.doctor.ports import ports
+from edgeannot.doctor.connections import ports
 from edgeannot.http_server import Reply, Server
 from tests.brokers import free_port
 

@@ -6,9 +6,8 @@ import threading
 from pathlib import Path
 
 from edgeannot.doctor.cameras import _holders
-from edgeannot.doctor.checks import CHECKS
+from edgeannot.doctor.checks import CHECKS, run_checks
 from edgeannot.doctor.findings import Check, Examined, fine
-from edgeannot.doctor.run import run_checks
 
 
 def sound(examined):

@@ -11,13 +11,12 @@ import subprocess
 
 import pytest
 
-from edgeannot.doctor.brokers import brokers
 from edgeannot.doctor.cameras import cameras
 from edgeannot.doctor.checks import CHECKS
+from edgeannot.doctor.connections import brokers
 from edgeannot.doctor.folders import results, state, watched
-from edgeannot.doctor.machine import clock
+from edgeannot.doctor.machine import clock, configuration, packages
 from edgeannot.doctor.models import models
-from edgeannot.doctor.software import configuration, packages
 from edgeannot.settings import find_problems
 from tests.brokers import MOSQUITTO, free_port
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edgeannot.doctor.brokers import brokers
+from edgeannot.doctor.connections import brokers
 from edgeannot.doctor.findings import Examined
 from edgeannot.settings import Settings
 from tests.brokers import MOSQUITTO, Broker

@@ -9,8 +9,7 @@ import pytest
 
 from edgeannot.base.errors import ConfigError
 from edgeannot.settings import find_problems
-from edgeannot.settings.described import sections
-from edgeannot.settings.schema import settings_schema
+from edgeannot.settings.described import sections, settings_schema
 from edgeannot.settings.template import commented_settings
 from tests.settings.test_problems import CASES, placed
 

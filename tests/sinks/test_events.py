@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeannot.sinks.clip import avi
-from edgeannot.sinks.events import EventsOptions, EventsSink
+from edgeannot.sinks.events import EventsOptions, EventsSink, avi
 from edgeannot.vision.draw import jpeg
 from edgeannot.vision.news import Event, News, Picture
 

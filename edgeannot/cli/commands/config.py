@@ -93,7 +93,7 @@ def init(
 @config_app.command()
 def schema() -> None:
     """Print the JSON Schema of the configuration file, by which an editor completes and checks it."""
-    from edgeannot.settings.schema import settings_schema
+    from edgeannot.settings.described import settings_schema
 
     typer.echo(json_text(settings_schema(), indent=1))
 

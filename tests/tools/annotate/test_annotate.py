@@ -13,9 +13,8 @@ from typer.testing import CliRunner
 import edgeannot
 from edgeannot.base.errors import InputError, MissingError
 from edgeannot_tools.annotate import found as found_module
-from edgeannot_tools.annotate.command import Format, annotate_app
+from edgeannot_tools.annotate.command import Format, annotate_app, as_dataset
 from edgeannot_tools.annotate.found import Found, find_pictures
-from edgeannot_tools.annotate.written import as_dataset
 from edgeannot_tools.datasets import FORMATS, load_dataset, save_dataset
 
 SAMPLES = Path(edgeannot.__file__).parent / "samples"

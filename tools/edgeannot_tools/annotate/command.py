@@ -1,11 +1,15 @@
-"""`edgeannot annotate`: the command."""
+"""`edgeannot annotate`: the command, and what it writes: a labelled set, JSON lines, a sheet to look through."""
 
 from __future__ import annotations
 
+import socket
+import uuid
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.console import Console
 
@@ -13,20 +17,23 @@ from edgeannot.base.errors import InputError
 from edgeannot.base.foreign import number_of
 from edgeannot.choice.auto_profile import load_for_run
 from edgeannot.choice.selection import select_model
+from edgeannot.payload import Origin, detections_payload, encode
 from edgeannot.probe import read_board
 from edgeannot.vision.cards import ModelCard
+from edgeannot.vision.data import Detections, ModelFacts, UInt8Array
+from edgeannot.vision.decode import read_picture
+from edgeannot.vision.draw import draw
 from edgeannot.vision.pipeline import Limits, Pipeline, load_pipeline
 from edgeannot_tools.annotate.found import Found, Journal, annotate_pictures, find_pictures
-from edgeannot_tools.annotate.written import as_dataset, save_json_lines, save_review_sheet
-from edgeannot_tools.datasets import Picture, WriteOptions, save_dataset
+from edgeannot_tools.datasets import Dataset, LabelledObject, Picture, PictureMode, WriteOptions, save_dataset
 from edgeannot_tools.datasets.command import PicturesOption
-from edgeannot_tools.datasets.form import PictureMode
-from edgeannot_tools.datasets.pictures import require_unique
+from edgeannot_tools.datasets.pictures import place_pictures, require_unique
 from edgeannot_tools.evaluate.command import find_model
-from edgeannot_tools.output import require_writable
+from edgeannot_tools.evaluate.drawings import picture_tile, save_tiles, write_text
+from edgeannot_tools.output import require_writable, staged_folder
 from edgeannot_tools.terminal import Command, open_console, print_note
 
-__all__ = ["annotate_app"]
+__all__ = ["annotate_app", "as_dataset"]
 
 annotate_app = typer.Typer(name="annotate", add_completion=False, rich_markup_mode=None)
 
@@ -172,3 +179,56 @@ def _summary(results: list[Found], kept: list[Found], out: Path, form: Format, c
         console.print(f"{number_of(len(kept), 'picture')} of {len(results)} with {objects} written to {out} ({form})", soft_wrap=True)
     else:
         console.print(f"none of {number_of(len(results), 'picture')} is to be written; {out} was not made", soft_wrap=True)
+
+
+_TILE_WH = (400, 300)
+_CAPTION_PX = 22
+_COLUMNS = 4
+_MOST_TILES = 48
+
+
+def as_dataset(results: Sequence[Found], class_names: Sequence[str], model: str) -> Dataset:
+    """Return a set of the results. class_names: of every class that the model may report, in the order of its ids.
+
+    Each object's `extra` has its `score`, and each picture's the `model`, as it is a proposal that nobody has checked.
+    """
+    names = tuple(dict.fromkeys([*class_names, *sorted({label for found in results for label in found.labels} - set(class_names))]))
+    number = {name: class_id for class_id, name in enumerate(names)}
+    return Dataset(names, tuple(_picture(found, number, model) for found in results))
+
+
+def _picture(found: Found, number: dict[str, int], model: str) -> Picture:
+    rows = zip(found.labels, found.detections.boxes.tolist(), found.detections.scores.tolist(), strict=True)
+    things = tuple(LabelledObject(number[label], tuple(box), extra={"score": round(score, 4)}) for label, box, score in rows)
+    return Picture(found.name, found.size_wh, things, found.path, extra={"model": model})
+
+
+def save_json_lines(results: Sequence[Found], model: ModelFacts, folder: Path, pictures: PictureMode) -> None:
+    """Write `annotations.jsonl`, the payload of MQTT's subscribers a line, and images/ into a new folder, all or nothing."""
+    origin = Origin(socket.gethostname(), str(uuid.uuid4()))
+    lines = [encode(detections_payload(found.annotation(model, number), origin)) for number, found in enumerate(results)]
+    with staged_folder(folder) as stage:
+        (stage / "images").mkdir()
+        place_pictures(
+            ((Picture(found.name, found.size_wh, path=found.path), stage / "images" / found.name) for found in results), pictures
+        )
+        (stage / "annotations.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
+
+
+def save_review_sheet(results: Sequence[Found], title: str, path: Path) -> int:
+    """Write a PNG of the pictures with their boxes, the least sure first; return how many are on it."""
+    shown = sorted(results, key=lambda found: (found.least_score, found.name))[:_MOST_TILES]
+    save_tiles([_tile(found) for found in shown], title, _COLUMNS, path)
+    return len(shown)
+
+
+def _tile(found: Found) -> UInt8Array:
+    image = read_picture(found.path, min_side=max(_TILE_WH)).image
+    tile, _, (left, top) = picture_tile(image, _TILE_WH, _CAPTION_PX)
+    inner = tile[top : _TILE_WH[1] - top, left : _TILE_WH[0] - left]
+    scale = inner.shape[1] / found.size_wh[0]
+    boxes = (found.detections.boxes * np.float32(scale)).astype(np.float32)
+    inner[:] = draw(inner, Detections(boxes, found.detections.scores, found.detections.classes), found.labels)
+    least = f"{found.least_score:.2f}  " if found.labels else "nothing  "
+    write_text(tile, least + found.name[-60:], (4, _TILE_WH[1] + 15), 0.42)
+    return tile
