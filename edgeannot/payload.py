@@ -1,4 +1,4 @@
-"""The JSON payloads of messages (schema 1), topics, and message ids. No I/O.
+"""The JSON payloads of messages (schema 1) and message ids. No I/O.
 
 Rounding, so that a message is short and a repeat is byte for byte the same: scores to 4 decimals; boxes to 0.1 pixel, which is
 finer than any int8 detector's grid; normalized boxes to 5 decimals, the same step on a 10,000 pixel wide picture; times to
@@ -8,7 +8,6 @@ finer than any int8 detector's grid; normalized boxes to 5 decimals, the same st
 from __future__ import annotations
 
 import json
-import re
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -16,42 +15,32 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from edgeannot.base.errors import ConfigError
-from edgeannot.base.foreign import os_bytes, valid_text
+from edgeannot.base.foreign import valid_text
 from edgeannot.vision.data import Annotation, Frame, ModelFacts, Sender
 from edgeannot.vision.news import Event, RegionState, SubLabel
 
 __all__ = [
     "SCHEMA",
     "Origin",
-    "Topics",
     "count_payload",
     "decode",
     "detections_payload",
     "encode",
-    "escape_level",
     "event_payload",
     "info_payload",
     "message_id",
     "refused_payload",
     "region_payload",
-    "reply_trouble",
     "rfc3339",
     "state_payload",
     "status_payload",
     "telemetry_payload",
-    "unescape_level",
 ]
 
 SCHEMA: Final = 1
 """Version of every payload made here; `edgeannot/schema/detections-1.json` is its JSON Schema."""
 
 _ID_NAMESPACE: Final = uuid.UUID("5c2f1cf8-2a0e-5a55-9a1d-0f6c1d3d7e11")
-_MAX_LEVEL_BYTES: Final = 1024
-
-# MQTT 5.0, 1.5.4 and 4.7: the separator, the wildcards and NUL never pass; control and non-characters should not; "%" is the
-# mark itself; "$" opens the broker's own topics; lone surrogates stand for bytes of a file name that is not UTF-8.
-_UNSAFE: Final = re.compile("[/+#%$\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,47 +54,6 @@ class Origin:
     """Whether the wall clock is known to be right at this moment."""
 
 
-@dataclass(frozen=True, slots=True)
-class Topics:
-    """The topic tree of one device, with names escaped."""
-
-    device: str
-    prefix: str = "edgeannot"
-    """One or more levels, used as it is."""
-
-    @property
-    def base(self) -> str:
-        """Return `edgeannot/<device>`."""
-        return f"{self.prefix}/{escape_level(self.device)}"
-
-    def of_device(self, leaf: str) -> str:
-        """Return a topic of the device: status, info, telemetry."""
-        return f"{self.base}/{leaf}"
-
-    def of_source(self, source: str, leaf: str) -> str:
-        """Return a topic of a source: detections, image, count."""
-        return f"{self.base}/{escape_level(source)}/{leaf}"
-
-
-def reply_trouble(topic: str, topics: Topics, other_trees: Sequence[str] = ("homeassistant",)) -> str:
-    """Return what is wrong with an MQTT 5 response topic (4.7: no wildcards, not empty); empty if nothing is.
-
-    other_trees: first levels of topics that a reply must not be sent to, beside our own prefix: others act on what they read there.
-    """
-    if not topic or any(c in topic for c in "+#\0"):
-        return "cannot be published to: it is empty or contains a wildcard"
-    if topic.startswith("$"):
-        return "begins with $, which is reserved for the broker"
-    if len(topic.encode("utf-8", "surrogatepass")) > 1024:
-        return "is longer than 1024 bytes"
-    if topic.startswith(f"{topics.base}/reply/"):
-        return ""
-    if any(topic == tree or topic.startswith(f"{tree}/") for tree in (topics.prefix, *other_trees)):
-        own = f"{topics.base}/reply/..."
-        return f"is among the topics of devices, where others would misread a reply; wanted {own} or another tree"
-    return ""
-
-
 def refused_payload(device: str, source: str, sender: Sender | None, reason: str, message: str) -> dict[str, Any]:
     """Return the payload for the sender of a picture that is not annotated. reason: as in `FrameError.reason`; message: one sentence."""
     told = _sender(sender) or {"sender": None}
@@ -116,34 +64,6 @@ def refused_payload(device: str, source: str, sender: Sender | None, reason: str
         **told,
         "error": {"code": reason, "message": valid_text(message)},
     }
-
-
-def escape_level(word: str) -> str:
-    """Return one topic level for any word: unsafe characters become %XX of their UTF-8 bytes, the empty word a lone "%".
-
-    Raises ConfigError for a word whose escaped form is over 1024 bytes: cutting it short could give two words one topic.
-
-    >>> escape_level("front/door #1")
-    'front%2Fdoor %231'
-    """
-    escaped = _UNSAFE.sub(lambda match: "".join(f"%{byte:02X}" for byte in os_bytes(match[0])), word) or "%"
-    if len(escaped.encode()) > _MAX_LEVEL_BYTES:
-        raise ConfigError(
-            f"the name {word[:40]!r}... is too long for a topic level: at most {_MAX_LEVEL_BYTES} bytes, found {len(escaped.encode())}"
-        )
-    return escaped
-
-
-def unescape_level(level: str) -> str:
-    """Return the word that `escape_level` was given.
-
-    >>> unescape_level("front%2Fdoor %231")
-    'front/door #1'
-    """
-    if level == "%":
-        return ""
-    raw = re.sub(b"%([0-9A-Fa-f]{2})", lambda match: bytes([int(match[1], 16)]), level.encode())
-    return raw.decode("utf-8", "surrogateescape")
 
 
 def message_id(device: str, frame: Frame, model_sha256: str) -> str:

@@ -22,6 +22,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from edgeannot.payload import Origin, encode, status_payload
 from tests.patience import DEADLINE_S
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
@@ -37,6 +38,11 @@ def free_port() -> int:
         port = random.SystemRandom().choice([port for port in range(10_081, 65_000) if not low <= port <= high])
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
+
+
+def status_of(device: str) -> Callable[[str], bytes]:
+    """What a publisher of that device says of itself."""
+    return lambda state: encode(status_payload(Origin(device, "boot-1"), state))
 
 
 def wait_until(condition: Callable[[], object], what: str, timeout_s: float = DEADLINE_S, pace_s: float = 0.01) -> None:

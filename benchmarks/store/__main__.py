@@ -29,7 +29,6 @@ from benchmarks.store.broker import DEADLINE_S, MOSQUITTO, TOPIC, Listener, mosq
 from edgeannot.base.file_signature import FileSignature
 from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.mqtt.publisher import Publisher
-from edgeannot.payload import Origin
 from edgeannot.storage import store as store_module
 from edgeannot.storage.store import LedgerEntry, Message, Store
 
@@ -189,7 +188,7 @@ CHILDREN: dict[str, Callable[..., dict[str, Any]]] = {
 
 def _publisher(store: Store, port: int) -> Publisher:
     options = BrokerOptions(url=f"mqtt://127.0.0.1:{port}", retry_min_s=0.2, retry_max_s=1)
-    return Publisher(options, store.queue("mqtt"), Origin("bench", "boot"))
+    return Publisher(options, store.queue("mqtt"), "bench", str.encode)
 
 
 def _memory(name: str) -> int:

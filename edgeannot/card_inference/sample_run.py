@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot.base.errors import ModelError
+from edgeannot.base.runtimes import Runtime
 from edgeannot.card_inference.facts import Facts, Picture
 from edgeannot.trial.loads import sorts_results, try_model
 from edgeannot.vision.data import FloatArray, Outputs, RawTensor, TensorSpec, UInt8Array
-from edgeannot.vision.runtimes import Runtime
 
 __all__ = [
     "FOLLOWS",

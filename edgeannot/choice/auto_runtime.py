@@ -15,10 +15,10 @@ from pathlib import Path
 from edgeannot.base.errors import ConfigError, EdgeannotError, ShortageError
 from edgeannot.base.jsonfile import read_json, write_json
 from edgeannot.base.places import bundled_folder
+from edgeannot.base.runtimes import Runtime, RuntimeName, installed_runtimes
 from edgeannot.crash_guard import runtime_of_last_crash
 from edgeannot.probe import Board, read_board
 from edgeannot.probe.software import runtime_version
-from edgeannot.vision.runtimes import Runtime, RuntimeName, installed_runtimes
 
 __all__ = ["Settled", "find_runtime", "remembered_runtime", "settle_runtime"]
 

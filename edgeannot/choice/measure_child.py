@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from edgeannot.base.child import serve
 from edgeannot.base.errors import EdgeannotError
 from edgeannot.base.places import SAMPLES
+from edgeannot.base.runtimes import Runtime
 from edgeannot.choice.auto_profile import Micro
 from edgeannot.choice.measurements import NOISY
 from edgeannot.vision.cards import find_card
@@ -35,7 +36,6 @@ from edgeannot.vision.data import Frame
 from edgeannot.vision.decode import configure_opencv, keep_freed_memory, read_picture
 from edgeannot.vision.engine import Engine
 from edgeannot.vision.pipeline import Pipeline, load_pipeline
-from edgeannot.vision.runtimes import Runtime
 
 __all__ = ["MODELS", "OPERATIONS", "STAGES", "Stopwatch", "main", "micro_benchmark", "samples", "stolen_ticks"]
 

@@ -17,8 +17,8 @@ from typing import Any, Final
 
 from edgeannot import __version__
 from edgeannot.base.jsonfile import read_json, write_json
+from edgeannot.base.runtimes import RUNTIMES, RuntimeName
 from edgeannot.crash_guard.record import Kills, Note, RunState, killed_between
-from edgeannot.vision.runtimes import RUNTIMES, RuntimeName
 
 __all__ = ["CrashRecord", "Tally", "cause_of", "dead_runtime", "fatal_error", "runtime_advice"]
 

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import IO, Final
 
 from edgeannot.base import atomicfile
-from edgeannot.base.backoff import backoff_s
+from edgeannot.base.connections.backoff import backoff_s
+from edgeannot.base.runtimes import RuntimeName
 from edgeannot.crash_guard.crashes import CrashRecord, cause_of, dead_runtime, fatal_error, runtime_advice
 from edgeannot.crash_guard.record import PLACES, Note, OomCounter, Record, RunState, boot_id
-from edgeannot.vision.runtimes import RuntimeName
 
 __all__ = ["AtWork", "Ticket", "of_content", "runtime_of_last_crash"]
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgeannot.base.control_groups import free_memory_bytes
 from edgeannot.base.errors import ConfigError, ModelError
 from edgeannot.base.places import model_folders
 from edgeannot.base.systemd import write_advice
@@ -15,7 +16,6 @@ from edgeannot.choice.decision import budget_of
 from edgeannot.crash_guard import AtWork
 from edgeannot.daemon.active_model import Build
 from edgeannot.daemon.governor import Bounds
-from edgeannot.probe.limits import free_memory_bytes
 from edgeannot.scene.motion import MotionGate
 from edgeannot.scene.motion_options import MotionOptions
 from edgeannot.scene.region_state import Region, Regions

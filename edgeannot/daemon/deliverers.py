@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Protocol
 
 from edgeannot.base.foreign import number_of
+from edgeannot.daemon.remote_control import Remote
 from edgeannot.mqtt.publisher import Publisher
-from edgeannot.remote.remote import Remote
+from edgeannot.payload import Origin, encode, status_payload
 from edgeannot.settings import Loaded, Settings
-from edgeannot.sinks import Sink
+from edgeannot.sinks import MqttOptions, Sink
 from edgeannot.sinks.durable import DurableSink
 from edgeannot.sinks.queue_sender import QueueSender
 from edgeannot.sources import Stop
 from edgeannot.storage.store import Queue, Store
 
-__all__ = ["Deliverer", "begin_delivery", "drained"]
+__all__ = ["Deliverer", "begin_delivery", "drained", "make_publisher"]
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,16 @@ _CONNECT_S = 2.0
 """How long `once` waits for a broker that did not answer at first; for one that did to take all messages, _DRAIN_S."""
 _DRAIN_S = 60.0
 _EX_UNAVAILABLE = 69
+
+
+def make_publisher(options: MqttOptions, store: Store, origin: Origin) -> Publisher:
+    """Return the publisher of the outbox. Raises ConfigError when a file that the options name is unusable."""
+    queue = store.queue("mqtt", options.caps)
+
+    def status(state: str) -> bytes:
+        return encode(status_payload(origin, state))
+
+    return Publisher(options, queue, origin.device, status, prefix=options.prefix, window=options.window)
 
 
 class Deliverer(Protocol):

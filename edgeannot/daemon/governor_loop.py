@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgeannot.base.errors import LinkError
+from edgeannot.base.kernel_files import number, read
 from edgeannot.daemon.active_model import ActiveModel
 from edgeannot.daemon.governor import DEFAULT_TRIP_C, DegradationLevel, Governor, SensorReadings, Step
 from edgeannot.daemon.monitoring.telemetry import Telemetry
 from edgeannot.payload import rfc3339
 from edgeannot.probe.clocks import parse_celsius, read_cooling, read_throttled, throttle_reasons
-from edgeannot.probe.kernel_files import number, read
 from edgeannot.probe.limits import find_pressure, read_pressure
 from edgeannot.remote.control import Control
 from edgeannot.scene.second_stage import SecondStage

@@ -12,9 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from edgeannot.base.control_groups import free_memory_bytes
 from edgeannot.base.errors import ConfigError, MissingError, ModelError
 from edgeannot.base.systemd import Notifier, clock_synced, is_service
 from edgeannot.choice.auto_profile import grade_for_next_start
+from edgeannot.choice.first_use_trial import FirstUseTrial
 from edgeannot.choice.selection import Choice, exclude, measuring_at_start, select_model
 from edgeannot.crash_guard import AtWork
 from edgeannot.daemon.active_model import ActiveModel
@@ -31,8 +33,7 @@ from edgeannot.daemon.build import (
     scenes_of,
     source_options,
 )
-from edgeannot.daemon.deliverers import Deliverer, begin_delivery, drained
-from edgeannot.daemon.first_use_trial import FirstUseTrial
+from edgeannot.daemon.deliverers import Deliverer, begin_delivery, drained, make_publisher
 from edgeannot.daemon.governor import Governor
 from edgeannot.daemon.governor_loop import GovernorLoop, Pace, Sensors
 from edgeannot.daemon.idle import CurrentChoice, IdleMeasuring
@@ -42,16 +43,14 @@ from edgeannot.daemon.monitoring.telemetry import Telemetry
 from edgeannot.daemon.page.figures import Shown
 from edgeannot.daemon.page.site import LivePage
 from edgeannot.daemon.reload import Reload
+from edgeannot.daemon.remote_control import Remote
 from edgeannot.daemon.supervisor import Announcer, Supervisor, on_signals
 from edgeannot.daemon.worker_pool import Heartbeats, WorkerPool
 from edgeannot.daemon.workers import FrameQueue, Inference, PauseGate, Reader, ResultQueue
 from edgeannot.daemon.writer import Writer
-from edgeannot.mqtt.publisher import Publisher
 from edgeannot.payload import Origin
 from edgeannot.probe import read_board
-from edgeannot.probe.limits import free_memory_bytes
 from edgeannot.remote.control import Control
-from edgeannot.remote.remote import Remote
 from edgeannot.scene.second_stage import SecondStage
 from edgeannot.settings import Loaded
 from edgeannot.sinks import Sink, SinkContext, open_sinks
@@ -152,9 +151,7 @@ def _run(
         # After that, so that the trace of a runtime that dies while it loads the model is there for the next start.
         choice, pipeline = _first_model(loaded, lambda choice: build(choice.card, limits, choice.threads), stop, remeasure=remeasure)
         chosen = CurrentChoice(choice)
-        publisher = (
-            Publisher(mqtt, store.queue("mqtt", mqtt.caps), origin, prefix=mqtt.prefix, window=mqtt.window) if mqtt.enabled else None
-        )
+        publisher = make_publisher(mqtt, store, origin) if mqtt.enabled else None
         why = f"profile {loaded.profile}: {loaded.profile_reason}"
         log.info("%s", why)
         announcer = Announcer(publisher, origin, kinds, chosen, why, store.damaged(), settings.sinks.enabled)

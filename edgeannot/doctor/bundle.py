@@ -13,13 +13,13 @@ from pydantic import BaseModel
 
 from edgeannot import __version__
 from edgeannot.base.places import bundled_folder
+from edgeannot.base.runtimes import RUNTIMES
 from edgeannot.doctor.findings import Examined, Finding
 from edgeannot.probe import Board
 from edgeannot.settings import Settings
 from edgeannot.settings.problems import models_in
 from edgeannot.sinks import SINKS
 from edgeannot.sources import SOURCES
-from edgeannot.vision.runtimes import RUNTIMES
 
 __all__ = ["bundle"]
 

@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 
 from edgeannot.base.errors import EdgeannotError
 from edgeannot.base.foreign import as_int, number_of
+from edgeannot.base.runtimes import RUNTIMES
 from edgeannot.base.systemd import clock_synced
 from edgeannot.doctor.findings import Examined, Finding, fine, problem, warning
 from edgeannot.probe import read_board
 from edgeannot.probe.clocks import hottest_c, read_cooling, read_throttled, throttle_reasons
-from edgeannot.vision.runtimes import RUNTIMES
 
 __all__ = ["clock", "configuration", "heat", "libc", "packages", "processor", "python"]
 

@@ -24,7 +24,7 @@ from typing import IO
 
 from edgeannot import __version__
 from edgeannot.base import atomicfile
-from edgeannot.base.backoff import backoff_s
+from edgeannot.base.connections.backoff import backoff_s
 from edgeannot.base.errors import InputError, LinkError
 from edgeannot.base.foreign import sha256_of
 from edgeannot.library.web import (

@@ -18,11 +18,11 @@ from urllib.parse import urlsplit
 
 from edgeannot.base.errors import ConfigError, EdgeannotError, InputError, LinkError, MissingError
 from edgeannot.base.foreign import sha256_of
+from edgeannot.base.runtimes import Runtime
 from edgeannot.library.archive import fetch_package, take_member
 from edgeannot.library.catalogue import Entry, FileEntry, Source
 from edgeannot.library.fetch import DEFAULT_LIMITS, FetchLimits, Progress, Wanted, download
 from edgeannot.library.web import is_web_address
-from edgeannot.vision.runtimes import Runtime
 
 __all__ = ["PullOptions", "obtain", "remove_downloads", "with_given_sha256", "with_known_sha256", "working_folder"]
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from edgeannot.base.errors import CardError, ConfigError, EdgeannotError, InputError, install
 from edgeannot.base.registry import entry_points
+from edgeannot.base.runtimes import Runtime
 from edgeannot.card_inference import RANGES, Hints, Proposal, parse_range, propose
 from edgeannot.library import modelstore
 from edgeannot.library.catalogue import LABEL_SUFFIX, Entry, FileEntry, class_names
@@ -20,7 +21,6 @@ from edgeannot.trial.cards import prove
 from edgeannot.vision.cards import ModelCard, read_card
 from edgeannot.vision.data import Frame
 from edgeannot.vision.pipeline import load_pipeline
-from edgeannot.vision.runtimes import Runtime
 
 __all__ = ["Pulled", "installed", "pull"]
 

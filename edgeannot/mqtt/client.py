@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from edgeannot.base.connections.tls import tls_context
 from edgeannot.base.errors import LinkError
 from edgeannot.base.systemd import read_secret
-from edgeannot.base.tls import tls_context
 from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.storage.store import Message
 

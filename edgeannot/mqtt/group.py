@@ -23,9 +23,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from edgeannot.base.backoff import backoff_s
+from edgeannot.base.connections.backoff import backoff_s
 from edgeannot.mqtt.subscriber import Subscriber
-from edgeannot.payload import escape_level, unescape_level
+from edgeannot.mqtt.topics import escape_level, unescape_level
 from edgeannot.storage.store import Message
 
 __all__ = ["GREET_S", "Group", "SessionTakeover", "State", "successor"]

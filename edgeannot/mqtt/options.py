@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from edgeannot.base.backoff import backoff_s
+from edgeannot.base.connections.backoff import backoff_s
 from edgeannot.base.systemd import credential
 from edgeannot.storage.store import Message
 

@@ -23,7 +23,7 @@ from edgeannot.mqtt.client import connect, meaning, new_client
 from edgeannot.mqtt.connection_history import ConnectionHistory, VolatileQueue
 from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.mqtt.publisher_connection import PublisherConnection
-from edgeannot.payload import Origin, Topics, encode, status_payload
+from edgeannot.mqtt.topics import Topics
 from edgeannot.storage.store import Message, Queue
 
 if TYPE_CHECKING:
@@ -65,22 +65,26 @@ class Publisher:
         self,
         options: BrokerOptions,
         queue: Queue,
-        origin: Origin,
+        device: str,
+        status: Callable[[str], bytes],
         *,
         prefix: str = "edgeannot",
         window: int = 64,
     ) -> None:
-        """`window`: messages that may be unacknowledged at a time. Raises ConfigError when a file that the options name is unusable."""
+        """status: makes the payload that says `online`, `stopping` or `offline`. window: messages that may be unacknowledged at a time.
+
+        Raises ConfigError when a file that the options name is unusable.
+        """
         self._options = options
         self._queue = queue
-        self._origin = origin
-        self._topics = Topics(origin.device, prefix)
+        self._status_payload = status
+        self._topics = Topics(device, prefix)
         self._window = window
         self._volatile = VolatileQueue()
         self._subscriptions: dict[str, _Subscription] = {}
         self._asked: dict[int, str] = {}  # those the broker has not answered for, by paho's number
         self._max_incoming = 2**20
-        self._client_id = options.client_id or f"edgeannot-{origin.device}"
+        self._client_id = options.client_id or f"edgeannot-{device}"
         self._new_client()  # finds a missing file now rather than at night
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         weakref.finalize(self, os.close, self._wake_fd)
@@ -251,7 +255,7 @@ class Publisher:
             connection.send_now(message)
 
     def _status(self, state: str) -> Message:
-        return Message(self._topics.of_device("status"), encode(status_payload(self._origin, state)), "status", retain=True)
+        return Message(self._topics.of_device("status"), self._status_payload(state), "status", retain=True)
 
     def _disconnect(self, connection: PublisherConnection) -> None:
         """Publish `stopping`, wait for what is in flight while there is time, and disconnect, so that no will is sent."""

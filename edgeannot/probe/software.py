@@ -9,8 +9,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
+from edgeannot.base.runtimes import RUNTIMES, Runtime, installed_runtimes
 from edgeannot.probe.board import Processor, Python, RuntimeFacts
-from edgeannot.vision.runtimes import RUNTIMES, Runtime, installed_runtimes
 
 __all__ = ["python_facts", "runtime_facts", "runtime_version"]
 

@@ -18,11 +18,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from edgeannot.base.control_groups import free_memory_bytes
 from edgeannot.base.errors import FrameError, LinkError
 from edgeannot.crash_guard import AtWork, Ticket, of_content
 from edgeannot.mqtt.client import size_of
-from edgeannot.payload import Origin, Topics, encode, state_payload
-from edgeannot.probe.limits import free_memory_bytes
+from edgeannot.mqtt.topics import Topics
+from edgeannot.payload import Origin, encode, state_payload
 from edgeannot.remote.commands import (
     OLD_NAMES,
     CommandError,

@@ -14,12 +14,12 @@ from edgeannot.base.errors import ConfigError, MissingError
 from edgeannot.base.foreign import is_file, parse_toml, read_text, shorten_path
 from edgeannot.base.places import NOT_SETTINGS, default_config_file, default_data_dir, nothing_is_configured
 from edgeannot.base.redaction import learn
+from edgeannot.base.runtimes import Runtime
 from edgeannot.base.systemd import is_service
 from edgeannot.settings.problems import Problem, Where, problems_of, strictly, unusable
 from edgeannot.settings.tree import PREFIX, Loaded, Settings, flatten
 from edgeannot.vision.data import Profile
 from edgeannot.vision.profiles import PROFILE_DEFAULTS
-from edgeannot.vision.runtimes import Runtime
 
 __all__ = ["find_data_dir", "find_problems", "find_runtime", "load_settings"]
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+from edgeannot.base.connections.http_exchange import Exchange, origin, retry_after_s
 from edgeannot.base.errors import ConfigError
 from edgeannot.base.foreign import one_line
 from edgeannot.base.redaction import learn_secret
 from edgeannot.base.systemd import read_secret
-from edgeannot.http_exchange import Exchange, origin, retry_after_s
 from edgeannot.sinks.durable import AwayError, RejectedError
 
 __all__ = ["HttpPost"]

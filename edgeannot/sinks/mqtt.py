@@ -9,7 +9,8 @@ from pydantic import Field, field_validator
 
 from edgeannot.base.options import Options
 from edgeannot.mqtt.options import BrokerOptions
-from edgeannot.payload import Topics, count_payload, detections_payload, encode, event_payload, region_payload
+from edgeannot.mqtt.topics import Topics
+from edgeannot.payload import count_payload, detections_payload, encode, event_payload, region_payload
 from edgeannot.sinks.base import FolderState, SinkContext, SinkOptions
 from edgeannot.storage.store import Caps, Message
 from edgeannot.vision.data import Annotation, Sender

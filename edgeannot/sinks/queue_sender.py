@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from edgeannot.base import atomicfile
-from edgeannot.base.backoff import backoff_s
+from edgeannot.base.connections.backoff import backoff_s
 from edgeannot.base.errors import EdgeannotError
 from edgeannot.base.foreign import number_of
 from edgeannot.sinks.durable import AwayError, DurableSink, RejectedError

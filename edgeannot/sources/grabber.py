@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from edgeannot.base.backoff import backoff_s
+from edgeannot.base.connections.backoff import backoff_s
 from edgeannot.base.foreign import number_of
 from edgeannot.crash_guard import AtWork
 from edgeannot.sources.capture import AskedCapture, Capture, OpenCapture, Opener, Target, TellingCapture, as_bgr, device_trouble

@@ -23,7 +23,8 @@ from edgeannot.mqtt.group import GREET_S, Group, SessionTakeover
 from edgeannot.mqtt.incoming import DedupQueue, IncomingMessage
 from edgeannot.mqtt.options import BrokerOptions, SessionOptions
 from edgeannot.mqtt.subscriber import Subscriber
-from edgeannot.payload import Topics, encode, escape_level, refused_payload, reply_trouble
+from edgeannot.mqtt.topics import Topics, escape_level, reply_trouble
+from edgeannot.payload import encode, refused_payload
 from edgeannot.sources.arrival import Arrival, matches, named_level, read_arrival
 from edgeannot.sources.contract import Context, Item, Stop, Tick
 from edgeannot.sources.encoded import picture_in

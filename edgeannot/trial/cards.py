@@ -9,6 +9,7 @@ import numpy as np
 from edgeannot.base.errors import ModelError
 from edgeannot.base.foreign import printable
 from edgeannot.base.places import bundled_folder
+from edgeannot.base.runtimes import Runtime
 from edgeannot.tflite.file import at_size, parse_tflite, read_tflite
 from edgeannot.tflite.schema import TFLiteModel
 from edgeannot.trial.loads import sorts_results, try_model
@@ -17,7 +18,6 @@ from edgeannot.vision.data import TensorSpec, UInt8Array
 from edgeannot.vision.decode import sample_photo
 from edgeannot.vision.pipeline import check_input
 from edgeannot.vision.preprocess import ToTensor
-from edgeannot.vision.runtimes import Runtime
 
 __all__ = ["prove", "prove_foreign"]
 

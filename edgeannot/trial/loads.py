@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot.base.child import Child, Died, Refused, command_of, scratch
+from edgeannot.base.control_groups import free_memory_bytes
 from edgeannot.base.errors import ModelError, ShortageError
 from edgeannot.base.foreign import printable
-from edgeannot.probe.limits import free_memory_bytes
+from edgeannot.base.runtimes import Runtime, RuntimeName
 from edgeannot.tflite.schema import SubGraph
 from edgeannot.vision.data import RawTensor, TensorSpec
 from edgeannot.vision.engine import checked_runtime
-from edgeannot.vision.runtimes import Runtime, RuntimeName
 
 __all__ = ["Ran", "UntriedError", "difference", "memory_limit", "not_finite", "sorts_results", "try_model"]
 

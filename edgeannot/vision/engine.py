@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot.base.errors import ConfigError, ModelError
+from edgeannot.base.runtimes import RUNTIMES, Runtime, RuntimeName, installed_runtimes
 from edgeannot.vision.data import Outputs, RawTensor, TensorSpec
-from edgeannot.vision.runtimes import RUNTIMES, Runtime, RuntimeName, installed_runtimes
 
 __all__ = ["RUNTIMES", "Engine", "Runtime", "RuntimeName", "checked_runtime", "installed_runtimes", "load_runtime"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import doctest
 
-from edgeannot.base import backoff
-from edgeannot.base.backoff import backoff_s
+from edgeannot.base.connections import backoff
+from edgeannot.base.connections.backoff import backoff_s
 from edgeannot.mqtt.options import BrokerOptions
 
 

@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from edgeannot.base.tls import tls_context
+from edgeannot.base.connections.tls import tls_context
 
 
 def test_a_server_that_resets_before_the_handshake_leaves_no_socket_open():

@@ -15,12 +15,12 @@ import pytest
 
 from edgeannot.base.errors import ConfigError, ModelError
 from edgeannot.base.places import default_data_dir
+from edgeannot.base.runtimes import RUNTIMES
 from edgeannot.choice import auto_runtime
 from edgeannot.choice.auto_runtime import Settled, remembered_runtime, settle_runtime
 from edgeannot.doctor.findings import Examined
 from edgeannot.doctor.models import models
 from edgeannot.probe import Board
-from edgeannot.vision.runtimes import RUNTIMES
 from tests.e2e.daemons import edgeannot
 
 DYING = "import os, signal\nclass Interpreter:\n    def __init__(self, **_): os.kill(os.getpid(), signal.SIGSEGV)\n"

@@ -2,9 +2,9 @@
 
 import pytest
 
+from edgeannot.base.control_groups import free_memory_bytes
 from edgeannot.daemon.governor import DEFAULT_TRIP_C, SensorReadings
 from edgeannot.daemon.governor_loop import Sensors, read_trips
-from edgeannot.probe.limits import free_memory_bytes
 
 
 @pytest.fixture

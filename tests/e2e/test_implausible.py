@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
+from edgeannot.choice.first_use_trial import Tried
 from edgeannot.choice.measurements import conditions_of
-from edgeannot.daemon.first_use_trial import Tried
 from edgeannot.probe import read_board
 from edgeannot.vision.cards import read_card
 from tests.bad_models import add_model, nan_always, nan_on_black

@@ -118,7 +118,7 @@ def _minimised(door: Door, case: Case, folder: Path, place: str) -> str:
 def _choose_runtime() -> None:
     """In the second environment LiteRT is there for its schema only (see conftest)."""
     if os.environ.get("EDGEANNOT_RUNTIME") == "tflite-runtime":
-        from edgeannot.vision import runtimes
+        from edgeannot.base import runtimes
 
         runtimes.RUNTIMES.pop("litert", None)
 

@@ -20,9 +20,8 @@ from edgeannot.base.file_signature import FileSignature
 from edgeannot.mqtt.bounded_client import BoundedClient, client_class
 from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.mqtt.publisher import Publisher
-from edgeannot.payload import Origin
 from edgeannot.storage.store import LedgerEntry, Message, Queue, Store
-from tests.brokers import free_port, wait_until
+from tests.brokers import free_port, status_of, wait_until
 from tests.patience import DEADLINE_S
 
 STATUS = "edgeannot/pi/status"
@@ -41,7 +40,7 @@ def start(store: Store) -> Iterator[Callable[..., Publisher]]:
 
     def make(url: str, *, window: int = 64, **options) -> Publisher:
         quick = {"retry_min_s": 0.02, "retry_max_s": 0.05, "connect_timeout_s": 5}
-        publisher = Publisher(BrokerOptions(url=url, **quick | options), store.queue("mqtt"), Origin("pi", "boot-1"), window=window)
+        publisher = Publisher(BrokerOptions(url=url, **quick | options), store.queue("mqtt"), "pi", status_of("pi"), window=window)
         publishers.append(publisher)
         publisher.start()
         return publisher
@@ -259,7 +258,7 @@ def test_messages_that_come_are_heard_whole_whatever_their_size(store, make_brok
     extra = {"mqtt": [], "mqtts": tls(certificates), "ws": ["protocol websockets"]}[scheme]
     broker = make_broker(f"listener {port} 127.0.0.1", *extra).start()
     ca = {"ca_file": certificates / "ca.crt"} if scheme == "mqtts" else {}
-    publisher = Publisher(BrokerOptions(url=f"{scheme}://localhost:{port}", **ca), store.queue("mqtt"), Origin("pi", "b"))
+    publisher = Publisher(BrokerOptions(url=f"{scheme}://localhost:{port}", **ca), store.queue("mqtt"), "pi", status_of("pi"))
     heard: list[bytes] = []
     publisher.subscribe("in/#", lambda message: heard.append(bytes(message.payload)))
     publisher.start()
@@ -612,7 +611,7 @@ def test_topics_that_may_not_be_read_are_said(store, make_broker, tmp_path, capl
     acl.write_text("topic write #\ntopic read open/#\n")
     broker = make_broker(f"acl_file {acl}").start()
     heard: list[bytes] = []
-    publisher = Publisher(BrokerOptions(url=broker.url, protocol=protocol), store.queue("mqtt"), Origin("pi", "b"))
+    publisher = Publisher(BrokerOptions(url=broker.url, protocol=protocol), store.queue("mqtt"), "pi", status_of("pi"))
     publisher.subscribe("closed/#", lambda message: None)
     publisher.subscribe("open/#", lambda message: heard.append(bytes(message.payload)))
     publisher.start()
@@ -706,9 +705,9 @@ def test_subscriptions_are_renewed_after_a_restart_and_a_choking_handler_harms_n
             raise ValueError("choked")
 
         quick = {"retry_min_s": 0.02, "retry_max_s": 0.05}
-        publisher = Publisher(BrokerOptions(url=broker.url, **quick), store.queue("mqtt"), Origin("pi", "b"))
+        publisher = Publisher(BrokerOptions(url=broker.url, **quick), store.queue("mqtt"), "pi", status_of("pi"))
         publisher.subscribe("commands/+", handle)
-        sender = Publisher(BrokerOptions(url=broker.url, **quick), outbox.queue("mqtt"), Origin("other", "b"))
+        sender = Publisher(BrokerOptions(url=broker.url, **quick), outbox.queue("mqtt"), "other", status_of("other"))
         publisher.start()
         sender.start()
         try:
@@ -735,7 +734,7 @@ def test_stopping_while_the_broker_is_away_is_quick_and_keeps_everything(store, 
 
 
 def test_stopping_before_the_start_is_no_error(store, broker):
-    Publisher(BrokerOptions(url=broker.url), store.queue("mqtt"), Origin("pi", "b")).stop()
+    Publisher(BrokerOptions(url=broker.url), store.queue("mqtt"), "pi", status_of("pi")).stop()
 
 
 def tls(certificates: Path, server: str = "server") -> list[str]:

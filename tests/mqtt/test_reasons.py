@@ -15,9 +15,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 from edgeannot.mqtt.client import meaning
 from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.mqtt.publisher import Publisher
-from edgeannot.payload import Origin
 from edgeannot.storage.store import Message, Store
-from tests.brokers import DEADLINE_S, wait_until
+from tests.brokers import DEADLINE_S, status_of, wait_until
 
 FAILURES = sorted({code for code in ReasonCode(PacketTypes.CONNACK).names if code >= 0x80})
 NEVER = {0x90, 0x95, 0x99}
@@ -113,7 +112,7 @@ def publisher_to(store):
     def make(broker, **options):
         quick = {"retry_min_s": 0.02, "retry_max_s": 0.05}
         broker_options = BrokerOptions(url=f"mqtt://127.0.0.1:{broker.port}", **quick | options)
-        publishers.append(Publisher(broker_options, store.queue("mqtt"), Origin("pi", "boot-1")))
+        publishers.append(Publisher(broker_options, store.queue("mqtt"), "pi", status_of("pi")))
         return publishers[-1]
 
     yield make

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeannot.base.control_groups import parse_cgroup, parse_mounts
 from edgeannot.probe import Limits
-from edgeannot.probe.limits import parse_cgroup, parse_cpu_list, parse_cpu_max, parse_mounts, read_limits
+from edgeannot.probe.limits import parse_cpu_list, parse_cpu_max, read_limits
 
 V2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw\n"
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeannot.base.kernel_files import read
 from edgeannot.probe import parse_strings, read_name
 from edgeannot.probe.clocks import hottest_c, parse_throttled, read_cooling, read_frequencies, read_throttled, read_zones, throttle_reasons
-from edgeannot.probe.kernel_files import read
 from edgeannot.probe.limits import Pressure, find_pressure, parse_pressure, read_pressure
 from tests.probe.test_limits import V2, write
 

@@ -29,7 +29,8 @@ from edgeannot.base.errors import ModelError
 from edgeannot.crash_guard import AtWork, of_content
 from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.mqtt.publisher import Publisher
-from edgeannot.payload import Origin, Topics
+from edgeannot.mqtt.topics import Topics
+from edgeannot.payload import Origin
 from edgeannot.remote.command_handler import CommandHandler
 from edgeannot.remote.commands import Pause, Reply, Request
 from edgeannot.remote.control import Control, Defaults
@@ -37,7 +38,7 @@ from edgeannot.remote.teaching import Teacher
 from edgeannot.sinks.mqtt import CommandOptions
 from edgeannot.storage.store import Message, Store
 from edgeannot.vision.data import Annotation, Detections, Frame, ModelFacts
-from tests.brokers import wait_until
+from tests.brokers import status_of, wait_until
 from tests.crash_guard.dying import die
 from tests.patience import DEADLINE_S
 
@@ -82,7 +83,7 @@ class Board:
         self.model = "yolov3-tiny@224"
         self.store = Store.open(folder / "state.sqlite")
         broker = BrokerOptions(url=url, protocol=protocol, retry_min_s=0.02, retry_max_s=0.05)
-        self.publisher = Publisher(broker, self.store.queue("mqtt"), ORIGIN)
+        self.publisher = Publisher(broker, self.store.queue("mqtt"), "pi", status_of("pi"))
         self.handler = CommandHandler(
             CommandOptions(enabled=True, **options),
             self.control,

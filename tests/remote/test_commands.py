@@ -13,7 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from edgeannot.payload import Origin, Topics, encode
+from edgeannot.mqtt.topics import Topics
+from edgeannot.payload import Origin, encode
 from edgeannot.remote.commands import (
     _BODIES,
     Code,

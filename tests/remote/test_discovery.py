@@ -21,9 +21,9 @@ from edgeannot.daemon.governor import SensorReadings
 from edgeannot.daemon.governor_loop import GovernorLoop
 from edgeannot.daemon.monitoring.telemetry import Telemetry
 from edgeannot.daemon.writer import Writer
+from edgeannot.mqtt.topics import Topics
 from edgeannot.payload import (
     Origin,
-    Topics,
     count_payload,
     detections_payload,
     encode,

@@ -12,8 +12,8 @@ from dataclasses import replace
 
 import pytest
 
+from edgeannot.base.connections.http_exchange import retry_after_s
 from edgeannot.base.errors import ConfigError, LinkError
-from edgeannot.http_exchange import retry_after_s
 from edgeannot.sinks import WebhookOptions
 from edgeannot.sinks.queue_sender import QueueSender
 from edgeannot.sinks.webhook import WebhookSink

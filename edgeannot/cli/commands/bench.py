@@ -15,12 +15,12 @@ from edgeannot.base import atomicfile
 from edgeannot.base.errors import ConfigError, InputError, UsageError
 from edgeannot.base.foreign import json_text, printable
 from edgeannot.base.places import model_folders
+from edgeannot.base.runtimes import RUNTIMES
 from edgeannot.base.streams import own_escapes
 from edgeannot.choice.bench import Bench, Reference, Row, as_json, as_text, bench, points_of
 from edgeannot.choice.card_index import read_card_index
 from edgeannot.choice.measurements import conditions_of, runtime_named, thread_counts
 from edgeannot.probe import read_board
-from edgeannot.vision.runtimes import RUNTIMES
 
 __all__ = ["bench_app", "save_plot"]
 

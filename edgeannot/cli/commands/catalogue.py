@@ -14,7 +14,7 @@ from edgeannot.base.errors import EdgeannotError
 from edgeannot.base.foreign import number_of, printable
 from edgeannot.base.streams import columns, own_escapes
 from edgeannot.choice.auto_runtime import find_runtime
-from edgeannot.daemon.first_use_trial import remember_tried
+from edgeannot.choice.first_use_trial import remember_tried
 from edgeannot.library.catalogue import CATALOGUE, Entry, find_entry, read_catalogue
 from edgeannot.library.fetch import Progress
 from edgeannot.library.modelstore import how_to_run

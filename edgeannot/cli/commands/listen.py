@@ -17,7 +17,8 @@ from edgeannot.base.foreign import json_text, printable
 from edgeannot.mqtt.incoming import IncomingMessage
 from edgeannot.mqtt.options import BrokerOptions, SessionOptions
 from edgeannot.mqtt.subscriber import Subscriber
-from edgeannot.payload import SCHEMA, decode, escape_level, unescape_level
+from edgeannot.mqtt.topics import escape_level, unescape_level
+from edgeannot.payload import SCHEMA, decode
 
 __all__ = ["Reader", "listen"]
 

@@ -13,18 +13,18 @@ from edgeannot.base import atomicfile
 from edgeannot.base.errors import CardError, EdgeannotError, InputError, MissingError, ModelError, UsageError
 from edgeannot.base.foreign import number_of
 from edgeannot.base.places import SAMPLES, bundled_folder
+from edgeannot.base.runtimes import Runtime
 from edgeannot.base.streams import columns
 from edgeannot.card_inference import Hints, Proposal, propose
 from edgeannot.choice.auto_runtime import find_runtime
 from edgeannot.choice.card_index import facts_of
+from edgeannot.choice.first_use_trial import remember_tried
 from edgeannot.cli.commands.catalogue import catalogue_command, pull_command
 from edgeannot.cli.model_options import ModelOptions, with_model_options
-from edgeannot.daemon.first_use_trial import remember_tried
 from edgeannot.library import modelstore
 from edgeannot.settings import find_data_dir
 from edgeannot.vision.cards import ModelCard, find_card, read_card, read_cards
 from edgeannot.vision.data import Annotation, Frame, UInt8Array
-from edgeannot.vision.runtimes import Runtime
 
 __all__ = ["models_app"]
 

@@ -28,9 +28,9 @@ from edgeannot.probe.software import runtime_facts
 from edgeannot.vision.profiles import PROFILE_DEFAULTS
 
 if TYPE_CHECKING:
+    from edgeannot.base.runtimes import Runtime
     from edgeannot.probe import Board
     from edgeannot.settings import Loaded
-    from edgeannot.vision.runtimes import Runtime
 
 __all__ = ["as_json", "as_text", "at_the_terminal", "probe"]
 

@@ -19,7 +19,8 @@ from edgeannot.base.foreign import number_of
 from edgeannot.base.options import wanted
 from edgeannot.mqtt.client import is_topic, publish_all
 from edgeannot.mqtt.options import BrokerOptions
-from edgeannot.payload import escape_level, rfc3339
+from edgeannot.mqtt.topics import escape_level
+from edgeannot.payload import rfc3339
 from edgeannot.storage.store import Message
 from edgeannot.vision.picture_header import begins_as_picture
 

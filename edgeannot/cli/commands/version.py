@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator
 
 from edgeannot import __version__
+from edgeannot.base.runtimes import RUNTIMES, installed_runtimes
 from edgeannot.probe.software import runtime_version
-from edgeannot.vision.runtimes import RUNTIMES, installed_runtimes
 
 __all__ = ["versions"]
 

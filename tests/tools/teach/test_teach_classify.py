@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from edgeannot.base.errors import InputError, MissingError
+from edgeannot.base.runtimes import RUNTIMES
 from edgeannot.vision.cards import read_card
 from edgeannot.vision.pipeline import load_pipeline
-from edgeannot.vision.runtimes import RUNTIMES
 from edgeannot_tools.datasets.classes import read_class_set
 from edgeannot_tools.evaluate.classifier_accuracy import rank_classifiers
 from edgeannot_tools.teach.feature_cache import FeatureCache

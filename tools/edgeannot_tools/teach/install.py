@@ -10,12 +10,12 @@ from pathlib import Path
 from edgeannot.base.errors import InputError
 from edgeannot.base.foreign import model_name
 from edgeannot.base.places import bundled_folder
+from edgeannot.base.runtimes import Runtime
 from edgeannot.card_inference import Proposal
-from edgeannot.daemon.first_use_trial import remember_tried
+from edgeannot.choice.first_use_trial import remember_tried
 from edgeannot.library import modelstore
 from edgeannot.trial.cards import prove
 from edgeannot.vision.cards import ModelCard
-from edgeannot.vision.runtimes import Runtime
 
 __all__ = ["check_name", "install_model", "sha256"]
 

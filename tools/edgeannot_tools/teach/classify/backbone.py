@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgeannot.base.errors import InputError, ModelError
 from edgeannot.base.places import bundled_folder
+from edgeannot.base.runtimes import Runtime
 from edgeannot.tflite.file import at_size
 from edgeannot.trial.cards import prove_foreign
 from edgeannot.vision.cards import ModelCard
@@ -21,7 +22,6 @@ from edgeannot.vision.data import FloatArray, TensorRef
 from edgeannot.vision.engine import Engine
 from edgeannot.vision.heads.classify import Classify
 from edgeannot.vision.heads.embed import Embed
-from edgeannot.vision.runtimes import Runtime
 from edgeannot_tools.graph.edits import retarget_outputs
 from edgeannot_tools.graph.graph import Graph, Op, Operator
 

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from edgeannot.base.errors import FrameError, InputError
 from edgeannot.base.foreign import read_bytes
+from edgeannot.base.runtimes import Runtime
 from edgeannot.vision.data import FloatArray, IntArray, UInt8Array
 from edgeannot.vision.decode import PictureLimits, decode
 from edgeannot.vision.engine import Engine, load_runtime
 from edgeannot.vision.geometry import Resize
 from edgeannot.vision.pipeline import to_tensor
-from edgeannot.vision.runtimes import Runtime
 from edgeannot.vision.views import CENTRE, view_tensors
 from edgeannot_tools.datasets.classes import read_class_set
 from edgeannot_tools.datasets.pictures import ClassFolders

@@ -9,7 +9,8 @@ from edgeannot import __version__
 from edgeannot.base.errors import CardError
 from edgeannot.crash_guard import AtWork
 from edgeannot.mqtt.publisher import Publisher
-from edgeannot.payload import Origin, Topics
+from edgeannot.mqtt.topics import Topics
+from edgeannot.payload import Origin
 from edgeannot.probe.clocks import hottest_c
 from edgeannot.remote.control import Control, Defaults
 from edgeannot.settings import Settings

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from edgeannot.base.jsonfile import read_json, write_json
 from edgeannot.base.places import bundled_folder
+from edgeannot.base.runtimes import Runtime
 from edgeannot.choice.measurements import conditions_of
 from edgeannot.probe import read_board
 from edgeannot.settings import Settings
 from edgeannot.vision.cards import ModelCard, read_cards
-from edgeannot.vision.runtimes import Runtime
 
 __all__ = ["FirstUseTrial", "Tried", "remember_tried"]
 

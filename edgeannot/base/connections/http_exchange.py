@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from edgeannot import __version__
-from edgeannot.base.tls import tls_context
+from edgeannot.base.connections.tls import tls_context
 
 __all__ = ["Exchange", "origin", "plain", "redirected", "retry_after_s"]
 
