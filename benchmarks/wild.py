@@ -22,8 +22,8 @@ from typer.testing import CliRunner
 
 from edgeannot.base.errors import EdgeannotError
 from edgeannot.card_inference import AmbiguousModelError
+from edgeannot.choice.auto_runtime import find_runtime
 from edgeannot.cli.commands.models import models_app
-from edgeannot.settings import find_runtime
 from edgeannot.vision.cards import read_card
 from edgeannot.vision.pipeline import load_pipeline
 

@@ -26,11 +26,11 @@ from paho.mqtt.client import Client, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion
 
 from benchmarks.store.broker import DEADLINE_S, MOSQUITTO, TOPIC, Listener, mosquitto
-from edgeannot.base.file_signature import FileSignature
+from edgeannot.base.file_signature import FileSignature, LedgerEntry
 from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.mqtt.publisher import Publisher
 from edgeannot.storage import store as store_module
-from edgeannot.storage.store import LedgerEntry, Message, Store
+from edgeannot.storage.store import Message, Store
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "delivery.md"
 BEGIN, END = "<!-- made by benchmarks/store -->", "<!-- end of benchmarks/store -->"

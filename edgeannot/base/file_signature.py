@@ -1,11 +1,12 @@
-"""What tells, without reading it, that a file is the one that was seen before."""
+"""What tells, without reading it, that a file is the one that was seen before, and what became of that."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import NamedTuple, Self
 
-__all__ = ["ANNOTATED", "FileSignature"]
+__all__ = ["ANNOTATED", "FileSignature", "LedgerEntry"]
 
 ANNOTATED = "annotated"
 """What became of a file whose results are stored; of any other it is the reason of its failure."""
@@ -22,6 +23,22 @@ class FileSignature(NamedTuple):
     def of(cls, stat: os.stat_result) -> Self:
         """Return the signature of a file with this stat."""
         return cls(stat.st_size, _signed(stat.st_mtime_ns), _signed(stat.st_ino))
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """A file that needs no more work. A later entry for the same source and path takes its place."""
+
+    source: str
+    path: str
+    """Relative to the source's folder, as `os.fsdecode` gives it."""
+    signature: FileSignature
+    content_hash: bytes
+    """Of the file's bytes; empty where nobody read it."""
+    outcome: str = ANNOTATED
+    """"annotated", or the reason it was set aside."""
+    folder: str = ""
+    """The source's folder at that time, absolute; empty where it is not known."""
 
 
 def _signed(number: int) -> int:

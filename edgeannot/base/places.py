@@ -9,6 +9,7 @@ from pathlib import Path
 from edgeannot.base.errors import ConfigError
 
 __all__ = [
+    "CONFIG_FOLDER",
     "NOT_SETTINGS",
     "SAMPLES",
     "bundled_folder",
@@ -18,6 +19,9 @@ __all__ = [
     "nothing_is_configured",
     "packaged",
 ]
+
+CONFIG_FOLDER = Path("/etc/edgeannot")
+"""The configuration of the service, and its secrets."""
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -42,7 +46,7 @@ def default_data_dir() -> Path:
 
 def default_config_file() -> Path | None:
     """Return the first configuration file that exists: systemd's ConfigurationDirectory, /etc/edgeannot, the user's own."""
-    folders = [Path(folder) for folder in os.environ.get("CONFIGURATION_DIRECTORY", "/etc/edgeannot").split(":") if folder]
+    folders = [Path(folder) for folder in os.environ.get("CONFIGURATION_DIRECTORY", str(CONFIG_FOLDER)).split(":") if folder]
     user = os.environ.get("XDG_CONFIG_HOME") or ((home := _home()) and home / ".config")
     own = [Path(user) / "edgeannot"] if user else []
     for path in (folder / "edgeannot.toml" for folder in folders + own):

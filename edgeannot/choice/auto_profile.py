@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from edgeannot.base.foreign import number_of
 from edgeannot.choice.auto_runtime import remembered_runtime, settle_runtime
 from edgeannot.choice.measurements import NOISY, Measurements, runtime_named, thread_counts
+from edgeannot.probe import Board, read_board
 
 if TYPE_CHECKING:
-    from edgeannot.probe import Board
     from edgeannot.settings import Loaded
     from edgeannot.vision.data import Profile  # numpy comes with it
 
@@ -265,8 +265,9 @@ def load_with_auto_profile(overrides: Mapping[str, Any], config_file: Path | Non
     return load_settings(overrides, config_file, grade=graded)
 
 
-def load_for_run(overrides: Mapping[str, Any], config_file: Path | None, board: Board, measuring: Measuring = "no") -> Loaded:
+def load_for_run(overrides: Mapping[str, Any], config_file: Path | None, board: Board | None = None, measuring: Measuring = "no") -> Loaded:
     """Load the settings with the runtime that `auto` means here. Raises what `settle_runtime` does."""
+    board = board or read_board()
     loaded = load_with_auto_profile(overrides, config_file, board, measuring)
     settings = loaded.settings
     runtime = settle_runtime(settings.runtime, settings.data_dir, board).runtime

@@ -253,21 +253,20 @@ def _annotate(loaded: Loaded, files: list[Path], *, remeasure: bool) -> int:
     """Annotate picture files, whatever sources are configured, without the ledger and the lock of a service; return the exit code."""
     import tempfile
 
+    from edgeannot.daemon.build import with_files
     from edgeannot.daemon.monitoring.logs import set_up_logging
     from edgeannot.daemon.monitoring.report import Reporter
     from edgeannot.daemon.run import RESULTS_MISSING, run_daemon
-    from edgeannot.sources.files import FilesOptions, check_files
 
-    check_files(files)
+    named = with_files(loaded, files)
     level = loaded.settings.log_level if "log_level" in loaded.origins else "warning"
     set_up_logging(level, journal=False)
-    settings = loaded.settings.model_copy(update={"sources": {"files": FilesOptions(paths=tuple(files))}})
     with tempfile.TemporaryDirectory(prefix="edgeannot-") as state:
-        told, named = Reporter(sys.stdout, once=True), loaded.model_copy(update={"settings": settings})
+        told = Reporter(sys.stdout, once=True)
         code = run_daemon(named, once=True, remeasure=remeasure, state_dir=Path(state), reporter=told)
-    images = dict(settings.sinks.by_kind())["images"]
+    images = dict(named.settings.sinks.by_kind())["images"]
     if told.annotated and code != RESULTS_MISSING and images.enabled:
-        typer.echo(f"annotated pictures are in {images.written_paths(settings.out_folder)[0]}")
+        typer.echo(f"annotated pictures are in {images.written_paths(named.settings.out_folder)[0]}")
     return code
 
 

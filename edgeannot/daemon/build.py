@@ -23,8 +23,8 @@ from edgeannot.scene.second_stage import SecondStage
 from edgeannot.scene.tracking import Tracking
 from edgeannot.scene.tracking_options import TrackingOptions
 from edgeannot.settings import Loaded, Settings
-from edgeannot.sinks import written_paths
 from edgeannot.sources import CameraOptions, Context, DirectoryOptions, MqttSourceOptions, Source, SourceOptions, open_source
+from edgeannot.sources.files import FilesOptions, check_files
 from edgeannot.storage.store import Store
 from edgeannot.vision.cards import ModelCard, find_card
 from edgeannot.vision.pipeline import Limits, Pipeline, load_pipeline
@@ -45,6 +45,7 @@ __all__ = [
     "second_stage",
     "source_options",
     "tracking_options",
+    "with_files",
 ]
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,14 @@ def source_options(settings: Settings) -> dict[str, SourceOptions]:
     return {"inbox": DirectoryOptions(path=inbox)}
 
 
+def with_files(loaded: Loaded, files: Sequence[Path]) -> Loaded:
+    """Return the settings with these picture files as the only source. Raises MissingError or InputError for what is no file."""
+    check_files(files)
+    return loaded.model_copy(
+        update={"settings": loaded.settings.model_copy(update={"sources": {"files": FilesOptions(paths=tuple(files))}})}
+    )
+
+
 def open_sources(
     settings: Settings,
     options: Mapping[str, SourceOptions],
@@ -112,7 +121,7 @@ def open_sources(
     context = Context(
         quarantine=settings.data_dir / "quarantine",
         own_folders=(settings.data_dir, settings.out_folder),
-        results=written_paths(settings.sinks, settings.out_folder),
+        results=settings.sinks.written_paths(settings.out_folder),
         once=once,
         max_fps=settings.max_fps,
         interval_s=interval_s,

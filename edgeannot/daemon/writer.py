@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from edgeannot.base.errors import LinkError
-from edgeannot.base.file_signature import ANNOTATED
+from edgeannot.base.file_signature import ANNOTATED, LedgerEntry
 from edgeannot.crash_guard import AtWork
 from edgeannot.daemon.bounded_queue import Closed, MemoryLimiter
 from edgeannot.daemon.monitoring.report import Reporter
@@ -24,7 +24,7 @@ from edgeannot.sinks import Sink
 from edgeannot.sinks.base import TellsEvents
 from edgeannot.sinks.durable import DurableSink
 from edgeannot.sources import Source, Stop
-from edgeannot.storage.store import LedgerEntry, Message, Store
+from edgeannot.storage.store import Message, Store
 from edgeannot.vision.data import Annotation, Failure, Frame
 from edgeannot.vision.news import News
 

@@ -18,7 +18,6 @@ from edgeannot.doctor.findings import Examined, Finding
 from edgeannot.probe import Board
 from edgeannot.settings import Settings
 from edgeannot.settings.problems import models_in
-from edgeannot.sinks import SINKS
 from edgeannot.sources import SOURCES
 
 __all__ = ["bundle"]
@@ -60,7 +59,9 @@ def _settings(settings: Settings) -> dict[str, Any]:
     shown["sources"] = [
         dict(_values(source)) if SOURCES.package(source.kind) is None else {"kind": "of a package"} for source in settings.sources.values()
     ]
-    shown["sinks"] = {kind: dict(_values(options)) for kind, options in settings.sinks.by_kind() if kind in SINKS.built_in}
+    shown["sinks"] = {
+        kind: dict(_values(options)) for kind, options in settings.sinks.by_kind() if kind in type(settings.sinks).model_fields
+    }
     return shown
 
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from edgeannot.base.connections.tls import tls_context
 from edgeannot.base.errors import ConfigError, EdgeannotError
+from edgeannot.base.places import CONFIG_FOLDER
 from edgeannot.doctor.findings import Examined, Finding, fine, problem, warning
 from edgeannot.http_server import listen_trouble
 from edgeannot.mqtt.client import connect, meaning, new_client, properties
 from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.mqtt.topics import escape_level
-from edgeannot.service.units import CONFIG_FOLDER
 from edgeannot.settings import PageOptions, Settings
 from edgeannot.sources import MqttSourceOptions
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from edgeannot.base.errors import EdgeannotError
 from edgeannot.base.foreign import read_text
 from edgeannot.doctor.findings import Examined, Finding, Who, fine, problem, warning
-from edgeannot.service.units import written_folders
 
 __all__ = ["service_folders", "service_user", "show_unit", "unit"]
 
@@ -92,7 +91,7 @@ def unit(examined: Examined) -> Iterator[Finding]:
         found = f"failed ({facts.get('Result')}, exit code {facts.get('ExecMainStatus')}, {restarts} restarts)"
         yield problem("unit-failed", "service", found, f"`journalctl -u {UNIT} -n 50` says why")
     allowed = [Path(path.lstrip("-+")) for path in facts.get("ReadWritePaths", "").split()]
-    for folder in written_folders(examined.settings) if examined.settings and facts.get("ProtectSystem") == "strict" else ():
+    for folder in examined.settings.written_folders() if examined.settings and facts.get("ProtectSystem") == "strict" else ():
         if not any(folder.is_relative_to(each) for each in allowed):
             cure = f"`edgeannot service install` writes the drop-in, or add ReadWritePaths={folder} (systemctl edit {UNIT})"
             yield problem("unit-paths", "service", f"its sandbox does not let it write to {folder}", cure)

@@ -9,15 +9,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeannot.base import atomicfile
 from edgeannot.base.errors import CardError, InputError, ModelError
+from edgeannot.base.runtimes import Runtime
 from edgeannot.card_inference import Proposal
 from edgeannot.vision.cards import ModelCard, read_card
 
-__all__ = ["add", "card_toml", "how_to_run", "remove"]
+if TYPE_CHECKING:
+    from edgeannot.vision.data import Annotation
+    from edgeannot.vision.pipeline import Pipeline
+
+__all__ = ["add", "card_toml", "how_to_run", "remove", "run_once"]
 
 
 def add(proposal: Proposal, folder: Path, *, replace: bool = False) -> ModelCard:
@@ -49,6 +55,22 @@ def add(proposal: Proposal, folder: Path, *, replace: bool = False) -> ModelCard
     except OSError as exc:
         raise InputError(f"the model cannot be added to {folder}: {exc.strerror or exc}") from exc
     return read_card(path)
+
+
+def run_once(card: ModelCard, runtime: Runtime) -> tuple[Pipeline, Annotation]:
+    """Try the card's model in a process of its own, then run it the daemon's own way on a grey picture.
+
+    Raises CardError or ModelError where it cannot be run, or does not run with its card.
+    """
+    import numpy as np  # noqa: PLC0415 - whoever only lists models waits for none of these
+
+    from edgeannot.trial.cards import prove  # noqa: PLC0415 - as above
+    from edgeannot.vision.data import Frame  # noqa: PLC0415 - as above
+    from edgeannot.vision.pipeline import load_pipeline  # noqa: PLC0415 - as above
+
+    prove(card, runtime)
+    pipeline, (width, height) = load_pipeline(card, runtime=runtime), card.input_wh
+    return pipeline, pipeline(Frame(np.full((height, width, 3), 114, np.uint8), "trial", 0, datetime.now(UTC), "grey"))
 
 
 def remove(name: str, folder: Path) -> list[Path]:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, cast
-
-import numpy as np
 
 from edgeannot.base.errors import CardError, ConfigError, EdgeannotError, InputError, install
 from edgeannot.base.registry import entry_points
@@ -17,10 +14,7 @@ from edgeannot.card_inference import RANGES, Hints, Proposal, parse_range, propo
 from edgeannot.library import modelstore
 from edgeannot.library.catalogue import LABEL_SUFFIX, Entry, FileEntry, class_names
 from edgeannot.library.obtain import PullOptions, obtain, remove_downloads, with_given_sha256, with_known_sha256, working_folder
-from edgeannot.trial.cards import prove
 from edgeannot.vision.cards import ModelCard, read_card
-from edgeannot.vision.data import Frame
-from edgeannot.vision.pipeline import load_pipeline
 
 __all__ = ["Pulled", "installed", "pull"]
 
@@ -81,7 +75,7 @@ def pull(entry: Entry, options: PullOptions) -> Pulled:
                 proposal = _proposal(entry, work, "; ".join(sources), tools.convert, options)
                 if tools.quantize is not None:
                     proposal = _quantized(entry, proposal, work, tools.quantize, options)
-                _prove(proposal.card, options.runtime)
+                modelstore.run_once(proposal.card, options.runtime)
             except EdgeannotError as exc:  # the folder is gone when this is read
                 exc.args = (f"{entry.name}, from {'; '.join(sources)}: {str(exc).replace(f'{work}/', '')}",)
                 raise
@@ -189,13 +183,6 @@ def _say(options: PullOptions, sentence: str) -> None:
 def _without_folder(sentences: tuple[str, ...], work: Path) -> tuple[str, ...]:
     """Return sentences without the path of a folder that is gone when they are read."""
     return tuple(sentence.replace(f"{work}/", "") for sentence in sentences)
-
-
-def _prove(card: ModelCard, runtime: Runtime) -> None:
-    """Raise ModelError where the model cannot be run, or does not run with its card: the daemon's own way, with a grey picture."""
-    prove(card, runtime)
-    width, height = card.input_wh
-    load_pipeline(card, runtime=runtime)(Frame(np.full((height, width, 3), 114, np.uint8), "pull", 0, datetime.now(UTC), "grey"))
 
 
 class Converter(Protocol):

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from edgeannot.base import atomicfile
 from edgeannot.base.errors import ConfigError, EdgeannotError, RightsError
-from edgeannot.service.units import CONFIG_FOLDER, drop_in, instance_unit, system_unit, user_unit
+from edgeannot.base.places import CONFIG_FOLDER
+from edgeannot.service.units import drop_in, instance_unit, system_unit, user_unit
 from edgeannot.settings import Settings, load_settings
 from edgeannot.settings.template import commented_settings
 

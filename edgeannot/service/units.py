@@ -6,17 +6,15 @@ Keys are those of systemd.unit(5), systemd.service(5) and systemd.exec(5).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from edgeannot.base.places import packaged
+from pydantic import BaseModel
+
+from edgeannot.base.places import CONFIG_FOLDER, packaged
 from edgeannot.settings import Settings
-from edgeannot.sinks import written_paths
-from edgeannot.sources import CameraOptions, DirectoryOptions, MqttSourceOptions
 
-__all__ = ["CONFIG_FOLDER", "drop_in", "instance_unit", "read_folders", "secret_files", "system_unit", "user_unit", "written_folders"]
-
-CONFIG_FOLDER = Path("/etc/edgeannot")
+__all__ = ["drop_in", "instance_unit", "secret_files", "system_unit", "user_unit"]
 
 _ONLY_SYSTEM = re.compile(
     r"^(?:User|Group|SupplementaryGroups|StateDirectory|StateDirectoryMode|ConfigurationDirectory|RuntimeDirectory|DevicePolicy|DeviceAllow|"
@@ -52,11 +50,11 @@ def drop_in(settings: Settings, *, config: Path | None, profile: str | None, com
 
     config_set: whether the file is another than the one that the service finds itself.
     """
-    folders = written_folders(settings)
+    folders = settings.written_folders()
     lines = [
         "# Written by `edgeannot service install` from the configuration; written anew by the next one. Own additions: `systemctl edit`."
     ]
-    mounts = [*folders, *read_folders(settings)]
+    mounts = [*folders, *(folder.absolute() for source in settings.sources.values() for folder in source.read_folders)]
     if mounts:
         lines += ["[Unit]", *(f"RequiresMountsFor={_quoted(path)}" for path in dict.fromkeys(mounts))]
     lines.append("[Service]")
@@ -75,36 +73,18 @@ def _quoted(path: Path) -> str:
     return f'"{text}"' if re.search(r"\s", text) else text
 
 
-def written_folders(settings: Settings) -> list[Path]:
-    """Return the folders outside the data directory that a service has to write to, as its ReadWritePaths= have to name them."""
-    wanted = [path.parent if path.suffix else path for path in written_paths(settings.sinks, settings.out_folder)]
-    for source in settings.sources.values():
-        if isinstance(source, DirectoryOptions):
-            if source.after in ("move", "delete") or source.quarantine == "move":
-                wanted.append(source.path)
-            if source.after_folder is not None:
-                wanted.append(source.after_folder)
-    outside = [path.absolute() for path in wanted if not path.absolute().is_relative_to(settings.data_dir.absolute())]
-    return [path for path in dict.fromkeys(outside) if not any(path != other and path.is_relative_to(other) for other in outside)]
-
-
-def read_folders(settings: Settings) -> list[Path]:
-    """Return the folders that are watched."""
-    return [source.path.absolute() for source in settings.sources.values() if isinstance(source, DirectoryOptions)]
-
-
 def secret_files(settings: Settings) -> list[str]:
     """Return the bare names among the files of secrets: those of credentials, which lie in /etc/edgeannot for root alone."""
-    return list(dict.fromkeys(str(path) for path in _secrets(settings) if path is not None and len(path.parts) == 1))
+    return sorted({str(path) for path in _secrets(settings) if len(path.parts) == 1})
 
 
-def _secrets(settings: Settings) -> Iterator[Path | None]:
-    mqtt, webhook = settings.sinks.mqtt, dict(settings.sinks.by_kind())["webhook"]
-    for each in (mqtt, webhook, *(source.broker for source in settings.sources.values() if isinstance(source, MqttSourceOptions))):
-        for name in ("password_file", "ca_file", "cert_file", "key_file"):
-            yield getattr(each, name, None)
-        yield from getattr(each, "header_files", {}).values()
-    yield settings.page.token_file
-    for source in settings.sources.values():
-        if isinstance(source, CameraOptions):
-            yield from (source.credentials_file, source.ca_file)
+def _secrets(section: BaseModel) -> Iterator[Path]:
+    """Yield the files that the settings name apart from folders: `ca_file`, `header_files` and the like, of every section."""
+    for name, value in section:
+        if isinstance(value, Path) and name.endswith("_file"):
+            yield value
+        for each in value.values() if isinstance(value, Mapping) else (value,):
+            if isinstance(each, BaseModel):
+                yield from _secrets(each)
+            elif name.endswith("_files") and isinstance(each, Path):
+                yield each

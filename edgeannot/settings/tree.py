@@ -227,6 +227,13 @@ class Settings(BaseModel):
     def _somewhere(cls, folder: Any) -> Any:
         return named_folder(folder)
 
+    def written_folders(self) -> list[Path]:
+        """Return the folders outside the data directory that a service has to write to, as its ReadWritePaths= have to name them."""
+        wanted = [path.parent if path.suffix else path for path in self.sinks.written_paths(self.out_folder)]
+        wanted += [folder for source in self.sources.values() for folder in source.written_folders]
+        outside = [path.absolute() for path in wanted if not path.absolute().is_relative_to(self.data_dir.absolute())]
+        return [path for path in dict.fromkeys(outside) if not any(path != other and path.is_relative_to(other) for other in outside)]
+
 
 class Loaded(BaseModel):
     """The settings, the layer that each given value came from, and what the profile follows from."""

@@ -41,7 +41,6 @@ __all__ = [
     "UnsureOptions",
     "WebhookOptions",
     "open_sinks",
-    "written_paths",
 ]
 
 
@@ -109,10 +108,9 @@ class SinkSections(Options):
         """Return the kinds that are enabled."""
         return [kind for kind, options in self.by_kind() if options.enabled]
 
-
-def written_paths(sections: SinkSections, out_dir: Path) -> tuple[Path, ...]:
-    """Return the folders and files that the enabled sinks write to; a watched folder must not lie in one of them."""
-    return tuple(path for _, options in sections.by_kind() if options.enabled for path in options.written_paths(out_dir))
+    def written_paths(self, out_dir: Path) -> tuple[Path, ...]:
+        """Return the folders and files that the enabled sinks write to; a watched folder must not lie in one of them."""
+        return tuple(path for _, options in self.by_kind() if options.enabled for path in options.written_paths(out_dir))
 
 
 def open_sinks(sections: SinkSections, context: SinkContext) -> list[Sink]:

@@ -9,11 +9,10 @@ from typing import Any, Protocol
 
 from pydantic import Field, field_validator
 
-from edgeannot.base.file_signature import FileSignature
+from edgeannot.base.file_signature import FileSignature, LedgerEntry
 from edgeannot.base.options import Options
 from edgeannot.crash_guard import AtWork
 from edgeannot.scene.motion_options import Part, checked_part
-from edgeannot.storage.records import LedgerEntry
 from edgeannot.vision.data import Failure, Frame
 
 __all__ = ["Context", "Item", "Source", "SourceKind", "SourceOptions", "Stop", "Tick", "no_outcome"]
@@ -153,6 +152,16 @@ class SourceOptions(Options):
     """Smallest score that is reported for its pictures; unset: the general min_score."""
 
     _part = field_validator("region")(checked_part)
+
+    @property
+    def read_folders(self) -> tuple[Path, ...]:
+        """Return the folders that pictures are read from."""
+        return ()
+
+    @property
+    def written_folders(self) -> tuple[Path, ...]:
+        """Return the folders that files are moved into or taken away from."""
+        return ()
 
 
 @dataclass(frozen=True, slots=True)

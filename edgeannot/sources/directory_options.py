@@ -72,6 +72,17 @@ class DirectoryOptions(SourceOptions):
             raise ValueError('after = "move" and after_folder go together: set both or neither')
         return self
 
+    @property
+    def read_folders(self) -> tuple[Path, ...]:
+        """Return the watched folder."""
+        return (self.path,)
+
+    @property
+    def written_folders(self) -> tuple[Path, ...]:
+        """Return the watched folder where files leave it, and the one that they are moved to."""
+        leave = self.after in ("move", "delete") or self.quarantine == "move"
+        return (*((self.path,) if leave else ()), *((self.after_folder,) if self.after_folder is not None else ()))
+
 
 def named_folder(folder: object) -> object:
     """Return the setting of a folder as it is. Raises ValueError for the empty text, which a path would take for the current folder."""

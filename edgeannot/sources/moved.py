@@ -15,11 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeannot.base.errors import LinkError
-from edgeannot.base.file_signature import ANNOTATED, FileSignature
+from edgeannot.base.file_signature import ANNOTATED, FileSignature, LedgerEntry
 from edgeannot.sources.backlog import GONE
 from edgeannot.sources.contract import Context
 from edgeannot.sources.turn import DEADLY
-from edgeannot.storage.records import LedgerEntry
 
 __all__ = ["MovedFiles", "content_hash"]
 

@@ -1,4 +1,4 @@
-"""What ledger and outbox keep: values, and how the tables came to be."""
+"""What the outbox keeps: values; and how the tables came to be."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Final, Self
 
-from edgeannot.base.file_signature import ANNOTATED, FileSignature
-
-__all__ = ["MIGRATIONS", "Caps", "LedgerEntry", "Message", "Pending"]
+__all__ = ["MIGRATIONS", "Caps", "Message", "Pending"]
 
 MIGRATIONS: Final[Sequence[str]] = (
     """
@@ -53,22 +51,6 @@ MIGRATIONS: Final[Sequence[str]] = (
 """The script at place N brings a database of version N to N + 1; `user_version` holds the version. Append, never edit.
 
 Each changes the tables: a database with the tables of this version and the number of a later one counts as scratched."""
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerEntry:
-    """A file that needs no more work. A later entry for the same source and path takes its place."""
-
-    source: str
-    path: str
-    """Relative to the source's folder, as `os.fsdecode` gives it."""
-    signature: FileSignature
-    content_hash: bytes
-    """Of the file's bytes; empty where nobody read it."""
-    outcome: str = ANNOTATED
-    """"annotated", or the reason it was set aside."""
-    folder: str = ""
-    """The source's folder at that time, absolute; empty where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,14 +24,14 @@ from pathlib import Path
 from typing import Self
 
 from edgeannot.base.errors import EdgeannotError, LinkError
-from edgeannot.base.file_signature import FileSignature
+from edgeannot.base.file_signature import FileSignature, LedgerEntry
 from edgeannot.storage import database
 from edgeannot.storage.disk_files import Opened, Reserve, same_file, write_anew
 from edgeannot.storage.queue import Queue
-from edgeannot.storage.records import MIGRATIONS, Caps, LedgerEntry, Message, Pending
+from edgeannot.storage.records import MIGRATIONS, Caps, Message, Pending
 from edgeannot.storage.tables import Ledger, Outbox
 
-__all__ = ["Caps", "LedgerEntry", "Message", "Pending", "Queue", "Store"]
+__all__ = ["Caps", "Message", "Pending", "Queue", "Store"]
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from edgeannot.base.file_signature import FileSignature
-from edgeannot.storage.records import Caps, LedgerEntry, Message, Pending
+from edgeannot.base.file_signature import FileSignature, LedgerEntry
+from edgeannot.storage.records import Caps, Message, Pending
 
 __all__ = ["Ledger", "Outbox"]
 

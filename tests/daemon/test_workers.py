@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgeannot.base.errors import LinkError
-from edgeannot.base.file_signature import FileSignature
+from edgeannot.base.file_signature import FileSignature, LedgerEntry
 from edgeannot.crash_guard import AtWork
 from edgeannot.daemon import writer
 from edgeannot.daemon.bounded_queue import BoundedQueue, Closed, MemoryLimiter
@@ -22,7 +22,7 @@ from edgeannot.remote.control import Control
 from edgeannot.scene.tracking import Tracking
 from edgeannot.scene.tracking_options import TrackingOptions
 from edgeannot.sources import CameraOptions, DirectoryOptions, Tick, open_source
-from edgeannot.storage.store import LedgerEntry, Store
+from edgeannot.storage.store import Store
 from edgeannot.vision.data import Annotation, Detections, Failure, FileKey, Frame, ModelFacts
 from edgeannot.vision.news import Lost
 from tests.patience import DEADLINE_S

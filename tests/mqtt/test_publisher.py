@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from edgeannot.base.errors import EdgeannotError, LinkError
-from edgeannot.base.file_signature import FileSignature
+from edgeannot.base.file_signature import FileSignature, LedgerEntry
 from edgeannot.mqtt.bounded_client import BoundedClient, client_class
 from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.mqtt.publisher import Publisher
-from edgeannot.storage.store import LedgerEntry, Message, Queue, Store
+from edgeannot.storage.store import Message, Queue, Store
 from tests.brokers import free_port, status_of, wait_until
 from tests.patience import DEADLINE_S
 

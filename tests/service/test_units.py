@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from edgeannot.service.install import Place, uninstall
-from edgeannot.service.units import drop_in, instance_unit, secret_files, system_unit, user_unit, written_folders
+from edgeannot.service.units import drop_in, instance_unit, secret_files, system_unit, user_unit
 from edgeannot.settings import load_settings
 from tests.patience import DEADLINE_S
 
@@ -27,7 +27,7 @@ def dropped_in(tmp_path, text, **given):
 
 
 def test_nothing_configured_needs_no_more_rights(tmp_path):
-    assert written_folders(settings_of(tmp_path, "")) == []
+    assert settings_of(tmp_path, "").written_folders() == []
     assert [line for line in dropped_in(tmp_path, "").splitlines() if not line.startswith("#")] == ["[Service]"]
 
 
@@ -74,7 +74,7 @@ ca_file = "/etc/ssl/ca.crt"
 [page]
 token_file = "page-token"
 """
-    assert secret_files(settings_of(tmp_path, text)) == ["mqtt-password", "page-token", "camera-login"]
+    assert secret_files(settings_of(tmp_path, text)) == ["camera-login", "mqtt-password", "page-token"]
 
 
 def test_what_is_asked_for_on_the_command_line_is_in_the_drop_in(tmp_path):

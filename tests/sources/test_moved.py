@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from edgeannot.base.errors import LinkError
-from edgeannot.base.file_signature import FileSignature
+from edgeannot.base.file_signature import FileSignature, LedgerEntry
 from edgeannot.daemon.writer import ledger_entry, prune
 from edgeannot.sources import Context, DirectoryOptions, open_source
-from edgeannot.storage.records import LedgerEntry
 from edgeannot.storage.store import Store
 from edgeannot.vision.data import Failure
 

@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from edgeannot.base.errors import ConfigError, EdgeannotError, LinkError
-from edgeannot.base.file_signature import FileSignature
+from edgeannot.base.file_signature import FileSignature, LedgerEntry
 from edgeannot.storage.records import MIGRATIONS
-from edgeannot.storage.store import Caps, LedgerEntry, Message, Store
+from edgeannot.storage.store import Caps, Message, Store
 from tests.patience import DEADLINE_S
 
 
@@ -632,7 +632,8 @@ WRITER = """
 import sys
 from pathlib import Path
 from edgeannot.base.file_signature import FileSignature
-from edgeannot.storage.store import LedgerEntry, Message, Store
+from edgeannot.base.file_signature import LedgerEntry
+from edgeannot.storage.store import Message, Store
 store = Store.open(Path(sys.argv[1]))
 done = {e.path for e in store.ledger()}
 for number in range(100_000):

@@ -120,15 +120,7 @@ def verify(names: Names = None, data_dir: DataDir = None) -> None:
 
 
 def _verified(card: ModelCard, runtime: Runtime) -> str:
-    import numpy as np
-
-    from edgeannot.trial.cards import prove
-    from edgeannot.vision.pipeline import load_pipeline
-
-    prove(card, runtime)
-    pipeline = load_pipeline(card, runtime=runtime)
-    width, height = card.input_wh
-    found = pipeline(Frame(np.full((height, width, 3), 114, np.uint8), "verify", 0, datetime.now(UTC), "grey"))
+    pipeline, found = modelstore.run_once(card, runtime)
     classes = card.head.check(pipeline.engine.outputs, card.input_wh)
     names = sum(name not in card.labels.ignore for name in card.label_names())
     known = number_of(classes, "class", "classes") if classes is not None else "classes not stated by the tensors"
@@ -205,11 +197,7 @@ def _from_its_card(file: Path, hints: Hints, runtime: Runtime) -> Proposal | Non
         return None
     if not named and not card.model_path.samefile(file):
         return None
-    from edgeannot.trial.cards import prove
-    from edgeannot.vision.pipeline import load_pipeline
-
-    prove(card, runtime)
-    load_pipeline(card, runtime=runtime)
+    modelstore.run_once(card, runtime)
     if hints.name:
         card = card.model_copy(update={"name": hints.name})
     return Proposal(card, card.model_path, (f"from its card {path.name}",), ())

@@ -18,7 +18,6 @@ from edgeannot.base.foreign import number_of
 from edgeannot.choice.auto_profile import load_for_run
 from edgeannot.choice.selection import select_model
 from edgeannot.payload import Origin, detections_payload, encode
-from edgeannot.probe import read_board
 from edgeannot.vision.cards import ModelCard
 from edgeannot.vision.data import Detections, ModelFacts, UInt8Array
 from edgeannot.vision.decode import read_picture
@@ -128,8 +127,7 @@ def annotate(
 def _load(model: str | None, threads: int | None, limits: Limits, data_dir: Path | None) -> Pipeline:
     """Return the pipeline of a detector. Raises InputError for another task."""
     given = {"data_dir": data_dir and str(data_dir), "threads": threads}
-    board = read_board()
-    loaded = load_for_run({key: value for key, value in given.items() if value}, None, board)
+    loaded = load_for_run({key: value for key, value in given.items() if value}, None)
     card: ModelCard
     if model is not None:
         card, count = find_model(model, data_dir), threads or 1
