@@ -95,8 +95,13 @@ def settle_runtime(
     )
 
 
-def find_runtime(data_dir: Path | None = None) -> Runtime:
-    """Return the runtime that `run` would use. data_dir: given on the command line. Raises ConfigError, and what `settle_runtime` does."""
+def find_runtime(data_dir: Path | None = None, runtime: Runtime = "auto") -> Runtime:
+    """Return the runtime that a command is to use: the one that it was given, or else the one that `run` would use.
+
+    data_dir: given on the command line. Raises ConfigError, and what `settle_runtime` does.
+    """
+    if runtime != "auto":
+        return runtime
     from edgeannot.settings import find_data_dir, find_runtime  # noqa: PLC0415 - pydantic comes with it
 
     return settle_runtime(find_runtime(), find_data_dir(data_dir), read_board()).runtime

@@ -15,8 +15,9 @@ from edgeannot.base import atomicfile
 from edgeannot.base.errors import ConfigError, InputError, UsageError
 from edgeannot.base.foreign import json_text, printable
 from edgeannot.base.places import model_folders
-from edgeannot.base.runtimes import RUNTIMES
+from edgeannot.base.runtimes import RUNTIMES, Runtime
 from edgeannot.base.streams import own_escapes
+from edgeannot.choice.auto_runtime import find_runtime
 from edgeannot.choice.bench import Bench, Reference, Row, as_json, as_text, bench, points_of
 from edgeannot.choice.card_index import read_card_index
 from edgeannot.choice.measurements import conditions_of, runtime_named, thread_counts
@@ -38,7 +39,7 @@ def bench_models(
     ] = None,
     threads: Annotated[list[int] | None, typer.Option(metavar="N", min=1, help="Thread count, may be given several times.")] = None,
     seconds: Annotated[float, typer.Option(metavar="S", min=0.05, max=600, help="How long each point is measured.")] = 1.5,
-    runtime: Annotated[str, typer.Option(metavar="|".join(("auto", *RUNTIMES)), help="The TFLite runtime.")] = "auto",
+    runtime: Annotated[Runtime, typer.Option(metavar="|".join(("auto", *RUNTIMES)), help="The TFLite runtime.")] = "auto",
     json_out: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Plot accuracy against time into a file.")] = None,
     new_reference: Annotated[bool, typer.Option("--new-reference", help="Make this run the reference for later ones.")] = False,
@@ -47,8 +48,6 @@ def bench_models(
     ] = None,
 ) -> None:
     """Time models on this board: stages, pictures a second, memory, CPU time. The first run becomes the board's reference."""
-    if runtime not in ("auto", *RUNTIMES):
-        raise UsageError(f"--runtime: wanted one of {', '.join(('auto', *RUNTIMES))}; found {runtime!r}")
     if plot is not None and importlib.util.find_spec("matplotlib") is None:  # before minutes of measuring
         raise ConfigError("--plot needs the Python package matplotlib: install `edgeannot[plots]`, or leave --plot away")
     from edgeannot.settings import find_data_dir
@@ -58,6 +57,7 @@ def bench_models(
     cores, most = len(board.cpus), max(threads or [1])
     if cores and most > cores:
         raise UsageError(f"--threads: wanted 1 to {cores}, as many as this process has cores; found {most}")
+    runtime = find_runtime(data_dir, runtime)
     conditions = conditions_of(board, runtime)
     index = read_card_index(model_folders(folder), folder / "cache" / "models.json", lambda exc: typer.echo(f"WRONG: {exc}", err=True))
     points = points_of(index, models or [], sorted(set(threads or thread_counts(board, None, _MOST_THREADS))))

@@ -17,6 +17,7 @@ from tomlkit.items import AoT, Table
 
 from edgeannot.base.errors import CardError, ConfigError, InputError, MissingError, install
 from edgeannot.base.places import bundled_folder
+from edgeannot.choice.auto_runtime import find_runtime
 from edgeannot.settings import find_data_dir
 from edgeannot.vision.cards import Measured, ModelCard, find_card, read_card
 from edgeannot.vision.engine import Runtime
@@ -81,6 +82,7 @@ def evaluate(
     for path in filter(None, (json_file, plot, sheet)):
         require_writable(path)
     cards = [find_model(name, data_dir) for name in models]
+    runtime = find_runtime(data_dir, runtime)
     wanted = _Wanted(data, split, class_map, common, threads, runtime, json_file, plot, sheet, set_name or _set_name(data, split), console)
     if _are_classifiers(cards):
         for option, value in (("--format", kind), ("--images", images), ("--classes", classes), ("--coco", coco)):

@@ -11,6 +11,7 @@ from rich.console import Console
 from edgeannot.base.errors import InputError, MissingError
 from edgeannot.base.foreign import model_name
 from edgeannot.card_inference import Hints
+from edgeannot.choice.auto_runtime import find_runtime
 from edgeannot.cli.model_options import ModelOptions, with_model_options
 from edgeannot.vision.engine import Runtime, load_runtime
 from edgeannot_tools.output import require_writable
@@ -96,6 +97,7 @@ def quantize(
     --labels on state them.
     """
     console = open_console()
+    runtime = find_runtime(runtime=runtime)
     load_runtime(runtime)
     options = QuantizeOptions(
         input_type="float32" if input_type == "float" else input_type,
