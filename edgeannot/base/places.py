@@ -13,6 +13,7 @@ __all__ = [
     "NOT_SETTINGS",
     "SAMPLES",
     "bundled_folder",
+    "data_dir_without_settings",
     "default_config_file",
     "default_data_dir",
     "model_folders",
@@ -42,6 +43,11 @@ def default_data_dir() -> Path:
     if home is None:
         raise ConfigError("there is no folder for state, as this user has no home folder; set --data-dir or data_dir")
     return home / ".local" / "state" / "edgeannot"
+
+
+def data_dir_without_settings(given: Path | None) -> Path | None:
+    """Return the data directory where the settings need not be loaded to know it; None: they say. given: on the command line."""
+    return given or (default_data_dir() if nothing_is_configured() else None)
 
 
 def default_config_file() -> Path | None:

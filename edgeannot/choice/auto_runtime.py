@@ -14,7 +14,7 @@ from pathlib import Path
 
 from edgeannot.base.errors import ConfigError, EdgeannotError, ShortageError
 from edgeannot.base.jsonfile import read_json, write_json
-from edgeannot.base.places import bundled_folder
+from edgeannot.base.places import bundled_folder, data_dir_without_settings, nothing_is_configured
 from edgeannot.base.runtimes import Runtime, RuntimeName, installed_runtimes
 from edgeannot.crash_guard import runtime_of_last_crash
 from edgeannot.probe import Board, read_board
@@ -102,7 +102,9 @@ def find_runtime(data_dir: Path | None = None, runtime: Runtime = "auto") -> Run
     """
     if runtime != "auto":
         return runtime
-    from edgeannot.settings import find_data_dir, find_runtime  # noqa: PLC0415 - pydantic comes with it
+    if nothing_is_configured() and (known := data_dir_without_settings(data_dir)) is not None:
+        return settle_runtime("auto", known, read_board()).runtime
+    from edgeannot.settings import find_data_dir, find_runtime  # noqa: PLC0415 - they and pydantic are not needed without a file
 
     return settle_runtime(find_runtime(), find_data_dir(data_dir), read_board()).runtime
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgeannot.base.jsonfile import read_json, write_json
 from edgeannot.base.places import bundled_folder
 from edgeannot.base.runtimes import Runtime
 from edgeannot.choice.measurements import conditions_of
 from edgeannot.probe import read_board
-from edgeannot.settings import Settings
 from edgeannot.vision.cards import ModelCard, read_cards
+
+if TYPE_CHECKING:
+    from edgeannot.settings import Settings
 
 __all__ = ["FirstUseTrial", "Tried", "remember_tried"]
 

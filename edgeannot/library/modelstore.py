@@ -16,40 +16,44 @@ from typing import TYPE_CHECKING, Any
 from edgeannot.base import atomicfile
 from edgeannot.base.errors import CardError, InputError, ModelError
 from edgeannot.base.runtimes import Runtime
-from edgeannot.card_inference import Proposal
 from edgeannot.vision.cards import ModelCard, read_card
 
 if TYPE_CHECKING:
+    from edgeannot.card_inference import Proposal  # who has a card already need not load what proposes one
     from edgeannot.vision.data import Annotation
     from edgeannot.vision.pipeline import Pipeline
 
-__all__ = ["add", "card_toml", "how_to_run", "remove", "run_once"]
+__all__ = ["add", "add_card", "card_toml", "how_to_run", "remove", "run_once"]
 
 
 def add(proposal: Proposal, folder: Path, *, replace: bool = False) -> ModelCard:
-    """Copy the proposal's model and names into `folder`, write its card, and return the card as read back.
+    """Add the proposal's card, as `add_card` does; the reasons go on top of it."""
+    comments = [*proposal.evidence, *(f"by convention: {assumption}" for assumption in proposal.assumptions)]
+    return add_card(proposal.card, proposal.source, comments, folder, replace=replace)
+
+
+def add_card(card: ModelCard, source: Path, comments: Iterable[str], folder: Path, *, replace: bool = False) -> ModelCard:
+    """Copy the model at `source` and its names into `folder`, write its card, and return the card as read back.
 
     Raises InputError when a model of that name is there already (unless `replace`) or the folder cannot be written, CardError when
-    the source has changed since the proposal was made.
+    the source has changed since the card was made.
     """
-    card = proposal.card
     path = folder / f"{card.name}.toml"
     if path.exists() and not replace:
         raise InputError(f"there is a model called {card.name} in {folder} already; give another --name, or --replace it")
-    proposal.card.verify_file()
+    card.verify_file()
     names = card.label_names()
     old = _files_of(path) if path.exists() else ()
     stem = f"{card.name}.{_digest(card, names)}" if old else card.name
     model_name, label_name = f"{stem}.tflite", f"{stem}.labels.txt"
     labels = card.labels.model_copy(update={"file": label_name if names else None, "names": ()})
     stored = card.model_copy(update={"file": model_name, "labels": labels})
-    evidence = [*proposal.evidence, *(f"by convention: {assumption}" for assumption in proposal.assumptions)]
     try:
         atomicfile.remove_leftovers(folder)
-        _write(folder / model_name, proposal.source.read_bytes())
+        _write(folder / model_name, source.read_bytes())
         if names:
             _write(folder / label_name, "".join(f"{name}\n" for name in names).encode())
-        _write(path, card_toml(stored, evidence).encode())
+        _write(path, card_toml(stored, comments).encode())
         for target in _unused(old, folder):
             target.unlink()
     except OSError as exc:

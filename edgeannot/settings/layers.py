@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from edgeannot.base.errors import ConfigError, MissingError
 from edgeannot.base.foreign import is_file, parse_toml, read_text, shorten_path
-from edgeannot.base.places import NOT_SETTINGS, default_config_file, default_data_dir, nothing_is_configured
+from edgeannot.base.places import NOT_SETTINGS, data_dir_without_settings, default_config_file, nothing_is_configured
 from edgeannot.base.redaction import learn
 from edgeannot.base.runtimes import Runtime
 from edgeannot.base.systemd import is_service
@@ -29,9 +29,7 @@ def find_data_dir(given: Path | None) -> Path:
 
     Raises ConfigError where the settings are wrong.
     """
-    if given is not None or nothing_is_configured():
-        return given or default_data_dir()
-    return _without_profile().data_dir
+    return data_dir_without_settings(given) or _without_profile().data_dir
 
 
 def find_runtime() -> Runtime:

@@ -11,7 +11,6 @@ from edgeannot.base.errors import InputError
 from edgeannot.base.foreign import model_name
 from edgeannot.base.places import bundled_folder
 from edgeannot.base.runtimes import Runtime
-from edgeannot.card_inference import Proposal
 from edgeannot.choice.first_use_trial import remember_tried
 from edgeannot.library import modelstore
 from edgeannot.trial.cards import prove
@@ -58,7 +57,7 @@ def install_model(
         ready = card.in_folder(place)
         if trial:
             prove(ready, runtime)
-        added = modelstore.add(Proposal(ready, ready.model_path, tuple(comments), ()), data_dir / "models", replace=replace)
+        added = modelstore.add_card(ready, ready.model_path, comments, data_dir / "models", replace=replace)
     if trial:
         remember_tried(added, data_dir, runtime)
     return added

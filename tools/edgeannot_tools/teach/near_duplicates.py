@@ -23,7 +23,7 @@ HASH_BITS = 64
 _BOUNDS = ((6, 0.6), (16, 0.85), (20, 0.9))
 """Different bits of the hash at most, and cosine at least."""
 _ROWS = 512
-"""Compared with all others at a time."""
+"""Compared with all others at a time, or pairs."""
 
 
 def difference_hash(image: UInt8Array) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -50,16 +50,19 @@ def group_alike(hashes: NDArray[np.bool_], vectors: FloatArray) -> IntArray:
 
     for begin in range(0, count, _ROWS):
         rows = slice(begin, begin + _ROWS)
-        near = np.zeros((len(bits[rows]), count), bool)
         for other in (0, 1):
             a, b = bits[rows, 0], bits[:, other]
             different = a.sum(1)[:, None] + b.sum(1)[None] - 2 * (a @ b.T)
-            cosine = unit[rows, 0] @ unit[:, other].T
-            for most, least in _BOUNDS:
-                near |= (different <= most) & (cosine >= least)
-        for one, two in zip(*np.nonzero(near), strict=True):
-            first, second = sorted((first_of(begin + int(one)), first_of(int(two))))
-            leader[second] = first
+            # Few pairs have hashes that are so near; only these are compared in full, and once.
+            close = different <= _BOUNDS[-1][0]
+            pairs = np.argwhere(close if other else np.triu(close, begin + 1))
+            for some in np.split(pairs, range(_ROWS, len(pairs), _ROWS)):
+                cosine = np.einsum("nd,nd->n", unit[begin + some[:, 0], 0], unit[some[:, 1], other])
+                bits_off = different[some[:, 0], some[:, 1]]
+                near = np.any([(bits_off <= most) & (cosine >= least) for most, least in _BOUNDS], axis=0)
+                for one, two in some[near].tolist():
+                    first, second = sorted((first_of(begin + one), first_of(two)))
+                    leader[second] = first
     return np.array([first_of(row) for row in range(count)], np.int64)
 
 

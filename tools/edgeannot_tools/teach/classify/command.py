@@ -73,10 +73,9 @@ def classify(
     The accuracy that is printed comes from pictures that were not learned from (cross-validation). The pictures are remembered: without DIR
     the model is taught again from them, with --add, --relabel or --forget changed.
     """
-    from edgeannot.base.places import model_folders
+    from edgeannot.base.places import data_dir_without_settings, model_folders
     from edgeannot.choice.auto_runtime import find_runtime
     from edgeannot.library.modelstore import how_to_run
-    from edgeannot.settings import find_data_dir
     from edgeannot.vision.cards import find_card
     from edgeannot.vision.decode import configure_opencv
     from edgeannot_tools.graph.blas import one_thread
@@ -90,7 +89,12 @@ def classify(
 
     configure_opencv()
     console = open_console()
-    state, runtime = find_data_dir(data_dir), find_runtime(data_dir)
+    state = data_dir_without_settings(data_dir)
+    if state is None:
+        from edgeannot.settings import find_data_dir  # a tenth of a second that most calls can save
+
+        state = find_data_dir(data_dir)
+    runtime = find_runtime(data_dir)
     changes = _changes(data or [], add=add, relabel=relabel, forget=forget)
     check_name(name, state / "models", replace=replace or changes is not None)
     if changes is None:
@@ -104,8 +108,8 @@ def classify(
         size = size or (old.card.input.width if backbone == old.backbone else None)
     network = find_backbone(find_card(backbone or BUNDLED, model_folders(state)), size)
     looked = int(views or 1)
-    seen = collect_examples(examples, network, state / "cache" / "teach", threads or default_threads(), runtime, looked)
     with one_thread():  # the matrices are small
+        seen = collect_examples(examples, network, state / "cache" / "teach", threads or default_threads(), runtime, looked)
         taught = teach(seen, network, name, where, looked)
     print_taught(taught, console)
     if report is not None:

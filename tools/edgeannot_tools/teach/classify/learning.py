@@ -19,6 +19,7 @@ from edgeannot.vision.data import FloatArray, IntArray
 from edgeannot_tools.teach.classify.head import Expansion, Head
 from edgeannot_tools.teach.classify.logistic import (
     FEATURE_LENGTH,
+    Span,
     balanced_weights,
     fit_logistic,
     log_loss,
@@ -88,8 +89,8 @@ class _Kind:
     """(N, 2, S), of length FEATURE_LENGTH: the whole picture, and the mean of its views."""
     asked: FloatArray
     """(N, L, S) for each look the mean of the views that a model looks at when it runs, divided by the mean length of a vector."""
-    basis: FloatArray | None
-    """(V, S), see `spanned`."""
+    span: Span | None
+    """Of the rows as they were, of V numbers each; None: these are the coordinates."""
     scale: float
     """A file does not divide by a picture's length: it has the mean length in its weights."""
 
@@ -100,14 +101,14 @@ class _Kind:
         whole, mean, asked = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
         rows = np.stack([normalized(whole), normalized(mean)], axis=1)
         scale = FEATURE_LENGTH / max(float(np.linalg.norm(whole, axis=1).mean()), 1e-12)
-        basis, flat = spanned(rows.reshape(-1, rows.shape[2]))
+        span, flat = spanned(rows.reshape(-1, rows.shape[2]))
         looked = asked.reshape(-1, asked.shape[2]) * np.float32(scale)
-        looked = looked if basis is None else looked @ basis
-        return cls(flat.reshape(*rows.shape[:2], -1), looked.reshape(*asked.shape[:2], -1), basis, scale)
+        looked = looked if span is None else span.coordinates(looked)
+        return cls(flat.reshape(*rows.shape[:2], -1), looked.reshape(*asked.shape[:2], -1), span, scale)
 
     def folded(self, weights: FloatArray) -> FloatArray:
         """Return (V, K) weights of vectors as they are, for weights (S, K) of the rows."""
-        return np.asarray((weights if self.basis is None else self.basis @ weights) * np.float32(self.scale), np.float32)
+        return np.asarray((weights if self.span is None else self.span.weights(weights)) * np.float32(self.scale), np.float32)
 
 
 def _means(vectors: FloatArray, expansion: Expansion | None, views: int) -> tuple[FloatArray, FloatArray, FloatArray]:

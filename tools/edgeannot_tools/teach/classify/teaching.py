@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot.base.foreign import number_of
+from edgeannot.tflite.file import parse_tflite
 from edgeannot.vision.cards import Defaults, Labels, Measured, ModelCard, Provenance
 from edgeannot.vision.data import IntArray
 from edgeannot.vision.heads.classify import Classify
-from edgeannot_tools.graph.edits import multiply_accumulates
-from edgeannot_tools.graph.graph import Graph
+from edgeannot_tools.graph.macs import operator_costs
 from edgeannot_tools.quantize.acceptance import share_interval
 from edgeannot_tools.teach.classify.backbone import Backbone
 from edgeannot_tools.teach.classify.examples import Seen
@@ -162,7 +162,7 @@ def _card(seen: Seen, learned: Learned, backbone: Backbone, model: bytes, name: 
         sha256=sha256(model),
         task="classify",
         family=base.family,
-        macs=multiply_accumulates(Graph.from_bytes(model)) * views,
+        macs=sum(cost.macs for cost in operator_costs(parse_tflite(model))) * views,
         input=base.input.model_copy(update={"sizes": (), "views": views, "resize": seen.looks[learned.look]}),
         head=Classify(output=OUTPUT, activation="softmax", top_k=1),
         labels=Labels(names=seen.class_names, ignore=()),
