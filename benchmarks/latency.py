@@ -20,19 +20,16 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from paho.mqtt.client import Client, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion
 
 from benchmarks.decoding import DATA, FPS, encoded
-from benchmarks.store.broker import DEADLINE_S, mosquitto
-from benchmarks.watched import Run
+from benchmarks.store.broker import mosquitto
+from benchmarks.watched import Run, Subscriber
 
 SETTINGS = """
 data_dir = "{folder}/data"
@@ -52,28 +49,12 @@ enabled = false
 """
 
 
-class Listener:
+class Listener(Subscriber):
     """A subscriber that keeps each result with the moment of its arrival."""
 
     def __init__(self, port: int) -> None:
         self.results: list[tuple[float, dict[str, Any]]] = []
-        subscribed = threading.Event()
-
-        def on_message(_client: Client, _data: object, message: MQTTMessage) -> None:
-            self.results.append((time.time(), json.loads(message.payload)))
-
-        self._client = Client(CallbackAPIVersion.VERSION2)
-        self._client.on_message = on_message
-        self._client.on_connect = lambda *_: self._client.subscribe("edgeannot/+/+/detections", 1)
-        self._client.on_subscribe = lambda *_: subscribed.set()
-        self._client.connect("127.0.0.1", port)
-        self._client.loop_start()
-        assert subscribed.wait(DEADLINE_S), "the benchmark's own subscriber could not subscribe"
-
-    def close(self) -> None:
-        """End it."""
-        self._client.disconnect()
-        self._client.loop_stop()
+        super().__init__(port, lambda message: self.results.append((time.time(), json.loads(message.payload))))
 
 
 def camera(video: Path, port: int) -> subprocess.Popen[bytes]:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from benchmarks.store.broker import DEADLINE_S, mosquitto
 
-__all__ = ["Counter", "Run", "counting_broker", "make_pictures", "run_daemon"]
+__all__ = ["Counter", "Run", "Subscriber", "counting_broker", "make_pictures", "run_daemon"]
 
 COMMAND = [sys.executable, "-c", "from edgeannot.cli.app import main; main()", "run"]
 SAMPLES = Path(__file__).resolve().parent.parent / "edgeannot" / "samples"
@@ -36,27 +36,38 @@ def make_pictures(folder: Path, count: int) -> None:
         cv2.imwrite(str(folder / f"{i:05}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 88])
 
 
-class Counter:
-    """A subscriber to all results."""
+class Subscriber:
+    """A client that is told of each result, in a thread of its own."""
+
+    def __init__(self, port: int, told: Callable[[MQTTMessage], None]) -> None:
+        subscribed = threading.Event()
+        self._client = Client(CallbackAPIVersion.VERSION2)
+        self._client.on_message = lambda _client, _data, message: told(message)
+        self._client.on_connect = lambda *_: self._client.subscribe("edgeannot/+/+/detections", 1)
+        self._client.on_subscribe = lambda *_: subscribed.set()
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+        assert subscribed.wait(DEADLINE_S), "the benchmark's own subscriber could not subscribe"
+
+    def close(self) -> None:
+        """End it."""
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+class Counter(Subscriber):
+    """A subscriber that counts the results."""
 
     def __init__(self, port: int) -> None:
         self.url = f"mqtt://127.0.0.1:{port}"
         self.count = 0
         self.last_at = 0.0
         self._came = threading.Event()
-        subscribed = threading.Event()
+        super().__init__(port, self._count)
 
-        def on_message(_client: Client, _data: object, _message: MQTTMessage) -> None:
-            self.count, self.last_at = self.count + 1, time.perf_counter()
-            self._came.set()
-
-        self._client = Client(CallbackAPIVersion.VERSION2)
-        self._client.on_message = on_message
-        self._client.on_connect = lambda *_: self._client.subscribe("edgeannot/+/+/detections", 1)
-        self._client.on_subscribe = lambda *_: subscribed.set()
-        self._client.connect("127.0.0.1", port)
-        self._client.loop_start()
-        assert subscribed.wait(DEADLINE_S), "the benchmark's own subscriber could not subscribe"
+    def _count(self, _message: MQTTMessage) -> None:
+        self.count, self.last_at = self.count + 1, time.perf_counter()
+        self._came.set()
 
     def begin(self) -> None:
         """Count from 0."""
@@ -67,11 +78,6 @@ class Counter:
         """Return when the first message came, by `time.perf_counter`."""
         assert self._came.wait(DEADLINE_S), "no message came"
         return self.last_at
-
-    def close(self) -> None:
-        """End it."""
-        self._client.disconnect()
-        self._client.loop_stop()
 
 
 @contextmanager

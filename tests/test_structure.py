@@ -9,7 +9,8 @@ from itertools import pairwise
 import cv2
 import pytest
 
-from benchmarks.structure.__main__ import Code, listing, main, read_revision, read_tree, table
+from benchmarks.structure.__main__ import TOP, Code, listing, main, read_revision, read_tree, table
+from benchmarks.structure.added import ADDED, capability
 from benchmarks.structure.plot import Plan, Room, levels, reached
 
 TREE = {
@@ -92,6 +93,22 @@ def test_lines_of_code_are_without_blanks_comments_and_docstrings():
 
     assert row(Code({"edgeannot/a.py": text}), "lines of code") == "4"
     assert row(Code({"benchmarks/a.py": text}), "lines of code") == "0"
+
+
+def test_the_list_of_added_modules_names_what_is_there_once():
+    now = read_tree(TOP).counted
+    places = [place for paths in ADDED.values() for place in paths]
+
+    assert [place for place in places if not any(module.path.startswith(place) for module in now)] == []
+    assert len(places) == len(set(places))
+    assert capability("edgeannot/doctor/findings.py") == "doctor"
+    assert capability("edgeannot/mqtt/client.py") == ""
+
+
+def test_what_was_added_is_counted_apart():
+    lines = table({"now": Code({"edgeannot/scene/a.py": "X = 1\n", "edgeannot/payload.py": "Y = 1\nZ = 2\n"})})
+
+    assert [line.split()[-1] for line in lines if "of the features" in line] == ["1", "2"]
 
 
 def test_private_names_need_no_docstring():

@@ -12,6 +12,9 @@ Of edgeannot/ and tools/:
   point, a table of commands, import_module) is registered, not imported.
 * lines of a module: all of them. Lines of code: without blank ones, comments and docstrings.
 
+* of the features of 018ea29: the same without the modules of capabilities that this commit did not have, by the list in added.py. It has
+  the paths of today, so for revisions between the two this says nothing.
+
 Of these and benchmarks/:
 
 * docstrings a public name: modules, classes, functions and methods without an underscore in front, those with a docstring among all.
@@ -40,6 +43,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from benchmarks.structure.added import ADDED, SINCE, capability
 from benchmarks.structure.plot import Room, reached, save_plot
 
 __all__ = ["Code", "Module", "listing", "main", "read_revision", "read_tree", "table"]
@@ -241,12 +245,15 @@ def figures(code: Code) -> dict[str, str]:
     modules, pairs, rooms = code.counted, code.one_importer(), code.rooms()
     public = [ast.get_docstring(node) is not None for module in code.modules for node in module.public()]
     lengths = [length for module in code.modules for length in module.function_lengths()]
+    old = [module for module in modules if not capability(module.path)]
     return {
         "modules": f"{sum(not module.is_init for module in modules)}",
+        f"  modules of the features of {SINCE}": f"{sum(not module.is_init for module in old)}",
         "  with __init__": f"{len(modules)}",
         "  imported by exactly one other": f"{len(pairs)}",
         **{f"    and under {size} lines": f"{sum(module.lines < size for module, _ in pairs)}" for size in SMALL},
         "lines of code": f"{sum(module.lines_of_code() for module in modules):,}",
+        f"  lines of the features of {SINCE}": f"{sum(module.lines_of_code() for module in old):,}",
         "docstrings a public name": f"{sum(public) / len(public):.3f}" if public else "-",
         "lines of a function, median": f"{statistics.median(lengths):g}" if lengths else "-",
         f"modules over {LONG} lines": f"{len(code.long_modules())}",
@@ -277,6 +284,10 @@ def listing(code: Code) -> list[str]:
     lines = ["Imported by exactly one other (lines, module, importer):"]
     lines += [f"{module.lines:6}  {module.path}  <-  {by.path}" for module, by in code.one_importer()]
     lines += [f"Modules over {LONG} lines:", *(f"{module.lines:6}  {module.path}" for module in code.long_modules())]
+    lines += [f"Capabilities added since {SINCE} (modules, lines of code):"]
+    for name in ADDED:
+        added = [module for module in code.counted if capability(module.path) == name]
+        lines.append(f"{sum(not module.is_init for module in added):6}  {sum(map(Module.lines_of_code, added)):6,}  {name}")
     lines += ["Folders over their limit (modules, folder, limit):"]
     lines += [f"{code.folders()[folder]:6}  {folder}/  {limit(folder)}" for folder in code.crowded()]
     return lines

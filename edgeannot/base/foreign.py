@@ -17,6 +17,7 @@ from edgeannot.base.errors import EdgeannotError, InputError, MissingError
 
 __all__ = [
     "MAX_INT",
+    "MAX_NAME",
     "as_float",
     "as_int",
     "class_name",
@@ -41,6 +42,8 @@ __all__ = [
     "valid_text",
 ]
 
+MAX_NAME = 200
+"""Characters; with what is added to it, a name of a file has 255 bytes at most."""
 MAX_INT = 2**53
 """The largest whole number that is accepted: JSON readers and float64 keep those up to it exactly."""
 MAX_TEXT_BYTES = 1 << 20
@@ -93,13 +96,13 @@ def shorten(value: object, longest: int = 80) -> str:
 
 
 def model_name(text: str) -> str:
-    """Return a text as the name of a model: lower case letters, digits, dots and dashes, at most 200 characters.
+    """Return a text as the name of a model: lower case letters, digits, dots and dashes, not too many.
 
     >>> model_name("YOLO v3 (tiny)"), model_name("___")
     ('yolo-v3-tiny', 'model')
     """
     name = re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")
-    return name[:200].strip("-._") or "model"
+    return name[:MAX_NAME].strip("-._") or "model"
 
 
 def number_of(count: int, thing: str, plural: str = "") -> str:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgeannot.base.control_groups import free_memory_bytes
 from edgeannot.base.errors import ConfigError, ModelError
+from edgeannot.base.kernel.control_groups import free_memory_bytes
 from edgeannot.base.places import model_folders
 from edgeannot.base.systemd import write_advice
 from edgeannot.choice.decision import budget_of

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edgeannot.base.control_groups import group_folders, parse_cgroup, parse_mounts
-from edgeannot.base.kernel_files import number, read
+from edgeannot.base.kernel.control_groups import group_folders, parse_cgroup, parse_mounts
+from edgeannot.base.kernel.files import number, read
 from edgeannot.probe.board import Limits
 
 __all__ = [
@@ -79,25 +79,23 @@ def _quota_v1(folder: Path) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Pressure:
-    """Shares of time in percent, 0 to 100, averaged over the last 10 and 60 seconds."""
+    """Shares of time in percent, 0 to 100, averaged over the last 10 seconds."""
 
     some_10s: float
     """At least one task waited."""
-    some_60s: float
     full_10s: float
     """All tasks waited at once: nothing was done."""
-    full_60s: float
 
 
 def parse_pressure(text: str) -> Pressure | None:
     """Return the figures in a pressure file; None where the text is not one. Kernels before 5.13 leave out `full` for the CPU: 0."""
     rows = {}
-    for found in re.finditer(r"^(some|full) avg10=([\d.]{1,9}) avg60=([\d.]{1,9}) ", text, re.MULTILINE):
-        if all(re.fullmatch(r"\d+(?:\.\d+)?", value) for value in found.group(2, 3)):
-            rows[found[1]] = (float(found[2]), float(found[3]))
+    for found in re.finditer(r"^(some|full) avg10=([\d.]{1,9}) avg60=", text, re.MULTILINE):
+        if re.fullmatch(r"\d+(?:\.\d+)?", found[2]):
+            rows[found[1]] = float(found[2])
     if "some" not in rows:
         return None
-    return Pressure(*rows["some"], *rows.get("full", (0.0, 0.0)))
+    return Pressure(rows["some"], rows.get("full", 0.0))
 
 
 def find_pressure(kind: Literal["cpu", "memory", "io"], root: Path = Path("/")) -> Path | None:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, PrivateAttr, 
 from pydantic_core import PydanticKnownError
 
 from edgeannot.base.errors import CardError, ConfigError, MissingError, ModelError
-from edgeannot.base.foreign import MAX_INT, is_file, number_of, one_line, parse_toml, printable, read_text, sha256_of, shorten
+from edgeannot.base.foreign import MAX_INT, MAX_NAME, is_file, number_of, one_line, parse_toml, printable, read_text, sha256_of, shorten
 from edgeannot.base.options import refused, wanted
 from edgeannot.tflite.file import dtype_of
 from edgeannot.vision.geometry import PAD, Resize
@@ -38,8 +38,6 @@ __all__ = [
 ]
 
 CARD_SCHEMA = 1
-MAX_NAME = 200
-"""Characters; with what is added to it, a name of a file has 255 bytes at most."""
 MAX_SIDE = 1 << 14
 """Pixels; a picture of more a side is beyond every board."""
 SMALLEST_STD = 1e-9

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeannot.base.kernel_files import read
+from edgeannot.base.kernel.files import read
 from edgeannot.probe import parse_strings, read_name
 from edgeannot.probe.clocks import hottest_c, parse_throttled, read_cooling, read_frequencies, read_throttled, read_zones, throttle_reasons
 from edgeannot.probe.limits import Pressure, find_pressure, parse_pressure, read_pressure
@@ -80,14 +80,14 @@ def test_the_tool_is_asked_where_sysfs_does_not_say(tmp_path, script, bits):
 
 def test_pressure_is_that_of_the_own_group_where_the_kernel_counts_it(tmp_path):
     write(tmp_path, {"proc/pressure/memory": PSI.replace("12.50", "99.00")})
-    assert read_pressure(find_pressure("memory", tmp_path)) == Pressure(99.0, 3.0, 2.0, 0.5)
+    assert read_pressure(find_pressure("memory", tmp_path)) == Pressure(99.0, 2.0)
 
     write(tmp_path, {"proc/self/mountinfo": V2, "proc/self/cgroup": "0::/box\n", "sys/fs/cgroup/box/memory.pressure": PSI})
-    assert read_pressure(find_pressure("memory", tmp_path)) == Pressure(12.5, 3.0, 2.0, 0.5)
+    assert read_pressure(find_pressure("memory", tmp_path)) == Pressure(12.5, 2.0)
 
 
 def test_old_kernels_have_no_full_line_for_the_processor():
-    assert parse_pressure("some avg10=1.00 avg60=2.00 avg300=3.00 total=4\n") == Pressure(1.0, 2.0, 0.0, 0.0)
+    assert parse_pressure("some avg10=1.00 avg60=2.00 avg300=3.00 total=4\n") == Pressure(1.0, 0.0)
 
 
 @given(st.text(max_size=120) | st.text(alphabet="somefull avg10=.\n", max_size=80))

@@ -8,8 +8,7 @@ import subprocess
 
 import pytest
 
-from edgeannot.service.install import Place, uninstall
-from edgeannot.service.units import drop_in, instance_unit, secret_files, system_unit, user_unit
+from edgeannot.service.install import Place, drop_in, instance_unit, secret_files, system_unit, uninstall, user_unit
 from edgeannot.settings import load_settings
 from tests.patience import DEADLINE_S
 

@@ -59,8 +59,6 @@ class Head:
     scale_x_y: float = 1.0
     new_coords: bool = False
     """Scaled YOLOv4: size = (2 t)^2 * anchor in place of exp(t) * anchor."""
-    activated: bool = False
-    """Whether the last convolution has applied the logistic function already."""
     softmax: bool = False
     """region: class numbers go through a softmax; else each through the logistic function."""
 
@@ -285,7 +283,6 @@ class Network:
         graph = self.net.graph
         if "tree" in section.options:
             raise self._wrong(section, "a tree of classes (YOLO9000) is not supported")
-        before = self.sections[len(self.tensors) - 1]
         pairs = section.numbers("anchors")
         anchors = tuple(zip(pairs[::2], pairs[1::2], strict=False))
         chosen = list(section.integers("mask")) or list(range(len(anchors)))
@@ -306,7 +303,6 @@ class Network:
                 anchors=tuple(anchors[n] for n in chosen),
                 scale_x_y=section.number("scale_x_y", 1.0),
                 new_coords=bool(section.integer("new_coords", 0)),
-                activated=before.options.get("activation") == "logistic",
                 softmax=bool(section.integer("softmax", 0)),
             )
         )

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from edgeannot.base.kernel_files import number, read
+from edgeannot.base.kernel.files import number, read
 
 __all__ = ["Mount", "free_memory_bytes", "group_folders", "parse_cgroup", "parse_mounts"]
 

@@ -1,0 +1,1 @@
+"""What the kernel tells in files: reading them, and the control groups of this process."""
