@@ -38,6 +38,7 @@ ADDED: Mapping[str, Sequence[str]] = {
     ),
     "motion, tracking, events, second stage, states": (
         "edgeannot/scene/",
+        "edgeannot/daemon/scenes.py",
         "edgeannot/vision/news.py",
         "edgeannot/sinks/events.py",
         "edgeannot/sinks/crops.py",

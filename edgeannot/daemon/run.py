@@ -21,18 +21,7 @@ from edgeannot.choice.selection import Choice, exclude, measuring_at_start, sele
 from edgeannot.crash_guard import AtWork
 from edgeannot.daemon.active_model import ActiveModel
 from edgeannot.daemon.bounded_queue import BoundedQueue, MemoryLimiter
-from edgeannot.daemon.build import (
-    Scenes,
-    bounds_of,
-    configured_limits,
-    find_any,
-    make_folder,
-    motion_gate,
-    open_sources,
-    pipeline_builder,
-    scenes_of,
-    source_options,
-)
+from edgeannot.daemon.build import bounds_of, configured_limits, find_any, make_folder, open_sources, pipeline_builder, source_options
 from edgeannot.daemon.deliverers import Deliverer, begin_delivery, drained, make_publisher
 from edgeannot.daemon.governor import Governor
 from edgeannot.daemon.governor_loop import GovernorLoop, Pace, Sensors
@@ -44,6 +33,7 @@ from edgeannot.daemon.page.figures import Shown
 from edgeannot.daemon.page.site import LivePage
 from edgeannot.daemon.reload import Reload
 from edgeannot.daemon.remote_control import Remote
+from edgeannot.daemon.scenes import Scenes, motion_gate, scenes_of
 from edgeannot.daemon.supervisor import Announcer, Supervisor, on_signals
 from edgeannot.daemon.worker_pool import Heartbeats, WorkerPool
 from edgeannot.daemon.workers import FrameQueue, Inference, PauseGate, Reader, ResultQueue
