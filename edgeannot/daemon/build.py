@@ -15,6 +15,7 @@ from edgeannot.choice.decision import budget_of
 from edgeannot.crash_guard import AtWork
 from edgeannot.daemon.active_model import Build
 from edgeannot.daemon.governor import Bounds
+from edgeannot.payload import encode, refused_payload
 from edgeannot.settings import Loaded, Settings
 from edgeannot.sources import CameraOptions, Context, DirectoryOptions, MqttSourceOptions, Source, SourceOptions, open_source
 from edgeannot.sources.files import FilesOptions, check_files
@@ -113,6 +114,7 @@ def open_sources(
         at_work=at_work,
         free_bytes=free_memory_bytes,
         device=settings.device,
+        refusal=lambda *told: encode(refused_payload(settings.device, *told)),
     )
     if not again:
         context = replace(context, outcome=store.outcome, similar=store.similar, move=store.move)

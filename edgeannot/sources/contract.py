@@ -13,7 +13,7 @@ from edgeannot.base.file_signature import FileSignature, LedgerEntry
 from edgeannot.base.options import Options
 from edgeannot.crash_guard import AtWork
 from edgeannot.scene.motion_options import Part, checked_part
-from edgeannot.vision.data import Failure, Frame
+from edgeannot.vision.data import Failure, Frame, Sender
 
 __all__ = ["Context", "Item", "Source", "SourceKind", "SourceOptions", "Stop", "Tick", "no_outcome"]
 
@@ -83,8 +83,8 @@ class Source(Protocol):
 
 
 Outcome = Callable[[str, str, FileSignature], str | None]
-
-
+Refusal = Callable[[str, Sender | None, str, str], bytes]
+"""From the source's name, the sender, the reason as a word, and one sentence."""
 Similar = Callable[[str, FileSignature], Sequence[LedgerEntry]]
 Move = Callable[[Sequence[tuple[LedgerEntry, LedgerEntry]]], None]
 
@@ -103,6 +103,12 @@ def nothing_similar(source: str, signature: FileSignature) -> Sequence[LedgerEnt
     """Return nothing: without a ledger no file is known."""
     del source, signature
     return ()
+
+
+def no_refusal(source: str, sender: Sender | None, reason: str, sentence: str) -> bytes:
+    """Return nothing: the sender is told that there is no result, but not why."""
+    del source, sender, reason, sentence
+    return b""
 
 
 def no_move(moves: Sequence[tuple[LedgerEntry, LedgerEntry]]) -> None:
@@ -138,6 +144,8 @@ class Context:
     """Which picture may begin, and which are suspected of having killed the program."""
     free_bytes: Callable[[], int | None] = lambda: None
     """Memory that can still be taken, now; None: not known."""
+    refusal: Refusal = no_refusal
+    """Makes the message for the sender of a picture that has no result."""
 
 
 class SourceOptions(Options):

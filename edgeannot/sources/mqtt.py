@@ -24,7 +24,6 @@ from edgeannot.mqtt.incoming import DedupQueue, IncomingMessage
 from edgeannot.mqtt.options import BrokerOptions, SessionOptions
 from edgeannot.mqtt.subscriber import Subscriber
 from edgeannot.mqtt.topics import Topics, escape_level, reply_trouble
-from edgeannot.payload import encode, refused_payload
 from edgeannot.sources.arrival import Arrival, matches, named_level, read_arrival
 from edgeannot.sources.contract import Context, Item, Stop, Tick
 from edgeannot.sources.encoded import picture_in
@@ -137,7 +136,7 @@ class MqttSource:
         """Return topic and text for the sender of a picture that has no result: its response topic, else one beside its results."""
         context, sender = self._context, refused.sender
         told = refused.refused or failure.message
-        payload = encode(refused_payload(context.device, self.name, sender, failure.reason, told))
+        payload = context.refusal(self.name, sender, failure.reason, told)
         topics = Topics(context.device, self._options.results_prefix)
         wanted = incoming.reply_topic
         if wanted is not None and not reply_trouble(wanted, topics) and not matches(self._options.topic, wanted):

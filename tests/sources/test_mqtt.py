@@ -20,7 +20,7 @@ from edgeannot.base.places import SAMPLES
 from edgeannot.mqtt.group import Group, successor
 from edgeannot.mqtt.options import BrokerOptions, SessionOptions
 from edgeannot.mqtt.subscriber import Subscriber
-from edgeannot.payload import message_id
+from edgeannot.payload import encode, message_id, refused_payload
 from edgeannot.sources import Context, MqttSourceOptions, open_source
 from edgeannot.sources.arrival import matches, named_level, read_arrival
 from edgeannot.sources.quarantine import folder_bytes
@@ -74,6 +74,7 @@ class Worker:
             quarantine=self.quarantine,
             once=once,
             device=device,
+            refusal=lambda *told: encode(refused_payload(device, *told)),
         )
         own = BrokerOptions(url=broker.url, protocol=protocol, retry_min_s=0.05, retry_max_s=0.2)
         self.source = open_source("pictures", MqttSourceOptions(**options).beside_results(own, "edgeannot"), context)
