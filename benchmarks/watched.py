@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -93,18 +94,28 @@ def counting_broker(folder: Path) -> Iterator[Counter]:
 
 
 class Run:
-    """One daemon that runs, and its memory so far."""
+    """One daemon that runs, and its memory so far. It keeps its bytecode, as one that pip has installed."""
 
-    def __init__(self, *options: str) -> None:
-        self.started_at = time.perf_counter()
-        self.process = subprocess.Popen([*COMMAND, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    def __init__(self, *options: str, inside: Callable[[Sequence[str]], list[str]] = list, log: Path | None = None) -> None:
+        """inside: makes of a command the one that is started, such as `quota.CpuGroup.inside`. log: has what it says."""
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        with open(log or os.devnull, "wb") as file:
+            self.started_at = time.perf_counter()
+            self.process = subprocess.Popen(inside([*COMMAND, *options]), stdout=subprocess.DEVNULL, stderr=file, env=environment)
         self.peak_bytes = 0
         """The high-water mark of its memory, and the proportional share of its children's beside it."""
+        self.anonymous_bytes = 0
+        """The most memory seen that is not of a file: what a board cannot take back without swap."""
+        self.file_bytes = 0
+        """The most seen that is of libraries and models: the kernel may drop these pages, and it maps more at a time or fewer, by its version."""
 
     def look(self) -> None:
         """Read its memory."""
         with contextlib.suppress(OSError):
-            here = _kib(Path(f"/proc/{self.process.pid}/status"), "VmHWM")
+            status = Path(f"/proc/{self.process.pid}/status")
+            here = _kib(status, "VmHWM")
+            self.anonymous_bytes = max(self.anonymous_bytes, _kib(status, "RssAnon") * 1024)
+            self.file_bytes = max(self.file_bytes, _kib(status, "RssFile") * 1024)
             tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
             children = {child for task in tasks for child in task.read_text().split()}
             shares = sum(_kib(Path(f"/proc/{child}/smaps_rollup"), "Pss") for child in children)
@@ -123,7 +134,14 @@ class Run:
         self.end()
 
 
-def run_daemon(counter: Counter, pictures: Path, data_dir: Path, *options: str) -> Run:
+def run_daemon(
+    counter: Counter,
+    pictures: Path,
+    data_dir: Path,
+    *options: str,
+    inside: Callable[[Sequence[str]], list[str]] = list,
+    log: Path | None = None,
+) -> Run:
     """Start the daemon with profile low over a folder, with ledger, label files and the broker."""
     counter.begin()
     given = [
@@ -138,7 +156,7 @@ def run_daemon(counter: Counter, pictures: Path, data_dir: Path, *options: str) 
         "--mqtt",
         counter.url,
     ]
-    return Run(*given, *options)
+    return Run(*given, *options, inside=inside, log=log)
 
 
 def _kib(path: Path, name: str) -> int:
