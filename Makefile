@@ -248,7 +248,7 @@ rule: env  ## measure and write docs/rule.md and its plot (needs the test data; 
 bench: env  ## measure edgeannot beside other programs, each in an environment of its own, into docs/performance.md
 	$(BIN)/python -m benchmarks.compare --prepare --page
 
-soak: env  ## run 20,000 of 200,000 pictures through the daemon, and see whether memory or rate drift
+soak: env  ## run 20,000 of 200,000 pictures through the daemon, beside a ledger of 5,000,000 rows, and see whether memory or rate drift
 	$(BIN)/python -m benchmarks.footprint.soak
 
 structure: env  ## count modules, rooms, arrows; REF=REVISION compares with that one

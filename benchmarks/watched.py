@@ -99,7 +99,7 @@ class Run:
     def __init__(self, *options: str, inside: Callable[[Sequence[str]], list[str]] = list, log: Path | None = None) -> None:
         """inside: makes of a command the one that is started, such as `quota.CpuGroup.inside`. log: has what it says."""
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        with open(log or os.devnull, "wb") as file:
+        with (log or Path(os.devnull)).open("wb") as file:
             self.started_at = time.perf_counter()
             self.process = subprocess.Popen(inside([*COMMAND, *options]), stdout=subprocess.DEVNULL, stderr=file, env=environment)
         self.peak_bytes = 0
@@ -107,7 +107,7 @@ class Run:
         self.anonymous_bytes = 0
         """The most memory seen that is not of a file: what a board cannot take back without swap."""
         self.file_bytes = 0
-        """The most seen that is of libraries and models: the kernel may drop these pages, and it maps more at a time or fewer, by its version."""
+        """The most seen that is of libraries and models: pages that the kernel may drop. How many it maps at once hangs on its version."""
 
     def look(self) -> None:
         """Read its memory."""

@@ -2,11 +2,11 @@
 
     .venv/bin/python -m benchmarks.weak [--pictures 60] [--cores 0.5 0.25 0.1] [--memory 512 256 192]
 
-Profile low, the model that it takes by itself, pictures of 1 MP, a broker with a subscriber, annotated pictures and label files. The rate is of
-pictures after the first; p50 and p95 are the daemon's own time from decoding to boxes. A daemon that is killed is started again, as a
-service manager would, five times at most. Ends with 1 where one is killed or a picture is lost. The files that it maps are driven out of the
-page cache before each run, so that the group pays for them, but for those that other processes use (group MB has what it paid for). It shows
-how shares and memory bear on this processor; a board's own processor is slower.
+Profile low, the model that it takes by itself, pictures of 1 MP, a broker with a subscriber, annotated pictures and label files. The rate
+is of pictures after the first; p50 and p95 are the daemon's own time from decoding to boxes. A daemon that is killed is started again, as
+a service manager would, five times at most. Ends with 1 where one is killed or a picture is lost. The files that it maps are driven out of
+the page cache before each run, so that the group pays for them, but for those that other processes use (group MB has what it paid for). It
+shows how shares and memory bear on this processor; a board's own processor is slower.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
     .venv/bin/python -m benchmarks.footprint [--pictures 300] [--rounds 3] [--models NAME ...]
 
 Profile low, pictures of 1 MP, a broker of our own with a subscriber, label files on. Memory is the daemon's high-water mark, with the
-proportional share of its children's; of that, the anonymous part is what costs on a board: pages of libraries are clean, and newer kernels
-map more of them at once. Bytecode is kept, as where pip has installed the package: a first run that is not measured writes it. Ends with 1 and names what is missed. Its time depends on the machine, its memory hardly.
+proportional share of its children's. Of that the anonymous part is what costs on a board: pages of libraries are clean, and newer kernels
+map more of them at once. Bytecode is kept, as where pip has installed the package: a first run that is not measured writes it. Ends with 1
+and names what is missed. Its time depends on the machine, its memory hardly.
 """
 
 from __future__ import annotations
@@ -23,7 +24,13 @@ from typing import Any
 from benchmarks.watched import Counter, Run, counting_broker, make_pictures, run_daemon
 
 MODELS = ("nanodet-g", "yolov3-tiny@224", "ssdlite-mobilenet-v2-coco")
-BOUNDS = {"peak_mb": 110.0, "anonymous_mb": 90.0, "first_published_s": 1.0, "first_published_with_a_new_folder_s": 1.5, "idle_cpu_percent": 0.3}
+BOUNDS = {
+    "peak_mb": 110.0,
+    "anonymous_mb": 90.0,
+    "first_published_s": 1.0,
+    "first_published_with_a_new_folder_s": 1.5,
+    "idle_cpu_percent": 0.3,
+}
 
 
 def peaks_mb(counter: Counter, model: str, pictures: Path, data_dir: Path) -> tuple[float, float, float]:
