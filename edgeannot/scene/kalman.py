@@ -52,12 +52,25 @@ class Motion:
 
     def seen(self, box_xyxy: FloatArray) -> Motion:
         """Return the motion after the box was measured there."""
-        height = self.mean[3]
-        position = _POSITION * height
-        noise = np.diag(np.array([position, position, _MEASURED_ASPECT, position]) ** 2)
-        gain = np.linalg.solve(self.covariance[:4, :4] + noise, self.covariance[:4]).T
+        gain = np.linalg.solve(self._measured_covariance(), self.covariance[:4]).T
         mean = self.mean + gain @ (_measured(box_xyxy) - self.mean[:4])
         return Motion(mean, self.covariance - gain @ self.covariance[:4])
+
+    def surprise(self, boxes_xyxy: FloatArray) -> _Array:
+        """Return the squared Mahalanobis distance of each box, (N, 4), from what is expected, (N,): chi-squared with 4 degrees of freedom."""
+        measured = np.array([_measured(box) for box in boxes_xyxy]).reshape(-1, 4)
+        off = measured - self.mean[:4]
+        return np.einsum("ni,in->n", off, np.linalg.solve(self._measured_covariance(), off.T))
+
+    def _measured_covariance(self) -> _Array:
+        """Return the covariance (4, 4) of a box that is measured now."""
+        position = _POSITION * self.mean[3]
+        noise: _Array = np.diag(np.array([position, position, _MEASURED_ASPECT, position]) ** 2)
+        return self.covariance[:4, :4] + noise
+
+    def is_inside(self, size_wh: tuple[int, int]) -> bool:
+        """Return whether the middle of the box is expected in the picture."""
+        return all(0 <= middle <= size for middle, size in zip(self.mean[:2], size_wh, strict=True))
 
     def growing_no_more(self) -> Motion:
         """Return the motion without a change of height, which would run away while nothing is seen."""

@@ -24,6 +24,8 @@ _FIRST: Final = 0.8
 _SECOND: Final = 0.5
 _NEW: Final = 0.7
 """Largest costs of a match in the three stages, those of the paper's code."""
+_SURPRISE: Final = 9.4877
+"""Largest squared distance of a box from where a hidden object is expected: 95 % of the right ones are nearer (Wojke et al. 2017)."""
 _SURER: Final = 0.1
 """How much better than what is reported the two pictures of a new object have to be on average; of weaker ones it takes a third."""
 _LEAST_MISSES: Final = 3
@@ -77,7 +79,9 @@ class Tracker:
         """Add a track of an earlier run, which waits for its object."""
         self.tracks.append(Track(track_id, Motion.at(box), box, {label: 1.0}, hits=2, misses=1, resumed=True))
 
-    def update(self, found: Detections, labels: Sequence[str], high_score: float, at_s: float) -> tuple[IntArray, list[Track]]:
+    def update(
+        self, found: Detections, labels: Sequence[str], high_score: float, at_s: float, size_wh: tuple[int, int]
+    ) -> tuple[IntArray, list[Track]]:
         """Return the track of each detection (N,), -1 for none, and the tracks that ended. at_s: when the picture was taken.
 
         An object has its id from the second picture on, a faint one later: most of what is seen once is a false alarm, or a box that fits
@@ -92,9 +96,12 @@ class Tracker:
         low = [int(row) for row in np.flatnonzero(found.scores < high_score)]
         confirmed = [track for track in self.tracks if track.confirmed]
         left, high = self._match(confirmed, high, found, labels, ids, _FIRST, by_score=True)
-        left, _ = self._match([track for track in left if not track.misses], low, found, labels, ids, _SECOND, by_score=False)
+        self._match([track for track in left if not track.misses], low, found, labels, ids, _SECOND, by_score=False)
+        left = [track for track in left if track.id not in ids]
         fresh = [track for track in self.tracks if not track.confirmed]
         given_up, high = self._match(fresh, high, found, labels, ids, _NEW, by_score=True)
+        hidden = [track for track in left if not track.resumed and track.motion.is_inside(size_wh)]
+        high = self._found_again(hidden, high, found, labels, ids)
         for row in high:
             self._begin(found, labels, row, 2 * (high_score + _SURER))
             ids[row] = self.tracks[-1].id
@@ -129,6 +136,17 @@ class Tracker:
             [track for index, track in enumerate(tracks) if index not in taken_tracks],
             [row for place, row in enumerate(rows) if place not in taken_rows],
         )
+
+    def _found_again(self, hidden: list[Track], rows: list[int], found: Detections, labels: Sequence[str], ids: IntArray) -> list[int]:
+        """Give tracks what may be them by place and shape, though it overlaps little with where they are expected; return the rows left."""
+        if not hidden or not rows:
+            return rows
+        pairs = assign(np.stack([track.motion.surprise(found.boxes[rows]) for track in hidden]), _SURPRISE)
+        for index, place in pairs:
+            _seen(hidden[index], found, labels, rows[place])
+            ids[rows[place]] = hidden[index].id
+        taken = {place for _, place in pairs}
+        return [row for place, row in enumerate(rows) if place not in taken]
 
     def _begin(self, found: Detections, labels: Sequence[str], row: int, enough: float) -> None:
         score = float(found.scores[row])

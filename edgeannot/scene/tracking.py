@@ -51,7 +51,7 @@ class Tracking:
         if frame.moment_s < self._at_s:
             self._set_back(self._at_s - frame.moment_s)
         self._size_wh, self._at_s = frame.size_wh, frame.moment_s
-        ids, ended = self._tracker.update(found, annotation.labels, min_score, self._at_s)
+        ids, ended = self._tracker.update(found, annotation.labels, min_score, self._at_s, self._size_wh)
         kept = (found.scores >= min_score) | (ids >= 0)
         events = self._follower.see(self._tracker.tracks, self._size_wh, self._at_s)
         for track in ended:

@@ -13,6 +13,9 @@ from edgeannot.scene.tracker import Tracker
 from edgeannot.vision.data import Detections
 
 
+WH = (640, 480)
+
+
 def detections(*rows):
     """Rows of (box, score)."""
     if not rows:
@@ -60,7 +63,7 @@ def test_a_box_in_steady_motion_is_predicted_where_it_will_be():
 
 
 def test_an_empty_picture_has_no_tracks():
-    ids, ended = Tracker(3.0).update(detections(), [], 0.4, 0.0)
+    ids, ended = Tracker(3.0).update(detections(), [], 0.4, 0.0, WH)
 
     assert len(ids) == 0
     assert ended == []
@@ -70,7 +73,7 @@ def test_objects_that_pass_each_other_keep_their_ids():
     tracker = Tracker(3.0)
     for step in range(40):
         found = detections((box(10 * step, 100), 0.9), (box(400 - 10 * step, 112), 0.9))
-        ids, _ = tracker.update(found, ["car", "car"], 0.4, step / 10)
+        ids, _ = tracker.update(found, ["car", "car"], 0.4, step / 10, WH)
 
         assert ids.tolist() == ([1, 2] if step else [-1, -1])
 
@@ -79,7 +82,7 @@ def test_a_low_score_continues_a_track_and_begins_none():
     tracker = Tracker(3.0)
     for step in range(20):
         score = 0.2 if 5 <= step < 15 else 0.9
-        ids, _ = tracker.update(detections((box(4 * step, 50), score), (box(300, 300), 0.2)), ["dog", "dog"], 0.4, step / 5)
+        ids, _ = tracker.update(detections((box(4 * step, 50), score), (box(300, 300), 0.2)), ["dog", "dog"], 0.4, step / 5, WH)
 
         assert ids.tolist() == [1 if step else -1, -1]
 
@@ -89,18 +92,49 @@ def test_an_object_that_is_hidden_for_a_while_keeps_its_id_and_one_that_is_gone_
     ended = []
     for step in range(60):
         there = not 10 <= step < 17 and step < 40
-        _, over = tracker.update(detections((box(3 * step, 50), 0.9)) if there else detections(), ["dog"], 0.4, step / 5)
+        _, over = tracker.update(detections((box(3 * step, 50), 0.9)) if there else detections(), ["dog"], 0.4, step / 5, WH)
         ended += [(step, track.id) for track in over]
 
     assert ended == [(49, 1)]
     assert tracker.next_id == 2
 
 
+def followed(places, hidden):
+    """Return the ids that a box, 40 wide and 120 high, has while its left side is at each of these places, and is hidden in some pictures."""
+    tracker, ids = Tracker(patience_s=3.0), []
+    for step, x in enumerate(places):
+        there = detections(((x, 200, x + 40, 320), 0.9)) if step not in hidden else detections()
+        ids += tracker.update(there, ["person"] * len(there), 0.4, step / 5, WH)[0].tolist()
+    return ids
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        pytest.param([*range(50, 130, 8), *[130] * 10], id="stops"),
+        pytest.param([*[200] * 10, *range(208, 288, 8)], id="goes on"),
+    ],
+)
+def test_what_stops_or_goes_on_while_it_is_hidden_keeps_its_id(places):
+    """It hardly overlaps where it was expected, and is not far from there."""
+    assert followed(places, range(10, 17))[1:] == [1] * (len(places) - 8)
+
+
+def test_what_comes_where_another_has_left_the_picture_is_another():
+    leaves, comes = [*range(480, 610, 10)], [600, 585, 570]
+
+    assert followed([*leaves, *[None] * 6, *comes], range(len(leaves), len(leaves) + 6))[-1] == 2
+
+
+def test_what_appears_far_from_a_hidden_object_is_another():
+    assert followed([*[200] * 10, *[400] * 3], [10])[-1] == 2
+
+
 def test_what_was_seen_once_is_no_object():
     tracker = Tracker(1.0)
     ended = []
     for step in range(20):
-        _, over = tracker.update(detections((box(50, 50), 0.9)) if step == 3 else detections(), ["dog"], 0.4, step / 5)
+        _, over = tracker.update(detections((box(50, 50), 0.9)) if step == 3 else detections(), ["dog"], 0.4, step / 5, WH)
         ended += over
 
     assert ended == []
@@ -112,7 +146,7 @@ def test_an_object_that_is_named_differently_keeps_its_id_and_has_the_label_that
     """What is seen faintly is an object from the third picture on."""
     tracker = Tracker(3.0)
     for step, label in enumerate(["car", "truck", "car", "car", "truck"]):
-        ids, _ = tracker.update(detections((box(4 * step, 50), score)), [label], 0.4, step / 5)
+        ids, _ = tracker.update(detections((box(4 * step, 50), score)), [label], 0.4, step / 5, WH)
 
         assert ids.tolist() == [-1 if step < without_id else 1]
     assert tracker.tracks[0].label == "car"
@@ -122,7 +156,7 @@ def test_hours_without_a_picture_end_no_track_by_themselves():
     """The motion gate was closed: what stands there still stands there."""
     tracker = Tracker(patience_s=3.0)
     for at_s in (0.0, 0.2, 3600.0, 7200.0):
-        ids, ended = tracker.update(detections((box(50, 50), 0.9)), ["car"], 0.4, at_s)
+        ids, ended = tracker.update(detections((box(50, 50), 0.9)), ["car"], 0.4, at_s, WH)
 
         assert (ids.tolist(), ended) == ([1 if at_s else -1], [])
 
@@ -133,7 +167,7 @@ def test_a_resumed_track_takes_its_object_up_again_or_ends():
     tracker.resume(5, "dog", np.array(box(300, 50), np.float32))
     ended = []
     for step in range(10):
-        ids, over = tracker.update(detections((box(52, 50), 0.9)), ["car"], 0.4, step / 5)
+        ids, over = tracker.update(detections((box(52, 50), 0.9)), ["car"], 0.4, step / 5, WH)
         ended += over
         assert ids.tolist() == [4]
 
@@ -144,7 +178,7 @@ def test_what_is_seen_once_has_no_id():
     """A false alarm is no object, and a box that fits its object badly gives it no second id for one picture."""
     tracker = Tracker(patience_s=1.0)
     told = [
-        tracker.update(detections(*rows), ["dog"] * len(rows), 0.5, number / 5)[0].tolist()
+        tracker.update(detections(*rows), ["dog"] * len(rows), 0.5, number / 5, WH)[0].tolist()
         for number, rows in enumerate([[(box(0, 0), 0.9)], [(box(0, 0), 0.9), (box(300, 0), 0.9)], [(box(0, 0), 0.9)]])
     ]
 
