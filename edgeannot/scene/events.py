@@ -26,6 +26,8 @@ _NEAR: Final = 0.15
 """Parts of its size that an object may sway and be still."""
 _FAR: Final = 0.4
 """The same that a still one has to go to have moved."""
+_MOTION: Final = 2
+"""Pictures in a row away from its place that keep an object from being still: one box that fits it badly is no motion."""
 
 _Point = tuple[float, float]
 
@@ -43,6 +45,10 @@ class Presence:
     events: int = 0
     still: bool = False
     anchor: _Point = (0.0, 0.0)
+    anchors: int = 1
+    """Of how many pictures that is the mean."""
+    strays: int = 0
+    """Pictures in a row in which it was away from there."""
     anchored_s: float = 0.0
     foot: _Point | None = None
     outside_s: float | None = None
@@ -88,6 +94,9 @@ class Follower:
     def _step(self, track: Track, one: Presence, size_wh: tuple[int, int], at_s: float) -> list[Event]:
         before, one.foot = one.foot, _foot(track.box, size_wh)
         zones = self._zones(one.foot)
+        if not one.open and track.evidence < 0:
+            one.since_s = at_s
+            return []
         if not self._is_inside(one, zones, at_s):
             if not one.open:
                 one.since_s = at_s
@@ -116,15 +125,22 @@ class Follower:
         centre = _centre(track.box)
         size = math.sqrt(max(float((track.box[2] - track.box[0]) * (track.box[3] - track.box[1])), 1.0))
         away = math.dist(centre, one.anchor) / size
-        if one.still and away > _FAR:
-            one.still, one.anchor, one.anchored_s = False, centre, at_s
-            return [self._event("moved", track.id, one, track.score, size_wh, at_s, zones=zones)]
-        if not one.still and away > _NEAR:
-            one.anchor, one.anchored_s = centre, at_s
-        elif not one.still and at_s - one.anchored_s >= self._options.still_s:
-            one.still = True
-            return [self._event("still", track.id, one, track.score, size_wh, at_s, zones=zones)]
-        return []
+        if away > (_FAR if one.still else _NEAR):
+            one.strays += 1
+            was_still, one.still = one.still, False
+            if not was_still and one.strays < _MOTION:
+                return []
+            one.anchor, one.anchored_s, one.anchors, one.strays = centre, at_s, 1, 0
+            return [self._event("moved", track.id, one, track.score, size_wh, at_s, zones=zones)] if was_still else []
+        one.strays = 0
+        if one.still:
+            return []
+        one.anchors += 1
+        one.anchor = _between(one.anchor, centre, 1 / one.anchors)
+        if at_s - one.anchored_s < self._options.still_s:
+            return []
+        one.still = True
+        return [self._event("still", track.id, one, track.score, size_wh, at_s, zones=zones)]
 
     def _crossed(
         self, track: Track, one: Presence, before: _Point | None, size_wh: tuple[int, int], at_s: float, zones: tuple[str, ...]
@@ -150,6 +166,11 @@ class Follower:
 
 def _centre(box: FloatArray) -> _Point:
     return float(box[0] + box[2]) / 2, float(box[1] + box[3]) / 2
+
+
+def _between(one: _Point, other: _Point, part: float) -> _Point:
+    """Return the point that lies this part of the way from one to the other."""
+    return one[0] + part * (other[0] - one[0]), one[1] + part * (other[1] - one[1])
 
 
 def _foot(box: FloatArray, size_wh: tuple[int, int]) -> _Point:

@@ -1,7 +1,8 @@
 """Ids for objects over pictures, by association in two stages as ByteTrack has it (Zhang et al. 2022, arXiv:2110.06864).
 
 Boxes of high score are matched with the predicted boxes of the tracks first; what is left of the tracks is then matched with boxes
-of low score, which are half hidden objects more often than errors. A track that is not seen waits for its object.
+of low score, which are half hidden objects more often than errors. A track that is not seen waits for its object, which may have stopped
+or gone on meanwhile: a third stage finds it by place and shape, as far as its motion leaves that open.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class Track:
     """When it was first seen."""
     enough: float = 0.0
     """The sum of scores from which on it is taken for an object."""
+    evidence: float = 0.0
+    """Sum of scores over what is reported, begun anew at 0 after it was below it: negative where it was hardly seen of late."""
     hits: int = 1
     misses: int = 0
     unseen_s: float = 0.0
@@ -72,6 +75,7 @@ class Tracker:
         self.next_id = next_id
         self.tracks: list[Track] = []
         self._last_s: float | None = None
+        self._high_score = 0.0
         self._interval_s = 0.2
         """Usual time between two pictures."""
 
@@ -87,7 +91,7 @@ class Tracker:
         An object has its id from the second picture on, a faint one later: most of what is seen once is a false alarm, or a box that fits
         its object badly. Labels do not matter: a detector that is unsure of an object names it differently from picture to picture.
         """
-        step_s = self._step(at_s)
+        step_s, self._high_score = self._step(at_s), high_score
         for track in self.tracks:
             motion = track.motion if not track.misses else track.motion.growing_no_more()
             track.motion = motion.after(step_s / self._interval_s)
@@ -129,7 +133,7 @@ class Tracker:
         cost[overlap <= 0] = np.inf
         pairs = assign(cost, limit)
         for index, place in pairs:
-            _seen(tracks[index], found, labels, rows[place])
+            _seen(tracks[index], found, labels, rows[place], self._high_score)
             ids[rows[place]] = tracks[index].id
         taken_tracks, taken_rows = {index for index, _ in pairs}, {place for _, place in pairs}
         return (
@@ -143,7 +147,7 @@ class Tracker:
             return rows
         pairs = assign(np.stack([track.motion.surprise(found.boxes[rows]) for track in hidden]), _SURPRISE)
         for index, place in pairs:
-            _seen(hidden[index], found, labels, rows[place])
+            _seen(hidden[index], found, labels, rows[place], self._high_score)
             ids[rows[place]] = hidden[index].id
         taken = {place for _, place in pairs}
         return [row for place, row in enumerate(rows) if place not in taken]
@@ -165,8 +169,9 @@ class Tracker:
         return [track for track in ended if track.confirmed]
 
 
-def _seen(track: Track, found: Detections, labels: Sequence[str], row: int) -> None:
+def _seen(track: Track, found: Detections, labels: Sequence[str], row: int, high_score: float) -> None:
     track.motion = track.motion.seen(found.boxes[row])
     track.box, track.score = found.boxes[row], float(found.scores[row])
+    track.evidence = max(track.evidence, 0.0) + track.score - high_score
     track.labels[labels[row]] = track.labels.get(labels[row], 0.0) + track.score
     track.hits, track.misses, track.unseen_s, track.resumed = track.hits + 1, 0, 0.0, False

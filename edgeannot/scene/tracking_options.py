@@ -20,7 +20,8 @@ class TrackingOptions(Options):
     low_score: float = Field(default=0.1, ge=0, le=1)
     """Detections from this score on may continue a track, though they are not reported by themselves."""
     dwell_s: float = Field(default=1.0, ge=0)
-    """How long an object has to be seen, and to be in a zone where there are zones, before it has appeared, in seconds."""
+    """How long an object has to be seen, on average with min_score, and to be in a zone where there are zones, before it has appeared, in
+    seconds."""
     patience_s: float = Field(default=3.0, gt=0)
     """How long an object may be hidden before it has left, in seconds."""
     still_s: float = Field(default=10.0, gt=0)

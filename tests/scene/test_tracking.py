@@ -96,10 +96,36 @@ def test_a_car_that_stops_and_goes_on_is_still_and_then_has_moved():
     assert scene.told == [("appeared", 1), ("still", 1), ("moved", 1)]
 
 
+@pytest.mark.parametrize(
+    "places",
+    [
+        pytest.param([5.5, *[0, 8, 1, 7] * 15], id="first seen there at the edge of its wobble"),
+        pytest.param([*[0] * 10, 25, *[0] * 20], id="one box that fits it badly"),
+    ],
+)
+def test_what_stands_is_still_in_time_however_its_boxes_wobble(places):
+    scene = Scene(dwell_s=0.4, still_s=5)
+    for x in places:
+        scene.play(("car", 100 + x, 50))
+
+    (still,) = [event for event in scene.events if event.kind == "still"]
+    assert still.at_s - BEGIN.timestamp() == pytest.approx(5.4, abs=1.0)
+
+
 def test_what_passes_for_less_than_the_dwell_has_no_event():
     scene = Scene(dwell_s=2.0).play(("bird", 50, 50), seconds=1).play(seconds=6)
 
     assert scene.events == []
+
+
+def test_what_is_hardly_seen_has_not_appeared_until_it_is_seen_well_for_the_dwell():
+    scene = Scene(dwell_s=1.0).play(("sink", 50, 50, 0.55), seconds=0.4).play(("sink", 50, 50, 0.3), seconds=5)
+
+    assert scene.told == []
+    seen_at_s = scene.index / FPS
+    scene.play(("sink", 50, 50, 0.9), seconds=3)
+
+    assert [(event.kind, event.began_s - BEGIN.timestamp()) for event in scene.events] == [("appeared", pytest.approx(seen_at_s, abs=0.4))]
 
 
 def test_low_scores_continue_a_track_and_are_reported_only_then():
