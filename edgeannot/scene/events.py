@@ -109,7 +109,7 @@ class Follower:
             if at_s - one.since_s < self._options.dwell_s:
                 return []
             one.open, one.began_s = True, one.since_s
-            one.anchor, one.anchored_s = _centre(track.box), at_s
+            one.anchor, one.anchored_s, one.anchors, one.strays = _centre(track.box), at_s, 1, 0
             return [self._event("appeared", track.id, one, track.score, size_wh, at_s, zones=zones)]
         return [*self._rest(track, one, size_wh, at_s, zones), *self._crossed(track, one, before, size_wh, at_s, zones)]
 
