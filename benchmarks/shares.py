@@ -73,7 +73,8 @@ def main() -> int:
             listener.close()
     total, rate = sum(found.values()), cv2.VideoCapture(str(quick)).get(cv2.CAP_PROP_FPS)
     due = fair_shares(total, {"quick": rate * asked.seconds, "one": FPS * asked.seconds, "other": FPS * asked.seconds})
-    print(f"{Path(asked.model).stem}: {total / asked.seconds:.1f} results a second, of {rate + 2 * FPS:.1f} frames, load {os.getloadavg()[0]:.1f}")
+    name, load = Path(asked.model).stem, os.getloadavg()[0]
+    print(f"{name}: {total / asked.seconds:.1f} results a second, of {rate + 2 * FPS:.1f} frames, load {load:.1f}")
     for source, wanted in due.items():
         print(f"  {source:6} {found[source] / asked.seconds:5.1f} a second, {found[source] / wanted:.3f} of its fair share")
     return int(any(abs(found[source] / wanted - 1) > 0.1 for source, wanted in due.items()))

@@ -57,10 +57,11 @@ class Motion:
         return Motion(mean, self.covariance - gain @ self.covariance[:4])
 
     def surprise(self, boxes_xyxy: FloatArray) -> _Array:
-        """Return the squared Mahalanobis distance of each box, (N, 4), from what is expected, (N,): chi-squared with 4 degrees of freedom."""
+        """Return how far each box, (N, 4), is from what is expected, (N,): the squared Mahalanobis distance, of 4 degrees of freedom."""
         measured = np.array([_measured(box) for box in boxes_xyxy]).reshape(-1, 4)
         off = measured - self.mean[:4]
-        return np.einsum("ni,in->n", off, np.linalg.solve(self._measured_covariance(), off.T))
+        distance: _Array = np.einsum("ni,in->n", off, np.linalg.solve(self._measured_covariance(), off.T))
+        return distance
 
     def _measured_covariance(self) -> _Array:
         """Return the covariance (4, 4) of a box that is measured now."""

@@ -12,7 +12,6 @@ from edgeannot.scene.kalman import Motion
 from edgeannot.scene.tracker import Tracker
 from edgeannot.vision.data import Detections
 
-
 WH = (640, 480)
 
 
@@ -100,7 +99,7 @@ def test_an_object_that_is_hidden_for_a_while_keeps_its_id_and_one_that_is_gone_
 
 
 def followed(places, hidden):
-    """Return the ids that a box, 40 wide and 120 high, has while its left side is at each of these places, and is hidden in some pictures."""
+    """Return the ids of a box of 40 by 120 with its left side at each of these places; in the pictures of `hidden` it is not seen."""
     tracker, ids = Tracker(patience_s=3.0), []
     for step, x in enumerate(places):
         there = detections(((x, 200, x + 40, 320), 0.9)) if step not in hidden else detections()
