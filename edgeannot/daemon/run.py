@@ -30,7 +30,7 @@ from edgeannot.daemon.monitoring.health import serve_health
 from edgeannot.daemon.monitoring.report import Reporter
 from edgeannot.daemon.monitoring.telemetry import Telemetry
 from edgeannot.daemon.page.figures import Shown
-from edgeannot.daemon.page.site import LivePage
+from edgeannot.daemon.page.live_page import LivePage
 from edgeannot.daemon.reload import Reload
 from edgeannot.daemon.remote_control import Remote
 from edgeannot.daemon.scenes import Scenes, motion_gate, scenes_of

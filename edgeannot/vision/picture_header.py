@@ -16,8 +16,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-import imagesize
-
 from edgeannot.base.errors import FrameError
 from edgeannot.vision.containers import iso_items_are_text, iso_kind, iso_orientation, iso_size
 
@@ -225,10 +223,17 @@ def _png(data: bytes) -> Header:
             exif = data[position + 8 : position + 8 + length]
         transparent |= name == b"tRNS"
         position += 12 + length
-    width, height = imagesize.get(io.BytesIO(data))
+    width, height = _size(data)
     depth, color = data[24], data[25]
     alpha = transparent or color in (4, 6)
     return Header("png", (width, height), _exif_orientation(exif), alpha, 8 if depth == 16 else 4, 0.0)
+
+
+def _size(data: bytes) -> tuple[int, int]:
+    import imagesize  # noqa: PLC0415 - 1.5 MB, with a client of HTTP, that a run over JPEGs does not need
+
+    width, height = imagesize.get(io.BytesIO(data))
+    return int(width), int(height)
 
 
 def _webp(data: bytes) -> Header:
@@ -246,7 +251,7 @@ def _webp(data: bytes) -> Header:
             exif = body.removeprefix(b"Exif\0\0")
         alpha |= (name == b"VP8X" and bool(body[0] & 0x10)) or (name == b"VP8L" and bool(body[4] & 0x10))
         position += 8 + length + (length & 1)
-    width, height = imagesize.get(io.BytesIO(data))
+    width, height = _size(data)
     if data[12:16] == b"VP8 ":
         width, height = width & 0x3FFF, height & 0x3FFF  # the two high bits ask for upscaling, RFC 6386 9.1
     return Header("webp", (width, height), _exif_orientation(exif), alpha or animated, 8 if animated else 4, 0.0)
@@ -257,7 +262,7 @@ def _bmp(data: bytes) -> Header:
     if info == 12:  # an OS/2 header has 16-bit fields
         width, height, bits, compression = *struct.unpack_from("<HHxxH", data, 18), 0
     else:
-        width, height = imagesize.get(io.BytesIO(data))
+        width, height = _size(data)
         bits, compression = struct.unpack_from("<HI", data, 28)
     if compression in (0, 3) and pixels + (width * bits + 31) // 32 * 4 * height > len(data):
         raise FrameError(f"the BMP is cut off: {width}x{height} pixels of {bits} bits need more than its {len(data)} bytes", "truncated")
@@ -286,7 +291,7 @@ def _tiff(data: bytes) -> Header:
             "wanted 1 to 16 bit gray, RGB, palette or CMYK",
             "unsupported",
         )
-    width, height = imagesize.get(io.BytesIO(data))
+    width, height = _size(data)
     tile_width, tile_height = tags.get(322, (0,))[0], tags.get(323, (0,))[0]
     if max(tile_width - width, tile_height - height) > 1024:
         raise FrameError(f"the TIFF's tiles of {tile_width}x{tile_height} are far larger than its {width}x{height} pixels", "damaged")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from edgeannot.base.errors import LinkError
 from edgeannot.daemon.active_model import ActiveModel
 from edgeannot.daemon.governor_loop import GovernorLoop
 from edgeannot.daemon.monitoring.metrics import CONTENT_TYPE, exposition
 from edgeannot.daemon.worker_pool import WorkerPool
-from edgeannot.http_server import Reply, Request, Server
 from edgeannot.mqtt.publisher import Publisher
 from edgeannot.remote.control import Control
 from edgeannot.settings import HealthOptions, Loaded
+
+if TYPE_CHECKING:
+    from edgeannot.http_server import Reply, Request
 
 __all__ = ["HealthServer", "serve_health"]
 
@@ -28,6 +31,8 @@ class HealthServer:
 
     def __init__(self, options: HealthOptions, trouble: Callable[[], str], ready: Callable[[], str], metrics: Callable[[], str]) -> None:
         """trouble, ready: why the daemon is not alive, and why it is not ready; empty where it is. metrics: the page for Prometheus."""
+        from edgeannot.http_server import Reply, Server  # noqa: PLC0415 - 1 MB that a run without monitoring does not need
+
         pages = {"/healthz": trouble, "/readyz": ready}
 
         def answer(request: Request) -> Reply:

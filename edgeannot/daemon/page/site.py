@@ -17,14 +17,10 @@ from typing import Any, Final
 
 from edgeannot.daemon.page.access import Access
 from edgeannot.daemon.page.feed import Feed
-from edgeannot.daemon.page.figures import Shown
-from edgeannot.http_server import Reply, Request, Server
-from edgeannot.remote.command_handler import CommandHandler
-from edgeannot.settings import PageOptions
-from edgeannot.sinks import Sink
+from edgeannot.http_server import Reply, Request
 from edgeannot.storage.store import Message
 
-__all__ = ["LivePage", "Site"]
+__all__ = ["Site"]
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +33,6 @@ _FILES: Final = {
 _OPEN: Final = ("/login", "/page.css")
 """What one may see before the login."""
 _COMMANDS: Final = ("pause", "resume", "snapshot", "model")
-_MOST_CONNECTIONS: Final = 32
 _PATIENCE_S: Final = 90.0
 """How long the reply to a button is waited for; the commands' own limit is shorter."""
 _JSON: Final = "application/json"
@@ -125,36 +120,6 @@ class Site:
         if message.content_type == "image/jpeg":
             return Reply(200, message.payload, "image/jpeg")
         return Reply(200 if json.loads(message.payload)["ok"] else 409, message.payload, _JSON)
-
-
-class LivePage:
-    """The page of one run, or none where it is switched off: `sinks` are to be added to the others, `serve` begins to answer."""
-
-    def __init__(self, options: PageOptions, *, off: bool = False) -> None:
-        """off: whatever the options say, as beside another daemon that has the port. Raises ConfigError for a token that cannot be used."""
-        self._options = options
-        self._on = options.enabled and not off
-        self._token = options.read_token() if self._on else None
-        self._feed = Feed(options.max_fps)
-        self.sinks: list[Sink] = [self._feed] if self._on else []
-
-    def serve(self, shown: Shown, handler: CommandHandler | None) -> Callable[[], None]:
-        """Start listening, and return what ends it. Raises ConfigError where the address cannot be had."""
-        if not self._on:
-            return lambda: None
-        options, feed = self._options, self._feed
-        access = Access(self._token, options.port, options.hosts)
-        site = Site(feed, access, handler.ask if handler is not None and options.controls else None)
-        server = Server("page", options.address, options.port, site.answer, most=_MOST_CONNECTIONS)
-        feed.start(shown.figures)
-        where = f"[{options.address}]" if ":" in options.address else options.address
-        log.info("live page on http://%s:%d/%s", where, server.port, ", with a login" if access.locked else "")
-
-        def close() -> None:
-            server.close()
-            feed.close()
-
-        return close
 
 
 def _to(path: str, cookie: str = "") -> Reply:

@@ -6,6 +6,8 @@ import html.parser
 import json
 import re
 import socket
+import subprocess
+import sys
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -16,7 +18,8 @@ import edgeannot.http_server
 from edgeannot.base.errors import ConfigError
 from edgeannot.daemon.page.access import Access
 from edgeannot.daemon.page.feed import Feed
-from edgeannot.daemon.page.site import LivePage, Site
+from edgeannot.daemon.page.live_page import LivePage
+from edgeannot.daemon.page.site import Site
 from edgeannot.http_server import Reply, Request, Server, listen_trouble
 from edgeannot.settings import PageOptions
 from edgeannot.storage.store import Message
@@ -192,6 +195,16 @@ def test_it_is_off_by_default():
     assert (page.sinks, page.serve(None, None)()) == ([], None)
     assert LivePage(PageOptions(enabled=True), off=True).sinks == []
     assert len(LivePage(PageOptions(enabled=True)).sinks) == 1
+
+
+def test_a_run_without_page_and_monitoring_loads_neither_server_nor_client_of_http():
+    """They take 3 MB of a small board."""
+    heavy = {"http.server", "http.client", "urllib.request", "imagesize"}
+    code = f"import sys, edgeannot.daemon.run; print(sorted({heavy} & sys.modules.keys()))"
+
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert found.stdout.strip() == "[]"
 
 
 def test_a_short_token_is_refused_at_the_start(tmp_path):
