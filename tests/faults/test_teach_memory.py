@@ -75,7 +75,7 @@ def make_stage_after(memory, make_stage):
 @pytest.mark.parametrize(
     ("backbone", "sides"),
     [
-        pytest.param("ssdlite-mobilenet-v2-coco@512", (7, 14), id="the largest maps, for small objects"),
+        pytest.param("ssdlite-mobilenet-v2-coco@640", (7, 14), id="the largest maps, for small objects"),
         pytest.param("ssdlite-mobilenet-v2-coco@320", (40, 60), id="as it begins"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from edgeannot.vision.cards import ModelCard
 from edgeannot_tools.evaluate.average_precision import Accuracy
 from edgeannot_tools.teach.detect.backbone import Backbone
-from edgeannot_tools.teach.detect.choice import has_small_objects, teach_best
+from edgeannot_tools.teach.detect.choice import candidates, has_small_objects, teach_best
 from edgeannot_tools.teach.detect.pictures import teaching_set
 from edgeannot_tools.teach.detect.teaching import Alarms, Taught
 from tests.tools.teach.made_pictures import made_set
@@ -67,4 +67,9 @@ def test_a_costly_candidate_is_left_out_for_a_later_cheap_one():
 def test_small_objects_are_recognised(side, small, tmp_path):
     data = made_set(tmp_path, sides=(side, side + 1))
 
-    assert has_small_objects(teaching_set(data)) is small
+    to_teach = teaching_set(data)
+
+    assert has_small_objects(to_teach) is small
+    # Only for them a large input is worth its time, and not where the classes of the backbone are kept: it finds none of them there.
+    assert (("ssdlite-mobilenet-v2-coco", 640) in candidates(to_teach, keep=False)) is small
+    assert max(size for _, size in candidates(to_teach, keep=True)) < 512

@@ -14,10 +14,13 @@ from edgeannot_tools.teach.detect.bands import sizes_of
 from edgeannot_tools.teach.detect.pictures import TeachingSet
 from edgeannot_tools.teach.detect.teaching import Taught
 
-__all__ = ["CANDIDATES", "KEEPING", "Trial", "has_small_objects", "teach_best"]
+__all__ = ["Trial", "candidates", "has_small_objects", "teach_best"]
 
 CANDIDATES = (("ssdlite-mobilenet-v2-coco", 320), ("ssdlite-mobilenet-v2-coco", 512), ("yolov3-tiny", 416), ("nanodet-g", 416))
 """Bundled detectors with input sizes, in the order in which they are tried: the first is best for most sets, and among the cheapest."""
+FOR_SMALL = ("ssdlite-mobilenet-v2-coco", 640)
+"""Tried third where many objects are small: in crowds of objects of 16 to 32 pixels in 640 it finds twice as many as at 320 pixels, at four
+times the work for each picture."""
 KEEPING = (("ssdlite-mobilenet-v2-coco", 300), *CANDIDATES[2:])
 """Where the classes of the backbone are kept: at sizes at which it finds them."""
 SMALL = 0.1
@@ -35,6 +38,13 @@ class Trial:
     map50_95: float
     mean_iou: float
     seconds: float
+
+
+def candidates(to_teach: TeachingSet, *, keep: bool) -> tuple[tuple[str, int], ...]:
+    """Return the bundled detectors with input sizes to try, in this order. keep: whether their own classes are kept."""
+    if keep:
+        return KEEPING
+    return (*CANDIDATES[:2], FOR_SMALL, *CANDIDATES[2:]) if has_small_objects(to_teach) else CANDIDATES
 
 
 def has_small_objects(to_teach: TeachingSet) -> bool:

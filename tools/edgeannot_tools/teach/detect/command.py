@@ -19,7 +19,7 @@ from edgeannot_tools.datasets.command import ClassesOption, ImagesOption, KindOp
 from edgeannot_tools.evaluate.command import find_model
 from edgeannot_tools.output import require_writable, write_whole
 from edgeannot_tools.teach.detect.backbone import Backbone, kept_labels, load_backbone
-from edgeannot_tools.teach.detect.choice import CANDIDATES, KEEPING, has_small_objects, teach_best
+from edgeannot_tools.teach.detect.choice import candidates, has_small_objects, teach_best
 from edgeannot_tools.teach.detect.made_background import MADE
 from edgeannot_tools.teach.detect.pictures import TeachingSet, read_teaching_set
 from edgeannot_tools.teach.detect.report import print_taught, print_trials, report_json, save_sheet
@@ -105,7 +105,7 @@ def detect(
         taught = taught_on(base)
     else:
         time_s = within if within is not None else WITHIN_SMALL_S if has_small_objects(to_teach) else WITHIN_S
-        cards = [(find_card(candidate, [bundled_folder()]), size) for candidate, size in (KEEPING if keep else CANDIDATES)]
+        cards = [(find_card(candidate, [bundled_folder()]), size) for candidate, size in candidates(to_teach, keep=keep)]
 
         def load(card: ModelCard, size: int) -> Backbone:
             loaded = load_backbone(card, size, keep=keep)

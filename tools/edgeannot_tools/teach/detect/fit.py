@@ -211,19 +211,41 @@ class _Part:
 def _fit_scores(examples: Examples, parts: Sequence[_Part], folds: IntArray, seed: int) -> None:
     """Fit the score columns of all parts on random views; background counts per object's cell, over all parts together."""
     rng = np.random.default_rng(seed)
-    heads, taps = int(folds.max(initial=-1)) + 2, {part.band.tap for part in parts}
+    heads = int(folds.max(initial=-1)) + 2
+    rooms = []
+    for tap in sorted({part.band.tap for part in parts}):
+        own = [part for part in parts if part.band.tap == tap]
+        area, channels = own[0].cells ** 2, own[0].features.shape[3]
+        rooms.append((np.empty((max(1, PIECE // area), area, channels), np.float32), own))
     has_objects = np.bincount(examples.picture, [len(marked.boxes) for marked in examples.marked]) > 0
     shown, empty = np.flatnonzero(has_objects[examples.picture]), np.flatnonzero(~has_objects[examples.picture])
     some = min(int(EMPTY_SHARE * BATCH), len(empty))
     for number in range(1, STEPS + 1):
         views = np.sort(np.concatenate([rng.permutation(shown)[: BATCH - some], rng.permutation(empty)[:some]]))
         taught = folds[examples.picture[views]][None] != np.arange(heads)[:, None]
-        x = {tap: examples.maps[tap][views].reshape(-1, examples.maps[tap].shape[3]).astype(np.float32) for tap in taps}
-        found = [part.gradient(x[part.band.tap], views, taught) for part in parts]
+        found = [one for room, own in rooms for one in _gradients(room, own, views, taught)]
         objects = np.maximum(np.sum([count for _, count in found], axis=0), 1)
         rate = RATE * min(1.0, number / WARM_UP) * (0.5 + 0.5 * np.cos(np.pi * number / STEPS)) + 1e-5
-        for part, (gradient, _) in zip(parts, found, strict=True):
+        for part, (gradient, _) in zip((part for _, own in rooms for part in own), found, strict=True):
             part.step((gradient / objects[:, None, None]).astype(np.float32), number, float(rate))
+
+
+def _gradients(
+    room: FloatArray, parts: Sequence[_Part], views: IntArray, taught: NDArray[np.bool_]
+) -> list[tuple[FloatArray, NDArray[np.int64]]]:
+    """Return the sums of `_Part.gradient` over the views for all parts of one map.
+
+    room: (n, cells of a view, C) for the numbers of a few views at a time; used again and again, it stays in the processor's cache.
+    """
+    sums: list[tuple[FloatArray, NDArray[np.int64]]] = []
+    for start in range(0, len(views), len(room)):
+        some = slice(start, start + len(room))
+        features = parts[0].features[views[some]]
+        x = room[: len(features)]
+        x[...] = features.reshape(x.shape)
+        found = [part.gradient(x.reshape(-1, x.shape[2]), views[some], taught[:, some]) for part in parts]
+        sums = [(a + c, b + d) for (a, b), (c, d) in zip(sums, found, strict=True)] if sums else found
+    return sums
 
 
 def _mean_and_deviation(features: NDArray[np.int8], seed: int) -> tuple[FloatArray, FloatArray]:
