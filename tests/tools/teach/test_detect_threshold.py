@@ -65,6 +65,17 @@ def test_objects_with_low_scores_are_found_where_little_else_is_so_high():
     assert (other >= threshold).sum() < 12
 
 
+def test_faint_mistakes_do_not_bend_it_where_it_lies():
+    """A picture of background has hundreds of them; how sure the middle is, the middle says."""
+    rng = np.random.default_rng(0)
+    middle = np.sort(rng.uniform(0.1, 0.9, 200))
+    right = rng.random(200) < np.where(middle < 0.5, 0.1, 0.9)  # from .5 on it pays, and hardly below
+    pairs = [seen(score) if is_right else one(EMPTY, (ELSEWHERE, score)) for score, is_right in zip(middle, right, strict=True)]
+    faint = one(EMPTY, *[(ELSEWHERE, 0.03)] * 3000)
+
+    assert best_threshold([*pairs, faint]) == pytest.approx(best_threshold(pairs), abs=0.015)
+
+
 def judged(*groups):
     """Detections: groups of (band, class, mean of the objectness logits, share that is right around it, how many)."""
     rng, columns = np.random.default_rng(1), []
