@@ -247,6 +247,8 @@ rule: env  ## measure and write docs/rule.md and its plot (needs the test data; 
 
 bench: env  ## measure edgeannot beside other programs, each in an environment of its own, into docs/performance.md
 	$(BIN)/python -m benchmarks.compare --prepare --page
+	$(BIN)/python -m benchmarks.peers.stages --prepare --page
+	$(BIN)/python -m benchmarks.engines --prepare --page
 
 soak: env  ## run 20,000 of 200,000 pictures through the daemon, beside a ledger of 5,000,000 rows, and see whether memory or rate drift
 	$(BIN)/python -m benchmarks.footprint.soak

@@ -27,25 +27,16 @@ import cv2
 import numpy as np
 
 from benchmarks.bundled import tiny_files
+from benchmarks.engines import recipes
+from benchmarks.peers.environments import CACHE, OWN, RECIPES, TOOLS, installed_mb, interpreter, prepare
 from benchmarks.store.broker import mosquitto
 from edgeannot.base.places import bundled_folder
 
 ROOT = Path(__file__).resolve().parent.parent
-CACHE = ROOT / ".cache" / "peers"
 DATA = Path(os.environ.get("EDGEANNOT_TEST_DATA", ROOT.parent / "shared" / "data"))
 PAGE, PLOT = ROOT / "docs" / "performance.md", "performance.png"
-BEGIN, END = "<!-- made by benchmarks/compare.py -->", "<!-- end of benchmarks/compare.py -->"
 PICTURE_WH = (1080, 810)
-
-RECIPES: dict[str, tuple[str, ...]] = {
-    "edgeannot": (str(ROOT),),
-    "tutorial": ("ai-edge-litert", "numpy", "opencv-python-headless", "paho-mqtt"),
-    "ultralytics": ("ultralytics==8.4.*", "ai-edge-litert"),
-    "mediapipe": ("mediapipe==1.*",),
-    "opencv-dnn": ("opencv-python-headless<5",),
-}
-"""What each peer's environment is made of. bare, floor and scaled are edgeannot's."""
-OWN = ("bare", "floor", "edgeannot", "scaled")
+YOLOX = recipes.NETWORKS["YOLOX-nano 416"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +57,7 @@ ROWS = {
     "SSD-MobileNetV1 300 uint8": Row("ssd_mnv1_coco_quant_pp", "labels_coco90_zero_based.txt", "ssd", ("mediapipe",)),
     "yolov3-tiny 416 int8": Row("yolov3-tiny", "", "yolov3-tiny", ("opencv-dnn",)),
     "yolov3-tiny 224 int8": Row("yolov3-tiny@224", "", "", ("opencv-dnn",)),
+    "YOLOX-nano 416": Row(YOLOX.name, others=("onnxruntime", "ncnn")),
     "SSDLite-MobileNetV2 int8": Row("ssdlite-mobilenet-v2-coco"),
     "NanoDet-g 416 int8": Row("nanodet-g"),
 }
@@ -157,57 +149,53 @@ class Peer:
         }
 
 
-def interpreter(name: str) -> Path:
-    """Return the Python of a peer's environment; our own where it was not made and ours has what the peer needs."""
-    own = "edgeannot" if name in OWN else name
-    path = CACHE / own / "bin" / "python"
-    return path if path.exists() or name not in (*OWN, "tutorial") else Path(sys.executable)
-
-
-def installed_mb(name: str) -> int | None:
-    """Return the size of a peer's environment; None where it has none of its own."""
-    folder = CACHE / ("edgeannot" if name in OWN else name)
-    return round(sum(path.lstat().st_size for path in folder.rglob("*")) / 1e6) if folder.exists() else None
-
-
-def prepare(names: list[str]) -> dict[str, str]:
-    """Make the environments; return why one could not be made, by name."""
-    refused = {}
-    for name in names:
-        folder = CACHE / name
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        done = subprocess.run([folder / "bin" / "pip", "install", "-q", *RECIPES[name]], capture_output=True, text=True, check=False)
-        if done.returncode:
-            refused[name] = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
-            (folder / "bin" / "python").unlink()
-    return refused
+def card_of(row: Row, folder: Path) -> tuple[Path, Path]:
+    """Return the model's file and the folder of its card, added there where it is not bundled. folder: for added models."""
+    bundled = bundled_folder() / f"{row.model.partition('@')[0]}.tflite"
+    file = bundled if bundled.exists() else DATA / "models" / f"{row.model}.tflite"
+    models = folder / "models"
+    if row.model == YOLOX.name:
+        return recipes.tflite_float(YOLOX), recipes.FOLDER
+    if not bundled.exists() and not (models / f"{row.model}.toml").exists():
+        add = [sys.executable, "-m", "edgeannot", "models", "add", str(file), "--labels", str(DATA / "models" / row.labels)]
+        subprocess.run([*add, "-y", "--data-dir", str(folder)], check=True, stdout=subprocess.DEVNULL)
+    return file, models
 
 
 def peers_of(row: Row, folder: Path, port: int) -> list[Peer]:
     """Return the peers of one network. folder: for added models."""
-    bundled = bundled_folder() / f"{row.model.partition('@')[0]}.tflite"
-    file = bundled if bundled.exists() else DATA / "models" / f"{row.model}.tflite"
-    models = folder / "models"
-    if not bundled.exists() and not (models / f"{row.model}.toml").exists():
-        add = [sys.executable, "-m", "edgeannot", "models", "add", str(file), "--labels", str(DATA / "models" / row.labels)]
-        subprocess.run([*add, "-y", "--data-dir", str(folder)], check=True, stdout=subprocess.DEVNULL)
+    file, models = card_of(row, folder)
     arguments = {name: ["own", name, row.model, str(models)] for name in OWN}
     if row.tutorial:
         arguments["tutorial"] = ["tutorial", str(file), row.tutorial, str(port)]
     for name in row.others:
         if name == "opencv-dnn":
             arguments[name] = ["opencv_dnn", *map(str, tiny_files(CACHE)), row.model.partition("@")[2] or "416"]
+        elif name == "ultralytics":
+            arguments[name] = ["ultralytics_predict", str(file)]
+        elif name == "mediapipe":
+            arguments[name] = ["mediapipe_detector", str(with_metadata(file, DATA / "models" / row.labels))]
         else:
-            arguments[name] = [{"ultralytics": "ultralytics_predict", "mediapipe": "mediapipe_detector"}[name], str(file)]
+            files = {"onnxruntime": recipes.onnx_file, "ncnn": recipes.ncnn_float}
+            arguments[name] = ["yolox", name, str(files[name](YOLOX)), str(YOLOX.size)]
     return [Peer(name, [str(interpreter(name)), "-m", f"benchmarks.peers.{what[0]}", *what[1:]]) for name, what in arguments.items()]
+
+
+def with_metadata(model: Path, labels: Path) -> Path:
+    """Return a copy with the metadata that MediaPipe wants, made by MediaPipe; the model itself where that cannot be done."""
+    told = CACHE / f"{model.stem}.metadata.tflite"
+    if not told.exists() and interpreter("mediapipe-writer").exists():
+        write = [interpreter("mediapipe-writer"), "-m", "benchmarks.peers.mediapipe_metadata", model, labels, told]
+        subprocess.run(write, cwd=ROOT, check=False, stderr=subprocess.DEVNULL)
+    return told if told.exists() else model
 
 
 def measure(peers: list[Peer], pictures: list[Path], rounds: int) -> list[dict[str, Any]]:
     """Return the figures of each peer, measured in turn."""
     for peer in peers:
-        if not Path(peer.command[0]).exists():
+        if not peer.failed and not Path(peer.command[0]).exists():
             peer.failed = "not installed (--prepare)"
-        else:
+        if not peer.failed:
             peer.start(pictures[0])
     alive = [peer for peer in peers if not peer.failed]
     for turn in range(rounds):
@@ -247,7 +235,12 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
             lines.append("| " + " | ".join(map(str, [row, each["peer"], *shown])) + " |")
     versions = {each["peer"]: each["versions"] for results in found.values() for each in results if "versions" in each}
     told = "; ".join(f"{peer}: " + ", ".join(f"{name} {number}" for name, number in facts.items()) for peer, facts in versions.items())
-    return "\n".join([*lines, "", f"Versions. {told}."])
+    return "\n".join([*lines, "", f"Versions. {told}. {busy()}"])
+
+
+def busy() -> str:
+    """Return a sentence that says how busy the machine was."""
+    return f"Load average at the end: {os.getloadavg()[1]:.1f} on {os.cpu_count()} cores."
 
 
 def draw(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
@@ -275,18 +268,25 @@ def draw(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
     figure.savefig(path, dpi=100)
 
 
+def into_page(by: str, text: str) -> None:
+    """Write what `by` made between its marks in the page."""
+    begin, end = f"<!-- made by {by} -->", f"<!-- end of {by} -->"
+    before, _, after = PAGE.read_text().partition(begin)
+    PAGE.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after.partition(end)[2]}")
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prepare", action="store_true")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
-    parser.add_argument("--peers", nargs="+", choices=[*OWN, *RECIPES], default=[])
+    parser.add_argument("--peers", nargs="+", choices=[*OWN, *TOOLS, *RECIPES], default=[])
     parser.add_argument("--pictures", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--page", action="store_true")
     args = parser.parse_args()
     CACHE.mkdir(parents=True, exist_ok=True)
-    refused = prepare([name for name in RECIPES if not args.peers or name in args.peers]) if args.prepare else {}
+    refused = prepare([name for name in (*TOOLS, *RECIPES) if not args.peers or name in args.peers]) if args.prepare else {}
     found = {}
     with tempfile.TemporaryDirectory() as name, mosquitto(Path(name)) as broker:
         pictures = make_pictures(Path(name), args.pictures)
@@ -298,11 +298,8 @@ def main() -> None:
     (CACHE.parent / "compare.json").write_text(json.dumps({"load": os.getloadavg(), "rows": found}, indent=2))
     print(table(found))
     if args.page:
-        before, _, after = PAGE.read_text().partition(BEGIN)
         draw(found, PAGE.with_name(PLOT))
-        PAGE.write_text(
-            f"{before}{BEGIN}\n\n{table(found)}\n\n![Processor time over the bare run]({PLOT})\n\n{END}{after.partition(END)[2]}"
-        )
+        into_page("benchmarks/compare.py", f"{table(found)}\n\n![Processor time over the bare run]({PLOT})")
 
 
 if __name__ == "__main__":
