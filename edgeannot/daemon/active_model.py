@@ -126,14 +126,14 @@ class ActiveModel:
         """
         card = self._card(name)
         threads = self._threads_for(card.name)
-        if (card.name, threads) == (self.card.name, self.threads):
+        if (card, threads) == (self.card, self.threads):  # not only of the same name: it may have been taught again
             return card.name
         if self._room_for_two(card):
             pipeline = self._build(card, self._limits, threads)
         else:
             pipeline = self._build_alone(card, threads)
             reason += f"; {self.card.name} was unloaded before, as memory is short"
-        self._earlier = [*(earlier for earlier in self._earlier if earlier != card.name), self.card.name]
+        self._earlier = [earlier for earlier in (*self._earlier, self.card.name) if earlier != card.name]
         self._pipeline = pipeline
         self.card, self.facts = card, pipeline.facts
         self.threads, self.runtime = pipeline.engine.threads, pipeline.engine.runtime

@@ -68,6 +68,18 @@ def test_the_model_that_is_in_force_is_not_loaded_again(builds):
     assert builds.names == ["yolov3-tiny@192"]
 
 
+def test_a_model_that_was_replaced_under_its_name_is_loaded(builds):
+    """As one that was taught again: its file is another."""
+    told = []
+    cards = iter(FIND(name).model_copy(update={"name": "mine"}) for name in ("nanodet-g", "yolov3-tiny"))
+    first = builds(next(cards), ALL, 1)
+    active_model = ActiveModel(first, builds, lambda _: next(cards), ALL, threads_for=lambda _: 1, changed=lambda _, why: told.append(why))
+
+    assert active_model.use("mine", "why") == "mine"
+    assert active_model(SCENE).model.sha256 == active_model.card.sha256 != first.card.sha256
+    assert told == ["why"]
+
+
 @pytest.mark.parametrize(
     ("name", "error", "words"),
     [
