@@ -138,9 +138,13 @@ def test_classes_come_and_go_and_a_label_is_corrected_without_the_first_folder_b
         15,
     )
     assert taught("--forget", "crimson") == (("blue", "green", "red", "yellow"), 13)
+    (folder / "green" / "0.png").unlink()
+    assert taught("--drop", more / "0.png", folder / "green" / "0.png") == (("blue", "green", "red", "yellow"), 11)
     shutil.rmtree(folder / "blue")
-    assert taught("--forget", "blue") == (("green", "red", "yellow"), 9)
-    assert taught() == (("green", "red", "yellow"), 9)
+    assert taught("--forget", "blue") == (("green", "red", "yellow"), 7)
+    (folder / "green" / "1.png").unlink()
+    assert taught("--drop") == (("green", "red", "yellow"), 6)
+    assert taught() == (("green", "red", "yellow"), 6)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +156,9 @@ def test_classes_come_and_go_and_a_label_is_corrected_without_the_first_folder_b
         (["--relabel", "red", "new.png"], "is not among the pictures of mine"),
         (["--forget", "grey"], "has no class 'grey' to forget; it has: green, red"),
         (["--forget", "red"], "the set of mine has one class, 'green'"),
-        (["--forget", "red", "--add", "green"], "one of --add, --relabel and --forget at a time"),
+        (["--forget", "red", "--add", "green"], "one of --add, --relabel, --forget and --drop at a time"),
+        (["--drop"], "all pictures of mine are where they were"),
+        (["--drop", "new.png"], "is not among the pictures of mine"),
         (["--forget", "red", "set"], "takes a whole class and no pictures"),
         (["set", "set"], "wanted one folder or CSV file, found 2"),
         (["--name", "other", "--forget", "red"], "no pictures of a model other are remembered"),

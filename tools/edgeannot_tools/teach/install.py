@@ -19,16 +19,21 @@ from edgeannot.vision.cards import ModelCard
 __all__ = ["check_name", "install_model", "sha256"]
 
 
-def check_name(name: str, folder: Path, *, replace: bool) -> None:
-    """Raise InputError where a model cannot get this name; call it before the work. folder: of the user's models."""
+def check_name(name: str, folder: Path, *, replace: bool) -> bool:
+    """Return whether a model of this name is replaced; call it before the work. folder: of the user's models.
+
+    Raises InputError where a model cannot get this name.
+    """
     if model_name(name) != name:
         raise InputError(
             f"a model cannot be called {name!r}: wanted lower case letters, digits, dots and dashes, as in {model_name(name)!r}"
         )
     if (bundled_folder() / f"{name}.toml").is_file():
         raise InputError(f"{name} is the name of a bundled model; choose another --name")
-    if (folder / f"{name}.toml").exists() and not replace:
+    there = (folder / f"{name}.toml").exists()
+    if there and not replace:
         raise InputError(f"there is a model called {name} in {folder} already; give another --name, or --replace it")
+    return there
 
 
 def sha256(model: bytes) -> str:

@@ -30,7 +30,7 @@ def classify(
         list[Path] | None,
         typer.Argument(
             metavar="[DIR|PICTURES...]",
-            help="A folder with one subfolder of pictures a class, or a CSV: picture, class. With --add or --relabel: pictures.",
+            help="A folder with one subfolder of pictures a class, or a CSV: picture, class. With --add, --relabel or --drop: pictures.",
             show_default=False,
         ),
     ] = None,
@@ -59,6 +59,9 @@ def classify(
         str | None, typer.Option(metavar="CLASS", help="Teach it again with these of its pictures in another class.", show_default=False)
     ] = None,
     forget: Annotated[str | None, typer.Option(metavar="CLASS", help="Teach it again without a class.", show_default=False)] = None,
+    drop: Annotated[
+        bool, typer.Option("--drop", help="Teach it again without these of its pictures; without those that are gone if none are named.")
+    ] = False,
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Draw the confusion matrix, unsure pictures and suspicious labels into this folder.")
     ] = None,
@@ -71,7 +74,7 @@ def classify(
     """Learn classes of whole pictures from examples, and add the model: 5 to 50 pictures a class, seconds, no GPU.
 
     The accuracy that is printed comes from pictures that were not learned from (cross-validation). The pictures are remembered: without DIR
-    the model is taught again from them, with --add, --relabel or --forget changed.
+    the model is taught again from them, changed by --add, --relabel, --forget or --drop.
     """
     from edgeannot.base.places import data_dir_without_settings, model_folders
     from edgeannot.choice.auto_runtime import find_runtime
@@ -95,8 +98,8 @@ def classify(
 
         state = find_data_dir(data_dir)
     runtime = find_runtime(data_dir)
-    changes = _changes(data or [], add=add, relabel=relabel, forget=forget)
-    check_name(name, state / "models", replace=replace or changes is not None)
+    changes = _changes(data or [], add=add, relabel=relabel, forget=forget, drop=drop)
+    again = check_name(name, state / "models", replace=replace or changes is not None)
     if changes is None:
         where = str((data or [])[0])
         examples = read_examples((data or [])[0])
@@ -123,21 +126,30 @@ def classify(
         )
     finally:
         forget_unless_added(name, state / "models")
-    console.print(f"added {card.name} to {card.folder}{how_to_run(card, data_dir)}", soft_wrap=True)
+    console.print(
+        f"replaced {card.name} in {card.folder}; a daemon that runs takes it by the command `model`, or when it is started again"
+        if again
+        else f"added {card.name} to {card.folder}{how_to_run(card, data_dir)}",
+        soft_wrap=True,
+    )
 
 
-def _changes(data: list[Path], *, add: str | None, relabel: str | None, forget: str | None) -> Callable[[Remembered], Remembered] | None:
+def _changes(
+    data: list[Path], *, add: str | None, relabel: str | None, forget: str | None, drop: bool
+) -> Callable[[Remembered], Remembered] | None:
     """Return what is changed of the remembered pictures; None where a set is named. Raises InputError for options that do not fit."""
-    if sum(option is not None for option in (add, relabel, forget)) > 1:
-        raise InputError("wanted one of --add, --relabel and --forget at a time")
+    if sum(option is not None for option in (add, relabel, forget)) + drop > 1:
+        raise InputError("wanted one of --add, --relabel, --forget and --drop at a time")
     if add is not None:
         return lambda old: old.added(add, data)
     if relabel is not None:
         return lambda old: old.relabelled(relabel, data)
     if forget is not None:
         if data:
-            raise InputError(f"--forget takes a whole class and no pictures, found {data[0]}; --relabel moves pictures")
+            raise InputError(f"--forget takes a whole class and no pictures, found {data[0]}; --drop takes pictures")
         return lambda old: old.without(forget)
+    if drop:
+        return lambda old: old.dropped(data)
     if len(data) > 1:
         raise InputError(f"wanted one folder or CSV file, found {len(data)}; pictures of one class are taken with --add CLASS")
     return None if data else lambda old: old

@@ -61,12 +61,24 @@ class Remembered:
             raise InputError(f"{self.card.name} has no class {name!r} to forget; it has: {known}")
         return Remembered(self.card, {path: other for path, other in self.classes.items() if other != name})
 
+    def dropped(self, pictures: Sequence[Path]) -> Remembered:
+        """Return this set without these pictures; without those that are gone where none are named. Raises InputError where it has none."""
+        found = _pictures_in(pictures, there=False) if pictures else self._gone()
+        if not found:
+            raise InputError(f"all pictures of {self.card.name} are where they were; --drop takes those that are to be left out")
+        if unknown := [path for path in found if path not in self.classes]:
+            raise InputError(f"{unknown[0]} is not among the pictures of {self.card.name}")
+        return Remembered(self.card, {path: name for path, name in self.classes.items() if path not in found})
+
+    def _gone(self) -> list[Path]:
+        return [path for path in self.classes if not path.is_file()]
+
     def examples(self) -> ClassFolders:
         """Return the pictures to learn from. Raises MissingError where some are gone."""
-        if gone := [path for path in self.classes if not path.is_file()]:
+        if gone := self._gone():
             raise MissingError(
                 f"{number_of(len(gone), 'picture')} that {self.card.name} was taught from cannot be found, first {gone[0]}; put them back, "
-                "take their class out with --forget, or teach a folder anew with --replace"
+                "leave them out with --drop, or teach a folder anew with --replace"
             )
         names = tuple(sorted(set(self.classes.values())))
         return ClassFolders(names, tuple(sorted((path, names.index(name)) for path, name in self.classes.items())))

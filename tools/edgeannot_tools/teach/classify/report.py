@@ -44,15 +44,14 @@ def print_taught(taught: Taught, console: Console) -> None:
         console.print(f"  {number_of(pair.count, 'picture')} of {names[pair.shown]} taken for {names[pair.said]}")
     if taught.card.input.resize == "crop":
         console.print("it looks at the middle of a long picture, as far as that is square, and sees nothing beside it", soft_wrap=True)
-    refused = "" if learned.foreign_refused is None else f", and {learned.foreign_refused:.0%} of the pictures of a class left out do not"
+    refused = "" if learned.foreign_refused is None else f", {learned.foreign_refused:.0%} of the pictures of a class that it never saw"
     console.print(
-        f'below {learned.threshold:g} a picture is "none of these": {learned.kept:.0%} of the right answers reach it{refused}',
-        soft_wrap=True,
+        f'below {learned.threshold:g} a picture is "none of these": {1 - learned.kept:.0%} of the right answers{refused}', soft_wrap=True
     )
     wrong = _wrong(taught)
     if len(wrong):
         first = ", ".join(str(taught.seen.paths[row]) for row in wrong[:3])
-        console.print(f"{number_of(len(wrong), 'label')} may be wrong, first: {first}", soft_wrap=True)
+        console.print(f"{number_of(len(wrong), 'label')} may be wrong, first: {first} (--relabel CLASS PICTURE moves one)", soft_wrap=True)
     for sentence in taught.warnings():
         print_note(console, sentence)
 
@@ -75,7 +74,8 @@ def write_report(taught: Taught, folder: Path) -> None:
     said = taught.said
 
     def lines(row: int) -> tuple[str, str, str]:
-        return names[int(seen.classes[row])], f"said: {names[int(said[row])]} {best[row]:.2f}", seen.paths[row].name
+        own, answer = names[int(seen.classes[row])], names[int(said[row])]
+        return own, f"said so, {best[row]:.2f}" if own == answer else f"said: {answer} {best[row]:.2f}", seen.paths[row].name
 
     for file, rows, title in (
         ("unsure.png", unsure, "the pictures it is least sure of"),
@@ -84,8 +84,9 @@ def write_report(taught: Taught, folder: Path) -> None:
         write_whole(folder / file, contact_sheet([(seen.paths[row], lines(row)) for row in rows], f"{taught.card.name}: {title}"))
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(("file", "class", "said", "probability_of_class", "probability_of_said"))
+    writer.writerow(("file", "class", "said", "probability_of_class", "probability_of_said", "may_be_wrong"))
     for row in taught.suspicious:
         own = learned.probabilities[row, seen.classes[row]]
-        writer.writerow((seen.paths[row], names[int(seen.classes[row])], names[int(said[row])], f"{own:.4f}", f"{best[row]:.4f}"))
+        own_name, answer = names[int(seen.classes[row])], names[int(said[row])]
+        writer.writerow((seen.paths[row], own_name, answer, f"{own:.4f}", f"{best[row]:.4f}", "no" if own_name == answer else "yes"))
     write_whole(folder / "suspicious.csv", text.getvalue())
