@@ -291,7 +291,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, mosquitto(Path(name)) as broker:
         pictures = make_pictures(Path(name), args.pictures)
         for row in args.rows:
-            peers = [peer for peer in peers_of(ROWS[row], CACHE / "data", broker.port) if not args.peers or peer.name in args.peers]
+            try:
+                peers = [peer for peer in peers_of(ROWS[row], CACHE / "data", broker.port) if not args.peers or peer.name in args.peers]
+            except (RuntimeError, OSError) as exc:  # a tool that makes its files is not there, or failed
+                found[row] = [{"peer": "all", "failed": f"no file: {exc}"}]
+                continue
             for peer in peers:
                 peer.failed = refused.get(peer.name, "")
             found[row] = measure(peers, pictures, args.rounds)

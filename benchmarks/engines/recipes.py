@@ -114,8 +114,10 @@ def ncnn_float(network: Network) -> Path:
     """Return ncnn's float files, .param and .bin, less their ends."""
     file = network.file(".ncnn")
     if not file.with_suffix(".ncnn.bin").exists():
-        program = next((CACHE / "pnnx").glob("lib/python*/site-packages/pnnx/pnnx"))
-        _run([program, onnx_file(network), f"inputshape=[1,3,{network.size},{network.size}]", "fp16=0"])
+        programs = [*(CACHE / "pnnx").glob("lib/python*/site-packages/pnnx/pnnx")]
+        if not programs:
+            raise RuntimeError("pnnx is not installed (--prepare)")
+        _run([programs[0], onnx_file(network), f"inputshape=[1,3,{network.size},{network.size}]", "fp16=0"])
     return file
 
 
