@@ -59,8 +59,9 @@ LITE0_INPUT: dict[str, Any] = {"resize": "stretch", "color": "RGB", "mean": [LIT
 def build_yolov3_tiny(cache: Path, photos: Sequence[UInt8Array], runtime: Runtime | None) -> Built:
     """COCO's 80 classes; one file for all input sizes, so one set of ranges has to serve them all.
 
-    Its weights are rounded to the nearest step. Rounded together, with five photos at 416, mAP50 was .637 instead of .629 on 50 pictures
-    of VOC (float .641), and .494 instead of .510 on 50 of COCO (float .509): no gain that these pictures show.
+    Peaks of the maps stay: clipped, every score was .03 too low on the mean. Its weights are rounded to the nearest step. Rounded together,
+    mAP50 at 416 was .683 instead of .676 on 50 pictures of VOC (float .699), .525 instead of .515 on 50 of COCO (float .509), and 77 %
+    instead of 74 % of the sure boxes agreed; at 224 all of these were the same or lower.
     """
     cfg, weights = cache / "yolov3-tiny.cfg", cache / "yolov3-tiny.weights"
     atomicfile.write(cfg, read_part(TINY_CFG, cache))
@@ -72,7 +73,8 @@ def build_yolov3_tiny(cache: Path, photos: Sequence[UInt8Array], runtime: Runtim
         sized = Graph.from_bytes(prepared.to_bytes())
         at_size(sized, size)
         parts.append(calibrate(sized, samples(photos, size, TINY_INPUT), runtime))
-    recipe = Recipe(output_type="int8", input_range=(0.0, 1.0), head_ranges={head.output: LOGITS for head in network.heads})
+    ranges = {head.output: LOGITS for head in network.heads}
+    recipe = Recipe(output_type="int8", input_range=(0.0, 1.0), head_ranges=ranges, keep_peaks=True)
     graph = quantize_graph(prepared, merged(parts), recipe).graph
     width, height = network.input_wh
     card = {

@@ -57,7 +57,7 @@ def build_ssdlite_mobilenet_v2_coco(cache: Path, photos: Sequence[UInt8Array], r
     graph, boxes, scores = ssdlite_mobilenet_v2_coco(cache)
     prepared = prepare_graph(graph)
     ranges = dict.fromkeys(boxes, BOX_OFFSETS) | dict.fromkeys(scores, LOGITS)
-    model = _quantized(prepared, photos, SSD_SIZES, SSD_INPUT, ranges, runtime)
+    model = _quantized(prepared, photos, SSD_SIZES, SSD_INPUT, ranges, runtime, logits=frozenset(scores), keep_bounded=True)
     card = {
         "description": "SSDLite-MobileNetV2 on COCO: 80 classes of everyday things; accurate and quick, boxes that fit well",
         "task": "detect",

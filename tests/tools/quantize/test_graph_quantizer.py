@@ -252,6 +252,23 @@ def test_peaks_that_few_pictures_show_are_clipped_unless_they_are_to_stay(keep_p
     assert all(kept) == keep_peaks
 
 
+@pytest.mark.parametrize("keep_bounded", [False, True])
+def test_rare_peaks_of_a_bounded_rectifier_stay_where_asked_for_and_those_of_other_layers_are_clipped(keep_bounded):
+    net = Net()
+    bounded = net.conv("bounded", net.input("images", (1, 16, 16, 3)), *conv_weights(8, 3), activation="relu6")
+    plain = net.conv("plain", bounded, *conv_weights(8, 8))
+    prepared = prepare_graph(net.outputs([net.conv("head", plain, *conv_weights(4, 8))]))
+    calibration = calibrate(prepared, [*([image * 0.1] for image in IMAGES), [IMAGES[0] * 5]])
+    graph = quantize_graph(prepared, calibration, Recipe(keep_bounded=keep_bounded)).graph
+
+    def is_kept(tensor: int) -> bool:
+        scheme = graph.quantization(graph.find(prepared.name(tensor)))
+        assert scheme is not None
+        return bool(scheme.real(np.array(127, np.int8)).item() + scheme.scale[0] >= calibration.widest(tensor)[1])
+
+    assert (is_kept(bounded), is_kept(plain)) == (keep_bounded, False)
+
+
 @pytest.mark.runtime
 def test_score_tensors_have_the_scale_that_kernels_insist_on():
     net = Net()

@@ -183,6 +183,7 @@ def quantize_model(prepared: PreparedModel, options: QuantizeOptions, float_tens
         input_range=_input_range(card.input),
         head_ranges=dict.fromkeys(logits, (-options.clip, options.clip)) if options.clip > 0 else {},
         logits=frozenset(logits),
+        keep_bounded=card.task == "detect",
         allow_float=options.float_ops,
         float_outputs=frozenset() if options.output_type == "int8" else _decoded_boxes(card),
         float_tensors=frozenset(float_tensors),
