@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeannot.vision import draw as draw_module
+from edgeannot.vision import plates as plates_module
 from edgeannot.vision.data import Annotation, Detections, Frame, ModelFacts
-from edgeannot.vision.draw import annotated_jpeg, class_color, draw, plates
+from edgeannot.vision.draw import annotated_jpeg, class_color, draw
+from edgeannot.vision.plates import plates
 
 
 def found(*boxes, classes=None) -> Detections:
@@ -123,8 +124,8 @@ def test_letters_are_drawn_as_they_are_where_opencv_has_them_and_plain_otherwise
     if hasattr(cv2, "FontFace"):
         assert not same("kühe", "kuhe")
         assert not same("猫", "?")
-    monkeypatch.setattr(draw_module, "_face", lambda: None)
-    monkeypatch.setattr(draw_module, "_text_width", draw_module._text_width.__wrapped__)
+    monkeypatch.setattr(plates_module, "_face", lambda: None)
+    monkeypatch.setattr(plates_module, "_text_width", plates_module._text_width.__wrapped__)
     assert same("kühe", "kuhe")
     assert same("猫", "?")
 
@@ -174,7 +175,7 @@ def test_the_text_of_a_label_stays_on_its_ground(seed: int, count: int, width: i
     for plate in filter(None, plates(objects, [NAMES[c] for c in objects.classes], (width, height))):
         x1, y1, x2, y2 = plate.place
         canvas, x, y = grey(x2 - x1 + 40, y2 - y1 + 40), plate.origin[0] - x1 + 20, plate.origin[1] - y1 + 20
-        draw_module._put(canvas, replace(plate, origin=(x, y)), (255, 255, 255))
+        plates_module.put(canvas, replace(plate, origin=(x, y)), (255, 255, 255))
         inked = np.argwhere((canvas != 128).any(axis=2))
 
         assert len(inked) > 0
@@ -225,7 +226,7 @@ def test_no_zero_is_slashed():
     (plate,) = plates(found((0, 200, 400, 390)), ["0"], (400, 400))
     assert plate is not None
     canvas = np.zeros((400, 400, 3), np.uint8)
-    draw_module._put(canvas, replace(plate, text="0", letter=90, origin=(100, 200)), (255, 255, 255))
+    plates_module.put(canvas, replace(plate, text="0", letter=90, origin=(100, 200)), (255, 255, 255))
     rows, columns = np.nonzero(canvas[..., 0])
     middle = canvas[(rows.min() + rows.max()) // 2, (columns.min() + columns.max()) // 2]
 
