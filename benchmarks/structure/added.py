@@ -30,7 +30,6 @@ ADDED: Mapping[str, Sequence[str]] = {
     ),
     "cameras: still pictures, processes of their own, key frames, libcamera": (
         "edgeannot/sources/stills.py",
-        "edgeannot/sources/http_login.py",
         "edgeannot/sources/capture_process.py",
         "edgeannot/sources/capture_child.py",
         "edgeannot/sources/key_frames.py",
@@ -45,7 +44,7 @@ ADDED: Mapping[str, Sequence[str]] = {
         "edgeannot/sinks/unsure.py",
     ),
     "live page and monitoring": (
-        "edgeannot/http_server.py",
+        "edgeannot/base/connections/http_server.py",
         "edgeannot/daemon/page/",
         "edgeannot/daemon/monitoring/health.py",
         "edgeannot/daemon/monitoring/metrics.py",

@@ -12,11 +12,11 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from edgeannot.base.connections.http_server import listen_trouble
 from edgeannot.base.connections.tls import tls_context
 from edgeannot.base.errors import ConfigError, EdgeannotError
 from edgeannot.base.places import CONFIG_FOLDER
 from edgeannot.doctor.findings import Examined, Finding, fine, problem, warning
-from edgeannot.http_server import listen_trouble
 from edgeannot.mqtt.client import connect, meaning, new_client, properties
 from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.mqtt.topics import escape_level

@@ -13,13 +13,12 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from edgeannot.base.connections.http_exchange import Exchange, origin, plain, redirected, retry_after_s
+from edgeannot.base.connections.http_exchange import Exchange, Login, origin, plain, redirected, retry_after_s
 from edgeannot.base.errors import ConfigError, FrameError
 from edgeannot.base.foreign import one_line
 from edgeannot.base.redaction import learn_secret
 from edgeannot.sources.capture import AskedCapture, Capture, Opener, Target, open_capture
 from edgeannot.sources.capture_process import CameraProcess
-from edgeannot.sources.http_login import Login
 from edgeannot.vision.data import UInt8Array
 
 __all__ = ["CameraOpener", "StillCamera"]

@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
+from edgeannot.base.connections.http_server import Reply, Server
 from edgeannot.doctor.connections import ports
-from edgeannot.http_server import Reply, Server
 from tests.brokers import free_port
 
 

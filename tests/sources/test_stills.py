@@ -14,10 +14,10 @@ from urllib.request import parse_http_list, parse_keqv_list
 
 import pytest
 
+from edgeannot.base.connections.http_exchange import Login
 from edgeannot.base.errors import LinkError
 from edgeannot.sources import CameraOptions, Context, open_source
 from edgeannot.sources.capture import Target
-from edgeannot.sources.http_login import Login
 from edgeannot.sources.stills import CameraOpener, StillCamera, _is_same_server
 from tests.brokers import free_port
 from tests.patience import DEADLINE_S

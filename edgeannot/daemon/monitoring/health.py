@@ -16,7 +16,7 @@ from edgeannot.remote.control import Control
 from edgeannot.settings import HealthOptions, Loaded
 
 if TYPE_CHECKING:
-    from edgeannot.http_server import Reply, Request
+    from edgeannot.base.connections.http_server import Reply, Request
 
 __all__ = ["HealthServer", "serve_health"]
 
@@ -31,7 +31,7 @@ class HealthServer:
 
     def __init__(self, options: HealthOptions, trouble: Callable[[], str], ready: Callable[[], str], metrics: Callable[[], str]) -> None:
         """trouble, ready: why the daemon is not alive, and why it is not ready; empty where it is. metrics: the page for Prometheus."""
-        from edgeannot.http_server import Reply, Server  # noqa: PLC0415 - 1 MB that a run without monitoring does not need
+        from edgeannot.base.connections.http_server import Reply, Server  # noqa: PLC0415 - 1 MB that a run without monitoring does not need
 
         pages = {"/healthz": trouble, "/readyz": ready}
 

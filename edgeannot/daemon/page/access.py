@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
-from edgeannot.http_server import Request
+from edgeannot.base.connections.http_server import Request
 
 __all__ = ["Access"]
 

@@ -40,9 +40,9 @@ class LivePage:
         """Start listening, and return what ends it. Raises ConfigError where the address cannot be had."""
         if not self._on:
             return lambda: None
+        from edgeannot.base.connections.http_server import Server  # noqa: PLC0415
         from edgeannot.daemon.page.access import Access  # noqa: PLC0415 - as the module says
         from edgeannot.daemon.page.site import Site  # noqa: PLC0415
-        from edgeannot.http_server import Server  # noqa: PLC0415
 
         options, feed = self._options, self._feed
         access = Access(self._token, options.port, options.hosts)

@@ -15,9 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from edgeannot.base.connections.http_server import Reply, Request
 from edgeannot.daemon.page.access import Access
 from edgeannot.daemon.page.feed import Feed
-from edgeannot.http_server import Reply, Request
 from edgeannot.storage.store import Message
 
 __all__ = ["Site"]

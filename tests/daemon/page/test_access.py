@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from edgeannot.base.connections.http_server import Request
 from edgeannot.base.errors import ConfigError
 from edgeannot.daemon.page.access import Access
-from edgeannot.http_server import Request
 from edgeannot.settings import PageOptions
 from tests.patience import Clock
 

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
+import edgeannot.base.connections.http_server
 import edgeannot.daemon.page
-import edgeannot.http_server
+from edgeannot.base.connections.http_server import Reply, Request, Server, listen_trouble
 from edgeannot.base.errors import ConfigError
 from edgeannot.daemon.page.access import Access
 from edgeannot.daemon.page.feed import Feed
 from edgeannot.daemon.page.live_page import LivePage
 from edgeannot.daemon.page.site import Site
-from edgeannot.http_server import Reply, Request, Server, listen_trouble
 from edgeannot.settings import PageOptions
 from edgeannot.storage.store import Message
 from tests.brokers import wait_until
@@ -274,7 +274,7 @@ def test_who_asks_too_slowly_is_closed():
 
 def test_who_never_reads_is_dropped(monkeypatch):
     """Not kept with what was sent, for as long as he likes."""
-    monkeypatch.setattr(edgeannot.http_server._Handler, "timeout", 0.1)
+    monkeypatch.setattr(edgeannot.base.connections.http_server._Handler, "timeout", 0.1)
     feed = Feed(2.0)
     feed.start(lambda: {"more than the kernel keeps": "x" * 4_000_000})
     server = Server("page", "127.0.0.1", 0, Site(feed, Access(None, 8464), None).answer)

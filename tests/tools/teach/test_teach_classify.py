@@ -16,7 +16,7 @@ from edgeannot.vision.cards import read_card
 from edgeannot.vision.pipeline import load_pipeline
 from edgeannot_tools.datasets.classes import read_class_set
 from edgeannot_tools.evaluate.classifier_accuracy import rank_classifiers
-from edgeannot_tools.teach.feature_cache import FeatureCache
+from edgeannot_tools.teach.classify.examples import FeatureCache
 from tests.tools.teach.color_sets import COLORS, picture, write_set
 
 

@@ -19,10 +19,10 @@ from edgeannot_tools.teach.command import teach_app
 from edgeannot_tools.teach.detect.backbone import load_backbone, open_engine, with_finer_map
 from edgeannot_tools.teach.detect.bands import stride_bands
 from edgeannot_tools.teach.detect.examples import make_examples
-from edgeannot_tools.teach.detect.export import make_graph
 from edgeannot_tools.teach.detect.fit import fit_layers
 from edgeannot_tools.teach.detect.pictures import read_teaching_set
 from edgeannot_tools.teach.detect.stored import OUTPUT_SCALE, store_layers
+from edgeannot_tools.teach.detect.teaching import make_graph
 from edgeannot_tools.teach.detect.views import whole_view
 from tests.e2e.daemons import edgeannot
 from tests.tools.teach.made_pictures import made_set, write_picture

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeannot.base import atomicfile
 from edgeannot.base.errors import FrameError, InputError
 from edgeannot.base.foreign import read_bytes
 from edgeannot.base.runtimes import Runtime
@@ -24,15 +28,17 @@ from edgeannot.vision.views import CENTRE, view_tensors
 from edgeannot_tools.datasets.classes import read_class_set
 from edgeannot_tools.datasets.pictures import ClassFolders
 from edgeannot_tools.teach.classify.backbone import Backbone
-from edgeannot_tools.teach.feature_cache import FeatureCache
 from edgeannot_tools.teach.near_duplicates import difference_hash, group_alike
 from edgeannot_tools.terminal import track
 
-__all__ = ["Seen", "checked", "collect_examples", "default_threads", "read_examples"]
+__all__ = ["FeatureCache", "Seen", "checked", "collect_examples", "default_threads", "read_examples"]
 
 _FEWEST = 2
 """Pictures a class: one to learn from, one to test with."""
 _MOST_THREADS = 4
+_SUM_BYTES = 16
+_LARGEST_ENTRY = 64 * 2**20
+"""Of an entry; a larger file is none of ours."""
 _LIMITS = PictureLimits()
 _VERSION = 2
 """Of what an entry in the cache holds."""
@@ -180,3 +186,56 @@ def _without_copies(examples: ClassFolders, digests: Sequence[str]) -> tuple[lis
             raise InputError(f"the same picture is in the classes {names[0]!r} and {names[1]!r}: {one} and {other}; remove the wrong one")
         copies.append((other, one))
     return sorted(first.values()), copies
+
+
+class FeatureCache:
+    """What a network said of a picture, kept on the disk by the picture's content, so that teaching again takes no inference.
+
+    A file an entry, written whole or not at all; a check sum finds an entry that a power cut has spoiled, which is then made anew.
+    folder: is made when something is put in. maker: the digest of all else that the arrays depend on.
+    """
+
+    def __init__(self, folder: Path, maker: str) -> None:
+        self._folder = folder / maker[:32]
+        atomicfile.remove_leftovers(self._folder)
+
+    def get(self, digest: str) -> dict[str, NDArray[Any]] | None:
+        """Return what was put under this digest; None where nothing was, or where the entry is damaged."""
+        try:
+            with self._path(digest).open("rb") as file:
+                data = file.read(_LARGEST_ENTRY)
+        except OSError:
+            return None
+        body = data[_SUM_BYTES:]
+        return _unpacked(body) if _check_sum(body) == data[:_SUM_BYTES] else None
+
+    def put(self, digest: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Keep the arrays. A disk that is full or may not be written costs only the time of making them again."""
+        body = _packed(arrays)
+        with contextlib.suppress(OSError):
+            atomicfile.write(self._path(digest), _check_sum(body) + body)
+
+    def _path(self, digest: str) -> Path:
+        return self._folder / f"{digest}.features"
+
+
+def _check_sum(body: bytes) -> bytes:
+    return hashlib.blake2b(body, digest_size=_SUM_BYTES).digest()
+
+
+def _packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Return a line of JSON, name -> type and shape, and the numbers behind it. numpy's own archive takes 2 ms to read, this 0.05 ms."""
+    facts = {name: (array.dtype.str, array.shape) for name, array in arrays.items()}
+    return json.dumps(facts).encode() + b"\n" + b"".join(np.ascontiguousarray(array).tobytes() for array in arrays.values())
+
+
+def _unpacked(body: bytes) -> dict[str, NDArray[Any]]:
+    """Return what `_packed` has packed. The check sum has shown that it is that."""
+    begin = body.index(b"\n") + 1
+    arrays = {}
+    for name, (kind, shape) in json.loads(body[:begin]).items():
+        count = math.prod(shape)
+        array = np.frombuffer(body, np.dtype(kind), count, begin).reshape(shape)
+        arrays[name] = array
+        begin += array.nbytes
+    return arrays

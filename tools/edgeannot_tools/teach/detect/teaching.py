@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,22 +10,27 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeannot.vision.cards import Measured, ModelCard, Provenance
+from edgeannot.base.foreign import number_of
+from edgeannot.vision.cards import Defaults, Labels, Measured, ModelCard, Provenance
 from edgeannot.vision.data import Detections, IntArray
 from edgeannot.vision.engine import Runtime
+from edgeannot.vision.heads import Head
+from edgeannot.vision.heads.joined import Joined
 from edgeannot_tools.evaluate.average_precision import Accuracy, Truth, evaluate_detections, find_misses
 from edgeannot_tools.graph.blas import one_thread
-from edgeannot_tools.teach.detect.backbone import Backbone
+from edgeannot_tools.graph.edits import multiply_accumulates, retarget_outputs
+from edgeannot_tools.graph.graph import Graph, Op, schema
+from edgeannot_tools.teach.detect.backbone import Backbone, Tap, kept_labels, sized_graph
 from edgeannot_tools.teach.detect.bands import Band, choose_maps, size_bins, sizes_of, stride_bands
 from edgeannot_tools.teach.detect.calibration import best_threshold, calibrated, judge
 from edgeannot_tools.teach.detect.examples import Examples, make_examples, views_for
-from edgeannot_tools.teach.detect.export import make_card, make_graph
 from edgeannot_tools.teach.detect.fit import Layer, fit_layers
-from edgeannot_tools.teach.detect.held_out import detect, find_alike, make_folds, pooled, small_alone
+from edgeannot_tools.teach.detect.held_out import IOU, detect, find_alike, head_of, make_folds, pooled, small_alone
 from edgeannot_tools.teach.detect.pictures import LabelledPicture, TeachingSet
-from edgeannot_tools.teach.detect.views import whole_boxes
+from edgeannot_tools.teach.detect.stored import OUTPUT_SCALE, StoredLayer, store_layers
+from edgeannot_tools.teach.detect.views import PAD, whole_boxes
 
-__all__ = ["Alarms", "Taught", "fitted", "make_model", "teach", "teach_examples"]
+__all__ = ["Alarms", "Taught", "fitted", "make_graph", "make_model", "teach", "teach_examples"]
 
 SPREAD = 4.0
 """Largest (95 %) over smallest (5 %) size of the objects, from which on size bins are tried."""
@@ -201,3 +207,64 @@ def make_model(taught: Taught, to_teach: TeachingSet, name: str, made_by: str, d
     )
     defaults = card.defaults.model_copy(update={"min_score": round(threshold, 3)})
     return graph.to_bytes(), card.model_copy(update={"defaults": defaults, "measured": (row,)})
+
+
+def make_graph(backbone: Backbone, layers: Sequence[Layer]) -> Graph:
+    """Return the detector with the taught layers behind its feature maps.
+
+    What only served its own boxes and classes is gone, or, where they are kept, comes first in the old order.
+    """
+    graph = sized_graph(backbone.card, backbone.size)
+    taps = sorted({layer.band.tap for layer in layers})
+    for tap in taps:
+        own = [layer for layer in layers if layer.band.tap == tap]
+        _add_layer(graph, _output(tap), backbone.taps[tap], store_layers(own, backbone.taps[tap]))
+    old = [graph.name(output) for output in graph.outputs] if backbone.kept else []
+    retarget_outputs(graph, [*old, *(_output(tap) for tap in taps)])
+    return graph
+
+
+def make_card(backbone: Backbone, layers: Sequence[Layer], graph: Graph, name: str, labels: Sequence[str], origin: Provenance) -> ModelCard:
+    """Return the card of the taught file. origin: where it comes from, beside what the detector's card says of itself."""
+    facts, size = backbone.card.input, backbone.size
+    tensors = [_output(tap) for tap in range(len(backbone.taps))]
+    head: Head = head_of(layers, tensors)
+    defaults, named, kept, pad = Defaults(iou=IOU), Labels(names=tuple(labels)), "", PAD
+    if backbone.kept:
+        head = Joined(parts=(backbone.card.head, head), first_ids=(0, backbone.kept))
+        named = Labels(names=(*kept_labels(backbone), *labels), ignore=backbone.card.labels.ignore)
+        defaults, kept, pad = backbone.card.defaults, f"; and its own {number_of(backbone.kept, 'class', 'classes')}", facts.pad
+    return ModelCard(
+        schema=1,
+        name=name,
+        file=f"{name}.tflite",
+        sha256=hashlib.sha256(graph.to_bytes()).hexdigest(),
+        description=f"taught on {backbone.name}: {', '.join(labels[:8])}{', ...' if len(labels) > 8 else ''}{kept}",
+        task="detect",
+        family=backbone.card.family,
+        macs=multiply_accumulates(graph),
+        input=facts.model_copy(update={"width": size, "height": size, "sizes": (), "resize": backbone.resize, "pad": pad}),
+        head=head,
+        labels=named,
+        defaults=defaults,
+        provenance=origin,
+    )
+
+
+def _output(tap: int) -> str:
+    return f"taught{tap}"
+
+
+def _add_layer(graph: Graph, name: str, tap: Tap, layer: StoredLayer) -> None:
+    """Add the layer of one map, with an output of this name."""
+    source, count = graph.find(tap.tensor), len(layer.bias)
+    kernel = graph.add_constant(f"{name}/weights", np.ascontiguousarray(layer.weights.T).reshape(count, 1, 1, -1))
+    bias = graph.add_constant(f"{name}/bias", layer.bias)
+    output = graph.add_tensor(name, (*graph.shape(source)[:3], count), np.int8)
+    graph.set_quantization(kernel, layer.step, np.zeros(count, np.int64))
+    graph.set_quantization(bias, layer.step * np.float32(tap.scale), np.zeros(count, np.int64))
+    graph.set_quantization(output, *OUTPUT_SCALE)
+    options = schema.Conv2DOptionsT()
+    options.padding, options.strideH, options.strideW = schema.Padding.SAME, 1, 1
+    options.dilationHFactor = options.dilationWFactor = 1
+    graph.add_operator(Op.CONV_2D, [source, kernel, bias], [output], options, version=3)
