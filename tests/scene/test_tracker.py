@@ -7,9 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from edgeannot.scene.assignment import assign
-from edgeannot.scene.kalman import Motion
-from edgeannot.scene.tracker import Tracker
+from edgeannot.scene.tracker import Motion, Tracker, assign
 from edgeannot.vision.data import Detections
 
 WH = (640, 480)
