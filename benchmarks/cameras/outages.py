@@ -1,6 +1,6 @@
 """Outages of a real RTSP server, killed and frozen in turn: how soon each is noticed and over, and whether memory and open files stay.
 
-`python -m benchmarks.outages --cycles 50` prints a line for each cycle and a summary. Needs GStreamer's RTSP server, as the tests do.
+`python -m benchmarks.cameras.outages --cycles 50` prints a line for each cycle and a summary. Needs GStreamer's RTSP server, as tests do.
 """
 
 from __future__ import annotations

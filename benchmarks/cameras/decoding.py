@@ -1,6 +1,6 @@
 """Processor time of decoding alone: every frame, key frames only, and a smaller stream.
 
-    EDGEANNOT_TEST_DATA=DATA .venv/bin/python -m benchmarks.decoding       # needs Debian's ffmpeg, with x264
+    EDGEANNOT_TEST_DATA=DATA .venv/bin/python -m benchmarks.cameras.decoding       # needs Debian's ffmpeg, with x264
 
 The streams are a minute of 1080p at 15 frames a second as many IP cameras give it: H.264 High profile, 4 Mbit/s, a key frame every 2 s, no
 B-frames. The pictures are a video of the test data, scaled and looped; the smaller stream is the same in 640x360 with 0.5 Mbit/s.
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from edgeannot.sources.capture import Target, open_capture
 
-DATA = Path(os.environ.get("EDGEANNOT_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+DATA = Path(os.environ.get("EDGEANNOT_TEST_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 FPS, GOP, SECONDS = 15, 30, 60
 NOISE = "nullsrc=size=1920x1080:rate=15,format=yuv420p,noise=alls=100:allf=t"
 
@@ -83,7 +83,7 @@ def main() -> int:
 
 def cost(stream: Path, frames: str, rounds: int) -> tuple[str, float]:
     """Return what came out, and the least processor seconds of the rounds."""
-    command = [sys.executable, "-m", "benchmarks.decoding", "--decode", str(stream), frames]
+    command = [sys.executable, "-m", "benchmarks.cameras.decoding", "--decode", str(stream), frames]
     found = [subprocess.run(command, check=True, capture_output=True, text=True).stdout.split() for _ in range(rounds)]
     return f"{found[0][0]} frames of {found[0][1]}", min(float(seconds) for *_, seconds in found)
 

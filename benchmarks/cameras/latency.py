@@ -1,7 +1,7 @@
 """From a camera's frame to the message at a subscriber: 1080p at 15 frames a second, one thread of the model, a real broker.
 
-    EDGEANNOT_TEST_DATA=DATA .venv/bin/python -m benchmarks.latency --minutes 10       # needs Debian's ffmpeg and mosquitto
-    EDGEANNOT_TEST_DATA=DATA .venv/bin/python -m benchmarks.latency --minutes 2 --slow
+    EDGEANNOT_TEST_DATA=DATA .venv/bin/python -m benchmarks.cameras.latency --minutes 10       # needs Debian's ffmpeg and mosquitto
+    EDGEANNOT_TEST_DATA=DATA .venv/bin/python -m benchmarks.cameras.latency --minutes 2 --slow
 
 ffmpeg sends a video of the test data, scaled to 1080p and looped, as it would come from a camera: H.264, MPEG-TS over TCP, in real time.
 The daemon reads it in a child process. Latency is from `captured_at`, the moment at which the decoder has handed the frame over, to the
@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.decoding import DATA, FPS, encoded
+from benchmarks.cameras.decoding import DATA, FPS, encoded
 from benchmarks.store.broker import mosquitto
 from benchmarks.watched import Run, Subscriber
 

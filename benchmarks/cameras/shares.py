@@ -1,6 +1,6 @@
 """Whether sources share one model fairly: four streams, one of 30 frames a second, two of 15, and one that stalls.
 
-    EDGEANNOT_TEST_DATA=DATA .venv/bin/python -m benchmarks.shares        # needs Debian's ffmpeg and mosquitto
+    EDGEANNOT_TEST_DATA=DATA .venv/bin/python -m benchmarks.cameras.shares        # needs Debian's ffmpeg and mosquitto
 
 When each source has given results the fourth is stopped (SIGSTOP) in mid-stream; a few seconds later the results of each live one are
 counted for a while. The fair shares of what was served are max-min ones: nobody is due more than it sends, and what one leaves over goes to
@@ -23,8 +23,8 @@ from pathlib import Path
 
 import cv2
 
-from benchmarks.decoding import DATA, FPS, encoded
-from benchmarks.latency import Listener, camera, free_port
+from benchmarks.cameras.decoding import DATA, FPS, encoded
+from benchmarks.cameras.latency import Listener, camera, free_port
 from benchmarks.store.broker import DEADLINE_S, mosquitto
 from benchmarks.watched import COMMAND, Run
 

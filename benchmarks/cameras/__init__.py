@@ -1,0 +1,1 @@
+"""Cameras, measured: decoding, latency, outages, and whether sources share one model fairly."""
