@@ -5,8 +5,8 @@ import sys
 import threading
 from pathlib import Path
 
+from edgeannot.doctor import CHECKS, run_checks
 from edgeannot.doctor.cameras import _holders
-from edgeannot.doctor.checks import CHECKS, run_checks
 from edgeannot.doctor.findings import Check, Examined, fine
 
 

@@ -11,8 +11,8 @@ import subprocess
 
 import pytest
 
+from edgeannot.doctor import CHECKS
 from edgeannot.doctor.cameras import cameras
-from edgeannot.doctor.checks import CHECKS
 from edgeannot.doctor.connections import brokers
 from edgeannot.doctor.folders import results, state, watched
 from edgeannot.doctor.machine import clock, configuration, packages

@@ -39,7 +39,7 @@ def doctor(
 
     As root it looks with the eyes of the service's user where the service is installed.
     """
-    from edgeannot.doctor.checks import CHECKS, OVERDUE, run_checks
+    from edgeannot.doctor import CHECKS, OVERDUE, run_checks
 
     with tempfile.TemporaryDirectory() as links:
         examined = _examined(config, Path(links))
