@@ -8,11 +8,12 @@ import sys
 from dataclasses import replace
 
 import pytest
+from typer.testing import CliRunner
 
-from edgeannot.base.errors import ConfigError, InputError, ModelError
+from edgeannot.base.errors import ConfigError, InputError, ModelError, UsageError
 from edgeannot.choice.bench import Bench, Reference, Row, as_json, as_text, bench, points_of
 from edgeannot.choice.measurements import Conditions
-from edgeannot.cli.commands.bench import save_plot
+from edgeannot.cli.commands.bench import bench_app, save_plot
 from tests.choice.test_decision import SSD, YOLO, facts, sample
 from tests.choice.test_measure import ANSWER, SAMPLE, fake
 from tests.e2e.daemons import edgeannot
@@ -124,6 +125,13 @@ def test_the_plot_is_a_picture(tmp_path):
     save_plot(result(row(192, ms=5), row(192, 2, ms=4), row(416, ms=20), tmp_path=tmp_path), tmp_path / "x.png")
 
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_plot_that_is_no_png_is_refused_before_the_measuring(tmp_path):
+    result = CliRunner().invoke(bench_app, ["--plot", str(tmp_path / "x.jpg")])
+
+    assert isinstance(result.exception, UsageError)
+    assert "--plot: wanted a name that ends in .png, found x.jpg" in str(result.exception)
 
 
 def test_a_plot_of_models_without_accuracies_is_refused(tmp_path):

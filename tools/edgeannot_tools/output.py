@@ -10,9 +10,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from edgeannot.base import atomicfile
-from edgeannot.base.errors import InputError
+from edgeannot.base.errors import InputError, UsageError
 
-__all__ = ["require_writable", "staged_folder", "write_together", "write_whole"]
+__all__ = ["require_png", "require_writable", "staged_folder", "write_together", "write_whole"]
 
 
 def require_writable(path: Path) -> None:
@@ -23,6 +23,12 @@ def require_writable(path: Path) -> None:
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         problem = "may not be written" if folder.is_dir() else "is a file"
         raise InputError(f"{path} cannot be written: {folder} {problem}; choose another path")
+
+
+def require_png(path: Path, option: str) -> None:
+    """Raise UsageError if the name of a picture to be written ends in something else than .png, which is what is in it."""
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"{option}: wanted a name that ends in .png, found {path.name}")
 
 
 def write_whole(path: Path, content: bytes | str) -> None:

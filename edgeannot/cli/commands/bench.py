@@ -48,6 +48,8 @@ def bench_models(
     ] = None,
 ) -> None:
     """Time models on this board: stages, pictures a second, memory, CPU time. The first run becomes the board's reference."""
+    if plot is not None and plot.suffix.lower() != ".png":
+        raise UsageError(f"--plot: wanted a name that ends in .png, found {plot.name}")
     if plot is not None and importlib.util.find_spec("matplotlib") is None:  # before minutes of measuring
         raise ConfigError("--plot needs the Python package matplotlib: install `edgeannot[plots]`, or leave --plot away")
     from edgeannot.settings import find_data_dir

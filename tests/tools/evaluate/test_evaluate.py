@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 import edgeannot
-from edgeannot.base.errors import InputError, MissingError, ModelError
+from edgeannot.base.errors import InputError, MissingError, ModelError, UsageError
 from edgeannot.card_inference import propose
 from edgeannot.tflite.file import dtype_of
 from edgeannot.vision.cards import read_card
@@ -268,6 +268,14 @@ def test_a_place_that_cannot_be_written_is_told_before_any_work(option, run, tmp
 
     assert isinstance(result.exception, InputError)
     assert "is a file; choose another path" in str(result.exception)
+
+
+@pytest.mark.parametrize("option", ["--plot", "--sheet"])
+def test_a_picture_that_is_no_png_is_refused_before_any_work(option, run, tmp_path):
+    result = run("no-such-model", "--data", tmp_path, option, tmp_path / "out.jpg")
+
+    assert isinstance(result.exception, UsageError)
+    assert f"{option}: wanted a name that ends in .png" in str(result.exception)
 
 
 @pytest.mark.parametrize("low", [0.01, 0.4, 1.1, 3.0, 7.2, 99.0])

@@ -29,7 +29,7 @@ from edgeannot_tools.evaluate.classifier_accuracy import Ranking, rank_classifie
 from edgeannot_tools.evaluate.drawings import save_error_sheet, save_plot, save_ranking_plot, save_wrong_answers
 from edgeannot_tools.evaluate.measure import Result, evaluate_model, match_model
 from edgeannot_tools.evaluate.report import print_rankings, print_results, rankings_json, results_json
-from edgeannot_tools.output import require_writable, write_whole
+from edgeannot_tools.output import require_png, require_writable, write_whole
 from edgeannot_tools.terminal import Command, open_console
 
 __all__ = ["evaluate_app", "find_model", "record_measured"]
@@ -81,6 +81,9 @@ def evaluate(
     console = open_console()
     for path in filter(None, (json_file, plot, sheet)):
         require_writable(path)
+    for option, picture in (("--plot", plot), ("--sheet", sheet)):
+        if picture is not None:
+            require_png(picture, option)
     cards = [find_model(name, data_dir) for name in models]
     runtime = find_runtime(data_dir, runtime)
     wanted = _Wanted(data, split, class_map, common, threads, runtime, json_file, plot, sheet, set_name or _set_name(data, split), console)

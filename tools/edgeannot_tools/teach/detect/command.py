@@ -17,7 +17,7 @@ from edgeannot.settings import find_data_dir
 from edgeannot.vision.cards import ModelCard, find_card
 from edgeannot_tools.datasets.command import ClassesOption, ImagesOption, KindOption, OriginOption, SplitOption, read_options
 from edgeannot_tools.evaluate.command import find_model
-from edgeannot_tools.output import require_writable, write_whole
+from edgeannot_tools.output import require_png, require_writable, write_whole
 from edgeannot_tools.teach.detect.backbone import Backbone, kept_labels, load_backbone
 from edgeannot_tools.teach.detect.choice import candidates, has_small_objects, teach_best
 from edgeannot_tools.teach.detect.made_background import MADE
@@ -89,6 +89,8 @@ def detect(
     check_name(name, folder, replace=replace)
     for path in filter(None, (sheet, json_file)):
         require_writable(path)
+    if sheet is not None:
+        require_png(sheet, "--sheet")
     base = find_backbone(backbone, data_dir, keep=keep) if backbone is not None else None
     options = read_options(images, classes, voc_origin)
     to_teach = read_teaching_set(dataset, kind, options, split=split, background=background, made=made)
