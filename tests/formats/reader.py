@@ -51,6 +51,20 @@ def pycocotools(folder: Path) -> Iterator[Row]:
         yield coco.loadImgs(note["image_id"])[0]["file_name"], category["name"], x, y, x + w, y + h
 
 
+def pycocotools_masks(folder: Path) -> Iterator[Row]:
+    """COCO's own reader: the boxes around the masks; it tells of the set, too, which fails where the file says nothing of it."""
+    import numpy as np
+    from pycocotools.coco import COCO
+
+    coco = COCO(str(folder / "annotations" / "instances.json"))
+    coco.info()
+    for note in coco.loadAnns(coco.getAnnIds()):
+        rows, columns = np.nonzero(coco.annToMask(note))
+        [category] = coco.loadCats(note["category_id"])
+        corners = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+        yield coco.loadImgs(note["image_id"])[0]["file_name"], category["name"], *map(float, corners)
+
+
 def _of_labelimg(shapes: Any, name: str) -> Iterator[Row]:
     for label, points, *_ in shapes:
         (x1, y1), _, (x2, y2), _ = points
@@ -103,7 +117,8 @@ def label_studio(folder: Path) -> Iterator[Row]:
 
 
 TOOLS: dict[str, Callable[[Path], Iterator[Row]]] = {
-    each.__name__: each for each in (supervision_yolo, supervision_voc, pycocotools, labelimg_yolo, labelimg_voc, label_studio)
+    each.__name__: each
+    for each in (supervision_yolo, supervision_voc, pycocotools, pycocotools_masks, labelimg_yolo, labelimg_voc, label_studio)
 }
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ TOOLS = {
     "supervision_yolo": ("yolo", 0.01),
     "supervision_voc": ("voc", 1.0),  # counts VOC's pixels from 0
     "pycocotools": ("coco", 1e-6),
+    "pycocotools_masks": ("coco", 1.0),  # whole pixels
     "labelimg_yolo": ("yolo", 1.0),  # whole pixels
     "labelimg_voc": ("voc", 1.01),  # whole pixels, counted from 0
     "label_studio": ("labelstudio", 0.01),

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 import edgeannot
-from edgeannot.base.errors import InputError, MissingError
+from edgeannot.base.errors import InputError, MissingError, UsageError
+from edgeannot.vision.data import Detections
 from edgeannot_tools.annotate import found as found_module
-from edgeannot_tools.annotate.command import Format, annotate_app, as_dataset
+from edgeannot_tools.annotate.command import Format, annotate_app, as_dataset, save_review_sheet
 from edgeannot_tools.annotate.found import Found, find_pictures
 from edgeannot_tools.datasets import FORMATS, load_dataset, save_dataset
 
@@ -155,35 +158,71 @@ def test_a_broken_picture_is_named_and_the_others_are_written(run, photos, tmp_p
     assert len(load_dataset(tmp_path / "out").pictures) == len(list(photos.rglob("*.jpg"))) - 1
 
 
-def test_only_uncertain_leaves_out_what_is_sure_or_empty(run, photos, tmp_path):
+def test_only_uncertain_leaves_out_what_is_sure_and_takes_what_is_empty(run, photos, tmp_path):
     def least_scores(folder):
         lines = [json.loads(line) for line in (tmp_path / folder / "annotations.jsonl").read_text().splitlines()]
-        return {line["image"]["path"]: min((found["score"] for found in line["detections"]), default=None) for line in lines}
+        return {line["image"]["path"]: min((found["score"] for found in line["detections"]), default=0) for line in lines}
 
-    assert run(photos, "-o", tmp_path / "all", "--format", "jsonl").exit_code == 0
+    assert run(photos, "-o", tmp_path / "all", "--format", "jsonl", "--labels", "cat").exit_code == 0
     everything = least_scores("all")
-    second, surest = sorted(score for score in everything.values() if score is not None)[-2:]
+    assert 0 in everything.values()  # a photo without a cat
+    second, surest = sorted(everything.values())[-2:]
     limit = (second + surest) / 2  # scores are written rounded; the surest picture is left out
+    options = ["--labels", "cat", "--only-uncertain", "--uncertain-below", limit]
 
-    assert run(photos, "-o", tmp_path / "out", "--format", "jsonl", "--only-uncertain", "--uncertain-below", limit).exit_code == 0
+    assert run(photos, "-o", tmp_path / "out", "--format", "jsonl", *options).exit_code == 0
 
-    assert least_scores("out") == {name: score for name, score in everything.items() if score is not None and score < limit}
+    assert least_scores("out") == {name: score for name, score in everything.items() if score < limit}
     assert second < limit < surest
 
 
-def test_nothing_to_write_makes_no_folder(run, photos, tmp_path):
-    result = run(photos, "-o", tmp_path / "out", "--only-uncertain", "--uncertain-below", 0)
+def test_nothing_to_write_makes_no_folder(run, tmp_path):
+    result = run(SAMPLES / "cat.jpg", "-o", tmp_path / "out", "--only-uncertain", "--uncertain-below", 0.4)
 
     assert result.exit_code == 0
-    assert "none of" in result.output
+    assert "none of 1 picture" in result.output
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--uncertain-below", 0.7], "--uncertain-below is for --only-uncertain"),
+        (["--only-uncertain", "--min-score", 0.6], r"wanted more than the smallest score that is reported \(0\.6\), found 0\.5"),
+        (["--only-uncertain", "--uncertain-below", 0.3], r"the smallest score that is reported \(0\.3\), found 0\.3"),
+        (["--sheet", "sheet.jpg"], r"--sheet: wanted a name that ends in \.png, found sheet\.jpg"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused_before_the_work(options, message, run, photos, tmp_path):
+    result = run(photos, "-o", tmp_path / "out", *options)
+
+    assert isinstance(result.exception, UsageError)
+    assert re.search(message, str(result.exception))
+    assert list(tmp_path.glob("*out*")) == []
 
 
 def test_a_sheet_shows_every_picture(run, photos, tmp_path):
     result = run(photos, "-o", tmp_path / "out", "--sheet", tmp_path / "sheet.png")
 
-    assert f"with {len(list(photos.rglob('*.jpg')))} pictures" in result.output
+    assert f"sheet.png: {len(list(photos.rglob('*.jpg')))} pictures, the least sure first" in result.output.replace("\n", " ")
     assert cv2.imread(str(tmp_path / "sheet.png")).shape[1] == 1640
+
+
+def test_a_sheet_with_room_for_fewer_says_so_and_begins_with_what_is_empty(small, tmp_path):
+    sure = Detections(np.float32([[8, 8, 40, 40]]), np.float32([0.9]), np.zeros(1, np.int64))
+    path = small.picture(tmp_path, "gray.png").path
+    found = [Found(path, f"{number}.png", (64, 48), sure, ("cat",)) for number in range(48)]
+
+    what = save_review_sheet([*found, Found(path, "z.png", (64, 48))], "a-model", tmp_path / "sheet.png")
+
+    assert what == "the 48 least sure of 49 pictures"
+    sheet = cv2.imread(str(tmp_path / "sheet.png"))
+    has_box = [bool(np.ptp(tile, axis=2).max() > 50) for tile in (sheet[30:330, :400], sheet[30:330, 410:800])]
+    assert has_box == [False, True]
+
+
+def test_the_last_line_names_the_model(run, tmp_path):
+    assert f"({Format.CSV}) by {MODEL}" in run(SAMPLES / "cat.jpg", "-o", tmp_path / "out", "--format", "csv").output.replace("\n", " ")
 
 
 def test_a_folder_that_is_not_empty_is_refused_before_the_work(run, photos, tmp_path):
@@ -235,6 +274,7 @@ def test_two_pictures_of_one_label_file_are_said_before_the_work(run, photos, tm
     result = run(photos, "-o", tmp_path / "out")
 
     assert f"label file '{picture.stem}.txt'" in str(result.exception)
+    assert f"{picture.with_suffix('.jpeg')} and {picture} would both be" in str(result.exception)
     assert list(tmp_path.glob(".out*")) == []
 
 

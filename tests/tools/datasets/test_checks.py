@@ -23,6 +23,13 @@ def test_a_set_without_pictures_has_unused_classes_only():
     assert kinds(of()) == [("unused-class", "warning")]
 
 
+def test_unused_classes_are_one_problem(small, tmp_path):
+    names = ("cat", *(f"class{number}" for number in range(1, 80)))
+    [problem] = check(of(small.picture(tmp_path, "a.png", LabelledObject(0, (1, 1, 9, 9))), names=names))
+
+    assert f"{problem.where}: {problem.message}".startswith("class names: 79 of 80 are not used: class1, class2, class3, ")
+
+
 def test_a_sound_set_has_no_problem(small, tmp_path):
     assert check(Reading(small.one_of_each(tmp_path))) == []
 
@@ -163,7 +170,7 @@ def test_coco_references_to_nothing_are_errors(small, tmp_path):
     table = json.loads(labels.read_text())
     table["annotations"][0]["category_id"] = 99
     table["annotations"][1]["image_id"] = 99
-    table["annotations"][2]["bbox"] = [1, 2, 3]
+    table["annotations"][2] |= {"bbox": [1, 2, 3], "segmentation": []}
     table["categories"].append({"id": 7, "name": "cat"})
     labels.write_text(json.dumps(table))
 

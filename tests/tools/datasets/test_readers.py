@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import yaml
 
@@ -162,6 +163,16 @@ def test_an_outline_becomes_a_box_and_stays_an_outline_in_coco(small, tmp_path):
     table = json.loads((tmp_path / "out" / "annotations" / "instances.json").read_text())
     assert table["annotations"][0]["segmentation"] == [[16, 12, 48, 12, 48, 36, 16, 36]]
     assert "1 object outlined by a mask" in FORMATS["yolo"].losses(data)[0]
+
+
+def test_a_box_alone_has_itself_as_its_outline_in_coco_and_is_no_mask_elsewhere(small, tmp_path):
+    data = Dataset(("cat",), (small.picture(tmp_path / "in", "a.png", LabelledObject(0, (16.1, 12.2, 48.3, 36))),))
+    save_dataset(data, tmp_path / "out", "coco")
+
+    table = json.loads((tmp_path / "out" / "annotations" / "instances.json").read_text())
+    np.testing.assert_allclose(table["annotations"][0]["segmentation"], [[16.1, 12.2, 16.1, 36, 48.3, 36, 48.3, 12.2]])
+    assert (type(table["info"]), table["licenses"]) == (dict, [])
+    assert [FORMATS[kind].losses(load_dataset(tmp_path / "out")) for kind in ("yolo", "voc", "openimages")] == [[], [], []]
 
 
 VOC = """<annotation><filename>a.png</filename><size><width>64</width><height>48</height></size><object><name>cat</name>
@@ -335,7 +346,7 @@ def test_an_output_folder_with_something_in_it_is_left_alone(small, tmp_path):
 def test_pictures_that_would_overwrite_each_other_are_refused(small, tmp_path):
     pictures = (small.picture(tmp_path / "in", "a.png"), small.picture(tmp_path / "in", "a.jpg", shade=1))
 
-    with pytest.raises(InputError, match=r"two pictures would both be written as label file '/a\.txt'"):
+    with pytest.raises(InputError, match=r"in/a\.png and .*in/a\.jpg would both be written as label file '/a\.txt'"):
         save_dataset(Dataset(("cat",), pictures), tmp_path / "out", "yolo")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from edgeannot.base.errors import InputError
+from edgeannot.base.errors import InputError, UsageError
 from edgeannot.base.foreign import number_of
 from edgeannot.choice.auto_profile import load_for_run
 from edgeannot.choice.selection import select_model
@@ -29,13 +29,17 @@ from edgeannot_tools.datasets.command import PicturesOption
 from edgeannot_tools.datasets.pictures import place_pictures, require_unique
 from edgeannot_tools.evaluate.command import find_model
 from edgeannot_tools.evaluate.drawings import picture_tile, save_tiles, write_text
-from edgeannot_tools.output import require_writable, staged_folder
+from edgeannot_tools.output import require_png, require_writable, staged_folder
 from edgeannot_tools.terminal import Command, open_console, print_note
 
-__all__ = ["annotate_app", "as_dataset"]
+__all__ = ["annotate_app", "as_dataset", "save_review_sheet"]
 
 annotate_app = typer.Typer(name="annotate", add_completion=False, rich_markup_mode=None)
 
+_BELOW = 0.5
+"""Of a score below this one the model is unsure."""
+_MOST_TILES = 48
+"""Pictures on a sheet, which viewers show at once."""
 _SHOWN = 5
 """Pictures that could not be read, in the summary."""
 
@@ -66,18 +70,34 @@ def annotate(
         str | None, typer.Option(metavar="NAME[@SIZE]", help="The detector; by default the one that this machine would run.")
     ] = None,
     min_score: Annotated[
-        float | None, typer.Option(min=0, max=1, metavar="0..1", help="Smallest score that is reported; by default the card's.")
+        float | None,
+        typer.Option(
+            min=0, max=1, metavar="0..1", help="Smallest score that is reported; by default what the model's card says, 0.3 as a rule."
+        ),
     ] = None,
     labels: Annotated[str | None, typer.Option(metavar="A,B,...", help="Report only these labels.")] = None,
-    only_uncertain: Annotated[bool, typer.Option("--only-uncertain", help="Write only pictures that the model is unsure of.")] = False,
-    below: Annotated[
-        float,
+    only_uncertain: Annotated[
+        bool,
         typer.Option(
-            "--uncertain-below", min=0, max=1, metavar="0..1", help="It is unsure of a picture with an object of a smaller score."
+            "--only-uncertain", help="Write only pictures that the model is unsure of: with an object of a small score, or with none."
         ),
-    ] = 0.5,
+    ] = False,
+    below: Annotated[
+        float | None,
+        typer.Option(
+            "--uncertain-below",
+            min=0,
+            max=1,
+            metavar="0..1",
+            help="The score below which --only-uncertain takes an object's picture; by default 0.5.",
+        ),
+    ] = None,
     sheet: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Draw the pictures with their boxes into this PNG, the least sure first.")
+        Path | None,
+        typer.Option(
+            metavar="FILE.png",
+            help=f"Draw pictures with their boxes into this PNG, the {_MOST_TILES} least sure; those with nothing found come first.",
+        ),
     ] = None,
     pictures: PicturesOption = PictureMode.COPY,
     threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads for one inference.")] = None,
@@ -95,11 +115,21 @@ def annotate(
     require_writable(out / "labels")
     if sheet is not None:
         require_writable(sheet)
+        require_png(sheet, "--sheet")
+    if below is not None and not only_uncertain:
+        raise UsageError("--uncertain-below is for --only-uncertain, which is not given")
     found_files = find_pictures(places)
     if form in (Format.YOLO, Format.VOC):  # a label file is called like its picture
-        require_unique((f"{Picture(name, (0, 0)).stem}.txt" for name in found_files), "label file")
+        named = [Picture(name, (0, 0), path=path) for name, path in found_files.items()]
+        require_unique(((f"{picture.stem}.txt", picture) for picture in named), "label file")
     wanted = tuple(name for label in (labels or "").split(",") if (name := label.strip()))
     pipeline = _load(model, threads, Limits(min_score=min_score, labels=wanted), data_dir)
+    below = _BELOW if below is None else below
+    if only_uncertain and below <= pipeline.min_score:
+        raise UsageError(
+            f"--uncertain-below: wanted more than the smallest score that is reported ({pipeline.min_score:g}), found {below:g}; "
+            "raise it, or lower --min-score"
+        )
     journal = _journal(out, pipeline, wanted)
     if journal.gives_up:
         print_note(console, "an interrupted run with another model or other options is given up, and all is done anew")
@@ -109,7 +139,7 @@ def annotate(
     try:
         results = annotate_pictures(found_files, pipeline, journal)
         good = [found for found in results if not found.problem]
-        kept = [found for found in good if found.labels and found.least_score < below] if only_uncertain else good
+        kept = [found for found in good if found.least_score < below] if only_uncertain else good
         _write(kept, pipeline, out, form, pictures, console)
         done = True
     finally:
@@ -117,9 +147,8 @@ def annotate(
         if not done:
             print_note(console, f"not finished; the same command goes on, and {journal.path} keeps what is done")
     if sheet is not None and kept:
-        number = save_review_sheet(kept, f"{pipeline.card.name}: {number_of(len(kept), 'picture')}, the least sure first", sheet)
-        console.print(f"wrote {sheet} with {number_of(number, 'picture')}", soft_wrap=True)
-    _summary(results, kept, out, form, console)
+        console.print(f"wrote {sheet}: {save_review_sheet(kept, pipeline.card.name, sheet)}", soft_wrap=True)
+    _summary(results, kept, out, f"({form}) by {pipeline.card.name}", console)
     if len(good) < len(results):
         raise typer.Exit(65)
 
@@ -166,7 +195,7 @@ def _write(results: list[Found], pipeline: Pipeline, out: Path, form: Format, pi
         print_note(console, sentence)
 
 
-def _summary(results: list[Found], kept: list[Found], out: Path, form: Format, console: Console) -> None:
+def _summary(results: list[Found], kept: list[Found], out: Path, how: str, console: Console) -> None:
     bad = [found for found in results if found.problem]
     for found in bad[:_SHOWN]:
         print_note(console, f"left out: {found.problem}")
@@ -174,7 +203,7 @@ def _summary(results: list[Found], kept: list[Found], out: Path, form: Format, c
         print_note(console, f"left out: {len(bad) - _SHOWN} more that could not be read")
     objects = number_of(sum(len(found.labels) for found in kept), "object")
     if kept:
-        console.print(f"{number_of(len(kept), 'picture')} of {len(results)} with {objects} written to {out} ({form})", soft_wrap=True)
+        console.print(f"{number_of(len(kept), 'picture')} of {len(results)} with {objects} written to {out} {how}", soft_wrap=True)
     else:
         console.print(f"none of {number_of(len(results), 'picture')} is to be written; {out} was not made", soft_wrap=True)
 
@@ -182,7 +211,6 @@ def _summary(results: list[Found], kept: list[Found], out: Path, form: Format, c
 _TILE_WH = (400, 300)
 _CAPTION_PX = 22
 _COLUMNS = 4
-_MOST_TILES = 48
 
 
 def as_dataset(results: Sequence[Found], class_names: Sequence[str], model: str) -> Dataset:
@@ -213,11 +241,13 @@ def save_json_lines(results: Sequence[Found], model: ModelFacts, folder: Path, p
         (stage / "annotations.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
 
 
-def save_review_sheet(results: Sequence[Found], title: str, path: Path) -> int:
-    """Write a PNG of the pictures with their boxes, the least sure first; return how many are on it."""
+def save_review_sheet(results: Sequence[Found], model: str, path: Path) -> str:
+    """Write a PNG of the pictures with their boxes, first those with nothing, then the least sure; return what is on it."""
     shown = sorted(results, key=lambda found: (found.least_score, found.name))[:_MOST_TILES]
-    save_tiles([_tile(found) for found in shown], title, _COLUMNS, path)
-    return len(shown)
+    of_all = f"the {len(shown)} least sure of {number_of(len(results), 'picture')}"
+    what = of_all if len(shown) < len(results) else f"{number_of(len(results), 'picture')}, the least sure first"
+    save_tiles([_tile(found) for found in shown], f"{model}: {what}", _COLUMNS, path)
+    return what
 
 
 def _tile(found: Found) -> UInt8Array:

@@ -43,8 +43,8 @@ class Found:
 
     @property
     def least_score(self) -> float:
-        """Return the smallest score of what was found; 1 where nothing was."""
-        return float(self.detections.scores.min(initial=1.0))
+        """Return the smallest score of what was found; 0 where nothing was, which is often what the model missed."""
+        return float(self.detections.scores.min()) if len(self.detections.scores) else 0.0
 
     def annotation(self, model: ModelFacts, number: int) -> Annotation:
         """Return the same as the daemon would hand it to its sinks, without the picture's pixels."""

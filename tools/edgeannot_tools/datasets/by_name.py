@@ -94,7 +94,7 @@ def place(dataset: Dataset, folder: Path, options: WriteOptions) -> list[tuple[s
     """Put the pictures into `images/[SPLIT/]`; each with its split's name and its path below the folder."""
     placed = dataset.placed()
     paths = [f"images/{split}/{picture.name}" if split else f"images/{picture.name}" for split, picture in placed]
-    require_unique(paths, "picture")
+    require_unique(((path, picture) for path, (_, picture) in zip(paths, placed, strict=True)), "picture")
     (folder / "images").mkdir()
     place_pictures(((picture, folder / path) for (_, picture), path in zip(placed, paths, strict=True)), options.pictures)
     return [(split, picture, path) for (split, picture), path in zip(placed, paths, strict=True)]

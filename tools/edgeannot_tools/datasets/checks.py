@@ -18,6 +18,8 @@ _ROUNDING_PX = 0.02
 """Relative coordinates with six decimals are this exact in a picture 20,000 pixels wide."""
 _RELATIVE_ROUNDING = 1e-6
 _TINY_PX = 2.0
+_NAMED = 20
+"""Unused classes that are named: a set that a model annotated has all of the model's."""
 _ENOUGH_PX = 64
 """To find out whether a JPEG can be decoded it need not be decoded larger than this."""
 
@@ -88,9 +90,11 @@ def _off_by_one(data: Dataset) -> Iterator[Problem]:
 
 def _class_problems(data: Dataset) -> Iterator[Problem]:
     used = Counter(thing.class_id for picture in data.pictures for thing in picture.objects)
-    for number, name in enumerate(data.class_names):
-        if not used[number]:
-            yield Problem("unused-class", "warning", f"class {name}", "no object of this class is marked anywhere")
+    unused = [name for number, name in enumerate(data.class_names) if not used[number]]
+    if unused:
+        of_all = f"{len(unused)} of {len(data.class_names)} {'is' if len(unused) == 1 else 'are'} not used"
+        some = ", ".join(unused[:_NAMED]) + (", ..." if len(unused) > _NAMED else "")
+        yield Problem("unused-class", "warning", "class names", f"{of_all}: {some}")
     alike: dict[str, list[str]] = defaultdict(list)
     for name in data.class_names:
         alike["".join(name.casefold().split()).replace("_", "").replace("-", "")].append(name)

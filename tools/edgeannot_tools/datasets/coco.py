@@ -4,7 +4,8 @@
 1 to 90 with holes): class ids here are positions in the order of the category ids. Everything else in the file (ids, outlines,
 areas, licences, keypoints, ...) is kept and written back, as long as the box that it belongs to is the same.
 
-Written: `annotations/instances[_SPLIT].json` and `images/[SPLIT/]`.
+Written: `annotations/instances[_SPLIT].json` and `images/[SPLIT/]`. The outline (`segmentation`) of an object that has only a box is the
+box, which is no outline when it is read.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ from edgeannot_tools.datasets.pictures import picture_folders, place_pictures, r
 
 __all__ = ["box_around", "box_of", "is_whole", "losses", "read", "recognise", "write"]
 
+_ABOUT = {"info": {"description": "labelled set, written by edgeannot"}, "licenses": []}
+"""What pycocotools' `info()` and others look for in every file."""
 _HEAD_BYTES = 1 << 16
 _IDS = ("id", "image_id", "category_id")
 _TABLES = (b'"images"', b'"annotations"', b'"categories"')
@@ -222,14 +225,14 @@ def _object(entry: Mapping[str, Any], box: Box, class_id: int) -> LabelledObject
         crowd=bool(entry.get("iscrowd")),
         truncated=bool(entry.get("truncated")),
         occluded=bool(entry.get("occluded")),
-        extra={"coco": entry},
+        extra={"coco": {key: value for key, value in entry.items() if key != "segmentation" or value != [_outline(box)]}},
     )
 
 
 def write(dataset: Dataset, folder: Path, options: WriteOptions) -> None:
     """Write annotations/instances[_SPLIT].json and images/ into the folder."""
     placed = dataset.placed()
-    require_unique((f"{split}/{picture.name}" for split, picture in placed), "picture")
+    require_unique(((f"{split}/{picture.name}", picture) for split, picture in placed), "picture")
     for split in {"", *(split for split, _ in placed)}:
         (folder / "images" / split).mkdir(parents=True, exist_ok=True)
     place_pictures(((picture, folder / "images" / split / picture.name) for split, picture in placed), options.pictures)
@@ -241,7 +244,7 @@ def write(dataset: Dataset, folder: Path, options: WriteOptions) -> None:
     tables: dict[str, dict[str, Any]] = {}
     for (split, picture), image_id in zip(placed, image_ids, strict=True):
         rest = dataset.extra.get("coco", {}).get("rest", {})
-        table = tables.setdefault(split, {**rest, "images": [], "annotations": [], "categories": categories})
+        table = tables.setdefault(split, {**_ABOUT, **rest, "images": [], "annotations": [], "categories": categories})
         kept = {key: value for key, value in picture.extra.get("coco", {}).items() if key not in {"id", "file_name", "width", "height"}}
         table["images"].append(
             {"id": image_id, "file_name": picture.name, "width": picture.size_wh[0], "height": picture.size_wh[1], **kept}
@@ -285,19 +288,26 @@ def _annotation(thing: LabelledObject, number: Any, image_id: Any, category_id: 
     came_with: Mapping[str, Any] = thing.extra.get("coco", {})
     x1, y1, x2, y2 = thing.box
     same_box = box_of(came_with.get("bbox")) == thing.box
+    bbox = came_with["bbox"] if same_box else [round(value, 9) for value in (x1, y1, x2 - x1, y2 - y1)]
     entry: dict[str, Any] = {
         "id": number,
         "image_id": image_id,
         "category_id": category_id,
-        "bbox": came_with["bbox"] if same_box else [round(value, 9) for value in (x1, y1, x2 - x1, y2 - y1)],
+        "bbox": bbox,
         "area": came_with["area"] if same_box and "area" in came_with else round((x2 - x1) * (y2 - y1), 9),
         "iscrowd": int(thing.crowd),
-        "segmentation": came_with.get("segmentation", []),
+        "segmentation": came_with["segmentation"] if "segmentation" in came_with else [_outline(box_of(bbox) or thing.box)],
     }
     entry |= {flag: 1 for flag in ("difficult", "truncated", "occluded") if getattr(thing, flag)}
     return entry | {
         key: value for key, value in came_with.items() if key not in entry and (key != "ignore" or bool(value) == thing.difficult)
     }
+
+
+def _outline(box: Box) -> list[float]:
+    """Return the polygon of an object that has only a box: pycocotools makes the same of results, and no mask of an empty list."""
+    x1, y1, x2, y2 = box
+    return [x1, y1, x1, y2, x2, y2, x2, y1]
 
 
 def is_whole(number: Any) -> bool:

@@ -63,7 +63,8 @@ def write(dataset: Dataset, folder: Path, options: WriteOptions) -> None:
     placed = [
         (picture.split or rest, "/".join(filter(None, (_PICTURES, picture.split or rest, picture.name)))) for picture in dataset.pictures
     ]
-    require_unique((place.rpartition(".")[0] for _, place in placed), "label file")
+    label_names = [place.rpartition(".")[0] for _, place in placed]
+    require_unique(zip(label_names, dataset.pictures, strict=True), "label file")
     (folder / _PICTURES).mkdir()
     place_pictures(((picture, folder / place) for picture, (_, place) in zip(dataset.pictures, placed, strict=True)), options.pictures)
     for picture, (_, place) in zip(dataset.pictures, placed, strict=True):

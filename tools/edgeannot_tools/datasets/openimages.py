@@ -203,7 +203,7 @@ def _object(row: Mapping[str, str], size_wh: tuple[int, int], table: _Table, whe
 def write(dataset: Dataset, folder: Path, options: WriteOptions) -> None:
     """Write the CSV of each split, the class descriptions and images/ into the folder."""
     placed = dataset.placed()
-    require_unique((f"{split}/{picture.stem}" for split, picture in placed), "ImageID")
+    require_unique(((f"{split}/{picture.stem}", picture) for split, picture in placed), "ImageID")
     for split in {"", *(split for split, _ in placed)}:
         (folder / "images" / split).mkdir(parents=True, exist_ok=True)
     place_pictures(((picture, folder / "images" / split / picture.name) for split, picture in placed), options.pictures)

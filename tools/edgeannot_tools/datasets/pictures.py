@@ -131,13 +131,13 @@ def wrong_size(where: str, stated_wh: tuple[object, object], real_wh: tuple[int,
     return Problem("wrong-size", "error", where, message)
 
 
-def require_unique(names: Iterable[str], what: str) -> None:
-    """Raise InputError when two pictures would be written to one file."""
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise InputError(f"two pictures would both be written as {what} {name!r}; rename one of them")
-        seen.add(name)
+def require_unique(written: Iterable[tuple[str, Picture]], what: str) -> None:
+    """Raise InputError when two pictures would be written to one file. written: the file's name for each picture."""
+    seen: dict[str, Picture] = {}
+    for name, picture in written:
+        if (other := seen.setdefault(name, picture)) is not picture:
+            one, two = (each.path or each.name for each in (other, picture))
+            raise InputError(f"{one} and {two} would both be written as {what} {name!r}; rename one of them")
 
 
 def place_pictures(pictures: Iterable[tuple[Picture, Path]], mode: PictureMode) -> None:

@@ -204,7 +204,7 @@ def _read_splits(folders: Iterable[Path], problems: list[Problem]) -> dict[str, 
 
 def write(dataset: Dataset, folder: Path, options: WriteOptions) -> None:
     """Write Annotations, JPEGImages, ImageSets/Main and classes.txt into the folder."""
-    require_unique((f"{picture.stem}.xml" for picture in dataset.pictures), "annotation")
+    require_unique(((f"{picture.stem}.xml", picture) for picture in dataset.pictures), "annotation")
     for name in ("Annotations", "JPEGImages"):
         (folder / name).mkdir()
     place_pictures(((picture, folder / "JPEGImages" / picture.name) for picture in dataset.pictures), options.pictures)

@@ -71,7 +71,7 @@ def read(path: Path, options: ReadOptions) -> Reading:
 def write(dataset: Dataset, folder: Path, options: WriteOptions) -> None:
     """Write data.yaml, classes.txt, labels and pictures into the folder."""
     placed = dataset.placed()
-    require_unique((f"{split}/{picture.stem}.txt" for split, picture in placed), "label file")
+    require_unique(((f"{split}/{picture.stem}.txt", picture) for split, picture in placed), "label file")
     for split in {"", *(split for split, _ in placed)}:
         (folder / "images" / split).mkdir(parents=True, exist_ok=True)
     place_pictures(((picture, folder / "images" / split / picture.name) for split, picture in placed), options.pictures)
