@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from edgeannot.base.errors import InputError
+from edgeannot.base.errors import InputError, UsageError
 from edgeannot.cli.commands.models import models_app
 from edgeannot.vision.cards import read_card
 from edgeannot.vision.engine import Engine
@@ -137,11 +137,12 @@ def test_the_figures_are_those_of_the_file(taught, models_dir, finer):
         (["--name", "yolov3-tiny"], "yolov3-tiny is the name of a bundled model"),
         (["--name", "x", "--backbone", "yolov3-tiny@big"], "wanted NAME@SIZE with a size in pixels, found 'big'"),
         (["--name", "x", "--backbone", "efficientnet-lite0"], "wanted a detector"),
+        (["--name", "x", "--sheet", "sheet.jpg"], "--sheet: wanted a name that ends in .png, found sheet.jpg"),
         (["--name", "x", "--backbone", "ssdlite-mobilenet-v2-coco@100"], "give a size that 64 divides"),
     ],
 )
 def test_a_wrong_option_is_refused_before_any_work(words, said, tmp_path):
-    with pytest.raises(InputError, match=re.escape(said)):
+    with pytest.raises((InputError, UsageError), match=re.escape(said)):
         run(tmp_path, *words, "--data-dir", tmp_path)
 
 
