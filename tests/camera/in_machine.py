@@ -119,8 +119,10 @@ def our_source() -> None:
         tell("frame", shape=source.until(frame=True).image.shape, asked=options)
         if "fourcc" in options:
             source.close()
-    pull_out()
+    pulling_out = threading.Thread(target=pull_out)
+    pulling_out.start()  # and the source is pulled meanwhile, as the daemon does it: a reason lasts until the next try to open it
     tell("unplugged", trouble=source.until(frame=False, trouble=True).trouble)
+    pulling_out.join()
     busy, began = os.times(), time.monotonic()
     for _ in range(16):
         item = next(source.items)
