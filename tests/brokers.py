@@ -167,6 +167,8 @@ class Subscriber:
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+        # Without a circle of references paho closes its own sockets when the client is let go; in one the collector may come to them first.
+        self._client.on_connect = self._client.on_subscribe = self._client.on_message = self._client.on_disconnect = None
 
 
 class Wire:
