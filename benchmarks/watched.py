@@ -142,21 +142,12 @@ def run_daemon(
     inside: Callable[[Sequence[str]], list[str]] = list,
     log: Path | None = None,
 ) -> Run:
-    """Start the daemon with profile low over a folder, with ledger, label files and the broker."""
+    """Start the daemon with profile low over a folder, with ledger, label files and the broker; no pictures are drawn."""
     counter.begin()
-    given = [
-        "--profile",
-        "low",
-        "--watch",
-        str(pictures),
-        "--data-dir",
-        str(data_dir),
-        "--out",
-        str(data_dir / "out"),
-        "--mqtt",
-        counter.url,
-    ]
-    return Run(*given, *options, inside=inside, log=log)
+    settings = data_dir.with_name(f"{data_dir.name}.toml")
+    settings.write_text(f'out_dir = "{data_dir / "out"}"\n[sinks.labels]\nenabled = true\n')
+    places = ["--watch", str(pictures), "--data-dir", str(data_dir), "--mqtt", counter.url]
+    return Run("--config", str(settings), "--profile", "low", *places, *options, inside=inside, log=log)
 
 
 def _kib(path: Path, name: str) -> int:
