@@ -17,6 +17,7 @@ from edgeannot.doctor.findings import Check, Examined, Finding, problem
 from edgeannot.doctor.folders import results, state, watched
 from edgeannot.doctor.machine import clock, configuration, heat, libc, packages, processor, python
 from edgeannot.doctor.models import WITHIN_S, models
+from edgeannot.doctor.secret_files import secrets
 from edgeannot.doctor.unit import unit
 
 __all__ = ["CHECKS", "OVERDUE", "run_checks"]
@@ -34,6 +35,7 @@ CHECKS: Sequence[Check] = (
     Check("state", state, 6),
     Check("results", results, 6),
     Check("watched", watched, 10),
+    Check("secrets", secrets, 6),
     Check("cameras", cameras, 16),
     Check("brokers", brokers, 16),
     Check("ports", ports, 6),
@@ -66,7 +68,8 @@ def _run(check: Check, examined: Examined, done: queue.SimpleQueue[list[Finding]
     try:
         found.extend(check.run(examined))
     except EdgeannotError as exc:
-        found.append(problem(f"{check.name}-error", check.name, str(exc), "do what it says"))
+        said, _, cure = str(exc).partition("; ")
+        found.append(problem(f"{check.name}-error", check.name, said, cure or "correct that setting: `edgeannot config` has its origin"))
     except Exception as exc:  # noqa: BLE001 - a check that breaks must not hide the others
         said = f"the check broke: {type(exc).__name__}: {exc}"
         found.append(problem(f"{check.name}-broke", check.name, said, "please report this line"))

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from edgeannot.base.errors import EdgeannotError
 from edgeannot.base.redaction import redacted
-from edgeannot.doctor.findings import Examined, Finding, fine, problem
+from edgeannot.doctor.findings import ASK_ROOT, Examined, Finding, fine, problem
 from edgeannot.sources import CameraOptions
 from edgeannot.sources.capture import Target, device_trouble
 from edgeannot.sources.stills import CameraOpener
@@ -34,6 +34,9 @@ def cameras(examined: Examined) -> Iterator[Finding]:
 
 def _camera(examined: Examined, name: str, options: CameraOptions) -> Finding:
     what = f"camera {name}"
+    for setting, path in (("credentials_file", options.credentials_file), ("ca_file", options.ca_file)):
+        if examined.only_root_can_tell(path):
+            return fine("camera-closed", what, f"{setting} {path} {ASK_ROOT}")
     try:
         target = options.target(f"sources.{name}")
     except EdgeannotError as exc:

@@ -16,7 +16,7 @@ from edgeannot.base.connections.http_server import listen_trouble
 from edgeannot.base.connections.tls import tls_context
 from edgeannot.base.errors import ConfigError, EdgeannotError
 from edgeannot.base.places import CONFIG_FOLDER
-from edgeannot.doctor.findings import Examined, Finding, fine, problem, warning
+from edgeannot.doctor.findings import ASK_ROOT, Examined, Finding, fine, problem, warning
 from edgeannot.mqtt.client import connect, meaning, new_client, properties
 from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.mqtt.topics import escape_level
@@ -44,7 +44,7 @@ def brokers(examined: Examined) -> Iterator[Finding]:
     if examined.settings is None:
         return
     for what, options, topic, largest in _wanted(examined.settings):
-        yield from _broker(what, options, topic, largest)
+        yield from _broker(examined, what, options, topic, largest)
 
 
 def _wanted(settings: Settings) -> Iterator[tuple[str, BrokerOptions, str, int]]:
@@ -59,12 +59,16 @@ def _wanted(settings: Settings) -> Iterator[tuple[str, BrokerOptions, str, int]]
             yield f"broker of {name}", source.broker or mqtt, topic, source.max_mb << 20
 
 
-def _broker(what: str, options: BrokerOptions, topic: str, largest: int) -> Iterator[Finding]:
-    address = options.address
+def _broker(examined: Examined, what: str, options: BrokerOptions, topic: str, largest: int) -> Iterator[Finding]:
+    address, closed = options.address, ""
     for setting in ("ca_file", "cert_file", "key_file", "password_file"):
         path = getattr(options, setting)
-        if path is not None and not path.is_file():
-            cure = f"correct {setting}, or put the file there; a bare name is a credential of the unit (LoadCredential=)"
+        if examined.only_root_can_tell(path):
+            closed = f"{setting} {path}"
+        elif path is not None and not path.is_file():
+            cure = f"correct {setting}, or put the file there"
+            if examined.installed and len(path.parts) == 1:
+                cure = f"put it at {CONFIG_FOLDER / path} and run `sudo edgeannot service install`, which hands it over to the service"
             yield problem(f"broker-{setting.replace('_', '-')}", what, f"{setting} {path} is not there", cure)
             return
     try:
@@ -76,6 +80,10 @@ def _broker(what: str, options: BrokerOptions, topic: str, largest: int) -> Iter
     except OSError as exc:
         cure = "start the broker (`systemctl status mosquitto`), have it listen there, and correct host and port in url or the firewall"
         yield problem("broker-port", what, f"no connection to {address.host} port {address.port} ({exc.strerror or 'no answer'})", cure)
+        return
+    if closed:
+        connection.close()
+        yield fine("broker-closed", what, f"{address} answers; {closed} {ASK_ROOT}")
         return
     with connection:
         found = list(_tls(what, options, connection)) if address.tls else []
@@ -256,15 +264,15 @@ def _is_ours(address: str, port: int) -> bool:
 
 def _token(examined: Examined, options: PageOptions) -> Finding:
     path = options.token_file
+    if examined.only_root_can_tell(path):
+        return fine("page-token", "token of the page", f"{path} {ASK_ROOT}")
     assert path is not None  # noqa: S101 - whoever calls looked
-    what, is_credential = "token of the page", len(path.parts) == 1 and not path.is_file()
-    if is_credential:  # of the service, which systemd reads as root
+    what = "token of the page"
+    if len(path.parts) == 1 and not path.is_file():  # of the service, which systemd reads as root
         path = CONFIG_FOLDER / path
     cure = f"make one with `openssl rand -hex 24 > {path}`"
     try:
         options.model_copy(update={"token_file": path}).read_token()
     except ConfigError as exc:
         return problem("page-token", what, str(exc), cure)
-    if not is_credential and not examined.who.may(path, "r"):
-        return problem("page-token-right", what, f"{examined.who.name} may not read {path}", f"let it: `setfacl -m u:edgeannot:r {path}`")
     return fine("page-token", what, f"{path}")

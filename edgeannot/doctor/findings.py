@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -16,9 +17,11 @@ from edgeannot.base.systemd import is_read_only
 if TYPE_CHECKING:
     from edgeannot.settings import Settings
 
-__all__ = ["Check", "Examined", "Finding", "Who", "fine", "nearest", "problem", "warning"]
+__all__ = ["ASK_ROOT", "Check", "Examined", "Finding", "Who", "fine", "nearest", "problem", "warning"]
 
 Level = Literal["ok", "warning", "problem"]
+
+ASK_ROOT = "cannot be checked without root: `sudo edgeannot doctor`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,8 @@ class Examined:
     """None where they cannot be read, which a check says."""
     config_file: Path | None = None
     who: Who = field(default_factory=lambda: Who("this user"))
+    installed: bool = False
+    """Whether the service of the system is."""
     root: Path = Path("/")
     """Where /proc and /sys are looked for."""
     now: Callable[[], float] = time.time
@@ -89,6 +94,18 @@ class Examined:
     free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free
     read_only: Callable[[Path], bool] = is_read_only
     """Whether a folder is mounted so."""
+
+    def only_root_can_tell(self, path: Path | None) -> bool:
+        """Tell whether a file that the settings name is the service's alone, so that it is neither there nor missing for this user."""
+        if path is None or not self.installed or self.who.uid is not None:
+            return False
+        try:
+            there = stat.S_ISREG(path.stat().st_mode)
+        except PermissionError:
+            return True
+        except OSError:
+            return len(path.parts) == 1  # a credential
+        return there and not self.who.may(path, "r")
 
 
 @dataclass(frozen=True, slots=True)

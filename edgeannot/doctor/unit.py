@@ -73,7 +73,7 @@ def service_user(unit_facts: Mapping[str, str]) -> Who:
         return Who(f"the service's user {named}", entry.pw_uid, entry.pw_gid, tuple({*groups, *os.getgrouplist(named, entry.pw_gid)}))
     if unit_facts.get("DynamicUser") == "yes":
         return Who("the service's user", _DYNAMIC_UID, _DYNAMIC_UID, tuple(groups))
-    return Who("root")
+    return Who("root", 0, 0)
 
 
 def unit(examined: Examined) -> Iterator[Finding]:

@@ -25,7 +25,7 @@ from edgeannot.base.places import CONFIG_FOLDER, packaged
 from edgeannot.settings import Settings, load_settings
 from edgeannot.settings.template import commented_settings
 
-__all__ = ["Place", "drop_in", "install", "instance_unit", "run_systemctl", "secret_files", "system_unit", "uninstall", "user_unit"]
+__all__ = ["Place", "drop_in", "install", "instance_unit", "named_files", "run_systemctl", "secret_files", "system_unit", "uninstall", "user_unit"]
 
 USER = "edgeannot"
 _NOLOGIN = "/usr/sbin/nologin"
@@ -272,16 +272,21 @@ def _quoted(path: Path) -> str:
 
 def secret_files(settings: Settings) -> list[str]:
     """Return the bare names among the files of secrets: those of credentials, which lie in /etc/edgeannot for root alone."""
-    return sorted({str(path) for path in _secrets(settings) if len(path.parts) == 1})
+    return sorted({str(path) for _, path in named_files(settings) if len(path.parts) == 1})
 
 
-def _secrets(section: BaseModel) -> Iterator[Path]:
-    """Yield the files that the settings name apart from folders: `ca_file`, `header_files` and the like, of every section."""
+def named_files(section: BaseModel, *above: str, in_use: bool = False) -> Iterator[tuple[str, Path]]:
+    """Yield the files that the settings name apart from folders, by their setting: `sinks.mqtt.ca_file` and the like, of every section.
+
+    in_use: without those of sections that are switched off.
+    """
     for name, value in section:
         if isinstance(value, Path) and name.endswith("_file"):
-            yield value
-        for each in value.values() if isinstance(value, Mapping) else (value,):
+            yield ".".join((*above, name)), value
+        for key, each in value.items() if isinstance(value, Mapping) else (("", value),):
+            below = (*above, name, *([str(key)] if key else []))
             if isinstance(each, BaseModel):
-                yield from _secrets(each)
+                if not in_use or getattr(each, "enabled", True):
+                    yield from named_files(each, *below, in_use=in_use)
             elif name.endswith("_files") and isinstance(each, Path):
-                yield each
+                yield ".".join(below), each

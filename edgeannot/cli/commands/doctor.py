@@ -74,7 +74,7 @@ def _examined(config: Path | None, links: Path) -> Examined:
         settings = load_settings({}, path, grade=lambda: ("low", "not judged")).settings
     except EdgeannotError:
         settings = None  # the check of the configuration says why
-    return Examined(settings, path, who=who)
+    return Examined(settings, path, who=who, installed=facts.get("LoadState") == "loaded")
 
 
 def _pack(path: Path, examined: Examined, findings: Sequence[Finding]) -> None:
