@@ -1,6 +1,6 @@
 """systemd: what its units allow and give to the service, readiness and the watchdog, and whether the clock is synchronized.
 
-Where the unit's sandbox or user is in the way, an error names the key: systemd.exec(5) ReadWritePaths=, LoadCredential=, DynamicUser=,
+Where the unit's sandbox or user is in the way, an error names the key: systemd.exec(5) ReadWritePaths=, SupplementaryGroups=,
 ProtectSystem=. The notification protocol (sd_notify(3)) is one datagram of `KEY=VALUE` lines; a library would be longer.
 """
 
@@ -15,9 +15,11 @@ from pathlib import Path
 
 from edgeannot.base.errors import ConfigError
 from edgeannot.base.foreign import as_int
+from edgeannot.base.places import CONFIG_FOLDER
 from edgeannot.base.redaction import learn_secret
 
 __all__ = [
+    "REFUSED",
     "Notifier",
     "clock_synced",
     "credential",
@@ -29,7 +31,10 @@ __all__ = [
     "write_advice",
 ]
 
+REFUSED = "the new configuration is wrong, and the old one stays in force"
+"""What the status of a service begins with after such a reload."""
 _EDIT = "to the unit (systemctl edit edgeannot)"
+_HAND_OVER = "run `sudo edgeannot service install` again, which passes it on"
 
 
 def is_service() -> bool:
@@ -49,12 +54,13 @@ def read_advice(setting: str, path: Path, exc: BaseException) -> str:
     """Return advice about a secret file that could not be read, to be put behind the reason; empty where there is none."""
     bare = len(path.parts) == 1
     if is_service() and bare and isinstance(exc, FileNotFoundError):
-        return f"; the service has no credential of that name: add LoadCredential={path}:FILE {_EDIT}"
+        return f"; the service has no credential of that name: put the file at {CONFIG_FOLDER / path} and {_HAND_OVER}"
     if not isinstance(exc, PermissionError):
         return ""
     if not is_service():
         return "; let this user read it"
-    return f'; the service runs as a user of its own: add LoadCredential={path.name}:{path} {_EDIT} and set {setting} = "{path.name}"'
+    move = "" if path.parent == CONFIG_FOLDER else f"move it into {CONFIG_FOLDER}, "
+    return f'; the service runs as a user of its own: {move}set {setting} = "{path.name}", and {_HAND_OVER}'
 
 
 def read_secret(setting: str, path: Path) -> str:
@@ -93,9 +99,10 @@ def write_advice(folder: Path, exc: OSError | None = None) -> str:
         return f"{'mount it for writing' if is_read_only(folder) else 'let this user write there'}, or "
     made = "" if folder.is_dir() else f"make {folder}, "
     if not is_read_only(folder):  # as after ReadWritePaths=, where the folder is somebody else's
-        group = "SupplementaryGroups= with a group that may"
-        return f"{made}let the service's user write there ({group}, and ReadWritePaths={folder} where its sandbox is in the way), or "
-    return f"{made}add ReadWritePaths={folder} {_EDIT} and let the service's user write there, or "
+        ways = f"`sudo setfacl -m u:edgeannot:rwx {folder}`, or SupplementaryGroups= with a group that may"
+        return f"{made}let the service's user write there ({ways}), or "
+    sandbox = f"run `sudo edgeannot service install` again or add ReadWritePaths={folder} {_EDIT}"
+    return f"{made}{sandbox}, and let the service's user write there, or "
 
 
 def _there(folder: Path) -> Path:

@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable
 
 from edgeannot.base.errors import EdgeannotError
-from edgeannot.base.systemd import Notifier
+from edgeannot.base.systemd import REFUSED, Notifier
 from edgeannot.settings import Loaded
 
 __all__ = ["Reload"]
 
 log = logging.getLogger(__name__)
+
+_STATUS_LETTERS = 600
 
 
 class Reload:
@@ -24,6 +26,8 @@ class Reload:
         self._notifier = notifier
         self._asked = threading.Event()
         self._loaded: Loaded | None = None
+        self.trouble = ""
+        """Why the newest configuration is not the one in force; empty where it is."""
 
     def ask(self) -> None:
         """Have the configuration read at the next tick."""
@@ -41,13 +45,20 @@ class Reload:
             self.refused(exc)
             self._notifier.send(READY="1")
             return False
+        self.trouble = ""
         log.info("the configuration was read again; starting over with it")
         return True
 
     def refused(self, exc: EdgeannotError) -> None:
-        """Say that the new configuration cannot be used."""
-        log.error("the new configuration is wrong, and the old one stays in force: %s", exc)
-        self._notifier.send(STATUS=f"the new configuration is wrong, and the old one stays in force: {exc}".replace("\n", " "))
+        """Say that the new configuration cannot be used; `systemctl reload` itself ends well."""
+        self.trouble = f"{REFUSED}: {exc}"
+        log.error("%s", self.trouble)
+        self._notifier.send(STATUS=self.status)
+
+    @property
+    def status(self) -> str:
+        """Return the trouble as systemd takes it: one line, and not longer than a notification may be."""
+        return " ".join(self.trouble.split())[:_STATUS_LETTERS]
 
     def take(self) -> Loaded | None:
         """Return the configuration that is to take over, once; None where there is none."""

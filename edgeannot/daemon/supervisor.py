@@ -183,7 +183,8 @@ class Supervisor:
         self.at_work.tick(name if silence_s >= patience_s else "")
         if silence_s < patience_s:
             status = f"{number_of(self.pool.progress.annotated, 'picture')} annotated with {self.active_model.card.name}"
-            self.notifier.send(WATCHDOG="1", STATUS=status)
+            refused = self.reload.status if self.reload is not None else ""
+            self.notifier.send(WATCHDOG="1", STATUS=refused or status)
         elif self._fed:
             log.error("no heartbeat of %s for %.0f s: the watchdog is no longer fed", name, silence_s)
         self._fed = silence_s < patience_s

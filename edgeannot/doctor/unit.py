@@ -14,6 +14,7 @@ from pathlib import Path
 
 from edgeannot.base.errors import EdgeannotError
 from edgeannot.base.foreign import read_text
+from edgeannot.base.systemd import REFUSED
 from edgeannot.doctor.findings import Examined, Finding, Who, fine, problem, warning
 
 __all__ = ["service_folders", "service_user", "show_unit", "unit"]
@@ -21,7 +22,7 @@ __all__ = ["service_folders", "service_user", "show_unit", "unit"]
 UNIT = "edgeannot.service"
 _PROPERTIES = (
     "LoadState,ActiveState,SubState,Result,NRestarts,ExecMainStatus,User,DynamicUser,SupplementaryGroups,ReadWritePaths,ProtectSystem,"
-    "DropInPaths,NeedDaemonReload,StateDirectory,FragmentPath"
+    "DropInPaths,NeedDaemonReload,StateDirectory,FragmentPath,StatusText"
 )
 _CREDENTIAL = re.compile(r"^LoadCredential=([\w.-]+):(/.+?)\s*$", re.MULTILINE)
 _DYNAMIC_UID = 61184
@@ -87,6 +88,10 @@ def unit(examined: Examined) -> Iterator[Finding]:
         yield warning(
             "unit-changed", "service", "the unit on the disk is newer than the one in force", "`systemctl daemon-reload` and restart it"
         )
+    status = facts.get("StatusText", "")
+    if status.startswith(REFUSED):
+        cure = "correct it, then `sudo systemctl reload edgeannot`; a secret that is new needs `sudo edgeannot service install`"
+        yield problem("unit-reload", "service", status, cure)
     if facts.get("ActiveState") == "failed":
         found = f"failed ({facts.get('Result')}, exit code {facts.get('ExecMainStatus')}, {restarts} restarts)"
         yield problem("unit-failed", "service", found, f"`journalctl -u {UNIT} -n 50` says why")

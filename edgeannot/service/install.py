@@ -25,7 +25,18 @@ from edgeannot.base.places import CONFIG_FOLDER, packaged
 from edgeannot.settings import Settings, load_settings
 from edgeannot.settings.template import commented_settings
 
-__all__ = ["Place", "drop_in", "install", "instance_unit", "named_files", "run_systemctl", "secret_files", "system_unit", "uninstall", "user_unit"]
+__all__ = [
+    "Place",
+    "drop_in",
+    "install",
+    "instance_unit",
+    "named_files",
+    "run_systemctl",
+    "secret_files",
+    "system_unit",
+    "uninstall",
+    "user_unit",
+]
 
 USER = "edgeannot"
 _NOLOGIN = "/usr/sbin/nologin"

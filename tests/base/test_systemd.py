@@ -73,8 +73,8 @@ def test_a_password_that_only_root_may_read_says_how_the_service_gets_it(tmp_pat
     said = broker_error(username="porch", password_file=path)
 
     assert said.startswith(f"password_file {path} cannot be read (Permission denied); ")
-    assert f"add LoadCredential=mqtt-password:{path} to the unit" in said
-    assert said.endswith('and set password_file = "mqtt-password"')
+    assert 'move it into /etc/edgeannot, set password_file = "mqtt-password", and run' in said
+    assert said.endswith("run `sudo edgeannot service install` again, which passes it on")
     assert "hunter2" not in said
     assert redacted(said) == said, "the name and the place of a secret are none"
 
@@ -86,14 +86,18 @@ def test_likewise_of_keys_and_certificates(tmp_path, certificates, setting):
     path = secret(tmp_path)
     said = broker_error(**options, **{setting: path})
 
-    assert f'LoadCredential=mqtt-password:{path} to the unit (systemctl edit edgeannot) and set {setting} = "mqtt-password"' in said
+    assert f'move it into /etc/edgeannot, set {setting} = "mqtt-password", and run `sudo edgeannot service install` again' in said
 
 
 @pytest.mark.usefixtures("in_a_service")
 def test_a_credential_that_the_unit_does_not_give_is_said():
     said = broker_error(username="porch", password_file="mqtt")
 
-    assert "the service has no credential of that name: add LoadCredential=mqtt:FILE" in said
+    assert (
+        "the service has no credential of that name: put the file at /etc/edgeannot/mqtt and run `sudo edgeannot service install`" in said
+    )
+    lies_there = read_advice("password_file", Path("/etc/edgeannot/mqtt"), PermissionError())
+    assert lies_there.startswith('; the service runs as a user of its own: set password_file = "mqtt", and run')
 
 
 @pytest.mark.usefixtures("bound_by_permissions")
@@ -123,8 +127,10 @@ def test_the_advice_to_write_is_for_rights_and_mounts_only(tmp_path, monkeypatch
     monkeypatch.setenv("INVOCATION_ID", "x")
 
     said = write_advice(tmp_path, PermissionError(13, "Permission denied"))
-    assert "let the service's user write there (SupplementaryGroups= with a group that may" in said
-    assert f"ReadWritePaths={tmp_path}" in said
+    assert said.startswith(
+        f"let the service's user write there (`sudo setfacl -m u:edgeannot:rwx {tmp_path}`, or SupplementaryGroups= with"
+    )
+    assert "ReadWritePaths" not in said, "the drop-in has it, else the folder would be mounted read-only"
     assert write_advice(tmp_path / "none").startswith(f"make {tmp_path / 'none'}, let the service's user")
 
 
@@ -139,7 +145,10 @@ def test_a_folder_that_is_mounted_read_only_is_told_from_one_without_rights(tmp_
     try:
         assert (may_write(folder), is_read_only(folder), write_advice(folder)) == (False, True, "mount it for writing, or ")
         monkeypatch.setenv("INVOCATION_ID", "x")
-        assert write_advice(folder).startswith(f"add ReadWritePaths={folder} to the unit (systemctl edit edgeannot) and let")
+        wanted = (
+            f"run `sudo edgeannot service install` again or add ReadWritePaths={folder} to the unit (systemctl edit edgeannot), and let"
+        )
+        assert write_advice(folder).startswith(wanted)
     finally:
         subprocess.run(["umount", str(folder)], check=True)
 

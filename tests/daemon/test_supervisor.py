@@ -3,7 +3,9 @@
 import threading
 from types import SimpleNamespace
 
+from edgeannot.base.errors import ConfigError
 from edgeannot.crash_guard import AtWork
+from edgeannot.daemon.reload import Reload
 from edgeannot.daemon.supervisor import Supervisor
 from edgeannot.daemon.worker_pool import Heartbeats
 
@@ -35,7 +37,7 @@ class GovernorLoop:
         return {"governor": {"step": self.steps}}
 
 
-def watch(looks, governor_loop, said, at_each=lambda: None, heartbeats=None, watchdog_s=None):
+def watch(looks, governor_loop, said, at_each=lambda: None, heartbeats=None, watchdog_s=None, reload=None):
     stop = threading.Event()
     pool = SimpleNamespace(
         finished=Ticks(looks, at_each), progress=SimpleNamespace(annotated=7, files_waiting=0), figures=lambda: {"fps": 1},
@@ -50,6 +52,7 @@ def watch(looks, governor_loop, said, at_each=lambda: None, heartbeats=None, wat
         active_model=SimpleNamespace(card=SimpleNamespace(name="m")),
         at_work=AtWork(),
         governor_loop=governor_loop,
+        reload=reload,
     )
     return supervisor, stop
 
@@ -66,6 +69,25 @@ def test_while_every_thread_lives_the_watchdog_is_fed():
     watch(2, GovernorLoop(), said, watchdog_s=30.0)[0].run()
 
     assert said[2:4] == [{"WATCHDOG": "1", "STATUS": "7 pictures annotated with m"}] * 2
+
+
+def test_a_reload_that_was_refused_stays_in_the_status_until_one_is_good():
+    said, wrong = [], [ConfigError("min_scor: unknown setting"), None]
+
+    def load():
+        if error := wrong.pop(0):
+            raise error
+        return "new"
+
+    reload = Reload(load, SimpleNamespace(send=lambda **_: None))
+    reload.ask()
+    watch(3, GovernorLoop(), said, watchdog_s=30.0, reload=reload)[0].run()
+
+    refused = "the new configuration is wrong, and the old one stays in force: min_scor: unknown setting"
+    assert said[2:5] == [{"WATCHDOG": "1", "STATUS": refused}] * 3
+    reload.ask()
+    watch(1, GovernorLoop(), said, watchdog_s=30.0, reload=reload)[0].run()
+    assert {"WATCHDOG": "1", "STATUS": "7 pictures annotated with m"} in said
 
 
 def test_a_thread_that_is_silent_for_too_long_is_named_once_and_the_watchdog_is_not_fed(caplog):

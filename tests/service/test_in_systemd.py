@@ -94,6 +94,8 @@ def test_a_wrong_configuration_is_named_and_the_old_one_stays(installed):
     installed.run("systemctl", "reload", UNIT)
     wait_until(lambda: "the old one stays in force: profil: unknown setting" in installed.journal(), "the journal to say so", pace_s=0.3)
 
+    assert "stays in force: profil: unknown setting" in installed.edgeannot("service", "status").stdout
+    assert '"unit-reload"' in installed.edgeannot("doctor", "--json", check=False).stdout
     assert (installed.shown("MainPID"), installed.shown("ActiveState")) == (pid, "active")
     assert installed.heard("b.jpg", *LOGIN)["device"] == "box"
 

@@ -44,12 +44,12 @@ def test_pictures_that_could_not_leave_the_folder_are_no_surprise_later(inbox, t
 
     said = str(caught.value)
     assert said.startswith(f'sources.inbox: after = "{after}", but the folder {inbox} cannot be written to, so ')
-    assert f"ReadWritePaths={inbox} " in said
+    assert f"u:edgeannot:rwx {inbox}`" in said
 
 
 def test_nor_are_those_that_could_not_get_to_where_they_are_to_go(inbox, tmp_path):
     (tmp_path / "source").mkdir()
-    with pytest.raises(ConfigError, match=f"ReadWritePaths={inbox} "):
+    with pytest.raises(ConfigError, match=f"u:edgeannot:rwx {inbox}`"):
         FinishedFiles("sources.inbox", tmp_path / "source", "move", inbox, None).check()
 
 
@@ -66,7 +66,7 @@ def test_that_damaged_pictures_stay_is_warned_of_and_no_reason_to_stop(inbox, tm
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "a damaged picture is copied to quarantine and stays there, too" in record.getMessage()
-    assert f"ReadWritePaths={inbox}" in record.getMessage()
+    assert f"u:edgeannot:rwx {inbox}`" in record.getMessage()
     assert record.getMessage().endswith('or set quarantine = "leave"')
 
 
@@ -83,7 +83,7 @@ def test_rights_that_are_lost_later_are_said_once_with_what_to_do(inbox, caplog)
     for _ in range(3):
         afterwards.clear_away(path, signature)
 
-    assert caplog.text.count("ReadWritePaths=") == 1
+    assert caplog.text.count("u:edgeannot:rwx") == 1
     assert path.exists()
     inbox.chmod(0o700)
     afterwards.clear_away(path, signature)

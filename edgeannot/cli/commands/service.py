@@ -9,13 +9,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from edgeannot.base.errors import ConfigError, UsageError
+from edgeannot.base.errors import ConfigError, RightsError, UsageError
 from edgeannot.service.install import Place
 
 __all__ = ["service_app"]
 
 service_app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="Run it as a systemd service.")
 
+_ROOT = Path("/")
+"""Where the journal is looked for; another one in tests."""
 _User = Annotated[bool, typer.Option("--user", help="A service of this user, not of the system.")]
 _Name = Annotated[
     str, typer.Option("--name", metavar="NAME", help="One of several: edgeannot@NAME, configured by /etc/edgeannot/NAME.toml.")
@@ -68,8 +70,18 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is written from now on.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", metavar="N", min=0, help="Newest lines.")] = 50,
 ) -> None:
-    """Show the service's lines in the journal."""
+    """Show the service's lines in the journal, which root and the groups adm and systemd-journal may read."""
+    if not user:
+        _check_journal(_ROOT)
     _become("journalctl", "--no-pager", f"--lines={lines}", *(["--follow"] if follow else []), "--unit", user=user, name=name)
+
+
+def _check_journal(root: Path) -> None:
+    """Raise RightsError where no file of the system's journal may be read: journalctl then shows nothing, as if nothing were there."""
+    files = [file for folder in ("var/log/journal", "run/log/journal") for file in (root / folder).glob("*/system.journal")]
+    if files and not any(os.access(file, os.R_OK) for file in files):
+        who = "root and the groups adm and systemd-journal"
+        raise RightsError(f"the journal of the service can be read by {who}: `sudo edgeannot service logs`")
 
 
 def _place(user: bool, name: str) -> Place:
