@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 import tomllib
 from pathlib import Path
@@ -25,6 +26,7 @@ from tests.test_docs import blocks
 
 def test_the_configuration_of_the_tutorial_gives_what_its_automation_waits_for(broker, make_subscriber, tmp_path):
     (text,) = blocks(DOCS / "tutorial.md", "toml")
+    assert Settings(**tomllib.loads(text)).written_folders() == [], "the service has no right to write to the folder of the tutorial"
     door = tmp_path / "door"
     door.mkdir()
     shutil.copy(SAMPLES / "astronaut.jpg", door)
@@ -85,7 +87,21 @@ def test_a_broker_set_up_as_the_page_says_lets_the_device_in_and_nobody_else(pag
         text = text.replace('"mqtt-password"', f'"{tmp_path}/porch.password"').replace("/etc/edgeannot/ca.crt", f"{tmp_path}/tls/ca.crt")
         return {each.code: each.level for each in brokers(Examined(Settings(**tomllib.loads(text))))}
 
+    def run(program: str, user: str, words: str) -> str:
+        """What the page's own command prints, with another program, user and words in it."""
+        options = page["Trying it"].partition(" -v ")[0].partition(" ")[2].replace("homeassistant", user).replace("8883", str(broker.port))
+        command = ["bash", "-c", f"{program} {options} {words}"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+        assert done.returncode == 0, (program, user, words, done.stderr)
+        return done.stdout.strip()
+
     try:
+        for user in ("porch", "homeassistant"):
+            assert stat.S_IMODE((tmp_path / f"{user}.password").stat().st_mode) == 0o600
+        run("mosquitto_pub", "homeassistant", "-t homeassistant/status -m online -r -q 1")
+        assert run("mosquitto_sub", "porch", "-t homeassistant/status -C 1 -W 10") == "online"
+        run("mosquitto_pub", "porch", "-t homeassistant/device/porch/config -m here -r -q 1")
+        assert run("mosquitto_sub", "homeassistant", "-t homeassistant/device/porch/config -C 1 -W 10") == "here"
         assert set(findings().values()) == {"ok"}
         assert "problem" in findings('device = "porch"', 'device = "gate"').values()  # another device's topics
         assert "problem" in findings('username = "porch"', 'username = "gate"').values()
