@@ -210,12 +210,14 @@ def coco_json(annotation: Annotation) -> bytes:
     for row, (score, class_id, (x1, y1, x2, y2)) in enumerate(
         zip(found.scores.tolist(), found.classes.tolist(), found.boxes.tolist(), strict=True)
     ):
+        x, y, w, h = bbox = [round(x1, 2), round(y1, 2), round(x2 - x1, 2), round(y2 - y1, 2)]
         rows.append(
             {
                 "id": _number(name / str(row)),
                 "image_id": image_id,
                 "category_id": class_id,
-                "bbox": [round(x1, 2), round(y1, 2), round(x2 - x1, 2), round(y2 - y1, 2)],
+                "bbox": bbox,
+                "segmentation": [[x, y, x, y + h, x + w, y + h, x + w, y]],  # the box: readers make no mask of an empty list
                 "area": round((x2 - x1) * (y2 - y1), 2),
                 "iscrowd": 0,
                 "score": round(score, 4),
@@ -224,6 +226,7 @@ def coco_json(annotation: Annotation) -> bytes:
     names = dict(sorted(zip(found.classes.tolist(), annotation.labels, strict=True)))
     document = {
         "info": {"description": f"made by edgeannot with {annotation.model.name}", "date_created": rfc3339(frame.captured_at)},
+        "licenses": [],
         "images": [{"id": image_id, "file_name": one_line(str(name)), "width": width, "height": height}],
         "annotations": rows,
         "categories": [{"id": class_id, "name": one_line(label)} for class_id, label in names.items()],

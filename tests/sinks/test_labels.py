@@ -70,6 +70,8 @@ def test_a_coco_file_is_a_data_set_of_one_picture(annotate):
     assert (image["file_name"], image["width"], image["height"]) == ("porch/cat_dog.jpg", 200, 100)
     assert [row["bbox"] for row in document["annotations"]] == [[20, 10, 100, 50], [0, 0, 200, 100], [1, 2, 2, 3]]
     assert {row["image_id"] for row in document["annotations"]} == {image["id"]}
+    assert document["annotations"][2]["segmentation"] == [[1, 2, 1, 5, 3, 5, 3, 2]], "readers make no mask of an empty list"
+    assert document["licenses"] == []
     assert document["categories"] == [{"id": 15, "name": "cat"}, {"id": 16, "name": "dog"}]
 
 
