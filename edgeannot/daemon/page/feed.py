@@ -210,9 +210,9 @@ class Feed:
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not self._closed and not self._waiting and (rest_s := self._due() - time.monotonic()) > 0:
-                    self._asleep_until = time.monotonic() + rest_s
-                    self._work.wait(None if rest_s == math.inf else rest_s)
+                while not self._closed and not self._waiting and (due := self._due()) > (now := time.monotonic()):
+                    self._asleep_until = due
+                    self._work.wait(None if due == math.inf else due - now)
                     self._release(self._clock())
                 self._asleep_until = -math.inf
                 if self._closed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import collections
 import json
+import math
 import os
 import time
 from datetime import UTC, datetime
@@ -178,6 +179,24 @@ def test_a_picture_wakes_the_drawing_thread_only_for_something_to_do(monkeypatch
         wait_until(lambda: feed._strip, "the small picture")
         assert len(woken) < 20
     finally:
+        feed.close()
+
+
+def test_while_somebody_looks_a_picture_that_is_not_drawn_yet_wakes_nobody(monkeypatch):
+    feed, woken = Feed(0.01, Clock(100.0)), []
+    feed.start(dict)
+    viewer = feed.watch()
+    try:
+        feed.write(annotation(seq=0))
+        wait_until(lambda: feed._pictures, "the first picture")
+        monkeypatch.setattr(feed._work, "notify", lambda: woken.append(1))
+        for seq in range(1, 20):
+            wait_until(lambda: feed._asleep_until > -math.inf, "the thread to sleep")
+            feed.write(annotation(seq=seq))
+        assert len(woken) < 3
+    finally:
+        viewer.close()
+        monkeypatch.undo()
         feed.close()
 
 
