@@ -141,11 +141,12 @@ def run_daemon(
     *options: str,
     inside: Callable[[Sequence[str]], list[str]] = list,
     log: Path | None = None,
+    also: str = "",
 ) -> Run:
-    """Start the daemon with profile low over a folder, with ledger, label files and the broker; no pictures are drawn."""
+    """Start the daemon with profile low over a folder, with ledger, label files and the broker; no pictures are drawn. also: settings."""
     counter.begin()
     settings = data_dir.with_name(f"{data_dir.name}.toml")
-    settings.write_text(f'out_dir = "{data_dir / "out"}"\n[sinks.labels]\nenabled = true\n')
+    settings.write_text(f'out_dir = "{data_dir / "out"}"\n[sinks.labels]\nenabled = true\n{also}')
     places = ["--watch", str(pictures), "--data-dir", str(data_dir), "--mqtt", counter.url]
     return Run("--config", str(settings), "--profile", "low", *places, *options, inside=inside, log=log)
 

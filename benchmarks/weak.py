@@ -17,6 +17,8 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,10 @@ def drive_out(paths: set[str]) -> None:
         os.close(fd)
 
 
+def _inside(memory: MemoryGroup, cpu: CpuGroup, command: Sequence[str]) -> list[str]:
+    return memory.inside(cpu.inside(command))
+
+
 def measured(counter: Counter, share: float, limit_mb: int, pictures: Path, data_dir: Path) -> dict[str, Any]:
     """Return what came of the pictures under both limits."""
     log = data_dir.with_suffix(".log")
@@ -52,7 +58,8 @@ def measured(counter: Counter, share: float, limit_mb: int, pictures: Path, data
         cpu.limit(share)
         starts, anonymous, files, came = 0, 0, 0, []
         while True:
-            run = run_daemon(counter, pictures, data_dir, "--once", inside=lambda command: memory.inside(cpu.inside(command)), log=log)
+            limited = partial(_inside, memory, cpu)
+            run = run_daemon(counter, pictures, data_dir, "--once", inside=limited, log=log, also="[sinks.jsonl]\nenabled = true\n")
             starts += 1
             while run.process.poll() is None:
                 run.look()
