@@ -11,14 +11,15 @@ import time
 from collections.abc import Sequence
 
 from edgeannot.base.errors import EdgeannotError
-from edgeannot.doctor.cameras import cameras
+from edgeannot.doctor.cameras import cameras as check_cameras  # `edgeannot.doctor.cameras` stays the module
 from edgeannot.doctor.connections import brokers, ports
 from edgeannot.doctor.findings import Check, Examined, Finding, problem
 from edgeannot.doctor.folders import results, state, watched
 from edgeannot.doctor.machine import clock, configuration, heat, libc, packages, processor, python
-from edgeannot.doctor.models import WITHIN_S, models
+from edgeannot.doctor.models import WITHIN_S
+from edgeannot.doctor.models import models as check_models
 from edgeannot.doctor.secret_files import secrets
-from edgeannot.doctor.unit import unit
+from edgeannot.doctor.unit import unit as check_unit
 
 __all__ = ["CHECKS", "OVERDUE", "run_checks"]
 
@@ -31,17 +32,17 @@ CHECKS: Sequence[Check] = (
     Check("packages", packages, 5),
     Check("libc", libc, 2),
     Check("processor", processor, 5),
-    Check("models", models, WITHIN_S),
+    Check("models", check_models, WITHIN_S),
     Check("state", state, 6),
     Check("results", results, 6),
     Check("watched", watched, 10),
     Check("secrets", secrets, 6),
-    Check("cameras", cameras, 16),
+    Check("cameras", check_cameras, 16),
     Check("brokers", brokers, 16),
     Check("ports", ports, 6),
     Check("clock", clock, 2),
     Check("heat", heat, 4),
-    Check("unit", unit, 8),
+    Check("unit", check_unit, 8),
 )
 
 

@@ -116,7 +116,7 @@ wait
 def test_the_commands_of_the_tutorial_lead_to_a_message_of_the_service():
     """All but those of apt and git, whose work is done: there is no network here."""
     tutorial = ROOT / "docs/tutorial.md"
-    install, first, listen, watch, put, configure, check, service, look = blocks(tutorial, "sh")
+    install, first, listen, watch, put, configure, check, service, look, password = blocks(tutorial, "sh")
     (config,) = blocks(tutorial, "toml")
     with fresh_box(config) as box:
         offline(box, "\n".join(line for line in install.splitlines() if not re.match(r"sudo apt |git ", line)))
@@ -128,6 +128,9 @@ def test_the_commands_of_the_tutorial_lead_to_a_message_of_the_service():
         assert "nothing wrong" in offline(box, check).stdout
         offline(box, service)
         discovery, detections, count = offline(box, f"{look}wait").stdout.splitlines()
+        box.write("usr/local/bin/nano", '#!/bin/sh\necho secret >> "$1"\n', 0o755)
+        named = r"""sed -i '/^url/a username = "porch"\npassword_file = "mqtt-password"' /etc/edgeannot/edgeannot.toml"""
+        offline(box, f"{named}\n{password}\nsystemctl is-active edgeannot && edgeannot doctor")
 
     assert json.loads(discovery)["device"]["name"] == "porch"
     topic, _, message = detections.partition(" ")
