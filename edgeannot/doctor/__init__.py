@@ -14,11 +14,10 @@ from edgeannot.base.errors import EdgeannotError
 from edgeannot.doctor.cameras import cameras as check_cameras  # `edgeannot.doctor.cameras` stays the module
 from edgeannot.doctor.connections import brokers, ports
 from edgeannot.doctor.findings import Check, Examined, Finding, problem
-from edgeannot.doctor.folders import results, state, watched
+from edgeannot.doctor.folders import results, secrets, state, watched
 from edgeannot.doctor.machine import clock, configuration, heat, libc, packages, processor, python
 from edgeannot.doctor.models import WITHIN_S
 from edgeannot.doctor.models import models as check_models
-from edgeannot.doctor.secret_files import secrets
 from edgeannot.doctor.unit import unit as check_unit
 
 __all__ = ["CHECKS", "OVERDUE", "run_checks"]

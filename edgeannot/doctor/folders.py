@@ -1,4 +1,4 @@
-"""Checks of the folders: state, results, what is watched."""
+"""Checks of the folders: state, results, what is watched; and of the files that the settings name, such as those of passwords."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pathlib import Path
 
 from edgeannot.base.foreign import as_int
 from edgeannot.base.kernel.files import read
-from edgeannot.base.places import default_data_dir
+from edgeannot.base.places import CONFIG_FOLDER, default_data_dir
 from edgeannot.doctor.findings import Examined, Finding, fine, nearest, problem, warning
-from edgeannot.settings import Settings
+from edgeannot.settings import Settings, named_files
 from edgeannot.sources import DirectoryOptions
 
-__all__ = ["results", "state", "watched"]
+__all__ = ["results", "secrets", "state", "watched"]
 
 _MB = 1 << 20
 _STATE_MB = 64
@@ -185,3 +185,25 @@ def _file_system(path: Path, mountinfo: str) -> str:
             if (path.absolute().is_relative_to(point)) and len(point) >= len(found[0]):
                 found = (point, kind[0])
     return found[1]
+
+
+def secrets(examined: Examined) -> Iterator[Finding]:
+    """Check as root that the service's user may read passwords, tokens, keys and certificates; of other users the other checks tell.
+
+    systemd reads a credential as root and hands it over. A file that is missing is a finding of the check of what needs it.
+    """
+    if examined.settings is None or examined.who.uid is None:
+        return
+    handed_over = os.environ.get("CREDENTIALS_DIRECTORY")
+    readable = []
+    for setting, path in named_files(examined.settings, in_use=True):
+        if not path.is_file():
+            continue
+        if (handed_over and path.is_relative_to(handed_over)) or examined.who.may(path, "r"):
+            readable.append(setting)
+            continue
+        move = "" if path.parent == CONFIG_FOLDER else f"move it into {CONFIG_FOLDER}, "
+        cure = f'{move}set {setting} to its bare name, "{path.name}", and run `sudo edgeannot service install`, which hands it over'
+        yield problem("secret-unreadable", "secrets", f"{examined.who.name} may not read {path} ({setting})", cure)
+    if readable:
+        yield fine("secrets", "secrets", f"{examined.who.name} gets {', '.join(readable)}")

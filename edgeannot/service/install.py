@@ -13,16 +13,13 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-from pydantic import BaseModel
 
 from edgeannot.base import atomicfile
 from edgeannot.base.errors import ConfigError, EdgeannotError, RightsError
 from edgeannot.base.places import CONFIG_FOLDER, packaged
-from edgeannot.settings import Settings, load_settings
+from edgeannot.settings import Settings, load_settings, named_files
 from edgeannot.settings.template import commented_settings
 
 __all__ = [
@@ -30,7 +27,6 @@ __all__ = [
     "drop_in",
     "install",
     "instance_unit",
-    "named_files",
     "run_systemctl",
     "secret_files",
     "system_unit",
@@ -284,20 +280,3 @@ def _quoted(path: Path) -> str:
 def secret_files(settings: Settings) -> list[str]:
     """Return the bare names among the files of secrets: those of credentials, which lie in /etc/edgeannot for root alone."""
     return sorted({str(path) for _, path in named_files(settings) if len(path.parts) == 1})
-
-
-def named_files(section: BaseModel, *above: str, in_use: bool = False) -> Iterator[tuple[str, Path]]:
-    """Yield the files that the settings name apart from folders, by their setting: `sinks.mqtt.ca_file` and the like, of every section.
-
-    in_use: without those of sections that are switched off.
-    """
-    for name, value in section:
-        if isinstance(value, Path) and name.endswith("_file"):
-            yield ".".join((*above, name)), value
-        for key, each in value.items() if isinstance(value, Mapping) else (("", value),):
-            below = (*above, name, *([str(key)] if key else []))
-            if isinstance(each, BaseModel):
-                if not in_use or getattr(each, "enabled", True):
-                    yield from named_files(each, *below, in_use=in_use)
-            elif name.endswith("_files") and isinstance(each, Path):
-                yield ".".join(below), each

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from edgeannot.base.places import default_config_file, default_data_dir
 from edgeannot.settings.layers import find_data_dir, find_problems, find_runtime, load_settings
-from edgeannot.settings.tree import HealthOptions, Loaded, PageOptions, Settings
+from edgeannot.settings.tree import HealthOptions, Loaded, PageOptions, Settings, named_files
 from edgeannot.vision.profiles import PROFILE_DEFAULTS
 
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "find_problems",
     "find_runtime",
     "load_settings",
+    "named_files",
 ]

@@ -34,7 +34,7 @@ from edgeannot.sources import SourceOptions, read_source
 from edgeannot.sources.directory_options import named_folder
 from edgeannot.vision.data import Profile
 
-__all__ = ["PREFIX", "SOURCE_NAME", "HealthOptions", "Loaded", "PageOptions", "Settings", "Source", "flatten"]
+__all__ = ["PREFIX", "SOURCE_NAME", "HealthOptions", "Loaded", "PageOptions", "Settings", "Source", "flatten", "named_files"]
 
 PREFIX = "EDGEANNOT_"
 """What the environment's variables begin with."""
@@ -261,3 +261,20 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def named_files(section: BaseModel, *above: str, in_use: bool = False) -> Iterator[tuple[str, Path]]:
+    """Yield the files that the settings name apart from folders, by their setting: `sinks.mqtt.ca_file` and the like, of every section.
+
+    in_use: without those of sections that are switched off.
+    """
+    for name, value in section:
+        if isinstance(value, Path) and name.endswith("_file"):
+            yield ".".join((*above, name)), value
+        for key, each in value.items() if isinstance(value, Mapping) else (("", value),):
+            below = (*above, name, *([str(key)] if key else []))
+            if isinstance(each, BaseModel):
+                if not in_use or getattr(each, "enabled", True):
+                    yield from named_files(each, *below, in_use=in_use)
+            elif name.endswith("_files") and isinstance(each, Path):
+                yield ".".join(below), each

@@ -12,7 +12,7 @@ from edgeannot.doctor import run_checks
 from edgeannot.doctor.cameras import cameras
 from edgeannot.doctor.connections import brokers, ports
 from edgeannot.doctor.findings import Check, Who
-from edgeannot.doctor.secret_files import secrets
+from edgeannot.doctor.folders import secrets
 
 NOBODY = Who("the service's user edgeannot", 65534, 65534)
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can look with the eyes of another user")
