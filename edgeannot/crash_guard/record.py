@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgeannot.base.foreign import printable
-from edgeannot.base.kernel.control_groups import group_folders, parse_cgroup, parse_mounts
-from edgeannot.base.kernel.files import read
+from edgeannot.base.kernel import group_folders, parse_cgroup, parse_mounts, read
 
 __all__ = ["PLACES", "Kills", "Note", "OomCounter", "Record", "RunState", "boot_id", "killed_between"]
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeannot.base.errors import ConfigError
-from edgeannot.base.kernel.control_groups import free_memory_bytes
+from edgeannot.base.kernel import free_memory_bytes
 from edgeannot.base.places import model_folders
 from edgeannot.base.systemd import write_advice
 from edgeannot.choice.decision import budget_of

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgeannot.base.errors import LinkError
-from edgeannot.base.kernel.files import number, read
+from edgeannot.base.kernel import number, read
 from edgeannot.daemon.active_model import ActiveModel
 from edgeannot.daemon.governor import DEFAULT_TRIP_C, DegradationLevel, Governor, SensorReadings, Step
 from edgeannot.daemon.monitoring.telemetry import Telemetry

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from edgeannot.base.errors import ConfigError, MissingError, ModelError
-from edgeannot.base.kernel.control_groups import free_memory_bytes
+from edgeannot.base.kernel import free_memory_bytes
 from edgeannot.base.systemd import Notifier, clock_synced, is_service
 from edgeannot.choice.auto_profile import grade_for_next_start
 from edgeannot.choice.first_use_trial import FirstUseTrial

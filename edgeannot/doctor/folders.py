@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgeannot.base.foreign import as_int
-from edgeannot.base.kernel.files import read
+from edgeannot.base.kernel import read
 from edgeannot.base.places import CONFIG_FOLDER, default_data_dir
 from edgeannot.doctor.findings import Examined, Finding, fine, nearest, problem, warning
 from edgeannot.settings import Settings, named_files

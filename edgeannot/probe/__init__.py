@@ -10,7 +10,7 @@ import os
 import re
 from pathlib import Path
 
-from edgeannot.base.kernel.files import read
+from edgeannot.base.kernel import read
 from edgeannot.probe.board import Board, Cluster, Cooling, Frequency, Limits, Processor, Python, RuntimeFacts, Zone
 from edgeannot.probe.clocks import read_cooling, read_frequencies, read_throttled, read_zones
 from edgeannot.probe.cpuinfo import parse_cpuinfo

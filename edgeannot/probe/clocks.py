@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from edgeannot.base.kernel.files import number, read
+from edgeannot.base.kernel import number, read
 from edgeannot.probe.board import Cooling, Frequency, Zone
 from edgeannot.probe.limits import parse_cpu_list
 

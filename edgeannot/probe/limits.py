@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edgeannot.base.kernel.control_groups import group_folders, parse_cgroup, parse_mounts
-from edgeannot.base.kernel.files import number, read
+from edgeannot.base.kernel import group_folders, number, parse_cgroup, parse_mounts, read
 from edgeannot.probe.board import Limits
 
 __all__ = [

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from edgeannot.base.errors import FrameError, LinkError
-from edgeannot.base.kernel.control_groups import free_memory_bytes
+from edgeannot.base.kernel import free_memory_bytes
 from edgeannot.crash_guard import AtWork, Ticket, of_content
 from edgeannot.mqtt.client import size_of
 from edgeannot.mqtt.topics import Topics

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from edgeannot.base.child import Child, Died, Refused, command_of, scratch
 from edgeannot.base.errors import ModelError, ShortageError
 from edgeannot.base.foreign import printable
-from edgeannot.base.kernel.control_groups import free_memory_bytes
+from edgeannot.base.kernel import free_memory_bytes
 from edgeannot.base.runtimes import Runtime, RuntimeName
 from edgeannot.tflite.schema import SubGraph
 from edgeannot.vision.data import RawTensor, TensorSpec

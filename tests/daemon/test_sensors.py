@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgeannot.base.kernel.control_groups import free_memory_bytes
+from edgeannot.base.kernel import free_memory_bytes
 from edgeannot.daemon.governor import DEFAULT_TRIP_C, SensorReadings
 from edgeannot.daemon.governor_loop import Sensors, read_trips
 

@@ -24,7 +24,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edgeannot.base.kernel.control_groups import group_folders, parse_cgroup, parse_mounts
+from edgeannot.base.kernel import group_folders, parse_cgroup, parse_mounts
 from edgeannot.crash_guard.record import Record, RunState, boot_id
 from tests.brokers import wait_until
 from tests.e2e.fleet import Fleet

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeannot.base.kernel.control_groups import parse_cgroup, parse_mounts
+from edgeannot.base.kernel import parse_cgroup, parse_mounts
 from edgeannot.probe import Limits
 from edgeannot.probe.limits import parse_cpu_list, parse_cpu_max, read_limits
 

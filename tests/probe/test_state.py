@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeannot.base.kernel.files import read
+from edgeannot.base.kernel import read
 from edgeannot.probe import parse_strings, read_name
 from edgeannot.probe.clocks import hottest_c, parse_throttled, read_cooling, read_frequencies, read_throttled, read_zones, throttle_reasons
 from edgeannot.probe.limits import Pressure, find_pressure, parse_pressure, read_pressure

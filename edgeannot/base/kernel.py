@@ -1,4 +1,4 @@
-"""The control groups of this process, version 1 and 2, and the memory that is free within them.
+"""What the kernel tells: its small files, where a missing or odd one is no error, and the control groups of this process, version 1 and 2.
 
 A group's files lie under the mount point that /proc/self/mountinfo names, at the group's path from /proc/self/cgroup less the
 part of the hierarchy that the mount leaves out (in a container: often all of it). Limits of parents hold for their children,
@@ -12,9 +12,30 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from edgeannot.base.kernel.files import number, read
+__all__ = ["Mount", "free_memory_bytes", "group_folders", "number", "parse_cgroup", "parse_mounts", "read"]
 
-__all__ = ["Mount", "free_memory_bytes", "group_folders", "parse_cgroup", "parse_mounts"]
+_LONGEST = 1 << 22
+"""Far above /proc/cpuinfo of a machine of hundreds of cores; a special file that never ends must not be read for ever."""
+_PIECE = 1 << 16
+"""What is asked for at a time: the kernel refuses larger reads of what lies in /proc/sys (ENOMEM)."""
+
+
+def read(path: Path) -> str:
+    """Return the text of a file; empty where it cannot be read. Device tree texts end in NULs, which are kept."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            pieces: list[bytes] = []
+            while (piece := file.read(_PIECE)) and len(pieces) < _LONGEST // _PIECE:
+                pieces.append(piece)
+            return b"".join(pieces).decode("utf-8", errors="replace")
+    except (OSError, ValueError):  # ValueError: a path with a NUL in it
+        return ""
+
+
+def number(text: str) -> int | None:
+    """Return the integer that the text is; None where it is not one."""
+    stripped = text.strip()
+    return int(stripped) if re.fullmatch(r"-?[0-9]{1,19}", stripped) else None
 
 
 @dataclass(frozen=True, slots=True)
