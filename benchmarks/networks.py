@@ -22,7 +22,7 @@ from edgeannot_tools.quantize.model import FloatModel, load_float_model
 
 __all__ = ["NETWORKS", "Network", "Places", "child_seconds", "in_float"]
 
-COMMAND = [sys.executable, "-c", "from edgeannot.cli.app import main; main()"]
+COMMAND = [sys.executable, "-c", "from edgeannot.cli.start import main; main()"]
 
 
 @dataclass(frozen=True, slots=True)

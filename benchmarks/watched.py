@@ -23,7 +23,7 @@ from benchmarks.store.broker import DEADLINE_S, mosquitto
 
 __all__ = ["Counter", "Run", "Subscriber", "counting_broker", "make_pictures", "run_daemon"]
 
-COMMAND = [sys.executable, "-c", "from edgeannot.cli.app import main; main()", "run"]
+COMMAND = [sys.executable, "-c", "from edgeannot.cli.start import main; main()", "run"]
 SAMPLES = Path(__file__).resolve().parent.parent / "edgeannot" / "samples"
 
 

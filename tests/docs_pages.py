@@ -15,7 +15,7 @@ import typer
 from pydantic import BaseModel
 
 from edgeannot.base import errors
-from edgeannot.cli import exits
+from edgeannot.cli import start
 from edgeannot.cli.app import app
 from edgeannot.daemon import deliverers, run
 from edgeannot.daemon.monitoring.metrics import Distributions, exposition
@@ -102,13 +102,13 @@ def exit_codes() -> list[tuple[int, str]]:
     """Each exit code with its reasons, those of the error classes among them."""
     found = [
         (0, "Done, or stopped as asked."),
-        (exits._EX_UNREAD, "`doctor` found a problem; the reader of the output has gone."),
-        (exits._EX_USAGE, "The command line is wrong."),
+        (start._EX_UNREAD, "`doctor` found a problem; the reader of the output has gone."),
+        (start._EX_USAGE, "The command line is wrong."),
         (deliverers._EX_UNAVAILABLE, "A receiver did not take all messages of `run --once`."),
         (run._EX_DATAERR, "A picture of `run FILE` could not be annotated."),
         (run.RESULTS_MISSING, "Results of `run FILE --out DIR` could not be written."),
-        (exits._EX_NOPERM, "A file may not be read or written by this user."),
-        (exits._INTERRUPTED, "Interrupted."),
+        (start._EX_NOPERM, "A file may not be read or written by this user."),
+        (start._INTERRUPTED, "Interrupted."),
         (errors.EdgeannotError.exit_code, "An internal error; please report it."),
     ]
     for name in errors.__all__:

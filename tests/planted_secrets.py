@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from edgeannot.base import redaction
 from edgeannot.cli.app import app
-from edgeannot.cli.exits import guarded
+from edgeannot.cli.start import guarded
 from edgeannot.settings import Settings, load_settings
 from edgeannot.sources import SOURCES
 

@@ -168,7 +168,7 @@ def _tool(environment: str, module: str, *arguments: object) -> None:
 
 def _edgeannot(*arguments: object) -> None:
     """Run edgeannot's command."""
-    _run([sys.executable, "-c", "from edgeannot.cli.app import main; main()", *arguments])
+    _run([sys.executable, "-c", "from edgeannot.cli.start import main; main()", *arguments])
 
 
 def _run(command: list[object]) -> None:

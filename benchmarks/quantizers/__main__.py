@@ -46,7 +46,7 @@ QUANTIZE = """
 import atexit, pathlib, sys
 status = pathlib.Path(sys.argv.pop(1))
 atexit.register(lambda: status.write_text(pathlib.Path("/proc/self/status").read_text()))
-from edgeannot.cli.app import main
+from edgeannot.cli.start import main
 main()
 """
 TIMER = """

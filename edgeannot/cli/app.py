@@ -18,13 +18,12 @@ from typer.core import TyperCommand, TyperGroup
 from edgeannot import __version__
 from edgeannot.base.errors import ConfigError, install
 from edgeannot.base.registry import EntryPoint, entry_points
-from edgeannot.cli.exits import guarded
 
 if TYPE_CHECKING:
     from edgeannot.choice.auto_profile import Measuring
     from edgeannot.settings import Loaded
 
-__all__ = ["app", "main"]
+__all__ = ["app"]
 
 _TOOLS = "edgeannot.commands"
 """The entry points by which a package adds commands: a function whose docstring is the help, and which imports the typer app."""
@@ -341,8 +340,3 @@ def _labels(text: str | None) -> tuple[str, ...] | None:
     if not all(names):
         raise ConfigError(f"--labels: wanted names with commas between them, such as person,dog; found {text!r}")
     return names
-
-
-def main() -> None:
-    """Run the command."""
-    guarded(app)

@@ -11,14 +11,14 @@ from tests.patience import DEADLINE_S
 
 
 def edgeannot(*args, env=None):
-    command = [sys.executable, "-c", "from edgeannot.cli.app import main; main()", *map(str, args)]
+    command = [sys.executable, "-c", "from edgeannot.cli.start import main; main()", *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, env={**os.environ, **(env or {})}, check=False)
 
 
 @pytest.mark.parametrize("args", [["--help"], ["run", "--help"], ["--version"]])
 def test_help_loads_neither_opencv_nor_numpy_nor_the_runtime(args):
     code = (
-        "import sys, json\nfrom edgeannot.cli.app import main\nsys.argv = ['edgeannot', *sys.argv[1:]]\n"
+        "import sys, json\nfrom edgeannot.cli.start import main\nsys.argv = ['edgeannot', *sys.argv[1:]]\n"
         "try: main()\nexcept SystemExit as exc: code = exc.code\n"
         "print(json.dumps([code, [m for m in ('cv2', 'numpy', 'ai_edge_litert', 'tflite_runtime', 'paho') if m in sys.modules]]))"
     )
@@ -29,7 +29,7 @@ def test_help_loads_neither_opencv_nor_numpy_nor_the_runtime(args):
 
 @pytest.mark.parametrize(("command", "package"), [("quantize", "yaml"), ("evaluate", "tomlkit"), ("datasets", "yaml")])
 def test_a_tool_whose_packages_are_missing_says_what_to_install(command, package):
-    code = f"import sys\nsys.modules[{package!r}] = None\nfrom edgeannot.cli.app import main\nmain()"
+    code = f"import sys\nsys.modules[{package!r}] = None\nfrom edgeannot.cli.start import main\nmain()"
     done = subprocess.run([sys.executable, "-c", code, command, "--help"], capture_output=True, text=True, timeout=DEADLINE_S, check=False)
 
     assert done.returncode == 78
@@ -106,7 +106,7 @@ def test_a_mistake_ends_in_one_sentence_and_its_exit_code(tmp_path, args, code, 
 
 @pytest.mark.parametrize("stream", [0, 1, 2])
 def test_a_closed_standard_stream_is_no_obstacle(tmp_path, stream):
-    code = "import os, sys\nfrom edgeannot.cli.app import main\nsys.argv = ['edgeannot', 'config']\nmain()"
+    code = "import os, sys\nfrom edgeannot.cli.start import main\nsys.argv = ['edgeannot', 'config']\nmain()"
     command = ["sh", "-c", f'exec "$@" {stream}>&-', "sh", sys.executable, "-c", code]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=DEADLINE_S, env={**os.environ, "XDG_STATE_HOME": str(tmp_path)}, check=False
@@ -119,9 +119,9 @@ def test_a_closed_standard_stream_is_no_obstacle(tmp_path, stream):
 
 def test_a_fault_of_the_program_ends_with_a_sentence_and_its_own_exit_code():
     code = (
-        "from edgeannot import settings\nfrom edgeannot.cli import app as cli\n"
+        "from edgeannot import settings\nfrom edgeannot.cli.start import main\n"
         "def broken(*_, **__):\n    raise ZeroDivisionError('by design')\n"
-        "settings.load_settings = broken\ncli.main()"
+        "settings.load_settings = broken\nmain()"
     )
     done = subprocess.run([sys.executable, "-c", code, "config"], capture_output=True, text=True, timeout=DEADLINE_S, check=False)
 

@@ -10,9 +10,9 @@ import typer
 from typer.testing import CliRunner
 
 from edgeannot.card_inference import Hints
-from edgeannot.cli.app import main
 from edgeannot.cli.commands.models import models_app
 from edgeannot.cli.model_options import ModelOptions, with_model_options
+from edgeannot.cli.start import main
 from edgeannot_tools.convert.command import convert_app
 from edgeannot_tools.quantize.command import quantize_app
 

@@ -18,7 +18,7 @@ from tests.patience import DEADLINE_S
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SAMPLES = ROOT / "edgeannot" / "samples"
-COMMAND = [sys.executable, "-c", "from edgeannot.cli.app import main; main()"]
+COMMAND = [sys.executable, "-c", "from edgeannot.cli.start import main; main()"]
 
 
 def edgeannot(*args: object, timeout_s: float = DEADLINE_S, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -24,7 +24,7 @@ def broken(part):
     module, _, name = part.rpartition(".")
     patch = f"from {module} import {name}\ndef broken(*_):\n    raise ZeroDivisionError('by design')\n"
     method = "__call__" if name == "Pipeline" else "write"
-    return [sys.executable, "-c", f"{patch}{name}.{method} = broken\nfrom edgeannot.cli.app import main\nmain()"]
+    return [sys.executable, "-c", f"{patch}{name}.{method} = broken\nfrom edgeannot.cli.start import main\nmain()"]
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def __call__(self, image):
         die()
     return to_tensor(self, image)
 ToTensor.__call__ = __call__
-from edgeannot.cli.app import main
+from edgeannot.cli.start import main
 main()
 """
 """The real command with a decoder that dies of marked pictures, and a model that dies of white frames of a camera."""
@@ -66,7 +66,7 @@ DYING = [sys.executable, "-c", """
 import ctypes
 from edgeannot.vision.engine import Engine
 Engine.run = lambda self, tensor: ctypes.string_at(0)
-from edgeannot.cli.app import main
+from edgeannot.cli.start import main
 main()
 """]  # fmt: skip
 """The real command with a runtime that dies of every picture."""

@@ -37,7 +37,7 @@ def fdatasync(fd):
             json.dump([size, salt], file)
         os.replace(name + ".synced.new", name + ".synced")
 os.fdatasync = fdatasync
-from edgeannot.cli.app import main
+from edgeannot.cli.start import main
 main()
 """
 """The real command, which leaves a note of how much of the log has been brought to the disk each time that was done."""

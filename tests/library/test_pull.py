@@ -20,8 +20,8 @@ import typer.testing
 
 from edgeannot.base.errors import ConfigError, EdgeannotError, InputError, LinkError, MissingError, ModelError
 from edgeannot.card_inference.interpretation import AmbiguousModelError
-from edgeannot.cli.app import main
 from edgeannot.cli.commands.models import models_app
+from edgeannot.cli.start import main
 from edgeannot.tflite.file import parse_tflite
 from edgeannot.vision.cards import find_card
 from edgeannot_tools.convert import darknet
@@ -694,7 +694,7 @@ def test_without_the_tools_a_model_that_has_to_be_made_says_so_before_it_is_fetc
     """As after `pip install edgeannot`: the packages that the tools need are not there."""
     files = [file_entry(b"[net]", {"url": "https://nowhere.invalid/f"}, name=f"net.{end}") for end in ("cfg", "weights")]
     shop.offer(entry(*files, quantize=quantize))
-    lame = f"import sys; sys.modules[{missing!r}] = None; from edgeannot.cli.app import main; main()"
+    lame = f"import sys; sys.modules[{missing!r}] = None; from edgeannot.cli.start import main; main()"
     words = ["models", "pull", "sorter", "--data-dir", str(shop.data), "--catalogue", str(shop.catalogue)]
     done = subprocess.run([sys.executable, "-c", lame, *words], capture_output=True, text=True, timeout=DEADLINE_S, check=False)
 

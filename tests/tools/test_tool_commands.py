@@ -98,7 +98,7 @@ def slow(source, target):
     print("copied", flush=True)
     time.sleep(60)
 shutil.copy2 = slow
-from edgeannot.cli.app import main
+from edgeannot.cli.start import main
 sys.argv = ["edgeannot", "datasets", "convert", sys.argv[1], sys.argv[2], "--to", "coco"]
 main()
 """

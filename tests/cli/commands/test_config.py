@@ -87,6 +87,6 @@ def test_a_shell_completes_commands_and_options(words, position, offered):
     import subprocess
     import sys
 
-    code = "import sys; sys.argv = ['edgeannot']; from edgeannot.cli.app import main; main()"
+    code = "import sys; sys.argv = ['edgeannot']; from edgeannot.cli.start import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env={**os.environ, **env})
     assert offered in done.stdout.split()

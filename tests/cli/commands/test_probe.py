@@ -22,11 +22,8 @@ from tests.probe import recorded
 HEAVY = ("numpy", "cv2", "pydantic", "typer", "ai_edge_litert", "tflite_runtime", "subprocess")
 
 
-def command(*args, module="cli.start", env=None, after=""):
-    code = (
-        f"import sys\nfrom edgeannot.{module} import main\nsys.argv = ['edgeannot', *sys.argv[1:]]\n"
-        f"try: main()\nfinally:\n    {after or 'pass'}"
-    )
+def command(*args, door="start import main", env=None, after=""):
+    code = f"import sys\nfrom edgeannot.cli.{door}\nsys.argv = ['edgeannot', *sys.argv[1:]]\ntry: main()\nfinally:\n    {after or 'pass'}"
     clean = {key: value for key, value in os.environ.items() if not key.startswith("EDGEANNOT_")}
     arguments = [sys.executable, "-c", code, *map(str, args)]
     return subprocess.run(arguments, capture_output=True, text=True, timeout=DEADLINE_S, check=False, env={**clean, **(env or {})})
@@ -67,7 +64,7 @@ def test_the_choice_is_explained_without_measuring_too(tmp_path):
 
 
 def test_through_the_other_commands_door_it_is_the_same(tmp_path):
-    ways = [command("probe", "--no-measure", module=module, env=nowhere(tmp_path)) for module in ("cli.start", "cli.app")]
+    ways = [command("probe", "--no-measure", door=door, env=nowhere(tmp_path)) for door in ("start import main", "app import app as main")]
 
     assert ways[0].stdout == ways[1].stdout != ""
     assert command("--help").stdout.count("probe") == 1

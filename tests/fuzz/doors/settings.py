@@ -19,7 +19,7 @@ from edgeannot.base.errors import ConfigError
 from edgeannot.base.streams import _Printable
 from edgeannot.choice import auto_profile
 from edgeannot.cli.app import app
-from edgeannot.cli.exits import guarded
+from edgeannot.cli.start import guarded
 from edgeannot.mqtt.options import Address
 from edgeannot.settings import find_data_dir, load_settings
 from tests.fuzz.door import Case, Door, Visit
@@ -191,7 +191,7 @@ class TheDoor(Door):
         "edgeannot/settings/problems.py",
         "edgeannot/settings/lines.py",
         "edgeannot/mqtt/options.py",
-        "edgeannot/cli/exits.py",
+        "edgeannot/cli/start.py",
         "edgeannot/cli/app.py",
     )
 

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edgeannot.base.errors import InputError, MissingError
-from edgeannot.cli.app import main
+from edgeannot.cli.start import main
 from edgeannot.vision.cards import read_card
 from edgeannot_tools.convert.command import convert_app
 from edgeannot_tools.convert.files import kind_of

@@ -10,7 +10,7 @@ import pytest
 
 from tests.patience import DEADLINE_S
 
-START = "from edgeannot.cli.exits import guarded\n"
+START = "from edgeannot.cli.start import guarded\n"
 
 
 def ended(body: str) -> subprocess.CompletedProcess[str]:
