@@ -18,7 +18,7 @@ from edgeannot.base.places import bundled_folder, data_dir_without_settings, not
 from edgeannot.base.runtimes import Runtime, RuntimeName, installed_runtimes
 from edgeannot.crash_guard import runtime_of_last_crash
 from edgeannot.probe import Board, read_board
-from edgeannot.probe.software import runtime_version
+from edgeannot.probe.board import runtime_version
 
 __all__ = ["Settled", "find_runtime", "remembered_runtime", "settle_runtime"]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from edgeannot.base.jsonfile import read_json, write_json
 from edgeannot.probe import Board
-from edgeannot.probe.software import runtime_version
+from edgeannot.probe.board import runtime_version
 
 __all__ = [
     "NOISY",

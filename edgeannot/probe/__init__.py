@@ -11,11 +11,22 @@ import re
 from pathlib import Path
 
 from edgeannot.base.kernel import read
-from edgeannot.probe.board import Board, Cluster, Cooling, Frequency, Limits, Processor, Python, RuntimeFacts, Zone
+from edgeannot.probe.board import (
+    Board,
+    Cluster,
+    Cooling,
+    Frequency,
+    Limits,
+    Processor,
+    Python,
+    RuntimeFacts,
+    Zone,
+    python_facts,
+    runtime_facts,
+)
 from edgeannot.probe.clocks import read_cooling, read_frequencies, read_throttled, read_zones
 from edgeannot.probe.cpuinfo import parse_cpuinfo
 from edgeannot.probe.limits import read_limits
-from edgeannot.probe.software import python_facts, runtime_facts
 
 __all__ = [
     "Board",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from edgeannot import __version__
 from edgeannot.base.runtimes import RUNTIMES, installed_runtimes
-from edgeannot.probe.software import runtime_version
+from edgeannot.probe.board import runtime_version
 
 __all__ = ["versions"]
 
