@@ -17,8 +17,7 @@ from edgeannot.daemon.active_model import ActiveModel
 from edgeannot.daemon.governor import DEFAULT_TRIP_C, DegradationLevel, Governor, SensorReadings, Step
 from edgeannot.daemon.monitoring.telemetry import Telemetry
 from edgeannot.payload import rfc3339
-from edgeannot.probe.clocks import parse_celsius, read_cooling, read_throttled, throttle_reasons
-from edgeannot.probe.limits import find_pressure, read_pressure
+from edgeannot.probe.limits import find_pressure, parse_celsius, read_cooling, read_pressure, read_throttled, throttle_reasons
 from edgeannot.remote.control import Control
 from edgeannot.scene.second_stage import SecondStage
 

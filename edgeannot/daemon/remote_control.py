@@ -11,7 +11,7 @@ from edgeannot.crash_guard import AtWork
 from edgeannot.mqtt.publisher import Publisher
 from edgeannot.mqtt.topics import Topics
 from edgeannot.payload import Origin
-from edgeannot.probe.clocks import hottest_c
+from edgeannot.probe.limits import hottest_c
 from edgeannot.remote.control import Control, Defaults
 from edgeannot.settings import Settings
 from edgeannot.sinks import Sink

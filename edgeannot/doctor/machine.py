@@ -15,7 +15,7 @@ from edgeannot.base.runtimes import RUNTIMES
 from edgeannot.base.systemd import clock_synced
 from edgeannot.doctor.findings import Examined, Finding, fine, problem, warning
 from edgeannot.probe import read_board
-from edgeannot.probe.clocks import hottest_c, read_cooling, read_throttled, throttle_reasons
+from edgeannot.probe.limits import hottest_c, read_cooling, read_throttled, throttle_reasons
 
 __all__ = ["clock", "configuration", "heat", "libc", "packages", "processor", "python"]
 

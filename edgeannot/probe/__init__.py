@@ -24,9 +24,8 @@ from edgeannot.probe.board import (
     python_facts,
     runtime_facts,
 )
-from edgeannot.probe.clocks import read_cooling, read_frequencies, read_throttled, read_zones
 from edgeannot.probe.cpuinfo import parse_cpuinfo
-from edgeannot.probe.limits import read_limits
+from edgeannot.probe.limits import read_cooling, read_frequencies, read_limits, read_throttled, read_zones
 
 __all__ = [
     "Board",

@@ -8,8 +8,19 @@ from hypothesis import strategies as st
 
 from edgeannot.base.kernel import read
 from edgeannot.probe import parse_strings, read_name
-from edgeannot.probe.clocks import hottest_c, parse_throttled, read_cooling, read_frequencies, read_throttled, read_zones, throttle_reasons
-from edgeannot.probe.limits import Pressure, find_pressure, parse_pressure, read_pressure
+from edgeannot.probe.limits import (
+    Pressure,
+    find_pressure,
+    hottest_c,
+    parse_pressure,
+    parse_throttled,
+    read_cooling,
+    read_frequencies,
+    read_pressure,
+    read_throttled,
+    read_zones,
+    throttle_reasons,
+)
 from tests.probe.test_limits import V2, write
 
 PSI = "some avg10=12.50 avg60=3.00 avg300=1.00 total=123\nfull avg10=2.00 avg60=0.50 avg300=0.10 total=45\n"

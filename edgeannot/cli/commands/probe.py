@@ -24,7 +24,7 @@ from edgeannot.choice.measurements import thread_counts
 from edgeannot.choice.selection import requirements_of
 from edgeannot.probe import read_board
 from edgeannot.probe.board import runtime_facts
-from edgeannot.probe.clocks import throttle_reasons
+from edgeannot.probe.limits import throttle_reasons
 from edgeannot.vision.profiles import PROFILE_DEFAULTS
 
 if TYPE_CHECKING:

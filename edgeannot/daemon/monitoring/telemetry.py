@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgeannot.daemon.monitoring.metrics import Distributions
-from edgeannot.probe.clocks import hottest_c
+from edgeannot.probe.limits import hottest_c
 from edgeannot.vision.data import Annotation
 
 __all__ = ["Telemetry", "read_rss_bytes"]
