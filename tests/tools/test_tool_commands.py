@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from edgeannot.base.runtimes import RUNTIMES, installed_runtimes
 from edgeannot_tools.datasets import Dataset, LabelledObject, save_dataset
 from edgeannot_tools.datasets.command import datasets_app
-from edgeannot_tools.terminal import open_console, print_note
+from edgeannot_tools.output import open_console, print_note
 from tests.patience import DEADLINE_S
 
 ODD = "a [bold] :dog: [/x]"

@@ -29,8 +29,7 @@ from edgeannot_tools.datasets.command import PicturesOption
 from edgeannot_tools.datasets.pictures import place_pictures, require_unique
 from edgeannot_tools.evaluate.command import find_model
 from edgeannot_tools.evaluate.drawings import picture_tile, save_tiles, write_text
-from edgeannot_tools.output import require_png, require_writable, staged_folder
-from edgeannot_tools.terminal import Command, open_console, print_note
+from edgeannot_tools.output import Command, open_console, print_note, require_png, require_writable, staged_folder
 
 __all__ = ["annotate_app", "as_dataset", "save_review_sheet"]
 

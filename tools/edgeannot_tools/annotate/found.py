@@ -19,7 +19,7 @@ from edgeannot.vision.data import Annotation, Detections, Frame, ModelFacts
 from edgeannot.vision.decode import read_picture
 from edgeannot.vision.pipeline import Pipeline
 from edgeannot_tools.datasets.pictures import PICTURE_SUFFIXES, list_files
-from edgeannot_tools.terminal import track
+from edgeannot_tools.output import track
 
 __all__ = ["Found", "Journal", "annotate_pictures", "find_pictures"]
 

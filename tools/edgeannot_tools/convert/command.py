@@ -18,8 +18,7 @@ from edgeannot.vision.cards import ModelCard
 from edgeannot_tools.convert.conversion import Converted, Request, finish
 from edgeannot_tools.convert.files import convert_sources
 from edgeannot_tools.convert.tfjs_route import MODEL_FILE
-from edgeannot_tools.output import require_writable, write_together
-from edgeannot_tools.terminal import Command
+from edgeannot_tools.output import Command, require_writable, write_together
 
 __all__ = ["convert_app"]
 

@@ -17,7 +17,7 @@ from edgeannot.base.errors import ConfigError, InputError, ModelError, install
 from edgeannot_tools.convert import keras_worker
 from edgeannot_tools.convert.conversion import Converted, Request, with_card
 from edgeannot_tools.graph.graph import Graph
-from edgeannot_tools.terminal import waiting
+from edgeannot_tools.output import waiting
 
 __all__ = ["convert_keras", "find_python"]
 

@@ -21,7 +21,7 @@ from edgeannot.base.errors import ConfigError, InputError, MissingError, ModelEr
 from edgeannot.base.foreign import sha256_of
 from edgeannot_tools.convert.conversion import Converted, Request, with_card
 from edgeannot_tools.graph.graph import Graph
-from edgeannot_tools.terminal import waiting
+from edgeannot_tools.output import waiting
 
 __all__ = ["OnnxFacts", "OnnxInput", "convert_onnx", "find_onnx2tf", "read_onnx"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgeannot.base.errors import FrameError, InputError
 from edgeannot_tools.datasets.form import Box, Dataset, LabelledObject, Picture, Problem, Reading, sorted_pictures
-from edgeannot_tools.terminal import track
+from edgeannot_tools.output import track
 
 __all__ = ["check", "content_groups", "split_dataset"]
 

@@ -17,7 +17,7 @@ from edgeannot_tools.datasets import PictureMode, Problem, ReadOptions, WriteOpt
 from edgeannot_tools.datasets.checks import check as check_reading
 from edgeannot_tools.datasets.checks import split_dataset
 from edgeannot_tools.datasets.form import Dataset, LabelledObject, Picture
-from edgeannot_tools.terminal import Command, open_console, plain_table, print_note
+from edgeannot_tools.output import Command, open_console, plain_table, print_note
 
 __all__ = [
     "ClassStats",

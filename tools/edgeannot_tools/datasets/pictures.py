@@ -12,7 +12,7 @@ import imagesize
 
 from edgeannot.base.errors import InputError, MissingError
 from edgeannot_tools.datasets.form import Picture, PictureMode, Problem
-from edgeannot_tools.terminal import track
+from edgeannot_tools.output import track
 
 __all__ = [
     "PICTURE_SUFFIXES",

@@ -25,7 +25,7 @@ from edgeannot_tools.datasets.pictures import ClassFolders
 from edgeannot_tools.evaluate.bootstrap import Z
 from edgeannot_tools.evaluate.class_matching import ClassMatch, class_labels, common_classes, match_classes, with_synonyms
 from edgeannot_tools.evaluate.measure import Timing, read_frame
-from edgeannot_tools.terminal import track
+from edgeannot_tools.output import track
 
 __all__ = ["Answer", "ClassRow", "Ranking", "class_rows", "classifier_pipeline", "measure_classifier", "rank_classifiers"]
 

@@ -29,8 +29,7 @@ from edgeannot_tools.evaluate.classifier_accuracy import Ranking, rank_classifie
 from edgeannot_tools.evaluate.drawings import save_error_sheet, save_plot, save_ranking_plot, save_wrong_answers
 from edgeannot_tools.evaluate.measure import Result, evaluate_model, match_model
 from edgeannot_tools.evaluate.report import print_rankings, print_results, rankings_json, results_json
-from edgeannot_tools.output import require_png, require_writable, write_whole
-from edgeannot_tools.terminal import Command, open_console
+from edgeannot_tools.output import Command, open_console, require_png, require_writable, write_whole
 
 __all__ = ["evaluate_app", "find_model", "record_measured"]
 

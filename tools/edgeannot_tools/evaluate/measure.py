@@ -22,7 +22,7 @@ from edgeannot_tools.datasets import Dataset, Picture
 from edgeannot_tools.evaluate.average_precision import Accuracy, CocoMetrics, Truth, coco_metrics, evaluate_detections
 from edgeannot_tools.evaluate.bootstrap import bootstrap_maps, margin
 from edgeannot_tools.evaluate.class_matching import ClassMatch, class_labels, match_classes
-from edgeannot_tools.terminal import track
+from edgeannot_tools.output import track
 
 __all__ = [
     "MAX_DETECTIONS",

@@ -13,7 +13,7 @@ from rich.table import Table
 from edgeannot.base.foreign import json_text, number_of
 from edgeannot_tools.evaluate.classifier_accuracy import Ranking, class_rows
 from edgeannot_tools.evaluate.measure import Result, Timing
-from edgeannot_tools.terminal import plain_table, print_note
+from edgeannot_tools.output import plain_table, print_note
 
 __all__ = ["print_rankings", "print_results", "rankings_json", "results_json"]
 

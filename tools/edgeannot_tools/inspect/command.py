@@ -13,7 +13,7 @@ from edgeannot_tools.graph.macs import Cost
 from edgeannot_tools.inspect.delegate import RuntimeView, tensor_bytes
 from edgeannot_tools.inspect.inspection import Inspection, Suggestion, inspect_file
 from edgeannot_tools.inspect.tables import print_inspection
-from edgeannot_tools.terminal import Command, open_console
+from edgeannot_tools.output import Command, open_console
 
 __all__ = ["as_json", "inspect_app"]
 

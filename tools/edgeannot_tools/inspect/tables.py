@@ -15,7 +15,7 @@ from edgeannot.tflite.schema import Operator, Tensor
 from edgeannot_tools.graph.macs import Cost
 from edgeannot_tools.inspect.delegate import RuntimeView
 from edgeannot_tools.inspect.inspection import Inspection, Suggestion
-from edgeannot_tools.terminal import plain_table
+from edgeannot_tools.output import plain_table
 
 __all__ = ["print_inspection"]
 

@@ -20,7 +20,7 @@ from edgeannot.vision.pipeline import Pipeline, to_tensor
 from edgeannot_tools.evaluate.bootstrap import Z, bootstrap_maps, margin
 from edgeannot_tools.evaluate.classifier_accuracy import Ranking
 from edgeannot_tools.evaluate.measure import Result
-from edgeannot_tools.terminal import track
+from edgeannot_tools.output import track
 
 __all__ = [
     "AcceptanceResult",

@@ -25,7 +25,7 @@ from edgeannot_tools.datasets import ReadOptions, load_dataset
 from edgeannot_tools.datasets.classes import read_class_set
 from edgeannot_tools.evaluate.classifier_accuracy import Ranking, rank_classifiers
 from edgeannot_tools.evaluate.measure import Result, evaluate_model, match_model
-from edgeannot_tools.output import write_together
+from edgeannot_tools.output import waiting, write_together
 from edgeannot_tools.quantize.acceptance import AcceptanceResult, check_accuracy, check_agreement, check_top1, compare_models
 from edgeannot_tools.quantize.calibration_set import CalibrationSet, more_views
 from edgeannot_tools.quantize.equalize import Equalized, equalize_rectified, gate_silus
@@ -44,7 +44,6 @@ from edgeannot_tools.quantize.model import (
     quantize_model_weights,
 )
 from edgeannot_tools.quantize.report import print_accuracy, print_agreement, print_sqnr, print_top1, say
-from edgeannot_tools.terminal import waiting
 
 __all__ = [
     "AcceptanceCriteria",

@@ -18,7 +18,7 @@ from edgeannot.base.errors import FrameError, InputError, MissingError
 from edgeannot.vision.data import Frame, UInt8Array
 from edgeannot.vision.decode import read_picture
 from edgeannot.vision.preprocess import ToTensor
-from edgeannot_tools.terminal import track
+from edgeannot_tools.output import track
 
 __all__ = ["CalibrationSet", "bundled_pictures", "calibration_views", "find_pictures", "more_views", "read_set", "scene", "tensors"]
 

@@ -14,7 +14,7 @@ from edgeannot.card_inference import Hints
 from edgeannot.choice.auto_runtime import find_runtime
 from edgeannot.cli.model_options import ModelOptions, with_model_options
 from edgeannot.vision.engine import Runtime, load_runtime
-from edgeannot_tools.output import require_writable
+from edgeannot_tools.output import Command, open_console, require_writable
 from edgeannot_tools.quantize.attempts import (
     AcceptanceCriteria,
     QuantizeRequest,
@@ -27,7 +27,6 @@ from edgeannot_tools.quantize.attempts import (
 from edgeannot_tools.quantize.calibration_set import CalibrationSet, read_set
 from edgeannot_tools.quantize.model import FloatModel, QuantizeOptions, load_float_model
 from edgeannot_tools.quantize.report import say
-from edgeannot_tools.terminal import Command, open_console
 
 __all__ = ["quantize_app", "quantize_file"]
 

@@ -28,6 +28,7 @@ from edgeannot.vision.preprocess import ToTensor
 from edgeannot_tools.graph.edits import at_size, multiply_accumulates
 from edgeannot_tools.graph.graph import Graph, Op
 from edgeannot_tools.graph.interpreter import Runtime
+from edgeannot_tools.output import track
 from edgeannot_tools.quantize.calibrate import Calibration, calibrate, merged
 from edgeannot_tools.quantize.calibration_set import CalibrationSet, tensors
 from edgeannot_tools.quantize.equalize import Equalized
@@ -36,7 +37,6 @@ from edgeannot_tools.quantize.layer_sqnr import LayerSqnr
 from edgeannot_tools.quantize.refine import MOST_SAMPLES, Refiner
 from edgeannot_tools.quantize.rules import RULES, Scales
 from edgeannot_tools.quantize.split_outputs import separate_slices, split_card, split_maps
-from edgeannot_tools.terminal import track
 
 __all__ = [
     "FloatModel",

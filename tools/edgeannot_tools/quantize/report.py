@@ -10,9 +10,9 @@ from rich.table import Table
 
 from edgeannot_tools.evaluate.classifier_accuracy import Ranking
 from edgeannot_tools.evaluate.measure import Result
+from edgeannot_tools.output import plain_table
 from edgeannot_tools.quantize.acceptance import BoxAgreement, ClassAgreement, VectorAgreement
 from edgeannot_tools.quantize.layer_sqnr import LayerSqnr, worst_layers
-from edgeannot_tools.terminal import plain_table
 
 __all__ = ["print_accuracy", "print_agreement", "print_sqnr", "print_top1", "say"]
 

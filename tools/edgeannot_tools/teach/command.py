@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from edgeannot_tools.terminal import Command
+from edgeannot_tools.output import Command
 
 __all__ = ["teach_app"]
 

@@ -82,13 +82,13 @@ def classify(
     from edgeannot.vision.cards import find_card
     from edgeannot.vision.decode import configure_opencv
     from edgeannot_tools.graph.blas import one_thread
+    from edgeannot_tools.output import open_console
     from edgeannot_tools.teach.classify.backbone import BUNDLED, find_backbone
     from edgeannot_tools.teach.classify.examples import checked, collect_examples, default_threads, read_examples
     from edgeannot_tools.teach.classify.remembered import forget_unless_added, read_remembered, remember
     from edgeannot_tools.teach.classify.report import print_taught, write_report
     from edgeannot_tools.teach.classify.teaching import teach
     from edgeannot_tools.teach.install import check_name, install_model
-    from edgeannot_tools.terminal import open_console
 
     configure_opencv()
     console = open_console()

@@ -14,9 +14,8 @@ from rich.console import Console
 from edgeannot.base.foreign import number_of
 from edgeannot.vision.data import IntArray, UInt8Array
 from edgeannot.vision.decode import read_picture
-from edgeannot_tools.output import write_whole
+from edgeannot_tools.output import plain_table, print_note, write_whole
 from edgeannot_tools.teach.classify.teaching import Taught
-from edgeannot_tools.terminal import plain_table, print_note
 
 __all__ = ["print_taught", "write_report"]
 

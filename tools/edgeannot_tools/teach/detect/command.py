@@ -17,7 +17,7 @@ from edgeannot.settings import find_data_dir
 from edgeannot.vision.cards import ModelCard, find_card
 from edgeannot_tools.datasets.command import ClassesOption, ImagesOption, KindOption, OriginOption, SplitOption, read_options
 from edgeannot_tools.evaluate.command import find_model
-from edgeannot_tools.output import require_png, require_writable, write_whole
+from edgeannot_tools.output import open_console, print_note, require_png, require_writable, write_whole
 from edgeannot_tools.teach.detect.backbone import Backbone, kept_labels, load_backbone
 from edgeannot_tools.teach.detect.choice import candidates, has_small_objects, teach_best
 from edgeannot_tools.teach.detect.made_background import MADE
@@ -25,7 +25,6 @@ from edgeannot_tools.teach.detect.pictures import TeachingSet, read_teaching_set
 from edgeannot_tools.teach.detect.report import print_taught, print_trials, report_json, save_sheet
 from edgeannot_tools.teach.detect.teaching import Taught, make_model, teach
 from edgeannot_tools.teach.install import check_name, install_model
-from edgeannot_tools.terminal import open_console, print_note
 
 __all__ = ["detect", "find_backbone"]
 

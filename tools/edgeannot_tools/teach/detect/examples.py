@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from edgeannot.vision.data import IntArray
 from edgeannot.vision.engine import Runtime
+from edgeannot_tools.output import track
 from edgeannot_tools.teach.detect.backbone import Backbone, features, open_engine
 from edgeannot_tools.teach.detect.pictures import LabelledPicture
 from edgeannot_tools.teach.detect.views import Boxes, changed_view, whole_view
 from edgeannot_tools.teach.near_duplicates import HASH_BITS, difference_hash
-from edgeannot_tools.terminal import track
 
 __all__ = ["MOST_VIEWS", "Examples", "make_examples", "views_for"]
 

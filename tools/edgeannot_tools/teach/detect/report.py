@@ -14,10 +14,10 @@ from edgeannot.base.foreign import json_text, number_of
 from edgeannot.vision.data import Detections, UInt8Array
 from edgeannot_tools.evaluate.average_precision import find_misses
 from edgeannot_tools.evaluate.drawings import GREEN, RED, draw_box, picture_tile, save_tiles, write_text
+from edgeannot_tools.output import plain_table, print_note
 from edgeannot_tools.teach.detect.choice import Trial
 from edgeannot_tools.teach.detect.pictures import LabelledPicture, TeachingSet
 from edgeannot_tools.teach.detect.teaching import Taught
-from edgeannot_tools.terminal import plain_table, print_note
 
 __all__ = ["print_taught", "print_trials", "report_json", "save_sheet"]
 
