@@ -11,8 +11,8 @@ import numpy as np
 from edgeannot.base.errors import EdgeannotError, InputError
 from edgeannot.card_inference import read_cfg
 from edgeannot_tools.convert import darknet
-from edgeannot_tools.convert.conversion import Request
 from edgeannot_tools.convert.darknet_route import convert_darknet
+from edgeannot_tools.convert.files import Request
 from tests.fuzz.door import Case, Door, Visit
 from tests.fuzz.numbers import overwrite, spoil
 from tests.fuzz.words import change_text

@@ -15,8 +15,7 @@ import typer
 from edgeannot.base.errors import CardError, InputError
 from edgeannot.cli.model_options import ModelOptions, with_model_options
 from edgeannot.vision.cards import ModelCard
-from edgeannot_tools.convert.conversion import Converted, Request, finish
-from edgeannot_tools.convert.files import convert_sources
+from edgeannot_tools.convert.files import Converted, Request, convert_sources, finish
 from edgeannot_tools.convert.tfjs_route import MODEL_FILE
 from edgeannot_tools.output import Command, require_writable, write_together
 

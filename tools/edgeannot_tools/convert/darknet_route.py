@@ -11,7 +11,7 @@ from edgeannot.base.errors import InputError, MissingError
 from edgeannot.base.foreign import sha256_of
 from edgeannot.card_inference import read_labels
 from edgeannot_tools.convert import darknet
-from edgeannot_tools.convert.conversion import CLASS_NAMES_HINT, Converted, Request, label_names
+from edgeannot_tools.convert.files import CLASS_NAMES_HINT, Converted, Request, label_names
 
 __all__ = ["convert_darknet", "find_pair"]
 

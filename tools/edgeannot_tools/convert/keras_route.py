@@ -15,7 +15,7 @@ from pathlib import Path
 
 from edgeannot.base.errors import ConfigError, InputError, ModelError, install
 from edgeannot_tools.convert import keras_worker
-from edgeannot_tools.convert.conversion import Converted, Request, with_card
+from edgeannot_tools.convert.files import Converted, Request, with_card
 from edgeannot_tools.graph.graph import Graph
 from edgeannot_tools.output import waiting
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from edgeannot.base.errors import ConfigError, InputError, MissingError, ModelError, install
 from edgeannot.base.foreign import sha256_of
-from edgeannot_tools.convert.conversion import Converted, Request, with_card
+from edgeannot_tools.convert.files import Converted, Request, with_card
 from edgeannot_tools.graph.graph import Graph
 from edgeannot_tools.output import waiting
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgeannot_tools.convert.conversion import Converted, Request, sized, with_card
+from edgeannot_tools.convert.files import Converted, Request, sized, with_card
 from edgeannot_tools.convert.tfjs.files import read_model
 from edgeannot_tools.convert.tfjs.network import build
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from edgeannot.base.errors import InputError, MissingError
 from edgeannot.base.foreign import sha256_of
-from edgeannot_tools.convert.conversion import CLASS_NAMES_HINT, Converted, Request, label_names
+from edgeannot_tools.convert.files import CLASS_NAMES_HINT, Converted, Request, label_names
 from edgeannot_tools.graph.graph import Graph
 from edgeannot_tools.graph.writer import Activation, Net
 
