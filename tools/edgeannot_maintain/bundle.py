@@ -21,8 +21,22 @@ import tomli_w
 from edgeannot.base import atomicfile
 from edgeannot.base.errors import EdgeannotError
 from edgeannot.vision.data import UInt8Array
-from edgeannot_maintain.built import CALIBRATION, LOGITS, MADE_BY, Built, at_sizes, samples
-from edgeannot_maintain.sources import PHOTOS, Package, Part, coco_labels, imagenet_labels, read_part, read_photo, write_samples
+from edgeannot_maintain.sources import (
+    CALIBRATION,
+    LOGITS,
+    MADE_BY,
+    PHOTOS,
+    Built,
+    Package,
+    Part,
+    at_sizes,
+    coco_labels,
+    imagenet_labels,
+    read_part,
+    read_photo,
+    samples,
+    write_samples,
+)
 from edgeannot_maintain.tfjs_models import build_nanodet_g, build_ssdlite_mobilenet_v2_coco
 from edgeannot_tools.convert import darknet
 from edgeannot_tools.convert.torch_route import LOGITS as CLASS_LOGITS

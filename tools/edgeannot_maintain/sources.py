@@ -14,20 +14,40 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeannot.base import atomicfile
 from edgeannot.base.errors import InputError, LinkError, MissingError
-from edgeannot.vision.data import UInt8Array
-from edgeannot_tools.quantize.calibration_set import scene
+from edgeannot.vision.data import TensorSpec, UInt8Array
+from edgeannot.vision.preprocess import ToTensor
+from edgeannot_tools.quantize.calibration_set import calibration_views, scene
 
-__all__ = ["PHOTOS", "SCENE_NAME", "Package", "Part", "Photo", "coco_labels", "imagenet_labels", "read_part", "read_photo", "write_samples"]
+__all__ = [
+    "BOX_OFFSETS",
+    "CALIBRATION",
+    "LOGITS",
+    "MADE_BY",
+    "PHOTOS",
+    "SCENE_NAME",
+    "Built",
+    "Package",
+    "Part",
+    "Photo",
+    "at_sizes",
+    "coco_labels",
+    "imagenet_labels",
+    "read_part",
+    "read_photo",
+    "samples",
+    "write_samples",
+]
 
 FETCH_SECONDS = 1800
 """For the largest package over a slow line."""
@@ -261,3 +281,38 @@ def write_samples(images: Sequence[UInt8Array], folder: Path) -> None:
 def _write_jpeg(path: Path, image: UInt8Array) -> None:
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, SAMPLE_QUALITY])
     atomicfile.write(path, data.tobytes())
+
+
+CALIBRATION = f"{len(PHOTOS)} free photos ({', '.join(photo.name for photo in PHOTOS)}), whole, in parts and in scenes of four"
+MADE_BY = "python -m edgeannot_maintain.bundle"
+LOGITS = (-8.0, 8.0)
+"""Beyond, a logistic function is 0 or 1 as far as any threshold can tell."""
+BOX_OFFSETS = (-12.0, 12.0)
+"""Of an SSD: 1.2 anchors to the side, or e^2.4 times as large; anchors that fit their object stay well within."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """One finished model: the file, the card without file facts, and the labels line by line."""
+
+    name: str
+    model: bytes
+    card: dict[str, Any]
+    labels: tuple[str, ...]
+
+
+def samples(photos: Sequence[UInt8Array], size: int, facts: dict[str, Any]) -> Iterator[list[NDArray[Any]]]:
+    """Return calibration views as float input tensors, as the card's [input] table says; letterboxed whole photos come last."""
+    spec = TensorSpec("image", 0, (1, size, size, 3), np.dtype(np.float32), 0.0, 0)
+    wanted = {key: facts[key] for key in ("resize", "color")}
+    to_tensor = ToTensor(spec, (size, size), mean=tuple(facts["mean"]), std=tuple(facts["std"]), **wanted)
+    for view in calibration_views(photos, (size, size)):
+        yield [to_tensor(view)[0]]
+    if facts["resize"] != "stretch":
+        for photo in photos:
+            yield [to_tensor(photo)[0]]
+
+
+def at_sizes(sizes: Sequence[int]) -> str:
+    """Return what the card says of the calibration of one file for several sizes."""
+    return f"{CALIBRATION}, at {', '.join(map(str, sizes))} pixels"

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from edgeannot.base import atomicfile
 from edgeannot.vision.data import UInt8Array
-from edgeannot_maintain.built import BOX_OFFSETS, LOGITS, MADE_BY, Built, at_sizes, samples
-from edgeannot_maintain.sources import Package, Part, coco_labels, read_part
+from edgeannot_maintain.sources import BOX_OFFSETS, LOGITS, MADE_BY, Built, Package, Part, at_sizes, coco_labels, read_part, samples
 from edgeannot_tools.convert.tfjs.files import read_model
 from edgeannot_tools.convert.tfjs.network import build
 from edgeannot_tools.graph.edits import at_size, collect_garbage, multiply_accumulates
