@@ -17,7 +17,7 @@ import pytest
 
 from edgeannot.settings import Settings
 from edgeannot.vision.cards import read_card
-from edgeannot_tools.datasets.classes import read_class_set
+from edgeannot_tools.datasets.pictures import read_class_set
 from tests.conftest import find_data
 from tests.docs_pages import DOCS
 from tests.patience import DEADLINE_S

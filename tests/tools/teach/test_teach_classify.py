@@ -14,7 +14,7 @@ from edgeannot.base.errors import InputError, MissingError
 from edgeannot.base.runtimes import RUNTIMES
 from edgeannot.vision.cards import read_card
 from edgeannot.vision.pipeline import load_pipeline
-from edgeannot_tools.datasets.classes import read_class_set
+from edgeannot_tools.datasets.pictures import read_class_set
 from edgeannot_tools.evaluate.classifier_accuracy import rank_classifiers
 from edgeannot_tools.teach.classify.examples import FeatureCache
 from tests.tools.teach.color_sets import COLORS, picture, write_set

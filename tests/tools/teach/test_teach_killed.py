@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from edgeannot.vision.cards import read_card
-from edgeannot_tools.datasets.classes import read_class_set
+from edgeannot_tools.datasets.pictures import read_class_set
 from tests.tools.teach.color_sets import COLORS, write_set
 
 KILLED_AT = """

@@ -22,8 +22,8 @@ from edgeannot.settings import find_data_dir
 from edgeannot.vision.cards import Measured, ModelCard, find_card, read_card
 from edgeannot.vision.engine import Runtime
 from edgeannot_tools.datasets import Dataset, ReadOptions, load_dataset
-from edgeannot_tools.datasets.classes import read_class_set
 from edgeannot_tools.datasets.command import ClassesOption, ImagesOption, Kind, KindOption, OriginOption, SplitOption, read_options
+from edgeannot_tools.datasets.pictures import read_class_set
 from edgeannot_tools.evaluate.class_matching import common_classes, read_mapping
 from edgeannot_tools.evaluate.classifier_accuracy import Ranking, rank_classifiers
 from edgeannot_tools.evaluate.drawings import save_error_sheet, save_plot, save_ranking_plot, save_wrong_answers

@@ -22,7 +22,7 @@ from edgeannot.vision.cards import Measured, ModelCard
 from edgeannot.vision.engine import Runtime
 from edgeannot.vision.pipeline import Limits, load_pipeline
 from edgeannot_tools.datasets import ReadOptions, load_dataset
-from edgeannot_tools.datasets.classes import read_class_set
+from edgeannot_tools.datasets.pictures import read_class_set
 from edgeannot_tools.evaluate.classifier_accuracy import Ranking, rank_classifiers
 from edgeannot_tools.evaluate.measure import Result, evaluate_model, match_model
 from edgeannot_tools.output import waiting, write_together

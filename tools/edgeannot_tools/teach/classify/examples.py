@@ -25,8 +25,7 @@ from edgeannot.vision.engine import Engine, load_runtime
 from edgeannot.vision.geometry import Resize
 from edgeannot.vision.pipeline import to_tensor
 from edgeannot.vision.views import CENTRE, view_tensors
-from edgeannot_tools.datasets.classes import read_class_set
-from edgeannot_tools.datasets.pictures import ClassFolders
+from edgeannot_tools.datasets.pictures import ClassFolders, read_class_set
 from edgeannot_tools.output import track
 from edgeannot_tools.teach.classify.backbone import Backbone
 from edgeannot_tools.teach.near_duplicates import difference_hash, group_alike
