@@ -30,8 +30,7 @@ from edgeannot.choice.measure import CHILD, Effort
 from edgeannot.vision.cards import ModelCard
 from edgeannot.vision.engine import installed_runtimes
 from edgeannot_tools.datasets import load_dataset
-from edgeannot_tools.evaluate.class_matching import common_classes
-from edgeannot_tools.evaluate.measure import evaluate_model, match_model
+from edgeannot_tools.evaluate.measure import common_classes, evaluate_model, match_model
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARES = (1.0, 0.5, 0.25)

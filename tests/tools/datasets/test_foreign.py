@@ -11,7 +11,7 @@ import pytest
 
 from edgeannot.base.errors import InputError
 from edgeannot_tools.datasets import FORMATS, ReadOptions, find_format, save_dataset
-from edgeannot_tools.evaluate.class_matching import read_mapping
+from edgeannot_tools.evaluate.measure import read_mapping
 
 BIG = "9" * 5000
 

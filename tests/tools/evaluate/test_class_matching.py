@@ -3,7 +3,7 @@
 import pytest
 
 from edgeannot.base.errors import InputError, MissingError
-from edgeannot_tools.evaluate.class_matching import common_classes, match_classes, read_mapping
+from edgeannot_tools.evaluate.measure import common_classes, match_classes, read_mapping
 
 
 def test_nothing_in_common_is_an_error_that_says_what_to_do():

@@ -17,7 +17,6 @@ from edgeannot.card_inference import Hints, propose
 from edgeannot.vision.cards import read_card
 from edgeannot.vision.engine import load_runtime
 from edgeannot_tools.datasets.pictures import ClassFolders, read_class_folders
-from edgeannot_tools.evaluate.class_matching import match_classes, with_synonyms
 from edgeannot_tools.evaluate.classifier_accuracy import (
     TOP,
     Answer,
@@ -29,7 +28,7 @@ from edgeannot_tools.evaluate.classifier_accuracy import (
 )
 from edgeannot_tools.evaluate.command import evaluate_app, find_model
 from edgeannot_tools.evaluate.drawings import save_wrong_answers
-from edgeannot_tools.evaluate.measure import Timing
+from edgeannot_tools.evaluate.measure import Timing, match_classes, with_synonyms
 
 MODEL = "efficientnet-lite0"
 SAMPLES = sorted((Path(edgeannot.__file__).parent / "samples").glob("*.jpg"))

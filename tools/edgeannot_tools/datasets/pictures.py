@@ -1,4 +1,4 @@
-"""Picture files: where they are, how large they are, and how they get into a written set."""
+"""Picture files: where they are, how large they are, how they get into a written set; and those of a classifier with their classes."""
 
 from __future__ import annotations
 

@@ -23,8 +23,7 @@ from edgeannot.vision.heads.classify import Classify
 from edgeannot.vision.pipeline import Limits, Pipeline, load_pipeline
 from edgeannot_tools.datasets.pictures import ClassFolders
 from edgeannot_tools.evaluate.bootstrap import Z
-from edgeannot_tools.evaluate.class_matching import ClassMatch, class_labels, common_classes, match_classes, with_synonyms
-from edgeannot_tools.evaluate.measure import Timing, read_frame
+from edgeannot_tools.evaluate.measure import ClassMatch, Timing, class_labels, common_classes, match_classes, read_frame, with_synonyms
 from edgeannot_tools.output import track
 
 __all__ = ["Answer", "ClassRow", "Ranking", "class_rows", "classifier_pipeline", "measure_classifier", "rank_classifiers"]

@@ -24,10 +24,9 @@ from edgeannot.vision.engine import Runtime
 from edgeannot_tools.datasets import Dataset, ReadOptions, load_dataset
 from edgeannot_tools.datasets.command import ClassesOption, ImagesOption, Kind, KindOption, OriginOption, SplitOption, read_options
 from edgeannot_tools.datasets.pictures import read_class_set
-from edgeannot_tools.evaluate.class_matching import common_classes, read_mapping
 from edgeannot_tools.evaluate.classifier_accuracy import Ranking, rank_classifiers
 from edgeannot_tools.evaluate.drawings import save_error_sheet, save_plot, save_ranking_plot, save_wrong_answers
-from edgeannot_tools.evaluate.measure import Result, evaluate_model, match_model
+from edgeannot_tools.evaluate.measure import Result, common_classes, evaluate_model, match_model, read_mapping
 from edgeannot_tools.evaluate.report import print_rankings, print_results, rankings_json, results_json
 from edgeannot_tools.output import Command, open_console, require_png, require_writable, write_whole
 
