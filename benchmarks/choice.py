@@ -28,8 +28,7 @@ from typing import Any
 from edgeannot.base.child import Child
 from edgeannot.base.places import model_folders
 from edgeannot.choice.auto_profile import grade, micro_of
-from edgeannot.choice.candidates import Budget, Candidate, Requirements
-from edgeannot.choice.card_index import CardFacts, read_card_index
+from edgeannot.choice.candidates import Budget, Candidate, CardFacts, Requirements, read_card_index
 from edgeannot.choice.decision import BUDGET_MS, Decision, decide
 from edgeannot.choice.evaluation import evaluate
 from edgeannot.choice.measure import CHILD, Effort, ask_for_samples

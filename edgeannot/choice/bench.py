@@ -18,7 +18,7 @@ from edgeannot.base.errors import ModelError
 from edgeannot.base.foreign import number_of
 from edgeannot.base.jsonfile import read_json, write_json
 from edgeannot.base.streams import columns
-from edgeannot.choice.card_index import Accuracy, CardFacts
+from edgeannot.choice.candidates import Accuracy, CardFacts
 from edgeannot.choice.measure import CHILD, NO_FIGURES, Effort, ask_for_samples
 from edgeannot.choice.measure_plan import Point
 from edgeannot.choice.measurements import NOISY, Conditions, Sample

@@ -24,8 +24,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from edgeannot.base.errors import ConfigError
-from edgeannot.choice.candidates import SAME_TIME, Budget, Candidate, Requirements, best_sample, common, dominates, gain, predict_ms
-from edgeannot.choice.card_index import CardFacts
+from edgeannot.choice.candidates import (
+    SAME_TIME,
+    Budget,
+    Candidate,
+    CardFacts,
+    Requirements,
+    best_sample,
+    common,
+    dominates,
+    gain,
+    predict_ms,
+)
 from edgeannot.choice.measurements import Record
 
 if TYPE_CHECKING:

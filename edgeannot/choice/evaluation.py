@@ -15,8 +15,7 @@ from edgeannot.base.foreign import number_of
 from edgeannot.base.places import model_folders
 from edgeannot.base.streams import columns
 from edgeannot.choice.auto_profile import Measuring
-from edgeannot.choice.candidates import Candidate, Requirements, best_sample
-from edgeannot.choice.card_index import CardFacts, read_card_index
+from edgeannot.choice.candidates import Candidate, CardFacts, Requirements, best_sample, read_card_index
 from edgeannot.choice.decision import Decision, decide, in_prior_order, is_for_another_purpose
 from edgeannot.choice.measure_plan import DEADLINE_S, in_measuring_order, next_point, points_to_compare
 from edgeannot.choice.measurements import NOISY, Conditions, Measurements, Record, Sample, runtime_named

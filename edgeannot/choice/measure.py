@@ -15,8 +15,7 @@ from typing import Any
 
 from edgeannot.base.child import Child, Died, Refused, command_of
 from edgeannot.choice.auto_profile import Micro
-from edgeannot.choice.candidates import Requirements
-from edgeannot.choice.card_index import CardFacts
+from edgeannot.choice.candidates import CardFacts, Requirements
 from edgeannot.choice.measure_plan import Point, next_point, points_to_compare
 from edgeannot.choice.measurements import Measurements, Record, Sample
 

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeannot.base.errors import ConfigError
-from edgeannot.choice.candidates import Candidate, Requirements, best_sample, gain, predict_ms
-from edgeannot.choice.card_index import Accuracy, CardFacts
+from edgeannot.choice.candidates import Accuracy, Candidate, CardFacts, Requirements, best_sample, gain, predict_ms
 from edgeannot.choice.decision import MEMORY_SHARE, decide, make_candidate
 from edgeannot.choice.measurements import Record, Sample
 

@@ -1,6 +1,6 @@
 """Select the model that runs: from the settings by requirements and evaluation, or the one that the settings name.
 
-The way of a choice: `card_index` (facts of the cards) -> `candidates` (with requirements) -> `measure_plan`, `measure`, `measure_child` ->
+The way of a choice: `candidates` (facts of the cards, requirements) -> `measure_plan`, `measure`, `measure_child` ->
 `measurements` (remembered) -> `decision` (the rule) -> `evaluation` -> `selection`.
 """
 

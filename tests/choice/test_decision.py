@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from edgeannot.base.errors import ConfigError
-from edgeannot.choice.candidates import Requirements, best_sample, predict_ms
-from edgeannot.choice.card_index import Accuracy, CardFacts
+from edgeannot.choice.candidates import Accuracy, CardFacts, Requirements, best_sample, predict_ms
 from edgeannot.choice.decision import BUDGET_MS, budget_of, decide
 from edgeannot.choice.evaluation import Evaluation
 from edgeannot.choice.measurements import Conditions, Measurements, Record, Sample

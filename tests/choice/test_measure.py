@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgeannot.base.child import Child, Died, Refused
-from edgeannot.choice.card_index import facts_of
+from edgeannot.choice.candidates import facts_of
 from edgeannot.choice.measure import CHILD, Effort, ask_for_samples, measure_micro, measure_models
 from edgeannot.choice.measure_plan import Point
 from edgeannot.choice.measurements import Conditions, Measurements, Record

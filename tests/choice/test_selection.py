@@ -13,7 +13,7 @@ from edgeannot.base.errors import ConfigError, ModelError
 from edgeannot.base.places import model_folders
 from edgeannot.choice import selection
 from edgeannot.choice.auto_profile import Micro, grade, micro_of
-from edgeannot.choice.card_index import read_card_index
+from edgeannot.choice.candidates import read_card_index
 from edgeannot.choice.decision import decide, in_prior_order
 from edgeannot.choice.evaluation import evaluate
 from edgeannot.choice.measure_plan import Point, in_measuring_order, next_point

@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-from edgeannot.choice.candidates import Candidate
-from edgeannot.choice.card_index import Accuracy, CardFacts
+from edgeannot.choice.candidates import Accuracy, Candidate, CardFacts
 from edgeannot.choice.measurements import Sample
 from edgeannot.daemon.idle import levels_below
 

@@ -19,7 +19,7 @@ from edgeannot.base.runtimes import RUNTIMES, Runtime
 from edgeannot.base.streams import own_escapes
 from edgeannot.choice.auto_runtime import find_runtime
 from edgeannot.choice.bench import Bench, Reference, Row, as_json, as_text, bench, points_of
-from edgeannot.choice.card_index import read_card_index
+from edgeannot.choice.candidates import read_card_index
 from edgeannot.choice.measurements import conditions_of, runtime_named, thread_counts
 from edgeannot.probe import read_board
 

@@ -17,7 +17,7 @@ from edgeannot.base.runtimes import Runtime
 from edgeannot.base.streams import columns
 from edgeannot.card_inference import Hints, Proposal, propose
 from edgeannot.choice.auto_runtime import find_runtime
-from edgeannot.choice.card_index import facts_of
+from edgeannot.choice.candidates import facts_of
 from edgeannot.choice.first_use_trial import remember_tried
 from edgeannot.cli.commands.catalogue import catalogue_command, pull_command
 from edgeannot.cli.model_options import ModelOptions, with_model_options

@@ -13,7 +13,7 @@ from edgeannot.base.errors import LinkError
 from edgeannot.base.foreign import valid_text
 from edgeannot.base.places import model_folders
 from edgeannot.base.redaction import redacted
-from edgeannot.choice.card_index import read_card_index
+from edgeannot.choice.candidates import read_card_index
 from edgeannot.daemon.active_model import ActiveModel
 from edgeannot.daemon.governor_loop import GovernorLoop
 from edgeannot.daemon.supervisor import Announcer

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeannot.choice.card_index import facts_of, read_card_index
+from edgeannot.choice.candidates import facts_of, read_card_index
 from edgeannot.vision.cards import ModelCard, read_cards
 from tests.patience import DEADLINE_S
 
@@ -48,7 +48,7 @@ def test_the_facts_are_the_cards(folder, tmp_path):
 def test_what_is_remembered_is_the_same_and_needs_no_card(folder, tmp_path):
     first = read_card_index([folder], tmp_path / "cache.json")
     code = (
-        "import sys\nfrom pathlib import Path\nfrom edgeannot.choice.card_index import read_card_index\n"
+        "import sys\nfrom pathlib import Path\nfrom edgeannot.choice.candidates import read_card_index\n"
         "cards = read_card_index([Path(sys.argv[1])], Path(sys.argv[2]))\n"
         "print(len(cards), [m for m in ('numpy', 'pydantic', 'tomllib', 'cv2') if m in sys.modules])"
     )
