@@ -1,6 +1,6 @@
 """Reads an unknown .tflite and proposes a model card, with the evidence for each fact; never guesses in silence.
 
-The graph and its metadata come first (`facts`, `trace`), then a run on a few pictures (`sample_run`). Each rule gives the interpretations
+The graph and its metadata come first (`trace`), then a run on a few pictures (`facts`). Each rule gives the interpretations
 that fit; two that fit are an AmbiguousModelError that names the flags to choose with, none is a refusal that says what was seen.
 What only a family's convention settles is listed in `Proposal.assumptions`.
 """
@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from edgeannot.base.errors import CardError, InputError, ModelError, OutputError
 from edgeannot.base.foreign import model_name
-from edgeannot.card_inference.facts import Facts, read_facts
+from edgeannot.card_inference.facts import Facts, SampleRun, fitted, invented_pictures, read_facts, run_samples
 from edgeannot.card_inference.hints import ANCHOR_SETS, Hints, parse_anchors, parse_range, read_cfg
 from edgeannot.card_inference.interpretation import (
     BACKGROUND,
@@ -39,7 +39,6 @@ from edgeannot.card_inference.one_map import read_one_map
 from edgeannot.card_inference.pairs import read_by_metadata, read_pairs
 from edgeannot.card_inference.preprocess import propose_input, stated_numbers
 from edgeannot.card_inference.rows import read_rows
-from edgeannot.card_inference.sample_run import SampleRun, fitted, invented_pictures, run_samples
 from edgeannot.card_inference.single import read_single, what_it_is
 from edgeannot.card_inference.ssd import read_blaze_layers, read_layers
 from edgeannot.card_inference.suppressed import read_end_to_end, read_postprocess, read_suppressed

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot.base.errors import InputError
-from edgeannot.card_inference.facts import Facts, Out
+from edgeannot.card_inference.facts import FOLLOWS, Facts, Out, cell_centres, grid_fit
 from edgeannot.card_inference.interpretation import (
     CORNER_POINTS,
     DAMO,
@@ -23,7 +23,6 @@ from edgeannot.card_inference.interpretation import (
     Interpretation,
     Known,
 )
-from edgeannot.card_inference.sample_run import FOLLOWS, cell_centres, grid_fit
 from edgeannot.card_inference.scores import PROBABILITY_MAKERS, activation_of
 from edgeannot.tflite.trace import Piece
 from edgeannot.vision.data import TensorRef

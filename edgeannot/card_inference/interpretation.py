@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, NewType
 
 from edgeannot.base.errors import ModelError
-from edgeannot.card_inference.facts import Facts
+from edgeannot.card_inference.facts import Facts, SampleRun
 from edgeannot.card_inference.hints import Hints
-from edgeannot.card_inference.sample_run import SampleRun
 from edgeannot.vision.geometry import PAD, Resize
 from edgeannot.vision.heads import Head
 

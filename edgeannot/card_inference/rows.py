@@ -18,7 +18,7 @@ from edgeannot.card_inference.boxes import (
     fastestv2_anchors,
     query_boxes,
 )
-from edgeannot.card_inference.facts import Out
+from edgeannot.card_inference.facts import Out, whole_numbers
 from edgeannot.card_inference.interpretation import (
     FASTESTV2,
     OBJECTNESS,
@@ -31,7 +31,6 @@ from edgeannot.card_inference.interpretation import (
     Interpretation,
     Known,
 )
-from edgeannot.card_inference.sample_run import whole_numbers
 from edgeannot.card_inference.scores import BODY_POINTS, activation_of, beside_classes, keypoints_behind, score_activation_of
 from edgeannot.tflite.trace import Piece, pieces
 from edgeannot.vision.heads.end_to_end import EndToEnd

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot.base.errors import ModelError
-from edgeannot.card_inference.facts import Out
+from edgeannot.card_inference.facts import FOLLOWS, Out, grid_fit
 from edgeannot.card_inference.interpretation import AmbiguousModelError, Known
-from edgeannot.card_inference.sample_run import FOLLOWS, grid_fit
 from edgeannot.tflite.trace import Piece
 
 __all__ = [

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edgeannot.base.errors import ModelError
 from edgeannot.card_inference.boxes import candidate_cells, decoded_boxes, units_by_range
-from edgeannot.card_inference.facts import POSTPROCESS, Out
+from edgeannot.card_inference.facts import POSTPROCESS, Out, whole_numbers
 from edgeannot.card_inference.interpretation import (
     CENTERNET,
     SSD,
@@ -20,7 +20,6 @@ from edgeannot.card_inference.interpretation import (
     Interpretation,
     Known,
 )
-from edgeannot.card_inference.sample_run import whole_numbers
 from edgeannot.card_inference.scores import is_angle
 from edgeannot.tflite.flatbuffer import flexbuffer_integer
 from edgeannot.tflite.schema import Operator

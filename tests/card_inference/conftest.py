@@ -13,8 +13,7 @@ from edgeannot import card_inference
 from edgeannot.base.child import Refused
 from edgeannot.base.errors import EdgeannotError
 from edgeannot.card_inference import Hints, Proposal, propose
-from edgeannot.card_inference.facts import Picture
-from edgeannot.card_inference.sample_run import invented_pictures
+from edgeannot.card_inference.facts import Picture, invented_pictures
 from edgeannot.trial import loads, trial_child
 from edgeannot.vision.data import UInt8Array
 from tests.card_inference.made import Propose

@@ -46,7 +46,7 @@ class TheDoor(Door):
         "edgeannot/library/modelstore.py", *(
             f"edgeannot/card_inference/{name}.py" for name in (
                 "__init__", "boxes", "facts", "hints", "interpretation", "labels", "maps", "one_map", "pairs", "preprocess",
-                "rows", "sample_run", "scores", "single", "ssd", "suppressed",
+                "rows", "scores", "single", "ssd", "suppressed",
             )
         ),
         *(f"tools/edgeannot_tools/inspect/{name}.py" for name in ("command", "delegate", "dtypes", "inspection", "lints", "tables")),
