@@ -58,7 +58,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "graphs": lambda folder: atomicfile.write(folder / "a.txt", b"x"),
     "reserve": lambda folder: Reserve(folder / "a.txt", 4096).take(),
     "lock": lambda folder: os.close(lock_file(folder / "a.txt")),
-    "database": lambda folder: open_database(folder / "a.txt", ["CREATE TABLE t (x)"], id).close(),
+    "database": lambda folder: open_database(folder / "a.txt", id).close(),
 }
 
 
@@ -90,7 +90,7 @@ def test_state_is_for_its_owner_only(tmp_path: Path, name: str):
     for old in ("state.lock", "state.sqlite"):  # of a version that was less careful
         (tmp_path / old).touch(0o644)
     os.close(lock_file(tmp_path / "state.lock"))
-    database = open_database(tmp_path / "state.sqlite", ["CREATE TABLE t (x)"], id)
+    database = open_database(tmp_path / "state.sqlite", id)
     Reserve(tmp_path / "reserve", 4096).take()
     write_json(tmp_path / "measured.json", {"schema": 1})
 

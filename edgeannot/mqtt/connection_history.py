@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from edgeannot.storage.records import Message
+from edgeannot.storage.queue import Message
 
 __all__ = ["ConnectionHistory", "InFlight", "OnceLogger", "PayloadLimits", "PoisonMessageDetector", "VolatileQueue"]
 

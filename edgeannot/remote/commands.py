@@ -18,7 +18,7 @@ from edgeannot.base.errors import ConfigError, EdgeannotError, FrameError, LinkE
 from edgeannot.base.foreign import valid_text
 from edgeannot.mqtt.topics import Topics, reply_trouble
 from edgeannot.payload import SCHEMA, Origin
-from edgeannot.storage.records import Message
+from edgeannot.storage.queue import Message
 from edgeannot.vision.picture_header import begins_as_picture
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 from edgeannot.base.errors import EdgeannotError, FrameError
 from edgeannot.payload import Origin, detections_payload, encode
 from edgeannot.remote.commands import Code, CommandError, Reply, code_of, error_payload, reply_payload
-from edgeannot.storage.records import Message
+from edgeannot.storage.queue import Message
 from edgeannot.vision.data import Annotation
 
 __all__ = ["NotAllowedError", "RefusedError", "Replies", "error_of", "read_allowed", "read_named"]

@@ -22,7 +22,7 @@ from edgeannot.base import atomicfile
 from edgeannot.base.errors import ConfigError, EdgeannotError, LinkError
 from edgeannot.base.systemd import write_advice
 
-__all__ = ["damaged_files", "lock_file", "open_database", "set_aside", "sync_log", "translated"]
+__all__ = ["MIGRATIONS", "damaged_files", "lock_file", "open_database", "set_aside", "sync_log", "translated"]
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,50 @@ _TAILS: Final = ("", "-wal", "-shm")
 _MAY_PASS: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM}
 _AWAY: Final = _MAY_PASS | {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
 """The disk or the folder is at fault, not the file: trying again may help."""
+
+
+MIGRATIONS: Final[Sequence[str]] = (
+    """
+    CREATE TABLE ledger (
+        source TEXT NOT NULL, path BLOB NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, inode INTEGER NOT NULL,
+        content_hash BLOB NOT NULL, outcome TEXT NOT NULL, done_at INTEGER NOT NULL,
+        PRIMARY KEY (source, path)) WITHOUT ROWID;
+    CREATE INDEX ledger_content ON ledger (source, content_hash);
+    CREATE TABLE outbox (
+        id INTEGER PRIMARY KEY, kind TEXT NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL, qos INTEGER NOT NULL,
+        retain INTEGER NOT NULL, content_type TEXT NOT NULL, expiry_s INTEGER, properties TEXT NOT NULL);
+    CREATE INDEX outbox_retained ON outbox (topic) WHERE retain;
+    CREATE INDEX outbox_images ON outbox (id) WHERE kind = 'image';
+    CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    """,
+    # Nobody asked for files by their content, and the index cost a page or two of the card for each picture.
+    """
+    DROP INDEX ledger_content;
+    ALTER TABLE outbox ADD COLUMN correlation BLOB;
+    """,
+    # A queue for each sink. Those that waited until now were MQTT's, whose number 0 leaves them their ids.
+    """
+    CREATE TABLE sinks (name TEXT PRIMARY KEY, number INTEGER NOT NULL UNIQUE) WITHOUT ROWID;
+    INSERT INTO sinks VALUES ('mqtt', 0);
+    ALTER TABLE outbox RENAME COLUMN topic TO key;
+    ALTER TABLE outbox ADD COLUMN sink INTEGER GENERATED ALWAYS AS (id >> 48) VIRTUAL;
+    UPDATE counters SET name = 'mqtt.' || name;
+    """,
+    # A file that was renamed is known by its time, size and inode. New pictures have the newest times, so that their entries go into the
+    # same page of the index: a page of the log a picture, and hardly one of the database.
+    """
+    CREATE TABLE folders (id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE);
+    ALTER TABLE ledger ADD COLUMN folder INTEGER;
+    CREATE INDEX ledger_time ON ledger (mtime_ns, size, inode);
+    """,
+    # What is open in front of a source: stored with the messages about it, so that each event is told once.
+    """
+    CREATE TABLE scenes (source TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
+    """,
+)
+"""The script at place N brings a database of version N to N + 1; `user_version` holds the version. Append, never edit.
+
+Each changes the tables: a database with the tables of this version and the number of a later one counts as scratched."""
 
 
 def lock_file(path: Path) -> int:
@@ -79,15 +123,15 @@ def _private(path: Path) -> int:
         ) from exc
 
 
-def open_database(path: Path, migrations: Sequence[str], check: Callable[[sqlite3.Connection], object]) -> sqlite3.Connection:
-    """Open or make the database at `path`, at version `len(migrations)`; script N brings version N to N + 1.
+def open_database(path: Path, check: Callable[[sqlite3.Connection], object]) -> sqlite3.Connection:
+    """Open or make the database at `path`, at the version of MIGRATIONS.
 
     A damaged file is moved aside, with an error in the log, and a new one begun. The connection is in autocommit mode and may be
     used by any thread, one at a time. `check`: looks at what is in the tables; whatever it raises is damage. Raises ConfigError when
     the file cannot be opened, or comes from a newer version; LinkError when the disk is full or fails, which may pass.
     """
     try:
-        return _open_checked(path, migrations, check)
+        return _open_checked(path, check)
     except (ConfigError, LinkError):
         raise
     except sqlite3.Error as exc:
@@ -106,7 +150,7 @@ def open_database(path: Path, migrations: Sequence[str], check: Callable[[sqlite
         why,
         aside,
     )
-    return _open_checked(path, migrations, check)
+    return _open_checked(path, check)
 
 
 def damaged_files(path: Path) -> list[Path]:
@@ -160,7 +204,7 @@ def _forbids_writing(path: Path) -> bool:
     return len(header) == 20 and header[18] > 2  # https://sqlite.org/fileformat.html, 1.3.3
 
 
-def _open_checked(path: Path, migrations: Sequence[str], check: Callable[[sqlite3.Connection], object]) -> sqlite3.Connection:
+def _open_checked(path: Path, check: Callable[[sqlite3.Connection], object]) -> sqlite3.Connection:
     for tail in _TAILS:  # SQLite gives those that it makes later the permissions of the database
         if not tail or os.path.lexists(f"{path}{tail}"):
             os.close(_private(Path(f"{path}{tail}")))
@@ -172,10 +216,10 @@ def _open_checked(path: Path, migrations: Sequence[str], check: Callable[[sqlite
         db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         db.execute(f"PRAGMA journal_size_limit = {_CHECKPOINT_PAGES * _PAGE_BYTES}")
         _check(db)
-        _migrate(db, path, migrations)
-        _check_tables(db, migrations)
+        _migrate(db, path)
+        _check_tables(db)
         check(db)
-        db.executescript(f"BEGIN; PRAGMA user_version = {len(migrations)}; ROLLBACK;")  # a scratched header can forbid writing
+        db.executescript(f"BEGIN; PRAGMA user_version = {len(MIGRATIONS)}; ROLLBACK;")  # a scratched header can forbid writing
         _give_back(db, path)
     except BaseException:
         db.close()
@@ -190,29 +234,29 @@ def _check(db: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError(" ".join(str(verdict).split()))
 
 
-def _migrate(db: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
     [(version,)] = db.execute("PRAGMA user_version").fetchall()
-    if version > len(migrations) and not _has_tables(db, migrations):  # with our tables the number is what was scratched
+    if version > len(MIGRATIONS) and not _has_tables(db):  # with our tables the number is what was scratched
         raise ConfigError(
-            f"the database {path} has version {version}, this edgeannot supports up to {len(migrations)}; "
+            f"the database {path} has version {version}, this edgeannot supports up to {len(MIGRATIONS)}; "
             "install a newer edgeannot, or set another data_dir"
         )
-    if not 0 <= version <= len(migrations):
-        raise sqlite3.DatabaseError(f"its version is {version}, its tables are those of {len(migrations)}")
-    for number, script in enumerate(migrations[version:], version + 1):
+    if not 0 <= version <= len(MIGRATIONS):
+        raise sqlite3.DatabaseError(f"its version is {version}, its tables are those of {len(MIGRATIONS)}")
+    for number, script in enumerate(MIGRATIONS[version:], version + 1):
         db.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT;")
 
 
-def _check_tables(db: sqlite3.Connection, migrations: Sequence[str]) -> None:
+def _check_tables(db: sqlite3.Connection) -> None:
     """Raise if the tables are not ours: a damaged schema can leave a valid database with other tables."""
-    if not _has_tables(db, migrations):
-        raise sqlite3.DatabaseError(f"its tables are not those of version {len(migrations)}")
+    if not _has_tables(db):
+        raise sqlite3.DatabaseError(f"its tables are not those of version {len(MIGRATIONS)}")
 
 
-def _has_tables(db: sqlite3.Connection, migrations: Sequence[str]) -> bool:
+def _has_tables(db: sqlite3.Connection) -> bool:
     query = "SELECT type, name, sql FROM sqlite_schema ORDER BY type, name"
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as fresh:
-        for script in migrations:
+        for script in MIGRATIONS:
             fresh.executescript(script)
         wanted = fresh.execute(query).fetchall()
     return db.execute(query).fetchall() == wanted

@@ -1,19 +1,78 @@
-"""The queue of one sink in the store, as the thread sees it that empties it."""
+"""The messages that wait in the outbox, as values; and the queue of one sink, as the thread sees it that empties it."""
 
 from __future__ import annotations
 
 import contextlib
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING, Self
 
 from edgeannot.storage import database
-from edgeannot.storage.records import Message, Pending
-from edgeannot.storage.tables import Outbox
 
 if TYPE_CHECKING:
     from edgeannot.storage.store import Store
+    from edgeannot.storage.tables import Outbox
 
-__all__ = ["Queue"]
+__all__ = ["Caps", "Message", "Pending", "Queue"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message on its way out of a sink's queue."""
+
+    key: str
+    """What the receiver files it under: MQTT's topic, a webhook's idempotency key."""
+    payload: bytes
+    kind: str = "detections"
+    """What it is, for caps and counts: detections, image, count, ... Images are the first to be dropped."""
+    qos: int = 1
+    retain: bool = False
+    """A retained message takes the place of an unsent one with its key, and is not stored when nothing changed."""
+    content_type: str = "application/json"
+    expiry_s: int | None = None
+    """How long the broker may keep it for a client that is away; None: for ever."""
+    properties: tuple[tuple[str, str], ...] = ()
+    """MQTT 5 user properties."""
+    id: int = 0
+    """Place in the outbox; within a sink's queue they count up in the order of commits. 0 before it is there."""
+    correlation: bytes | None = None
+    """MQTT 5 correlation data, for a reply: what the request carried."""
+    instead: Message | None = None
+    """What is told where the broker does not take this one; for messages that go past the outbox."""
+    sink: str = "mqtt"
+    """Whose queue it goes into."""
+
+    @property
+    def topic(self) -> str:
+        """MQTT's name for the key."""
+        return self.key
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """How much may wait in the queue of one sink; over that its oldest go, images before all others, and are counted."""
+
+    rows: int = 1_000_000
+    bytes: int = 256 * 2**20
+    image_bytes: int = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What waits in the queue of one sink, or in all of them, and what had to go since the database was made."""
+
+    rows: int = 0
+    bytes: int = 0
+    image_rows: int = 0
+    image_bytes: int = 0
+    dropped: int = 0
+    """Messages that the caps pushed out unsent."""
+    refused: int = 0
+    """Messages that the receiver would never take (too large, not a valid topic there)."""
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(*map(operator.add, astuple(self), astuple(other)))
 
 
 class Queue:

@@ -27,8 +27,7 @@ from edgeannot.base.errors import EdgeannotError, LinkError
 from edgeannot.base.file_signature import FileSignature, LedgerEntry
 from edgeannot.storage import database
 from edgeannot.storage.disk_files import Opened, Reserve, same_file, write_anew
-from edgeannot.storage.queue import Queue
-from edgeannot.storage.records import MIGRATIONS, Caps, Message, Pending
+from edgeannot.storage.queue import Caps, Message, Pending, Queue
 from edgeannot.storage.tables import Ledger, Outbox
 
 __all__ = ["Caps", "Message", "Pending", "Queue", "Store"]
@@ -73,11 +72,11 @@ class Store:
         lock_fd = database.lock_file(Path(f"{path}.lock"))
         try:
             try:
-                connection = database.open_database(path, MIGRATIONS, _check_rows)
+                connection = database.open_database(path, _check_rows)
             except LinkError:  # a full disk, and a run that was killed held room back
                 if not Reserve.beside(path).give():
                     raise
-                connection = database.open_database(path, MIGRATIONS, _check_rows)
+                connection = database.open_database(path, _check_rows)
             return cls(path, connection, lock_fd, sync_s)
         except BaseException:
             os.close(lock_fd)
@@ -239,7 +238,7 @@ class Store:
         if self._opened.is_in_place(log_needed=self._unsynced):
             return
         write_anew(self._db, self.path, self._opened)
-        self._db = database.open_database(self.path, MIGRATIONS, _check_rows)
+        self._db = database.open_database(self.path, _check_rows)
         self._opened = Opened(self.path)
         self._ledger, self._outbox = Ledger(self._db), Outbox(self._db, self._caps)
         self._reserve.give()

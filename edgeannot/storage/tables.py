@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from edgeannot.base.file_signature import FileSignature, LedgerEntry
-from edgeannot.storage.records import Caps, Message, Pending
+from edgeannot.storage.queue import Caps, Message, Pending
 
 __all__ = ["Ledger", "Outbox"]
 

@@ -14,7 +14,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edgeannot.storage.records import Message
+from edgeannot.storage.queue import Message
 from edgeannot.storage.store import Store
 from tests.brokers import Broker
 from tests.e2e.daemons import COMMAND, SAMPLES, Daemon, copy_samples, edgeannot

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from edgeannot.mqtt.connection_history import InFlight, PayloadLimits
-from edgeannot.storage.records import Message
+from edgeannot.storage.queue import Message
 from tests.patience import Clock
 
 

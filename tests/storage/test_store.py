@@ -25,7 +25,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from edgeannot.base.errors import ConfigError, EdgeannotError, LinkError
 from edgeannot.base.file_signature import FileSignature, LedgerEntry
-from edgeannot.storage.records import MIGRATIONS
+from edgeannot.storage.database import MIGRATIONS
 from edgeannot.storage.store import Caps, Message, Store
 from tests.patience import DEADLINE_S
 
