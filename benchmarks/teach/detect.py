@@ -1,13 +1,14 @@
 """How good a taught detector is by the number of pictures: the int8 file on pictures that were not taught, over several splits.
 
     python -m benchmarks.teach.detect SET [--backbone NAME[@SIZE]]... [--pictures 30,10,5] [--test 10] [--splits 4] [--background DIR]
-                                      [--empty DIR] [--without-bins] [--label WORDS] [--json FILE]
+                                      [--empty DIR] [--recipes] [--label WORDS] [--json FILE]
     python -m benchmarks.teach.detect --draw FILE... --plot PNG
 
 Each split deals the pictures anew after every whole round: as many disjoint parts of --test pictures as there are, each the test set
 once, and the first N of the others taught. The features of all views are made once a backbone, so the times are those of the views
 taught; processor seconds, as other programs may lengthen the wall times. "int8" runs the file through `evaluate`, "float" the same
-layers without rounding of weights and outputs. --empty: pictures without the objects, none of them taught, for false alarms at the
+layers without rounding of weights and outputs. --recipes: the same splits also without size bins, the finer map and the context of the
+next coarser map, and with one of them alone. --empty: pictures without the objects, none of them taught, for false alarms at the
 threshold of the card. --draw: what was measured before, each file a line of --plot under its --label. Sets of objects of very different
 size, and of small ones in crowds, are made by benchmarks/teach/pasted_sets.py.
 """
@@ -21,7 +22,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,25 @@ from edgeannot_tools.teach.detect.held_out import detect, small_alone
 from edgeannot_tools.teach.detect.made_background import MADE
 from edgeannot_tools.teach.detect.pictures import TeachingSet, read_teaching_set
 from edgeannot_tools.teach.detect.teaching import fitted, make_model, teach_examples
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What of `teach detect` is used."""
+
+    name: str = ""
+    bins: bool | None = None
+    finer: bool = True
+    context: bool = True
+
+
+RECIPES = (
+    Recipe("plain", bins=False, finer=False, context=False),
+    Recipe("size bins alone", bins=True, finer=False, context=False),
+    Recipe("finer map alone", bins=False, context=False),
+    Recipe("finer map, context", bins=False),
+    Recipe("all three", bins=True),
+)
 
 
 def splits(count: int, test: int, wanted: int) -> Iterator[tuple[list[int], list[int]]]:
@@ -65,10 +85,18 @@ def part(to_teach: TeachingSet, examples: Examples, numbers: list[int]) -> tuple
     return replace(to_teach, pictures=kept), Examples(examples.backbone, maps, picture, whole, marked, examples.hashes[sorted(numbers)])
 
 
+def reading(examples: Examples, recipe: Recipe) -> Examples:
+    """Return the features that a recipe reads."""
+    backbone = examples.backbone
+    first = int(backbone.finer and not recipe.finer)
+    taps = tuple(tap if recipe.context else replace(tap, context="") for tap in backbone.taps[first:])
+    return replace(examples, backbone=replace(backbone, taps=taps, finer=backbone.finer and recipe.finer), maps=examples.maps[first:])
+
+
 def one_split(
-    to_teach: TeachingSet, examples: Examples, taught_with: list[int], test: list[int], empty: list[Path], *, bins: bool
+    to_teach: TeachingSet, examples: Examples, taught_with: list[int], test: list[int], empty: list[Path], *, bins: bool | None
 ) -> dict[str, float]:
-    """Return the figures of a model that is taught with some pictures and tried on others. bins: whether size bins are tried."""
+    """Return the figures of a model that is taught with some pictures and tried on others. bins: see `teach_examples`."""
     some, views = part(to_teach, examples, taught_with)
     clock = time.process_time()
     taught = teach_examples(some, views, bins=bins)
@@ -119,7 +147,7 @@ def main() -> None:
     parser.add_argument(
         "--empty", type=Path, help="pictures without the objects for false alarms; those of --background are left out by hash"
     )
-    parser.add_argument("--without-bins", action="store_true", help="the same once more with one band a map, whatever the sizes")
+    parser.add_argument("--recipes", action="store_true", help="other ways to read the maps and to divide the objects, one after the other")
     parser.add_argument("--label", default="taught", help="of the line in --plot")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--draw", type=Path, nargs="+")
@@ -141,14 +169,15 @@ def main() -> None:
         examples = make_examples(backbone, to_teach.pictures, args.views)
         cost = (time.process_time() - clock) / len(examples.picture)
         print(f"{backbone.name}: {cost * 1e3:.1f} ms of a processor a view ({time.perf_counter() - wall:.0f} s in all)", flush=True)
-        for count, bins in itertools.product(map(int, args.pictures.split(",")), (True, False) if args.without_bins else (True,)):
+        for count, recipe in itertools.product(map(int, args.pictures.split(",")), RECIPES if args.recipes else (Recipe(),)):
+            read = reading(examples, recipe)
             rows = []
             for others, test in splits(len(labelled), args.test, args.splits):
                 taught_with = [*(labelled[i] for i in others[:count]), *background]
-                rows.append(one_split(to_teach, examples, taught_with, [labelled[i] for i in test], empty, bins=bins))
+                rows.append(one_split(to_teach, read, taught_with, [labelled[i] for i in test], empty, bins=recipe.bins))
             keys = dict.fromkeys(key for row in rows for key in row)
             mean = {key: float(np.mean([row[key] for row in rows if key in row])) for key in keys}
-            each, how = " ".join(f"{row['map50']:.2f}" for row in rows), "" if bins else " without size bins"
+            each, how = " ".join(f"{row['map50']:.2f}" for row in rows), f", {recipe.name}" if recipe.name else ""
             print(
                 f"  {count:3d} pictures{how}, {len(rows)} splits: mAP50 {mean['map50']:.3f} [{each}], "
                 f"mean IoU {mean['mean_iou']:.3f} (float {mean['map50_float']:.3f}, {mean['mean_iou_float']:.3f}); "
@@ -159,7 +188,7 @@ def main() -> None:
                 flush=True,
             )
             facts = {
-                "label": args.label + ("" if bins else " without size bins"),
+                "label": args.label + how,
                 "backbone": backbone.name,
                 "pictures": count,
                 "splits": len(rows),

@@ -9,6 +9,7 @@ from edgeannot.vision.cards import read_card
 from edgeannot.vision.data import FloatArray
 from edgeannot_tools.teach.detect.backbone import load_backbone, sized_graph
 from edgeannot_tools.teach.detect.bands import choose_maps, size_bins, stride_bands
+from edgeannot_tools.teach.detect.examples import Map
 
 
 def squares(*sides: float) -> FloatArray:
@@ -30,13 +31,14 @@ def test_large_objects_need_no_finer_map(ssdlite):
     assert (strides(chosen), chosen.finer) == ([16, 32, 64], False)
 
 
-def test_small_objects_have_a_finer_map_and_no_coarse_one(ssdlite):
+def test_small_objects_have_a_finer_map_and_none_coarser_than_what_is_read_beside_it(ssdlite):
     chosen = choose_maps(ssdlite, squares(8, 10, 15))
     graph = sized_graph(ssdlite.card, 320)
 
-    assert (strides(chosen), chosen.finer) == ([8, 16], True)
+    assert (strides(chosen), chosen.finer) == ([8, 16, 32], True)
     assert graph.shape(graph.find(chosen.taps[0].tensor)) == (1, 40, 40, chosen.taps[0].channels)
-    assert chosen.taps[1] == ssdlite.taps[0]
+    assert chosen.taps[1:] == ssdlite.taps[:2]
+    assert [chosen.context(tap) for tap in range(3)] == [1, 2, None]
 
 
 def test_the_finer_map_is_for_the_smallest_alone(ssdlite):
@@ -55,3 +57,19 @@ def test_a_detector_with_fine_maps_of_its_own_needs_no_other(models_dir):
 
     assert strides(nanodet)[0] == 8
     assert not choose_maps(nanodet, squares(8, 10, 15)).finer
+    assert not any(tap.context for tap in nanodet.taps)  # it joins its maps itself
+
+
+@pytest.mark.parametrize("cells", [(20, 10), (19, 10)])
+def test_each_cell_has_what_lies_under_it_on_the_coarser_map(cells):
+    """Also where the last cells reach over the edge of the input."""
+    fine, coarse = (np.arange(count)[:, None, None] * np.ones((1, count, 1)) for count in cells)
+    both = Map(np.int8([fine]), np.int8([coarse]))
+
+    read = both.cells(slice(0, 1))[0]
+    rows, columns = np.mgrid[: cells[0], : cells[0]]
+
+    assert read.shape == (cells[0], cells[0], both.channels) == (cells[0], cells[0], 2)
+    assert np.array_equal(read[:, :, 0], rows)
+    assert np.array_equal(read[:, :, 1], rows // 2)
+    assert np.array_equal(both.at(np.zeros(rows.size, int), rows.ravel(), columns.ravel()), read.reshape(-1, 2))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +40,8 @@ class Tap:
     channels: int
     scale: float
     zero_point: int
+    context: str = ""
+    """The name of the next coarser map, which sees more of the surroundings and is read beside this one; empty: there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,10 @@ class Backbone:
     def cells(self, tap: int) -> int:
         """Return how many cells a side of the tap's map has."""
         return -(-self.size // self.taps[tap].stride)
+
+    def context(self, tap: int) -> int | None:
+        """Return the number of the tap that is read beside this one; None: there is none."""
+        return next((number for number, one in enumerate(self.taps) if one.tensor == self.taps[tap].context), None)
 
 
 def load_backbone(card: ModelCard, size: int | None = None, *, keep: bool = False) -> Backbone:
@@ -99,7 +107,7 @@ def with_finer_map(backbone: Backbone) -> Backbone:
     if tensor not in producers or scheme is None or graph.dtype(tensor) != np.int8:
         return backbone
     tap = Tap(graph.name(tensor), stride, graph.shape(tensor)[3], float(scheme.scale[0]), int(scheme.zero_point[0]))
-    return replace(backbone, taps=(tap, *backbone.taps), finer=True)
+    return replace(backbone, taps=_with_contexts((tap, *backbone.taps)), finer=True)
 
 
 def kept_classes(card: ModelCard, size: int) -> int:
@@ -157,7 +165,21 @@ def find_taps(graph: Graph, card: ModelCard, size: int, *, uneven: bool = False)
             continue
         step, zero = float(scheme.scale[0]), int(scheme.zero_point[0])
         taps.append(Tap(graph.name(tensor), stride, shape[3], step, zero))
-    return tuple(sorted(taps, key=lambda tap: tap.stride))
+    return _with_contexts(sorted(taps, key=lambda tap: tap.stride))
+
+
+def _with_contexts(taps: Sequence[Tap]) -> tuple[Tap, ...]:
+    """Return the taps, the finest first, each with the next one beside it where the file can join the two as they are stored.
+
+    Networks that join their maps themselves store them at scales of their own, and need no more of it.
+    """
+    pairs = zip_longest(taps, taps[1:])
+    return tuple(replace(tap, context=after.tensor) if after is not None and _alike(tap, after) else tap for tap, after in pairs)
+
+
+def _alike(tap: Tap, after: Tap) -> bool:
+    """Tell whether a map's numbers mean the same as those of the next, which has half as many cells a side."""
+    return after.stride == 2 * tap.stride and (after.scale, after.zero_point) == (tap.scale, tap.zero_point)
 
 
 def _box_outputs(card: ModelCard) -> tuple[TensorRef, ...]:

@@ -82,8 +82,9 @@ def choose_maps(backbone: Backbone, boxes: FloatArray) -> Backbone:
     small = float(np.quantile(sizes_of(boxes), FEW_SMALL))
     found = finer if finer.finer and _map_for(finer, small) == 0 else backbone
     zoomed = np.concatenate([boxes * np.float32(zoom) for zoom in (ZOOM[0], 1.0, ZOOM[1])])
-    used = sorted({band.tap for band in (*stride_bands(found, zoomed), *size_bins(found, zoomed))})
-    return replace(found, taps=tuple(found.taps[tap] for tap in used), finer=found.finer and used[0] == 0)
+    used = {band.tap for band in (*stride_bands(found, zoomed), *size_bins(found, zoomed))}
+    read = sorted(used | {context for tap in used if (context := found.context(tap)) is not None})
+    return replace(found, taps=tuple(found.taps[tap] for tap in read), finer=found.finer and read[0] == 0)
 
 
 def _limits(backbone: Backbone) -> list[float]:

@@ -35,6 +35,42 @@ less: with 30 pictures 12 views are as good as 24."""
 
 
 @dataclass(frozen=True, slots=True)
+class Map:
+    """What is read of N views at one tap: its own features, and beside them those of the coarser map that lies under each cell."""
+
+    own: NDArray[np.int8]
+    """(N, h, w, C)"""
+    context: NDArray[np.int8] | None
+    """(N, h', w', C'); None: there is none."""
+
+    @property
+    def channels(self) -> int:
+        """How many numbers a cell has."""
+        return self.own.shape[3] + (0 if self.context is None else self.context.shape[3])
+
+    def cells(self, views: IntArray | slice) -> NDArray[np.int8]:
+        """Return (n, h, w, channels) of some views."""
+        own = self.own[views]
+        if self.context is None:
+            return own
+        under = _under(own.shape[1], self.context.shape[1])
+        return np.concatenate([own, self.context[views][:, under][:, :, under]], axis=3)
+
+    def at(self, view: IntArray, y: IntArray, x: IntArray) -> NDArray[np.int8]:
+        """Return (n, channels) of single cells."""
+        own = self.own[view, y, x]
+        if self.context is None:
+            return own
+        under = _under(self.own.shape[1], self.context.shape[1])
+        return np.concatenate([own, self.context[view, under[y], under[x]]], axis=1)
+
+
+def _under(fine: int, coarse: int) -> IntArray:
+    """Return (fine,) which row of a map of so many cells a side lies under each of a finer map's, as RESIZE_NEAREST_NEIGHBOR finds it."""
+    return np.arange(fine) * coarse // fine
+
+
+@dataclass(frozen=True, slots=True)
 class Examples:
     """N views with their features. The first view of each picture is the whole one, as the daemon sees it."""
 
@@ -48,6 +84,11 @@ class Examples:
     marked: tuple[Boxes, ...]
     hashes: NDArray[np.bool_]
     """(P, 2, 64) of each picture and its mirror image, see `difference_hash`."""
+
+    def map(self, tap: int) -> Map:
+        """Return what is read at a tap."""
+        context = self.backbone.context(tap)
+        return Map(self.maps[tap], None if context is None else self.maps[context])
 
     def boxes(self, rows: Iterable[int] | None = None) -> NDArray[np.float32]:
         """Return the marked boxes of some views, or of all, (M, 4) xyxy in pixels of the input."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgeannot.vision.data import FloatArray, IntArray
 from edgeannot_tools.teach.detect.bands import NOBODY, UNSURE, Band, owners
-from edgeannot_tools.teach.detect.examples import Examples
+from edgeannot_tools.teach.detect.examples import Examples, Map
 
 __all__ = ["XY_SCALE", "Layer", "decode_boxes", "encode_boxes", "fit_layers"]
 
@@ -98,9 +98,9 @@ class _Part:
 
     def __init__(self, examples: Examples, band: Band, classes: int, folds: IntArray, seed: int) -> None:
         self.band, self.classes = band, classes
-        self.features = examples.maps[band.tap]
+        self.features = examples.map(band.tap)
         self.stride, self.cells = examples.backbone.taps[band.tap].stride, examples.backbone.cells(band.tap)
-        channels = self.features.shape[3]
+        channels = self.features.channels
         self.mean, self.std = _mean_and_deviation(self.features, seed)
         self.std += np.float32(QUIET)
         owned = np.stack([owners(band, marked, self.cells, self.stride) for marked in examples.marked])
@@ -110,7 +110,7 @@ class _Part:
         things = owned[self.view, self.y, self.x]
         self.boxes = np.array([examples.marked[v].boxes[t] for v, t in zip(self.view, things, strict=True)], np.float32).reshape(-1, 4)
         self.kinds = np.array([examples.marked[v].classes[t] for v, t in zip(self.view, things, strict=True)], np.int64)
-        self.first = np.searchsorted(self.view, np.arange(len(self.features) + 1))
+        self.first = np.searchsorted(self.view, np.arange(len(owned) + 1))
         self.heads = int(folds.max(initial=-1)) + 2
         self.box_columns = self._fit_boxes(folds, examples.picture[self.view])
         self.targets = self._targets()
@@ -119,19 +119,23 @@ class _Part:
         self.momentum, self.square = np.zeros_like(self.score_columns), np.zeros_like(self.score_columns)
 
     def standardised(self) -> Iterator[tuple[slice, FloatArray, IntArray]]:
-        """Yield the features of the objects' cells in pieces: which cells, (n, C + 1) with ones for the bias, and (n, 2) their x and y."""
+        """Yield the objects' cells in pieces: which, their own features (n, C + 1) with ones for the bias, and (n, 2) their x and y."""
+        own = self.features.own
+        mean, std = self.mean[: own.shape[3]], self.std[: own.shape[3]]
         for start in range(0, len(self.view), PIECE):
             piece = slice(start, start + PIECE)
-            found = self.features[self.view[piece], self.y[piece], self.x[piece]].astype(np.float32)
-            x = np.asarray(np.c_[(found - self.mean) / self.std, np.ones(len(found), np.float32)], np.float32)
+            found = own[self.view[piece], self.y[piece], self.x[piece]].astype(np.float32)
+            x = np.asarray(np.c_[(found - mean) / std, np.ones(len(found), np.float32)], np.float32)
             yield piece, x, np.stack([self.x[piece], self.y[piece]], axis=1)
 
     def _fit_boxes(self, folds: IntArray, picture: IntArray) -> FloatArray:
         """Return (heads, C + 1, 4) by ridge regression; a head's sums are those of all cells without its fold's.
 
+        Where a box ends is seen near its cell: the coarser map is not read for it.
+
         picture: (n,) of each of the objects' cells.
         """
-        fold, shown, size = folds[picture], np.unique(picture), self.features.shape[3] + 1
+        fold, shown, size = folds[picture], np.unique(picture), self.features.own.shape[3] + 1
         # The last of each is that of the pictures in no fold.
         gram, moment = np.zeros((self.heads, size, size), np.float32), np.zeros((self.heads, size, 4), np.float32)
         for piece, x, cells_xy in self.standardised():
@@ -200,7 +204,9 @@ class _Part:
 
     def layer(self, head: int) -> Layer:
         """Return a head's columns for features as they are stored."""
-        columns = np.concatenate([self.box_columns[head], self.score_columns[head]], axis=1)
+        boxes, scores = self.box_columns[head], self.score_columns[head]
+        unread = np.zeros((len(scores) - len(boxes), boxes.shape[1]), np.float32)
+        columns = np.concatenate([np.concatenate([boxes[:-1], unread, boxes[-1:]]), scores], axis=1)
         weights = np.asarray(columns[:-1] / self.std[:, None], np.float32)
         bias = np.asarray(columns[-1] - self.mean @ weights, np.float32)
         if self.classes == 1:
@@ -215,7 +221,7 @@ def _fit_scores(examples: Examples, parts: Sequence[_Part], folds: IntArray, see
     rooms = []
     for tap in sorted({part.band.tap for part in parts}):
         own = [part for part in parts if part.band.tap == tap]
-        area, channels = own[0].cells ** 2, own[0].features.shape[3]
+        area, channels = own[0].cells ** 2, own[0].features.channels
         rooms.append((np.empty((max(1, PIECE // area), area, channels), np.float32), own))
     has_objects = np.bincount(examples.picture, [len(marked.boxes) for marked in examples.marked]) > 0
     shown, empty = np.flatnonzero(has_objects[examples.picture]), np.flatnonzero(~has_objects[examples.picture])
@@ -240,7 +246,7 @@ def _gradients(
     sums: list[tuple[FloatArray, NDArray[np.int64]]] = []
     for start in range(0, len(views), len(room)):
         some = slice(start, start + len(room))
-        features = parts[0].features[views[some]]
+        features = parts[0].features.cells(views[some])
         x = room[: len(features)]
         x[...] = features.reshape(x.shape)
         found = [part.gradient(x.reshape(-1, x.shape[2]), views[some], taught[:, some]) for part in parts]
@@ -248,15 +254,15 @@ def _gradients(
     return sums
 
 
-def _mean_and_deviation(features: NDArray[np.int8], seed: int) -> tuple[FloatArray, FloatArray]:
-    """Return (C,) each of some of the views (N, h, w, C), one after the other: as numbers they are four times as large."""
-    rows = np.sort(np.random.default_rng(seed).permutation(len(features))[:STATISTICS])
-    sums, squares = np.zeros(features.shape[3]), np.zeros(features.shape[3])
+def _mean_and_deviation(features: Map, seed: int) -> tuple[FloatArray, FloatArray]:
+    """Return (C,) each of some of the views, one after the other: as numbers they are four times as large."""
+    rows = np.sort(np.random.default_rng(seed).permutation(len(features.own))[:STATISTICS])
+    sums, squares, count = np.zeros(features.channels), np.zeros(features.channels), 1e-9
     for row in rows:
-        values = features[row].reshape(-1, features.shape[3]).astype(np.float32)
+        values = features.cells(slice(row, row + 1)).reshape(-1, features.channels).astype(np.float32)
         sums += values.sum(axis=0)
         squares += np.einsum("nc,nc->c", values, values)
-    count = max(len(rows), 1) * features.shape[1] * features.shape[2]
+        count += len(values)
     mean = sums / count
     return mean.astype(np.float32), np.sqrt(np.maximum(squares / count - mean**2, 0)).astype(np.float32)
 

@@ -115,7 +115,7 @@ def numbers_of(
 ) -> Iterator[tuple[int, list[Layer], FloatArray]]:
     """Yield each map's number, its layers, and what they give for a view (h, w, layers x (5 + classes)). rounded: see `detect`."""
     for tap in sorted({layer.band.tap for layer in layers}):
-        own, features = [layer for layer in layers if layer.band.tap == tap], examples.maps[tap][row]
+        own, features = [layer for layer in layers if layer.band.tap == tap], examples.map(tap).cells(slice(row, row + 1))[0]
         facts = examples.backbone.taps[tap]
         yield tap, own, store_layers(own, facts).numbers(facts, features) if rounded else float_numbers(own, features)
 

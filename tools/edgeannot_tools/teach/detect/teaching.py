@@ -102,23 +102,23 @@ def fitted(backbone: Backbone, pictures: Sequence[LabelledPicture]) -> Backbone:
     return choose_maps(backbone, np.concatenate(shown))
 
 
-def teach_examples(to_teach: TeachingSet, examples: Examples, *, seed: int = 0, bins: bool = True) -> Taught:
+def teach_examples(to_teach: TeachingSet, examples: Examples, *, seed: int = 0, bins: bool | None = None) -> Taught:
     """Fit new last layers to the features of a set, divided into bands in the way that the cross-validation finds best.
 
-    bins: whether size bins are tried where the sizes differ widely.
+    bins: whether in size bins, or in one band a map; None: the better of both where the sizes differ widely.
     """
     with one_thread():  # two are slower on a busy machine, and hardly quicker on an idle one
         return _taught(to_teach, examples, seed, bins)
 
 
-def _taught(to_teach: TeachingSet, examples: Examples, seed: int, bins: bool) -> Taught:
+def _taught(to_teach: TeachingSet, examples: Examples, seed: int, bins: bool | None) -> Taught:
     pictures, classes = to_teach.pictures, len(to_teach.labels)
     started = time.perf_counter()
     seen = sum(item.made is None for item in pictures)  # those that are made come last
     alike, notes = find_alike(pictures[:seen], examples.hashes[:seen], pooled(examples, seen))
     folds = make_folds(pictures, np.concatenate([alike, np.arange(seen, len(pictures))]), seed)
     best: Taught | None = None
-    for in_bins, bands in _plans(examples)[: None if bins else 1]:
+    for in_bins, bands in _plans(examples, bins):
         layers, found, accuracy = _cross_validated(examples, pictures, bands, classes, folds, seed)
         # Bins come second, and have to be better.
         if best is None or accuracy.map50 > best.accuracy.map50 + GAIN:
@@ -130,12 +130,12 @@ def _taught(to_teach: TeachingSet, examples: Examples, seed: int, bins: bool) ->
     return replace(best, fit_s=time.perf_counter() - started)
 
 
-def _plans(examples: Examples) -> list[tuple[bool, tuple[Band, ...]]]:
-    """Return the ways to divide the objects that are worth trying: whether they are size bins, with the bands."""
+def _plans(examples: Examples, bins: bool | None) -> list[tuple[bool, tuple[Band, ...]]]:
+    """Return the ways to divide the objects that are tried: whether they are size bins, with the bands. bins: see `teach_examples`."""
     boxes = examples.boxes()
-    plain = (False, stride_bands(examples.backbone, boxes))
     small, large = np.quantile(sizes_of(examples.boxes(examples.whole)), (0.05, 0.95))
-    return [plain, (True, size_bins(examples.backbone, boxes))] if large > SPREAD * small else [plain]
+    tried = ([False, True] if large > SPREAD * small else [False]) if bins is None else [bins]
+    return [(one, size_bins(examples.backbone, boxes) if one else stride_bands(examples.backbone, boxes)) for one in tried]
 
 
 def _cross_validated(
@@ -251,13 +251,32 @@ def make_card(backbone: Backbone, layers: Sequence[Layer], graph: Graph, name: s
     )
 
 
+def _source(graph: Graph, name: str, tap: Tap) -> int:
+    """Return the map that the layer reads: the tap's own, with the coarser one beside it where the tap has one."""
+    own = graph.find(tap.tensor)
+    if not tap.context:
+        return own
+    shape, coarse = graph.shape(own), graph.find(tap.context)
+    channels, scheme = graph.shape(coarse)[3], (tap.scale, tap.zero_point)
+    under = graph.add_tensor(f"{name}/context", (*shape[:3], channels), np.int8)
+    joined = graph.add_tensor(f"{name}/joined", (*shape[:3], shape[3] + channels), np.int8)
+    graph.set_quantization(under, *scheme)
+    graph.set_quantization(joined, *scheme)
+    size = graph.add_constant(f"{name}/size", np.array(shape[1:3], np.int32))
+    graph.add_operator(Op.RESIZE_NEAREST_NEIGHBOR, [coarse, size], [under], schema.ResizeNearestNeighborOptionsT(), version=2)
+    options = schema.ConcatenationOptionsT()
+    options.axis = 3
+    graph.add_operator(Op.CONCATENATION, [own, under], [joined], options, version=2)
+    return joined
+
+
 def _output(tap: int) -> str:
     return f"taught{tap}"
 
 
 def _add_layer(graph: Graph, name: str, tap: Tap, layer: StoredLayer) -> None:
     """Add the layer of one map, with an output of this name."""
-    source, count = graph.find(tap.tensor), len(layer.bias)
+    source, count = _source(graph, name, tap), len(layer.bias)
     kernel = graph.add_constant(f"{name}/weights", np.ascontiguousarray(layer.weights.T).reshape(count, 1, 1, -1))
     bias = graph.add_constant(f"{name}/bias", layer.bias)
     output = graph.add_tensor(name, (*graph.shape(source)[:3], count), np.int8)
