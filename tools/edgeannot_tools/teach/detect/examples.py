@@ -46,7 +46,7 @@ class Map:
     @property
     def channels(self) -> int:
         """How many numbers a cell has."""
-        return self.own.shape[3] + (0 if self.context is None else self.context.shape[3])
+        return int(self.own.shape[3] + (0 if self.context is None else self.context.shape[3]))
 
     def cells(self, views: IntArray | slice) -> NDArray[np.int8]:
         """Return (n, h, w, channels) of some views."""
