@@ -11,8 +11,8 @@ from pathlib import Path
 import flatbuffers
 import pytest
 
+from edgeannot.base.atomicfile import read_json
 from edgeannot.base.errors import CardError, ConfigError, EdgeannotError, InputError, MissingError, ModelError
-from edgeannot.base.jsonfile import read_json
 from edgeannot.card_inference.hints import parse_anchors, parse_range, read_cfg
 from edgeannot.card_inference.labels import read_labels
 from edgeannot.library.catalogue import read_catalogue

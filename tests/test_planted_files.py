@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from edgeannot.base import atomicfile
+from edgeannot.base.atomicfile import write_json
 from edgeannot.base.errors import EdgeannotError
-from edgeannot.base.jsonfile import write_json
 from edgeannot.library import modelstore
 from edgeannot.sinks.files import OutputFolder
 from edgeannot.sources.quarantine import DataQuarantine, move_aside, quarantine

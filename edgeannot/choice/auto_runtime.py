@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgeannot.base.atomicfile import read_json, write_json
 from edgeannot.base.errors import ConfigError, EdgeannotError, ShortageError
-from edgeannot.base.jsonfile import read_json, write_json
 from edgeannot.base.places import bundled_folder, data_dir_without_settings, nothing_is_configured
 from edgeannot.base.runtimes import Runtime, RuntimeName, installed_runtimes
 from edgeannot.crash_guard import runtime_of_last_crash

@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgeannot.base.atomicfile import read_json, write_json
 from edgeannot.base.child import Child, Died, Refused
 from edgeannot.base.errors import ModelError
 from edgeannot.base.foreign import number_of
-from edgeannot.base.jsonfile import read_json, write_json
 from edgeannot.base.streams import columns
 from edgeannot.choice.candidates import Accuracy, CardFacts
 from edgeannot.choice.measure import CHILD, NO_FIGURES, Effort, ask_for_samples

@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeannot.base.jsonfile import read_json, write_json
+from edgeannot.base.atomicfile import read_json, write_json
 from edgeannot.base.places import bundled_folder
 from edgeannot.choice.measurements import Sample
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeannot.base.jsonfile import read_json, write_json
+from edgeannot.base.atomicfile import read_json, write_json
 from edgeannot.base.places import bundled_folder
 from edgeannot.base.runtimes import Runtime
 from edgeannot.choice.measurements import conditions_of

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgeannot.base.jsonfile import read_json, write_json
+from edgeannot.base.atomicfile import read_json, write_json
 from edgeannot.probe import Board
 from edgeannot.probe.board import runtime_version
 

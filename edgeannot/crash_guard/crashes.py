@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgeannot import __version__
-from edgeannot.base.jsonfile import read_json, write_json
+from edgeannot.base.atomicfile import read_json, write_json
 from edgeannot.base.runtimes import RUNTIMES, RuntimeName
 from edgeannot.crash_guard.record import Kills, Note, RunState, killed_between
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgeannot.base.jsonfile import read_json, write_json
+from edgeannot.base.atomicfile import read_json, write_json
 from edgeannot.choice.measurements import Conditions, Measurements, Record
 from tests.choice.test_decision import sample
 
