@@ -30,11 +30,11 @@ from edgeannot.base.places import model_folders
 from edgeannot.choice.auto_profile import grade, micro_of
 from edgeannot.choice.candidates import Budget, Candidate, CardFacts, Requirements, read_card_index
 from edgeannot.choice.decision import BUDGET_MS, Decision, decide
-from edgeannot.choice.evaluation import evaluate
 from edgeannot.choice.measure import CHILD, Effort, ask_for_samples
 from edgeannot.choice.measure_child import Stopwatch
 from edgeannot.choice.measure_plan import Point
 from edgeannot.choice.measurements import Record, Sample, thread_counts
+from edgeannot.choice.selection import evaluate
 from edgeannot.probe import read_board
 
 COMMAND = [sys.executable, "-c", "from edgeannot.cli.start import main; main()"]

@@ -8,8 +8,8 @@ import pytest
 from edgeannot.base.errors import ConfigError
 from edgeannot.choice.candidates import Accuracy, CardFacts, Requirements, best_sample, predict_ms
 from edgeannot.choice.decision import BUDGET_MS, budget_of, decide
-from edgeannot.choice.evaluation import Evaluation
 from edgeannot.choice.measurements import Conditions, Measurements, Record, Sample
+from edgeannot.choice.selection import Evaluation
 from edgeannot.payload import Origin, decode, encode, info_payload
 from edgeannot.vision.data import ModelFacts
 

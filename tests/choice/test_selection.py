@@ -15,10 +15,9 @@ from edgeannot.choice import selection
 from edgeannot.choice.auto_profile import Micro, grade, micro_of
 from edgeannot.choice.candidates import read_card_index
 from edgeannot.choice.decision import decide, in_prior_order
-from edgeannot.choice.evaluation import evaluate
 from edgeannot.choice.measure_plan import Point, in_measuring_order, next_point
 from edgeannot.choice.measurements import Measurements, Record, conditions_of, thread_counts
-from edgeannot.choice.selection import explain_selection, measuring_at_start, requirements_of, select_model
+from edgeannot.choice.selection import evaluate, explain_selection, measuring_at_start, requirements_of, select_model
 from edgeannot.probe import Board, Cluster, Limits, Processor, read_board
 from edgeannot.settings import load_settings
 from tests.choice.test_decision import sample
@@ -356,7 +355,7 @@ def test_the_remembered_way_loads_neither_numpy_nor_pydantic_nor_the_measuring(t
     code = (
         "import sys\nfrom pathlib import Path\nfrom edgeannot.choice.selection import *\n"
         "from edgeannot.choice.candidates import Requirements\n"
-        "from edgeannot.choice.decision import budget_of\nfrom edgeannot.choice.evaluation import evaluate\n"
+        "from edgeannot.choice.decision import budget_of\nfrom edgeannot.choice.selection import evaluate\n"
         "from edgeannot.probe import read_board\nboard = read_board()\n"
         "evaluate(Requirements('mid', budget_of('mid', None, None)), Path(sys.argv[1]), board).table()\n"
         "print([m for m in ('numpy', 'pydantic', 'cv2', 'ai_edge_litert', 'tflite_runtime', 'subprocess') if m in sys.modules])"

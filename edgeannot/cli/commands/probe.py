@@ -19,9 +19,8 @@ from edgeannot.choice.auto_profile import Grade, Measuring, Micro, grade, is_noi
 from edgeannot.choice.auto_runtime import remembered_runtime, settle_runtime
 from edgeannot.choice.candidates import Requirements
 from edgeannot.choice.decision import budget_of
-from edgeannot.choice.evaluation import Evaluation, evaluate
 from edgeannot.choice.measurements import thread_counts
-from edgeannot.choice.selection import requirements_of
+from edgeannot.choice.selection import Evaluation, evaluate, requirements_of
 from edgeannot.probe import read_board
 from edgeannot.probe.board import runtime_facts
 from edgeannot.probe.limits import throttle_reasons

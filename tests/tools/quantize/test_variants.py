@@ -9,7 +9,7 @@ import pytest
 
 from edgeannot.choice.candidates import Requirements
 from edgeannot.choice.decision import budget_of
-from edgeannot.choice.evaluation import evaluate
+from edgeannot.choice.selection import evaluate
 from edgeannot.probe import read_board
 from edgeannot_tools.graph.graph import Graph
 from edgeannot_tools.graph.writer import Net
