@@ -49,7 +49,7 @@ class TheDoor(Door):
                 "rows", "scores", "single", "ssd", "suppressed",
             )
         ),
-        *(f"tools/edgeannot_tools/inspect/{name}.py" for name in ("command", "delegate", "dtypes", "inspection", "lints", "tables")),
+        *(f"tools/edgeannot_tools/inspect/{name}.py" for name in ("command", "delegate", "inspection", "lints", "tables")),
     )  # fmt: skip
     cpu_s = 60.0
 

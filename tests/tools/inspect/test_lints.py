@@ -13,7 +13,7 @@ from edgeannot_tools.graph.graph import Graph, Op, schema
 from edgeannot_tools.graph.macs import operator_costs
 from edgeannot_tools.graph.writer import Net
 from edgeannot_tools.inspect.delegate import RuntimeView
-from edgeannot_tools.inspect.dtypes import read_dtypes
+from edgeannot_tools.inspect.inspection import read_dtypes
 from edgeannot_tools.inspect.lints import Code, Finding, find
 from edgeannot_tools.quantize.graph_quantizer import Recipe, calibrate_and_quantize
 from tests.tflite_maker import Maker

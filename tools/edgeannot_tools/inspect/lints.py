@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import isfinite, prod
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -15,10 +15,14 @@ from edgeannot.tflite.schema import Operator, SubGraph, Tensor, TFLiteModel
 from edgeannot.tflite.trace import makers
 from edgeannot_tools.graph.macs import Cost
 from edgeannot_tools.inspect.delegate import RuntimeView
-from edgeannot_tools.inspect.dtypes import INTEGERS, Dtypes, is_float_work
 
-__all__ = ["Code", "Finding", "find"]
+if TYPE_CHECKING:
+    from edgeannot_tools.inspect.inspection import Dtypes
 
+__all__ = ["INTEGERS", "Code", "Finding", "find", "is_float_work"]
+
+INTEGERS = frozenset(("int8", "uint8", "int16"))
+BORDERS = frozenset(("QUANTIZE", "DEQUANTIZE"))
 Code = Literal[
     "custom-operator", "several-inputs", "open-batch", "no-fixed-size", "input-range", "mixed-output", "zero-scale", "saturated-bias",
     "float-islands", "float16-constants", "no-signature", "several-subgraphs", "refused", "not-accelerated",
@@ -161,6 +165,11 @@ def _saturated_biases(model: TFLiteModel) -> Iterator[Finding]:
                 f"{cut} of {tensor.shape[0] if tensor.shape else 1} biases of {_place(operator, model.graph)} are at the limit of int32, "
                 "because the weights of their channels are near 0 and got too fine a scale; quantize again with `edgeannot quantize`",
             )
+
+
+def is_float_work(graph: SubGraph, operator: Operator) -> bool:
+    """Tell whether an operator calculates in float32; turning numbers into and out of integers is not calculating."""
+    return operator.name not in BORDERS and any(graph.tensors[i].dtype == "float32" for i in operator.outputs)
 
 
 def _float_islands(model: TFLiteModel, numbers: Dtypes) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ import pytest
 from edgeannot.tflite.file import parse_tflite, read_tflite
 from edgeannot_tools.graph.graph import Graph, Op, schema
 from edgeannot_tools.graph.writer import Net
-from edgeannot_tools.inspect.dtypes import read_dtypes
+from edgeannot_tools.inspect.inspection import read_dtypes
 from edgeannot_tools.quantize.graph_quantizer import Recipe, calibrate_and_quantize
 
 RNG = np.random.default_rng(21)
