@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from edgeannot import __version__
 from edgeannot.base.errors import CardError
 from edgeannot.crash_guard import AtWork
+from edgeannot.mqtt.options import Topics
 from edgeannot.mqtt.publisher import Publisher
-from edgeannot.mqtt.topics import Topics
 from edgeannot.payload import Origin
 from edgeannot.probe.limits import hottest_c
 from edgeannot.remote.control import Control, Defaults

@@ -18,8 +18,7 @@ from edgeannot.base.errors import ConfigError, EdgeannotError
 from edgeannot.base.places import CONFIG_FOLDER
 from edgeannot.doctor.findings import ASK_ROOT, Examined, Finding, fine, problem, warning
 from edgeannot.mqtt.client import connect, meaning, new_client, properties
-from edgeannot.mqtt.options import BrokerOptions
-from edgeannot.mqtt.topics import escape_level
+from edgeannot.mqtt.options import BrokerOptions, escape_level
 from edgeannot.settings import PageOptions, Settings
 from edgeannot.sources import MqttSourceOptions
 

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from edgeannot.base.connections.backoff import backoff_s
+from edgeannot.mqtt.options import escape_level, unescape_level
 from edgeannot.mqtt.subscriber import Subscriber
-from edgeannot.mqtt.topics import escape_level, unescape_level
 from edgeannot.storage.store import Message
 
 __all__ = ["GREET_S", "Group", "SessionTakeover", "State", "successor"]

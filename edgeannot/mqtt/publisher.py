@@ -21,9 +21,8 @@ from edgeannot.base.errors import EdgeannotError, LinkError
 from edgeannot.base.foreign import number_of
 from edgeannot.mqtt.client import connect, meaning, new_client
 from edgeannot.mqtt.connection_history import ConnectionHistory, VolatileQueue
-from edgeannot.mqtt.options import BrokerOptions
+from edgeannot.mqtt.options import BrokerOptions, Topics
 from edgeannot.mqtt.publisher_connection import PublisherConnection
-from edgeannot.mqtt.topics import Topics
 from edgeannot.storage.store import Message, Queue
 
 if TYPE_CHECKING:

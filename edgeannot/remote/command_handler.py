@@ -22,7 +22,7 @@ from edgeannot.base.errors import FrameError, LinkError
 from edgeannot.base.kernel import free_memory_bytes
 from edgeannot.crash_guard import AtWork, Ticket, of_content
 from edgeannot.mqtt.client import size_of
-from edgeannot.mqtt.topics import Topics
+from edgeannot.mqtt.options import Topics
 from edgeannot.payload import Origin, encode, state_payload
 from edgeannot.remote.commands import (
     OLD_NAMES,

@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails, from_json
 
 from edgeannot.base.errors import ConfigError, EdgeannotError, FrameError, LinkError, MissingError, ModelError
 from edgeannot.base.foreign import valid_text
-from edgeannot.mqtt.topics import Topics, reply_trouble
+from edgeannot.mqtt.options import Topics, reply_trouble
 from edgeannot.payload import SCHEMA, Origin
 from edgeannot.storage.queue import Message
 from edgeannot.vision.picture_header import begins_as_picture

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from edgeannot.base.foreign import valid_text
-from edgeannot.mqtt.topics import Topics
+from edgeannot.mqtt.options import Topics
 from edgeannot.payload import Origin
 
 __all__ = ["About", "Pair", "components", "counted_pairs", "device_id", "discovery_payload", "live_components"]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from edgeannot.mqtt.client import size_of
-from edgeannot.mqtt.topics import Topics
+from edgeannot.mqtt.options import Topics
 from edgeannot.payload import Origin, encode
 from edgeannot.remote.discovery import About, Pair, components, counted_pairs, device_id, discovery_payload, live_components
 from edgeannot.sinks.base import FolderState

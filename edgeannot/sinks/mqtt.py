@@ -8,8 +8,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 
 from edgeannot.base.options import Options
-from edgeannot.mqtt.options import BrokerOptions
-from edgeannot.mqtt.topics import Topics
+from edgeannot.mqtt.options import BrokerOptions, Topics
 from edgeannot.payload import count_payload, detections_payload, encode, event_payload, region_payload
 from edgeannot.sinks.base import FolderState, SinkContext, SinkOptions
 from edgeannot.storage.store import Caps, Message

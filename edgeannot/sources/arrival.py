@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from edgeannot.base.errors import FrameError
-from edgeannot.mqtt.topics import unescape_level
+from edgeannot.mqtt.options import unescape_level
 from edgeannot.vision.data import Sender
 
 __all__ = ["Arrival", "matches", "named_level", "read_arrival"]

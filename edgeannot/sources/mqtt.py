@@ -21,9 +21,8 @@ from edgeannot.base.errors import ConfigError, FrameError, LinkError
 from edgeannot.crash_guard import of_content
 from edgeannot.mqtt.group import GREET_S, Group, SessionTakeover
 from edgeannot.mqtt.incoming import DedupQueue, IncomingMessage
-from edgeannot.mqtt.options import BrokerOptions, SessionOptions
+from edgeannot.mqtt.options import BrokerOptions, SessionOptions, Topics, escape_level, reply_trouble
 from edgeannot.mqtt.subscriber import Subscriber
-from edgeannot.mqtt.topics import Topics, escape_level, reply_trouble
 from edgeannot.sources.arrival import Arrival, matches, named_level, read_arrival
 from edgeannot.sources.contract import Context, Item, Stop, Tick
 from edgeannot.sources.encoded import picture_in

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeannot.base.errors import ConfigError
-from edgeannot.mqtt.topics import Topics, escape_level, unescape_level
+from edgeannot.mqtt.options import Topics, escape_level, unescape_level
 
 
 @pytest.mark.parametrize(

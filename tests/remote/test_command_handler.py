@@ -27,9 +27,8 @@ from paho.mqtt.properties import Properties
 
 from edgeannot.base.errors import ModelError
 from edgeannot.crash_guard import AtWork, of_content
-from edgeannot.mqtt.options import BrokerOptions
+from edgeannot.mqtt.options import BrokerOptions, Topics
 from edgeannot.mqtt.publisher import Publisher
-from edgeannot.mqtt.topics import Topics
 from edgeannot.payload import Origin
 from edgeannot.remote.command_handler import CommandHandler
 from edgeannot.remote.commands import Pause, Reply, Request

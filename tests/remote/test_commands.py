@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from edgeannot.mqtt.topics import Topics
+from edgeannot.mqtt.options import Topics
 from edgeannot.payload import Origin, encode
 from edgeannot.remote.commands import (
     _BODIES,

@@ -21,7 +21,7 @@ from edgeannot.daemon.governor import SensorReadings
 from edgeannot.daemon.governor_loop import GovernorLoop
 from edgeannot.daemon.monitoring.telemetry import Telemetry
 from edgeannot.daemon.writer import Writer
-from edgeannot.mqtt.topics import Topics
+from edgeannot.mqtt.options import Topics
 from edgeannot.payload import (
     Origin,
     count_payload,

@@ -15,9 +15,8 @@ from typing import Any, Final
 from edgeannot.base.errors import LinkError
 from edgeannot.base.foreign import json_text, printable
 from edgeannot.mqtt.incoming import IncomingMessage
-from edgeannot.mqtt.options import BrokerOptions, SessionOptions
+from edgeannot.mqtt.options import BrokerOptions, SessionOptions, escape_level, unescape_level
 from edgeannot.mqtt.subscriber import Subscriber
-from edgeannot.mqtt.topics import escape_level, unescape_level
 from edgeannot.payload import SCHEMA, decode
 
 __all__ = ["Reader", "listen"]

@@ -18,8 +18,7 @@ from edgeannot.base.errors import ConfigError, InputError, MissingError
 from edgeannot.base.foreign import number_of
 from edgeannot.base.options import wanted
 from edgeannot.mqtt.client import is_topic, publish_all
-from edgeannot.mqtt.options import BrokerOptions
-from edgeannot.mqtt.topics import escape_level
+from edgeannot.mqtt.options import BrokerOptions, escape_level
 from edgeannot.payload import rfc3339
 from edgeannot.storage.store import Message
 from edgeannot.vision.picture_header import begins_as_picture

@@ -10,7 +10,7 @@ from pydantic_core import from_json
 
 from edgeannot.base.errors import ConfigError, FrameError, ModelError
 from edgeannot.base.places import SAMPLES
-from edgeannot.mqtt.topics import Topics
+from edgeannot.mqtt.options import Topics
 from edgeannot.payload import Origin, encode
 from edgeannot.remote.commands import CommandError, Limits, code_of, error_payload, read_command, reply_payload, reply_to
 from edgeannot.vision.picture_header import begins_as_picture
