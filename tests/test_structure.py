@@ -10,7 +10,7 @@ import cv2
 import pytest
 
 from benchmarks.structure.__main__ import TOP, Code, listing, main, read_revision, read_tree, table
-from benchmarks.structure.added import ADDED, capability
+from benchmarks.structure.added import ADDED, SINCE, capability
 from benchmarks.structure.plot import Plan, Room, levels, reached
 
 TREE = {
@@ -99,16 +99,31 @@ def test_the_list_of_added_modules_names_what_is_there_once():
     now = read_tree(TOP).counted
     places = [place for paths in ADDED.values() for place in paths]
 
-    assert [place for place in places if not any(module.path.startswith(place) for module in now)] == []
+    there = {f"{module.path}::{name}" for module in now for name in module.defined()}
+    assert [place for place in places if place not in there and not any(module.path.startswith(place) for module in now)] == []
     assert len(places) == len(set(places))
+    assert not any(capability(place.partition("::")[0]) for place in places if "::" in place)  # its module counts as a whole
     assert capability("edgeannot/doctor/findings.py") == "doctor"
     assert capability("edgeannot/mqtt/client.py") == ""
 
 
-def test_what_was_added_is_counted_apart():
-    lines = table({"now": Code({"edgeannot/scene/a.py": "X = 1\n", "edgeannot/payload.py": "Y = 1\nZ = 2\n"})})
+def test_no_definition_counts_as_added_that_was_there_before():
+    try:
+        before = read_revision(TOP, SINCE).counted
+    except subprocess.CalledProcessError:
+        pytest.skip(f"the history does not reach back to {SINCE}")
+    there = {name for module in before for name in module.defined()}
 
-    assert [line.split()[-1] for line in lines if "of the features" in line] == ["1", "2"]
+    assert there
+    assert [place for paths in ADDED.values() for place in paths if place.partition("::")[2] in there] == []
+
+
+def test_what_was_added_is_counted_apart():
+    payload = 'Y = 1\nZ = 2\n\n\n@once\ndef event_payload():\n    """Do it."""\n    return Y\n'
+    code = Code({"edgeannot/scene/a.py": "X = 1\n", "edgeannot/payload.py": payload})
+
+    assert [line.split()[-1] for line in table({"now": code}) if "of the features" in line] == ["1", "2"]
+    assert next(line for line in listing(code) if "tracking" in line).split()[:2] == ["1", "4"]
 
 
 def test_private_names_need_no_docstring():

@@ -12,8 +12,8 @@ Of edgeannot/ and tools/:
   point, a table of commands, import_module) is registered, not imported.
 * lines of a module: all of them. Lines of code: without blank ones, comments and docstrings.
 
-* of the features of 018ea29: the same without the modules of capabilities that this commit did not have, by the list in added.py. It has
-  the paths of today, so for revisions between the two this says nothing.
+* of the features of 018ea29: the same without the modules and definitions of capabilities that this commit did not have, by the list in
+  added.py. It has the names of today, so for revisions between the two this says nothing.
 
 Of these and benchmarks/:
 
@@ -43,7 +43,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from benchmarks.structure.added import ADDED, SINCE, capability
+from benchmarks.structure.added import ADDED, SINCE, capability, definitions
 from benchmarks.structure.plot import Room, reached, save_plot
 
 __all__ = ["Code", "Module", "listing", "main", "read_revision", "read_tree", "table"]
@@ -116,8 +116,9 @@ class Module:
         """Count all its lines."""
         return len(self.text.splitlines())
 
-    def lines_of_code(self) -> int:
-        """Count the lines that are not blank, a comment or part of a docstring."""
+    @cached_property
+    def code_lines(self) -> set[int]:
+        """Number the lines that are not blank, a comment or part of a docstring."""
         found: set[int] = set()
         for token in tokenize.generate_tokens(io.StringIO(self.text).readline):
             if token.type not in NOT_CODE:
@@ -125,7 +126,22 @@ class Module:
         for node in self.nodes:
             if isinstance(node, Documented) and ast.get_docstring(node, clean=False) is not None:
                 found.difference_update(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
-        return sum(bool(line.strip()) for number, line in enumerate(self.text.splitlines(), 1) if number in found)
+        return {number for number, line in enumerate(self.text.splitlines(), 1) if number in found and line.strip()}
+
+    def defined(self) -> dict[str, range]:
+        """Map its classes, their methods (CLASS.NAME) and its functions to their lines."""
+        tops = [("", node) for node in self.tree.body]
+        inside = [(f"{node.name}.", child) for node in self.tree.body if isinstance(node, ast.ClassDef) for child in node.body]
+        found = [(before, node) for before, node in (*tops, *inside) if isinstance(node, ast.ClassDef | Function)]
+        return {before + node.name: range(_first_line(node), (node.end_lineno or 0) + 1) for before, node in found}
+
+    def added_lines_of_code(self, name: str = "") -> int:
+        """Count the lines of code of added capabilities, or of this one: all of an added module, else those of added definitions."""
+        if whole := capability(self.path):
+            return len(self.code_lines) if name in ("", whole) else 0
+        spans = self.defined()
+        found = [spans[what] for what, whose in definitions(self.path).items() if what in spans and name in ("", whose)]
+        return len(self.code_lines.intersection(number for span in found for number in span))
 
     def public(self) -> list[Documented]:
         """Collect what should have a docstring: the module, its classes and functions, their methods."""
@@ -153,6 +169,10 @@ class Module:
             match node:
                 case ast.Call(func=ast.Name("import_module") | ast.Attribute(attr="import_module"), args=[ast.Constant(str(name)), *_]):
                     yield name, ""
+
+
+def _first_line(node: ast.ClassDef | Function) -> int:
+    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
 
 
 def _public(scope: ast.AST) -> Iterator[Documented]:
@@ -252,8 +272,8 @@ def figures(code: Code) -> dict[str, str]:
         "  with __init__": f"{len(modules)}",
         "  imported by exactly one other": f"{len(pairs)}",
         **{f"    and under {size} lines": f"{sum(module.lines < size for module, _ in pairs)}" for size in SMALL},
-        "lines of code": f"{sum(module.lines_of_code() for module in modules):,}",
-        f"  lines of the features of {SINCE}": f"{sum(module.lines_of_code() for module in old):,}",
+        "lines of code": f"{sum(len(module.code_lines) for module in modules):,}",
+        f"  lines of the features of {SINCE}": f"{sum(len(module.code_lines) - module.added_lines_of_code() for module in old):,}",
         "docstrings a public name": f"{sum(public) / len(public):.3f}" if public else "-",
         "lines of a function, median": f"{statistics.median(lengths):g}" if lengths else "-",
         f"modules over {LONG} lines": f"{len(code.long_modules())}",
@@ -286,8 +306,8 @@ def listing(code: Code) -> list[str]:
     lines += [f"Modules over {LONG} lines:", *(f"{module.lines:6}  {module.path}" for module in code.long_modules())]
     lines += [f"Capabilities added since {SINCE} (modules, lines of code):"]
     for name in ADDED:
-        added = [module for module in code.counted if capability(module.path) == name]
-        lines.append(f"{sum(not module.is_init for module in added):6}  {sum(map(Module.lines_of_code, added)):6,}  {name}")
+        added = sum(capability(module.path) == name and not module.is_init for module in code.counted)
+        lines.append(f"{added:6}  {sum(module.added_lines_of_code(name) for module in code.counted):6,}  {name}")
     lines += ["Folders over their limit (modules, folder, limit):"]
     lines += [f"{code.folders()[folder]:6}  {folder}/  {limit(folder)}" for folder in code.crowded()]
     return lines
