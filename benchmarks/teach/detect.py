@@ -54,8 +54,8 @@ class Recipe:
 RECIPES = (
     Recipe("plain", bins=False, finer=False, context=False),
     Recipe("size bins alone", bins=True, finer=False, context=False),
-    Recipe("finer map alone", bins=False, context=False),
-    Recipe("finer map, context", bins=False),
+    Recipe("the finer map alone", bins=False, context=False),
+    Recipe("the finer map and context", bins=False),
     Recipe("all three", bins=True),
 )
 

