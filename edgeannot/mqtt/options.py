@@ -215,10 +215,7 @@ class BrokerOptions(BaseModel):
             raise PydanticCustomError("broker_url", "{reason}", {"reason": str(exc)}) from None
         return url
 
-    @field_validator("password_file", "ca_file", "cert_file", "key_file")
-    @classmethod
-    def _credential(cls, path: Path | None) -> Path | None:
-        return credential(path)
+    _credential = field_validator("password_file", "ca_file", "cert_file", "key_file")(credential)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

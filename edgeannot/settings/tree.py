@@ -149,10 +149,7 @@ class PageOptions(Options):
             raise ConfigError(f"page.token_file {self.token_file}: {what}; make one with `openssl rand -hex 24`")
         return token
 
-    @field_validator("token_file")
-    @classmethod
-    def _credential(cls, path: Path | None) -> Path | None:
-        return credential(path)
+    _credential = field_validator("token_file")(credential)
 
     @model_validator(mode="after")
     def _can_be_opened(self) -> Self:
@@ -222,10 +219,7 @@ class Settings(BaseModel):
         """Return the folder for results."""
         return self.out_dir or self.data_dir / "out"
 
-    @field_validator("data_dir", "out_dir", mode="before")
-    @classmethod
-    def _somewhere(cls, folder: Any) -> Any:
-        return named_folder(folder)
+    _somewhere = field_validator("data_dir", "out_dir", mode="before")(named_folder)
 
     def written_folders(self) -> list[Path]:
         """Return the folders outside the data directory that a service has to write to, as its ReadWritePaths= have to name them."""

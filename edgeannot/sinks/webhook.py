@@ -86,10 +86,7 @@ class WebhookOptions(DeliveryOptions):
     def _credentials(cls, files: dict[str, Path]) -> dict[str, Path]:
         return {name: credential(path) or path for name, path in files.items()}
 
-    @field_validator("ca_file", "cert_file", "key_file")
-    @classmethod
-    def _credential(cls, path: Path | None) -> Path | None:
-        return credential(path)
+    _credential = field_validator("ca_file", "cert_file", "key_file")(credential)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

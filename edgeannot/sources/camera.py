@@ -88,10 +88,7 @@ class CameraOptions(SourceOptions):
     fourcc: str | None = Field(default=None, pattern=r"^[A-Za-z0-9 ]{4}$")
     """Pixel format that a V4L2 device is asked for, such as YUYV; unset: MJPG where the device has it."""
 
-    @field_validator("credentials_file", "ca_file")
-    @classmethod
-    def _credential(cls, path: Path | None) -> Path | None:
-        return credential(path)
+    _credential = field_validator("credentials_file", "ca_file")(credential)
 
     @field_validator("url")
     @classmethod

@@ -14,6 +14,15 @@ from edgeannot.sources.contract import SourceOptions
 __all__ = ["DirectoryOptions", "named_folder"]
 
 
+def named_folder(folder: object) -> object:
+    """Return the setting of a folder as it is. Raises ValueError for the empty text, which a path would take for the current folder."""
+    if folder == "":
+        raise ValueError("wanted a folder, found nothing")
+    if "\0" in str(folder):
+        raise ValueError("wanted a folder, found a name with a NUL in it")
+    return folder
+
+
 class DirectoryOptions(SourceOptions):
     """A folder that is watched."""
 
@@ -61,10 +70,7 @@ class DirectoryOptions(SourceOptions):
     max_file_mb: int = Field(default=128, gt=0)
     """Larger files are refused before they are read."""
 
-    @field_validator("path", "after_folder", mode="before")
-    @classmethod
-    def _somewhere(cls, folder: object) -> object:
-        return named_folder(folder)
+    _somewhere = field_validator("path", "after_folder", mode="before")(named_folder)
 
     @model_validator(mode="after")
     def _folder_to_move_to(self) -> DirectoryOptions:
@@ -82,12 +88,3 @@ class DirectoryOptions(SourceOptions):
         """Return the watched folder where files leave it, and the one that they are moved to."""
         leave = self.after in ("move", "delete") or self.quarantine == "move"
         return (*((self.path,) if leave else ()), *((self.after_folder,) if self.after_folder is not None else ()))
-
-
-def named_folder(folder: object) -> object:
-    """Return the setting of a folder as it is. Raises ValueError for the empty text, which a path would take for the current folder."""
-    if folder == "":
-        raise ValueError("wanted a folder, found nothing")
-    if "\0" in str(folder):
-        raise ValueError("wanted a folder, found a name with a NUL in it")
-    return folder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,9 +20,9 @@ from edgeannot_tools.datasets.form import (
     sorted_pictures,
     split_named,
 )
-from edgeannot_tools.datasets.pictures import PictureIndex, place_pictures, read_size, require_unique, wrong_size
+from edgeannot_tools.datasets.pictures import PictureIndex, place_pictures, require_unique, size_of
 
-__all__ = ["NamedPicture", "assemble", "place", "write_class_file"]
+__all__ = ["NamedPicture", "assemble", "numbered", "place", "write_class_file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,30 +56,29 @@ def assemble(
     if not names:
         raise InputError(f"{path}: no object names a class, and there is no class file; give one with --classes")
     index = PictureIndex.beside(folder, options.images, {picture.name.rpartition(".")[0] for picture in found})
-    ids = {name: class_id for class_id, name in enumerate(names)}
-    pictures = [whole for picture in found if (whole := _picture(picture, index, ids, problems)) is not None]
+    pictures = [whole for picture in found if (whole := _picture(picture, index, names, problems)) is not None]
     return Reading(Dataset(names, sorted_pictures(pictures)), tuple(problems))
 
 
-def _picture(picture: NamedPicture, index: PictureIndex, ids: Mapping[str, int], problems: list[Problem]) -> Picture | None:
+def _picture(picture: NamedPicture, index: PictureIndex, names: Sequence[str], problems: list[Problem]) -> Picture | None:
     file = _file(picture, index)
-    size = picture.size_wh
     if file is None:
         problems.append(Problem("missing-picture", "error", picture.where, f"no picture {picture.name} in {index.folder}"))
-    else:
-        real = read_size(file)
-        if isinstance(real, Problem):
-            problems.append(real)
-            return None
-        if size is not None and size != real:
-            problems.append(wrong_size(picture.where, size, real))
-        size = real
+    size = size_of(picture.where, file, picture.size_wh, problems)
     if size is None:
         return None
-    unknown = [name for name, _ in picture.objects if name not in ids]
-    problems += [Problem("unknown-class", "error", picture.where, f"class {name!r} is not in the class file") for name in unknown]
-    things = tuple(replace(thing, class_id=ids[name]) for name, thing in picture.objects if name in ids)
+    things = numbered(picture.objects, names, picture.where, problems)
     return Picture(picture.name, size, things, file, split_named(picture.split))
+
+
+def numbered(
+    objects: Iterable[tuple[str, LabelledObject]], names: Sequence[str], where: str, problems: list[Problem]
+) -> tuple[LabelledObject, ...]:
+    """Return the objects with the ids of their classes; one of a class without a name goes to the problems."""
+    objects, ids = tuple(objects), {name: class_id for class_id, name in enumerate(names)}
+    unknown = [name for name, _ in objects if name not in ids]
+    problems += [Problem("unknown-class", "error", where, f"class {name!r} is not in the class file") for name in unknown]
+    return tuple(replace(thing, class_id=ids[name]) for name, thing in objects if name in ids)
 
 
 def _file(picture: NamedPicture, index: PictureIndex) -> Path | None:

@@ -20,6 +20,7 @@ from typing import Any
 
 from edgeannot.base.errors import InputError
 from edgeannot.base.foreign import printable, read_head, shorten
+from edgeannot_tools.datasets.by_name import place
 from edgeannot_tools.datasets.form import (
     UNASSIGNED,
     Box,
@@ -34,7 +35,7 @@ from edgeannot_tools.datasets.form import (
     sorted_pictures,
     split_named,
 )
-from edgeannot_tools.datasets.pictures import picture_folders, place_pictures, read_size, require_unique, wrong_size
+from edgeannot_tools.datasets.pictures import picture_folders, size_of
 
 __all__ = ["box_around", "box_of", "is_whole", "losses", "read", "recognise", "write"]
 
@@ -204,17 +205,10 @@ class _Reader:
         if path is None:
             folders = ", ".join(map(str, self.folders))
             self._problem("missing-picture", where, f"{name} is in none of: {folders}")
-            real: tuple[Any, Any] | Problem = stated
-        else:
-            real = read_size(path)
-        if isinstance(real, Problem):
-            self.problems.append(real)
+        size = size_of(f"{self.file}, {where}", path, stated if stated != (None, None) else None, self.problems)
+        if size is None or not all(isinstance(side, int) and side > 0 for side in size):
             return None
-        if path is not None and stated not in ((None, None), real):
-            self.problems.append(wrong_size(f"{self.file}, {where}", stated, real))
-        if not all(isinstance(side, int) and side > 0 for side in real):
-            return None
-        return Picture(name.removeprefix("./"), (real[0], real[1]), tuple(objects), path, self.split, {"coco": entry})
+        return Picture(name.removeprefix("./"), size, tuple(objects), path, self.split, {"coco": entry})
 
 
 def _object(entry: Mapping[str, Any], box: Box, class_id: int) -> LabelledObject:
@@ -231,11 +225,7 @@ def _object(entry: Mapping[str, Any], box: Box, class_id: int) -> LabelledObject
 
 def write(dataset: Dataset, folder: Path, options: WriteOptions) -> None:
     """Write annotations/instances[_SPLIT].json and images/ into the folder."""
-    placed = dataset.placed()
-    require_unique(((f"{split}/{picture.name}", picture) for split, picture in placed), "picture")
-    for split in {"", *(split for split, _ in placed)}:
-        (folder / "images" / split).mkdir(parents=True, exist_ok=True)
-    place_pictures(((picture, folder / "images" / split / picture.name) for split, picture in placed), options.pictures)
+    placed = [(split, picture) for split, picture, _ in place(dataset, folder, options)]
     (folder / "annotations").mkdir()
     category_ids, categories = _written_categories(dataset)
     image_ids = _ids([picture.extra.get("coco", {}).get("id") for _, picture in placed])

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from edgeannot.base.errors import InputError
 from edgeannot.base.foreign import number_of, read_head
+from edgeannot_tools.datasets.by_name import place
 from edgeannot_tools.datasets.form import (
     UNASSIGNED,
     Box,
@@ -33,7 +34,7 @@ from edgeannot_tools.datasets.form import (
     sorted_pictures,
     split_named,
 )
-from edgeannot_tools.datasets.pictures import PICTURE_SUFFIXES, PictureIndex, place_pictures, read_size, require_unique
+from edgeannot_tools.datasets.pictures import PICTURE_SUFFIXES, PictureIndex, require_unique, size_of
 from edgeannot_tools.datasets.yolo_text import relative
 
 __all__ = ["losses", "read", "recognise", "write"]
@@ -144,20 +145,15 @@ def _pictures(table: _Table, options: ReadOptions, problems: list[Problem]) -> l
         if file is None:
             problems.append(Problem("missing-picture", "error", f"{table.file}:{rows[0][0]}", f"no picture {image} in {index.folder}"))
             continue
-        size = read_size(file)
-        if isinstance(size, Problem):
-            problems.append(size)
+        size = size_of("", file, None, problems)
+        if size is None:
             continue
         things = [thing for number, row in rows if (thing := _object(row, size, table, f"{table.file}:{number}", problems)) is not None]
         earlier = found[file].objects if file in found else ()
         found[file] = Picture(index.name_of(file), size, (*earlier, *things), file, table.split)
     for name, file in index.by_name.items():
-        if file not in found:
-            size = read_size(file)
-            if isinstance(size, Problem):
-                problems.append(size)
-            else:
-                found[file] = Picture(name, size, (), file, table.split)
+        if file not in found and (size := size_of("", file, None, problems)) is not None:
+            found[file] = Picture(name, size, (), file, table.split)
     return list(found.values())
 
 
@@ -204,9 +200,7 @@ def write(dataset: Dataset, folder: Path, options: WriteOptions) -> None:
     """Write the CSV of each split, the class descriptions and images/ into the folder."""
     placed = dataset.placed()
     require_unique(((f"{split}/{picture.stem}", picture) for split, picture in placed), "ImageID")
-    for split in {"", *(split for split, _ in placed)}:
-        (folder / "images" / split).mkdir(parents=True, exist_ok=True)
-    place_pictures(((picture, folder / "images" / split / picture.name) for split, picture in placed), options.pictures)
+    place(dataset, folder, options)
     mids: Mapping[str, str] = dataset.extra.get("openimages", {})
     for split in dict.fromkeys(split for split, _ in placed):
         rows = [_row(picture, thing, dataset.class_names, mids) for of, picture in placed if of == split for thing in picture.objects]

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import imagesize
 
@@ -29,7 +30,7 @@ __all__ = [
     "read_class_set",
     "read_size",
     "require_unique",
-    "wrong_size",
+    "size_of",
 ]
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff"})
@@ -127,12 +128,28 @@ def read_size(path: Path) -> tuple[int, int] | Problem:
     return int(width), int(height)
 
 
-def wrong_size(where: str, stated_wh: tuple[object, object], real_wh: tuple[int, int]) -> Problem:
+def _wrong_size(where: str, stated_wh: tuple[object, object], real_wh: tuple[int, int]) -> Problem:
     """Return the problem of labels for a picture of another size; sides that are swapped have a usual cause."""
     turned = stated_wh == real_wh[::-1]
     hint = "; it was labelled without the turn that its EXIF note asks for" if turned else "; it was resized after it was labelled"
     message = f"the labels are for {stated_wh[0]}x{stated_wh[1]} pixels, the picture has {real_wh[0]}x{real_wh[1]}{hint}"
     return Problem("wrong-size", "error", where, message)
+
+
+def size_of(where: str, path: Path | None, stated_wh: tuple[Any, Any] | None, problems: list[Problem]) -> tuple[Any, Any] | None:
+    """Return the size of a labelled picture: of its file, or as stated where it has none; None where it is not known.
+
+    What is wrong with the file, or with the size that is stated at `where`, goes to the problems.
+    """
+    if path is None:
+        return stated_wh
+    real = read_size(path)
+    if isinstance(real, Problem):
+        problems.append(real)
+        return None
+    if stated_wh is not None and stated_wh != real:
+        problems.append(_wrong_size(where, stated_wh, real))
+    return real
 
 
 def require_unique(written: Iterable[tuple[str, Picture]], what: str) -> None:

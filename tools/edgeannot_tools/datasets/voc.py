@@ -19,6 +19,7 @@ from xml.etree import ElementTree as ET
 
 from edgeannot.base.errors import InputError
 from edgeannot.base.foreign import number_of, read_head
+from edgeannot_tools.datasets.by_name import numbered, write_class_file
 from edgeannot_tools.datasets.form import (
     UNASSIGNED,
     Box,
@@ -34,7 +35,7 @@ from edgeannot_tools.datasets.form import (
     sorted_pictures,
     split_named,
 )
-from edgeannot_tools.datasets.pictures import PictureIndex, list_files, place_pictures, read_size, require_unique, wrong_size
+from edgeannot_tools.datasets.pictures import PictureIndex, list_files, place_pictures, require_unique, size_of
 
 __all__ = ["losses", "read", "recognise", "write"]
 
@@ -161,31 +162,14 @@ def _xml(element: ET.Element) -> str:
 
 def _picture(note: _Note, index: PictureIndex, names: tuple[str, ...], splits: dict[str, str], problems: list[Problem]) -> Picture | None:
     path = note.found(index)
-    size = note.size_wh
     if path is None:
         problems.append(Problem("missing-picture", "error", str(note.path), f"no picture {note.file_name or note.stem} in {index.folder}"))
-    else:
-        real = read_size(path)
-        if isinstance(real, Problem):
-            problems.append(real)
-            return None
-        if size is not None and size != real:
-            problems.append(wrong_size(str(note.path), size, real))
-        size = real
+    size = size_of(str(note.path), path, note.size_wh, problems)
     if size is None:
         return None
-    known = []
-    for name, thing in note.objects:
-        if name not in names:
-            problems.append(Problem("unknown-class", "error", str(note.path), f"class {name!r} is not in the class file"))
-        else:
-            known.append(_with_class(thing, names.index(name)))
+    things = numbered(note.objects, names, str(note.path), problems)
     file_name = index.name_of(path) if path is not None else note.file_name or f"{note.stem}.jpg"
-    return Picture(file_name, size, tuple(known), path, splits.get(note.stem, ""), {"voc": note.rest})
-
-
-def _with_class(thing: LabelledObject, class_id: int) -> LabelledObject:
-    return LabelledObject(class_id, thing.box, thing.difficult, thing.crowd, thing.truncated, thing.occluded, thing.extra)
+    return Picture(file_name, size, things, path, splits.get(note.stem, ""), {"voc": note.rest})
 
 
 def _read_splits(folders: Iterable[Path], problems: list[Problem]) -> dict[str, str]:
@@ -219,7 +203,7 @@ def write(dataset: Dataset, folder: Path, options: WriteOptions) -> None:
         lists = folder / "ImageSets" / "Main"
         lists.mkdir(parents=True, exist_ok=True)
         (lists / f"{split}.txt").write_text("".join(f"{picture.stem}\n" for of, picture in placed if of == split), encoding="utf-8")
-    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in dataset.class_names), encoding="utf-8")
+    write_class_file(dataset, folder)
 
 
 def losses(dataset: Dataset) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from edgeannot_tools.datasets.form import Box, LabelledObject, Picture, Problem
-from edgeannot_tools.datasets.pictures import read_size
+from edgeannot_tools.datasets.pictures import size_of
 
 __all__ = ["format_labels", "looks_like_labels", "parse_labels", "read_picture", "relative"]
 
@@ -27,9 +27,8 @@ def read_picture(file: Path, name: str, label: Path, class_count: int, problems:
     if not file.is_file():
         problems.append(Problem("missing-picture", "error", str(file), "the picture is listed but not there"))
         return {}
-    size = read_size(file)
-    if isinstance(size, Problem):
-        problems.append(size)
+    size = size_of(str(label), file, None, problems)
+    if size is None:
         return {}
     if not label.is_file():
         problems.append(Problem("missing-label", "warning", str(file), f"no label file {label.name}: taken as a picture without objects"))
