@@ -101,8 +101,6 @@ ADDED: Mapping[str, Sequence[str]] = {
         "edgeannot/cli/app.py::_annotate",
         "edgeannot/cli/app.py::_refuse_with_files",
         "edgeannot/daemon/build.py::with_files",
-        "edgeannot/sources/contract.py::no_move",
-        "edgeannot/sources/contract.py::nothing_similar",
         "edgeannot/storage/store.py::Store.similar",
         "edgeannot/storage/tables.py::Ledger.similar",
     ),

@@ -15,7 +15,7 @@ from edgeannot.crash_guard import AtWork
 from edgeannot.scene.motion_options import Part, checked_part
 from edgeannot.vision.data import Failure, Frame, Sender
 
-__all__ = ["Context", "Item", "Source", "SourceKind", "SourceOptions", "Stop", "Tick", "no_outcome"]
+__all__ = ["Context", "Item", "Source", "SourceKind", "SourceOptions", "Stop", "Tick"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,36 +89,9 @@ Similar = Callable[[str, FileSignature], Sequence[LedgerEntry]]
 Move = Callable[[Sequence[tuple[LedgerEntry, LedgerEntry]]], None]
 
 
-def as_configured(interval_s: float) -> float:
-    """Return the configured interval unchanged."""
-    return interval_s
-
-
-def no_outcome(source: str, path: str, signature: FileSignature) -> None:
-    """Return None: without a ledger no outcome is known."""
-    del source, path, signature
-
-
-def nothing_similar(source: str, signature: FileSignature) -> Sequence[LedgerEntry]:
-    """Return nothing: without a ledger no file is known."""
-    del source, signature
-    return ()
-
-
-def no_refusal(source: str, sender: Sender | None, reason: str, sentence: str) -> bytes:
-    """Return nothing: the sender is told that there is no result, but not why."""
-    del source, sender, reason, sentence
-    return b""
-
-
-def no_move(moves: Sequence[tuple[LedgerEntry, LedgerEntry]]) -> None:
-    """Do nothing: there is no ledger."""
-    del moves
-
-
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Values and functions that the program provides to a source."""
+    """Values and functions that the program provides to a source. By themselves the functions know no ledger and answer nobody."""
 
     quarantine: Path | None = None
     """The folder for files that cannot be read; None: they are left where they are."""
@@ -126,11 +99,11 @@ class Context:
     """Folders that the program writes to: never watched, even where they lie inside a watched folder."""
     results: tuple[Path, ...] = ()
     """Folders and files that results are written to: like own_folders, and no folder inside one is watched either."""
-    outcome: Outcome = no_outcome
+    outcome: Outcome = lambda _source, _path, _signature: None
     """`Store.outcome`: what became of a file, unchanged since; None where it is still to be annotated."""
-    similar: Similar = nothing_similar
+    similar: Similar = lambda _source, _signature: ()
     """`Store.similar`: entries of files that may be this one at another place."""
-    move: Move = no_move
+    move: Move = lambda _moves: None
     """`Store.move`: tells the ledger where those files are now."""
     once: bool = False
     """Take what is there (a camera: one frame), then end."""
@@ -138,13 +111,13 @@ class Context:
     """Rate of a live camera whose own options say nothing."""
     device: str = "edgeannot"
     """The name of this device."""
-    interval_s: Callable[[float], float] = as_configured
+    interval_s: Callable[[float], float] = lambda interval_s: interval_s
     """Least seconds between two pictures of a live source, now, given those of its settings; asked for each picture."""
     at_work: AtWork = field(default_factory=AtWork)
     """Which picture may begin, and which are suspected of having killed the program."""
     free_bytes: Callable[[], int | None] = lambda: None
     """Memory that can still be taken, now; None: not known."""
-    refusal: Refusal = no_refusal
+    refusal: Refusal = lambda *_: b""
     """Makes the message for the sender of a picture that has no result."""
 
 
