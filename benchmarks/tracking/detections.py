@@ -1,4 +1,5 @@
-"""Write what a model finds in the videos, for the trackers: DIR/MODEL/VIDEO.json, rows of x1, y1, x2, y2, score and label by picture.
+"""Write what a model finds in the videos, for the trackers: DIR/MODEL/VIDEO.json has rows of x1, y1, x2, y2, score and label by picture,
+and the smallest score that the model's card reports.
 
     .venv/bin/python -m benchmarks.tracking.detections .cache/tracking models/nanodet-g.toml
 
@@ -53,7 +54,8 @@ def main() -> int:
                 print(f"{video} is not there: the composed scenes only")
             elif not out.is_file():
                 out.parent.mkdir(parents=True, exist_ok=True)
-                out.write_text(json.dumps(found(pipeline, video, read_truth(name)["every_n"])))
+                rows = found(pipeline, video, read_truth(name)["every_n"])
+                out.write_text(json.dumps({"min_score": card.defaults.min_score, "pictures": rows}))
     return 0
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.tracking.scene import REPORTED, Actor, Scene
+from benchmarks.tracking.scene import Actor, Scene
 from edgeannot.scene.tracking import Tracking
 from edgeannot.scene.tracking_options import TrackingOptions
 from edgeannot.vision.data import Annotation, Frame, ModelFacts
@@ -37,7 +37,7 @@ def ours(scene: Scene, options: TrackingOptions) -> tuple[Tracks, list[Event]]:
     events: list[Event] = []
     for index, picture in enumerate(scene.pictures):
         frame = Frame(image, "scene", index, begin + timedelta(seconds=index / scene.fps), str(index))
-        seen = tracking.see(Annotation(frame, picture.found, picture.labels, facts), REPORTED)
+        seen = tracking.see(Annotation(frame, picture.found, picture.labels, facts), scene.reported, scene.labels)
         ids = seen.detections.tracks
         assert ids is not None
         tracks.append((ids[ids >= 0], seen.detections.boxes[ids >= 0]))
@@ -50,11 +50,14 @@ def theirs(scene: Scene, patience_s: float) -> Tracks:
     import supervision  # noqa: PLC0415 - of another environment
 
     tracker = supervision.ByteTrack(
-        track_activation_threshold=REPORTED, lost_track_buffer=round(patience_s * 30), minimum_matching_threshold=0.8, frame_rate=scene.fps
+        track_activation_threshold=scene.reported,
+        lost_track_buffer=round(patience_s * 30),
+        minimum_matching_threshold=0.8,
+        frame_rate=scene.fps,
     )
     tracks: Tracks = []
     for picture in scene.pictures:
-        found = picture.found
+        found = picture.found[np.array([not scene.labels or label in scene.labels for label in picture.labels], bool)]
         given = supervision.Detections(xyxy=found.boxes, confidence=found.scores, class_id=found.classes.astype(int))
         seen = tracker.update_with_detections(given)
         tracks.append((np.asarray(seen.tracker_id, int), np.asarray(seen.xyxy)) if len(seen) else (np.zeros(0, int), np.zeros((0, 4))))

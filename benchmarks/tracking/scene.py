@@ -11,7 +11,7 @@ from edgeannot.vision.data import Detections
 __all__ = ["REPORTED", "SEEN", "Actor", "Picture", "Scene"]
 
 REPORTED = 0.4
-"""Smallest score that begins a track."""
+"""Smallest score that begins a track in a composed scene; on a video it is the one of the model's card."""
 SEEN = 0.35
 """The share of an object from which on a detector is expected to see it."""
 
@@ -58,6 +58,10 @@ class Scene:
     size_wh: tuple[int, int]
     cast: list[Actor]
     pictures: list[Picture]
+    reported: float = REPORTED
+    """Smallest score that begins a track."""
+    labels: tuple[str, ...] = ()
+    """What is asked for; empty: all."""
 
     @property
     def seconds(self) -> float:

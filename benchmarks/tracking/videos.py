@@ -29,7 +29,8 @@ def read_truth(video: str) -> dict[str, Any]:
 def filmed(video: str, found: Path) -> Scene:
     """Return the scene of a video; found: the file that `benchmarks.tracking.detections` wrote of it."""
     truth = read_truth(video)
-    rows = [[row for row in picture if row[5] in truth["labels"] or not truth["labels"]] for picture in json.loads(found.read_text())]
+    seen = json.loads(found.read_text())
+    rows = seen["pictures"]
     step: int = truth["every_n"]
     cast = [_actor(number, one, step) for number, one in enumerate(truth["objects"], 1)]
     known = sorted({label for picture in rows for *_, label in picture})
@@ -43,7 +44,8 @@ def filmed(video: str, found: Path) -> Scene:
         )
         boxes = np.array([actor.boxes[index] for actor in there]).reshape(-1, 4)
         pictures.append(Picture(np.array([actor.number for actor in there], int), boxes, detections, tuple(row[5] for row in picture)))
-    return Scene(f"{video}, {found.parent.name}", truth["fps"] / step, tuple(truth["size_wh"]), cast, pictures)
+    name, size_wh = f"{video}, {found.parent.name}", tuple(truth["size_wh"])
+    return Scene(name, truth["fps"] / step, size_wh, cast, pictures, seen["min_score"], tuple(truth["labels"]))
 
 
 def _actor(number: int, one: dict[str, Any], step: int) -> Actor:

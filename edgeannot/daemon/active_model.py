@@ -95,6 +95,11 @@ class ActiveModel:
         """Return the smallest score that is reported now."""
         return self._in_force().min_score
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Return the labels that are reported now; empty: all."""
+        return self._in_force().labels
+
     def check(self, wanted: RuntimeSettings) -> None:
         """Raise ConfigError if the active model lacks a requested label."""
         _check_labels(self.card, wanted.labels or ())

@@ -252,8 +252,8 @@ class Inference:
         if tracking is None:
             return self.active_model(frame)
         reported = self.active_model.min_score if frame.min_score is None else frame.min_score
-        seen = self.active_model(replace(frame, min_score=min(reported, tracking.options.low_score)))
-        return tracking.see(seen, reported)
+        seen = self.active_model(replace(frame, min_score=min(reported, tracking.options.low_score), any_label=True))
+        return tracking.see(seen, reported, self.active_model.labels)
 
     def _annotated(self, frame: Frame) -> Annotation | Failure:
         """Return the result, or a failure if only this picture causes an internal error: it must not stop every later start as well."""

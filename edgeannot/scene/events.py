@@ -69,9 +69,12 @@ class Follower:
         """Return what the tracks that were seen in this picture did."""
         events: list[Event] = []
         for track in tracks:
-            if track.misses or not track.confirmed:
-                continue
             one = self.present.get(track.id)
+            is_open = one is not None and one.open
+            if track.misses or not track.confirmed or (track.strange and not is_open):
+                if one is not None and not is_open and track.unseen_s > self._options.dwell_s:
+                    one.since_s = at_s
+                continue
             if one is None:
                 one = self.present[track.id] = Presence(track.label, track.box, track.begun_s)
             one.label, one.box = track.label, track.box

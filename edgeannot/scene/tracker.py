@@ -7,7 +7,7 @@ or gone on meanwhile: a third stage finds it by place and shape, as far as its m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -27,6 +27,8 @@ _SURPRISE: Final = 9.4877
 """Largest squared distance of a box from where a hidden object is expected: 95 % of the right ones are nearer (Wojke et al. 2017)."""
 _SURER: Final = 0.1
 """How much better than what is reported the two pictures of a new object have to be on average; of weaker ones it takes a third."""
+_SAME: Final = 0.7
+"""Overlap from which on two boxes of one picture are one object under two names: suppression looks at each label for itself."""
 _LEAST_MISSES: Final = 3
 _LONGEST_STEP_S: Final = 1.0
 """Of the time between two pictures that counts: in a longer one nobody looked, as nothing had changed or the source was away."""
@@ -51,6 +53,8 @@ class Track:
     hits: int = 1
     misses: int = 0
     unseen_s: float = 0.0
+    strange: int = 0
+    """Pictures in a row in which it was seen under names alone that nobody asked for."""
     resumed: bool = False
     """Whether it is remembered from an earlier run and was not seen in this one."""
 
@@ -64,6 +68,12 @@ class Track:
         """Return whether it was seen twice, and often enough for how well it was seen."""
         return self.resumed or (self.hits > 1 and sum(self.labels.values()) >= self.enough)
 
+    def is_seen(self, label: str, score: float, high_score: float) -> None:
+        """Take in that it was seen in this picture, under this label."""
+        self.score, self.evidence = score, max(self.evidence, 0.0) + score - high_score
+        self.labels[label] = self.labels.get(label, 0.0) + score
+        self.hits, self.misses, self.strange, self.unseen_s, self.resumed = self.hits + 1, 0, 0, 0.0, False
+
 
 class Tracker:
     """The tracks of one source. For one thread."""
@@ -73,7 +83,6 @@ class Tracker:
         self.next_id = next_id
         self.tracks: list[Track] = []
         self._last_s: float | None = None
-        self._high_score = 0.0
         self._interval_s = 0.2
         """Usual time between two pictures."""
 
@@ -82,34 +91,40 @@ class Tracker:
         self.tracks.append(Track(track_id, Motion.at(box), box, {label: 1.0}, hits=2, misses=1, resumed=True))
 
     def update(
-        self, found: Detections, labels: Sequence[str], high_score: float, at_s: float, size_wh: tuple[int, int]
+        self,
+        found: Detections,
+        labels: Sequence[str],
+        high_score: float,
+        at_s: float,
+        size_wh: tuple[int, int],
+        wanted: Collection[str] = (),
     ) -> tuple[IntArray, list[Track]]:
-        """Return the track of each detection (N,), -1 for none, and the tracks that ended. at_s: when the picture was taken.
+        """Return the track of each detection (N,), -1 for none, and the tracks that ended.
+
+        at_s: when the picture was taken. wanted: labels of objects; empty: all. Other boxes have no track, but show how one goes on.
 
         An object has its id from the second picture on, a faint one later: most of what is seen once is a false alarm, or a box that fits
         its object badly. Labels do not matter: a detector that is unsure of an object names it differently from picture to picture.
         """
-        step_s, self._high_score = self._step(at_s), high_score
+        step_s = self._step(at_s)
         for track in self.tracks:
-            motion = track.motion if not track.misses else track.motion.growing_no_more()
-            track.motion = motion.after(step_s / self._interval_s)
-        ids = np.full(len(found), -1, np.int64)
-        high = [int(row) for row in np.flatnonzero(found.scores >= high_score)]
-        low = [int(row) for row in np.flatnonzero(found.scores < high_score)]
-        confirmed = [track for track in self.tracks if track.confirmed]
-        left, high = self._match(confirmed, high, found, labels, ids, _FIRST, by_score=True)
-        self._match([track for track in left if not track.misses], low, found, labels, ids, _SECOND, by_score=False)
-        left = [track for track in left if track.id not in ids]
-        fresh = [track for track in self.tracks if not track.confirmed]
-        given_up, high = self._match(fresh, high, found, labels, ids, _NEW, by_score=True)
-        hidden = [track for track in left if not track.resumed and track.motion.is_inside(size_wh)]
-        high = self._found_again(hidden, high, found, labels, ids)
+            track.motion = (track.motion.growing_no_more() if track.misses else track.motion).after(step_s / self._interval_s)
+        asked = np.array([not wanted or label in wanted for label in labels], bool)
+        seen = _Seen(found, labels, high_score, asked, np.full(len(found), -1, np.int64))
+        high, low = _rows(asked & (found.scores >= high_score)), _rows(asked & (found.scores < high_score))
+        confirmed, fresh = [t for t in self.tracks if t.confirmed], [t for t in self.tracks if not t.confirmed]
+        left, high = seen.match(confirmed, high, _FIRST, by_score=True)
+        unseen, _ = seen.match([track for track in left if not track.misses], low, _SECOND)
+        seen.match(unseen, _rows(~asked), _SECOND)
+        left = [track for track in left if track.id not in seen.ids]
+        _, high = seen.match(fresh, high, _NEW, by_score=True)
+        high = seen.find_again([track for track in left if not track.resumed and track.motion.is_inside(size_wh)], high)
         for row in high:
-            self._begin(found, labels, row, 2 * (high_score + _SURER))
-            ids[row] = self.tracks[-1].id
-        ended = self._aged(set(ids.tolist()), step_s, given_up)
-        ids[np.isin(ids, [track.id for track in self.tracks if not track.confirmed])] = -1
-        return ids, ended
+            if not seen.is_named_twice(row):
+                self._begin(seen, row)
+        ended = self._aged(seen, step_s)
+        seen.ids[~asked | ~np.isin(seen.ids, [track.id for track in self.tracks if track.confirmed])] = -1
+        return seen.ids, ended
 
     def _step(self, at_s: float) -> float:
         """Return the seconds since the last picture, as far as they count."""
@@ -120,59 +135,82 @@ class Tracker:
         self._interval_s += 0.1 * (passed_s - self._interval_s)
         return passed_s
 
-    def _match(
-        self, tracks: list[Track], rows: list[int], found: Detections, labels: Sequence[str], ids: IntArray, limit: float, *, by_score: bool
-    ) -> tuple[list[Track], list[int]]:
-        """Give rows to tracks; return the tracks and the rows that are left."""
+    def _begin(self, seen: _Seen, row: int) -> None:
+        score, box, enough = float(seen.found.scores[row]), seen.found.boxes[row], 2 * (seen.high_score + _SURER)
+        self.tracks.append(Track(self.next_id, Motion.at(box), box, {seen.labels[row]: score}, score, self._last_s or 0.0, enough))
+        seen.ids[row] = self.next_id
+        self.next_id += 1
+
+    def _aged(self, seen: _Seen, step_s: float) -> list[Track]:
+        """Count the misses of tracks that were not seen; remove and return those whose patience is over."""
+        named, there = set(seen.ids[seen.asked].tolist()), set(seen.ids.tolist())
+        for track in self.tracks:
+            if track.id not in named:
+                track.unseen_s += step_s
+                track.strange, track.misses = (track.strange + 1, 0) if track.id in there else (track.strange, track.misses + 1)
+        ended = [track for track in self.tracks if self._is_over(track)]
+        self.tracks = [track for track in self.tracks if track not in ended]
+        return [track for track in ended if track.confirmed]
+
+    def _is_over(self, track: Track) -> bool:
+        is_gone = track.unseen_s > self._patience_s and track.misses + track.strange >= _LEAST_MISSES
+        return is_gone if track.confirmed else track.misses > 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What was found in one picture, and the tracks that it was given to."""
+
+    found: Detections
+    labels: Sequence[str]
+    high_score: float
+    asked: NDArray[np.bool_]
+    """Of each box, whether its label is wanted."""
+    ids: IntArray
+    """Of each box, its track; -1: none."""
+
+    def match(self, tracks: list[Track], rows: list[int], limit: float, *, by_score: bool = False) -> tuple[list[Track], list[int]]:
+        """Give rows to tracks by overlap; return the tracks and the rows that are left."""
         if not tracks or not rows:
             return tracks, rows
-        overlap: NDArray[np.float64] = iou_matrix(np.stack([t.motion.box for t in tracks]), found.boxes[rows]).astype(np.float64)
-        cost = 1.0 - (overlap * found.scores[rows] if by_score else overlap)
+        overlap: NDArray[np.float64] = iou_matrix(np.stack([t.motion.box for t in tracks]), self.found.boxes[rows]).astype(np.float64)
+        cost = 1.0 - (overlap * self._sureness(rows) if by_score else overlap)
         cost[overlap <= 0] = np.inf
-        pairs = assign(cost, limit)
+        return self._give(tracks, rows, assign(cost, limit))
+
+    def find_again(self, hidden: list[Track], rows: list[int]) -> list[int]:
+        """Give tracks what may be them by place and shape, though it overlaps little with where they are expected; return the rows left."""
+        if not hidden or not rows:
+            return rows
+        surprise = np.stack([track.motion.surprise(self.found.boxes[rows]) for track in hidden])
+        return self._give(hidden, rows, assign(surprise, _SURPRISE))[1]
+
+    def is_named_twice(self, row: int) -> bool:
+        """Return whether a box is of an object that has its track by another box of this picture."""
+        tracked = self.found.boxes[self.ids >= 0]
+        return bool(len(tracked)) and float(iou_matrix(self.found.boxes[row][None], tracked).max()) >= _SAME
+
+    def _sureness(self, rows: list[int]) -> FloatArray:
+        """Return how sure boxes are, from 0.5 where they are just reported to 1: the scores of one detector end where another's begin."""
+        over = (self.found.scores[rows] - self.high_score) / max(1.0 - self.high_score, 1e-6)
+        return np.asarray(0.5 + 0.5 * over, np.float32)
+
+    def _give(self, tracks: list[Track], rows: list[int], pairs: list[tuple[int, int]]) -> tuple[list[Track], list[int]]:
         for index, place in pairs:
-            _seen(tracks[index], found, labels, rows[place], self._high_score)
-            ids[rows[place]] = tracks[index].id
+            track, row = tracks[index], rows[place]
+            self.ids[row], track.box = track.id, self.found.boxes[row]
+            track.motion = track.motion.seen(track.box)
+            if self.asked[row]:
+                track.is_seen(self.labels[row], float(self.found.scores[row]), self.high_score)
         taken_tracks, taken_rows = {index for index, _ in pairs}, {place for _, place in pairs}
         return (
             [track for index, track in enumerate(tracks) if index not in taken_tracks],
             [row for place, row in enumerate(rows) if place not in taken_rows],
         )
 
-    def _found_again(self, hidden: list[Track], rows: list[int], found: Detections, labels: Sequence[str], ids: IntArray) -> list[int]:
-        """Give tracks what may be them by place and shape, though it overlaps little with where they are expected; return the rows left."""
-        if not hidden or not rows:
-            return rows
-        pairs = assign(np.stack([track.motion.surprise(found.boxes[rows]) for track in hidden]), _SURPRISE)
-        for index, place in pairs:
-            _seen(hidden[index], found, labels, rows[place], self._high_score)
-            ids[rows[place]] = hidden[index].id
-        taken = {place for _, place in pairs}
-        return [row for place, row in enumerate(rows) if place not in taken]
 
-    def _begin(self, found: Detections, labels: Sequence[str], row: int, enough: float) -> None:
-        score = float(found.scores[row])
-        box = found.boxes[row]
-        self.tracks.append(Track(self.next_id, Motion.at(box), box, {labels[row]: score}, score, self._last_s or 0.0, enough))
-        self.next_id += 1
-
-    def _aged(self, seen: set[int], step_s: float, given_up: list[Track]) -> list[Track]:
-        """Count the misses of tracks that were not seen; remove and return those whose patience is over."""
-        for track in self.tracks:
-            if track.id not in seen:
-                track.misses += 1
-                track.unseen_s += step_s
-        ended = [t for t in self.tracks if t in given_up or (t.unseen_s > self._patience_s and t.misses >= _LEAST_MISSES)]
-        self.tracks = [track for track in self.tracks if track not in ended]
-        return [track for track in ended if track.confirmed]
-
-
-def _seen(track: Track, found: Detections, labels: Sequence[str], row: int, high_score: float) -> None:
-    track.motion = track.motion.seen(found.boxes[row])
-    track.box, track.score = found.boxes[row], float(found.scores[row])
-    track.evidence = max(track.evidence, 0.0) + track.score - high_score
-    track.labels[labels[row]] = track.labels.get(labels[row], 0.0) + track.score
-    track.hits, track.misses, track.unseen_s, track.resumed = track.hits + 1, 0, 0.0, False
+def _rows(which: NDArray[np.bool_]) -> list[int]:
+    return [int(row) for row in np.flatnonzero(which)]
 
 
 # -- which row goes with which column --------------------------------------------------------------------------------------------

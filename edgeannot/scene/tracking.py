@@ -42,17 +42,19 @@ class Tracking:
         self._at_s = 0.0
         self._resume(state)
 
-    def see(self, annotation: Annotation, min_score: float) -> Annotation:
+    def see(self, annotation: Annotation, min_score: float, wanted: Collection[str] = ()) -> Annotation:
         """Return the annotation with track ids and what happened.
 
-        min_score: of the detections that are reported. Those of lower score are there only where they continue a track.
+        min_score: of the detections that are reported. Those of lower score are there only where they continue a track. wanted: labels of
+        the detections that are reported, empty: all. Others only show where an object goes that the model names differently meanwhile.
         """
         frame, found = annotation.frame, annotation.detections
         if frame.moment_s < self._at_s:
             self._set_back(self._at_s - frame.moment_s)
         self._size_wh, self._at_s = frame.size_wh, frame.moment_s
-        ids, ended = self._tracker.update(found, annotation.labels, min_score, self._at_s, self._size_wh)
-        kept = (found.scores >= min_score) | (ids >= 0)
+        ids, ended = self._tracker.update(found, annotation.labels, min_score, self._at_s, self._size_wh, wanted)
+        asked = np.array([not wanted or label in wanted for label in annotation.labels], bool)
+        kept = (asked & (found.scores >= min_score)) | (ids >= 0)
         events = self._follower.see(self._tracker.tracks, self._size_wh, self._at_s)
         for track in ended:
             events += self._left(track.id, track.score, "restart" if track.resumed else "gone")

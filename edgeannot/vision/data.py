@@ -106,6 +106,8 @@ class Frame:
     """The part that the model is to see: left, top, right, bottom as fractions of width and height; None: all."""
     min_score: float | None = None
     """Smallest score that is to be reported; None: the model's."""
+    any_label: bool = False
+    """Whether objects of labels are to be reported that nobody asked for, as tracking follows them."""
     position_s: float = 0.0
     """Where it is in a video file, in seconds from its beginning."""
     unchanged: bool = False

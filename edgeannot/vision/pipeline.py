@@ -60,6 +60,9 @@ class Pipeline:
         self._to_tensor = to_tensor(card, engine)
         self._floats: tuple[TensorRef, ...] | None = None
         self._names = card.label_names()
+        self._objects = _wanted_classes(card, self._names, classes, ())
+        self.labels = limits.labels
+        """What is asked for; empty: all."""
         self._wanted = _wanted_classes(card, self._names, classes, limits.labels)
 
     def __call__(self, frame: Frame) -> Annotation:
@@ -77,8 +80,9 @@ class Pipeline:
         min_score = self.min_score if frame.min_score is None else frame.min_score
         found = self._head.decode(outputs, self.card.input_wh, min_score)
         refuse_certainty(found, self._head, outputs, self.card.input_wh)
-        if self._wanted is not None and len(found):
-            found = found[np.isin(found.classes, self._wanted)]
+        wanted = self._objects if frame.any_label else self._wanted
+        if wanted is not None and len(found):
+            found = found[np.isin(found.classes, wanted)]
         found = self._best(found)
         boxes = clip(fit.to_frame(found.boxes), (image.shape[1], image.shape[0])) + np.array(corner_xy * 2, np.float32)
         found = Detections(clip(_in_whole(boxes, frame), frame.size_wh), found.scores, found.classes)

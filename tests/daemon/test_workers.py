@@ -556,6 +556,7 @@ class NamedModel(Model):
     """One with a name, labels and a smallest score."""
 
     min_score = 0.4
+    labels = ("dog",)
 
     def __init__(self, annotate):
         super().__init__(annotate)
@@ -598,7 +599,7 @@ def test_events_go_into_the_transaction_of_their_picture_with_the_state_of_the_t
     asked = []
 
     def annotate(item):
-        asked.append(item.min_score)
+        asked.append((item.min_score, item.any_label))
         return tracked(item.name, 10 * int(item.name))
 
     store = track([*(tracked(str(n), 0).frame for n in range(12)), Lost("door"), Lost("unknown")], NamedModel(annotate))
@@ -606,7 +607,7 @@ def test_events_go_into_the_transaction_of_their_picture_with_the_state_of_the_t
     told = [message for _, messages in store.entries for message in messages if isinstance(message, tuple)]
     assert told == [("appeared", ""), ("left", "source")]
     assert [bool(scenes) for scenes in store.states] == [True, False, False, False, False, True, *[False] * 6, True]
-    assert set(asked) == {0.1}, "low scores continue tracks"
+    assert set(asked) == {(0.1, True)}, "low scores continue tracks, and other labels show where they go"
 
 
 def test_a_change_of_the_model_ends_what_the_new_one_does_not_know():

@@ -89,7 +89,8 @@ def test_an_object_that_is_hidden_for_a_while_keeps_its_id_and_one_that_is_gone_
     ended = []
     for step in range(60):
         there = not 10 <= step < 17 and step < 40
-        _, over = tracker.update(detections((box(3 * step, 50), 0.9)) if there else detections(), ["dog"], 0.4, step / 5, WH)
+        found = detections((box(3 * step, 50), 0.9)) if there else detections()
+        _, over = tracker.update(found, ["dog"] * len(found), 0.4, step / 5, WH)
         ended += [(step, track.id) for track in over]
 
     assert ended == [(49, 1)]
@@ -131,7 +132,8 @@ def test_what_was_seen_once_is_no_object():
     tracker = Tracker(1.0)
     ended = []
     for step in range(20):
-        _, over = tracker.update(detections((box(50, 50), 0.9)) if step == 3 else detections(), ["dog"], 0.4, step / 5, WH)
+        found = detections((box(50, 50), 0.9)) if step == 3 else detections()
+        _, over = tracker.update(found, ["dog"] * len(found), 0.4, step / 5, WH)
         ended += over
 
     assert ended == []
@@ -180,3 +182,39 @@ def test_what_is_seen_once_has_no_id():
     ]
 
     assert told == [[-1], [1, -1], [1]]
+
+
+def test_one_object_under_two_names_in_one_picture_is_one_track():
+    """Suppression looks at each label for itself; the better box has the id. Two objects side by side are two."""
+    tracker = Tracker(3.0)
+    for step in range(10):
+        x = 4 * step
+        found = detections((box(x, 50), 0.9), (box(x + 3, 52), 0.6), (box(x + 20, 50), 0.7))
+        ids, _ = tracker.update(found, ["car", "truck", "dog"], 0.4, step / 5, WH)
+
+        assert ids.tolist() == ([1, -1, 2] if step else [-1, -1, -1])
+    assert tracker.next_id == 3
+
+
+@pytest.mark.parametrize("min_score", [0.2, 0.4, 0.6])
+def test_an_object_is_followed_alike_whatever_scores_its_detector_gives(min_score):
+    """Boxes of scores just over what is reported, which fit badly: from detector to detector that is another number."""
+    tracker = Tracker(3.0)
+    for step in range(20):
+        found = detections((box(100 + (9 if step % 2 else 0), 50), min_score + 0.05))
+        ids, _ = tracker.update(found, ["dog"], min_score, step / 5, WH)
+
+        assert ids.tolist() == [1 if step >= 2 else -1]
+
+
+def test_a_box_of_another_name_shows_where_a_track_goes_and_neither_begins_nor_keeps_one():
+    tracker = Tracker(patience_s=1.0)
+    ended = []
+    for step in range(30):
+        found = detections((box(6 * step, 50), 0.9), (box(500, 300), 0.9))
+        ids, over = tracker.update(found, ["bottle" if step < 10 else "vase", "cup"], 0.4, step / 5, WH, wanted=["bottle"])
+        ended += [(step, track.box.tolist(), track.label) for track in over]
+
+        assert ids.tolist() == [1 if 1 <= step < 10 else -1, -1]
+    assert ended == [(15, list(box(90, 50)), "bottle")]
+    assert tracker.next_id == 2

@@ -22,7 +22,8 @@ FACTS = ModelFacts("m", "0" * 64, "yolo", "low")
 class Scene:
     """Plays pictures of boxes to a `Tracking`, and keeps its events and the state that was stored last."""
 
-    def __init__(self, state=None, first=0, **options):
+    def __init__(self, state=None, first=0, wanted=(), **options):
+        self.wanted = wanted
         self.tracking = Tracking("yard", TrackingOptions(enabled=True, **options), state)
         self.state = state
         self.events = []
@@ -37,7 +38,7 @@ class Scene:
             found = Detections(boxes, scores, np.zeros(len(rows), np.int64))
             image = np.zeros((WH[1], WH[0], 3), np.uint8)
             frame = Frame(image, "yard", self.index, BEGIN + timedelta(seconds=self.index / FPS), str(self.index))
-            annotation = self.tracking.see(Annotation(frame, found, tuple(row[0] for row in rows), FACTS), 0.4)
+            annotation = self.tracking.see(Annotation(frame, found, tuple(row[0] for row in rows), FACTS), 0.4, self.wanted)
             self.ids = annotation.detections.tracks.tolist()
             self.reported = annotation
             self.take(annotation.news)
@@ -126,6 +127,25 @@ def test_what_is_hardly_seen_has_not_appeared_until_it_is_seen_well_for_the_dwel
     scene.play(("sink", 50, 50, 0.9), seconds=3)
 
     assert [(event.kind, event.began_s - BEGIN.timestamp()) for event in scene.events] == [("appeared", pytest.approx(seen_at_s, abs=0.4))]
+
+
+def test_what_was_away_for_the_dwell_before_it_appeared_has_to_be_seen_anew():
+    scene = Scene(dwell_s=1.0).play(("sink", 50, 50), seconds=0.6).play(seconds=1.6).play(("sink", 50, 50), seconds=0.6)
+    assert scene.told == []
+
+    assert scene.play(("sink", 50, 50), seconds=1).told == [("appeared", 1)]
+
+
+def test_what_is_named_differently_while_it_is_taken_away_has_moved_and_only_what_is_asked_for_is_reported():
+    scene = Scene(wanted=("bottle",), still_s=3).play(("vase", 50, 50), seconds=4)
+    assert (scene.told, scene.reported.labels) == ([], ())
+
+    scene.play(("bottle", 50, 50), seconds=6)
+    for x in range(56, 90, 6):
+        scene.play(("vase", x, 50))
+        assert (scene.reported.labels, scene.ids) == ((), [])
+    assert scene.told == [("appeared", 1), ("still", 1), ("moved", 1)]
+    assert {event.label for event in scene.events} == {"bottle"}
 
 
 def test_low_scores_continue_a_track_and_are_reported_only_then():

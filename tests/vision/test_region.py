@@ -11,7 +11,7 @@ from edgeannot.base.places import bundled_folder
 from edgeannot.vision.cards import find_card
 from edgeannot.vision.data import Frame
 from edgeannot.vision.decode import sample_photo
-from edgeannot.vision.pipeline import load_pipeline
+from edgeannot.vision.pipeline import Limits, load_pipeline
 
 
 def test_the_model_sees_the_region_only_and_boxes_are_in_the_whole_picture():
@@ -39,6 +39,17 @@ def test_a_score_of_the_source_holds_in_place_of_the_general_one():
 
     assert len(few) < len(usual) < len(many)
     assert few.min() >= 0.6
+
+
+def test_tracking_sees_what_nobody_asked_for():
+    frame = Frame(sample_photo(), "yard", 0, datetime.now(UTC), "x")
+    pipeline = load_pipeline(find_card("nanodet-g", [bundled_folder()]), limits=Limits(min_score=0.1, labels=("dog",)))
+
+    asked, all_of_them = (set(pipeline(replace(frame, any_label=every)).labels) for every in (False, True))
+
+    assert asked <= {"dog"}
+    assert len(all_of_them - {"dog"}) > 0
+    assert pipeline.labels == ("dog",)
 
 
 def test_a_region_of_no_pixel_is_one_pixel():
