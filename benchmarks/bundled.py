@@ -1,18 +1,21 @@
 """What the bundled int8 files lost of their float networks, on the same pictures: the table of docs/models.md.
 
-    EDGEANNOT_TEST_DATA=DATA .venv/bin/python -m benchmarks.bundled [--models FOLDER] [NAME@SIZE ...]
+    EDGEANNOT_TEST_DATA=DATA .venv/bin/python -m benchmarks.bundled [--models FOLDER] [--maps] [NAME@SIZE ...]
 
 The float networks are made of their published weights, as `make models` makes them. mAP50 is that of 50 pictures of Pascal VOC and of
 50 of COCO; its difference has the 95 % interval of the bootstrap over the pictures, with the same draws for both. A box of the float
 network is sure where it is well above the score threshold; int8 agrees where it has one of the class within 0.05 of the score that
 overlaps it by 0.8, and has lost it where none overlaps it by half. Of the classifier, pictures with a sure class are compared.
+
+`--maps` says where the loss comes from: the float network with one map at a time rounded to the steps that the int8 file has for it, and
+with all of them; its weights stay in float. The distance of scores is the root of the mean square over the sure boxes that are there.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,9 +36,10 @@ from edgeannot_tools.datasets import Dataset, load_dataset
 from edgeannot_tools.evaluate.bootstrap import bootstrap_maps, margin
 from edgeannot_tools.evaluate.measure import MAX_DETECTIONS, MIN_SCORE, Result, match_model, measure, read_frame
 from edgeannot_tools.graph.edits import at_size
-from edgeannot_tools.graph.graph import Graph
+from edgeannot_tools.graph.graph import Graph, Op, Quantization, schema
 from edgeannot_tools.quantize.acceptance import SURE, ClassAgreement, compare_models
 from edgeannot_tools.quantize.graph_quantizer import prepare_graph
+from edgeannot_tools.quantize.layer_sqnr import paired_tensors
 
 VOC_WORDS = {
     "airplane": "aeroplane", "couch": "sofa", "dining table": "diningtable", "motorcycle": "motorbike", "potted plant": "pottedplant",
@@ -88,11 +92,17 @@ class Sure:
     boxes: int
     agree: int
     lost: int
+    shifts: float = 0.0
+    """The sum of the squared distances of scores, over those that are not lost."""
 
 
 def float_pipeline(card: ModelCard, graph: Graph, limits: Limits) -> Pipeline:
     """Return the float network at work, at the input size and as the card of the int8 one says."""
-    sized = Graph.from_bytes(prepare_graph(graph).to_bytes(), card.name)
+    return _at_work(card, prepare_graph(graph), limits)
+
+
+def _at_work(card: ModelCard, prepared: Graph, limits: Limits) -> Pipeline:
+    sized = Graph.from_bytes(prepared.to_bytes(), card.name)
     if card.input_wh != sized.shape(sized.inputs[0])[2:0:-1]:
         at_size(sized, card.input.width)
     return Pipeline(card, Engine(sized.to_bytes(), THREADS, "auto", name=f"{card.name} in float"), limits=limits)
@@ -101,13 +111,15 @@ def float_pipeline(card: ModelCard, graph: Graph, limits: Limits) -> Pipeline:
 def sure_boxes(before: Result, after: Result, min_score: float) -> Sure:
     """Return what int8 keeps of the boxes that are sure in float."""
     agree = lost = total = 0
+    shifts = 0.0
     for one, other in zip(before.compared, after.compared, strict=True):
         sure = one.found[one.found.scores >= min_score + SURE]
         total += len(sure)
         near, shift, there = _partners(sure, other.found[other.found.scores >= min_score])
         agree += int(((near >= NEAR_IOU) & (shift <= NEAR_SCORE)).sum())
         lost += int((~there).sum())
-    return Sure(total, agree, lost)
+        shifts += float(np.square(shift[there]).sum())
+    return Sure(total, agree, lost, shifts)
 
 
 def _partners(sure: Detections, found: Detections) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -157,6 +169,41 @@ def detector_lines(whole: ModelCard, sizes: Sequence[int], cache: Path, labelled
         yield f"| `{whole.name}@{size}` | {' | '.join(columns)} | {share} | {lost} |"
 
 
+def map_lines(card: ModelCard, graph: Graph, labelled: Sequence[Set]) -> Iterator[str]:
+    """Yield a line for all maps together, then one for each map that the int8 file holds under the float network's name."""
+    prepared, int8 = prepare_graph(graph), Graph.read(card.model_path)
+    steps = {tensor: scheme for tensor, twin in paired_tensors(prepared, int8).items() if (scheme := int8.quantization(twin)) is not None}
+    limits = Limits(min_score=card.defaults.min_score)
+
+    def measured(graph: Graph) -> list[Result]:
+        matches = [match_model(card, some.pictures, some.words) for some in labelled]
+        return [measure(_at_work(card, graph, limits), s.pictures, m, coco=False) for s, m in zip(labelled, matches, strict=True)]
+
+    before = measured(prepared)
+    for tensors in (list(steps), *([tensor] for tensor in steps)):
+        after = measured(_rounded(prepared, {tensor: steps[tensor] for tensor in tensors}))
+        kept = [sure_boxes(one, other, card.defaults.min_score) for one, other in zip(before, after, strict=True)]
+        boxes, agree, lost, shifts = (sum(getattr(some, field) for some in kept) for field in ("boxes", "agree", "lost", "shifts"))
+        name = prepared.name(tensors[0]) if len(tensors) == 1 else f"all {len(tensors)}"
+        step = f"{steps[tensors[0]].scale[0]:.3g}" if len(tensors) == 1 else ""
+        apart = (shifts / max(boxes - lost, 1)) ** 0.5
+        yield f"| {name} | {step} | {agree} of {boxes} ({agree / max(boxes, 1):.2f}) | {apart:.4f} |"
+
+
+def _rounded(graph: Graph, steps: Mapping[int, Quantization]) -> Graph:
+    """Return a copy of a float graph in which these tensors are rounded to int8 and back."""
+    copy = Graph.from_bytes(graph.to_bytes(), graph.where)
+    for tensor, scheme in steps.items():
+        maker = copy.producers()[tensor]
+        raw, stored = copy.add_tensor(f"{copy.name(tensor)}/raw", copy.shape(tensor)), copy.add_tensor("", copy.shape(tensor), np.int8)
+        copy.set_quantization(stored, scheme.scale[0], scheme.zero_point[0])
+        maker.outputs = [raw if made == tensor else made for made in maker.outputs]
+        behind = next(i for i, operator in enumerate(copy.operators) if operator is maker) + 1
+        copy.add_operator(Op.QUANTIZE, [raw], [stored], schema.QuantizeOptionsT(), position=behind)
+        copy.add_operator(Op.DEQUANTIZE, [stored], [tensor], schema.DequantizeOptionsT(), version=2, position=behind + 1)
+    return copy
+
+
 def classifier_line(card: ModelCard, cache: Path, data: Path) -> str:
     """Return a sentence about the classifier."""
     limits = Limits(min_score=0.0)
@@ -175,12 +222,20 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="Compare the bundled int8 files with their float networks.")
     parser.add_argument("only", nargs="*", metavar="NAME[@SIZE]", help="these models or sizes only")
+    parser.add_argument("--maps", action="store_true", help="which maps of each named NAME@SIZE the loss comes from")
     parser.add_argument("--models", type=Path, default=bundled_folder(), help="where the int8 files are")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("EDGEANNOT_TEST_DATA", "../shared/data")))
     parser.add_argument("--cache", type=Path, default=Path(".cache/models"))
     options = parser.parse_args()
     wanted = [name.partition("@")[::2] for name in options.only or (*DETECTORS, CLASSIFIER)]
     detectors = [(name, size) for name, size in wanted if name != CLASSIFIER]
+    if options.maps:
+        for name, size in detectors:
+            card = find_card(name, [options.models])
+            print("| map | step | sure boxes that agree | scores apart |\n|---|---|---|---|")
+            for line in map_lines(card.at_size(int(size)) if size else card, DETECTORS[name](options.cache), sets(options.data)):
+                print(line, flush=True)
+        return
     if detectors:
         print("| model | VOC: float | int8 | difference (95 %) | COCO: float | int8 | difference (95 %) | sure boxes that agree | lost |")
         print("|---|---|---|---|---|---|---|---|---|")

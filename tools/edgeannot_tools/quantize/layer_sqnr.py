@@ -14,7 +14,7 @@ from edgeannot_tools.graph.graph import Graph, Op, Operator, Type
 from edgeannot_tools.graph.interpreter import Runtime, open_interpreter
 from edgeannot_tools.quantize.calibrate import activation_behind, padded_for_maximum
 
-__all__ = ["LayerSqnr", "measure_sqnr", "worst_layers"]
+__all__ = ["LayerSqnr", "measure_sqnr", "paired_tensors", "worst_layers"]
 
 EXACT_DB = 120.0
 """What is reported for a tensor without any error: float32 itself is no better."""
@@ -48,7 +48,7 @@ def measure_sqnr(
 
     `prepared` is the float graph that `int8` was made of (tensors are paired by name); samples are as `calibrate` takes them.
     """
-    pairs = _pairs(prepared, int8)
+    pairs = paired_tensors(prepared, int8)
     reference = open_interpreter(_watching(prepared, pairs.keys()), runtime, every_tensor=True)
     quantized = open_interpreter(_watching(int8, pairs.values()), runtime, every_tensor=True)
     signal = dict.fromkeys(pairs, 0.0)
@@ -105,8 +105,8 @@ def _is_inner(graph: Graph, tensor: int, readers: dict[int, list[Operator]]) -> 
     return bool(gates) and len(behind) == 1 and graph.code(behind[0]) == Op.MUL and gates[0].inputs[0] in behind[0].inputs
 
 
-def _pairs(prepared: Graph, int8: Graph) -> dict[int, int]:
-    """Float tensor -> the int8 graph's tensor of the same meaning, for those whose name is unique."""
+def paired_tensors(prepared: Graph, int8: Graph) -> dict[int, int]:
+    """Return by float tensor the int8 graph's tensor of the same meaning, for computed ones whose name is unique."""
     numbers: dict[str, int] = {}
     twice: set[str] = set()
     for number in range(len(int8.tensors)):
