@@ -289,7 +289,8 @@ def main() -> None:
                 groups.append((network, rows))
                 for row in rows:
                     print(table_line(network.name, row), row.note, flush=True)
-    write_whole(options.out, page(groups, places, time.monotonic() - started))
+    before = options.out.read_text(encoding="utf-8") if options.out.is_file() else ""
+    write_whole(options.out, page(groups, places, time.monotonic() - started, before))
     print(f"wrote {options.out} in {time.monotonic() - started:.0f} s")
 
 

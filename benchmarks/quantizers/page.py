@@ -13,10 +13,12 @@ from pathlib import Path
 
 from benchmarks.networks import Network, Places
 
-__all__ = ["CALIBRATION_PICTURES", "ROUNDS", "Row", "page", "table_line"]
+__all__ = ["BY_HAND", "CALIBRATION_PICTURES", "ROUNDS", "Row", "page", "table_line"]
 
 CALIBRATION_PICTURES = 24
 ROUNDS = 15
+BY_HAND = "## What limits int8"
+"""The heading of the page's last section, which is written by hand and kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,8 @@ def table_line(network: str, row: Row) -> str:
     return f"| {network} | {row.made_by} | {size} | {row.accuracy or '-'} | {loss} | {ms[0]} | {ms[1]} | {seconds} | {peak} |"
 
 
-def page(groups: Sequence[tuple[Network, list[Row]]], places: Places, seconds: float) -> str:
-    """The Markdown page."""
+def page(groups: Sequence[tuple[Network, list[Row]]], places: Places, seconds: float, before: str = "") -> str:
+    """The Markdown page; before: the page as it was, whose last section is kept."""
     made_on = (
         f"On {_machine()}, one thread, medians of {ROUNDS} interleaved runs; load average {os.getloadavg()[0]:.1f} at the end of a run of "
         f"{seconds / 60:.0f} minutes. LiteRT is ai-edge-litert {_version(sys.executable, 'ai-edge-litert')}, "
@@ -66,7 +68,7 @@ def page(groups: Sequence[tuple[Network, list[Row]]], places: Places, seconds: f
     lines = [
         "# Converting and quantizing real networks",
         "",
-        "Made by one command, `python -m benchmarks.quantizers` (its first lines say how); do not edit.",
+        "Made by one command, `python -m benchmarks.quantizers` (its first lines say how). The last section is by hand; edit no other.",
         "",
         made_on,
         "",
@@ -81,7 +83,8 @@ def page(groups: Sequence[tuple[Network, list[Row]]], places: Places, seconds: f
             lines.append(table_line(network.name if number == 0 else "", row))
             if row.note:
                 notes.append(f"* {network.name}, {row.made_by}: {row.note}.")
-    return "\n".join([*lines, "", *notes, ""])
+    _, heading, kept = before.partition(BY_HAND)
+    return "\n".join([*lines, "", *notes, "", heading + kept]).rstrip("\n") + "\n"
 
 
 def _machine() -> str:
