@@ -14,6 +14,7 @@ from edgeannot.vision.cards import ModelCard
 from edgeannot.vision.data import Annotation, Frame
 from edgeannot.vision.decode import sample_photo
 from edgeannot.vision.pipeline import Limits, Pipeline
+from edgeannot.vision.views import Prepared
 
 __all__ = ["ActiveModel", "Build"]
 
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 _SPARE_BYTES = 24 * 2**20
 """What a model takes beside its weights: the runtime's own, and the tensors between its layers at a few hundred pixels."""
+_MOST_AHEAD = 5 * 2**19
+"""Bytes of input tensors that are made ahead, of each of the two or three pictures of a source that wait: those of 416x416 floats."""
 _PACKED = 4
 """Times the size of its file that a model takes: the file, the weights as the kernels want them, and what is between."""
 
@@ -30,7 +33,7 @@ Build = Callable[[ModelCard, Limits, int], Pipeline]
 
 
 class ActiveModel:
-    """The pipeline that annotates now. Call `check` from any thread, everything else from the inference thread only."""
+    """The pipeline that annotates now. Call `check` and `prepare` from any thread, everything else from the inference thread only."""
 
     def __init__(
         self,
@@ -44,12 +47,14 @@ class ActiveModel:
         others: Callable[[], Sequence[str]] = tuple,
         distrusted: Callable[[ModelCard], None] = lambda _: None,
         changed: Callable[[ActiveModel, str], None] = lambda *_: None,
+        most_ahead: int = _MOST_AHEAD,
     ) -> None:
         """limits: as configured. threads_for: of a model's name. free_bytes: memory that can still be taken; None: not known. others: the
         models that may replace a broken one, best first. distrusted: called with a model found to be broken.
-        changed: called after each change of the model, with the reason.
+        changed: called after each change of the model, with the reason. most_ahead: bytes of a picture's input tensors for `prepare`.
         """
         self._pipeline: Pipeline | None = first
+        self._preparation = first.preparation  # without the engine, which is not to be kept while memory is short
         self._build = build
         self._find = find
         self._configured = limits
@@ -64,24 +69,38 @@ class ActiveModel:
         self._earlier: list[str] = []
         """Models that were active before, the last one at the end."""
         self._changed = changed
+        self._most_ahead = most_ahead
         self.card = first.card
         """Of the model in force."""
         self.facts = first.facts
         self.threads = first.engine.threads
         self.runtime = first.engine.runtime
 
-    def __call__(self, frame: Frame) -> Annotation:
+    def prepare(self, frame: Frame) -> Frame | Prepared:
+        """Return the frame prepared for the active model, or as it is: where that takes much memory, or fails, which is then told of it
+        when the model comes to it. A model that replaces this one meanwhile prepares it again.
+        """
+        preparation = self._preparation
+        if preparation.nbytes > self._most_ahead:
+            return frame
+        try:
+            return preparation(frame)
+        except Exception as exc:  # noqa: BLE001 - the same comes again where it has a name
+            log.debug("%s: %s cannot be prepared: %s", frame.source, frame.name, exc)
+            return frame
+
+    def __call__(self, seen: Frame | Prepared) -> Annotation:
         """Return the frame's annotation by the active model. Raises OutputError if the outputs are implausible for this picture only.
 
         If the model fails for the bundled sample photo as well, another model replaces it and annotates the frame. Raises ModelError if
         there is none.
         """
         try:
-            return self._in_force()(frame)
+            return self._in_force()(seen)
         except (OutputError, ModelError) as exc:
             if not self._is_sound():
                 self._step_aside(exc)
-                return self._annotated_as_told(frame)
+                return self._annotated_as_told(seen)
             raise _as_output_error(exc) from exc
 
     def self_test(self) -> None:
@@ -139,7 +158,7 @@ class ActiveModel:
             pipeline = self._build_alone(card, threads)
             reason += f"; {self.card.name} was unloaded before, as memory is short"
         self._earlier = [earlier for earlier in (*self._earlier, self.card.name) if earlier != card.name]
-        self._pipeline = pipeline
+        self._pipeline, self._preparation = pipeline, pipeline.preparation
         self.card, self.facts = card, pipeline.facts
         self.threads, self.runtime = pipeline.engine.threads, pipeline.engine.runtime
         self._changed(self, reason)
@@ -175,10 +194,10 @@ class ActiveModel:
         self._broken.add(card.sha256)
         self._distrusted(card)
 
-    def _annotated_as_told(self, frame: Frame) -> Annotation:
+    def _annotated_as_told(self, seen: Frame | Prepared) -> Annotation:
         """Annotate with a model that works: a failure is then due to this frame. Raises OutputError."""
         try:
-            return self._in_force()(frame)
+            return self._in_force()(seen)
         except ModelError as exc:
             raise _as_output_error(exc) from exc
 

@@ -36,7 +36,7 @@ from edgeannot.daemon.remote_control import Remote
 from edgeannot.daemon.scenes import Scenes, motion_gate, scenes_of
 from edgeannot.daemon.supervisor import Announcer, Supervisor, on_signals
 from edgeannot.daemon.worker_pool import Heartbeats, WorkerPool
-from edgeannot.daemon.workers import FrameQueue, Inference, PauseGate, Reader, ResultQueue
+from edgeannot.daemon.workers import FrameQueue, Inference, PauseGate, Reader, ResultQueue, frame_of
 from edgeannot.daemon.writer import Writer
 from edgeannot.payload import Origin
 from edgeannot.probe import read_board
@@ -46,7 +46,6 @@ from edgeannot.settings import Loaded
 from edgeannot.sinks import Sink, SinkContext, open_sinks
 from edgeannot.sources import Source, SourceOptions
 from edgeannot.storage.store import Store
-from edgeannot.vision.data import Frame
 from edgeannot.vision.decode import configure_opencv, keep_freed_memory
 from edgeannot.vision.pipeline import Pipeline
 
@@ -158,7 +157,7 @@ def _run(
         )
         if at_work.has_suspects or is_service():  # ready means that pictures are annotated
             active_model.self_test()
-        frames: FrameQueue = BoundedQueue(replaced=lambda item: at_work.leave(item.ticket) if isinstance(item, Frame) else None)
+        frames: FrameQueue = BoundedQueue(replaced=lambda item: at_work.leave(frame.ticket) if (frame := frame_of(item)) else None)
         control = Control(frames.nudge, active_model.check, keep_last=mqtt.commands.enabled or settings.page.has_controls)
         pace = Pace(control)
         sources = open_sources(settings, options, store, at_work, pace.interval_s, once=once, again=again)
@@ -256,7 +255,8 @@ def _worker_pool(
         readers=[
             Reader(
                 source=source, frames=frames, gate=gates[name], limiter=limiter, at_work=at_work, stop=stop, heartbeat=beat,
-                options=options[name], motion=motion_gate(options[name]), lost_after_s=scenes.lost_after_s[name],
+                prepare=active_model.prepare, options=options[name], motion=motion_gate(options[name]),
+                lost_after_s=scenes.lost_after_s[name],
             )
             for name, source in sources.items()
         ],

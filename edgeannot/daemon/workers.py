@@ -27,15 +27,16 @@ from edgeannot.scene.tracking import Tracking
 from edgeannot.sources import Source, SourceOptions, Stop, Tick
 from edgeannot.vision.data import Annotation, Failure, Frame
 from edgeannot.vision.news import Lost, News
+from edgeannot.vision.views import Prepared
 
-__all__ = ["FrameQueue", "Inference", "PauseGate", "Reader", "ResultQueue", "weight"]
+__all__ = ["FrameQueue", "Inference", "PauseGate", "Reader", "ResultQueue", "frame_of", "weight"]
 
 log = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
 """Longest single wait, so that heartbeats continue."""
 
-FrameQueue = BoundedQueue[Frame | Failure | Lost]
+FrameQueue = BoundedQueue[Frame | Prepared | Failure | Lost]
 ResultQueue = BoundedQueue[Annotation | Failure | Frame | News]
 """Frame: one without inference, as nothing has changed in it. News: events without a picture."""
 
@@ -94,6 +95,8 @@ class Reader:
     at_work: AtWork
     stop: Stop
     heartbeat: Callable[[], None]
+    prepare: Callable[[Frame], Frame | Prepared] = lambda frame: frame
+    """Of the active model: here, so that a picture is prepared while the network has another one."""
     options: SourceOptions | None = None
     motion: MotionGate | None = None
     lost_after_s: Sequence[float] = ()
@@ -119,31 +122,31 @@ class Reader:
                 if not self._tell_lost():
                     return
                 continue
-            prepared = self._prepared(item)
+            ready = self._ready(item)
             del item
-            if prepared is None:
+            if ready is None:
                 continue
             try:
-                if not self._hand_over(prepared):
+                if not self._hand_over(ready):
                     return
             except Closed:
                 return
-            if isinstance(prepared, Frame):
+            if not isinstance(ready, Failure):
                 self.gate.rest(stop, heartbeat)
-            del prepared  # hold no picture while waiting for the next: one may have 126 MB
+            del ready  # hold no picture while waiting for the next: one may have 126 MB
             self._await_turn()
             # The source decodes the next picture on request: not while one over the limit is in memory.
             while not stop.is_set() and not self.limiter.within():
                 heartbeat()
 
-    def _prepared(self, item: Frame | Failure) -> Frame | Failure | None:
-        """Return the item with what its source's options say of it; None for a live frame in which nothing has changed."""
+    def _ready(self, item: Frame | Failure) -> Frame | Prepared | Failure | None:
+        """Return the item with what its source's options say of it, prepared; None for a live frame in which nothing has changed."""
         if not isinstance(item, Frame):
             return item
         if self.options is not None:
             item = replace(item, region=self.options.region, min_score=self.options.min_score)
         if self.motion is None or self.motion.opens(item.seen[0], item.captured_at.timestamp()):
-            return item
+            return self.prepare(item)
         if self.source.live:
             self.at_work.leave(item.ticket)
             return None
@@ -176,13 +179,14 @@ class Reader:
                 return False
         return True
 
-    def _hand_over(self, item: Frame | Failure) -> bool:
+    def _hand_over(self, item: Frame | Prepared | Failure) -> bool:
         """Put the item into the queue when there is room and memory; return False if `stop` was set first. Raises Closed."""
-        while not self.limiter.acquire(weight(self.source, item)):
+        frame = frame_of(item)
+        while not self.limiter.acquire(0 if frame is None else weight(self.source, frame)):
             self.heartbeat()
             if self.stop.is_set():
                 return False
-        while not self.frames.put(item, self.source.name, replace=self.source.live and isinstance(item, Frame)):
+        while not self.frames.put(item, self.source.name, replace=self.source.live and frame is not None):
             self.heartbeat()
         return True
 
@@ -222,8 +226,10 @@ class Inference:
                 item = self.frames.take()
                 if isinstance(item, Lost):
                     self._lose(item)
+                elif isinstance(item, Prepared) or (isinstance(item, Frame) and not item.unchanged):
+                    self._pass_on(self._annotated(item))
                 elif item is not None:
-                    self._pass_on(self._annotated(item) if isinstance(item, Frame) and not item.unchanged else item)
+                    self._pass_on(item)
                 del item
         except Closed:
             return
@@ -246,20 +252,23 @@ class Inference:
         while result is not None and not self.results.put(result):
             self.heartbeat()
 
-    def _tracked(self, frame: Frame) -> Annotation:
+    def _tracked(self, seen: Frame | Prepared) -> Annotation:
         """Return the annotation, with track ids and events where its source has them."""
+        frame = seen.frame if isinstance(seen, Prepared) else seen
         tracking = self.tracking.get(frame.source)
         if tracking is None:
-            return self.active_model(frame)
+            return self.active_model(seen)
         reported = self.active_model.min_score if frame.min_score is None else frame.min_score
-        seen = self.active_model(replace(frame, min_score=min(reported, tracking.options.low_score), any_label=True))
-        return tracking.see(seen, reported, self.active_model.labels)
+        frame = replace(frame, min_score=min(reported, tracking.options.low_score), any_label=True)
+        found = self.active_model(replace(seen, frame=frame) if isinstance(seen, Prepared) else frame)
+        return tracking.see(found, reported, self.active_model.labels)
 
-    def _annotated(self, frame: Frame) -> Annotation | Failure:
+    def _annotated(self, seen: Frame | Prepared) -> Annotation | Failure:
         """Return the result, or a failure if only this picture causes an internal error: it must not stop every later start as well."""
+        frame = seen.frame if isinstance(seen, Prepared) else seen
         self.at_work.move(frame.ticket, "inferring")
         try:
-            annotation = self._tracked(frame)
+            annotation = self._tracked(seen)
             if self.second_stage is not None:
                 annotation = self.second_stage(annotation)
             if (regions := self.regions.get(frame.source)) is not None:
@@ -288,6 +297,11 @@ class Inference:
         return Failure(frame.source, frame.name, reason, message, frame.path or Path(frame.name), key=frame.key)
 
 
-def weight(source: Source, item: Frame | Failure) -> int:
-    """Return the bytes that an item counts in the memory limiter; 0 for live frames: they are few, and replaced ones are not released."""
-    return item.image.nbytes if isinstance(item, Frame) and not source.live else 0
+def weight(source: Source, frame: Frame) -> int:
+    """Return the bytes that a frame counts in the memory limiter; 0 for live ones: they are few, and replaced ones are not released."""
+    return 0 if source.live else frame.image.nbytes
+
+
+def frame_of(item: object) -> Frame | None:
+    """Return the frame in a queue's item; None where there is none."""
+    return item.frame if isinstance(item, Prepared) else item if isinstance(item, Frame) else None

@@ -13,14 +13,15 @@ import numpy as np
 from edgeannot.base.errors import CardError, ConfigError, ModelError, OutputError
 from edgeannot.tflite.file import open_at_size
 from edgeannot.vision.cards import ModelCard
-from edgeannot.vision.data import Annotation, Detections, FloatArray, Frame, ModelFacts, Outputs, Profile, TensorRef, TensorSpec
+from edgeannot.vision.data import Annotation, Detections, Fit, FloatArray, Frame, ModelFacts, Outputs, Profile, TensorRef, TensorSpec
 from edgeannot.vision.engine import Engine, Runtime
 from edgeannot.vision.geometry import clip, nms
 from edgeannot.vision.heads import Head, reader_of
 from edgeannot.vision.preprocess import ToTensor
-from edgeannot.vision.views import mean_of, view_tensors
+from edgeannot.vision.views import Preparation, Prepared, mean_of
 
 __all__ = [
+    "Inferred",
     "Limits",
     "Pipeline",
     "check_card",
@@ -44,8 +45,24 @@ class Limits:
     """Only these labels; empty: all."""
 
 
+@dataclass(frozen=True, slots=True)
+class Inferred:
+    """A frame with what the network gave for it."""
+
+    frame: Frame
+    fit: Fit
+    outputs: Outputs
+    begun: float
+    """When the model began with it, by `time.perf_counter`."""
+    preprocess_ms: float
+    inference_ms: float
+
+
 class Pipeline:
-    """A model made ready: call it with a Frame, get its Annotation. Owns the engine; for one thread at a time."""
+    """A model made ready: call it with a Frame, get its Annotation. Owns the engine; for one thread at a time.
+
+    A call is `preparation`, `infer` and `finish`. The first and the last may run on other threads while the network has another picture.
+    """
 
     def __init__(self, card: ModelCard, engine: Engine, profile: Profile = "mid", limits: Limits | None = None) -> None:
         limits = limits or Limits()
@@ -57,7 +74,8 @@ class Pipeline:
         self.min_score = card.defaults.min_score if limits.min_score is None else limits.min_score
         self._iou = card.defaults.iou if limits.iou is None else limits.iou
         self._max = card.defaults.max_detections if limits.max_detections is None else limits.max_detections
-        self._to_tensor = to_tensor(card, engine)
+        self.preparation = Preparation(to_tensor(card, engine), card.input.views)
+        """Makes the input tensors; for any thread."""
         self._floats: tuple[TensorRef, ...] | None = None
         self._names = card.label_names()
         self._objects = _wanted_classes(card, self._names, classes, ())
@@ -65,17 +83,26 @@ class Pipeline:
         """What is asked for; empty: all."""
         self._wanted = _wanted_classes(card, self._names, classes, limits.labels)
 
-    def __call__(self, frame: Frame) -> Annotation:
-        """Return what the model sees: boxes in frame pixels, clipped to it, best first.
+    def __call__(self, seen: Frame | Prepared) -> Annotation:
+        """Return what the model sees: boxes in frame pixels, clipped to it, best first. A frame that was not prepared for this model is
+        prepared now.
 
         Raises OutputError, or ModelError where the runtime cannot run the model on it.
         """
+        return self.finish(self.infer(seen))
+
+    def infer(self, seen: Frame | Prepared) -> Inferred:
+        """Run the network. Raises ModelError where the runtime cannot. Only this needs the engine; `finish` is for any thread."""
+        begun = time.perf_counter()
+        prepared = self._prepared(seen)
         start = time.perf_counter()
-        image, corner_xy = frame.seen
-        tensors, fit = view_tensors(image, self._to_tensor, self.card.input.views)
-        prepared = time.perf_counter()
-        outputs = mean_of(self.engine.run(tensor) for tensor in tensors)
-        inferred = time.perf_counter()
+        outputs = mean_of(self.engine.run(tensor) for tensor in prepared.tensors)
+        return Inferred(prepared.frame, prepared.fit, outputs, begun, prepared.took_ms, (time.perf_counter() - start) * 1e3)
+
+    def finish(self, inferred: Inferred) -> Annotation:
+        """Read the outputs of `infer`. Raises OutputError where they are implausible."""
+        start = time.perf_counter()
+        frame, outputs = inferred.frame, inferred.outputs
         refuse_not_finite(outputs, self._float_outputs(outputs))
         min_score = self.min_score if frame.min_score is None else frame.min_score
         found = self._head.decode(outputs, self.card.input_wh, min_score)
@@ -84,20 +111,27 @@ class Pipeline:
         if wanted is not None and len(found):
             found = found[np.isin(found.classes, wanted)]
         found = self._best(found)
-        boxes = clip(fit.to_frame(found.boxes), (image.shape[1], image.shape[0])) + np.array(corner_xy * 2, np.float32)
+        image, corner_xy = frame.seen
+        boxes = clip(inferred.fit.to_frame(found.boxes), (image.shape[1], image.shape[0])) + np.array(corner_xy * 2, np.float32)
         found = Detections(clip(_in_whole(boxes, frame), frame.size_wh), found.scores, found.classes)
         labels = tuple(self.label(int(c)) for c in found.classes)
-        done = time.perf_counter()
         timing = {
             "decode": frame.decode_ms,
-            "preprocess": (prepared - start) * 1e3,
-            "inference": (inferred - prepared) * 1e3,
-            "postprocess": (done - inferred) * 1e3,
-            "total": frame.decode_ms + (done - start) * 1e3,
+            "preprocess": inferred.preprocess_ms,
+            "inference": inferred.inference_ms,
+            "postprocess": (time.perf_counter() - start) * 1e3,
         }
+        timing["total"] = sum(timing.values())
         if frame.taken_at is not None:
-            timing["age"] = max((start - frame.taken_at) * 1e3, 0.0)  # perf_counter and monotonic are one clock on Linux
+            # perf_counter and monotonic are one clock on Linux
+            timing["age"] = max((inferred.begun - frame.taken_at) * 1e3, 0.0)
         return Annotation(frame, found, labels, self.facts, timing)
+
+    def _prepared(self, seen: Frame | Prepared) -> Prepared:
+        if isinstance(seen, Frame):
+            return self.preparation(seen)
+        # The model, or its input size, may be another than when the frame was prepared.
+        return seen if seen.by == self.preparation else self.preparation(seen.frame)
 
     def _float_outputs(self, outputs: Outputs) -> tuple[TensorRef, ...]:
         """Return those to look at for every picture; known after the first."""

@@ -6,17 +6,19 @@ Convolutional Neural Networks"). It takes as many runs of the network.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeannot.vision.data import Fit, Outputs, RawTensor, UInt8Array
+from edgeannot.vision.data import Fit, Frame, Outputs, RawTensor, UInt8Array
 from edgeannot.vision.preprocess import ToTensor
 
-__all__ = ["CENTRE", "MOST_VIEWS", "mean_of", "view_tensors"]
+__all__ = ["CENTRE", "MOST_VIEWS", "Preparation", "Prepared", "mean_of", "view_tensors"]
 
 MOST_VIEWS = 4
 CENTRE = 0.85
@@ -36,6 +38,37 @@ def view_tensors(image: UInt8Array, to_tensor: ToTensor, count: int) -> tuple[li
         centre, _ = to_tensor(_centre(image))
         tensors += [centre, _mirrored(centre, to_tensor)]
     return tensors, fit
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A frame with its input tensors."""
+
+    frame: Frame
+    tensors: Sequence[NDArray[Any]]
+    """One a view; not to be written to."""
+    fit: Fit
+    by: Preparation
+    took_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """A function from frames to input tensors, for any thread. Those of two models that want the same are equal."""
+
+    to_tensor: ToTensor
+    views: int
+
+    def __call__(self, frame: Frame) -> Prepared:
+        """Return the frame with the tensors of what the model is to see."""
+        start = time.perf_counter()
+        tensors, fit = view_tensors(frame.seen[0], self.to_tensor, self.views)
+        return Prepared(frame, tensors, fit, self, (time.perf_counter() - start) * 1e3)
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the tensors of one frame."""
+        return self.views * math.prod(self.to_tensor.spec.shape) * self.to_tensor.spec.dtype.itemsize
 
 
 def mean_of(runs: Iterable[Outputs]) -> Outputs:

@@ -61,6 +61,33 @@ def test_the_next_picture_is_the_new_models_and_whoever_listens_is_told(builds):
     assert "person" in after.labels
 
 
+def test_a_picture_that_cannot_be_prepared_ahead_goes_on_as_it_is(builds):
+    """Where its tensors would take too much memory, and where its error is to come in its place."""
+    nothing = replace(SCENE, image=np.zeros((0, 0, 3), np.uint8))
+
+    assert model_of(builds).prepare(nothing) is nothing
+    assert model_of(builds, most_ahead=192 * 192 * 3 - 1).prepare(SCENE) is SCENE
+    assert model_of(builds, most_ahead=192 * 192 * 3).prepare(SCENE).frame is SCENE
+
+
+def test_a_prepared_picture_gives_what_the_picture_gives_also_when_the_model_has_changed_meanwhile(builds):
+    active_model = model_of(builds)
+    prepared = active_model.prepare(SCENE)
+    same = active_model(prepared)
+    active_model.limit(RuntimeSettings(min_score=0.6))  # wants the same tensors
+    fewer = active_model(prepared)
+    active_model.limit(RuntimeSettings())
+    expected = active_model(SCENE)
+    active_model.use("yolov3-tiny@224", "why")
+    other = active_model(prepared)
+
+    assert same.timing_ms["preprocess"] == fewer.timing_ms["preprocess"] == prepared.took_ms != other.timing_ms["preprocess"]
+    assert 0 < len(fewer.labels) < len(same.labels)
+    for found, alone in ((same, expected), (other, active_model(SCENE))):
+        assert (found.labels, found.model, found.frame) == (alone.labels, alone.model, SCENE)
+        np.testing.assert_array_equal(found.detections.boxes, alone.detections.boxes)
+
+
 def test_the_model_that_is_in_force_is_not_loaded_again(builds):
     active_model = model_of(builds)
 
@@ -191,6 +218,8 @@ def test_a_picture_that_a_sound_model_makes_no_numbers_of_is_the_pictures_fault(
     with pytest.raises(OutputError, match="not finite"):
         active_model(BLACK)
     assert active_model(SCENE).model.name == "sound"
+    with pytest.raises(OutputError, match="not finite"):
+        active_model(active_model.prepare(BLACK))
 
 
 def test_a_broken_model_makes_room_for_the_next_that_is_sound_and_the_picture_is_not_lost(builds, classifiers):
@@ -205,7 +234,7 @@ def test_a_broken_model_makes_room_for_the_next_that_is_sound_and_the_picture_is
         changed=lambda _, reason: told.append(reason),
     )
 
-    assert active_model(SCENE).model.name == "sound"
+    assert active_model(active_model.prepare(SCENE)).model.name == "sound"
     assert active_model.card.name == "sound"
     assert "broken-1 cannot be used: the model gave 4 of 4 scores that are not finite" in told[-1]
     assert distrusted == ["broken-1", "broken-2"]

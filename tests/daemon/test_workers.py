@@ -16,15 +16,17 @@ from edgeannot.daemon import writer
 from edgeannot.daemon.bounded_queue import BoundedQueue, Closed, MemoryLimiter
 from edgeannot.daemon.monitoring.telemetry import Telemetry
 from edgeannot.daemon.worker_pool import Heartbeats, Worker
-from edgeannot.daemon.workers import Inference, PauseGate, Reader
+from edgeannot.daemon.workers import Inference, PauseGate, Reader, frame_of
 from edgeannot.daemon.writer import Writer, ledger_entry, prune
 from edgeannot.remote.control import Control
 from edgeannot.scene.tracking import Tracking
 from edgeannot.scene.tracking_options import TrackingOptions
 from edgeannot.sources import CameraOptions, DirectoryOptions, Tick, open_source
 from edgeannot.storage.store import Store
-from edgeannot.vision.data import Annotation, Detections, Failure, FileKey, Frame, ModelFacts
+from edgeannot.vision.data import Annotation, Detections, Failure, FileKey, Frame, ModelFacts, TensorSpec
 from edgeannot.vision.news import Lost
+from edgeannot.vision.preprocess import ToTensor
+from edgeannot.vision.views import Preparation
 from tests.patience import DEADLINE_S
 
 
@@ -36,8 +38,8 @@ def frame(name, source="door"):
     return Frame(np.zeros((4, 4, 3), np.uint8), source, 0, datetime.now(UTC), name, name=name, key=key(name))
 
 
-def annotate(item):
-    return Annotation(item, Detections.empty(), (), ModelFacts("m", "0" * 64, "yolo", "low"))
+def annotate(seen):
+    return Annotation(frame_of(seen), Detections.empty(), (), ModelFacts("m", "0" * 64, "yolo", "low"))
 
 
 def failure(name):
@@ -123,11 +125,15 @@ def drain(queue):
         return items
 
 
+PREPARATION = Preparation(ToTensor(TensorSpec("in", 0, (1, 4, 4, 3), np.dtype(np.float32), 0.0, 0), (4, 4)), views=1)
+
+
 def read(source, frames, limiter, stop=None):
-    """Read the source to its end; the reader."""
-    stop = stop or threading.Event()
-    gate = PauseGate(source, Control())
-    reader = Reader(source=source, frames=frames, gate=gate, limiter=limiter, at_work=AtWork(), stop=stop, heartbeat=nothing)
+    """Read the source to its end, as for a model with an input of 4x4 pixels; the reader."""
+    reader = Reader(
+        source=source, frames=frames, gate=PauseGate(source, Control()), limiter=limiter, at_work=AtWork(),
+        stop=stop or threading.Event(), heartbeat=nothing, prepare=PREPARATION,
+    )  # fmt: skip
     reader.run()
     return reader
 
@@ -187,7 +193,9 @@ def test_frames_and_failures_are_handed_over_and_ticks_are_signs_of_life():
     reader = read(ListSource(items), inbox, MemoryLimiter(10**6))
     inbox.end()
 
-    assert [item.name for item in drain(inbox)] == ["a", "b", "c"]
+    first, second, third = drain(inbox)
+    assert (first.frame.name, second.name, third.frame.name) == ("a", "b", "c")
+    assert [tensor.shape for tensor in first.tensors] == [(1, 4, 4, 3)]
     assert reader.files_waiting == 7
 
 
@@ -207,8 +215,8 @@ def test_a_live_source_is_asked_for_its_newest_frame_when_the_last_one_was_taken
     assert asked.acquire(timeout=DEADLINE_S)
     assert not asked.acquire(timeout=0.2)
 
-    assert inbox.take(DEADLINE_S).name == "a"
-    assert inbox.take(DEADLINE_S).name == "b"
+    assert inbox.take(DEADLINE_S).frame.name == "a"
+    assert inbox.take(DEADLINE_S).frame.name == "b"
     reader.join(DEADLINE_S)
     assert not reader.is_alive()
 
@@ -217,11 +225,11 @@ def test_pictures_over_the_limit_wait_until_others_are_done():
     inbox, limiter = BoundedQueue(depth=5), MemoryLimiter(frame("a").image.nbytes)
     reader = threading.Thread(target=read, args=(ListSource([frame("a"), frame("b")]), inbox, limiter))
     reader.start()
-    assert inbox.take(10).name == "a"
+    assert inbox.take(10).frame.name == "a"
     assert inbox.take(0) is None
     limiter.release(frame("a").image.nbytes)
 
-    assert inbox.take(10).name == "b"
+    assert inbox.take(10).frame.name == "b"
     reader.join(DEADLINE_S)
 
 
@@ -239,24 +247,27 @@ def test_nothing_is_decoded_beside_a_picture_that_is_over_the_limit_by_itself():
     inbox, limiter = BoundedQueue(depth=5), MemoryLimiter(size - 1)
     reader = threading.Thread(target=read, args=(Counting([frame("a"), frame("b")]), inbox, limiter))
     reader.start()
-    assert inbox.take(10).name == "a"
+    assert inbox.take(10).frame.name == "a"
     assert asked.acquire(timeout=DEADLINE_S)
     assert not asked.acquire(timeout=0.2)
     limiter.release(size)
 
-    assert inbox.take(10).name == "b"
+    assert inbox.take(10).frame.name == "b"
     limiter.release(size)
     reader.join(DEADLINE_S)
 
 
 def test_inference_keeps_the_order_and_ends_its_output():
-    inbox, results = BoundedQueue(depth=3), BoundedQueue(depth=3)
-    for item in (frame("a"), failure("b"), frame("c")):
+    """Of pictures that are prepared and of those that were not."""
+    inbox, results = BoundedQueue(depth=4), BoundedQueue(depth=4)
+    for item in (PREPARATION(frame("a")), failure("b"), frame("c"), PREPARATION(frame("d"))):
         inbox.put(item)
     inbox.end()
     infer(inbox, results, annotate)
 
-    assert [type(item) for item in drain(results)] == [Annotation, Failure, Annotation]
+    assert [(type(item), item.name if isinstance(item, Failure) else item.frame.name) for item in drain(results)] == [
+        (Annotation, "a"), (Failure, "b"), (Annotation, "c"), (Annotation, "d"),
+    ]  # fmt: skip
 
 
 def test_when_the_inference_breaks_the_writer_is_still_told_that_the_end_has_come():
@@ -300,13 +311,14 @@ def test_a_sink_of_files_that_breaks_costs_files_but_no_message(caplog):
     assert [(record.args[1], bool(record.exc_info)) for record in caplog.records] == [("a", True), ("b", False)]
 
 
-def test_a_picture_that_breaks_the_inference_is_set_aside_when_another_does_not():
+@pytest.mark.parametrize("ahead", [lambda frame: frame, PREPARATION])
+def test_a_picture_that_breaks_the_inference_is_set_aside_when_another_does_not(ahead):
     inbox, results = BoundedQueue(depth=3), BoundedQueue(depth=3)
     poison = replace(frame("poison"), image=np.full((1, 9, 3), 7, np.uint8))
     for item in (frame("a"), poison, frame("c")):
-        inbox.put(item)
+        inbox.put(ahead(item))
     inbox.end()
-    infer(inbox, results, lambda item: 1 / 0 if item.size_wh == (9, 1) else annotate(item))
+    infer(inbox, results, lambda seen: 1 / 0 if frame_of(seen).size_wh == (9, 1) else annotate(seen))
 
     first, second, third = drain(results)
     assert (first.frame.name, third.frame.name) == ("a", "c")
