@@ -186,6 +186,9 @@ class Reader:
             self.heartbeat()
             if self.stop.is_set():
                 return False
+        if frame is not None and not self.source.live:
+            # Here, as a write hands the interpreter to another thread for a while, in which the network would wait.
+            self.at_work.move(frame.ticket, "inferring")
         while not self.frames.put(item, self.source.name, replace=self.source.live and frame is not None):
             self.heartbeat()
         return True
@@ -266,7 +269,8 @@ class Inference:
     def _annotated(self, seen: Frame | Prepared) -> Annotation | Failure:
         """Return the result, or a failure if only this picture causes an internal error: it must not stop every later start as well."""
         frame = seen.frame if isinstance(seen, Prepared) else seen
-        self.at_work.move(frame.ticket, "inferring")
+        if self.sources[frame.source].live:  # not before: where the network hangs, only the camera is suspected whose frame it has
+            self.at_work.move(frame.ticket, "inferring")
         try:
             annotation = self._tracked(seen)
             if self.second_stage is not None:

@@ -12,6 +12,7 @@ import pytest
 from edgeannot.base.errors import LinkError
 from edgeannot.base.file_signature import FileSignature, LedgerEntry
 from edgeannot.crash_guard import AtWork
+from edgeannot.crash_guard.record import Record
 from edgeannot.daemon import writer
 from edgeannot.daemon.bounded_queue import BoundedQueue, Closed, MemoryLimiter
 from edgeannot.daemon.monitoring.telemetry import Telemetry
@@ -128,10 +129,15 @@ def drain(queue):
 PREPARATION = Preparation(ToTensor(TensorSpec("in", 0, (1, 4, 4, 3), np.dtype(np.float32), 0.0, 0), (4, 4)), views=1)
 
 
-def read(source, frames, limiter, stop=None):
+def noted(folder):
+    """Return the stages of the pictures in the record."""
+    return [note.stage for note in Record(folder / "at-work").read()[1]]
+
+
+def read(source, frames, limiter, stop=None, at_work=None):
     """Read the source to its end, as for a model with an input of 4x4 pixels; the reader."""
     reader = Reader(
-        source=source, frames=frames, gate=PauseGate(source, Control()), limiter=limiter, at_work=AtWork(),
+        source=source, frames=frames, gate=PauseGate(source, Control()), limiter=limiter, at_work=at_work or AtWork(),
         stop=stop or threading.Event(), heartbeat=nothing, prepare=PREPARATION,
     )  # fmt: skip
     reader.run()
@@ -154,11 +160,10 @@ class Model:
         pass
 
 
-def infer(frames, results, annotate):
+def infer(frames, results, annotate, source=None, at_work=None):
     inference = Inference(
-        frames=frames, results=results, active_model=Model(annotate), control=Control(), sources={"door": ListSource([])},
-        limiter=MemoryLimiter(100),
-        at_work=AtWork(), heartbeat=nothing,
+        frames=frames, results=results, active_model=Model(annotate), control=Control(), sources={"door": source or ListSource([])},
+        limiter=MemoryLimiter(100), at_work=at_work or AtWork(), heartbeat=nothing,
     )  # fmt: skip
     inference.run()
 
@@ -255,6 +260,21 @@ def test_nothing_is_decoded_beside_a_picture_that_is_over_the_limit_by_itself():
     assert inbox.take(10).frame.name == "b"
     limiter.release(size)
     reader.join(DEADLINE_S)
+
+
+@pytest.mark.parametrize(("live", "stage"), [(False, "inferring"), (True, "decoding")])
+def test_a_picture_that_waits_for_the_model_is_noted_as_inferring_a_cameras_only_when_the_model_has_it(tmp_path, live, stage):
+    at_work, inbox, stages, stop = AtWork(tmp_path), BoundedQueue(), [], threading.Event()
+    stop.set()  # so that the reader does not wait until its frame is taken
+    ticket = at_work.enter("door", "a", "a")
+    source = ListSource([replace(frame("a"), ticket=ticket)], live=live)
+    read(source, inbox, MemoryLimiter(10**6), stop, at_work)
+    stages += noted(tmp_path)
+    inbox.end()
+    infer(inbox, BoundedQueue(), lambda seen: stages.extend(noted(tmp_path)) or annotate(seen), source, at_work)
+    at_work.close()
+
+    assert stages == [stage, "inferring"]
 
 
 def test_inference_keeps_the_order_and_ends_its_output():
