@@ -630,11 +630,13 @@ def track(items, model):
 def test_events_go_into_the_transaction_of_their_picture_with_the_state_of_the_tracking():
     asked = []
 
-    def annotate(item):
+    def annotate(seen):
+        item = seen.frame
         asked.append((item.min_score, item.any_label))
         return tracked(item.name, 10 * int(item.name))
 
-    store = track([*(tracked(str(n), 0).frame for n in range(12)), Lost("door"), Lost("unknown")], NamedModel(annotate))
+    pictures = [PREPARATION(tracked(str(n), 0).frame) for n in range(12)]
+    store = track([*pictures, Lost("door"), Lost("unknown")], NamedModel(annotate))
 
     told = [message for _, messages in store.entries for message in messages if isinstance(message, tuple)]
     assert told == [("appeared", ""), ("left", "source")]
