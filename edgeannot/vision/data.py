@@ -6,6 +6,7 @@ exclusive, in float32; sizes in tuples are width before height, array shapes hei
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -160,7 +161,7 @@ class Failure:
     """As in `Frame.key`; None where it is to be tried again."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Fit:
     """How a picture was placed on the model's input: cut, scaled per axis, then moved by a whole number of pixels.
 
@@ -181,14 +182,15 @@ class Fit:
 
     def to_model(self, boxes_xyxy: FloatArray) -> FloatArray:
         """Return boxes (N, 4) in frame pixels as boxes in model pixels."""
-        scale, pad, cut = self._factors()
+        scale, pad, cut = self._factors
         return ((boxes_xyxy - cut) * scale + pad).astype(np.float32)
 
     def to_frame(self, boxes_xyxy: FloatArray) -> FloatArray:
         """Return boxes (N, 4) in model pixels as boxes in frame pixels, not clipped."""
-        scale, pad, cut = self._factors()
+        scale, pad, cut = self._factors
         return ((boxes_xyxy - pad) / scale + cut).astype(np.float32)
 
+    @functools.cached_property
     def _factors(self) -> tuple[NDArray[np.float64], ...]:
         return tuple(np.array(pair * 2, np.float64) for pair in (self.scale_xy, self.pad_xy, self.cut_xy))
 
@@ -208,13 +210,13 @@ class Detections:
 
     def __post_init__(self) -> None:
         n = len(self.scores)
-        wanted = {"boxes": (n, 4), "scores": (n,), "classes": (n,)}
+        if self.boxes.shape == (n, 4) and self.scores.shape == self.classes.shape == (n,) and self.tracks is None:
+            return
+        wanted = {"boxes": (n, 4), "scores": (n,), "classes": (n,), "tracks": (n,)}
         for name, shape in wanted.items():
-            found = getattr(self, name).shape
-            if found != shape:
-                raise ValueError(f"Detections.{name}: wanted shape {shape}, found {found}")
-        if self.tracks is not None and self.tracks.shape != (n,):
-            raise ValueError(f"Detections.tracks: wanted shape {(n,)}, found {self.tracks.shape}")
+            found = getattr(self, name)
+            if found is not None and found.shape != shape:
+                raise ValueError(f"Detections.{name}: wanted shape {shape}, found {found.shape}")
 
     @classmethod
     def empty(cls) -> Detections:
@@ -247,6 +249,11 @@ class TensorSpec:
         """Whether stored numbers are steps of `scale` rather than the values themselves."""
         return self.scale != 0.0 and self.dtype.kind in "iu"
 
+    @property
+    def usable(self) -> bool:
+        """Whether whatever is stored is a finite number below 1e12."""
+        return self.quantized and self.dtype.itemsize <= 2 and abs(self.scale) < 1e6
+
 
 @dataclass(frozen=True, slots=True)
 class RawTensor:
@@ -263,7 +270,10 @@ class RawTensor:
         stored = self.values if rows is None else self.values[rows]
         if not self.spec.quantized:
             return np.asarray(stored, np.float32)
-        return (stored.astype(np.float32) - np.float32(self.spec.zero_point)) * np.float32(self.spec.scale)
+        # The type is named: numpy before 2 would calculate with halves.
+        real: FloatArray = np.subtract(stored, np.float32(self.spec.zero_point), dtype=np.float32)
+        real *= np.float32(self.spec.scale)
+        return real
 
     def stored_at_least(self, real: float) -> float:
         """Return the smallest stored number whose real value is >= `real`: compare `values >= tensor.stored_at_least(0.3)`.
@@ -273,9 +283,10 @@ class RawTensor:
         """
         if not self.spec.quantized:
             return real
-        limits = np.iinfo(self.spec.dtype)
+        numbers = 1 << 8 * self.spec.dtype.itemsize
+        least = -(numbers >> 1) if self.spec.dtype.kind == "i" else 0
         stored = real / self.spec.scale + self.spec.zero_point - 1e-6
-        return math.ceil(min(max(stored, limits.min), limits.max + 1))
+        return math.ceil(min(max(stored, least), least + numbers))
 
     def reshape(self, *shape: int) -> RawTensor:
         """Return the same numbers in another shape."""
