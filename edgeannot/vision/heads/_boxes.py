@@ -14,13 +14,15 @@ __all__ = ["BoxForm", "BoxUnits", "candidates", "concatenate", "safe_exp", "to_m
 BoxForm = Literal["cxcywh", "xyxy", "yxyx", "cycxhw"]
 BoxUnits = Literal["normalized", "pixels"]
 
-_FAR = np.float32(1e6)
+_FAR = 1e6
 """Pixels; what lies farther out is as good as there, and areas stay well inside of float32."""
+_FEW = 64
 
 
 def safe_exp(x: FloatArray) -> FloatArray:
     """Return exp(x) for box sizes: an argument beyond 10 (22,026 anchors wide) counts as 10, so that garbage does not overflow."""
-    return np.asarray(np.exp(np.clip(x, np.float32(-60), np.float32(10))), np.float32)
+    powers = np.minimum(x, np.float32(10), dtype=np.float32)  # one far below 0 gives 0, which is no overflow
+    return np.asarray(np.exp(powers, out=powers), np.float32)
 
 
 def to_model_pixels(boxes: FloatArray, form: BoxForm, units: BoxUnits, input_wh: tuple[int, int]) -> FloatArray:
@@ -46,7 +48,18 @@ def candidates(boxes_xyxy: FloatArray, scores: FloatArray, classes: IntArray, mi
 
     Scores end at 1: where a graph's own scores are quantized, the greatest stored number may stand for more.
     """
-    boxes = np.clip(boxes_xyxy, -_FAR, _FAR)
+    if not len(scores):
+        return Detections.empty()
+    if len(scores) <= _FEW:  # as a rule nothing is to be changed, and Python sees that of few sooner than numpy
+        least = float(np.float32(min_score))
+        rows = zip(boxes_xyxy.tolist(), scores.tolist(), strict=True)
+        if all(
+            -_FAR <= left < right <= _FAR and -_FAR <= top < bottom <= _FAR and least <= score <= 1
+            for (left, top, right, bottom), score in rows
+        ):
+            real = boxes_xyxy.astype(np.float32, copy=False), scores.astype(np.float32, copy=False)
+            return Detections(*real, classes.astype(np.int64, copy=False))
+    boxes = np.clip(boxes_xyxy, np.float32(-_FAR), np.float32(_FAR))
     keep = np.isfinite(boxes_xyxy).all(axis=1) & np.isfinite(scores) & (scores >= np.float32(min_score))
     keep &= (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     return Detections(boxes[keep].astype(np.float32), np.minimum(scores[keep], 1).astype(np.float32), classes[keep].astype(np.int64))

@@ -7,6 +7,8 @@ with a minimum score come out the same on the stored numbers as on the scores.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -39,21 +41,29 @@ ScoreActivation = Literal["none", "sigmoid", "percent"]
 
 _MAX_EXPONENT = np.float32(80.0)
 """exp(80) is still a float32; beyond it a score is 0 or 1 anyway."""
+_FEW = 64
+"""Numbers with which Python is done sooner than numpy."""
 _GARBAGE = np.float32(1e12)
 """No offset, logit or pixel is as large as this; its square is still a float32."""
 
 
 def sigmoid(x: FloatArray) -> FloatArray:
     """Return the logistic function, without overflow."""
-    return np.asarray(np.float32(1) / (np.float32(1) + np.exp(-np.clip(x, -_MAX_EXPONENT, _MAX_EXPONENT))), np.float32)
+    powers = np.minimum(np.negative(x, dtype=np.float32), _MAX_EXPONENT)
+    np.exp(powers, out=powers)
+    powers += np.float32(1)
+    return np.asarray(np.divide(np.float32(1), powers, out=powers), np.float32)
 
 
 def softmax(x: FloatArray) -> FloatArray:
     """Return shares that add up to 1 along the last axis, without overflow. x: (..., C), finite, C >= 1."""
-    powers = np.exp(x - x.max(axis=-1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float32)
+    powers = x - np.maximum.reduce(x, axis=-1, keepdims=True)
+    np.exp(powers, out=powers)
+    powers /= np.add.reduce(powers, axis=-1, keepdims=True)
+    return np.asarray(powers, np.float32)
 
 
+@lru_cache(maxsize=64)
 def logit(score: float) -> float:
     """Return the argument at which the logistic function reaches `score`; minus infinity for 0 and, as float32 has it, 16.6 for 1."""
     if score <= 0.0:
@@ -82,24 +92,30 @@ def passing_rows(stored: NDArray[Any], threshold: float) -> IntArray:
     if count == 0:
         return np.zeros(0, np.int64)
     if stored.strides[1] > stored.strides[0]:  # columns that lie one after the other are compared as a whole
-        return np.flatnonzero(stored.max(axis=1) >= threshold).astype(np.int64)
+        rows: IntArray = (stored.max(axis=1) >= threshold).nonzero()[0]
+        return rows
     # A row's greatest number costs numpy 0.4 us, so the few that pass are found first.
-    rows: IntArray = np.flatnonzero(stored >= threshold) // count
-    first = np.ones(len(rows), bool)
-    np.not_equal(rows[1:], rows[:-1], out=first[1:])
-    rows = np.asarray(rows[first], np.int64)
-    return rows if stored.dtype.kind in "iu" else rows[stored[rows].max(axis=1) >= threshold]
+    rows = (stored >= threshold).reshape(-1).nonzero()[0]
+    if count > 1 and len(rows) <= _FEW:
+        rows = np.array([*dict.fromkeys([number // count for number in rows.tolist()])], np.int64)
+    elif count > 1:
+        rows //= count
+        first = np.empty(len(rows), bool)
+        first[0] = True
+        np.not_equal(rows[1:], rows[:-1], out=first[1:])
+        rows = rows[first]
+    return rows if stored.dtype.kind in "iu" or count == 1 else rows[stored[rows].max(axis=1) >= threshold]
 
 
 def best_columns(stored: NDArray[Any]) -> IntArray:
     """Return the column of the greatest number of each row; of equal ones the first."""
-    return np.asarray(stored.argmax(axis=1), np.int64)
+    columns: IntArray = stored.argmax(axis=1).astype(np.int64, copy=False)
+    return columns
 
 
 def best_scores(numbers: FloatArray, activation: ScoreActivation) -> tuple[FloatArray, IntArray]:
     """Return score and column of the best class of each row of real numbers (n, C)."""
-    classes = best_columns(numbers)
-    return activate(numbers[np.arange(len(numbers)), classes], activation), classes
+    return activate(np.maximum.reduce(numbers, axis=1), activation), best_columns(numbers)
 
 
 def without_column(table: NDArray[Any], column: int | None) -> NDArray[Any]:
@@ -134,24 +150,34 @@ def best_classes(
 
 def usable_rows(real: FloatArray) -> NDArray[np.bool_]:
     """Return (n,) whether all numbers of a row (n, C) are finite and of a size that the arithmetic of boxes survives."""
-    sizes = np.abs(real)
-    if sizes.size and sizes.max() < _GARBAGE:  # all at once is quicker than row by row; NaN is not less
-        return np.ones(len(real), np.bool_)
-    return np.asarray((sizes < _GARBAGE).all(axis=1), np.bool_)
+    return np.asarray((np.abs(real) < _GARBAGE).all(axis=1), np.bool_)
+
+
+def _all_usable(real: FloatArray) -> bool:
+    """Return the same of all rows at once, which is quicker. What is not a number is not less."""
+    return not real.size or bool(np.maximum.reduce(real, axis=None) < _GARBAGE and np.minimum.reduce(real, axis=None) > -_GARBAGE)
 
 
 def take_rows(table: NDArray[Any], rows: IntArray, spec: TensorSpec) -> tuple[IntArray, FloatArray]:
     """Return the real values of some rows of a stored table, (n, C) float32, and their indices, less those that are not usable."""
     real = RawTensor(table[rows], spec).real()
+    if spec.usable or _all_usable(real):
+        return rows, real
     usable = usable_rows(real)
-    return (rows, real) if usable.all() else (rows[usable], real[usable])
+    return rows[usable], real[usable]
 
 
-def joined_rows(parts: list[tuple[IntArray, FloatArray, FloatArray]]) -> tuple[IntArray, FloatArray, FloatArray]:
-    """Return row numbers (n,) and the two tables of their real values as one, less the rows that are not usable. parts: one or more.
+def joined_rows(parts: Sequence[tuple[NDArray[Any], ...]], *, usable: bool) -> tuple[NDArray[Any], ...]:
+    """Return the columns of all parts as one each, less the rows where a column of real numbers is not usable. parts: one or more, each
+    with row numbers (n,) and tables of real values (n, C). usable: whether all rows are, by their tensors (`TensorSpec.usable`).
 
     What follows is then computed once, not for each output: on few rows numpy's calls are all that costs.
     """
-    rows, first, second = (np.concatenate(column) for column in zip(*parts, strict=True)) if len(parts) > 1 else parts[0]
-    usable = usable_rows(first) & usable_rows(second)
-    return (rows, first, second) if usable.all() else (rows[usable], first[usable], second[usable])
+    columns = tuple(map(np.concatenate, zip(*parts, strict=True))) if len(parts) > 1 else parts[0]
+    if usable:
+        return columns
+    tables = [column for column in columns if column.dtype.kind == "f"]
+    if all(map(_all_usable, tables)):
+        return columns
+    rows = np.logical_and.reduce([usable_rows(table) for table in tables])
+    return tuple(column[rows] for column in columns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from edgeannot.base.errors import CardError
 from edgeannot.vision.data import Detections, FloatArray, IntArray, Outputs, RawTensor, TensorRef, TensorSpec
 from edgeannot.vision.heads._boxes import candidates
-from edgeannot.vision.heads._grids import Layout, cell_count, check_cells, check_strides, locate, pair_with_strides, table_of
+from edgeannot.vision.heads._grids import Layout, check_cells, check_strides, locate, pair_with_strides, table_of
 from edgeannot.vision.heads._scores import Activation, best_scores, joined_rows, passing_rows, softmax, stored_threshold
 from edgeannot.vision.heads._tensors import check_score_step, output_spec, shape_error
 
@@ -62,7 +63,7 @@ class Dfl:
             raise CardError(f"head.bins: wanted at least 1, found {self.bins}")
         check_strides(self.boxes, self.strides, "boxes")
         found = set()
-        for boxes, scores, score_sum, strides in self._groups():
+        for boxes, scores, score_sum, strides in _groups(self):
             spec = output_spec(outputs, boxes, "boxes")
             channels = check_cells(spec, "boxes", self.layout, strides, input_wh)
             if self.joined == "no" and channels != 4 * self.bins:
@@ -87,26 +88,31 @@ class Dfl:
 
     def decode(self, outputs: Outputs, input_wh: tuple[int, int], min_score: float) -> Detections:
         """Return the best class of each cell that reaches `min_score`."""
-        parts, start = [], 0
-        for boxes, scores, score_sum, strides in self._groups():
-            box_table, score_table = self._tables(outputs[boxes].values, outputs[scores].values)
-            threshold = stored_threshold(outputs[scores], self.activation, min_score)
+        parts, start, usable = [], 0, True
+        for boxes, scores, score_sum, _ in _groups(self):
+            box_tensor, score_tensor = outputs[boxes], outputs[scores]
+            box_table, score_table = self._tables(box_tensor.values, score_tensor.values)
+            threshold = stored_threshold(score_tensor, self.activation, min_score)
             if score_sum is None:
                 rows = passing_rows(score_table, threshold)
             else:
                 rows = _possible_rows(outputs[score_sum], self.layout, min_score)
                 rows = rows[passing_rows(score_table[rows], threshold)]
             if len(rows):
-                numbers, sides = RawTensor(score_table, outputs[scores].spec), RawTensor(box_table, outputs[boxes].spec)
-                parts.append((start + rows, numbers.real(rows), sides.real(rows)))
-            start += cell_count(strides, input_wh)
+                numbers, sides = RawTensor(score_table[rows], score_tensor.spec), RawTensor(box_table[rows], box_tensor.spec)
+                parts.append((start + rows, numbers.real(), sides.real()))
+                usable &= score_tensor.spec.usable and box_tensor.spec.usable
+            start += len(score_table)
         if not parts:
             return Detections.empty()
-        found, class_numbers, side_numbers = joined_rows(parts)
+        found, class_numbers, side_numbers = joined_rows(parts, usable=usable)
         distances = self._distances(side_numbers)
         cells, stride = locate(found, self.strides, input_wh)
         points = cells + np.float32(self.center)
-        boxes_xyxy = np.concatenate([points - distances[:, :2], points + distances[:, 2:]], axis=1) * stride
+        boxes_xyxy = np.empty((len(found), 4), np.float32)
+        np.subtract(points, distances[:, :2], out=boxes_xyxy[:, :2])
+        np.add(points, distances[:, 2:], out=boxes_xyxy[:, 2:])
+        boxes_xyxy *= stride
         return candidates(boxes_xyxy, *best_scores(class_numbers, self.activation), min_score)
 
     def _distances(self, numbers: FloatArray) -> FloatArray:
@@ -114,7 +120,7 @@ class Dfl:
         if self.bins == 1:
             return numbers
         shares = softmax(numbers.reshape(-1, 4, self.bins))
-        return np.asarray(shares @ np.arange(self.bins, dtype=np.float32), np.float32)
+        return np.asarray(shares @ _bins(self.bins), np.float32)
 
     def _tables(self, boxes: NDArray[Any], scores: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return (n, 4 * bins) and (n, C), views."""
@@ -125,16 +131,23 @@ class Dfl:
             return box_table[:, -bins:], score_table[:, :-bins]
         return box_table, score_table
 
-    def _groups(self) -> list[_Group]:
-        """Return outputs that belong together: boxes, scores, score sum, strides of their cells."""
-        scores = self.scores if self.joined == "no" else self.boxes
-        if len(scores) != len(self.boxes) or (self.joined != "no" and self.scores):
-            raise CardError(f"head.scores: wanted {len(self.boxes) if self.joined == 'no' else 'no'} outputs, found {len(self.scores)}")
-        if self.score_sums and len(self.score_sums) != len(self.boxes):
-            raise CardError(f"head.score_sums: wanted none or {len(self.boxes)} outputs, found {len(self.score_sums)}")
-        sums = self.score_sums or (None,) * len(self.boxes)
-        strides = [strides for _, strides in pair_with_strides(self.boxes, self.strides)]
-        return list(zip(self.boxes, scores, sums, strides, strict=True))
+
+@lru_cache(maxsize=8)
+def _groups(head: Dfl) -> tuple[_Group, ...]:
+    """Return outputs that belong together: boxes, scores, score sum, strides of their cells."""
+    scores = head.scores if head.joined == "no" else head.boxes
+    if len(scores) != len(head.boxes) or (head.joined != "no" and head.scores):
+        raise CardError(f"head.scores: wanted {len(head.boxes) if head.joined == 'no' else 'no'} outputs, found {len(head.scores)}")
+    if head.score_sums and len(head.score_sums) != len(head.boxes):
+        raise CardError(f"head.score_sums: wanted none or {len(head.boxes)} outputs, found {len(head.score_sums)}")
+    sums = head.score_sums or (None,) * len(head.boxes)
+    strides = [strides for _, strides in pair_with_strides(head.boxes, head.strides)]
+    return tuple(zip(head.boxes, scores, sums, strides, strict=True))
+
+
+@lru_cache(maxsize=8)
+def _bins(count: int) -> FloatArray:
+    return np.arange(count, dtype=np.float32)
 
 
 def _possible_rows(sums: RawTensor, layout: Layout, min_score: float) -> IntArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -92,21 +93,21 @@ class SsdAnchors:
 
     def decode(self, outputs: Outputs, input_wh: tuple[int, int], min_score: float) -> Detections:
         """Return the best class of each anchor that reaches `min_score`."""
-        parts, start = [], 0
+        parts, start, usable = [], 0, True
         for box_ref, score_ref in zip(self.boxes, self.scores, strict=True):
-            boxes = outputs[box_ref]
+            boxes, scores = outputs[box_ref], outputs[score_ref]
             box_table = boxes.values.reshape(-1, 4 + self.extra_columns)[:, :4]
-            score_table = outputs[score_ref].values.reshape(len(box_table), -1)
-            scores = RawTensor(score_table, outputs[score_ref].spec)
+            scores = scores.reshape(len(box_table), -1)
             rows = self._passing(scores, min_score)
             if len(rows):
                 parts.append((start + rows, scores.real(rows), RawTensor(box_table, boxes.spec).real(rows)))
+                usable &= scores.spec.usable and boxes.spec.usable
             start += len(box_table)
         if not parts:
             return Detections.empty()
-        found, numbers, offsets = joined_rows(parts)
+        found, numbers, offsets = joined_rows(parts, usable=usable)
         classes, best = best_classes(numbers, self.activation, self.background)
-        boxes_xyxy = self._unpack(offsets, self._anchors(outputs, found, input_wh)) * np.array(input_wh * 2, np.float32)
+        boxes_xyxy = self._unpack(offsets, self._anchors(outputs, found, input_wh)) * _row(input_wh * 2)
         return candidates(boxes_xyxy, best, classes, min_score)
 
     def _passing(self, table: RawTensor, min_score: float) -> IntArray:
@@ -117,13 +118,17 @@ class SsdAnchors:
 
     def _unpack(self, numbers: FloatArray, anchors: FloatArray) -> FloatArray:
         """Return boxes xyxy in shares of the input from stored offsets (n, 4) and their anchors (n, 4) cxcywh."""
-        offsets = np.asarray(numbers / np.array(self.scales, np.float32), np.float32)
+        offsets = np.asarray(numbers / _row(self.scales), np.float32)
         if self.code == "corners":
             return np.asarray(cxcywh_to_xyxy(anchors) + offsets * np.tile(anchors[:, 2:], 2), np.float32)
         if self.code == "yxhw":
             offsets = yxyx_to_xyxy(offsets)
         shares = safe_exp(offsets[:, 2:]) if self.exponential else offsets[:, 2:]
-        return cxcywh_to_xyxy(np.concatenate([offsets[:, :2] * anchors[:, 2:] + anchors[:, :2], shares * anchors[:, 2:]], axis=1))
+        boxes = np.empty_like(offsets)
+        np.multiply(offsets[:, :2], anchors[:, 2:], out=boxes[:, :2])
+        boxes[:, :2] += anchors[:, :2]
+        np.multiply(shares, anchors[:, 2:], out=boxes[:, 2:])
+        return cxcywh_to_xyxy(boxes)
 
     def _anchors(self, outputs: Outputs, rows: IntArray, input_wh: tuple[int, int]) -> FloatArray:
         """Return anchors of some rows, (n, 4) cxcywh in shares of the input."""
@@ -162,3 +167,8 @@ class SsdAnchors:
                 spec, "boxes", f"(1, N, {numbers}) or (1, h, w, a * {numbers})", "correct head.extra_columns, or name another output"
             )
         return int(np.prod(spec.shape)) // numbers
+
+
+@lru_cache(maxsize=16)
+def _row(numbers: tuple[float, ...]) -> FloatArray:
+    return np.array(numbers, np.float32)

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeannot.vision.data import Detections, Outputs, TensorRef, TensorSpec
 from edgeannot.vision.heads._boxes import candidates, to_model_pixels
-from edgeannot.vision.heads._scores import usable_rows
+from edgeannot.vision.heads._scores import joined_rows
 from edgeannot.vision.heads._tensors import output_spec, shape_error, shape_without_batch
 
 __all__ = ["SsdPostprocess"]
@@ -64,10 +64,14 @@ class SsdPostprocess:
             count = float(outputs[self.count].real().reshape(-1)[0])
             filled = min(filled, max(int(count), 0)) if np.isfinite(count) else 0
         # Slots that the operator did not fill hold zeros or what an earlier run left.
-        rows = np.flatnonzero((scores[:filled] >= np.float32(min_score)) & (scores[:filled] > 0))
-        boxes = outputs[self.boxes].real().reshape(-1, 4)[rows]
-        classes = outputs[self.classes].real().reshape(-1)[rows]
-        scores = scores[rows]
-        usable = usable_rows(boxes) & usable_rows(np.stack([scores, classes], axis=1)) & (classes > -0.5)
-        boxes_xyxy = to_model_pixels(boxes[usable], "yxyx", "normalized", input_wh)
-        return candidates(boxes_xyxy, scores[usable], np.rint(classes[usable]).astype(np.int64), min_score)
+        least = float(np.float32(min_score))
+        rows = [row for row, score in enumerate(scores[:filled].tolist()) if score >= least and score > 0]
+        if not rows:
+            return Detections.empty()
+        numbers = np.empty((len(rows), 6), np.float32)
+        numbers[:, :4] = outputs[self.boxes].real().reshape(-1, 4)[rows]
+        numbers[:, 4], numbers[:, 5] = scores[rows], outputs[self.classes].real().reshape(-1)[rows]
+        _, numbers = joined_rows([(np.array(rows), numbers)], usable=False)
+        numbers = numbers[numbers[:, 5] > np.float32(-0.5)]
+        boxes_xyxy = to_model_pixels(numbers[:, :4], "yxyx", "normalized", input_wh)
+        return candidates(boxes_xyxy, numbers[:, 4], np.rint(numbers[:, 5]).astype(np.int64), min_score)

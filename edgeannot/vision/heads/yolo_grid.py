@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -12,7 +13,8 @@ from edgeannot.base.errors import CardError
 from edgeannot.vision.data import Detections, FloatArray, IntArray, Outputs, RawTensor, TensorRef, TensorSpec
 from edgeannot.vision.geometry import cxcywh_to_xyxy
 from edgeannot.vision.heads._boxes import candidates, safe_exp
-from edgeannot.vision.heads._scores import Activation, activate, best_columns, softmax, stored_threshold, take_rows
+from edgeannot.vision.heads._grids import locate
+from edgeannot.vision.heads._scores import Activation, activate, best_columns, joined_rows, softmax, stored_threshold
 from edgeannot.vision.heads._tensors import check_score_step, output_spec, shape_error
 
 __all__ = ["Grid", "YoloGrid"]
@@ -84,35 +86,41 @@ class YoloGrid:
 
     def decode(self, outputs: Outputs, input_wh: tuple[int, int], min_score: float) -> Detections:
         """Return the best class of each cell and anchor that reaches `min_score`."""
-        parts = [part for grid in self.grids if (part := self._passing(outputs[grid.output], grid, input_wh, min_score)) is not None]
+        parts, strides, cells, anchors, usable = [], [], 0, 0, True
+        for grid in self.grids:
+            tensor = outputs[grid.output]
+            table, map_wh = self._by_anchor(tensor.values, len(grid.anchors))
+            strides.append(_stride(input_wh, map_wh) or 1)
+            threshold = stored_threshold(tensor, self.activation, min_score)
+            found = (table[:, :, 4] >= threshold).reshape(-1).nonzero()[0]
+            if len(found):
+                anchor, cell = np.divmod(found, table.shape[1])
+                real = RawTensor(table[anchor, cell], tensor.spec).real()
+                parts.append((real, cells + cell, anchors + anchor))
+                usable &= tensor.spec.usable
+            cells, anchors = cells + table.shape[1], anchors + table.shape[0]
         if not parts:  # most pictures of a camera: a small board has better use for the time than arithmetic over nothing
             return Detections.empty()
-        # Once for all maps: on few rows numpy's calls are all that costs.
-        real, places = (np.concatenate(column) for column in zip(*parts, strict=True)) if len(parts) > 1 else parts[0]
-        cells, stride, scale, shift, anchors = np.split(places, (2, 3, 4, 5), axis=1)
-        classes, class_scores = self._best_class(real[:, 5:])
-        scores = activate(real[:, 4], self.activation) * class_scores
-        centers = (activate(real[:, :2], self.activation) * scale - shift + cells) * stride
-        shares = safe_exp(real[:, 2:4]) if self.size == "exp" else (np.float32(2) * activate(real[:, 2:4], self.activation)) ** 2
-        boxes = np.concatenate([centers, shares * anchors], axis=1).astype(np.float32)
-        return candidates(cxcywh_to_xyxy(boxes), scores, classes, min_score)
+        real, cell, anchor = joined_rows(parts, usable=usable)
+        return self._boxes(real, cell, anchor, tuple(strides), input_wh, min_score)
 
-    def _passing(self, tensor: RawTensor, grid: Grid, input_wh: tuple[int, int], min_score: float) -> tuple[FloatArray, FloatArray] | None:
-        """Return the real numbers of cells that may reach `min_score`, and where they are: column, row, stride, xy_scale and its
-        shift, the anchor's width and height."""
-        table = self._by_anchor(tensor.values, len(grid.anchors))
-        anchor, y, x = np.nonzero(table[..., 4] >= stored_threshold(tensor, self.activation, min_score))
-        if not len(anchor):
-            return None
-        stored = table[anchor, y, x]
-        rows, real = take_rows(stored, np.arange(len(stored)), tensor.spec)
-        stride = _stride(input_wh, (table.shape[2], table.shape[1])) or 0
-        scale = self.xy_scale if grid.xy_scale is None else grid.xy_scale
-        places = np.empty((len(rows), 7), np.float32)
-        places[:, 0], places[:, 1] = x[rows], y[rows]
-        places[:, 2:5] = stride, scale, (scale - 1) / 2
-        places[:, 5:] = np.array(grid.anchors, np.float32)[anchor[rows]] * np.float32(stride if self.anchor_units == "cells" else 1)
-        return real, places
+    def _boxes(
+        self, real: FloatArray, cell: IntArray, anchor: IntArray, strides: tuple[int, ...], input_wh: tuple[int, int], min_score: float
+    ) -> Detections:
+        """Return detections from the real numbers (n, 5 + C) of cells, and from their numbers and those of their anchors over all maps."""
+        cells, stride = locate(cell, strides, input_wh)
+        scale, shift, sizes = _anchor_facts(self, strides)
+        classes, class_scores = self._best_class(real[:, 5:])
+        ready = activate(real[:, :5], self.activation)
+        boxes = np.empty((len(real), 4), np.float32)
+        if scale is None:
+            np.add(ready[:, :2], cells, out=boxes[:, :2])
+        else:
+            np.add(ready[:, :2] * scale[anchor] - shift[anchor], cells, out=boxes[:, :2])
+        boxes[:, :2] *= stride
+        shares = safe_exp(real[:, 2:4]) if self.size == "exp" else (np.float32(2) * ready[:, 2:4]) ** 2
+        np.multiply(shares, sizes[anchor], out=boxes[:, 2:])
+        return candidates(cxcywh_to_xyxy(boxes), ready[:, 4] * class_scores, classes, min_score)
 
     def _best_class(self, numbers: FloatArray) -> tuple[IntArray, FloatArray]:
         """Return class ids and scores from the class numbers (n, C) of the cells that are left."""
@@ -121,13 +129,16 @@ class YoloGrid:
             return classes, softmax(numbers).max(axis=1)
         return classes, activate(numbers.max(axis=1), self.class_activation)
 
-    def _by_anchor(self, values: NDArray[Any], anchors: int) -> NDArray[Any]:
-        """Return (a, h, w, 5 + C) whatever the layout, a view."""
-        if self.layout == "NAHWC":
-            return values.reshape(values.shape[-4:])
+    def _by_anchor(self, values: NDArray[Any], anchors: int) -> tuple[NDArray[Any], tuple[int, int]]:
+        """Return (a, h * w, 5 + C) whatever the layout, a view, and the map's width and height."""
         if self.layout == "NHWC":
-            return values.reshape(*values.shape[1:3], anchors, -1).transpose(2, 0, 1, 3)
-        return values.reshape(anchors, -1, *values.shape[-2:]).transpose(0, 2, 3, 1)
+            height, width = values.shape[1:3]
+            return values.reshape(height * width, anchors, -1).transpose(1, 0, 2), (width, height)
+        if self.layout == "NAHWC":
+            height, width = values.shape[-3:-1]
+            return values.reshape(anchors, height * width, -1), (width, height)
+        height, width = values.shape[-2:]
+        return values.reshape(anchors, -1, height * width).transpose(0, 2, 1), (width, height)
 
     def _count_classes(self, spec: TensorSpec, grid: Grid, role: str, input_wh: tuple[int, int]) -> int:
         shape, anchors = spec.shape, len(grid.anchors)
@@ -153,6 +164,16 @@ class YoloGrid:
         if self.activation == "none":
             check_score_step(spec, role)
         return numbers - 5
+
+
+@lru_cache(maxsize=8)
+def _anchor_facts(head: YoloGrid, strides: tuple[int, ...]) -> tuple[FloatArray | None, FloatArray, FloatArray]:
+    """Return of all anchors: xy_scale (a, 1), None where all are 1; its shift (a, 1); width and height in pixels (a, 2)."""
+    scales = [head.xy_scale if grid.xy_scale is None else grid.xy_scale for grid in head.grids for _ in grid.anchors]
+    cells = [stride if head.anchor_units == "cells" else 1 for grid, stride in zip(head.grids, strides, strict=True) for _ in grid.anchors]
+    scale = np.array(scales, np.float32)[:, None]
+    sizes = np.array([size for grid in head.grids for size in grid.anchors], np.float32) * np.array(cells, np.float32)[:, None]
+    return None if (scale == 1).all() else scale, np.array([(one - 1) / 2 for one in scales], np.float32)[:, None], sizes
 
 
 def _stride(input_wh: tuple[int, int], map_wh: tuple[int, int]) -> int | None:

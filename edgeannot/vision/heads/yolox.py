@@ -70,5 +70,8 @@ class Yolox:
         classes = best_columns(real[:, 5:])
         scores = activate(real[:, 4], self.activation) * activate(real[:, 5:].max(axis=1), self.activation)
         cells, stride = locate(rows, strides, input_wh)
-        boxes = np.concatenate([(real[:, :2] + cells) * stride, safe_exp(real[:, 2:4]) * stride], axis=1)
+        boxes = np.empty((len(rows), 4), np.float32)
+        np.add(real[:, :2], cells, out=boxes[:, :2])
+        boxes[:, 2:] = safe_exp(real[:, 2:4])
+        boxes *= stride
         return candidates(cxcywh_to_xyxy(boxes), scores, classes, min_score)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from edgeannot.vision.data import RawTensor
+from edgeannot.vision.heads._boxes import candidates, concatenate
 from edgeannot.vision.heads._scores import best_columns, logit, passing_rows, sigmoid, softmax, stored_threshold, take_rows
 from tests.vision.heads.examples import spec
 
@@ -81,3 +82,30 @@ def test_taken_rows_are_real_numbers_less_the_rows_that_are_not_usable():
     rows, real = take_rows(table, np.array([0, 1, 2, 3]), spec(table.shape))
     assert rows.tolist() == [0, 3]
     assert real.tolist() == [[1, 2], [5, 6]]
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.float32])
+@pytest.mark.parametrize("count", [1, 3, 40, 400])
+def test_few_and_many_rows_pass_alike(dtype, count):
+    table = (np.random.default_rng(count).random((count, 5)) * 100).astype(dtype)
+
+    for columns in (table, table[:, 1:], np.asfortranarray(table)):
+        assert passing_rows(columns, 60).tolist() == [row for row, numbers in enumerate(columns.tolist()) if max(numbers) >= 60]
+
+
+def test_few_and_many_candidates_are_kept_alike():
+    rng = np.random.default_rng(1)
+    boxes = rng.uniform(0, 100, (200, 4)).astype(np.float32)
+    boxes[::7, 2] = np.nan
+    boxes[::11, 3] = np.inf
+    boxes[::13, 0] = -1e8
+    scores = rng.uniform(0, 1.2, 200).astype(np.float32)
+    classes = np.arange(200)
+
+    kept = candidates(boxes, scores, classes, 0.3)
+    one_by_one = concatenate([candidates(boxes[[i]], scores[[i]], classes[[i]], 0.3) for i in range(200)])
+
+    assert 20 < len(kept) < 60
+    assert kept.boxes.tolist() == one_by_one.boxes.tolist()
+    assert kept.scores.tolist() == one_by_one.scores.tolist()
+    assert kept.classes.tolist() == one_by_one.classes.tolist()
