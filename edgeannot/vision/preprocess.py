@@ -16,6 +16,8 @@ from edgeannot.vision.geometry import Resize, place
 
 __all__ = ["ToTensor", "byte_table"]
 
+_NumbersInto = Callable[[NDArray[Any], NDArray[Any]], object]
+"""What writes the numbers of pixels (H, W, C) into a part of the tensor of that shape, which for bytes may be the pixels themselves."""
 _CONVERSION = {"RGB": cv2.COLOR_BGR2RGB, "GRAY": cv2.COLOR_BGR2GRAY}
 
 
@@ -58,12 +60,13 @@ class ToTensor:
     layout: Literal["NHWC", "NCHW"] = "NHWC"
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (255.0,)
-    _numbers: Callable[[NDArray[Any]], NDArray[Any]] = field(init=False, compare=False)
+    _numbers_into: _NumbersInto = field(init=False, compare=False)
+    _pad_numbers: NDArray[Any] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         table = byte_table(self.mean, self.std, self.spec)
-        quicker = _quicker(table, self.mean, self.std)
-        object.__setattr__(self, "_numbers", quicker or (lambda pixels: _look_up(pixels, table[None])))
+        object.__setattr__(self, "_numbers_into", _quicker(table, self.mean, self.std) or _look_up(table[None]))
+        object.__setattr__(self, "_pad_numbers", table[min(max(self.pad, 0), 255)])
 
     def __call__(self, image_bgr: UInt8Array) -> tuple[NDArray[Any], Fit]:
         """Return the input tensor for a picture, and how the picture was placed on it."""
@@ -73,20 +76,28 @@ class ToTensor:
         seen = image_bgr[cut_y : height - cut_y, cut_x : width - cut_x]
         # Bilinear, however far the picture shrinks: what the exporters of all these families evaluate their models with.
         as_large = inner_wh == (seen.shape[1], seen.shape[0])
-        pixels: NDArray[Any] = seen if as_large else cv2.resize(seen, inner_wh, interpolation=cv2.INTER_LINEAR)
-        if self.color in _CONVERSION:
-            pixels = cv2.cvtColor(pixels, _CONVERSION[self.color])
+        (left, top), (inner_w, inner_h) = fit.pad_xy, inner_wh
+        numbers: NDArray[Any] = np.empty((*self.size_wh[::-1], 1 if self.color == "GRAY" else 3), self.spec.dtype)
+        inner = numbers[top : top + inner_h, left : left + inner_w]
         if inner_wh != self.size_wh:
-            left, top = fit.pad_xy
-            right, bottom = self.size_wh[0] - inner_wh[0] - left, self.size_wh[1] - inner_wh[1] - top
-            pixels = cv2.copyMakeBorder(pixels, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(self.pad,) * 3)
-        numbers = self._numbers(pixels)
+            numbers[:top], numbers[top + inner_h :] = self._pad_numbers, self._pad_numbers
+            inner_rows = numbers[top : top + inner_h]
+            inner_rows[:, :left], inner_rows[:, left + inner_w :] = self._pad_numbers, self._pad_numbers
+        # Bytes are put where the tensor has them, and become others there.
+        place_for_bytes = inner.view(np.uint8) if self.spec.dtype.itemsize == 1 else None
+        pixels: NDArray[Any] = seen
+        if not as_large:
+            convert = self.color in _CONVERSION
+            pixels = cv2.resize(seen, inner_wh, dst=None if convert else place_for_bytes, interpolation=cv2.INTER_LINEAR)
+        if self.color in _CONVERSION:
+            pixels = cv2.cvtColor(pixels, _CONVERSION[self.color], dst=place_for_bytes)
+        self._numbers_into(pixels.reshape(inner.shape), inner)
         if self.layout == "NCHW":
-            numbers = numbers.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
-        return np.ascontiguousarray(numbers).reshape(self.spec.shape), fit
+            numbers = np.ascontiguousarray(numbers.transpose(2, 0, 1))
+        return numbers.reshape(self.spec.shape), fit
 
 
-def _quicker(table: NDArray[Any], mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[NDArray[Any]], NDArray[Any]] | None:
+def _quicker(table: NDArray[Any], mean: tuple[float, ...], std: tuple[float, ...]) -> _NumbersInto | None:
     """Return arithmetic that gives the table's numbers to the last bit, as a processor does it on many bytes at a time; None: none known.
 
     Of one byte: one number added to it, modulo 256. Of floats: the subtraction and division themselves.
@@ -98,20 +109,29 @@ def _quicker(table: NDArray[Any], mean: tuple[float, ...], std: tuple[float, ...
         first = table.view(np.uint8)[0, 0]
         if (every + first != table.view(np.uint8)[:, 0]).any():
             return None
-        return (lambda pixels: (pixels + first).view(table.dtype)) if first else (lambda pixels: pixels.view(table.dtype))
+        return lambda pixels, numbers: np.add(pixels, first, out=numbers.view(np.uint8))
     less, by = np.float32(mean[0]), np.float32(std[0])
 
-    def computed(pixels: NDArray[Any]) -> NDArray[Any]:
-        real = np.empty(pixels.shape, np.float32)
+    def compute(pixels: NDArray[Any], numbers: NDArray[Any]) -> None:
         # The type is named: numpy before 2 would calculate with halves.
-        np.divide(np.subtract(pixels, less, out=real, dtype=np.float32) if less else pixels, by, out=real, dtype=np.float32)
-        return real
+        if less:
+            np.subtract(pixels, less, out=numbers, dtype=np.float32)
+        else:
+            np.copyto(numbers, pixels)
+        if by != 1:
+            numbers /= by
 
-    return computed if table.dtype == np.float32 and (computed(every) == table[:, 0]).all() else None
+    if table.dtype != np.float32:
+        return None
+    compute(every, computed := np.empty(256, np.float32))
+    return compute if (computed == table[:, 0]).all() else None
 
 
-def _look_up(pixels: NDArray[Any], table: NDArray[Any]) -> NDArray[Any]:
-    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
-    if table.shape[2] not in (1, channels):
-        raise CardError(f"preprocessing has {table.shape[2]} numbers a channel set, the picture has {channels} channels")
-    return cv2.LUT(pixels, table)
+def _look_up(table: NDArray[Any]) -> _NumbersInto:
+    def look_up(pixels: NDArray[Any], numbers: NDArray[Any]) -> None:
+        channels = pixels.shape[2]
+        if table.shape[2] not in (1, channels):
+            raise CardError(f"preprocessing has {table.shape[2]} numbers a channel set, the picture has {channels} channels")
+        numbers[:] = cv2.LUT(pixels, table).reshape(pixels.shape)
+
+    return look_up
