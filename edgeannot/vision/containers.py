@@ -33,6 +33,8 @@ def first_frame(data: bytes) -> bytes:
     Of a PNG that is the picture which programs show that know no animation. A WebP whose first frame is smaller than the whole stays as it
     is: newer decoders lay the frame in its place.
     """
+    if data.startswith(b"\xff\xd8"):  # a JPEG
+        return data
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return _first_of_webp(data)
     if data.startswith(b"\x89PNG\r\n\x1a\n") and b"acTL" in data[:4096]:

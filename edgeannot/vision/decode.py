@@ -65,6 +65,9 @@ class PictureLimits:
     """Asked before a large picture is decoded, which may take three quarters of it: the rest is for what follows. None: not known."""
 
 
+_LIMITS = PictureLimits()
+
+
 @dataclass(frozen=True, slots=True)
 class Picture:
     """A decoded picture. `image` is (H, W, 3) uint8 BGR, upright."""
@@ -108,19 +111,30 @@ def keep_freed_memory() -> None:
 
 def read_picture(path: Path, limits: PictureLimits | None = None, *, min_side: int | None = None, whole: bool = False) -> Picture:
     """Return the picture in a file; see `decode`. The error names the file."""
-    limits = limits or PictureLimits()
+    limits = limits or _LIMITS
     try:
-        # Non-blocking, so that a named pipe without a writer cannot hang the reader.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            facts = os.fstat(file.fileno())
-            check_file_size(facts.st_size, limits)
-            # A pipe or a device could go on for ever; nothing is read from those.
-            data = file.read() if stat.S_ISREG(facts.st_mode) else b""
-        return decode(data, limits, min_side=min_side, whole=whole)
+        return decode(_read(path, limits), limits, min_side=min_side, whole=whole)
     except FrameError as exc:
         raise FrameError(f"{path}: {exc}", exc.reason) from exc
     except OSError as exc:
         raise FrameError(f"{path}: cannot be read ({exc.strerror})", "unreadable") from exc
+
+
+def _read(path: Path, limits: PictureLimits) -> bytes:
+    # Non-blocking, so that a named pipe without a writer cannot hang the reader.
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        facts = os.fstat(fd)
+        check_file_size(facts.st_size, limits)
+        if not stat.S_ISREG(facts.st_mode):  # a pipe or a device could go on for ever
+            return b""
+        data = os.read(fd, facts.st_size + 1)
+        if len(data) == facts.st_size:
+            return data
+        with os.fdopen(fd, "rb", closefd=False) as file:  # it has grown or shrunk meanwhile, or reading was interrupted
+            return data + file.read()
+    finally:
+        os.close(fd)
 
 
 def sample_photo() -> UInt8Array:
@@ -153,7 +167,7 @@ def decode(
     fault of the program.
     """
     try:
-        return _decode(data, limits or PictureLimits(), min_side, smaller=smaller, whole=whole)
+        return _decode(data, limits or _LIMITS, min_side, smaller=smaller, whole=whole)
     except FrameError:
         raise
     except Exception as exc:  # only this picture may be lost by it, now and at each later start

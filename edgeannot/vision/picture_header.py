@@ -131,11 +131,11 @@ def begins_as_picture(head: bytes) -> bool:
 def _kind(data: bytes) -> Kind:
     if not data:
         raise FrameError("the file is empty", "empty")
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "webp"
     for magic, kind in _MAGIC:
         if data.startswith(magic):
             return kind
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
     if iso := iso_kind(data):
         return iso
     if not data.strip(b"\0"):
@@ -188,22 +188,26 @@ def _jpeg(data: bytes) -> Header:
         factors = [(segment[7 + 3 * i] >> 4, segment[7 + 3 * i] & 15) for i in range(segment[5])]
         largest = max(h for h, _ in factors) * max(v for _, v in factors)
         coefficients = 2 * sum(h * v for h, v in factors) / max(largest, 1)
-    return Header("jpeg", (width, height), _exif_orientation(exif), alpha=False, native_bytes=3, coefficient_bytes=coefficients, ends=ends)
+    orientation = _exif_orientation(exif) if exif else 1
+    return Header("jpeg", (width, height), orientation, alpha=False, native_bytes=3, coefficient_bytes=coefficients, ends=ends)
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Marker, start and end of each segment's content, up to the first scan; a decoder skips stray bytes between them, so do we."""
     position = 2
-    while match := _MARKER.search(data, position):
-        marker, start = match[1][0], match.end()
-        if marker == 0xD9:
-            return
+    while True:
+        head = data[position : position + 4]
+        if len(head) == 4 and head[0] == 0xFF and head[1] not in (0, 0xFF):  # as a rule nothing lies between two segments
+            marker, start = head[1], position + 2
+        else:
+            match = _MARKER.search(data, position)
+            marker, start = (match[1][0], match.end()) if match else (0xD9, position)
         if marker in _JPEG_NO_LENGTH:
             position = start
             continue
-        if start + 2 > len(data):
+        if marker == 0xD9 or start + 2 > len(data):
             return
-        position = start + max(2, int.from_bytes(data[start : start + 2], "big"))
+        position = start + max(2, data[start] << 8 | data[start + 1])
         yield marker, start + 2, position
 
 
