@@ -34,11 +34,11 @@ from edgeannot.vision.decode import configure_opencv, read_picture
 from edgeannot.vision.pipeline import Pipeline, load_engine
 
 BOUNDS = {
-    "nanodet-g": 9.43,
-    "nanodet-g@224": 4.82,
-    "ssdlite-mobilenet-v2-coco": 7.75,
-    "yolov3-tiny@224": 4.56,
-    "yolov3-tiny@416": 9.36,
+    "nanodet-g": 9.16,
+    "nanodet-g@224": 4.47,
+    "ssdlite-mobilenet-v2-coco": 7.67,
+    "yolov3-tiny@224": 4.02,
+    "yolov3-tiny@416": 8.86,
 }
 """Millions of instructions a picture: what was measured, with 5 % on top."""
 WARM, COUNTED = 3, 10
