@@ -57,6 +57,18 @@ def test_a_data_yaml_that_cannot_be_is_one_sentence(folder, text):
     in_one_sentence(read, folder / "data.yaml", "yolo")
 
 
+@pytest.mark.parametrize("text", [b"images/\xe4.jpg\n", b"\xff\xfe"], ids=kind)
+@pytest.mark.parametrize("form", ["yolo", "darknet", "voc"])
+def test_a_list_of_pictures_that_cannot_be_is_one_sentence(folder, form, text):
+    (folder / "data.yaml").write_text("names: [a]\ntrain: list.txt\n")
+    (folder / "obj.data").write_text("names = classes.txt\ntrain = list.txt\n")
+    (folder / "ImageSets" / "Main").mkdir(parents=True)
+    for place in (folder / "list.txt", folder / "ImageSets" / "Main" / "train.txt"):
+        place.write_bytes(text)
+
+    in_one_sentence(read, folder / "data.yaml" if form == "yolo" else folder, form)
+
+
 @pytest.mark.parametrize(
     "text", ["", "[" * 100_000, '{"images":' + "[" * 100_000, "[]", BIG, '{"images": [1], "annotations": [], "categories": []}'], ids=kind
 )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgeannot.base.errors import InputError
-from edgeannot.base.foreign import number_of
+from edgeannot.base.foreign import number_of, read_text
 from edgeannot_tools.datasets.form import Dataset, Picture, Problem, Reading, ReadOptions, WriteOptions, read_class_file, sorted_pictures
 from edgeannot_tools.datasets.pictures import listed_paths, place_pictures, require_unique
 from edgeannot_tools.datasets.yolo import flag_losses
@@ -104,10 +104,7 @@ def _data_file(path: Path) -> Path | None:
 
 def _table(data: Path) -> dict[str, str]:
     """`key = value` lines."""
-    try:
-        lines = data.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise InputError(f"{data} cannot be read as text ({exc})") from exc
+    lines = read_text(data, "the data file").splitlines()
     pairs = (line.partition("=") for line in lines if "=" in line and not line.lstrip().startswith("#"))
     return {key.strip(): value.strip() for key, _, value in pairs}
 
@@ -121,11 +118,9 @@ def _beside(data: Path, entry: str) -> Path:
 
 def _listed(list_file: Path, data: Path, images: Path | None) -> Iterator[Path]:
     """Return the pictures of a list, found like the list itself, or by their names in the given folder."""
-    try:
-        lines = listed_paths(list_file.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as exc:
-        raise InputError(f"{data}: the list of pictures {list_file} cannot be read ({exc})") from exc
-    for line in lines:
+    if not list_file.is_file():
+        raise InputError(f"{data}: the list of pictures {list_file} is not there")
+    for line in listed_paths(list_file):
         yield images / Path(line).name if images is not None else _beside(data, line)
 
 

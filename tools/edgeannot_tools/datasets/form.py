@@ -19,10 +19,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeannot.base.errors import InputError, MissingError
+from edgeannot.base.errors import InputError
+from edgeannot.base.foreign import read_text
 
 __all__ = [
     "CLASS_FILES",
+    "LARGEST_BYTES",
     "UNASSIGNED",
     "Box",
     "Dataset",
@@ -41,6 +43,9 @@ __all__ = [
 
 Box = tuple[float, float, float, float]
 """x1, y1, x2, y2 in pixels, far edges exclusive."""
+
+LARGEST_BYTES = 1 << 28
+"""Of a file that tells of many pictures; of a larger one nothing is read."""
 
 UNASSIGNED = "unassigned"
 """What the split of a picture is called in files when other pictures of the set have a split and it has none."""
@@ -200,13 +205,7 @@ CLASS_FILES = ("classes.txt", "obj.names", "_darknet.labels", "classes.names", "
 
 def read_class_file(path: Path) -> tuple[str, ...]:
     """Return the names, blank lines at the end left out. Raises InputError for a blank or repeated name, MissingError for no file."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError as exc:
-        raise MissingError(f"the class file {path} is not there") from exc
-    except (OSError, UnicodeDecodeError) as exc:
-        raise InputError(f"the class file {path} cannot be read as text ({exc})") from exc
-    names = [line.strip() for line in lines]
+    names = [line.strip() for line in read_text(path, "the class file").splitlines()]
     while names and not names[-1]:
         names.pop()
     known: set[str] = set()

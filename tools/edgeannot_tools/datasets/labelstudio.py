@@ -22,7 +22,7 @@ from xml.etree import ElementTree as ET
 from edgeannot.base.errors import InputError
 from edgeannot.base.foreign import as_float, as_int, one_line, parse_json, read_bytes, read_head, shorten
 from edgeannot_tools.datasets.by_name import NamedPicture, assemble, place, write_class_file
-from edgeannot_tools.datasets.form import Dataset, LabelledObject, Picture, Problem, Reading, ReadOptions, WriteOptions
+from edgeannot_tools.datasets.form import LARGEST_BYTES, Dataset, LabelledObject, Picture, Problem, Reading, ReadOptions, WriteOptions
 from edgeannot_tools.datasets.pictures import PICTURE_SUFFIXES
 from edgeannot_tools.datasets.yolo import flag_losses
 
@@ -30,7 +30,6 @@ __all__ = ["losses", "read", "recognise", "write"]
 
 _FILE = "tasks.json"
 _HEAD_BYTES = 1 << 16
-_MOST_BYTES = 1 << 28
 _SIDES = ("x", "y", "width", "height")
 _FIELD, _FROM, _TO = "image", "label", "image"
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
@@ -50,7 +49,7 @@ def read(path: Path, options: ReadOptions) -> Reading:
     if len(files) > 1:
         raise InputError(f"{path} has several lists of tasks ({', '.join(file.name for file in files)}); name the one that is meant")
     file = files[0]
-    tasks = parse_json(read_bytes(file, "the list of tasks", max_bytes=_MOST_BYTES), str(file))
+    tasks = parse_json(read_bytes(file, "the list of tasks", max_bytes=LARGEST_BYTES), str(file))
     if not isinstance(tasks, list):
         raise InputError(f"{file}: wanted a list of tasks, found {shorten(tasks, 60)}")
     problems: list[Problem] = []

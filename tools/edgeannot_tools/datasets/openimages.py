@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeannot.base.errors import InputError
-from edgeannot.base.foreign import number_of, read_head
+from edgeannot.base.foreign import number_of, read_head, read_text
 from edgeannot_tools.datasets.by_name import place
 from edgeannot_tools.datasets.form import (
+    LARGEST_BYTES,
     UNASSIGNED,
     Box,
     Dataset,
@@ -110,10 +111,7 @@ def _delimiter(header: str) -> str:
 
 
 def _rows(file: Path) -> list[dict[str, str]]:
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise InputError(f"{file} cannot be read as text ({exc})") from exc
+    text = read_text(file, "the label file", max_bytes=LARGEST_BYTES)
     reader = csv.DictReader(io.StringIO(text), delimiter=_delimiter(text.partition("\n")[0]))
     return [{key.strip(): (value or "").strip() for key, value in row.items() if key is not None} for row in reader]
 

@@ -15,7 +15,7 @@ import imagesize
 
 from edgeannot.base.errors import InputError, MissingError
 from edgeannot.base.foreign import class_name, read_text, shorten
-from edgeannot_tools.datasets.form import Picture, PictureMode, Problem
+from edgeannot_tools.datasets.form import LARGEST_BYTES, Picture, PictureMode, Problem
 from edgeannot_tools.output import track
 
 __all__ = [
@@ -109,8 +109,9 @@ class PictureIndex:
         return path.relative_to(self.folder).as_posix()
 
 
-def listed_paths(text: str) -> list[str]:
+def listed_paths(file: Path) -> list[str]:
     """Return the paths in a list of pictures, one a line; those of a list that was made on Windows with "/"."""
+    text = read_text(file, "the list of pictures", max_bytes=LARGEST_BYTES)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return [line if "/" in line else line.replace("\\", "/") for line in lines]
 
@@ -215,7 +216,6 @@ def read_class_folders(folder: Path, split: str | None = None) -> ClassFolders:
 _PICTURE = ("file", "filename", "path", "image", "picture", "name")
 _CLASS = ("class", "label", "category", "species")
 """Headers that are known; without such a header the first two columns count."""
-_MOST_BYTES = 64 * 2**20
 
 
 def read_class_set(path: Path, split: str | None = None) -> ClassFolders:
@@ -234,7 +234,7 @@ def read_class_set(path: Path, split: str | None = None) -> ClassFolders:
 
 def _rows(path: Path) -> list[tuple[Path, str]]:
     """Return picture and class of each row. Raises MissingError for a picture that is not there, InputError for a row without one."""
-    text = read_text(path, "the table of pictures and classes", max_bytes=_MOST_BYTES).removeprefix("\ufeff")
+    text = read_text(path, "the table of pictures and classes", max_bytes=LARGEST_BYTES)
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
     table = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), delimiter=delimiter)]

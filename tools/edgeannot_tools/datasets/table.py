@@ -16,7 +16,7 @@ from pathlib import Path
 from edgeannot.base.errors import InputError
 from edgeannot.base.foreign import as_float, as_int, one_line, read_head, read_text
 from edgeannot_tools.datasets.by_name import NamedPicture, assemble, place, write_class_file
-from edgeannot_tools.datasets.form import Box, Dataset, LabelledObject, Problem, Reading, ReadOptions, WriteOptions
+from edgeannot_tools.datasets.form import LARGEST_BYTES, Box, Dataset, LabelledObject, Problem, Reading, ReadOptions, WriteOptions
 from edgeannot_tools.datasets.yolo import flag_losses
 
 __all__ = ["losses", "read", "recognise", "write"]
@@ -35,7 +35,6 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _FILE = "annotations.csv"
 _LONGEST_HEADER = 10_000
-_MOST_BYTES = 1 << 28
 
 
 def recognise(path: Path) -> bool:
@@ -104,7 +103,7 @@ def _columns(line: str) -> dict[str, int]:
 
 
 def _pictures(file: Path, problems: list[Problem]) -> list[NamedPicture]:
-    text = read_text(file, "the label file", max_bytes=_MOST_BYTES)
+    text = read_text(file, "the label file", max_bytes=LARGEST_BYTES)
     line = text.partition("\n")[0]
     columns = _columns(line)
     pictures: dict[tuple[str, str], NamedPicture] = {}

@@ -35,7 +35,7 @@ from edgeannot_tools.datasets.form import (
     sorted_pictures,
     split_named,
 )
-from edgeannot_tools.datasets.pictures import PictureIndex, list_files, place_pictures, require_unique, size_of
+from edgeannot_tools.datasets.pictures import PictureIndex, list_files, listed_paths, place_pictures, require_unique, size_of
 
 __all__ = ["losses", "read", "recognise", "write"]
 
@@ -180,7 +180,7 @@ def _read_splits(folders: Iterable[Path], problems: list[Problem]) -> dict[str, 
         if "_" in file.stem or file.stem == "trainval":
             continue
         split = split_named(file.stem)
-        stems = [line.split()[0] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        stems = [line.split()[0] for line in listed_paths(file)]
         twice = [stem for stem in stems if found.setdefault(stem, split) != split]
         problems += [Problem("two-splits", "error", str(file), f"{stem} is in the split {found[stem] or UNASSIGNED} too") for stem in twice]
     return found

@@ -189,7 +189,7 @@ def _pictures_at(place: Path) -> Iterable[tuple[Path, Path]]:
     """Return (folder that names are relative to, picture) for a folder of pictures or a text file that lists them."""
     if place.is_dir():
         return [(place, file) for file in list_files(place, PICTURE_SUFFIXES)]
-    files = [place.parent / line for line in listed_paths(place.read_text(encoding="utf-8-sig"))]
+    files = [place.parent / line for line in listed_paths(place)]
     common = place.parent / "images"
     return [(common if file.is_relative_to(common) else place.parent, file) for file in files]
 
