@@ -15,9 +15,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from edgeannot.base.errors import ConfigError, FrameError, LinkError, MissingError
+from edgeannot.base.errors import FrameError, LinkError, MissingError
 from edgeannot.base.redaction import redacted
-from edgeannot.base.systemd import credential, read_advice
+from edgeannot.base.systemd import credential, read_secret
 from edgeannot.scene.motion_options import MotionOptions
 from edgeannot.scene.tracking_options import TrackingOptions
 from edgeannot.sources.capture import Capture, Format, OpenCapture, Target, as_bgr, parse_target, with_credentials
@@ -116,12 +116,7 @@ class CameraOptions(SourceOptions):
         """Return what is to be opened, with the login of credentials_file. where: the section, for the ConfigError of one without it."""
         kind, address = parse_target(self.url)
         if self.credentials_file is not None:
-            try:
-                address = with_credentials(address, self.credentials_file.read_text(encoding="utf-8"))
-            except (OSError, UnicodeDecodeError) as exc:
-                reason = getattr(exc, "strerror", None) or exc
-                advice = read_advice("credentials_file", self.credentials_file, exc)
-                raise ConfigError(f"{where}.credentials_file: {self.credentials_file} cannot be read ({reason}){advice}") from exc
+            address = with_credentials(address, read_secret(f"{where}.credentials_file", self.credentials_file))
         wanted = Format(self.fourcc, self.width, self.height, self.fps)
         limits = self.open_timeout_s, self.read_timeout_s
         return Target(kind, address, *limits, wanted, self.http, self.transport, self.frames, self.ca_file)
