@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -33,6 +33,8 @@ from edgeannot.vision.heads.ssd_anchors import SsdAnchors
 
 __all__ = ["names_allow_background", "raw_ssd", "read_blaze_layers", "read_layers", "ssd_with_anchors"]
 
+Pair = tuple[Out, Out]
+"""Boxes and scores."""
 
 ANCHORS_BY_HAND = (
     "--set head.scaled=RULE, --set head.octaves=RULE or --set head.layers=LIST by the configuration it was trained with, and with "
@@ -140,22 +142,25 @@ def raw_ssd(known: Known, boxes: Side, scores: Side) -> list[Interpretation]:
             f"which the file does not hold{f' ({noted})' if noted else ''} and no published rule for {picture.width} px gives",
             [ANCHORS_BY_HAND],
         )
+    says = f"{boxes.out} holds raw offsets (in a sample run they are no boxes), {scores.out} {scores.width} scores"
+    whose = f"anchors by {given[0]}, as given" if given else f"{count} are the anchors of {anchors.who} at {picture.width} px"
+    return [_by_rule(known, [(boxes.out, scores.out)], scores, anchors, says, whose)]
+
+
+def _by_rule(known: Known, pairs: Sequence[Pair], scores: Side, anchors: PublishedAnchors, *evidence: str) -> Interpretation:
+    """Interpret pairs of offsets and scores, in all `scores`, by the rule of their anchors."""
     activation, background, why = _score_facts(known, scores, background_first=anchors.background)
     head = SsdAnchors(
-        boxes=(boxes.out.ref,),
-        scores=(scores.out.ref,),
+        boxes=tuple(out.ref for out, _ in pairs),
+        scores=tuple(out.ref for _, out in pairs),
         activation=activation,
         background=background,
         scaled=anchors.scaled,
         octaves=anchors.octaves,
         scales=anchors.scales,
     )
-    evidence = (
-        f"{boxes.out} holds raw offsets (in a sample run they are no boxes), {scores.out} {scores.width} scores",
-        f"anchors by {given[0]}, as given" if given else f"{count} are the anchors of {anchors.who} at {picture.width} px",
-        why,
-    )
-    return [Interpretation(head, SSD, evidence, classes=scores.width, background=background, assumptions=_offsets(head, anchors))]
+    offsets = _offsets(head, anchors)
+    return Interpretation(head, SSD, (*evidence, why), classes=scores.width, background=background, assumptions=offsets)
 
 
 def _blaze(known: Known, boxes: tuple[Out, ...], scores: tuple[Out, ...], width: int, kind: BlazeKind) -> Interpretation:
@@ -214,8 +219,6 @@ def _blaze_pair(known: Known, side: int, per_cell: int) -> tuple[Out, Out, int] 
 
 FEWEST = 4
 """Layers; SSDs have five or six."""
-
-Pair = tuple[Out, Out]
 
 
 def read_layers(known: Known) -> list[Interpretation]:
@@ -288,19 +291,6 @@ def _boxes_first(known: Known, pairs: list[Pair]) -> list[Pair]:
 
 def _layered(known: Known, pairs: list[Pair], columns: int, anchors: PublishedAnchors) -> Interpretation:
     scores = np.concatenate([known.run.of(pair[1].position).reshape(len(known.run.values), -1, columns) for pair in pairs], axis=1)
-    activation, background, why = _score_facts(known, Side(pairs[0][1], scores, columns=False), background_first=anchors.background)
-    head = SsdAnchors(
-        boxes=tuple(pair[0].ref for pair in pairs),
-        scores=tuple(pair[1].ref for pair in pairs),
-        activation=activation,
-        background=background,
-        scaled=anchors.scaled,
-        octaves=anchors.octaves,
-        scales=anchors.scales,
-    )
-    evidence = (
-        f"{len(pairs)} pairs of outputs hold offsets and {columns} scores for maps that get smaller: an SSD before its layers are joined",
-        f"together they have the anchors of {anchors.who} at {known.facts.picture.width} px",
-        why,
-    )
-    return Interpretation(head, SSD, evidence, classes=columns, background=background, assumptions=_offsets(head, anchors))
+    says = f"{len(pairs)} pairs of outputs hold offsets and {columns} scores for maps that get smaller: an SSD before its layers are joined"
+    whose = f"together they have the anchors of {anchors.who} at {known.facts.picture.width} px"
+    return _by_rule(known, pairs, Side(pairs[0][1], scores, columns=False), anchors, says, whose)
