@@ -25,7 +25,7 @@ ADDED: Mapping[str, Sequence[str]] = {
         "edgeannot/base/errors.py::PluginError",
         "edgeannot/card_inference/__init__.py::_of_package",
         "edgeannot/sinks/__init__.py::_problem",
-        "edgeannot/sinks/__init__.py::_with_every_kind",
+        "edgeannot/sinks/__init__.py::SinkSections._read_added",
         "edgeannot/sources/__init__.py::_problem",
     ),
     "webhook": (
@@ -111,7 +111,6 @@ ADDED: Mapping[str, Sequence[str]] = {
         "edgeannot/card_inference/one_map.py",
         "edgeannot/tflite/detector_metadata.py",
         "edgeannot/card_inference/boxes.py::bins_hint",
-        "edgeannot/card_inference/boxes.py::choose_bins",
         "edgeannot/card_inference/pairs.py::_rule_of",
         "edgeannot/card_inference/pairs.py::read_by_metadata",
         "edgeannot/card_inference/scores.py::is_angle",
