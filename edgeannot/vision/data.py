@@ -212,8 +212,7 @@ class Detections:
         n = len(self.scores)
         if self.boxes.shape == (n, 4) and self.scores.shape == self.classes.shape == (n,) and self.tracks is None:
             return
-        wanted = {"boxes": (n, 4), "scores": (n,), "classes": (n,), "tracks": (n,)}
-        for name, shape in wanted.items():
+        for name, shape in {"boxes": (n, 4), "scores": (n,), "classes": (n,), "tracks": (n,)}.items():
             found = getattr(self, name)
             if found is not None and found.shape != shape:
                 raise ValueError(f"Detections.{name}: wanted shape {shape}, found {found.shape}")
