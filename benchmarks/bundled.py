@@ -181,7 +181,7 @@ def map_lines(card: ModelCard, graph: Graph, labelled: Sequence[Set]) -> Iterato
 
     before = measured(prepared)
     for tensors in (list(steps), *([tensor] for tensor in steps)):
-        after = measured(_rounded(prepared, {tensor: steps[tensor] for tensor in tensors}))
+        after = measured(rounded_maps(prepared, {tensor: steps[tensor] for tensor in tensors}))
         kept = [sure_boxes(one, other, card.defaults.min_score) for one, other in zip(before, after, strict=True)]
         boxes, agree, lost, shifts = (sum(getattr(some, field) for some in kept) for field in ("boxes", "agree", "lost", "shifts"))
         name = prepared.name(tensors[0]) if len(tensors) == 1 else f"all {len(tensors)}"
@@ -190,7 +190,7 @@ def map_lines(card: ModelCard, graph: Graph, labelled: Sequence[Set]) -> Iterato
         yield f"| {name} | {step} | {agree} of {boxes} ({agree / max(boxes, 1):.2f}) | {apart:.4f} |"
 
 
-def _rounded(graph: Graph, steps: Mapping[int, Quantization]) -> Graph:
+def rounded_maps(graph: Graph, steps: Mapping[int, Quantization]) -> Graph:
     """Return a copy of a float graph in which these tensors are rounded to int8 and back."""
     copy = Graph.from_bytes(graph.to_bytes(), graph.where)
     for tensor, scheme in steps.items():
