@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 _SPARE_BYTES = 24 * 2**20
 """What a model takes beside its weights: the runtime's own, and the tensors between its layers at a few hundred pixels."""
-_MOST_AHEAD = 5 * 2**19
-"""Bytes of input tensors that are made ahead, of each of the two or three pictures of a source that wait: those of 416x416 floats."""
+_MOST_AHEAD = 5 * 2**20
+"""Bytes of input tensors that are made ahead, of each of the two or three pictures of a source that wait: those of 640x640 floats."""
 _PACKED = 4
 """Times the size of its file that a model takes: the file, the weights as the kernels want them, and what is between."""
 

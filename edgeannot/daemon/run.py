@@ -58,9 +58,9 @@ RESULTS_MISSING = 73
 """EX_CANTCREAT of sysexits.h: some results could not be written into their folder."""
 _FULL_DISK_S = 30.0
 """How long `once` waits for a full disk; a daemon waits for ever, as somebody may free space."""
-_PICTURE_BYTES = {"low": 7 * 2**20, "mid": 64 * 2**20, "high": 64 * 2**20}
-"""Bytes of decoded pictures at a time, by profile, between reading and storing. Two of 1 megapixel, with one that waits decoded, keep all
-loops busy; one larger picture always has room."""
+_PICTURE_BYTES = {"low": 11 * 2**20, "mid": 64 * 2**20, "high": 64 * 2**20}
+"""Bytes of decoded pictures at a time, by profile, between reading and storing. Four of 1 megapixel keep all loops busy, also that which
+draws; one larger picture always has room."""
 
 
 def run_daemon(
