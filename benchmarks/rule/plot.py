@@ -76,8 +76,9 @@ def _scale(panel: Any, figures: Figures) -> None:
     panel.set_xscale("log")
     everything = [ms for point in figures.points for ms in point.ms.values()]
     panel.set_xlim(min(everything) / 1.4, max(everything) * 1.4)
-    highest = max(point.common for point in figures.points)
-    panel.set_ylim(0, highest * 1.18)
+    heights = [point.common for point in figures.points]
+    room = max(0.2 * (max(heights) - min(heights)), 0.05)
+    panel.set_ylim(min(heights) - room, max(heights) + room)
     panel.set_xlabel("ms a picture, from JPEG to boxes")
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     panel.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
