@@ -40,7 +40,7 @@ BOUNDS = {
     "yolov3-tiny@224": 4.02,
     "yolov3-tiny@416": 8.86,
 }
-"""Millions of instructions a picture: what was measured, with 5 % on top."""
+"""Millions of instructions a picture: what was measured, with at most 5 % on top."""
 WARM, COUNTED = 3, 10
 
 

@@ -17,6 +17,7 @@ BoxUnits = Literal["normalized", "pixels"]
 _FAR = 1e6
 """Pixels; what lies farther out is as good as there, and areas stay well inside of float32."""
 _FEW = 64
+"""Candidates that Python looks through sooner than numpy."""
 
 
 def safe_exp(x: FloatArray) -> FloatArray:
