@@ -137,6 +137,7 @@ class Notifier:
 
 _TIMEX_BYTES = 512  # more than struct timex has on any architecture
 _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronized
+_ADJTIMEX = getattr(ctypes.CDLL(None), "adjtimex", None)  # once, as each message asks
 
 
 def clock_synced() -> bool:
@@ -144,8 +145,4 @@ def clock_synced() -> bool:
     if Path("/run/systemd/timesync/synchronized").exists():
         return True
     buffer = ctypes.create_string_buffer(_TIMEX_BYTES)  # modes = 0: only read
-    try:
-        state: int = ctypes.CDLL(None, use_errno=True).adjtimex(buffer)
-    except (OSError, AttributeError):  # no such call here
-        return False
-    return state not in {-1, _TIME_ERROR}
+    return _ADJTIMEX is not None and _ADJTIMEX(buffer) not in {-1, _TIME_ERROR}

@@ -19,7 +19,8 @@ from edgeannot.vision.data import Annotation
 
 __all__ = ["UnsureOptions", "UnsureSink"]
 
-_OURS = re.compile(r"0\.\d{3}-.*\.jpg")
+_EMPTY = "none"
+_OURS = re.compile(rf"(?:0\.\d{{3}}|{_EMPTY})-.*\.jpg")
 
 
 class UnsureOptions(FolderOptions):
@@ -40,7 +41,7 @@ class UnsureOptions(FolderOptions):
 
 
 class UnsureSink(FolderSink):
-    """Writes `<folder>/<score>-<time>-<source>-<id>.jpg`, the picture as it came, without boxes."""
+    """Writes `<folder>/<score>-<time>-<source>-<id>.jpg`, the picture as it came, without boxes; the score `none` of an empty one."""
 
     def __init__(self, options: UnsureOptions, context: SinkContext) -> None:
         self._options = options
@@ -57,9 +58,9 @@ class UnsureSink(FolderSink):
         live = frame.path is None
         if score >= self._options.below or (live and now - self._kept_at.get(frame.source, -1e9) < self._options.every_s):
             return ()
-        name = f"{min(score, 0.999):.3f}-{moment_name(frame)}.jpg"
-        kept = sorted(path for path in self._out.folder.glob("0.*.jpg") if _OURS.fullmatch(path.name))
-        if len(kept) < self._options.max_pictures or name < kept[self._options.max_pictures - 1].name:
+        name = f"{f'{min(score, 0.999):.3f}' if len(scores) else _EMPTY}-{moment_name(frame)}.jpg"
+        kept = sorted((path for path in self._out.folder.glob("*.jpg") if _OURS.fullmatch(path.name)), key=lambda path: _rank(path.name))
+        if len(kept) < self._options.max_pictures or _rank(name) < _rank(kept[self._options.max_pictures - 1].name):
             from edgeannot.vision.draw import jpeg  # noqa: PLC0415 - loads OpenCV, which reading the settings must not
 
             if self._out.write(PurePosixPath(name), jpeg(frame.image, 95)) is not None:
@@ -67,3 +68,8 @@ class UnsureSink(FolderSink):
                 for path in kept[self._options.max_pictures - 1 :]:
                     path.unlink(missing_ok=True)
         return ()
+
+
+def _rank(name: str) -> tuple[bool, str]:
+    """Return what sorts the names of pictures, the least sure first: empty ones, then by their scores."""
+    return not name.startswith(_EMPTY), name

@@ -11,7 +11,7 @@ import pytest
 
 from edgeannot.base.errors import ConfigError
 from edgeannot.base.redaction import redacted
-from edgeannot.base.systemd import Notifier, credential, is_read_only, is_service, may_write, read_advice, write_advice
+from edgeannot.base.systemd import Notifier, clock_synced, credential, is_read_only, is_service, may_write, read_advice, write_advice
 from edgeannot.mqtt.client import new_client
 from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.sources import CameraOptions
@@ -177,3 +177,10 @@ def test_a_deaf_systemd_is_no_reason_to_stop(tmp_path):
 def test_the_watchdog_counts_only_for_the_process_it_was_set_for():
     assert Notifier({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": str(os.getpid())}).watchdog_s == 3.0
     assert Notifier({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "1"}).watchdog_s is None
+
+
+def test_the_c_library_is_not_opened_anew_for_each_message(monkeypatch):
+    before = clock_synced()
+    monkeypatch.setattr("ctypes.CDLL", lambda *_, **__: pytest.fail("opened again"))
+
+    assert clock_synced() is before

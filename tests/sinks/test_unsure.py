@@ -23,7 +23,7 @@ def seen(annotate):
 
 
 def scores(context):
-    return sorted(path.name[:5] for path in (context.out_dir / "unsure").iterdir())
+    return sorted(path.name.split("-")[0] for path in (context.out_dir / "unsure").iterdir())
 
 
 def test_of_sure_pictures_and_of_empty_ones_none_is_kept(seen, context):
@@ -41,7 +41,14 @@ def test_empty_ones_are_kept_first_of_all_where_that_is_set(seen, context):
     sink.write(seen(None, 2))
     sink.write(seen(0.3, 3))
 
-    assert scores(context) == ["0.000"]
+    assert scores(context) == ["none"], "no score, rather than one of 0"
+
+
+def test_next_to_empty_ones_the_least_sure_are_kept(seen, context):
+    for number, score in enumerate((0.4, None, 0.0002, 0.3)):
+        UnsureSink(UnsureOptions(empty=True, max_pictures=2), context).write(seen(score, number))
+
+    assert scores(context) == ["0.000", "none"]
 
 
 def test_the_smallest_score_of_a_picture_counts(annotate, context):
