@@ -35,7 +35,7 @@ KEPT = {"EDGEANNOT_RUNTIME"}
 FOREIGN = {
     # systemd, where the tests run in a unit
     *("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "CONFIGURATION_DIRECTORY", "STATE_DIRECTORY", "CACHE_DIRECTORY"),
-    *("CREDENTIALS_DIRECTORY", "INVOCATION_ID", "JOURNAL_STREAM"),
+    *("CREDENTIALS_DIRECTORY", "INVOCATION_ID", "SYSTEMD_EXEC_PID", "JOURNAL_STREAM"),
     # how text is laid out for a terminal
     *("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "PY_COLORS", "TTY_COMPATIBLE", "TERMINAL_WIDTH", "GITHUB_ACTIONS"),
     # options of the run that would reach the pytest that a test starts

@@ -23,6 +23,7 @@ __all__ = [
     "Notifier",
     "clock_synced",
     "credential",
+    "has_terminal",
     "is_read_only",
     "is_service",
     "may_write",
@@ -38,8 +39,18 @@ _HAND_OVER = "run `sudo edgeannot service install` again, which passes it on"
 
 
 def is_service() -> bool:
-    """Tell whether systemd started this process as a service."""
-    return "NOTIFY_SOCKET" in os.environ or "INVOCATION_ID" in os.environ
+    """Tell whether systemd started this process as a service. What a service starts, as a desktop's terminal, inherits its variables."""
+    mine = os.environ.get("SYSTEMD_EXEC_PID", str(os.getpid())) == str(os.getpid())
+    return "NOTIFY_SOCKET" in os.environ or ("INVOCATION_ID" in os.environ and mine)
+
+
+def has_terminal() -> bool:
+    """Tell whether a terminal controls this process, whose end SIGHUP tells. No service has one, nor what a boot script starts."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def credential(path: Path | None) -> Path | None:

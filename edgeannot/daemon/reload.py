@@ -1,4 +1,4 @@
-"""A configuration that is read again while the service runs: SIGHUP asks, the main thread looks, a wrong one changes nothing."""
+"""A configuration that is read again while the daemon runs: SIGHUP asks, the main thread looks, a wrong one changes nothing."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from edgeannot.base.errors import ConfigError, MissingError, ModelError
 from edgeannot.base.kernel import free_memory_bytes
-from edgeannot.base.systemd import Notifier, clock_synced, is_service
+from edgeannot.base.systemd import Notifier, clock_synced, has_terminal, is_service
 from edgeannot.choice.auto_profile import grade_for_next_start
 from edgeannot.choice.first_use_trial import FirstUseTrial
 from edgeannot.choice.selection import Choice, exclude, measuring_at_start, select_model
@@ -79,13 +79,13 @@ def run_daemon(
     state_dir: a folder for ledger, outbox and crash record in place of the data directory, which another daemon may use meanwhile; who
     names one waits for these pictures, so results that cannot be written give the exit code 73, a picture that cannot be annotated 65.
     reporter: what tells of each picture; else one is made where somebody looks.
-    load: reads the configuration again, which SIGHUP asks for where systemd started this; one that cannot be used changes nothing.
+    load: reads the configuration again, which SIGHUP asks for where no terminal controls this; one that cannot be used changes nothing.
     Raises ConfigError, ModelError or MissingError if the settings cannot be carried out.
     """
     configure_opencv()
     keep_freed_memory()
     stop, ended = threading.Event(), threading.Event()
-    reload = Reload(load, Notifier(os.environ)) if load is not None and is_service() else None
+    reload = Reload(load, Notifier(os.environ)) if load is not None and not once and not has_terminal() else None
 
     def end() -> None:
         ended.set()

@@ -192,7 +192,10 @@ class Supervisor:
 
 @contextmanager
 def on_signals(stop: Callable[[], None], reload: Callable[[], None] | None = None) -> Iterator[None]:
-    """Stop in order on SIGTERM, SIGINT or SIGHUP (a closed terminal); a second signal has its usual effect. reload: what SIGHUP does."""
+    """Stop in order on SIGTERM, SIGINT or SIGHUP (a closed terminal); a second signal has its usual effect.
+
+    reload: what SIGHUP does instead, where no terminal can be closed.
+    """
     numbers = [signal.SIGTERM, signal.SIGINT]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN or reload is not None:  # nohup
         numbers.append(signal.SIGHUP)

@@ -16,7 +16,7 @@ from edgeannot.mqtt.client import new_client
 from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.sources import CameraOptions
 
-SERVICE = ("NOTIFY_SOCKET", "INVOCATION_ID", "CREDENTIALS_DIRECTORY")
+SERVICE = ("NOTIFY_SOCKET", "INVOCATION_ID", "SYSTEMD_EXEC_PID", "CREDENTIALS_DIRECTORY")
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +51,16 @@ def test_systemd_is_told_by_what_it_gives(monkeypatch, name):
     monkeypatch.setenv(name, "x")
 
     assert is_service()
+    monkeypatch.setenv("SYSTEMD_EXEC_PID", str(os.getpid()))
+    assert is_service()
+
+
+def test_a_command_at_the_terminal_of_a_desktop_is_no_service(monkeypatch):
+    """The terminal's program is one, and all that is started in it has its variables."""
+    monkeypatch.setenv("INVOCATION_ID", "x")
+    monkeypatch.setenv("SYSTEMD_EXEC_PID", str(os.getppid()))
+
+    assert not is_service()
 
 
 def secret(tmp_path):

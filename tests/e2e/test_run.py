@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import struct
 import subprocess
+import sys
 import zlib
 
 import cv2
@@ -217,6 +218,36 @@ def test_without_a_source_it_makes_an_inbox_and_says_where(tmp_path, daemons):
     wait_until(lambda: len(list((tmp_path / "out").glob("annotated/inbox/*.jpg"))) == len(list(SAMPLES.glob("*.jpg"))), "annotated copies")
 
     assert daemon.stop() == 0
+
+
+def test_without_a_terminal_a_hang_up_reads_the_configuration_again_also_where_no_systemd_is(tmp_path, daemons):
+    """As a container, a supervisor of another kind or a boot script starts it."""
+    config, folder = tmp_path / "edgeannot.toml", tmp_path / "in"
+    config.write_text(f'[sources.first]\nkind = "directory"\npath = "{folder}"\n')
+    folder.mkdir()
+    daemon = daemons("--profile", "low", "--config", config, "--mqtt", nobody(), prefix=["setsid"])
+    daemon.wait_log("messages waiting")
+    config.write_text("nonsense = 1\n")
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.wait_log("the new configuration is wrong, and the old one stays in force: nonsense")
+    config.write_text("")
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.wait_log(f"watching {daemon.data_dir}/inbox")
+
+    assert daemon.stop() == 0
+
+
+def test_the_end_of_its_terminal_ends_it_also_where_systemd_started_the_terminal(tmp_path, daemons):
+    (tmp_path / "in").mkdir()
+    terminal, end = os.openpty()
+    takes_it = "import os, sys; os.setsid(); os.open(sys.argv[1], os.O_RDWR); os.execvp(sys.argv[2], sys.argv[2:])"
+    prefix = [sys.executable, "-c", takes_it, os.ttyname(end)]
+    daemon = daemons("--profile", "low", "--watch", tmp_path / "in", "--mqtt", nobody(), prefix=prefix, INVOCATION_ID="0" * 32)
+    daemon.wait_log("messages waiting")
+    os.close(end)
+    os.close(terminal)
+
+    assert daemon.process.wait(DEADLINE_S) == 0, daemon.log
 
 
 def test_systemd_hears_ready_signs_of_life_and_stopping(tmp_path, daemons):
