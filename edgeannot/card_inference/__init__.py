@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,19 +20,7 @@ from edgeannot.base.errors import CardError, InputError, ModelError, OutputError
 from edgeannot.base.foreign import model_name
 from edgeannot.card_inference.facts import Facts, SampleRun, fitted, invented_pictures, read_facts, run_samples
 from edgeannot.card_inference.hints import ANCHOR_SETS, Hints, parse_anchors, parse_range, read_cfg
-from edgeannot.card_inference.interpretation import (
-    BACKGROUND,
-    CLASS_SIGMOIDS,
-    LOGITS,
-    OF_PACKAGE,
-    PERCENTAGES,
-    RANGES,
-    SOFTMAX,
-    AmbiguousModelError,
-    Assumed,
-    Interpretation,
-    Known,
-)
+from edgeannot.card_inference.interpretation import RANGES, AmbiguousModelError, Assumed, Assumption, Convention, Interpretation, Known
 from edgeannot.card_inference.labels import fit_names, names_by_class, read_labels
 from edgeannot.card_inference.maps import read_maps
 from edgeannot.card_inference.one_map import read_one_map
@@ -100,10 +88,11 @@ def propose(path: Path, hints: Hints | None = None, *, runtime: Runtime = "auto"
     names, offset = names_by_class(names, offset, interpretation)
     card_input, input_why, assumptions = propose_input(facts, interpretation, hints)
     threshold = next((tensor.threshold for tensor in facts.metadata.outputs if tensor.threshold), None)
+    by_file = facts.metadata.exporter or facts.metadata
     table: dict[str, Any] = {
         "schema": CARD_SCHEMA,
         "name": hints.name or model_name(path.stem),
-        "description": facts.metadata.exporter.description if facts.metadata.exporter else facts.metadata.description,
+        "description": by_file.description,
         "file": path.name,
         "sha256": hashlib.sha256(model.raw).hexdigest(),
         "task": interpretation.task,
@@ -112,7 +101,7 @@ def propose(path: Path, hints: Hints | None = None, *, runtime: Runtime = "auto"
         "head": {key: value for key, value in asdict(interpretation.head).items() if value is not None},
         "labels": {"names": names, "offset": offset},
         "defaults": _defaults(hints, interpretation, threshold),
-        "provenance": {"source": path.name, "license": _license(facts)},
+        "provenance": {"source": path.name, "license": by_file.license},
     }
     for key, value in hints.extra.items():
         _set(table, key, _as_the_head_has_it(interpretation, key, value))
@@ -120,28 +109,22 @@ def propose(path: Path, hints: Hints | None = None, *, runtime: Runtime = "auto"
     _prove(card, facts, run)
     stated = () if threshold is None else (f"the file's metadata states a score threshold of {threshold:.3g}",)
     evidence = (*interpretation.evidence, *input_why, names_why, *stated, *facts.metadata.notes)
-    assumptions += [
-        *interpretation.assumptions,
-        *_of_scores(interpretation, named=named),
-    ]
-    return Proposal(card, path, evidence, tuple(said for said in assumptions if not _settled(said, hints)), named=named)
+    assumptions += [*interpretation.assumptions, *_of_scores(interpretation, named=named)]
+    # What a field settles that the user has set is not assumed.
+    left = (said for said in assumptions if not hints.extra.keys() & set(re.findall(r"--set ([\w.]+)=", said)))
+    return Proposal(card, path, evidence, tuple(left), named=named)
 
 
-def _settled(assumption: Assumed, hints: Hints) -> bool:
-    """Tell whether the user has set a field that the assumption names."""
-    return any(key in hints.extra for key in re.findall(r"--set ([\w.]+)=", assumption))
+ACTIVATED = {"sigmoid": Assumption.LOGITS, "softmax": Assumption.SOFTMAX, "percent": Assumption.PERCENTAGES}
 
 
-def _of_scores(interpretation: Interpretation, *, named: bool) -> tuple[Assumed, ...]:
-    """Return what is assumed of the stored scores: what makes probabilities of them, and which column stands for no object."""
-    nothing = interpretation.head.kind == "ssd-anchors" and interpretation.background == 0 and not named
-    background = (BACKGROUND.of(columns=interpretation.classes),) if nothing else ()
-    return (*_activated(interpretation), *background)
-
-
-def _activated(interpretation: Interpretation) -> tuple[Assumed, ...]:
-    done = {"sigmoid": LOGITS, "softmax": SOFTMAX, "percent": PERCENTAGES}.get(getattr(interpretation.head, "activation", "none"))
-    return () if done is None or interpretation.scores_settled or CLASS_SIGMOIDS.of() in interpretation.assumptions else (done.of(),)
+def _of_scores(interpretation: Interpretation, *, named: bool) -> Iterator[Assumed]:
+    """Yield what is assumed of the stored scores: what makes probabilities of them, and which column stands for no object."""
+    done = ACTIVATED.get(getattr(interpretation.head, "activation", "none"))
+    if done and not interpretation.scores_settled and Assumption.CLASS_SIGMOIDS.of() not in interpretation.assumptions:
+        yield done.of()
+    if interpretation.head.kind == "ssd-anchors" and interpretation.background == 0 and not named:
+        yield Assumption.BACKGROUND.of(columns=interpretation.classes)
 
 
 def _names(facts: Facts, hints: Hints) -> tuple[tuple[str, ...], str]:
@@ -201,20 +184,17 @@ def _of_package(kind: str, hints: Hints) -> Interpretation:
         head = read_head({"kind": kind, **fields})
     except ValidationError as exc:
         raise InputError(f"--head {kind}: {what_is_wrong(exc)}; give the head's fields with --set head.FIELD=VALUE") from exc
-    return Interpretation(head, OF_PACKAGE, (f"--head says that the outputs are for {kind}, of the package {HEADS.package(kind)}",))
+    evidence = f"--head says that the outputs are for {kind}, of the package {HEADS.package(kind)}"
+    return Interpretation(head, Convention.OF_PACKAGE, (evidence,))
 
 
 def _defaults(hints: Hints, interpretation: Interpretation, threshold: float | None) -> dict[str, Any]:
     """Return what holds where the settings say nothing. threshold: the smallest score that counts, as the file states it."""
-    if hints.min_score is not None:
-        return {"min_score": hints.min_score}
-    if threshold is not None:
-        return {"min_score": round(threshold, 4)}
-    # A classifier spreads its score over many alike classes; 0.1 shows the runners-up, 0.3 would often show nothing.
-    if interpretation.task == "classify":
-        return {"min_score": 0.1}
-    # The score also decides which cells touch; this is Edge Impulse's own.
-    return {"min_score": 0.5} if interpretation.head.kind == "fomo" else {}
+    # A classifier spreads its score over many alike classes; 0.1 shows the runners-up, 0.3 would often show nothing. For FOMO the score
+    # also decides which cells touch; this is Edge Impulse's own.
+    least = {"classify": 0.1, "fomo": 0.5}.get(interpretation.head.kind) if threshold is None else round(threshold, 4)
+    least = least if hints.min_score is None else hints.min_score
+    return {} if least is None else {"min_score": least}
 
 
 def _as_the_head_has_it(interpretation: Interpretation, key: str, value: Any) -> Any:
@@ -223,10 +203,6 @@ def _as_the_head_has_it(interpretation: Interpretation, key: str, value: Any) ->
     if isinstance(field, tuple) and not isinstance(value, list):
         return [value]
     return value[0] if isinstance(field, str | int) and isinstance(value, list) and len(value) == 1 else value
-
-
-def _license(facts: Facts) -> str:
-    return facts.metadata.exporter.license if facts.metadata.exporter else facts.metadata.license
 
 
 def _set(table: dict[str, Any], key: str, value: Any) -> None:

@@ -12,17 +12,7 @@ from numpy.typing import NDArray
 
 from edgeannot.base.errors import InputError
 from edgeannot.card_inference.facts import FOLLOWS, Facts, Out, cell_centres, grid_fit
-from edgeannot.card_inference.interpretation import (
-    CORNER_POINTS,
-    DAMO,
-    NANODET,
-    SEVENTEEN_BINS,
-    ULTRALYTICS,
-    YOLOX,
-    AmbiguousModelError,
-    Interpretation,
-    Known,
-)
+from edgeannot.card_inference.interpretation import AmbiguousModelError, Assumption, Convention, Interpretation, Known
 from edgeannot.card_inference.scores import PROBABILITY_MAKERS, activation_of
 from edgeannot.tflite.trace import Piece
 from edgeannot.vision.data import TensorRef
@@ -142,8 +132,8 @@ class JoinedColumns:
         )
         columns = self.numbers.shape[2]
         evidence = (self.evidence, f"{columns} columns are 4 x {bins} bins of distances and {classes} classes, {order}", why)
-        assumptions = (CORNER_POINTS.of(),) if plus else (SEVENTEEN_BINS.of(),) if bins == 17 else ()
-        return Interpretation(head, BINS.get(bins, NANODET), evidence, classes=classes, assumptions=assumptions)
+        assumptions = (Assumption.CORNER_POINTS.of(),) if plus else (Assumption.SEVENTEEN_BINS.of(),) if bins == 17 else ()
+        return Interpretation(head, BINS.get(bins, Convention.NANODET), evidence, classes=classes, assumptions=assumptions)
 
     def yolox(self, known: Known) -> Interpretation:
         """Interpret box, objectness and class scores, as YOLOX writes them."""
@@ -151,13 +141,13 @@ class JoinedColumns:
         activation, why = self._activation(known, self.numbers[..., 4:], self.made[-1])
         head = Yolox(outputs=self.outputs, strides=self.strides, layout=self.layout, activation=activation)
         evidence = (self.evidence, f"{columns} columns are box, objectness and {columns - 5} classes, as YOLOX writes them", why)
-        return Interpretation(head, YOLOX, evidence, classes=columns - 5)
+        return Interpretation(head, Convention.YOLOX, evidence, classes=columns - 5)
 
     def _activation(self, known: Known, scores: NDArray[np.float32], piece: Piece) -> tuple[Literal["none", "sigmoid"], str]:
         return activation_of(known, scores, piece.made_by if len(self.made) > 1 else "")
 
 
-BINS = {16: ULTRALYTICS, 8: NANODET, 11: NANODET, 17: DAMO}
+BINS = {16: Convention.ULTRALYTICS, 8: Convention.NANODET, 11: Convention.NANODET, 17: Convention.DAMO}
 """Bins of published models and whose they are: YOLOv8 and later, NanoDet, NanoDet-g, DAMO-YOLO."""
 MOST_BINS = 33
 """Distances to 32 cells; published models have up to 17."""
@@ -269,12 +259,11 @@ def free_boxes(boxes: NDArray[np.float32], size: int) -> BoxFacts | None:
     if not (inside and spread and (corners or sizes)):
         return None
     x_first = np.abs(np.diff(middle_x)).mean() > np.abs(np.diff(middle_y)).mean()
-    if not corners:
-        return (
-            BoxFacts(units, "cxcywh", f"in a sample run the numbers are centres and sizes inside the picture, {units}") if x_first else None
-        )
-    form: Literal["xyxy", "yxyx"] = "xyxy" if x_first else "yxyx"
-    return BoxFacts(units, form, f"in a sample run the numbers are corners of boxes inside the picture: decoded, {units}, {form}")
+    if not corners and not x_first:
+        return None
+    form: Literal["cxcywh", "xyxy", "yxyx"] = "cxcywh" if not corners else "xyxy" if x_first else "yxyx"
+    what = "corners" if corners else "centres and sizes"
+    return BoxFacts(units, form, f"in a sample run the numbers are {what} of boxes inside the picture: decoded, {units}, {form}")
 
 
 def query_boxes(known: Known, boxes: NDArray[np.float32], *, by_order: bool = False) -> BoxFacts | None:

@@ -36,8 +36,7 @@ __all__ = [
 ]
 
 POSTPROCESS = "TFLite_Detection_PostProcess"
-RUNNABLE_CUSTOM = frozenset((POSTPROCESS,))
-"""Custom operators that both runtimes bring along."""
+"""The only custom operator that both runtimes bring along."""
 KNOWN_CUSTOM = {
     "edgetpu-custom-op": "it is compiled for the Edge TPU and runs on nothing else; add the .tflite from before the Edge TPU compiler",
     "ethos-u": "it is compiled for an Arm Ethos-U NPU (Vela); add the .tflite from before Vela",
@@ -142,7 +141,7 @@ def _refuse_operators(model: TFLiteModel, path: str) -> None:
             name = operator.custom_name
             if operator.name == "DELEGATE":
                 raise ModelError(f"model {path}: {KNOWN_CUSTOM['DELEGATE']}")
-            if operator.name != "CUSTOM" or name in RUNNABLE_CUSTOM:
+            if operator.name != "CUSTOM" or name == POSTPROCESS:
                 continue
             if name in KNOWN_CUSTOM:
                 raise ModelError(f"model {path}: cannot run on a CPU: custom operator {name!r}: {KNOWN_CUSTOM[name]}")
@@ -250,10 +249,8 @@ def run_samples(
 def _tensor(picture: Picture, pixels: UInt8Array, mean: Sequence[float], std: Sequence[float]) -> NDArray[np.generic]:
     real = (pixels.astype(np.float32) - np.array(mean, np.float32)) / np.array(std, np.float32)
     tensor = picture.tensor
-    stored: NDArray[np.generic]
-    if tensor.dtype == "float32":
-        stored = real.astype(np.float32)
-    else:
+    stored: NDArray[np.generic] = real
+    if tensor.dtype != "float32":
         limits = np.iinfo(tensor.dtype)
         steps = np.round(real / tensor.scale) + tensor.zero_point if tensor.quantized else np.round(real)
         stored = np.clip(steps, limits.min, limits.max).astype(tensor.dtype)
@@ -273,11 +270,8 @@ def invented_pictures(picture: Picture, count: int = 2) -> list[UInt8Array]:
             fx, fy, phase = rng.uniform(0.5, 3, 3)
             image[..., channel] = 128 + 90 * np.sin(fx * 6 * columns / picture.width + fy * 6 * rows / picture.height + phase)
         for _ in range(6 + i):
-            x, y = rng.integers(0, max(picture.width * 3 // 4, 1)), rng.integers(0, max(picture.height * 3 // 4, 1))
-            w, h = (
-                rng.integers(picture.width // 8 + 1, picture.width // 2 + 2),
-                rng.integers(picture.height // 8 + 1, picture.height // 2 + 2),
-            )
+            x, y = (rng.integers(0, max(side * 3 // 4, 1)) for side in picture.size_wh)
+            w, h = (rng.integers(side // 8 + 1, side // 2 + 2) for side in picture.size_wh)
             image[y : y + h, x : x + w] = rng.integers(0, 256, picture.channels)
         image += rng.normal(0, 6, image.shape)
         made.append(np.clip(image, 0, 255).astype(np.uint8))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from enum import Enum
 from typing import Literal, NewType
 
 from edgeannot.base.errors import ModelError
@@ -12,7 +13,7 @@ from edgeannot.card_inference.hints import Hints
 from edgeannot.vision.geometry import PAD, Resize
 from edgeannot.vision.heads import Head
 
-__all__ = ["ASSUMPTIONS", "RANGES", "AmbiguousModelError", "Assumed", "Assumption", "Convention", "Interpretation", "Known"]
+__all__ = ["RANGES", "AmbiguousModelError", "Assumed", "Assumption", "Convention", "Interpretation", "Known"]
 
 RANGES: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "0..1": ((0.0,), (255.0,)),
@@ -35,112 +36,106 @@ class AmbiguousModelError(ModelError):
         self.choices = tuple(choices)
 
 
-@dataclass(frozen=True, slots=True)
-class Convention:
+class Convention(Enum):
     """How pictures are prepared for a family of models, where the file itself does not say."""
 
-    who: str
-    """The models, as the evidence names them."""
-    family: Literal["yolo", "ssd", "nanodet", "mobilenet", "other"]
-    """The card's word for them."""
-    resize: Resize
-    color: Literal["RGB", "BGR"]
-    input_range: str
-    """A key of RANGES."""
-    pad: int = PAD
-    """The byte that fills what a letterbox leaves free."""
+    ULTRALYTICS = ("YOLOv5 to v11 and their kin", "yolo", "letterbox", "RGB", "0..1")
+    DARKNET = ("Darknet", "yolo", "stretch", "RGB", "0..1")
+    YOLOX = ("YOLOX", "yolo", "letterbox-top-left", "BGR", "0..255")
+    NANODET = ("NanoDet", "nanodet", "stretch", "BGR", "nanodet")
+    PICODET = ("PicoDet", "yolo", "stretch", "RGB", "imagenet")
+    DAMO = ("DAMO-YOLO", "yolo", "stretch", "RGB", "0..255")
+    DETR = ("DETR", "other", "stretch", "RGB", "imagenet")
+    RT_DETR = ("RT-DETR and its kin", "other", "stretch", "RGB", "0..1")
+    SSD = ("TensorFlow's SSD and EfficientDet", "ssd", "stretch", "RGB", "-1..1")
+    CENTERNET = ("TensorFlow's SSD and EfficientDet", "other", "stretch", "RGB", "-1..1")
+    FASTESTV2 = ("YOLO-FastestV2", "yolo", "stretch", "BGR", "0..1")
+    FASTESTDET = ("FastestDet", "yolo", "stretch", "BGR", "0..1")
+    FOMO = ("Edge Impulse's FOMO", "other", "stretch", "RGB", "0..1", 0)
+    MEDIAPIPE = ("MediaPipe's BlazeFace kin", "ssd", "letterbox", "RGB", "-1..1")
+    PALM = ("MediaPipe's palm detection", "ssd", "letterbox", "RGB", "0..1")
+    CLASSIFIER = ("TensorFlow's MobileNet and EfficientNet-Lite", "mobilenet", "stretch", "RGB", "-1..1")
+    TORCH_CLASSIFIER = ("torchvision", "mobilenet", "stretch", "RGB", "imagenet")
+    OF_PACKAGE = ("models with a head of a package", "other", "stretch", "RGB", "0..1")
 
-
-ULTRALYTICS = Convention("YOLOv5 to v11 and their kin", "yolo", "letterbox", "RGB", "0..1")
-DARKNET = Convention("Darknet", "yolo", "stretch", "RGB", "0..1")
-YOLOX = Convention("YOLOX", "yolo", "letterbox-top-left", "BGR", "0..255")
-NANODET = Convention("NanoDet", "nanodet", "stretch", "BGR", "nanodet")
-PICODET = Convention("PicoDet", "yolo", "stretch", "RGB", "imagenet")
-DAMO = Convention("DAMO-YOLO", "yolo", "stretch", "RGB", "0..255")
-DETR = Convention("DETR", "other", "stretch", "RGB", "imagenet")
-RT_DETR = Convention("RT-DETR and its kin", "other", "stretch", "RGB", "0..1")
-SSD = Convention("TensorFlow's SSD and EfficientDet", "ssd", "stretch", "RGB", "-1..1")
-CENTERNET = replace(SSD, family="other")
-FASTESTV2 = Convention("YOLO-FastestV2", "yolo", "stretch", "BGR", "0..1")
-FASTESTDET = Convention("FastestDet", "yolo", "stretch", "BGR", "0..1")
-FOMO = Convention("Edge Impulse's FOMO", "other", "stretch", "RGB", "0..1", pad=0)
-MEDIAPIPE = Convention("MediaPipe's BlazeFace kin", "ssd", "letterbox", "RGB", "-1..1")
-PALM = Convention("MediaPipe's palm detection", "ssd", "letterbox", "RGB", "0..1")
-CLASSIFIER = Convention("TensorFlow's MobileNet and EfficientNet-Lite", "mobilenet", "stretch", "RGB", "-1..1")
-TORCH_CLASSIFIER = Convention("torchvision", "mobilenet", "stretch", "RGB", "imagenet")
-OF_PACKAGE = Convention("models with a head of a package", "other", "stretch", "RGB", "0..1")
+    def __init__(
+        self,
+        who: str,
+        family: Literal["yolo", "ssd", "nanodet", "mobilenet", "other"],
+        resize: Resize,
+        color: Literal["RGB", "BGR"],
+        input_range: str,
+        pad: int = PAD,
+    ) -> None:
+        """Take what the evidence calls the models, the card's word for them, a key of RANGES, and the byte that a letterbox leaves free."""
+        self.who, self.family, self.resize, self.color, self.input_range, self.pad = who, family, resize, color, input_range, pad
 
 
 Assumed = NewType("Assumed", str)
 """A printed assumption. Only `Assumption.of` makes one, so that each is in the list below, and in the test that shows it wrong."""
 
 
-@dataclass(frozen=True, slots=True)
-class Assumption:
-    """A fact that only a family's convention settles."""
+class Assumption(Enum):
+    """A fact that only a family's convention settles: a clause with {places} for what was found, and what changes it, as it is typed."""
 
-    says: str
-    """A clause with {places} for what was found."""
-    options: str
-    """What changes it, as it is typed."""
+    INPUT_NUMBERS = ("input numbers {numbers}, by convention only", "--input-range")
+    COLOR_ORDER = ("colour order {color}, by convention of {who}", "--color {other}")
+    LOGITS = ("scores are logits, which a sigmoid follows", "--set head.activation=none")
+    SOFTMAX = ("numbers are logits, which a softmax follows", "--set head.activation=sigmoid, or none")
+    PERCENTAGES = ("scores are percentages", "--set head.activation=sigmoid, or none")
+    CORNER_POINTS = ("cell points are at the cell's corner, as in NanoDet-Plus; PicoDet has them in the middle", "--set head.center=0.5")
+    MIDDLE_POINTS = (
+        "four strides and 8 bins read as PicoDet; NanoDet-Plus has its points at the cells' corners",
+        "--set head.center=0 --color BGR",
+    )
+    SEVENTEEN_BINS = (
+        "17 bins read as DAMO-YOLO, with cell points at the cell's corner; YOLOv6 and PP-YOLOE have them in the middle",
+        "--set head.center=0.5 --input-range 0..1 --resize letterbox",
+    )
+    X_FIRST = ("corners are x first, as YOLO and DETR write them", "--set head.box_form=yxyx")
+    Y_FIRST = ("corners are y first, as TensorFlow's CenterNet writes them", "--set head.box_form=xyxy")
+    CLASS_SIGMOIDS = (
+        (
+            "each class has a sigmoid of its own, as in RT-DETR and Deformable DETR; the first DETR has a softmax with a last column for "
+            "no object"
+        ),
+        "--set head.activation=softmax",
+    )
+    NO_OBJECT = (
+        "a softmax with column {column} of {columns} for no object, as in {who}",
+        "--set head.background={other}, or --set head.activation=sigmoid",
+    )
+    QUERY_ORDER = ("boxes of queries have {first} first, as {who} writes them", "--set head.box_form={other}")
+    SECOND_OF_TWO = ("of two alike outputs the second counts: YOLOv9's first only helps in training", "--set head.output={other}")
+    CORNER_OFFSETS = ("offsets are of corners, as the anchors are", "--set head.code=xywh, or yxhw")
+    CENTRE_OFFSETS = (
+        "offsets are of centre and size, {code}, divided by 10, 10, 5, 5, with exponential sizes, as TensorFlow's SSD writes them",
+        "--set head.code={other}, --set head.scales=[10,10,5,5], --set head.exponential=false",
+    )
+    NINE_BOXES = (
+        "nine boxes a cell are {who}'s, which begin at {strides} strides, with offsets that are y first and not divided",
+        "--set head.octaves.anchor_scale={other}, --set head.code=xywh, --set head.scales=[10,10,5,5]",
+    )
+    BACKGROUND = ("column 0 of {columns} is the background, as in TensorFlow's SSD", "--labels FILE with a line for each column")
+    OBJECTNESS = ("the {free} numbers after the box are class scores {form} objectness", "--set head.objectness={other}")
+    GRID_SIZES = ("box sizes are {form}", "--set head.size={size} --set head.xy_scale={xy_scale}")
+    CELL_SCORE = ("cells of a score of 0.5 and more make an object, as with Edge Impulse", "--min-score")
+    SQUEEZED = (
+        (
+            "the whole picture is squeezed into the input, as by Edge Impulse's `squash`; its `fit shortest axis` cuts off the ends of a "
+            "long picture, and its `fit longest axis` adds black bars"
+        ),
+        "--resize crop, or letterbox",
+    )
+    SCORE_POWERS = (
+        "score = objectness ** 0.6 * class ** 0.4, as some of FastestDet's scripts have it; others multiply them as they are",
+        "--set head.objectness_power=1 --set head.class_power=1",
+    )
 
     def of(self, **found: object) -> Assumed:
         """Return the sentence that `models add` prints."""
-        return Assumed(f"{self.says.format(**found)} ({self.options.format(**found)})")
-
-
-INPUT_NUMBERS = Assumption("input numbers {numbers}, by convention only", "--input-range")
-COLOR_ORDER = Assumption("colour order {color}, by convention of {who}", "--color {other}")
-LOGITS = Assumption("scores are logits, which a sigmoid follows", "--set head.activation=none")
-SOFTMAX = Assumption("numbers are logits, which a softmax follows", "--set head.activation=sigmoid, or none")
-PERCENTAGES = Assumption("scores are percentages", "--set head.activation=sigmoid, or none")
-CORNER_POINTS = Assumption(
-    "cell points are at the cell's corner, as in NanoDet-Plus; PicoDet has them in the middle", "--set head.center=0.5"
-)
-MIDDLE_POINTS = Assumption(
-    "four strides and 8 bins read as PicoDet; NanoDet-Plus has its points at the cells' corners", "--set head.center=0 --color BGR"
-)
-SEVENTEEN_BINS = Assumption(
-    "17 bins read as DAMO-YOLO, with cell points at the cell's corner; YOLOv6 and PP-YOLOE have them in the middle",
-    "--set head.center=0.5 --input-range 0..1 --resize letterbox",
-)
-X_FIRST = Assumption("corners are x first, as YOLO and DETR write them", "--set head.box_form=yxyx")
-Y_FIRST = Assumption("corners are y first, as TensorFlow's CenterNet writes them", "--set head.box_form=xyxy")
-CLASS_SIGMOIDS = Assumption(
-    "each class has a sigmoid of its own, as in RT-DETR and Deformable DETR; the first DETR has a softmax with a last column for no object",
-    "--set head.activation=softmax",
-)
-NO_OBJECT = Assumption(
-    "a softmax with column {column} of {columns} for no object, as in {who}",
-    "--set head.background={other}, or --set head.activation=sigmoid",
-)
-QUERY_ORDER = Assumption("boxes of queries have {first} first, as {who} writes them", "--set head.box_form={other}")
-SECOND_OF_TWO = Assumption("of two alike outputs the second counts: YOLOv9's first only helps in training", "--set head.output={other}")
-CORNER_OFFSETS = Assumption("offsets are of corners, as the anchors are", "--set head.code=xywh, or yxhw")
-CENTRE_OFFSETS = Assumption(
-    "offsets are of centre and size, {code}, divided by 10, 10, 5, 5, with exponential sizes, as TensorFlow's SSD writes them",
-    "--set head.code={other}, --set head.scales=[10,10,5,5], --set head.exponential=false",
-)
-NINE_BOXES = Assumption(
-    "nine boxes a cell are {who}'s, which begin at {strides} strides, with offsets that are y first and not divided",
-    "--set head.octaves.anchor_scale={other}, --set head.code=xywh, --set head.scales=[10,10,5,5]",
-)
-BACKGROUND = Assumption("column 0 of {columns} is the background, as in TensorFlow's SSD", "--labels FILE with a line for each column")
-OBJECTNESS = Assumption("the {free} numbers after the box are class scores {form} objectness", "--set head.objectness={other}")
-GRID_SIZES = Assumption("box sizes are {form}", "--set head.size={size} --set head.xy_scale={xy_scale}")
-CELL_SCORE = Assumption("cells of a score of 0.5 and more make an object, as with Edge Impulse", "--min-score")
-SQUEEZED = Assumption(
-    "the whole picture is squeezed into the input, as by Edge Impulse's `squash`; its `fit shortest axis` cuts off the ends of a long "
-    "picture, and its `fit longest axis` adds black bars",
-    "--resize crop, or letterbox",
-)
-SCORE_POWERS = Assumption(
-    "score = objectness ** 0.6 * class ** 0.4, as some of FastestDet's scripts have it; others multiply them as they are",
-    "--set head.objectness_power=1 --set head.class_power=1",
-)
-
-ASSUMPTIONS = tuple(value for value in tuple(globals().values()) if isinstance(value, Assumption))
-"""All of them."""
+        says, options = self.value
+        return Assumed(f"{says.format(**found)} ({options.format(**found)})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +153,7 @@ class Known:
         lines = len(self.names)
         if not lines:
             return set()
-        counts = {lines}
-        if self.hints.label_offset:
-            counts.add(lines - self.hints.label_offset)
-        elif is_background(self.names[0]):
-            counts.add(lines - 1)
-        return counts
+        return {lines, lines - (self.hints.label_offset or int(is_background(self.names[0])))}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,27 +15,14 @@ from edgeannot.base.foreign import number_of
 from edgeannot.card_inference.boxes import BINS, JoinedColumns, bins_hint, choose_bins, fastestv2_anchors
 from edgeannot.card_inference.facts import Out
 from edgeannot.card_inference.hints import ANCHOR_SETS
-from edgeannot.card_inference.interpretation import (
-    DARKNET,
-    FASTESTV2,
-    GRID_SIZES,
-    MIDDLE_POINTS,
-    NANODET,
-    PICODET,
-    SEVENTEEN_BINS,
-    ULTRALYTICS,
-    AmbiguousModelError,
-    Assumed,
-    Interpretation,
-    Known,
-)
+from edgeannot.card_inference.interpretation import AmbiguousModelError, Assumed, Assumption, Convention, Interpretation, Known
 from edgeannot.card_inference.scores import PROBABILITY_MAKERS, activation_of
 from edgeannot.tflite.trace import maker, mostly_silu, pieces
 from edgeannot.vision.heads.dfl import Dfl
 from edgeannot.vision.heads.yolo_fastestv2 import YoloFastestV2
 from edgeannot.vision.heads.yolo_grid import Grid, YoloGrid
 
-__all__ = ["StrideMap", "cell_numbers", "layout_of", "read_maps", "stride_maps"]
+__all__ = ["StrideMap", "cell_numbers", "read_maps", "stride_maps"]
 
 Form = Literal["hwc", "chw", "hwac", "ahwc", "achw", "nc", "cn"]
 """The axes of a map behind the batch's: height, width, channels, anchors, or n cells in a row."""
@@ -56,9 +43,9 @@ class StrideMap:
     form: Form
 
     @property
-    def channels_last(self) -> bool:
-        """Whether a cell's numbers lie together."""
-        return self.form in {"hwc", "hwac", "nc", "ahwc"}
+    def layout(self) -> Literal["channels-last", "channels-first"]:
+        """The word that heads have for whether a cell's numbers lie together."""
+        return "channels-last" if self.form.endswith("c") else "channels-first"
 
 
 def read_maps(known: Known) -> list[Interpretation]:
@@ -100,14 +87,9 @@ def stride_maps(known: Known, out: Out) -> Iterator[StrideMap]:
 def cell_numbers(known: Known, item: StrideMap) -> NDArray[np.float32]:
     """Return (pictures, cells, channels) of a map with one set of numbers a cell."""
     numbers = known.run.of(item.out.position)[:, 0]
-    if not item.channels_last:
+    if item.layout == "channels-first":
         numbers = np.moveaxis(numbers, 1, -1)
     return numbers.reshape(len(numbers), -1, item.channels)
-
-
-def layout_of(maps: list[StrideMap]) -> Literal["channels-last", "channels-first"]:
-    """Return the word that heads have for where a cell's numbers lie."""
-    return "channels-last" if maps[0].channels_last else "channels-first"
 
 
 def _joined(known: Known, strides: tuple[int, ...], maps: list[StrideMap]) -> list[Interpretation]:
@@ -123,7 +105,7 @@ def _joined(known: Known, strides: tuple[int, ...], maps: list[StrideMap]) -> li
         outputs=tuple(item.out.ref for item in maps),
         strides=strides,
         numbers=np.concatenate([cell_numbers(known, item) for item in maps], axis=1),
-        layout=layout_of(maps),
+        layout=maps[0].layout,
         made=made,
         evidence=f"{len(maps)} outputs with {total} channels for strides {', '.join(map(str, strides))}",
     )
@@ -135,46 +117,39 @@ def _joined(known: Known, strides: tuple[int, ...], maps: list[StrideMap]) -> li
     return []
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """The maps of one stride: four distributions, class scores, and perhaps the sum of the scores."""
+def _parts(group: list[StrideMap]) -> Iterator[list[StrideMap]]:
+    """Yield the ways to tell the maps of a stride apart: four distributions, class scores, and perhaps the sum of the scores.
 
-    boxes: StrideMap
-    scores: StrideMap
-    sums: StrideMap | None
-
-
-def _parts(group: list[StrideMap]) -> Iterator[_Parts]:
-    """Yield the ways to tell the maps of a stride apart. Distances come out of no sigmoid; and a name may say which map they are."""
+    Distances come out of no sigmoid; and a name may say which map they are.
+    """
     named = [item for item in group if any(word in item.out.tensor.name.lower() for word in ("box", "reg", "dis", "dfl"))]
     for boxes in named if 0 < len(named) < len(group) else group:
         rest = sorted((item for item in group if item is not boxes), key=lambda item: -item.channels)
         if boxes.channels % 4 == 0 and boxes.out.made_by not in PROBABILITY_MAKERS and (len(rest) == 1 or rest[1].channels == 1):
-            yield _Parts(boxes, rest[0], rest[1] if len(rest) > 1 else None)
+            yield [boxes, *rest]
 
 
 def _distances(known: Known, strides: tuple[int, ...], groups: list[list[StrideMap]]) -> list[Interpretation]:
     """Interpret a box map and a score map a stride, and perhaps a third with the sum of the scores."""
     if len(strides) < 2 or any(item.form in {"hwac", "ahwc", "achw"} for group in groups for item in group):
         return []
-    ways: dict[tuple[int, int], list[_Parts]] = defaultdict(list)
+    ways: dict[tuple[int, int], list[list[StrideMap]]] = defaultdict(list)
     for parts in (parts for group in groups for parts in _parts(group)):
-        ways[parts.boxes.channels // 4, parts.scores.channels].append(parts)
+        ways[parts[0].channels // 4, parts[1].channels].append(parts)
     way = choose_bins(known, [way for way, found in ways.items() if len(found) == len(strides)])
     if way is None or not (way[1] % way[0] or way[0] in BINS or way[1] in known.class_counts() or bins_hint(known)):
         return []  # an SSD's layers: as many boxes as bins, each with classes of its own
     bins, classes = way
-    boxes, scores = [parts.boxes for parts in ways[way]], [parts.scores for parts in ways[way]]
-    sums = [parts.sums for parts in ways[way] if parts.sums is not None]
+    boxes, scores, *sums = zip(*ways[way], strict=True)
     numbers = np.concatenate([cell_numbers(known, item) for item in scores], axis=1)
     activation, why = activation_of(known, numbers, scores[0].out.made_by)
     head = Dfl(
         strides=strides,
         boxes=tuple(item.out.ref for item in boxes),
         scores=tuple(item.out.ref for item in scores),
-        score_sums=tuple(item.out.ref for item in sums),
+        score_sums=tuple(item.out.ref for column in sums for item in column),
         bins=bins,
-        layout=layout_of(boxes),
+        layout=boxes[0].layout,
         activation=activation,
         center=0.0 if bins == 17 else 0.5,
     )
@@ -183,8 +158,8 @@ def _distances(known: Known, strides: tuple[int, ...], groups: list[list[StrideM
     if sums:
         evidence.append("a third output a stride holds the sum of the scores")
     pico = bins == 8 and 64 in strides
-    assumptions = (MIDDLE_POINTS.of(),) if pico else (SEVENTEEN_BINS.of(),) if bins == 17 else ()
-    convention = PICODET if pico else BINS.get(bins, NANODET)
+    assumptions = (Assumption.MIDDLE_POINTS.of(),) if pico else (Assumption.SEVENTEEN_BINS.of(),) if bins == 17 else ()
+    convention = Convention.PICODET if pico else BINS.get(bins, Convention.NANODET)
     return [Interpretation(head, convention, tuple(evidence), classes=classes, assumptions=assumptions)]
 
 
@@ -204,9 +179,9 @@ def _fastestv2(known: Known, strides: tuple[int, ...], groups: list[list[StrideM
         score = next(item for item in group if item is not objectness and item is not box)
         refs += [box.out.ref, objectness.out.ref, score.out.ref]
         classes = score.channels
-    head = YoloFastestV2(outputs=tuple(refs), strides=strides, anchors=pairs, layout=layout_of(groups[0]))
+    head = YoloFastestV2(outputs=tuple(refs), strides=strides, anchors=pairs, layout=groups[0][0].layout)
     evidence = (f"three outputs a stride with {4 * anchors}, {anchors} and {classes} channels: YOLO-FastestV2",)
-    return [Interpretation(head, FASTESTV2, evidence, classes=classes)]
+    return [Interpretation(head, Convention.FASTESTV2, evidence, classes=classes)]
 
 
 Pairs = tuple[tuple[float, float], ...]
@@ -242,13 +217,9 @@ def _grids(known: Known, strides: tuple[int, ...], maps: list[StrideMap]) -> lis
         anchor_units="cells" if v2 else "pixels",
     )
     channels = f"{per_cell * (5 + classes)} channels for strides {', '.join(map(str, strides))}"
-    evidence = (
-        f"{number_of(len(maps), 'output')} with {channels}: {per_cell} anchors x (5 + {classes})",
-        why,
-        where,
-        family,
-    )
-    return [Interpretation(head, ULTRALYTICS if size == "square" else DARKNET, evidence, classes=classes, assumptions=assumed)]
+    evidence = (f"{number_of(len(maps), 'output')} with {channels}: {per_cell} anchors x (5 + {classes})", why, where, family)
+    convention = Convention.ULTRALYTICS if size == "square" else Convention.DARKNET
+    return [Interpretation(head, convention, evidence, classes=classes, assumptions=assumed)]
 
 
 def _anchor_count(  # noqa: PLR0911 - one answer a source, the surest first
@@ -329,17 +300,13 @@ def _activated(known: Known, maps: list[StrideMap]) -> bool:
 def _size_rule(known: Known, activated: bool, preset: str) -> tuple[Literal["exp", "square"], float, str, tuple[Assumed, ...]]:
     """Return how sizes are written: exp (Darknet) or the square of a sigmoid (YOLOv5, v7): the activations of the network tell."""
     if preset in {"yolov5", "yolov7"} or activated:
-        return (
-            "square",
-            2.0,
-            "sizes are squares of sigmoids, as in YOLOv5 and v7" + (f" ({preset} anchors)" if preset else " (values end in a sigmoid)"),
-            (),
-        )
+        why = f"{preset} anchors" if preset else "values end in a sigmoid"
+        return "square", 2.0, f"sizes are squares of sigmoids, as in YOLOv5 and v7 ({why})", ()
     if preset or known.hints.cfg:
         return "exp", 1.0, "sizes are exponentials, as in Darknet", ()
     if sigmoids := mostly_silu(known.facts.graph):
         why = f"the network uses SiLU ({sigmoids} sigmoids), as YOLOv5 and v7: sizes are squares of sigmoids"
-        assumed = GRID_SIZES.of(form="squares of sigmoids, as in YOLOv5 and v7", size="exp", xy_scale=1)
+        assumed = Assumption.GRID_SIZES.of(form="squares of sigmoids, as in YOLOv5 and v7", size="exp", xy_scale=1)
         return "square", 2.0, why, (assumed,)
-    assumed = GRID_SIZES.of(form="exponentials, as in Darknet", size="square", xy_scale=2)
+    assumed = Assumption.GRID_SIZES.of(form="exponentials, as in Darknet", size="square", xy_scale=2)
     return "exp", 1.0, "the network has no SiLU: a Darknet kind, sizes are exponentials", (assumed,)

@@ -8,19 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot.base.errors import CardError
-from edgeannot.card_inference.interpretation import (
-    CELL_SCORE,
-    FASTESTDET,
-    FOMO,
-    SCORE_POWERS,
-    SQUEEZED,
-    AmbiguousModelError,
-    Assumed,
-    Interpretation,
-    Known,
-)
-from edgeannot.card_inference.maps import StrideMap, cell_numbers, layout_of, stride_maps
-from edgeannot.card_inference.scores import activation_of
+from edgeannot.card_inference.interpretation import AmbiguousModelError, Assumption, Convention, Interpretation, Known
+from edgeannot.card_inference.maps import StrideMap, cell_numbers, stride_maps
+from edgeannot.card_inference.scores import activation_of, add_up
 from edgeannot.card_inference.ssd import names_allow_background
 from edgeannot.tflite.trace import pieces
 from edgeannot.vision.heads.fastestdet import FastestDet
@@ -32,8 +22,8 @@ COARSE = 8
 """Cells of this many pixels and more are FOMO's; a map of the same form that is finer colours each pixel in (segmentation)."""
 MOSTLY = 0.5
 """A map on which more cells than this share hold an object is hardly one of centres."""
-SUMS = 0.05
-"""Shares of a softmax add up to 1 within this, quantized ones as well."""
+SLACK = 0.05
+"""Quantized numbers may be so far out."""
 
 
 def read_one_map(known: Known) -> list[Interpretation]:
@@ -45,17 +35,11 @@ def read_one_map(known: Known) -> list[Interpretation]:
     return [] if found is None else [found]
 
 
-def _add_up(numbers: NDArray[np.float32], step: float) -> bool:
-    """Tell whether the numbers of each cell (..., C) are shares of 1. step: between two stored numbers, 0 for floats."""
-    slack = max(SUMS, 2 * step)
-    return bool(numbers.min() >= -slack and np.all(np.abs(numbers.sum(axis=-1) - 1) < slack))
-
-
 def _fomo(known: Known, item: StrideMap) -> Interpretation | None:
     """Interpret (1, h, w, C) shares of each cell: column 0 for the background, a column for each class."""
     asked = known.hints.head == "fomo"
     numbers, columns = cell_numbers(known, item), item.channels
-    shares = columns > 1 and _add_up(numbers, item.out.tensor.scale)
+    shares = columns > 1 and add_up(numbers, item.out.tensor.scale)
     if item.form not in {"hwc", "chw"} or numbers.shape[1] < 2 or not (asked or (shares and item.stride >= COARSE)):
         return None
     activation: Literal["none", "sigmoid", "softmax"]
@@ -66,15 +50,12 @@ def _fomo(known: Known, item: StrideMap) -> Interpretation | None:
         activation, why = ("none", "each cell's numbers add up to 1") if shares else ("softmax", "each cell's numbers are logits")
         background = _background(known, columns)
         _ask_about_areas(known, numbers, asked)
-    head = Fomo(output=item.out.ref, layout=layout_of([item]), background=background, activation=activation)
+    head = Fomo(output=item.out.ref, layout=item.layout, background=background, activation=activation)
     cells = f"{columns} numbers for each cell of {item.stride}x{item.stride} pixels"
     evidence = (f"{item.out} has {cells}, and {why}: FOMO, where touching cells of one class are one object",)
-    assumptions: list[Assumed] = []
-    if known.hints.min_score is None:
-        assumptions.append(CELL_SCORE.of())
-    if known.hints.resize is None:
-        assumptions.append(SQUEEZED.of())
-    return Interpretation(head, FOMO, evidence, classes=columns, background=background, assumptions=tuple(assumptions))
+    said = {Assumption.CELL_SCORE: known.hints.min_score, Assumption.SQUEEZED: known.hints.resize}
+    assumptions = tuple(assumption.of() for assumption, hint in said.items() if hint is None)
+    return Interpretation(head, Convention.FOMO, evidence, classes=columns, background=background, assumptions=assumptions)
 
 
 def _background(known: Known, columns: int) -> int:
@@ -106,20 +87,20 @@ def _fastestdet(known: Known, item: StrideMap) -> Interpretation | None:
         return None
     numbers = cell_numbers(known, item)
     made = pieces(known.facts.graph, item.out.tensor.index, item.channels)
-    objectness, shares = numbers[..., 0], _add_up(numbers[..., 5:], item.out.tensor.scale)
-    inside = bool(objectness.min() >= 0 and objectness.max() <= 1 + SUMS)
+    objectness, shares = numbers[..., 0], add_up(numbers[..., 5:], item.out.tensor.scale)
+    inside = bool(objectness.min() >= 0 and objectness.max() <= 1 + SLACK)
     joined = [piece.width for piece in made] == [1, 4, classes] and (inside or made[0].made_by != "LOGISTIC")
-    alike = inside and shares and bool(numbers[..., 1:5].min() < -SUMS)
+    alike = inside and shares and bool(numbers[..., 1:5].min() < -SLACK)
     if not (joined or alike or known.hints.head == "fastestdet"):
         return None
     activation, why = activation_of(known, objectness, made[0].made_by if joined else "")
     head = FastestDet(
         output=item.out.ref,
         stride=item.stride,
-        layout=layout_of([item]),
+        layout=item.layout,
         activation=activation,
         class_activation="none" if shares else "softmax",
     )
     how = "the graph joins them so" if joined else "the classes add up to 1" if shares else "as asked for"
     evidence = (f"{item.out} has an objectness, 4 box numbers and {classes} classes for stride {item.stride} ({how}): FastestDet", why)
-    return Interpretation(head, FASTESTDET, evidence, classes=classes, assumptions=(SCORE_POWERS.of(),))
+    return Interpretation(head, Convention.FASTESTDET, evidence, classes=classes, assumptions=(Assumption.SCORE_POWERS.of(),))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
@@ -12,21 +11,9 @@ from numpy.typing import NDArray
 from edgeannot.base.errors import ModelError
 from edgeannot.card_inference.boxes import BoxFacts, Side, candidate_cells, cell_orders, decoded_boxes, free_boxes, query_boxes
 from edgeannot.card_inference.facts import Picture
-from edgeannot.card_inference.interpretation import (
-    CLASS_SIGMOIDS,
-    DARKNET,
-    DETR,
-    NO_OBJECT,
-    QUERY_ORDER,
-    RT_DETR,
-    SSD,
-    ULTRALYTICS,
-    AmbiguousModelError,
-    Interpretation,
-    Known,
-)
-from edgeannot.card_inference.scores import keypoints_behind, made_scores, named_scores, score_activation_of
-from edgeannot.card_inference.ssd import names_allow_background, raw_ssd, ssd_with_anchors
+from edgeannot.card_inference.interpretation import AmbiguousModelError, Assumption, Convention, Interpretation, Known
+from edgeannot.card_inference.scores import add_up, keypoints_behind, made_scores, score_activation_of
+from edgeannot.card_inference.ssd import boxes_first, names_allow_background, raw_ssd, ssd_with_anchors
 from edgeannot.tflite.detector_metadata import DETECTOR_METADATA
 from edgeannot.tflite.trace import depends_on_input, mostly_silu
 from edgeannot.vision.heads._anchors import AnchorRule, OctaveAnchors, ScaledAnchors, find_layers, make_anchors
@@ -36,8 +23,6 @@ from edgeannot.vision.heads.ssd_anchors import SsdAnchors
 
 __all__ = ["read_by_metadata", "read_pairs"]
 
-SUMS = 0.05
-"""Shares of a softmax add up to 1 within this."""
 MOST = 0.5
 SMALLEST = 16
 """Fewer candidates than this are no detector's."""
@@ -92,7 +77,7 @@ def read_by_metadata(known: Known) -> list[Interpretation]:
         f"the rule in the card makes its {count} anchors",
         f"scores {'go through a sigmoid' if noted.sigmoid else 'are probabilities already'}, it says; {column}",
     )
-    return [Interpretation(head, SSD, evidence, classes=classes, background=background, scores_settled=True)]
+    return [Interpretation(head, Convention.SSD, evidence, classes=classes, background=background, scores_settled=True)]
 
 
 def _rule_of(anchors: NDArray[np.float32], picture: Picture) -> AnchorRule | None:
@@ -115,9 +100,7 @@ def _sides(known: Known) -> list[Side] | None:
         if len(inner) != 2:
             return None
         shapes.append(inner)
-    common = set(shapes[0])
-    for shape in shapes:
-        common &= set(shape)
+    common = set.intersection(*map(set, shapes))
     if not common or max(common) < SMALLEST:
         return None
     count = max(common)
@@ -149,27 +132,15 @@ def _roles(known: Known, sides: list[Side]) -> tuple[Side, Side] | None:
 
 def _alike(known: Known, sides: list[Side]) -> tuple[Side, Side]:
     """Tell boxes from four class scores of the same shape: by decoded boxes, an activation, or a name."""
-    for role in ("head.boxes", "head.scores"):
-        hint = known.hints.extra.get(role)
-        hint = hint[0] if isinstance(hint, list) and hint else hint
-        named = [side for side in sides if hint is not None and hint in {side.out.ref, side.out.position}]
-        if named:
-            rest = next(side for side in sides if side is not named[0])
-            return (named[0], rest) if role == "head.boxes" else (rest, named[0])
-    tests: tuple[Callable[[Side], bool], ...] = (
-        lambda side: query_boxes(known, side.numbers) is None,  # before the next: DETR's boxes come out of a sigmoid, its scores do not
-        lambda side: made_scores(side.out),
-        lambda side: _box_facts(known, side) is None,
-        lambda side: named_scores(known, side.out),
+    of = {side.out.position: side for side in sides}
+    [(boxes, scores)] = boxes_first(
+        known,
+        [(sides[0].out, sides[1].out)],
+        lambda out: query_boxes(known, of[out.position].numbers) is None,  # first: DETR's boxes come out of a sigmoid, its scores do not
+        made_scores,
+        lambda out: _box_facts(known, of[out.position]) is None,
     )
-    for is_scores in tests:
-        found = [side for side in sides if is_scores(side)]
-        if len(found) == 1:
-            return next(side for side in sides if side is not found[0]), found[0]
-    raise AmbiguousModelError(
-        f"model {known.facts.path}: {sides[0].out} and {sides[1].out} look alike: one holds boxes, the other four class scores",
-        [f"--set head.boxes={side.out.position} --set head.scores={other.out.position}" for side, other in (sides, sides[::-1])],
-    )
+    return of[boxes.position], of[scores.position]
 
 
 def _box_facts(known: Known, side: Side) -> BoxFacts | None:
@@ -207,7 +178,7 @@ def _split(known: Known, boxes: Side, scores: Side, facts: BoxFacts, objectness:
     background = 0 if named or (made_by == "SOFTMAX" and names_allow_background(known, scores.width)) else None
     # Three anchors a cell in two outputs are the TensorFlow ports of YOLOv3 and v4, which stretch as Darknet does; or YOLOv5, cut.
     port = cells is not None and cells.anchors == 3 and not mostly_silu(known.facts.graph)
-    convention = SSD if cells is None else DARKNET if port else ULTRALYTICS
+    convention = Convention.SSD if cells is None else Convention.DARKNET if port else Convention.ULTRALYTICS
     return Interpretation(head, convention, tuple(evidence), classes=scores.width, background=background)
 
 
@@ -239,15 +210,16 @@ def _of_queries(known: Known, boxes: Side, scores: Side, facts: BoxFacts) -> Int
     )
     who = "TensorFlow's DETR" if y_first else "DETR" if background is not None else "DETR's kin"
     other = facts.form if y_first else Y_FIRST_FORMS[facts.form]
-    assumptions = [QUERY_ORDER.of(first="y" if y_first else "x", who=who, other=other)]
+    assumptions = [Assumption.QUERY_ORDER.of(first="y" if y_first else "x", who=who, other=other)]
     if background is not None:
-        assumptions.append(NO_OBJECT.of(column=background, columns=scores.width, who=who, other=scores.width - 1 if y_first else 0))
+        end = scores.width - 1 if y_first else 0
+        assumptions.append(Assumption.NO_OBJECT.of(column=background, columns=scores.width, who=who, other=end))
     elif activation == "sigmoid":
-        assumptions.append(CLASS_SIGMOIDS.of())
+        assumptions.append(Assumption.CLASS_SIGMOIDS.of())
     uncounted = background == scores.width - 1 and len(known.names) != scores.width
     return Interpretation(
         head,
-        RT_DETR if background is None else DETR,
+        Convention.RT_DETR if background is None else Convention.DETR,
         evidence,
         classes=scores.width - int(uncounted),
         background=0 if y_first else None,
@@ -261,8 +233,8 @@ def _query_scores(known: Known, scores: Side) -> tuple[Literal["none", "sigmoid"
     said, column = known.hints.extra.get("head.activation"), known.hints.extra.get("head.background")
     wins = numbers.argmax(axis=2)
     end = max((columns - 1, 0), key=lambda c: float(np.mean(wins == c)))
-    shares = columns > 1 and bool(numbers.min() >= -SUMS and np.all(np.abs(numbers.sum(axis=2) - 1) < SUMS))
-    logits = bool(numbers.min() < -SUMS)
+    shares = columns > 1 and add_up(numbers)
+    logits = bool(numbers.min() < -0.05)
     clear = logits and columns > 1 and float(np.mean((wins == end) & (numbers[..., end] > 0))) > MOST
     one_more = logits and columns - 1 in known.class_counts()
     if isinstance(column, int) or said == "softmax" or shares or (said is None and (clear or one_more)):
@@ -282,16 +254,15 @@ def _query_scores(known: Known, scores: Side) -> tuple[Literal["none", "sigmoid"
 
 def _with_objectness(known: Known, sides: list[Side]) -> list[Interpretation]:
     """Interpret boxes, objectness and class scores."""
-    boxes = [side for side in sides if side.width == 4 and _box_facts(known, side) is not None]
+    facts = [_box_facts(known, side) for side in sides]
+    boxes = [(side, fact) for side, fact in zip(sides, facts, strict=True) if fact is not None]
     ones = [side for side in sides if side.width == 1]
-    rest = [side for side in sides if side not in boxes and side not in ones]
-    if len(boxes) != 1 or len(ones) != 1 or len(rest) != 1:
+    rest = [side for side, fact in zip(sides, facts, strict=True) if fact is None and side.width != 1]
+    if not len(boxes) == len(ones) == len(rest) == 1:
         return []
-    facts = _box_facts(known, boxes[0])
-    if facts is None:
-        return []
-    cells = candidate_cells(known.facts, boxes[0].numbers.shape[1])
-    if cells is not None and keypoints_behind(rest[0].numbers, cell_orders(known, cells)) is not None:
-        found = _split(known, boxes[0], ones[0], facts)
-        return [replace(found, evidence=(*found.evidence, f"{rest[0].out} follows the cells: keypoints, which are not used"))]
-    return [_split(known, boxes[0], rest[0], facts, ones[0])]
+    (box, fact), one, other = boxes[0], ones[0], rest[0]
+    cells = candidate_cells(known.facts, box.numbers.shape[1])
+    if cells is not None and keypoints_behind(other.numbers, cell_orders(known, cells)) is not None:
+        found = _split(known, box, one, fact)
+        return [replace(found, evidence=(*found.evidence, f"{other.out} follows the cells: keypoints, which are not used"))]
+    return [_split(known, box, other, fact, one)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeannot.card_inference.facts import Facts
 from edgeannot.card_inference.hints import Hints
-from edgeannot.card_inference.interpretation import COLOR_ORDER, INPUT_NUMBERS, RANGES, Assumed, Convention, Interpretation
+from edgeannot.card_inference.interpretation import RANGES, Assumed, Assumption, Convention, Interpretation
 from edgeannot.tflite.trace import first_layer_size, input_affine
 from edgeannot.vision.cards import Input
 
@@ -40,9 +40,9 @@ def propose_input(facts: Facts, interpretation: Interpretation, hints: Hints) ->
     numbers = stated_numbers(facts, hints) or _by_convention(facts, convention, color)
     resize = hints.resize or convention.resize
     evidence = [numbers.evidence, color_why]
-    assumptions = [] if numbers.certain else [INPUT_NUMBERS.of(numbers=_say(numbers))]
+    assumptions = [] if numbers.certain else [Assumption.INPUT_NUMBERS.of(numbers=_say(numbers))]
     if hints.color is None and picture.channels == 3 and color == "BGR":
-        assumptions.append(COLOR_ORDER.of(color="BGR", who=convention.who, other="RGB"))
+        assumptions.append(Assumption.COLOR_ORDER.of(color="BGR", who=convention.who, other="RGB"))
     if hints.resize is None:
         evidence.append(f"pictures are fitted by {resize}, the convention of {convention.who}")
     card = Input(

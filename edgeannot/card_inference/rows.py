@@ -19,18 +19,7 @@ from edgeannot.card_inference.boxes import (
     query_boxes,
 )
 from edgeannot.card_inference.facts import Out, whole_numbers
-from edgeannot.card_inference.interpretation import (
-    FASTESTV2,
-    OBJECTNESS,
-    RT_DETR,
-    SECOND_OF_TWO,
-    ULTRALYTICS,
-    YOLOX,
-    AmbiguousModelError,
-    Assumed,
-    Interpretation,
-    Known,
-)
+from edgeannot.card_inference.interpretation import AmbiguousModelError, Assumed, Assumption, Convention, Interpretation, Known
 from edgeannot.card_inference.scores import BODY_POINTS, activation_of, beside_classes, keypoints_behind, score_activation_of
 from edgeannot.tflite.trace import Piece, pieces
 from edgeannot.vision.heads.end_to_end import EndToEnd
@@ -82,7 +71,7 @@ def _second_branch(known: Known, tables: list[_Table]) -> list[Interpretation]:
     said = known.hints.extra.get("head.output")
     table = first if said in {first.out.ref, first.out.position} and said is not None else second
     found = _decoded(known, table, pieces(known.facts.graph, table.out.tensor.index, table.columns), boxes)
-    assumed = () if said is not None else (SECOND_OF_TWO.of(other=first.out.ref),)
+    assumed = () if said is not None else (Assumption.SECOND_OF_TWO.of(other=first.out.ref),)
     return [replace(one, assumptions=(*one.assumptions, *assumed)) for one in found]
 
 
@@ -111,7 +100,7 @@ def _picked_class(known: Known, table: _Table, boxes: BoxFacts) -> Interpretatio
         boxes.evidence,
         "the graph does not suppress overlapping boxes, so that follows",
     )
-    return Interpretation(head, ULTRALYTICS, evidence)
+    return Interpretation(head, Convention.ULTRALYTICS, evidence)
 
 
 def _queries(known: Known, out: Out) -> list[Interpretation]:
@@ -135,7 +124,7 @@ def _queries(known: Known, out: Out) -> list[Interpretation]:
         suppressed=True,
     )
     evidence = (f"{out} has {shape[1]} rows of a box and {shape[2] - 4} class scores", facts.evidence, why)
-    return [Interpretation(head, RT_DETR, evidence, classes=shape[2] - 4)]
+    return [Interpretation(head, Convention.RT_DETR, evidence, classes=shape[2] - 4)]
 
 
 def _table(known: Known, out: Out) -> _Table | None:
@@ -180,7 +169,7 @@ def _decoded(known: Known, table: _Table, made: list[Piece], boxes: BoxFacts) ->
         evidence.append(beside.why)
     # YOLOv6 keeps the column of YOLOX's objectness and fills it with ones.
     constant = objectness and float(table.numbers[..., 4].min()) > 0.99
-    convention = YOLOX if objectness and table.cells.anchors == 1 and not constant else ULTRALYTICS
+    convention = Convention.YOLOX if objectness and table.cells.anchors == 1 and not constant else Convention.ULTRALYTICS
     classes = last - 4 - int(objectness)
     thing = "person" if beside.points == BODY_POINTS else ""
     return [Interpretation(head, convention, tuple(evidence), classes=classes, thing=thing, assumptions=assumed)]
@@ -225,11 +214,11 @@ def _objectness(  # noqa: PLR0911 - one answer a source, the surest first
         why = f"the {len(known.names)} labels fit {free} score columns only {'with' if objectness else 'without'} objectness"
         return objectness, why, ()
     if table.layout == "columns":
-        without = OBJECTNESS.of(free=free, form="without an", other="true")
+        without = Assumption.OBJECTNESS.of(free=free, form="without an", other="true")
         return False, "one candidate a column, as YOLOv8 and later write it: no objectness", (without,)
     if free in {80, 81}:
         form, other = ("with an", "false") if free == 81 else ("without an", "true")
-        assumed = OBJECTNESS.of(free=free, form=form, other=other)
+        assumed = Assumption.OBJECTNESS.of(free=free, form=form, other=other)
         return free == 81, f"{free} score columns are the 80 classes of COCO {form} objectness", (assumed,)
     raise AmbiguousModelError(
         f"model {known.facts.path}: {table.out} has {free} numbers after the box, either {free} classes (YOLOv8 kind) "
@@ -286,4 +275,4 @@ def _fastestv2(known: Known, table: _Table, made: list[Piece]) -> Interpretation
         class_activation="none" if summed else "softmax",
     )
     evidence = (f"{table.out} has, for {table.cells}, 12 box numbers, 3 objectness and {classes} classes: YOLO-FastestV2", why)
-    return Interpretation(head, FASTESTV2, evidence, classes=classes)
+    return Interpretation(head, Convention.FASTESTV2, evidence, classes=classes)

@@ -20,10 +20,10 @@ __all__ = [
     "PROBABILITY_MAKERS",
     "BesideClasses",
     "activation_of",
+    "add_up",
     "beside_classes",
     "is_angle",
     "keypoints_behind",
-    "looks_like_logits",
     "made_scores",
     "named_scores",
     "score_activation_of",
@@ -47,10 +47,10 @@ def _span(numbers: Numbers) -> tuple[float, float]:
     return float(numbers.min(initial=0)), float(numbers.max(initial=0))
 
 
-def looks_like_logits(numbers: Numbers) -> bool:
-    """Tell whether numbers may be a detector's logits: below -1 at the places without objects, and no farther out than networks give."""
-    low, high = _span(numbers)
-    return LOWEST_LOGIT <= low <= A_LOGIT_OF_NOTHING and high <= HIGHEST_LOGIT and float(np.mean(numbers < 0)) >= 0.25
+def add_up(numbers: Numbers, step: float = 0.0) -> bool:
+    """Tell whether the last axis of numbers (..., C) holds shares of 1, as a softmax gives. step: of stored numbers, 0 for floats."""
+    slack = max(0.05, 2 * step)
+    return bool(numbers.min() >= -slack and np.all(np.abs(numbers.sum(axis=-1) - 1) < slack))
 
 
 def activation_of(known: Known, numbers: Numbers, made_by: str, step: float = 0.0) -> tuple[Literal["none", "sigmoid"], str]:
@@ -96,7 +96,8 @@ def _activation(
         return "sigmoid", f"scores are made by {made_by}: logits, so a sigmoid follows"
     if inside:
         return "none", f"scores stay within {low:.3g} to {high:.3g} in a sample run: probabilities already"
-    if looks_like_logits(numbers):
+    # A detector's logits are below -1 at the places without objects, and no farther out than networks give.
+    if LOWEST_LOGIT <= low <= A_LOGIT_OF_NOTHING and high <= HIGHEST_LOGIT and float(np.mean(numbers < 0)) >= 0.25:
         return "sigmoid", f"scores reach from {low:.3g} to {high:.3g} in a sample run: logits, so a sigmoid follows"
     raise AmbiguousModelError(
         f"model {known.facts.path}: what stands for scores reaches from {low:.3g} to {high:.3g} in a sample run, "

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-import numpy as np
-
 from edgeannot.card_inference.boxes import BINS
 from edgeannot.card_inference.facts import Out
-from edgeannot.card_inference.interpretation import CLASSIFIER, TORCH_CLASSIFIER, AmbiguousModelError, Convention, Interpretation, Known
+from edgeannot.card_inference.interpretation import AmbiguousModelError, Convention, Interpretation, Known
 from edgeannot.card_inference.maps import stride_maps
-from edgeannot.card_inference.scores import PROBABILITY_MAKERS
+from edgeannot.card_inference.scores import PROBABILITY_MAKERS, add_up
 from edgeannot.tflite.trace import maker
 from edgeannot.vision.heads.classify import Classify
 from edgeannot.vision.heads.embed import Embed
@@ -38,13 +36,13 @@ def read_single(known: Known) -> list[Interpretation]:  # noqa: PLR0911 - one an
     operator = maker(known.facts.graph, out.tensor.index)
     made_by = "" if operator is None else operator.name
     numbers = known.run.of(out.position).reshape(-1, columns)
-    convention = TORCH_CLASSIFIER if known.facts.picture.layout == "NCHW" else CLASSIFIER
+    convention = Convention.TORCH_CLASSIFIER if known.facts.picture.layout == "NCHW" else Convention.CLASSIFIER
     if known.hints.task == "embed" or known.hints.head == "embed":
         return [Interpretation(Embed(output=out.ref), convention, (f"{out} is taken as an embedding, as asked for",))]
     if made_by in {"SOFTMAX", "LOGISTIC"}:
         evidence = f"{out} ends in {made_by}: {columns} class probabilities"
         return [_classifier(out, "none", columns, convention, evidence)]
-    if _is_distribution(numbers):
+    if columns > 1 and add_up(numbers):
         return [_classifier(out, "none", columns, convention, f"{out} adds up to 1 in a sample run: {columns} class probabilities")]
     if columns == 1:
         return []
@@ -55,13 +53,7 @@ def read_single(known: Known) -> list[Interpretation]:  # noqa: PLR0911 - one an
         )
         return [_classifier(out, "softmax", columns, convention, evidence)]
     if made_by in POOLS and not known.names:
-        return [
-            Interpretation(
-                Embed(output=out.ref),
-                convention,
-                (f"{out} ends in {made_by}, not in a classifier's layer: an embedding",),
-            )
-        ]
+        return [Interpretation(Embed(output=out.ref), convention, (f"{out} ends in {made_by}, not in a classifier's layer: an embedding",))]
     if columns in {1000, 1001} or any(word in out.tensor.name.lower() for word in CLASS_WORDS):
         evidence = (
             f"{out} has {columns} numbers by the name or count of a classifier, which are no probabilities: logits, so a softmax follows"
@@ -77,10 +69,6 @@ def read_single(known: Known) -> list[Interpretation]:  # noqa: PLR0911 - one an
 def _classifier(out: Out, activation: Literal["none", "softmax"], columns: int, convention: Convention, evidence: str) -> Interpretation:
     head = Classify(output=out.ref, activation=activation)
     return Interpretation(head, convention, (evidence,), classes=columns)
-
-
-def _is_distribution(numbers: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> bool:
-    return bool(numbers.min() >= 0 and np.all(np.abs(numbers.sum(axis=1) - 1) < 0.02)) and numbers.shape[1] > 1
 
 
 def what_it_is(known: Known) -> str:  # noqa: PLR0911 - one answer a sign, the surest first

@@ -15,23 +15,19 @@ from edgeannot.base.errors import ModelError
 from edgeannot.card_inference.boxes import Side
 from edgeannot.card_inference.facts import Out
 from edgeannot.card_inference.interpretation import (
-    CENTRE_OFFSETS,
-    CORNER_OFFSETS,
-    MEDIAPIPE,
-    NINE_BOXES,
-    PALM,
-    SSD,
     AmbiguousModelError,
     Assumed,
+    Assumption,
+    Convention,
     Interpretation,
     Known,
     is_background,
 )
-from edgeannot.card_inference.scores import activation_of, made_scores, named_scores
+from edgeannot.card_inference.scores import activation_of, add_up, made_scores, named_scores
 from edgeannot.vision.heads._published import BlazeKind, PublishedAnchors, blaze_kinds, published_anchors
 from edgeannot.vision.heads.ssd_anchors import SsdAnchors
 
-__all__ = ["names_allow_background", "raw_ssd", "read_blaze_layers", "read_layers", "ssd_with_anchors"]
+__all__ = ["boxes_first", "names_allow_background", "raw_ssd", "read_blaze_layers", "read_layers", "ssd_with_anchors"]
 
 Pair = tuple[Out, Out]
 """Boxes and scores."""
@@ -54,13 +50,10 @@ def _score_facts(
 
     background_first: whether the family has a background column where no names say otherwise.
     """
-    sums, columns = scores.numbers.sum(axis=2), scores.width
-    if columns > 1 and bool(np.all(np.abs(sums - 1) < 0.05)):
-        return (
-            "none",
-            0 if names_allow_background(known, columns) else None,
-            f"the {columns} scores of a box add up to 1: a softmax, column 0 is the background",
-        )
+    columns = scores.width
+    if columns > 1 and add_up(scores.numbers):
+        background = 0 if names_allow_background(known, columns) else None
+        return "none", background, f"the {columns} scores of a box add up to 1: a softmax, column 0 is the background"
     activation, why = activation_of(known, scores.numbers, scores.out.made_by)
     named = bool(known.names) and len(known.names) == columns and not is_background(known.names[0])
     unsaid = not known.names and not background_first
@@ -102,20 +95,22 @@ def ssd_with_anchors(known: Known, boxes: Side, scores: Side, anchors: Side) -> 
         f"{boxes.out} holds offsets from them, {scores.out} {scores.width} scores",
         why,
     )
-    assumption = CORNER_OFFSETS.of() if corners else _centre_offsets(head)
-    return Interpretation(head, SSD, evidence, classes=scores.width, background=background, assumptions=(assumption,))
+    assumption = Assumption.CORNER_OFFSETS.of() if corners else _centre_offsets(head)
+    return Interpretation(head, Convention.SSD, evidence, classes=scores.width, background=background, assumptions=(assumption,))
 
 
 def _centre_offsets(head: SsdAnchors) -> Assumed:
     first, other = ("y first", "xywh") if head.code == "yxhw" else ("x first", "yxhw")
-    return CENTRE_OFFSETS.of(code=first, other=other)
+    return Assumption.CENTRE_OFFSETS.of(code=first, other=other)
 
 
 def _offsets(head: SsdAnchors, anchors: PublishedAnchors) -> tuple[Assumed, ...]:
     if set(anchors.scales) != {1.0}:
         return (_centre_offsets(head),)
-    rule = anchors.octaves
-    return () if rule is None else (NINE_BOXES.of(who=anchors.who, strides=f"{rule.anchor_scale:g}", other=7 - int(rule.anchor_scale)),)
+    if anchors.octaves is None:
+        return ()
+    scale = anchors.octaves.anchor_scale
+    return (Assumption.NINE_BOXES.of(who=anchors.who, strides=f"{scale:g}", other=7 - int(scale)),)
 
 
 def _given(known: Known, published: PublishedAnchors | None) -> list[str]:
@@ -160,7 +155,7 @@ def _by_rule(known: Known, pairs: Sequence[Pair], scores: Side, anchors: Publish
         scales=anchors.scales,
     )
     offsets = _offsets(head, anchors)
-    return Interpretation(head, SSD, (*evidence, why), classes=scores.width, background=background, assumptions=offsets)
+    return Interpretation(head, Convention.SSD, (*evidence, why), classes=scores.width, background=background, assumptions=offsets)
 
 
 def _blaze(known: Known, boxes: tuple[Out, ...], scores: tuple[Out, ...], width: int, kind: BlazeKind) -> Interpretation:
@@ -185,9 +180,9 @@ def _blaze(known: Known, boxes: tuple[Out, ...], scores: tuple[Out, ...], width:
         f"{kind.rows} are the anchors of {kind.who} at {picture.width} px",
         "scores are made by LOGISTIC: probabilities already" if done else "scores are logits, which go through a sigmoid in that family",
     )
-    palm = width == 18  # seven points of a hand; faces have six, bodies four
-    thing = {16: "face", 18: "palm", 12: "person"}.get(width, "")
-    return Interpretation(head, PALM if palm else MEDIAPIPE, evidence, classes=1, thing=thing, scores_settled=below_zero)
+    thing = {16: "face", 18: "palm", 12: "person"}.get(width, "")  # with six, seven and four points
+    convention = Convention.PALM if thing == "palm" else Convention.MEDIAPIPE
+    return Interpretation(head, convention, evidence, classes=1, thing=thing, scores_settled=below_zero)
 
 
 def read_blaze_layers(known: Known) -> list[Interpretation]:
@@ -238,7 +233,7 @@ def read_layers(known: Known) -> list[Interpretation]:
         rows = sum(int(np.prod(known.run.shape(boxes.position))) // 4 for boxes, _ in pairs)
         anchors = published_anchors(known.facts.picture.size_wh, rows) if len(pairs) == len(cells) else None
         if anchors is not None:
-            pairs = _boxes_first(known, pairs) if columns == BOX_NUMBERS else pairs
+            pairs = boxes_first(known, pairs, made_scores) if columns == 4 else pairs
             interpretations.append(_layered(known, pairs, columns, anchors))
     return interpretations
 
@@ -262,30 +257,29 @@ def _pair(known: Known, group: list[Out], columns: int) -> Pair | None:
     return None
 
 
-BOX_NUMBERS = 4
-
-
-def _boxes_first(known: Known, pairs: list[Pair]) -> list[Pair]:
-    """Return the two outputs of each layer with the boxes first, where scores are as many: as given, by an activation, or by a name.
+def boxes_first(known: Known, pairs: list[Pair], *tests: Callable[[Out], bool]) -> list[Pair]:
+    """Return the two outputs of each layer with the boxes first, where scores are as many: as given, as one of the tests tells scores, or
+    by a name.
 
     Raises AmbiguousModelError where nothing tells.
     """
     hints = (known.hints.extra.get(f"head.{role}") for role in ("boxes", "scores"))
     boxes, scores = (hint if isinstance(hint, list) else [hint] for hint in hints)
-    tests: tuple[Callable[[Out], bool], ...] = (
+    ways: tuple[Callable[[Out], bool], ...] = (
         lambda out: out.ref not in boxes and out.position not in boxes,
         lambda out: out.ref in scores or out.position in scores,
-        made_scores,
+        *tests,
         lambda out: named_scores(known, out),
     )
-    for is_scores in tests:
+    for is_scores in ways:
         if all(is_scores(one) != is_scores(other) for one, other in pairs):
             return [(other, one) if is_scores(one) else (one, other) for one, other in pairs]
-    orders = [[str([pair[side].position for pair in pairs]).replace(" ", "") for side in sides] for sides in ((0, 1), (1, 0))]
+    what = f"{pairs[0][0]} and {pairs[0][1]}" if len(pairs) == 1 else f"the two outputs of each of its {len(pairs)} layers"
+    ones, others = (",".join(str(out.position) for out in outs) for outs in zip(*pairs, strict=True))
+    ones, others = (ones, others) if len(pairs) == 1 else (f"[{ones}]", f"[{others}]")
     raise AmbiguousModelError(
-        f"model {known.facts.path}: the two outputs of each of its {len(pairs)} layers look alike: one holds boxes, the other "
-        "four class scores",
-        [f"--set head.boxes={one} --set head.scores={other}" for one, other in orders],
+        f"model {known.facts.path}: {what} look alike: one holds boxes, the other four class scores",
+        [f"--set head.boxes={one} --set head.scores={other}" for one, other in ((ones, others), (others, ones))],
     )
 
 

@@ -10,16 +10,7 @@ from numpy.typing import NDArray
 from edgeannot.base.errors import ModelError
 from edgeannot.card_inference.boxes import candidate_cells, decoded_boxes, units_by_range
 from edgeannot.card_inference.facts import POSTPROCESS, Out, whole_numbers
-from edgeannot.card_inference.interpretation import (
-    CENTERNET,
-    SSD,
-    ULTRALYTICS,
-    X_FIRST,
-    Y_FIRST,
-    Assumed,
-    Interpretation,
-    Known,
-)
+from edgeannot.card_inference.interpretation import Assumed, Assumption, Convention, Interpretation, Known
 from edgeannot.card_inference.scores import is_angle
 from edgeannot.tflite.flatbuffer import flexbuffer_integer
 from edgeannot.tflite.schema import Operator
@@ -57,7 +48,7 @@ def read_postprocess(known: Known) -> list[Interpretation]:
         boxes=roles["boxes"].ref, classes=roles["classes"].ref, scores=roles["scores"].ref, count=None if count is None else count.ref
     )
     evidence = (f"the graph ends in {POSTPROCESS}; its own output list says which output is which: {order}", why)
-    return [Interpretation(head, SSD, evidence, classes=classes)]
+    return [Interpretation(head, Convention.SSD, evidence, classes=classes)]
 
 
 def _made_tensor(known: Known, out: Out, operator: Operator) -> int:
@@ -115,7 +106,7 @@ def _picked(known: Known, boxes: Out, scores: Out, classes: Out, says: str, *, c
     cells = candidate_cells(known.facts, numbers.shape[1])
     decoded = decoded_boxes(known, numbers, cells) if cells is not None else None
     assumptions: tuple[Assumed, ...] = ()
-    convention = ULTRALYTICS
+    convention = Convention.ULTRALYTICS
     form: Literal["cxcywh", "xyxy", "yxyx"]
     if decoded is not None:
         form, units, why = decoded.form, known.hints.box_units or decoded.units, decoded.evidence
@@ -125,10 +116,10 @@ def _picked(known: Known, boxes: Out, scores: Out, classes: Out, says: str, *, c
         form = "xyxy" if corners else "cxcywh"
         why = f"in a sample run boxes reach {np.abs(numbers).max():.4g}: {units}, {'corners' if corners else 'centre and size'}"
         if corners and picks and not suppressed and counted:
-            form, convention = "yxyx", CENTERNET
-            assumptions = (Y_FIRST.of(),)
+            form, convention = "yxyx", Convention.CENTERNET
+            assumptions = (Assumption.Y_FIRST.of(),)
         elif corners:
-            assumptions = (X_FIRST.of(),)
+            assumptions = (Assumption.X_FIRST.of(),)
     head = Split(
         boxes=boxes.ref,
         scores=scores.ref,
@@ -197,8 +188,8 @@ def read_end_to_end(known: Known) -> list[Interpretation]:
         elif shape[2] > 6:
             evidence.append(f"the last {shape[2] - 6} numbers of a row (masks or keypoints) are not used")
         classes = len(exporter.names) if exporter and exporter.names else None
-        assumptions = (X_FIRST.of(),) if form == "xyxy" and exporter is None else ()
-        interpretations.append(Interpretation(head, ULTRALYTICS, tuple(evidence), classes=classes, assumptions=assumptions))
+        assumptions = (Assumption.X_FIRST.of(),) if form == "xyxy" and exporter is None else ()
+        interpretations.append(Interpretation(head, Convention.ULTRALYTICS, tuple(evidence), classes=classes, assumptions=assumptions))
     return interpretations
 
 

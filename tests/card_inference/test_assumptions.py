@@ -21,7 +21,6 @@ import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from edgeannot.card_inference import interpretation
 from edgeannot.card_inference.interpretation import Assumption
 from edgeannot.cli.commands.models import models_app
 from edgeannot.vision.cards import ModelCard
@@ -452,14 +451,12 @@ CASES = {
 
 
 def test_there_is_a_case_for_each_assumption() -> None:
-    assert {name for name, value in vars(interpretation).items() if isinstance(value, Assumption)} == {
-        name.partition(",")[0] for name in CASES
-    }
+    assert set(Assumption.__members__) == {name.partition(",")[0] for name in CASES}
 
 
 def is_of(sentence: str, assumption: Assumption) -> bool:
     """Tell whether a sentence was made of an assumption."""
-    wanted = "".join(".+" if part.startswith("{") else re.escape(part) for part in re.split(r"(\{\w+\})", assumption.says))
+    wanted = "".join(".+" if part.startswith("{") else re.escape(part) for part in re.split(r"(\{\w+\})", assumption.value[0]))
     return re.fullmatch(rf"{wanted} \(--.+\)", sentence) is not None
 
 
@@ -479,7 +476,7 @@ def add(raw: bytes, words: str, folder: Path) -> Added:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_wrong_assumption_is_seen_and_its_option_makes_it_right(tmp_path: Path, name: str) -> None:
-    case, assumption = CASES[name], getattr(interpretation, name.partition(",")[0])
+    case, assumption = CASES[name], Assumption[name.partition(",")[0]]
     raw = case.raw()
     before = add(raw, case.said, tmp_path)
     printed = [sentence for sentence in before.assumed if is_of(sentence, assumption)]

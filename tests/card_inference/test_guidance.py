@@ -15,7 +15,7 @@ import typer
 
 from edgeannot.base.errors import CardError, ModelError
 from edgeannot.card_inference import AmbiguousModelError, read_labels
-from edgeannot.card_inference.interpretation import ASSUMPTIONS
+from edgeannot.card_inference.interpretation import Assumption
 from edgeannot.cli.commands.models import models_app
 from edgeannot.vision.heads import HEADS
 from edgeannot.vision.heads.ssd_anchors import SsdAnchors
@@ -247,4 +247,4 @@ def test_rows_of_cells_are_no_map_as_large_as_the_picture(propose_raw: Propose) 
 
 
 def test_every_assumption_names_an_option() -> None:
-    assert all("--" in assumption.options for assumption in ASSUMPTIONS)
+    assert all("--" in assumption.value[1] for assumption in Assumption)
