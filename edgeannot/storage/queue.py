@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -12,7 +11,6 @@ from edgeannot.storage import database
 
 if TYPE_CHECKING:
     from edgeannot.storage.store import Store
-    from edgeannot.storage.tables import Outbox
 
 __all__ = ["Caps", "Message", "Pending", "Queue"]
 
@@ -90,13 +88,13 @@ class Queue:
 
         images_below: leave out images of so many bytes and more.
         """
-        with self._reading() as outbox:
-            return outbox.read(self.sink, after_id, limit, max_bytes, skip_topics, images_below)
+        with self._store._changed, database.translated(self.path):
+            return self._store._outbox.read(self.sink, after_id, limit, max_bytes, skip_topics, images_below)
 
     def large_images(self, from_bytes: int, limit: int, *, skip_topics: Iterable[str] = ()) -> list[Message]:
         """Return the oldest unsent images of so many bytes and more."""
-        with self._reading() as outbox:
-            return outbox.images(self.sink, from_bytes, skip_topics, limit)
+        with self._store._changed, database.translated(self.path):
+            return self._store._outbox.images(self.sink, from_bytes, skip_topics, limit)
 
     def delete(self, ids: Sequence[int], *, refused: bool = False) -> None:
         """Delete messages that the receiver has accepted (or, `refused`, never will); unknown ids are ignored."""
@@ -104,8 +102,8 @@ class Queue:
 
     def pending(self) -> Pending:
         """Return the waiting and lost messages."""
-        with self._reading() as outbox:
-            return outbox.pending(self.sink)
+        with self._store._changed, database.translated(self.path):
+            return self._store._outbox.pending(self.sink)
 
     def retained(self) -> list[Message]:
         """Return the newest retained message of each topic since the start: what a broker that lost its memory must be told again."""
@@ -125,8 +123,3 @@ class Queue:
     def sync_if_due(self) -> None:
         """Call `Store.sync_if_due`; the sending thread does this, as it also runs while no commits follow."""
         self._store.sync_if_due()
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[Outbox]:
-        with self._store._changed, database.translated(self._store.path):
-            yield self._store._outbox

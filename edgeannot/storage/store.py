@@ -265,22 +265,25 @@ class Store:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._outbox.undone_on_error():
-            try:
-                with database.translated(self.path):
-                    self._db.execute("BEGIN IMMEDIATE")
-                    yield
-                    self._db.execute("COMMIT")
-                    self._unsynced = True
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+        before = self._outbox.counts()
+        try:
+            with database.translated(self.path):
+                self._db.execute("BEGIN IMMEDIATE")
+                yield
+                self._db.execute("COMMIT")
+                self._unsynced = True
+        except BaseException:
+            self._outbox.restore(before)
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
 
     def _say_dropping(self, sink: str, dropped: int) -> None:
         """Log when messages of a sink begin to be dropped and when that is over; the number is in telemetry at any time."""
+        if not dropped and sink not in self._dropping:
+            return
         waiting = self._outbox.pending(sink)
-        if dropped and sink not in self._dropping:
+        if sink not in self._dropping:
             log.warning(
                 "the queue of %s is full (%d messages, %.1f MB): dropping its oldest, annotated images first, until some are sent",
                 sink,
@@ -288,7 +291,7 @@ class Store:
                 waiting.bytes / 2**20,
             )
             self._dropping.add(sink)
-        elif sink in self._dropping and not dropped and self._outbox.is_roomy(sink):
+        elif not dropped and self._outbox.is_roomy(sink):
             log.warning("the queue of %s has room again; %d messages dropped so far", sink, waiting.dropped)
             self._dropping.discard(sink)
 

@@ -11,7 +11,6 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -195,15 +194,13 @@ class Outbox:
         if self._db.execute("SELECT 1 FROM outbox WHERE sink NOT IN (SELECT number FROM sinks) LIMIT 1").fetchone():
             raise ValueError("a message of no sink")
 
-    @contextmanager
-    def undone_on_error(self) -> Iterator[None]:
-        """Take the counts in memory back when the transaction inside does not come to its end."""
-        before = {sink: queue.copy() for sink, queue in self._queues.items()}
-        try:
-            yield
-        except BaseException:
-            self._queues = before
-            raise
+    def counts(self) -> dict[str, _Queue]:
+        """Return the counts in memory as they are now, for `restore`."""
+        return {sink: queue.copy() for sink, queue in self._queues.items()}
+
+    def restore(self, counts: dict[str, _Queue]) -> None:
+        """Take back the counts of a transaction that did not come to its end."""
+        self._queues = counts
 
     @property
     def bytes(self) -> int:
