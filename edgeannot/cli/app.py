@@ -6,6 +6,7 @@ Commands import what they need when they run, so that `edgeannot --help` loads n
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -227,10 +228,13 @@ def run(
         raise typer.Exit(_annotate(loaded, files, remeasure=remeasure))
 
     from edgeannot.daemon.monitoring.logs import set_up_logging
-    from edgeannot.daemon.run import run_daemon  # the whole of OpenCV and the runtime comes with it
+    from edgeannot.probe.limits import short_of_memory
 
     journal = "JOURNAL_STREAM" in os.environ
     set_up_logging(loaded.settings.log_level, journal=journal, as_json=log_json)
+    if short := short_of_memory():
+        logging.getLogger(__name__).warning("%s", short)
+    from edgeannot.daemon.run import run_daemon  # the whole of OpenCV and the runtime comes with it, if there is room
 
     def load_again() -> Loaded:
         new = _load(overrides, config)

@@ -15,14 +15,14 @@ from edgeannot.base.runtimes import RUNTIMES
 from edgeannot.base.systemd import clock_synced
 from edgeannot.doctor.findings import Examined, Finding, fine, problem, warning
 from edgeannot.probe import read_board
-from edgeannot.probe.limits import hottest_c, read_cooling, read_throttled, throttle_reasons
+from edgeannot.probe.limits import hottest_c, read_cooling, read_throttled, short_of_memory, throttle_reasons
 
 __all__ = ["clock", "configuration", "heat", "libc", "packages", "processor", "python"]
 
 _OLDEST = datetime(2025, 1, 1, tzinfo=UTC).timestamp()
 """Before this program was written."""
 _HOT_C = 80.0
-_LEAST_BYTES = 200 << 20
+_ENOUGH_BYTES = 200 << 20
 
 
 def processor(examined: Examined) -> Iterator[Finding]:
@@ -35,10 +35,12 @@ def processor(examined: Examined) -> Iterator[Finding]:
         yield problem(
             "processor-old", "processor", f"{found}: ARMv6 has no NEON", "use a Raspberry Pi 2 or later: no runtime has wheels for this one"
         )
-    elif board.memory_bytes and board.memory_bytes < _LEAST_BYTES:
-        yield problem(
-            "memory", "memory", f"{board.memory_bytes >> 20} MB may be used", "raise MemoryMax= of the unit, or the control group's limit"
-        )
+    elif short := short_of_memory(examined.root):
+        found, _, cure = short.partition("; ")
+        yield problem("memory", "memory", found, cure)
+    elif board.memory_bytes and board.memory_bytes < _ENOUGH_BYTES:
+        cure = "for more than the smallest models raise MemoryMax= of the unit, or the control group's limit"
+        yield warning("memory", "memory", f"{board.memory_bytes >> 20} MB may be used", cure)
     elif quota is not None and quota < 0.25:
         yield warning("quota", "processor", found, "raise CPUQuota= of the unit: a picture takes seconds")
     else:

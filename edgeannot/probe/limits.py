@@ -9,6 +9,7 @@ driver-api/thermal/sysfs-api.rst). Raspberry Pi firmware reports low voltage and
 from __future__ import annotations
 
 import re
+import resource
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -31,12 +32,17 @@ __all__ = [
     "read_pressure",
     "read_throttled",
     "read_zones",
+    "short_of_memory",
     "throttle_reasons",
 ]
 
 _NO_LIMIT = 1 << 60
 """Version 1 writes "no limit" as the largest multiple of a page; nothing real is near it."""
 _MAX_CPU = 4096
+_LEAST_BYTES = 96 << 20
+"""With 80 MB pictures take ten times as long, with 64 MB the kernel ends the daemon (docs/performance.md)."""
+_LEAST_ADDRESSES_BYTES = 512 << 20
+"""With 400 MB of addresses a library crashes while it is loaded, with 600 MB all is well (two cores)."""
 
 
 def parse_cpu_list(text: str) -> tuple[int, ...]:
@@ -75,6 +81,22 @@ def read_limits(root: Path = Path("/")) -> Limits:
         memory_bytes=min((size for size in sizes if size and 0 < size < _NO_LIMIT), default=None),
         cgroup="+".join(f"v{version}" for version in sorted(versions)),
     )
+
+
+def short_of_memory(root: Path = Path("/")) -> str:
+    """Return with advice which limit of this process is too small for any model; empty where none is."""
+    group, (addresses, _) = read_limits(root).memory_bytes, resource.getrlimit(resource.RLIMIT_AS)
+    if group is not None and group < _LEAST_BYTES:
+        return (
+            f"{group >> 20} MB of memory may be used, and the smallest model needs {_LEAST_BYTES >> 20} MB: the kernel may kill this "
+            "process at any time; raise MemoryMax= of the unit, or the control group's limit"
+        )
+    if addresses != resource.RLIM_INFINITY and addresses < _LEAST_ADDRESSES_BYTES:
+        return (
+            f"{addresses >> 20} MB of addresses may be used (ulimit -v), and the libraries need {_LEAST_ADDRESSES_BYTES >> 20} MB: "
+            "they may fail or crash; raise that limit"
+        )
+    return ""
 
 
 def _affinity(status: str) -> tuple[int, ...]:

@@ -1,12 +1,19 @@
 """Limits: control groups of both versions, walked up to their mount point, and the affinity."""
 
+import shlex
+import subprocess
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeannot.base.kernel import parse_cgroup, parse_mounts
+from edgeannot.doctor.findings import Examined
+from edgeannot.doctor.machine import processor
 from edgeannot.probe import Limits
-from edgeannot.probe.limits import parse_cpu_list, parse_cpu_max, read_limits
+from edgeannot.probe.limits import parse_cpu_list, parse_cpu_max, read_limits, short_of_memory
+from tests.e2e.daemons import COMMAND
+from tests.patience import DEADLINE_S
 
 V2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw\n"
 
@@ -104,6 +111,27 @@ def test_a_group_that_cannot_be_seen_gives_the_limits_at_the_mount_point(tmp_pat
     )
 
     assert read_limits(tmp_path).memory_bytes == 1 << 20
+
+
+def test_a_limit_in_which_no_model_runs_is_said_with_advice(tmp_path):
+    limit = tmp_path / "sys/fs/cgroup/memory.max"
+    group = "275 271 0:28 /docker/f23e /sys/fs/cgroup ro - cgroup2 cgroup rw\n"
+    write(tmp_path, {"proc/self/mountinfo": group, "proc/self/cgroup": "0::/docker/f23e\n", "sys/fs/cgroup/memory.max": "max\n"})
+    assert short_of_memory(tmp_path) == ""
+    limit.write_text(str(96 << 20))
+    assert short_of_memory(tmp_path) == ""
+    limit.write_text(str(64 << 20))
+
+    assert short_of_memory(tmp_path).startswith("64 MB of memory may be used, and the smallest model needs 96 MB: ")
+    assert [each.code for each in processor(Examined(None, root=tmp_path))] == ["memory"]
+
+
+def test_a_run_says_it_before_it_loads_what_may_not_fit(tmp_path):
+    """Whether it ends in a crash depends on the libraries."""
+    words = shlex.join([*COMMAND, "run", "--once", "--profile", "low", "--watch", str(tmp_path), "--data-dir", str(tmp_path / "data")])
+    done = subprocess.run(["sh", "-c", f"ulimit -v 400000; {words}"], capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+
+    assert "390 MB of addresses may be used (ulimit -v), and the libraries need 512 MB" in done.stderr.splitlines()[0]
 
 
 def test_affinity_comes_before_the_cpuset_of_the_group(tmp_path):
