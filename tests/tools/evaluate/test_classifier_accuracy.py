@@ -106,7 +106,8 @@ def test_a_label_that_is_a_list_of_synonyms_is_met_by_any_of_them():
 
 def ranking(*answers: Answer) -> Ranking:
     match = match_classes(["cat", "dog"], ["cat", "dog"])
-    return Ranking("m", (8, 8), "int8", "litert", 1, answers, 0, match, Timing(1, 1, 1))
+    facts = {"model": "m", "input_wh": (8, 8), "numbers": "int8", "runtime": "litert", "threads": 1, "timing": Timing(1, 1, 1)}
+    return Ranking(**facts, match=match, answers=answers, left_out=0)
 
 
 def answer(class_id: int, rank: int, best: str, rank_in_set: int = 0, path: Path = Path("p.png")) -> Answer:

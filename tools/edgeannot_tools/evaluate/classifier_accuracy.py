@@ -11,19 +11,27 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from edgeannot.base.errors import InputError
 from edgeannot.trial.cards import prove_foreign
-from edgeannot.vision.cards import ModelCard
+from edgeannot.vision.cards import Measured, ModelCard
 from edgeannot.vision.engine import Runtime
 from edgeannot.vision.heads.classify import Classify
 from edgeannot.vision.pipeline import Limits, Pipeline, load_pipeline
 from edgeannot_tools.datasets.pictures import ClassFolders
 from edgeannot_tools.evaluate.bootstrap import Z
-from edgeannot_tools.evaluate.measure import ClassMatch, Timing, class_labels, common_classes, match_classes, read_frame, with_synonyms
+from edgeannot_tools.evaluate.measure import (
+    ClassMatch,
+    Run,
+    class_labels,
+    common_classes,
+    facts_of_run,
+    match_classes,
+    read_frame,
+    with_synonyms,
+)
 from edgeannot_tools.output import track
 
 __all__ = ["Answer", "ClassRow", "Ranking", "class_rows", "classifier_pipeline", "measure_classifier", "rank_classifiers"]
@@ -49,20 +57,18 @@ class Answer:
     """The same among the labels that stand for classes of the set."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ranking:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking(Run):
     """One classifier's figures on one set."""
 
-    model: str
-    input_wh: tuple[int, int]
-    numbers: Literal["int8", "float32"]
-    runtime: str
-    threads: int
     answers: tuple[Answer, ...]
     left_out: int
     """Pictures of classes that the model does not know."""
-    match: ClassMatch
-    timing: Timing
+
+    @property
+    def pictures(self) -> int:
+        """How many were looked at."""
+        return len(self.answers)
 
     @property
     def top1(self) -> float:
@@ -84,6 +90,10 @@ class Ranking:
     def top1_in_set(self) -> float:
         """As `top1`, when the model may only choose among the classes of the set."""
         return _share([answer.rank_in_set < 1 for answer in self.answers])
+
+    def measured(self, dataset: str) -> Measured:
+        """Return the row for the card."""
+        return self.row(dataset, self.pictures, top1=self.top1, top1_margin=self.top1_margin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +122,10 @@ def measure_classifier(pipeline: Pipeline, folders: ClassFolders, match: ClassMa
     """Run the pipeline over every picture whose class the model knows. Raises InputError for a picture that cannot be read."""
     known = frozenset(match.set_class_of.values())
     pictures = [(path, class_id) for path, class_id in folders.pictures if class_id in known]
-    times: list[dict[str, float]] = []
-    answers: list[Answer] = []
+    times, answers = [], []
     for number, (path, class_id) in enumerate(track(pictures, pipeline.card.name, len(pictures))):
         annotation = pipeline(read_frame(path, number, "remove or replace that file"))
-        times.append(dict(annotation.timing_ms))
+        times.append(annotation.timing_ms)
         classes = [match.set_class_of.get(label, UNKNOWN) for label in annotation.labels]
         answers.append(
             Answer(
@@ -128,17 +137,8 @@ def measure_classifier(pipeline: Pipeline, folders: ClassFolders, match: ClassMa
                 rank_in_set=_rank([found for found in classes if found != UNKNOWN], class_id),
             )
         )
-    return Ranking(
-        model=pipeline.card.name,
-        input_wh=pipeline.card.input_wh,
-        numbers=pipeline.card.dtype,
-        runtime=pipeline.engine.runtime,
-        threads=pipeline.engine.threads,
-        answers=tuple(answers),
-        left_out=len(folders.pictures) - len(pictures),
-        match=match,
-        timing=Timing(*(float(np.median([time[stage] for time in times])) for stage in ("preprocess", "inference", "postprocess"))),
-    )
+    left_out = len(folders.pictures) - len(pictures)
+    return Ranking(**facts_of_run(pipeline, times, match), answers=tuple(answers), left_out=left_out)
 
 
 def class_rows(ranking: Ranking) -> list[ClassRow]:

@@ -21,11 +21,11 @@ from edgeannot.choice.auto_runtime import find_runtime
 from edgeannot.settings import find_data_dir
 from edgeannot.vision.cards import Measured, ModelCard, find_card, read_card
 from edgeannot.vision.engine import Runtime
-from edgeannot_tools.datasets import Dataset, ReadOptions, load_dataset
-from edgeannot_tools.datasets.command import ClassesOption, ImagesOption, Kind, KindOption, OriginOption, SplitOption, read_options
+from edgeannot_tools.datasets import Dataset, load_dataset
+from edgeannot_tools.datasets.command import ClassesOption, ImagesOption, KindOption, OriginOption, SplitOption, read_options
 from edgeannot_tools.datasets.pictures import read_class_set
 from edgeannot_tools.evaluate.classifier_accuracy import Ranking, rank_classifiers
-from edgeannot_tools.evaluate.drawings import save_error_sheet, save_plot, save_ranking_plot, save_wrong_answers
+from edgeannot_tools.evaluate.drawings import save_error_sheet, save_plot, save_wrong_answers
 from edgeannot_tools.evaluate.measure import Result, common_classes, evaluate_model, match_model, read_mapping
 from edgeannot_tools.evaluate.report import print_rankings, print_results, rankings_json, results_json
 from edgeannot_tools.output import Command, open_console, require_png, require_writable, write_whole
@@ -84,7 +84,8 @@ def evaluate(
             require_png(picture, option)
     cards = [find_model(name, data_dir) for name in models]
     runtime = find_runtime(data_dir, runtime)
-    wanted = _Wanted(data, split, class_map, common, threads, runtime, json_file, plot, sheet, set_name or _set_name(data, split), console)
+    mapping = read_mapping(class_map) if class_map is not None else {}
+    files = _Files(data, json_file, plot, sheet, console)
     if _are_classifiers(cards):
         for option, value in (("--format", kind), ("--images", images), ("--classes", classes), ("--coco", coco)):
             if value:
@@ -92,14 +93,23 @@ def evaluate(
                     f"{option} is for labels with boxes; a classifier is measured on a folder with one subfolder per class, or a CSV"
                 )
         _tools_for(coco=False, plot=plot, console=console)
-        rows = _evaluate_classifiers(cards, wanted)
+        folders = read_class_set(data, split)
+        rankings = rank_classifiers(cards, folders, mapping, common=common, threads=threads, runtime=runtime)
+        found: Sequence[Result | Ranking] = rankings
+        files.write(rankings, folders.class_names, print_rankings, rankings_json, save_wrong_answers)
     else:
         with_coco = _tools_for(coco=coco, plot=plot, console=console)
-        rows = _evaluate_detectors(cards, wanted, kind, read_options(images, classes, voc_origin), coco=with_coco)
+        dataset = _part(load_dataset(data, kind, read_options(images, classes, voc_origin)), split, data)
+        matches = [match_model(card, dataset, mapping) for card in cards]
+        matches = common_classes(matches, dataset.class_names) if common else matches
+        pairs = zip(cards, matches, strict=True)
+        results = [evaluate_model(card, dataset, match, threads=threads, runtime=runtime, coco=with_coco) for card, match in pairs]
+        found = results
+        files.write(results, dataset.class_names, print_results, results_json, save_error_sheet)
     if write_card:
-        for card, row in zip(cards, rows, strict=True):
+        for card, one in zip(cards, found, strict=True):
             path = card_path(card)
-            record_measured(path, row)
+            record_measured(path, one.measured(set_name or _set_name(data, split)))
             console.print(f"recorded in {path}", soft_wrap=True)
 
 
@@ -107,80 +117,37 @@ Found = TypeVar("Found", Result, Ranking)
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    """The options that detectors and classifiers share."""
+class _Files:
+    """What is asked for beside what is printed."""
 
     data: Path
-    split: str | None
-    class_map: Path | None
-    common: bool
-    threads: int
-    runtime: Runtime
     json_file: Path | None
     plot: Path | None
     sheet: Path | None
-    set_name: str
     console: Console
 
     def write(
         self,
         found: Sequence[Found],
         class_names: Sequence[str],
+        show: Callable[[Sequence[Found], Sequence[str], Console], None],
         as_json: Callable[[Sequence[Found], str, Sequence[str]], str],
-        save_plot: Callable[[Sequence[Found], Path], None],
         save_sheet: Callable[[Found, Sequence[str], Path], int],
     ) -> None:
-        """Write the requested files and print their paths."""
+        """Print the figures, write the requested files and print their paths."""
+        show(found, class_names, self.console)
         if self.json_file is not None:
             write_whole(self.json_file, as_json(found, str(self.data), class_names) + "\n")
-            self._wrote(self.json_file)
         if self.plot is not None:
             save_plot(found, self.plot)
-            self._wrote(self.plot)
+        sheets: list[Path] = []
         if self.sheet is not None:
             for one in found:
-                path = _sheet_path(self.sheet, one.model, several=len(found) > 1)
-                save_sheet(one, class_names, path)
-                self._wrote(path)
-
-    def _wrote(self, path: Path) -> None:
-        self.console.print(f"wrote {path}", soft_wrap=True, highlight=False)
-
-
-def _evaluate_detectors(
-    cards: Sequence[ModelCard], wanted: _Wanted, kind: Kind | None, options: ReadOptions, *, coco: bool
-) -> list[Measured]:
-    """Measure, print and write the results; return the rows for the cards."""
-    dataset = _part(load_dataset(wanted.data, kind, options), wanted.split, wanted.data)
-    mapping = read_mapping(wanted.class_map) if wanted.class_map is not None else {}
-    matches = [match_model(card, dataset, mapping) for card in cards]
-    if wanted.common:
-        matches = common_classes(matches, dataset.class_names)
-    pairs = zip(cards, matches, strict=True)
-    results = [evaluate_model(card, dataset, match, threads=wanted.threads, runtime=wanted.runtime, coco=coco) for card, match in pairs]
-    print_results(results, dataset.class_names, wanted.console)
-    wanted.write(results, dataset.class_names, results_json, save_plot, save_error_sheet)
-    return [_measured(result, wanted.set_name) for result in results]
-
-
-def _evaluate_classifiers(cards: Sequence[ModelCard], wanted: _Wanted) -> list[Measured]:
-    """Do the same as `_evaluate_detectors` for classifiers."""
-    folders = read_class_set(wanted.data, wanted.split)
-    mapping = read_mapping(wanted.class_map) if wanted.class_map is not None else {}
-    rankings = rank_classifiers(cards, folders, mapping, common=wanted.common, threads=wanted.threads, runtime=wanted.runtime)
-    print_rankings(rankings, folders.class_names, wanted.console)
-    wanted.write(rankings, folders.class_names, rankings_json, save_ranking_plot, save_wrong_answers)
-    return [
-        Measured(
-            dataset=wanted.set_name,
-            size=r.input_wh[0],
-            numbers=r.numbers,
-            pictures=len(r.answers),
-            top1=round(r.top1, 4),
-            top1_margin=round(r.top1_margin, 4),
-        )
-        for r in rankings
-    ]
+                several = f"-{one.model.replace('@', '-')}" if len(found) > 1 else ""
+                sheets.append(self.sheet.with_stem(self.sheet.stem + several))
+                save_sheet(one, class_names, sheets[-1])
+        for path in filter(None, (self.json_file, self.plot, *sheets)):
+            self.console.print(f"wrote {path}", soft_wrap=True, highlight=False)
 
 
 def _are_classifiers(cards: Sequence[ModelCard]) -> bool:
@@ -247,29 +214,9 @@ def _part(dataset: Dataset, split: str | None, data: Path) -> Dataset:
     return Dataset(dataset.class_names, pictures, dataset.extra)
 
 
-def _sheet_path(path: Path, model: str, *, several: bool) -> Path:
-    return path.with_stem(f"{path.stem}-{model.replace('@', '-')}") if several else path
-
-
 def _set_name(data: Path, split: str | None) -> str:
     folder = data.resolve() if data.is_dir() else data.resolve().parent
     return f"{folder.name} {split}" if split else folder.name
-
-
-def _measured(result: Result, dataset: str) -> Measured:
-    accuracy = result.accuracy
-    map50_margin, map50_95_margin = result.margins()
-    return Measured(
-        dataset=dataset,
-        size=result.input_wh[0],
-        numbers=result.numbers,
-        pictures=result.pictures,
-        map50=round(accuracy.map50, 4),
-        map50_95=round(accuracy.map50_95, 4),
-        mean_iou=round(accuracy.mean_iou, 4),
-        map50_margin=round(map50_margin, 4),
-        map50_95_margin=round(map50_95_margin, 4),
-    )
 
 
 _KEY = ("dataset", "size", "numbers")
@@ -287,16 +234,12 @@ def record_measured(card: Path, row: Measured) -> None:
     except (OSError, UnicodeDecodeError, TOMLKitError) as exc:
         raise CardError(f"card {card} cannot be read: {exc}") from exc
     table = _table(row)
-    rows = document.get("measured")
-    if not isinstance(rows, AoT):
-        if rows is not None:  # `measured = []`, or an inline list: written out as tables
-            del document["measured"]
-            old = [_table(Measured.model_validate(dict(item))) for item in rows]
-        else:
-            old = []
+    rows = document.get("measured", ())
+    if not isinstance(rows, AoT):  # none, `measured = []`, or an inline list: written out as tables
+        old = [_table(Measured.model_validate(dict(item))) for item in rows]
+        document.pop("measured", None)
         rows = tomlkit.aot()
-        for item in old:
-            rows.append(item)
+        rows.extend(old)
         document.append("measured", rows)
     same = next((number for number, old_row in enumerate(rows) if all(old_row.get(key) == table[key] for key in _KEY)), None)
     if same is None:

@@ -33,7 +33,6 @@ __all__ = [
     "picture_tile",
     "save_error_sheet",
     "save_plot",
-    "save_ranking_plot",
     "save_tiles",
     "save_wrong_answers",
     "worst_misses",
@@ -61,31 +60,11 @@ _ANSWER_PX, _ANSWER_CAPTION_PX, _ANSWER_COLUMNS = 200, 52, 6
 """Of the sheet of wrong answers: the side of a picture, the lines below it, how many stand side by side."""
 
 
-def save_plot(results: Sequence[Result], path: Path) -> None:
-    """Write mAP50 against time a picture, one point a model, as a PNG. Raises ConfigError when matplotlib is not installed."""
-    points = [Point(result.model, result.timing.total, result.accuracy.map50, result.numbers) for result in results]
-    save_points(points, "mAP50", path, threads=results[0].threads, pictures=results[0].pictures)
+def save_plot(runs: Sequence[Result | Ranking], path: Path) -> None:
+    """Write mAP50, or top-1, against time a picture, one point a model, as a PNG. One without accuracy is drawn at 0.
 
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One model in a plot."""
-
-    name: str
-    time_ms: float
-    accuracy: float
-    """0..1, or no number where there is none, which is drawn at 0."""
-    numbers: str
-    """What the network calculates with: int8 or float32."""
-
-    @property
-    def height(self) -> float:
-        """Where it is drawn."""
-        return 0.0 if math.isnan(self.accuracy) else self.accuracy
-
-
-def save_points(points: Sequence[Point], measure: str, path: Path, *, threads: int, pictures: int) -> None:
-    """Write accuracy against time a picture as a PNG. Raises ConfigError when matplotlib is not installed."""
+    Raises ConfigError when matplotlib is not installed.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - 80 MB with what it needs, and only plots need it
         from matplotlib.figure import Figure  # noqa: PLC0415 - as above
@@ -94,20 +73,22 @@ def save_points(points: Sequence[Point], measure: str, path: Path, *, threads: i
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for point in points:
-        axes.plot([point.time_ms], [point.height], "s" if point.numbers == "int8" else "o", markersize=8)
+    accuracies = [run.accuracy.map50 if isinstance(run, Result) else run.top1 for run in runs]
+    points = [(run.model, run.timing.total, float(np.nan_to_num(accuracy))) for run, accuracy in zip(runs, accuracies, strict=True)]
+    for run, (_, time, height) in zip(runs, points, strict=True):
+        axes.plot([time], [height], "s" if run.numbers == "int8" else "o", markersize=8)
     axes.set_xscale("log")
-    axes.set_xlim(*_room([point.time_ms for point in points]))
-    axes.set_ylim(0, max(0.1, *(point.height for point in points)) * 1.2)
-    with_threads = number_of(threads, "thread")
+    axes.set_xlim(*_room([time for _, time, _ in points]))
+    axes.set_ylim(0, max(0.1, *(height for *_, height in points)) * 1.2)
+    with_threads = number_of(runs[0].threads, "thread")
     axes.set_xlabel(f"ms a picture (median of preprocessing, inference and postprocessing; {with_threads})")
-    axes.set_ylabel(measure)
-    axes.set_title(f"accuracy against time on {number_of(pictures, 'picture')} (squares: int8, circles: float32)", fontsize=10)
+    axes.set_ylabel("mAP50" if isinstance(runs[0], Result) else "top-1")
+    axes.set_title(f"accuracy against time on {number_of(runs[0].pictures, 'picture')} (squares: int8, circles: float32)", fontsize=10)
     axes.grid(visible=True, which="both", alpha=0.3)
     ticks = _ticks(*axes.get_xlim())
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xticks([], minor=True)
-    _label_points(axes, [(point.name, point.time_ms, point.height) for point in points])
+    _label_points(axes, points)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     write_whole(path, buffer.getvalue())
@@ -161,12 +142,6 @@ def _label_points(axes: Any, points: Sequence[tuple[str, float, float]]) -> None
                 break
         if best is not None:
             taken.append(best[2])
-
-
-def save_ranking_plot(rankings: Sequence[Ranking], path: Path) -> None:
-    """Write top-1 against time a picture, one point a model, as a PNG. Raises ConfigError when matplotlib is not installed."""
-    points = [Point(ranking.model, ranking.timing.total, ranking.top1, ranking.numbers) for ranking in rankings]
-    save_points(points, "top-1", path, threads=rankings[0].threads, pictures=len(rankings[0].answers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,18 +202,14 @@ def _miss_tile(miss: Miss, score: float) -> UInt8Array:
         raise ValueError(f"picture {miss.item.picture.name} has no file")
     image = read_picture(path).image
     left, top, right, bottom = _around(miss.box, miss.item.picture.size_wh)
-    scale = min(_TILE_WH[0] / (right - left), _TILE_WH[1] / (bottom - top))
-    inner = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
-    cut = cv2.resize(image[top:bottom, left:right], inner, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    tile, scale, (x, y) = picture_tile(image[top:bottom, left:right], _TILE_WH, _CAPTION_PX)
+    cut = tile[y : _TILE_WH[1] - y, x : _TILE_WH[0] - x]
     found = miss.item.found[miss.item.found.scores >= score]
     for boxes, color in ((miss.item.truth.boxes, GREEN), (found.boxes, RED)):
         for box in boxes:
             draw_box(cut, [(float(box[i]) - (left, top)[i % 2]) * scale for i in range(4)], color, 1, dashed=color == RED)
     own = RED if miss.caption.startswith("wrong") else GREEN
     draw_box(cut, [(miss.box[i] - (left, top)[i % 2]) * scale for i in range(4)], own, 3, dashed=own == RED)
-    tile = np.full((_TILE_WH[1] + _CAPTION_PX, _TILE_WH[0], 3), _GRAY, np.uint8)
-    x, y = (_TILE_WH[0] - inner[0]) // 2, (_TILE_WH[1] - inner[1]) // 2
-    tile[y : y + inner[1], x : x + inner[0]] = cut
     write_text(tile, miss.caption, (4, _TILE_WH[1] + 15), 0.45)
     write_text(tile, miss.item.picture.name[-44:], (4, _TILE_WH[1] + 33), 0.38)
     return tile

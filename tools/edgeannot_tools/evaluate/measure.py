@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from edgeannot.base.errors import FrameError, InputError
 from edgeannot.base.foreign import parse_toml, read_text
 from edgeannot.trial.cards import prove_foreign
-from edgeannot.vision.cards import ModelCard
+from edgeannot.vision.cards import Measured, ModelCard
 from edgeannot.vision.data import Detections, Frame
 from edgeannot.vision.decode import read_picture
 from edgeannot.vision.engine import Runtime
@@ -30,11 +31,13 @@ __all__ = [
     "ClassMatch",
     "Compared",
     "Result",
+    "Run",
     "Timing",
     "class_labels",
     "common_classes",
     "compare",
     "evaluate_model",
+    "facts_of_run",
     "match_classes",
     "match_model",
     "measure",
@@ -175,9 +178,9 @@ class Compared:
     found: Detections
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One model's figures on one set."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One model that has run over one set."""
 
     model: str
     input_wh: tuple[int, int]
@@ -185,46 +188,72 @@ class Result:
     """What the network calculates with."""
     runtime: str
     threads: int
-    pictures: int
-    accuracy: Accuracy
-    coco: CocoMetrics | None
     timing: Timing
     match: ClassMatch
+
+    def row(self, dataset: str, pictures: int, **figures: float) -> Measured:
+        """Return the row for the model's card; a figure that does not exist is left out."""
+        rounded: dict[str, Any] = {key: round(value, 4) for key, value in figures.items() if not math.isnan(value)}
+        return Measured(dataset=dataset, size=self.input_wh[0], numbers=self.numbers, pictures=pictures, **rounded)
+
+
+def facts_of_run(pipeline: Pipeline, times: Sequence[Mapping[str, float]], match: ClassMatch) -> dict[str, Any]:
+    """Return the fields of `Run`. times: milliseconds of each stage, a picture each."""
+    return {
+        "model": pipeline.card.name,
+        "input_wh": pipeline.card.input_wh,
+        "numbers": pipeline.card.dtype,
+        "runtime": pipeline.engine.runtime,
+        "threads": pipeline.engine.threads,
+        "timing": Timing(*(float(np.median([time[stage] for time in times])) for stage in ("preprocess", "inference", "postprocess"))),
+        "match": match,
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result(Run):
+    """One detector's figures on one set."""
+
+    accuracy: Accuracy
+    coco: CocoMetrics | None
     compared: tuple[Compared, ...]
     left_out_objects: int
     """Objects of classes that the model does not know."""
+
+    @property
+    def pictures(self) -> int:
+        """How many were looked at."""
+        return len(self.compared)
 
     def margins(self) -> tuple[float, float]:
         """Return the margins of mAP50 and mAP50-95 (`bootstrap.margin`), computed anew at each call."""
         drawn = bootstrap_maps([(item.truth, item.found) for item in self.compared])
         return margin(drawn[:, 0]), margin(drawn.mean(axis=1))
 
+    def measured(self, dataset: str) -> Measured:
+        """Return the row for the card."""
+        figures = {name: getattr(self.accuracy, name) for name in ("map50", "map50_95", "mean_iou")}
+        margins = dict(zip(("map50_margin", "map50_95_margin"), self.margins(), strict=True))
+        return self.row(dataset, self.pictures, **figures, **margins)
+
 
 def measure(pipeline: Pipeline, dataset: Dataset, match: ClassMatch, *, coco: bool = True) -> Result:
     """Run the pipeline over every picture of the set and compare. Raises InputError for a picture that cannot be read."""
-    times: list[dict[str, float]] = []
-    compared: list[Compared] = []
+    times, compared = [], []
     pictures = [picture for picture in dataset.pictures if picture.path is not None]
     if not pictures:
         raise InputError("no picture of the set has a file; give their folder with --images")
     iou = pipeline.card.defaults.iou
     for number, picture in enumerate(track(pictures, pipeline.card.name, len(pictures))):
         annotation = pipeline(_frame(picture, number))
-        times.append(dict(annotation.timing_ms))
+        times.append(annotation.timing_ms)
         found = _in_set_classes(annotation.detections, annotation.labels, match, iou)
         compared.append(Compared(picture, _truth(picture, frozenset(match.set_class_of.values())), found))
     pairs = [(item.truth, item.found) for item in compared]
     return Result(
-        model=pipeline.card.name,
-        input_wh=pipeline.card.input_wh,
-        numbers=pipeline.card.dtype,
-        runtime=pipeline.engine.runtime,
-        threads=pipeline.engine.threads,
-        pictures=len(pictures),
+        **facts_of_run(pipeline, times, match),
         accuracy=evaluate_detections(pairs),
         coco=coco_metrics(pairs) if coco else None,
-        timing=Timing(*(float(np.median([time[stage] for time in times])) for stage in ("preprocess", "inference", "postprocess"))),
-        match=match,
         compared=tuple(compared),
         left_out_objects=sum(len(item.picture.objects) - len(item.truth.classes) for item in compared),
     )

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from edgeannot.base.foreign import json_text, number_of
 from edgeannot_tools.evaluate.classifier_accuracy import Ranking, class_rows
-from edgeannot_tools.evaluate.measure import Result, Timing
+from edgeannot_tools.evaluate.measure import Result, Run
 from edgeannot_tools.output import plain_table, print_note
 
 __all__ = ["print_rankings", "print_results", "rankings_json", "results_json"]
@@ -30,11 +30,7 @@ def _as_dict(result: Result, class_names: Sequence[str]) -> dict[str, Any]:
     accuracy = result.accuracy
     map50_margin, map50_95_margin = result.margins()
     return {
-        "model": result.model,
-        "input": list(result.input_wh),
-        "numbers": result.numbers,
-        "runtime": result.runtime,
-        "threads": result.threads,
+        **_run_dict(result),
         "pictures": result.pictures,
         "objects": accuracy.objects,
         "map50": _number(accuracy.map50),
@@ -42,14 +38,8 @@ def _as_dict(result: Result, class_names: Sequence[str]) -> dict[str, Any]:
         "map50_margin": _number(map50_margin),
         "map50_95_margin": _number(map50_95_margin),
         "mean_iou": _number(accuracy.mean_iou),
-        "best": {
-            "score": _number(accuracy.best_score),
-            "f1": _number(accuracy.f1),
-            "precision": _number(accuracy.precision),
-            "recall": _number(accuracy.recall),
-        },
+        "best": {"score": _number(accuracy.best_score), **{key: _number(getattr(accuracy, key)) for key in ("f1", "precision", "recall")}},
         "coco": None if result.coco is None else {key: _number(value) for key, value in dataclasses.asdict(result.coco).items()},
-        "ms": _milliseconds(result.timing),
         "classes": [
             {"name": class_names[row.class_id], "objects": row.objects, "ap50": _number(row.ap50), "ap50_95": _number(row.ap50_95)}
             for row in accuracy.classes
@@ -62,8 +52,11 @@ def _as_dict(result: Result, class_names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _milliseconds(timing: Timing) -> dict[str, float]:
-    return {name: round(getattr(timing, name), 3) for name in ("preprocess", "inference", "postprocess", "total")}
+def _run_dict(run: Run) -> dict[str, Any]:
+    """Return what detectors and classifiers have in common."""
+    facts = {name: getattr(run, name) for name in ("model", "numbers", "runtime", "threads")}
+    milliseconds = {name: round(getattr(run.timing, name), 3) for name in ("preprocess", "inference", "postprocess", "total")}
+    return {**facts, "input": list(run.input_wh), "ms": milliseconds}
 
 
 def _number(value: float) -> float | None:
@@ -85,7 +78,7 @@ def _summary(results: Sequence[Result]) -> Table:
         "COCO AP: 101 points; best score: highest F1 at IoU 0.5"
     )
     table.add_column("model", overflow="fold")
-    for column in (
+    for column in [
         "numbers",
         "classes",
         "objects",
@@ -98,7 +91,7 @@ def _summary(results: Sequence[Result]) -> Table:
         "F1",
         "ms",
         "inference",
-    ):
+    ]:
         table.add_column(column, justify="right", no_wrap=True)
     for result in results:
         accuracy, coco = result.accuracy, result.coco
@@ -149,13 +142,16 @@ def left_out(result: Result, class_names: Sequence[str]) -> list[str]:
     if result.left_out_objects:
         marked = {thing.class_id for item in result.compared for thing in item.picture.objects}
         names = [name for number, name in enumerate(class_names) if name in result.match.only_set and number in marked]
-        why = "not all of the models know" if result.match.not_common else "the model does not know"
         hint = "" if result.match.not_common else "; map other names with --class-map"
-        sentences.append(f"{number_of(result.left_out_objects, 'object')} left out, of classes that {why}: {_some(names)}{hint}")
+        sentences.append(f"{number_of(result.left_out_objects, 'object')} left out, of classes that {_who(result)}: {_some(names)}{hint}")
     if result.match.only_model:
         classes = number_of(len(result.match.only_model), "class", "classes")
         sentences.append(f"{classes} of the model left out, not in the set: {_some(result.match.only_model)}")
     return sentences
+
+
+def _who(run: Run) -> str:
+    return "not all of the models know" if run.match.not_common else "the model does not know"
 
 
 def _some(names: Sequence[str]) -> str:
@@ -170,18 +166,10 @@ def rankings_json(rankings: Sequence[Ranking], data: str, class_names: Sequence[
 
 def _ranking_dict(ranking: Ranking, class_names: Sequence[str]) -> dict[str, Any]:
     return {
-        "model": ranking.model,
+        **_run_dict(ranking),
         "task": "classify",
-        "input": list(ranking.input_wh),
-        "numbers": ranking.numbers,
-        "runtime": ranking.runtime,
-        "threads": ranking.threads,
         "pictures": len(ranking.answers),
-        "top1": _number(ranking.top1),
-        "top1_margin": _number(ranking.top1_margin),
-        "top5": _number(ranking.top5),
-        "top1_in_set": _number(ranking.top1_in_set),
-        "ms": _milliseconds(ranking.timing),
+        **{name: _number(getattr(ranking, name)) for name in ("top1", "top1_margin", "top5", "top1_in_set")},
         "classes": [
             {
                 "name": class_names[row.class_id],
@@ -241,13 +229,9 @@ def _ranking_classes(rankings: Sequence[Ranking], class_names: Sequence[str]) ->
 def _ranking_left_out(ranking: Ranking) -> list[str]:
     sentences = []
     if ranking.left_out:
-        why = "not all of the models know" if ranking.match.not_common else "the model does not know"
-        names = ", ".join(ranking.match.only_set[:8]) + (", ..." if len(ranking.match.only_set) > 8 else "")
-        sentences.append(
-            f"{number_of(ranking.left_out, 'picture')} left out, of classes that {why}: {names}; map other names with --class-map"
-        )
+        left = f"{number_of(ranking.left_out, 'picture')} left out, of classes that {_who(ranking)}: {_some(ranking.match.only_set)}"
+        sentences.append(f"{left}; map other names with --class-map")
     if ranking.match.only_model:
-        sentences.append(
-            f"{number_of(len(ranking.match.only_model), 'class', 'classes')} of the model not in the set: such an answer is a top-1 error"
-        )
+        classes = number_of(len(ranking.match.only_model), "class", "classes")
+        sentences.append(f"{classes} of the model not in the set: such an answer is a top-1 error")
     return sentences

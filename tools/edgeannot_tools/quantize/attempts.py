@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from rich.console import Console
 
@@ -56,7 +56,6 @@ __all__ = [
     "write_model",
 ]
 
-Dtype = Literal["float32", "int8"]
 Rescue = Literal["auto", "float", "gates", "none"]
 THREADS = 2
 """For comparing; figures are printed, not compared in time."""
@@ -277,13 +276,12 @@ def _compare_on(
         folders = read_class_set(criteria.data)
         first, second = rank_classifiers(cards, folders, threads=THREADS, runtime=criteria.runtime)
         print_top1(first, second, *sizes, console)
-        rows = _class_row(criteria, first, "float32"), _class_row(criteria, second, "int8")
-        return check_top1(first, second, criteria.max_drop), rows
+        return check_top1(first, second, criteria.max_drop), _rows(criteria.data, first, second)
     dataset = load_dataset(criteria.data, None, ReadOptions())
     match = match_model(reference, dataset)
     before, after = (evaluate_model(card, dataset, match, threads=THREADS, runtime=criteria.runtime, coco=False) for card in cards)
     print_accuracy(before, after, *sizes, console)
-    return check_accuracy(before, after, criteria.max_drop), (_box_row(criteria, before, "float32"), _box_row(criteria, after, "int8"))
+    return check_accuracy(before, after, criteria.max_drop), _rows(criteria.data, before, after)
 
 
 def _refusal(request: QuantizeRequest, result: AcceptanceResult) -> str:
@@ -295,23 +293,10 @@ def _refusal(request: QuantizeRequest, result: AcceptanceResult) -> str:
     )
 
 
-def _box_row(criteria: AcceptanceCriteria, result: Result, dtype: Dtype) -> Measured:
-    accuracy = result.accuracy
-    figures = {"map50": accuracy.map50, "map50_95": accuracy.map50_95, "mean_iou": accuracy.mean_iou}
-    margins = dict(zip(("map50_margin", "map50_95_margin"), result.margins(), strict=True))
-    return _row(criteria, result, dtype, **figures, **margins)
-
-
-def _class_row(criteria: AcceptanceCriteria, ranking: Ranking, dtype: Dtype) -> Measured:
-    return _row(criteria, ranking, dtype, top1=ranking.top1, top1_margin=ranking.top1_margin)
-
-
-def _row(criteria: AcceptanceCriteria, result: Result | Ranking, dtype: Dtype, **figures: float) -> Measured:
-    """Return a row for the card; a figure that does not exist is left out."""
-    pictures = result.pictures if isinstance(result, Result) else len(result.answers)
-    rounded: dict[str, Any] = {key: round(value, 4) for key, value in figures.items() if not math.isnan(value)}
-    name = criteria.data.resolve().name if criteria.data is not None else ""
-    return Measured(dataset=name, size=result.input_wh[0], numbers=dtype, pictures=pictures, **rounded)
+def _rows(data: Path, before: Result | Ranking, after: Result | Ranking) -> tuple[Measured, ...]:
+    """Return the rows for the card."""
+    runs = ((before, "float32"), (after, "int8"))
+    return tuple(run.measured(data.resolve().name).model_copy(update={"numbers": numbers}) for run, numbers in runs)
 
 
 def _staged(card: ModelCard, data: bytes, file: str, folder: Path, source: FloatModel) -> ModelCard:
