@@ -137,6 +137,7 @@ def test_weights_of_another_type_are_refused(model, dtype):
         (lambda table: table.update(weightsManifest=[{}]), "weightsManifest"),
         (lambda table: table["modelTopology"]["node"].append({"name": "x"}), "wanted a node"),
         (lambda table: table["modelTopology"]["node"].append({"name": "conv", "op": "Relu"}), "two nodes"),
+        (lambda table: table["modelTopology"]["node"].append({"name": "\ud800x", "op": "Relu"}), r"half a character, found '\ud800x'"),
         (lambda table: table["modelTopology"]["node"].append({"name": "more", "op": "Const"}), "constant 'more'"),
         (lambda table: table.update(signature={"outputs": {"y": {"name": "nothing:0"}}}), "'nothing'"),
         (lambda table: table.update(signature={"outputs": {"y": 5}}), "signature"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -167,6 +168,8 @@ def _nodes(found: object, where: str) -> dict[str, Node]:
             or not all(isinstance(source, str) for source in inputs)
         ):
             raise InputError(f"{where}: wanted a node with name, op and inputs, found {shorten(entry)}")
+        if re.search("[\ud800-\udfff]", name):  # JSON can write it, and no TFLite file
+            raise InputError(f"{where}: wanted names of nodes without half a character, found {shorten(name)}")
         if name in nodes:
             raise InputError(f"{where}: two nodes are called {shorten(name)}")
         data = tuple(source.removesuffix(":0") for source in inputs if not source.startswith("^"))
