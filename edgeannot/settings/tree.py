@@ -90,6 +90,11 @@ class HealthOptions(Options):
     max_labels: int = Field(default=100, ge=0, le=10_000)
     """Labels that are counted each for itself; further ones are counted as "other"."""
 
+    @property
+    def is_for_this_machine(self) -> bool:
+        """Return whether nobody else can reach the address."""
+        return self.address == "localhost" or self.address.startswith("127.") or self.address == "::1"
+
 
 LEAST_TOKEN = 16
 """Characters of the live page's token: as many as nobody guesses."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import urllib.error
 import urllib.request
 from types import SimpleNamespace
@@ -94,9 +95,10 @@ def server(state):
     made.close()
 
 
-def asked(server, path):
+def asked(server, path, **headers):
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=DEADLINE_S) as answer:
+        request = urllib.request.Request(f"http://127.0.0.1:{server.port}{path}", headers=headers)
+        with urllib.request.urlopen(request, timeout=DEADLINE_S) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as exc:
         with exc:
@@ -111,6 +113,22 @@ def test_the_pages(server, state):
     assert asked(server, "/healthz") == (503, "no heartbeat of infer for 70 s\n")
     assert "edgeannot_pictures_total 7" in asked(server, "/metrics")[1]
     assert asked(server, "/state.sqlite")[0] == 404
+
+
+def test_a_strangers_name_that_was_made_to_point_here_gets_nothing_of_this_machine(server):
+    assert asked(server, "/metrics", Host="rebound.example:9464")[0] == 403
+    assert asked(server, "/metrics", Host=f"LOCALHOST:{server.port}")[0] == 200
+    with socket.create_connection(("127.0.0.1", server.port), DEADLINE_S) as bare:
+        bare.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert bare.recv(99).startswith(b"HTTP/1.0 200")
+
+
+def test_on_another_address_monitors_ask_by_the_names_of_their_network():
+    made = HealthServer(HealthOptions(enabled=True, address="0.0.0.0", port=0), str, str, page)
+    try:
+        assert asked(made, "/metrics", Host="edgeannot.monitored.example")[0] == 200
+    finally:
+        made.close()
 
 
 def test_an_address_that_is_taken_is_one_sentence(server):

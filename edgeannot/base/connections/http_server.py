@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import http.server
 import io
+import ipaddress
 import logging
+import platform
 import re
 import socket
 import socketserver
@@ -23,7 +25,7 @@ from typing import Final
 
 from edgeannot.base.errors import ConfigError
 
-__all__ = ["PLAIN", "Reply", "Request", "Server", "listen_trouble"]
+__all__ = ["PLAIN", "Reply", "Request", "Server", "is_known", "listen_trouble", "name_in", "own_names"]
 
 log = logging.getLogger(__name__)
 
@@ -271,3 +273,26 @@ def listen_trouble(address: str, port: int) -> str:
             return ""
     except OSError as exc:
         return str(exc.strerror or exc)
+
+
+def own_names(node: str = "") -> set[str]:
+    """Return the names by which browsers find this machine. node: its name, if not the real one."""
+    node = (node or platform.node()).lower()
+    short = node.partition(".")[0]
+    return {"localhost", node, short, f"{short}.local"} - {""}
+
+
+def is_known(host: str, names: set[str]) -> bool:
+    """Return whether a Host header has one of the names, or an address: nobody can make another's name of it."""
+    name = name_in(host)
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return name in names
+    return True
+
+
+def name_in(host: str) -> str:
+    """Return the name or address in a Host header, without its port, as one writes it without brackets."""
+    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]/@\s]+))(?::[0-9]{1,5})?", host)
+    return (found[1] or found[2]).lower().rstrip(".") if found else ""

@@ -31,11 +31,16 @@ class HealthServer:
 
     def __init__(self, options: HealthOptions, trouble: Callable[[], str], ready: Callable[[], str], metrics: Callable[[], str]) -> None:
         """trouble, ready: why the daemon is not alive, and why it is not ready; empty where it is. metrics: the page for Prometheus."""
-        from edgeannot.base.connections.http_server import Reply, Server  # noqa: PLC0415 - 1 MB that a run without monitoring does not need
+        from edgeannot.base.connections.http_server import Reply, Server, is_known, own_names  # noqa: PLC0415 - 1 MB, if on
 
         pages = {"/healthz": trouble, "/readyz": ready}
+        # A stranger's page whose name was made to point here gets nothing. On other addresses monitors ask by names that nobody knows here.
+        names = own_names() if options.is_for_this_machine else None
 
         def answer(request: Request) -> Reply:
+            host = request.headers.get("host")  # a probe may leave it out, a browser does not
+            if names is not None and host is not None and not is_known(host, names):
+                return Reply(403, b"this name is not known here: ask by the machine's name or address\n")
             if request.method == "GET" and request.path == "/metrics":
                 return Reply(200, metrics().encode(), CONTENT_TYPE)
             if request.method == "GET" and request.path in pages:

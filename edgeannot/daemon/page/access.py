@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
-import platform
 import re
 import threading
 import time
@@ -20,7 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
-from edgeannot.base.connections.http_server import Request
+from edgeannot.base.connections.http_server import Request, is_known, name_in, own_names
 
 __all__ = ["Access"]
 
@@ -42,10 +41,8 @@ class Access:
 
         clock: gives seconds since 1970.
         """
-        node = (node or platform.node()).lower()
-        short = node.partition(".")[0]
         self._proxies = {host.lower() for host in hosts}
-        self._names = {"localhost", node, short, f"{short}.local", *self._proxies} - {""}
+        self._names = own_names(node) | self._proxies
         self._digest = None if token is None else _digest(token)
         self._cookie = f"edgeannot-{port}"
         self._clock = clock
@@ -60,7 +57,7 @@ class Access:
     def trouble(self, request: Request) -> str:
         """Return why a request is refused whoever sends it; empty where it is not."""
         host = request.headers.get("host", "")
-        if not self._is_own(_name_in(host)):
+        if not is_known(host, self._names):
             return "this name is not known here; open the page by the machine's name or address, or add the name to `hosts` in [page]"
         if request.headers.get("sec-fetch-site", "none") not in {"same-origin", "none"} and not _is_visit(request):
             return "another site asked for this"
@@ -126,14 +123,6 @@ class Access:
         """Return what only who knows the token can write behind a time. Another token ends all sessions."""
         return hmac.new(self._digest or b"", f"edgeannot page {until}".encode(), hashlib.sha256).hexdigest()
 
-    def _is_own(self, name: str) -> bool:
-        """Return whether a name is ours. An address is: nobody can make another's name of it."""
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return name in self._names
-        return True
-
     def _is_ours(self, origin: str, host: str) -> bool:
         """Return whether a page of ours has this origin: the host that was asked, or a name of `hosts` where a proxy asks by another."""
         try:
@@ -141,18 +130,12 @@ class Access:
         except ValueError:
             return False
         same = parts.netloc == host.lower()
-        return parts.scheme in {"http", "https"} and (same or _name_in(parts.netloc) in self._proxies)
+        return parts.scheme in {"http", "https"} and (same or name_in(parts.netloc) in self._proxies)
 
 
 def _is_visit(request: Request) -> bool:
     """Return whether somebody followed a link or typed the address, as opposed to a page that takes something from here."""
     return request.method == "GET" and request.headers.get("sec-fetch-mode") == "navigate" and request.path in {"/", "/login"}
-
-
-def _name_in(host: str) -> str:
-    """Return the name or address in a Host header, without its port, as one writes it without brackets."""
-    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]/@\s]+))(?::[0-9]{1,5})?", host)
-    return (found[1] or found[2]).lower().rstrip(".") if found else ""
 
 
 def _network(peer: str) -> str:
