@@ -167,14 +167,22 @@ def open_console() -> Console:
     return console if console.is_terminal else _Console(file=file, width=PIPE_COLUMNS, markup=False, emoji=False, highlight=False)
 
 
-def plain_table(title: str | None = None, caption: str | None = None) -> Table:
-    """Return an empty table in the one style of all commands: a bold head, no lines, so that it can be copied and is narrow."""
+def plain_table(title: str | None = None, caption: str | None = None, *, words: Iterable[str] = (), numbers: Iterable[str] = ()) -> Table:
+    """Return an empty table in the one style of all commands: a bold head, no lines, so that it can be copied and is narrow.
+
+    words, numbers: its columns, those of words to the left.
+    """
     left: Any = "left"
     whole = None if title is None else Text(title, no_wrap=True, overflow="ignore")  # a narrow table does not fold its title
-    return Table(
+    table = Table(
         title=whole, title_justify=left, title_style="", caption=caption, caption_justify=left, caption_style="",
         box=None, pad_edge=False, padding=(0, 2, 0, 0),
     )  # fmt: skip
+    for column in words:
+        table.add_column(column, overflow="fold")
+    for column in numbers:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
 
 
 def print_note(console: Console, sentence: str) -> None:

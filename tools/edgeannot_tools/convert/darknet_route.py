@@ -11,6 +11,7 @@ from edgeannot.base.errors import InputError, MissingError
 from edgeannot.base.foreign import sha256_of
 from edgeannot.card_inference import read_labels
 from edgeannot_tools.convert import darknet
+from edgeannot_tools.convert.darknet_files import read_bytes
 from edgeannot_tools.convert.files import CLASS_NAMES_HINT, Converted, Request, label_names
 
 __all__ = ["convert_darknet", "find_pair"]
@@ -58,7 +59,7 @@ def _one_of(candidates: Sequence[Path], kind: str, other: Path) -> Path:
 def convert_darknet(sources: Sequence[Path], request: Request) -> Converted:
     """Return the network of a .cfg and a .weights. Raises MissingError or InputError, each naming the file and the line or layer."""
     cfg, weights = find_pair(sources)
-    sections = darknet.parse_cfg(_text(cfg), str(cfg))
+    sections = darknet.parse_cfg(read_bytes(cfg).decode("utf-8-sig", "replace"), str(cfg))
     try:
         made = darknet.convert(cfg, weights, size_wh=request.size_wh, masks=_masks(sections, request.masks, cfg))
         _check_strides(made)
@@ -83,13 +84,6 @@ def convert_darknet(sources: Sequence[Path], request: Request) -> Converted:
         notes=(*made.notes, *notes),
         warnings=tuple(warnings),
     )
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig", errors="replace")
-    except OSError as exc:
-        raise MissingError(f"{path} cannot be read: {exc.strerror}") from exc
 
 
 def _masks(sections: Sequence[darknet.Section], given: Sequence[Sequence[int]], cfg: Path) -> list[Sequence[int]] | None:

@@ -30,7 +30,7 @@ from edgeannot.vision.pipeline import Pipeline
 from edgeannot_tools.graph.edits import at_size, fold_dequantize, multiply_accumulates, retarget_outputs
 from edgeannot_tools.graph.graph import Graph, Op
 from edgeannot_tools.output import write_together
-from edgeannot_tools.quantize.split_outputs import split_card, split_maps
+from edgeannot_tools.quantize.split_outputs import split_card
 
 __all__ = [
     "Converted",
@@ -93,10 +93,6 @@ class Converted:
         """Return the same with more notes in front."""
         return replace(self, notes=(*notes, *self.notes))
 
-    def with_card_fields(self, **fields: Any) -> Converted:
-        """Return the same with fields of the card set, where there is one."""
-        return self if self.card is None else replace(self, card={**self.card, **fields})
-
 
 def finish(converted: Converted, out: Path, name: str | None, made_by: str) -> tuple[dict[Path, bytes], ModelCard | None]:
     """Return the files to write for `out` (a .tflite), the card's last, and the card itself.
@@ -120,7 +116,10 @@ def finish(converted: Converted, out: Path, name: str | None, made_by: str) -> t
         "labels": {**converted.card.get("labels", {}), "file": None, "names": converted.names},
         "provenance": {"source": converted.source, "made_by": made_by, **given},
     }
-    card = _checked(table)
+    try:
+        card = ModelCard.model_validate(table)
+    except ValidationError as exc:
+        raise CardError(f"the card cannot be written: {what_is_wrong(exc)}") from exc
     width, height = card.input_wh
     Pipeline(card, Engine(data, name=str(out)))(Frame(np.full((height, width, 3), 114, np.uint8), "convert", 0, datetime.now(UTC), "grey"))
     if converted.names:
@@ -140,13 +139,6 @@ def _refuse_custom(graph: Graph) -> None:
                 f"{graph.where}: TFLite has no operator for {name.removeprefix('ONNX_').removeprefix('Flex')} ({graph.place(operator)}); "
                 "export the model without it, or cut it off there"
             )
-
-
-def _checked(table: Mapping[str, Any]) -> ModelCard:
-    try:
-        return ModelCard.model_validate(table)
-    except ValidationError as exc:
-        raise CardError(f"the card cannot be written: {what_is_wrong(exc)}") from exc
 
 
 def _run(data: bytes, where: str) -> None:
@@ -188,7 +180,7 @@ def with_card(graph: Graph, source: Path, request: Request, *, names: Sequence[s
     card, notes = proposal.card, []
     if request.split:
         before = len(graph.outputs)
-        card = _apart(graph, card)
+        card = split_card(graph, card)
         if len(graph.outputs) > before:
             notes.append(f"boxes and scores are outputs of their own ({len(graph.outputs)}), so that each can have its own int8 step")
     found = card.label_names()
@@ -236,12 +228,6 @@ def _photos() -> list[UInt8Array]:
     """Return two sample photos: real things in a picture make ranges surer than invented ones."""
     samples = sorted((Path(edgeannot.__file__).parent / "samples").glob("*.jpg"))[:2]
     return [read_picture(path, min_side=PHOTO_SIDE).image for path in samples]
-
-
-def _apart(graph: Graph, card: ModelCard) -> ModelCard:
-    """Return the card after the last join was taken out of the graph; both as they were where that cannot be done."""
-    split = split_maps(graph, card.head, card.input_wh)
-    return split_card(graph, card) if split is None else card.model_copy(update={"head": split})
 
 
 def _table(card: ModelCard) -> dict[str, Any]:

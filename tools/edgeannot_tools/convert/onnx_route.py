@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeannot.base.errors import ConfigError, InputError, MissingError, ModelError, install
@@ -61,7 +61,7 @@ def convert_onnx(sources: Sequence[Path], request: Request) -> Converted:
     if converted.card is not None:
         provenance = {**converted.card.get("provenance", {}), "source_sha256": sha256_of(path)}
         provenance["license"] = provenance.get("license") or facts.metadata.get("license", "")
-        converted = converted.with_card_fields(provenance=provenance)
+        converted = replace(converted, card={**converted.card, "provenance": provenance})
     return converted.noting(f"converted by onnx2tf {version}")
 
 

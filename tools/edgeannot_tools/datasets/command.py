@@ -204,10 +204,8 @@ def _print_problems(problems: list[Problem], pictures: int, objects: int) -> Non
 def _print_stats(counted: DatasetStats) -> None:
     console = open_console()
     splits = list(counted.by_split)
-    table = plain_table()
-    table.add_column("class")
-    for column in ("objects", "pictures", *(f"in {split}" for split in splits if split), "median w", "median h"):
-        table.add_column(column, justify="right")
+    columns = ["objects", "pictures", *(f"in {split}" for split in splits if split), "median w", "median h"]
+    table = plain_table(words=["class"], numbers=columns)
     for row in counted.classes:
         cells = [str(row.by_split.get(split, 0)) for split in splits if split]
         table.add_row(row.name, str(row.objects), str(row.pictures), *cells, f"{row.median_width:.1%}", f"{row.median_height:.1%}")

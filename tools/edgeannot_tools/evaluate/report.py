@@ -73,26 +73,12 @@ def print_results(results: Sequence[Result], class_names: Sequence[str], console
 
 
 def _summary(results: Sequence[Result]) -> Table:
-    table = plain_table(
-        caption="mAP: mean over the classes present, all points (VOC), ± its 95 % interval by the bootstrap over the pictures; "
+    caption = (
+        "mAP: mean over the classes present, all points (VOC), ± its 95 % interval by the bootstrap over the pictures; "
         "COCO AP: 101 points; best score: highest F1 at IoU 0.5"
     )
-    table.add_column("model", overflow="fold")
-    for column in [
-        "numbers",
-        "classes",
-        "objects",
-        "mAP50",
-        "mAP50-95",
-        "COCO AP",
-        "AP50",
-        "mean IoU",
-        "best score",
-        "F1",
-        "ms",
-        "inference",
-    ]:
-        table.add_column(column, justify="right", no_wrap=True)
+    figures = ("mAP50", "mAP50-95", "COCO AP", "AP50", "mean IoU", "best score", "F1", "ms", "inference")
+    table = plain_table(caption=caption, words=["model"], numbers=["numbers", "classes", "objects", *figures])
     for result in results:
         accuracy, coco = result.accuracy, result.coco
         map50_margin, map50_95_margin = result.margins()
@@ -123,9 +109,7 @@ def _with_margin(value: float, margin: float) -> str:
 
 
 def _per_class(results: Sequence[Result], class_names: Sequence[str]) -> Table:
-    table = plain_table(title="AP50 by class")
-    table.add_column("class")
-    table.add_column("objects", justify="right")
+    table = plain_table("AP50 by class", words=["class"], numbers=["objects"])
     for result in results:
         table.add_column(result.model, justify="right", overflow="fold")
     aps = [{row.class_id: row.ap50 for row in result.accuracy.classes} for result in results]
@@ -190,10 +174,9 @@ def _ranking_dict(ranking: Ranking, class_names: Sequence[str]) -> dict[str, Any
 
 def print_rankings(rankings: Sequence[Ranking], class_names: Sequence[str], console: Console) -> None:
     """Print one row a model, then each class beside each other, then what was left out."""
-    table = plain_table(caption="top-1: the best of all classes of the model is right; in set: the best of those that the set has")
-    table.add_column("model", overflow="fold")
-    for column in ("numbers", "classes", "pictures", "top-1", "top-5", "top-1 in set", "ms", "inference"):
-        table.add_column(column, justify="right", no_wrap=True)
+    caption = "top-1: the best of all classes of the model is right; in set: the best of those that the set has"
+    columns = ("numbers", "classes", "pictures", "top-1", "top-5", "top-1 in set", "ms", "inference")
+    table = plain_table(caption=caption, words=["model"], numbers=columns)
     for ranking in rankings:
         table.add_row(
             ranking.model,
@@ -213,9 +196,7 @@ def print_rankings(rankings: Sequence[Ranking], class_names: Sequence[str], cons
 
 
 def _ranking_classes(rankings: Sequence[Ranking], class_names: Sequence[str]) -> Table:
-    table = plain_table(title="top-1 by class, and what it is most often mistaken for")
-    table.add_column("class")
-    table.add_column("pictures", justify="right")
+    table = plain_table("top-1 by class, and what it is most often mistaken for", words=["class"], numbers=["pictures"])
     for ranking in rankings:
         table.add_column(ranking.model, overflow="fold")
     rows = [{row.class_id: row for row in class_rows(ranking)} for ranking in rankings]

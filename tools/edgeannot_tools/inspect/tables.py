@@ -92,9 +92,7 @@ def _reads_as(suggestion: Suggestion) -> str:
 
 
 def _tensor_table(found: Inspection, *, every: bool) -> Table:
-    table = plain_table(title="tensors" if every else "inputs and outputs")
-    for column in ("", "name", "shape", "type", "quantization"):
-        table.add_column(column, overflow="fold")
+    table = plain_table("tensors" if every else "inputs and outputs", words=["", "name", "shape", "type", "quantization"])
     graph = found.model.graph
     for word, tensors in (("in", found.model.inputs), ("out", found.model.outputs)):
         for tensor in tensors:
@@ -122,13 +120,9 @@ def _quantization(tensor: Tensor) -> str:
 
 
 def _operator_table(found: Inspection) -> Table:
-    table = plain_table(title="operators")
-    table.add_column("operator", overflow="fold")
-    for column in ("version", "count", "MACs"):
-        table.add_column(column, justify="right")
     views = [view for view in found.runtimes if view.partitions is not None]
-    for view in views:
-        table.add_column(f"XNNPACK in {view.runtime}", justify="right")
+    taken_by = [f"XNNPACK in {view.runtime}" for view in views]
+    table = plain_table("operators", words=["operator"], numbers=["version", "count", "MACs", *taken_by])
     for kind, costs in _by_kind(found.costs):
         count = len(costs)
         taken = [sum(cost.operator.index in view.taken for cost in costs) for view in views]
@@ -147,9 +141,8 @@ def _by_kind(costs: Sequence[Cost]) -> list[tuple[tuple[str, int], list[Cost]]]:
 
 
 def _runtime_table(found: Inspection) -> Table:
-    table = plain_table(title="runtimes on this machine")
-    for column in ("runtime", "XNNPACK takes", "left to the runtime", "planned memory", "without XNNPACK"):
-        table.add_column(column, overflow="fold")
+    columns = ("runtime", "XNNPACK takes", "left to the runtime", "planned memory", "without XNNPACK")
+    table = plain_table("runtimes on this machine", words=columns)
     for view in found.runtimes:
         name = f"{view.runtime} {view.version}"
         if view.refused:

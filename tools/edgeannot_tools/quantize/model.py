@@ -36,7 +36,7 @@ from edgeannot_tools.quantize.graph_quantizer import Recipe, prepare_graph, quan
 from edgeannot_tools.quantize.layer_sqnr import LayerSqnr
 from edgeannot_tools.quantize.refine import MOST_SAMPLES, Refiner
 from edgeannot_tools.quantize.rules import RULES, Scales
-from edgeannot_tools.quantize.split_outputs import separate_slices, split_card, split_maps
+from edgeannot_tools.quantize.split_outputs import separate_slices, split_card
 
 __all__ = [
     "FloatModel",
@@ -156,9 +156,7 @@ def prepare_model(source: FloatModel, pictures: CalibrationSet, runtime: Runtime
     graph = prepare_graph(source.graph)
     card = _byte_steps(source.card)
     separate_slices(graph)
-    split = split_maps(graph, card.head, card.input_wh)
-    card = split_card(graph, card) if split is None else card.model_copy(update={"head": split})
-    return _prepared(card, graph, pictures, runtime)
+    return _prepared(split_card(graph, card), graph, pictures, runtime)
 
 
 def prepare_equalized(

@@ -29,14 +29,10 @@ def say(console: Console, line: str) -> None:
 
 def print_accuracy(reference: Result, int8: Result, bytes_before: int, bytes_after: int, console: Console) -> None:
     """Print both models on a labelled set."""
-    table = _table(f"on {reference.pictures} labelled pictures", "float", "int8", "change")
-    rows = (
-        ("mAP50", reference.accuracy.map50, int8.accuracy.map50),
-        ("mAP50-95", reference.accuracy.map50_95, int8.accuracy.map50_95),
-        ("mean IoU of matches", reference.accuracy.mean_iou, int8.accuracy.mean_iou),
-        ("best F1", reference.accuracy.f1, int8.accuracy.f1),
-    )
-    for name, before, after in rows:
+    table = plain_table(f"on {reference.pictures} labelled pictures", words=[""], numbers=["float", "int8", "change"])
+    rows = {"mAP50": "map50", "mAP50-95": "map50_95", "mean IoU of matches": "mean_iou", "best F1": "f1"}
+    for name, field in rows.items():
+        before, after = getattr(reference.accuracy, field), getattr(int8.accuracy, field)
         table.add_row(name, _number(before), _number(after), f"{after - before:+.3f}")
     table.add_row(f"ms a picture ({int8.runtime})", f"{reference.timing.inference:.1f}", f"{int8.timing.inference:.1f}", "")
     _add_size(table, bytes_before, bytes_after)
@@ -45,7 +41,7 @@ def print_accuracy(reference: Result, int8: Result, bytes_before: int, bytes_aft
 
 def print_top1(reference: Ranking, int8: Ranking, bytes_before: int, bytes_after: int, console: Console) -> None:
     """Print both classifiers on pictures in a folder a class."""
-    table = _table(f"on {len(reference.answers)} labelled pictures", "float", "int8", "change")
+    table = plain_table(f"on {reference.pictures} labelled pictures", words=[""], numbers=["float", "int8", "change"])
     for name, before, after in (("top-1", reference.top1, int8.top1), ("top-5", reference.top5, int8.top5)):
         table.add_row(name, _number(before), _number(after), f"{after - before:+.3f}")
     _add_size(table, bytes_before, bytes_after)
@@ -54,7 +50,7 @@ def print_top1(reference: Ranking, int8: Ranking, bytes_before: int, bytes_after
 
 def print_agreement(found: BoxAgreement | ClassAgreement | VectorAgreement, bytes_before: int, bytes_after: int, console: Console) -> None:
     """Print what both models find in pictures without labels."""
-    table = _table(f"on {found.pictures} pictures without labels", "float", "int8", "both")
+    table = plain_table(f"on {found.pictures} pictures without labels", words=[""], numbers=["float", "int8", "both"])
     if isinstance(found, BoxAgreement):
         table.add_row("boxes", str(found.reference), str(found.found), f"{found.matched} matched")
         table.add_row("sure boxes without a partner", str(found.missing), str(found.invented), f"of {found.sure}")
@@ -72,21 +68,14 @@ def print_agreement(found: BoxAgreement | ClassAgreement | VectorAgreement, byte
 
 def print_sqnr(layers: Sequence[LayerSqnr], console: Console) -> None:
     """Print the layers that add the most noise, and what is left of the signal at the outputs."""
-    table = _table("signal to noise, int8 against float", "dB", "lost here, dB", "operator")
+    table = plain_table("signal to noise, int8 against float", words=[""], numbers=["dB", "lost here, dB"])
+    table.add_column("operator")
     for layer in worst_layers(layers, WORST):
         table.add_row(_short(layer.tensor), f"{layer.sqnr_db:.1f}", f"{layer.lost_db:.1f}", f"{layer.operator}, number {layer.position}")
     for layer in layers:
         if layer.is_output:
             table.add_row(f"output {_short(layer.tensor)}", f"{layer.sqnr_db:.1f}", "", layer.operator)
     console.print(table)
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = plain_table(title)
-    table.add_column("")
-    for column in columns:
-        table.add_column(column, justify="left" if column == "operator" else "right")
-    return table
 
 
 def _add_size(table: Table, before: int, after: int) -> None:

@@ -22,7 +22,7 @@ from edgeannot.vision.heads.yolo_rows import YoloRows
 from edgeannot_tools.graph.edits import collect_garbage, retarget_outputs
 from edgeannot_tools.graph.graph import Graph, Op, Operator, Type, schema
 
-__all__ = ["split_maps", "split_rows"]
+__all__ = ["separate_slices", "split_card", "split_maps", "split_rows"]
 
 
 def split_maps(graph: Graph, head: Head, input_wh: tuple[int, int]) -> Head | None:
@@ -150,8 +150,8 @@ def split_rows(graph: Graph, head: YoloRows) -> Split | None:
 
 
 def split_card(graph: Graph, card: ModelCard) -> ModelCard:
-    """Return the card for the graph with its rows split, or the card as it is where there is nothing to split."""
-    head = split_rows(graph, card.head) if isinstance(card.head, YoloRows) else None
+    """Return the card for the graph with its last join taken out; both as they were where there is nothing to split."""
+    head = split_rows(graph, card.head) if isinstance(card.head, YoloRows) else split_maps(graph, card.head, card.input_wh)
     return card if head is None else card.model_copy(update={"head": head})
 
 

@@ -97,9 +97,9 @@ def print_taught(taught: Taught, console: Console) -> None:
     """Print the accuracy with its interval, each class, the most confused pairs, the threshold, and the warnings."""
     names, learned = taught.seen.class_names, taught.learned
     matrix = taught.confusion
-    table = plain_table(title=f"{taught.card.name}: pictures that were not learned from")
-    for column in ("class", "pictures", "right", "mistaken for"):
-        table.add_column(column, justify="left" if column in ("class", "mistaken for") else "right")
+    title = f"{taught.card.name}: pictures that were not learned from"
+    table = plain_table(title, words=["class"], numbers=["pictures", "right"])
+    table.add_column("mistaken for")
     for number, name in enumerate(names):
         row = matrix[number].copy()
         right, count = int(row[number]), int(row.sum())

@@ -48,9 +48,7 @@ def print_taught(taught: Taught, to_teach: TeachingSet, console: Console) -> Non
         f"{number_of(len(taught.layers), 'anchor')} ({'size bins' if taught.bins else 'one a map'})",
         soft_wrap=True,
     )
-    table = plain_table()
-    for column in ("class", "objects", "AP50", "AP50-95"):
-        table.add_column(column, justify="left" if column == "class" else "right")
+    table = plain_table(words=["class"], numbers=["objects", "AP50", "AP50-95"])
     for row in accuracy.classes:
         table.add_row(to_teach.labels[row.class_id], str(row.objects), f"{row.ap50:.3f}", f"{row.ap50_95:.3f}")
     table.add_row("all", str(accuracy.objects), f"{accuracy.map50:.3f}", f"{accuracy.map50_95:.3f}")
