@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-import edgeannot
 from edgeannot.base.errors import CardError, InputError, MissingError, ModelError
 from edgeannot.base.foreign import model_name
+from edgeannot.base.places import SAMPLES
 from edgeannot.card_inference import Hints, Proposal, propose, read_labels
 from edgeannot.library.modelstore import card_toml
 from edgeannot.tflite.file import parse_tflite
@@ -226,8 +226,7 @@ def describe(graph: Graph, stem: str, hints: Hints, names: Sequence[str] = (), m
 
 def _photos() -> list[UInt8Array]:
     """Return two sample photos: real things in a picture make ranges surer than invented ones."""
-    samples = sorted((Path(edgeannot.__file__).parent / "samples").glob("*.jpg"))[:2]
-    return [read_picture(path, min_side=PHOTO_SIDE).image for path in samples]
+    return [read_picture(path, min_side=PHOTO_SIDE).image for path in sorted(SAMPLES.glob("*.jpg"))[:2]]
 
 
 def _table(card: ModelCard) -> dict[str, Any]:

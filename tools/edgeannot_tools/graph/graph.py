@@ -31,20 +31,8 @@ Type = schema.TensorType
 Operator = Any
 """A schema `OperatorT`: `inputs` and `outputs` hold tensor numbers, -1 in `inputs` stands for an absent one."""
 
-DTYPES: dict[int, np.dtype[Any]] = {
-    Type.FLOAT32: np.dtype(np.float32),
-    Type.FLOAT16: np.dtype(np.float16),
-    Type.FLOAT64: np.dtype(np.float64),
-    Type.INT8: np.dtype(np.int8),
-    Type.UINT8: np.dtype(np.uint8),
-    Type.INT16: np.dtype(np.int16),
-    Type.UINT16: np.dtype(np.uint16),
-    Type.INT32: np.dtype(np.int32),
-    Type.UINT32: np.dtype(np.uint32),
-    Type.INT64: np.dtype(np.int64),
-    Type.UINT64: np.dtype(np.uint64),
-    Type.BOOL: np.dtype(np.bool_),
-}
+_TYPES = "float32 float16 float64 int8 uint8 int16 uint16 int32 uint32 int64 uint64 bool"
+DTYPES: dict[int, np.dtype[Any]] = {getattr(Type, name.upper()): np.dtype(name) for name in _TYPES.split()}
 TYPES = {dtype: code for code, dtype in DTYPES.items()}
 OPERATOR_NAMES: dict[int, str] = {code: name for name, code in vars(Op).items() if not name.startswith("_")}
 # Files from before 2020 have the operator's number in a signed byte; newer numbers put this into it and the number beside it.
@@ -220,11 +208,11 @@ class Graph:
 
     def find(self, name: str) -> int:
         """Return the number of the tensor called `name`. Raises InputError with names that look alike."""
-        for i, tensor in enumerate(self.tensors):
-            if tensor.name == name:
-                return i
+        names = [tensor.name for tensor in self.tensors]
+        if name in names:
+            return names.index(name)
         last = name.rsplit("/", 1)[-1].lower()
-        near = [t.name for t in self.tensors if last and last in (t.name or "").lower()][:5]
+        near = [other for other in names if last and last in other.lower()][:5]
         raise InputError(f"{self.where} has no tensor called {name!r}" + (f"; near are: {', '.join(near)}" if near else ""))
 
     def code(self, operator: Operator) -> int:

@@ -27,6 +27,10 @@ Interpolation = Literal["bilinear", "nearest"]
 Pads = tuple[int, int, int, int]
 """Rows above and below, columns left and right."""
 
+RESIZES = {
+    "bilinear": (Op.RESIZE_BILINEAR, schema.ResizeBilinearOptionsT),
+    "nearest": (Op.RESIZE_NEAREST_NEIGHBOR, schema.ResizeNearestNeighborOptionsT),
+}
 Fused = schema.ActivationFunctionType
 FUSED = {"relu": Fused.RELU, "relu6": Fused.RELU6}
 """Activations that TFLite's layers apply themselves."""
@@ -107,15 +111,17 @@ class Net:
             if any(pads):
                 x = self.pad(f"{name}_pad", x, pads)
         depthwise = groups == channels and groups > 1
-        options = schema.DepthwiseConv2DOptionsT() if depthwise else schema.Conv2DOptionsT()
-        options.padding, options.strideH, options.strideW = padding, stride, stride
-        options.dilationHFactor = options.dilationWFactor = dilation
-        options.fusedActivationFunction = FUSED.get(activation, Fused.NONE)
-        if depthwise:
-            options.depthMultiplier = out // channels
-            stored = weights.reshape(1, out, kernel_h, kernel_w).transpose(0, 2, 3, 1)
-        else:
-            stored = weights.transpose(0, 2, 3, 1)
+        options = _options(
+            schema.DepthwiseConv2DOptionsT if depthwise else schema.Conv2DOptionsT,
+            padding=padding,
+            strideH=stride,
+            strideW=stride,
+            dilationHFactor=dilation,
+            dilationWFactor=dilation,
+            fusedActivationFunction=FUSED.get(activation, Fused.NONE),
+            **({"depthMultiplier": out // channels} if depthwise else {}),
+        )
+        stored = (weights.reshape(1, out, kernel_h, kernel_w) if depthwise else weights).transpose(0, 2, 3, 1)
         operands = [x, self.constant(f"{name}_w", stored, np.float32), self.constant(f"{name}_b", bias, np.float32)]
         y = self._op(Op.DEPTHWISE_CONV_2D if depthwise else Op.CONV_2D, operands, name, (1, *size, out), options)
         return y if activation in FUSED else self.activation(name, y, activation)
@@ -159,9 +165,7 @@ class Net:
 
     def leaky_relu(self, name: str, x: int, slope: float) -> int:
         """Return x, times `slope` below zero."""
-        options = schema.LeakyReluOptionsT()
-        options.alpha = slope
-        return self._op(Op.LEAKY_RELU, [x], name, self.shape(x), options)
+        return self._op(Op.LEAKY_RELU, [x], name, self.shape(x), _options(schema.LeakyReluOptionsT, alpha=slope))
 
     def elementwise(self, code: int, name: str, *operands: int) -> int:
         """Return an operator that takes its operands number by number, the smaller repeated. Raises InputError where shapes do not meet."""
@@ -176,15 +180,14 @@ class Net:
     def _mish(self, name: str, x: int) -> int:
         """Return x * tanh(ln(1 + e^x)) as x - 2x / (e (e + 2) + 2), e = exp(x): where e overflows, the quotient is 0 and x is right."""
         two = self.constant(f"{name}_two", np.array(2), np.float32)
-        e = self._op(Op.EXP, [x], f"{name}_exp", self.shape(x), schema.ExpOptionsT())
+        e = self.elementwise(Op.EXP, f"{name}_exp", x)
         below = self.add(f"{name}_below", self.mul(f"{name}_square", e, self.add(f"{name}_sum", e, two)), two)
-        quotient = self._op(Op.DIV, [self.mul(f"{name}_double", x, two), below], f"{name}_div", self.shape(x), schema.DivOptionsT())
-        return self._op(Op.SUB, [x, quotient], f"{name}_mish", self.shape(x), schema.SubOptionsT())
+        quotient = self.elementwise(Op.DIV, f"{name}_div", self.mul(f"{name}_double", x, two), below)
+        return self.elementwise(Op.SUB, f"{name}_mish", x, quotient)
 
     def add(self, name: str, a: int, b: int, activation: str = "linear") -> int:
         """Elementwise sum; `b` may have fewer dimensions."""
-        options = schema.AddOptionsT()
-        options.fusedActivationFunction = FUSED.get(activation, Fused.NONE)
+        options = _options(schema.AddOptionsT, fusedActivationFunction=FUSED.get(activation, Fused.NONE))
         y = self._op(Op.ADD, [a, b], name, self.shape(a), options)
         return y if activation in FUSED else self.activation(name, y, activation)
 
@@ -202,43 +205,29 @@ class Net:
 
     def max_pool(self, name: str, x: int, kernel: int, stride: int, pads: Pads | None = None) -> int:
         """Maximum over windows; `pads` None stands for SAME. What is padded counts as less than any number."""
-        n, height, width, depth = self.shape(x)
-        if pads is None or pads == self._same_pads(x, (kernel, kernel), stride, 1):
-            padding = schema.Padding.SAME
-        else:
-            padding = schema.Padding.VALID
-            if any(pads):
-                x = self._pad_lowest(f"{name}_pad", x, pads)
-                n, height, width, depth = self.shape(x)
-        size = _out_size((height, width), (kernel, kernel), stride, 1, same=padding == schema.Padding.SAME)
-        _require(min(size) > 0, name, f"a window of {kernel}x{kernel} does not fit into {height}x{width}")
-        options = schema.Pool2DOptionsT()
-        options.padding, options.strideH, options.strideW = padding, stride, stride
-        options.filterHeight = options.filterWidth = kernel
-        return self._op(Op.MAX_POOL_2D, [x], name, (n, *size, depth), options)
+        same = pads is None or pads == self._same_pads(x, (kernel, kernel), stride, 1)
+        if pads is not None and any(pads) and not same:
+            x = self.pad_value(f"{name}_pad", x, ((0, 0), pads[:2], pads[2:], (0, 0)), float(np.finfo(np.float32).min))
+        return self._pool(Op.MAX_POOL_2D, name, x, kernel, stride, same=same)
 
     def average_pool(self, name: str, x: int, kernel: int, stride: int, *, same: bool) -> int:
         """Mean over windows; with `same` those at the edges count what lies inside only."""
+        return self._pool(Op.AVERAGE_POOL_2D, name, x, kernel, stride, same=same)
+
+    def _pool(self, code: int, name: str, x: int, kernel: int, stride: int, *, same: bool) -> int:
         n, height, width, depth = self.shape(x)
         size = _out_size((height, width), (kernel, kernel), stride, 1, same=same)
         _require(min(size) > 0, name, f"a window of {kernel}x{kernel} does not fit into {height}x{width}")
-        options = schema.Pool2DOptionsT()
-        options.padding, options.strideH, options.strideW = schema.Padding.SAME if same else schema.Padding.VALID, stride, stride
-        options.filterHeight = options.filterWidth = kernel
-        return self._op(Op.AVERAGE_POOL_2D, [x], name, (n, *size, depth), options)
-
-    def _pad_lowest(self, name: str, x: int, pads: Pads) -> int:
-        top, bottom, left, right = pads
-        return self.pad_value(name, x, ((0, 0), (top, bottom), (left, right), (0, 0)), float(np.finfo(np.float32).min))
+        padding = schema.Padding.SAME if same else schema.Padding.VALID
+        facts = {"padding": padding, "strideH": stride, "strideW": stride, "filterHeight": kernel, "filterWidth": kernel}
+        return self._op(code, [x], name, (n, *size, depth), _options(schema.Pool2DOptionsT, **facts))
 
     def pad_value(self, name: str, x: int, amounts: Sequence[Sequence[int]], value: float) -> int:
         """Return the tensor with a value before and behind each axis, (before, after) for each."""
-        constants = [
-            self.constant(f"{name}_amounts", np.array(amounts), np.int32),
-            self.constant(f"{name}_value", np.array([value]), np.float32),
-        ]
+        places = self.constant(f"{name}_amounts", np.array(amounts), np.int32)
+        filled = self.constant(f"{name}_value", np.array([value]), np.float32)
         size = [length + sum(pair) for length, pair in zip(self.shape(x), amounts, strict=True)]
-        return self._op(Op.PADV2, [x, *constants], name, size, schema.PadV2OptionsT())
+        return self._op(Op.PADV2, [x, places, filled], name, size, schema.PadV2OptionsT())
 
     def mean_hw(self, name: str, x: int, *, keep_dims: bool = True) -> int:
         """Mean over height and width: (N, 1, 1, C), or (N, C) without `keep_dims`."""
@@ -246,11 +235,9 @@ class Net:
 
     def mean(self, name: str, x: int, axes: Sequence[int], *, keep_dims: bool = True) -> int:
         """Mean over axes, which stay with a length of 1 or go."""
-        options = schema.ReducerOptionsT()
-        options.keepDims = keep_dims
         constant = self.constant(f"{name}_axes", np.array(axes), np.int32)
         sizes = [1 if axis in axes else length for axis, length in enumerate(self.shape(x)) if keep_dims or axis not in axes]
-        return self._op(Op.MEAN, [x, constant], name, sizes, options)
+        return self._op(Op.MEAN, [x, constant], name, sizes, _options(schema.ReducerOptionsT, keepDims=keep_dims))
 
     def resize_nearest(self, name: str, x: int, factor: int) -> int:
         """Return each pixel repeated `factor` times along both axes."""
@@ -266,9 +253,8 @@ class Net:
         """
         n, _, _, depth = self.shape(x)
         size = self.constant(f"{name}_size", np.array(size_hw), np.int32)
-        options = schema.ResizeBilinearOptionsT() if how == "bilinear" else schema.ResizeNearestNeighborOptionsT()
-        options.halfPixelCenters, options.alignCorners = half_pixels, corners
-        code = Op.RESIZE_BILINEAR if how == "bilinear" else Op.RESIZE_NEAREST_NEIGHBOR
+        code, kind = RESIZES[how]
+        options = _options(kind, halfPixelCenters=half_pixels, alignCorners=corners)
         # Version 3 is the first whose kernels know half pixels.
         return self._op(code, [x, size], name, (n, *size_hw, depth), options, version=3 if half_pixels else 1)
 
@@ -277,11 +263,9 @@ class Net:
         shapes = [self.shape(x) for x in tensors]
         others = {shape[:axis] + shape[axis + 1 :] for shape in shapes}
         _require(len(others) == 1, name, f"cannot join tensors of the shapes {', '.join(map(str, shapes))}")
-        options = schema.ConcatenationOptionsT()
-        options.axis = axis
         size = list(shapes[0])
         size[axis] = sum(shape[axis] for shape in shapes)
-        return self._op(Op.CONCATENATION, list(tensors), name, size, options)
+        return self._op(Op.CONCATENATION, list(tensors), name, size, _options(schema.ConcatenationOptionsT, axis=axis))
 
     def slice_channels(self, name: str, x: int, first: int, count: int) -> int:
         """`count` channels from number `first` on."""
@@ -302,22 +286,17 @@ class Net:
     def reshape(self, name: str, x: int, shape: Sequence[int]) -> int:
         """Return the same numbers in another shape."""
         size = self.constant(f"{name}_shape", np.array(shape), np.int32)
-        options = schema.ReshapeOptionsT()
-        options.newShape = [int(n) for n in shape]
-        return self._op(Op.RESHAPE, [x, size], name, shape, options)
+        return self._op(Op.RESHAPE, [x, size], name, shape, _options(schema.ReshapeOptionsT, newShape=[int(n) for n in shape]))
 
     def space_to_depth(self, name: str, x: int, block: int) -> int:
         """Blocks of pixels as channels, row first: channel = (row * block + column) * depth + old channel."""
         n, height, width, depth = self.shape(x)
-        options = schema.SpaceToDepthOptionsT()
-        options.blockSize = block
-        return self._op(Op.SPACE_TO_DEPTH, [x], name, (n, height // block, width // block, depth * block * block), options)
+        size = (n, height // block, width // block, depth * block * block)
+        return self._op(Op.SPACE_TO_DEPTH, [x], name, size, _options(schema.SpaceToDepthOptionsT, blockSize=block))
 
     def softmax(self, name: str, x: int) -> int:
         """Softmax over the last axis."""
-        options = schema.SoftmaxOptionsT()
-        options.beta = 1.0
-        return self._op(Op.SOFTMAX, [x], name, self.shape(x), options)
+        return self._op(Op.SOFTMAX, [x], name, self.shape(x), _options(schema.SoftmaxOptionsT, beta=1.0))
 
     def constant(self, name: str, values: NDArray[Any], dtype: Any) -> int:
         """Return a constant tensor."""
@@ -327,6 +306,13 @@ class Net:
         y = self.graph.add_tensor(name, shape)
         self.graph.add_operator(code, operands, [y], options, version=version)
         return y
+
+
+def _options(kind: Any, **fields: Any) -> Any:
+    """Return an operator's table of options with these fields."""
+    made = kind()
+    vars(made).update(fields)
+    return made
 
 
 def _out_size(size: tuple[int, int], kernel: tuple[int, int], stride: int, dilation: int, *, same: bool) -> tuple[int, int]:

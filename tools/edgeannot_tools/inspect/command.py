@@ -80,6 +80,8 @@ def as_json(found: Inspection) -> str:
 
 
 def _tensor(tensor: Tensor) -> dict[str, Any]:
+    axis = tensor.axis if len(tensor.scales) > 1 else None
+    quantization = {"scales": list(tensor.scales), "zero_points": list(tensor.zero_points), "axis": axis}
     return {
         "index": tensor.index,
         "name": tensor.name,
@@ -88,13 +90,7 @@ def _tensor(tensor: Tensor) -> dict[str, Any]:
         "dtype": tensor.dtype,
         "constant": tensor.constant,
         "bytes": tensor.data_size if tensor.constant else tensor_bytes(tensor),
-        "quantization": None
-        if not tensor.scales
-        else {
-            "scales": list(tensor.scales),
-            "zero_points": list(tensor.zero_points),
-            "axis": tensor.axis if len(tensor.scales) > 1 else None,
-        },
+        "quantization": quantization if tensor.scales else None,
     }
 
 
@@ -107,56 +103,35 @@ def _layer(found: Inspection, cost: Cost) -> dict[str, Any]:
         "version": operator.version,
         "inputs": list(operator.inputs),
         "outputs": list(operator.outputs),
-        "macs": cost.macs,
-        "parameters": cost.parameters,
-        "weight_bytes": cost.weight_bytes,
+        **{name: getattr(cost, name) for name in ("macs", "parameters", "weight_bytes")},
         "delegated": {view.runtime: operator.index in view.taken for view in found.runtimes if view.partitions is not None},
     }
 
 
 def _runtime(view: RuntimeView) -> dict[str, Any]:
-    return {
-        "runtime": view.runtime,
-        "version": view.version,
-        "refused": view.refused or None,
-        "partitions": None if view.partitions is None else [sorted(part) for part in view.partitions],
-        "planned_bytes": view.planned_bytes,
-        "planned_bytes_without_delegate": view.planned_bytes_without_delegate,
-        "sized_in_a_run": view.sized_in_a_run,
-        "note": view.note or None,
-    }
+    numbers = ("runtime", "version", "planned_bytes", "planned_bytes_without_delegate", "sized_in_a_run")
+    partitions = None if view.partitions is None else [sorted(part) for part in view.partitions]
+    known = {name: getattr(view, name) for name in numbers}
+    return {**known, "refused": view.refused or None, "partitions": partitions, "note": view.note or None}
 
 
 def _metadata(found: Inspection) -> dict[str, Any]:
     metadata = found.metadata
-    labels = metadata.label_file()
-    exporter = metadata.exporter
+    labels, exporter, detector = metadata.label_file(), metadata.exporter, metadata.detector
     return {
-        "name": metadata.name,
-        "description": metadata.description,
-        "license": metadata.license,
+        **{name: getattr(metadata, name) for name in ("name", "description", "license")},
         "entries": {name: len(content) for name, content in found.model.metadata.items()},
         "files": {name: len(content) for name, content in metadata.files.items()},
         "labels": None if labels is None else {"file": labels[0], "names": list(labels[1])},
-        "exporter": None
-        if exporter is None
-        else {
-            "file": exporter.file,
-            "description": exporter.description,
-            "task": exporter.task,
-            "names": list(exporter.names),
-            "input": None if exporter.input_wh is None else list(exporter.input_wh),
-            "license": exporter.license,
+        "exporter": exporter
+        and {
+            **{name: getattr(exporter, name) for name in ("file", "description", "task", "names", "license")},
+            "input": exporter.input_wh,
         },
-        "detector": None
-        if metadata.detector is None
-        else {
-            "anchors": len(metadata.detector.anchors),
-            "classes": metadata.detector.classes,
-            "numbers": metadata.detector.numbers,
-            "scales_yxhw": list(metadata.detector.scales_yxhw),
-            "exponential": metadata.detector.exponential,
-            "sigmoid": metadata.detector.sigmoid,
+        "detector": detector
+        and {
+            "anchors": len(detector.anchors),
+            **{name: getattr(detector, name) for name in ("classes", "numbers", "scales_yxhw", "exponential", "sigmoid")},
         },
         "notes": list(metadata.notes),
     }

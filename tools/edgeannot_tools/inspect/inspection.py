@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import edgeannot
 from edgeannot.base.errors import EdgeannotError, ModelError
+from edgeannot.base.places import SAMPLES
 from edgeannot.card_inference import propose
 from edgeannot.tflite.file import read_tflite
 from edgeannot.tflite.flatbuffer import Broken
@@ -212,7 +212,7 @@ def _suggestion(path: Path, sha256: str, views: tuple[RuntimeView, ...]) -> Sugg
         return Suggestion(card, written=True)
     if views and views[0].crashed:
         return Suggestion(None, refused=f"not tried, since {views[0].runtime} does not survive the file")
-    samples = sorted((Path(edgeannot.__file__).parent / "samples").glob("*.jpg"))[:2]
+    samples = sorted(SAMPLES.glob("*.jpg"))[:2]
     try:
         proposal = propose(path, photos=[read_picture(sample, min_side=640).image for sample in samples])
     except EdgeannotError as exc:
