@@ -9,39 +9,89 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import socket
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgeannot.base.errors import ConfigError
 from edgeannot.base.foreign import as_int
+from edgeannot.base.kernel import read
 from edgeannot.base.places import CONFIG_FOLDER
 from edgeannot.base.redaction import learn_secret
 
 __all__ = [
     "REFUSED",
     "Notifier",
+    "Unit",
     "clock_synced",
     "credential",
     "has_terminal",
     "is_read_only",
     "is_service",
+    "is_service_of_the_system",
     "may_write",
     "read_advice",
     "read_secret",
+    "unit_in",
     "write_advice",
 ]
 
 REFUSED = "the new configuration is wrong, and the old one stays in force"
 """What the status of a service begins with after such a reload."""
-_EDIT = "to the unit (systemctl edit edgeannot)"
-_HAND_OVER = "run `sudo edgeannot service install` again, which passes it on"
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A service of edgeannot, by how `edgeannot service install` was told to make it."""
+
+    name: str = ""
+    """Of an instance; empty: the one service."""
+    user: bool = False
+    """Whether one user's own manager runs it."""
+
+    @property
+    def file(self) -> str:
+        """Return the unit's name."""
+        return f"edgeannot@{self.name}.service" if self.name else "edgeannot.service"
+
+    @property
+    def options(self) -> str:
+        """Return what the commands of `edgeannot service` are told to mean it, with a blank before."""
+        return " --user" if self.user else f" --name {self.name}" if self.name else ""
+
+    @property
+    def install(self) -> str:
+        """Return the command that installs it."""
+        return f"`{'' if self.user else 'sudo '}edgeannot service install{self.options}`"
+
+    def systemctl(self, word: str) -> str:
+        """Return what changes it, as "sudo systemctl edit edgeannot"."""
+        return f"{'systemctl --user' if self.user else 'sudo systemctl'} {word} {self.file.removesuffix('.service')}"
+
+
+def unit_in(cgroup: str) -> Unit:
+    """Return the unit in the text of /proc/self/cgroup; the one service of the system where none is named."""
+    found = re.search(r"/edgeannot(?:@([\w-]+))?\.service(?:/.*)?$", cgroup, re.MULTILINE)
+    return Unit(
+        (found and found[1]) or "", found is not None and bool(re.search(r"/user@\d+\.service/", found.string[: found.start() + 1]))
+    )
+
+
+def _own_unit() -> Unit:
+    return unit_in(read(Path("/proc/self/cgroup")))
 
 
 def is_service() -> bool:
     """Tell whether systemd started this process as a service. What a service starts, as a desktop's terminal, inherits its variables."""
     mine = os.environ.get("SYSTEMD_EXEC_PID", str(os.getpid())) == str(os.getpid())
     return "NOTIFY_SOCKET" in os.environ or ("INVOCATION_ID" in os.environ and mine)
+
+
+def is_service_of_the_system() -> bool:
+    """Tell whether the service has a user of its own, and a sandbox; one of a user has neither."""
+    return is_service() and not _own_unit().user
 
 
 def has_terminal() -> bool:
@@ -63,15 +113,18 @@ def credential(path: Path | None) -> Path | None:
 
 def read_advice(setting: str, path: Path, exc: BaseException) -> str:
     """Return advice about a secret file that could not be read, to be put behind the reason; empty where there is none."""
-    bare = len(path.parts) == 1
+    bare, unit = len(path.parts) == 1, _own_unit()
+    hand_over = f"run {unit.install} again, which passes it on"
     if is_service() and bare and isinstance(exc, FileNotFoundError):
-        return f"; the service has no credential of that name: put the file at {CONFIG_FOLDER / path} and {_HAND_OVER}"
+        if unit.user:
+            return f"; set {setting} to its full path"
+        return f"; the service has no credential of that name: put the file at {CONFIG_FOLDER / path} and {hand_over}"
     if not isinstance(exc, PermissionError):
         return ""
-    if not is_service():
+    if not is_service_of_the_system():
         return "; let this user read it"
     move = "" if path.parent == CONFIG_FOLDER else f"move it into {CONFIG_FOLDER}, "
-    return f'; the service runs as a user of its own: {move}set {setting} = "{path.name}", and {_HAND_OVER}'
+    return f'; the service runs as a user of its own: {move}set {setting} = "{path.name}", and {hand_over}'
 
 
 def read_secret(setting: str, path: Path) -> str:
@@ -106,13 +159,14 @@ def write_advice(folder: Path, exc: OSError | None = None) -> str:
     """
     if exc is not None and exc.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
         return ""
-    if not is_service():
+    if not is_service_of_the_system():
         return f"{'mount it for writing' if is_read_only(folder) else 'let this user write there'}, or "
     made = "" if folder.is_dir() else f"make {folder}, "
     if not is_read_only(folder):  # as after ReadWritePaths=, where the folder is somebody else's
         ways = f"`sudo setfacl -m u:edgeannot:rwx {folder}`, or SupplementaryGroups= with a group that may"
         return f"{made}let the service's user write there ({ways}), or "
-    sandbox = f"run `sudo edgeannot service install` again or add ReadWritePaths={folder} {_EDIT}"
+    unit = _own_unit()
+    sandbox = f"run {unit.install} again or add ReadWritePaths={folder} to the unit ({unit.systemctl('edit')})"
     return f"{made}{sandbox}, and let the service's user write there, or "
 
 

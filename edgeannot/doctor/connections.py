@@ -67,7 +67,7 @@ def _broker(examined: Examined, what: str, options: BrokerOptions, topic: str, l
         elif path is not None and not path.is_file():
             cure = f"correct {setting}, or put the file there"
             if examined.installed and len(path.parts) == 1:
-                cure = f"put it at {CONFIG_FOLDER / path} and run `sudo edgeannot service install`, which hands it over to the service"
+                cure = f"put it at {CONFIG_FOLDER / path} and run {examined.unit.install}, which hands it over to the service"
             yield problem(f"broker-{setting.replace('_', '-')}", what, f"{setting} {path} is not there", cure)
             return
     try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgeannot.base.systemd import is_read_only
+from edgeannot.base.systemd import Unit, is_read_only
 
 if TYPE_CHECKING:
     from edgeannot.settings import Settings
@@ -86,6 +86,8 @@ class Examined:
     who: Who = field(default_factory=lambda: Who("this user"))
     installed: bool = False
     """Whether the service of the system is."""
+    unit: Unit = field(default_factory=Unit)
+    """The service that has these settings, installed or not."""
     root: Path = Path("/")
     """Where /proc and /sys are looked for."""
     now: Callable[[], float] = time.time

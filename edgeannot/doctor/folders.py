@@ -203,7 +203,7 @@ def secrets(examined: Examined) -> Iterator[Finding]:
             readable.append(setting)
             continue
         move = "" if path.parent == CONFIG_FOLDER else f"move it into {CONFIG_FOLDER}, "
-        cure = f'{move}set {setting} to its bare name, "{path.name}", and run `sudo edgeannot service install`, which hands it over'
+        cure = f'{move}set {setting} to its bare name, "{path.name}", and run {examined.unit.install}, which hands it over'
         yield problem("secret-unreadable", "secrets", f"{examined.who.name} may not read {path} ({setting})", cure)
     if readable:
         yield fine("secrets", "secrets", f"{examined.who.name} gets {', '.join(readable)}")

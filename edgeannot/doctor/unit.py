@@ -14,12 +14,12 @@ from pathlib import Path
 
 from edgeannot.base.errors import EdgeannotError
 from edgeannot.base.foreign import read_text
-from edgeannot.base.systemd import REFUSED
+from edgeannot.base.places import CONFIG_FOLDER
+from edgeannot.base.systemd import REFUSED, Unit
 from edgeannot.doctor.findings import Examined, Finding, Who, fine, problem, warning
 
-__all__ = ["service_folders", "service_user", "show_unit", "unit"]
+__all__ = ["find_unit", "service_folders", "service_user", "show_unit", "unit"]
 
-UNIT = "edgeannot.service"
 _PROPERTIES = (
     "LoadState,ActiveState,SubState,Result,NRestarts,ExecMainStatus,User,DynamicUser,SupplementaryGroups,ReadWritePaths,ProtectSystem,"
     "DropInPaths,NeedDaemonReload,StateDirectory,FragmentPath,StatusText"
@@ -29,14 +29,26 @@ _DYNAMIC_UID = 61184
 """The first of those that systemd gives to DynamicUser= (systemd.exec(5)): it owns nothing."""
 
 
-def show_unit(name: str = UNIT) -> Mapping[str, str]:
+def find_unit(config: Path | None) -> Unit:
+    """Return the service that has this configuration: an instance of the file's name, a user's own, else the one of the system."""
+    if config is not None and config.parent == CONFIG_FOLDER:
+        name = config.stem
+        return Unit(
+            "" if name == "edgeannot" or f"edgeannot@{name}.service.d" not in show_unit(Unit(name)).get("DropInPaths", "") else name
+        )
+    mine = Unit(user=True)
+    return mine if os.geteuid() != 0 and show_unit(mine).get("LoadState") == "loaded" else Unit()
+
+
+def show_unit(unit: Unit) -> Mapping[str, str]:
     """Return properties of a unit; empty where no systemd runs."""
     if not Path("/run/systemd/system").is_dir() or not (systemctl := shutil.which("systemctl")):
         return {}
     try:
         done = subprocess.run(
-            [systemctl, "show", name, f"--property={_PROPERTIES}"], capture_output=True, text=True, timeout=5, check=False, encoding="utf-8"
-        )
+            [systemctl, *(["--user"] if unit.user else []), "show", unit.file, f"--property={_PROPERTIES}"],
+            capture_output=True, text=True, timeout=5, check=False, encoding="utf-8",
+        )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return {}
     return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
@@ -79,7 +91,8 @@ def service_user(unit_facts: Mapping[str, str]) -> Who:
 
 def unit(examined: Examined) -> Iterator[Finding]:
     """Check that the unit is there, runs, is the one on the disk, and may write where the settings say."""
-    facts = show_unit()
+    service = examined.unit
+    facts = show_unit(service)
     if not facts or facts.get("LoadState") == "not-found":
         yield fine("unit-none", "service", "not installed (`edgeannot service install` does so)" if facts else "no systemd here")
         return
@@ -90,15 +103,15 @@ def unit(examined: Examined) -> Iterator[Finding]:
         )
     status = facts.get("StatusText", "")
     if status.startswith(REFUSED):
-        cure = "correct it, then `sudo systemctl reload edgeannot`; a secret that is new needs `sudo edgeannot service install`"
+        cure = f"correct it, then `{service.systemctl('reload')}`; a secret that is new needs {service.install}"
         yield problem("unit-reload", "service", status, cure)
     if facts.get("ActiveState") == "failed":
         found = f"failed ({facts.get('Result')}, exit code {facts.get('ExecMainStatus')}, {restarts} restarts)"
-        yield problem("unit-failed", "service", found, f"`journalctl -u {UNIT} -n 50` says why")
+        yield problem("unit-failed", "service", found, f"`journalctl {'--user ' if service.user else ''}-u {service.file} -n 50` says why")
     allowed = [Path(path.lstrip("-+")) for path in facts.get("ReadWritePaths", "").split()]
     for folder in examined.settings.written_folders() if examined.settings and facts.get("ProtectSystem") == "strict" else ():
         if not any(folder.is_relative_to(each) for each in allowed):
-            cure = f"`edgeannot service install` writes the drop-in, or add ReadWritePaths={folder} (systemctl edit {UNIT})"
+            cure = f"{service.install} writes the drop-in, or add ReadWritePaths={folder} ({service.systemctl('edit')})"
             yield problem("unit-paths", "service", f"its sandbox does not let it write to {folder}", cure)
     if facts.get("ActiveState") != "failed":
         drop_ins = len(facts.get("DropInPaths", "").split())

@@ -19,6 +19,7 @@ from pathlib import Path
 from edgeannot.base import atomicfile
 from edgeannot.base.errors import ConfigError, EdgeannotError, RightsError
 from edgeannot.base.places import CONFIG_FOLDER, packaged
+from edgeannot.base.systemd import Unit
 from edgeannot.settings import Settings, load_settings, named_files
 from edgeannot.settings.template import commented_settings
 
@@ -62,6 +63,11 @@ class Place:
     def unit(self) -> str:
         """Return the unit's name."""
         return f"edgeannot@{self.name}.service" if self.name else "edgeannot.service"
+
+    @property
+    def advice(self) -> Unit:
+        """Return the service as messages name its commands."""
+        return Unit(self.name, self.user)
 
     @property
     def folder(self) -> Path:
@@ -125,7 +131,8 @@ def install(place: Place, config: Path | None, profile: str | None, *, start: bo
         run_systemctl(place, "enable", place.unit)
         run_systemctl(place, "restart", place.unit)
         done.append(
-            f"{place.unit}: enabled and ready; `edgeannot service status` shows it, `systemctl reload` reads the configuration again"
+            f"{place.unit}: enabled and ready; `edgeannot service status{place.advice.options}` shows it, "
+            f"`{place.advice.systemctl('reload')}` reads the configuration again"
         )
     return done
 
@@ -167,7 +174,8 @@ def run_systemctl(place: Place, *words: str, fails: bool = True) -> int:
     done = subprocess.run([systemctl, *(["--user"] if place.user else []), *words], capture_output=True, text=True, check=False)
     if done.returncode and fails:
         said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise ConfigError(f"`systemctl {' '.join(words)}` failed ({said:.300}); `edgeannot service logs` and `edgeannot doctor` say more")
+        logs = f"`edgeannot service logs{place.advice.options}`"
+        raise ConfigError(f"`systemctl {' '.join(words)}` failed ({said:.300}); {logs} and `edgeannot doctor` say more")
     return done.returncode
 
 

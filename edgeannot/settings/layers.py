@@ -15,7 +15,7 @@ from edgeannot.base.foreign import is_file, parse_toml, read_text, shorten_path
 from edgeannot.base.places import NOT_SETTINGS, data_dir_without_settings, default_config_file, nothing_is_configured
 from edgeannot.base.redaction import learn
 from edgeannot.base.runtimes import Runtime
-from edgeannot.base.systemd import is_service
+from edgeannot.base.systemd import is_service_of_the_system
 from edgeannot.settings.problems import Problem, Where, problems_of, strictly, unusable
 from edgeannot.settings.tree import PREFIX, Loaded, Settings, flatten
 from edgeannot.vision.data import Profile
@@ -134,7 +134,7 @@ def _file_values(path: Path) -> tuple[dict[str, Any], str]:
     except ConfigError as exc:
         if not isinstance(exc.__cause__, PermissionError):
             raise
-        whose = "the user of the service" if is_service() else "this user"
+        whose = "the user of the service" if is_service_of_the_system() else "this user"
         raise ConfigError(f"{exc}; let {whose} read it (secrets belong into separate files, which it names)") from exc
 
 

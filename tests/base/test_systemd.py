@@ -11,7 +11,18 @@ import pytest
 
 from edgeannot.base.errors import ConfigError
 from edgeannot.base.redaction import redacted
-from edgeannot.base.systemd import Notifier, clock_synced, credential, is_read_only, is_service, may_write, read_advice, write_advice
+from edgeannot.base.systemd import (
+    Notifier,
+    Unit,
+    clock_synced,
+    credential,
+    is_read_only,
+    is_service,
+    may_write,
+    read_advice,
+    unit_in,
+    write_advice,
+)
 from edgeannot.mqtt.client import new_client
 from edgeannot.mqtt.options import BrokerOptions
 from edgeannot.sources import CameraOptions
@@ -61,6 +72,40 @@ def test_a_command_at_the_terminal_of_a_desktop_is_no_service(monkeypatch):
     monkeypatch.setenv("SYSTEMD_EXEC_PID", str(os.getppid()))
 
     assert not is_service()
+
+
+@pytest.mark.parametrize(
+    ("group", "unit", "install", "edit"),
+    [
+        ("", Unit(), "`sudo edgeannot service install`", "sudo systemctl edit edgeannot"),
+        ("0::/system.slice/other.service\n", Unit(), "`sudo edgeannot service install`", "sudo systemctl edit edgeannot"),
+        (
+            "2:cpu:/\n1:name=systemd:/system.slice/system-edgeannot.slice/edgeannot@front-door.service\n",
+            Unit("front-door"),
+            "`sudo edgeannot service install --name front-door`",
+            "sudo systemctl edit edgeannot@front-door",
+        ),
+        (
+            "0::/user.slice/user-1000.slice/user@1000.service/app.slice/edgeannot.service\n",
+            Unit(user=True),
+            "`edgeannot service install --user`",
+            "systemctl --user edit edgeannot",
+        ),
+    ],
+)
+def test_advice_names_the_commands_of_the_service_as_it_was_installed(group, unit, install, edit):
+    assert unit_in(group) == unit
+    assert (unit.install, unit.systemctl("edit")) == (install, edit)
+
+
+@pytest.mark.usefixtures("in_a_service")
+def test_a_service_of_a_user_reads_and_writes_what_its_user_may(tmp_path, monkeypatch):
+    """No manager of a user runs here: where the kernel names its group is said in its place."""
+    monkeypatch.setattr("edgeannot.base.systemd.read", lambda _: "0::/user.slice/user@1000.service/app.slice/edgeannot.service\n")
+
+    assert read_advice("password_file", Path("mqtt"), FileNotFoundError()) == "; set password_file to its full path"
+    assert read_advice("password_file", Path("/etc/mqtt"), PermissionError()) == "; let this user read it"
+    assert write_advice(tmp_path) == "let this user write there, or "
 
 
 def secret(tmp_path):
@@ -156,7 +201,8 @@ def test_a_folder_that_is_mounted_read_only_is_told_from_one_without_rights(tmp_
         assert (may_write(folder), is_read_only(folder), write_advice(folder)) == (False, True, "mount it for writing, or ")
         monkeypatch.setenv("INVOCATION_ID", "x")
         wanted = (
-            f"run `sudo edgeannot service install` again or add ReadWritePaths={folder} to the unit (systemctl edit edgeannot), and let"
+            f"run `sudo edgeannot service install` again or add ReadWritePaths={folder} to the unit "
+            "(sudo systemctl edit edgeannot), and let"
         )
         assert write_advice(folder).startswith(wanted)
     finally:

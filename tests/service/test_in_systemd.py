@@ -166,6 +166,12 @@ def test_two_instances_run_side_by_side(installed):
     for name in ("barn", "gate"):
         assert installed.shown("ActiveState", f"edgeannot@{name}.service") == "active"
         assert (installed.root / f"var/lib/edgeannot-{name}/state.sqlite").exists()
+    text = (installed.root / "etc/edgeannot/barn.toml").read_text()
+    installed.write("etc/edgeannot/barn.toml", text.replace('"mqtt-password"', '"barn-password"'))
+    installed.run("systemctl", "reload", "edgeannot@barn")
+    wait_until(lambda: "service install --name barn" in installed.shown("StatusText", "edgeannot@barn.service"), "the advice")
+    told = installed.run("/opt/edgeannot/bin/edgeannot", "doctor", "--config", "/etc/edgeannot/barn.toml", check=False).stdout
+    assert "-> correct it, then `sudo systemctl reload edgeannot@barn`" in told
     installed.edgeannot("service", "uninstall", "--name", "barn", "--purge")
     assert installed.shown("ActiveState", "edgeannot@gate.service") == "active"
     assert not (installed.root / "var/lib/edgeannot-barn").exists()

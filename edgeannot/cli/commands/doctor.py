@@ -37,7 +37,7 @@ def doctor(
 ) -> None:
     """Check software, models, folders, cameras, brokers, clock and service, in 20 s at most; exit code 1 where something is wrong.
 
-    As root it looks with the eyes of the service's user where the service is installed.
+    As root it looks with the eyes of the service's user where the service is installed; of an instance with its --config.
     """
     from edgeannot.doctor import CHECKS, OVERDUE, run_checks
 
@@ -62,19 +62,20 @@ def doctor(
 
 
 def _examined(config: Path | None, links: Path) -> Examined:
-    from edgeannot.doctor.unit import service_folders, service_user, show_unit
+    from edgeannot.doctor.unit import find_unit, service_folders, service_user, show_unit
     from edgeannot.settings import load_settings
 
-    facts = show_unit()
+    path = config or default_config_file()
+    unit = find_unit(path)
+    facts = show_unit(unit)
     who = service_user(facts)
     if who.uid is not None:
         os.environ.update(service_folders(facts, links))
-    path = config or default_config_file()
     try:
         settings = load_settings({}, path, grade=lambda: ("low", "not judged")).settings
     except EdgeannotError:
         settings = None  # the check of the configuration says why
-    return Examined(settings, path, who=who, installed=facts.get("LoadState") == "loaded")
+    return Examined(settings, path, who=who, installed=facts.get("LoadState") == "loaded" and not unit.user, unit=unit)
 
 
 def _pack(path: Path, examined: Examined, findings: Sequence[Finding]) -> None:

@@ -72,16 +72,16 @@ def logs(
 ) -> None:
     """Show the service's lines in the journal, which root and the groups adm and systemd-journal may read."""
     if not user:
-        _check_journal(_ROOT)
+        _check_journal(_ROOT, _place(user, name))
     _become("journalctl", "--no-pager", f"--lines={lines}", *(["--follow"] if follow else []), "--unit", user=user, name=name)
 
 
-def _check_journal(root: Path) -> None:
+def _check_journal(root: Path, place: Place) -> None:
     """Raise RightsError where no file of the system's journal may be read: journalctl then shows nothing, as if nothing were there."""
     files = [file for folder in ("var/log/journal", "run/log/journal") for file in (root / folder).glob("*/system.journal")]
     if files and not any(os.access(file, os.R_OK) for file in files):
         who = "root and the groups adm and systemd-journal"
-        raise RightsError(f"the journal of the service can be read by {who}: `sudo edgeannot service logs`")
+        raise RightsError(f"the journal of the service can be read by {who}: `sudo edgeannot service logs{place.advice.options}`")
 
 
 def _place(user: bool, name: str) -> Place:
