@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeannot.base.errors import InputError
+from edgeannot.base.foreign import read_head, read_text
 from edgeannot_tools.datasets.form import (
+    LARGEST_BYTES,
     Dataset,
     LabelledObject,
     Picture,
@@ -22,7 +26,10 @@ from edgeannot_tools.datasets.form import (
 )
 from edgeannot_tools.datasets.pictures import PictureIndex, place_pictures, require_unique, size_of
 
-__all__ = ["NamedPicture", "assemble", "numbered", "place", "write_class_file"]
+__all__ = ["NamedPicture", "assemble", "csv_header", "csv_table", "numbered", "place", "write_class_file"]
+
+LONGEST_HEADER = 10_000
+"""Bytes of a CSV file that its first line is looked for in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +104,29 @@ def place(dataset: Dataset, folder: Path, options: WriteOptions) -> list[tuple[s
     (folder / "images").mkdir()
     place_pictures(((picture, folder / path) for (_, picture), path in zip(placed, paths, strict=True)), options.pictures)
     return [(split, picture, path) for (split, picture), path in zip(placed, paths, strict=True)]
+
+
+def csv_header(file: Path) -> list[str]:
+    """Return the heads of a CSV file's columns; none where it is no text."""
+    try:
+        return next(_rows(read_head(file, LONGEST_HEADER).partition(b"\n")[0].decode("utf-8-sig")), [])
+    except (UnicodeDecodeError, csv.Error):
+        return []
+
+
+def csv_table(file: Path) -> list[list[str]]:
+    """Return the rows of a CSV file, its heads first. Raises InputError for what is no CSV."""
+    try:
+        return list(_rows(read_text(file, "the label file", max_bytes=LARGEST_BYTES)))
+    except csv.Error as exc:
+        raise InputError(f"{file} cannot be read as CSV ({exc})") from exc
+
+
+def _rows(text: str) -> Iterator[list[str]]:
+    """Yield the rows of a text, whose columns are separated by commas or, as spreadsheets of some countries do, by semicolons."""
+    line = text.partition("\n")[0]
+    rows = csv.reader(io.StringIO(text), delimiter=";" if line.count(";") > line.count(",") else ",")
+    return ([cell.strip() for cell in row] for row in rows)
 
 
 def write_class_file(dataset: Dataset, folder: Path) -> None:

@@ -8,7 +8,6 @@ have the same names, and `images/[SPLIT/]`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -16,6 +15,7 @@ from edgeannot.base.errors import InputError
 from edgeannot.base.foreign import as_float, as_int, one_line, read_head
 from edgeannot_tools.datasets.by_name import NamedPicture, assemble, place
 from edgeannot_tools.datasets.form import Dataset, LabelledObject, Problem, Reading, ReadOptions, WriteOptions
+from edgeannot_tools.datasets.pictures import files_at
 from edgeannot_tools.datasets.yolo import flag_losses
 
 __all__ = ["losses", "read", "recognise", "write"]
@@ -70,17 +70,11 @@ def write(dataset: Dataset, folder: Path, options: WriteOptions) -> None:
 
 def losses(dataset: Dataset) -> list[str]:
     """Return what this format has no place for, one sentence each."""
-    pictures = [replace(picture, objects=tuple(replace(o, occluded=False) for o in picture.objects)) for picture in dataset.pictures]
-    return flag_losses(replace(dataset, pictures=tuple(pictures)), "CVAT")
+    return flag_losses(dataset, "CVAT", kept=["occluded"])
 
 
 def _files(path: Path) -> list[Path]:
-    files = sorted(path.glob("*.xml")) if path.is_dir() else [path] if path.suffix.lower() == ".xml" else []
-    return [file for file in files if _is_cvat(file)]
-
-
-def _is_cvat(file: Path) -> bool:
-    return b"<annotations" in read_head(file, _HEAD_BYTES).replace(b"\0", b"")
+    return [file for file in files_at(path, ".xml") if b"<annotations" in read_head(file, _HEAD_BYTES).replace(b"\0", b"")]
 
 
 def _picture(element: ET.Element, file: Path, problems: list[Problem]) -> NamedPicture | None:

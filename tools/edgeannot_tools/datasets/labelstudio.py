@@ -23,7 +23,7 @@ from edgeannot.base.errors import InputError
 from edgeannot.base.foreign import as_float, as_int, one_line, parse_json, read_bytes, read_head, shorten
 from edgeannot_tools.datasets.by_name import NamedPicture, assemble, place, write_class_file
 from edgeannot_tools.datasets.form import LARGEST_BYTES, Dataset, LabelledObject, Picture, Problem, Reading, ReadOptions, WriteOptions
-from edgeannot_tools.datasets.pictures import PICTURE_SUFFIXES
+from edgeannot_tools.datasets.pictures import PICTURE_SUFFIXES, files_at
 from edgeannot_tools.datasets.yolo import flag_losses
 
 __all__ = ["losses", "read", "recognise", "write"]
@@ -78,8 +78,7 @@ def losses(dataset: Dataset) -> list[str]:
 
 
 def _files(path: Path) -> list[Path]:
-    files = sorted(path.glob("*.json")) if path.is_dir() else [path] if path.suffix.lower() == ".json" else []
-    return [file for file in files if _holds_tasks(file)]
+    return [file for file in files_at(path, ".json") if _holds_tasks(file)]
 
 
 def _holds_tasks(file: Path) -> bool:

@@ -10,17 +10,14 @@ Written: `SPLIT-annotations-bbox.csv`, `class-descriptions-boxable.csv` (which k
 from __future__ import annotations
 
 import csv
-import io
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgeannot.base.errors import InputError
-from edgeannot.base.foreign import number_of, read_head, read_text
-from edgeannot_tools.datasets.by_name import place
+from edgeannot_tools.datasets.by_name import csv_header, csv_table, place
 from edgeannot_tools.datasets.form import (
-    LARGEST_BYTES,
     UNASSIGNED,
     Box,
     Dataset,
@@ -35,7 +32,8 @@ from edgeannot_tools.datasets.form import (
     sorted_pictures,
     split_named,
 )
-from edgeannot_tools.datasets.pictures import PICTURE_SUFFIXES, PictureIndex, require_unique, size_of
+from edgeannot_tools.datasets.pictures import PICTURE_SUFFIXES, PictureIndex, files_at, require_unique, size_of
+from edgeannot_tools.datasets.yolo import flag_losses
 from edgeannot_tools.datasets.yolo_text import relative
 
 __all__ = ["losses", "read", "recognise", "write"]
@@ -45,7 +43,6 @@ _COLUMNS = (
     *("IsOccluded", "IsTruncated", "IsGroupOf", "IsDepiction", "IsInside"),
 )
 _SIDES = ("XMin", "YMin", "XMax", "YMax")
-_LONGEST_HEADER = 10_000
 _NEEDED = frozenset({"ImageID", "LabelName", *_SIDES})
 _FLAGS = {"IsOccluded": "occluded", "IsTruncated": "truncated", "IsGroupOf": "crowd"}
 _YES = frozenset({"1", "true"})
@@ -73,9 +70,10 @@ def read(path: Path, options: ReadOptions) -> Reading:
         raise InputError(f"{path}: no row names a class, and there is no class file; give one with --classes")
     problems: list[Problem] = []
     pictures: list[Picture] = []
+    class_ids = {name: number for number, name in enumerate(names)}
     for file, table in rows.items():
         split = split_named(_split_of(file)) if len(files) > 1 or _SUFFIX in file.stem else ""
-        pictures += _pictures(_Table(file, table, split, names, descriptions), options, problems)
+        pictures += _pictures(_Table(file, table, split, class_ids, descriptions), options, problems)
     mids = {name: mid for mid, name in descriptions.items()}
     return Reading(Dataset(names, sorted_pictures(pictures), {"openimages": mids}), tuple(problems))
 
@@ -85,35 +83,17 @@ class _Table:
     file: Path
     rows: list[dict[str, str]]
     split: str
-    names: tuple[str, ...]
+    class_ids: Mapping[str, int]
     descriptions: Mapping[str, str]
-    class_ids: Mapping[str, int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "class_ids", {name: number for number, name in enumerate(self.names)})
 
 
 def _csv_files(path: Path) -> list[Path]:
-    candidates = sorted(path.glob("*.csv")) if path.is_dir() else [path] if path.suffix.lower() == ".csv" else []
-    return [file for file in candidates if set(_header(file)) >= _NEEDED]
-
-
-def _header(file: Path) -> list[str]:
-    try:
-        line = read_head(file, _LONGEST_HEADER).partition(b"\n")[0].decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return []
-    return [name.strip().strip('"') for name in line.strip().split(_delimiter(line))]
-
-
-def _delimiter(header: str) -> str:
-    return ";" if header.count(";") > header.count(",") else ","
+    return [file for file in files_at(path, ".csv") if set(csv_header(file)) >= _NEEDED]
 
 
 def _rows(file: Path) -> list[dict[str, str]]:
-    text = read_text(file, "the label file", max_bytes=LARGEST_BYTES)
-    reader = csv.DictReader(io.StringIO(text), delimiter=_delimiter(text.partition("\n")[0]))
-    return [{key.strip(): (value or "").strip() for key, value in row.items() if key is not None} for row in reader]
+    header, *rows = csv_table(file)
+    return [dict.fromkeys(header, "") | dict(zip(header, row, strict=False)) for row in rows if row]
 
 
 def _descriptions(folder: Path) -> dict[str, str]:
@@ -208,13 +188,7 @@ def write(dataset: Dataset, folder: Path, options: WriteOptions) -> None:
 
 def losses(dataset: Dataset) -> list[str]:
     """Return what this format has no place for, one sentence each."""
-    things = [thing for picture in dataset.pictures for thing in picture.objects]
-    found = []
-    if hard := sum(thing.difficult for thing in things):
-        found.append(f"{number_of(hard, 'object')} marked difficult: OpenImages cannot record this; written as ordinary boxes")
-    if masks := sum(bool(thing.extra.get("coco", {}).get("segmentation")) for thing in things):
-        found.append(f"{number_of(masks, 'object')} outlined by a mask: OpenImages boxes cannot record masks; only the boxes are written")
-    return found
+    return flag_losses(dataset, "OpenImages", kept=_FLAGS.values())
 
 
 def _row(picture: Picture, thing: LabelledObject, names: tuple[str, ...], mids: Mapping[str, str]) -> list[str]:

@@ -22,6 +22,7 @@ __all__ = [
     "PICTURE_SUFFIXES",
     "ClassFolders",
     "PictureIndex",
+    "files_at",
     "list_files",
     "listed_paths",
     "picture_folders",
@@ -46,6 +47,11 @@ def list_files(folder: Path, suffixes: Iterable[str]) -> list[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [Path(root, name) for name in names if not name.startswith(".") and Path(name).suffix.lower() in wanted]
     return sorted(found)
+
+
+def files_at(path: Path, suffix: str) -> list[Path]:
+    """Return the file at the path, or those in the folder, where they end so."""
+    return sorted(path.glob(f"*{suffix}")) if path.is_dir() else [path] if path.suffix.lower() == suffix else []
 
 
 def picture_folders(labels: Path) -> Iterator[Path]:

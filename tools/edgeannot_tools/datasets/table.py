@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from edgeannot.base.errors import InputError
-from edgeannot.base.foreign import as_float, as_int, one_line, read_head, read_text
-from edgeannot_tools.datasets.by_name import NamedPicture, assemble, place, write_class_file
-from edgeannot_tools.datasets.form import LARGEST_BYTES, Box, Dataset, LabelledObject, Problem, Reading, ReadOptions, WriteOptions
+from edgeannot.base.foreign import as_float, as_int, one_line
+from edgeannot_tools.datasets.by_name import NamedPicture, assemble, csv_header, csv_table, place, write_class_file
+from edgeannot_tools.datasets.form import Box, Dataset, LabelledObject, Problem, Reading, ReadOptions, WriteOptions
+from edgeannot_tools.datasets.pictures import files_at
 from edgeannot_tools.datasets.yolo import flag_losses
 
 __all__ = ["losses", "read", "recognise", "write"]
@@ -34,7 +35,6 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 }
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _FILE = "annotations.csv"
-_LONGEST_HEADER = 10_000
 
 
 def recognise(path: Path) -> bool:
@@ -77,25 +77,12 @@ def losses(dataset: Dataset) -> list[str]:
 
 
 def _files(path: Path) -> list[Path]:
-    files = sorted(path.glob("*.csv")) if path.is_dir() else [path] if path.suffix.lower() == ".csv" else []
-    return [file for file in files if _columns(_first_line(file))]
+    return [file for file in files_at(path, ".csv") if _columns(csv_header(file))]
 
 
-def _first_line(file: Path) -> str:
-    line = read_head(file, _LONGEST_HEADER).partition(b"\n")[0]
-    try:
-        return line.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return ""
-
-
-def _delimiter(line: str) -> str:
-    return ";" if line.count(";") > line.count(",") else ","
-
-
-def _columns(line: str) -> dict[str, int]:
+def _columns(header: Sequence[str]) -> dict[str, int]:
     """Return which column has which value; empty where a needed one is missing."""
-    heads = [head.strip().casefold() for head in next(csv.reader([line], delimiter=_delimiter(line)), [])]
+    heads = [head.casefold() for head in header]
     found = {
         key: place for key, names in _NAMES.items() if (place := next((heads.index(n) for n in names if n in heads), None)) is not None
     }
@@ -103,17 +90,12 @@ def _columns(line: str) -> dict[str, int]:
 
 
 def _pictures(file: Path, problems: list[Problem]) -> list[NamedPicture]:
-    text = read_text(file, "the label file", max_bytes=LARGEST_BYTES)
-    line = text.partition("\n")[0]
-    columns = _columns(line)
+    header, *rows = csv_table(file)
+    columns = _columns(header)
     pictures: dict[tuple[str, str], NamedPicture] = {}
     objects: dict[tuple[str, str], list[tuple[str, LabelledObject]]] = {}
-    try:
-        rows = list(csv.reader(io.StringIO(text), delimiter=_delimiter(line)))[1:]
-    except csv.Error as exc:
-        raise InputError(f"{file} cannot be read as CSV ({exc})") from exc
     for number, row in enumerate(rows, 2):
-        cells = {key: row[place].strip() if place < len(row) else "" for key, place in columns.items()}
+        cells = {key: row[place] if place < len(row) else "" for key, place in columns.items()}
         if not any(cells.values()):
             continue
         where = f"{file}, line {number}"

@@ -36,6 +36,7 @@ from edgeannot_tools.datasets.form import (
     split_named,
 )
 from edgeannot_tools.datasets.pictures import PictureIndex, list_files, listed_paths, place_pictures, require_unique, size_of
+from edgeannot_tools.datasets.yolo import flag_losses
 
 __all__ = ["losses", "read", "recognise", "write"]
 
@@ -208,15 +209,9 @@ def write(dataset: Dataset, folder: Path, options: WriteOptions) -> None:
 
 def losses(dataset: Dataset) -> list[str]:
     """Return what this format has no place for, one sentence each."""
-    things = [thing for picture in dataset.pictures for thing in picture.objects]
-    found = []
-    if crowds := sum(thing.crowd for thing in things):
-        found.append(
-            f"{number_of(crowds, 'object')} marked as a crowd: written as <iscrowd>1</iscrowd>, which other VOC readers do not know"
-        )
-    if masks := sum(bool(thing.extra.get("coco", {}).get("segmentation")) for thing in things):
-        found.append(f"{number_of(masks, 'object')} outlined by a mask: VOC annotations cannot record masks; only the boxes are written")
-    return found
+    crowds = sum(thing.crowd for picture in dataset.pictures for thing in picture.objects)
+    how = f"{number_of(crowds, 'object')} marked as a crowd: written as <iscrowd>1</iscrowd>, which other VOC readers do not know"
+    return [*([how] if crowds else []), *flag_losses(dataset, "VOC", kept=[*_FLAGS, "crowd"])]
 
 
 def _element(picture: Picture, names: tuple[str, ...], options: WriteOptions) -> ET.Element:

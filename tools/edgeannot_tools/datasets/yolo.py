@@ -8,7 +8,7 @@ A picture without a label file, or with an empty one, is a picture without objec
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -91,15 +91,16 @@ def losses(dataset: Dataset) -> list[str]:
     return flag_losses(dataset, "YOLO")
 
 
-def flag_losses(dataset: Dataset, what: str) -> list[str]:
-    """Return what label lines of nothing but a class and a box lose of the set."""
+def flag_losses(dataset: Dataset, what: str, kept: Collection[str] = ()) -> list[str]:
+    """Return what labels of nothing but a class, a box and the flags that are `kept` lose of the set."""
     things = [thing for picture in dataset.pictures for thing in picture.objects]
-    counts = {
-        "marked difficult": sum(thing.difficult for thing in things),
-        "marked as a crowd (iscrowd, IsGroupOf)": sum(thing.crowd for thing in things),
-        "marked truncated or occluded": sum(thing.truncated or thing.occluded for thing in things),
-        "outlined by a mask": sum(bool(thing.extra.get("coco", {}).get("segmentation")) for thing in things),
+    flags = {
+        "marked difficult": {"difficult"},
+        "marked as a crowd (iscrowd, IsGroupOf)": {"crowd"},
+        "marked truncated or occluded": {"truncated", "occluded"},
     }
+    counts = {kind: sum(any(getattr(thing, name) for name in names.difference(kept)) for thing in things) for kind, names in flags.items()}
+    counts["outlined by a mask"] = sum(bool(thing.extra.get("coco", {}).get("segmentation")) for thing in things)
     return [
         f"{number_of(count, 'object')} {kind}: {what} labels cannot record this; written as ordinary boxes"
         for kind, count in counts.items()
