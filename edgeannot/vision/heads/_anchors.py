@@ -6,7 +6,7 @@ import itertools
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edgeannot.base.errors import CardError
 from edgeannot.base.foreign import shorten
 from edgeannot.vision.data import FloatArray
+from edgeannot.vision.heads._tensors import CardTable
 
 __all__ = ["AnchorLayer", "AnchorRule", "OctaveAnchors", "ScaledAnchors", "find_layers", "make_anchors"]
 
@@ -26,14 +27,12 @@ MAX_ANCHORS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScaledAnchors:
+class ScaledAnchors(CardTable):
     """The rule of the SSD paper (section 2.2): box scales spread evenly over the layers, several aspect ratios at each cell.
 
     As in `ssd_anchor_generator` of the TensorFlow Object Detection API and in MediaPipe's `SsdAnchorsCalculator`. Layers that
     follow each other with one stride share their cells, as there. https://arxiv.org/abs/1512.02325
     """
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     strides: tuple[int, ...]
     """Pixels from cell to cell, one a layer; a layer has ceil(input / stride) cells on each axis, spread evenly over the input."""
@@ -71,14 +70,12 @@ class ScaledAnchors:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OctaveAnchors:
+class OctaveAnchors(CardTable):
     """The rule of RetinaNet, of the FPN variants of SSD and of EfficientDet: sizes are fractions of an octave of the stride.
 
     As it stands, `multiscale_grid_anchor_generator` of the TensorFlow Object Detection API; EfficientDet (the AutoML repository
     and MediaPipe) has `even = true`, `order = "scales"`, `scales_per_octave = 3`. https://arxiv.org/abs/1708.02002, section 4
     """
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     min_level: int = 3
     """Level l has a stride of 2^l pixels."""
@@ -102,10 +99,8 @@ class OctaveAnchors:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AnchorLayer:
+class AnchorLayer(CardTable):
     """One layer whose box sizes are listed: for priors that follow another rule (`min_sizes` of Caffe and PyTorch SSDs)."""
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     stride: int
     """Pixels from cell to cell; ceil(input / stride) cells on each axis."""

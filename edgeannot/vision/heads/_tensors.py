@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from numpy.typing import NDArray
+from typing import ClassVar
 
 from edgeannot.base.errors import CardError
 from edgeannot.vision.data import TensorRef, TensorSpec
 from edgeannot.vision.heads._boxes import BoxUnits
 
-__all__ = ["check_box_step", "check_score_step", "output_spec", "shape_error", "shape_without_batch", "without_batch"]
+__all__ = ["CardTable", "OneOutput", "check_box_step", "check_score_step", "inner_shape", "output_spec", "shape_error"]
 
 _COARSEST_BOX = 0.02
 """Share of the input: a quantized coordinate that moves in larger steps than this is of no use as a box."""
 _COARSEST_SCORE = 0.1
 """A quantized score that moves in larger steps than this cannot be compared with a threshold."""
+
+
+class CardTable:
+    """A table of a card: another field, or a number without end, is an error."""
+
+    __slots__ = ()
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
+
+
+class OneOutput(CardTable):
+    """A head that reads one output."""
+
+    __slots__ = ()
+    output: TensorRef
+
+    @property
+    def score_outputs(self) -> tuple[TensorRef, ...]:
+        """The outputs that hold scores."""
+        return (self.output,)
 
 
 def output_spec(outputs: tuple[TensorSpec, ...], ref: TensorRef, role: str) -> TensorSpec:
@@ -34,16 +51,8 @@ def shape_error(
     return CardError(f"head.{role}: output {spec.name!r} has shape {spec.shape}, wanted {wanted}; {advice}")
 
 
-def without_batch(array: NDArray[Any], rank: int) -> NDArray[Any]:
-    """Return the array without its leading axes of length 1, down to `rank` axes (a view)."""
-    while array.ndim > rank and array.shape[0] == 1:
-        array = array[0]
-    return array
-
-
-def shape_without_batch(spec: TensorSpec, rank: int) -> tuple[int, ...]:
-    """Return the shape that `without_batch` gives."""
-    shape = spec.shape
+def inner_shape(shape: tuple[int, ...], rank: int) -> tuple[int, ...]:
+    """Return a shape without its leading axes of length 1, down to `rank` axes."""
     while len(shape) > rank and shape[0] == 1:
         shape = shape[1:]
     return shape

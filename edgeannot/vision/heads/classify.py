@@ -10,16 +10,14 @@ import numpy as np
 from edgeannot.base.errors import CardError
 from edgeannot.vision.data import Detections, Outputs, TensorRef, TensorSpec
 from edgeannot.vision.heads._scores import activate, softmax, usable_rows
-from edgeannot.vision.heads._tensors import check_score_step, output_spec, shape_error, shape_without_batch
+from edgeannot.vision.heads._tensors import OneOutput, check_score_step, inner_shape, output_spec, shape_error
 
 __all__ = ["Classify"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Classify:
+class Classify(OneOutput):
     """One output with C numbers, (1, C) or (1, 1, 1, C). Each class found is a detection whose box is the whole input."""
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     suppress: ClassVar[bool] = False
     """Never: all boxes are the whole picture."""
@@ -31,15 +29,10 @@ class Classify:
     top_k: int = 5
     """At most so many classes, the best ones."""
 
-    @property
-    def score_outputs(self) -> tuple[TensorRef, ...]:
-        """The outputs that hold scores."""
-        return (self.output,)
-
     def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:  # noqa: ARG002 - the Head protocol
         """Return the number of classes. Raises CardError."""
         spec = output_spec(outputs, self.output, "output")
-        shape = shape_without_batch(spec, 1)
+        shape = inner_shape(spec.shape, 1)
         if len(shape) != 1:
             raise shape_error(spec, "output", "(1, C) or (1, 1, 1, C)")
         if self.activation == "none":

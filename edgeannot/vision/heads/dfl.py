@@ -14,7 +14,7 @@ from edgeannot.vision.data import Detections, FloatArray, IntArray, Outputs, Raw
 from edgeannot.vision.heads._boxes import candidates
 from edgeannot.vision.heads._grids import Layout, check_cells, check_strides, locate, pair_with_strides, table_of
 from edgeannot.vision.heads._scores import Activation, best_scores, joined_rows, passing_rows, softmax, stored_threshold
-from edgeannot.vision.heads._tensors import check_score_step, output_spec, shape_error
+from edgeannot.vision.heads._tensors import CardTable, check_score_step, output_spec, shape_error
 
 __all__ = ["Dfl"]
 
@@ -22,14 +22,12 @@ _Group = tuple[TensorRef, TensorRef, TensorRef | None, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dfl:
+class Dfl(CardTable):
     """Per cell 4 x `bins` numbers (left, top, right, bottom) and C class scores.
 
     distance = sum(softmax(numbers) * 0..bins-1) * stride from the centre (cell + center) * stride. Cells run row by row.
     Generalized Focal Loss, https://arxiv.org/abs/2006.04388, section 3.2
     """
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     suppress: ClassVar[bool] = True
     """Always: neighbouring cells find the same object."""

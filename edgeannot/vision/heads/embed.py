@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from edgeannot.vision.data import Detections, FloatArray, Outputs, TensorRef, TensorSpec
-from edgeannot.vision.heads._tensors import output_spec, shape_error, shape_without_batch
+from edgeannot.vision.heads._tensors import OneOutput, inner_shape, output_spec, shape_error
 
 __all__ = ["Embed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Embed:
+class Embed(OneOutput):
     """One output with D numbers, (1, D) or (1, 1, 1, D); it finds nothing by itself."""
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     suppress: ClassVar[bool] = False
     """Never: there are no boxes."""
@@ -23,15 +21,10 @@ class Embed:
     kind: Literal["embed"] = "embed"
     output: TensorRef = 0
 
-    @property
-    def score_outputs(self) -> tuple[TensorRef, ...]:
-        """The outputs that hold scores."""
-        return (self.output,)
-
     def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:  # noqa: ARG002 - the Head protocol
         """Return None, as a vector has no classes. Raises CardError."""
         spec = output_spec(outputs, self.output, "output")
-        if len(shape_without_batch(spec, 1)) != 1:
+        if len(inner_shape(spec.shape, 1)) != 1:
             raise shape_error(spec, "output", "(1, D) or (1, 1, 1, D)")
         return None
 

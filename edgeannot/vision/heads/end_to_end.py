@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 
 from edgeannot.vision.data import Detections, Outputs, TensorRef, TensorSpec
 from edgeannot.vision.heads._boxes import BoxUnits, candidates, to_model_pixels, upright
 from edgeannot.vision.heads._scores import take_rows
-from edgeannot.vision.heads._tensors import check_box_step, check_score_step, output_spec, shape_error, shape_without_batch, without_batch
+from edgeannot.vision.heads._tensors import OneOutput, check_box_step, check_score_step, inner_shape, output_spec, shape_error
 
 __all__ = ["EndToEnd"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EndToEnd:
+class EndToEnd(OneOutput):
     """One output (1, N, 6): four box numbers, score, class id; rows that are not used have score 0."""
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     kind: Literal["end-to-end"] = "end-to-end"
     output: TensorRef
@@ -34,11 +32,6 @@ class EndToEnd:
     """Numbers at the end of a row that are not used (mask coefficients, keypoints)."""
 
     @property
-    def score_outputs(self) -> tuple[TensorRef, ...]:
-        """The outputs that hold scores."""
-        return (self.output,)
-
-    @property
     def suppress(self) -> bool:
         """Never where each object has one row."""
         return not self.suppressed
@@ -46,7 +39,7 @@ class EndToEnd:
     def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:
         """Return None, as the tensor does not tell the number of classes. Raises CardError."""
         spec = output_spec(outputs, self.output, "output")
-        shape = shape_without_batch(spec, 2)
+        shape = inner_shape(spec.shape, 2)
         wanted = 6 + int(self.rotated) + self.extra_columns
         if len(shape) != 2 or shape[1] != wanted:
             raise shape_error(spec, "output", f"(1, N, {wanted})")
@@ -57,7 +50,7 @@ class EndToEnd:
     def decode(self, outputs: Outputs, input_wh: tuple[int, int], min_score: float) -> Detections:
         """Return the rows that reach `min_score`."""
         tensor = outputs[self.output]
-        table = without_batch(tensor.values, 2)
+        table = tensor.values.reshape(inner_shape(tensor.values.shape, 2))
         rows = np.flatnonzero(table[:, 4] >= tensor.stored_at_least(min_score))
         _, real = take_rows(table[:, : 6 + int(self.rotated)], rows, tensor.spec)
         real = real[(real[:, 4] > 0) & (real[:, 5] > -0.5)]

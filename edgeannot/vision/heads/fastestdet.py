@@ -13,7 +13,7 @@ from edgeannot.vision.geometry import cxcywh_to_xyxy
 from edgeannot.vision.heads._boxes import candidates
 from edgeannot.vision.heads._grids import Layout, check_cells, grid_wh, locate, table_of
 from edgeannot.vision.heads._scores import best_columns, passing_rows, sigmoid, softmax, stored_threshold, take_rows
-from edgeannot.vision.heads._tensors import check_score_step, output_spec, shape_error
+from edgeannot.vision.heads._tensors import OneOutput, check_score_step, output_spec, shape_error
 
 __all__ = ["FastestDet"]
 
@@ -24,14 +24,12 @@ _ROUNDING = 1 - 1e-5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FastestDet:
+class FastestDet(OneOutput):
     """Per cell: objectness, 4 box numbers, C class scores; score = objectness ** 0.6 * class ** 0.4.
 
     centre = (tanh(t) + cell) / cells of the grid, size = sigmoid(t), both in shares of the input.
     https://github.com/dog-qiuqiu/FastestDet, its script for TFLite; other scripts there multiply the scores as they are (powers of 1).
     """
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     suppress: ClassVar[bool] = True
     """Always: neighbouring cells find the same object."""
@@ -47,11 +45,6 @@ class FastestDet:
     """Likewise for the class scores of a cell."""
     objectness_power: float = 0.6
     class_power: float = 0.4
-
-    @property
-    def score_outputs(self) -> tuple[TensorRef, ...]:
-        """The outputs that hold scores."""
-        return (self.output,)
 
     def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:
         """Return the number of classes. Raises CardError."""

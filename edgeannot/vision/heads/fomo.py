@@ -12,7 +12,7 @@ from edgeannot.vision.data import Detections, FloatArray, IntArray, Outputs, Raw
 from edgeannot.vision.heads._boxes import candidates
 from edgeannot.vision.heads._grids import Layout, table_of
 from edgeannot.vision.heads._scores import activate, passing_rows, softmax, stored_threshold, take_rows
-from edgeannot.vision.heads._tensors import check_score_step, output_spec, shape_error, shape_without_batch, without_batch
+from edgeannot.vision.heads._tensors import OneOutput, check_score_step, inner_shape, output_spec, shape_error
 
 __all__ = ["Fomo"]
 
@@ -21,15 +21,13 @@ _LATER = ((0, 1), (1, -1), (1, 0), (1, 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fomo:
+class Fomo(OneOutput):
     """One map (1, h, w, C) of class scores: neighbouring cells of one class that reach the minimum score are one object.
 
     Neighbours share a side or a corner. The box is what the cells cover, each input size / map size large; the score is that of the best
     cell. Edge Impulse's own decoder joins cells so: https://github.com/edgeimpulse/inferencing-sdk-cpp, `ei_handle_cube`.
     The minimum score decides what touches: a lower one gives larger and perhaps fewer objects. With 0 each cell stands for itself.
     """
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     suppress: ClassVar[bool] = False
     """Never: a cell belongs to one object of its class."""
@@ -43,15 +41,10 @@ class Fomo:
     activation: Literal["none", "sigmoid", "softmax"] = "none"
     """What makes scores of the stored numbers; none: the graph has done it."""
 
-    @property
-    def score_outputs(self) -> tuple[TensorRef, ...]:
-        """The outputs that hold scores."""
-        return (self.output,)
-
     def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:
         """Return the number of columns, background included. Raises CardError."""
         spec = output_spec(outputs, self.output, "output")
-        shape = shape_without_batch(spec, 3)
+        shape = inner_shape(spec.shape, 3)
         if len(shape) != 3:
             raise shape_error(spec, "output", "(1, h, w, C)" if self.layout == "channels-last" else "(1, C, h, w)")
         height, width, columns = shape if self.layout == "channels-last" else (*shape[1:], shape[0])
@@ -82,7 +75,7 @@ class Fomo:
 
     def _passing(self, tensor: RawTensor, min_score: float) -> tuple[int, int, IntArray, IntArray, FloatArray]:
         """Return the map's height and width, and cell (row by row), class and score of all that reaches `min_score`."""
-        stored = without_batch(tensor.values, 3)
+        stored = tensor.values.reshape(inner_shape(tensor.values.shape, 3))
         height, width = stored.shape[:2] if self.layout == "channels-last" else stored.shape[1:]
         table = table_of(stored[None], self.layout)
         objects = np.array([c for c in range(table.shape[1]) if c != self.background])

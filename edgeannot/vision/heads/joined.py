@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from edgeannot.base.errors import CardError
 from edgeannot.vision.data import Detections, Outputs, TensorRef, TensorSpec
 from edgeannot.vision.heads._boxes import concatenate
+from edgeannot.vision.heads._tensors import CardTable
 
 __all__ = ["Joined"]
 
@@ -30,13 +31,11 @@ class _Part(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Joined:
+class Joined(CardTable):
     """The detections of all parts together. A class id is the part's own plus the part's first one.
 
     As `edgeannot teach detect --keep` writes it: the old head of the backbone, then one of the taught rows.
     """
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     kind: Literal["joined"] = "joined"
     parts: tuple[Any, ...]

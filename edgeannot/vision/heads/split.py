@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -20,16 +20,14 @@ from edgeannot.vision.heads._scores import (
     usable_rows,
     without_column,
 )
-from edgeannot.vision.heads._tensors import check_box_step, check_score_step, output_spec, shape_error, shape_without_batch
+from edgeannot.vision.heads._tensors import CardTable, check_box_step, check_score_step, inner_shape, output_spec, shape_error
 
 __all__ = ["Split"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Split:
+class Split(CardTable):
     """Boxes for N candidates in one output, class scores in another; or the best score and its class id in two more."""
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     kind: Literal["split"] = "split"
     boxes: TensorRef
@@ -65,7 +63,7 @@ class Split:
     def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:
         """Return the number of classes, or None where the graph picks the class. Raises CardError."""
         boxes = output_spec(outputs, self.boxes, "boxes")
-        shape = shape_without_batch(boxes, 2)
+        shape = inner_shape(boxes.shape, 2)
         if len(shape) < 2 or shape[-1 if self.box_layout == "rows" else 0] != 4:
             raise shape_error(boxes, "boxes", "(1, N, 4)" if self.box_layout == "rows" else "(1, 4, N)", "correct head.box_layout")
         rows = int(np.prod(shape)) // 4
@@ -109,7 +107,7 @@ class Split:
         return candidates(boxes_xyxy, best, ids, min_score)
 
     def _count_classes(self, scores: TensorSpec, rows: int) -> int | None:
-        shape = shape_without_batch(scores, 2)
+        shape = inner_shape(scores.shape, 2)
         if self.classes is not None:
             if int(np.prod(shape)) != rows:
                 raise shape_error(scores, "scores", f"(1, {rows}), the best score of each of {rows} boxes")

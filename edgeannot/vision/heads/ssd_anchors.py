@@ -14,21 +14,19 @@ from edgeannot.vision.geometry import cxcywh_to_xyxy, xyxy_to_cxcywh, yxyx_to_xy
 from edgeannot.vision.heads._anchors import AnchorLayer, AnchorRule, OctaveAnchors, ScaledAnchors, make_anchors
 from edgeannot.vision.heads._boxes import candidates, safe_exp, to_model_pixels
 from edgeannot.vision.heads._scores import best_classes, joined_rows, passing_rows, rows_above, stored_threshold, without_column
-from edgeannot.vision.heads._tensors import check_score_step, output_spec, shape_error
+from edgeannot.vision.heads._tensors import CardTable, check_score_step, output_spec, shape_error
 
 __all__ = ["AnchorLayer", "OctaveAnchors", "ScaledAnchors", "SsdAnchors"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SsdAnchors:
+class SsdAnchors(CardTable):
     """Raw boxes (1, N, 4) and class scores (1, N, C) over N anchors; or the same in one pair of outputs a layer.
 
     Exactly one of `scaled`, `octaves`, `layers` and `anchor_tensor` says where the anchors come from. Class ids are columns of
     the scores, the background's included. BlazeFace and its kin are this kind too: `code = "xywh"`, `exponential = false`,
     `scales` = the input size, `scaled.unit_size = true`, `extra_columns` = the keypoints' numbers.
     """
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     suppress: ClassVar[bool] = True
     """Always: neighbouring anchors find the same object."""

@@ -10,20 +10,18 @@ import numpy as np
 from edgeannot.vision.data import Detections, Outputs, TensorRef, TensorSpec
 from edgeannot.vision.heads._boxes import candidates, to_model_pixels
 from edgeannot.vision.heads._scores import joined_rows
-from edgeannot.vision.heads._tensors import output_spec, shape_error, shape_without_batch
+from edgeannot.vision.heads._tensors import CardTable, inner_shape, output_spec, shape_error
 
 __all__ = ["SsdPostprocess"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SsdPostprocess:
+class SsdPostprocess(CardTable):
     """Four outputs: boxes (1, N, 4) as ymin, xmin, ymax, xmax in 0..1 of the input, classes (1, N), scores (1, N), count (1).
 
     Which output is which depends on the exporter; the operator's own output list in the graph tells, so the card states it.
     Specification: `detection_postprocess.cc` of TensorFlow Lite. Boxes may reach a little outside of 0..1.
     """
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     suppress: ClassVar[bool] = False
     """Never: the operator has done it."""
@@ -43,12 +41,12 @@ class SsdPostprocess:
     def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:  # noqa: ARG002 - the Head protocol
         """Return None, as the tensors do not tell the number of classes. Raises CardError."""
         boxes = output_spec(outputs, self.boxes, "boxes")
-        shape = shape_without_batch(boxes, 2)
+        shape = inner_shape(boxes.shape, 2)
         if len(shape) != 2 or shape[1] != 4:
             raise shape_error(boxes, "boxes", "(1, N, 4)")
         for role, ref in (("classes", self.classes), ("scores", self.scores)):
             spec = output_spec(outputs, ref, role)
-            if shape_without_batch(spec, 1) != shape[:1]:
+            if inner_shape(spec.shape, 1) != shape[:1]:
                 raise shape_error(spec, role, f"(1, {shape[0]}) as there are {shape[0]} boxes")
         if self.count is not None:
             spec = output_spec(outputs, self.count, "count")

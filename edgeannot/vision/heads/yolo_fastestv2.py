@@ -13,21 +13,19 @@ from edgeannot.vision.geometry import cxcywh_to_xyxy
 from edgeannot.vision.heads._boxes import candidates, concatenate
 from edgeannot.vision.heads._grids import Layout, check_cells, locate, table_of
 from edgeannot.vision.heads._scores import Activation, activate, best_columns, passing_rows, softmax, stored_threshold, usable_rows
-from edgeannot.vision.heads._tensors import check_score_step, output_spec
+from edgeannot.vision.heads._tensors import CardTable, check_score_step, output_spec
 
 __all__ = ["YoloFastestV2"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class YoloFastestV2:
+class YoloFastestV2(CardTable):
     """Per cell: 4 box numbers for each of A anchors, A objectness, C classes (a softmax); score = objectness * class.
 
     `outputs` are one tensor with the rows of all strides, (N, 5 * A + C); or one a stride, (1, h, w, 5 * A + C); or three a
     stride in the order box (4 * A), objectness (A), class (C). centre = (2 s(t) - 0.5 + cell) * stride; size = (2 s(t))^2 * anchor.
     https://github.com/dog-qiuqiu/Yolo-FastestV2
     """
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     suppress: ClassVar[bool] = True
     """Always: neighbouring cells find the same object."""

@@ -15,7 +15,7 @@ from edgeannot.vision.geometry import cxcywh_to_xyxy
 from edgeannot.vision.heads._boxes import candidates, safe_exp
 from edgeannot.vision.heads._grids import locate
 from edgeannot.vision.heads._scores import Activation, activate, best_columns, joined_rows, softmax, stored_threshold
-from edgeannot.vision.heads._tensors import check_score_step, output_spec, shape_error
+from edgeannot.vision.heads._tensors import CardTable, check_score_step, output_spec, shape_error
 
 __all__ = ["Grid", "YoloGrid"]
 
@@ -25,10 +25,8 @@ pads what is left over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grid:
+class Grid(CardTable):
     """One output map and the anchors (width, height) of its cells, in the order of its channels."""
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     output: TensorRef
     anchors: tuple[tuple[float, float], ...]
@@ -37,7 +35,7 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class YoloGrid:
+class YoloGrid(CardTable):
     """Maps with, per cell and anchor, x, y, w, h, objectness and C class numbers; score = objectness * best class.
 
     The stride is the input size over the map's, or one of 8 to 64 whose last cells reach over the input's edge. With s the logistic
@@ -48,8 +46,6 @@ class YoloGrid:
     Scaled v4 (`new_coords = 1`): `size = "square"`, `activation = "none"`, `class_activation = "none"`, `xy_scale = 2`.
     v5 and v7 cut before their decoder: `size = "square"`, `xy_scale = 2`. https://arxiv.org/abs/1804.02767, section 2.1
     """
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     suppress: ClassVar[bool] = True
     """Always: neighbouring cells find the same object."""

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from numpy.typing import NDArray
 
 from edgeannot.vision.data import Detections, Outputs, TensorRef, TensorSpec
 from edgeannot.vision.heads._boxes import BoxUnits, candidates, to_model_pixels, upright
 from edgeannot.vision.heads._scores import ScoreActivation, activate, best_columns, passing_rows, stored_threshold, take_rows
-from edgeannot.vision.heads._tensors import check_box_step, check_score_step, output_spec, shape_error, shape_without_batch, without_batch
+from edgeannot.vision.heads._tensors import OneOutput, check_box_step, check_score_step, inner_shape, output_spec, shape_error
 
 __all__ = ["YoloRows"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class YoloRows:
+class YoloRows(OneOutput):
     """One output with N candidates: four box numbers, objectness where there is one, C class scores."""
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     kind: Literal["yolo-rows"] = "yolo-rows"
     output: TensorRef
@@ -46,15 +44,10 @@ class YoloRows:
         """Unless the model gives each object once."""
         return not self.suppressed
 
-    @property
-    def score_outputs(self) -> tuple[TensorRef, ...]:
-        """The outputs that hold scores."""
-        return (self.output,)
-
     def check(self, outputs: tuple[TensorSpec, ...], input_wh: tuple[int, int]) -> int | None:
         """Return the number of classes. Raises CardError."""
         spec = output_spec(outputs, self.output, "output")
-        shape = shape_without_batch(spec, 2)
+        shape = inner_shape(spec.shape, 2)
         columns = shape[-1] if self.layout == "rows" else shape[0]
         classes = columns - self._first_class - int(self.rotated) - self.extra_columns
         if len(shape) != 2 or classes < 1:
@@ -86,6 +79,6 @@ class YoloRows:
 
     def _table(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return (N, 4 + C) whatever the layout, a view; with an angle at the end where boxes are rotated."""
-        table = without_batch(values, 2)
+        table = values.reshape(inner_shape(values.shape, 2))
         table = table if self.layout == "rows" else table.T
         return table[:, : table.shape[1] - self.extra_columns]

@@ -13,19 +13,17 @@ from edgeannot.vision.geometry import cxcywh_to_xyxy
 from edgeannot.vision.heads._boxes import candidates, concatenate, safe_exp
 from edgeannot.vision.heads._grids import Layout, check_cells, check_strides, locate, pair_with_strides, table_of
 from edgeannot.vision.heads._scores import Activation, activate, best_columns, passing_rows, stored_threshold, take_rows
-from edgeannot.vision.heads._tensors import check_score_step, output_spec
+from edgeannot.vision.heads._tensors import CardTable, check_score_step, output_spec
 
 __all__ = ["Yolox"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Yolox:
+class Yolox(CardTable):
     """Rows (1, N, 5 + C) for the cells of all strides in order: x = (t + cell) * stride, w = exp(t) * stride.
 
     https://arxiv.org/abs/2107.08430; an export that decodes in the graph is of the kind `yolo-rows`.
     """
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     suppress: ClassVar[bool] = True
     """Always: neighbouring cells find the same object."""
