@@ -64,10 +64,11 @@ def test_links_that_lead_out_are_refused(root, tmp_path):
             read_allowed(root, name, MOST)
 
 
-def test_only_regular_files_are_read_and_nothing_blocks(root):
+def test_only_regular_files_are_read_and_nothing_blocks(root, monkeypatch):
     os.mkfifo(root / "pipe")
+    monkeypatch.chdir(root)  # the address of a socket has at most 107 bytes
     with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(root / "socket"))
+        server.bind("socket")
 
     for name in ("sub", "pipe", "socket"):
         with pytest.raises(NotAllowedError):
