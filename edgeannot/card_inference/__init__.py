@@ -170,7 +170,7 @@ def _one_interpretation(known: Known) -> Interpretation:
     if len(interpretations) > 1:
         ways = "; or ".join(f"{found.head.kind} ({found.evidence[0]}, {found.classes} classes)" for found in interpretations)
         flags = [f"--head {kind}" for kind in kinds if len(kinds) > 1]
-        raise AmbiguousModelError(f"model {facts.path}: two interpretations fit: {ways}", [*flags, "--labels FILE"])
+        raise known.ambiguous(f"two interpretations fit: {ways}", [*flags, "--labels FILE"])
     return interpretations[0]
 
 

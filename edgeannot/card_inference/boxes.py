@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgeannot.base.errors import InputError
 from edgeannot.card_inference.facts import FOLLOWS, Facts, Out, cell_centres, grid_fit
-from edgeannot.card_inference.interpretation import AmbiguousModelError, Assumption, Convention, Interpretation, Known
+from edgeannot.card_inference.interpretation import Assumption, Convention, Interpretation, Known
 from edgeannot.card_inference.scores import PROBABILITY_MAKERS, activation_of
 from edgeannot.tflite.trace import Piece
 from edgeannot.vision.data import TensorRef
@@ -175,8 +175,8 @@ def choose_bins(known: Known, ways: Iterable[tuple[int, int]]) -> tuple[int, int
     if len(likely) < 2:
         return likely[0] if likely else None
     listed = ", or ".join(f"{bins} bins and {classes} classes" for bins, classes in likely)
-    raise AmbiguousModelError(
-        f"model {known.facts.path}: its outputs read as distances in bins beside class scores: {listed}",
+    raise known.ambiguous(
+        f"its outputs read as distances in bins beside class scores: {listed}",
         ["--labels FILE with the names of the classes", *(f"--set head.bins={bins}" for bins, _ in likely)],
     )
 
@@ -185,8 +185,8 @@ def fastestv2_anchors(known: Known, count: int) -> tuple[tuple[tuple[float, floa
     """Return the anchors given for YOLO-FastestV2, `count` for each of its two strides. Raises AmbiguousModelError where they lack."""
     hint = known.hints.anchors
     if hint is None or len(hint.pairs) != 2 * count:
-        raise AmbiguousModelError(
-            f"model {known.facts.path}: its outputs read as YOLO-FastestV2, and the file does not hold its anchors",
+        raise known.ambiguous(
+            "its outputs read as YOLO-FastestV2, and the file does not hold its anchors",
             ["--anchors 'W,H W,H ...' of its training", "--anchors yolo-fastestv2"],
         )
     return hint.pairs[:count], hint.pairs[count:]
@@ -299,8 +299,8 @@ def units_by_range(known: Known, numbers: NDArray[np.float32], what: str) -> Lit
         return known.hints.box_units
     largest = float(np.abs(numbers).max(initial=0))
     if largest == 0:
-        raise AmbiguousModelError(
-            f"model {known.facts.path}: {what} held no box in a sample run, so it may give shares of the picture or pixels",
+        raise known.ambiguous(
+            f"{what} held no box in a sample run, so it may give shares of the picture or pixels",
             ["--box-units normalized", "--box-units pixels"],
         )
     return "pixels" if largest > 2 else "normalized"

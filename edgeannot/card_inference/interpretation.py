@@ -148,6 +148,10 @@ class Known:
     names: tuple[str, ...]
     """Class names from the user or the file, empty where there are none."""
 
+    def ambiguous(self, says: str, choices: Sequence[str]) -> AmbiguousModelError:
+        """Return the error that what was found may mean several things. choices: the flags that would settle it."""
+        return AmbiguousModelError(f"model {self.facts.path}: {says}", choices)
+
     def class_counts(self) -> set[int]:
         """Return how many classes the names may stand for: all lines, or one less where the first is a background."""
         lines = len(self.names)

@@ -15,7 +15,7 @@ from edgeannot.base.foreign import number_of
 from edgeannot.card_inference.boxes import BINS, JoinedColumns, bins_hint, choose_bins, fastestv2_anchors
 from edgeannot.card_inference.facts import Out
 from edgeannot.card_inference.hints import ANCHOR_SETS
-from edgeannot.card_inference.interpretation import AmbiguousModelError, Assumed, Assumption, Convention, Interpretation, Known
+from edgeannot.card_inference.interpretation import Assumed, Assumption, Convention, Interpretation, Known
 from edgeannot.card_inference.scores import PROBABILITY_MAKERS, activation_of
 from edgeannot.tflite.trace import maker, mostly_silu, pieces
 from edgeannot.vision.heads.dfl import Dfl
@@ -266,9 +266,8 @@ def _anchors(known: Known, strides: tuple[int, ...], per_cell: int, classes: int
         return by_size, "", "anchors are the cfg's, the large ones for the coarse map"
     if hints.anchors is None:
         presets = [name for name, n in ANCHOR_SETS.items() if _offered(name, n, per_cell * len(strides), classes)]
-        raise AmbiguousModelError(
-            f"model {known.facts.path}: its outputs are raw grids with {per_cell} anchors a cell and {classes} classes, "
-            "and the file does not hold the anchors",
+        raise known.ambiguous(
+            f"its outputs are raw grids with {per_cell} anchors a cell and {classes} classes, and the file does not hold the anchors",
             ["--anchors 'W,H W,H ...' of its training", "--cfg FILE", *(f"--anchors {name}" for name in presets)],
         )
     pairs = hints.anchors.pairs

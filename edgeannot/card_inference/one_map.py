@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeannot.base.errors import CardError
-from edgeannot.card_inference.interpretation import AmbiguousModelError, Assumption, Convention, Interpretation, Known
+from edgeannot.card_inference.interpretation import Assumption, Convention, Interpretation, Known
 from edgeannot.card_inference.maps import StrideMap, cell_numbers, stride_maps
 from edgeannot.card_inference.scores import activation_of, add_up
 from edgeannot.card_inference.ssd import names_allow_background
@@ -73,8 +73,8 @@ def _ask_about_areas(known: Known, numbers: NDArray[np.float32], asked: bool) ->
     """Raise AmbiguousModelError where most cells of a sample run belong to an object: areas, not centres."""
     share = float(np.mean(numbers.argmax(axis=-1) != 0))
     if share > MOSTLY and not asked:
-        raise AmbiguousModelError(
-            f"model {known.facts.path}: {known.facts.outputs[0]} has shares of classes for each cell, and {share:.0%} of the cells in a "
+        raise known.ambiguous(
+            f"{known.facts.outputs[0]} has shares of classes for each cell, and {share:.0%} of the cells in a "
             "sample run are no background: a coarse segmentation, which is not known here, or FOMO, whose objects are a few cells",
             ["--head fomo"],
         )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgeannot.base.errors import ModelError
 from edgeannot.card_inference.boxes import BoxFacts, Side, candidate_cells, cell_orders, decoded_boxes, free_boxes, query_boxes
 from edgeannot.card_inference.facts import Picture
-from edgeannot.card_inference.interpretation import AmbiguousModelError, Assumption, Convention, Interpretation, Known
+from edgeannot.card_inference.interpretation import Assumption, Convention, Interpretation, Known
 from edgeannot.card_inference.scores import add_up, keypoints_behind, made_scores, score_activation_of
 from edgeannot.card_inference.ssd import boxes_first, names_allow_background, raw_ssd, ssd_with_anchors
 from edgeannot.tflite.detector_metadata import DETECTOR_METADATA
@@ -239,8 +239,8 @@ def _query_scores(known: Known, scores: Side) -> tuple[Literal["none", "sigmoid"
     one_more = logits and columns - 1 in known.class_counts()
     if isinstance(column, int) or said == "softmax" or shares or (said is None and (clear or one_more)):
         if not (isinstance(column, int) or said or shares or clear) and float(np.mean(numbers.max(axis=2) < 0)) > MOST:
-            raise AmbiguousModelError(
-                f"model {known.facts.path}: {scores.out} has {columns} columns for {columns - 1} labels, so one may stand for no object; "
+            raise known.ambiguous(
+                f"{scores.out} has {columns} columns for {columns - 1} labels, so one may stand for no object; "
                 "but in a sample run most queries have no number above 0, as where each class has a sigmoid",
                 ["--set head.activation=softmax", "--set head.activation=sigmoid and --labels FILE with a line for each column"],
             )

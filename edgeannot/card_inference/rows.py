@@ -19,7 +19,7 @@ from edgeannot.card_inference.boxes import (
     query_boxes,
 )
 from edgeannot.card_inference.facts import Out, whole_numbers
-from edgeannot.card_inference.interpretation import AmbiguousModelError, Assumed, Assumption, Convention, Interpretation, Known
+from edgeannot.card_inference.interpretation import Assumed, Assumption, Convention, Interpretation, Known
 from edgeannot.card_inference.scores import BODY_POINTS, activation_of, beside_classes, keypoints_behind, score_activation_of
 from edgeannot.tflite.trace import Piece, pieces
 from edgeannot.vision.heads.end_to_end import EndToEnd
@@ -220,8 +220,8 @@ def _objectness(  # noqa: PLR0911 - one answer a source, the surest first
         form, other = ("with an", "false") if free == 81 else ("without an", "true")
         assumed = Assumption.OBJECTNESS.of(free=free, form=form, other=other)
         return free == 81, f"{free} score columns are the 80 classes of COCO {form} objectness", (assumed,)
-    raise AmbiguousModelError(
-        f"model {known.facts.path}: {table.out} has {free} numbers after the box, either {free} classes (YOLOv8 kind) "
+    raise known.ambiguous(
+        f"{table.out} has {free} numbers after the box, either {free} classes (YOLOv8 kind) "
         f"or objectness and {free - 1} classes (YOLOX kind)",
         ["--labels FILE with the names of the classes", "--set head.objectness=true", "--set head.objectness=false"],
     )

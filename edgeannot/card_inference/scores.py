@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgeannot.base.errors import ModelError
 from edgeannot.card_inference.facts import FOLLOWS, Out, grid_fit
-from edgeannot.card_inference.interpretation import AmbiguousModelError, Known
+from edgeannot.card_inference.interpretation import Known
 from edgeannot.tflite.trace import Piece
 
 __all__ = [
@@ -99,9 +99,8 @@ def _activation(
     # A detector's logits are below -1 at the places without objects, and no farther out than networks give.
     if LOWEST_LOGIT <= low <= A_LOGIT_OF_NOTHING and high <= HIGHEST_LOGIT and float(np.mean(numbers < 0)) >= 0.25:
         return "sigmoid", f"scores reach from {low:.3g} to {high:.3g} in a sample run: logits, so a sigmoid follows"
-    raise AmbiguousModelError(
-        f"model {known.facts.path}: what stands for scores reaches from {low:.3g} to {high:.3g} in a sample run, "
-        "which is like neither probabilities nor logits",
+    raise known.ambiguous(
+        f"what stands for scores reaches from {low:.3g} to {high:.3g} in a sample run, which is like neither probabilities nor logits",
         [f"--set head.activation={choice}" for choice in choices],
     )
 
@@ -199,8 +198,8 @@ def beside_classes(
         count = len(probable) - sure
         return BesideClasses(count, why=f"the last {count} numbers of a candidate are no probabilities (masks, perhaps), and not used")
     low, high = _span(behind[..., scores:])
-    raise AmbiguousModelError(
-        f"model {known.facts.path}: {out} has {len(probable)} numbers after the box, of which the first {scores} may be class scores; "
+    raise known.ambiguous(
+        f"{out} has {len(probable)} numbers after the box, of which the first {scores} may be class scores; "
         f"those behind reach from {low:.3g} to {high:.3g}, as masks, keypoints or angles do",
         ["--labels FILE with the names of the classes", f"--set head.extra_columns={len(probable) - scores}"],
     )

@@ -6,7 +6,7 @@ from typing import Literal
 
 from edgeannot.card_inference.boxes import BINS
 from edgeannot.card_inference.facts import Out
-from edgeannot.card_inference.interpretation import AmbiguousModelError, Convention, Interpretation, Known
+from edgeannot.card_inference.interpretation import Convention, Interpretation, Known
 from edgeannot.card_inference.maps import stride_maps
 from edgeannot.card_inference.scores import PROBABILITY_MAKERS, add_up
 from edgeannot.tflite.trace import maker
@@ -59,8 +59,8 @@ def read_single(known: Known) -> list[Interpretation]:  # noqa: PLR0911 - one an
             f"{out} has {columns} numbers by the name or count of a classifier, which are no probabilities: logits, so a softmax follows"
         )
         return [_classifier(out, "softmax", columns, convention, evidence)]
-    raise AmbiguousModelError(
-        f"model {known.facts.path}: {out} ends in {made_by or 'an unknown operator'} with {columns} numbers: "
+    raise known.ambiguous(
+        f"{out} ends in {made_by or 'an unknown operator'} with {columns} numbers: "
         f"the logits of {columns} classes, or an embedding; points, a box or other measurements would be no model for edgeannot",
         ["--task classify", "--task embed", "--labels FILE with a line for each class"],
     )

@@ -15,7 +15,6 @@ from edgeannot.base.errors import ModelError
 from edgeannot.card_inference.boxes import Side
 from edgeannot.card_inference.facts import Out
 from edgeannot.card_inference.interpretation import (
-    AmbiguousModelError,
     Assumed,
     Assumption,
     Convention,
@@ -132,8 +131,8 @@ def raw_ssd(known: Known, boxes: Side, scores: Side) -> list[Interpretation]:
         anchors = replace(anchors or PublishedAnchors(""), scaled=None, octaves=None)
     if boxes.width != 4 or anchors is None:
         noted = "; ".join(known.facts.metadata.notes)
-        raise AmbiguousModelError(
-            f"model {known.facts.path}: {boxes.out} holds raw offsets from {count} anchors, "
+        raise known.ambiguous(
+            f"{boxes.out} holds raw offsets from {count} anchors, "
             f"which the file does not hold{f' ({noted})' if noted else ''} and no published rule for {picture.width} px gives",
             [ANCHORS_BY_HAND],
         )
@@ -277,8 +276,8 @@ def boxes_first(known: Known, pairs: list[Pair], *tests: Callable[[Out], bool]) 
     what = f"{pairs[0][0]} and {pairs[0][1]}" if len(pairs) == 1 else f"the two outputs of each of its {len(pairs)} layers"
     ones, others = (",".join(str(out.position) for out in outs) for outs in zip(*pairs, strict=True))
     ones, others = (ones, others) if len(pairs) == 1 else (f"[{ones}]", f"[{others}]")
-    raise AmbiguousModelError(
-        f"model {known.facts.path}: {what} look alike: one holds boxes, the other four class scores",
+    raise known.ambiguous(
+        f"{what} look alike: one holds boxes, the other four class scores",
         [f"--set head.boxes={one} --set head.scores={other}" for one, other in ((ones, others), (others, ones))],
     )
 

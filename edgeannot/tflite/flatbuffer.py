@@ -170,15 +170,8 @@ def flexbuffer_integer(options: bytes, key: str) -> int | None:
                 continue
             kind = options[values + count * width + i] >> 2
             stored = options[values + i * width : values + (i + 1) * width]
-            if kind in {1, 2}:  # signed, unsigned
+            if kind in {1, 2}:  # signed, unsigned; those stored elsewhere, and floats, no exporter writes
                 return int.from_bytes(stored, "little", signed=kind == 1)
-            if kind in {6, 7}:  # the same, stored elsewhere
-                offset = values + i * width - int.from_bytes(stored, "little")
-                return int.from_bytes(
-                    options[offset : offset + (1 << (options[values + count * width + i] & 3))], "little", signed=kind == 6
-                )
-            if kind == 3 and width in {4, 8}:  # float
-                return int(struct.unpack("<f" if width == 4 else "<d", stored)[0])
     except (IndexError, ValueError, struct.error):
         return None
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -273,24 +274,11 @@ def convert_sources(sources: Sequence[Path], request: Request) -> Converted:
     kind = kinds.pop()
     if request.outputs and kind in WITHOUT_OUTPUTS:
         raise InputError(f"--outputs: a model of this kind ends in {WITHOUT_OUTPUTS[kind]}; leave the option out")
-    return _route(kind)(sources, request)
-
-
-def _route(kind: str) -> Callable[[Sequence[Path], Request], Converted]:
-    """Return the function for a kind; imported when it is needed."""
-    if kind == "darknet":
-        from edgeannot_tools.convert.darknet_route import convert_darknet as route  # noqa: PLC0415 - one route of several
-    elif kind == "onnx":
-        from edgeannot_tools.convert.onnx_route import convert_onnx as route  # noqa: PLC0415 - as above
-    elif kind == "keras":
-        from edgeannot_tools.convert.keras_route import convert_keras as route  # noqa: PLC0415 - as above
-    elif kind == "tfjs":
-        from edgeannot_tools.convert.tfjs_route import convert_tfjs as route  # noqa: PLC0415 - as above
-    elif kind == "tflite":
-        route = convert_tflite
-    else:
-        from edgeannot_tools.convert.torch_route import convert_torch as route  # noqa: PLC0415 - as above
-    return route
+    if kind == "tflite":
+        return convert_tflite(sources, request)
+    route = importlib.import_module(f"edgeannot_tools.convert.{kind}_route")  # when it is needed: one of several
+    convert: Callable[[Sequence[Path], Request], Converted] = getattr(route, f"convert_{kind}")
+    return convert(sources, request)
 
 
 def kind_of(path: Path) -> str:

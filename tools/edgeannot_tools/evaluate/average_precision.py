@@ -180,14 +180,8 @@ def _match_class(pairs: Sequence[tuple[Truth, Detections]], class_id: int, thres
     """Match every detection of a class in every picture."""
     parts = [match_picture(truth, detections, class_id, thresholds) for truth, detections in pairs]
     objects = sum(int(((truth.classes == class_id) & ~truth.difficult & ~truth.crowd).sum()) for truth, _ in pairs)
-    return Matches(
-        np.concatenate([part.scores for part in parts]),
-        np.concatenate([part.right for part in parts]),
-        np.concatenate([part.ignored for part in parts]),
-        np.concatenate([part.iou for part in parts]),
-        np.concatenate([part.chosen for part in parts]),
-        objects,
-    )
+    names = ("scores", "right", "ignored", "iou", "chosen")
+    return Matches(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names}, objects=objects)
 
 
 def match_picture(truth: Truth, detections: Detections, class_id: int, thresholds: Floats) -> Matches:

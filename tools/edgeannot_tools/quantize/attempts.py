@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -135,10 +136,7 @@ class Attempt:
 def quantize_until_accepted(request: QuantizeRequest) -> Attempt:
     """Quantize, and where too much was lost try what may save the model. Raises InputError where nothing does."""
     attempts = list(_attempts(request))
-    best = min(attempts, key=lambda a: (not a.is_good, a.result.drop if a.result else 0.0, -a.output_db))
-    if best.result is not None and not best.result.accepted:
-        raise InputError(_refusal(request, best.result))
-    return best
+    return _accepted(request, min(attempts, key=lambda a: (not a.is_good, a.result.drop if a.result else 0.0, -a.output_db)))
 
 
 def _attempts(request: QuantizeRequest) -> Iterator[Attempt]:
@@ -183,18 +181,8 @@ def _with_float_beginning(request: QuantizeRequest, prepared: PreparedModel, fir
         yield attempt
 
 
-def _with_gates(request: QuantizeRequest, prepared: PreparedModel, first: Attempt) -> Iterator[Attempt]:
-    """Scale the channels of SiLUs that one step for all leaves too noisy."""
-    yield from _equalized(request, prepared, first, gate_silus)
-
-
-def _with_equal_channels(request: QuantizeRequest, prepared: PreparedModel, first: Attempt) -> Iterator[Attempt]:
-    """Scale the channels between rectifiers."""
-    yield from _equalized(request, prepared, first, equalize_rectified)
-
-
 def _equalized(
-    request: QuantizeRequest, prepared: PreparedModel, first: Attempt, scale: Callable[..., Equalized | None]
+    scale: Callable[..., Equalized | None], request: QuantizeRequest, prepared: PreparedModel, first: Attempt
 ) -> Iterator[Attempt]:
     runtime = request.criteria.calibration_runtime
     equalized = scale(prepared.graph, prepared.refiner.samples, runtime)
@@ -205,6 +193,10 @@ def _equalized(
         yield _attempt(request, prepare_equalized(prepared, equalized, request.pictures, runtime), how=how)
 
 
+_with_gates = partial(_equalized, gate_silus)
+"""Scale the channels of SiLUs that one step for all leaves too noisy."""
+_with_equal_channels = partial(_equalized, equalize_rectified)
+"""Scale the channels between rectifiers."""
 RESCUES: dict[Rescue, tuple[Rescuer, ...]] = {
     "auto": (_with_equal_channels, _with_float_beginning, _with_gates),
     "float": (_with_float_beginning,),
@@ -227,10 +219,7 @@ def quantize_weights(request: QuantizeRequest) -> Attempt:
     card = make_card(request.source, None, made, request.name, request.file, f"edgeannot {__version__}: quantize --dynamic-range")
     if not request.criteria.check:
         return Attempt(made, card, [], None)
-    attempt = _compare(request, made, card)
-    if attempt.result is not None and not attempt.result.accepted:
-        raise InputError(_refusal(request, attempt.result))
-    return attempt
+    return _accepted(request, _compare(request, made, card))
 
 
 def _compare(request: QuantizeRequest, made: QuantizedModel, card: ModelCard) -> Attempt:
@@ -284,10 +273,14 @@ def _compare_on(
     return check_accuracy(before, after, criteria.max_drop), _rows(criteria.data, before, after)
 
 
-def _refusal(request: QuantizeRequest, result: AcceptanceResult) -> str:
+def _accepted(request: QuantizeRequest, attempt: Attempt) -> Attempt:
+    """Return the attempt. Raises InputError where it lost too much."""
+    result = attempt.result
+    if result is None or result.accepted:
+        return attempt
     own = "calibrate with pictures of what the model is for (--images)"
     advice = own if request.pictures.bundled else "look at the worst layers above"
-    return (
+    raise InputError(
         f"the int8 model of {request.source.card.model_path.name} lost too much: {result.reason}, a loss of {result.drop:.3f} where "
         f"{request.criteria.max_drop:g} is allowed ({result.certainty}); nothing was written: {advice}, {request.otherwise}"
     )

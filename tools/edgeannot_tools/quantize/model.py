@@ -249,9 +249,7 @@ def _sizes(card: ModelCard) -> list[int | None]:
     """Return the input sizes to calibrate with, of those that the card lists the smallest, a middle one and the largest; None: its only
     one."""
     sizes = sorted(card.input.sizes)
-    if not sizes:
-        return [None]
-    return [*dict.fromkeys((sizes[0], sizes[len(sizes) // 2], sizes[-1]))]
+    return [*dict.fromkeys((sizes[0], sizes[len(sizes) // 2], sizes[-1]))] if sizes else [None]
 
 
 def _byte_steps(card: ModelCard) -> ModelCard:
@@ -282,18 +280,15 @@ def _decoded_boxes(card: ModelCard) -> frozenset[str]:
 
 def _logits(graph: Graph, card: ModelCard) -> list[str]:
     """Return names of tensors that only a logistic function reads, in the graph or in the head: beyond some 8 it is 0 or 1."""
-    head, names = card.head, []
-    refs: list[Any] = []
+    head, refs = card.head, list[Any]()
     if isinstance(head, YoloGrid) and head.activation == "sigmoid":
         refs = [grid.output for grid in head.grids]
     elif isinstance(head, SsdAnchors | Dfl) and head.activation == "sigmoid":
         refs = list(head.scores)
-    names += [ref if isinstance(ref, str) else graph.name(graph.outputs[ref]) for ref in refs]
     consumers = graph.consumers()
-    for tensor in range(len(graph.tensors)):
-        if _only_logistic(graph, consumers, tensor):
-            names.append(graph.name(tensor))
-    return list(dict.fromkeys(names))
+    names = [ref if isinstance(ref, str) else graph.name(graph.outputs[ref]) for ref in refs]
+    inner = [graph.name(tensor) for tensor in range(len(graph.tensors)) if _only_logistic(graph, consumers, tensor)]
+    return list(dict.fromkeys([*names, *inner]))
 
 
 def _only_logistic(graph: Graph, consumers: dict[int, list[Any]], tensor: int) -> bool:
@@ -302,13 +297,9 @@ def _only_logistic(graph: Graph, consumers: dict[int, list[Any]], tensor: int) -
     if not readers or tensor in graph.outputs or graph.is_constant(tensor):
         return False
     for operator in readers:
-        code = graph.code(operator)
-        if code == Op.LOGISTIC:
-            continue
-        rule = RULES.get(code)
-        if rule is None or rule.scales is not Scales.SHARED:
-            return False
-        if not all(_only_logistic(graph, consumers, t) for t in operator.outputs):
+        rule = RULES.get(graph.code(operator))
+        moves = rule is not None and rule.scales is Scales.SHARED and all(_only_logistic(graph, consumers, t) for t in operator.outputs)
+        if graph.code(operator) != Op.LOGISTIC and not moves:
             return False
     return True
 
