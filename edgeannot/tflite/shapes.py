@@ -245,21 +245,15 @@ class _Step:
         return [tuple(taken)]
 
 
-RULES: dict[str, Callable[[_Step, list[Shape]], list[Shape]]] = {
-    "CONV_2D": _Step.conv,
-    "DEPTHWISE_CONV_2D": _Step.conv,
-    "MAX_POOL_2D": _Step.pool,
-    "AVERAGE_POOL_2D": _Step.pool,
-    "L2_POOL_2D": _Step.pool,
-    "PAD": _Step.pad,
-    "PADV2": _Step.pad,
-    "MIRROR_PAD": _Step.pad,
-    "CONCATENATION": _Step.concatenate,
-    "RESIZE_NEAREST_NEIGHBOR": _Step.resize,
-    "RESIZE_BILINEAR": _Step.resize,
-    "SPACE_TO_DEPTH": _Step.space_to_depth,
-    "DEPTH_TO_SPACE": _Step.space_to_depth,
-    "SPLIT": _Step.split,
-    "TRANSPOSE": _Step.transpose,
-    "SLICE": _Step.slice_,
+_BY_NAMES: dict[Callable[[_Step, list[Shape]], list[Shape]], str] = {
+    _Step.conv: "CONV_2D DEPTHWISE_CONV_2D",
+    _Step.pool: "MAX_POOL_2D AVERAGE_POOL_2D L2_POOL_2D",
+    _Step.pad: "PAD PADV2 MIRROR_PAD",
+    _Step.concatenate: "CONCATENATION",
+    _Step.resize: "RESIZE_NEAREST_NEIGHBOR RESIZE_BILINEAR",
+    _Step.space_to_depth: "SPACE_TO_DEPTH DEPTH_TO_SPACE",
+    _Step.split: "SPLIT",
+    _Step.transpose: "TRANSPOSE",
+    _Step.slice_: "SLICE",
 }
+RULES = {name: rule for rule, names in _BY_NAMES.items() for name in names.split()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -125,14 +125,10 @@ def with_masks(sections: Sequence[Section], masks: Sequence[Sequence[int]], wher
     heads = [section for section in sections if section.kind in HEAD_KINDS]
     if len(heads) != len(masks):
         raise InputError(f"{where} has {len(heads)} [yolo] sections, but masks for {len(masks)} were given")
-    replaced = dict(zip(map(id, heads), masks, strict=True))
-
-    def with_mask(section: Section) -> Section:
-        if id(section) not in replaced:
-            return section
-        return Section(section.kind, section.line, section.options | {"mask": ",".join(map(str, replaced[id(section)]))})
-
-    return [with_mask(section) for section in sections]
+    texts = iter([",".join(map(str, mask)) for mask in masks])
+    return [
+        replace(section, options=section.options | {"mask": next(texts)}) if section.kind in HEAD_KINDS else section for section in sections
+    ]
 
 
 def known_mistakes(sections: Sequence[Section], masks: Sequence[Sequence[int]] | None) -> list[str]:

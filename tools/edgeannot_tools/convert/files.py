@@ -43,12 +43,14 @@ __all__ = [
     "finish",
     "kind_of",
     "label_names",
+    "last_line",
     "sized",
     "with_card",
 ]
 
 POSTPROCESS = "TFLite_Detection_PostProcess"
 """The one custom operator that every runtime has."""
+REASON_LENGTH = 400
 CLASS_NAMES_HINT = "classes are reported by number; name them with --labels FILE, one name a line"
 
 
@@ -150,6 +152,12 @@ def _run(data: bytes, where: str) -> None:
     if len(inputs) != 1 or inputs[0].dtype not in TYPE_BITS:
         raise ModelError(f"{where}: wanted one input, a picture; found {len(inputs)}")
     try_model(where, data, [np.zeros(inputs[0].shape, inputs[0].dtype)])
+
+
+def last_line(output: str) -> str:
+    """Return what a program said last."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return lines[-1][:REASON_LENGTH] if lines else "it said nothing"
 
 
 def label_names(path: Path, classes: int) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from edgeannot.base.errors import ConfigError, InputError, ModelError, install
 from edgeannot_tools.convert import keras_worker
-from edgeannot_tools.convert.files import Converted, Request, with_card
+from edgeannot_tools.convert.files import Converted, Request, last_line, with_card
 from edgeannot_tools.graph.graph import Graph
 from edgeannot_tools.output import waiting
 
@@ -45,7 +45,7 @@ def convert_keras(sources: Sequence[Path], request: Request) -> Converted:
             except OSError as exc:
                 raise ConfigError(f"--tensorflow: {python} cannot be started ({exc.strerror}); {INSTALL}") from exc
         if not report.is_file():
-            raise ModelError(f"TensorFlow died over {path} (exit code {done.returncode}): {_last_line(done.stderr)}")
+            raise ModelError(f"TensorFlow died over {path} (exit code {done.returncode}): {last_line(done.stderr)}")
         found = json.loads(report.read_text(encoding="utf-8"))
         if "error" in found:
             raise _error(found["kind"], found["error"], path, python)
@@ -84,8 +84,3 @@ def _error(kind: str, message: str, path: Path, python: Path) -> Exception:
         names = ", ".join(dict.fromkeys(missing))
         return ModelError(f"{path}: TFLite alone has no operator for {names}; build the model without, or cut it off before there")
     return ModelError(f"TensorFlow cannot convert {path}: {first[:300]}")
-
-
-def _last_line(output: str) -> str:
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "it said nothing"

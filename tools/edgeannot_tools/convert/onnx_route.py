@@ -19,7 +19,7 @@ from pathlib import Path
 
 from edgeannot.base.errors import ConfigError, InputError, MissingError, ModelError, install
 from edgeannot.base.foreign import sha256_of
-from edgeannot_tools.convert.files import Converted, Request, with_card
+from edgeannot_tools.convert.files import REASON_LENGTH, Converted, Request, last_line, with_card
 from edgeannot_tools.graph.graph import Graph
 from edgeannot_tools.output import waiting
 
@@ -33,7 +33,6 @@ INSTALL = (
 )
 IMAGE_RANK = 4
 COLOURS = (1, 3)
-REASON_LENGTH = 400
 ERROR_LINE = re.compile(r"(?:[\w.]+\.)?\w*(?:Error|Exception)\b: \S|ERROR\b")
 """How Python ends a traceback, and how onnx2tf begins its own complaints."""
 CHAINED = re.compile(r"During handling of the above exception|was the direct cause of the following exception")
@@ -52,7 +51,10 @@ def convert_onnx(sources: Sequence[Path], request: Request) -> Converted:
     with tempfile.TemporaryDirectory(prefix="edgeannot-onnx-") as folder:
         copy = _copy(path, facts, Path(folder))
         out = Path(folder) / "out"
-        _run([str(command), "-i", str(copy), "-o", str(out), *_shape_options(picture, request)], command, path)
+        with waiting(f"onnx2tf converts {path.name}"):
+            done = _call(command, "-i", copy, "-o", out, *_shape_options(picture, request))
+        if done.returncode != 0:
+            raise ModelError(f"onnx2tf cannot convert {path}: {_reason(done.stdout + done.stderr)}")
         written = sorted(out.glob("*_float32.tflite"))
         if not written:
             raise ModelError(f"onnx2tf {version} wrote no float32 model for {path}; run it by hand to see why: {command} -i COPY -o FOLDER")
@@ -86,13 +88,10 @@ def find_onnx2tf(given: Path | None) -> Path:
 
 def _version(command: Path) -> str:
     """Return the version of the command. Raises ConfigError where it is too old (Python 3.11 gets one that needs all of TensorFlow)."""
-    try:
-        done = subprocess.run([command, "-V"], capture_output=True, text=True, env=_environment(command), check=False)
-    except OSError as exc:
-        raise ConfigError(f"onnx2tf at {command} cannot be started ({exc.strerror}); {INSTALL}") from exc
+    done = _call(command, "-V")
     match = re.search(r"(\d+)\.(\d+)\.\S+", done.stdout)
     if match is None:
-        raise ConfigError(f"onnx2tf at {command} does not state its version ({_last_line(done.stderr + done.stdout)}); {INSTALL}")
+        raise ConfigError(f"onnx2tf at {command} does not state its version ({last_line(done.stderr + done.stdout)}); {INSTALL}")
     if (int(match[1]), int(match[2])) < OLDEST:
         raise ConfigError(f"onnx2tf at {command} is version {match[0]}, wanted 2.6 or later (needs Python 3.12 or later); {INSTALL}")
     return match[0]
@@ -161,20 +160,14 @@ def _copy(path: Path, facts: OnnxFacts, folder: Path) -> Path:
     return copy
 
 
-def _environment(command: Path) -> dict[str, str]:
-    """With the command's own folder in front: onnx2tf starts `onnxsim`, without which shapes stay unknown."""
-    return os.environ | {"PATH": f"{command.absolute().parent}{os.pathsep}{os.environ.get('PATH', '')}", "PYTHONPATH": ""}
-
-
-def _run(words: Sequence[str], command: Path, path: Path) -> None:
-    """Run onnx2tf to its end; it dies with this process. Raises ModelError with the line that says why it failed."""
-    with waiting(f"onnx2tf converts {path.name}"):
-        try:
-            done = subprocess.run(words, capture_output=True, text=True, errors="replace", env=_environment(command), check=False)
-        except OSError as exc:
-            raise ConfigError(f"onnx2tf at {command} cannot be started ({exc.strerror}); {INSTALL}") from exc
-    if done.returncode != 0:
-        raise ModelError(f"onnx2tf cannot convert {path}: {_reason(done.stdout + done.stderr)}")
+def _call(command: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run onnx2tf to its end; it dies with this process. Raises ConfigError where it cannot be started."""
+    # With the command's own folder in front: onnx2tf starts `onnxsim`, without which shapes stay unknown.
+    environment = os.environ | {"PATH": f"{command.absolute().parent}{os.pathsep}{os.environ.get('PATH', '')}", "PYTHONPATH": ""}
+    try:
+        return subprocess.run([command, *words], capture_output=True, text=True, errors="replace", env=environment, check=False)
+    except OSError as exc:
+        raise ConfigError(f"onnx2tf at {command} cannot be started ({exc.strerror}); {INSTALL}") from exc
 
 
 def _reason(output: str) -> str:
@@ -187,12 +180,7 @@ def _reason(output: str) -> str:
             chained = True
         elif ERROR_LINE.match(line):
             root, chained = (root if chained and root else line), False
-    return root[:REASON_LENGTH].rstrip(".") or _last_line("\n".join(lines))
-
-
-def _last_line(output: str) -> str:
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    return lines[-1][:REASON_LENGTH] if lines else "it said nothing"
+    return root[:REASON_LENGTH].rstrip(".") or last_line("\n".join(lines))
 
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5

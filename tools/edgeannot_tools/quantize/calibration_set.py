@@ -8,20 +8,21 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from glob import iglob
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 
-import edgeannot
 from edgeannot.base.errors import FrameError, InputError, MissingError
+from edgeannot.base.places import SAMPLES
 from edgeannot.vision.data import Frame, UInt8Array
 from edgeannot.vision.decode import read_picture
 from edgeannot.vision.preprocess import ToTensor
 from edgeannot_tools.output import track
 
-__all__ = ["CalibrationSet", "bundled_pictures", "calibration_views", "find_pictures", "more_views", "read_set", "scene", "tensors"]
+__all__ = ["CalibrationSet", "calibration_views", "find_pictures", "more_views", "read_set", "scene", "tensors"]
 
+T = TypeVar("T")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 """Files in a folder that are taken for pictures; a glob pattern is taken at its word."""
 FEW = 16
@@ -50,8 +51,7 @@ class CalibrationSet:
 
     def some(self, count: int) -> CalibrationSet:
         """Return the set with at most so many of its pictures, evenly chosen."""
-        most = min(count, len(self.frames))
-        return replace(self, frames=tuple(self.frames[i * len(self.frames) // most] for i in range(most)))
+        return replace(self, frames=tuple(_some(self.frames, count)))
 
     def describe(self) -> str:
         """For the card: "24 pictures of porch/, sha256 0123456789abcdef"."""
@@ -77,18 +77,18 @@ def find_pictures(where: str) -> list[Path]:
     return found
 
 
-def bundled_pictures() -> list[Path]:
-    """Return the photos that ship with the package."""
-    return sorted((Path(edgeannot.__file__).parent / "samples").glob("*.jpg"))
+def _some(items: Sequence[T], count: int) -> list[T]:
+    """Return at most so many, evenly chosen."""
+    most = min(count, len(items))
+    return [items[i * len(items) // most] for i in range(most)]
 
 
 def read_set(where: str | None, limit: int) -> CalibrationSet:
     """Return the pictures there (None: the bundled ones), at most `limit`, evenly chosen. Raises InputError for one that cannot be read."""
-    paths = find_pictures(where) if where is not None else bundled_pictures()
+    paths = find_pictures(where) if where is not None else sorted(SAMPLES.glob("*.jpg"))
     if not paths:
         raise MissingError("the photos that ship with edgeannot are not there; name your own with --images")
-    chosen = [paths[i * len(paths) // min(limit, len(paths))] for i in range(min(limit, len(paths)))]
-    frames, digest = [], hashlib.sha256()
+    chosen, frames, digest = _some(paths, limit), [], hashlib.sha256()
     for number, path in enumerate(track(chosen, "reading pictures", len(chosen))):
         try:
             image = read_picture(path, min_side=MIN_SIDE, whole=True).image
