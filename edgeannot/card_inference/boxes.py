@@ -213,7 +213,7 @@ class BoxFacts:
 
 def decoded_boxes(known: Known, boxes: NDArray[np.float32], cells: Cells) -> BoxFacts | None:
     """Return what `boxes` (pictures, N, 4) are, when their centres follow the cells; None for numbers still to be decoded."""
-    best: tuple[float, BoxFacts] | None = None
+    found: list[tuple[float, BoxFacts]] = []
     for centres in cell_orders(known, cells):
         fits = [[grid_fit(boxes[..., column], centres[:, axis]) for axis in (0, 1)] for column in range(4)]
         follows = [[fit.correlation >= FOLLOWS for fit in column] for column in fits]
@@ -227,9 +227,8 @@ def decoded_boxes(known: Known, boxes: NDArray[np.float32], cells: Cells) -> Box
         units: Literal["normalized", "pixels"] = "pixels" if fit.slope > 0.1 else "normalized"
         slope = f"a slope of {fit.slope:.3g} per pixel (correlation {fit.correlation:.3f})"
         evidence = f"in a sample run the box centres follow the cells with {slope}: already decoded, {units}, {form}"
-        if best is None or fit.correlation > best[0]:
-            best = fit.correlation, BoxFacts(units, form, evidence)
-    return None if best is None else best[1]
+        found.append((fit.correlation, BoxFacts(units, form, evidence)))
+    return max(found, key=lambda one: one[0])[1] if found else None
 
 
 def cell_orders(known: Known, cells: Cells) -> list[NDArray[np.float32]]:

@@ -259,12 +259,12 @@ def _tensor(picture: Picture, pixels: UInt8Array, mean: Sequence[float], std: Se
     return np.ascontiguousarray(stored[None])
 
 
-def invented_pictures(picture: Picture, count: int = 2) -> list[UInt8Array]:
-    """Return pictures with smooth colours, hard edges and a little noise, the same ones each time: enough to move every number."""
+def invented_pictures(picture: Picture) -> list[UInt8Array]:
+    """Return two pictures with smooth colours, hard edges and a little noise, the same ones each time: enough to move every number."""
     rng = np.random.default_rng(20)
     rows, columns = np.mgrid[0 : picture.height, 0 : picture.width].astype(np.float64)
     made = []
-    for i in range(count):
+    for i in range(2):
         image = np.zeros((picture.height, picture.width, picture.channels))
         for channel in range(picture.channels):
             fx, fy, phase = rng.uniform(0.5, 3, 3)

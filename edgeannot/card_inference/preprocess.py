@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeannot.card_inference.facts import Facts
 from edgeannot.card_inference.hints import Hints
@@ -59,17 +60,15 @@ def propose_input(facts: Facts, interpretation: Interpretation, hints: Hints) ->
     return card, evidence, assumptions
 
 
-def stated_numbers(facts: Facts, hints: Hints) -> Numbers | None:  # noqa: PLR0911 - one answer a source, the surest first
+def stated_numbers(facts: Facts, hints: Hints) -> Numbers | None:
     """Return mean and std where the user or the file states them; None where only convention is left."""
     if hints.input_range is not None:
         return Numbers(*hints.input_range, "input numbers as given")
     tensor = facts.picture.tensor
-    if tensor.quantized and tensor.dtype in {"uint8", "int8"}:
-        return _from_quantization(facts)
     if tensor.dtype in {"uint8", "int8"}:
-        return Numbers(
-            (0.0 if tensor.dtype == "uint8" else 128.0,), (1.0,), f"the input is {tensor.dtype} without quantization: bytes as they are"
-        )
+        zero = 0.0 if tensor.dtype == "uint8" else 128.0
+        as_they_are = Numbers((zero,), (1.0,), f"the input is {tensor.dtype} without quantization: bytes as they are")
+        return _from_quantization(facts) if tensor.quantized else as_they_are
     if (affine := input_affine(facts.model)) is not None and (found := _from_affine(*affine)) is not None:
         return found
     for stated in facts.metadata.inputs[:1]:
@@ -92,14 +91,11 @@ def _from_quantization(facts: Facts) -> Numbers | None:
     nominal = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
     known = any(abs(low - a) <= NEAR * (b - a) and abs(high - b) <= NEAR * (b - a) for a, b in nominal)
     says = f"the input is {tensor.dtype} with steps of {tensor.scale:.6g} from {low:.3g} to {high:.3g}"
-    return Numbers(
-        (mean,), (std,), f"{says}: the picture's bytes are its steps" + ("" if known else ", if no other range is given"), certain=known
-    )
+    unless = "" if known else ", if no other range is given"
+    return Numbers((mean,), (std,), f"{says}: the picture's bytes are its steps{unless}", certain=known)
 
 
-def _from_affine(
-    factor: np.ndarray[tuple[int, ...], np.dtype[np.float64]], offset: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
-) -> Numbers | None:
+def _from_affine(factor: NDArray[np.float64], offset: NDArray[np.float64]) -> Numbers | None:
     """Return what the input is when the graph itself scales it: the range that becomes 0..1 or -1..1, else one that ends within about 3.
 
     Bytes also where the graph takes their mean off and leaves the rest to the weights, as networks from Caffe do.
@@ -110,8 +106,7 @@ def _from_affine(
         low, high = (factor * ((byte - mean) / std) + offset for byte in (0.0, 255.0))
         if np.allclose(high, 1, atol=0.02) and (np.allclose(low, 0, atol=0.02) or np.allclose(low, -1, atol=0.02)):
             return Numbers(*RANGES[name], f"{says}: it takes {name} to {low.mean():.0f}..1 itself")
-    for name in ("0..255", "0..1"):
-        top = 255.0 if name == "0..255" else 1.0
+    for name, top in (("0..255", 255.0), ("0..1", 1.0)):
         ends = np.stack([offset, factor * top + offset])
         if 0.4 <= float(np.abs(ends).max()) <= 3.5 and float(np.ptp(ends, axis=0).min()) >= 0.4:
             return Numbers(*RANGES[name], f"{says}: it normalises {name} itself")
@@ -123,10 +118,8 @@ def _from_affine(
 
 def _by_convention(facts: Facts, convention: Convention, color: Color) -> Numbers:
     """Return the family's numbers, unless the size of the first layer's weights contradicts them. color: in whose order."""
-    word, why = (
-        convention.input_range,
-        f"the file does not state the input numbers; models of {convention.who} take {convention.input_range}",
-    )
+    word = convention.input_range
+    why = f"the file does not state the input numbers; models of {convention.who} take {word}"
     size = first_layer_size(facts.model)
     if size is not None and facts.picture.tensor.dtype == "float32":
         bytes_wanted = size < BYTE_WEIGHTS

@@ -84,15 +84,8 @@ def _has_companion(known: Known, table: _Table) -> bool:
 def _picked_class(known: Known, table: _Table, boxes: BoxFacts) -> Interpretation | None:
     """Interpret a box, best score and its class id for each candidate: whole numbers beyond 1 are no scores."""
     scores, ids = table.numbers[..., 4], table.numbers[..., -1]
-    if (
-        table.layout != "rows"
-        or table.columns != 6
-        or not whole_numbers(ids)
-        or not 1 < float(ids.max()) < len(ids[0])
-        or float(ids.min()) < 0
-    ):
-        return None
-    if float(scores.min()) < -0.01 or float(scores.max()) > 1.01:
+    are_ids = whole_numbers(ids) and 1 < float(ids.max()) < len(ids[0]) and float(ids.min()) >= 0
+    if table.layout != "rows" or table.columns != 6 or not are_ids or float(scores.min()) < -0.01 or float(scores.max()) > 1.01:
         return None
     head = EndToEnd(output=table.out.ref, box_units=known.hints.box_units or boxes.units, box_form=boxes.form, suppressed=False)
     evidence = (
@@ -199,17 +192,14 @@ def _objectness(  # noqa: PLR0911 - one answer a source, the surest first
     exporter = known.facts.metadata.exporter
     if exporter and exporter.names and len(exporter.names) in {free, free - 1}:
         objectness = len(exporter.names) == free - 1
-        return (
-            objectness,
-            f"{exporter.file} names {len(exporter.names)} classes: {free} score columns {'with' if objectness else 'without'} objectness",
-            (),
-        )
+        with_it = f"{free} score columns {'with' if objectness else 'without'} objectness"
+        return objectness, f"{exporter.file} names {len(exporter.names)} classes: {with_it}", ()
     widths = _joined_widths(made)
     if widths[:2] == [4, 1] and len(widths) >= 3:
         return True, f"the graph joins the columns from parts of {widths}: the single one is an objectness", ()
     if table.cells.anchors >= 2:
         return True, f"{table.cells.anchors} anchors a cell: a YOLOv5 or v7 kind, whose fifth number is the objectness", ()
-    if {free, free - 1} & counts and len({free, free - 1} & counts) == 1:
+    if len({free, free - 1} & counts) == 1:
         objectness = free - 1 in counts
         why = f"the {len(known.names)} labels fit {free} score columns only {'with' if objectness else 'without'} objectness"
         return objectness, why, ()

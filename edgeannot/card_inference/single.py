@@ -48,16 +48,14 @@ def read_single(known: Known) -> list[Interpretation]:  # noqa: PLR0911 - one an
         return []
     if columns in known.class_counts() or known.hints.task == "classify" or known.hints.head == "classify":
         low, high = float(numbers.min()), float(numbers.max())
-        evidence = (
-            f"{out} has a number for each of {columns} classes, from {low:.3g} to {high:.3g} in a sample run: logits, so a softmax follows"
-        )
+        seen = f"from {low:.3g} to {high:.3g} in a sample run"
+        evidence = f"{out} has a number for each of {columns} classes, {seen}: logits, so a softmax follows"
         return [_classifier(out, "softmax", columns, convention, evidence)]
     if made_by in POOLS and not known.names:
         return [Interpretation(Embed(output=out.ref), convention, (f"{out} ends in {made_by}, not in a classifier's layer: an embedding",))]
     if columns in {1000, 1001} or any(word in out.tensor.name.lower() for word in CLASS_WORDS):
-        evidence = (
-            f"{out} has {columns} numbers by the name or count of a classifier, which are no probabilities: logits, so a softmax follows"
-        )
+        how = "by the name or count of a classifier, which are no probabilities"
+        evidence = f"{out} has {columns} numbers {how}: logits, so a softmax follows"
         return [_classifier(out, "softmax", columns, convention, evidence)]
     raise known.ambiguous(
         f"{out} ends in {made_by or 'an unknown operator'} with {columns} numbers: "

@@ -43,10 +43,8 @@ def read_postprocess(known: Known) -> list[Interpretation]:
         )
     order = ", ".join(f"{role} = {out.position} {out.tensor.name!r}" for role, out in roles.items())
     classes, why = _class_count(known, operator)
-    count = roles.get("count")
-    head = SsdPostprocess(
-        boxes=roles["boxes"].ref, classes=roles["classes"].ref, scores=roles["scores"].ref, count=None if count is None else count.ref
-    )
+    boxes, labels, scores = (roles[role].ref for role in ROLES[:3])
+    head = SsdPostprocess(boxes=boxes, classes=labels, scores=scores, count=roles["count"].ref if "count" in roles else None)
     evidence = (f"the graph ends in {POSTPROCESS}; its own output list says which output is which: {order}", why)
     return [Interpretation(head, Convention.SSD, evidence, classes=classes)]
 
@@ -85,9 +83,8 @@ def read_suppressed(known: Known) -> list[Interpretation]:
     vectors = [out for out in outputs if shapes[out.position] == (rows,)]
     counts = [out for out in outputs if shapes[out.position] == ()]
     whole = [out for out in vectors if _class_ids(known, out)]
-    classes = (
-        whole if len(whole) == 1 else [out for out in vectors if "class" in out.tensor.name.lower() or "cls" in out.tensor.name.lower()]
-    )
+    named = [out for out in vectors if any(word in out.tensor.name.lower() for word in ("class", "cls"))]
+    classes = whole if len(whole) == 1 else named
     if len(vectors) != 2 or len(vectors) + len(counts) + 1 != len(outputs) or len(classes) != 1:
         return []
     scores = next(out for out in vectors if out is not classes[0])
@@ -129,11 +126,8 @@ def _picked(known: Known, boxes: Out, scores: Out, classes: Out, says: str, *, c
         box_form=form,
         suppressed=suppressed or (picks and cells is None),
     )
-    done = (
-        "the graph has picked the best boxes itself"
-        if head.suppressed
-        else "the graph does not suppress overlapping boxes, so that follows"
-    )
+    picked = "the graph has picked the best boxes itself"
+    done = picked if head.suppressed else "the graph does not suppress overlapping boxes, so that follows"
     return Interpretation(head, convention, (says, why, done), assumptions=assumptions)
 
 
@@ -162,11 +156,9 @@ def read_end_to_end(known: Known) -> list[Interpretation]:
         exporter = known.facts.metadata.exporter
         said = exporter is not None and bool(exporter.end_to_end or exporter.arguments.get("nms"))
         chosen = bool(names & {"TOPK_V2", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5"})
-        if not (
-            whole and ids.min() >= -step and scores.min() >= -1e-3 - step and scores.max() <= 1.001 + step and (sorted_ or said or chosen)
-        ):
-            continue
-        if candidate_cells(known.facts, shape[1]) and not (chosen or said):
+        are_scores = scores.min() >= -1e-3 - step and scores.max() <= 1.001 + step
+        in_order = sorted_ and not candidate_cells(known.facts, shape[1])
+        if not (whole and ids.min() >= -step and are_scores and (in_order or said or chosen)):
             continue
         form = _row_form(numbers[..., :4], step)
         if form is None:

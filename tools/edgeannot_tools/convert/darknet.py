@@ -153,7 +153,7 @@ class Network:
     def _convolutional(self, number: int, section: Section, x: int) -> int:
         name, (_, height, width, channels) = self._name(number, section), self.net.shape(x)
         out, kernel, groups = section.count("filters", 1), section.count("size", 1), section.count("groups", 1)
-        stride = self._same(section, "stride", 1)
+        stride = self._stride(section)
         if channels % groups or out % groups:
             raise self._wrong(section, f"{channels} channels in and {out} out cannot be in {groups} groups")
         for option in ("xnor", "binary", "deform", "share_index", "antialiasing"):
@@ -200,14 +200,12 @@ class Network:
         if section.integer("maxpool_depth", 0):
             raise self._wrong(section, "maxpool_depth is not supported")
         _, height, width, _ = self.net.shape(x)
-        stride = self._same(section, "stride", 1)
+        stride = self._stride(section)
         kernel = section.count("size", stride)
         total = section.integer("padding", kernel - 1)
         before = total // 2
-        ends = []
-        for length in (height, width):
-            out = (length + total - kernel) // stride + 1
-            ends.append(max((out - 1) * stride + kernel - length - before, 0))
+        # As many lines behind as the last window reaches over.
+        ends = [max((length + total - kernel) // stride * stride + kernel - length - before, 0) for length in (height, width)]
         return self.net.max_pool(self._name(number, section), x, kernel, stride, (before, ends[0], before, ends[1]))
 
     def _avgpool(self, number: int, section: Section, x: int) -> int:
@@ -335,10 +333,10 @@ class Network:
             raise self._wrong(section, f"activation {found!r} is not supported; known are: {', '.join(ACTIVATIONS)}")
         return cast("Activation", found)
 
-    def _same(self, section: Section, option: str, default: int) -> int:
-        """Return an option that may be given per axis, as long as both are equal."""
-        both = section.count(option, default)
-        per_axis = {section.count(f"{option}_x", both), section.count(f"{option}_y", both)}
-        if len(per_axis) > 1:
-            raise self._wrong(section, f"{option}_x and {option}_y differ, which is not supported")
-        return per_axis.pop()
+    def _stride(self, section: Section) -> int:
+        """Return the stride, which may be given per axis, as long as both are equal."""
+        both = section.count("stride", 1)
+        stride = section.count("stride_x", both)
+        if stride != section.count("stride_y", both):
+            raise self._wrong(section, "stride_x and stride_y differ, which is not supported")
+        return stride
