@@ -54,9 +54,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
 
 def _from_text(text: str) -> tuple[str, ...]:
-    lines = [line.strip() for line in text.splitlines()]
-    while lines and not lines[-1]:
-        lines.pop()
+    lines = [line.strip() for line in text.rstrip().splitlines()]
     numbered = [re.match(r"([0-9]+)(?:[ \t]*[:,; \t]|[.)][ \t])(.*)$", line) for line in lines if line]
     pairs = [(as_int(match[1]), _bare(match[2])) for match in numbered if match]
     ids = [number for number, name in pairs if number is not None and name]

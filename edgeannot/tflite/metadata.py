@@ -204,10 +204,7 @@ def _tensor(table: Table) -> TensorMetadata:
 
 def _lines(content: bytes) -> tuple[str, ...]:
     """Return label lines, without the empty ones at the end."""
-    lines = [class_name(line.strip()) for line in content.decode("utf-8-sig", "replace").splitlines()]
-    while lines and not lines[-1]:
-        lines.pop()
-    return tuple(lines)
+    return tuple(class_name(line.strip()) for line in content.decode("utf-8-sig", "replace").rstrip().splitlines())
 
 
 def _json(content: bytes) -> dict[str, Any] | None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 import numpy as np
 import typer
@@ -41,30 +40,15 @@ datasets_app = typer.Typer(
 )
 
 
-class Kind(StrEnum):
-    """The formats by the names that `FORMATS` gives them."""
-
-    YOLO = "yolo"
-    DARKNET = "darknet"
-    VOC = "voc"
-    COCO = "coco"
-    OPENIMAGES = "openimages"
-    CSV = "csv"
-    LABELSTUDIO = "labelstudio"
-    CVAT = "cvat"
-
-
+Kind = Literal["yolo", "darknet", "voc", "coco", "openimages", "csv", "labelstudio", "cvat"]
+"""The formats by the names that `FORMATS` gives them."""
+KINDS = "|".join(get_args(Kind))
 SetPath = Annotated[
     Path, typer.Argument(help="A folder or label file: YOLO, Darknet, Pascal VOC, COCO, OpenImages, CSV, Label Studio or CVAT.")
 ]
 OutPath = Annotated[Path, typer.Argument(help="The output folder; it must be empty or new.")]
 # How a labelled set is read: every command that reads one has these.
-KindOption = Annotated[
-    Kind | None,
-    typer.Option(
-        "--format", metavar="yolo|darknet|voc|coco|openimages|csv|labelstudio|cvat", help="Format to read, if the folder contains several."
-    ),
-]
+KindOption = Annotated[Kind | None, typer.Option("--format", metavar=KINDS, help="Format to read, if the folder contains several.")]
 ImagesOption = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the pictures, if they are not beside the labels.")]
 ClassesOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="File with one class name per line, if there is none beside the labels.")
@@ -90,7 +74,7 @@ def convert(
     source: SetPath,
     out: OutPath,
     *,
-    to: Annotated[Kind, typer.Option(metavar="yolo|darknet|voc|coco|openimages|csv|labelstudio|cvat", help="The format to write.")],
+    to: Annotated[Kind, typer.Option(metavar=KINDS, help="The format to write.")],
     kind: KindOption = None,
     images: ImagesOption = None,
     classes: ClassesOption = None,
@@ -140,12 +124,7 @@ def split(
     val: Annotated[float, typer.Option(min=0, max=1, metavar="0..1", help="Share of the pictures for validation.")] = 0.2,
     test: Annotated[float, typer.Option(min=0, max=1, metavar="0..1", help="Share of the pictures for testing.")] = 0.0,
     seed: Annotated[int, typer.Option(metavar="N", help="Random seed; the same seed gives the same split.")] = 0,
-    to: Annotated[
-        Kind | None,
-        typer.Option(
-            metavar="yolo|darknet|voc|coco|openimages|csv|labelstudio|cvat", help="The format to write; by default that of the source."
-        ),
-    ] = None,
+    to: Annotated[Kind | None, typer.Option(metavar=KINDS, help="The format to write; by default that of the source.")] = None,
     kind: KindOption = None,
     images: ImagesOption = None,
     classes: ClassesOption = None,

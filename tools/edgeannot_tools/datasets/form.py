@@ -205,9 +205,7 @@ CLASS_FILES = ("classes.txt", "obj.names", "_darknet.labels", "classes.names", "
 
 def read_class_file(path: Path) -> tuple[str, ...]:
     """Return the names, blank lines at the end left out. Raises InputError for a blank or repeated name, MissingError for no file."""
-    names = [line.strip() for line in read_text(path, "the class file").splitlines()]
-    while names and not names[-1]:
-        names.pop()
+    names = [line.strip() for line in read_text(path, "the class file").rstrip().splitlines()]
     known: set[str] = set()
     for number, name in enumerate(names, 1):
         if not name:

@@ -217,7 +217,7 @@ def compare_classes(pairs: Sequence[tuple[Detections, Detections]]) -> ClassAgre
 def _compare_vectors(reference: Pipeline, int8: Pipeline, frames: Sequence[Frame]) -> VectorAgreement:
     cosines = []
     for frame in track(frames, "comparing", len(frames)):
-        a, b = (_vector(pipeline, frame) for pipeline in (reference, int8))
+        a, b = _vector(reference, frame), _vector(int8, frame)
         cosines.append(float(a @ b / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12)))
     return VectorAgreement(len(cosines), float(np.mean(cosines)), float(np.min(cosines)))
 
@@ -279,17 +279,19 @@ def check_agreement(found: BoxAgreement | ClassAgreement | VectorAgreement, max_
 def check_accuracy(reference: Result, int8: Result, max_drop: float) -> AcceptanceResult:
     """Check on a labelled set how much mAP50 is lost. The interval is a bootstrap's over the pictures, the same ones for both models."""
     before, after = reference.accuracy.map50, int8.accuracy.map50
-    drop = before - after
     drawn = [bootstrap_maps([(item.truth, item.found) for item in result.compared], (0.5,)) for result in (reference, int8)]
     reach = margin(drawn[0][:, 0] - drawn[1][:, 0]) if len(reference.compared) > 1 else 1.0
-    certainty = _certainty((drop - reach, drop + reach), max_drop)
-    return AcceptanceResult(drop <= max_drop, drop, f"mAP50 {before:.3f} in float, {after:.3f} in int8", certainty)
+    return _judged("mAP50", before, after, reach, max_drop)
 
 
 def check_top1(reference: Ranking, int8: Ranking, max_drop: float) -> AcceptanceResult:
     """Check on pictures in a folder a class how much top-1 is lost. The interval is that of a paired difference."""
-    drop = reference.top1 - int8.top1
     changes = [float(a.rank < 1) - float(b.rank < 1) for a, b in zip(reference.answers, int8.answers, strict=True)]
     reach = Z * float(np.std(changes)) / math.sqrt(max(len(changes), 1)) if changes else 1.0
+    return _judged("top-1", reference.top1, int8.top1, reach, max_drop)
+
+
+def _judged(what: str, before: float, after: float, reach: float, max_drop: float) -> AcceptanceResult:
+    drop = before - after
     certainty = _certainty((drop - reach, drop + reach), max_drop)
-    return AcceptanceResult(drop <= max_drop, drop, f"top-1 {reference.top1:.3f} in float, {int8.top1:.3f} in int8", certainty)
+    return AcceptanceResult(drop <= max_drop, drop, f"{what} {before:.3f} in float, {after:.3f} in int8", certainty)
