@@ -38,6 +38,8 @@ FOREIGN = {
     *("CREDENTIALS_DIRECTORY", "INVOCATION_ID", "SYSTEMD_EXEC_PID", "JOURNAL_STREAM"),
     # how text is laid out for a terminal
     *("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "PY_COLORS", "TTY_COMPATIBLE", "TERMINAL_WIDTH", "GITHUB_ACTIONS"),
+    # C libraries keep what they print, as they do for users, until it is asked for
+    "PYTHONUNBUFFERED",
     # options of the run that would reach the pytest that a test starts
     "PYTEST_ADDOPTS",
     # a proxy would be asked for addresses of this machine, too

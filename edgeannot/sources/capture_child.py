@@ -5,6 +5,7 @@ One request, one answer ({"captured": ...}). The pixels of a frame go through th
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import re
@@ -17,6 +18,7 @@ __all__ = ["main"]
 
 _MOST_WORDS: Final = 8192
 """Bytes of what FFmpeg said that are looked at."""
+_LIBC: Final = ctypes.CDLL(None)
 
 
 class _Camera:
@@ -42,7 +44,7 @@ class _Camera:
     def _open(self, **facts: Any) -> dict[str, Any]:
         target = Target(**{**facts, "format": Format(**facts["format"]), "ca_file": None})
         self._release()
-        os.dup2(self._errors, 2)
+        _speak_to(self._errors)
         self._quiet = False
         _environment(target)
         capture = self._capture = _opened(target)
@@ -54,7 +56,7 @@ class _Camera:
         if self._capture is None or not self._capture.grab():
             return {"fine": False, "said": "" if self._quiet else _said()}
         if not self._quiet:  # FFmpeg reports each damaged packet, for as long as the stream runs
-            os.dup2(self._nowhere, 2)
+            _speak_to(self._nowhere)
             self._quiet = True
         return {"fine": True, "frame": getattr(self._capture, "has_frame", True)}
 
@@ -100,8 +102,16 @@ def _facts(capture: Capture) -> str:
     return f"{width:.0f}x{height:.0f} {shown.strip()} at {fps:g}/s"
 
 
+def _speak_to(file: int) -> None:
+    """Have libraries print to this file, whichever stream they print on: OpenCV 4 and 5 differ."""
+    _LIBC.fflush(None)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+
+
 def _said() -> str:
-    """Return the end of what FFmpeg wrote to standard error, which is a file of the parent; and forget it."""
+    """Return the end of what FFmpeg wrote, as standard error is a file of the parent; and forget it."""
+    _LIBC.fflush(None)  # the C library keeps what goes to a file until it has 4 KB
     try:
         size = os.fstat(2).st_size
         words = os.pread(2, _MOST_WORDS, max(0, size - _MOST_WORDS))

@@ -99,7 +99,9 @@ def test_nothing_at_an_address_is_told_with_its_reason(stream):
     with socket.socket() as bound:  # it does not listen
         bound.bind(("127.0.0.1", 0))
         items = stream(f"rtsp://127.0.0.1:{bound.getsockname()[1]}/test")
-        pull_until(items, lambda said, frame: "".join(said).endswith("/test cannot be reached (Connection refused)"))
+        said, _ = pull_until(items, in_trouble)
+
+    assert said[-1].endswith("/test cannot be reached (Connection refused)"), "at the first try"
 
 
 def test_a_server_that_was_killed_is_told_once_and_used_again_when_it_is_back(stream, rtsp_server):
