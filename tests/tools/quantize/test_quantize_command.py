@@ -166,6 +166,7 @@ def test_the_int8_model_runs_by_the_card_that_is_written_with_it(classify, photo
     assert card.provenance.source == "net.tflite"
     assert card.provenance.source_sha256 == hashlib.sha256(classify.read_bytes()).hexdigest()
     assert "12 pictures from" in card.provenance.calibration
+    assert "".join(said.split()).endswith(f"next:edgeannotmodelsadd'{out}'--tryPHOTO".replace(" ", ""))
     assert "quantize --input uint8" in card.provenance.made_by
     assert {path.name for path in out.parent.iterdir()} == {out.name, "Net Int8.toml", "Net Int8.labels.txt"}
     assert "accepted: " in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -120,6 +121,7 @@ def quantize(
     request = QuantizeRequest(criteria, source, pictures, options, name or model_name(out.stem), out.name, console, rescue)
     write_model(quantize_weights(request) if dynamic else quantize_until_accepted(request), source, out)
     say(console, f"wrote {out} and {out.with_suffix('.toml').name}")
+    say(console, f"next: edgeannot models add {shlex.quote(str(out))} --try PHOTO")
 
 
 def quantize_file(card: Path, out: Path, name: str, images: str | None, runtime: Runtime) -> tuple[str, ...]:
