@@ -136,5 +136,6 @@ def _frame(what: str, target: Target) -> Finding:
         return problem(
             "camera-busy", what, f"{shown} is in use by {', '.join(holders)}", "stop that program, or share the camera as a stream"
         )
-    cure = "look at it with `ffplay` or `v4l2-ctl`; check login and path in its url, and width, height, fps and fourcc"
-    return problem("camera-no-frame", what, f"{shown} gives no frame{f' ({why})' if why else ''}", cure)
+    known, _, cure = why.partition("; ")
+    cure = cure or "look at it with `ffplay` or `v4l2-ctl`; check login and path in its url, and width, height, fps and fourcc"
+    return problem("camera-no-frame", what, f"{shown} {known or 'gives no frame'}", cure)

@@ -19,6 +19,7 @@ from edgeannot.doctor.machine import clock, configuration, packages
 from edgeannot.doctor.models import models
 from edgeannot.settings import find_problems
 from tests.brokers import MOSQUITTO, free_port
+from tests.web import web_site
 
 
 def shown(what, findings):
@@ -153,6 +154,14 @@ def test_a_camera_that_is_gone(examine):
 
     assert found.code == "camera-gone"
     assert "/dev/v4l/by-id" in found.advice
+
+
+def test_an_address_at_which_a_camera_has_nothing(examine):
+    with web_site() as site:
+        url = f"http://127.0.0.1:{site.port}/snapshot"
+        found = only("path of a camera", cameras(examine(f'[sources.front]\nkind = "camera"\nurl = "{url}"\n')))
+
+    assert (found.code, found.found, found.advice) == ("camera-no-frame", f"{url} answers 404 Not Found", "check the address")
 
 
 # Folders
