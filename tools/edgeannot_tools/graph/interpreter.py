@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from edgeannot.base.errors import ModelError
-from edgeannot.vision.engine import load_runtime
 
 __all__ = ["Runtime", "open_interpreter"]
 
@@ -17,7 +16,7 @@ def open_interpreter(model: bytes, runtime: Runtime | None = None, *, every_tens
 
     every_tensor: intermediate values can be read too; for that no delegate may take the graph over.
     """
-    _, module = load_runtime(runtime or "auto")
+    module = _runtime(runtime)
     options: dict[str, Any] = {}
     if every_tensor:
         resolver = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
@@ -28,3 +27,20 @@ def open_interpreter(model: bytes, runtime: Runtime | None = None, *, every_tens
     except (RuntimeError, ValueError) as exc:
         raise ModelError(f"the runtime cannot load the model: {exc}") from exc
     return interpreter
+
+
+def _runtime(runtime: Runtime | None) -> Any:
+    """Return the interpreter module of a runtime; None takes what is installed, LiteRT first."""
+    if runtime in (None, "litert"):
+        try:
+            from ai_edge_litert import interpreter as litert  # noqa: PLC0415 - which runtime is there shows only now
+        except ImportError as exc:
+            if runtime == "litert":
+                raise ModelError("LiteRT is not installed; install the package ai-edge-litert") from exc
+        else:
+            return litert
+    try:
+        from tflite_runtime import interpreter as tflite  # noqa: PLC0415
+    except ImportError as exc:
+        raise ModelError("no TFLite runtime is installed; install the package ai-edge-litert or tflite-runtime") from exc
+    return tflite
