@@ -57,12 +57,12 @@ class Cells:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """An output as N rows of numbers. `columns` says whether it is stored the other way round."""
+    """An output as N rows of numbers. `layout` says how it is stored."""
 
     out: Out
     numbers: NDArray[np.float32]
     """(pictures, N, numbers a row)."""
-    columns: bool
+    layout: Literal["rows", "columns"] = "rows"
 
     @property
     def width(self) -> int:

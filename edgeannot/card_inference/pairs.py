@@ -49,7 +49,7 @@ def read_pairs(known: Known) -> list[Interpretation]:
 def read_by_metadata(known: Known) -> list[Interpretation]:
     """Interpret raw boxes and scores as the notes of MediaPipe's model maker inside the file say. Raises ModelError."""
     noted, sides = known.facts.metadata.detector, _sides(known)
-    if noted is None or sides is None or len(sides) != 2 or any(side.columns for side in sides):
+    if noted is None or sides is None or len(sides) != 2 or any(side.layout == "columns" for side in sides):
         return []
     numbers, classes, count = noted.numbers, noted.classes, len(noted.anchors)
     if sides[0].numbers.shape[1] != count or sorted(side.width for side in sides) != sorted((numbers, classes)):
@@ -108,8 +108,7 @@ def _sides(known: Known) -> list[Side] | None:
     for out, shape in zip(known.facts.outputs, shapes, strict=True):
         numbers = known.run.of(out.position)
         numbers = numbers.reshape(len(numbers), *shape)
-        columns = shape[0] != count
-        sides.append(Side(out, numbers.transpose(0, 2, 1) if columns else numbers, columns))
+        sides.append(Side(out, numbers) if shape[0] == count else Side(out, numbers.transpose(0, 2, 1), "columns"))
     return sides
 
 
@@ -153,10 +152,6 @@ def _box_facts(known: Known, side: Side) -> BoxFacts | None:
     return found or queries or free_boxes(side.numbers, known.facts.picture.width)
 
 
-def _layout(side: Side) -> Literal["rows", "columns"]:
-    return "columns" if side.columns else "rows"
-
-
 def _split(known: Known, boxes: Side, scores: Side, facts: BoxFacts, objectness: Side | None = None) -> Interpretation:
     made_by = scores.out.made_by
     activation, why = score_activation_of(known, scores.numbers, made_by, scores.out.step)
@@ -164,8 +159,8 @@ def _split(known: Known, boxes: Side, scores: Side, facts: BoxFacts, objectness:
         boxes=boxes.out.ref,
         scores=scores.out.ref,
         objectness=None if objectness is None else objectness.out.ref,
-        box_layout=_layout(boxes),
-        score_layout=_layout(scores),
+        box_layout=boxes.layout,
+        score_layout=scores.layout,
         box_units=known.hints.box_units or facts.units,
         box_form=facts.form,
         activation=activation,
@@ -194,8 +189,8 @@ def _of_queries(known: Known, boxes: Side, scores: Side, facts: BoxFacts) -> Int
     head = Split(
         boxes=boxes.out.ref,
         scores=scores.out.ref,
-        box_layout=_layout(boxes),
-        score_layout=_layout(scores),
+        box_layout=boxes.layout,
+        score_layout=scores.layout,
         box_units=known.hints.box_units or facts.units,
         box_form=form,
         activation=activation,

@@ -286,4 +286,4 @@ def _layered(known: Known, pairs: list[Pair], columns: int, anchors: PublishedAn
     scores = np.concatenate([known.run.of(pair[1].position).reshape(len(known.run.values), -1, columns) for pair in pairs], axis=1)
     says = f"{len(pairs)} pairs of outputs hold offsets and {columns} scores for maps that get smaller: an SSD before its layers are joined"
     whose = f"together they have the anchors of {anchors.who} at {known.facts.picture.width} px"
-    return _by_rule(known, pairs, Side(pairs[0][1], scores, columns=False), anchors, says, whose)
+    return _by_rule(known, pairs, Side(pairs[0][1], scores), anchors, says, whose)

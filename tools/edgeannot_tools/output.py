@@ -6,10 +6,10 @@ Everything is written under another name first, then renamed.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -97,24 +97,16 @@ def staged_folder(target: Path) -> Iterator[Path]:
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
         raise InputError(f"{target} is there already and is not an empty folder; remove it, or name another output folder")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+        stage = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+        stage.mkdir(parents=True)
         try:
             yield stage
-            stage.chmod(0o777 & ~_umask())
             stage.replace(target)
         except BaseException:
             shutil.rmtree(stage, ignore_errors=True)
             raise
     except OSError as exc:
         raise InputError(f"{target} cannot be written ({exc.strerror}); choose another path or free space") from exc
-
-
-def _umask() -> int:
-    """Return the permissions that this process withholds from new files; the system tells it only by setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 PIPE_COLUMNS = 160

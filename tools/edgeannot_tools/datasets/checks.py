@@ -42,14 +42,10 @@ def check(reading: Reading, *, decode: bool = True) -> list[Problem]:
     return sorted(found, key=lambda problem: (problem.severity != "error", problem.kind, problem.where))
 
 
-def _where(picture: Picture, number: int, class_name: str) -> str:
-    return f"{picture.path or picture.name}, object {number} ({class_name})"
-
-
 def _box_problems(picture: Picture, class_names: tuple[str, ...]) -> Iterator[Problem]:
     seen: set[tuple[int, Box]] = set()
     for number, thing in enumerate(picture.objects, 1):
-        where = _where(picture, number, class_names[thing.class_id])
+        where = f"{picture.path or picture.name}, object {number} ({class_names[thing.class_id]})"
         width, height = thing.size_wh
         box = ", ".join(f"{value:g}" for value in thing.box)
         if width < 0 or height < 0:
@@ -159,13 +155,8 @@ def _decode_problems(pictures: Iterable[Picture]) -> Iterator[Problem]:
         try:
             read_picture(picture.path, min_side=_ENOUGH_PX, whole=True)
         except FrameError as exc:
-            yield Problem(
-                "unreadable-picture", "error", str(picture.path), f"{_without(str(exc), picture.path)}; replace or remove the picture"
-            )
-
-
-def _without(message: str, path: Path) -> str:
-    return message.removeprefix(f"{path}: ")
+            why = str(exc).removeprefix(f"{picture.path}: ")
+            yield Problem("unreadable-picture", "error", str(picture.path), f"{why}; replace or remove the picture")
 
 
 _HALF = 0.5

@@ -97,14 +97,12 @@ def _outline(class_id: int, numbers: list[float], size_wh: tuple[int, int]) -> L
 
 def format_labels(objects: Iterable[LabelledObject], size_wh: tuple[int, int]) -> str:
     """Return the text of a label file, one `class cx cy w h` line an object; empty for a picture without objects."""
-    return "".join(_format_line(thing, size_wh) for thing in objects)
-
-
-def _format_line(thing: LabelledObject, size_wh: tuple[int, int]) -> str:
-    x1, y1, x2, y2 = thing.box
-    width, height = size_wh
-    numbers = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
-    return f"{thing.class_id} {' '.join(map(relative, numbers))}\n"
+    (width, height), text = size_wh, ""
+    for thing in objects:
+        x1, y1, x2, y2 = thing.box
+        numbers = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
+        text += f"{thing.class_id} {' '.join(map(relative, numbers))}\n"
+    return text
 
 
 def relative(value: float) -> str:

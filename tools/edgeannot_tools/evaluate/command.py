@@ -182,14 +182,13 @@ def find_model(name: str, data_dir: Path | None = None) -> ModelCard:
     data_dir: the user's data directory, by default that of the settings. Raises MissingError, CardError or ConfigError.
     """
     path, _, size = name.partition("@") if name.partition("@")[2].isdigit() else (name, "", "")
-    if Path(path).suffix == ".tflite":
-        path = str(Path(path).with_suffix(".toml"))
-        if not Path(path).is_file():
-            raise MissingError(f"{name} has no card {Path(path).name} beside it: create one with `edgeannot models add {name}`")
-    if Path(path).suffix == ".toml":
-        if not Path(path).is_file():
-            raise MissingError(f"no model card at {path}")
-        card = read_card(Path(path))
+    file = Path(path)
+    if file.suffix in {".tflite", ".toml"}:
+        card_file = file.with_suffix(".toml")
+        if not card_file.is_file():
+            no_card = f"{name} has no card {card_file.name} beside it: create one with `edgeannot models add {name}`"
+            raise MissingError(f"no model card at {path}" if file == card_file else no_card)
+        card = read_card(card_file)
         return card.at_size(int(size)) if size else card
     return find_card(name, [find_data_dir(data_dir) / "models", bundled_folder()])
 
