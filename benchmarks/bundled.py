@@ -1,6 +1,6 @@
 """What the bundled int8 files lost of their float networks, on the same pictures: the table of docs/models.md.
 
-    EDGEANNOT_TEST_DATA=DATA .venv/bin/python -m benchmarks.bundled [--models FOLDER] [--maps] [NAME@SIZE ...]
+    EDGEANNOT_TEST_DATA=DATA .venv/bin/python -m benchmarks.bundled [--models FOLDER] [--maps | --pictures FOLDER] [NAME@SIZE ...]
 
 The float networks are made of their published weights, as `make models` makes them. mAP50 is that of 50 pictures of Pascal VOC and of
 50 of COCO; its difference has the 95 % interval of the bootstrap over the pictures, with the same draws for both. A box of the float
@@ -9,6 +9,9 @@ overlaps it by 0.8, and has lost it where none overlaps it by half. Of the class
 
 `--maps` says where the loss comes from: the float network with one map at a time rounded to the steps that the int8 file has for it, and
 with all of them; its weights stay in float. The distance of scores is the root of the mean square over the sure boxes that are there.
+
+`--pictures` takes pictures without labels, and has a yardstick beside int8: the float network again, with every byte of the picture moved
+by -1, 0 or 1 at random, which no eye sees.
 """
 
 from __future__ import annotations
@@ -16,14 +19,14 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from edgeannot.base.places import bundled_folder
 from edgeannot.vision.cards import ModelCard, find_card
-from edgeannot.vision.data import Detections
+from edgeannot.vision.data import Detections, Frame, UInt8Array
 from edgeannot.vision.engine import Engine
 from edgeannot.vision.geometry import iou_matrix
 from edgeannot.vision.pipeline import Limits, Pipeline, load_pipeline
@@ -38,6 +41,7 @@ from edgeannot_tools.evaluate.measure import MAX_DETECTIONS, MIN_SCORE, Result, 
 from edgeannot_tools.graph.edits import at_size
 from edgeannot_tools.graph.graph import Graph, Op, Quantization, schema
 from edgeannot_tools.quantize.acceptance import SURE, ClassAgreement, compare_models
+from edgeannot_tools.quantize.calibration_set import find_pictures
 from edgeannot_tools.quantize.graph_quantizer import prepare_graph
 from edgeannot_tools.quantize.layer_sqnr import paired_tensors
 
@@ -108,14 +112,14 @@ def _at_work(card: ModelCard, prepared: Graph, limits: Limits) -> Pipeline:
     return Pipeline(card, Engine(sized.to_bytes(), THREADS, "auto", name=f"{card.name} in float"), limits=limits)
 
 
-def sure_boxes(before: Result, after: Result, min_score: float) -> Sure:
-    """Return what int8 keeps of the boxes that are sure in float."""
+def sure_boxes(before: Sequence[Detections], after: Sequence[Detections], min_score: float) -> Sure:
+    """Return what int8 keeps of the boxes that are sure in float; one item a picture."""
     agree = lost = total = 0
     shifts = 0.0
-    for one, other in zip(before.compared, after.compared, strict=True):
-        sure = one.found[one.found.scores >= min_score + SURE]
+    for one, other in zip(before, after, strict=True):
+        sure = one[one.scores >= min_score + SURE]
         total += len(sure)
-        near, shift, there = _partners(sure, other.found[other.found.scores >= min_score])
+        near, shift, there = _partners(sure, other[other.scores >= min_score])
         agree += int(((near >= NEAR_IOU) & (shift <= NEAR_SCORE)).sum())
         lost += int((~there).sum())
         shifts += float(np.square(shift[there]).sum())
@@ -156,7 +160,11 @@ def compare(card: ModelCard, graph: Graph, some: Set) -> tuple[str, Sure]:
     was, found = before.accuracy.map50, after.accuracy.map50
     change, reach = found - was, margin(drawn[1] - drawn[0])
     cells = f"{was:.3f} | {found:.3f} | {change:+.3f} ({change - reach:+.3f} to {change + reach:+.3f})"
-    return cells, sure_boxes(before, after, card.defaults.min_score)
+    return cells, sure_boxes(_found(before), _found(after), card.defaults.min_score)
+
+
+def _found(result: Result) -> list[Detections]:
+    return [item.found for item in result.compared]
 
 
 def detector_lines(whole: ModelCard, sizes: Sequence[int], cache: Path, labelled: Sequence[Set]) -> Iterator[str]:
@@ -182,12 +190,34 @@ def map_lines(card: ModelCard, graph: Graph, labelled: Sequence[Set]) -> Iterato
     before = measured(prepared)
     for tensors in (list(steps), *([tensor] for tensor in steps)):
         after = measured(rounded_maps(prepared, {tensor: steps[tensor] for tensor in tensors}))
-        kept = [sure_boxes(one, other, card.defaults.min_score) for one, other in zip(before, after, strict=True)]
+        kept = [sure_boxes(_found(one), _found(other), card.defaults.min_score) for one, other in zip(before, after, strict=True)]
         boxes, agree, lost, shifts = (sum(getattr(some, field) for some in kept) for field in ("boxes", "agree", "lost", "shifts"))
         name = prepared.name(tensors[0]) if len(tensors) == 1 else f"all {len(tensors)}"
         step = f"{steps[tensors[0]].scale[0]:.3g}" if len(tensors) == 1 else ""
-        apart = (shifts / max(boxes - lost, 1)) ** 0.5
-        yield f"| {name} | {step} | {agree} of {boxes} ({agree / max(boxes, 1):.2f}) | {apart:.4f} |"
+        yield f"| {name} | {step} | {_agreement(Sure(boxes, agree, lost, shifts))} |"
+
+
+def _agreement(kept: Sure) -> str:
+    """Return the cells of how many agree, and how far the scores are apart."""
+    apart = (kept.shifts / max(kept.boxes - kept.lost, 1)) ** 0.5
+    return f"{kept.agree} of {kept.boxes} ({kept.agree / max(kept.boxes, 1):.2f}) | {apart:.4f}"
+
+
+def picture_line(card: ModelCard, graph: Graph, frames: Sequence[Frame]) -> str:
+    """Return a line on pictures without labels: int8, and float where the bytes are off by one at most."""
+    limits, noise = Limits(min_score=card.defaults.min_score), np.random.default_rng(0)
+    reference = float_pipeline(card, graph, limits)
+    before = [reference(frame).detections for frame in frames]
+    moved = [replace(frame, image=off_by_one(frame.image, noise)) for frame in frames]
+    cells = []
+    for pipeline, seen in ((load_pipeline(card, threads=THREADS, limits=limits), frames), (reference, moved)):
+        cells.append(_agreement(sure_boxes(before, [pipeline(frame).detections for frame in seen], card.defaults.min_score)))
+    return f"| `{card.name}` | {' | '.join(cells)} |"
+
+
+def off_by_one(image: UInt8Array, noise: np.random.Generator) -> UInt8Array:
+    """Return the picture with every byte moved by -1, 0 or 1."""
+    return np.clip(image.astype(np.int16) + noise.integers(-1, 2, image.shape), 0, 255).astype(np.uint8)
 
 
 def rounded_maps(graph: Graph, steps: Mapping[int, Quantization]) -> Graph:
@@ -223,6 +253,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compare the bundled int8 files with their float networks.")
     parser.add_argument("only", nargs="*", metavar="NAME[@SIZE]", help="these models or sizes only")
     parser.add_argument("--maps", action="store_true", help="which maps of each named NAME@SIZE the loss comes from")
+    parser.add_argument("--pictures", type=Path, nargs="+", metavar="FOLDER", help="the same for pictures without labels")
     parser.add_argument("--models", type=Path, default=bundled_folder(), help="where the int8 files are")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("EDGEANNOT_TEST_DATA", "../shared/data")))
     parser.add_argument("--cache", type=Path, default=Path(".cache/models"))
@@ -235,6 +266,16 @@ def main() -> None:
             print("| map | step | sure boxes that agree | scores apart |\n|---|---|---|---|")
             for line in map_lines(card.at_size(int(size)) if size else card, DETECTORS[name](options.cache), sets(options.data)):
                 print(line, flush=True)
+        return
+    if options.pictures:
+        paths = [path for folder in options.pictures for path in find_pictures(str(folder))]
+        frames = [read_frame(path, i, "") for i, path in enumerate(paths)]
+        print(f"{len(frames)} pictures")
+        print("| model | sure boxes that agree | scores apart | float, bytes off by one: agree | scores apart |\n|---|---|---|---|---|")
+        for name, size in detectors:
+            card = find_card(name, [options.models])
+            for width in [int(size)] if size else card.input.sizes:
+                print(picture_line(card.at_size(width), DETECTORS[name](options.cache), frames), flush=True)
         return
     if detectors:
         print("| model | VOC: float | int8 | difference (95 %) | COCO: float | int8 | difference (95 %) | sure boxes that agree | lost |")
