@@ -167,11 +167,10 @@ def test_a_login_that_is_wanted_is_told(stream, rtsp_server):
 @pytest.fixture
 def tcp_server():
     """A function that serves every connection with another function; the port."""
-    servers, held = [], []
+    servers, held = {}, []
 
     def start(serve):
         listening = socket.create_server(("127.0.0.1", 0))
-        servers.append(listening)
 
         def run():
             with contextlib.suppress(OSError):
@@ -183,12 +182,14 @@ def tcp_server():
             with contextlib.suppress(OSError):
                 serve(connection)
 
-        threading.Thread(target=run, daemon=True).start()
+        servers[listening] = threading.Thread(target=run, daemon=True)
+        servers[listening].start()
         return listening.getsockname()[1]
 
     yield start
-    for listening in servers:
+    for listening, accepting in servers.items():
         listening.shutdown(socket.SHUT_RDWR)
+        accepting.join(DEADLINE_S)  # a connection that it took just now is held, and closed below
         listening.close()
     for connection in held:
         with contextlib.suppress(OSError):
