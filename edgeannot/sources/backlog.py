@@ -30,10 +30,8 @@ TEMPORARY_NAMES = (
 """Names that programs give to files they have not finished, and that systems give to what is no picture."""
 
 OLD_S = 60.0
-"""A file that did not change for this long is complete; a younger one is looked at more closely."""
-HELD_S = 60.0
-"""A file that a program keeps open for writing, but does not change, is taken for complete after this long."""
-
+"""A file that did not change for this long is complete, also where a program keeps it open for writing; a younger one is looked at more
+closely."""
 GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 """The errors of a path that leads to no file, and of a link to itself. Any other says that the system does not give the file now."""
 
@@ -191,9 +189,7 @@ class Backlog:
     def look_again(self, name: str, signature: FileSignature | None, wait_s: float | None = None) -> None:
         """Let a file rest for a while (by default the settle time); it becomes ready when it is complete and has not changed."""
         now = time.monotonic()
-        due = now + (self._settle_s if wait_s is None else wait_s)
-        self._unsettled[name] = _Look(signature, now, due)
-        self.settle_due = min(self.settle_due, due)
+        self._rest(name, _Look(signature, now, now + (self._settle_s if wait_s is None else wait_s)))
 
     def settle(self) -> None:
         """Look at the doubtful files whose time has come."""
@@ -201,7 +197,7 @@ class Backlog:
         if now < self.settle_due:
             return
         for name, look in [(n, look) for n, look in self._unsettled.items() if look.due <= now]:
-            self._look(name, look, now)
+            self._consider(name, look)
         self.settle_due = min((look.due for look in self._unsettled.values()), default=math.inf)
 
     def scan(self, folder: str = "", enter: Callable[[str], object] = lambda _: None) -> Iterator[None]:
@@ -265,44 +261,30 @@ class Backlog:
         else:
             self.unreadable.discard(folder)
 
-    def _consider(self, name: str) -> None:
-        """Add a file found by a scan: ready if it is complete, else checked again later."""
+    def _consider(self, name: str, before: _Look | None = None) -> None:
+        """Add a file to the ready ones if it is complete, else look at it again later. before: the last look, if there was one."""
         path = self._path(name)
         try:
             facts = os.stat(path)  # noqa: PTH116 - called for every file
         except OSError as exc:
+            self._unsettled.pop(name, None)
             if exc.errno not in GONE:
                 self.add_complete(name)  # who takes it says what is wrong
             return
         if not stat.S_ISREG(facts.st_mode):  # to open a device may do something
+            self._unsettled.pop(name, None)
             return
-        age = time.time() - facts.st_mtime
+        signature, now = FileSignature.of(facts), time.monotonic()
+        since = before.since if before is not None and before.signature == signature else now
         # A time in the future says nothing (a board without a clock): then two looks decide.
-        if age > OLD_S or (held := self._held(path)) is False or (held is None and age >= self._settle_s):
+        same_s = now - since if before is not None else time.time() - facts.st_mtime
+        if same_s > OLD_S or (held := self._held(path)) is False or (held is None and same_s >= self._settle_s):
             self.add_complete(name)
         else:
-            self.look_again(name, FileSignature.of(facts))
-
-    def _look(self, name: str, look: _Look, now: float) -> None:
-        path = self._path(name)
-        try:
-            facts = os.stat(path)  # noqa: PTH116 - called for every file
-        except OSError as exc:
-            facts = None
-            if exc.errno not in GONE:
-                self.add_complete(name)
-                return
-        if facts is None or not stat.S_ISREG(facts.st_mode):
-            del self._unsettled[name]
-            return
-        signature = FileSignature.of(facts)
-        held = self._held(path)
-        same_s = now - look.since if signature == look.signature else 0.0
-        if held is False or same_s >= (HELD_S if held else self._settle_s):
-            self.add_complete(name)
-        else:
-            since = look.since if signature == look.signature else now
-            self._unsettled[name] = _Look(signature, since, now + self._settle_s)
+            self._rest(name, _Look(signature, since, now + self._settle_s))
+    def _rest(self, name: str, look: _Look) -> None:
+        self._unsettled[name] = look
+        self.settle_due = min(self.settle_due, look.due)
 
     def _path(self, relative: str) -> str:
         return f"{self.root}/{relative}" if relative else self.root
