@@ -33,7 +33,7 @@ def to_output(folder: Path) -> None:
 def to_quarantine(folder: Path) -> None:
     given = folder.parent / "given.txt"
     given.write_bytes(b"x")
-    quarantine(given, Path("a.txt"), folder, reason="r", message="m", when="now")
+    quarantine(given, Path("a.txt"), folder, reason="r", message="m")
 
 
 def to_data_quarantine(folder: Path) -> None:

@@ -282,6 +282,7 @@ class Backlog:
             self.add_complete(name)
         else:
             self._rest(name, _Look(signature, since, now + self._settle_s))
+
     def _rest(self, name: str, look: _Look) -> None:
         self._unsettled[name] = look
         self.settle_due = min(self.settle_due, look.due)

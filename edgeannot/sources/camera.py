@@ -21,7 +21,7 @@ from edgeannot.base.systemd import credential, read_secret
 from edgeannot.scene.motion_options import MotionOptions
 from edgeannot.scene.tracking_options import TrackingOptions
 from edgeannot.sources.capture import Capture, Format, OpenCapture, Target, as_bgr, parse_target, with_credentials
-from edgeannot.sources.contract import Context, Item, SourceOptions, Stop, Tick
+from edgeannot.sources.contract import Context, Item, Source, SourceOptions, Stop, Tick
 from edgeannot.sources.grabber import Grabber, Shot
 from edgeannot.sources.turn import Turns
 from edgeannot.vision.data import Failure, Frame, UInt8Array
@@ -127,11 +127,8 @@ class CameraOptions(SourceOptions):
             yield key, redacted(value) if key == "url" and isinstance(value, str) else value
 
 
-class CameraSource:
+class CameraSource(Source):
     """Frames of a camera or a video file. A live camera is reopened for ever; Ticks carry the trouble."""
-
-    removes_input = False
-    done_before = 0
 
     def __init__(self, name: str, options: CameraOptions, context: Context, open_capture: OpenCapture | None = None) -> None:
         self.name = name
@@ -142,17 +139,13 @@ class CameraSource:
 
             open_capture = CameraOpener()
         self._open_capture = open_capture
-        self._kind, self._address = parse_target(options.url)
+        kind, self._address = parse_target(options.url)
+        self.live = kind != "file"
         self._grabber: Grabber | None = None
         self._shown = ""
         self._skipped = 0
         self._seq = 0
         self._turns = Turns(name, context.at_work, Tick)
-
-    @property
-    def live(self) -> bool:
-        """Return True for a camera, False for a video file."""
-        return self._kind != "file"
 
     @property
     def skipped(self) -> int:
@@ -162,14 +155,6 @@ class CameraSource:
     def items(self, stop: Stop) -> Iterator[Item]:
         """Yield frames. Raises MissingError if a video file is missing, LinkError with `once` if a camera does not open."""
         return self._live_items(stop) if self.live else self._file_items(stop)
-
-    def is_gone(self, path: str) -> bool:
-        """Return True: a camera has no files."""
-        del path
-        return True
-
-    def finish(self, item: Frame | Failure) -> None:
-        """Do nothing: a frame has no file."""
 
     # A live camera
 

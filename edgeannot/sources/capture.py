@@ -62,6 +62,11 @@ class TellingCapture(ABC):
     def grab(self) -> bool:
         """Take the next frame off the camera; False where there is none, with the reason in `trouble`."""
 
+    def get(self, prop: int) -> float:
+        """Return 0: `facts` has what is known."""
+        del prop
+        return 0.0
+
 
 class AskedCapture(TellingCapture):
     """One that takes a picture only when it is asked for one."""

@@ -12,7 +12,7 @@ import re
 from typing import Any, Final
 
 from edgeannot.base.child import serve
-from edgeannot.sources.capture import Capture, Format, Target
+from edgeannot.sources.capture import Capture, Format, Target, open_capture
 
 __all__ = ["main"]
 
@@ -46,8 +46,10 @@ class _Camera:
         self._release()
         _speak_to(self._errors)
         self._quiet = False
-        _environment(target)
-        capture = self._capture = _opened(target)
+        # OpenCV reads these each time it opens a stream, or when it is loaded. No secret is in them.
+        os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = f"rtsp_transport;{target.transport}"
+        os.environ["OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"] = str(max(1, round(target.read_timeout_s)))
+        capture = self._capture = open_capture(target)
         if not capture.isOpened():
             return {"opened": False, "said": _said(), "trouble": getattr(capture, "trouble", "")}
         return {"opened": True, "facts": _facts(capture) if target.kind == "device" else getattr(capture, "facts", "")}
@@ -77,18 +79,6 @@ class _Camera:
             self._capture.release()
             self._capture = None
         return {}
-
-
-def _opened(target: Target) -> Capture:
-    from edgeannot.sources.capture import open_capture  # noqa: PLC0415 - loads OpenCV
-
-    return open_capture(target)
-
-
-def _environment(target: Target) -> None:
-    """Set what OpenCV reads from the environment: each time it opens a stream, or when it is loaded. No secret is in it."""
-    os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = f"rtsp_transport;{target.transport}"
-    os.environ["OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"] = str(max(1, round(target.read_timeout_s)))
 
 
 def _facts(capture: Capture) -> str:

@@ -140,11 +140,6 @@ class RemoteCapture(TellingCapture):
         image = self._process.pixels(self._target.read_timeout_s + _GRACE_S)
         return image is not None, image
 
-    def get(self, prop: int) -> float:
-        """Return 0: nobody needs to know it of a live camera."""
-        del prop
-        return 0.0
-
     def release(self) -> None:
         """Close the camera; the child stays for the next opening."""
         if self._process.ask(_RELEASE_S, do="release").get("why"):

@@ -43,27 +43,22 @@ class Stop(Protocol):
 
 
 class Source(Protocol):
-    """What every kind of source provides. `items` is for one thread; `finish` and `is_gone` may be called from others."""
+    """What every kind of source provides, with what holds for those without files. `items` is for one thread; `finish` and `is_gone` may be
+    called from others."""
 
-    @property
-    def name(self) -> str:
-        """Return its name in the settings."""
-
-    @property
-    def live(self) -> bool:
-        """Return whether a new frame replaces older ones that wait. False: no frame may be lost."""
-
-    @property
-    def removes_input(self) -> bool:
-        """Return whether `finish` moves or deletes a frame's input: the results must be synced to disk before, not only committed."""
-
-    @property
-    def done_before(self) -> int:
-        """Return the number of pictures skipped because the ledger lists them as done."""
+    name: str
+    """Its name in the settings."""
+    live: bool = False
+    """Whether a new frame replaces older ones that wait. False: no frame may be lost."""
+    removes_input: bool = False
+    """Whether `finish` moves or deletes a frame's input: the results must be synced to disk before, not only committed."""
+    done_before: int = 0
+    """Pictures skipped because the ledger lists them as done."""
 
     @property
     def skipped(self) -> int:
         """Return the number of frames that a live source skipped because the caller was busy or the rate was limited."""
+        return 0
 
     def items(self, stop: Stop) -> Iterator[Item]:
         """Yield frames, failures and ticks until `stop` is set or the source ends (a folder with `once`, a video file).
@@ -74,6 +69,8 @@ class Source(Protocol):
 
     def is_gone(self, path: str) -> bool:
         """Return whether the file of a key with this path is gone, so that the ledger need not keep it."""
+        del path
+        return True
 
     def finish(self, item: Frame | Failure) -> None:
         """Finish the input of an item whose results are stored (a failure: it is in the ledger): move, delete or keep it by the options.

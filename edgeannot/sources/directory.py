@@ -22,13 +22,14 @@ from edgeannot.base.errors import MODEL_OUTPUT, ConfigError, FrameError
 from edgeannot.base.file_signature import FileSignature
 from edgeannot.base.foreign import valid_text
 from edgeannot.sources.backlog import GONE, OLD_S, Backlog, brief, held_for_writing, why
-from edgeannot.sources.contract import Context, Item, Stop, Tick
+from edgeannot.sources.contract import Context, Item, Source, Stop, Tick
 from edgeannot.sources.directory_options import DirectoryOptions
 from edgeannot.sources.folder import IDLE_S, Folder
 from edgeannot.sources.moved import MovedFiles, content_hash
 from edgeannot.sources.quarantine import FinishedFiles
 from edgeannot.sources.turn import DEADLY, UNREADABLE, PictureDecoder, Turns
 from edgeannot.vision.data import Failure, FileKey, Frame
+from edgeannot.vision.picture_header import begins_as_picture
 
 if TYPE_CHECKING:
     from edgeannot.vision.decode import Picture
@@ -57,17 +58,13 @@ RAW_SUFFIXES = frozenset({".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf"
 log = logging.getLogger(__name__)
 
 
-class DirectorySource:
+class DirectorySource(Source):
     """Pictures of a folder. `items` may be called again after it ended; no picture is yielded twice."""
-
-    live = False
-    skipped = 0
 
     def __init__(self, name: str, options: DirectoryOptions, context: Context) -> None:
         self.name = name
         self._options = options
         self.removes_input = options.after != "keep"
-        self.done_before = 0
         self._context = context
         self._root = os.path.abspath(options.path.expanduser())  # noqa: PTH100 - the base of string paths
         self._backlog = Backlog(
@@ -314,9 +311,6 @@ def _is_beside(path: Path) -> bool:
         return True
     if path.suffix.lower() not in SIDE_SUFFIXES:
         return False
-    # Loaded when the first file is looked at: settings import the source, and `edgeannot config` must not wait.
-    from edgeannot.vision.picture_header import begins_as_picture  # noqa: PLC0415
-
     try:
         with path.open("rb") as file:
             return not begins_as_picture(file.read(16))

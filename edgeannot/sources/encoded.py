@@ -22,6 +22,7 @@ import numpy as np
 
 from edgeannot.base.errors import FrameError
 from edgeannot.base.foreign import parse_json, printable
+from edgeannot.vision.picture_header import begins_as_picture
 
 __all__ = ["picture_in"]
 
@@ -48,11 +49,11 @@ def picture_in(payload: bytes) -> bytes:
 
     Raises FrameError, not-a-picture, for a text that stands for no picture, with what was found.
     """
-    if _is_picture(payload[:16]):
+    if begins_as_picture(payload[:16]):
         return payload
     head = payload[:_MOST_BLANKS]
     start = len(head) - len(head.lstrip(_BLANKS + _BOM))
-    if _is_picture(payload[start : start + 16]):
+    if begins_as_picture(payload[start : start + 16]):
         return payload[start:]
     if _is_surely_picture(payload[1:17]):
         return payload[1:]
@@ -145,12 +146,6 @@ def _from_numbers(text: bytes) -> bytes | None:
     return data if _is_known(data[:16]) else None
 
 
-def _is_picture(head: bytes) -> bool:
-    from edgeannot.vision.picture_header import begins_as_picture  # noqa: PLC0415 - settings import the sources, and this loads more
-
-    return begins_as_picture(head)
-
-
 def _is_surely_picture(head: bytes) -> bool:
     """Return whether bytes that have another before them are those of a picture: two letters, as of BMP, do not say so."""
     return head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*")) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
@@ -158,7 +153,7 @@ def _is_surely_picture(head: bytes) -> bool:
 
 def _is_known(head: bytes) -> bool:
     """Return whether these are the first bytes of a picture, be it of a kind that is not read everywhere (GIF, HEIC): decoding names it."""
-    return (_is_picture(head) and (head[:2] != b"BM" or head[6:10] == bytes(4))) or head.startswith(b"GIF8") or head[4:8] == b"ftyp"
+    return (begins_as_picture(head) and (head[:2] != b"BM" or head[6:10] == bytes(4))) or head.startswith(b"GIF8") or head[4:8] == b"ftyp"
 
 
 def _is_utf8(text: bytes, most: int) -> bool:

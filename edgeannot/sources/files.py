@@ -16,7 +16,7 @@ from pydantic import Field
 
 from edgeannot.base.errors import FrameError, InputError, MissingError
 from edgeannot.base.foreign import valid_text
-from edgeannot.sources.contract import Context, Item, SourceOptions, Stop, Tick
+from edgeannot.sources.contract import Context, Item, Source, SourceOptions, Stop, Tick
 from edgeannot.sources.turn import UNREADABLE, PictureDecoder, Turns
 from edgeannot.vision.data import Failure, Frame
 
@@ -72,13 +72,8 @@ def short_names(paths: Sequence[Path]) -> dict[Path, str]:
             parts[path] += 1
 
 
-class FilesSource:
+class FilesSource(Source):
     """Pictures of files. `items` may be called again: it begins anew."""
-
-    live = False
-    removes_input = False
-    skipped = 0
-    done_before = 0
 
     def __init__(self, name: str, options: FilesOptions, context: Context) -> None:
         self.name = name
@@ -100,14 +95,6 @@ class FilesSource:
                 return
             self._left = len(self._paths) - number - 1
             yield from self._item(path, stop)
-
-    def is_gone(self, path: str) -> bool:
-        """Return True: no file is remembered."""
-        del path
-        return True
-
-    def finish(self, item: Frame | Failure) -> None:
-        """Do nothing: the file stays as it is."""
 
     def _tick(self) -> Tick:
         return Tick(self._left)

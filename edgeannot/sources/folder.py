@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Final, Literal
 
 from inotify_simple import Event, INotify, flags
 
@@ -104,15 +104,6 @@ class TreeWatch:
     def close(self) -> None:
         """Remove the watches."""
         self._inotify.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __len__(self) -> int:
-        return len(self._paths)
 
     def _change(self, event: Event) -> Change | None:
         if event.mask & OVERFLOW:  # its watch number is -1, so this comes first

@@ -14,7 +14,7 @@ from typing import Final
 
 from edgeannot.base.errors import ConfigError, PluginError
 from edgeannot.base.isolation import PATIENCE_S, Isolated, said
-from edgeannot.sources.contract import Item, Stop, Tick
+from edgeannot.sources.contract import Item, Source, Stop, Tick
 from edgeannot.vision.data import Failure, Frame
 
 __all__ = ["IsolatedSource", "PluginSource"]
@@ -43,16 +43,15 @@ class PluginSource(ABC):
         """Finish the input of an item whose results are stored: move, delete or keep it by the options."""
 
 
-class IsolatedSource:
+class IsolatedSource(Source):
     """Runs a package's source in a thread of its own."""
 
-    done_before = 0
+    skipped = 0
 
     def __init__(self, name: str, kind: str, package: str, make: Callable[[], object], *, once: bool) -> None:
         """Raises ConfigError where the source cannot be made."""
         self.name = name
         self._once = once
-        self.skipped = 0
         self._isolated = Isolated(f"the source {kind!r} of the package {package}")
         try:
             source = self._isolated.call(make)
@@ -83,11 +82,6 @@ class IsolatedSource:
                 return
             yield item
             heard_at = time.monotonic()  # the caller may have taken its time
-
-    def is_gone(self, path: str) -> bool:
-        """Return True: the ledger keeps none of its items."""
-        del path
-        return True
 
     def finish(self, item: Frame | Failure) -> None:
         """Call the source's `finish`; log its error."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from edgeannot.sources.capture import Target
+from edgeannot.sources.capture import Target, TellingCapture
 from edgeannot.vision.data import UInt8Array
 
 __all__ = ["LibcameraCapture"]
@@ -17,15 +17,11 @@ _SIZE_WH: Final = 1280, 720
 """Where the settings name none."""
 
 
-class LibcameraCapture:
+class LibcameraCapture(TellingCapture):
     """A `Capture`. One that did not open says why in `trouble`."""
 
     def __init__(self, target: Target) -> None:
         """target: its address is libcamera:N, the Nth camera that libcamera finds, from 0."""
-        self.facts = ""
-        """What it gives, such as "1280x720 at 10/s"."""
-        self.trouble = ""
-        """Why it did not open, after "the camera ADDRESS"."""
         self._camera: Any = None
         self._request: Any = None
         try:
@@ -62,11 +58,6 @@ class LibcameraCapture:
         image: UInt8Array = self._request.make_array("main")
         self._give_back()
         return True, image
-
-    def get(self, prop: int) -> float:
-        """Return 0: `facts` has what is known."""
-        del prop
-        return 0.0
 
     def release(self) -> None:
         """Stop the camera and give it back to other programs."""

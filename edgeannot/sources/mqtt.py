@@ -24,7 +24,7 @@ from edgeannot.mqtt.incoming import DedupQueue, IncomingMessage
 from edgeannot.mqtt.options import BrokerOptions, SessionOptions, Topics, escape_level, reply_trouble
 from edgeannot.mqtt.subscriber import Subscriber
 from edgeannot.sources.arrival import Arrival, matches, named_level, read_arrival
-from edgeannot.sources.contract import Context, Item, Stop, Tick
+from edgeannot.sources.contract import Context, Item, Source, Stop, Tick
 from edgeannot.sources.encoded import picture_in
 from edgeannot.sources.mqtt_options import MqttSourceOptions
 from edgeannot.sources.quarantine import DataQuarantine
@@ -57,17 +57,15 @@ class _UnderWay:
     """Why there will be no result, one sentence for the sender."""
 
 
-class MqttSource:
+class MqttSource(Source):
     """Pictures of an MQTT topic. `items` is for one thread and is called once."""
 
-    live = False
     removes_input = True  # the broker forgets what is acknowledged
-    done_before = 0
+    skipped = 0
+    """Messages of QoS 0 that came while too many waited: their sender asked for no guarantee."""
 
     def __init__(self, name: str, options: MqttSourceOptions, context: Context) -> None:
         self.name = name
-        self.skipped = 0
-        """Messages of QoS 0 that came while too many waited: their sender asked for no guarantee."""
         self._options = options
         self._context = context
         self._level = options.device_level if options.device_level is not None else named_level(options.topic)
@@ -111,11 +109,6 @@ class MqttSource:
                     spoke = time.monotonic()
         finally:
             self._close()
-
-    def is_gone(self, path: str) -> bool:
-        """Return True: messages are not files."""
-        del path
-        return True
 
     def finish(self, item: Frame | Failure) -> None:
         """Acknowledge the message that the item came in."""

@@ -36,14 +36,19 @@ _MAX_COPY_BYTES = 128 * 2**20
 """Of a file for quarantine: a film from a large disk may not fill the card that the state is on, nor a sparse file keep us for hours."""
 
 
-def quarantine(path: Path, relative: Path, folder: Path, *, reason: str, message: str, when: str) -> Path:
+def quarantine(path: Path, relative: Path, folder: Path, *, reason: str, message: str) -> Path:
     """Move the file to `folder`/`relative`, write the reason to NAME.reason.txt beside it, and return the new path.
 
     The file stays, too, where it cannot be removed (a read-only medium). Raises OSError when it can be neither moved nor copied,
     also because it is too large to be copied to another file system; then no reason is left behind either.
     """
-    text = f"{_one_line(message)}\nreason: {reason}\nfrom: {_one_line(str(path))}\nat: {when}\n"
-    return _put(folder, relative, text, lambda target: _move(path, target, copy_up_to=_MAX_COPY_BYTES))
+    note = _note(message, reason, str(path))
+    return _put(folder, relative, note, lambda target: _move(path, target, copy_up_to=_MAX_COPY_BYTES))
+
+
+def _note(message: str, reason: str, origin: str) -> str:
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    return f"{_one_line(message)}\nreason: {reason}\nfrom: {_one_line(origin)}\nat: {when}\n"
 
 
 class DataQuarantine:
@@ -61,8 +66,7 @@ class DataQuarantine:
             return None
         if self._used is None:
             self._used = folder_bytes(self._folder)
-        when = datetime.now(UTC).isoformat(timespec="seconds")
-        text = f"{_one_line(message)}\nreason: {reason}\nfrom: {_one_line(origin)}\nat: {when}\n"
+        text = _note(message, reason, origin)
         cost = _on_disk(len(data)) + _on_disk(len(text))
         if self._used + cost > self._cap_bytes:
             return None
@@ -117,9 +121,8 @@ class FinishedFiles:
         folder = self._quarantine_folder
         if folder is None:
             return None
-        when = datetime.now(UTC).isoformat(timespec="seconds")
         try:
-            return quarantine(path, Path(name), folder, reason=exc.reason, message=f"{name}: {exc}", when=when)
+            return quarantine(path, Path(name), folder, reason=exc.reason, message=f"{name}: {exc}")
         except OSError as error:
             log.warning("%s cannot be moved to the quarantine folder %s (%s); left in place", path, folder, error.strerror)
             return None

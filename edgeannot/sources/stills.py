@@ -20,6 +20,7 @@ from edgeannot.base.redaction import learn_secret
 from edgeannot.sources.capture import AskedCapture, Capture, Opener, Target, open_capture
 from edgeannot.sources.capture_process import CameraProcess
 from edgeannot.vision.data import UInt8Array
+from edgeannot.vision.picture_header import begins_as_picture
 
 __all__ = ["CameraOpener", "StillCamera"]
 
@@ -54,7 +55,7 @@ class CameraOpener(Opener):
 
     def __init__(self) -> None:
         self._is_still: bool | None = None
-        self._process = CameraProcess(self._is_stopped)
+        self._process = CameraProcess(lambda: self.stopped())  # noqa: PLW0108 - it is set later
 
     def __call__(self, target: Target) -> Capture:
         """Return an opened camera (`Capture`), as `open_capture` does; one of still pictures also says what is wrong."""
@@ -75,9 +76,6 @@ class CameraOpener(Opener):
     def close(self) -> None:
         """End the child process."""
         self._process.close()
-
-    def _is_stopped(self) -> bool:
-        return self.stopped()
 
 
 class StillCamera(AskedCapture):
@@ -121,11 +119,6 @@ class StillCamera(AskedCapture):
         except FrameError as exc:
             self.trouble = f"answers with what is no usable picture: {exc}"
             return False, None
-
-    def get(self, prop: int) -> float:
-        """Return 0: nothing is known of a still camera."""
-        del prop
-        return 0.0
 
     def release(self) -> None:
         """Close the connection."""
@@ -204,13 +197,12 @@ class StillCamera(AskedCapture):
             exchange.done(answer, keep=False)
             raise _NotServedError(f"offers {stated:,} bytes, at most {_MOST_BYTES:,} are taken for one picture")
         data = exchange.read(answer, 64) if answer.length != 0 else b""
-        if not self._sure and not _begins_as_picture(data) and kind not in _NO_STREAMS:
+        if not begins_as_picture(data[:16]):
             exchange.done(answer, keep=False)
-            if kind.startswith("image/"):
+            if not self._sure and kind.startswith("image/"):
                 raise _NotServedError(f"answers with {kind} that is no picture")
-            raise _StreamError
-        if not _begins_as_picture(data):
-            exchange.done(answer, keep=False)
+            if not self._sure and kind not in _NO_STREAMS:
+                raise _StreamError
             raise _NotServedError(f"answers with {one_line(kind)[:60] or 'something'} in place of a picture; check the address")
         data += exchange.read(answer, _MOST_BYTES)
         exchange.done(answer)
@@ -255,9 +247,3 @@ def _is_web(target: Target) -> bool:
         return target.kind == "stream" and url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
     except ValueError:
         return False
-
-
-def _begins_as_picture(data: bytes) -> bool:
-    from edgeannot.vision.picture_header import begins_as_picture  # noqa: PLC0415 - settings import the sources
-
-    return begins_as_picture(data[:16])
