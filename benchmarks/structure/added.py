@@ -34,7 +34,7 @@ ADDED: Mapping[str, Sequence[str]] = {
         "edgeannot/sinks/durable.py",
         "edgeannot/sinks/queue_sender.py",
         "edgeannot/base/connections/http_exchange.py",
-        "edgeannot/daemon/deliverers.py::_QueueDeliverer",
+        "edgeannot/daemon/deliverers.py::_queue_deliverer",
         "edgeannot/daemon/deliverers.py::_queue_deliverers",
         "edgeannot/storage/store.py::Store.pending_by_sink",
     ),

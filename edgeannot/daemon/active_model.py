@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 _SPARE_BYTES = 24 * 2**20
 """What a model takes beside its weights: the runtime's own, and the tensors between its layers at a few hundred pixels."""
-_MOST_AHEAD = 5 * 2**20
+MOST_AHEAD = 5 * 2**20
 """Bytes of input tensors that are made ahead, of each of the two or three pictures of a source that wait: those of 640x640 floats."""
 _PACKED = 4
 """Times the size of its file that a model takes: the file, the weights as the kernels want them, and what is between."""
@@ -47,11 +47,10 @@ class ActiveModel:
         others: Callable[[], Sequence[str]] = tuple,
         distrusted: Callable[[ModelCard], None] = lambda _: None,
         changed: Callable[[ActiveModel, str], None] = lambda *_: None,
-        most_ahead: int = _MOST_AHEAD,
     ) -> None:
         """limits: as configured. threads_for: of a model's name. free_bytes: memory that can still be taken; None: not known. others: the
         models that may replace a broken one, best first. distrusted: called with a model found to be broken.
-        changed: called after each change of the model, with the reason. most_ahead: bytes of a picture's input tensors for `prepare`.
+        changed: called after each change of the model, with the reason.
         """
         self._pipeline: Pipeline | None = first
         self._preparation = first.preparation  # without the engine, which is not to be kept while memory is short
@@ -69,7 +68,6 @@ class ActiveModel:
         self._earlier: list[str] = []
         """Models that were active before, the last one at the end."""
         self._changed = changed
-        self._most_ahead = most_ahead
         self.card = first.card
         """Of the model in force."""
         self.facts = first.facts
@@ -81,7 +79,7 @@ class ActiveModel:
         when the model comes to it. A model that replaces this one meanwhile prepares it again.
         """
         preparation = self._preparation
-        if preparation.nbytes > self._most_ahead:
+        if preparation.nbytes > MOST_AHEAD:
             return frame
         try:
             return preparation(frame)
@@ -95,13 +93,13 @@ class ActiveModel:
         If the model fails for the bundled sample photo as well, another model replaces it and annotates the frame. Raises ModelError if
         there is none.
         """
-        try:
-            return self._in_force()(seen)
-        except (OutputError, ModelError) as exc:
-            if not self._is_sound():
+        while True:
+            try:
+                return self._in_force()(seen)
+            except (OutputError, ModelError) as exc:
+                if self._is_sound():
+                    raise exc if isinstance(exc, OutputError) else OutputError(f"the model cannot process it ({exc})") from exc
                 self._step_aside(exc)
-                return self._annotated_as_told(seen)
-            raise _as_output_error(exc) from exc
 
     def self_test(self) -> None:
         """Run the model on the bundled sample photo. A model that kills the program with every picture does so here, so that no user's
@@ -194,13 +192,6 @@ class ActiveModel:
         self._broken.add(card.sha256)
         self._distrusted(card)
 
-    def _annotated_as_told(self, seen: Frame | Prepared) -> Annotation:
-        """Annotate with a model that works: a failure is then due to this frame. Raises OutputError."""
-        try:
-            return self._in_force()(seen)
-        except ModelError as exc:
-            raise _as_output_error(exc) from exc
-
     def _in_force(self) -> Pipeline:
         if self._pipeline is None:  # the old one was unloaded to free memory, and could not be loaded again at once
             try:
@@ -237,11 +228,6 @@ class ActiveModel:
         except EdgeannotError:
             self._in_force()
             raise
-
-
-def _as_output_error(error: EdgeannotError) -> OutputError:
-    """Return the error for one picture that a working model cannot process."""
-    return error if isinstance(error, OutputError) else OutputError(f"the model cannot process it ({error})")
 
 
 def _check_labels(card: ModelCard, labels: tuple[str, ...]) -> None:

@@ -67,12 +67,17 @@ def bounds_of(loaded: Loaded, sources: Iterable[Source], *, pinned: bool) -> Bou
     """
     settings = loaded.settings
     budget_ms, staged = budget_of(loaded.profile, settings.max_ms, settings.min_fps).ms, bool(settings.classify)
+    rate_helps = False
     if settings.max_ms is not None or settings.min_fps is not None:
-        return Bounds(budget_ms, rate_helps=settings.min_fps is None, second_stage=staged)
-    if (pinned and not staged) or not any(source.live for source in sources):
+        rate_helps = settings.min_fps is None
+    elif (pinned and not staged) or not any(source.live for source in sources):
         return Bounds(second_stage=staged)
-    rates = [options.max_fps or settings.max_fps for options in settings.sources.values() if isinstance(options, CameraOptions)]
-    return Bounds(max(budget_ms, 1000 / max(rates, default=settings.max_fps)), rate_helps=False, second_stage=staged)
+    else:
+        rates = [options.max_fps or settings.max_fps for options in settings.sources.values() if isinstance(options, CameraOptions)]
+        budget_ms = max(budget_ms, 1000 / max(rates, default=settings.max_fps))
+    if pinned:
+        log.info("the model is set by the user: only the rate can be lowered to keep %.0f ms a picture", budget_ms)
+    return Bounds(budget_ms, rate_helps=rate_helps, second_stage=staged)
 
 
 def source_options(settings: Settings) -> dict[str, SourceOptions]:

@@ -6,11 +6,11 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from edgeannot.base.foreign import number_of
-from edgeannot.daemon.remote_control import Remote
 from edgeannot.mqtt.publisher import Publisher
 from edgeannot.payload import Origin, encode, status_payload
 from edgeannot.settings import Loaded, Settings
@@ -19,6 +19,9 @@ from edgeannot.sinks.durable import DurableSink
 from edgeannot.sinks.queue_sender import QueueSender
 from edgeannot.sources import Stop
 from edgeannot.storage.store import Queue, Store
+
+if TYPE_CHECKING:
+    from edgeannot.remote.command_handler import CommandHandler  # a start without commands does not wait for it
 
 __all__ = ["Deliverer", "begin_delivery", "drained", "make_publisher"]
 
@@ -40,48 +43,40 @@ def make_publisher(options: MqttOptions, store: Store, origin: Origin) -> Publis
     return Publisher(options, queue, origin.device, status, prefix=options.prefix, window=options.window)
 
 
-class Deliverer(Protocol):
+@dataclass(frozen=True, slots=True)
+class Deliverer:
     """Sends one sink's messages from the store to its receiver, in a thread of its own; keeps those it cannot send."""
 
-    def start(self) -> None:
-        """Start the thread."""
-
-    def stop(self) -> None:
-        """Stop the thread and disconnect."""
+    start: Callable[[], None]
+    stop: Callable[[], None]
+    queue: Queue
+    state: Callable[[], str]
+    first_answer_s: float | None
+    """How long the receiver's first answer may take; None: `drain` does not wait."""
 
     def drain(self, stop: Stop) -> bool:
         """Wait until all messages are delivered, while there is progress; return False if some are left and `stop` is not set."""
+        if self.first_answer_s is None:
+            return True
+        began, answers = time.monotonic(), False
+        while not stop.is_set():
+            answers = answers or self.state() == "online"
+            patience_s = _DRAIN_S if answers else self.first_answer_s if self.state() == "new" else _CONNECT_S
+            if self.queue.wait_empty(0.1):
+                break
+            if time.monotonic() - began > patience_s:
+                messages = number_of(self.queue.pending().rows, "message")
+                log.warning("%s for sinks.%s kept in %s, to be sent by the next run", messages, self.queue.sink, self.queue.path)
+                return False
+        return True
 
 
-class _MqttDeliverer:
-    """The publisher. first_answer_s: how long the first attempt to connect may take; None: `drain` does not wait."""
-
-    def __init__(self, publisher: Publisher, queue: Queue, first_answer_s: float | None) -> None:
-        self._publisher = publisher
-        self._queue = queue
-        self._first_answer_s = first_answer_s
-        self.start, self.stop = publisher.start, publisher.stop
-
-    def drain(self, stop: Stop) -> bool:
-        """Wait for the broker to accept all messages."""
-        first_answer_s = self._first_answer_s
-        return first_answer_s is None or _drain(self._queue, lambda: self._publisher.state, first_answer_s, stop)
+def _queue_deliverer(sink: DurableSink, queue: Queue, undelivered: Path) -> Deliverer:
+    sender = QueueSender(sink, queue, undelivered / sink.name)
+    return Deliverer(sender.start, sender.stop, queue, lambda: sink.status.state, sink.delivery_options.timeout_s)
 
 
-class _QueueDeliverer:
-    """The deliverer of any other sink with a queue."""
-
-    def __init__(self, sink: DurableSink, queue: Queue, undelivered: Path) -> None:
-        self._sink = sink
-        self._queue = queue
-        self._sender = QueueSender(sink, queue, undelivered / sink.name)
-        self.start, self.stop = self._sender.start, self._sender.stop
-
-    def drain(self, stop: Stop) -> bool:
-        return _drain(self._queue, lambda: self._sink.status.state, self._sink.delivery_options.timeout_s, stop)
-
-
-def _queue_deliverers(settings: Settings, sinks: Sequence[Sink], store: Store) -> list[_QueueDeliverer]:
+def _queue_deliverers(settings: Settings, sinks: Sequence[Sink], store: Store) -> list[Deliverer]:
     """Return the deliverers of the sinks with a queue, except MQTT; log where messages wait for a sink that is no longer enabled."""
     durable = [sink for sink in sinks if isinstance(sink, DurableSink)]
     served = {sink.name for sink in durable} | ({"mqtt"} if settings.sinks.mqtt.enabled else set())
@@ -90,40 +85,26 @@ def _queue_deliverers(settings: Settings, sinks: Sequence[Sink], store: Store) -
             messages = number_of(waiting.rows, "message")
             log.warning("%s from an earlier run waiting in %s: sinks.%s is not enabled", messages, store.path, name)
     undelivered = settings.data_dir / "undelivered"
-    return [_QueueDeliverer(sink, store.queue(sink.name, sink.delivery_options.caps), undelivered) for sink in durable]
+    return [_queue_deliverer(sink, store.queue(sink.name, sink.delivery_options.caps), undelivered) for sink in durable]
 
 
 def begin_delivery(
-    stack: ExitStack, loaded: Loaded, sinks: Sequence[Sink], store: Store, publisher: Publisher | None, remote: Remote
+    stack: ExitStack, loaded: Loaded, sinks: Sequence[Sink], store: Store, publisher: Publisher | None, handler: CommandHandler | None
 ) -> list[Deliverer]:
     """Start what empties the queues of the sinks, and then what takes commands; the stack stops them the other way round."""
     deliverers: list[Deliverer] = []
     if publisher is not None:
         is_wanted = any(key.startswith("sinks.mqtt") for key in loaded.origins)
         answers_s = loaded.settings.sinks.mqtt.connect_timeout_s if is_wanted else None
-        deliverers.append(_MqttDeliverer(publisher, store.queue("mqtt"), answers_s))
+        deliverers.append(Deliverer(publisher.start, publisher.stop, store.queue("mqtt"), lambda: publisher.state, answers_s))
     deliverers += _queue_deliverers(loaded.settings, sinks, store)
     for deliverer in deliverers:
         deliverer.start()
         stack.callback(deliverer.stop)
-    remote.start()
-    stack.callback(remote.stop)
+    if handler is not None:
+        handler.start()
+        stack.callback(handler.stop)
     return deliverers
-
-
-def _drain(queue: Queue, state: Callable[[], str], first_answer_s: float, stop: Stop) -> bool:
-    """Wait for the receiver to accept all messages. first_answer_s: how long its first answer may take."""
-    began, answers = time.monotonic(), False
-    while not stop.is_set():
-        answers = answers or state() == "online"
-        patience_s = _DRAIN_S if answers else first_answer_s if state() == "new" else _CONNECT_S
-        if queue.wait_empty(0.1):
-            break
-        if time.monotonic() - began > patience_s:
-            messages = number_of(queue.pending().rows, "message")
-            log.warning("%s for sinks.%s kept in %s, to be sent by the next run", messages, queue.sink, queue.path)
-            return False
-    return True
 
 
 def drained(deliverers: Iterable[Deliverer], stop: Stop) -> int:

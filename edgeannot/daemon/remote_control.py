@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from edgeannot import __version__
 from edgeannot.base.errors import CardError
 from edgeannot.crash_guard import AtWork
+from edgeannot.daemon.scenes import tracking_options
 from edgeannot.mqtt.options import Topics
 from edgeannot.mqtt.publisher import Publisher
 from edgeannot.payload import Origin
@@ -27,7 +28,7 @@ __all__ = ["Remote"]
 
 
 class Remote:
-    """Commands and Home Assistant. Create it before the publisher starts, `start` it after that, `stop` it before the publisher."""
+    """Commands and Home Assistant. Create it before the publisher starts, start its handler after that, stop it before the publisher."""
 
     def __init__(
         self,
@@ -90,10 +91,10 @@ class Remote:
         from edgeannot.remote.homeassistant import HomeAssistant  # noqa: PLC0415
 
         mqtt = self._settings.sinks.mqtt
+        tracked = {name: found for name, each in self._settings.sources.items() if (found := tracking_options(each)) is not None}
         about = About(
-            __version__, sources, mqtt.counts, mqtt.images or self._has_pictures(),
-            mqtt.commands.enabled, hottest_c() is not None, mqtt.home_assistant.off_delay_s,
-            tuple(name for name, each in self._settings.sources.items() if getattr(getattr(each, "tracking", None), "enabled", False)),
+            __version__, sources, mqtt.counts, mqtt.images or any(each.pictures for each in tracked.values()),
+            mqtt.commands.enabled, hottest_c() is not None, mqtt.home_assistant.off_delay_s, tuple(tracked),
             tuple((each.source, name) for name, each in self._settings.states.items() if each.model is not None),
         )  # fmt: skip
         assistant = HomeAssistant(
@@ -109,21 +110,6 @@ class Remote:
         publisher.subscribe(assistant.birth_topic, assistant.take_birth)
         assistant.announce()
         return assistant
-
-    def _has_pictures(self) -> bool:
-        """Return whether events come with pictures."""
-        tracked = (getattr(each, "tracking", None) for each in self._settings.sources.values())
-        return any(getattr(tracking, "enabled", False) and getattr(tracking, "pictures", False) for tracking in tracked)
-
-    def start(self) -> None:
-        """Begin to carry out commands."""
-        if self.handler is not None:
-            self.handler.start()
-
-    def stop(self) -> None:
-        """Refuse the commands that are not done yet, and stop."""
-        if self.handler is not None:
-            self.handler.stop()
 
     def _labels(self) -> tuple[str, ...]:
         wanted = self._control.now().labels

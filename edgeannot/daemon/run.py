@@ -33,7 +33,7 @@ from edgeannot.daemon.page.figures import Shown
 from edgeannot.daemon.page.live_page import LivePage
 from edgeannot.daemon.reload import Reload
 from edgeannot.daemon.remote_control import Remote
-from edgeannot.daemon.scenes import Scenes, motion_gate, scenes_of
+from edgeannot.daemon.scenes import motion_gate, scenes_of
 from edgeannot.daemon.supervisor import Announcer, Supervisor, on_signals
 from edgeannot.daemon.worker_pool import Heartbeats, WorkerPool
 from edgeannot.daemon.workers import FrameQueue, Inference, PauseGate, Reader, ResultQueue, frame_of
@@ -41,10 +41,9 @@ from edgeannot.daemon.writer import Writer
 from edgeannot.payload import Origin
 from edgeannot.probe import read_board
 from edgeannot.remote.control import Control
-from edgeannot.scene.second_stage import SecondStage
 from edgeannot.settings import Loaded
 from edgeannot.sinks import Sink, SinkContext, open_sinks
-from edgeannot.sources import Source, SourceOptions
+from edgeannot.sources import Source
 from edgeannot.storage.store import Store
 from edgeannot.vision.decode import configure_opencv, keep_freed_memory
 from edgeannot.vision.pipeline import Pipeline
@@ -132,7 +131,6 @@ def _run(
     origin = Origin(settings.device, uuid.uuid4().hex[:12], clock_synced)
     options = source_options(settings)
     kinds = {name: each.kind for name, each in options.items()}
-    patience_s = _FULL_DISK_S if once else math.inf
     with ExitStack() as stack:
         store = stack.enter_context(Store.open((state_dir or settings.data_dir) / "state.sqlite"))
         at_work = AtWork(state_dir or settings.data_dir)
@@ -168,17 +166,39 @@ def _run(
         sinks += page.sinks
         announcer.model(active_model, *choice.reasons)
         _warn_of_budget(choice)
-        own = tuple(name for name, kind in kinds.items() if kind != "mqtt")  # results of the others go to their senders' topics
-        remote = Remote(settings, publisher, store, origin, control, at_work, lambda: active_model.card, own)
-        sinks += remote.sinks
-        deliverers = begin_delivery(stack, loaded, sinks, store, publisher, remote)
-        scenes = scenes_of(loaded, build, store, options, pipeline.class_names())
-        limiter = MemoryLimiter(_PICTURE_BYTES[loaded.profile])
-        pool = _worker_pool(
-            sources, options, scenes, sinks, store, frames, limiter, active_model, control, pace, at_work, telemetry, heartbeats,
-            reporter, stop, patience_s,
+        remote = Remote(
+            settings, publisher, store, origin, control, at_work, lambda: active_model.card,
+            tuple(name for name, kind in kinds.items() if kind != "mqtt"),  # results of the others go to their senders' topics
         )  # fmt: skip
-        governor_loop = _governor_loop(loaded, chosen, sources, active_model, control, pace, telemetry, scenes.second_stage)
+        sinks += remote.sinks
+        deliverers = begin_delivery(stack, loaded, sinks, store, publisher, remote.handler)
+        scenes = scenes_of(loaded, build, store, options, pipeline.class_names())
+        limiter, results, beat = MemoryLimiter(_PICTURE_BYTES[loaded.profile]), ResultQueue(), heartbeats.beat
+        readers = [
+            Reader(
+                source=source, frames=frames, gate=PauseGate(source, control, pace.rest_s), limiter=limiter, at_work=at_work, stop=stop,
+                heartbeat=beat, prepare=active_model.prepare, options=options[name], motion=motion_gate(options[name]),
+                lost_after_s=scenes.lost_after_s[name],
+            )
+            for name, source in sources.items()
+        ]  # fmt: skip
+        inference = Inference(
+            frames=frames, results=results, active_model=active_model, control=control, sources=sources,
+            limiter=limiter, at_work=at_work, heartbeat=beat,
+            tracking=scenes.tracking, second_stage=scenes.second_stage, regions=scenes.regions,
+        )  # fmt: skip
+        writer = Writer(
+            results=results, sources=sources, sinks=sinks, store=store, limiter=limiter, telemetry=telemetry, at_work=at_work, stop=stop,
+            heartbeat=beat, reporter=reporter, patience_s=_FULL_DISK_S if once else math.inf,
+        )  # fmt: skip
+        pool = WorkerPool(
+            readers=readers, inference=inference, writer=writer, frames=frames, results=results,
+            telemetry=telemetry, heartbeats=heartbeats, stop=stop,
+        )  # fmt: skip
+        governor_loop = GovernorLoop(
+            Governor(chosen.levels(active_model.card.name), bounds_of(loaded, sources.values(), pinned=choice.pinned)),
+            Sensors(), telemetry, control, active_model, pace, levels=chosen.levels, second_stage=scenes.second_stage,
+        )  # fmt: skip
         stack.callback(serve_health(loaded, pool, active_model, governor_loop, control, publisher))
         shown = Shown(loaded, origin, options, pool, active_model, governor_loop, control, publisher, announcer, store)
         stack.callback(page.serve(shown, remote.handler))
@@ -227,72 +247,6 @@ def _first_model(loaded: Loaded, build: Callable[[Choice], Pipeline], stop: thre
             failed.add(choice.card.sha256)
             log.warning("%s; excluded from the choice", exc)
             remeasure = False
-
-
-def _worker_pool(
-    sources: Mapping[str, Source],
-    options: Mapping[str, SourceOptions],
-    scenes: Scenes,
-    sinks: Sequence[Sink],
-    store: Store,
-    frames: FrameQueue,
-    limiter: MemoryLimiter,
-    active_model: ActiveModel,
-    control: Control,
-    pace: Pace,
-    at_work: AtWork,
-    telemetry: Telemetry,
-    heartbeats: Heartbeats,
-    reporter: Reporter | None,
-    stop: threading.Event,
-    patience_s: float,
-) -> WorkerPool:
-    """Build the threads; what only they share is made here."""
-    results: ResultQueue = BoundedQueue()
-    beat = heartbeats.beat
-    gates = {name: PauseGate(source, control, pace.rest_s) for name, source in sources.items()}
-    return WorkerPool(
-        readers=[
-            Reader(
-                source=source, frames=frames, gate=gates[name], limiter=limiter, at_work=at_work, stop=stop, heartbeat=beat,
-                prepare=active_model.prepare, options=options[name], motion=motion_gate(options[name]),
-                lost_after_s=scenes.lost_after_s[name],
-            )
-            for name, source in sources.items()
-        ],
-        inference=Inference(
-            frames=frames, results=results, active_model=active_model, control=control, sources=sources,
-            limiter=limiter, at_work=at_work, heartbeat=beat,
-            tracking=scenes.tracking, second_stage=scenes.second_stage, regions=scenes.regions,
-        ),
-        writer=Writer(
-            results=results, sources=sources, sinks=sinks, store=store,
-            limiter=limiter, telemetry=telemetry, at_work=at_work, stop=stop, heartbeat=beat, reporter=reporter, patience_s=patience_s,
-        ),
-        frames=frames,
-        results=results,
-        telemetry=telemetry,
-        heartbeats=heartbeats,
-        stop=stop,
-    )  # fmt: skip
-
-
-def _governor_loop(
-    loaded: Loaded,
-    chosen: CurrentChoice,
-    sources: Mapping[str, Source],
-    active_model: ActiveModel,
-    control: Control,
-    pace: Pace,
-    telemetry: Telemetry,
-    stage: SecondStage | None,
-) -> GovernorLoop:
-    """Build the governor with its sensors and the levels of the models in choice."""
-    bounds = bounds_of(loaded, sources.values(), pinned=chosen.choice.pinned)
-    if chosen.choice.pinned and bounds.budget_ms is not None:
-        log.info("the model is set by the user: only the rate can be lowered to keep %.0f ms a picture", bounds.budget_ms)
-    governor = Governor(chosen.levels(active_model.card.name), bounds)
-    return GovernorLoop(governor, Sensors(), telemetry, control, active_model, pace, levels=chosen.levels, second_stage=stage)
 
 
 def _measuring(

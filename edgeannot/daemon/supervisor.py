@@ -125,7 +125,7 @@ class Supervisor:
                 reloading = True
                 self.stop.set()
             if self.stop.is_set():
-                self.pool.cancel()
+                self.pool.frames.cancel()  # what waits to be annotated is done at the next start
             self._feed(patience_s)
             if self.reporter is not None:
                 self.reporter.progress(self.pool.progress.files_waiting)

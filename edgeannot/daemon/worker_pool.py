@@ -104,10 +104,6 @@ class WorkerPool:
         for worker in self._workers:
             worker.start()
 
-    def cancel(self) -> None:
-        """Drop the pictures that wait to be annotated, and accept no more."""
-        self.frames.cancel()
-
     def join(self) -> None:
         """Wait for the threads to end; raise the error of one that failed."""
         for worker in self._workers:

@@ -185,7 +185,7 @@ class Writer:
         delay_s, told = 0.5, False
         while True:
             try:
-                self.store.commit(entry, messages, *((scenes,) if scenes else ()))
+                self.store.commit(entry, messages, scenes)
             except LinkError as exc:
                 if not told:
                     log.error("%s; trying again%s", exc, "" if self.patience_s < math.inf else " until it works")  # noqa: TRY400 - a full disk is no fault of the program
@@ -222,17 +222,15 @@ class PostCommit:
             self._overflowed = True
             log.warning("more than %d pictures wait for the disk: the oldest stay where they are until the next start", _MOST_AWAITING)
         self._awaiting_sync.append((source, replace(frame, image=_NO_IMAGE)))
-        self._try()
+        self.again()
 
     def again(self) -> None:
         """Retry the inputs whose results the disk has not confirmed; until then a picture received as a message stays unacknowledged.
 
         Raises LinkError after `patience_s` seconds.
         """
-        if self._awaiting_sync:
-            self._try()
-
-    def _try(self) -> None:
+        if not self._awaiting_sync:
+            return
         try:
             for sink in self._sinks:
                 sink.flush()

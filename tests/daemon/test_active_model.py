@@ -10,6 +10,7 @@ import pytest
 
 from edgeannot.base.errors import ConfigError, ModelError, OutputError
 from edgeannot.base.places import bundled_folder
+from edgeannot.daemon import active_model as active
 from edgeannot.daemon.active_model import ActiveModel
 from edgeannot.remote.control import RuntimeSettings
 from edgeannot.vision.cards import find_card
@@ -61,13 +62,15 @@ def test_the_next_picture_is_the_new_models_and_whoever_listens_is_told(builds):
     assert "person" in after.labels
 
 
-def test_a_picture_that_cannot_be_prepared_ahead_goes_on_as_it_is(builds):
+def test_a_picture_that_cannot_be_prepared_ahead_goes_on_as_it_is(builds, monkeypatch):
     """Where its tensors would take too much memory, and where its error is to come in its place."""
     nothing = replace(SCENE, image=np.zeros((0, 0, 3), np.uint8))
 
     assert model_of(builds).prepare(nothing) is nothing
-    assert model_of(builds, most_ahead=192 * 192 * 3 - 1).prepare(SCENE) is SCENE
-    assert model_of(builds, most_ahead=192 * 192 * 3).prepare(SCENE).frame is SCENE
+    monkeypatch.setattr(active, "MOST_AHEAD", 192 * 192 * 3 - 1)
+    assert model_of(builds).prepare(SCENE) is SCENE
+    monkeypatch.setattr(active, "MOST_AHEAD", 192 * 192 * 3)
+    assert model_of(builds).prepare(SCENE).frame is SCENE
 
 
 def test_a_prepared_picture_gives_what_the_picture_gives_also_when_the_model_has_changed_meanwhile(builds):

@@ -16,6 +16,7 @@ from edgeannot.base.redaction import redacted
 from edgeannot.choice.candidates import read_card_index
 from edgeannot.daemon.active_model import ActiveModel
 from edgeannot.daemon.governor_loop import GovernorLoop
+from edgeannot.daemon.scenes import tracking_options
 from edgeannot.daemon.supervisor import Announcer
 from edgeannot.daemon.worker_pool import WorkerPool
 from edgeannot.mqtt.options import Address
@@ -83,7 +84,7 @@ class Shown:
             "models": self._choices() if settings.page.controls else [],
             "controls": settings.page.controls,
             "locked": settings.page.token_file is not None,
-            "events": self._events() if any(map(_is_tracked, self.options.values())) else None,
+            "events": self._events() if any(map(tracking_options, self.options.values())) else None,
         }
 
     def _sources(self, figures: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -119,7 +120,7 @@ class Shown:
         found = []
         for name, options in self.options.items():
             try:
-                state = self.store.scene(name) if _is_tracked(options) else None
+                state = self.store.scene(name) if tracking_options(options) is not None else None
             except LinkError:  # as above
                 continue
             found += [(event.began_s, name, event) for event in open_events(state)]
@@ -134,7 +135,3 @@ class Shown:
             }
             for began_s, name, event in found[:_MOST_EVENTS]
         ]
-
-
-def _is_tracked(options: SourceOptions) -> bool:
-    return bool(getattr(getattr(options, "tracking", None), "enabled", False))
