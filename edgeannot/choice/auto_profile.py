@@ -150,14 +150,10 @@ def _by_flags(board: Board) -> tuple[Profile, str]:
 def _with_int8(board: Board, what: str) -> tuple[Profile, str]:
     if board.usable_cores < 2:
         return "mid", f"{what}, but under two cores' worth of them"
-    if not _reorders(board):
+    # x86 with VNNI always reorders, and of a core that is not known it is assumed: the unknown are new.
+    if all(cluster.out_of_order is False for cluster in board.clusters):
         return "mid", f"{what}, but small cores"
     return "high", what
-
-
-def _reorders(board: Board) -> bool:
-    """Return whether any core reorders; x86 with VNNI always does, and of a core that is not known it is assumed: the unknown are new."""
-    return any(cluster.out_of_order is not False for cluster in board.clusters)
 
 
 def _kinds(board: Board) -> str:

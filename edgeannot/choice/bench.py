@@ -21,7 +21,7 @@ from edgeannot.base.streams import columns
 from edgeannot.choice.candidates import Accuracy, CardFacts
 from edgeannot.choice.measure import CHILD, NO_FIGURES, Effort, ask_for_samples
 from edgeannot.choice.measure_plan import Point
-from edgeannot.choice.measurements import NOISY, Conditions, Sample
+from edgeannot.choice.measurements import Conditions, Sample
 
 __all__ = ["Bench", "Reference", "Row", "as_json", "as_text", "bench", "points_of"]
 
@@ -87,8 +87,7 @@ class Reference:
 
         Noisy measurements are no reference unless asked for, except under a quota, where waiting is the rule.
         """
-        trusted = anew or conditions.quota is not None
-        measured = {row.key: row.sample.ms for row in rows if row.sample is not None and (trusted or row.sample.wait_share <= NOISY)}
+        measured = {row.key: row.sample.ms for row in rows if row.sample and (anew or not conditions.is_noisy(row.sample.wait_share))}
         times = {**self.times_ms, **measured} if anew else {**measured, **self.times_ms}
         if times == self.times_ms:
             return self
@@ -117,7 +116,7 @@ class Bench:
         if self.load_average > 0.5:
             found.append(f"the load average was {self.load_average:.2f} before the first run: other programs were running")
         worst = max((row.sample.wait_share for row in self.rows if row.sample), default=0.0)
-        if worst > NOISY and self.conditions.quota is None:
+        if self.conditions.is_noisy(worst):
             found.append(f"CPU contention up to {worst:.0%}: noisy figures become the reference only with --new-reference")
         return found
 

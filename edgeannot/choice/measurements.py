@@ -58,6 +58,10 @@ class Conditions:
         """What changes only with the board or an upgrade: figures of another are stale for good."""
         return self.cpu, self.runtime
 
+    def is_noisy(self, wait_share: float) -> bool:
+        """Return whether a measurement with this wait share is noisy. Under a quota none is, as waiting is part of the figure."""
+        return self.quota is None and wait_share > NOISY
+
     def text(self) -> str:
         """Return the conditions in one line."""
         quota = "" if self.quota is None else f", at most {self.quota:.0%} of one core"
@@ -110,10 +114,8 @@ class Record:
     """Of the model file that failed: one that was put right is tried again."""
 
     def without_noisy(self, conditions: Conditions) -> Record:
-        """Return this record without noisy samples. Under a quota no sample is noisy, as waiting is part of the figure."""
-        if conditions.quota is not None:
-            return self
-        return replace(self, samples=tuple(s for s in self.samples if s.wait_share <= NOISY))
+        """Return this record without noisy samples."""
+        return replace(self, samples=tuple(s for s in self.samples if not conditions.is_noisy(s.wait_share)))
 
     def persisted(self) -> Record:
         """Return the record as the next start will know it: a failure that may pass is forgotten."""

@@ -21,7 +21,7 @@ from edgeannot.choice.auto_profile import Measuring
 from edgeannot.choice.candidates import Candidate, CardFacts, Requirements, best_sample, read_card_index
 from edgeannot.choice.decision import Decision, budget_of, decide, in_prior_order, is_for_another_purpose
 from edgeannot.choice.measure_plan import DEADLINE_S, in_measuring_order, next_point, points_to_compare
-from edgeannot.choice.measurements import NOISY, Conditions, Measurements, Record, Sample, runtime_named, thread_counts
+from edgeannot.choice.measurements import Conditions, Measurements, Record, Sample, runtime_named, thread_counts
 from edgeannot.probe import Board, read_board
 
 if TYPE_CHECKING:
@@ -65,12 +65,14 @@ class Evaluation:
             else ["", "nothing was measured; `edgeannot probe --explain` measures"]
         )
         worst = max((sample.wait_share for sample in shown), default=0.0)
-        if conditions.quota is None and worst > NOISY:
+        if conditions.is_noisy(worst):
             lines.append(f"CPU contention up to {worst:.0%}; run again with --remeasure when idle")
         kinds = {(a.measure, a.dataset) for c in decision.candidates if (a := c.accuracy)}
         if one := len(kinds) == 1:
             lines.append("accuracy: {} on {}, ± its 95 % interval".format(*kinds.pop()))
-        rows = [_row(c, decision, short=one) for c in sorted(decision.candidates, key=_by_time(decision.winner))]
+        # The quickest first, and those without a time last; the winner without one comes first.
+        in_order = sorted(decision.candidates, key=lambda c: (c.expected_ms is None and c is not decision.winner, c.expected_ms or 0.0))
+        rows = [_row(c, decision, short=one) for c in in_order]
         return "\n".join([*lines, "", *columns([_HEAD, *rows])])
 
     def _answer(self) -> Iterator[tuple[str, str]]:
@@ -158,16 +160,6 @@ def _decided(index: Sequence[CardFacts], requirements: Requirements, known: Meas
 
     candidates = tuple(replace(c, noisy_sample=noisy_sample(c)) for c in prior.candidates)
     return Evaluation(replace(prior, winner=candidates[0], candidates=candidates), known)
-
-
-def _by_time(winner: Candidate) -> Callable[[Candidate], tuple[bool, float]]:
-    """Order the quickest first, and those without a time last; the winner without one comes first."""
-
-    def key(candidate: Candidate) -> tuple[bool, float]:
-        ms = candidate.expected_ms
-        return ms is None and candidate is not winner, ms or 0.0
-
-    return key
 
 
 def _text_of_better(decision: Decision) -> str:

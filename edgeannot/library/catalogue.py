@@ -205,12 +205,9 @@ def find_entry(name: str, entries: dict[str, Entry]) -> Entry:
 
 def class_names(entry: Entry) -> tuple[str, ...]:
     """Return the names of an entry's classes in the order of their ids; empty where it states none. Raises OSError."""
-    if not isinstance(entry.names, str):
-        return entry.names
-    return _named_list(entry.names)
-
-
-def _named_list(which: str) -> tuple[str, ...]:
+    which = entry.names
+    if not isinstance(which, str):
+        return which
     if which == "voc20":
         return tuple(VOC.split())
     if which == "oid24":

@@ -61,7 +61,7 @@ class PullOptions:
     """Gives the bar for a file of that name."""
     images: str | None = None
     """Pictures to calibrate an int8 model with, a folder or a pattern; None: those that the tools have."""
-    say: Callable[[str], None] | None = None
+    say: Callable[[str], None] = lambda _: None
     """Told what is begun that takes a while."""
 
     def download(self, wanted: Wanted, name: str) -> Path:

@@ -146,7 +146,7 @@ def _label_file(entry: Entry, work: Path) -> Path | None:
 
 def _converted(entry: Entry, work: Path, hints: Hints, provenance: Mapping[str, str], convert: Converter, options: PullOptions) -> Proposal:
     """Return the float model that the tools make of the files."""
-    _say(options, f"converting {entry.contents} to TFLite")
+    options.say(f"converting {entry.contents} to TFLite")
     sources = [work / file.name for file in entry.files if not file.name.endswith(LABEL_SUFFIX)]
     out = work / "converted" / f"{entry.name}.tflite"
     notes = convert(sources, out, entry.name, hints, provenance["made_by"])
@@ -166,18 +166,13 @@ def _converted(entry: Entry, work: Path, hints: Hints, provenance: Mapping[str, 
 
 def _quantized(entry: Entry, proposal: Proposal, work: Path, quantize: Quantizer, options: PullOptions) -> Proposal:
     """Return the int8 model that the tools make of a float one. Raises InputError where it lost too much."""
-    _say(options, "quantizing to int8; this may take a few minutes")
+    options.say("quantizing to int8; this may take a few minutes")
     source = modelstore.add(proposal, work / "float")
     out = work / "int8" / f"{entry.name}.tflite"
     notes = quantize(work / "float" / f"{source.name}.toml", out, entry.name, options.images, options.runtime)
     # The catalogue's figures are of the model that its own pictures calibrate.
     card = read_card(out.with_suffix(".toml")).model_copy(update={"measured": entry.measured if options.images is None else ()})
     return replace(proposal, card=card, source=out, evidence=(*proposal.evidence, *_without_folder(notes, work)))
-
-
-def _say(options: PullOptions, sentence: str) -> None:
-    if options.say is not None:
-        options.say(sentence)
 
 
 def _without_folder(sentences: tuple[str, ...], work: Path) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from edgeannot.mqtt.client import size_of
 from edgeannot.mqtt.options import Topics
 from edgeannot.payload import Origin, encode
 from edgeannot.remote.discovery import About, Pair, components, counted_pairs, device_id, discovery_payload, live_components
-from edgeannot.sinks.base import FolderState
+from edgeannot.sinks.base import Sink
 from edgeannot.sinks.mqtt import HomeAssistantOptions
 from edgeannot.storage.store import Message
 from edgeannot.vision.data import Annotation
@@ -32,11 +32,8 @@ _BIRTH_S: Final = 5.0
 """Least seconds between two answers to Home Assistant's birth message, which anybody could send."""
 
 
-class HomeAssistant:
+class HomeAssistant(Sink):
     """Announces the device. A sink for the writer's thread, and two handlers for the publisher's."""
-
-    only_files = True
-    """An error here costs no message."""
 
     def __init__(
         self,
@@ -128,16 +125,6 @@ class HomeAssistant:
                     self._basis = basis
                     self._announce()
         return ()
-
-    def folders(self) -> Sequence[FolderState]:
-        """Return none: it writes no files."""
-        return ()
-
-    def flush(self) -> None:
-        """Do nothing: nothing is buffered."""
-
-    def close(self) -> None:
-        """Do nothing: nothing is open."""
 
     # With the lock held
 

@@ -53,12 +53,12 @@ class FolderState:
 class Sink(Protocol):
     """Where results go. For one thread at a time; may be called again with the same annotation after a restart."""
 
-    @property
-    def only_files(self) -> bool:
-        """Return whether a result that it cannot store is missing in a folder only, not in a message."""
+    only_files: bool = True
+    """Whether a result that it cannot store is missing in a folder only, not in a message."""
 
     def folders(self) -> Sequence[FolderState]:
         """Return the states of its output folders and files; none if it only makes messages. Thread-safe."""
+        return ()
 
     def write(self, annotation: Annotation) -> Sequence[Message]:
         """Process one result; the returned messages go into the outbox in the picture's transaction.
@@ -68,9 +68,11 @@ class Sink(Protocol):
 
     def flush(self) -> None:
         """Sync written files to disk; called before an input file is removed. Raises LinkError if that fails."""
+        return  # else mypy takes it for abstract; so below
 
     def close(self) -> None:
         """Flush and close everything."""
+        return
 
 
 @runtime_checkable

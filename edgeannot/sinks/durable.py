@@ -10,7 +10,7 @@ from typing import Final, Literal
 from pydantic import Field
 
 from edgeannot.base.errors import EdgeannotError, LinkError
-from edgeannot.sinks.base import FolderState, SinkContext, SinkOptions
+from edgeannot.sinks.base import Sink, SinkContext, SinkOptions
 from edgeannot.storage.store import Caps, Message
 from edgeannot.vision.data import Annotation
 
@@ -84,7 +84,7 @@ class DeliveryStatus:
     """Messages that it rejected since the start."""
 
 
-class DurableSink(ABC):
+class DurableSink(Sink, ABC):
     """A sink whose messages wait in a queue of their own until `deliver` has delivered them."""
 
     only_files = False
@@ -115,13 +115,3 @@ class DurableSink(ABC):
     @abstractmethod
     def interrupt(self) -> None:
         """Interrupt a `deliver` in another thread."""
-
-    def folders(self) -> Sequence[FolderState]:
-        """Return none: it writes no files."""
-        return ()
-
-    def flush(self) -> None:  # noqa: B027 - for those that keep something beside the queue
-        """Do nothing: nothing is buffered."""
-
-    def close(self) -> None:  # noqa: B027 - as above
-        """Do nothing: the delivery ends before."""

@@ -14,7 +14,7 @@ from pydantic import Field
 from edgeannot.base import atomicfile
 from edgeannot.base.errors import ConfigError, LinkError
 from edgeannot.base.systemd import write_advice
-from edgeannot.sinks.base import FolderState, SinkContext, SinkOptions
+from edgeannot.sinks.base import FolderState, Sink, SinkContext, SinkOptions
 from edgeannot.vision.data import Frame
 
 __all__ = ["FolderOptions", "FolderSink", "OutputFolder", "companion_name", "folder_name", "moment_name", "picture_name"]
@@ -165,10 +165,8 @@ class FolderOptions(SinkOptions):
         return (out_dir / self.folder,)
 
 
-class FolderSink:
+class FolderSink(Sink):
     """What sinks that write into one folder have in common."""
-
-    only_files = True
 
     def __init__(self, options: FolderOptions, context: SinkContext) -> None:
         self._out = OutputFolder(context.out_dir / options.folder, min_free_bytes=options.min_free_mb * 2**20)
@@ -180,9 +178,6 @@ class FolderSink:
     def flush(self) -> None:
         """Bring the last file to the disk. Raises LinkError."""
         self._out.flush()
-
-    def close(self) -> None:
-        """Do nothing: nothing is open."""
 
 
 def folder_name(word: str) -> str:

@@ -13,7 +13,7 @@ from pydantic import Field
 from edgeannot.base import atomicfile
 from edgeannot.base.errors import ConfigError
 from edgeannot.payload import detections_payload, encode
-from edgeannot.sinks.base import FolderState, SinkContext, SinkOptions
+from edgeannot.sinks.base import FolderState, Sink, SinkContext, SinkOptions
 from edgeannot.sinks.files import OutputFolder
 from edgeannot.storage.store import Message
 from edgeannot.vision.data import Annotation
@@ -45,10 +45,8 @@ class JsonlOptions(SinkOptions):
         return tuple(out_dir / self.file.with_name(name) for name in names)
 
 
-class JsonlSink:
+class JsonlSink(Sink):
     """Appends whole lines: half a line that a power cut left is removed at the start. A picture done again is a line again."""
-
-    only_files = True
 
     def __init__(self, options: JsonlOptions, context: SinkContext) -> None:
         self._options = options

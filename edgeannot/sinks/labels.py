@@ -19,7 +19,7 @@ from pydantic import Field
 from edgeannot.base.errors import EdgeannotError
 from edgeannot.base.foreign import one_line, read_bytes
 from edgeannot.payload import encode, rfc3339
-from edgeannot.sinks.base import FolderState, SinkContext, SinkOptions
+from edgeannot.sinks.base import FolderState, Sink, SinkContext, SinkOptions
 from edgeannot.sinks.files import OutputFolder, companion_name, picture_name
 from edgeannot.storage.store import Message
 from edgeannot.vision.data import Annotation
@@ -52,10 +52,8 @@ class LabelsOptions(SinkOptions):
         return (out_dir / self.folder,)
 
 
-class LabelsSink:
+class LabelsSink(Sink):
     """Writes `<folder>/<source>/<name>.txt|.xml|.json`; a picture without objects has a file too, which says so."""
-
-    only_files = True
 
     def __init__(self, options: LabelsOptions, context: SinkContext) -> None:
         root = context.out_dir / options.folder
@@ -90,9 +88,6 @@ class LabelsSink:
         """Bring the last picture's files to the disk. Raises LinkError."""
         for out in self._outs.values():
             out.flush()
-
-    def close(self) -> None:
-        """Do nothing: nothing is open."""
 
     def _write_classes(self) -> None:
         """Write the list of classes where it is missing or old: at the top, and beside label files, where labelImg looks for it."""

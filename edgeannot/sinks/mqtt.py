@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from edgeannot.base.options import Options
 from edgeannot.mqtt.options import BrokerOptions, Topics
 from edgeannot.payload import count_payload, detections_payload, encode, event_payload, region_payload
-from edgeannot.sinks.base import FolderState, SinkContext, SinkOptions
+from edgeannot.sinks.base import Sink, SinkContext, SinkOptions
 from edgeannot.storage.store import Caps, Message
 from edgeannot.vision.data import Annotation, Sender
 from edgeannot.vision.news import Event, News
@@ -113,7 +113,7 @@ class MqttOptions(BrokerOptions, SinkOptions):
         return Caps(self.keep_messages, self.keep_mb * 2**20, self.keep_image_mb * 2**20)
 
 
-class MqttSink:
+class MqttSink(Sink):
     """Makes the messages of one picture: detections, and where asked for its counts and the annotated picture."""
 
     only_files = False
@@ -169,19 +169,9 @@ class MqttSink:
             properties=(("id", event_id), ("event", event.kind), ("track_id", str(event.track_id))),
         )
 
-    def folders(self) -> Sequence[FolderState]:
-        """Return none: it writes no files."""
-        return ()
-
-    def flush(self) -> None:
-        """Do nothing: nothing is buffered."""
-
     def _topics_of(self, sender: Sender | None) -> Topics:
         """Return the topics of who took the picture: those of a camera are the same whichever worker annotates for it."""
         return self._topics if sender is None else Topics(sender.device, self._options.prefix)
-
-    def close(self) -> None:
-        """Do nothing: nothing is open."""
 
     def _image(self, annotation: Annotation, message_id: str, captured_at: str) -> Message:
         from edgeannot.vision.draw import annotated_jpeg  # noqa: PLC0415 - loads OpenCV, which reading the settings must not

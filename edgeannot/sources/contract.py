@@ -77,6 +77,7 @@ class Source(Protocol):
 
         Logs what fails, never raises.
         """
+        del item
 
 
 Outcome = Callable[[str, str, FileSignature], str | None]

@@ -81,13 +81,13 @@ class Picture:
     """What is wrong with it, one clause; empty for a sound picture. Most of a damaged one can be read (`READABLE`)."""
 
 
-def configure_opencv(threads: int = 1) -> None:
+def configure_opencv() -> None:
     """Set what OpenCV shares in a process; called once by who owns the process, never by an import.
 
     One thread: decoding does not use more, the resize of a picture takes well under a millisecond, and the pipeline's threads
     already overlap, so a pool of OpenCV's own would take cores from the inference. Its warnings go: each becomes a FrameError.
     """
-    cv2.setNumThreads(threads)
+    cv2.setNumThreads(1)
     # OpenCV 5 moved the function; level 0 is silent in both.
     logging = getattr(getattr(cv2, "utils", None), "logging", None)
     set_level = getattr(cv2, "setLogLevel", None) or getattr(logging, "setLogLevel", None)
@@ -122,19 +122,10 @@ def read_picture(path: Path, limits: PictureLimits | None = None, *, min_side: i
 
 def _read(path: Path, limits: PictureLimits) -> bytes:
     # Non-blocking, so that a named pipe without a writer cannot hang the reader.
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        facts = os.fstat(fd)
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        facts = os.fstat(file.fileno())
         check_file_size(facts.st_size, limits)
-        if not stat.S_ISREG(facts.st_mode):  # a pipe or a device could go on for ever
-            return b""
-        data = os.read(fd, facts.st_size + 1)
-        if len(data) == facts.st_size:
-            return data
-        with os.fdopen(fd, "rb", closefd=False) as file:  # it has grown or shrunk meanwhile, or reading was interrupted
-            return data + file.read()
-    finally:
-        os.close(fd)
+        return file.read() if stat.S_ISREG(facts.st_mode) else b""  # a pipe or a device could go on for ever
 
 
 def sample_photo() -> UInt8Array:

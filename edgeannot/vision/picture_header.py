@@ -123,21 +123,20 @@ def read_header(data: bytes) -> Header:
 
 def begins_as_picture(head: bytes) -> bool:
     """Tell whether the first bytes of a file (16 are enough) are those of a kind that is read here."""
-    return (
-        (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or iso_kind(head) is not None or any(head.startswith(magic) for magic, _ in _MAGIC)
-    )
+    return _known_kind(head) is not None
+
+
+def _known_kind(data: bytes) -> Kind | None:
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
+    return next((kind for magic, kind in _MAGIC if data.startswith(magic)), None) or iso_kind(data)
 
 
 def _kind(data: bytes) -> Kind:
     if not data:
         raise FrameError("the file is empty", "empty")
-    for magic, kind in _MAGIC:
-        if data.startswith(magic):
-            return kind
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "webp"
-    if iso := iso_kind(data):
-        return iso
+    if kind := _known_kind(data):
+        return kind
     if not data.strip(b"\0"):
         raise FrameError(f"the file holds {len(data)} zero bytes and no picture; it was probably never written to its end", "truncated")
     wanted = "wanted JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or HEIC"
@@ -337,12 +336,9 @@ def _tiff_tags(data: bytes) -> Mapping[int, tuple[int, ...]]:
 def _exif_orientation(exif: bytes) -> int:
     """Return the orientation in an Exif block, which is a TIFF structure; 1 where there is none or the block is damaged."""
     try:
-        return _valid(_tiff_tags(exif).get(274, (1,))[0])
+        orientation = _tiff_tags(exif).get(274, (1,))[0]
     except struct.error:
         return 1
-
-
-def _valid(orientation: int) -> int:
     return orientation if 1 <= orientation <= 8 else 1
 
 

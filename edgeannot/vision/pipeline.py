@@ -13,7 +13,7 @@ import numpy as np
 from edgeannot.base.errors import CardError, ConfigError, ModelError, OutputError
 from edgeannot.tflite.file import open_at_size
 from edgeannot.vision.cards import ModelCard
-from edgeannot.vision.data import Annotation, Detections, Fit, FloatArray, Frame, ModelFacts, Outputs, Profile, TensorRef, TensorSpec
+from edgeannot.vision.data import Annotation, Detections, Fit, FloatArray, Frame, ModelFacts, Outputs, Profile, TensorSpec
 from edgeannot.vision.engine import Engine, Runtime
 from edgeannot.vision.geometry import clip, nms
 from edgeannot.vision.heads import Head, reader_of
@@ -26,7 +26,6 @@ __all__ = [
     "Pipeline",
     "check_card",
     "check_input",
-    "float_outputs",
     "load_engine",
     "load_pipeline",
     "refuse_certainty",
@@ -76,7 +75,6 @@ class Pipeline:
         self._max = card.defaults.max_detections if limits.max_detections is None else limits.max_detections
         self.preparation = Preparation(to_tensor(card, engine), card.input.views)
         """Makes the input tensors; for any thread."""
-        self._floats: tuple[TensorRef, ...] | None = None
         self._names = card.label_names()
         self._objects = _wanted_classes(card, self._names, classes, ())
         self.labels = limits.labels
@@ -103,7 +101,7 @@ class Pipeline:
         """Read the outputs of `infer`. Raises OutputError where they are implausible."""
         start = time.perf_counter()
         frame, outputs = inferred.frame, inferred.outputs
-        refuse_not_finite(outputs, self._float_outputs(outputs))
+        refuse_not_finite(outputs, self._head)
         min_score = self.min_score if frame.min_score is None else frame.min_score
         found = self._head.decode(outputs, self.card.input_wh, min_score)
         refuse_certainty(found, self._head, outputs, self.card.input_wh)
@@ -132,12 +130,6 @@ class Pipeline:
             return self.preparation(seen)
         # The model, or its input size, may be another than when the frame was prepared.
         return seen if seen.by == self.preparation else self.preparation(seen.frame)
-
-    def _float_outputs(self, outputs: Outputs) -> tuple[TensorRef, ...]:
-        """Return those to look at for every picture; known after the first."""
-        if self._floats is None:
-            self._floats = float_outputs(self._head, outputs)
-        return self._floats
 
     def limited(self, limits: Limits) -> Pipeline:
         """Return the same model with other limits; both share the engine. Raises ConfigError for labels that the model does not know."""
@@ -249,15 +241,12 @@ _MANY_OBJECTS = 100
 """The same where the graph itself has left out what overlaps and what is not used."""
 
 
-def float_outputs(head: Head, outputs: Outputs) -> tuple[TensorRef, ...]:
-    """Return of the outputs that hold scores those that may hold something else than finite numbers: whole numbers always are."""
-    return tuple(ref for ref in head.score_outputs if outputs[ref].values.dtype.kind == "f")
-
-
-def refuse_not_finite(outputs: Outputs, refs: Sequence[TensorRef]) -> None:
-    """Raise OutputError where a number is not finite. A sum says so of all at once: 0.1 ms for the largest tables that are known."""
-    for ref in refs:
+def refuse_not_finite(outputs: Outputs, head: Head) -> None:
+    """Raise OutputError where a score is not finite. A sum says so of all at once: 0.1 ms for the largest tables that are known."""
+    for ref in head.score_outputs:
         values = outputs[ref].values
+        if values.dtype.kind != "f":  # whole numbers always are
+            continue
         with np.errstate(over="ignore", invalid="ignore"):
             may_not_be = not np.isfinite(values.sum(dtype=np.float32))
         if may_not_be and not np.isfinite(values).all():

@@ -41,7 +41,7 @@ def watch(looks, governor_loop, said, at_each=lambda: None, heartbeats=None, wat
     stop = threading.Event()
     pool = SimpleNamespace(
         finished=Ticks(looks, at_each), progress=SimpleNamespace(annotated=7, files_waiting=0), figures=lambda: {"fps": 1},
-        start=lambda: said.append("start"), cancel=lambda: said.append("cancel"), join=lambda: said.append("join"),
+        start=lambda: said.append("start"), frames=SimpleNamespace(cancel=lambda: said.append("cancel")), join=lambda: said.append("join"),
     )  # fmt: skip
     supervisor = Supervisor(
         pool=pool,

@@ -403,7 +403,7 @@ print("peak", int(re.search(r"VmHWM:\s+(\d+)", status)[1]) // 1024, sep="|")  # 
 
 
 def test_configuring_opencv_sets_its_threads():
-    configure_opencv(1)
+    configure_opencv()
 
     assert cv2.getNumThreads() == 1
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from edgeannot.base.foreign import valid_text
 from edgeannot.payload import rfc3339
-from edgeannot.sinks.base import FolderState
+from edgeannot.sinks.base import Sink
 from edgeannot.storage.store import Message
 from edgeannot.vision.data import Annotation
 
@@ -75,10 +75,8 @@ class History:
         return [[now - step, count, round(total / count, 1)] for step, count, total in self._steps if now - step < self.STEPS]
 
 
-class Feed:
+class Feed(Sink):
     """A sink that keeps nothing but what the page shows. `watch` may run in several threads at a time."""
-
-    only_files = True
 
     def __init__(self, max_fps: float, clock: Callable[[], float] = time.monotonic) -> None:
         """max_fps: pictures a second that are drawn, of all sources together."""
@@ -126,13 +124,6 @@ class Feed:
                 self._asleep_until = -math.inf
                 self._work.notify()
         return ()
-
-    def folders(self) -> Sequence[FolderState]:
-        """Return none: it writes no files."""
-        return ()
-
-    def flush(self) -> None:
-        """Do nothing: nothing is to last."""
 
     def start(self, figures: Callable[[], Mapping[str, Any]]) -> None:
         """Start the thread that draws. figures: JSON-ready, asked for about once a second while somebody looks."""
