@@ -76,11 +76,12 @@ def parse_cgroup(text: str) -> dict[str, str]:
     return groups
 
 
-def group_folders(root: Path, mounts: tuple[Mount, ...], groups: dict[str, str], controller: str) -> Iterator[tuple[int, Path]]:
+def group_folders(root: Path, controller: str) -> Iterator[tuple[int, Path]]:
     """Yield version and folder of the process's group for a controller, then those of its parents up to the mount point.
-
-    Where a controller is mounted in version 1, version 2 does not have it: that is how hybrid systems share them out.
+    Where a controller is mounted in version 1, version 2 does not have it: that is how hybrid systems share them out. The controller ""
+    stands for version 2 itself.
     """
+    groups, mounts = parse_cgroup(read(root / "proc/self/cgroup")), parse_mounts(read(root / "proc/self/mountinfo"))
     old = [mount for mount in mounts if mount.version == 1 and controller in mount.controllers and controller in groups]
     new = [mount for mount in mounts if mount.version == 2 and "" in groups]
     path = PurePosixPath(groups.get(controller if old else "", "/"))
@@ -99,8 +100,7 @@ def free_memory_bytes(root: Path = Path("/")) -> int | None:
     """Return the free memory of the machine, or within this process's control groups where that is less; None: not known."""
     found = re.search(r"^MemAvailable:\s+(\d{1,15}) kB", read(root / "proc/meminfo"), re.MULTILINE)
     free = [int(found[1]) * 1024] if found else []
-    groups, mounts = parse_cgroup(read(root / "proc/self/cgroup")), parse_mounts(read(root / "proc/self/mountinfo"))
-    for version, folder in group_folders(root, mounts, groups, "memory"):
+    for version, folder in group_folders(root, "memory"):
         names = ("memory.max", "memory.current") if version == 2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
         limit, used = (number(read(folder / name)) for name in names)
         if limit is not None and used is not None:

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -30,56 +30,21 @@ _TOOLS = "edgeannot.commands"
 """The entry points by which a package adds commands: a function whose docstring is the help, and which imports the typer app."""
 
 
-def _models() -> typer.Typer:
-    """List, show, verify, pull, add and remove models."""
-    from edgeannot.cli.commands.models import models_app
-
-    return models_app
-
-
-def _bench() -> typer.Typer:
-    """Time models on this board, stage by stage."""
-    from edgeannot.cli.commands.bench import bench_app
-
-    return bench_app
-
-
-def _send() -> typer.Typer:
-    """Send pictures over MQTT to workers that annotate them."""
-    from edgeannot.cli.commands.send import send_app
-
-    return send_app
-
-
-def _config() -> typer.Typer:
-    """Show, check and write the configuration."""
-    from edgeannot.cli.commands.config import config_app
-
-    return config_app
-
-
-def _doctor() -> typer.Typer:
-    """Check this installation, and say what to do about what is wrong."""
-    from edgeannot.cli.commands.doctor import doctor_app
-
-    return doctor_app
-
-
-def _service() -> typer.Typer:
-    """Install, remove and show the systemd service."""
-    from edgeannot.cli.commands.service import service_app
-
-    return service_app
-
-
-_OWN = {"config": _config, "doctor": _doctor, "service": _service, "models": _models, "bench": _bench, "send": _send}
+_OWN = {
+    "config": "Show, check and write the configuration.",
+    "doctor": "Check this installation, and say what to do about what is wrong.",
+    "service": "Install, remove and show the systemd service.",
+    "models": "List, show, verify, pull, add and remove models.",
+    "bench": "Time models on this board, stage by stage.",
+    "send": "Send pictures over MQTT to workers that annotate them.",
+}
+"""Commands with a module of their name beside this one, and their help."""
 
 
 class _Elsewhere(TyperCommand):
     """A command known by name and help; its app is imported when it is called."""
 
-    def __init__(self, name: str, load_app: Callable[[], typer.Typer], package: str = "edgeannot") -> None:
-        help_text = (load_app.__doc__ or "").partition("\n")[0]
+    def __init__(self, name: str, load_app: Callable[[], typer.Typer], help_text: str, package: str = "edgeannot") -> None:
         super().__init__(name, help=help_text, short_help=help_text)
         self.load_app = load_app
         self._package = package
@@ -106,24 +71,19 @@ class _Group(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return the command of that name, or None."""
         if cmd_name in _OWN:
-            return _Elsewhere(cmd_name, _OWN[cmd_name])
+            return _Elsewhere(cmd_name, EntryPoint(cmd_name, f"edgeannot.cli.commands.{cmd_name}:{cmd_name}_app", "").load, _OWN[cmd_name])
         if (command := super().get_command(ctx, cmd_name)) is not None:
             return command
-        return next((_Elsewhere(cmd_name, _loaded(each), each.package) for each in entry_points(_TOOLS) if each.name == cmd_name), None)
+        return next((_added(each) for each in entry_points(_TOOLS) if each.name == cmd_name), None)
 
 
-def _loaded(entry: EntryPoint) -> Callable[[], typer.Typer]:
-    """Load the function of an entry point. An import error is raised when the command is called, not on the help page."""
+def _added(entry: EntryPoint) -> _Elsewhere:
+    """Return the command of an entry point. An import error is raised when the command is called, not on the help page."""
     try:
-        return cast("Callable[[], typer.Typer]", entry.load())
+        load_app = entry.load()
     except ImportError as exc:
-        error = exc
-
-    def fail() -> typer.Typer:
-        raise error
-
-    fail.__doc__ = f"Cannot be loaded: {error}."
-    return fail
+        return _Elsewhere(entry.name, entry.load, f"Cannot be loaded: {exc}.", entry.package)
+    return _Elsewhere(entry.name, load_app, (load_app.__doc__ or "").partition("\n")[0], entry.package)
 
 
 app = typer.Typer(
@@ -312,16 +272,10 @@ def listen(
     ca_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate authority of the broker (PEM).")] = None,
 ) -> None:
     """Print what a subscriber to the broker sees, one line a picture."""
-    from pydantic import ValidationError
-
-    from edgeannot.base.options import wanted
+    from edgeannot.cli.commands.listen import broker_options
     from edgeannot.cli.commands.listen import listen as listen_to
-    from edgeannot.mqtt.options import BrokerOptions
 
-    try:
-        options = BrokerOptions(url=url, username=username, password_file=password_file, ca_file=ca_file)
-    except ValidationError as exc:
-        raise ConfigError(f"the broker's address: {wanted(exc.errors()[0])}") from exc
+    options = broker_options(url=url, username=username, password_file=password_file, ca_file=ca_file)
     with contextlib.suppress(KeyboardInterrupt):
         for line in listen_to(options, device=device, json_lines=json_lines, count=count):
             typer.echo(line)

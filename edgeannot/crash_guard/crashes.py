@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from edgeannot import __version__
 from edgeannot.base.atomicfile import read_json, write_json
@@ -28,7 +28,8 @@ ENOUGH: Final = 2
 """Deaths after which a picture is set aside, where it was processed in isolation at the last one."""
 _MOST: Final = 1000
 """Pictures that are remembered; the oldest go."""
-_SCHEMA: Final = 1
+_SCHEMA: Final = 2
+"""1 was not sealed."""
 _FATAL: Final = re.compile(r"^Fatal Python error: ([ -~]{1,80})$", re.MULTILINE)
 _FRAME: Final = re.compile(r'^  File "([^"]+)", line [0-9]+ in ([ -~]{1,80})$', re.MULTILINE)
 """Of a trace by faulthandler; the first one is where it died."""
@@ -149,33 +150,18 @@ class CrashRecord:
             self._save()
 
     def _load(self) -> None:
-        stored = read_json(self._path, _SCHEMA) if self._path is not None else {}
-        if stored.get("version") != __version__:  # another version, with other libraries, may do it
-            return
-        pictures, cameras = stored.get("pictures"), stored.get("cameras")
-        for key, facts in (pictures if isinstance(pictures, dict) else {}).items():
-            tally = _tally(facts)
-            if tally is not None:
-                self._pictures[key] = tally
-        for source, count in (cameras if isinstance(cameras, dict) else {}).items():
-            if isinstance(count, int) and 0 < count < _MOST:
-                self.cameras[source] = count
+        stored = read_json(self._path, _SCHEMA, sealed=True) if self._path is not None else {}
+        if stored.get("version") == __version__:  # another version, with other libraries, may do it
+            self._pictures = {key: Tally(**facts) for key, facts in stored["pictures"].items()}
+            self.cameras = stored["cameras"]
 
     def _save(self) -> None:
         while len(self._pictures) > _MOST:
             del self._pictures[next(iter(self._pictures))]
         if self._path is not None:
             pictures = {key: asdict(tally) for key, tally in self._pictures.items()}
-            write_json(self._path, {"schema": _SCHEMA, "version": __version__, "pictures": pictures, "cameras": self.cameras})
-
-
-def _tally(facts: Any) -> Tally | None:
-    if not isinstance(facts, dict):
-        return None
-    source, name, count, isolated, cause = (facts.get(part) for part in Tally.__slots__)
-    if not (isinstance(source, str) and isinstance(name, str) and isinstance(count, int) and isinstance(cause, str)):
-        return None
-    return Tally(source, name, count, isolated is True, cause)
+            value = {"schema": _SCHEMA, "version": __version__, "pictures": pictures, "cameras": self.cameras}
+            write_json(self._path, value, sealed=True)
 
 
 def _say(suspects: Sequence[Note], cause: str, crashes: CrashRecord) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgeannot.base.foreign import printable
-from edgeannot.base.kernel import group_folders, parse_cgroup, parse_mounts, read
+from edgeannot.base.kernel import group_folders, read
 
 __all__ = ["PLACES", "Kills", "Note", "OomCounter", "Record", "RunState", "boot_id", "killed_between"]
 
@@ -78,13 +78,11 @@ def _kill_count(path: Path) -> int | None:
 
 def _events_file(root: Path) -> tuple[Path | None, str]:
     """Return the file that counts for this process's own group, and what tells that group from a later one of the same name."""
-    groups, mounts = parse_cgroup(read(root / "proc/self/cgroup")), parse_mounts(read(root / "proc/self/mountinfo"))
-    for version, folder in group_folders(root, mounts, groups, "memory"):
-        path = folder / ("memory.events" if version == 2 else "memory.oom_control")
-        try:
-            return path, f"{folder}#{folder.stat().st_ino}"
-        except OSError:
-            return None, ""
+    try:
+        for version, folder in group_folders(root, "memory"):
+            return folder / ("memory.events" if version == 2 else "memory.oom_control"), f"{folder}#{folder.stat().st_ino}"
+    except OSError:
+        pass
     return None, ""
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edgeannot.base.kernel import group_folders, number, parse_cgroup, parse_mounts, read
+from edgeannot.base.kernel import group_folders, number, read
 from edgeannot.probe.board import Cooling, Frequency, Limits, Zone
 
 __all__ = [
@@ -63,17 +63,15 @@ def parse_cpu_max(text: str) -> float | None:
 
 def read_limits(root: Path = Path("/")) -> Limits:
     """Return the limits of this process; `root` stands for /."""
-    mounts = parse_mounts(read(root / "proc/self/mountinfo"))
-    groups = parse_cgroup(read(root / "proc/self/cgroup"))
     quotas, sizes, cpusets, versions = [], [], [], set()
-    for version, folder in group_folders(root, mounts, groups, "cpu"):
+    for version, folder in group_folders(root, "cpu"):
         versions.add(version)
         quotas.append(parse_cpu_max(read(folder / "cpu.max")) if version == 2 else _quota_v1(folder))
-    for version, folder in group_folders(root, mounts, groups, "memory"):
+    for version, folder in group_folders(root, "memory"):
         versions.add(version)
         names = ("memory.max", "memory.high") if version == 2 else ("memory.limit_in_bytes",)
         sizes += [number(read(folder / name)) for name in names]
-    for version, folder in group_folders(root, mounts, groups, "cpuset"):
+    for version, folder in group_folders(root, "cpuset"):
         cpusets.append(parse_cpu_list(read(folder / ("cpuset.cpus.effective" if version == 2 else "cpuset.cpus"))))
     return Limits(
         cpus=_affinity(read(root / "proc/self/status")) or next((cpus for cpus in cpusets if cpus), ()),
@@ -132,9 +130,7 @@ def parse_pressure(text: str) -> Pressure | None:
 
 def find_pressure(kind: Literal["cpu", "memory", "io"], root: Path = Path("/")) -> Path | None:
     """Return the pressure file of this process's group (version 2), else of the whole system; None where the kernel has neither."""
-    groups = parse_cgroup(read(root / "proc/self/cgroup"))
-    mounts = tuple(mount for mount in parse_mounts(read(root / "proc/self/mountinfo")) if mount.version == 2)
-    folders = [folder for _, folder in group_folders(root, mounts, groups, kind)][:1]
+    folders = [folder for _, folder in group_folders(root, "")][:1]
     for path in (*(folder / f"{kind}.pressure" for folder in folders), root / "proc/pressure" / kind):
         if read_pressure(path):
             return path

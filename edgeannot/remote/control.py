@@ -12,14 +12,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, TypeVar
 
 import numpy as np
 
-from edgeannot.base.errors import ConfigError, LinkError
+from edgeannot.base.errors import LinkError
 from edgeannot.vision.data import Annotation, Frame, UInt8Array
 
 __all__ = ["SNAPSHOT_WAIT_S", "Control", "Defaults", "RuntimeSettings"]
@@ -29,8 +29,6 @@ SNAPSHOT_WAIT_S: Final = 5.0
 
 _KEPT_PIXELS: Final = 2_200_000
 """Largest picture that is kept for a snapshot, 1080p with a margin: more would be much for a board with 512 MB."""
-
-_DAY_S: Final = 86400.0
 
 _MOST_ASKED: Final = 16
 """Requests that may wait at a time; further ones are refused."""
@@ -74,24 +72,12 @@ class Defaults:
 Answer = TypeVar("Answer", str, Annotation)
 
 
-@dataclass(slots=True)
-class _Model:
-    name: str
-    reason: str
-    future: Future[str] = field(default_factory=Future)
-
-
-@dataclass(slots=True)
-class _Picture:
-    frame: Frame
-    future: Future[Annotation] = field(default_factory=Future)
-
-
-@dataclass(slots=True)
-class _Snapshot:
-    until: float
-    """When the last picture will do (seconds of the clock)."""
-    future: Future[Annotation] = field(default_factory=Future)
+_Load = Callable[[str, str], str]
+_Annotate = Callable[[Frame], Annotation]
+_Asked = tuple[Callable[[_Load, _Annotate], Any], Future[Any]]
+"""What is to be done by the model, and who waits for it."""
+_Snapshot = tuple[float, Future[Annotation]]
+"""When the last picture will do (seconds of the clock), and who waits for one."""
 
 
 class Control:
@@ -115,7 +101,7 @@ class Control:
         self._keep_last = keep_last
         self._changed = threading.Condition()
         self._wanted = RuntimeSettings()
-        self._asked: deque[_Model | _Picture] = deque()
+        self._asked: deque[_Asked] = deque()
         self._snapshots: deque[_Snapshot] = deque()
         self._last: Annotation | None = None
         self._seq = 0
@@ -127,10 +113,11 @@ class Control:
         """Return the current snapshot."""
         return self._wanted
 
-    def change(self, **changes: object) -> RuntimeSettings:
-        """Replace fields of the snapshot. Raises ConfigError and changes nothing if a value is invalid."""
+    def change(self, **changes: Any) -> RuntimeSettings:
+        """Replace fields of the snapshot by values that `commands` has checked. Raises ConfigError and changes nothing if the active model
+        cannot apply them."""
         with self._changed:
-            wanted = _replaced(self._wanted, changes)
+            wanted = replace(self._wanted, **changes)
             self._check(wanted)
             self._wanted = wanted
             self._changed.notify_all()
@@ -154,11 +141,10 @@ class Control:
         """Request another model, NAME[@SIZE]. The result is its full name; the exception, a ModelError or ConfigError,
         says why the old one is kept. reason: in words, for the log and `info`.
         """
-        request = _Model(name, reason)
-        self._models.add(request.future)
-        request.future.add_done_callback(self._models.discard)
-        self._ask(request, self._asked)
-        return request.future
+        future: Future[str] = Future()
+        self._models.add(future)
+        future.add_done_callback(self._models.discard)
+        return self._ask((lambda load, _: load(name, reason), future), self._asked)
 
     @property
     def awaits_model(self) -> bool:
@@ -175,68 +161,56 @@ class Control:
         identity = f"{name}@{digest.hexdigest()}"  # of the same picture the same, as of a file
         now, content = datetime.now(UTC), digest.digest()
         frame = Frame(image, source, seq, now, identity, name=name, content_hash=content, whole_wh=whole_wh, damage=damage)
-        request = _Picture(frame)
-        self._ask(request, self._asked)
-        return request.future
+        return self._ask((lambda _, annotate: annotate(frame), Future()), self._asked)
 
     def ask_snapshot(self) -> Future[Annotation]:
         """Request the next annotation of any source; the last one if none comes within SNAPSHOT_WAIT_S.
 
         The exception is a LinkError if there is neither.
         """
-        request = _Snapshot(self._clock() + SNAPSHOT_WAIT_S)
-        self._ask(request, self._snapshots)
-        return request.future
+        return self._ask((self._clock() + SNAPSHOT_WAIT_S, Future()), self._snapshots)
 
-    def _ask(self, request: Any, waiting: deque[Any]) -> None:
-        """Queue a request, or refuse it through its future."""
+    def _ask(self, request: tuple[Any, Future[Any]], waiting: deque[Any]) -> Future[Any]:
+        """Queue a request, or refuse it through its future, which is returned."""
         with self._changed:
             trouble = "the daemon is stopping; ask again when it runs" if self._closed else ""
             if len(waiting) >= _MOST_ASKED:
                 trouble = f"{_MOST_ASKED} requests are waiting; try again later"
             if trouble:
-                request.future.set_exception(LinkError(trouble))
+                request[1].set_exception(LinkError(trouble))
             else:
                 waiting.append(request)
         self._wake()
+        return request[1]
 
     # The inference thread's own
 
-    def serve(
-        self, load: Callable[[str, str], str], annotate: Callable[[Frame], Annotation], heartbeat: Callable[[], None] = lambda: None
-    ) -> None:
+    def serve(self, load: _Load, annotate: _Annotate, heartbeat: Callable[[], None] = lambda: None) -> None:
         """Serve the requests. load: NAME[@SIZE] and reason -> the model's full name, or raises; heartbeat: called after each."""
         for _ in range(len(self._asked)):  # requests made meanwhile wait until after the next picture
-            request = self._asked.popleft()
-            if isinstance(request, _Model):
-                _answer(request.future, partial(load, request.name, request.reason))
-            else:
-                _answer(request.future, partial(annotate, request.frame))
+            work, future = self._asked.popleft()
+            _answer(future, partial(work, load, annotate))
             heartbeat()
-        if self._snapshots:
-            self._serve_late_snapshots()
+        while self._snapshots and self._snapshots[0][0] <= self._clock():
+            _answer(self._snapshots.popleft()[1], self._last_annotation)
 
     def saw(self, annotation: Annotation) -> None:
         """Answer the waiting snapshot requests with this annotation, and keep it for later ones."""
         height, width = annotation.frame.image.shape[:2]
         self._last = annotation if self._keep_last and height * width <= _KEPT_PIXELS else None
         while self._snapshots:
-            _answer(self._snapshots.popleft().future, lambda: annotation)
+            _answer(self._snapshots.popleft()[1], lambda: annotation)
 
     def close(self) -> None:
         """Refuse all waiting and further requests."""
         with self._changed:
             self._closed = True
-            waiting = [*self._asked, *self._snapshots]
+            waiting: list[tuple[Any, Future[Any]]] = [*self._asked, *self._snapshots]
             self._asked.clear()
             self._snapshots.clear()
-        for request in waiting:
-            if request.future.set_running_or_notify_cancel():
-                request.future.set_exception(LinkError("the daemon is stopping; ask again when it runs"))
-
-    def _serve_late_snapshots(self) -> None:
-        while self._snapshots and self._snapshots[0].until <= self._clock():
-            _answer(self._snapshots.popleft().future, self._last_annotation)
+        for _, future in waiting:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(LinkError("the daemon is stopping; ask again when it runs"))
 
     def _last_annotation(self) -> Annotation:
         if self._last is None:
@@ -252,27 +226,3 @@ def _answer(future: Future[Answer], work: Callable[[], Answer]) -> None:
         future.set_result(work())
     except Exception as exc:  # noqa: BLE001 - handed to whoever asked
         future.set_exception(exc)
-
-
-def _replaced(wanted: RuntimeSettings, changes: dict[str, object]) -> RuntimeSettings:
-    """Return the snapshot with the changes. Raises ConfigError with the field, what it takes and what was given."""
-    known = {each.name for each in fields(RuntimeSettings)}
-    for name, value in changes.items():
-        if name not in known:
-            raise ConfigError(f"{name}: unknown; settings that can change while the daemon runs: {', '.join(sorted(known))}")
-        if trouble := _trouble(name, value):
-            raise ConfigError(f"{name}: wanted {trouble}, found {value!r:.80}")
-    return replace(wanted, **changes)  # type: ignore[arg-type] # each value was looked at
-
-
-def _trouble(name: str, value: object) -> str:
-    """Return the values that the field accepts, if this value is not one of them; else an empty text."""
-    if name == "paused":
-        return "" if isinstance(value, bool) else "true or false"
-    if value is None:
-        return ""
-    if name == "labels":
-        return "" if isinstance(value, tuple) and all(isinstance(each, str) and each for each in value) else "a tuple of labels"
-    largest, words = (1.0, "a number from 0 to 1") if name == "min_score" else (_DAY_S, "seconds from 0 to 86400")
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return "" if number and 0 <= value <= largest else words  # type: ignore[operator] # a number; NaN compares false

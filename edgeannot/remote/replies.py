@@ -14,7 +14,7 @@ from edgeannot.remote.commands import Code, CommandError, Reply, code_of, error_
 from edgeannot.storage.queue import Message
 from edgeannot.vision.data import Annotation
 
-__all__ = ["NotAllowedError", "RefusedError", "Replies", "error_of", "read_allowed", "read_named"]
+__all__ = ["RefusedError", "Replies", "error_of", "read_named"]
 
 
 class RefusedError(Exception):
@@ -84,43 +84,32 @@ def read_named(root: Path | None, name: str, max_bytes: int) -> bytes:
     """Return the file `name` under the allowed folder. Raises RefusedError, which names nothing outside of that."""
     if root is None:
         raise RefusedError("not-allowed", "no folder is allowed (sinks.mqtt.commands.root); send the picture itself")
+    parts = PurePosixPath(name).parts
+    if "\0" in name or not parts or parts[0] == "/" or ".." in parts:
+        raise RefusedError("not-allowed", "wanted a path relative to the allowed folder, without ..")
     try:
-        return read_allowed(root.expanduser(), name, max_bytes)
-    except NotAllowedError as exc:
-        raise RefusedError("not-allowed", str(exc)) from exc
-    except ValueError as exc:
-        raise RefusedError("too-large", str(exc)) from exc
+        return _read_below(root.expanduser(), name, max_bytes)
     except (FileNotFoundError, NotADirectoryError) as exc:
         raise RefusedError("no-such-file", "there is no such file in the allowed folder") from exc
     except OSError as exc:
         raise RefusedError("not-allowed", f"the file cannot be read ({exc.strerror})") from exc
 
 
-class NotAllowedError(Exception):
-    """The name does not lead to a regular file under the folder. The text is for the sender and names no file."""
-
-
-def read_allowed(root: Path, name: str, max_bytes: int) -> bytes:
-    """Return the content of the file `name` under `root`.
-
+def _read_below(root: Path, name: str, max_bytes: int) -> bytes:
+    """Return the content of the file `name` under `root`. Raises RefusedError for what is none there or too large, and OSError.
     The file is first opened without reading (`O_PATH`, open(2)), so that a device or a pipe is not touched; then the kernel says which
     file that is, and only that one, not its name, is opened for reading. So nobody can exchange it in between.
-
-    Raises NotAllowedError, FileNotFoundError, or another OSError where it cannot be read; ValueError where it is larger than `max_bytes`.
     """
-    parts = PurePosixPath(name).parts
-    if "\0" in name or not parts or parts[0] == "/" or ".." in parts:
-        raise NotAllowedError("wanted a path relative to the allowed folder, without ..")
     handle = os.open(root / name, os.O_PATH | os.O_CLOEXEC)
     try:
         found = Path(os.readlink(f"/proc/self/fd/{handle}"))  # noqa: PTH115 - a path only the kernel has
         if not found.is_relative_to(os.path.realpath(root)):
-            raise NotAllowedError("the path leads out of the allowed folder")
+            raise RefusedError("not-allowed", "the path leads out of the allowed folder")
         facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode):
-            raise NotAllowedError("the path does not lead to a regular file")
+            raise RefusedError("not-allowed", "the path does not lead to a regular file")
         if facts.st_size > max_bytes:
-            raise ValueError(f"the file has {facts.st_size} bytes, allowed are {max_bytes}")
+            raise RefusedError("too-large", f"the file has {facts.st_size} bytes, allowed are {max_bytes}")
         with open(f"/proc/self/fd/{handle}", "rb", buffering=0) as file:  # noqa: PTH123 - as above
             return file.read(max_bytes)
     finally:

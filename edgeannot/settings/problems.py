@@ -228,14 +228,12 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def unusable(merged: Mapping[str, Any], where: Where) -> list[Problem]:
     """Return text that no file name, topic or password can hold."""
-    return [where.problem(tuple(key.split(".")), "wanted text, found a NUL or an invalid character in it") for key in _unusable(merged)]
-
-
-def _unusable(merged: Mapping[str, Any]) -> Iterator[str]:
+    found = []
     for key, value in flatten(merged):
         texts = [text for text in (value if isinstance(value, list | tuple) else (value,)) if isinstance(text, str)]
         if any("\0" in text or os_bytes(text).decode("utf-8", "surrogateescape") != text for text in texts):
-            yield key
+            found.append(where.problem(tuple(key.split(".")), "wanted text, found a NUL or an invalid character in it"))
+    return found
 
 
 def strictly(values: Mapping[str, Any], where: Where) -> list[Problem]:
@@ -252,7 +250,8 @@ def _loose(values: Mapping[str, Any], path: _Path) -> Iterator[tuple[_Path, str]
         if isinstance(value, Mapping):
             yield from _loose(value, place)
         elif isinstance(value, bool | int | float | str):
-            types = {each for model in _models_at(place, values) if key in model.model_fields for each in _scalars(model, key)}
+            fields = (model.model_fields[key] for model in _models_at(place, values) if key in model.model_fields)
+            types = {each for field in fields for each in _types(field.annotation)}
             if types and type(value) not in types and (wants := _type_wanted(types, value)):
                 yield place, f"wanted {wants}, found {redacted(shorten(value, 1000)):.80}"
 
@@ -264,11 +263,6 @@ def _models_at(path: _Path, section: Mapping[str, Any]) -> set[type[BaseModel]]:
     if path[0] == "sinks" and len(path) > 2 and path[1] not in SINKS.known:
         return set()  # the tree says that nobody offers it
     return sections_of(path)
-
-
-def _scalars(model: type[BaseModel], key: str) -> set[type]:
-    annotation = model.model_fields[key].annotation
-    return set(_types(annotation))
 
 
 def _types(annotation: Any) -> Iterator[type]:

@@ -87,9 +87,9 @@ BOOKS = (
     "",
     "[]",
     "{",
-    '{"schema":1,"version":null}',
-    '{"schema":1,"version":"V","pictures":[1],"cameras":{"a":"b"}}',
-    '{"schema":1,"version":"V","pictures":{"k":{"count":"9"},"l":7},"cameras":3}',
+    '{"schema":2,"version":null}',
+    '{"schema":2,"version":"V","pictures":[1],"cameras":{"a":"b"}}',
+    '{"schema":2,"version":"V","pictures":{"k":{"count":"9"},"l":7},"cameras":3}',
 )
 
 
@@ -127,7 +127,7 @@ def test_the_record_is_there_for_the_next_process(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "rubbish", [b"\xff" * 5000, b"[" * 200_000, b'{"schema":1,"kills":{"in_group":"x"}}\n' * 4000, b'{"key":1}\n' * 90_000]
+    "rubbish", [b"\xff" * 5000, b"[" * 200_000, b'{"schema":2,"kills":{"in_group":"x"}}\n' * 4000, b'{"key":1}\n' * 90_000]
 )
 def test_a_record_that_makes_no_sense_is_an_empty_one(tmp_path, rubbish):
     (tmp_path / "at-work").write_bytes(rubbish)

@@ -46,29 +46,6 @@ def test_a_change_replaces_only_what_is_named_and_older_snapshots_stay_as_they_w
     assert control.change(min_score=None).min_score is None
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"colour": "red"}, "colour: unknown"),
-        ({"paused": 1}, "paused: wanted true or false, found 1"),
-        ({"min_score": 1.5}, "min_score: wanted a number from 0 to 1, found 1.5"),
-        ({"min_score": float("nan")}, "min_score"),
-        ({"min_score": True}, "min_score"),
-        ({"interval_s": -1}, "interval_s: wanted seconds"),
-        ({"interval_s": float("inf")}, "interval_s"),
-        ({"labels": "cat"}, "labels: wanted a tuple of labels"),
-        ({"labels": ("",)}, "labels"),
-        ({"paused": True, "min_score": 7}, "min_score"),
-    ],
-)
-def test_a_value_that_cannot_be_changes_nothing_and_is_named(changes, words):
-    control = Control()
-
-    with pytest.raises(ConfigError, match=words):
-        control.change(**changes)
-    assert control.now() == RuntimeSettings()
-
-
 def test_what_the_model_in_force_cannot_do_is_refused_before_it_counts():
     def check(wanted):
         raise ConfigError("labels: the model knows no 'unicorn'")

@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -47,7 +48,7 @@ def doctor(
         if bundle is not None:
             _pack(bundle, examined, findings)
     if json:
-        typer.echo(json_text([_as_dict(each) for each in findings], indent=2))
+        typer.echo(json_text([asdict(each) for each in findings], indent=2))
     else:
         for line in _lines(findings):
             typer.echo(line)
@@ -85,16 +86,6 @@ def _pack(path: Path, examined: Examined, findings: Sequence[Finding]) -> None:
 
     content = bundle(examined, findings, read_board(), dict(versions()))
     atomicfile.write(path, (json_text(content, indent=2) + "\n").encode())
-
-
-def _as_dict(finding: Finding) -> dict[str, str]:
-    return {
-        "code": finding.code,
-        "level": finding.level,
-        "checked": finding.checked,
-        "found": finding.found,
-        "advice": finding.advice,
-    }
 
 
 def _lines(findings: Sequence[Finding]) -> list[str]:

@@ -12,14 +12,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from edgeannot.base.errors import LinkError
+from pydantic import ValidationError
+
+from edgeannot.base.errors import ConfigError, LinkError
 from edgeannot.base.foreign import json_text, printable
+from edgeannot.base.options import wanted
 from edgeannot.mqtt.incoming import IncomingMessage
 from edgeannot.mqtt.options import BrokerOptions, SessionOptions, escape_level, unescape_level
 from edgeannot.mqtt.subscriber import Subscriber
 from edgeannot.payload import SCHEMA, decode
 
-__all__ = ["Reader", "listen"]
+__all__ = ["Reader", "broker_options", "listen"]
 
 _REMEMBERED_IDS: Final = 10_000
 _WINDOW: Final = 64
@@ -139,6 +142,14 @@ def listen(
                 yield from reader.lines(incoming.topic, incoming.payload, incoming.size)
     finally:
         subscriber.close()
+
+
+def broker_options(**given: Any) -> BrokerOptions:
+    """Return the options of the command line. Raises ConfigError with what is wrong with the first of them."""
+    try:
+        return BrokerOptions.model_validate(given)
+    except ValidationError as exc:
+        raise ConfigError(f"the broker's address: {wanted(exc.errors()[0])}") from exc
 
 
 def _describe(info: Mapping[str, Any]) -> str:

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from edgeannot.base.errors import ConfigError, InputError, MissingError
 from edgeannot.base.foreign import number_of
-from edgeannot.base.options import wanted
+from edgeannot.cli.commands.listen import broker_options
 from edgeannot.mqtt.client import is_topic, publish_all
 from edgeannot.mqtt.options import BrokerOptions, escape_level
 from edgeannot.payload import rfc3339
@@ -111,12 +110,7 @@ def send(
     where = topic or f"edgeannot/pictures/{escape_level(name)}"
     if not is_topic(where):
         raise ConfigError(f"--topic: wanted a topic, found {where!r}; + and # are for subscribers only")
-    try:
-        options = BrokerOptions.model_validate(
-            {"url": mqtt, "protocol": protocol, "username": username, "password_file": password_file, "ca_file": ca_file}
-        )
-    except ValidationError as exc:
-        raise ConfigError(f"the broker's address: {wanted(exc.errors()[0])}") from exc
+    options = broker_options(url=mqtt, protocol=protocol, username=username, password_file=password_file, ca_file=ca_file)
     began, count, total = time.monotonic(), 0, 0
     for parcel, size in deliver(options, where, name, _all(files)):
         count, total = count + 1, total + size
