@@ -84,7 +84,7 @@ class ListStore:
             raise LinkError("the disk fails")
         self.synced += 1
 
-    def commit(self, done, messages):
+    def commit(self, done, messages, scenes=()):
         if self.fail:
             self.fail -= 1
             raise LinkError("the disk is full")
