@@ -71,13 +71,11 @@ ADDED: Mapping[str, Sequence[str]] = {
     "doctor": (
         "edgeannot/doctor/",
         "edgeannot/cli/commands/doctor.py",
-        "edgeannot/cli/app.py::_doctor",
     ),
     "service and reload": (
         "edgeannot/service/",
         "edgeannot/cli/commands/service.py",
         "edgeannot/daemon/reload.py",
-        "edgeannot/cli/app.py::_service",
     ),
     "config check, init and schema, version": (
         "edgeannot/settings/described.py",
