@@ -78,6 +78,7 @@ def parse_cgroup(text: str) -> dict[str, str]:
 
 def group_folders(root: Path, controller: str) -> Iterator[tuple[int, Path]]:
     """Yield version and folder of the process's group for a controller, then those of its parents up to the mount point.
+
     Where a controller is mounted in version 1, version 2 does not have it: that is how hybrid systems share them out. The controller ""
     stands for version 2 itself.
     """

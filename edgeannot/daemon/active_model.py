@@ -98,7 +98,9 @@ class ActiveModel:
                 return self._in_force()(seen)
             except (OutputError, ModelError) as exc:
                 if self._is_sound():
-                    raise exc if isinstance(exc, OutputError) else OutputError(f"the model cannot process it ({exc})") from exc
+                    if isinstance(exc, OutputError):
+                        raise
+                    raise OutputError(f"the model cannot process it ({exc})") from exc
                 self._step_aside(exc)
 
     def self_test(self) -> None:
