@@ -39,6 +39,7 @@ class Needed:
 
 NEEDED = (
     Needed("mosquitto", program="mosquitto"),
+    Needed("mosquitto-clients", program="mosquitto_pub"),  # the commands of the pages
     Needed("openssl", program="openssl"),  # certificates of the tests' own
     Needed("iproute2", program="ip"),  # network namespaces
     Needed("systemd", program="systemd-analyze"),  # what systemd says of the unit

@@ -67,8 +67,8 @@ def page(tmp_path) -> dict[str, str]:
 
 
 def test_a_broker_set_up_as_the_page_says_lets_the_device_in_and_nobody_else(page, tmp_path, make_subscriber):
-    if MOSQUITTO is None or shutil.which("openssl") is None:
-        pytest.skip("mosquitto or openssl is not installed")
+    if MOSQUITTO is None or not all(map(shutil.which, ("mosquitto_pub", "openssl"))):
+        pytest.skip("mosquitto, its clients or openssl are not installed")
     paths = os.pathsep.join((str(Path(MOSQUITTO).parent), os.environ["PATH"]))
     for heading in ("Certificate", "Users"):
         commands = re.sub(r"^chown .*$", "", page[heading], flags=re.MULTILINE)  # root's alone, and the test's broker runs as we do
