@@ -37,6 +37,8 @@ COCO_SSD_FILES = {
 }
 SSD_SIZE, SSD_SIZES = 300, (236, 300, 364)
 """Sizes whose first maps are odd or even where those of 300 are, so that every layer pads on the same sides."""
+SSD_IN_FLOAT = 3
+"""Operators of the first block: a convolution, a depthwise layer and a projection."""
 SSD_LAYERS = 6
 SSD_BOXES = (3, 6, 6, 6, 6, 6)
 """Boxes at a cell of each layer."""
@@ -52,11 +54,15 @@ SSD_INPUT: dict[str, Any] = {"resize": "stretch", "color": "RGB", "mean": [128.0
 
 
 def build_ssdlite_mobilenet_v2_coco(cache: Path, photos: Sequence[UInt8Array], runtime: Runtime | None) -> Built:
-    """COCO's 80 classes with boxes that fit well; one file for three input sizes."""
+    """COCO's 80 classes with boxes that fit well; one file for three input sizes.
+
+    The first block stays in float: its depthwise layer takes differences between neighbours, small beside a step of the first map.
+    """
     graph, boxes, scores = ssdlite_mobilenet_v2_coco(cache)
     prepared = prepare_graph(graph)
     ranges = dict.fromkeys(boxes, BOX_OFFSETS) | dict.fromkeys(scores, LOGITS)
-    model = _quantized(prepared, photos, SSD_SIZES, SSD_INPUT, ranges, runtime, logits=frozenset(scores), keep_bounded=True)
+    more: dict[str, Any] = {"logits": frozenset(scores), "keep_bounded": True}
+    model = _quantized(prepared, photos, SSD_SIZES, SSD_INPUT, ranges, runtime, SSD_IN_FLOAT, **more)
     card = {
         "description": "SSDLite-MobileNetV2 on COCO: 80 classes of everyday things; accurate and quick, boxes that fit well",
         "task": "detect",
@@ -125,6 +131,8 @@ NANODET_FILES = {
 }
 NANODET_SIZE, NANODET_SIZES = 416, (192, 224, 256, 320, 416)
 NANODET_CALIBRATION_SIZES = (192, 320, 416)
+NANODET_IN_FLOAT = 7
+"""Operators as far as the second convolution, with its leaky ReLU."""
 NANODET_STRIDES = (8, 16, 32)
 NANODET_PARTS = tuple(f"PartitionedCall/onnx_tf_prefix_Split_{number}" for number in (153, 164, 175))
 """The nodes that take scores and distances apart, by stride."""
@@ -136,13 +144,15 @@ NANODET_INPUT: dict[str, Any] = {"resize": "letterbox", "color": "BGR", "mean": 
 
 
 def build_nanodet_g(cache: Path, photos: Sequence[UInt8Array], runtime: Runtime | None) -> Built:
-    """COCO's 80 classes, for the weakest boards; one file for five input sizes."""
+    """COCO's 80 classes, for the weakest boards; one file for five input sizes.
+
+    The first two convolutions stay in float: with them in int8, mAP50 on 50 pictures of COCO was .028 and .025 lower at 320 and 416 pixels.
+    """
     graph, boxes, scores = nanodet_g(cache)
     prepared = prepare_graph(graph)
     ranges = dict.fromkeys(scores, LOGITS)
-    model = _quantized(
-        prepared, photos, NANODET_CALIBRATION_SIZES, NANODET_INPUT, ranges, runtime, logits=frozenset(scores), keep_peaks=True
-    )
+    more: dict[str, Any] = {"logits": frozenset(scores), "keep_peaks": True}
+    model = _quantized(prepared, photos, NANODET_CALIBRATION_SIZES, NANODET_INPUT, ranges, runtime, NANODET_IN_FLOAT, **more)
     card = {
         "description": "NanoDet-g on COCO: 80 classes of everyday things; small and quick, for weak boards",
         "task": "detect",
@@ -203,11 +213,12 @@ def _quantized(
     facts: dict[str, Any],
     head_ranges: dict[str, tuple[float, float]],
     runtime: Runtime | None,
+    in_float: int = 0,
     **more: Any,
 ) -> bytes:
     """Return the int8 model: ranges over all sizes, which one file has to serve, and weights rounded at the network's own.
 
-    more: of the `Recipe`.
+    in_float: how many of the first operators stay in float. more: of the `Recipe`.
     """
     parts, looked_at = [], list[list[NDArray[Any]]]()
     for size in sizes:
@@ -216,5 +227,7 @@ def _quantized(
         parts.append(calibrate(sized, views, runtime))
         looked_at = views if (size, size) == prepared.shape(prepared.inputs[0])[1:3] else looked_at
     (mean,), (std,) = facts["mean"], facts["std"]
-    recipe = Recipe(output_type="int8", input_range=((0 - mean) / std, (255 - mean) / std), head_ranges=head_ranges, **more)
+    beginning = frozenset(prepared.name(tensor) for operator in prepared.operators[:in_float] for tensor in operator.outputs)
+    reach = ((0 - mean) / std, (255 - mean) / std)
+    recipe = Recipe(output_type="int8", input_range=reach, head_ranges=head_ranges, float_tensors=beginning, **more)
     return quantize_graph(prepared, merged(parts), recipe, Refiner(prepared, looked_at, runtime)).graph.to_bytes()
