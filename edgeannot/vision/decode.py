@@ -122,10 +122,16 @@ def read_picture(path: Path, limits: PictureLimits | None = None, *, min_side: i
 
 def _read(path: Path, limits: PictureLimits) -> bytes:
     # Non-blocking, so that a named pipe without a writer cannot hang the reader.
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        facts = os.fstat(file.fileno())
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        facts = os.fstat(fd)
         check_file_size(facts.st_size, limits)
-        return file.read() if stat.S_ISREG(facts.st_mode) else b""  # a pipe or a device could go on for ever
+        if not stat.S_ISREG(facts.st_mode):  # a pipe or a device could go on for ever, and a folder is no file to Python
+            return b""
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(fd)
 
 
 def sample_photo() -> UInt8Array:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tracemalloc
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -315,6 +316,17 @@ def test_a_named_pipe_does_not_hang_the_reader(tmp_path):
 
     with pytest.raises(FrameError):
         read_picture(tmp_path / "pipe.jpg")
+
+
+def test_a_folder_called_like_a_picture_is_refused_and_leaves_no_file_open(tmp_path):
+    (tmp_path / "folder.jpg").mkdir()
+    before = sorted(Path("/proc/self/fd").iterdir())
+
+    with pytest.raises(FrameError) as caught:
+        read_picture(tmp_path / "folder.jpg")
+
+    assert caught.value.reason == "empty"
+    assert sorted(Path("/proc/self/fd").iterdir()) == before
 
 
 def test_a_missing_file_is_named(tmp_path):
