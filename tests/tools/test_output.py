@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +40,15 @@ def test_an_empty_folder_that_is_there_is_filled(tmp_path):
         (stage / "a").write_text("x")
 
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]
+
+
+def test_the_folder_that_this_process_works_in_is_refused_with_a_reason(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(InputError, match=r"\. cannot be written .*choose another path"), staged_folder(Path()):
+        pass
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_keeps_its_permissions_and_no_leftovers(tmp_path):

@@ -97,7 +97,7 @@ def staged_folder(target: Path) -> Iterator[Path]:
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
         raise InputError(f"{target} is there already and is not an empty folder; remove it, or name another output folder")
     try:
-        stage = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+        stage = target.parent / f".{target.name}.{secrets.token_hex(4)}.partial"  # with_name refuses "."
         stage.mkdir(parents=True)
         try:
             yield stage
