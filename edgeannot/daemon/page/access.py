@@ -41,7 +41,7 @@ class Access:
 
         clock: gives seconds since 1970.
         """
-        self._proxies = {host.lower() for host in hosts}
+        self._proxies = {host.lower() for host in hosts if host}  # no name at all, as without a Host header, is nobody's
         self._names = own_names(node) | self._proxies
         self._digest = None if token is None else _digest(token)
         self._cookie = f"edgeannot-{port}"

@@ -42,6 +42,11 @@ def test_a_strangers_name_that_points_here_is_refused(access, host):
     assert "not known here" in access.trouble(request(host=host))
 
 
+@pytest.mark.parametrize("host", ["", "[::1", "user@porch"])
+def test_an_empty_name_in_the_settings_is_not_that_of_a_request_without_a_name(host):
+    assert "not known here" in Access(TOKEN, 8464, ("",), node="porch").trouble(request(host=host))
+
+
 @pytest.mark.parametrize("host", ["porch", "PORCH:8464", "porch.local.", "localhost:8464", "127.0.0.1:8464", "192.168.1.5", "[::1]:8464",
                                   "cameras.example"])  # fmt: skip
 def test_own_names_and_addresses_are_known(access, host):
