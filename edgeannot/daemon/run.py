@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
@@ -107,6 +108,7 @@ def run_daemon(
             if new is None:
                 return code
             loaded, before = new, loaded
+            gc.collect()  # the model of the run before is in a cycle, and would take memory beside the next one
             stop.clear()
             if ended.is_set():
                 return code

@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from pathlib import Path
 
 import cv2
 import jsonschema
@@ -234,6 +235,25 @@ def test_without_a_terminal_a_hang_up_reads_the_configuration_again_also_where_n
     daemon.process.send_signal(signal.SIGHUP)
     daemon.wait_log(f"watching {daemon.data_dir}/inbox")
 
+    assert daemon.stop() == 0
+
+
+def test_a_configuration_that_is_read_again_leaves_no_model_of_the_run_before_in_memory(tmp_path, daemons):
+    config, folder = tmp_path / "edgeannot.toml", tmp_path / "in"
+    config.write_text(f'[sources.first]\nkind = "directory"\npath = "{folder}"\n')
+    copy_samples(folder)
+    collects_nothing_by_itself = "import gc, runpy; gc.disable(); runpy.run_module('edgeannot', run_name='__main__')"
+    command, out = [sys.executable, "-c", collects_nothing_by_itself], tmp_path / "out"
+    daemon = daemons("--profile", "low", "--config", config, "--out", out, "--mqtt", nobody(), prefix=["setsid"], command=command)
+    wait_until(lambda: list(out.glob("annotated/first/*.jpg")), "an annotated copy")
+    config.write_text("")
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.wait_log(f"watching {daemon.data_dir}/inbox")
+    copy_samples(daemon.data_dir / "inbox")
+    wait_until(lambda: list(out.glob("annotated/inbox/*.jpg")), "an annotated copy by the next run")
+
+    mapped = Path(f"/proc/{daemon.process.pid}/maps").read_text().splitlines()
+    assert len({line.split()[4] for line in mapped if ".tflite" in line}) == 1, "inodes of models"
     assert daemon.stop() == 0
 
 
