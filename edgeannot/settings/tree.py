@@ -78,6 +78,13 @@ def _default_device() -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "-", platform.node().split(".")[0]) or "edgeannot"
 
 
+def _is_loopback(address: str) -> bool:
+    try:
+        return address == "localhost" or ipaddress.ip_address(address).is_loopback
+    except ValueError:  # a name, which may mean any address
+        return False
+
+
 class HealthOptions(Options):
     """Monitoring over HTTP: /metrics for Prometheus, /healthz and /readyz."""
 
@@ -91,9 +98,9 @@ class HealthOptions(Options):
     """Labels that are counted each for itself; further ones are counted as "other"."""
 
     @property
-    def is_for_this_machine(self) -> bool:
-        """Return whether nobody else can reach the address."""
-        return self.address == "localhost" or self.address.startswith("127.") or self.address == "::1"
+    def is_local(self) -> bool:
+        """Return whether only this machine can reach it."""
+        return _is_loopback(self.address)
 
 
 LEAST_TOKEN = 16
@@ -139,10 +146,7 @@ class PageOptions(Options):
     @property
     def is_local(self) -> bool:
         """Return whether only this machine can reach the page."""
-        try:
-            return self.address == "localhost" or ipaddress.ip_address(self.address).is_loopback
-        except ValueError:  # a name, which may mean any address
-            return False
+        return _is_loopback(self.address)
 
     def read_token(self) -> str | None:
         """Return the token; None where none is set. Raises ConfigError for a file that cannot be read, and for a short token."""

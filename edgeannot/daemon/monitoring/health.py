@@ -35,7 +35,7 @@ class HealthServer:
 
         pages = {"/healthz": trouble, "/readyz": ready}
         # A stranger's page whose name was made to point here gets nothing. On other addresses monitors ask by names that nobody knows here.
-        names = own_names() if options.is_for_this_machine else None
+        names = own_names() if options.is_local else None
 
         def answer(request: Request) -> Reply:
             host = request.headers.get("host")  # a probe may leave it out, a browser does not
