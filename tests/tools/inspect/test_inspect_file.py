@@ -86,7 +86,13 @@ def test_a_card_beside_another_file_is_not_taken_for_its_own(models_dir, tmp_pat
 def test_the_tables_name_what_matters(run, models_dir):
     shown = run(models_dir / "ssdlite-mobilenet-v2-coco.tflite").output
 
-    for words in ("full integer, int8 activations", "733.1 M multiply-accumulates", "4.30 M parameters", "BoxEncodingPredictor"):
+    for words in (
+        "integer, int8 activations",
+        "of 88 layers with weights: 3 float32",
+        "733.1 M multiply-accumulates",
+        "4.30 M parameters",
+        "BoxEncodingPredictor",
+    ):
         assert words in shown
     for title in ("inputs and outputs", "operators", "runtimes on this machine", "heaviest layers"):
         assert title in shown

@@ -144,6 +144,10 @@ def test_a_float_end_is_no_island():
     assert "float-islands" not in findings(graph.to_bytes())
 
 
+def test_a_float_beginning_is_no_island(models_dir):
+    assert "float-islands" not in findings((models_dir / "nanodet-g.tflite").read_bytes())
+
+
 def test_float16_constants_are_told():
     graph = float_net()
     layer = graph.operators[0]

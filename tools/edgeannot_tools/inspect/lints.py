@@ -186,9 +186,13 @@ def _float_islands(model: TFLiteModel, numbers: Dtypes) -> Iterator[Finding]:
 
 
 def _islands(graph: SubGraph) -> Iterator[list[Operator]]:
-    """Groups of float operators, connected by float tensors, that take from DEQUANTIZE of computed integers and give to QUANTIZE."""
+    """Groups of float operators, connected by float tensors, that take from DEQUANTIZE of computed integers and give to QUANTIZE.
+
+    A beginning in float is none: it takes the bytes of the picture, and keeps what int8 would lose there.
+    """
     work = {operator.index: operator for operator in graph.operators if is_float_work(graph, operator)}
     makers_of = {tensor: operator for operator in graph.operators for tensor in operator.outputs}
+    given = {*graph.inputs, *(op.outputs[0] for op in graph.operators if op.name == "QUANTIZE" and op.inputs[0] in graph.inputs)}
     readers: dict[int, list[Operator]] = {}
     for operator in graph.operators:
         for tensor in operator.inputs:
@@ -204,7 +208,7 @@ def _islands(graph: SubGraph) -> Iterator[list[Operator]]:
             group.append(operator)
             before = [makers_of[i] for i in operator.inputs if i in makers_of]
             after = [reader for i in operator.outputs for reader in readers.get(i, ())]
-            enters |= any(op.name == "DEQUANTIZE" and not graph.tensors[op.inputs[0]].constant for op in before)
+            enters |= any(op.name == "DEQUANTIZE" and not graph.tensors[i].constant and i not in given for op in before for i in op.inputs)
             leaves |= any(op.name == "QUANTIZE" for op in after)
             waiting += [op for op in (*before, *after) if op.index in work]
         if enters and leaves:
