@@ -23,8 +23,7 @@ from typing import Any
 
 from benchmarks.watched import Counter, Run, counting_broker, make_pictures, run_daemon
 
-MODELS = ("nanodet-g@224", "yolov3-tiny@224", "ssdlite-mobilenet-v2-coco")
-"""The first is what profile low runs."""
+MODELS = ("nanodet-g", "yolov3-tiny@224", "ssdlite-mobilenet-v2-coco")
 BOUNDS = {
     "peak_mb": 110.0,
     "anonymous_mb": 90.0,
